@@ -1,0 +1,1 @@
+"""Streamlit dashboard over run folders (not built yet)."""
