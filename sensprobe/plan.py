@@ -1,0 +1,147 @@
+"""Plans: which scheme each tensor gets. Plain data, no code.
+
+A plan is an ordered list of (pattern, scheme); a later entry overrides an earlier one, and a site
+no entry names stays exact. Its JSON form is versioned and described by `plan.schema.json`:
+
+    {"sensprobe_plan": 1, "name": "mine", "schemes": [["layers.*.A", "int8/head/asym"], …]}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sensprobe.errors import PlanError, SchemeError
+from sensprobe.scheme import Scheme, adapt, check, parse
+from sensprobe.sites import Kind, Site, matching, nearest
+
+VERSION = 1
+
+Resolved = dict[str, Scheme]
+"""Site name -> scheme, exact sites left out, in the order of the model's sites."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An ordered mapping pattern -> scheme."""
+
+    entries: tuple[tuple[str, Scheme], ...] = ()
+    name: str = ""
+
+    def resolve(self, sites: Iterable[Site]) -> Resolved:
+        """The scheme of every site that is not exact.
+
+        Raises PlanError for a pattern that matches nothing (with the nearest names) and
+        SchemeError for a scheme that makes no sense where it is put.
+        """
+        sites = list(sites)
+        chosen: dict[str, Scheme] = {}
+        for pattern, scheme in self.entries:
+            found = matching(pattern, sites)
+            if not found:
+                raise PlanError(_no_match(pattern, sites))
+            for site in found:
+                check(scheme, site)
+                chosen[site.name] = scheme
+        return {s.name: chosen[s.name] for s in sites if s.name in chosen and not chosen[s.name].exact}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "sensprobe_plan": VERSION,
+            "name": self.name,
+            "schemes": [[pattern, str(scheme)] for pattern, scheme in self.entries],
+        }
+
+
+EXACT_PLAN = Plan(name="exact")
+
+
+def _no_match(pattern: str, sites: Sequence[Site]) -> str:
+    layers = [site.layer for site in sites if site.layer is not None]
+    has = f"layers 0-{max(layers)}" if layers else "no layers"
+    return (
+        f"the plan names {pattern!r}, which matches no site of this model. Nearest: "
+        f"{', '.join(nearest(pattern, sites))}. It has {has}; list its sites with `sensprobe sites MODEL`."
+    )
+
+
+def fingerprint(resolved: Mapping[str, Scheme]) -> str:
+    """Identity of what is computed: equal for plans that resolve to the same schemes."""
+    text = json.dumps(sorted((name, str(scheme)) for name, scheme in resolved.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def uniform(scheme: Scheme, sites: Iterable[Site], name: str = "") -> Plan:
+    """Every weight and state in one scheme, adapted to each site (activations stay exact)."""
+    return adapted([("*", scheme)], [s for s in sites if s.kind is not Kind.ACTIVATION], name or str(scheme))
+
+
+def adapted(entries: Iterable[tuple[str, Scheme]], sites: Iterable[Site], name: str = "") -> Plan:
+    """A plan in which each pattern's scheme is fitted to every site it names (see `scheme.adapt`)."""
+    sites = list(sites)
+    chosen: dict[str, Scheme] = {}
+    for pattern, scheme in entries:
+        found = matching(pattern, sites)
+        if not found:
+            raise PlanError(_no_match(pattern, sites))
+        chosen |= {site.name: adapt(scheme, site) for site in found}
+    return Plan(tuple(chosen.items()), name)
+
+
+def parse_setting(text: str) -> tuple[str, Scheme]:
+    """One `PATTERN=SCHEME` as the command line takes it."""
+    pattern, equals, scheme = text.partition("=")
+    if not (equals and pattern and scheme):
+        raise PlanError(f"{text!r} is not PATTERN=SCHEME, as in 'layers.*.A=int8/head/asym'.")
+    return pattern, parse(scheme)
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the plan file."""
+    return json.loads(files("sensprobe").joinpath("plan.schema.json").read_text())
+
+
+def from_json(document: Any, source: str = "plan") -> Plan:
+    """The plan a JSON document describes; PlanError says what is malformed and where."""
+    from jsonschema import Draft202012Validator
+
+    if isinstance(document, dict):
+        version = document.get("sensprobe_plan")
+        if isinstance(version, int) and version > VERSION:
+            raise PlanError(
+                f"{source}: plan version {version} is newer than this sensprobe reads ({VERSION}); upgrade it."
+            )
+    errors = sorted(Draft202012Validator(schema()).iter_errors(document), key=lambda e: list(e.path))
+    if errors:
+        where = "/".join(str(p) for p in errors[0].path) or "the document"
+        raise PlanError(f"{source} is not a plan: {where}: {errors[0].message[:200]}.")
+    try:
+        entries = tuple((pattern, parse(scheme)) for pattern, scheme in document["schemes"])
+    except SchemeError as error:
+        raise SchemeError(f"{source}: {error}") from None
+    return Plan(entries, document.get("name", ""))
+
+
+def read(path: Path) -> Plan:
+    """The plan in a JSON file."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlanError(f"no plan file at {path}. A plan is a JSON file; `sensprobe search` writes some.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PlanError(f"{path} cannot be read as a plan: {error}.") from None
+    return from_json(document, str(path))
+
+
+def diff(one: Mapping[str, Scheme], other: Mapping[str, Scheme]) -> dict[str, tuple[str, str]]:
+    """Sites whose scheme differs between two resolved plans, with both schemes as text."""
+    names = dict.fromkeys([*one, *other])
+    pairs = {n: (str(one.get(n, "fp32")), str(other.get(n, "fp32"))) for n in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
