@@ -131,6 +131,11 @@ def _check_alone(scheme: Scheme) -> None:
         scheme.asym or scheme.parts or scheme.range != "absmax"
     ):
         raise SchemeError(f"{scheme.format} sets its own ranges: leave out asym, parts and RANGE.")
+    if isinstance(scheme.format, Polar | LogPolar) and scheme.rounding not in (
+        Rounding.NEAREST,
+        Rounding.TRUNCATE,
+    ):
+        raise SchemeError(f"{scheme.format} rounds to nearest or truncates, not {scheme.rounding}.")
     if scheme.asym and not isinstance(scheme.format, Int):
         raise SchemeError(f"asym needs an integer format, not {scheme.format}: zero points are integers.")
     if not scheme.scaled and (

@@ -1,0 +1,130 @@
+"""How a recurrence keeps its state between steps: the plain value a tap hands to an operation.
+
+    new state -> + residual (feedback) -> clip -> range (dynamic) -> round -> memory
+
+The arithmetic is float32 in this order, so that kernels can repeat it bit for bit (see
+`rounding`). A state is (batch, *site.shape), complex states with a trailing axis of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sensprobe.formats import LogPolar, Polar
+from sensprobe.philox import key_of, philox, unit
+from sensprobe.rounding import min_max, quantize, scale_and_zero, spread
+from sensprobe.scheme import Rounding, Scheme
+from sensprobe.sites import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """A state kept in a scheme.
+
+    `scale` and `zero` (float32, the scheme's scale shape) are the calibrated ones of a static
+    scheme; None for dynamic and unscaled ones. `first` is the position of the batch's first
+    sequence in its data set: stochastic rounding depends on the sequence, not on the batch.
+    """
+
+    scheme: Scheme
+    site: Site
+    scale: Tensor | None = None
+    zero: Tensor | None = None
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """A state passed through any function (state, step) -> state at every step.
+
+    For recording ranges, noise and tests; always runs on the reference loop.
+    """
+
+    function: Callable[[Tensor, int], Tensor]
+
+
+Storage = Rounded | Custom | None
+"""None keeps the state exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a recurrence carries: the state, the residual of error feedback, and steps taken."""
+
+    state: Tensor
+    residual: Tensor | None = None
+    step: int = 0
+
+
+def fresh(batch: int, site_shape: tuple[int, ...], storage: Storage, device: torch.device | None = None) -> Memory:
+    """An all-zero memory; site_shape includes the trailing two of a complex state."""
+    state = torch.zeros(batch, *site_shape, device=device)
+    feedback = isinstance(storage, Rounded) and storage.scheme.rounding is Rounding.FEEDBACK
+    return Memory(state, torch.zeros_like(state) if feedback else None)
+
+
+def store(memory: Memory, new: Tensor, storage: Storage) -> Memory:
+    """The memory after `new` has been written to it."""
+    step = memory.step + 1
+    if storage is None:
+        return Memory(new, None, step)
+    if isinstance(storage, Custom):
+        return Memory(storage.function(new, memory.step), None, step)
+    scheme = storage.scheme
+    if step % scheme.every:
+        return replace(memory, state=new, step=step)
+    v = new if memory.residual is None else new + memory.residual
+    if scheme.clip is not None:
+        v = v.clamp(-scheme.clip, scheme.clip)
+    scale, zero = _scale(v, storage)
+    noise = None
+    if scheme.rounding is Rounding.STOCHASTIC:
+        noise = state_noise(v, storage, memory.step)
+    kept = quantize(v, scheme, storage.site, scale, zero, noise)
+    if memory.residual is None:
+        return Memory(kept, None, step)
+    # A saturated value leaves no residual beyond the range: feedback must not wind up.
+    residual = (_within(v, scheme, storage.site, scale, zero) - kept).to(torch.bfloat16).to(v.dtype)
+    return Memory(kept, residual, step)
+
+
+def _scale(v: Tensor, storage: Rounded) -> tuple[Tensor | None, Tensor | None]:
+    scheme = storage.scheme
+    if not scheme.scaled:
+        return None, None
+    if scheme.dynamic:
+        return scale_and_zero(scheme, *min_max(v, scheme, storage.site))
+    assert storage.scale is not None, f"{storage.site.name}: a static state needs calibrated scales"
+    return storage.scale, storage.zero
+
+
+def _within(v: Tensor, scheme: Scheme, site: Site, scale: Tensor | None, zero: Tensor | None) -> Tensor:
+    """v clamped to what the codes reach."""
+    assert not isinstance(scheme.format, Polar | LogPolar)
+    if scale is None:
+        return v.clamp(-scheme.format.peak, scheme.format.peak)
+    s = spread(scale, scheme, site)
+    if zero is None:
+        peak = scheme.format.peak * s
+        return torch.clamp(v, min=-peak, max=peak)
+    z = spread(zero, scheme, site)
+    return torch.clamp(v, min=-z * s, max=(2**scheme.format.bits - 1 - z) * s)
+
+
+def state_noise(v: Tensor, storage: Rounded, step: int) -> Tensor:
+    """Uniform noise for a complex state (batch, heads, n, 2): counter (n, head, sequence, step)."""
+    batch, heads, n = v.shape[:3]
+    words = philox(
+        (
+            torch.arange(n).view(1, 1, n),
+            torch.arange(heads).view(1, heads, 1),
+            torch.arange(storage.first, storage.first + batch).view(batch, 1, 1),
+            torch.full((1, 1, 1), step),
+        ),
+        key_of(storage.scheme.seed, storage.site.name),
+    )
+    return torch.stack([unit(words[0]), unit(words[1])], dim=-1).to(v.device)
