@@ -1,0 +1,184 @@
+"""The search: which option for which decision, within a budget, judged by real evaluations.
+
+problem    plain values: options, decisions, problem, budget, sample, candidate, result
+pareto     fronts and hypervolume (NumPy alone; reports use it)
+monotone   noisy sensitivities made monotone in bits
+frontier   the additive model's hull, and its whole front when small
+knapsack   exact plans for any budget (MILP)
+race       when a candidate is beaten beyond its error bar (pure)
+arena      candidates evaluated once, raced, paid for
+studies    the one door to Optuna
+gains, direct, exhaustive    the methods
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from sensprobe.errors import UsageError
+from sensprobe.search.arena import Arena, OnEvent, Spent
+from sensprobe.search.direct import direct
+from sensprobe.search.exhaustive import check_count, every_assignment
+from sensprobe.search.frontier import Hull, every_point, sweep
+from sensprobe.search.gains import gains
+from sensprobe.search.knapsack import check_budget, lightest, solve
+from sensprobe.search.monotone import monotone
+from sensprobe.search.problem import (
+    Assignment,
+    Budget,
+    Candidate,
+    Choice,
+    Decision,
+    Evaluate,
+    Event,
+    Option,
+    Pair,
+    Problem,
+    Sample,
+    SearchResult,
+    Size,
+)
+from sensprobe.search.studies import fingerprint
+
+__all__ = [
+    "Assignment",
+    "Budget",
+    "Candidate",
+    "Choice",
+    "Decision",
+    "Evaluate",
+    "Event",
+    "Hull",
+    "Method",
+    "Option",
+    "Pair",
+    "Problem",
+    "Sample",
+    "SearchResult",
+    "Size",
+    "every_point",
+    "lightest",
+    "monotone",
+    "search",
+    "solve",
+    "sweep",
+]
+
+Method = Literal["gains", "direct", "frontier", "exhaustive"]
+FRONT_POINTS = 24  # hull plans `frontier` evaluates where no budget is named
+Z95 = 1.645  # one-sided 95 %
+
+
+def search(
+    problem: Problem,
+    budgets: Sequence[Budget],
+    evaluate: Evaluate,
+    *,
+    baseline: Sequence[Sample],
+    method: Method = "gains",
+    evaluations: float = 100,
+    seed: int = 0,
+    uniform: Mapping[str, Assignment] | None = None,
+    sampler: str = "tpe",
+    storage: Path | None = None,
+    on_event: OnEvent | None = None,
+    seconds_each: float | None = None,
+) -> SearchResult:
+    """Evaluate plans within `evaluations` full evaluations and choose the best for each budget.
+
+    `baseline` holds the full-precision samples, one `Sample` a piece: the pieces `evaluate` is
+    asked for, in order; one piece means no racing. `evaluations` is what may be spent here: the
+    caller has taken off what the sensitivities cost. Uniform plans are evaluated first, in full.
+    With no budgets the whole front is searched. `storage` is Optuna's SQLite file (kept and
+    resumed). KeyboardInterrupt ends the search and returns what is done, `interrupted` set.
+
+    Errors: BudgetError for a budget no plan meets or every plan meets; UsageError for a method
+    that does not exist, or too many plans for `exhaustive`.
+    """
+    if method not in get_args(Method):
+        raise UsageError(f"no method {method!r}; there are {', '.join(get_args(Method))}.")
+    problem = monotone(problem)
+    for budget in budgets:
+        check_budget(problem, budget)
+    if method == "exhaustive":
+        check_count(problem, evaluations, seconds_each=seconds_each)
+    report = on_event or (lambda event: None)
+    arena = Arena(problem, evaluate, baseline, allowed=evaluations, on_event=report)
+    name = f"{method}-{sampler}-seed{seed}-{fingerprint(problem, budgets)}"
+    run = {
+        "gains": lambda: gains(arena, budgets, seed=seed, study_name=name, storage=storage),
+        "direct": lambda: direct(
+            arena, budgets, seed=seed, sampler=sampler, study_name=name, storage=storage
+        ),
+        "frontier": lambda: _frontier(arena, budgets),
+        "exhaustive": lambda: _exhaustive(arena),
+    }[method]
+    return _conclude(arena, budgets, uniform or {}, method, run)
+
+
+def _conclude(
+    arena: Arena,
+    budgets: Sequence[Budget],
+    uniform: Mapping[str, Assignment],
+    method: str,
+    run: Callable[[], None],
+) -> SearchResult:
+    interrupted = False
+    try:
+        for name, assignment in uniform.items():
+            arena.measure(assignment, f"uniform {name}", race=False)
+        run()
+    except Spent:
+        pass
+    except KeyboardInterrupt:
+        interrupted = True
+        arena.tell("interrupted", f"stopped with {len(arena.candidates)} plans evaluated")
+    plain = {assignment for assignment in uniform.values() if assignment in arena.candidates}
+    return SearchResult(
+        method=method,
+        candidates=tuple(arena.candidates.values()),
+        choices=tuple(_choose(arena, budget, plain) for budget in budgets),
+        front=tuple(arena.front()),
+        spent=arena.spent,
+        interrupted=interrupted,
+    )
+
+
+def _choose(arena: Arena, budget: Budget, uniform: set[Assignment]) -> Choice:
+    """The best measured candidate within the budget; uniform plans compete like any other."""
+    fits = [c for c in arena.finished() if budget.admits(c.size)]
+    plain = max((c for c in fits if c.assignment in uniform), key=_merit, default=None)
+    if budget.max_loss is not None:
+        fits = [c for c in fits if 100 * c.drop <= budget.max_loss]
+        best = min(fits, key=lambda c: (c.size.total, *(-m for m in _merit(c))), default=None)
+    else:
+        best = max(fits, key=_merit, default=None)
+    bound = None if best is None else 100 * (best.drop + Z95 * best.drop_stderr)
+    return Choice(budget, best, bound, plain)
+
+
+def _merit(candidate: Candidate) -> tuple[float, float, int]:
+    """Measured score, then the loss (it sees what a score of few samples cannot), then bytes."""
+    return candidate.score, -candidate.extra_nats, -candidate.size.total
+
+
+def _frontier(arena: Arena, budgets: Sequence[Budget]) -> None:
+    """The solver's plan for each budget; hull plans for `max_loss` alone, or for no budget."""
+    for budget in budgets:
+        if budget.limits_bytes:
+            arena.measure(solve(arena.problem, budget), f"frontier {budget}", race=False)
+    if not budgets or any(budget.max_loss is not None for budget in budgets):
+        hull = sweep(arena.problem)
+        spread = np.log(np.maximum(hull.total_bytes, 1))
+        wanted = np.linspace(spread[0], spread[-1], FRONT_POINTS)
+        for k in sorted({int(np.abs(spread - place).argmin()) for place in wanted}):
+            arena.measure(hull.assignment(k), f"hull {k}")
+
+
+def _exhaustive(arena: Arena) -> None:
+    for number, assignment in enumerate(every_assignment(arena.problem)):
+        arena.measure(assignment, f"plan {number}", race=False)

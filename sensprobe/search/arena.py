@@ -1,0 +1,116 @@
+"""Where candidates are really evaluated: once each, raced over the pieces, and paid for.
+
+An evaluation's price is the share of the samples it used, whether or not a cache of the caller's
+answered: a search that is resumed ends where it would have ended in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sensprobe.search.pareto import nondominated
+from sensprobe.search.problem import (
+    Assignment,
+    Candidate,
+    Evaluate,
+    Event,
+    Problem,
+    Sample,
+)
+from sensprobe.search.race import Standing, beaten_by, mean_and_stderr
+
+ALPHA = 0.05  # chance that the race drops a candidate that is truly no worse
+
+OnEvent = Callable[[Event], None]
+
+
+class Spent(Exception):  # noqa: N818 - a signal between rooms of the search, not a failure
+    """The evaluations allowed are used up."""
+
+
+class Arena:
+    """Every candidate so far. Not safe to share between threads; writes nothing to disk."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        evaluate: Evaluate,
+        baseline: Sequence[Sample],
+        *,
+        allowed: float,
+        on_event: OnEvent,
+        alpha: float = ALPHA,
+    ) -> None:
+        self.problem = problem
+        self.baseline = Sample.join(list(baseline))
+        self.pieces = [piece.n for piece in baseline]
+        self.allowed = allowed
+        self.spent = 0.0
+        self.candidates: dict[Assignment, Candidate] = {}
+        self._samples: dict[Assignment, Sample] = {}
+        self._evaluate, self._on_event, self._alpha = evaluate, on_event, alpha
+
+    def measure(self, assignment: Assignment, name: str, *, race: bool = True) -> Candidate:
+        """The candidate for an assignment, evaluated unless it was; raises `Spent`."""
+        known = self.candidates.get(assignment)
+        if known is not None:
+            return known
+        if self.spent + 1 > self.allowed + 1e-9:
+            raise Spent
+        size = self.problem.size(assignment)
+        rivals = self._rivals() if race else []
+        pieces: list[Sample] = []
+        stopped = False
+        for k, samples in enumerate(self.pieces):
+            pieces.append(self._evaluate(assignment, k))
+            self.spent += samples / self.baseline.n
+            if k + 1 < len(self.pieces):
+                seen = Sample.join(pieces)
+                standing = Standing(size.total, seen.score, seen.group)
+                looks = len(self.pieces) - 1
+                stopped = beaten_by(standing, rivals, alpha=self._alpha, looks=looks) is not None
+                if stopped:
+                    break
+        candidate = self._summary(assignment, name, Sample.join(pieces), stopped)
+        self.candidates[assignment] = candidate
+        self.tell("stopped" if stopped else "evaluated", name, candidate)
+        return candidate
+
+    def tell(self, kind: str, text: str, candidate: Candidate | None = None) -> None:
+        """Report progress."""
+        self._on_event(Event(kind, text, self.spent, self.allowed, candidate))
+
+    def finished(self) -> list[Candidate]:
+        """Candidates that saw every sample, in the order they were evaluated."""
+        return [candidate for candidate in self.candidates.values() if not candidate.stopped]
+
+    def front(self) -> list[Candidate]:
+        """Finished candidates no other beats on measured score and bytes, in growing bytes."""
+        done = self.finished()
+        kept = nondominated([c.size.total for c in done], [c.score for c in done])
+        return [done[k] for k in kept]
+
+    def _rivals(self) -> list[Standing]:
+        chosen = [(c, self._samples[c.assignment]) for c in self.front()]
+        return [Standing(c.size.total, seen.score, seen.group) for c, seen in chosen]
+
+    def _summary(self, assignment: Assignment, name: str, seen: Sample, stopped: bool) -> Candidate:
+        self._samples[assignment] = seen
+        base, n = self.baseline, seen.n
+        score, stderr = mean_and_stderr(seen.score, seen.group)
+        drop, drop_stderr = mean_and_stderr(base.score[:n] - seen.score, seen.group)
+        return Candidate(
+            name=name,
+            assignment=assignment,
+            size=self.problem.size(assignment),
+            predicted=self.problem.loss(assignment),
+            score=score,
+            stderr=stderr,
+            drop=drop,
+            drop_stderr=drop_stderr,
+            extra_nats=float(np.mean(seen.loss - base.loss[:n])),
+            n=n,
+            stopped=stopped,
+        )
