@@ -4,10 +4,10 @@ While nothing is rounded, h_t = A h_{t-1} + B u_t with y_t = 2 Re(sum_n C_n h_{t
 
     y_t = sum_{l=0..t} K_l u_{t-l},      K_l = 2 Re(sum_n C_n B_n A_n^l)
 
-(A and B discretised), and K is the only place where state size and length meet. Built term by term it costs h·n·l complex
-numbers, and autograd would keep them; here no tensor is larger than h·n·2√l. Powers are split as
-l = s·q + r with s = ceil(√l), so A^l = (A^s)^q · A^r and the whole kernel is one real matrix
-product a head:
+(A and B discretised), and K is the only place where state size and length meet. Built term by term
+it costs h·n·l complex numbers, and autograd would keep them; here no tensor is larger than h·n·2√l.
+Powers are split as l = s·q + r with s = ceil(√l), so A^l = (A^s)^q · A^r and the whole kernel is
+one real matrix product a head:
 
     K[q, r] = 2 (Re H_q, -Im H_q) · (Re R_r, Im R_r)      H_q = C B (A^s)^q,   R_r = A^r
 
