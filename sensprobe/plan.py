@@ -49,7 +49,9 @@ class Plan:
             for site in found:
                 check(scheme, site)
                 chosen[site.name] = scheme
-        return {s.name: chosen[s.name] for s in sites if s.name in chosen and not chosen[s.name].exact}
+        return {
+            s.name: chosen[s.name] for s in sites if s.name in chosen and not chosen[s.name].exact
+        }
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -79,7 +81,9 @@ def fingerprint(resolved: Mapping[str, Scheme]) -> str:
 
 def uniform(scheme: Scheme, sites: Iterable[Site], name: str = "") -> Plan:
     """Every weight and state in one scheme, adapted to each site (activations stay exact)."""
-    return adapted([("*", scheme)], [s for s in sites if s.kind is not Kind.ACTIVATION], name or str(scheme))
+    return adapted(
+        [("*", scheme)], [s for s in sites if s.kind is not Kind.ACTIVATION], name or str(scheme)
+    )
 
 
 def adapted(entries: Iterable[tuple[str, Scheme]], sites: Iterable[Site], name: str = "") -> Plan:
@@ -118,7 +122,9 @@ def from_json(document: Any, source: str = "plan") -> Plan:
             raise PlanError(
                 f"{source}: plan version {version} is newer than this sensprobe reads ({VERSION}); upgrade it."
             )
-    errors = sorted(Draft202012Validator(schema()).iter_errors(document), key=lambda e: list(e.path))
+    errors = sorted(
+        Draft202012Validator(schema()).iter_errors(document), key=lambda e: list(e.path)
+    )
     if errors:
         where = "/".join(str(p) for p in errors[0].path) or "the document"
         raise PlanError(f"{source} is not a plan: {where}: {errors[0].message[:200]}.")
@@ -134,7 +140,9 @@ def read(path: Path) -> Plan:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PlanError(f"no plan file at {path}. A plan is a JSON file; `sensprobe search` writes some.") from None
+        raise PlanError(
+            f"no plan file at {path}. A plan is a JSON file; `sensprobe search` writes some."
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PlanError(f"{path} cannot be read as a plan: {error}.") from None
     return from_json(document, str(path))

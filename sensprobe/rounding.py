@@ -49,13 +49,18 @@ Fields = dict[str, Field]
 
 
 def round_ratio(
-    v: Tensor, format: Int | Float | Log, rounding: Rounding = Rounding.NEAREST, noise: Tensor | None = None
+    v: Tensor,
+    format: Int | Float | Log,
+    rounding: Rounding = Rounding.NEAREST,
+    noise: Tensor | None = None,
 ) -> Tensor:
     """The format's value for v (already divided by the scale); beyond the peak it saturates."""
     v = v.clamp(-format.peak, format.peak)
     if isinstance(format, Int):
         return to_integer(v, rounding, noise).clamp(-format.peak, format.peak)
-    mantissa, floor = (format.mantissa, format.floor) if isinstance(format, Float) else (0, 1 - format.powers)
+    mantissa, floor = (
+        (format.mantissa, format.floor) if isinstance(format, Float) else (0, 1 - format.powers)
+    )
     _, exponent = torch.frexp(v)  # |v| lies in [2^(e-1), 2^e): exact, where log2 is not
     step = torch.ldexp(torch.ones_like(v), (exponent - 1).clamp(min=floor) - mantissa)
     return (to_integer(v / step, rounding, noise) * step).clamp(-format.peak, format.peak)
@@ -147,7 +152,9 @@ def min_max(x: Tensor, scheme: Scheme, site: Site) -> Range:
     """The range of x (real view) over everything that shares a scale."""
     lead = x.ndim - len(site.shape) - site.is_complex
     view, axes = blocks(x, scheme, site)
-    low, high = (view.amin(axes, keepdim=True), view.amax(axes, keepdim=True)) if axes else (view, view)
+    low, high = (
+        (view.amin(axes, keepdim=True), view.amax(axes, keepdim=True)) if axes else (view, view)
+    )
     return reduced(low, scheme, site, lead), reduced(high, scheme, site, lead)
 
 
@@ -199,7 +206,9 @@ def encode(x: Tensor, scheme: Scheme, site: Site, range: Range | None = None) ->
         noise = noise_like(x, key_of(scheme.seed, site.name))
     if not scheme.scaled:
         assert isinstance(scheme.format, Float)
-        values = x if scheme.format == FP32 else round_ratio(x, scheme.format, scheme.rounding, noise)
+        values = (
+            x if scheme.format == FP32 else round_ratio(x, scheme.format, scheme.rounding, noise)
+        )
         return {"": Field(values.to(UNSCALED_DTYPE[scheme.format]), scheme.format.bits)}
     low, high = range if range is not None else min_max(x, scheme, site)
     scale, zero = scale_and_zero(scheme, low, high)
@@ -207,7 +216,14 @@ def encode(x: Tensor, scheme: Scheme, site: Site, range: Range | None = None) ->
     codes = _codes(ratio, scheme.format)
     if zero is not None:
         codes = codes + spread(zero, scheme, site).to(torch.int32)
-    return {"": Field(codes, scheme.format.bits, pack_scale(scale, scheme.scales), _pack_zero(zero, scheme.scales))}
+    return {
+        "": Field(
+            codes,
+            scheme.format.bits,
+            pack_scale(scale, scheme.scales),
+            _pack_zero(zero, scheme.scales),
+        )
+    }
 
 
 def decode(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
@@ -221,7 +237,9 @@ def decode(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
         x = _values(field, scheme.format) * spread(unpack_scale(field.scale), scheme, site)
         if field.zero is not None:
             z = spread(field.zero, scheme, site)
-            x = (field.codes - z).to(torch.float32) * spread(unpack_scale(field.scale), scheme, site)
+            x = (field.codes - z).to(torch.float32) * spread(
+                unpack_scale(field.scale), scheme, site
+            )
     return torch.view_as_complex(x.contiguous()) if site.is_complex else x
 
 
@@ -276,7 +294,12 @@ def _encode_polar(z: Tensor, scheme: Scheme, site: Site) -> Fields:
     assert isinstance(scheme.format, Polar | LogPolar)
     magnitude, phase = z.abs(), z.angle()
     if isinstance(scheme.format, LogPolar):
-        first = _field(torch.log((1 - magnitude).clamp(min=LOG_FLOOR)), scheme.format.magnitude_bits, scheme, site)
+        first = _field(
+            torch.log((1 - magnitude).clamp(min=LOG_FLOOR)),
+            scheme.format.magnitude_bits,
+            scheme,
+            site,
+        )
     else:
         first = _field(magnitude, scheme.format.magnitude_bits, scheme, site, from_zero=True)
     return {"magnitude": first, "phase": _field(phase, scheme.format.phase_bits, scheme, site)}
@@ -303,8 +326,12 @@ def _decode_polar(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
     for name in ("magnitude", "phase"):
         field = fields[name]
         assert field.scale is not None
-        codes = field.codes if field.zero is None else field.codes - spread(field.zero, scheme, flat)
-        parts.append(codes.to(torch.float64) * spread(unpack_scale(field.scale), scheme, flat).double())
+        codes = (
+            field.codes if field.zero is None else field.codes - spread(field.zero, scheme, flat)
+        )
+        parts.append(
+            codes.to(torch.float64) * spread(unpack_scale(field.scale), scheme, flat).double()
+        )
     magnitude, phase = parts
     if isinstance(scheme.format, LogPolar):
         magnitude = 1 - torch.exp(magnitude)
@@ -314,4 +341,3 @@ def _decode_polar(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
 def _real(site: Site) -> Site:
     """The site as if its numbers were real: polar fields hold one real each."""
     return Site(site.name, site.part, site.kind, site.shape, site.axes)
-

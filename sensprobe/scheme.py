@@ -137,7 +137,9 @@ def _check_alone(scheme: Scheme) -> None:
     ):
         raise SchemeError(f"{scheme.format} rounds to nearest or truncates, not {scheme.rounding}.")
     if scheme.asym and not isinstance(scheme.format, Int):
-        raise SchemeError(f"asym needs an integer format, not {scheme.format}: zero points are integers.")
+        raise SchemeError(
+            f"asym needs an integer format, not {scheme.format}: zero points are integers."
+        )
     if not scheme.scaled and (
         scheme.granularity != "tensor"
         or scheme.parts
@@ -149,7 +151,9 @@ def _check_alone(scheme: Scheme) -> None:
             f"{scheme.format} is stored without scales: leave out granularity, parts, range, dynamic and scales."
         )
     if scheme.dynamic and scheme.range != "absmax":
-        raise SchemeError("a dynamic range is the one read live: leave out percentile, mse and range.")
+        raise SchemeError(
+            "a dynamic range is the one read live: leave out percentile, mse and range."
+        )
     if scheme.format == FP32 and scheme.rounding is not Rounding.NEAREST:
         raise SchemeError("fp32 is kept as it is: there is nothing to round.")
     low, high = scheme.given
@@ -299,7 +303,9 @@ def why_not(scheme: Scheme, site: Site) -> str | None:
 def check(scheme: Scheme, site: Site) -> None:
     """Raise SchemeError if the scheme makes no sense for the site, saying why."""
     if reason := why_not(scheme, site):
-        raise SchemeError(f"scheme {str(scheme)!r} makes no sense for {site.name} ({site.kind}): {reason}.")
+        raise SchemeError(
+            f"scheme {str(scheme)!r} makes no sense for {site.name} ({site.kind}): {reason}."
+        )
 
 
 def adapt(scheme: Scheme, site: Site) -> Scheme:
@@ -326,5 +332,3 @@ def adapt(scheme: Scheme, site: Site) -> Scheme:
             fitted = replace(fitted, granularity=granularity, group=0)
     check(fitted, site)
     return fitted
-
-

@@ -60,7 +60,9 @@ class Memory:
     step: int = 0
 
 
-def fresh(batch: int, site_shape: tuple[int, ...], storage: Storage, device: torch.device | None = None) -> Memory:
+def fresh(
+    batch: int, site_shape: tuple[int, ...], storage: Storage, device: torch.device | None = None
+) -> Memory:
     """An all-zero memory; site_shape includes the trailing two of a complex state."""
     state = torch.zeros(batch, *site_shape, device=device)
     feedback = isinstance(storage, Rounded) and storage.scheme.rounding is Rounding.FEEDBACK
@@ -102,7 +104,9 @@ def _scale(v: Tensor, storage: Rounded) -> tuple[Tensor | None, Tensor | None]:
     return storage.scale, storage.zero
 
 
-def _within(v: Tensor, scheme: Scheme, site: Site, scale: Tensor | None, zero: Tensor | None) -> Tensor:
+def _within(
+    v: Tensor, scheme: Scheme, site: Site, scale: Tensor | None, zero: Tensor | None
+) -> Tensor:
     """v clamped to what the codes reach."""
     assert not isinstance(scheme.format, Polar | LogPolar)
     if scale is None:

@@ -1,0 +1,42 @@
+"""Model families. Each is one file: forward, step, sites, shapes, and the products they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from sensprobe.models import s4d
+from sensprobe.sites import Site
+from sensprobe.taps import EXACT, Tap
+
+
+class Model(Protocol):
+    """What every family offers. Stateless: a call depends on its arguments alone."""
+
+    family: str
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def sites(self) -> dict[str, Site]: ...
+
+    @property
+    def products(self) -> list[tuple[str, str | None, int]]: ...
+
+    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor: ...
+
+    def start(self, batch: int, tap: Tap = EXACT) -> Any: ...
+
+    def step(self, x: Tensor, state: Any, tap: Tap = EXACT) -> tuple[Tensor, Any]: ...
+
+    def spectral_radius(self, tap: Tap = EXACT) -> float: ...
+
+
+FAMILIES = {s4d.FAMILY: (s4d.S4DConfig, s4d.S4D)}
+"""Family name -> (config class, model class)."""

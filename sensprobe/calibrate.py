@@ -1,0 +1,258 @@
+"""Ranges: from values seen to the scales a static scheme stores.
+
+Weights are their own calibration. Activations and states are watched once, at full precision, on
+samples kept apart for it; what is kept suffices for any scheme: the extremes of every element, and
+for percentile and mse ranges a histogram a channel (states: a head and part) whose bins are the
+upper 14 bits of a float32, 3 % wide, interpolated inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from sensprobe.formats import LogPolar, Polar
+from sensprobe.rounding import (
+    Range,
+    blocks,
+    min_max,
+    quantize,
+    real_view,
+    reduced,
+    scale_and_zero,
+)
+from sensprobe.scheme import Scheme, scale_shape
+from sensprobe.sites import Kind, Site
+
+BINS = 2**14
+_SHIFT = 18
+SHRINKS = torch.linspace(1.0, 0.2, 41, dtype=torch.float64)
+"""Fractions of the full range that `mse` tries."""
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What was seen of one site. low, high: its real view's shape. counts: (channels, BINS)."""
+
+    site: Site
+    low: Tensor
+    high: Tensor
+    counts: Tensor | None = None
+
+
+@dataclass(slots=True)
+class Observer:
+    """Collects statistics; hand `observe` to a recording tap."""
+
+    histograms: bool = False
+    seen: dict[str, Statistics] = field(default_factory=dict)
+
+    def observe(self, site: Site, x: Tensor) -> None:
+        """x: the real view, any leading axes."""
+        lead = x.ndim - len(site.shape) - site.is_complex
+        axes = list(range(lead))
+        low, high = x.amin(axes), x.amax(axes)
+        if site.name in self.seen:
+            known = self.seen[site.name]
+            known.low, known.high = torch.minimum(known.low, low), torch.maximum(known.high, high)
+        else:
+            counts = (
+                torch.zeros(_channels(site), BINS, dtype=torch.int64) if self.histograms else None
+            )
+            known = self.seen[site.name] = Statistics(site, low, high, counts)
+        if known.counts is not None:
+            known.counts += _histogram(x, site, lead)
+
+
+def _channels(site: Site) -> int:
+    """Histograms a site keeps: one an activation channel, one a head and part of a state."""
+    return site.shape[0] * (2 if site.is_complex else 1)
+
+
+def _histogram(x: Tensor, site: Site, lead: int) -> Tensor:
+    if site.kind is Kind.STATE:
+        keep = [lead] + ([x.ndim - 1] if site.is_complex else [])
+        rest = [a for a in range(x.ndim) if a not in keep]
+        x = x.permute(*keep, *rest).reshape(_channels(site), -1)
+    else:
+        x = x.reshape(-1, _channels(site)).T
+    bins = (x.contiguous().view(torch.int32) >> _SHIFT) & (BINS - 1)
+    rows = torch.arange(x.shape[0])[:, None] * BINS
+    return torch.bincount((bins + rows).flatten(), minlength=x.shape[0] * BINS).view(
+        x.shape[0], BINS
+    )
+
+
+@cache
+def _bin_edges() -> tuple[Tensor, Tensor, Tensor]:
+    """Bins in order of value: their codes, lower edges, upper edges (finite ones only)."""
+    half = BINS // 2
+    finite = 255 << 5  # exponents below the one of infinities
+    edges = (torch.arange(finite + 1, dtype=torch.int32) << _SHIFT).view(torch.float32).double()
+    edges[-1] = torch.finfo(torch.float32).max
+    positive = torch.arange(finite)
+    order = torch.cat([positive.flip(0) + half, positive])
+    low = torch.cat([-edges[1:].flip(0), edges[:-1]])
+    high = torch.cat([-edges[:-1].flip(0), edges[1:]])
+    return order, low, high
+
+
+def range_of(statistics: Statistics, scheme: Scheme) -> Range:
+    """The range of a static scheme, float64, of the scheme's scale shape."""
+    site = statistics.site
+    bounds = torch.stack([statistics.low, statistics.high]).double()
+    low, high = min_max(bounds, scheme, site)
+    low, high = low.amin(0), high.amax(0)
+    if scheme.range in ("percentile", "mse"):
+        assert statistics.counts is not None, f"{site.name}: {scheme} needs histograms"
+        counts = _merge(statistics.counts, scheme, site)
+        if scheme.range == "percentile":
+            low, high = _percentile(counts, scheme, low, high)
+        else:
+            low, high = _least_squares_histogram(counts, scheme, site, low, high)
+    if scheme.clip is not None:
+        low, high = low.clamp(-scheme.clip, scheme.clip), high.clamp(-scheme.clip, scheme.clip)
+    return _override(scheme, low, high)
+
+
+def _override(scheme: Scheme, low: Tensor, high: Tensor) -> Range:
+    if scheme.range == "given":
+        return torch.full_like(low, scheme.given[0]), torch.full_like(high, scheme.given[1])
+    return low, high
+
+
+def given_range(scheme: Scheme, site: Site) -> Range:
+    """The range a scheme states itself; needs no calibration."""
+    shape = torch.zeros(scale_shape(scheme, site), dtype=torch.float64)
+    return _override(scheme, shape, shape)
+
+
+def _merge(counts: Tensor, scheme: Scheme, site: Site) -> Tensor:
+    """Histograms summed over what shares a scale: (*scale shape, BINS)."""
+    shape = scale_shape(scheme, site)
+    if site.is_complex:
+        counts = counts.view(site.shape[0], 2, BINS)
+        counts = counts if scheme.parts else counts.sum(1, keepdim=True)
+        if shape[0] == 1:
+            counts = counts.sum(0, keepdim=True)
+        return counts.view(*shape, BINS)
+    if scheme.granularity == "group":
+        size = scheme.group
+        counts = torch.stack([c.sum(0) for c in counts.split(size)])
+    elif shape[0] == 1:
+        counts = counts.sum(0, keepdim=True)
+    return counts.view(*shape, BINS)
+
+
+def _percentile(counts: Tensor, scheme: Scheme, low: Tensor, high: Tensor) -> Range:
+    order, left, right = _bin_edges()
+    ordered = counts[..., order].double()
+    share = scheme.percent / 100
+    if scheme.asym:
+        return (
+            _quantile(ordered, left, right, 1 - share).clamp(min=low),
+            _quantile(ordered, left, right, share).clamp(max=high),
+        )
+    half = len(left) // 2
+    folded = ordered[..., half:] + ordered[..., :half].flip(-1)
+    peak = _quantile(folded, left[half:], right[half:], share)
+    peak = torch.minimum(peak, torch.maximum(low.abs(), high.abs()))
+    return -peak, peak
+
+
+def _quantile(counts: Tensor, left: Tensor, right: Tensor, share: float) -> Tensor:
+    total = counts.cumsum(-1)
+    target = (total[..., -1:] * share).clamp(min=1e-9)
+    index = torch.searchsorted(total, target).clamp(max=counts.shape[-1] - 1)
+    inside = (target - (total - counts).gather(-1, index)) / counts.gather(-1, index).clamp(min=1)
+    return (left[index] + inside.clamp(0, 1) * (right[index] - left[index])).squeeze(-1)
+
+
+def _least_squares_histogram(
+    counts: Tensor, scheme: Scheme, site: Site, low: Tensor, high: Tensor
+) -> Range:
+    order, left, right = _bin_edges()
+    used = counts.reshape(-1, BINS).sum(0)[order] > 0
+    centers = ((left + right) / 2)[used]  # (k,)
+    weight = counts[..., order][..., used].double()  # (*scale shape, k)
+
+    plain = _elementwise(scheme)
+
+    def error(lo: Tensor, hi: Tensor) -> Tensor:
+        scale, zero = scale_and_zero(scheme, lo, hi)
+        column = None if zero is None else zero[..., None]
+        rounded = quantize(centers.expand_as(weight), plain, site, scale[..., None], column)
+        return ((rounded - centers) ** 2 * weight).sum(-1)
+
+    return _best(error, low, high)
+
+
+def _elementwise(scheme: Scheme) -> Scheme:
+    """The scheme's rounding without its granularity (nearest), for scales given as they are."""
+    return Scheme(scheme.format, asym=scheme.asym, scales=scheme.scales)
+
+
+def _best(error: Callable[[Tensor, Tensor], Tensor], low: Tensor, high: Tensor) -> Range:
+    """The shrunken range with the least error, each scale on its own."""
+    best_error, best_low, best_high = None, low, high
+    for shrink in SHRINKS:
+        lo, hi = low * shrink, high * shrink
+        now = error(lo, hi)
+        if best_error is None:
+            best_error = now
+            continue
+        better = now < best_error
+        best_error = torch.where(better, now, best_error)
+        best_low, best_high = torch.where(better, lo, best_low), torch.where(better, hi, best_high)
+    return best_low, best_high
+
+
+def weight_range(x: Tensor, scheme: Scheme, site: Site) -> Range | None:
+    """The range of a weight under a scheme; None where the format keeps its own (polar, unscaled)."""
+    if not scheme.scaled or isinstance(scheme.format, Polar | LogPolar):
+        return None
+    x = real_view(x)
+    low, high = min_max(x, scheme, site)
+    if scheme.range == "percentile":
+        low, high = _weight_percentile(x, scheme, site)
+    elif scheme.range == "mse":
+        low, high = _least_squares(x, scheme, site, low, high)
+    return _override(scheme, low, high)
+
+
+def _weight_percentile(x: Tensor, scheme: Scheme, site: Site) -> Range:
+    view, axes = blocks(x, scheme, site)
+    order = [a for a in range(view.ndim) if a not in axes] + axes
+    flat = view.permute(order).reshape(*[view.shape[a] for a in order[: view.ndim - len(axes)]], -1)
+    share = scheme.percent / 100
+    if not scheme.asym:
+        peak = reduced(flat.abs().quantile(share, dim=-1), scheme, site, 0)
+        return -peak, peak
+    ends = flat.quantile(1 - share, dim=-1), flat.quantile(share, dim=-1)
+    return reduced(ends[0], scheme, site, 0), reduced(ends[1], scheme, site, 0)
+
+
+def _least_squares(x: Tensor, scheme: Scheme, site: Site, low: Tensor, high: Tensor) -> Range:
+    def error(lo: Tensor, hi: Tensor) -> Tensor:
+        nearest = Scheme(
+            scheme.format,
+            scheme.granularity,
+            scheme.group,
+            scheme.asym,
+            parts=scheme.parts,
+            scales=scheme.scales,
+        )
+        rounded = quantize(x, nearest, site, *scale_and_zero(scheme, lo, hi))
+        view, axes = blocks((rounded - x) ** 2, scheme, site)
+        return reduced(view.sum(axes, keepdim=True) if axes else view, scheme, site, 0)
+
+    return _best(error, low, high)
+
+
+def needs_histograms(schemes: Mapping[str, Scheme]) -> bool:
+    """Whether any scheme asks for more than the extremes."""
+    return any(s.range in ("percentile", "mse") for s in schemes.values())

@@ -1,0 +1,90 @@
+"""This package's checkpoints: float32 safetensors with the model's config in the header.
+
+Tensor names, H heads, N complex pairs: encoder.weight [H, d_input], encoder.bias [H],
+layers.{i}.log_dt [H], .log_A_real [H, N], .A_imag [H, N], .B [H, N, 2], .C [H, N, 2], .D [H],
+.out_proj.weight [2H, H], .out_proj.bias [2H], (.norm.weight, .norm.bias [H]), head.weight, head.bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sensprobe.checkpoints.files import read_safetensors, require_finite
+from sensprobe.checkpoints.fit import require_shapes
+from sensprobe.errors import CheckpointError
+from sensprobe.models import FAMILIES
+from sensprobe.models.s4d import S4D, S4DConfig, deploy
+
+FORMAT = 1
+
+
+def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, S4DConfig]:
+    """Family and config from a JSON description; CheckpointError for what it does not know."""
+    family = document.get("family")
+    if family not in FAMILIES:
+        raise CheckpointError(
+            f"{source} says it is a {family!r} model; families here: {', '.join(FAMILIES)}."
+        )
+    config_class = FAMILIES[family][0]
+    known = {f.name for f in fields(config_class)}
+    given = dict(document.get("config", {}))
+    if unknown := sorted(set(given) - known):
+        raise CheckpointError(f"{source}: unknown config key(s) {', '.join(unknown)}; known: {sorted(known)}.")
+    try:
+        return family, config_class(**given)
+    except TypeError as error:
+        raise CheckpointError(f"{source}: its config is incomplete ({error}).") from None
+
+
+def parameter_shapes(config: S4DConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every trained parameter."""
+    h, n = config.d_model, config.d_state
+    shapes: dict[str, tuple[int, ...]] = {"encoder.weight": (h, config.d_input), "encoder.bias": (h,)}
+    for i in range(config.layers):
+        at = f"layers.{i}."
+        shapes |= {
+            at + "log_dt": (h,),
+            at + "log_A_real": (h, n),
+            at + "A_imag": (h, n),
+            at + "B": (h, n, 2),
+            at + "C": (h, n, 2),
+            at + "D": (h,),
+            at + "out_proj.weight": (2 * h, h),
+            at + "out_proj.bias": (2 * h,),
+        }
+        if config.norm != "none":
+            shapes |= {at + "norm.weight": (h,), at + "norm.bias": (h,)}
+    return shapes | {"head.weight": (config.d_output, h), "head.bias": (config.d_output,)}
+
+
+def build(params: Mapping[str, Tensor], config: S4DConfig, source: Path) -> S4D:
+    """The model of a set of parameters, discretised in float64."""
+    require_shapes(params, parameter_shapes(config), source, "s4d")
+    require_finite(params, source)
+    weights = deploy({name: p.double() for name, p in params.items()}, config)
+    require_finite({k: v.abs() for k, v in weights.items()}, source)
+    return S4D(config, weights)
+
+
+def read(path: Path) -> tuple[S4D, dict[str, Any]]:
+    """Model and header of an own checkpoint."""
+    tensors, header = read_safetensors(path)
+    if not header:
+        raise CheckpointError(
+            f"{path} has no sensprobe header, so its family and sizes are unknown. Describe it in a "
+            "model.toml (family, sizes, norm) and name that file instead."
+        )
+    if header.get("format", 0) > FORMAT:
+        raise CheckpointError(f"{path} is of format {header['format']}, newer than this sensprobe reads ({FORMAT}).")
+    _, config = config_from(header, path)
+    return build(tensors, config, path), header
+
+
+def describe(model: S4D) -> dict[str, Any]:
+    """The header of a model's checkpoint."""
+    return {"format": FORMAT, "family": model.family, "config": asdict(model.config)}
