@@ -7,6 +7,7 @@ One fixed permutation cuts them: 900 train, 97 calibration, 400 search, 400 conf
 from __future__ import annotations
 
 import numpy as np
+
 from sensprobe.data.dataset import Dataset, Splits, build_split, loaded
 
 SIZES = {"train": 900, "calibration": 97, "search": 400, "confirmation": 400}

@@ -1,0 +1,28 @@
+"""The ledger: every evaluation ever made, append-only, so that none is made twice.
+
+    run = open_run("runs/mine", Manifest(...), reuse_siblings=True)
+    with run.working("profile"):
+        if run.find(key) is None:
+            run.append(Evaluation(key, {"correct": ..., "cross_entropy": ...}, {"label": ...}))
+    run.write_result("sensitivity", rows)
+
+Killed at any moment and started again, a command finds what it had measured. numpy only, no torch.
+"""
+
+from sensprobe.runs.ledger import Writer
+from sensprobe.runs.manifest import VERSION, Manifest
+from sensprobe.runs.opening import open_run
+from sensprobe.runs.record import Entry, Evaluation, EvaluationKey
+from sensprobe.runs.run import Run, State
+
+__all__ = [
+    "VERSION",
+    "Entry",
+    "Evaluation",
+    "EvaluationKey",
+    "Manifest",
+    "Run",
+    "State",
+    "Writer",
+    "open_run",
+]

@@ -1,0 +1,118 @@
+"""Files that are whole or absent, and what to tell a user when a disk refuses.
+
+A whole file is written beside its place under a temporary name, synced, and moved into place in one
+step. Nobody, at any moment, sees half of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sensprobe.errors import RunError
+
+TEMPORARY = ".tmp"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turns an `OSError` into a `RunError` that says what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in FULL:
+            advice = (
+                "the disk is full; free some space and run the same command again, "
+                "what was finished before is kept"
+            )
+        elif error.errno in FORBIDDEN:
+            advice = f"permission is lacking ({reason}); choose a folder you can write to"
+        else:
+            advice = f"{reason}; check the disk and run the same command again"
+        raise RunError(f"{doing} {path} failed: {advice}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces `path`, or leaves it as it was and raises `RunError`."""
+    with disk_errors(path, "writing"), _temporary(path, content) as draft:
+        os.replace(draft, path)
+
+
+def create_whole(path: Path, content: bytes) -> bool:
+    """Creates `path`; False, and nothing done, where it exists. Safe against others who try."""
+    with disk_errors(path, "writing"), _temporary(path, content) as draft:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, content: bytes) -> Iterator[Path]:
+    """A synced draft beside `path`, gone afterwards whatever happens."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        yield draft
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """One `os.write` where the system takes all at once, which for a file it does."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a file is a draft of `write_whole`, left by a process that was killed."""
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY)
+
+
+def plain(value: Any) -> Any:
+    """numpy scalars and arrays and paths as JSON values, for `json.dumps(default=...)`."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def strict_json(data: Any) -> bytes:
+    """JSON that every reader accepts: a number that is not finite becomes null."""
+    text = json.dumps(_finite(data), indent=1, allow_nan=False, ensure_ascii=False)
+    return (text + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return _finite(plain(value))

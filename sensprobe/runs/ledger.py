@@ -1,0 +1,125 @@
+"""All segments of a run as one index: which plan was measured on which samples, and where it lies.
+
+Only lines are read to build the index; arrays are read, and their checksums checked, when an
+evaluation is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple
+
+from sensprobe.runs.record import (
+    Base,
+    Entry,
+    Evaluation,
+    EvaluationKey,
+    Span,
+    address_of,
+    entry_of,
+)
+from sensprobe.runs.segment import Outcome, Place, SegmentReader
+
+FOLDER = "evaluations"
+
+
+class Writer(NamedTuple):
+    """A process that has this run open for writing now."""
+
+    host: str
+    pid: int
+    command: str
+
+
+class Ledger:
+    """Reads the segments of one run folder. `notices` collects what had to be skipped."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self.folder = run_folder / FOLDER
+        self.notices: list[str] = []
+        self._segments: dict[str, SegmentReader] = {}
+        self._places: dict[Base, dict[Span, tuple[Place, ...]]] = {}
+
+    def refresh(self) -> int:
+        """Indexes what was added since the last look; how many evaluations that was."""
+        if not self.folder.is_dir():
+            return 0
+        names = sorted(entry.name for entry in self.folder.iterdir() if entry.suffix == ".jsonl")
+        return sum(self.refresh_segment(name) for name in names)
+
+    def refresh_segment(self, name: str) -> int:
+        segment = self._segments.get(name)
+        if segment is None:
+            segment = self._segments[name] = SegmentReader(self.folder / name)
+        count = 0
+        for document, place in segment.poll(self.notices):
+            base, span = address_of(document)
+            spans = self._places.setdefault(base, {})
+            spans[span] = (*spans.get(span, ()), place)
+            count += 1
+        return count
+
+    def __len__(self) -> int:
+        return sum(len(spans) for spans in self._places.values())
+
+    def spans(self, base: Base) -> list[Span]:
+        """Every range of samples that is measured, sorted."""
+        return sorted(self._places.get(base, ()))
+
+    def find(self, key: EvaluationKey) -> Evaluation | None:
+        """The evaluation of exactly these samples. Damaged copies are dropped, with a notice."""
+        spans = self._places.get(key.base, {})
+        for place in spans.get(key.span, ()):
+            evaluation = place.segment.read(place)
+            if evaluation is not None:
+                return evaluation
+            self._drop(spans, key.span, place)
+        return None
+
+    def entries(self) -> Iterator[Entry]:
+        """Each evaluation once, without its arrays, in the order of writing."""
+        for segment, places in self._by_segment():
+            with segment.lines_path.open("rb") as lines:
+                for place in places:
+                    document = segment.document(place, lines)
+                    if document is not None:
+                        yield entry_of(document)
+
+    def evaluations(self) -> Iterator[Evaluation]:
+        """Each evaluation once, in the order of writing; damaged ones are left out and told."""
+        for entry in self.entries():
+            evaluation = self.find(entry.key)
+            if evaluation is not None:
+                yield evaluation
+
+    def writers(self) -> list[Writer]:
+        """Who writes now."""
+        return [
+            Writer(opened.get("host", "?"), opened.get("pid", 0), opened.get("command", "?"))
+            for opened in (s.opened for s in self._segments.values() if s.alive())
+        ]
+
+    def last_outcome(self) -> Outcome | None:
+        """How the latest writer ended; None where nobody ever wrote."""
+        if not self._segments:
+            return None
+        return self._segments[max(self._segments)].outcome or "stopped"
+
+    def _by_segment(self) -> list[tuple[SegmentReader, list[Place]]]:
+        firsts = [copies[0] for spans in self._places.values() for copies in spans.values()]
+        firsts.sort(key=lambda place: (place.segment.lines_path.name, place.offset))
+        return [(segment, list(run)) for segment, run in groupby(firsts, attrgetter("segment"))]
+
+    def _drop(self, spans: dict[Span, tuple[Place, ...]], span: Span, place: Place) -> None:
+        rest = tuple(other for other in spans[span] if other != place)
+        if rest:
+            spans[span] = rest
+        else:
+            del spans[span]
+        self.notices.append(
+            f"{FOLDER}/{place.segment.bytes_path.name}: the arrays of the evaluation at byte "
+            f"{place.offset} are damaged; it is dropped and will be made again when needed"
+        )

@@ -1,0 +1,236 @@
+"""A run: the folder that holds inputs, every evaluation ever made, and results.
+
+    run.json        the inputs it belongs to; written once
+    evaluations/    one segment a writer; append-only
+    results/        JSON tables, each replaced whole
+    optuna.db       the search's own storage
+
+Nothing here deletes or rewrites an evaluation. Several processes may write at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sensprobe.errors import RunError
+from sensprobe.runs import manifest as manifests
+from sensprobe.runs.files import disk_errors, strict_json, write_whole
+from sensprobe.runs.ledger import Ledger, Writer
+from sensprobe.runs.manifest import Manifest
+from sensprobe.runs.record import JSON, Entry, Evaluation, EvaluationKey, Span
+from sensprobe.runs.segment import Outcome, SegmentWriter
+
+State = Literal["new", "running", "finished", "stopped"]
+RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class Run:
+    """An open run folder; get one from `open_run`. Safe to use from several threads.
+
+    `notices` collects, for the command line to print once, what had to be skipped while reading.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, siblings: tuple[Ledger, ...] = ()) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.notices: list[str] = []
+        self._ledger = Ledger(path)
+        self._siblings = siblings
+        self._writer: SegmentWriter | None = None
+        self._command = ""
+        self._lock = threading.RLock()
+        self.refresh()
+
+    @property
+    def optuna_path(self) -> Path:
+        """Where the search keeps its SQLite storage."""
+        return self.path / "optuna.db"
+
+    def refresh(self) -> int:
+        """Takes in what other processes added; how many evaluations that was."""
+        with self._lock:
+            count = self._ledger.refresh()
+            for sibling in self._siblings:
+                sibling.refresh()
+            self._collect_notices()
+            return count
+
+    def find(self, key: EvaluationKey) -> Evaluation | None:
+        """The evaluation of exactly this key, its checksums checked; None where there is none.
+
+        One found in a sibling run is copied here, so that a run holds all its results rest on.
+        """
+        with self._lock:
+            evaluation = self._ledger.find(key)
+            for sibling in () if evaluation else self._siblings:
+                found = sibling.find(key)
+                if found is not None:
+                    name = sibling.folder.parent.name
+                    evaluation = replace(found, meta={**found.meta, "from_run": name})
+                    self.append(evaluation)
+                    break
+            self._collect_notices()
+            return evaluation
+
+    def missing(self, key: EvaluationKey) -> list[Span]:
+        """The parts of [start, stop) that no evaluation covers, in order."""
+        gaps, position = [], key.start
+        for start, stop in self._spans(key):
+            if start > position:
+                gaps.append((position, min(start, key.stop)))
+            position = max(position, stop)
+            if position >= key.stop:
+                return gaps
+        gaps.append((position, key.stop))
+        return gaps
+
+    def gather(self, key: EvaluationKey) -> Evaluation | None:
+        """Samples [start, stop), put together from whatever evaluations cover them; None if some
+        sample is missing. A sample's result does not depend on which others it was measured with.
+        `meta` is that of the first piece.
+        """
+        pieces: list[Evaluation] = []
+        position = key.start
+        while position < key.stop:
+            covering = [s for s in self._spans(key) if s[0] <= position < s[1]]
+            if not covering:
+                return None
+            piece = self.find(key.over(*max(covering, key=lambda span: span[1])))
+            if piece is None:  # damaged, and dropped just now
+                continue
+            pieces.append(_cut(piece, position, min(piece.key.stop, key.stop)))
+            position = pieces[-1].key.stop
+        names = [name for name in pieces[0].arrays if all(name in p.arrays for p in pieces)]
+        arrays = {name: np.concatenate([p.arrays[name] for p in pieces]) for name in names}
+        return Evaluation(key, arrays, pieces[0].meta, pieces[0].created)
+
+    def append(self, evaluation: Evaluation) -> None:
+        """Keeps an evaluation for good: once this returns, killing the process does not lose it."""
+        with self._lock:
+            writer = self._own_writer()
+            writer.append(evaluation)
+            self._ledger.refresh_segment(writer.lines_path.name)
+
+    def entries(self) -> Iterator[Entry]:
+        """What was measured, without the arrays, in the order of writing."""
+        return self._ledger.entries()
+
+    def evaluations(self) -> Iterator[Evaluation]:
+        """Everything that was measured, in the order of writing."""
+        yield from self._ledger.evaluations()
+        self._collect_notices()
+
+    @property
+    def count(self) -> int:
+        """Evaluations in this run."""
+        return len(self._ledger)
+
+    @contextlib.contextmanager
+    def working(self, command: str) -> Iterator[Run]:
+        """Marks the run as running while `command` works on it, and afterwards how that ended."""
+        with self._lock:
+            self._command = command
+            self._own_writer()
+        try:
+            yield self
+        except BaseException:
+            with contextlib.suppress(RunError):
+                self.close("stopped")
+            raise
+        self.close("finished")
+
+    def close(self, outcome: Outcome = "finished") -> None:
+        """Syncs what this process wrote and lets its segment go. Appending opens a new one."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+            if writer is not None and writer.pid == os.getpid():
+                writer.close(outcome)
+            self.refresh()
+
+    @property
+    def state(self) -> State:
+        """running: a process writes here now. finished or stopped: how the latest one ended."""
+        self.refresh()
+        if self._ledger.writers():
+            return "running"
+        return self._ledger.last_outcome() or "new"
+
+    def writers(self) -> list[Writer]:
+        """The processes that write here now, this one included."""
+        self.refresh()
+        return self._ledger.writers()
+
+    def write_result(self, name: str, data: JSON) -> None:
+        """Replaces results/NAME.json as a whole. Numbers that are not finite become null."""
+        self._check_writable()
+        path = self._result_path(name)
+        with disk_errors(path.parent, "creating"):
+            path.parent.mkdir(exist_ok=True)
+        write_whole(path, strict_json(data))
+
+    def read_result(self, name: str) -> JSON | None:
+        """What `write_result` wrote, or None where it never did."""
+        path = self._result_path(name)
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{path} cannot be read ({error}); delete it and run the command that made it again"
+            ) from error
+
+    def results(self) -> list[str]:
+        """Names of the results there are."""
+        return sorted(path.stem for path in (self.path / "results").glob("[!.]*.json"))
+
+    def _result_path(self, name: str) -> Path:
+        if not RESULT_NAME.fullmatch(name):
+            raise RunError(f"{name!r} cannot name a result; use letters, digits, - _ and .")
+        return self.path / "results" / f"{name}.json"
+
+    def _spans(self, key: EvaluationKey) -> list[Span]:
+        with self._lock:
+            spans = set(self._ledger.spans(key.base))
+            return sorted(spans.union(*(s.spans(key.base) for s in self._siblings)))
+
+    def _own_writer(self) -> SegmentWriter:
+        """This process's segment; a forked child does not inherit its parent's."""
+        self._check_writable()
+        writer = self._writer
+        if writer is None or not writer.usable or writer.pid != os.getpid():
+            if writer is not None and writer.pid == os.getpid():
+                with contextlib.suppress(RunError):
+                    writer.close("stopped")
+            writer = self._writer = SegmentWriter(self._ledger.folder, self._command)
+        return writer
+
+    def _check_writable(self) -> None:
+        if self.manifest.version < manifests.VERSION:
+            raise RunError(
+                f"{self.path} has the older layout {self.manifest.version} and can only be read; "
+                "give --run a new folder beside it, what was evaluated is found there"
+            )
+
+    def _collect_notices(self) -> None:
+        for ledger in (self._ledger, *self._siblings):
+            name = "" if ledger is self._ledger else f"{ledger.folder.parent.name}/"
+            self.notices += [name + notice for notice in ledger.notices]
+            ledger.notices.clear()
+
+
+def _cut(evaluation: Evaluation, start: int, stop: int) -> Evaluation:
+    """Samples [start, stop) of an evaluation that covers them."""
+    first = evaluation.key.start
+    arrays = {name: a[start - first : stop - first] for name, a in evaluation.arrays.items()}
+    return replace(evaluation, key=evaluation.key.over(start, stop), arrays=arrays)

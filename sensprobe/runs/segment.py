@@ -1,0 +1,209 @@
+"""One writer's part of the ledger: a file of lines and, beside it, a file of array bytes.
+
+Each process that writes owns a segment of its own, `<utc>-<pid>-<random>.jsonl` and `.bin`, so
+writers never wait for each other. An evaluation's array bytes are appended first, its line last and
+in one write: a line that is there, with its newline, has its arrays. A process killed at any
+moment loses at most the evaluation it was writing. Against the loss of power both files are synced
+every `SYNC_SECONDS` and on closing; checksums catch what a disk lost in between.
+
+A writer holds a lock (flock) on its lines while it lives. The system drops it when the process
+ends, however it ends, so a reader knows whether an unfinished line is still being written. Needs
+POSIX locks (Linux, macOS).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+
+import numpy as np
+
+from sensprobe.runs.files import disk_errors, write_all
+from sensprobe.runs.record import JSON, Evaluation, key_of, now, pack, seal, unseal
+
+SYNC_SECONDS = 5.0
+Outcome = Literal["finished", "stopped"]
+
+
+class SegmentWriter:
+    """Appends to a new segment in `folder`. Not for several threads at once.
+
+    `usable` turns False when a write failed: what that write left is cut off, and the next
+    evaluation belongs in a new segment.
+    """
+
+    def __init__(self, folder: Path, command: str) -> None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        name = f"{stamp}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.pid = os.getpid()
+        self.usable = True
+        self.lines_path = folder / f"{name}.jsonl"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        who: dict[str, JSON] = {"host": socket.gethostname(), "pid": self.pid, "command": command}
+        with disk_errors(self.lines_path, "creating"), contextlib.ExitStack() as undo:
+            folder.mkdir(exist_ok=True)
+            self._lines = os.open(self.lines_path, flags, 0o666)
+            undo.callback(self.lines_path.unlink)
+            undo.callback(os.close, self._lines)
+            fcntl.flock(self._lines, fcntl.LOCK_EX)
+            self._bytes = os.open(self.lines_path.with_suffix(".bin"), flags, 0o666)
+            undo.callback(self.lines_path.with_suffix(".bin").unlink)
+            undo.callback(os.close, self._bytes)
+            self._append_line(seal({"kind": "open", **who, "created": now()}))
+            undo.pop_all()
+        self._synced = time.monotonic()
+
+    def append(self, evaluation: Evaluation) -> None:
+        """Keeps an evaluation; `RunError`, and nothing of it kept, where the disk refuses."""
+        with disk_errors(self.lines_path, "writing"):
+            before = os.fstat(self._bytes).st_size
+            content, line = pack(evaluation, before)
+            try:
+                write_all(self._bytes, content)
+                self._append_line(line)
+            except BaseException:
+                self._give_up(self._bytes, before)
+                raise
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                self._sync()
+
+    def close(self, outcome: Outcome) -> None:
+        """Says how the work ended, syncs, and lets the lock go."""
+        try:
+            with disk_errors(self.lines_path, "closing"):
+                if self.usable:
+                    self._append_line(seal({"kind": "close", "outcome": outcome, "created": now()}))
+                self._sync()
+        finally:
+            self.usable = False
+            os.close(self._bytes)
+            os.close(self._lines)
+
+    def _append_line(self, line: bytes) -> None:
+        before = os.fstat(self._lines).st_size
+        try:
+            write_all(self._lines, line)
+        except BaseException:
+            self._give_up(self._lines, before)
+            raise
+
+    def _give_up(self, descriptor: int, size: int) -> None:
+        self.usable = False
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+
+    def _sync(self) -> None:
+        os.fsync(self._bytes)
+        os.fsync(self._lines)
+        self._synced = time.monotonic()
+
+
+class Place(NamedTuple):
+    """Where a line lies."""
+
+    segment: SegmentReader
+    offset: int
+    length: int
+
+
+class SegmentReader:
+    """Reads what has been added to a segment since it last looked; never writes."""
+
+    def __init__(self, lines_path: Path) -> None:
+        self.lines_path = lines_path
+        self.bytes_path = lines_path.with_suffix(".bin")
+        self.opened: dict[str, JSON] = {}  # the line of the writer: host, pid, command, created
+        self.outcome: Outcome | None = None
+        self._offset = 0
+        self._torn_at = -1
+
+    def poll(self, notices: list[str]) -> Iterator[tuple[dict[str, JSON], Place]]:
+        """New evaluations, whole ones only. What is skipped is told in `notices`, once."""
+        if self.lines_path.stat().st_size <= self._offset:
+            return
+        with self.lines_path.open("rb") as stream:
+            stream.seek(self._offset)
+            fresh = stream.read()
+        has = self.bytes_path.stat().st_size if self.bytes_path.exists() else 0
+        end = fresh.rfind(b"\n") + 1
+        damaged: list[int] = []
+        start = self._offset
+        for line in fresh[:end].splitlines(keepends=True):
+            document = unseal(line[:-1])
+            if document is None or not self._take(document, has):
+                damaged.append(start)
+            elif document["kind"] == "evaluation":
+                yield document, Place(self, start, len(line))
+            start += len(line)
+        self._offset += end
+        self._tell(damaged, len(fresh) - end, notices)
+
+    def _take(self, document: dict[str, JSON], has: int) -> bool:
+        """Whether a line can be used; notes who wrote the segment and how it ended."""
+        if document["kind"] == "evaluation":
+            return bool(document["end"] <= has)
+        if document["kind"] == "open":
+            self.opened = document
+        elif document["kind"] == "close":
+            self.outcome = document["outcome"]
+        return True
+
+    def _tell(self, damaged: list[int], torn: int, notices: list[str]) -> None:
+        where = f"{self.lines_path.parent.name}/{self.lines_path.name}"
+        if damaged:
+            notices.append(
+                f"{where}: skipped {len(damaged)} damaged line(s), the first at byte {damaged[0]}; "
+                "their evaluations will be made again when needed"
+            )
+        if torn and self._torn_at != self._offset and self._abandoned(torn):
+            self._torn_at = self._offset
+            notices.append(
+                f"{where}: dropped an unfinished last line of {torn} byte(s), left by a process "
+                "that was stopped; that evaluation will be made again when needed"
+            )
+
+    def _abandoned(self, torn: int) -> bool:
+        """Nobody is left to finish the last line, and nobody did since it was read."""
+        return not self.alive() and self.lines_path.stat().st_size == self._offset + torn
+
+    def alive(self) -> bool:
+        """Whether the process that owns this segment still runs."""
+        with self.lines_path.open("rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def document(self, place: Place, lines: BinaryIO) -> dict[str, JSON] | None:
+        lines.seek(place.offset)
+        return unseal(lines.read(place.length)[:-1])
+
+    def read(self, place: Place) -> Evaluation | None:
+        """The evaluation at a place; None where its bytes are missing or a checksum is off."""
+        try:
+            with self.lines_path.open("rb") as lines, self.bytes_path.open("rb") as content:
+                document = self.document(place, lines)
+                return None if document is None else _evaluation(document, content)
+        except FileNotFoundError:
+            return None
+
+
+def _evaluation(document: dict[str, JSON], content: BinaryIO) -> Evaluation | None:
+    arrays = {}
+    for name, (offset, dtype, count, checksum) in document["arrays"].items():
+        content.seek(offset)
+        raw = content.read(count * np.dtype(dtype).itemsize)
+        if zlib.crc32(raw) != checksum:
+            return None
+        arrays[name] = np.frombuffer(raw, dtype=dtype)
+    return Evaluation(key_of(document), arrays, document["meta"], document["created"])
