@@ -15,7 +15,7 @@ def every_assignment(problem: Problem) -> Iterator[Assignment]:
 
 
 def check_count(problem: Problem, allowed: float, *, seconds_each: float | None = None) -> None:
-    """UsageError where the plans outnumber the evaluations allowed; says how long all would take."""
+    """UsageError where plans outnumber the evaluations allowed; says how long all would take."""
     if problem.count <= allowed:
         return
     took = "" if seconds_each is None else f" (about {duration(problem.count * seconds_each)})"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
 import numpy as np
@@ -68,7 +68,7 @@ def sweep(problem: Problem, *, gains: Sequence[float] | None = None) -> Hull:
         corners = _lower_hull(_bytes_of(decision), losses[d])
         start.append(corners[0])
         sizes = _bytes_of(decision)
-        for before, after in zip(corners, corners[1:], strict=False):
+        for before, after in pairwise(corners):
             added = int(sizes[after] - sizes[before])
             change = float(losses[d][after] - losses[d][before])
             steps.append((change / added, d, after, added, change))

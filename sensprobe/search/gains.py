@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import Study
 
 from sensprobe.errors import BudgetError
 from sensprobe.search.arena import Arena, Spent
@@ -38,7 +39,7 @@ def gains(
             return
 
 
-def _propose(study, arena: Arena, budgets: Sequence[Budget], seed: int) -> None:
+def _propose(study: Study, arena: Arena, budgets: Sequence[Budget], seed: int) -> None:
     problem, idle, finished = arena.problem, 0, len(completed(study))
     while idle < PATIENCE and len(arena.candidates) < problem.count:
         reseed(study, _sampler, seed, finished)

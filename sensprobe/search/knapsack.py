@@ -9,8 +9,12 @@ tolerances mean a relative 1e-12 of the range.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import gcd
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +28,8 @@ from sensprobe.search.problem import Array, Assignment, Budget, Problem, Size
 _SCALE = 1e6  # the losses' range in the solver's units
 _TIE = 1e-9  # losses closer than this part of the range are one loss
 _CUTS = 50
+_STDOUT = Lock()  # the process has one
+_C = ctypes.CDLL(None if os.name == "posix" else "ucrtbase")
 
 Row = tuple[csr_array, float, float]  # coefficients, lower, upper
 
@@ -129,15 +135,16 @@ class _Model:
     def _milp(self, cost: Array, rows: list[Row]) -> Assignment | None:
         matrix = vstack([row[0] for row in rows], format="csr")
         limits = LinearConstraint(matrix, [row[1] for row in rows], [row[2] for row in rows])
-        whole = np.zeros(self.width)
+        whole = np.zeros(self.width, dtype=np.int64)
         whole[: len(self.options)] = 1
-        result = milp(
-            cost,
-            integrality=whole,
-            bounds=Bounds(0, 1),
-            constraints=limits,
-            options={"mip_rel_gap": 0.0},
-        )
+        with _stdout_to_stderr():
+            result = milp(
+                cost,
+                integrality=whole,
+                bounds=Bounds(0, 1),
+                constraints=limits,
+                options={"mip_rel_gap": 0.0},
+            )
         if result.x is None:
             return None
         parts = np.split(result.x[: len(self.options)], self.starts[1:-1])
@@ -186,6 +193,20 @@ class _Model:
     ) -> Row:
         at = (np.zeros(len(values), int), list(columns))
         return csr_array((np.asarray(values, float), at), shape=(1, self.width)), low, high
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """HiGHS now and then prints a line from C whatever it is told; stdout may carry JSON."""
+    with _STDOUT:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            yield
+        finally:
+            _C.fflush(None)
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def _merged(

@@ -1,6 +1,7 @@
-"""Fronts of (bytes, score): fewer bytes and a higher score are better. NumPy alone, for reports too.
+"""Fronts of (bytes, score): fewer bytes and a higher score are better.
 
-Bytes are compared on a logarithmic axis, where halving the memory counts the same anywhere.
+NumPy alone, so that reports can use it. Bytes are compared on a logarithmic axis, where halving the
+memory counts the same anywhere.
 """
 
 from __future__ import annotations

@@ -87,4 +87,4 @@ def _group_sums(values: Array, group: NDArray[np.generic] | None) -> Array:
     if group is None:
         return values
     _, index = np.unique(group, return_inverse=True)
-    return np.bincount(index, weights=values)
+    return np.bincount(index, weights=values).astype(np.float64)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -19,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sensprobe.search.problem import Budget, Problem
 
+Direction = Literal["minimize", "maximize"]
 MakeSampler = Callable[[int], BaseSampler]
 
 
@@ -38,7 +40,7 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def open_study(name: str, storage: Path | None, directions: Sequence[str]) -> Study:
+def open_study(name: str, storage: Path | None, directions: Sequence[Direction]) -> Study:
     """A new study, or the one of that name in the SQLite file, with dead trials closed."""
     url = None if storage is None else f"sqlite:///{storage}"
     study = optuna.create_study(
