@@ -91,15 +91,12 @@ def every_point(problem: Problem) -> list[tuple[int, float, Assignment]]:
     partial fronts. An error when more than `EVERY_POINT_LIMIT` partial plans would be held.
     """
     order: list[int] = []
-    front = [(problem.fixed_weight_bytes + problem.fixed_state_bytes, 0.0, ())]
-    partial: list[tuple[int, float, Assignment]] = list(front)
+    partial: list[tuple[int, float, Assignment]] = [
+        (problem.fixed_weight_bytes + problem.fixed_state_bytes, 0.0, ())
+    ]
     for members in _components(problem):
         choices = _joint(problem, members)
-        if len(partial) * len(choices) > EVERY_POINT_LIMIT:
-            raise UsageError(
-                f"the whole front of {problem.count:.3g} plans is too large to hold; "
-                "ask `sweep` for its convex hull, or `solve` for one budget."
-            )
+        _check_room(problem, len(partial) * len(choices))
         grown = [
             (size + more, loss + extra, chosen + options)
             for size, loss, chosen in partial
@@ -109,6 +106,14 @@ def every_point(problem: Problem) -> list[tuple[int, float, Assignment]]:
         order.extend(members)
     back = np.argsort(order)
     return [(size, loss, tuple(chosen[k] for k in back)) for size, loss, chosen in partial]
+
+
+def _check_room(problem: Problem, partial_plans: int) -> None:
+    if partial_plans > EVERY_POINT_LIMIT:
+        raise UsageError(
+            f"the whole front of {problem.count:.3g} plans is too large to hold; "
+            "ask `sweep` for its convex hull, or `solve` for one budget."
+        )
 
 
 def _bytes_of(decision: Decision) -> NDArray[np.int64]:
@@ -159,8 +164,7 @@ def _components(problem: Problem) -> list[list[int]]:
 def _joint(problem: Problem, members: list[int]) -> list[tuple[int, float, Assignment]]:
     """Every combination of the members' options: bytes, loss with pairs, options."""
     count = prod(len(problem.decisions[d].options) for d in members)
-    if count > EVERY_POINT_LIMIT:
-        raise UsageError(f"pairs join {len(members)} decisions into {count:.3g} combinations.")
+    _check_room(problem, count)
     place = {d: k for k, d in enumerate(members)}
     pairs = [pair for pair in problem.pairs if pair.i in place]
     losses = scaled_losses(problem)
