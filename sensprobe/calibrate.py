@@ -8,7 +8,7 @@ upper 14 bits of a float32, 3 % wide, interpolated inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -251,8 +251,3 @@ def _least_squares(x: Tensor, scheme: Scheme, site: Site, low: Tensor, high: Ten
         return reduced(view.sum(axes, keepdim=True) if axes else view, scheme, site, 0)
 
     return _best(error, low, high)
-
-
-def needs_histograms(schemes: Mapping[str, Scheme]) -> bool:
-    """Whether any scheme asks for more than the extremes."""
-    return any(s.range in ("percentile", "mse") for s in schemes.values())

@@ -1,0 +1,84 @@
+"""Running a model over samples and scoring what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sensprobe.apply import Applier
+from sensprobe.data import Split
+from sensprobe.evaluate.outcomes import ADDITIVE, NAMES, PRIMARY, Metric, outcomes
+from sensprobe.evaluate.score import Score, mean, paired
+from sensprobe.models import Model
+from sensprobe.scheme import Scheme
+from sensprobe.taps import EXACT
+
+__all__ = [
+    "ADDITIVE",
+    "BATCH",
+    "NAMES",
+    "PRIMARY",
+    "Evaluator",
+    "Metric",
+    "Score",
+    "mean",
+    "outcomes",
+    "paired",
+]
+
+BATCH = 128
+"""Sequences run together. Fixed, because float sums may depend on the shape they are computed in."""
+
+SEMANTICS = 1
+"""Raised whenever the same model, data and plan would give other numbers than before."""
+
+
+@dataclass(slots=True)
+class Evaluator:
+    """Runs plans on one split of data. `tick` is told how many samples a batch has finished."""
+
+    model: Model
+    applier: Applier
+    split: Split
+    task: str
+    metric: Metric | None = None
+    tick: Callable[[int], None] = lambda count: None
+    _baseline: dict[int, Tensor] = field(default_factory=dict)
+
+    def outputs(self, plan: Mapping[str, Scheme], start: int, stop: int) -> Tensor:
+        """Model outputs under a resolved plan for samples [start, stop)."""
+        tap = self.applier.tap(plan) if plan else EXACT
+        parts = []
+        with torch.inference_mode():
+            for first in range(start, stop, BATCH):
+                last = min(first + BATCH, stop)
+                at = tap.at(first) if plan else tap  # type: ignore[union-attr]
+                parts.append(self.model(self.split.x[first:last], at))
+                self.tick(last - first)
+        return torch.cat(parts) if parts else torch.zeros(0)
+
+    def baseline(self, start: int, stop: int) -> Tensor:
+        """Full-precision outputs for [start, stop); computed once a block of samples."""
+        parts = []
+        for block in range(start // BATCH, -(-stop // BATCH)):
+            first = block * BATCH
+            if block not in self._baseline:
+                last = min(first + BATCH, len(self.split))
+                with torch.inference_mode():
+                    self._baseline[block] = self.model(self.split.x[first:last], EXACT)
+            parts.append(self._baseline[block][max(start - first, 0) : stop - first])
+        return torch.cat(parts) if parts else torch.zeros(0)
+
+    def evaluate(self, plan: Mapping[str, Scheme], start: int, stop: int) -> dict[str, np.ndarray]:
+        """Per-sample arrays of a resolved plan on [start, stop), divergence from the baseline in."""
+        base = self.baseline(start, stop)
+        outputs = self.outputs(plan, start, stop) if plan else base
+        return outcomes(self.task, outputs, self.split.y[start:stop], base, self.metric)
+
+    def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
+        """max |A| as the plan stores it; above 1 the recurrence is unstable."""
+        return self.model.spectral_radius(self.applier.tap(plan) if plan else EXACT)

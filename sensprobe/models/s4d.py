@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sensprobe import runtime
 from sensprobe.errors import UnsupportedError
-from sensprobe.ops.diagonal_scan import diagonal_scan
+from sensprobe.ops.convolution import fft_conv, ssm_kernel
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory, fresh
 from sensprobe.taps import EXACT, Tap, single

@@ -1,0 +1,74 @@
+"""What a model's outputs say of each sample: right or wrong, how wrong, how far from the baseline.
+
+Accuracy is what users read; it does not add up over sites. Cross-entropy and the divergence from
+the full-precision output do, to first order, so sensitivities are kept in those as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensprobe.errors import DataError
+
+CAP = 50.0
+"""Nats. What a sample costs at most, and what one with NaN or infinite outputs costs."""
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+"""A user's metric: (outputs (n, …), targets (n, …)) -> one value a sample (n,); higher is better."""
+
+PRIMARY = {"classification": "correct", "regression": "squared_error"}
+"""The per-sample array behind a task's headline metric."""
+NAMES = {"correct": "accuracy", "squared_error": "mse", "custom": "custom"}
+ADDITIVE = {"classification": "kl", "regression": "distance"}
+"""The per-sample array that sensitivities add up in."""
+
+
+def classification(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
+    """correct, cross_entropy and, against baseline logits, kl = KL(baseline || model); nats."""
+    finite = torch.isfinite(logits).all(-1)
+    safe = torch.where(finite[:, None], logits, torch.zeros_like(logits)).double()
+    log_p = F.log_softmax(safe, dim=-1)
+    nll = -log_p.gather(1, y[:, None]).squeeze(1).clamp(max=CAP)
+    out = {
+        "correct": (safe.argmax(-1) == y) & finite,
+        "cross_entropy": torch.where(finite, nll, CAP),
+    }
+    if baseline is not None:
+        log_q = F.log_softmax(baseline.double(), dim=-1)
+        kl = (log_q.exp() * (log_q - log_p)).sum(-1).clamp(0, CAP)
+        out["kl"] = torch.where(finite, kl, CAP)
+    return {name: t.to(torch.float32).numpy() for name, t in out.items()}
+
+
+def regression(outputs: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
+    """squared_error and, against baseline outputs, distance; both means over the targets."""
+
+    def squared(other: Tensor) -> np.ndarray:
+        error = (outputs.reshape(len(y), -1) - other.reshape(len(y), -1)).double() ** 2
+        return torch.nan_to_num(error.mean(-1), nan=1e30, posinf=1e30).to(torch.float32).numpy()
+
+    out = {"squared_error": squared(y)}
+    if baseline is not None:
+        out["distance"] = squared(baseline)
+    return out
+
+
+def outcomes(
+    task: str, outputs: Tensor, y: Tensor, baseline: Tensor | None = None, metric: Metric | None = None
+) -> dict[str, np.ndarray]:
+    """Every per-sample array (n,) float32 of a task, plus `custom` where the user gave a metric."""
+    known = classification if task == "classification" else regression
+    out = known(outputs, y, baseline)
+    if metric is not None:
+        values = torch.as_tensor(metric(outputs, y)).detach().float().flatten()
+        if len(values) != len(y):
+            raise DataError(
+                f"the metric returned {len(values)} values for {len(y)} samples; it must return one each."
+            )
+        out["custom"] = values.numpy()
+    return out
