@@ -82,7 +82,7 @@ READERS: dict[str, Callable[[str, str, int], Dataset]] = {
 def _unknown(spec: str, kind: str) -> str:
     if Path(spec).suffix == ".npz":
         hint = f"did you mean npz:{spec}? "
-    elif Path(spec).is_dir():
+    elif spec and Path(spec).is_dir():
         hint = f"did you mean mnist:{spec}? "
     else:
         near = difflib.get_close_matches(kind, ["digits", *READERS], n=1)

@@ -8,7 +8,6 @@ correlated samples. Pickled (object) arrays are refused: reading one can run cod
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +21,7 @@ from sensprobe.data.splitting import canonical_split, name_splits, shuffled_spli
 from sensprobe.errors import DataError
 
 FIELDS = ("x", "y", "split", "group")
+NPY_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,26 @@ def load_npz(path: Path, spec: str, seed: int) -> Dataset:
             f"{spec}: file {path} does not exist; save one with "
             "numpy.savez(FILE, x=..., y=...), split and group are optional"
         )
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as stream:
+            bare = stream.read(len(NPY_MAGIC)) == NPY_MAGIC
+        what = "holds one bare array, not x and y" if bare else "is truncated or no npz file"
+        raise DataError(f"{spec}: {path} {what}; save it with numpy.savez(FILE, x=..., y=...)")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{spec}: {path} holds one bare array; save x and y with savez")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             fields = {name: archive[name] for name in archive.files if name in FIELDS}
-            found = list(archive.files)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{spec}: {path} is truncated or no npz file ({error})") from error
-    except ValueError as error:
-        if "pickle" not in str(error).lower():
-            raise DataError(f"{spec}: {path} is damaged: {error}") from error
+            return from_fields(fields, spec, seed, list(archive.files))
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes make the readers of zip and npy raise anything
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{spec}: {path} holds pickled objects, which are never loaded because loading "
+                "can run code; save plain numbers, and strings as a numpy str array"
+            ) from error
         raise DataError(
-            f"{spec}: {path} holds pickled objects, which are never loaded because loading can run "
-            "code; save plain numbers, and strings as a numpy str array"
+            f"{spec}: {path} is damaged ({type(error).__name__}: {error}); save it again"
         ) from error
-    return from_fields(fields, spec, seed, found)
 
 
 def from_mapping(value: object, spec: str, seed: int) -> Dataset:
