@@ -62,7 +62,7 @@ def test_solve_is_the_best_of_all(
 @given(st.integers(0, 10**6), st.integers(0, 3), st.floats(0.5, 8.0))
 def test_lightest_is_the_fewest_bytes_of_all(seed: int, pairs: int, limit: float) -> None:
     problem = random_problem(seed, pairs=pairs)
-    fits = [problem.size(a).total for a in every(problem) if problem.loss(a) <= limit]
+    fits = [problem.size(a).total for a in every(problem) if problem.loss(a) <= limit + 1e-9]
     if not fits:
         with pytest.raises(BudgetError, match="by prediction"):
             lightest(problem, limit)
@@ -151,7 +151,7 @@ def test_what_the_solver_prints_from_c_goes_to_stderr(
         return milp(*args, **options)
 
     monkeypatch.setattr(knapsack, "milp", chatty)
-    solve(random_problem(0), Budget(total=150))
+    solve(random_problem(0), Budget(total=250))
     out, err = capfd.readouterr()
     assert out == ""
     assert "a line from C" in err
