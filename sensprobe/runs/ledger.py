@@ -80,20 +80,8 @@ class Ledger:
         return None
 
     def entries(self) -> Iterator[Entry]:
-        """Each evaluation once, without its arrays, in the order of writing."""
-        for segment, places in self._by_segment():
-            with segment.lines_path.open("rb") as lines:
-                for place in places:
-                    document = segment.document(place, lines)
-                    if document is not None:
-                        yield entry_of(document)
-
-    def evaluations(self) -> Iterator[Evaluation]:
-        """Each evaluation once, in the order of writing; damaged ones are left out and told."""
-        for entry in self.entries():
-            evaluation = self.find(entry.key)
-            if evaluation is not None:
-                yield evaluation
+        """Each evaluation of this moment once, without its arrays, in the order of writing."""
+        return _entries(self._by_segment())
 
     def writers(self) -> list[Writer]:
         """Who writes now."""
@@ -123,3 +111,12 @@ class Ledger:
             f"{FOLDER}/{place.segment.bytes_path.name}: the arrays of the evaluation at byte "
             f"{place.offset} are damaged; it is dropped and will be made again when needed"
         )
+
+
+def _entries(by_segment: list[tuple[SegmentReader, list[Place]]]) -> Iterator[Entry]:
+    for segment, places in by_segment:
+        with segment.lines_path.open("rb") as lines:
+            for place in places:
+                document = segment.document(place, lines)
+                if document is not None:
+                    yield entry_of(document)

@@ -79,9 +79,10 @@ def _siblings(folder: Path, mine: Manifest, notices: list[str]) -> tuple[Ledger,
 
 def _no_run(folder: Path) -> str:
     what = f"{folder} is not a run" if folder.is_dir() else f"no run at {folder}"
-    beside: list[str] = []
-    for parent in (folder, folder.parent):
-        with contextlib.suppress(OSError):
-            beside += sorted(str(p.parent) for p in parent.glob(f"*/{manifests.NAME}"))
+    inside, around = (
+        sorted(str(path.parent) for path in parent.glob(f"*/{manifests.NAME}"))
+        for parent in (folder, folder.parent)
+    )
+    beside = inside or around
     hint = f"; runs near it: {', '.join(beside[:5])}" if beside else ""
     return f"{what}{hint}. Make one with `sensprobe profile MODEL --data DATA --run {folder}`"

@@ -122,13 +122,18 @@ class Run:
             self._ledger.refresh_segment(writer.lines_path.name)
 
     def entries(self) -> Iterator[Entry]:
-        """What was measured, without the arrays, in the order of writing."""
-        return self._ledger.entries()
+        """What was measured up to now, without the arrays, in the order of writing."""
+        with self._lock:
+            return self._ledger.entries()
 
     def evaluations(self) -> Iterator[Evaluation]:
-        """Everything that was measured, in the order of writing."""
-        yield from self._ledger.evaluations()
-        self._collect_notices()
+        """What was measured up to now, in the order of writing; damaged ones are left out."""
+        for entry in self.entries():
+            with self._lock:
+                evaluation = self._ledger.find(entry.key)
+                self._collect_notices()
+            if evaluation is not None:
+                yield evaluation
 
     @property
     def count(self) -> int:

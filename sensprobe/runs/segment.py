@@ -67,11 +67,12 @@ class SegmentWriter:
         with disk_errors(self.lines_path, "writing"):
             before = os.fstat(self._bytes).st_size
             content, line = pack(evaluation, before)
-            try:
+            with self._whole(self._bytes):
                 write_all(self._bytes, content)
+            try:
                 self._append_line(line)
-            except BaseException:
-                self._give_up(self._bytes, before)
+            except OSError:
+                self._cut(self._bytes, before)
                 raise
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 self._sync()
@@ -89,15 +90,24 @@ class SegmentWriter:
             os.close(self._lines)
 
     def _append_line(self, line: bytes) -> None:
-        before = os.fstat(self._lines).st_size
-        try:
+        with self._whole(self._lines):
             write_all(self._lines, line)
-        except BaseException:
-            self._give_up(self._lines, before)
+
+    @contextlib.contextmanager
+    def _whole(self, descriptor: int) -> Iterator[None]:
+        """After a refused write nothing of it stays. An interrupt cuts nothing: the write may be
+        whole, and readers know one that is not.
+        """
+        before = os.fstat(descriptor).st_size
+        try:
+            yield
+        except BaseException as error:
+            self.usable = False
+            if isinstance(error, OSError):
+                self._cut(descriptor, before)
             raise
 
-    def _give_up(self, descriptor: int, size: int) -> None:
-        self.usable = False
+    def _cut(self, descriptor: int, size: int) -> None:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, size)
 
