@@ -27,7 +27,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import ceil, isfinite, prod
+from math import ceil, inf, isfinite, prod
 
 from sensprobe.errors import SchemeError
 from sensprobe.formats import FP32, UNSCALED, Format, Int, LogPolar, Polar, parse_format
@@ -106,7 +106,7 @@ class Scheme:
         words += ["dynamic"] * self.dynamic
         if self.rounding is not Rounding.NEAREST:
             words.append(self.rounding + (str(self.seed) if self.seed else ""))
-        words += [f"clip{self.clip:g}"] if self.clip is not None else []
+        words += [f"clip{_number(self.clip)}"] if self.clip is not None else []
         words += [f"every{self.every}"] if self.every != 1 else []
         words += [self.scales.value] if self.scales is not Scales.S16 else []
         return "/".join(words)
@@ -154,8 +154,10 @@ def _check_alone(scheme: Scheme) -> None:
         raise SchemeError(
             "a dynamic range is the one read live: leave out percentile, mse and range."
         )
-    if scheme.format == FP32 and scheme.rounding is not Rounding.NEAREST:
+    if scheme.format == FP32 and (scheme.rounding is not Rounding.NEAREST or scheme.every != 1):
         raise SchemeError("fp32 is kept as it is: there is nothing to round.")
+    if scheme.clip is not None and not 0 < scheme.clip < inf:
+        raise SchemeError(f"clip{_number(scheme.clip)}: a state is clamped to ± a number above 0.")
     low, high = scheme.given
     if scheme.range == "given" and not (low < high and isfinite(low) and isfinite(high)):
         raise SchemeError(f"range{low:g}:{high:g} is empty: LO must lie below HI.")
@@ -167,18 +169,19 @@ def _check_alone(scheme: Scheme) -> None:
 
 EXACT = Scheme(FP32)
 
+_DIGITS = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _WORDS: list[tuple[str, str]] = [
     (r"(tensor|channel|head)", "granularity"),
     (r"group(\d+)", "group"),
     (r"(sym|asym)", "symmetry"),
     (r"(absmax|mse)", "range"),
     (r"p(\d+(?:\.\d+)?)", "percentile"),
-    (r"range(-?[\d.]+(?:e-?\d+)?)(?::(-?[\d.]+(?:e-?\d+)?))?", "given"),
+    (rf"range(-?{_DIGITS})(?::(-?{_DIGITS}))?", "given"),
     (r"(static|dynamic)", "time"),
     (r"(nearest|truncate|feedback)", "rounding"),
     (r"stochastic(\d*)", "stochastic"),
     (r"(parts)", "parts"),
-    (r"clip(\d+(?:\.\d+)?)", "clip"),
+    (rf"clip({_DIGITS})", "clip"),
     (r"every(\d+)", "every"),
     (r"(s16|s32|pow2)", "scales"),
 ]
@@ -225,12 +228,8 @@ def _positive(match: re.Match[str], what: str) -> int:
 
 
 def _given(match: re.Match[str]) -> dict[str, object]:
-    try:
-        low = float(match[1])
-        high = float(match[2]) if match[2] else None
-    except ValueError:
-        raise SchemeError(f"{match[0]!r} is not a range; write range50 or range-1:3.") from None
-    return {"range": "given", "given": (-low, low) if high is None else (low, high)}
+    low, high = float(match[1]), float(match[2] or match[1])
+    return {"range": "given", "given": (low + 0.0 if match[2] else -high, high)}  # -0 + 0 is 0
 
 
 _FIELDS = {
@@ -291,9 +290,16 @@ def why_not(scheme: Scheme, site: Site) -> str | None:
         return "polar formats are for weights: a state is rewritten every step as real and imaginary parts"
     if scheme.dynamic and weight:
         return "a weight does not change: its range is known; leave out dynamic"
-    if not state and (scheme.rounding is Rounding.FEEDBACK or scheme.clip or scheme.every != 1):
+    for_states = (
+        scheme.rounding is Rounding.FEEDBACK or scheme.clip is not None or scheme.every != 1
+    )
+    if for_states and not state:
         return "feedback, clip and every are for states, which are rounded again and again"
-    if scheme.scaled and not isinstance(scheme.format, Polar | LogPolar):
+    if state and scheme.granularity == "group" and scheme.range in ("percentile", "mse"):
+        return (
+            "percentile and mse ranges of a state are watched a head at a time; use head or tensor"
+        )
+    if scheme.scaled:
         one_each = scale_count(scheme, site) * (2 if site.is_complex and not scheme.parts else 1)
         if one_each >= site.reals and (weight or scheme.dynamic) and site.reals > 1:
             return "it would store a scale for each value; use a coarser granularity"

@@ -1,0 +1,80 @@
+"""A hypothesis strategy over every scheme that can be written, and which sites it may be put on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from sensprobe.errors import SchemeError
+from sensprobe.formats import FORMATS, FP32, UNSCALED, Int, LogPolar, Polar
+from sensprobe.scheme import Rounding, Scales, Scheme, why_not
+from sensprobe.sites import Site
+
+SCALARS = list(FORMATS.values())
+POLARS = st.builds(Polar, st.integers(1, 16), st.integers(1, 16)) | st.builds(
+    LogPolar, st.integers(1, 16), st.integers(1, 16)
+)
+POSITIVE = st.floats(1e-30, 1e30)
+
+
+@st.composite
+def schemes(draw: st.DrawFn) -> Scheme:
+    """Any scheme `parse` can give, drawn field by field."""
+    format = draw(st.sampled_from(SCALARS) | POLARS)
+    fields: dict[str, object] = {}
+    if draw(st.booleans()):
+        fields["clip"] = draw(POSITIVE)
+    if format == FP32:
+        return Scheme(format, **fields)
+    if draw(st.booleans()):
+        fields["every"] = draw(st.integers(1, 1000))
+    polar = isinstance(format, Polar | LogPolar)
+    kinds = [Rounding.NEAREST, Rounding.TRUNCATE] if polar else list(Rounding)
+    fields["rounding"] = draw(st.sampled_from(kinds))
+    if fields["rounding"] is Rounding.STOCHASTIC:
+        fields["seed"] = draw(st.integers(0, 2**32 - 1))
+    if format in UNSCALED:
+        return Scheme(format, **fields)
+    fields["scales"] = draw(st.sampled_from(Scales))
+    fields["granularity"] = draw(st.sampled_from(["tensor", "channel", "head", "group"]))
+    if fields["granularity"] == "group":
+        fields["group"] = draw(st.integers(1, 128))
+    if not polar:
+        fields |= draw(_ranges(isinstance(format, Int)))
+    return Scheme(format, **fields)
+
+
+@st.composite
+def _ranges(draw: st.DrawFn, integer: bool) -> dict[str, object]:
+    fields: dict[str, object] = {"parts": draw(st.booleans())}
+    fields["asym"] = integer and draw(st.booleans())
+    fields["range"] = draw(st.sampled_from(["absmax", "percentile", "mse", "given"]))
+    if fields["range"] == "absmax":
+        fields["dynamic"] = draw(st.booleans())
+    if fields["range"] == "percentile":
+        fields["percent"] = draw(st.floats(50, 100, exclude_min=True))
+    if fields["range"] == "given":
+        high = draw(POSITIVE)
+        low = draw(st.sampled_from([-high, 0.0, high / 2, -3 * high])) if fields["asym"] else -high
+        fields["given"] = (low, high)
+    return fields
+
+
+def schemes_for(site: Site) -> st.SearchStrategy[Scheme]:
+    """Schemes that make sense for a site; state options are dropped where they cannot be."""
+
+    def fitted(scheme: Scheme) -> Scheme | None:
+        if site.kind != "state":
+            rounding = scheme.rounding
+            rounding = Rounding.NEAREST if rounding is Rounding.FEEDBACK else rounding
+            scheme = replace(scheme, clip=None, every=1, rounding=rounding)
+        if site.kind == "weight":
+            scheme = replace(scheme, dynamic=False)
+        try:
+            scheme = replace(scheme, parts=scheme.parts and site.is_complex)
+        except SchemeError:
+            return None
+        return None if why_not(scheme, site) else scheme
+
+    return schemes().map(fitted).filter(lambda s: s is not None)
