@@ -335,6 +335,10 @@ def test_a_forked_child_writes_its_own_segment(run: Run) -> None:
     assert {e.key.plan for e in run.evaluations()} == {"parent", "child", "parent again"}
 
 
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class Disk:
     """An `os.write` that takes `room` bytes and then says the disk is full."""
 
@@ -345,7 +349,7 @@ class Disk:
     def __call__(self, descriptor: int, content: Any) -> int:
         part = bytes(content)[: self.room]
         if not part:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            full()
         self.room -= len(part)
         return self.write(descriptor, part)
 
@@ -372,6 +376,23 @@ def test_a_disk_that_fills_at_any_byte_leaves_no_half_evaluation(
     opened = open_run(run.path)
     assert opened.notices == []
     assert opened.find(key("kept")) is not None
+
+
+def test_what_a_failing_disk_will_not_even_cut_off_harms_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.append(evaluation("one"))
+    size = segment(run, ".bin").stat().st_size
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", Disk(size + 10))  # the arrays and the beginning of the line
+        patch.setattr(os, "ftruncate", full)
+        with pytest.raises(RunError, match="the disk is full"):
+            run.append(evaluation("two"))
+    run.append(evaluation("three"))
+    run.close()
+    opened = open_run(run.path)
+    assert {e.key.plan for e in opened.evaluations()} == {"one", "three"}
+    assert ["last line of 10 byte(s)" in note for note in opened.notices] == [True]
 
 
 def test_a_disk_full_from_the_start_leaves_no_segment(
