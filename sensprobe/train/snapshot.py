@@ -1,0 +1,127 @@
+"""What a run keeps on disk: the weights it would ship, and all it needs to go on after a stop.
+
+    OUT/weights.safetensors     an own checkpoint of the averaged weights, after the last epoch kept
+    OUT/snapshot.safetensors    parameters, their average, AdamW's moments; progress in the header
+
+Both are tensors and JSON, no pickle, and each is replaced whole. The snapshot is written last and
+alone decides where a run goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from sensprobe.checkpoints import own
+from sensprobe.checkpoints.files import METADATA_KEY, read_safetensors
+from sensprobe.errors import CheckpointError, RunError
+from sensprobe.models.s4d import FAMILY
+from sensprobe.train.recipe import Recipe
+
+WEIGHTS, SNAPSHOT = "weights.safetensors", "snapshot.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run after `epoch` whole epochs. `tensors` are grouped as GROUP/NAME."""
+
+    epoch: int
+    history: list[dict[str, float]]
+    tensors: dict[str, Tensor]
+
+    def group(self, name: str) -> dict[str, Tensor]:
+        """One group of tensors, under their own names."""
+        prefix = name + "/"
+        return {k.removeprefix(prefix): t for k, t in self.tensors.items() if k.startswith(prefix)}
+
+
+def grouped(**groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `Snapshot.group`, detached."""
+    return {f"{g}/{k}": t.detach() for g, tensors in groups.items() for k, t in tensors.items()}
+
+
+def write_snapshot(out: Path, snapshot: Snapshot, identity: Mapping[str, Any]) -> None:
+    """Replace the snapshot in `out`. `identity` is what a run must share to go on from it."""
+    header = {
+        "format": FORMAT,
+        "identity": identity,
+        "epoch": snapshot.epoch,
+        "history": snapshot.history,
+    }
+    write_tensors(out / SNAPSHOT, snapshot.tensors, header)
+
+
+def read_snapshot(out: Path, identity: Mapping[str, Any]) -> Snapshot | None:
+    """The snapshot in `out`, None where there is none; RunError where it is of another run."""
+    path = out / SNAPSHOT
+    if not path.exists():
+        return None
+    tensors, header = read_safetensors(path)
+    before, now = header.get("identity", {}), json.loads(json.dumps(identity))  # tuples to lists
+    if header.get("format") != FORMAT or before != now:
+        changed = sorted(key for key in now if before.get(key) != now[key])
+        raise RunError(
+            f"{out} holds a training run that differs in {', '.join(changed) or 'format'}. Name "
+            "another folder, or start afresh with resume off."
+        )
+    return Snapshot(header["epoch"], header["history"], tensors)
+
+
+def write_weights(
+    path: Path, params: Mapping[str, Tensor], recipe: Recipe, recorded: Mapping[str, Any]
+) -> None:
+    """An own checkpoint: what a trained model is loaded from."""
+    header = {
+        "format": own.FORMAT,
+        "family": FAMILY,
+        "config": asdict(recipe.model),
+        "recorded": recorded,
+    }
+    write_tensors(path, {name: p.detach() for name, p in params.items()}, header)
+
+
+def record(weights: Path, recorded: Mapping[str, Any], out: Path | None = None) -> Path:
+    """Write into an own checkpoint what was measured of it, in place or as `out`.
+
+    recorded: {"metric", "value", "n", "split"}, shown to whoever loads the file. Tensors stay.
+    """
+    tensors, header = read_safetensors(weights)
+    if not header:
+        raise CheckpointError(
+            f"{weights} has no sensprobe header to record in; name a file of fit."
+        )
+    write_tensors(out or weights, tensors, {**header, "recorded": dict(recorded)})
+    return out or weights
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """A safetensors file that appears whole or not at all; RunError where the disk refuses."""
+    content = save(
+        {name: t.contiguous() for name, t in tensors.items()}, {METADATA_KEY: json.dumps(header)}
+    )
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        raise RunError(
+            f"writing {path} failed: {error.strerror}. Free space or name another folder, and run "
+            "the same command again; epochs already kept are not repeated."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
