@@ -114,17 +114,17 @@ def fit(
     if before is not None:
         _restore(run, before)
         history = before.history
-    for epoch in range(len(history), recipe.schedule.epochs):
+    steps, epochs = _steps(recipe, train), recipe.schedule.epochs
+    for epoch in range(len(history), epochs):
+        began = time.monotonic()
         loss, accuracy = _epoch(run, recipe, epoch, train, progress)
         score, _ = evaluate(run.average, recipe.model, *validation)
         history.append(
             {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "validation": score}
         )
         _keep(run, recipe, out, identity, history, len(validation[1]))
-        steps = _steps(recipe, train)
-        progress(
-            Progress(epoch + 1, recipe.schedule.epochs, steps, steps, loss, accuracy, score, 0.0)
-        )
+        left = (time.monotonic() - began) * (epochs - epoch - 1)
+        progress(Progress(epoch + 1, epochs, steps, steps, loss, accuracy, score, left))
     return _result(run, recipe, out, history, validation)
 
 

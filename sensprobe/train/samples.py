@@ -35,7 +35,7 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
         )
     if data.shift and math.prod(data.image) != x.shape[1]:
         raise DataError(
-            f"{name}: sequences are {x.shape[1]} long and the recipe shifts images of "
+            f"{name}: sequences are {x.shape[1]} long, the recipe shifts images of "
             f"{' x '.join(map(str, data.image))}. Correct [data] image, or set shift = 0."
         )
 
