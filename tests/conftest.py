@@ -1,4 +1,4 @@
-"""What every test shares: one thread, and properties that are tried on the same examples each time."""
+"""What every test shares: one thread, and properties tried on the same examples each time."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def test_formats_without_scales_count_none():
         ("int8/head/asym/parts", SKIP, "int8/asym"),
         ("int8/head/asym/parts", MATRIX, "int8/head/asym/parts"),
         ("int8/head/dynamic/feedback/clip9/every2", MATRIX, "int8/head"),
-        ("int8/head/dynamic/feedback/clip9/every2", STATE, "int8/head/dynamic/feedback/clip9/every2"),
+        ("int8/dynamic/feedback/clip9/every2", STATE, "int8/dynamic/feedback/clip9/every2"),
         ("int8/dynamic/feedback", ACTIVATION, "int8/dynamic"),
         ("int8/group1", MATRIX, "int8/channel"),
         ("int8/group2/mse", STATE, "int8/channel/mse"),
