@@ -1,0 +1,69 @@
+"""What a compiled scan is specialised on, and the words for it.
+
+Flags are compile-time constants: what they exclude leaves no code behind.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba import njit
+
+# What a scale spans. GROUP: states of one head, every `group` along n. TENSOR: all heads.
+EXACT, STATIC, GROUP, TENSOR = 0, 1, 2, 3
+# What the codes name. WIDE floats have steps whose reciprocal float32 cannot hold; ANY is float32.
+INTEGER, FLOAT, WIDE, ANY = 0, 1, 2, 3
+# How a number becomes a whole one.
+NEAREST, TRUNCATE, STOCHASTIC = 0, 1, 2
+# How a number is divided by its scale: not at all, by division, by its reciprocal (see `lanes`).
+UNSCALED, DIVIDED, FUSED = 0, 1, 2
+# How a live scale is stored.
+S16, S32, POW2 = 0, 1, 2
+
+# Places in the array of a scheme's float32 constants.
+PEAK, LEVELS, ZERO_PEAK, STEP_FLOOR, STEP_SHIFT, CLIP, SMALLEST, LARGEST = range(8)
+
+
+class Flags(NamedTuple):
+    """Whole numbers from the lists above; the last three are 0 or 1."""
+
+    span: int
+    code: int
+    rounding: int
+    quotient: int
+    asym: int
+    feedback: int
+    clip: int
+
+
+class Job(NamedTuple):
+    """Sizes and integers of one call: not specialised on."""
+
+    batch: int
+    length: int
+    heads: int
+    n: int
+    group: int  # states along n that share a live scale
+    parts: int  # 1: live scales of real and imaginary parts apart
+    scales: int  # how a live scale is stored
+    every: int  # round every so many steps
+    step: int  # steps taken before
+    first: int  # position of the batch's first sequence in its data set
+    key0: int
+    key1: int
+
+
+class Tile(NamedTuple):
+    """What one thread works on: sixteen sequences from b0, heads h0 to h1."""
+
+    job: Job
+    b0: int
+    h0: int
+    h1: int
+    coef: Any  # (heads, n, ROW): all heads
+    numbers: Any  # the scheme's constants
+    state: Any  # (heads of the tile, n, 2, 16)
+    residual: Any  # the same, under error feedback
+
+
+inline = njit(forceinline=True, nogil=True)
