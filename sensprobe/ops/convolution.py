@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 ODD_FACTORS = (1, 3, 5, 7)  # times a power of two: lengths every FFT library has a fast path for
+CACHED = 2**18  # float32 numbers: 1 MiB, a core's second-level cache
 
 
 def ssm_kernel(A: Tensor, B: Tensor, C: Tensor, length: int) -> Tensor:
@@ -48,8 +49,26 @@ def fft_conv(u: Tensor, K: Tensor) -> Tensor:
     """
     if 0 in u.shape or K.shape[1] == 0:
         return torch.zeros_like(u)
-    y = _Convolve.apply(u.transpose(1, 2), K[:, : u.shape[1]].to(u.dtype))
-    return y.transpose(1, 2)
+    y: Tensor = _Convolve.apply(u, K[:, : u.shape[1]].to(u.dtype))
+    return y
+
+
+def traced_conv(u: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """The same function of u (b, l, h) and discretised A, B, C (h, n) in plain operations.
+
+    Slower than `fft_conv(u, ssm_kernel(…))` and in the precision of its inputs, but every step is
+    one that torch.func can transform (per-sample gradients). Zeros in A are not fine here.
+    """
+    length = u.shape[1]
+    s = max(1, math.isqrt(max(0, length - 1)) + 1)
+    rows = -(-length // s)
+    log_A = torch.log(A)[..., None]
+    near = torch.exp(log_A * torch.arange(s))  # (h, n, s)
+    far = (B * C)[..., None] * torch.exp(log_A * (s * torch.arange(rows)))  # (h, n, rows)
+    K = 2 * torch.einsum("hnq,hnr->hqr", far, near).real.flatten(1)[:, :length]
+    size = fft_length(2 * length)
+    spectrum = torch.fft.rfft(u, n=size, dim=1) * torch.fft.rfft(K, n=size, dim=1).T
+    return torch.fft.irfft(spectrum, n=size, dim=1)[:, :length]
 
 
 def fft_length(least: int) -> int:
@@ -94,26 +113,42 @@ class _Powers(torch.autograd.Function):
 
 
 class _Convolve(torch.autograd.Function):
-    """y = K * u along the last axis, causal. u: (b, h, l), K: (h, k) with k <= l, one dtype."""
+    """y = K * u along time, causal. u: (b, l, h), K: (h, k) with k <= l, one dtype.
+
+    A few sequences at a time, so that transforms stay in the cache, and only u and K are kept:
+    transforming u again in the backward pass is cheaper than bringing its transform from memory.
+    """
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, K: Tensor) -> Tensor:
-        size = fft_length(u.shape[-1] + K.shape[-1] - 1)
-        U, F = torch.fft.rfft(u, n=size), torch.fft.rfft(K, n=size)
-        ctx.save_for_backward(U, F)
-        ctx.sizes = size, u.shape[-1], K.shape[-1]
-        return torch.fft.irfft(U * F, n=size)[..., : u.shape[-1]].contiguous()
+        length, size = u.shape[1], fft_length(u.shape[1] + K.shape[1] - 1)
+        ctx.save_for_backward(u, K)
+        F, y = torch.fft.rfft(K, n=size), torch.empty_like(u)
+        for part in _parts(u, size):
+            U = torch.fft.rfft(u[part].transpose(1, 2), n=size)
+            y[part] = torch.fft.irfft(U.mul_(F), n=size)[..., :length].transpose(1, 2)
+        return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         """Correlations: grad_u = K ⋆ g and grad_K = sum_b u ⋆ g."""
-        U, F = ctx.saved_tensors
-        size, length, taps = ctx.sizes
-        G = torch.fft.rfft(grads[0], n=size)
-        need_u, need_K = ctx.needs_input_grad
-        grad_u = torch.fft.irfft(G * F.conj(), n=size)[..., :length] if need_u else None
-        grad_K = torch.fft.irfft((G * U.conj()).sum(0), n=size)[..., :taps] if need_K else None
-        return grad_u, grad_K
+        (g,), (u, K) = grads, ctx.saved_tensors
+        length, taps = u.shape[1], K.shape[1]
+        size = fft_length(length + taps - 1)
+        F = torch.fft.rfft(K, n=size).conj().resolve_conj()
+        grad_u, grad_K = torch.empty_like(u), torch.zeros_like(F)
+        for part in _parts(u, size):
+            G = torch.fft.rfft(g[part].transpose(1, 2), n=size)
+            U = torch.fft.rfft(u[part].transpose(1, 2), n=size)
+            grad_K += U.conj_physical_().mul_(G).sum(0)
+            grad_u[part] = torch.fft.irfft(G.mul_(F), n=size)[..., :length].transpose(1, 2)
+        return grad_u, torch.fft.irfft(grad_K, n=size)[:, :taps]
+
+
+def _parts(u: Tensor, size: int) -> list[slice]:
+    """Slices of the batch whose padded sequences fill about `CACHED` numbers."""
+    step = max(1, CACHED // (u.shape[2] * size))
+    return [slice(start, start + step) for start in range(0, u.shape[0], step)]
 
 
 def _powers(A: Tensor, count: int) -> Tensor:

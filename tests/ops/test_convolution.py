@@ -103,6 +103,20 @@ def test_convolution_gradients(length, taps):
     assert torch.autograd.gradcheck(fft_conv, (u, K))
 
 
+def test_sequences_do_not_meet_in_a_part_of_the_batch(monkeypatch):
+    g = torch.Generator().manual_seed(4)
+    u = torch.randn(7, 9, 2, generator=g, dtype=torch.float64, requires_grad=True)
+    K = torch.randn(2, 9, generator=g, dtype=torch.float64, requires_grad=True)
+    whole = fft_conv(u, K)
+    grads = torch.autograd.grad(whole.square().sum(), (u, K))
+    monkeypatch.setattr("sensprobe.ops.convolution.CACHED", 3 * 2 * 20)  # 3 sequences at a time
+    parts = fft_conv(u, K)
+    assert torch.equal(parts, whole)
+    by_parts = torch.autograd.grad(parts.square().sum(), (u, K))
+    assert torch.equal(by_parts[0], grads[0])
+    assert torch.allclose(by_parts[1], grads[1], rtol=0, atol=64 * EPS * grads[1].abs().max())
+
+
 def test_convolution_does_not_look_ahead():
     u = torch.zeros(1, 9, 2)
     u[0, 4] = 1
