@@ -94,6 +94,23 @@ class Applier:
                 weights[name] = self._exact(site)
         return RoundingTap(plan, weights, scales)
 
+    def adopt(self, tap: RoundingTap) -> None:
+        """Take over what a tap holds: an exported model's decoded weights and calibrated scales."""
+        for name, scheme in tap.plan.items():
+            if name in tap.weights:
+                self._weights[name, scheme] = tap.weights[name]
+            else:
+                self._scales[name, scheme] = tap.scales.get(name)
+
+    def calibrated(self, plan: Mapping[str, Scheme]) -> bool:
+        """Whether every static range a resolved plan needs is known."""
+        needed = {n: s for n, s in plan.items() if needs_calibration({n: s}, self.model.sites)}
+        return all((n, s) in self._scales or n in self.statistics for n, s in needed.items())
+
+    def forget_scales(self) -> None:
+        """Drop what was derived from earlier statistics; call after replacing them."""
+        self._scales.clear()
+
     def _exact(self, site: Site) -> Tensor:
         key = (site.name, EXACT)
         if key not in self._weights:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sensprobe import runtime
 from sensprobe.errors import UnsupportedError
-from sensprobe.ops.convolution import fft_conv, ssm_kernel
+from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory, fresh
 from sensprobe.taps import EXACT, Tap, single
@@ -147,6 +147,18 @@ def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
+class Recurrence:
+    """The sites around one state: h_t = A h_{t-1} + B x_t, y_t = 2 Re(C h_t) + …"""
+
+    state: str
+    A: str
+    B: str
+    C: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamState:
     """What `step` carries: one memory a layer, the sum of the outputs to pool, and steps taken."""
 
@@ -171,11 +183,19 @@ class S4D:
     def products(self) -> list[tuple[str, str | None, int]]:
         return products(self.config)
 
+    @property
+    def recurrences(self) -> list[Recurrence]:
+        """The diagonal recurrence behind each state."""
+        names = ("state", "A", "B", "C", "x", "y")
+        return [
+            Recurrence(*(f"layers.{i}.{name}" for name in names)) for i in range(self.config.layers)
+        ]
+
     def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
         """x (b, l, d_input) float32 -> outputs (b, d_output).
 
         mode "recurrent" is the truth; "fft" convolves, and raises UnsupportedError when the plan
-        rounds a state.
+        rounds a state; "traced" convolves in plain operations, for torch.func's transforms.
         """
         u = self._encode(x, tap)
         for i in range(self.config.layers):
@@ -200,14 +220,17 @@ class S4D:
         x = tap(self.sites[at + "x"], v)  # (b, l, h)
         A, B, C, D = (self._at(tap, at + part) for part in "ABCD")
         storage = tap.storage(self.sites[at + "state"])
-        if mode == "fft":
-            if storage is not None:
-                raise UnsupportedError(
-                    f"the convolution keeps no state, and this plan rounds {at}state. Use mode='recurrent'."
-                )
+        if mode == "recurrent":
+            y, _ = runtime.diagonal_scan(x, A, B, C, storage)
+        elif storage is not None:
+            raise UnsupportedError(
+                f"the convolution keeps no state, and this plan rounds {at}state. "
+                "Use mode='recurrent'."
+            )
+        elif mode == "fft":
             y = fft_conv(x, ssm_kernel(A, B, C, x.shape[1]))
         else:
-            y, _ = runtime.diagonal_scan(x, A, B, C, storage)
+            y = traced_conv(x, A, B, C)
         return tap(self.sites[at + "y"], y + D * x)
 
     def _mix(self, i: int, y: Tensor, tap: Tap) -> Tensor:

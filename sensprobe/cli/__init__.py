@@ -1,0 +1,49 @@
+"""The command line: parse, call one step, print. No logic lives here.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 asked for
+something that cannot be, 130 interrupted (what is finished is kept).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sensprobe.cli.parser import build_parser
+from sensprobe.errors import SensprobeError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    try:
+        from sensprobe.cli import commands
+
+        return commands.COMMANDS[arguments.command](arguments) or 0
+    except KeyboardInterrupt:
+        print(
+            "\nStopped. What was finished is kept; the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return 130
+    except SensprobeError as error:
+        if arguments.debug:
+            raise
+        print(f"sensprobe: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        if arguments.debug:
+            raise
+        print(f"sensprobe: {error}. Nothing was left half-written.", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

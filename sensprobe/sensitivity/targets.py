@@ -1,0 +1,49 @@
+"""What is perturbed together: one site, or every site of a part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sensprobe.errors import SchemeError
+from sensprobe.plan import Plan
+from sensprobe.scheme import Scheme, adapt
+from sensprobe.sites import Kind, Part, Site, group_pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Sites that are put in one scheme together; `name` is a pattern that names just them."""
+
+    name: str
+    part: Part
+    kind: Kind
+    layer: int | None
+    sites: tuple[Site, ...]
+
+    def fitted(self, scheme: Scheme) -> dict[str, Scheme] | None:
+        """The scheme each site gets, fitted to it; None where it makes no sense for some site."""
+        try:
+            return {site.name: adapt(scheme, site) for site in self.sites}
+        except SchemeError:
+            return None
+
+    def plan(self, scheme: Scheme) -> Plan | None:
+        """The plan that perturbs this target alone."""
+        fitted = self.fitted(scheme)
+        return None if fitted is None else Plan(tuple(fitted.items()), f"{self.name}={scheme}")
+
+
+def targets(sites: Iterable[Site], by: str) -> list[Target]:
+    """The targets of a profile: `by` is "part" (all layers together) or "site"."""
+    if by == "site":
+        return [Target(s.name, s.part, s.kind, s.layer, (s,)) for s in sites]
+    grouped: dict[Part, list[Site]] = {}
+    for site in sites:
+        grouped.setdefault(site.part, []).append(site)
+    out = []
+    for part, members in grouped.items():
+        patterns = list(dict.fromkeys(group_pattern(s) for s in members))
+        name = patterns[0] if len(patterns) == 1 else f"*.{part}"
+        out.append(Target(name, part, members[0].kind, None, tuple(members)))
+    return out

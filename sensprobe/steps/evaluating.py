@@ -1,0 +1,65 @@
+"""Score one plan on one split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sensprobe.evaluate import mean, paired
+from sensprobe.plan import Plan, fingerprint
+from sensprobe.scheme import Scheme
+from sensprobe.steps.pricing import cost
+from sensprobe.workbench import Workbench
+
+UNSTABLE = 1.0
+
+
+def evaluate(
+    bench: Workbench,
+    plan: Plan | Mapping[str, Scheme],
+    *,
+    split: str = "confirmation",
+    limit: int | None = None,
+    batch: int = 1,
+    compare: bool = False,
+) -> dict[str, Any]:
+    """The score of a plan with its standard error, its cost, and max|A| as stored.
+
+    `compare` also runs full precision on the same samples and adds the paired difference.
+    """
+    sites = bench.source.model.sites.values()
+    resolved = plan.resolve(sites) if isinstance(plan, Plan) else dict(plan)
+    stop = bench.size(split, limit)
+    bench.divergence = compare or bench.run is not None
+    seconds = bench.seconds_a_sample(split, stop) * stop * (2 if resolved and compare else 1)
+    bench.progress.begin(f"evaluating on {stop:,} {split} samples", stop, seconds)
+    try:
+        arrays = bench.measure(resolved, split, 0, stop, "eval")
+    finally:
+        bench.progress.end()
+    groups = bench.groups(split, stop)
+    score = mean(arrays[bench.primary], groups)
+    radius = bench.evaluator(split).spectral_radius(resolved)
+    out: dict[str, Any] = {
+        "metric": bench.metric_label,
+        "value": score.value,
+        "stderr": score.stderr,
+        "n": score.n,
+        "clusters": score.clusters,
+        "cost": cost(bench.source, resolved, batch),
+        "plan_fingerprint": fingerprint(resolved),
+        "plan": {name: str(scheme) for name, scheme in resolved.items()},
+        "model": bench.source.name,
+        "model_fingerprint": bench.source.fingerprint,
+        "data": bench.dataset.name,
+        "split": split,
+        "max_abs_A": radius,
+        "stable": radius <= UNSTABLE,
+        "scores": {name: asdict(mean(values, groups)) for name, values in arrays.items()},
+    }
+    if compare and resolved:
+        base = bench.measure({}, split, 0, stop, "baseline")
+        out["baseline"] = asdict(mean(base[bench.primary], groups))
+        out["difference"] = asdict(paired(arrays[bench.primary], base[bench.primary], groups))
+    return out

@@ -1,0 +1,140 @@
+"""Profile: what each target loses in each scheme, kept in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sensprobe.cost import site_bytes
+from sensprobe.errors import UsageError
+from sensprobe.evaluate import mean
+from sensprobe.evaluate.score import Score
+from sensprobe.scheme import Scheme, parse
+from sensprobe.sensitivity import Sensitivity, Target, measured, pairs_of, targets, taylor
+from sensprobe.workbench import Workbench
+
+DEFAULT_SCHEMES = (
+    "fp16",
+    "int8/head/asym/dynamic",
+    "int6/head/asym/dynamic",
+    "int4/head/asym/dynamic",
+)
+"""What is tried where the user names nothing. `dynamic` falls away where a range is known."""
+
+METHODS = ("measured", "taylor")
+
+
+def profile(
+    bench: Workbench,
+    schemes: Sequence[Scheme] = (),
+    *,
+    by: str = "part",
+    method: str = "measured",
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Sensitivities of every part (or site) in every scheme, on the search split.
+
+    Returns the document kept as `sensitivity-measured` or `sensitivity-taylor` in the run.
+    """
+    if by not in ("part", "site"):
+        raise UsageError(f"--by {by!r}: choose part (all layers together) or site.")
+    if method not in METHODS:
+        raise UsageError(f"no method {method!r}; there are {', '.join(METHODS)}.")
+    chosen = list(schemes) or [parse(text) for text in DEFAULT_SCHEMES]
+    stop = bench.size("search", limit)
+    groups = bench.groups("search", stop)
+    wanted = targets(bench.source.model.sites.values(), by)
+    baseline = _baseline(bench, stop)
+    document = {
+        "method": method,
+        "by": by,
+        "split": "search",
+        "n": stop,
+        "clusters": baseline["metric"]["clusters"],
+        "task": bench.dataset.task,
+        "metric": bench.metric_label,
+        "sign": bench.sign,
+        "additive": bench.additive,
+        "baseline": baseline,
+        "schemes": [str(s) for s in chosen],
+    }
+    run = _taylor if method == "taylor" else _measured
+    try:
+        document["rows"] = [_row(bench, found) for found in run(bench, wanted, chosen, stop)]
+    finally:
+        bench.progress.end()
+    if bench.run is not None:
+        bench.run.write_result(f"sensitivity-{method}", document)
+    return document
+
+
+def _measured(
+    bench: Workbench, wanted: list[Target], schemes: list[Scheme], stop: int
+) -> Iterable[Sensitivity]:
+    pairs = list(pairs_of(wanted, schemes))
+    seconds = bench.seconds_a_sample("search", stop) * stop * len(pairs)
+    title = f"profiling {len(pairs)} target-scheme pairs on {stop:,} samples"
+    bench.progress.begin(title, (len(pairs) + 1) * stop, seconds)
+    return measured(
+        wanted,
+        schemes,
+        lambda plan, label: bench.measure(dict(plan), "search", 0, stop, label),
+        bench.groups("search", stop),
+    )
+
+
+def _taylor(
+    bench: Workbench, wanted: list[Target], schemes: list[Scheme], stop: int
+) -> Iterable[Sensitivity]:
+    pairs = list(pairs_of(wanted, schemes))
+    for _, _, fitted in pairs:
+        bench.ready(fitted)
+    bench.progress.begin(f"one gradient for {len(pairs)} pairs on {stop:,} samples", stop)
+    return taylor(
+        bench.source.model,
+        bench.applier,
+        wanted,
+        schemes,
+        bench.dataset.splits["search"].x[:stop],
+        bench.dataset.task,
+        bench.groups("search", stop),
+        bench.progress.advance,
+    )
+
+
+def _baseline(bench: Workbench, stop: int) -> dict[str, Any]:
+    arrays = bench.measure({}, "search", 0, stop, "baseline")
+    groups = bench.groups("search", stop)
+    out = {"metric": asdict(mean(arrays[bench.primary], groups))}
+    if "cross_entropy" in arrays:
+        out["cross_entropy"] = asdict(mean(arrays["cross_entropy"], groups))
+    return out
+
+
+def _row(bench: Workbench, found: Sensitivity) -> dict[str, Any]:
+    stored, carried = zip(
+        *(site_bytes(site, found.applied[site.name]) for site in found.target.sites), strict=True
+    )
+    row: dict[str, Any] = {
+        "target": found.target.name,
+        "part": found.target.part.value,
+        "kind": found.target.kind.value,
+        "layer": found.target.layer,
+        "sites": [site.name for site in found.target.sites],
+        "scheme": str(found.scheme),
+        "applied": list(dict.fromkeys(str(s) for s in found.applied.values())),
+        "weight_bytes": sum(stored),
+        "state_bytes": sum(carried),
+        "radius": bench.evaluator("search").spectral_radius(found.applied),
+    }
+    names = {bench.primary: "metric", "cross_entropy": "cross_entropy", bench.additive: bench.additive}
+    for array, label in names.items():
+        if array in found.scores:
+            row[label] = _plain(found.scores[array])
+    any_score = next(iter(found.scores.values()))
+    return row | {"n": any_score.n, "clusters": any_score.clusters}
+
+
+def _plain(score: Score) -> dict[str, float]:
+    return {"value": score.value, "stderr": score.stderr}

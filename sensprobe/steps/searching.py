@@ -1,0 +1,280 @@
+"""Search for plans within budgets, then confirm the chosen ones on data nothing before has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sensprobe.errors import RunError, UsageError
+from sensprobe.evaluate import BATCH, mean, paired
+from sensprobe.plan import fingerprint, from_json
+from sensprobe.runs import Run
+from sensprobe.scheme import Scheme
+from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
+from sensprobe.search import search as run_search
+from sensprobe.steps.pricing import cost
+from sensprobe.steps.problem import Space, build_space
+from sensprobe.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """What a search is asked for. Bytes are integers; `max_loss` is in points of the metric."""
+
+    budgets: tuple[Budget, ...] = ()
+    method: str = "gains"
+    evaluations: int = 100
+    seed: int = 0
+    batch: int = 1
+    limit: int | None = None
+    schemes: tuple[Scheme, ...] = ()
+    freeze: tuple[tuple[str, Scheme], ...] = ()
+    tie: tuple[str, ...] = ()
+    sampler: str = "tpe"
+
+
+def sensitivity_of(run: Run) -> dict[str, Any]:
+    """The profile a search builds on: the measured one if there is one, else taylor's."""
+    for name in ("sensitivity-measured", "sensitivity-taylor"):
+        found = run.read_result(name)
+        if isinstance(found, dict):
+            return found
+    raise RunError(
+        f"{run.path} holds no sensitivities yet. Run `sensprobe profile MODEL --data DATA --run {run.path}` first."
+    )
+
+
+def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
+    """Candidates, the chosen plan for each budget, and the best uniform plan beside it.
+
+    Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
+    """
+    run = _run(bench)
+    if settings.evaluations < 1:
+        raise UsageError(f"--evaluations {settings.evaluations}: at least one plan must be evaluated.")
+    sensitivity = sensitivity_of(run)
+    space = build_space(
+        bench.source.model.sites,
+        sensitivity,
+        batch=settings.batch,
+        schemes=settings.schemes,
+        freeze=settings.freeze,
+        tie=settings.tie,
+    )
+    stop = bench.size("search", settings.limit)
+    pieces = chunks(stop)
+    seconds = bench.seconds_a_sample("search", stop) * stop
+    baseline = [_sample(bench, {}, piece, stop) for piece in pieces]
+    count = space.problem.count if settings.method == "exhaustive" else settings.evaluations
+    bench.progress.begin(f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count)
+    try:
+        found = run_search(
+            space.problem,
+            settings.budgets,
+            lambda assignment, k: _sample(bench, space.resolved(assignment), pieces[k], stop),
+            baseline=baseline,
+            method=settings.method,  # type: ignore[arg-type]
+            evaluations=count,
+            seed=settings.seed,
+            uniform=space.uniform(),
+            sampler=settings.sampler,
+            storage=run.optuna_path,
+            seconds_each=seconds,
+        )
+    finally:
+        bench.progress.end()
+    document = _document(bench, space, settings, found, stop)
+    run.write_result("search", document)
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return document
+
+
+def _run(bench: Workbench) -> Run:
+    if bench.run is None:
+        raise UsageError("a search keeps its evaluations: give --run DIR.")
+    return bench.run
+
+
+def chunks(stop: int) -> list[tuple[int, int]]:
+    """Disjoint pieces whose unions grow: a batch, then as much again each time."""
+    edges, edge = [0], BATCH
+    while edge < stop:
+        edges.append(edge)
+        edge *= 2
+    if len(edges) > 1 and stop - edges[-1] < BATCH:
+        edges.pop()
+    return list(zip(edges, [*edges[1:], stop], strict=True))
+
+
+def _sample(
+    bench: Workbench, plan: Mapping[str, Scheme], piece: tuple[int, int], stop: int
+) -> Sample:
+    start, end = piece
+    arrays = bench.measure(dict(plan), "search", start, end)
+    groups = bench.groups("search", stop)
+    loss = "cross_entropy" if "cross_entropy" in arrays else bench.primary
+    return Sample(
+        bench.sign * arrays[bench.primary].astype(np.float64),
+        arrays[loss].astype(np.float64),
+        None if groups is None else groups[start:end],
+    )
+
+
+def _document(
+    bench: Workbench, space: Space, settings: SearchSettings, found: SearchResult, stop: int
+) -> dict[str, Any]:
+    names = {c.assignment: f"p{k}" for k, c in enumerate(found.candidates)}
+    uniform = {a: scheme for scheme, a in space.uniform().items()}
+    front = {c.assignment for c in found.front}
+    full = cost(bench.source, {}, settings.batch)
+    smallest, largest = space.problem.smallest(), space.problem.largest()
+    arrays = [_sample(bench, {}, piece, stop) for piece in chunks(stop)]
+    whole = Sample.join(arrays)
+    return {
+        "method": found.method,
+        "batch": settings.batch,
+        "seed": settings.seed,
+        "split": "search",
+        "n": stop,
+        "evaluations": settings.evaluations,
+        "spent": found.spent,
+        "interrupted": found.interrupted,
+        "metric": bench.metric_label,
+        "sign": bench.sign,
+        "full": {
+            **{k: full[k] for k in ("weight_bytes", "state_bytes", "total_bytes")},
+            "metric": asdict(mean(bench.sign * whole.score, whole.group)),
+        },
+        "chance": 1 / bench.dataset.classes if bench.dataset.classes else None,
+        "smallest_bytes": smallest.total,
+        "largest_bytes": largest.total,
+        "decisions": [
+            {"name": d.name, "part": d.part, "options": [asdict(o) for o in d.options]}
+            for d in space.problem.decisions
+        ],
+        "budgets": [asdict(b) | {"label": str(b)} for b in settings.budgets],
+        "candidates": [
+            _candidate(bench, space, settings, c, names, uniform, front) for c in found.candidates
+        ],
+        "chosen": [
+            {
+                "budget": str(choice.budget),
+                "candidate": names[choice.candidate.assignment] if choice.candidate else None,
+                "uniform": names[choice.uniform.assignment] if choice.uniform else None,
+                "loss_bound": choice.drop_bound,
+            }
+            for choice in found.choices
+        ],
+    }
+
+
+def _candidate(
+    bench: Workbench,
+    space: Space,
+    settings: SearchSettings,
+    candidate: Candidate,
+    names: Mapping[Assignment, str],
+    uniform: Mapping[Assignment, str],
+    front: set[Assignment],
+) -> dict[str, Any]:
+    resolved = space.resolved(candidate.assignment)
+    name = names[candidate.assignment]
+    price = cost(bench.source, resolved, settings.batch)
+    size = candidate.size
+    assert (price["weight_bytes"], price["state_bytes"]) == (size.weight, size.state), name
+    return {
+        "name": name,
+        "label": candidate.name,
+        "source": candidate.name.split()[0],
+        "uniform": uniform.get(candidate.assignment),
+        "plan": space.plan(candidate.assignment, name).to_json(),
+        "plan_fingerprint": fingerprint(resolved),
+        "weight_bytes": size.weight,
+        "state_bytes": size.state,
+        "total_bytes": size.total,
+        "effective_bits": price["effective_bits"],
+        "metric": {"value": bench.sign * candidate.score, "stderr": candidate.stderr},
+        "loss": {"value": -bench.sign * candidate.drop, "stderr": candidate.drop_stderr},
+        "extra_nats": candidate.extra_nats,
+        "predicted": candidate.predicted,
+        "n": candidate.n,
+        "stopped_early": candidate.stopped,
+        "radius": bench.evaluator("search").spectral_radius(resolved),
+        "on_front": candidate.assignment in front,
+    }
+
+
+def confirm(bench: Workbench, names: Sequence[str] = (), limit: int | None = None) -> dict[str, Any]:
+    """Score the chosen plans (or those named) on the confirmation split: the result of a run.
+
+    Paired with full precision and with the best uniform plan of no more bytes. Returns the
+    document kept as `confirmation`.
+    """
+    run = _run(bench)
+    found = run.read_result("search")
+    if not isinstance(found, dict):
+        raise RunError(f"{run.path} holds no search result. Run `sensprobe search --run {run.path} --budget …` first.")
+    candidates = {c["name"]: c for c in found["candidates"]}
+    chosen = [c for c in found["chosen"] if c["candidate"] and (not names or c["candidate"] in names)]
+    stop = bench.size("confirmation", limit)
+    wanted = {c[k] for c in chosen for k in ("candidate", "uniform") if c[k]}
+    seconds = bench.seconds_a_sample("confirmation", stop) * stop
+    bench.progress.begin(
+        f"confirming {len(wanted)} plans on {stop:,} unseen samples", (len(wanted) + 1) * stop, seconds * (len(wanted) + 1)
+    )
+    sites = bench.source.model.sites.values()
+    try:
+        arrays = {
+            name: bench.measure(
+                from_json(candidates[name]["plan"]).resolve(sites), "confirmation", 0, stop, f"confirm {name}"
+            )[bench.primary]
+            for name in sorted(wanted)
+        }
+        base = bench.measure({}, "confirmation", 0, stop, "baseline")[bench.primary]
+    finally:
+        bench.progress.end()
+    groups = bench.groups("confirmation", stop)
+    document = {
+        "split": "confirmation",
+        "n": stop,
+        "metric": bench.metric_label,
+        "sign": bench.sign,
+        "baseline": asdict(mean(base, groups)),
+        "plans": [_confirmed(choice, candidates, arrays, base, groups) for choice in chosen],
+    }
+    run.write_result("confirmation", document)
+    return document
+
+
+def _confirmed(
+    choice: Mapping[str, Any],
+    candidates: Mapping[str, dict[str, Any]],
+    arrays: Mapping[str, np.ndarray],
+    base: np.ndarray,
+    groups: np.ndarray | None,
+) -> dict[str, Any]:
+    name = choice["candidate"]
+    sizes = ("total_bytes", "weight_bytes", "state_bytes", "effective_bits", "radius")
+    against = None
+    if choice["uniform"]:
+        rival = candidates[choice["uniform"]]
+        against = {
+            "uniform": rival["uniform"],
+            "candidate": rival["name"],
+            "total_bytes": rival["total_bytes"],
+            "metric": asdict(mean(arrays[rival["name"]], groups)),
+            "difference": asdict(paired(arrays[name], arrays[rival["name"]], groups)),
+        }
+    return {
+        "budget": choice["budget"],
+        "candidate": name,
+        "name": name,
+        **{key: candidates[name][key] for key in sizes},
+        "metric": asdict(mean(arrays[name], groups)),
+        "loss": asdict(paired(arrays[name], base, groups)),
+        "against_uniform": against,
+    }

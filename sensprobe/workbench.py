@@ -1,0 +1,211 @@
+"""A model, its data and a run folder, opened together: what every step of the main job works on.
+
+Calibrates once, freezes the full-precision baseline, and answers `measure(plan)` from the ledger
+where the plan was evaluated before, by any process, in this run or a sibling.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
+from sensprobe.data import Dataset, Split, check_fits, take
+from sensprobe.errors import DataError
+from sensprobe.evaluate import ADDITIVE, BATCH, NAMES, PRIMARY, SEMANTICS, Evaluator, Metric
+from sensprobe.loading import Source
+from sensprobe.plan import Resolved, fingerprint
+from sensprobe.progress import SILENT, Progress
+from sensprobe.runs import Evaluation, EvaluationKey, Manifest, Run, open_run
+from sensprobe.scheme import Scheme
+
+CALIBRATION_SAMPLES = 256
+"""Sequences watched for static ranges; the calibration split's first."""
+
+
+def manifest_of(source: Source, dataset: Dataset, settings: Mapping[str, object]) -> Manifest:
+    """What binds a run folder to its inputs."""
+    return Manifest(
+        model=source.name,
+        model_fingerprint=source.fingerprint,
+        data=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        semantics=SEMANTICS,
+        sites={name: site.shape for name, site in source.model.sites.items()},
+        splits={
+            name: {"count": dataset.splits.count(name), "fingerprint": dataset.splits.fingerprint(name)}
+            for name in dataset.splits
+        },
+        settings=dict(settings),  # type: ignore[arg-type]
+    )
+
+
+@dataclass(slots=True)
+class Workbench:
+    """One open run. Build with `open_workbench`."""
+
+    source: Source
+    dataset: Dataset
+    run: Run | None
+    progress: Progress = SILENT
+    metric: Metric | None = None
+    metric_name: str = ""
+    divergence: bool = True  # whether measuring also runs full precision, for KL
+    applier: Applier = field(init=False)
+    _evaluators: dict[str, Evaluator] = field(default_factory=dict)
+    _calibrated: bool = False
+    _histograms: bool = False
+
+    def __post_init__(self) -> None:
+        check_fits(
+            self.dataset,
+            d_input=self.source.model.config.d_input,
+            outputs=self.source.model.config.d_output,
+        )
+        self.applier = Applier(self.source.model)
+        if self.source.artefact is not None:
+            self.applier.adopt(self.source.artefact.tap)
+
+    # -- what is scored ---------------------------------------------------------------------------
+
+    @property
+    def primary(self) -> str:
+        """The per-sample array behind the headline metric."""
+        return "custom" if self.metric else PRIMARY[self.dataset.task]
+
+    @property
+    def metric_label(self) -> str:
+        return self.metric_name or NAMES[self.primary]
+
+    @property
+    def sign(self) -> int:
+        """+1 where more of the headline metric is better, -1 where less is."""
+        return -1 if self.primary == "squared_error" else 1
+
+    @property
+    def additive(self) -> str:
+        return ADDITIVE[self.dataset.task]
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def evaluator(self, split: str) -> Evaluator:
+        if split not in self._evaluators:
+            self._evaluators[split] = Evaluator(
+                self.source.model,
+                self.applier,
+                self.dataset.splits[split],
+                self.dataset.task,
+                self.metric,
+                self.progress.advance,
+                self.divergence,
+            )
+        return self._evaluators[split]
+
+    def size(self, split: str, limit: int | None = None) -> int:
+        """How many samples of a split are used under a limit."""
+        if limit is None:
+            return self.dataset.splits.count(split)
+        taken = take(self.dataset.splits[split], limit)
+        if taken.note:
+            self.progress.note(taken.note)
+        return len(taken.split)
+
+    def groups(self, split: str, stop: int) -> np.ndarray | None:
+        group = self.dataset.splits[split].group
+        return None if group is None else group[:stop].numpy()
+
+    def ready(self, plan: Mapping[str, Scheme]) -> None:
+        """Calibrate if the plan needs it and it was not done (with histograms where asked for)."""
+        histograms = needs_histograms(plan.values())
+        if not needs_calibration(plan, self.source.model.sites):
+            return
+        if self.source.artefact is not None and self.applier.calibrated(plan):
+            return
+        if self._calibrated and (self._histograms or not histograms):
+            return
+        split = self._calibration_split()
+        x = split.x[:CALIBRATION_SAMPLES]
+        self.progress.note(
+            f"calibrating static ranges on {len(x)} sequences of the {split.name} split"
+        )
+        self.applier.statistics = observe(self.source.model, x, histograms)
+        self.applier.forget_scales()
+        self._calibrated, self._histograms = True, histograms
+
+    def _calibration_split(self) -> Split:
+        if "calibration" not in self.dataset.splits:
+            raise DataError(
+                f"{self.dataset.name} has no calibration split, which static ranges of activations "
+                "and states need. Use dynamic or a given range (range50) in the scheme."
+            )
+        return self.dataset.splits["calibration"]
+
+    def key(self, plan: Mapping[str, Scheme], split: str, start: int, stop: int) -> EvaluationKey:
+        """The identity of an evaluation. A calibrated plan depends on what it was calibrated on."""
+        calibration = ""
+        if needs_calibration(plan, self.source.model.sites):
+            mark = self.dataset.splits.fingerprint("calibration")
+            calibration = f"{mark[:16]}:{CALIBRATION_SAMPLES}"
+        plan_mark = fingerprint(plan) + (f"+{self.metric_name}" if self.metric else "")
+        return EvaluationKey(
+            self.source.fingerprint,
+            self.dataset.splits.fingerprint(split),
+            split,
+            start,
+            stop,
+            plan_mark,
+            calibration,
+            SEMANTICS,
+        )
+
+    def measure(
+        self, plan: Resolved, split: str, start: int, stop: int, label: str = ""
+    ) -> Mapping[str, np.ndarray]:
+        """Per-sample arrays of a resolved plan on samples [start, stop), from the ledger if there."""
+        key = self.key(plan, split, start, stop)
+        if self.run is not None and (known := self.run.gather(key)) is not None:
+            self.progress.advance(stop - start)
+            return known.arrays
+        self.ready(plan)
+        began = time.perf_counter()
+        arrays = self.evaluator(split).evaluate(plan, start, stop)
+        if self.run is not None:
+            meta = {
+                "label": label,
+                "plan": [[name, str(scheme)] for name, scheme in plan.items()],
+                "seconds": time.perf_counter() - began,
+                "radius": self.evaluator(split).spectral_radius(plan),
+            }
+            self.run.append(Evaluation(key, arrays, meta))
+        return arrays
+
+    def seconds_a_sample(self, split: str, stop: int) -> float:
+        """Measured on one batch, warm: what estimates are made of."""
+        evaluator, count = self.evaluator(split), min(BATCH, stop)
+        evaluator.baseline(0, count)
+        quiet, evaluator.tick = evaluator.tick, lambda units: None
+        began = time.perf_counter()
+        evaluator.outputs({}, 0, count)
+        evaluator.tick = quiet
+        return (time.perf_counter() - began) / count
+
+
+def open_workbench(
+    source: Source,
+    dataset: Dataset,
+    run: Path | None = None,
+    *,
+    settings: Mapping[str, object] | None = None,
+    progress: Progress = SILENT,
+    metric: Metric | None = None,
+    metric_name: str = "",
+) -> Workbench:
+    """Open model, data and (where given) the run folder; RunError if the run is of other inputs."""
+    opened = None
+    if run is not None:
+        opened = open_run(run, manifest_of(source, dataset, settings or {}), reuse_siblings=True)
+    return Workbench(source, dataset, opened, progress, metric, metric_name)
