@@ -1,1 +1,40 @@
-"""sensprobe."""
+"""sensprobe: which tensors of a state space model can live in how few bits, found and proven.
+
+    import sensprobe
+    model = sensprobe.load("s4d-digits", plan={"layers.*.A": "int8/head/asym"})
+    logits = model(x)
+
+Importing this package imports no torch: what is named here is loaded on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sensprobe.loading import LoadedModel, load
+
+__version__ = "0.1.0"
+
+__all__ = ["LoadedModel", "__version__", "load"]
+
+_HOME = {
+    # loading
+    "LoadedModel": "sensprobe.loading",
+    "load": "sensprobe.loading",
+    # steps of the main job
+}
+"""Public name -> the module that defines it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

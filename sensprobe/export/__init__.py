@@ -1,0 +1,21 @@
+"""Artefacts: a plan and the weights packed under it, in a folder that needs no code to be read.
+
+model.safetensors   packed codes, scales and zero points; as many bytes as `cost` says
+plan.json           the scheme of every site that is not exact, by its full name
+config.json         family, sizes, fingerprints, how each tensor unpacks (config.schema.json)
+README.md           the model card
+"""
+
+from sensprobe.export.card import CardFacts, UniformFacts
+from sensprobe.export.read import Artefact, is_artefact, load_artefact
+from sensprobe.export.write import ExportResult, export_model
+
+__all__ = [
+    "Artefact",
+    "CardFacts",
+    "ExportResult",
+    "UniformFacts",
+    "export_model",
+    "is_artefact",
+    "load_artefact",
+]

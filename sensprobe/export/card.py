@@ -1,0 +1,207 @@
+"""The model card of an artefact: what it is, what it weighs, what it scores. Only given numbers.
+
+The card's reader has the folder and not the run it came from, so every figure says what it was
+measured on, and a figure nobody gave is said to be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import isfinite
+
+from sensprobe.cost import Cost, cost, site_bytes
+from sensprobe.evaluate import Score
+from sensprobe.models import Model
+from sensprobe.scheme import EXACT, Scheme
+from sensprobe.sites import Kind, Site
+
+FRACTIONS = frozenset({"accuracy"})
+"""Metrics that are read in percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class UniformFacts:
+    """One scheme for everything, near the plan in bytes: what there is without a search."""
+
+    scheme: str
+    total_bytes: int
+    score: Score | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What the exporter knows of a plan beyond its bytes. None and "" stand for not known.
+
+    Scores are those of the confirmation: on samples that no earlier step has seen. `difference` is
+    plan minus baseline, paired by sample. `data` is written as `--data` takes it.
+    """
+
+    task: str = "classification"
+    metric: str = "accuracy"
+    data: str = ""
+    data_fingerprint: str = ""
+    confirmed: Score | None = None
+    baseline: Score | None = None
+    difference: Score | None = None
+    uniform: UniformFacts | None = None
+    source: str = ""
+    batch: int = 1
+
+
+def card_text(
+    name: str,
+    model: Model,
+    plan: Mapping[str, Scheme],
+    facts: CardFacts,
+    radius: float,
+    fingerprints: Mapping[str, str],
+    folder: str,
+) -> str:
+    """The card as Markdown. `radius`: max |A| as stored; `folder`: the artefact's folder name."""
+    sections = [
+        _title(name, model, plan, facts),
+        _sizes(model, plan, facts.batch),
+        _result(plan, model, facts),
+        _schemes(model.sites, plan),
+        _stability(radius),
+        _loading(model, facts, folder),
+        _identity(fingerprints),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text that stays in its line and table cell."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _size(count: int) -> str:
+    return f"{count:,}"
+
+
+def _title(name: str, model: Model, plan: Mapping[str, Scheme], facts: CardFacts) -> str:
+    values = sum(s.reals for s in model.sites.values() if s.kind is Kind.WEIGHT)
+    config = ", ".join(f"{key} {value}" for key, value in asdict(model.config).items())
+    origin = f" made from {_plain(facts.source)}" if facts.source else ""
+    rounded = sum(model.sites[site].kind is not Kind.ACTIVATION for site in plan)
+    return (
+        f"# {_plain(name) or 'model'}\n\n"
+        f"A {model.family} model for {facts.task}{origin}: {values:,} weights (real numbers), "
+        f"stored under a precision plan that rounds {rounded} of its weight and state tensors.\n\n"
+        f"Config: {config}."
+    )
+
+
+def _sizes(model: Model, plan: Mapping[str, Scheme], batch: int) -> str:
+    def of(schemes: Mapping[str, Scheme]) -> Cost:
+        return cost(model.sites.values(), schemes, model.products, batch)
+
+    ours, full = of(plan), of({})
+    many = "one sequence" if batch == 1 else f"{batch} sequences"
+    rows = [
+        ["weights and scales", _size(ours.weight_bytes), _size(full.weight_bytes)],
+        [f"state of {many}", _size(ours.state_bytes), _size(full.state_bytes)],
+        ["together", f"**{_size(ours.total_bytes)}**", _size(full.total_bytes)],
+        ["bits a value", f"{ours.effective_bits:.2f}", f"{full.effective_bits:.2f}"],
+    ]
+    return (
+        "## Size in bytes\n\n"
+        + _table(["", "this plan", "full precision"], rows)
+        + "\n\nThe first figure is the size of the tensors in `model.safetensors`, to the byte."
+    )
+
+
+def _figure(score: Score, metric: str, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    if metric in FRACTIONS:
+        unit = " points" if signed else " %"
+        value, error = f"{100 * score.value:{sign}.2f}", f"{100 * score.stderr:.2f}"
+    else:
+        unit, value, error = "", f"{score.value:{sign}.4g}", f"{score.stderr:.2g}"
+    return f"{value} ± {error if isfinite(score.stderr) else 'unknown'}{unit}"
+
+
+def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
+    rows = []
+    total = cost(model.sites.values(), plan, batch=facts.batch).total_bytes
+    full = cost(model.sites.values(), {}, batch=facts.batch).total_bytes
+    if facts.confirmed:
+        rows.append(_score_row("this plan", total, facts.confirmed, facts.metric))
+    if facts.uniform:
+        name, size = f"`{facts.uniform.scheme}` for everything", facts.uniform.total_bytes
+        if facts.uniform.score:
+            rows.append(_score_row(name, size, facts.uniform.score, facts.metric))
+        else:
+            rows.append([name, _size(size), "not measured", ""])
+    if facts.baseline:
+        rows.append(_score_row("full precision", full, facts.baseline, facts.metric))
+    if not rows:
+        return "## Result\n\nNo score was given when this was exported."
+    text = "## Result\n\n" + _table(["", "bytes", _plain(facts.metric), "samples"], rows)
+    if facts.difference:
+        delta = _figure(facts.difference, facts.metric, signed=True)
+        text += f"\n\nAgainst full precision, sample by sample: {delta}."
+    return text + "\n\n" + _provenance(facts)
+
+
+def _score_row(name: str, size: int, score: Score, metric: str) -> list[str]:
+    return [name, _size(size), _figure(score, metric), f"{score.n:,}"]
+
+
+def _provenance(facts: CardFacts) -> str:
+    where = f"`{_plain(facts.data)}`" if facts.data else "data that was not named"
+    text = (
+        f"Measured on {where}, on samples that calibration and search had not seen; ± one standard "
+        "error."
+    )
+    if not facts.confirmed:
+        return text + " The plan itself was not scored."
+    clusters = facts.confirmed.clusters
+    if clusters != facts.confirmed.n:
+        text += f" Samples fall in {clusters:,} groups, and the error allows for it."
+    return text
+
+
+def _schemes(sites: Mapping[str, Site], plan: Mapping[str, Scheme]) -> str:
+    groups: dict[tuple[str, str], list[Site]] = {}
+    for site in sites.values():
+        if site.kind is not Kind.ACTIVATION or site.name in plan:
+            key = (site.part.value, str(plan.get(site.name, EXACT)))
+            groups.setdefault(key, []).append(site)
+    rows = []
+    for (part, scheme), members in groups.items():
+        size = sum(sum(site_bytes(s, plan.get(s.name, EXACT))) for s in members)
+        full = sum(s.full_bytes for s in members)
+        counts = len(members), sum(s.reals for s in members), size, full
+        rows.append([f"`{part}`", f"`{scheme}`", *map(_size, counts)])
+    head = ["part", "scheme", "tensors", "values", "bytes", "at full precision"]
+    return "## Schemes\n\n" + _table(head, rows) + "\n\nStates are those of one sequence."
+
+
+def _stability(radius: float) -> str:
+    verdict = "stable" if radius <= 1 else "**unstable: the state can grow without bound**"
+    return f"## Stability\n\nLargest |A| as stored: {radius:.8f} ({verdict})."
+
+
+def _loading(model: Model, facts: CardFacts, folder: str) -> str:
+    data = _plain(facts.data) or "DATA"
+    width = model.config.d_input
+    return (
+        "## Use\n\n```python\nimport sensprobe\n\n"
+        f'model = sensprobe.load("{folder}")\n'
+        f"outputs = model(x)  # x: (batch, length, {width}) float32, numpy or torch\n```\n\n"
+        f"```\nsensprobe eval {folder} --data {data}\nsensprobe cost {folder}\n```\n\n"
+        "`plan.json` says which scheme each tensor is in, `config.json` how each tensor of "
+        "`model.safetensors` unpacks. Nothing in this folder is code."
+    )
+
+
+def _identity(fingerprints: Mapping[str, str]) -> str:
+    known = ", ".join(f"{name} `{value}`" for name, value in fingerprints.items() if value)
+    return f"## Fingerprints\n\n{known}."

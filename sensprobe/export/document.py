@@ -1,0 +1,118 @@
+"""`config.json` of an artefact, and the names of the files in its folder.
+
+The document is described by `config.schema.json`, so that a reader in another language needs no
+Python to unpack the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sensprobe import __version__
+from sensprobe.errors import CheckpointError
+from sensprobe.evaluate import SEMANTICS
+from sensprobe.export.tensors import Entry
+from sensprobe.models import Model
+
+FORMAT = 1
+KEY = "sensprobe_artefact"
+PLAN, CONFIG, WEIGHTS, CARD = "plan.json", "config.json", "model.safetensors", "README.md"
+FILES = frozenset({PLAN, CONFIG, WEIGHTS, CARD})
+NEEDED = (CONFIG, PLAN, WEIGHTS)
+MEANING = {"classification": "logits", "regression": "targets"}
+
+
+def describe(
+    name: str,
+    model: Model,
+    task: str,
+    entries: Mapping[str, Entry],
+    weights: bytes,
+    fingerprints: Mapping[str, str],
+) -> dict[str, Any]:
+    """The document of an artefact whose weight file is `weights`."""
+    return {
+        KEY: FORMAT,
+        "name": name,
+        "tool": f"sensprobe {__version__}",
+        "semantics": SEMANTICS,
+        "family": model.family,
+        "config": asdict(model.config),
+        "task": task,
+        "input": {"axes": ["batch", "length", model.config.d_input], "dtype": "float32"},
+        "output": {
+            "axes": ["batch", model.config.d_output],
+            "dtype": "float32",
+            "meaning": MEANING.get(task, "outputs"),
+        },
+        "fingerprints": {key: value for key, value in fingerprints.items() if value},
+        "weights": {
+            "file": WEIGHTS,
+            "sha256": sha256(weights),
+            "data_bytes": sum(entry.size_bytes for entry in entries.values()),
+        },
+        "tensors": tensors(entries),
+    }
+
+
+def tensors(entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """The document's list of tensors."""
+    return {name: entry.to_json() for name, entry in entries.items()}
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def to_bytes(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema of config.json."""
+    return json.loads(files("sensprobe.export").joinpath("config.schema.json").read_text())
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The checked document in a config.json; CheckpointError says what is wrong with it."""
+    from jsonschema import Draft202012Validator
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as JSON ({error}): it is truncated or damaged. {_AGAIN}"
+        ) from None
+    if not isinstance(document, dict) or KEY not in document:
+        raise CheckpointError(
+            f"{path} is not of a model `sensprobe export` wrote: it has no {KEY!r}."
+        )
+    _require_known(document, path)
+    problems = sorted(
+        Draft202012Validator(schema()).iter_errors(document), key=lambda e: [str(p) for p in e.path]
+    )
+    if problems:
+        where = "/".join(str(p) for p in problems[0].path) or "the document"
+        raise CheckpointError(f"{path}: {where}: {problems[0].message[:200]}. {_AGAIN}")
+    return document
+
+
+_AGAIN = "Copy the folder again, or export it again."
+
+
+def _require_known(document: Mapping[str, Any], path: Path) -> None:
+    for key, known in ((KEY, FORMAT), ("semantics", SEMANTICS)):
+        version = document.get(key)
+        if isinstance(version, int) and version > known:
+            raise CheckpointError(
+                f"{path}: {key} {version} is newer than this sensprobe reads ({known}); "
+                "upgrade sensprobe."
+            )

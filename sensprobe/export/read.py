@@ -1,0 +1,151 @@
+"""Reading an artefact: JSON and safetensors, checked against each other before anything is decoded.
+
+config.json -> model family and sizes -> sites
+plan.json   -> a scheme a site        -> which tensors there must be, to the byte
+model.safetensors                     -> those tensors, and nothing else
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor
+
+from sensprobe.checkpoints.files import read_safetensors, require_finite
+from sensprobe.checkpoints.fit import require_shapes
+from sensprobe.checkpoints.own import config_from
+from sensprobe.errors import CheckpointError, PlanError, SchemeError
+from sensprobe.export import document
+from sensprobe.export.document import CONFIG, FILES, NEEDED, PLAN, WEIGHTS
+from sensprobe.export.tensors import Entry, layout, scales_of, weights_of
+from sensprobe.models import FAMILIES, Model
+from sensprobe.plan import Plan, Resolved, fingerprint
+from sensprobe.plan import read as read_plan
+from sensprobe.rounding import real_view
+from sensprobe.sites import Site
+from sensprobe.taps import RoundingTap, StaticScale
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """An exported model. `model` has the decoded weights; `tap` runs it under `plan`, as simulated.
+
+    `config` is the document in config.json.
+    """
+
+    model: Model
+    tap: RoundingTap
+    plan: Plan
+    config: dict[str, Any]
+
+
+def is_artefact(folder: Path) -> bool:
+    """Whether a folder is meant as an artefact, whole or not."""
+    return folder.is_dir() and any((folder / name).is_file() for name in NEEDED)
+
+
+def load_artefact(folder: Path) -> Artefact:
+    """The model in a folder that `export_model` wrote; CheckpointError says what is wrong."""
+    _require_files(folder)
+    config = document.read(folder / CONFIG)
+    sites, build = _family(config, folder)
+    plan, resolved = _plan(folder, config, sites)
+    entries = layout(sites, resolved)
+    if document.tensors(entries) != config["tensors"]:
+        raise CheckpointError(
+            f"{folder}: {CONFIG} and {PLAN} do not describe the same tensors: one of them was "
+            "changed. Copy the folder again, or export it again."
+        )
+    tensors = _tensors(folder / WEIGHTS, entries, config)
+    weights = weights_of(tensors, sites, resolved)
+    require_finite({name: real_view(w) for name, w in weights.items()}, folder / WEIGHTS)
+    scales = scales_of(tensors, sites, resolved)
+    _require_positive(scales, folder / WEIGHTS)
+    return Artefact(build(weights), RoundingTap(resolved, weights, scales), plan, config)
+
+
+def _require_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise CheckpointError(f"no exported model at {folder}: it is not a folder.")
+    held = {path.name for path in folder.iterdir()}
+    if missing := [name for name in NEEDED if name not in held]:
+        there = ", ".join(sorted(held & FILES)) or "none of the files that export writes"
+        raise CheckpointError(
+            f"{folder} lacks {', '.join(missing)} (it has {there}). Copy the whole folder, or "
+            "export it again."
+        )
+
+
+def _family(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Site], Any]:
+    """Sites of the model a document describes, and weights -> model."""
+    source = folder / CONFIG
+    family, sizes = config_from(config, source)
+    hints = get_type_hints(type(sizes))
+    for field in fields(sizes):
+        value = getattr(sizes, field.name)
+        if type(value) is not hints[field.name]:
+            raise CheckpointError(
+                f"{source}: config/{field.name} is {value!r}, not {hints[field.name].__name__}."
+            )
+    if sizes.layers > len(config["tensors"]):  # before anything is built a layer
+        raise CheckpointError(
+            f"{source} says {sizes.layers} layers and lists {len(config['tensors'])} tensors: it "
+            "was changed. Copy the folder again, or export it again."
+        )
+    model_class = FAMILIES[family][1]
+    return model_class(sizes, {}).sites, lambda weights: model_class(sizes, weights)
+
+
+def _plan(
+    folder: Path, config: Mapping[str, Any], sites: Mapping[str, Site]
+) -> tuple[Plan, Resolved]:
+    path = folder / PLAN
+    try:
+        plan = read_plan(path)
+        if unknown := [name for name, _ in plan.entries if name not in sites]:
+            raise CheckpointError(
+                f"{path} names {', '.join(unknown[:5])}, which the model in {CONFIG} lacks: the "
+                "two files are not of one export. Copy the folder again, or export it again."
+            )
+        resolved = plan.resolve(sites.values())
+    except (PlanError, SchemeError) as error:
+        raise CheckpointError(f"{folder} has a damaged plan: {error}") from None
+    if fingerprint(resolved) != config["fingerprints"]["plan"]:
+        raise CheckpointError(
+            f"{path} is not the plan {CONFIG} was written with, and the packed weights belong to "
+            "that one. Copy the folder again; for another plan, export the model under it."
+        )
+    return plan, resolved
+
+
+def _tensors(
+    path: Path, entries: Mapping[str, Entry], config: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    tensors, _ = read_safetensors(path)
+    shapes = {name: entry.stored_shape for name, entry in entries.items()}
+    require_shapes(tensors, shapes, path, config["family"])
+    for name, entry in entries.items():
+        if tensors[name].dtype != entry.dtype:
+            raise CheckpointError(
+                f"{path}: {name} is {tensors[name].dtype}, and the plan needs {entry.dtype}. "
+                "Export it again."
+            )
+    if document.sha256(path.read_bytes()) != config["weights"]["sha256"]:
+        raise CheckpointError(
+            f"{path} is not the file {CONFIG} was written with (its SHA-256 differs): it is "
+            "damaged or was changed. Copy the folder again, or export it again."
+        )
+    return tensors
+
+
+def _require_positive(scales: Mapping[str, StaticScale], path: Path) -> None:
+    for name, (scale, _) in scales.items():
+        if not (torch.isfinite(scale).all() and (scale > 0).all()):
+            raise CheckpointError(
+                f"{path}: the scales of {name} are not all positive numbers: the file is damaged. "
+                "Export it again."
+            )

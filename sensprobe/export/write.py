@@ -1,0 +1,98 @@
+"""Writing an artefact: the folder is read back and compared before it takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from sensprobe.apply import Applier
+from sensprobe.checkpoints import weights_fingerprint
+from sensprobe.errors import RunError
+from sensprobe.export import document
+from sensprobe.export.card import CardFacts, card_text
+from sensprobe.export.document import CARD, CONFIG, FILES, PLAN, WEIGHTS
+from sensprobe.export.folder import require_place, write_folder
+from sensprobe.export.read import load_artefact
+from sensprobe.export.tensors import layout, stored
+from sensprobe.models import Model
+from sensprobe.plan import Plan, fingerprint
+from sensprobe.scheme import Scheme
+from sensprobe.taps import RoundingTap
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """Where an artefact lies and what it weighs.
+
+    file_bytes = weight_bytes (the tensors, equal to the cost's) + header_bytes (names and shapes);
+    folder_bytes adds the plan, the config and the card.
+    """
+
+    path: Path
+    weight_bytes: int
+    header_bytes: int
+    file_bytes: int
+    folder_bytes: int
+    fingerprints: dict[str, str]
+
+
+def export_model(
+    model: Model,
+    plan: Mapping[str, Scheme],
+    applier: Applier,
+    out: Path,
+    *,
+    name: str,
+    card: CardFacts | None = None,
+    overwrite: bool = False,
+) -> ExportResult:
+    """Write a model under a resolved plan as folder `out`.
+
+    `applier` is the one the plan was evaluated with: its calibration is what the file keeps, so
+    that a reloaded artefact computes what the simulation computed, to the bit. Raises UsageError
+    where `out` is taken (an artefact may be replaced with `overwrite`), SchemeError for a static
+    scheme without calibration, RunError where the disk refuses. `out` is whole or untouched.
+    """
+    out, facts = Path(out).expanduser().resolve(), card or CardFacts()
+    require_place(out, FILES, overwrite)
+    tap = applier.tap(plan)
+    entries = layout(model.sites, plan)
+    weights = save(stored(model, plan, tap), {"format": "pt"})
+    prints = {
+        "model": weights_fingerprint(model.weights, model.config),
+        "plan": fingerprint(plan),
+        "data": facts.data_fingerprint,
+    }
+    config = document.describe(name, model, facts.task, entries, weights, prints)
+    text = card_text(name, model, plan, facts, model.spectral_radius(tap), prints, out.name)
+    files = {
+        PLAN: document.to_bytes(Plan(tuple(plan.items()), name).to_json()),
+        WEIGHTS: weights,
+        CONFIG: document.to_bytes(config),
+        CARD: text.encode(),
+    }
+    write_folder(out, files, lambda draft: _require_same(draft, tap))
+    size = config["weights"]["data_bytes"]
+    whole = sum(len(content) for content in files.values())
+    return ExportResult(out, size, len(weights) - size, len(weights), whole, config["fingerprints"])
+
+
+def _require_same(folder: Path, tap: RoundingTap) -> None:
+    """RunError unless what was written reads back as what was simulated, to the bit."""
+    read = load_artefact(folder).tap
+    same = dict(read.plan) == dict(tap.plan)
+    same &= read.weights.keys() == tap.weights.keys() and read.scales.keys() == tap.scales.keys()
+    same = same and all(torch.equal(read.weights[n], w) for n, w in tap.weights.items())
+    for name, (scale, zero) in tap.scales.items() if same else ():
+        again, origin = read.scales[name]
+        same &= torch.equal(again, scale) and (zero is None) == (origin is None)
+        same &= zero is None or origin is None or torch.equal(origin, zero)
+    if not same:
+        raise RunError(
+            f"what was written to {folder.parent} does not read back as what was simulated, so it "
+            "was removed. Check the disk and export again; if it stays so, report it with the plan."
+        )

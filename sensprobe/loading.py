@@ -1,0 +1,222 @@
+"""From what a user names to a model that runs: `load`, and `load_model` which the steps share.
+
+MODEL is looked up in this order:
+
+    1. the name of a model that ships (`s4d-digits`); a file of that name is written `./s4d-digits`
+    2. a folder that `sensprobe export` wrote
+    3. a `model.toml`, a `.safetensors` checkpoint, or a state-spaces/s4 checkpoint
+
+A `pathlib.Path` is always a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from sensprobe import zoo
+from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
+from sensprobe.checkpoints import read_checkpoint, weights_fingerprint
+from sensprobe.errors import DataError, SchemeError, UsageError
+from sensprobe.export import Artefact, is_artefact, load_artefact
+from sensprobe.models import Model
+from sensprobe.plan import EXACT_PLAN, Plan
+from sensprobe.plan import read as read_plan
+from sensprobe.running import Array, LoadedModel, as_input
+from sensprobe.scheme import Scheme, parse
+from sensprobe.sites import Kind
+from sensprobe.taps import RoundingTap
+
+PlanLike: TypeAlias = Plan | str | Path | Mapping[str, str | Scheme]
+"""A plan, the path of a plan.json, or pattern -> scheme."""
+
+
+# -- MODEL ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model and where it came from.
+
+    `recorded` is what the file says of itself, unchecked (`accuracy` as a fraction, where known).
+    `fingerprint` identifies the weights as they run: an artefact's are the decoded ones.
+    """
+
+    model: Model
+    name: str
+    path: Path
+    recorded: Mapping[str, Any]
+    fingerprint: str
+    artefact: Artefact | None = None
+
+
+def load_model(spec: str | Path, norm: str | None = None) -> Source:
+    """The model a MODEL names.
+
+    `norm` says where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post. Raises
+    UsageError for a name that is nothing, CheckpointError for a file that cannot be used.
+    """
+    shipped = zoo.shipped()
+    if isinstance(spec, str) and spec in shipped:
+        _refuse_norm(norm, f"{spec} ships with its config")
+        return _from_file(shipped[spec], spec, None)
+    path = Path(spec).expanduser()
+    if not path.exists():
+        raise UsageError(_unknown(str(spec), path))
+    if is_artefact(path):
+        _refuse_norm(norm, f"{path} is an exported model and has its config")
+        return _from_artefact(path)
+    if path.is_file() and is_artefact(path.parent) and path.name == "model.safetensors":
+        raise UsageError(
+            f"{path} holds packed weights of an exported model; name its folder: {path.parent}."
+        )
+    if path.suffix in (".toml", ".safetensors"):
+        _refuse_norm(norm, f"{path} says so itself, under `norm` of its config")
+    return _from_file(path, path.stem, norm)
+
+
+def _from_file(path: Path, name: str, norm: str | None) -> Source:
+    model, header = read_checkpoint(path, norm)
+    recorded = header.get("recorded", {})
+    print_ = weights_fingerprint(model.weights, model.config)
+    return Source(model, name, path, recorded if isinstance(recorded, dict) else {}, print_)
+
+
+def _from_artefact(path: Path) -> Source:
+    artefact = load_artefact(path)
+    recorded = {k: artefact.config[k] for k in ("name", "task", "fingerprints")}
+    print_ = weights_fingerprint(artefact.model.weights, artefact.model.config)
+    name = artefact.config["name"] or path.resolve().name
+    return Source(artefact.model, name, path, recorded, print_, artefact)
+
+
+def _refuse_norm(norm: str | None, reason: str) -> None:
+    if norm is not None:
+        raise UsageError(
+            f"norm {norm!r} is for state-spaces/s4 checkpoints; {reason}. Leave it out."
+        )
+
+
+def _unknown(spec: str, path: Path) -> str:
+    shipped = list(zoo.shipped())
+    if spec in zoo.recipes():
+        return f"{spec} ships as a recipe, without weights: train it with `sensprobe train {spec}`."
+    near = get_close_matches(spec, shipped, n=1, cutoff=0.5)
+    if not near and path.parent.is_dir():
+        beside = [p.name for p in path.parent.iterdir()]
+        near = [str(path.parent / n) for n in get_close_matches(path.name, beside, n=1)]
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"no model {spec!r}: nothing ships under that name and no such file exists.{hint} Models "
+        f"that ship: {', '.join(shipped) or 'none'}. A MODEL may also be a checkpoint file, a "
+        "folder that `sensprobe export` wrote, or a model.toml."
+    )
+
+
+# -- plans ----------------------------------------------------------------------------------------
+
+
+def as_plan(plan: PlanLike) -> Plan:
+    """The plan that was meant; PlanError or SchemeError where it cannot be read."""
+    if isinstance(plan, Plan):
+        return plan
+    if isinstance(plan, str | Path):
+        return read_plan(Path(plan).expanduser())
+    entries = ((p, s if isinstance(s, Scheme) else parse(s)) for p, s in plan.items())
+    return Plan(tuple(entries))
+
+
+def _calibrated(model: Model, schemes: Mapping[str, Scheme], calibration: Array | None) -> Applier:
+    if not needs_calibration(schemes, model.sites):
+        return Applier(model)
+    if calibration is None:
+        static = [
+            f"{name} in {scheme}"
+            for name, scheme in schemes.items()
+            if needs_calibration({name: scheme}, model.sites)
+        ]
+        more = f" and {len(static) - 3} more" if len(static) > 3 else ""
+        raise SchemeError(
+            f"the plan has static ranges to calibrate ({', '.join(static[:3])}{more}) and no data "
+            "to do it on. Give calibration=x (sequences the model will not be judged on), a range "
+            "in the scheme (range50), or use dynamic."
+        )
+    x = as_input(calibration, model.config.d_input)
+    if len(x) == 0:
+        raise DataError("calibration holds no sequence: give at least one.")
+    return Applier(model, observe(model, x, needs_histograms(schemes.values())))
+
+
+def load(
+    model: str | Path,
+    plan: PlanLike | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    calibration: Array | None = None,
+    norm: str | None = None,
+) -> LoadedModel:
+    """A model under a plan, whose call returns outputs (a classifier's logits) as a torch tensor.
+
+    model: a name that ships (`s4d-digits`), a checkpoint file, an exported folder or a model.toml.
+    plan: a `Plan`, the path of a plan.json, or {pattern: scheme}; None runs the model as it is: at
+        full precision, an exported one as exported. Later patterns override earlier ones. A plan
+        given with an exported model replaces the one it came with, and acts on its rounded weights.
+    device: "cpu", or "cuda" ("cuda:1") where there is one. Everything but a call and `step` still
+        happens on the CPU; without a GPU kernel the recurrence runs as the reference loop there,
+        which is slow and may differ from the CPU in the last bits.
+    calibration: sequences, as a call takes them, that fix the ranges of static activations and
+        states; run once, on the CPU, at full precision.
+    norm: where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post (its default).
+
+    Raises UsageError for a MODEL or device that does not exist, CheckpointError for a file that
+    cannot be used, PlanError and SchemeError for a plan that does not fit the model or lacks
+    calibration, DataError for sequences of another shape.
+    """
+    place = _device(device)
+    source = load_model(model, norm)
+    if plan is None and source.artefact is not None:
+        chosen, tap = source.artefact.plan, source.artefact.tap
+    else:
+        chosen = EXACT_PLAN if plan is None else as_plan(plan)
+        schemes = chosen.resolve(source.model.sites.values())
+        tap = _calibrated(source.model, schemes, calibration).tap(schemes)
+    tap = _moved(tap, place)
+    weights = {n: tap.weights[n] for n, s in source.model.sites.items() if s.kind is Kind.WEIGHT}
+    runs = type(source.model)(source.model.config, weights)  # type: ignore[call-arg]
+    return LoadedModel(source.name, chosen, tap.plan, place, runs, tap)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"no device {str(device)!r}; use cpu or cuda.") from None
+    if place.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {device}: sensprobe runs on cpu and cuda.")
+    if place.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise UsageError(
+                f"device {device}: torch sees no CUDA GPU here. Use cpu, or install a CUDA build "
+                "of torch (`sensprobe doctor` says what there is)."
+            )
+        if place.index is not None and place.index >= count:
+            raise UsageError(
+                f"device {device}: there is no GPU {place.index}; the last is cuda:{count - 1}."
+            )
+    return place
+
+
+def _moved(tap: RoundingTap, device: torch.device) -> RoundingTap:
+    """The tap with its tensors on a device."""
+    weights = {name: w.to(device) for name, w in tap.weights.items()}
+    scales = {
+        name: (scale.to(device), None if zero is None else zero.to(device))
+        for name, (scale, zero) in tap.scales.items()
+    }
+    return replace(tap, weights=weights, scales=scales)

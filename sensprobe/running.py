@@ -1,0 +1,119 @@
+"""A model under a plan, ready to run: what `sensprobe.load` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sensprobe.cost import Cost, cost
+from sensprobe.errors import DataError, UsageError
+from sensprobe.evaluate import BATCH
+from sensprobe.models import Model
+from sensprobe.plan import Plan
+from sensprobe.scheme import Scheme
+from sensprobe.sites import Site
+from sensprobe.taps import RoundingTap
+
+Array: TypeAlias = Tensor | np.ndarray
+
+
+def as_input(x: Array, d_input: int) -> Tensor:
+    """Sequences as (batch, length, d_input) float32 from (batch, length[, d_input])."""
+    x = _real(x)
+    if x.ndim == 2 and d_input == 1:
+        x = x[..., None]
+    if x.ndim != 3 or x.shape[2] != d_input or x.shape[1] == 0:
+        also = " or (batch, length)" if d_input == 1 else ""
+        raise DataError(
+            f"x has shape {tuple(x.shape)}; this model reads (batch, length, {d_input}){also}, at "
+            "least one step long."
+        )
+    return x
+
+
+def _as_step(x: Array, d_input: int) -> Tensor:
+    x = _real(x)
+    if x.ndim == 1 and d_input == 1:
+        x = x[:, None]
+    if x.ndim != 2 or x.shape[1] != d_input:
+        also = " or (batch,)" if d_input == 1 else ""
+        raise DataError(
+            f"x has shape {tuple(x.shape)}; one step of this model is (batch, {d_input}){also}."
+        )
+    return x
+
+
+def _real(x: Array) -> Tensor:
+    x = torch.as_tensor(x)
+    if x.is_complex():
+        raise DataError("x is complex; this model reads real numbers.")
+    return x.to(torch.float32)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model under a plan, ready to run. Make one with `load`.
+
+    Calling it and `step` keep no gradients and change nothing in it; threads may share one.
+    """
+
+    name: str
+    plan: Plan
+    schemes: Mapping[str, Scheme] = field(repr=False)  # the plan, resolved to site names
+    device: torch.device
+    _model: Model = field(repr=False)
+    _tap: RoundingTap = field(repr=False)
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """Every tensor a plan may address, by name."""
+        return self._model.sites
+
+    @property
+    def spectral_radius(self) -> float:
+        """max |A| as stored; above 1 the recurrence is unstable."""
+        return self._model.spectral_radius(self._tap)
+
+    def cost(self, batch: int = 1) -> Cost:
+        """Bytes of weights and of the state of `batch` sequences under the plan."""
+        return cost(self.sites.values(), self.schemes, self._model.products, batch)
+
+    def __call__(self, x: Array) -> Tensor:
+        """Outputs (batch, d_output), a classifier's logits, of x (batch, length, d_input).
+
+        x may be (batch, length) if d_input is 1. Sequences run in the batches that `sensprobe
+        eval` uses, so that both give the same numbers to the bit.
+        """
+        x = as_input(x, self._model.config.d_input).to(self.device)
+        parts = [torch.zeros(0, self._model.config.d_output, device=self.device)]
+        with torch.no_grad(), self._placed():
+            for first in range(0, len(x), BATCH):
+                parts.append(self._model(x[first : first + BATCH], self._tap.at(first)))
+        return torch.cat(parts)
+
+    def start(self, batch: int = 1) -> Any:
+        """The state of `batch` sequences before their first step."""
+        if batch < 1:
+            raise UsageError(f"batch {batch}: at least one sequence must run to have a state.")
+        with self._placed():
+            return self._model.start(batch, self._tap)
+
+    def step(self, x: Array, state: Any) -> tuple[Tensor, Any]:
+        """One step of every sequence: x (batch, d_input), or (batch,) if d_input is 1.
+
+        Returns outputs (batch, d_output) as if the sequences ended here, and the state after the
+        step; the state given stays as it was.
+        """
+        x = _as_step(x, self._model.config.d_input).to(self.device)
+        with torch.no_grad(), self._placed():
+            return self._model.step(x, state, self._tap)
+
+    def _placed(self) -> AbstractContextManager[Any]:
+        """Where the model makes new tensors."""
+        return nullcontext() if self.device.type == "cpu" else self.device

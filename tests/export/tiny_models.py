@@ -1,0 +1,80 @@
+"""Small S4D models with odd sizes, so that no tensor fills its last byte, and plans for them."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from math import log, pi
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sensprobe.apply import Applier, observe
+from sensprobe.checkpoints.own import build, parameter_shapes
+from sensprobe.errors import SchemeError
+from sensprobe.formats import FORMATS, Format, LogPolar, Polar
+from sensprobe.models.s4d import S4D, S4DConfig
+from sensprobe.scheme import Rounding, Scales, Scheme, why_not
+from sensprobe.sites import Site
+
+CONFIGS = {
+    "one layer": S4DConfig(d_input=2, d_output=3, d_model=3, d_state=5),
+    "two, post-norm": S4DConfig(1, 3, 4, 3, layers=2, norm="post"),
+    "pre-norm": S4DConfig(1, 2, 2, 7, norm="pre"),
+}
+NAMES = list(CONFIGS)
+
+
+@cache
+def tiny(name: str) -> S4D:
+    """A stable model with drawn weights."""
+    config = CONFIGS[name]
+    g = torch.Generator().manual_seed(NAMES.index(name))
+    params = {k: torch.randn(s, generator=g) * 0.5 for k, s in parameter_shapes(config).items()}
+    for i in range(config.layers):
+        at, shape = f"layers.{i}.", (config.d_model, config.d_state)
+        dt = torch.rand(config.d_model, generator=g)
+        params[at + "log_dt"] = log(0.01) + dt * log(20)
+        params[at + "log_A_real"] = torch.full(shape, log(0.5))
+        params[at + "A_imag"] = (pi * torch.arange(config.d_state)).expand(shape)
+    return build(params, config, Path("drawn"))
+
+
+def inputs(model: S4D, count: int = 5, length: int = 11, seed: int = 7) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(count, length, model.config.d_input, generator=g)
+
+
+@cache
+def applier(name: str) -> Applier:
+    """A calibrated applier, for plans with static states and activations."""
+    model = tiny(name)
+    return Applier(model, observe(model, inputs(model, seed=8), histograms=True))
+
+
+@cache
+def schemes() -> list[Scheme]:
+    """Every way to store a tensor that this package tells apart, about; most fit some site."""
+    polar: list[Format] = [Polar(3, 5), Polar(16, 1), LogPolar(1, 11), LogPolar(7, 8)]
+    formats = [*FORMATS.values(), *polar]
+    spans = [("tensor", 0), ("channel", 0), ("head", 0), ("group", 2), ("group", 4)]
+    found = []
+    for format, (granularity, group), asym, parts, dynamic, scales in product(
+        formats, spans, (False, True), (False, True), (False, True), Scales
+    ):
+        options = {"asym": asym, "parts": parts, "dynamic": dynamic, "scales": scales}
+        try:
+            found.append(Scheme(format, granularity, group, **options))
+        except SchemeError:
+            continue
+    extra = ["percentile", "mse", "given"]
+    found += [Scheme(FORMATS["int5"], range=r, percent=99.0, given=(-2.0, 2.0)) for r in extra]
+    found += [Scheme(FORMATS["int5"], rounding=r, seed=3, dynamic=True) for r in Rounding]
+    found += [Scheme(FORMATS["int6"], clip=1.5), Scheme(FORMATS["e4m3"], every=3, dynamic=True)]
+    found += [Scheme(FORMATS["e5m2"], rounding=Rounding.STOCHASTIC, seed=1)]
+    return [*found, Scheme(FORMATS["fp32"], clip=0.5), Scheme(FORMATS["bf16"], every=2)]
+
+
+def fitting(site: Site) -> list[Scheme]:
+    return [scheme for scheme in schemes() if why_not(scheme, site) is None]
