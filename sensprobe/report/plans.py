@@ -1,0 +1,85 @@
+"""What a plan says, part by part: schemes side by side, and where the bytes go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sensprobe.cost import site_bytes
+from sensprobe.plan import Resolved
+from sensprobe.report.results import Entries
+from sensprobe.scheme import parse
+from sensprobe.sites import Kind, Part, Site, matching
+
+EXACT_TEXT = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class PartBytes:
+    """Bytes of one part of a model under a plan. `stored` once, `carried` as state at the batch."""
+
+    part: str
+    stored: int
+    carried: int
+
+    @property
+    def total(self) -> int:
+        return self.stored + self.carried
+
+
+def resolved(entries: Entries, sites: Iterable[Site]) -> Resolved:
+    """Site -> scheme; patterns that match nothing are passed over. SchemeError if one is odd."""
+    sites = list(sites)
+    return {
+        site.name: parse(text) for pattern, text in entries for site in matching(pattern, sites)
+    }
+
+
+def bytes_by_part(entries: Entries, sites: Sequence[Site], batch: int = 1) -> list[PartBytes]:
+    """Bytes of every part that has any, in the order of the forward pass; they sum to the cost."""
+    schemes = resolved(entries, sites)
+    spent = {part: [0, 0] for part in Part}
+    for site in sites:
+        prices = site_bytes(site, schemes[site.name]) if site.name in schemes else site_bytes(site)
+        spent[site.part][0] += prices[0]
+        spent[site.part][1] += batch * prices[1]
+    return [PartBytes(part.value, *both) for part, both in spent.items() if any(both)]
+
+
+def group_of(name: str) -> str:
+    """`layers.3.out_proj.bias` -> `layers.*.out_proj.bias`; other names as they are."""
+    head, _, rest = name.partition(".")
+    layer, dot, inner = rest.partition(".")
+    return f"layers.*.{inner}" if head == "layers" and layer.isdigit() and dot else name
+
+
+def schemes_by_group(entries: Entries, names: Sequence[str] = ()) -> dict[str, str]:
+    """Group of sites -> its scheme, or the schemes of its layers in order: "int8, int4 ×3".
+
+    `names` are the model's sites: a pattern is spread over those it names, and sites no pattern
+    names are full precision. Without them the patterns stand for themselves.
+    """
+    chosen = {pattern: text for pattern, text in entries}
+    if names:
+        blank = [Site(name, Part.BIAS, Kind.WEIGHT, (), ()) for name in names]
+        chosen = {site.name: EXACT_TEXT for site in blank}
+        for pattern, text in entries:
+            chosen |= {site.name: text for site in matching(pattern, blank)}
+    groups: dict[str, list[str]] = {}
+    for name, text in chosen.items():
+        groups.setdefault(group_of(name), []).append(text)
+    return {group: _counted(texts) for group, texts in groups.items()}
+
+
+def _counted(texts: list[str]) -> str:
+    counts = Counter(texts)
+    if len(counts) == 1:
+        return texts[0]
+    return ", ".join(f"{text} ×{count}" if count > 1 else text for text, count in counts.items())
+
+
+def differing(plans: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Groups whose scheme is not the same in every plan, in order."""
+    groups = dict.fromkeys(group for schemes in plans.values() for group in schemes)
+    return [g for g in groups if len({schemes.get(g) for schemes in plans.values()}) > 1]

@@ -1,0 +1,212 @@
+"""Result documents as typed values.
+
+The JSON a run keeps is read once, here, so that tables and figures need no guards. What is null or
+absent becomes NaN or None; a document that lacks what it cannot do without is a RunError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import isnan
+from typing import Any
+
+from sensprobe.errors import RunError
+from sensprobe.report.results import (
+    Candidate,
+    Chosen,
+    Confirmation,
+    Confirmed,
+    Entries,
+    Row,
+    Search,
+    Sensitivity,
+)
+from sensprobe.report.values import (
+    ACCURACY,
+    UNKNOWN,
+    Measured,
+    Quantity,
+    additive_named,
+    measured,
+    metric_named,
+    real,
+)
+from sensprobe.sites import Axis, Kind, Part, Site
+
+Document = Mapping[str, Any]
+
+
+@contextmanager
+def _whole(name: str, command: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"the {name} result cannot be read ({type(error).__name__}: {error}); "
+            f"`sensprobe {command}` with the same --run writes it again."
+        ) from error
+
+
+def read_sensitivity(document: Document) -> Sensitivity:
+    """A `sensitivity-measured` or `sensitivity-taylor` document."""
+    with _whole("sensitivity", "profile"):
+        key = str(document["additive"])
+        baseline = document.get("baseline") or {}
+        return Sensitivity(
+            str(document["method"]),
+            str(document["by"]),
+            str(document["split"]),
+            _count(document.get("n")),
+            _count(document.get("clusters")),
+            str(document["task"]),
+            metric_named(str(document["metric"]), document.get("sign")),
+            additive_named(key),
+            measured(baseline.get("metric")),
+            tuple(str(scheme) for scheme in document["schemes"]),
+            tuple(_row(row, key) for row in document["rows"]),
+        )
+
+
+def _row(row: Document, additive: str) -> Row:
+    return Row(
+        str(row["target"]),
+        str(row["part"]),
+        str(row["kind"]),
+        row.get("layer"),
+        str(row["scheme"]),
+        tuple(str(scheme) for scheme in row.get("applied") or ()),
+        _count(row.get("weight_bytes")),
+        _count(row.get("state_bytes")),
+        measured(row.get("metric")),
+        measured(row.get(additive)),
+        real(row.get("radius")),
+    )
+
+
+def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
+    """A `search` document; `metric` is what its scores measure where the document does not say."""
+    with _whole("search", "search"):
+        full = document["full"]
+        quantity = metric
+        if isinstance(document.get("metric"), str):
+            quantity = metric_named(document["metric"], document.get("sign"))
+        candidates = [
+            _candidate(c, measured(full["metric"]), quantity) for c in document["candidates"]
+        ]
+        return Search(
+            str(document["method"]),
+            _count(document.get("batch")),
+            str(document["split"]),
+            _count(document.get("n")),
+            real(document.get("evaluations")),
+            real(document.get("spent")),
+            quantity,
+            measured(full["metric"]),
+            _count(full["total_bytes"]),
+            real(document.get("chance")),
+            {str(b["label"]): real(b.get("total")) for b in document.get("budgets") or ()},
+            tuple(candidates),
+            tuple(
+                Chosen(str(c["budget"]), c.get("candidate"), c.get("uniform"))
+                for c in document["chosen"]
+            ),
+        )
+
+
+def _candidate(c: Document, full: Measured, quantity: Quantity) -> Candidate:
+    metric, uniform = measured(c["metric"]), c.get("uniform")
+    additive = next((c[key] for key in ("kl", "distance") if key in c), None)
+    return Candidate(
+        str(c["name"]),
+        str(c.get("label") or c["name"]),
+        str(c.get("source") or ""),
+        None if uniform is None else str(uniform),
+        _entries(c.get("plan")),
+        _count(c["weight_bytes"]),
+        _count(c["state_bytes"]),
+        _count(c["total_bytes"]),
+        real(c.get("effective_bits")),
+        metric,
+        _change(measured(c.get("loss")), metric, full, _count(c.get("n")), quantity),
+        measured(additive),
+        real(c.get("predicted")),
+        _count(c.get("n")),
+        bool(c.get("stopped_early")),
+        real(c.get("radius")),
+        bool(c.get("on_front")),
+    )
+
+
+def _change(
+    loss: Measured, metric: Measured, full: Measured, n: int, quantity: Quantity
+) -> Measured:
+    """Metric minus full precision. On the same samples the paired mean is the means' difference."""
+    if n == full.n and not isnan(metric.value - full.value):
+        return Measured(metric.value - full.value, loss.stderr, n)
+    return Measured(-quantity.sign * loss.value, loss.stderr, n)
+
+
+def _entries(plan: Any) -> Entries:
+    """Pattern and scheme of a plan's JSON form, as text."""
+    schemes = plan.get("schemes", ()) if isinstance(plan, Mapping) else ()
+    return tuple((str(pattern), str(scheme)) for pattern, scheme in schemes)
+
+
+def read_confirmation(document: Document) -> Confirmation:
+    """A `confirmation` document."""
+    with _whole("confirmation", "search"):
+        baseline = measured(document["baseline"])
+        return Confirmation(
+            str(document["split"]),
+            _count(document.get("n")),
+            metric_named(str(document["metric"]), document.get("sign")),
+            baseline,
+            tuple(_confirmed(plan, baseline) for plan in document["plans"]),
+        )
+
+
+def _confirmed(plan: Document, baseline: Measured) -> Confirmed:
+    metric, against = measured(plan["metric"]), plan.get("against_uniform") or {}
+    rival = measured(against.get("metric"))
+    return Confirmed(
+        str(plan["budget"]),
+        str(plan["candidate"]),
+        str(plan.get("name") or plan["candidate"]),
+        _count(plan["weight_bytes"]),
+        _count(plan["state_bytes"]),
+        _count(plan["total_bytes"]),
+        metric,
+        _minus(metric, baseline, measured(plan.get("loss"))),
+        against.get("uniform"),
+        _count(against.get("total_bytes")),
+        rival,
+        _minus(metric, rival, measured(against.get("difference"))) if against else UNKNOWN,
+        real(plan.get("radius")),
+    )
+
+
+def _minus(one: Measured, other: Measured, paired: Measured) -> Measured:
+    """one - other on the same samples, with the error of their paired difference."""
+    return Measured(one.value - other.value, paired.stderr, one.n)
+
+
+def read_sites(rows: Sequence[Document]) -> tuple[Site, ...]:
+    """Sites from their JSON form: name, part, kind, shape, axes, complex."""
+    with _whole("sites", "search"):
+        return tuple(
+            Site(
+                str(row["site"]),
+                Part(row["part"]),
+                Kind(row["kind"]),
+                tuple(row["shape"]),
+                tuple(Axis(axis) for axis in row["axes"]),
+                bool(row["complex"]),
+            )
+            for row in rows
+        )
+
+
+def _count(value: Any) -> int:
+    """A whole number of a document; 0 where it is null or absent."""
+    return int(value) if isinstance(value, (int, float)) and not isnan(value) else 0

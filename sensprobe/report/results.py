@@ -1,0 +1,162 @@
+"""What a run found, as plain typed values: the vocabulary of tables and figures.
+
+Values are as measured (accuracy 0.975, nats, bytes); the quantity beside them says how they are
+shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sensprobe.report.values import Measured, Quantity
+
+Entries = tuple[tuple[str, str], ...]
+"""A plan as text: (pattern, scheme) in order; a later entry overrides an earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one target costs in one scheme; `change` is paired with full precision."""
+
+    target: str
+    part: str
+    kind: str
+    layer: int | None
+    scheme: str  # as asked
+    applied: tuple[str, ...]  # distinct schemes after fitting to the sites
+    weight_bytes: int
+    state_bytes: int
+    change: Measured
+    additive: Measured
+    radius: float  # max|A| as stored
+
+    @property
+    def unstable(self) -> bool:
+        return self.radius > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """One profile: every target in every scheme."""
+
+    method: str
+    by: str
+    split: str
+    n: int
+    clusters: int
+    task: str
+    metric: Quantity
+    additive: Quantity
+    baseline: Measured
+    schemes: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def targets(self) -> list[str]:
+        """In the order they were profiled."""
+        return list(dict.fromkeys(row.target for row in self.rows))
+
+    @property
+    def has_metric(self) -> bool:
+        """Whether the headline metric was measured (the estimate from a gradient has none)."""
+        return any(row.change.known for row in self.rows)
+
+    @property
+    def grid(self) -> dict[tuple[str, str], Row]:
+        """(target, scheme) -> row."""
+        return {(row.target, row.scheme): row for row in self.rows}
+
+    def quantity(self, of: str) -> Quantity:
+        return self.metric if of == "metric" else self.additive
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan the search evaluated. `change` is metric minus full precision on the same samples."""
+
+    name: str
+    label: str
+    source: str
+    uniform: str | None  # the scheme, where the plan is uniform
+    entries: Entries
+    weight_bytes: int
+    state_bytes: int
+    total_bytes: int
+    effective_bits: float
+    metric: Measured
+    change: Measured
+    additive: Measured
+    predicted: float
+    n: int
+    stopped_early: bool
+    radius: float
+    on_front: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the search chose for a budget: names of candidates."""
+
+    budget: str
+    candidate: str | None
+    uniform: str | None  # the best uniform plan within the same budget
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One search: every candidate and what was chosen."""
+
+    method: str
+    batch: int
+    split: str
+    n: int
+    evaluations: float
+    spent: float
+    quantity: Quantity
+    full: Measured
+    full_bytes: int
+    chance: float
+    budgets: Mapping[str, float]  # label -> total bytes, NaN where that is not limited
+    candidates: tuple[Candidate, ...]
+    chosen: tuple[Chosen, ...]
+
+    def candidate(self, name: str | None) -> Candidate | None:
+        return next((c for c in self.candidates if c.name == name), None)
+
+    @property
+    def picks(self) -> dict[str, list[str]]:
+        """Candidate name -> the budgets it was chosen for."""
+        out: dict[str, list[str]] = {}
+        for choice in self.chosen:
+            if choice.candidate is not None:
+                out.setdefault(choice.candidate, []).append(choice.budget)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A chosen plan on data that nothing before has seen."""
+
+    budget: str
+    candidate: str
+    name: str
+    weight_bytes: int
+    state_bytes: int
+    total_bytes: int
+    metric: Measured
+    change: Measured
+    uniform: str | None
+    uniform_bytes: int
+    uniform_metric: Measured
+    difference: Measured  # this plan minus the uniform one, paired
+    radius: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    split: str
+    n: int
+    quantity: Quantity
+    baseline: Measured
+    plans: tuple[Confirmed, ...]

@@ -1,0 +1,257 @@
+"""Results as pandas tables for people; headings carry the units.
+
+They hold text, for reading: a value to the digits its error bar bears, noise behind a dot, an
+unstable recurrence behind a triangle. The same results as numbers are in `rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite, isnan
+from typing import Any
+
+import pandas as pd
+
+from sensprobe.report.plans import EXACT_TEXT, bytes_by_part, schemes_by_group
+from sensprobe.report.results import (
+    Candidate,
+    Confirmation,
+    Confirmed,
+    Entries,
+    Row,
+    Search,
+    Sensitivity,
+)
+from sensprobe.report.values import (
+    MISSING,
+    UNSTABLE,
+    Measured,
+    Quantity,
+    byte_unit,
+    digits,
+    flagged,
+    number,
+    plus_minus,
+)
+from sensprobe.sites import Site
+
+FULL = "full precision"
+
+
+def sensitivity(found: Sensitivity, of: str = "metric") -> pd.DataFrame:
+    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive"."""
+    quantity, grid = found.quantity(of), found.grid
+    cells = {
+        scheme: [cell(grid.get((target, scheme)), quantity, of) for target in found.targets]
+        for scheme in found.schemes
+    }
+    heading = quantity.change_heading if of == "metric" else quantity.heading
+    return pd.DataFrame(
+        cells, index=pd.Index(found.targets, name=heading, dtype=object), dtype=object
+    )
+
+
+def cell(row: Row | None, quantity: Quantity, of: str = "metric") -> str:
+    """One observation as text; "–" where it was not made."""
+    if row is None:
+        return MISSING
+    shown = quantity.shown(row.change if of == "metric" else row.additive)
+    text = flagged(plus_minus(shown, signed=of == "metric"), shown)
+    return f"{UNSTABLE} {text}" if row.unstable and shown.known else text
+
+
+def ranked(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> list[Row]:
+    """Known observations, worst first; all schemes, or one."""
+    quantity = found.quantity(of)
+
+    def harm(row: Row) -> float:
+        value = row.change.value if of == "metric" else row.additive.value
+        return -quantity.sign * value
+
+    rows = [row for row in found.rows if scheme in (None, row.scheme) and not isnan(harm(row))]
+    return sorted(rows, key=harm, reverse=True)
+
+
+def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> pd.DataFrame:
+    """What hurts most, worst first. What the error bar does not tell from zero has no rank."""
+    quantity = found.quantity(of)
+    heading = quantity.change_heading if of == "metric" else quantity.heading
+    rows = []
+    for place, row in enumerate(ranked(found, of, scheme), 1):
+        raw = row.change if of == "metric" else row.additive
+        rows.append(
+            {
+                "rank": str(place) if raw.differs else MISSING,
+                "target": row.target,
+                "scheme": row.scheme,
+                heading: cell(row, quantity, of),
+            }
+        )
+    return _frame(rows, ["rank", "target", "scheme", heading])
+
+
+# -- the search ---------------------------------------------------------------------------------
+
+
+def mark_of(candidate: Candidate, search: Search) -> str:
+    """What a plan is in the search, in words."""
+    words = [f"chosen for {budget}" for budget in search.picks.get(candidate.name, ())]
+    words += ["uniform"] if candidate.uniform is not None else []
+    words += ["front"] if candidate.on_front else []
+    words += [f"stopped after {candidate.n} samples"] if candidate.stopped_early else []
+    return ", ".join(words)
+
+
+def notable(search: Search) -> list[Candidate]:
+    """The front, the uniform plans and the chosen ones, in growing bytes."""
+    picks = search.picks
+    kept = [c for c in search.candidates if c.on_front or c.uniform is not None or c.name in picks]
+    return sorted(kept, key=lambda c: (c.total_bytes, -c.metric.value))
+
+
+def frontier(search: Search) -> pd.DataFrame:
+    """Front, uniform and chosen plans in growing bytes, full precision last."""
+    shown = notable(search)
+    unit, size = byte_unit([*(c.total_bytes for c in shown), search.full_bytes])
+    quantity = search.quantity
+    rows = [
+        {
+            "plan": c.uniform or c.name,
+            f"total ({unit})": in_unit(c.total_bytes, size),
+            f"weights ({unit})": in_unit(c.weight_bytes, size),
+            f"state ({unit})": in_unit(c.state_bytes, size),
+            "effective bits": digits(c.effective_bits, 3),
+            **_scores(c.metric, c.change, quantity, c.radius),
+            "note": mark_of(c, search),
+        }
+        for c in shown
+    ]
+    if rows:
+        blank = dict.fromkeys(rows[0], MISSING)
+        full = {"plan": FULL, f"total ({unit})": in_unit(search.full_bytes, size), "note": ""}
+        level = {quantity.heading: plus_minus(quantity.shown(search.full))}
+        rows.append({**blank, **full, **level})
+    return _frame(rows, ["plan"])
+
+
+def chosen(search: Search) -> pd.DataFrame:
+    """For each budget the chosen plan, and below it the best uniform plan that fits as well."""
+    rows = []
+    for choice in search.chosen:
+        for name, what in ((choice.candidate, "chosen"), (choice.uniform, "best uniform")):
+            found = search.candidate(name)
+            if found is None:
+                rows.append({"budget": choice.budget, "plan": f"{what}: none fits"})
+            else:
+                rows.append(_choice_row(choice.budget, found, search.quantity))
+    columns = ["budget", "plan", *_headings(search.quantity)]
+    return _frame(rows, columns).fillna(MISSING)
+
+
+def _choice_row(budget: str, c: Candidate, quantity: Quantity) -> dict[str, Any]:
+    return {
+        "budget": budget,
+        "plan": f"uniform {c.uniform}" if c.uniform is not None else c.name,
+        "total (KiB)": in_unit(c.total_bytes, 1024),
+        **_scores(c.metric, c.change, quantity, c.radius),
+    }
+
+
+def confirmation(found: Confirmation) -> pd.DataFrame:
+    """Chosen plans on unseen data, each with the uniform plan it stands against."""
+    rows: list[dict[str, Any]] = []
+    for plan in found.plans:
+        rows += _confirmed_rows(plan, found)
+    if rows:
+        base = plus_minus(found.quantity.shown(found.baseline))
+        rows.append({"plan": FULL, found.quantity.heading: base})
+    columns = ["budget", "plan", *_headings(found.quantity), "against uniform"]
+    return _frame(rows, columns).fillna("")
+
+
+def _confirmed_rows(plan: Confirmed, found: Confirmation) -> list[dict[str, Any]]:
+    gain = found.quantity.shown(plan.difference)
+    row = {
+        "budget": plan.budget,
+        "plan": plan.name,
+        "total (KiB)": in_unit(plan.total_bytes, 1024),
+        **_scores(plan.metric, plan.change, found.quantity, plan.radius),
+        "against uniform": flagged(plus_minus(gain, signed=True), gain),
+    }
+    if plan.uniform is None:
+        return [row]
+    uniform = {
+        "budget": plan.budget,
+        "plan": f"uniform {plan.uniform}",
+        "total (KiB)": in_unit(plan.uniform_bytes, 1024),
+        found.quantity.heading: plus_minus(found.quantity.shown(plan.uniform_metric)),
+    }
+    return [row, uniform]
+
+
+# -- plans --------------------------------------------------------------------------------------
+
+
+def side_by_side(
+    plans: Mapping[str, Entries],
+    names: Sequence[str] = (),
+    sites: Sequence[Site] = (),
+    batch: int = 1,
+) -> pd.DataFrame:
+    """Schemes of the groups of sites some plan rounds; with `sites`, then the bytes of each part.
+
+    Plans across. `names` are the model's sites (see `plans.schemes_by_group`).
+    """
+    spread = {
+        plan: schemes_by_group(entries, names or [s.name for s in sites])
+        for plan, entries in plans.items()
+    }
+    groups = list(dict.fromkeys(group for schemes in spread.values() for group in schemes))
+    groups = [g for g in groups if any(s.get(g, EXACT_TEXT) != EXACT_TEXT for s in spread.values())]
+    columns = {plan: [schemes.get(g, MISSING) for g in groups] for plan, schemes in spread.items()}
+    table = pd.DataFrame(columns, index=pd.Index(groups, name="sites", dtype=object), dtype=object)
+    if not sites:
+        return table
+    return pd.concat([table, _bytes_table(plans, sites, batch)]).rename_axis("sites")
+
+
+def _bytes_table(plans: Mapping[str, Entries], sites: Sequence[Site], batch: int) -> pd.DataFrame:
+    spent = {
+        plan: {part.part: part.total for part in bytes_by_part(entries, sites, batch)}
+        for plan, entries in plans.items()
+    }
+    parts = list(dict.fromkeys(part for column in spent.values() for part in column))
+    columns = {
+        plan: [*(f"{column.get(p, 0):,}" for p in parts), f"{sum(column.values()):,}"]
+        for plan, column in spent.items()
+    }
+    index = [*(f"{part} (bytes)" for part in parts), "total (bytes)"]
+    return pd.DataFrame(columns, index=index, dtype=object)
+
+
+# -- pieces -------------------------------------------------------------------------------------
+
+
+def in_unit(size: float, unit_bytes: int) -> str:
+    return number(size / unit_bytes, 0 if unit_bytes == 1 else 2)
+
+
+def _headings(quantity: Quantity) -> list[str]:
+    return ["total (KiB)", quantity.heading, quantity.change_heading]
+
+
+def _scores(level: Measured, change: Measured, quantity: Quantity, radius: float) -> dict[str, str]:
+    shown, moved = quantity.shown(level), quantity.shown(change)
+    text = plus_minus(shown)
+    if isfinite(radius) and radius > 1:
+        text = f"{UNSTABLE} {text}"
+    signed = flagged(plus_minus(moved, signed=True), moved)
+    return {quantity.heading: text, quantity.change_heading: signed}
+
+
+def _frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table of dicts; `columns` are the headings it has where there are no rows."""
+    rows = list(rows)
+    if rows and columns == ["plan"]:
+        return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(columns))
