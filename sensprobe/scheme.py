@@ -301,7 +301,7 @@ def why_not(scheme: Scheme, site: Site) -> str | None:
         )
     if scheme.scaled:
         one_each = scale_count(scheme, site) * (2 if site.is_complex and not scheme.parts else 1)
-        if one_each >= site.reals and (weight or scheme.dynamic) and site.reals > 1:
+        if one_each >= site.reals and (weight or scheme.dynamic) and prod(site.shape) > 1:
             return "it would store a scale for each value; use a coarser granularity"
     return None
 

@@ -8,13 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sensprobe.calibrate import weight_range
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.models.s4d import S4D, S4DConfig, deploy
+from sensprobe.rounding import Fields, encode
+from sensprobe.scheme import Scheme
 from sensprobe.sites import Axis, Kind, Part, Site
 
 HEADS, PAIRS = 4, 3
 MATRIX = Site("layers.0.A", Part.A, Kind.WEIGHT, (HEADS, PAIRS), (Axis.HEAD, Axis.N), True)
 STATE = Site("layers.0.state", Part.STATE, Kind.STATE, (HEADS, PAIRS), (Axis.HEAD, Axis.N), True)
+RAGGED = Site("w", Part.OUT_PROJ, Kind.WEIGHT, (3, 7), (Axis.OUT, Axis.IN))
 PROJECTION = Site("layers.0.out_proj", Part.OUT_PROJ, Kind.WEIGHT, (8, 5), (Axis.OUT, Axis.IN))
 BIAS = Site("encoder.bias", Part.BIAS, Kind.WEIGHT, (HEADS,), (Axis.CHANNEL,))
 SKIP = Site("layers.0.D", Part.D, Kind.WEIGHT, (HEADS,), (Axis.HEAD,))
@@ -81,3 +85,8 @@ def values_of(shape: tuple[int, ...], is_complex: bool, seed: int = 0) -> Tensor
     if is_complex:
         return torch.view_as_complex(vector(*shape, 2, seed=seed))
     return vector(*shape, seed=seed)
+
+
+def stored(x: Tensor, scheme: Scheme, where: Site) -> Fields:
+    """A weight as memory holds it, in the range its scheme asks for."""
+    return encode(x, scheme, where, weight_range(x, scheme, where))

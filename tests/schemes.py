@@ -75,6 +75,8 @@ def schemes_for(site: Site) -> st.SearchStrategy[Scheme]:
             scheme = replace(scheme, parts=scheme.parts and site.is_complex)
         except SchemeError:
             return None
+        if why_not(scheme, site):
+            scheme = replace(scheme, granularity="tensor", group=0)
         return None if why_not(scheme, site) else scheme
 
     return schemes().map(fitted).filter(lambda s: s is not None)

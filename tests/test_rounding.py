@@ -155,7 +155,7 @@ def test_stochastic_rounding_goes_up_with_the_probability_of_the_remainder(forma
 
 
 def test_stochastic_rounding_is_unbiased_in_float32():
-    """Random bits: the mean of k Bernoulli draws is within 5 of its standard errors of the value."""
+    """Random bits: the mean of k Bernoulli draws is within 5 standard errors of the value."""
     generator = torch.Generator().manual_seed(0)
     k, v = 100_000, torch.tensor([0.3, -0.3, 5.7, -100.01, 126.5])
     u = torch.randint(0, 2**24, (k, len(v)), generator=generator).float() * 2.0**-24

@@ -219,6 +219,7 @@ def test_what_makes_no_sense_for_a_site_is_said(text, where, says):
         ("int8/clip50/every4/feedback", STATE),
         ("fp32/clip50", STATE),
         ("int8", site(shape=(1,), axes=(Axis.OUT,))),  # one value may have one scale
+        ("int8", site(shape=(1, 1), is_complex=True)),  # and one complex number
     ],
 )
 def test_what_makes_sense_passes(text, where):

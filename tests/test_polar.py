@@ -1,0 +1,86 @@
+"""Complex numbers by magnitude and phase."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from builders import MATRIX, stored, values_of
+from torch import Tensor
+
+from sensprobe.rounding import LOG_FLOOR, Fields, decode, spread, unpack_scale
+from sensprobe.scheme import parse
+from sensprobe.sites import Site
+
+
+def fields_of(x: Tensor, text: str) -> tuple[Fields, dict[str, tuple[Tensor, Tensor]]]:
+    """The fields, and what each of their codes stands for with its step."""
+    scheme = parse(text)
+    fields = stored(x, scheme, MATRIX)
+    flat = Site("f", MATRIX.part, MATRIX.kind, MATRIX.shape, MATRIX.axes)
+    out = {}
+    for name, field in fields.items():
+        scale = spread(unpack_scale(field.scale).double(), scheme, flat)
+        zero = 0 if field.zero is None else spread(field.zero, scheme, flat)
+        out[name] = ((field.codes - zero) * scale, scale)
+    return fields, out
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "head", "group2"])
+@pytest.mark.parametrize("bits", [(1, 11), (4, 8), (8, 8)])
+def test_polar_codes_magnitude_from_zero_and_phase_on_its_range(granularity, bits):
+    x = values_of(MATRIX.shape, True)
+    fields, values = fields_of(x, f"polar(m{bits[0]},p{bits[1]})/{granularity}/s32")
+    assert [f.bits for f in fields.values()] == list(bits)
+    assert fields["magnitude"].zero is None
+    for name, meant in [("magnitude", x.abs()), ("phase", x.angle())]:
+        got, step = values[name]
+        assert ((got - meant).abs() <= step * 0.5001).all(), name
+    text = f"polar(m{bits[0]},p{bits[1]})/{granularity}/s32"
+    want = torch.polar(values["magnitude"][0], values["phase"][0]).to(torch.complex64)
+    assert torch.equal(decode(fields, parse(text), MATRIX), want)
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "head", "group2"])
+@pytest.mark.parametrize("bits", [(1, 11), (4, 8), (8, 8)])
+def test_logpolar_codes_the_logarithm_of_the_distance_from_the_unit_circle(granularity, bits):
+    x = torch.polar(
+        1 - torch.exp(values_of(MATRIX.shape, False) - 4).clamp(max=0.9),
+        values_of(MATRIX.shape, False, 1),
+    )
+    text = f"logpolar(m{bits[0]},p{bits[1]})/{granularity}/s32"
+    fields, values = fields_of(x, text)
+    for name, meant in [("magnitude", torch.log(1 - x.abs())), ("phase", x.angle())]:
+        got, step = values[name]
+        assert ((got - meant).abs() <= step * 0.5001).all(), name
+    decoded = decode(fields, parse(text), MATRIX)
+    magnitude = 1 - torch.exp(values["magnitude"][0])
+    assert torch.equal(decoded, torch.polar(magnitude, values["phase"][0]).to(torch.complex64))
+    assert (decoded.abs() <= 1).all()  # stable, whatever the bits
+
+
+def test_logpolar_keeps_slow_modes_that_a_linear_code_rounds_to_one():
+    x = torch.polar(torch.tensor([[0.9999, 0.99, 0.5]] * 4).double(), torch.zeros(4, 3).double())
+    linear = decode(stored(x, parse("polar(m6,p4)"), MATRIX), parse("polar(m6,p4)"), MATRIX)
+    log = decode(stored(x, parse("logpolar(m6,p4)"), MATRIX), parse("logpolar(m6,p4)"), MATRIX)
+    decay = (1 - x.abs()).float()
+    assert ((1 - log.abs()) / decay - 1).abs().max() < 0.1
+    assert ((1 - linear.abs()) / decay - 1).abs().max() > 0.5
+
+
+def test_logpolar_stops_at_the_unit_circle():
+    """A mode on or outside the circle is stored a float32 step inside it."""
+    x = torch.full(MATRIX.shape, 1.5 + 0j, dtype=torch.complex128)
+    got = decode(
+        stored(x, parse("logpolar(m8,p8)/s32"), MATRIX), parse("logpolar(m8,p8)/s32"), MATRIX
+    )
+    assert (got.abs() <= 1).all()
+    assert (1 - got.abs() <= 2 * LOG_FLOOR).all()
+
+
+@pytest.mark.parametrize("text", ["polar(m6,p8)/truncate", "logpolar(m6,p8)/truncate"])
+def test_truncated_polar_magnitudes_do_not_grow(text):
+    x = values_of(MATRIX.shape, True)
+    x = x / x.abs().max() * 0.95
+    got = decode(stored(x, parse(text + "/s32"), MATRIX), parse(text + "/s32"), MATRIX)
+    inner = x.abs() > x.abs().min()  # the least one sits on the end of the codes
+    assert (got.abs()[inner] <= x.abs()[inner] * (1 + 1e-6)).all()
