@@ -92,8 +92,8 @@ def _title(name: str, model: Model, plan: Mapping[str, Scheme], facts: CardFacts
     rounded = sum(model.sites[site].kind is not Kind.ACTIVATION for site in plan)
     return (
         f"# {_plain(name) or 'model'}\n\n"
-        f"A {model.family} model for {facts.task}{origin}: {values:,} weights (real numbers), "
-        f"stored under a precision plan that rounds {rounded} of its weight and state tensors.\n\n"
+        f"A state space model ({model.family}) for {facts.task}{origin}: {values:,} weights (real "
+        f"numbers), stored under a plan that rounds {rounded} of its weight and state tensors.\n\n"
         f"Config: {config}."
     )
 

@@ -1,0 +1,17 @@
+"""Models here are tiny: the reference loop runs them faster than a kernel compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sensprobe import runtime
+from sensprobe.ops import diagonal_scan
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _reference() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "diagonal_scan", diagonal_scan.diagonal_scan)
+        yield
