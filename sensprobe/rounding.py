@@ -26,6 +26,12 @@ Range = tuple[Tensor, Tensor]
 
 SMALLEST_SCALE = {Scales.S16: 2.0**-24, Scales.S32: 2.0**-126, Scales.POW2: 2.0**-126}
 LARGEST_SCALE = {Scales.S16: 65504.0, Scales.S32: FP32.peak, Scales.POW2: 2.0**127}
+OFFSET_DTYPE = {
+    Scales.S16: torch.float16,
+    Scales.S32: torch.float32,
+    Scales.POW2: torch.float16,
+}
+"""How the low end of a polar field's range is stored: as wide as a zero point would be."""
 UNSCALED_DTYPE = {BF16: torch.bfloat16, FP16: torch.float16, FP32: torch.float32}
 LOG_FLOOR = 2.0**-24
 """1 - |A| is kept at least this large under logpolar: the distance of 1 from its float32 neighbour."""
@@ -38,7 +44,7 @@ class Field:
     codes: Tensor
     bits: int
     scale: Tensor | None = None  # float16, float32, or int8 exponents
-    zero: Tensor | None = None  # int16 or int32
+    zero: Tensor | None = None  # int16 or int32; of polar fields the low end, float16 or float32
 
 
 Fields = dict[str, Field]
@@ -293,31 +299,37 @@ def _pack_zero(zero: Tensor | None, scales: Scales) -> Tensor | None:
 def _encode_polar(z: Tensor, scheme: Scheme, site: Site) -> Fields:
     assert isinstance(scheme.format, Polar | LogPolar)
     magnitude, phase = z.abs(), z.angle()
+    bits = scheme.format.magnitude_bits
     if isinstance(scheme.format, LogPolar):
-        first = _field(
-            torch.log((1 - magnitude).clamp(min=LOG_FLOOR)),
-            scheme.format.magnitude_bits,
-            scheme,
-            site,
-        )
+        first = _field(torch.log((1 - magnitude).clamp(min=LOG_FLOOR)), bits, scheme, site)
     else:
-        first = _field(magnitude, scheme.format.magnitude_bits, scheme, site, from_zero=True)
-    return {"magnitude": first, "phase": _field(phase, scheme.format.phase_bits, scheme, site)}
+        first = _field(magnitude, bits, scheme, site, from_zero=True)
+    return {
+        "magnitude": first,
+        "phase": _field(phase, scheme.format.phase_bits, scheme, site),
+    }
 
 
 def _field(v: Tensor, bits: int, scheme: Scheme, site: Site, from_zero: bool = False) -> Field:
-    """v (real, the site's shape) on codes 0..2^bits-1 over its own range, or over [0, max]."""
+    """v (real, the site's shape) on codes 0..2^bits-1 over its own range, or over [0, max].
+
+    The low end is stored as a float beside the scale: with one or two bits of magnitude, a zero
+    point in whole steps would move the ends by half a step, which is most of what is there.
+    """
     flat = _real(site)
     low, high = min_max(v, scheme, flat)
     levels = 2**bits - 1
-    if from_zero:
-        scale, zero = stored_scale(high / levels, scheme.scales), None
-    else:
-        scale, zero = affine(low, high, levels, scheme.scales)
-    offset = torch.zeros_like(scale) if zero is None else zero
-    s, o = spread(scale, scheme, flat), spread(offset, scheme, flat)
-    codes = (to_integer(v / s, scheme.rounding, None) + o).clamp(0, levels).to(torch.int32)
-    return Field(codes, bits, pack_scale(scale, scheme.scales), _pack_zero(zero, scheme.scales))
+    low = torch.zeros_like(low) if from_zero else stored_offset(low, scheme.scales)
+    scale = stored_scale((high - low) / levels, scheme.scales)
+    steps = (v - spread(low, scheme, flat)) / spread(scale, scheme, flat)
+    codes = to_integer(steps, scheme.rounding, None).clamp(0, levels).to(torch.int32)
+    offset = None if from_zero else low.to(OFFSET_DTYPE[scheme.scales])
+    return Field(codes, bits, pack_scale(scale, scheme.scales), offset)
+
+
+def stored_offset(low: Tensor, scales: Scales) -> Tensor:
+    """The low end of a polar field as memory keeps it, in the dtype given."""
+    return low.to(OFFSET_DTYPE[scales]).to(low.dtype)
 
 
 def _decode_polar(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
@@ -326,12 +338,10 @@ def _decode_polar(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
     for name in ("magnitude", "phase"):
         field = fields[name]
         assert field.scale is not None
-        codes = (
-            field.codes if field.zero is None else field.codes - spread(field.zero, scheme, flat)
-        )
-        parts.append(
-            codes.to(torch.float64) * spread(unpack_scale(field.scale), scheme, flat).double()
-        )
+        x = field.codes.to(torch.float64) * spread(unpack_scale(field.scale), scheme, flat).double()
+        if field.zero is not None:
+            x = x + spread(field.zero.to(torch.float64), scheme, flat)
+        parts.append(x)
     magnitude, phase = parts
     if isinstance(scheme.format, LogPolar):
         magnitude = 1 - torch.exp(magnitude)

@@ -16,7 +16,8 @@
 | scales      | s16 (float16), s32 (float32), pow2 (int8 exponent) | s16       |
 
 After the format the words may come in any order. A scale is simulated as it is stored, rounding
-included. A zero point is int16 (int32 beside s32 scales). `fp32` (or `exact`) keeps a tensor as it is.
+included. A zero point is int16 (int32 beside s32 scales); the polar formats store the low end of a
+range instead, as float16 (float32). `fp32` (or `exact`) keeps a tensor as it is.
 
 What a dynamic range spans: a state's, one sequence at one step; an activation's, one time step.
 It never spans the batch, so that a sequence's result does not depend on its neighbours.
