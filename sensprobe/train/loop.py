@@ -1,4 +1,4 @@
-"""Full-precision training of a classifier, in convolution mode, on the CPU or where x lies.
+"""Full-precision training of a classifier, in convolution mode, on the CPU.
 
 The forward is the deployed model's: parameters are discretised by the family's `deploy` and run
 through `S4D` with an exact tap, so there is no second definition of the network to drift away.
