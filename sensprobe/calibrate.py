@@ -30,6 +30,8 @@ from sensprobe.sites import Kind, Site
 
 BINS = 2**14
 _SHIFT = 18
+SAMPLES = 4
+"""Values that stand for a bin when `mse` weighs errors."""
 SHRINKS = torch.linspace(1.0, 0.2, 41, dtype=torch.float64)
 """Fractions of the full range that `mse` tries."""
 
@@ -65,7 +67,7 @@ class Observer:
             )
             known = self.seen[site.name] = Statistics(site, low, high, counts)
         if known.counts is not None:
-            known.counts += _histogram(x, site, lead)
+            _count(known.counts, x, site, lead)
 
 
 def _channels(site: Site) -> int:
@@ -73,7 +75,8 @@ def _channels(site: Site) -> int:
     return site.shape[0] * (2 if site.is_complex else 1)
 
 
-def _histogram(x: Tensor, site: Site, lead: int) -> Tensor:
+def _count(counts: Tensor, x: Tensor, site: Site, lead: int) -> None:
+    """Add x to the histograms in place: they are far larger than one step of a state."""
     if site.kind is Kind.STATE:
         keep = [lead] + ([x.ndim - 1] if site.is_complex else [])
         rest = [a for a in range(x.ndim) if a not in keep]
@@ -81,10 +84,8 @@ def _histogram(x: Tensor, site: Site, lead: int) -> Tensor:
     else:
         x = x.reshape(-1, _channels(site)).T
     bins = (x.contiguous().view(torch.int32) >> _SHIFT) & (BINS - 1)
-    rows = torch.arange(x.shape[0])[:, None] * BINS
-    return torch.bincount((bins + rows).flatten(), minlength=x.shape[0] * BINS).view(
-        x.shape[0], BINS
-    )
+    places = (bins + torch.arange(x.shape[0])[:, None] * BINS).flatten()
+    counts.view(-1).index_add_(0, places, torch.ones_like(places))
 
 
 @cache
@@ -154,8 +155,8 @@ def _percentile(counts: Tensor, scheme: Scheme, low: Tensor, high: Tensor) -> Ra
     share = scheme.percent / 100
     if scheme.asym:
         return (
-            _quantile(ordered, left, right, 1 - share).clamp(min=low),
-            _quantile(ordered, left, right, share).clamp(max=high),
+            _quantile(ordered, left, right, 1 - share).clamp(low, high),
+            _quantile(ordered, left, right, share).clamp(low, high),
         )
     half = len(left) // 2
     folded = ordered[..., half:] + ordered[..., :half].flip(-1)
@@ -177,9 +178,11 @@ def _least_squares_histogram(
 ) -> Range:
     order, left, right = _bin_edges()
     used = counts.reshape(-1, BINS).sum(0)[order] > 0
-    centers = ((left + right) / 2)[used]  # (k,)
-    weight = counts[..., order][..., used].double()  # (*scale shape, k)
-
+    # A bin may be wider than a step: one value would stand for many that round differently.
+    inside = (torch.arange(SAMPLES) + 0.5) / SAMPLES
+    left, width = left[used, None], (right - left)[used, None]
+    centers = (left + inside * width).flatten()  # (k,)
+    weight = counts[..., order][..., used].double().repeat_interleave(SAMPLES, -1)
     plain = _elementwise(scheme)
 
     def error(lo: Tensor, hi: Tensor) -> Tensor:
@@ -212,7 +215,7 @@ def _best(error: Callable[[Tensor, Tensor], Tensor], low: Tensor, high: Tensor) 
 
 
 def weight_range(x: Tensor, scheme: Scheme, site: Site) -> Range | None:
-    """The range of a weight under a scheme; None where the format keeps its own (polar, unscaled)."""
+    """The range of a weight; None where its format keeps its own (polar, unscaled)."""
     if not scheme.scaled or isinstance(scheme.format, Polar | LogPolar):
         return None
     x = real_view(x)
@@ -224,15 +227,25 @@ def weight_range(x: Tensor, scheme: Scheme, site: Site) -> Range | None:
     return _override(scheme, low, high)
 
 
+def _whole_groups(x: Tensor, scheme: Scheme, site: Site, fill: float) -> Tensor:
+    """x (real view) with its last group filled up, so that its values do not count twice."""
+    if scheme.granularity != "group":
+        return x
+    axis = len(site.shape) - 1
+    count = -x.shape[axis] % scheme.group
+    filled = x.new_full((*x.shape[:axis], count, *x.shape[axis + 1 :]), fill)
+    return torch.cat([x, filled], dim=axis)
+
+
 def _weight_percentile(x: Tensor, scheme: Scheme, site: Site) -> Range:
-    view, axes = blocks(x, scheme, site)
+    view, axes = blocks(_whole_groups(x, scheme, site, torch.nan), scheme, site)
     order = [a for a in range(view.ndim) if a not in axes] + axes
     flat = view.permute(order).reshape(*[view.shape[a] for a in order[: view.ndim - len(axes)]], -1)
     share = scheme.percent / 100
     if not scheme.asym:
-        peak = reduced(flat.abs().quantile(share, dim=-1), scheme, site, 0)
+        peak = reduced(flat.abs().nanquantile(share, dim=-1), scheme, site, 0)
         return -peak, peak
-    ends = flat.quantile(1 - share, dim=-1), flat.quantile(share, dim=-1)
+    ends = flat.nanquantile(1 - share, dim=-1), flat.nanquantile(share, dim=-1)
     return reduced(ends[0], scheme, site, 0), reduced(ends[1], scheme, site, 0)
 
 
@@ -247,7 +260,8 @@ def _least_squares(x: Tensor, scheme: Scheme, site: Site, low: Tensor, high: Ten
             scales=scheme.scales,
         )
         rounded = quantize(x, nearest, site, *scale_and_zero(scheme, lo, hi))
-        view, axes = blocks((rounded - x) ** 2, scheme, site)
+        squares = _whole_groups((rounded - x) ** 2, scheme, site, 0.0)
+        view, axes = blocks(squares, scheme, site)
         return reduced(view.sum(axes, keepdim=True) if axes else view, scheme, site, 0)
 
     return _best(error, low, high)
