@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sensprobe.evaluate import mean, paired
+from sensprobe.loading import Source
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.scheme import Scheme
 from sensprobe.steps.pricing import cost
@@ -63,3 +64,23 @@ def evaluate(
         out["baseline"] = asdict(mean(base[bench.primary], groups))
         out["difference"] = asdict(paired(arrays[bench.primary], base[bench.primary], groups))
     return out
+
+
+def recorded_warnings(source: Source, document: Mapping[str, Any], norm: str | None) -> list[str]:
+    """What a full-precision score says against what the checkpoint records of itself.
+
+    A state-spaces/s4 file does not say where its norm stands; a wrong guess costs most of the
+    accuracy, so the recorded one tells.
+    """
+    recorded = source.recorded.get("accuracy")
+    if recorded is None or document["metric"] != "accuracy":
+        return []
+    gap = recorded - document["value"]
+    if gap <= 0.02 + 3 * document["stderr"]:
+        return []
+    other = {"pre": "post", "post": "pre", None: "pre"}[norm]
+    return [
+        f"The checkpoint records {100 * recorded:.2f} % accuracy and scores {100 * document['value']:.2f} "
+        f"± {100 * document['stderr']:.2f} % here. Its norm may stand elsewhere: try --norm {other}, "
+        "or check that the data is what it was trained on."
+    ]

@@ -1,0 +1,56 @@
+"""What is installed, which fast paths are on, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from sensprobe import runtime
+from sensprobe.zoo import recipes, shipped
+
+CORE = ("torch", "numpy", "scipy", "numba", "optuna", "pandas", "plotly", "scikit-learn", "safetensors")
+EXTRAS = {
+    "streamlit": ("dashboard", "the dashboard"),
+    "optuna-dashboard": ("dashboard", "opening a run's optuna.db in a browser"),
+    "transformers": ("lm", "Hugging Face checkpoints and tokenizers"),
+    "lm-eval": ("lm", "language model tasks"),
+    "mamba-ssm": ("mamba", "Mamba's own CUDA kernels, as a reference"),
+    "triton": ("gpu", "GPU kernels"),
+    "ray": ("cluster", "searches on several machines"),
+}
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def doctor() -> dict[str, Any]:
+    """Versions, implementations, extras with what each would add, and what ships."""
+    return {
+        "sensprobe": _installed("sensprobe"),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "core": {package: _installed(package) for package in CORE},
+        "implementations": [row._asdict() for row in runtime.describe()],
+        "extras": [
+            {
+                "package": package,
+                "version": _installed(package),
+                "adds": adds,
+                "install": f"pip install 'sensprobe[{extra}]'",
+            }
+            for package, (extra, adds) in EXTRAS.items()
+        ],
+        "models": {name: str(path) for name, path in shipped().items()},
+        "recipes": list(recipes()),
+        "data_folder": os.environ.get("SENSPROBE_DATA"),
+    }

@@ -1,0 +1,63 @@
+"""Train a model at full precision from a recipe: one that ships, or the user's TOML."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sensprobe.data import check_fits, load_data
+from sensprobe.errors import UsageError
+from sensprobe.train import FitResult, Progress, fit, read_recipe
+from sensprobe.zoo import recipes
+
+DATA_VARIABLE = "SENSPROBE_DATA"
+
+
+def data_of(source: str, override: str | None) -> str:
+    """The DATA a recipe trains on: the override, or its own with a bare name found on the machine.
+
+    A recipe says `mnist`, without a folder; SENSPROBE_DATA names the folder that holds `mnist/`.
+    """
+    if override is not None:
+        return override
+    if source != "mnist":
+        return source
+    if folder := os.environ.get(DATA_VARIABLE):
+        return f"mnist:{Path(folder) / 'mnist'}"
+    raise UsageError(
+        "this recipe trains on MNIST: give --data mnist:FOLDER with the four IDX files "
+        "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
+        f"t10k-labels-idx1-ubyte; .gz or not), or set {DATA_VARIABLE} to the folder that holds mnist/."
+    )
+
+
+def train(
+    study: str,
+    data: str | None = None,
+    out: Path | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> FitResult:
+    """Train by the recipe named or found at `study`; weights and checkpoints go to `out`."""
+    path = recipes().get(study, Path(study))
+    if study not in recipes() and not path.exists():
+        raise UsageError(
+            f"no recipe {study!r}: nothing ships under that name and no such file exists. Recipes "
+            f"that ship: {', '.join(recipes())}."
+        )
+    recipe = read_recipe(path)
+    dataset = load_data(data_of(recipe.data.source, data))
+    check_fits(dataset, d_input=recipe.model.d_input, outputs=recipe.model.d_output)
+    return fit(
+        recipe,
+        out or Path("runs") / path.stem,
+        train=_samples(dataset, "train"),
+        validation=_samples(dataset, "search"),
+        progress=progress,
+    )
+
+
+def _samples(dataset: Any, split: str) -> tuple[Any, Any]:
+    found = dataset.splits[split]
+    return found.x, found.y
