@@ -24,8 +24,6 @@ from sensprobe.report.results import (
 )
 from sensprobe.report.values import (
     ACCURACY,
-    UNKNOWN,
-    Measured,
     Quantity,
     additive_named,
     measured,
@@ -91,9 +89,6 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
         quantity = metric
         if isinstance(document.get("metric"), str):
             quantity = metric_named(document["metric"], document.get("sign"))
-        candidates = [
-            _candidate(c, measured(full["metric"]), quantity) for c in document["candidates"]
-        ]
         return Search(
             str(document["method"]),
             _count(document.get("batch")),
@@ -106,7 +101,7 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
             _count(full["total_bytes"]),
             real(document.get("chance")),
             {str(b["label"]): real(b.get("total")) for b in document.get("budgets") or ()},
-            tuple(candidates),
+            tuple(_candidate(c) for c in document["candidates"]),
             tuple(
                 Chosen(str(c["budget"]), c.get("candidate"), c.get("uniform"))
                 for c in document["chosen"]
@@ -114,9 +109,8 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
         )
 
 
-def _candidate(c: Document, full: Measured, quantity: Quantity) -> Candidate:
-    metric, uniform = measured(c["metric"]), c.get("uniform")
-    additive = next((c[key] for key in ("kl", "distance") if key in c), None)
+def _candidate(c: Document) -> Candidate:
+    uniform = c.get("uniform")
     return Candidate(
         str(c["name"]),
         str(c.get("label") or c["name"]),
@@ -127,24 +121,14 @@ def _candidate(c: Document, full: Measured, quantity: Quantity) -> Candidate:
         _count(c["state_bytes"]),
         _count(c["total_bytes"]),
         real(c.get("effective_bits")),
-        metric,
-        _change(measured(c.get("loss")), metric, full, _count(c.get("n")), quantity),
-        measured(additive),
+        measured(c["metric"]),
+        measured(c.get("loss")),
         real(c.get("predicted")),
         _count(c.get("n")),
         bool(c.get("stopped_early")),
         real(c.get("radius")),
         bool(c.get("on_front")),
     )
-
-
-def _change(
-    loss: Measured, metric: Measured, full: Measured, n: int, quantity: Quantity
-) -> Measured:
-    """Metric minus full precision. On the same samples the paired mean is the means' difference."""
-    if n == full.n and not isnan(metric.value - full.value):
-        return Measured(metric.value - full.value, loss.stderr, n)
-    return Measured(-quantity.sign * loss.value, loss.stderr, n)
 
 
 def _entries(plan: Any) -> Entries:
@@ -156,19 +140,17 @@ def _entries(plan: Any) -> Entries:
 def read_confirmation(document: Document) -> Confirmation:
     """A `confirmation` document."""
     with _whole("confirmation", "search"):
-        baseline = measured(document["baseline"])
         return Confirmation(
             str(document["split"]),
             _count(document.get("n")),
             metric_named(str(document["metric"]), document.get("sign")),
-            baseline,
-            tuple(_confirmed(plan, baseline) for plan in document["plans"]),
+            measured(document["baseline"]),
+            tuple(_confirmed(plan) for plan in document["plans"]),
         )
 
 
-def _confirmed(plan: Document, baseline: Measured) -> Confirmed:
-    metric, against = measured(plan["metric"]), plan.get("against_uniform") or {}
-    rival = measured(against.get("metric"))
+def _confirmed(plan: Document) -> Confirmed:
+    against = plan.get("against_uniform") or {}
     return Confirmed(
         str(plan["budget"]),
         str(plan["candidate"]),
@@ -176,19 +158,14 @@ def _confirmed(plan: Document, baseline: Measured) -> Confirmed:
         _count(plan["weight_bytes"]),
         _count(plan["state_bytes"]),
         _count(plan["total_bytes"]),
-        metric,
-        _minus(metric, baseline, measured(plan.get("loss"))),
+        measured(plan["metric"]),
+        measured(plan.get("loss")),
         against.get("uniform"),
         _count(against.get("total_bytes")),
-        rival,
-        _minus(metric, rival, measured(against.get("difference"))) if against else UNKNOWN,
+        measured(against.get("metric")),
+        measured(against.get("difference")),
         real(plan.get("radius")),
     )
-
-
-def _minus(one: Measured, other: Measured, paired: Measured) -> Measured:
-    """one - other on the same samples, with the error of their paired difference."""
-    return Measured(one.value - other.value, paired.stderr, one.n)
 
 
 def read_sites(rows: Sequence[Document]) -> tuple[Site, ...]:

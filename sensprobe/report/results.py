@@ -86,8 +86,7 @@ class Candidate:
     effective_bits: float
     metric: Measured
     change: Measured
-    additive: Measured
-    predicted: float
+    predicted: float  # additive loss the search expected
     n: int
     stopped_early: bool
     radius: float

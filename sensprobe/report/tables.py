@@ -30,12 +30,15 @@ from sensprobe.report.values import (
     byte_unit,
     digits,
     flagged,
+    level_text,
     number,
     plus_minus,
 )
 from sensprobe.sites import Site
 
 FULL = "full precision"
+DOMINATED, FRONT, UNIFORM, CHOSEN = "·", "●", "◇", "★"
+MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "dominated"}
 
 
 def sensitivity(found: Sensitivity, of: str = "metric") -> pd.DataFrame:
@@ -56,7 +59,8 @@ def cell(row: Row | None, quantity: Quantity, of: str = "metric") -> str:
     if row is None:
         return MISSING
     shown = quantity.shown(row.change if of == "metric" else row.additive)
-    text = flagged(plus_minus(shown, signed=of == "metric"), shown)
+    text = plus_minus(shown, signed=True) if of == "metric" else level_text(quantity, shown)
+    text = flagged(text, shown)
     return f"{UNSTABLE} {text}" if row.unstable and shown.known else text
 
 
@@ -102,11 +106,25 @@ def mark_of(candidate: Candidate, search: Search) -> str:
     return ", ".join(words)
 
 
+def symbol(candidate: Candidate, search: Search) -> str:
+    """One character for the most telling thing a plan is."""
+    if candidate.name in search.picks:
+        return CHOSEN
+    if candidate.uniform is not None:
+        return UNIFORM
+    return FRONT if candidate.on_front else DOMINATED
+
+
+def _note(candidate: Candidate, search: Search) -> str:
+    budgets = ", ".join(search.picks.get(candidate.name, ()))
+    return f"for {budgets}" if budgets else ""
+
+
 def notable(search: Search) -> list[Candidate]:
     """The front, the uniform plans and the chosen ones, in growing bytes."""
     picks = search.picks
     kept = [c for c in search.candidates if c.on_front or c.uniform is not None or c.name in picks]
-    return sorted(kept, key=lambda c: (c.total_bytes, -c.metric.value))
+    return sorted(kept, key=lambda c: (c.total_bytes, -search.quantity.sign * c.metric.value))
 
 
 def frontier(search: Search) -> pd.DataFrame:
@@ -116,19 +134,25 @@ def frontier(search: Search) -> pd.DataFrame:
     quantity = search.quantity
     rows = [
         {
+            "": symbol(c, search),
             "plan": c.uniform or c.name,
             f"total ({unit})": in_unit(c.total_bytes, size),
             f"weights ({unit})": in_unit(c.weight_bytes, size),
             f"state ({unit})": in_unit(c.state_bytes, size),
             "effective bits": digits(c.effective_bits, 3),
             **_scores(c.metric, c.change, quantity, c.radius),
-            "note": mark_of(c, search),
+            "note": _note(c, search),
         }
         for c in shown
     ]
     if rows:
         blank = dict.fromkeys(rows[0], MISSING)
-        full = {"plan": FULL, f"total ({unit})": in_unit(search.full_bytes, size), "note": ""}
+        full = {
+            "": "",
+            "plan": FULL,
+            f"total ({unit})": in_unit(search.full_bytes, size),
+            "note": "",
+        }
         level = {quantity.heading: plus_minus(quantity.shown(search.full))}
         rows.append({**blank, **full, **level})
     return _frame(rows, ["plan"])

@@ -51,7 +51,8 @@ UNKNOWN = Measured()
 class Quantity:
     """What a number measures: its name, the unit it is shown in, and which way is better.
 
-    `scale` turns the stored number into the shown one. `sign` is +1 where more is better.
+    `scale` turns the stored number into the shown one. `sign` is +1 where more is better. Shown
+    values surely below `floor` are called just that: rounding of the arithmetic, not of the model.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Quantity:
     change_unit: str = ""
     scale: float = 1.0
     sign: int = -1
+    floor: float = 0.0
 
     @property
     def heading(self) -> str:
@@ -77,7 +79,7 @@ class Quantity:
 
 
 ACCURACY = Quantity("accuracy", "%", "points", 100.0, 1)
-KL = Quantity("KL divergence", "nats", "nats")
+KL = Quantity("KL divergence", "nats", "nats", floor=1e-6)
 DISTANCE = Quantity("output distance")
 ADDITIVES = {"kl": KL, "distance": DISTANCE}
 
@@ -155,8 +157,8 @@ def plus_minus(shown: Measured, *, signed: bool = False) -> str:
         return number(value, 0)
     if not isfinite(stderr):
         return f"{digits(value, 3, signed=signed)} ± ?"
-    if stderr == 0:
-        return f"{digits(value, 3, signed=signed)} ± 0"
+    if stderr == 0:  # no sample differs from another: nothing is known of the spread
+        return digits(value, 3, signed=signed)
     places = decimals(stderr)
     if places > 4:
         power = min(floor(log10(max(abs(value), stderr))), 0)
@@ -165,6 +167,13 @@ def plus_minus(shown: Measured, *, signed: bool = False) -> str:
         body = f"{number(scaled.value, places, signed=signed)} ± {number(scaled.stderr, places)}"
         return f"({body})e{power}".replace("-", "−")
     return f"{number(value, places, signed=signed)} ± {number(stderr, places)}"
+
+
+def level_text(quantity: Quantity, shown: Measured, *, bars: bool = True) -> str:
+    """A level (not a difference): "0.0144 ± 0.0012", or "< 1e−6" under the quantity's floor."""
+    if shown.value + Z95 * shown.stderr < quantity.floor:
+        return f"< {digits(quantity.floor, 1)}"
+    return plus_minus(shown) if bars else short(shown)
 
 
 def flagged(text: str, shown: Measured) -> str:
@@ -202,6 +211,21 @@ def in_bytes(size: float) -> str:
         return MISSING
     name, count = byte_unit([size])
     return f"{size:,.0f} bytes" if count == 1 else f"{size / count:,.2f} {name}"
+
+
+def byte_ticks(low: float, high: float, most: int = 9) -> tuple[str, list[tuple[float, str]]]:
+    """The unit of a log axis from `low` to `high` bytes, and its ticks (bytes, name).
+
+    As fine as `most` ticks allow: powers of two, with halves and quarters between.
+    """
+    unit, count = byte_unit([low, high])
+    found: list[float] = []
+    for steps in ((1.0,), (1.0, 1.5), (1.0, 1.25, 1.5, 1.75)):
+        every = [m * 2.0**k for k in range(-2, 60) for m in steps]
+        finer = [s for s in every if low <= s * count <= high]
+        if not found or len(finer) <= most:
+            found = finer
+    return unit, [(step * count, f"{step:g}") for step in found]
 
 
 def shortened(text: str, width: int) -> str:

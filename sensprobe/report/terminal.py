@@ -1,0 +1,264 @@
+"""Results in a terminal, as rich renderables. Nothing here prints.
+
+Tables fit themselves to the width they are given: where error bars find no room, values stay to the
+digits the bars support; where all schemes find no room beside each other, they go below each other.
+Every mark survives without colour. Text from plans and models is never read as markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from sensprobe.report import tables
+from sensprobe.report.agreement import Agreement
+from sensprobe.report.results import Confirmation, Row, Search, Sensitivity
+from sensprobe.report.values import (
+    MISSING,
+    NOISE,
+    UNSTABLE,
+    Measured,
+    Quantity,
+    flagged,
+    level_text,
+    plus_minus,
+    short,
+    shortened,
+)
+
+LEGEND = (
+    f"{NOISE} within 1.96 standard errors of zero: no difference   {UNSTABLE} max|A| > 1: unstable"
+)
+GAP = 2  # columns between cells
+LABEL = 30  # columns a name may take
+WORSE, BETTER, DIM = "dark_orange", "dodger_blue2", "dim"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A renderable that is built for the width it is given."""
+
+    build: Callable[[int], RenderableType]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.build(options.max_width)
+
+
+def sensitivity_report(found: Sensitivity) -> RenderableType:
+    """What was measured, the table of the headline metric where there is one, and of KL."""
+    blocks: list[RenderableType] = [Text(_about(found), style="bold")]
+    for of in ("metric", "additive") if found.has_metric else ("additive",):
+        blocks += [Text(""), sensitivity_table(found, of)]
+    return Group(*blocks, Text(LEGEND, style=DIM))
+
+
+def _about(found: Sensitivity) -> str:
+    what = "every part, all layers together" if found.by == "part" else "every site"
+    base = ""
+    if found.baseline.known:
+        level = plus_minus(found.metric.shown(found.baseline))
+        base = f"; full precision: {found.metric.name} {level} {found.metric.unit}".rstrip()
+    where = f"{found.n:,} {found.split} samples{base}"
+    return f"{found.method.capitalize()} sensitivity of {what}, on {where}"
+
+
+def sensitivity_table(found: Sensitivity, of: str = "metric") -> Fitted:
+    """Targets down, schemes across. `of`: "metric" (change to full precision) or "additive"."""
+    return Fitted(lambda width: _sensitivity(found, of, width))
+
+
+def _sensitivity(found: Sensitivity, of: str, width: int) -> RenderableType:
+    if not found.rows:
+        return Text("nothing was measured", style=DIM)
+    label = min(max(len(name) for name in found.targets), LABEL)
+    wide = {s: [_cell(found, t, s, of, bars=True) for t in found.targets] for s in found.schemes}
+    cells = {s: max(c.cell_len for c in column) for s, column in wide.items()}
+    if label + sum(size + GAP for size in cells.values()) > width:
+        wide = {
+            s: [_cell(found, t, s, of, bars=False) for t in found.targets] for s in found.schemes
+        }
+        cells = {s: max(9, *(c.cell_len for c in column)) for s, column in wide.items()}
+    return Group(
+        *(
+            _grid(found, of, {s: wide[s] for s in schemes}, cells)
+            for schemes in _packed(found.schemes, cells, width - label)
+        )
+    )
+
+
+def _packed(schemes: Sequence[str], cells: dict[str, int], room: int) -> list[list[str]]:
+    """Schemes in order, cut where a row of cells would be wider than the room."""
+    rows: list[list[str]] = [[]]
+    used = 0
+    for scheme in schemes:
+        if rows[-1] and used + cells[scheme] + GAP > room:
+            rows.append([])
+            used = 0
+        rows[-1].append(scheme)
+        used += cells[scheme] + GAP
+    return rows
+
+
+def _grid(
+    found: Sensitivity, of: str, columns: dict[str, list[Text]], cells: dict[str, int]
+) -> Table:
+    quantity = found.quantity(of)
+    heading = quantity.change_heading if of == "metric" else quantity.heading
+    table = _plain_table()
+    table.add_column(Text(heading, style="bold"), max_width=LABEL, overflow="fold")
+    for scheme in columns:
+        table.add_column(
+            Text(_folded(scheme, cells[scheme]), style="bold"), justify="right", no_wrap=True
+        )
+    for k, target in enumerate(found.targets):
+        table.add_row(Text(shortened(target, LABEL)), *(column[k] for column in columns.values()))
+    return table
+
+
+def _cell(found: Sensitivity, target: str, scheme: str, of: str, *, bars: bool) -> Text:
+    row = found.grid.get((target, scheme))
+    if row is None:
+        return Text(MISSING, style=DIM)
+    quantity = found.quantity(of)
+    shown = quantity.shown(row.change if of == "metric" else row.additive)
+    if of == "metric":
+        text = plus_minus(shown, signed=True) if bars else short(shown, signed=True)
+        return _marked(flagged(text, shown), shown, quantity, row)
+    return _marked(flagged(level_text(quantity, shown, bars=bars), shown), shown, None, row)
+
+
+def _marked(text: str, shown: Measured, quantity: Quantity | None, row: Row | None) -> Text:
+    """A cell in the colour of what it says; `quantity` tells which way is worse."""
+    if not shown.differs:
+        style = DIM
+    elif quantity is None:
+        style = ""
+    else:
+        style = BETTER if shown.value * quantity.sign > 0 else WORSE
+    mark = (
+        Text(f"{UNSTABLE} ", style="bold red") if row and row.unstable and shown.known else Text()
+    )
+    return mark + Text(text, style=style)
+
+
+def _folded(scheme: str, width: int) -> str:
+    """A scheme (or a name) on several lines, broken after slashes, dots and spaces."""
+    lines = [""]
+    for word in re.split(r"(?<=[/. ])", scheme):
+        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(shortened(line, max(width, 8)) for line in lines)
+
+
+def frontier_table(search: Search) -> RenderableType:
+    """Front, uniform and chosen plans in growing bytes, full precision last."""
+    return _table(
+        tables.frontier(search), left=("", "plan", "note"), drop=("effective", "weights", "state")
+    )
+
+
+def chosen_table(search: Search) -> RenderableType:
+    """For each budget the chosen plan and the best uniform plan that fits."""
+    return _table(tables.chosen(search), left=("budget", "plan"))
+
+
+def confirmed_table(found: Confirmation) -> RenderableType:
+    """Chosen plans on data nothing before has seen: the result of a run."""
+    return Group(
+        Text(f"Confirmed on {found.n:,} {found.split} samples, unseen before", style="bold"),
+        _table(tables.confirmation(found), left=("budget", "plan")),
+        Text(LEGEND, style=DIM),
+    )
+
+
+def plans_table(table: pd.DataFrame) -> RenderableType:
+    """A `tables.side_by_side`."""
+    return _table(table.reset_index(), left=tuple(["sites", *table.columns]))
+
+
+def agreement_line(found: Agreement) -> Text:
+    """τ over all schemes in one sentence, with what it means."""
+    tau = found.overall
+    if not tau.known:
+        return Text("Too few targets were priced both ways to compare the rankings.", style=DIM)
+    same = plus_minus(Measured(50 + 50 * tau.value, 50 * tau.stderr))
+    return Text(
+        f"Cheap against measured: Kendall τ {plus_minus(tau)} over {tau.n} observations "
+        f"({same} % of pairs in the same order)."
+    )
+
+
+def _table(frame: pd.DataFrame, left: Sequence[str], drop: Iterable[str] = ()) -> Fitted:
+    """A table of text.
+
+    Where it finds no room, columns that start with a word of `drop` go, in that order, and then
+    those in `left` fold.
+    """
+
+    def build(width: int) -> RenderableType:
+        shown = frame
+        if shown.empty:
+            return Text("none", style=DIM)
+        for start in drop:
+            if _natural(shown) > width:
+                shown = shown.loc[:, [not str(name).startswith(start) for name in shown]]
+        folds = _folds(shown, left, width)
+        table = _plain_table()
+        for name in shown.columns:
+            heading = str(name).replace(" (", "\n(")
+            heading = _folded(heading, folds[name]) if name in folds else heading
+            justify: Literal["left", "right"] = "left" if name in left else "right"
+            table.add_column(Text(heading, style="bold"), justify=justify, no_wrap=True)
+        for row in shown.to_dict("records"):
+            table.add_row(*(_text(str(v), folds.get(str(name))) for name, v in row.items()))
+        return table
+
+    return Fitted(build)
+
+
+def _sizes(frame: pd.DataFrame) -> dict[str, int]:
+    """Columns of the terminal every column takes without folding anything."""
+    return {
+        str(name): max(
+            *(len(line) for line in str(name).split(" (")), *(len(str(v)) for v in frame[name]), 0
+        )
+        for name in frame
+    }
+
+
+def _natural(frame: pd.DataFrame) -> int:
+    sizes = _sizes(frame)
+    return sum(sizes.values()) + GAP * len(sizes)
+
+
+def _folds(frame: pd.DataFrame, left: Sequence[str], width: int) -> dict[str, int]:
+    """Widths of the columns that must fold: they share the room left, small ones kept whole."""
+    sizes = _sizes(frame)
+    folding = sorted((name for name in left if name in sizes), key=lambda name: sizes[name])
+    room = width - GAP * len(sizes) - sum(size for n, size in sizes.items() if n not in folding)
+    folds = {}
+    for k, name in enumerate(folding):
+        share = max(room // (len(folding) - k), 8)
+        if sizes[name] > share:
+            folds[name] = share
+        room -= min(sizes[name], share)
+    return folds
+
+
+def _text(value: str, fold: int | None) -> Text:
+    value = value if fold is None else _folded(value, fold)
+    if value.startswith(UNSTABLE):
+        return Text(UNSTABLE, style="bold red") + Text(value.removeprefix(UNSTABLE))
+    return Text(value, style=DIM if value.startswith(NOISE) else "")
+
+
+def _plain_table() -> Table:
+    return Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
