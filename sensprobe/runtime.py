@@ -22,11 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sensprobe.formats import BF16, FP32, Float, Int, Log
+from sensprobe.formats import BF16, FP32, Float, Int, Log, LogPolar, Polar
 from sensprobe.ops.diagonal_scan import diagonal_scan as reference
 from sensprobe.philox import key_of
 from sensprobe.rounding import LARGEST_SCALE, SMALLEST_SCALE, spread
 from sensprobe.scheme import ZERO_PEAK, Rounding, Scales, Scheme, scale_shape
+from sensprobe.sites import Site
 from sensprobe.storage import Custom, Memory, Rounded, Storage, fresh
 
 if TYPE_CHECKING:
@@ -58,12 +59,19 @@ def describe() -> list[Implementation]:
     scan = "diagonal_scan"
     rows = [Implementation(scan, "any", "reference loop (PyTorch)")]
     if find_spec("numba"):
-        rows.insert(0, Implementation(scan, "cpu", f"kernel (Numba, {torch.get_num_threads()} threads)"))
+        rows.insert(
+            0, Implementation(scan, "cpu", f"kernel (Numba, {torch.get_num_threads()} threads)")
+        )
     return rows
 
 
 def diagonal_scan(
-    u: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage = None, memory: Memory | None = None
+    u: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    storage: Storage = None,
+    memory: Memory | None = None,
 ) -> tuple[Tensor, Memory]:
     """`sensprobe.ops.diagonal_scan`, by the fastest implementation that computes the same.
 
@@ -98,7 +106,9 @@ def _scheme(storage: Storage) -> Scheme | None:
     return storage.scheme if isinstance(storage, Rounded) else None
 
 
-def _fast(u: Tensor, A: Tensor, B: Tensor, C: Tensor, store: Store, memory: Memory) -> tuple[Tensor, Memory]:
+def _fast(
+    u: Tensor, A: Tensor, B: Tensor, C: Tensor, store: Store, memory: Memory
+) -> tuple[Tensor, Memory]:
     from sensprobe_kernels.diagonal_scan.cpu import scan
 
     state = memory.state.detach().clone(memory_format=torch.contiguous_format)
@@ -132,47 +142,59 @@ def _store(storage: Storage, memory: Memory, shape: torch.Size) -> Store | None:
     scheme = storage.scheme
     if memory.residual is not None and scheme.rounding is not Rounding.FEEDBACK:
         return None
-    store = _span(Store(every=scheme.every, clip=scheme.clip, first=storage.first), storage, shape)
-    if store is None or not isinstance(scheme.format, Int | Float | Log):
+    if isinstance(scheme.format, Polar | LogPolar):
         return None
-    return store._replace(
-        **_format(scheme.format),
+    store = Store(
         rounding=_ROUNDING[scheme.rounding],
+        clip=scheme.clip,
+        every=scheme.every,
+        first=storage.first,
         key=key_of(scheme.seed, storage.site.name),
+        **_format(scheme.format, scheme.asym),
     )
+    return _span(store, storage, shape)
 
 
-def _format(format: Int | Float | Log) -> dict[str, Any]:
+def _format(format: Int | Float | Log, asym: bool) -> dict[str, Any]:
     from sensprobe_kernels.diagonal_scan import flags
 
     if isinstance(format, Int):
-        return {"code": flags.INTEGER}
+        return {"code": flags.INTEGER, "peak": format.levels if asym else format.peak}
     if format == FP32:
         return {"code": flags.ANY}
     if isinstance(format, Log):
-        return {"code": flags.FLOAT, "floor": 1 - format.powers}
-    code = flags.WIDE if format == BF16 else flags.FLOAT
-    return {"code": code, "floor": format.floor, "mantissa": format.mantissa}
+        return {"code": flags.FLOAT, "peak": format.peak, "floor": 1 - format.powers}
+    return {
+        "code": flags.WIDE if format == BF16 else flags.FLOAT,
+        "peak": format.peak,
+        "floor": format.floor,
+        "mantissa": format.mantissa,
+    }
+
+
+def _dense(x: Tensor, scheme: Scheme, site: Site, shape: torch.Size) -> NDArray[np.float32]:
+    """A calibrated scale or zero point for each real of the state."""
+    return spread(x, scheme, site).expand(*shape, 2).contiguous().numpy()
 
 
 def _span(store: Store, storage: Rounded, shape: torch.Size) -> Store | None:
-    """The store with scales: calibrated ones written out for each real, or how to read live ones."""
+    """The store with what its scales span: calibrated ones for each real, or how to read live."""
     from sensprobe_kernels.diagonal_scan import flags
 
     scheme, site = storage.scheme, storage.site
-    peak = scheme.format.levels if scheme.asym else scheme.format.peak
-    store = store._replace(span=flags.STATIC, peak=peak, scaled=scheme.scaled, asym=scheme.asym)
+    store = store._replace(span=flags.STATIC, scaled=scheme.scaled, asym=scheme.asym)
     if not scheme.scaled:
         return store
     if not scheme.dynamic:
         assert storage.scale is not None, f"{site.name}: a static state needs calibrated scales"
-        dense = [None if x is None else spread(x, scheme, site).expand(*shape, 2) for x in (storage.scale, storage.zero)]
-        scale, zero = (None if x is None else x.contiguous().numpy() for x in dense)
+        scale = _dense(storage.scale, scheme, site, shape)
+        zero = None if storage.zero is None else _dense(storage.zero, scheme, site, shape)
         return store._replace(scale=scale, zero=zero)
     heads, n = shape
     group = {"tensor": n, "head": n, "channel": n, "group": scheme.group}[scheme.granularity]
-    expected = {(1, 1): flags.TENSOR, (heads, -(-n // group)): flags.GROUP}
-    span = expected.get(scale_shape(scheme, site)[:2])
+    spans = {(1, 1): flags.TENSOR, (heads, -(-n // group)): flags.GROUP}
+    rows, columns, *_ = scale_shape(scheme, site)
+    span = spans.get((rows, columns))
     if span is None:
         return None
     return store._replace(

@@ -35,11 +35,12 @@ def pack(codes: NDArray[Any], bits: int, signed: bool = False) -> NDArray[np.uin
     _check_bits(bits)
     if not np.issubdtype(flat.dtype, np.integer):
         raise ValueError(f"codes are whole numbers, not {flat.dtype}")
+    kind = "signed" if signed else "unsigned"
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     if flat.size and (flat.min() < low or flat.max() > high):
-        kind = "signed" if signed else "unsigned"
         raise ValueError(
-            f"codes from {flat.min()} to {flat.max()} do not fit {bits} {kind} bits: {low} to {high}"
+            f"codes from {flat.min()} to {flat.max()} do not fit {bits} {kind} bits: "
+            f"{low} to {high}"
         )
     places = np.arange(bits, dtype=np.uint16)
     out = np.empty(packed_bytes(flat.size, bits), np.uint8)

@@ -16,12 +16,14 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba import extending
 from numba.core import cgutils, types
-from numba.core.typing.templates import ConcreteTemplate, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
-from numba.core.typing.templates import infer_global
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import lower_builtin, models, register_model
 
 LANES = 16
+
+intrinsic: Any = extending.intrinsic  # its own annotations describe what Numba calls, not us
 
 Floats = Any
 Ints = Any
@@ -53,7 +55,7 @@ def _operator(symbol: Callable, floats: str | None, ints: str | None) -> None:
     kinds = [(kind, name) for kind, name in ((_F, floats), (_I, ints)) if name is not None]
 
     @infer_global(symbol)
-    class Template(ConcreteTemplate):  # type: ignore[misc]
+    class Template(ConcreteTemplate):
         cases = [signature(kind, kind, kind) for kind, _ in kinds]  # noqa: RUF012
 
     for kind, name in kinds:
@@ -153,6 +155,82 @@ def places(typing: Any) -> Any:
     return _I(), lower
 
 
+@intrinsic
+def transpose(
+    typing: Any,
+    source: Any,
+    at: Any,
+    pitch: Any,
+    rows: Any,
+    columns: Any,
+    target: Any,
+    to: Any,
+    width: Any,
+) -> Any:
+    """target[to + c * width + r] = source[at + r * pitch + c], both flat float32 arrays.
+
+    For r < rows and c < columns, at most sixteen each. Other places of the source are not read,
+    of the target not written.
+    """
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, at, pitch, rows, columns, target, to, width = args
+        start = _pointer(context, builder, sig.args[0], source, at)
+        lines = [
+            _masked_load(builder, builder.gep(start, [builder.mul(pitch, at.type(i))]),
+                         _first(builder, i, rows, columns))
+            for i in range(LANES)
+        ]  # fmt: skip
+        start = _pointer(context, builder, sig.args[5], target, to)
+        for i, line in enumerate(_transposed(builder, lines)):
+            place = builder.gep(start, [builder.mul(width, at.type(i))])
+            _masked_store(builder, line, place, _first(builder, i, columns, rows))
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(source, size, size, size, size, target, size, size), lower
+
+
+def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
+    """Rows to columns by swapping ever smaller corners: 64 shuffles of two rows."""
+    half = LANES // 2
+    while half:
+        out = list(lines)
+        for i in (i for i in range(LANES) if not i & half):
+            upper = [j if not j & half else LANES + j - half for j in range(LANES)]
+            lower = [j + half if not j & half else LANES + j for j in range(LANES)]
+            for place, pattern in ((i, upper), (i + half, lower)):
+                mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), pattern)
+                out[place] = builder.shuffle_vector(lines[i], lines[i + half], mask)
+        lines, half = out, half // 2
+    return lines
+
+
+def _first(builder: Any, line: int, lines: Any, count: Any) -> Any:
+    """A mask of the first `count` places if `line` is one of the first `lines`, else of none."""
+    inside = builder.icmp_signed("<", lines.type(line), lines)
+    count = builder.trunc(builder.select(inside, count, count.type(0)), ir.IntType(32))
+    numbers = ir.Constant(_I.llvm, list(range(LANES)))
+    return builder.icmp_signed("<", numbers, _splat(builder, count, ir.IntType(32)))
+
+
+def _masked_load(builder: Any, place: Any, mask: Any) -> Any:
+    pointer = _F.llvm.as_pointer()
+    kind = ir.FunctionType(_F.llvm, [pointer, ir.IntType(32), _M.llvm, _F.llvm])
+    name = f"llvm.masked.load.v{LANES}f32.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    zero = cgutils.get_null_value(_F.llvm)
+    return builder.call(function, [builder.bitcast(place, pointer), ir.IntType(32)(4), mask, zero])
+
+
+def _masked_store(builder: Any, value: Any, place: Any, mask: Any) -> None:
+    pointer = _F.llvm.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [_F.llvm, pointer, ir.IntType(32), _M.llvm])
+    name = f"llvm.masked.store.v{LANES}f32.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    builder.call(function, [value, builder.bitcast(place, pointer), ir.IntType(32)(4), mask])
+
+
 # -- one value ------------------------------------------------------------------------------------
 
 
@@ -221,7 +299,10 @@ def _high(builder: Any, a: Any, b: Any) -> Any:
 less = _binary(_F, _M, lambda b, x, y: b.fcmp_ordered("<", x, y), "Where a < b.")
 either = _binary(_M, _M, lambda b, x, y: b.or_(x, y), "Where a or b.")
 low_product = _binary(
-    _I, _I, lambda b, x, y: b.trunc(_wide_product(b, x, y), _I.llvm), "Low half of a 64-bit product."
+    _I,
+    _I,
+    lambda b, x, y: b.trunc(_wide_product(b, x, y), _I.llvm),
+    "Low half of a 64-bit product.",
 )
 high_product = _binary(_I, _I, _high, "High half of an unsigned 64-bit product.")
 shift_right = _binary(_I, _I, lambda b, x, y: b.lshr(x, y), "a >> b, filled with zeros.")

@@ -23,22 +23,20 @@ from sensprobe_kernels.diagonal_scan.flags import (
     ANY,
     DIVIDED,
     EXACT,
-    FLOAT,
     FUSED,
-    GROUP,
     INTEGER,
     NEAREST,
     S16,
     STATIC,
-    STOCHASTIC,
+    STATIC_EACH,
     TENSOR,
-    TRUNCATE,
     UNSCALED,
-    WIDE,
     Job,
     Tile,
 )
-from sensprobe_kernels.diagonal_scan.tiles import CHUNK, ROW, SCALE, build
+from sensprobe_kernels.diagonal_scan.steps import ROW, SCALE
+from sensprobe_kernels.diagonal_scan.tiles import build
+from sensprobe_kernels.diagonal_scan.transfer import CHUNK
 from sensprobe_kernels.vector import LANES
 
 Array: TypeAlias = NDArray[np.float32]
@@ -105,7 +103,7 @@ def scan(
     quotient = _quotient(store)
     rest = np.zeros(0, np.float32) if residual is None else residual.reshape(-1)
     run = build(
-        store.span, store.code, store.rounding, quotient, int(store.asym),
+        _span(store), store.code, store.rounding, quotient, int(store.asym),
         int(residual is not None), int(store.clip is not None),
     )  # fmt: skip
     coef, numbers = _rows(coefficients, store, quotient), _numbers(store)
@@ -115,10 +113,18 @@ def scan(
         h1 = min(h0 + wide, heads)
         size = (h1 - h0) * n * 2 * LANES
         tile = Tile(
-            job, b0, h0, h1, coef, numbers, _aligned(size), _aligned(size if rest.size else 0)
+            job, b0, h0, h1, coef, numbers, _scratch(size), _scratch(size if rest.size else 0)
         )
-        chunk = (h1 - h0) * CHUNK * LANES
-        run(u.reshape(-1), y.reshape(-1), state.reshape(-1), rest, tile, _aligned(chunk), _aligned(chunk))
+        chunk = CHUNK * (h1 - h0 + 1) * LANES
+        run(
+            u.reshape(-1),
+            y.reshape(-1),
+            state.reshape(-1),
+            rest,
+            tile,
+            _scratch(chunk),
+            _scratch(chunk),
+        )
 
     tiles = [(b0, h0) for b0 in range(0, batch, LANES) for h0 in range(0, heads, wide)]
     _spread_out(work, tiles, threads)
@@ -131,7 +137,9 @@ def _tile_heads(job: Job, threads: int) -> int:
     return max(1, min(HEADS, job.heads * blocks // max(threads, 1)))
 
 
-def _spread_out(work: Callable[[int, int], None], tiles: list[tuple[int, int]], threads: int) -> None:
+def _spread_out(
+    work: Callable[[int, int], None], tiles: list[tuple[int, int]], threads: int
+) -> None:
     """Call work on every tile; each thread takes the next one that is left.
 
     Threads start and end here: nothing is left that a fork would break.
@@ -156,9 +164,9 @@ def _spread_out(work: Callable[[int, int], None], tiles: list[tuple[int, int]], 
         raise failures[0]
 
 
-def _aligned(size: int) -> Array:
-    """Scratch that starts at a cache line."""
-    raw = np.empty(size + LANES, np.float32)
+def _scratch(size: int) -> Array:
+    """Zeros that start at a cache line."""
+    raw = np.zeros(size + LANES, np.float32)
     start = -(raw.ctypes.data // 4) % LANES
     return raw[start : start + size]
 
@@ -168,6 +176,13 @@ def _has_fused() -> bool:
     """Whether the processor multiplies and adds with one rounding; x86 says so, ARM always does."""
     features = get_host_cpu_features()
     return bool(features.get("fma") or features.get("neon"))
+
+
+def _span(store: Store) -> int:
+    """STATIC as it is where the states of a head share their scales."""
+    arrays = [x for x in (store.scale, store.zero) if x is not None]
+    shared = all((x == x[:, :1]).all() for x in arrays)
+    return STATIC_EACH if store.span == STATIC and not shared else store.span
 
 
 def _quotient(store: Store) -> int:
@@ -181,7 +196,11 @@ def _quotient(store: Store) -> int:
     scale = store.scale
     assert scale is not None
     with np.errstate(over="ignore", invalid="ignore"):
-        half = (scale.astype(np.float16) == scale).all() and (scale > 0).all() and np.isfinite(scale).all()
+        half = (
+            (scale.astype(np.float16) == scale).all()
+            and (scale > 0).all()
+            and np.isfinite(scale).all()
+        )
     near = store.zero is None or (np.abs(store.zero) < 2**15).all()
     return FUSED if half and near else DIVIDED
 

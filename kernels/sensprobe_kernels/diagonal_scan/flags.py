@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
-# What a scale spans. GROUP: states of one head, every `group` along n. TENSOR: all heads.
-EXACT, STATIC, GROUP, TENSOR = 0, 1, 2, 3
+# What a scale spans. STATIC: at least a head; STATIC_EACH: less. Read live: GROUP, states of one
+# head, every `group` along n; TENSOR, all heads.
+EXACT, STATIC, STATIC_EACH, GROUP, TENSOR = range(5)
 # What the codes name. WIDE floats have steps whose reciprocal float32 cannot hold; ANY is float32.
 INTEGER, FLOAT, WIDE, ANY = 0, 1, 2, 3
 # How a number becomes a whole one.

@@ -12,7 +12,6 @@ import numpy as np
 from sensprobe_kernels.diagonal_scan.flags import (
     ANY,
     DIVIDED,
-    FUSED,
     INTEGER,
     STEP_FLOOR,
     STEP_SHIFT,

@@ -87,7 +87,10 @@ def union(a: Range, b: Range, flags: Flags) -> Range:
 def live_scale(seen: Range, numbers: Any, kind: int, flags: Flags) -> Scale:
     """The scale of a range, as memory keeps it, and what `kept` needs with it."""
     if flags.asym:
-        low, high = choose(seen.nan, every(_NAN), seen.low), choose(seen.nan, every(_NAN), seen.high)
+        low, high = (
+            choose(seen.nan, every(_NAN), seen.low),
+            choose(seen.nan, every(_NAN), seen.high),
+        )
         scale, zero = _affine(low, high, numbers, kind)
         scale = choose(is_nan(zero), zero, scale)
         low, high = negative(zero), spread(numbers, LEVELS) - zero

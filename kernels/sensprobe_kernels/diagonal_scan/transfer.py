@@ -1,0 +1,63 @@
+"""Between arrays as callers have them and tiles of sixteen sequences.
+
+u, y   (batch, length, heads)         drive, out  (CHUNK, heads of the tile, 16)
+state  (batch, heads, n, 2)           tile.state  (heads of the tile, n, 2, 16)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sensprobe_kernels.diagonal_scan.flags import Tile, inline
+from sensprobe_kernels.vector import LANES, transpose
+
+CHUNK = 32
+"""Steps whose inputs and outputs are transposed at a time."""
+
+
+@inline
+def enter(tile: Tile, whole: Any, part: Any) -> None:
+    """(batch, heads, n, 2) -> (heads, n, 2, 16); missing sequences are zero."""
+    size = tile.job.n * 2
+    for lane in range(LANES):
+        base = ((tile.b0 + lane) * tile.job.heads + tile.h0) * size
+        for i in range((tile.h1 - tile.h0) * size):
+            part[i * LANES + lane] = whole[base + i] if tile.b0 + lane < tile.job.batch else 0.0
+
+
+@inline
+def leave(tile: Tile, whole: Any, part: Any) -> None:
+    size = tile.job.n * 2
+    for lane in range(min(LANES, tile.job.batch - tile.b0)):
+        base = ((tile.b0 + lane) * tile.job.heads + tile.h0) * size
+        for i in range((tile.h1 - tile.h0) * size):
+            whole[base + i] = part[i * LANES + lane]
+
+
+@inline
+def line(tile: Tile) -> int:
+    """Numbers a step takes in drive and out; one line more, to keep steps off one cache set."""
+    return (tile.h1 - tile.h0) * LANES + LANES
+
+
+@inline
+def read(tile: Tile, u: Any, drive: Any, t0: int, t1: int) -> None:
+    """(batch, length, heads) -> (CHUNK, heads, 16); missing sequences are left as they are."""
+    job, rows = tile.job, min(LANES, tile.job.batch - tile.b0)
+    pitch = job.length * job.heads
+    for t in range(t0, t1):
+        at, to = (tile.b0 * job.length + t) * job.heads, (t - t0) * line(tile)
+        for h in range(tile.h0, tile.h1, LANES):
+            columns = min(LANES, tile.h1 - h)
+            transpose(u, at + h, pitch, rows, columns, drive, to + (h - tile.h0) * LANES, LANES)
+
+
+@inline
+def write(tile: Tile, y: Any, out: Any, t0: int, t1: int) -> None:
+    job, columns = tile.job, min(LANES, tile.job.batch - tile.b0)
+    pitch = job.length * job.heads
+    for t in range(t0, t1):
+        to, at = (tile.b0 * job.length + t) * job.heads, (t - t0) * line(tile)
+        for h in range(tile.h0, tile.h1, LANES):
+            rows = min(LANES, tile.h1 - h)
+            transpose(out, at + (h - tile.h0) * LANES, LANES, rows, columns, y, to + h, pitch)
