@@ -3,7 +3,8 @@
     {site}                      weights without scales: float32, float16 or bfloat16
     {site}.codes                packed codes, uint8, one axis, ceil(values · bits / 8) bytes
     {site}.scale  {site}.zero   as stored: float16, float32 or int8 exponents; int16 or int32
-    {site}.magnitude.codes …    polar weights: the same three, for magnitude and for phase
+    {site}.magnitude.codes …    polar weights: codes, scale and `low` (the low end of the range,
+                                float16 or float32) of magnitude and of phase
 
 A complex tensor is stored with a trailing axis of two. Static activations and states have a scale
 (and zero point) and no codes. `layout` follows from shapes and plan alone, so the sum of its sizes
@@ -12,12 +13,11 @@ is the cost's `weight_bytes`, and a file can be checked before anything in it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
 
-import numpy as np
 import torch
 from sensprobe_kernels.layout import pack, unpack
 from torch import Tensor
@@ -27,6 +27,7 @@ from sensprobe.errors import CheckpointError
 from sensprobe.formats import Float, Int, Log, LogPolar, Polar
 from sensprobe.models import Model
 from sensprobe.rounding import (
+    OFFSET_DTYPE,
     UNSCALED_DTYPE,
     Field,
     Fields,
@@ -88,7 +89,7 @@ def layout(sites: Mapping[str, Site], plan: Mapping[str, Scheme]) -> dict[str, E
 def _entries(site: Site, scheme: Scheme) -> dict[str, Entry]:
     if site.kind is not Kind.WEIGHT:
         static = scheme.scaled and not scheme.dynamic
-        return _scale_entries(site.name, scheme, site, scheme.asym) if static else {}
+        return _scale_entries(site, scheme) if static else {}
     if isinstance(scheme.format, Polar | LogPolar):
         return _polar_entries(scheme.format, scheme, site)
     shape = (*site.shape, 2) if site.is_complex else site.shape
@@ -97,26 +98,30 @@ def _entries(site: Site, scheme: Scheme) -> dict[str, Entry]:
         return {site.name: Entry(site.name, UNSCALED_DTYPE[scheme.format], shape)}
     signed = isinstance(scheme.format, Int) and not scheme.asym
     codes = Entry(site.name, torch.uint8, shape, scheme.format.bits, signed)
-    return {f"{site.name}.codes": codes} | _scale_entries(site.name, scheme, site, scheme.asym)
+    return {f"{site.name}.codes": codes} | _scale_entries(site, scheme)
 
 
 def _polar_entries(format: Polar | LogPolar, scheme: Scheme, site: Site) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
-    for part, bits, has_zero in (
+    scale = Entry(site.name, SCALE_DTYPE[scheme.scales], scale_shape(scheme, site))
+    low = Entry(site.name, OFFSET_DTYPE[scheme.scales], scale_shape(scheme, site))
+    for part, bits, has_low in (
         ("magnitude", format.magnitude_bits, isinstance(format, LogPolar)),
         ("phase", format.phase_bits, True),
     ):
         at = f"{site.name}.{part}"
         entries[f"{at}.codes"] = Entry(site.name, torch.uint8, site.shape, bits)
-        entries |= _scale_entries(at, scheme, site, has_zero)
+        entries[f"{at}.scale"] = scale
+        if has_low:
+            entries[f"{at}.low"] = low
     return entries
 
 
-def _scale_entries(at: str, scheme: Scheme, site: Site, has_zero: bool) -> dict[str, Entry]:
+def _scale_entries(site: Site, scheme: Scheme) -> dict[str, Entry]:
     shape = scale_shape(scheme, site)
-    entries = {f"{at}.scale": Entry(site.name, SCALE_DTYPE[scheme.scales], shape)}
-    if has_zero:
-        entries[f"{at}.zero"] = Entry(site.name, ZERO_DTYPE[scheme.scales], shape)
+    entries = {f"{site.name}.scale": Entry(site.name, SCALE_DTYPE[scheme.scales], shape)}
+    if scheme.asym:
+        entries[f"{site.name}.zero"] = Entry(site.name, ZERO_DTYPE[scheme.scales], shape)
     return entries
 
 
@@ -125,12 +130,11 @@ def _scale_entries(at: str, scheme: Scheme, site: Site, has_zero: bool) -> dict[
 
 def stored(model: Model, plan: Mapping[str, Scheme], tap: RoundingTap) -> dict[str, Tensor]:
     """The file's tensors: weights encoded as the tap's were, and the tap's static scales."""
-    entries, tensors = layout(model.sites, plan), {}
+    entries, tensors = layout(model.sites, plan), dict[str, Tensor]()
     for site in model.sites.values():
         if site.kind is Kind.WEIGHT:
             fields = encode_weight(model, site, plan.get(site.name, EXACT))
-            for name, tensor in _packed(site, fields):
-                tensors[name] = tensor
+            tensors |= _packed(site, fields, entries)
         elif site.name in tap.scales:
             scale, zero = tap.scales[site.name]
             scales = plan[site.name].scales
@@ -140,17 +144,18 @@ def stored(model: Model, plan: Mapping[str, Scheme], tap: RoundingTap) -> dict[s
     return {name: tensors[name].cpu().contiguous() for name in entries}
 
 
-def _packed(site: Site, fields: Fields) -> Iterator[tuple[str, Tensor]]:
+def _packed(site: Site, fields: Fields, entries: Mapping[str, Entry]) -> dict[str, Tensor]:
+    tensors = {}
     for part, field in fields.items():
         at = f"{site.name}.{part}" if part else site.name
         if field.scale is None:
-            yield at, field.codes
-            continue
-        unsigned = field.codes.cpu().numpy() & ((1 << field.bits) - 1)  # two's complement
-        yield f"{at}.codes", torch.from_numpy(pack(unsigned, field.bits))
-        yield f"{at}.scale", field.scale
+            return {at: field.codes}
+        codes, signed = field.codes.cpu().numpy(), entries[f"{at}.codes"].signed
+        tensors[f"{at}.codes"] = torch.from_numpy(pack(codes, field.bits, signed))
+        tensors[f"{at}.scale"] = field.scale
         if field.zero is not None:
-            yield f"{at}.zero", field.zero
+            tensors[f"{at}.low" if part else f"{at}.zero"] = field.zero
+    return tensors
 
 
 # -- file -> model --------------------------------------------------------------------------------
@@ -177,7 +182,7 @@ def _fields(tensors: Mapping[str, Tensor], site: Site, scheme: Scheme) -> Fields
     fields: Fields = {}
     for name, entry in _entries(site, scheme).items():
         if entry.bits is None and scheme.scaled:
-            continue  # a scale or zero point, read with its codes
+            continue  # read with its codes
         if entry.bits is None:
             return {"": Field(tensors[name], scheme.format.bits)}
         at = name.removesuffix(".codes")
@@ -186,17 +191,14 @@ def _fields(tensors: Mapping[str, Tensor], site: Site, scheme: Scheme) -> Fields
             _unpacked(tensors[name], entry),
             entry.bits,
             tensors[f"{at}.scale"],
-            tensors.get(f"{at}.zero"),
+            tensors.get(f"{at}.low" if part else f"{at}.zero"),
         )
     return fields
 
 
 def _unpacked(packed: Tensor, entry: Entry) -> Tensor:
     assert entry.bits is not None
-    codes = np.asarray(unpack(packed.numpy(), entry.bits, prod(entry.shape))).astype(np.int32)
-    if entry.signed:
-        half = 1 << (entry.bits - 1)
-        codes = (codes ^ half) - half
+    codes = unpack(packed.numpy(), entry.bits, prod(entry.shape), entry.signed)
     return torch.from_numpy(codes.reshape(entry.shape))
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from sensprobe.apply import Applier
 from sensprobe.checkpoints import weights_fingerprint
-from sensprobe.errors import RunError
+from sensprobe.errors import RunError, SchemeError
 from sensprobe.export import document
 from sensprobe.export.card import CardFacts, card_text
 from sensprobe.export.document import CARD, CONFIG, FILES, PLAN, WEIGHTS
@@ -20,7 +20,7 @@ from sensprobe.export.read import load_artefact
 from sensprobe.export.tensors import layout, stored
 from sensprobe.models import Model
 from sensprobe.plan import Plan, fingerprint
-from sensprobe.scheme import Scheme
+from sensprobe.scheme import Scheme, parse
 from sensprobe.taps import RoundingTap
 
 
@@ -55,10 +55,12 @@ def export_model(
     `applier` is the one the plan was evaluated with: its calibration is what the file keeps, so
     that a reloaded artefact computes what the simulation computed, to the bit. Raises UsageError
     where `out` is taken (an artefact may be replaced with `overwrite`), SchemeError for a static
-    scheme without calibration, RunError where the disk refuses. `out` is whole or untouched.
+    scheme without calibration or one that text cannot say, RunError where the disk refuses. `out`
+    is whole or untouched.
     """
     out, facts = Path(out).expanduser().resolve(), card or CardFacts()
     require_place(out, FILES, overwrite)
+    _require_text(plan)
     tap = applier.tap(plan)
     entries = layout(model.sites, plan)
     weights = save(stored(model, plan, tap), {"format": "pt"})
@@ -79,6 +81,16 @@ def export_model(
     size = config["weights"]["data_bytes"]
     whole = sum(len(content) for content in files.values())
     return ExportResult(out, size, len(weights) - size, len(weights), whole, config["fingerprints"])
+
+
+def _require_text(plan: Mapping[str, Scheme]) -> None:
+    """SchemeError for a scheme that its text, all that plan.json keeps, does not say in full."""
+    for site, scheme in plan.items():
+        if parse(str(scheme)) != scheme:
+            raise SchemeError(
+                f"{site}: {scheme!r} holds more than its text {str(scheme)!r} says, so a plan file "
+                "would lose it. Make the scheme with `sensprobe.scheme.parse`."
+            )
 
 
 def _require_same(folder: Path, tap: RoundingTap) -> None:

@@ -13,7 +13,7 @@ from sensprobe.apply import Applier
 from sensprobe.errors import RunError, SchemeError, UsageError
 from sensprobe.export import ExportResult, export_model, folder, load_artefact, write
 from sensprobe.plan import Resolved
-from sensprobe.scheme import parse
+from sensprobe.scheme import Scheme, parse
 
 PLAN = {"layers.0.A": parse("int6/head")}
 OTHER = {"layers.0.A": parse("int4/head")}
@@ -104,6 +104,12 @@ def test_a_folder_that_reads_back_as_another_model_is_not_kept(
     with pytest.raises(RunError, match="does not read back"):
         export(tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+def test_a_scheme_that_its_text_does_not_say_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SchemeError, match=r"layers.0.A: .* holds more than its text 'int6' says"):
+        export(tmp_path / "m", {"layers.0.A": Scheme(parse("int6").format, given=(-1.0, 1.0))})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_static_state_without_calibration_is_refused_before_anything_is_written(

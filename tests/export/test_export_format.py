@@ -95,8 +95,8 @@ def test_magnitude_and_phase(tmp_path: Path) -> None:
     file = Reader(tmp_path / "m")
     scale = file.tensor(f"{SITE}.magnitude.scale").astype(np.float64)
     magnitude = file.codes(f"{SITE}.magnitude.codes") * scale
-    phase = file.codes(f"{SITE}.phase.codes") - file.tensor(f"{SITE}.phase.zero")
-    phase = phase * file.tensor(f"{SITE}.phase.scale").astype(np.float64)
+    steps = file.codes(f"{SITE}.phase.codes") * file.tensor(f"{SITE}.phase.scale").astype(float)
+    phase = steps + file.tensor(f"{SITE}.phase.low")
     expected = magnitude * np.exp(1j * phase)
     assert np.allclose(value.numpy(), expected, rtol=1e-6, atol=1e-7)
 

@@ -15,7 +15,7 @@ from sensprobe.checkpoints.own import build, parameter_shapes
 from sensprobe.errors import SchemeError
 from sensprobe.formats import FORMATS, Format, LogPolar, Polar
 from sensprobe.models.s4d import S4D, S4DConfig
-from sensprobe.scheme import Rounding, Scales, Scheme, why_not
+from sensprobe.scheme import Rounding, Scales, Scheme, parse, why_not
 from sensprobe.sites import Site
 
 CONFIGS = {
@@ -68,8 +68,7 @@ def schemes() -> list[Scheme]:
             found.append(Scheme(format, granularity, group, **options))
         except SchemeError:
             continue
-    extra = ["percentile", "mse", "given"]
-    found += [Scheme(FORMATS["int5"], range=r, percent=99.0, given=(-2.0, 2.0)) for r in extra]
+    found += [parse(f"int5/{word}") for word in ("p99", "mse", "range2", "asym/range-1:2/s32")]
     found += [Scheme(FORMATS["int5"], rounding=r, seed=3, dynamic=True) for r in Rounding]
     found += [Scheme(FORMATS["int6"], clip=1.5), Scheme(FORMATS["e4m3"], every=3, dynamic=True)]
     found += [Scheme(FORMATS["e5m2"], rounding=Rounding.STOCHASTIC, seed=1)]
