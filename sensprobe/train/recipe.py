@@ -5,7 +5,7 @@
     d_model = 16
     ...
     [data]
-    source = "mnist"           # the kind of data it was written for: digits, mnist, npz, python
+    source = "mnist"           # digits, mnist (its folder is the machine's), or npz:FILE and so on
     shift = 0                  # augmentation: move images by up to so many pixels each way
     image = [28, 28]           # rows and columns of the images; needed only to shift
     [optimizer]                # AdamW
@@ -170,7 +170,8 @@ def _check(recipe: Recipe, source: str) -> None:
         "[model] pooling must be mean or last": model.pooling in ("mean", "last"),
         "[model] discretization must be zoh or bilinear": model.discretization
         in ("zoh", "bilinear"),
-        f"[data] source must be one of {', '.join(SOURCES)}": data.source in SOURCES,
+        f"[data] source must be one of {', '.join(SOURCES)}": data.source.partition(":")[0]
+        in SOURCES,
         "[data] shift must not be negative": data.shift >= 0,
         "[data] image must give rows and columns where shift is not 0": not data.shift
         or (len(data.image) == 2 and min(data.image) > data.shift),

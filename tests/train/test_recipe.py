@@ -49,6 +49,11 @@ def test_recipes_that_ship_are_read(name):
     assert read_recipe(recipes()[name]).schedule.epochs >= 1
 
 
+def test_source_may_name_its_place(document):
+    document["data"]["source"] = "npz:mine.npz"
+    assert recipe_from(document, "test").data.source == "npz:mine.npz"
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UsageError, match=r"no recipe can be read at .*none\.toml"):
         read_recipe(tmp_path / "none.toml")
