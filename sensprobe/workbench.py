@@ -37,7 +37,10 @@ def manifest_of(source: Source, dataset: Dataset, settings: Mapping[str, object]
         semantics=SEMANTICS,
         sites={name: site.shape for name, site in source.model.sites.items()},
         splits={
-            name: {"count": dataset.splits.count(name), "fingerprint": dataset.splits.fingerprint(name)}
+            name: {
+                "count": dataset.splits.count(name),
+                "fingerprint": dataset.splits.fingerprint(name),
+            }
             for name in dataset.splits
         },
         settings=dict(settings),  # type: ignore[arg-type]

@@ -7,8 +7,6 @@ import math
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
-
-
 from typing import Any
 
 from rich.console import Console
@@ -16,10 +14,9 @@ from rich.console import Console
 from sensprobe import steps
 from sensprobe.cli import show
 from sensprobe.cli.opening import budgets_from, open_bench, plan_from, reopen, settings_of, stderr
-
+from sensprobe.cli.training import TrainingBar
 from sensprobe.loading import load_model
 from sensprobe.plan import Plan, parse_setting
-from sensprobe.report import write_report
 from sensprobe.runs import open_run
 from sensprobe.scheme import parse
 from sensprobe.steps.searching import SearchSettings
@@ -145,12 +142,14 @@ def report(arguments: Namespace) -> None:
     run = open_run(arguments.run)
     for part in show.run_tables(run):
         stdout.print(part)
+    from sensprobe.report import write_report
+
     files = write_report(run, arguments.out)
     stdout.print(show.report_files(files))
 
 
 def train(arguments: Namespace) -> None:
-    steps.train(arguments.study, arguments.data, arguments.out, show.TrainingBar(stderr))
+    steps.train(arguments.study, arguments.data, arguments.out, TrainingBar(stderr))
 
 
 def demo(arguments: Namespace) -> None:

@@ -98,7 +98,10 @@ def budgets_from(arguments: Namespace) -> tuple[Budget, ...]:
     if not out and (weight is not None or state is not None):
         label = " ".join(
             f"{kind}<={text}"
-            for kind, text in (("weights", arguments.weight_budget), ("state", arguments.state_budget))
+            for kind, text in (
+                ("weights", arguments.weight_budget),
+                ("state", arguments.state_budget),
+            )
             if text
         )
         out = [Budget(None, weight, state, label=label)]

@@ -6,11 +6,18 @@ import argparse
 import re
 from pathlib import Path
 
-MODEL = (
-    "a model that ships (s4d-digits, …), a checkpoint file, an exported folder, or a model.toml"
-)
+MODEL = "a model that ships (s4d-digits, …), a checkpoint file, an exported folder, or a model.toml"
 DATA = "digits, mnist:FOLDER, npz:FILE, or python:FILE.py:FUNCTION"
-UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 1000,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
 
 
 def byte_count(text: str) -> int:
@@ -26,7 +33,8 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: object) -> None:
         options.setdefault(
-            "formatter_class", lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=96)
+            "formatter_class",
+            lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=96),
         )
         super().__init__(**options)  # type: ignore[arg-type]
 
@@ -56,7 +64,9 @@ def _version() -> str:
 def _model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", metavar="MODEL", help=MODEL)
     sub.add_argument(
-        "--norm", choices=("pre", "post"), help="where a state-spaces/s4 checkpoint has its LayerNorm"
+        "--norm",
+        choices=("pre", "post"),
+        help="where a state-spaces/s4 checkpoint has its LayerNorm",
     )
 
 
@@ -67,7 +77,9 @@ def _data(sub: argparse.ArgumentParser, default: str | None = None) -> None:
         metavar="python:FILE.py:FUNCTION",
         help="your metric: (outputs, targets) -> one value a sample, higher is better",
     )
-    sub.add_argument("--data-seed", type=int, default=0, help="shuffles data without splits of its own")
+    sub.add_argument(
+        "--data-seed", type=int, default=0, help="shuffles data without splits of its own"
+    )
 
 
 def _plan(sub: argparse.ArgumentParser) -> None:
@@ -82,7 +94,9 @@ def _plan(sub: argparse.ArgumentParser) -> None:
 
 
 def _json(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+    sub.add_argument(
+        "--json", action="store_true", help="one JSON document on stdout, nothing else"
+    )
 
 
 def _run(sub: argparse.ArgumentParser) -> None:
@@ -100,7 +114,9 @@ def _profile(commands: argparse._SubParsersAction) -> None:  # type: ignore[type
     _model(sub)
     _data(sub)
     sub.add_argument("--scheme", action="append", default=[], help="a scheme to try (repeatable)")
-    sub.add_argument("--by", choices=("part", "site"), default="part", help="what is perturbed together")
+    sub.add_argument(
+        "--by", choices=("part", "site"), default="part", help="what is perturbed together"
+    )
     sub.add_argument(
         "--method",
         choices=("measured", "taylor"),
@@ -113,17 +129,38 @@ def _profile(commands: argparse._SubParsersAction) -> None:  # type: ignore[type
 
 
 def _search(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    sub = commands.add_parser("search", help="the best plan for each budget, confirmed on unseen data")
-    _run(sub)
-    for kind, what in (("budget", "weights and state together"), ("weight-budget", "weights alone"), ("state-budget", "state alone")):
-        repeat = "append" if kind == "budget" else "store"
-        sub.add_argument(f"--{kind}", action=repeat, metavar="BYTES", help=f"limit on {what} (12KiB, 12kB, 12288)")
-    sub.add_argument("--max-loss", type=float, metavar="POINTS", help="fewest bytes that lose no more")
-    sub.add_argument(
-        "--freeze", action="append", default=[], metavar="PATTERN=SCHEME", help="keep these sites in this scheme"
+    sub = commands.add_parser(
+        "search", help="the best plan for each budget, confirmed on unseen data"
     )
-    sub.add_argument("--tie", action="append", default=[], metavar="PATTERN", help="one scheme for all of these")
-    sub.add_argument("--scheme", action="append", default=[], help="allow only these profiled schemes")
+    _run(sub)
+    for kind, what in (
+        ("budget", "weights and state together"),
+        ("weight-budget", "weights alone"),
+        ("state-budget", "state alone"),
+    ):
+        repeat = "append" if kind == "budget" else "store"
+        sub.add_argument(
+            f"--{kind}",
+            action=repeat,
+            metavar="BYTES",
+            help=f"limit on {what} (12KiB, 12kB, 12288)",
+        )
+    sub.add_argument(
+        "--max-loss", type=float, metavar="POINTS", help="fewest bytes that lose no more"
+    )
+    sub.add_argument(
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="PATTERN=SCHEME",
+        help="keep these sites in this scheme",
+    )
+    sub.add_argument(
+        "--tie", action="append", default=[], metavar="PATTERN", help="one scheme for all of these"
+    )
+    sub.add_argument(
+        "--scheme", action="append", default=[], help="allow only these profiled schemes"
+    )
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
     sub.add_argument(
         "--method",
@@ -133,8 +170,12 @@ def _search(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     )
     sub.add_argument("--evaluations", type=int, default=100, help="full evaluations to spend")
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--limit", type=int, metavar="N", help="use the first N samples of the search split")
-    sub.add_argument("--no-confirm", action="store_true", help="leave the confirmation split unseen")
+    sub.add_argument(
+        "--limit", type=int, metavar="N", help="use the first N samples of the search split"
+    )
+    sub.add_argument(
+        "--no-confirm", action="store_true", help="leave the confirmation split unseen"
+    )
     _json(sub)
 
 
@@ -151,7 +192,9 @@ def _eval(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
     )
     sub.add_argument("--limit", type=int, metavar="N", help="use the first N samples of the split")
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state the cost counts")
-    sub.add_argument("--compare", action="store_true", help="also run full precision on the same samples")
+    sub.add_argument(
+        "--compare", action="store_true", help="also run full precision on the same samples"
+    )
     sub.add_argument("--run", type=Path, metavar="DIR", help="keep the evaluation in this run")
     _json(sub)
 
@@ -167,7 +210,9 @@ def _cost(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
 def _export(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     sub = commands.add_parser("export", help="a chosen plan as a folder that loads anywhere")
     _run(sub)
-    sub.add_argument("--plan", required=True, metavar="NAME", help="a candidate (p17) or a budget (12KiB)")
+    sub.add_argument(
+        "--plan", required=True, metavar="NAME", help="a candidate (p17) or a budget (12KiB)"
+    )
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     _json(sub)
@@ -176,21 +221,31 @@ def _export(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
 def _report(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     sub = commands.add_parser("report", help="tables, and figures as HTML and PNG")
     _run(sub)
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/report)")
+    sub.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to write (default: RUN/report)"
+    )
 
 
 def _train(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     sub = commands.add_parser("train", help="train a model at full precision from a recipe")
-    sub.add_argument("study", metavar="STUDY", help="a recipe that ships (s4d-digits, …) or a TOML file")
+    sub.add_argument(
+        "study", metavar="STUDY", help="a recipe that ships (s4d-digits, …) or a TOML file"
+    )
     sub.add_argument("--data", metavar="DATA", help="overrides the recipe's source: " + DATA)
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for weights (default: runs/STUDY)")
+    sub.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for weights (default: runs/STUDY)"
+    )
 
 
 def _demo(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     sub = commands.add_parser("demo", help="the whole main job on a model and data that ship")
-    sub.add_argument("--run", type=Path, default=Path("runs/demo"), metavar="DIR", help="the run folder")
+    sub.add_argument(
+        "--run", type=Path, default=Path("runs/demo"), metavar="DIR", help="the run folder"
+    )
 
 
 def _doctor(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    sub = commands.add_parser("doctor", help="what is installed, which fast paths are on, what is missing")
+    sub = commands.add_parser(
+        "doctor", help="what is installed, which fast paths are on, what is missing"
+    )
     _json(sub)

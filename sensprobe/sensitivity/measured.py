@@ -34,7 +34,9 @@ class Sensitivity:
     scores: Mapping[str, Score]
 
 
-def pairs_of(targets: Sequence[Target], schemes: Sequence[Scheme]) -> Iterator[tuple[Target, Scheme, dict[str, Scheme]]]:
+def pairs_of(
+    targets: Sequence[Target], schemes: Sequence[Scheme]
+) -> Iterator[tuple[Target, Scheme, dict[str, Scheme]]]:
     """Every (target, scheme) that makes sense and changes something, fitted; no duplicate fits."""
     for target in targets:
         known: list[dict[str, Scheme]] = []
@@ -62,7 +64,9 @@ def measured(
 def differences(arrays: Arrays, baseline: Arrays, groups: np.ndarray | None) -> dict[str, Score]:
     """Paired difference of every array both have; divergences as they are."""
     return {
-        name: mean(values, groups) if name in DIVERGENCES else paired(values, baseline[name], groups)
+        name: mean(values, groups)
+        if name in DIVERGENCES
+        else paired(values, baseline[name], groups)
         for name, values in arrays.items()
         if name in DIVERGENCES or name in baseline
     }

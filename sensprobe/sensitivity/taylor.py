@@ -198,4 +198,3 @@ def _kept(new: Tensor, storage: Storage, t: int) -> Tensor:
     assert isinstance(storage, Rounded)
     memory = fresh(new.shape[0], tuple(new.shape[1:]), storage)
     return store(type(memory)(new, memory.residual, t), new, storage).state
-

@@ -12,7 +12,17 @@ import torch
 from sensprobe import runtime
 from sensprobe.zoo import recipes, shipped
 
-CORE = ("torch", "numpy", "scipy", "numba", "optuna", "pandas", "plotly", "scikit-learn", "safetensors")
+CORE = (
+    "torch",
+    "numpy",
+    "scipy",
+    "numba",
+    "optuna",
+    "pandas",
+    "plotly",
+    "scikit-learn",
+    "safetensors",
+)
 EXTRAS = {
     "streamlit": ("dashboard", "the dashboard"),
     "optuna-dashboard": ("dashboard", "opening a run's optuna.db in a browser"),

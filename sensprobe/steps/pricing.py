@@ -27,7 +27,9 @@ def list_sites(source: Source) -> list[dict[str, Any]]:
     ]
 
 
-def cost(source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1) -> dict[str, float | int]:
+def cost(
+    source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1
+) -> dict[str, float | int]:
     """Bytes, effective bits and bit operations of a plan (or of one that is resolved already)."""
     sites = source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else plan

@@ -40,7 +40,9 @@ class Space:
         for decision, option in enumerate(assignment):
             chosen |= self.meaning[decision][option]
         return {
-            s.name: chosen[s.name] for s in self.sites if s.name in chosen and not chosen[s.name].exact
+            s.name: chosen[s.name]
+            for s in self.sites
+            if s.name in chosen and not chosen[s.name].exact
         }
 
     def plan(self, assignment: Assignment, name: str) -> Plan:
@@ -51,9 +53,7 @@ class Space:
         """Scheme -> the assignment that puts every decision in it, where every decision can."""
         out: dict[str, Assignment] = {}
         for scheme in dict.fromkeys(text for options in self.asked for text in options):
-            picks = [
-                options.index(scheme) if scheme in options else None for options in self.asked
-            ]
+            picks = [options.index(scheme) if scheme in options else None for options in self.asked]
             if all(p is not None for p in picks):
                 out[scheme] = tuple(p for p in picks if p is not None)
         return out
@@ -67,7 +67,9 @@ def compressed(resolved: Resolved, sites: Iterable[Site], name: str = "") -> Pla
     entries: list[tuple[str, Scheme]] = []
     for pattern, members in groups.items():
         schemes = [resolved.get(s.name, EXACT) for s in members]
-        if len(set(schemes)) == 1 and len(matching(pattern, [s for g in groups.values() for s in g])) == len(members):
+        if len(set(schemes)) == 1 and len(
+            matching(pattern, [s for g in groups.values() for s in g])
+        ) == len(members):
             entries += [] if schemes[0].exact else [(pattern, schemes[0])]
         else:
             entries += [(s.name, c) for s, c in zip(members, schemes, strict=True) if not c.exact]

@@ -43,7 +43,6 @@ def profile(
         raise UsageError(f"no method {method!r}; there are {', '.join(METHODS)}.")
     chosen = list(schemes) or [parse(text) for text in DEFAULT_SCHEMES]
     stop = bench.size("search", limit)
-    groups = bench.groups("search", stop)
     wanted = targets(bench.source.model.sites.values(), by)
     baseline = _baseline(bench, stop)
     document = {
@@ -128,7 +127,11 @@ def _row(bench: Workbench, found: Sensitivity) -> dict[str, Any]:
         "state_bytes": sum(carried),
         "radius": bench.evaluator("search").spectral_radius(found.applied),
     }
-    names = {bench.primary: "metric", "cross_entropy": "cross_entropy", bench.additive: bench.additive}
+    names = {
+        bench.primary: "metric",
+        "cross_entropy": "cross_entropy",
+        bench.additive: bench.additive,
+    }
     for array, label in names.items():
         if array in found.scores:
             row[label] = _plain(found.scores[array])

@@ -54,7 +54,9 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     """
     run = _run(bench)
     if settings.evaluations < 1:
-        raise UsageError(f"--evaluations {settings.evaluations}: at least one plan must be evaluated.")
+        raise UsageError(
+            f"--evaluations {settings.evaluations}: at least one plan must be evaluated."
+        )
     sensitivity = sensitivity_of(run)
     space = build_space(
         bench.source.model.sites,
@@ -69,7 +71,9 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     seconds = bench.seconds_a_sample("search", stop) * stop
     baseline = [_sample(bench, {}, piece, stop) for piece in pieces]
     count = space.problem.count if settings.method == "exhaustive" else settings.evaluations
-    bench.progress.begin(f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count)
+    bench.progress.begin(
+        f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
+    )
     try:
         found = run_search(
             space.problem,
@@ -208,7 +212,9 @@ def _candidate(
     }
 
 
-def confirm(bench: Workbench, names: Sequence[str] = (), limit: int | None = None) -> dict[str, Any]:
+def confirm(
+    bench: Workbench, names: Sequence[str] = (), limit: int | None = None
+) -> dict[str, Any]:
     """Score the chosen plans (or those named) on the confirmation split: the result of a run.
 
     Paired with full precision and with the best uniform plan of no more bytes. Returns the
@@ -217,20 +223,30 @@ def confirm(bench: Workbench, names: Sequence[str] = (), limit: int | None = Non
     run = _run(bench)
     found = run.read_result("search")
     if not isinstance(found, dict):
-        raise RunError(f"{run.path} holds no search result. Run `sensprobe search --run {run.path} --budget …` first.")
+        raise RunError(
+            f"{run.path} holds no search result. Run `sensprobe search --run {run.path} --budget …` first."
+        )
     candidates = {c["name"]: c for c in found["candidates"]}
-    chosen = [c for c in found["chosen"] if c["candidate"] and (not names or c["candidate"] in names)]
+    chosen = [
+        c for c in found["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
+    ]
     stop = bench.size("confirmation", limit)
     wanted = {c[k] for c in chosen for k in ("candidate", "uniform") if c[k]}
     seconds = bench.seconds_a_sample("confirmation", stop) * stop
     bench.progress.begin(
-        f"confirming {len(wanted)} plans on {stop:,} unseen samples", (len(wanted) + 1) * stop, seconds * (len(wanted) + 1)
+        f"confirming {len(wanted)} plans on {stop:,} unseen samples",
+        (len(wanted) + 1) * stop,
+        seconds * (len(wanted) + 1),
     )
     sites = bench.source.model.sites.values()
     try:
         arrays = {
             name: bench.measure(
-                from_json(candidates[name]["plan"]).resolve(sites), "confirmation", 0, stop, f"confirm {name}"
+                from_json(candidates[name]["plan"]).resolve(sites),
+                "confirmation",
+                0,
+                stop,
+                f"confirm {name}",
             )[bench.primary]
             for name in sorted(wanted)
         }

@@ -1,0 +1,196 @@
+"""What a command prints: renderables from the documents the steps return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sensprobe.loading import Source
+from sensprobe.report.agreement import agreement
+from sensprobe.report.read import read_confirmation, read_search, read_sensitivity
+from sensprobe.report.terminal import (
+    agreement_line,
+    chosen_table,
+    confirmed_table,
+    frontier_table,
+    sensitivity_report,
+)
+from sensprobe.report.textplot import frontier_plot
+from sensprobe.runs import Run
+
+RECURRENT = "max|A|"
+
+
+def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name, justify in columns:
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    return table
+
+
+def size(count: float) -> str:
+    """Bytes for people, exact below 10 KiB."""
+    return f"{count:,.0f} B" if count < 10_240 else f"{count / 1024:,.1f} KiB"
+
+
+def sites(source: Source, rows: list[dict[str, Any]]) -> RenderableType:
+    table = _table(
+        ("site", "left"),
+        ("part", "left"),
+        ("kind", "left"),
+        ("shape", "left"),
+        ("float32", "right"),
+        title=f"{source.name}: {source.model.family}, {len(rows)} sites",
+    )
+    for row in rows:
+        shape = " × ".join(map(str, row["shape"])) + (" complex" if row["complex"] else "")
+        full = "–" if row["kind"] == "activation" else size(row["full_bytes"])
+        table.add_row(row["site"], row["part"], row["kind"], shape, full)
+    weights, states = (
+        sum(r["full_bytes"] for r in rows if r["kind"] == kind) for kind in ("weight", "state")
+    )
+    total = f"weights {size(weights)}, state {size(states)} a sequence; activations pass through"
+    return Group(table, Text(total, style="dim"))
+
+
+def score(document: Mapping[str, Any], metric: str) -> str:
+    """A score with its error, in percent where it is an accuracy."""
+    value, stderr = document["value"], document["stderr"]
+    if metric == "accuracy":
+        return f"{100 * value:.2f} ± {100 * stderr:.2f} %"
+    return f"{value:.5g} ± {stderr:.2g}"
+
+
+def evaluation(document: Mapping[str, Any]) -> RenderableType:
+    metric, cost = document["metric"], document["cost"]
+    lines = [
+        f"{metric}  {score(document, metric)}   (n = {document['n']:,}, {document['split']} split of {document['data']})",
+    ]
+    if "difference" in document:
+        gap = document["difference"]
+        real = abs(gap["value"]) > 1.96 * gap["stderr"]
+        verdict = "" if real else "   within the error: no difference"
+        lines.append(f"against full precision  {score(gap, metric)}{verdict}")
+    lines.append(
+        f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
+        f"{size(cost['state_bytes'])} (batch {cost['batch']}), {cost['effective_bits']:.2f} bits a value"
+    )
+    return Text("\n".join([*lines, stability(document["max_abs_A"])]))
+
+
+def stability(radius: float) -> str:
+    if radius > 1:
+        return f"{RECURRENT}  {radius:.4f}: above 1, the recurrence is UNSTABLE (errors grow with length)"
+    return f"{RECURRENT}  {radius:.4f}"
+
+
+def cost(source: Source, document: Mapping[str, Any]) -> RenderableType:
+    table = _table(("", "left"), ("", "right"), title=f"{source.name}, batch {document['batch']}")
+    for label, key in (
+        ("weights", "weight_bytes"),
+        ("state", "state_bytes"),
+        ("total", "total_bytes"),
+    ):
+        table.add_row(label, f"{document[key]:,} bytes")
+    table.add_row("effective bits", f"{document['effective_bits']:.3f}")
+    table.add_row("bit operations a step", f"{document['bit_operations']:,}")
+    return table
+
+
+def sensitivity(document: dict[str, Any]) -> RenderableType:
+    return sensitivity_report(read_sensitivity(document))
+
+
+def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterator[RenderableType]:
+    found = read_search(document)
+    yield frontier_plot(found)
+    yield frontier_table(found)
+    if document["chosen"]:
+        yield chosen_table(found)
+    if confirmed is not None and confirmed["plans"]:
+        yield confirmed_table(read_confirmation(confirmed))
+
+
+def run_tables(run: Run) -> Iterator[RenderableType]:
+    """Every table a run's results give, in the order of the main job."""
+    documents = {
+        name: run.read_result(name)
+        for name in ("sensitivity-measured", "sensitivity-taylor", "search", "confirmation")
+    }
+    found = {name: d for name, d in documents.items() if isinstance(d, dict)}
+    for name in ("sensitivity-measured", "sensitivity-taylor"):
+        if name in found:
+            yield sensitivity(found[name])
+    if "sensitivity-measured" in found and "sensitivity-taylor" in found:
+        pair = (read_sensitivity(found[f"sensitivity-{m}"]) for m in ("measured", "taylor"))
+        yield agreement_line(agreement(*pair))
+    if "search" in found:
+        yield from search(found["search"], found.get("confirmation"))
+
+
+def exported(document: Mapping[str, Any]) -> RenderableType:
+    return Text(
+        f"{document['path']}\n"
+        f"tensors {document['weight_bytes']:,} bytes, as the cost model said; header "
+        f"{document['header_bytes']:,}, whole folder {document['folder_bytes']:,}\n"
+        "reloaded: the same tensors and scales, to the bit"
+    )
+
+
+def report_files(files: Any) -> RenderableType:
+    return Text(f"report: {files.html}\nfigures: {', '.join(p.name for p in files.images)}")
+
+
+def doctor(found: Mapping[str, Any]) -> RenderableType:
+    core = _table(("package", "left"), ("version", "left"))
+    for package, version in found["core"].items():
+        core.add_row(package, version or "MISSING: pip install sensprobe")
+    fast = _table(("operation", "left"), ("device", "left"), ("runs as", "left"))
+    for row in found["implementations"]:
+        fast.add_row(row["operation"], row["device"], row["name"])
+    extras = _table(("extra", "left"), ("version", "left"), ("adds", "left"), ("install", "left"))
+    for row in found["extras"]:
+        extras.add_row(
+            row["package"],
+            row["version"] or "–",
+            row["adds"],
+            "" if row["version"] else row["install"],
+        )
+    head = (
+        f"sensprobe {found['sensprobe']}, Python {found['python']}, {found['machine']}, "
+        f"{found['threads']} threads, GPU: {found['cuda'] or 'none'}"
+    )
+    ships = f"models that ship: {', '.join(found['models']) or 'none'}"
+    data = found["data_folder"] or "not set (folder with mnist/ for recipes and studies)"
+    return Group(
+        Text(head + "\n"),
+        core,
+        Text(""),
+        fast,
+        Text(""),
+        extras,
+        Text(f"\n{ships}\nSENSPROBE_DATA: {data}"),
+    )
+
+
+def next_after_profile(run: Path, document: Mapping[str, Any]) -> str:
+    return f"next: sensprobe search --run {run} --budget 12KiB   (sizes: sensprobe cost MODEL)"
+
+
+def next_after_search(run: Path, document: Mapping[str, Any]) -> str:
+    chosen = next((c for c in document["chosen"] if c["candidate"]), None)
+    if chosen is None:
+        return f"next: sensprobe report --run {run}"
+    return (
+        f"next: sensprobe export --run {run} --plan '{chosen['budget']}' --out exported, or "
+        f"sensprobe report --run {run}"
+    )
+
+
+def next_after_export(data: str, document: Mapping[str, Any]) -> str:
+    return f"next: sensprobe eval {document['path']} --data {data}"
