@@ -43,8 +43,9 @@ PlanLike: TypeAlias = Plan | str | Path | Mapping[str, str | Scheme]
 class Source:
     """A model and where it came from.
 
-    `recorded` is what the file says of itself, unchecked (`accuracy` as a fraction, where known).
-    `fingerprint` identifies the weights as they run: an artefact's are the decoded ones.
+    `recorded` is what the file says of itself, unchecked: {"metric", "value", "n", "split"} of our
+    own checkpoints, {"accuracy", "epoch"} of state-spaces/s4's, {"name", "task", "fingerprints"} of
+    exported models; less where the file says less. `fingerprint` identifies the weights as they run: an artefact's are the decoded ones.
     """
 
     model: Model
@@ -164,8 +165,8 @@ def load(
 
     model: a name that ships (`s4d-digits`), a checkpoint file, an exported folder or a model.toml.
     plan: a `Plan`, the path of a plan.json, or {pattern: scheme}; None runs the model as it is: at
-        full precision, an exported one as exported. Later patterns override earlier ones. A plan
-        given with an exported model replaces the one it came with, and acts on its rounded weights.
+        full precision, an exported one as exported. Later patterns override earlier ones. An
+        exported model takes no other plan: its weights are rounded already.
     device: "cpu", or "cuda" ("cuda:1") where there is one. Everything but a call and `step` still
         happens on the CPU; without a GPU kernel the recurrence runs as the reference loop there,
         which is slow and may differ from the CPU in the last bits.
@@ -179,8 +180,14 @@ def load(
     """
     place = _device(device)
     source = load_model(model, norm)
-    if plan is None and source.artefact is not None:
-        chosen, tap = source.artefact.plan, source.artefact.tap
+    if source.artefact is not None:
+        if plan is not None:
+            raise UsageError(
+                f"{source.name} is an exported model, and its weights are rounded already. Load the "
+                "model it was made from under the plan, or leave the plan out."
+            )
+        tap = source.artefact.tap
+        chosen = Plan(tuple(tap.plan.items()), source.name)
     else:
         chosen = EXACT_PLAN if plan is None else as_plan(plan)
         schemes = chosen.resolve(source.model.sites.values())

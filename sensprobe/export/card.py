@@ -76,8 +76,9 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+def _table(head: list[str], rows: list[list[str]], words: int = 1) -> str:
+    """A table whose first `words` columns are words, the others numbers."""
+    lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -181,7 +182,7 @@ def _schemes(sites: Mapping[str, Site], plan: Mapping[str, Scheme]) -> str:
         counts = len(members), sum(s.reals for s in members), size, full
         rows.append([f"`{part}`", f"`{scheme}`", *map(_size, counts)])
     head = ["part", "scheme", "tensors", "values", "bytes", "at full precision"]
-    return "## Schemes\n\n" + _table(head, rows) + "\n\nStates are those of one sequence."
+    return "## Schemes\n\n" + _table(head, rows, words=2) + "\n\nStates are those of one sequence."
 
 
 def _stability(radius: float) -> str:

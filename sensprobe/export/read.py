@@ -23,7 +23,7 @@ from sensprobe.export import document
 from sensprobe.export.document import CONFIG, FILES, NEEDED, PLAN, WEIGHTS
 from sensprobe.export.tensors import Entry, layout, scales_of, weights_of
 from sensprobe.models import FAMILIES, Model
-from sensprobe.plan import Plan, Resolved, fingerprint
+from sensprobe.plan import Resolved, fingerprint
 from sensprobe.plan import read as read_plan
 from sensprobe.rounding import real_view
 from sensprobe.sites import Site
@@ -34,12 +34,12 @@ from sensprobe.taps import RoundingTap, StaticScale
 class Artefact:
     """An exported model. `model` has the decoded weights; `tap` runs it under `plan`, as simulated.
 
-    `config` is the document in config.json.
+    `plan` names sites in full; `config` is the document in config.json.
     """
 
     model: Model
     tap: RoundingTap
-    plan: Plan
+    plan: Resolved
     config: dict[str, Any]
 
 
@@ -53,19 +53,19 @@ def load_artefact(folder: Path) -> Artefact:
     _require_files(folder)
     config = document.read(folder / CONFIG)
     sites, build = _family(config, folder)
-    plan, resolved = _plan(folder, config, sites)
-    entries = layout(sites, resolved)
+    plan = _plan(folder, config, sites)
+    entries = layout(sites, plan)
     if document.tensors(entries) != config["tensors"]:
         raise CheckpointError(
             f"{folder}: {CONFIG} and {PLAN} do not describe the same tensors: one of them was "
             "changed. Copy the folder again, or export it again."
         )
     tensors = _tensors(folder / WEIGHTS, entries, config)
-    weights = weights_of(tensors, sites, resolved)
+    weights = weights_of(tensors, sites, plan)
     require_finite({name: real_view(w) for name, w in weights.items()}, folder / WEIGHTS)
-    scales = scales_of(tensors, sites, resolved)
+    scales = scales_of(tensors, sites, plan)
     _require_positive(scales, folder / WEIGHTS)
-    return Artefact(build(weights), RoundingTap(resolved, weights, scales), plan, config)
+    return Artefact(build(weights), RoundingTap(plan, weights, scales), plan, config)
 
 
 def _require_files(folder: Path) -> None:
@@ -100,9 +100,7 @@ def _family(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Site], A
     return model_class(sizes, {}).sites, lambda weights: model_class(sizes, weights)
 
 
-def _plan(
-    folder: Path, config: Mapping[str, Any], sites: Mapping[str, Site]
-) -> tuple[Plan, Resolved]:
+def _plan(folder: Path, config: Mapping[str, Any], sites: Mapping[str, Site]) -> Resolved:
     path = folder / PLAN
     try:
         plan = read_plan(path)
@@ -119,7 +117,7 @@ def _plan(
             f"{path} is not the plan {CONFIG} was written with, and the packed weights belong to "
             "that one. Copy the folder again; for another plan, export the model under it."
         )
-    return plan, resolved
+    return resolved
 
 
 def _tensors(

@@ -27,7 +27,7 @@ def test_folders_above_are_made_and_an_empty_one_is_filled(tmp_path: Path) -> No
     export(tmp_path / "a" / "b" / "m")
     (tmp_path / "empty").mkdir()
     export(tmp_path / "empty")
-    assert load_artefact(tmp_path / "empty").plan.name == "m"
+    assert load_artefact(tmp_path / "empty").plan == PLAN
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "empty"]
 
 
