@@ -45,7 +45,8 @@ class Source:
 
     `recorded` is what the file says of itself, unchecked: {"metric", "value", "n", "split"} of our
     own checkpoints, {"accuracy", "epoch"} of state-spaces/s4's, {"name", "task", "fingerprints"} of
-    exported models; less where the file says less. `fingerprint` identifies the weights as they run: an artefact's are the decoded ones.
+    exported models; less where the file says less. `fingerprint` identifies the weights as they
+    run: an artefact's are the decoded ones.
     """
 
     model: Model
@@ -183,8 +184,8 @@ def load(
     if source.artefact is not None:
         if plan is not None:
             raise UsageError(
-                f"{source.name} is an exported model, and its weights are rounded already. Load the "
-                "model it was made from under the plan, or leave the plan out."
+                f"{source.name} is an exported model, and its weights are rounded already. Load "
+                "the model it was made from under the plan, or leave the plan out."
             )
         tap = source.artefact.tap
         chosen = Plan(tuple(tap.plan.items()), source.name)

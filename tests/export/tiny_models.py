@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from math import log, pi
@@ -59,13 +60,13 @@ def schemes() -> list[Scheme]:
     polar: list[Format] = [Polar(3, 5), Polar(16, 1), LogPolar(1, 11), LogPolar(7, 8)]
     formats = [*FORMATS.values(), *polar]
     spans = [("tensor", 0), ("channel", 0), ("head", 0), ("group", 2), ("group", 4)]
-    found = []
+    found: list[Scheme] = []
     for format, (granularity, group), asym, parts, dynamic, scales in product(
         formats, spans, (False, True), (False, True), (False, True), Scales
     ):
-        options = {"asym": asym, "parts": parts, "dynamic": dynamic, "scales": scales}
         try:
-            found.append(Scheme(format, granularity, group, **options))
+            scheme = Scheme(format, granularity, group, asym, parts=parts, scales=scales)
+            found.append(replace(scheme, dynamic=dynamic))
         except SchemeError:
             continue
     found += [parse(f"int5/{word}") for word in ("p99", "mse", "range2", "asym/range-1:2/s32")]
