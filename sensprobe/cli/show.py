@@ -159,7 +159,7 @@ def doctor(found: Mapping[str, Any]) -> RenderableType:
             row["package"],
             row["version"] or "–",
             row["adds"],
-            "" if row["version"] else row["install"],
+            Text("" if row["version"] else row["install"]),
         )
     head = (
         f"sensprobe {found['sensprobe']}, Python {found['python']}, {found['machine']}, "

@@ -1,0 +1,51 @@
+# Everything a fresh clone needs: Python >= 3.11 and make.
+#   make demo    set up, then run the main job on a model and data that ship
+#   make test    set up, then run the tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow test-gpu check format bench studies docs clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'sensprobe needs Python 3.11 or newer: make PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/sensprobe demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto --dist loadfile -q
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow
+
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -q -m gpu
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m sensprobe.cli.reference --check README.md
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(READY)
+	$(BIN)/python -m sensprobe.cli.reference --write README.md
+
+bench: $(READY)
+	$(BIN)/python studies/000_speed/bench.py
+
+studies: $(READY)
+	for study in studies/*/run.py; do $(BIN)/python $$study || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
