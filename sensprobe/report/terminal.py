@@ -236,14 +236,16 @@ def _sizes(frame: pd.DataFrame) -> dict[str, int]:
 
 def _natural(frame: pd.DataFrame) -> int:
     sizes = _sizes(frame)
-    return sum(sizes.values()) + GAP * len(sizes)
+    return sum(sizes.values()) + GAP * (len(sizes) - 1)
 
 
 def _folds(frame: pd.DataFrame, left: Sequence[str], width: int) -> dict[str, int]:
     """Widths of the columns that must fold: they share the room left, small ones kept whole."""
     sizes = _sizes(frame)
     folding = sorted((name for name in left if name in sizes), key=lambda name: sizes[name])
-    room = width - GAP * len(sizes) - sum(size for n, size in sizes.items() if n not in folding)
+    room = (
+        width - GAP * (len(sizes) - 1) - sum(size for n, size in sizes.items() if n not in folding)
+    )
     folds = {}
     for k, name in enumerate(folding):
         share = max(room // (len(folding) - k), 8)

@@ -43,6 +43,10 @@ class Theme:
     sequential: tuple[str, ...]  # nothing … worst
 
 
+def _colours(text: str) -> tuple[str, ...]:
+    return tuple(f"#{colour}" for colour in text.split())
+
+
 LIGHT = Theme(
     "light",
     "#FFFFFF",
@@ -60,7 +64,7 @@ LIGHT = Theme(
         "#2171B5",
         "#08306B",
     ),
-    ("#FAFAFA", "#FDD9B4", "#F59A54", "#D94801", "#8C2D04"),
+    _colours("FAFAFA FDD9B4 F59A54 D94801 8C2D04"),
 )
 DARK = Theme(
     "dark",
@@ -79,7 +83,7 @@ DARK = Theme(
         "#7FB8E6",
         "#D2E6F7",
     ),
-    ("#23272E", "#6B3512", "#D9691B", "#FDAE6B", "#FFD9B3"),
+    _colours("23272E 6B3512 D9691B FDAE6B FFD9B3"),
 )
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 

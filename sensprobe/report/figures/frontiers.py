@@ -1,0 +1,165 @@
+"""Score against bytes: every plan the search evaluated, and which of them nothing beats."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import plotly.graph_objects as go
+
+from sensprobe.report.figures.style import empty, figure, label, number_or_none, whole
+from sensprobe.report.results import Candidate, Search
+from sensprobe.report.tables import CHOSEN, DOMINATED, FRONT, UNIFORM, mark_of, symbol
+from sensprobe.report.theme import BLUE, GREEN, GREY, LIGHT, ORANGE, Theme
+from sensprobe.report.values import byte_ticks, digits, flagged, in_bytes, plus_minus
+
+LOOKS: dict[str, dict[str, Any]] = {
+    DOMINATED: {"symbol": "circle", "size": 6, "color": GREY, "opacity": 0.4},
+    FRONT: {"symbol": "circle", "size": 9, "color": BLUE},
+    UNIFORM: {"symbol": "diamond", "size": 11, "color": ORANGE},
+    CHOSEN: {"symbol": "star", "size": 16, "color": GREEN},
+}
+MOST_DOMINATED = 2000  # marks; more would say nothing and make a page slow
+
+
+def frontier(search: Search, theme: Theme = LIGHT) -> go.Figure:
+    """Bytes on a log axis, error bars of one standard error, full precision as a band.
+
+    `customdata[0]` of a mark is the plan's name.
+    """
+    title = f"What {search.quantity.name} the memory buys"
+    plotted = [c for c in search.candidates if c.total_bytes > 0 and isfinite(c.metric.value)]
+    if not plotted:
+        return empty(title, "no plan was evaluated", theme)
+    marks = {mark: [c for c in plotted if symbol(c, search) == mark] for mark in LOOKS}
+    every = len(marks[DOMINATED])
+    marks[DOMINATED] = thinned(marks[DOMINATED])
+    note = f" ({len(marks[DOMINATED]):,} of {every:,} drawn)" if every > MOST_DOMINATED else ""
+    low = min(c.total_bytes for c in plotted)
+    high = max(*(c.total_bytes for c in plotted), search.full_bytes, 1.3 * low)
+    edges = (low / 1.08, high * 1.08)
+    traces = [
+        *_full_precision(search, edges),
+        _marks(DOMINATED, f"dominated{note}", marks[DOMINATED], search),
+        _steps(search, plotted),
+        *(
+            _marks(mark, name, marks[mark], search)
+            for mark, name in ((FRONT, "front"), (UNIFORM, "uniform"), (CHOSEN, "chosen"))
+        ),
+    ]
+    unit, ticks = byte_ticks(*edges)
+    return figure(
+        traces,
+        title,
+        theme,
+        xaxis={
+            "type": "log",
+            "title": {"text": f"weights and state at batch {search.batch} ({unit}, log scale)"},
+            "tickvals": [size for size, _ in ticks],
+            "ticktext": [name for _, name in ticks],
+        },
+        yaxis={
+            "title": {"text": f"{search.quantity.heading} on {search.n:,} {search.split} samples"}
+        },
+        hovermode="closest",
+        height=520,
+    )
+
+
+def thinned(candidates: list[Candidate]) -> list[Candidate]:
+    """At most MOST_DOMINATED of them, spread evenly over their bytes."""
+    if len(candidates) <= MOST_DOMINATED:
+        return candidates
+    ordered = sorted(candidates, key=lambda c: (c.total_bytes, c.metric.value))
+    step = (len(ordered) - 1) / (MOST_DOMINATED - 1)
+    return [ordered[round(k * step)] for k in range(MOST_DOMINATED)]
+
+
+def _marks(mark: str, name: str, found: list[Candidate], search: Search) -> go.Scatter:
+    q, picks = search.quantity, search.picks
+    values = [q.shown(c.metric) for c in found]
+    bars = [number_or_none(v.stderr) for v in values]
+    names = {
+        UNIFORM: [label((c.uniform or "").split("/")[0], 12) for c in found],
+        CHOSEN: [label(", ".join(picks.get(c.name, ())), 32) for c in found],
+    }.get(mark)
+    look = dict(LOOKS[mark])
+    if mark == DOMINATED:
+        look["symbol"] = ["circle-open" if c.stopped_early else "circle" for c in found]
+    return go.Scatter(
+        x=[c.total_bytes for c in found],
+        y=[v.value for v in values],
+        error_y={
+            "type": "data",
+            "array": bars,
+            "thickness": 1.2,
+            "width": 3,
+            "visible": mark != DOMINATED,
+        },
+        mode="markers+text" if names else "markers",
+        text=names,
+        textposition="bottom right" if mark == UNIFORM else "top left",
+        marker={**look, "line": {"width": 0.5, "color": look["color"]}},
+        name=name,
+        customdata=[[c.name, hover(c, search)] for c in found],
+        hovertemplate="%{customdata[1]}<extra></extra>",
+    )
+
+
+def _steps(search: Search, plotted: list[Candidate]) -> go.Scatter:
+    """What is reachable within so many bytes: a staircase over the front."""
+    front = sorted((c for c in plotted if c.on_front), key=lambda c: c.total_bytes)
+    return go.Scatter(
+        x=[c.total_bytes for c in front],
+        y=[search.quantity.scale * c.metric.value for c in front],
+        mode="lines",
+        line={"shape": "hv", "color": BLUE, "width": 1.5},
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
+def _full_precision(search: Search, edges: tuple[float, float]) -> list[go.Scatter]:
+    full = search.quantity.shown(search.full)
+    if not isfinite(full.value):
+        return []
+    line = go.Scatter(
+        x=list(edges),
+        y=[full.value] * 2,
+        mode="lines",
+        line={"color": GREY, "width": 1.5, "dash": "dash"},
+        name=f"full precision {plus_minus(full)} {search.quantity.unit}".rstrip(),
+        hoverinfo="skip",
+    )
+    if not isfinite(full.stderr):
+        return [line]
+    high, low = full.value + full.stderr, full.value - full.stderr
+    band = go.Scatter(
+        x=[edges[0], edges[1], edges[1], edges[0]],
+        y=[high, high, low, low],
+        fill="toself",
+        fillcolor="rgba(138, 143, 152, 0.18)",
+        line={"width": 0},
+        mode="lines",
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    return [band, line]
+
+
+def hover(c: Candidate, search: Search) -> str:
+    """Everything a reader asks of one plan."""
+    q = search.quantity
+    change = q.shown(c.change)
+    lines = [
+        f"<b>{whole(c.uniform or c.name)}</b>",
+        whole(mark_of(c, search) or "dominated"),
+        f"{q.heading} {plus_minus(q.shown(c.metric))}",
+        f"{q.change_heading} {flagged(plus_minus(change, signed=True), change)}",
+        f"{in_bytes(c.total_bytes)} in all",
+        f"weights {in_bytes(c.weight_bytes)}, state {in_bytes(c.state_bytes)}",
+        f"{digits(c.effective_bits, 3)} bits a value",
+    ]
+    if c.radius > 1:
+        lines.append(f"max|A| {digits(c.radius, 5)}: unstable")
+    return "<br>".join(lines)
