@@ -21,7 +21,7 @@ from sensprobe.export import export_model
 from sensprobe.loading import LoadedModel, Source, load, load_model
 from sensprobe.models import Model
 from sensprobe.plan import Plan
-from sensprobe.scheme import parse
+from sensprobe.scheme import Scheme, parse
 from sensprobe.taps import EXACT
 
 NAME = "s4d-digits"
@@ -209,7 +209,7 @@ def test_a_plan_may_be_a_mapping_a_plan_or_a_file(x: torch.Tensor, tmp_path: Pat
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({"sensprobe_plan": 1, "schemes": list(entries.items())}))
     expected = load(NAME, plan)(x)
-    mixed = {"layers.*.A": parse("int4/head/asym"), "head": "int3/channel"}
+    mixed: dict[str, str | Scheme] = {"layers.*.A": parse("int4/head/asym"), "head": "int3/channel"}
     for other in (entries, mixed, path, str(path)):
         assert torch.equal(load(NAME, other)(x), expected)
     assert not torch.equal(load(NAME)(x), expected)
