@@ -59,10 +59,13 @@ def describe() -> list[Implementation]:
     scan = "diagonal_scan"
     rows = [Implementation(scan, "any", "reference loop (PyTorch)")]
     if find_spec("numba"):
-        rows.insert(
-            0, Implementation(scan, "cpu", f"kernel (Numba, {torch.get_num_threads()} threads)")
-        )
+        rows.insert(0, Implementation(scan, "cpu", f"kernel (Numba, {_threads()})"))
     return rows
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def diagonal_scan(
