@@ -15,12 +15,13 @@ from sensprobe import steps
 from sensprobe.cli import show
 from sensprobe.cli.bar import duration
 from sensprobe.cli.opening import open_bench
+from sensprobe.cli.parser import byte_count
 from sensprobe.search import Budget
 from sensprobe.steps.searching import SearchSettings
 
 MODEL, DATA = "s4d-digits", "digits"
-BUDGETS = ("2KiB", "3KiB")
-EVALUATIONS = 60
+BUDGETS = ("1.5KiB", "1.75KiB")
+EVALUATIONS = 40
 
 
 def run_demo(run: Path, stdout: Console, stderr: Console) -> None:
@@ -35,7 +36,7 @@ def run_demo(run: Path, stdout: Console, stderr: Console) -> None:
         stdout.print(show.sensitivity(steps.profile(bench)))
         flags = " ".join(f"--budget {b}" for b in BUDGETS)
         stdout.print(Rule(f"sensprobe search --run {run} {flags}", align="left"))
-        budgets = tuple(Budget(int(b.removesuffix("KiB")) * 1024, label=b) for b in BUDGETS)
+        budgets = tuple(Budget(byte_count(b), label=b) for b in BUDGETS)
         found = steps.search(bench, SearchSettings(budgets, evaluations=EVALUATIONS))
         confirmed = steps.confirm(bench)
         for part in show.search(found, confirmed):
