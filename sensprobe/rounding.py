@@ -34,7 +34,7 @@ OFFSET_DTYPE = {
 """How the low end of a polar field's range is stored: as wide as a zero point would be."""
 UNSCALED_DTYPE = {BF16: torch.bfloat16, FP16: torch.float16, FP32: torch.float32}
 LOG_FLOOR = 2.0**-24
-"""1 - |A| is kept at least this large under logpolar: the distance of 1 from its float32 neighbour."""
+"""Least 1 - |A| under logpolar: the distance of 1 from its float32 neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def round_ratio(
 
 
 def to_integer(v: Tensor, rounding: Rounding, noise: Tensor | None) -> Tensor:
-    """v as a whole number: half to even, toward zero, or up with the probability of the remainder."""
+    """v as a whole number: half to even, toward zero, or up with the remainder's probability."""
     if rounding is Rounding.TRUNCATE:
         return v.trunc()
     if rounding is Rounding.STOCHASTIC:
@@ -101,7 +101,7 @@ def affine(low: Tensor, high: Tensor, levels: int, scales: Scales) -> tuple[Tens
     """Scale and zero point that put [low, high] on codes 0..levels.
 
     `scale = (high - low) / levels`, widened where the zero point `round(-low / scale)` would not
-    fit its integer: a range that is narrow and far from zero keeps 15 (s32: 23) bits below its peak.
+    fit its integer: a range narrow and far from zero keeps 15 (s32: 23) bits below its peak.
     """
     limit = ZERO_PEAK[scales]
     peak = torch.maximum(low.abs(), high.abs())
@@ -322,14 +322,18 @@ def _field(v: Tensor, bits: int, scheme: Scheme, site: Site, from_zero: bool = F
     low = torch.zeros_like(low) if from_zero else stored_offset(low, scheme.scales)
     scale = stored_scale((high - low) / levels, scheme.scales)
     steps = (v - spread(low, scheme, flat)) / spread(scale, scheme, flat)
+    if scheme.rounding is Rounding.TRUNCATE and isinstance(scheme.format, LogPolar):
+        steps = steps.ceil()  # a larger log(1 - |A|) is a smaller |A|
     codes = to_integer(steps, scheme.rounding, None).clamp(0, levels).to(torch.int32)
     offset = None if from_zero else low.to(OFFSET_DTYPE[scheme.scales])
     return Field(codes, bits, pack_scale(scale, scheme.scales), offset)
 
 
 def stored_offset(low: Tensor, scales: Scales) -> Tensor:
-    """The low end of a polar field as memory keeps it, in the dtype given."""
-    return low.to(OFFSET_DTYPE[scales]).to(low.dtype)
+    """The low end of a polar field as memory keeps it: rounded down, so that nothing lies below."""
+    kept = low.to(OFFSET_DTYPE[scales])
+    below = torch.nextafter(kept, torch.full_like(kept, -torch.inf))
+    return torch.where(kept > low, below, kept).to(low.dtype)
 
 
 def _decode_polar(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
@@ -344,7 +348,7 @@ def _decode_polar(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
         parts.append(x)
     magnitude, phase = parts
     if isinstance(scheme.format, LogPolar):
-        magnitude = 1 - torch.exp(magnitude)
+        magnitude = (1 - torch.exp(magnitude)).clamp(min=0)  # the last code may pass 0
     return torch.polar(magnitude, phase).to(torch.complex64)
 
 

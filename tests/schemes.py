@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sensprobe.errors import SchemeError
 from sensprobe.formats import FORMATS, FP32, UNSCALED, Int, LogPolar, Polar
 from sensprobe.scheme import Rounding, Scales, Scheme, why_not
 from sensprobe.sites import Site
@@ -62,21 +61,22 @@ def _ranges(draw: st.DrawFn, integer: bool) -> dict[str, object]:
 
 
 def schemes_for(site: Site) -> st.SearchStrategy[Scheme]:
-    """Schemes that make sense for a site; state options are dropped where they cannot be."""
+    """Schemes that make sense for a site: any scheme, less what the site cannot have."""
 
-    def fitted(scheme: Scheme) -> Scheme | None:
+    def fitted(scheme: Scheme) -> Scheme:
+        if isinstance(scheme.format, Polar | LogPolar) and why_not(Scheme(scheme.format), site):
+            scheme = replace(scheme, format=Int(max(2, scheme.format.magnitude_bits)))
         if site.kind != "state":
             rounding = scheme.rounding
             rounding = Rounding.NEAREST if rounding is Rounding.FEEDBACK else rounding
             scheme = replace(scheme, clip=None, every=1, rounding=rounding)
         if site.kind == "weight":
             scheme = replace(scheme, dynamic=False)
-        try:
-            scheme = replace(scheme, parts=scheme.parts and site.is_complex)
-        except SchemeError:
-            return None
+        scheme = replace(scheme, parts=scheme.parts and site.is_complex)
         if why_not(scheme, site):
             scheme = replace(scheme, granularity="tensor", group=0)
-        return None if why_not(scheme, site) else scheme
+        if why_not(scheme, site):
+            scheme = replace(scheme, parts=False)
+        return scheme
 
-    return schemes().map(fitted).filter(lambda s: s is not None)
+    return schemes().map(fitted)

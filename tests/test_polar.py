@@ -11,17 +11,18 @@ from sensprobe.rounding import LOG_FLOOR, Fields, decode, spread, unpack_scale
 from sensprobe.scheme import parse
 from sensprobe.sites import Site
 
+FLAT = Site("f", MATRIX.part, MATRIX.kind, MATRIX.shape, MATRIX.axes)
+
 
 def fields_of(x: Tensor, text: str) -> tuple[Fields, dict[str, tuple[Tensor, Tensor]]]:
     """The fields, and what each of their codes stands for with its step."""
     scheme = parse(text)
     fields = stored(x, scheme, MATRIX)
-    flat = Site("f", MATRIX.part, MATRIX.kind, MATRIX.shape, MATRIX.axes)
     out = {}
     for name, field in fields.items():
-        scale = spread(unpack_scale(field.scale).double(), scheme, flat)
-        zero = 0 if field.zero is None else spread(field.zero, scheme, flat)
-        out[name] = ((field.codes - zero) * scale, scale)
+        scale = spread(unpack_scale(field.scale).double(), scheme, FLAT)
+        low = 0 if field.zero is None else spread(field.zero.double(), scheme, FLAT)
+        out[name] = (field.codes * scale + low, scale)
     return fields, out
 
 
@@ -53,7 +54,7 @@ def test_logpolar_codes_the_logarithm_of_the_distance_from_the_unit_circle(granu
         got, step = values[name]
         assert ((got - meant).abs() <= step * 0.5001).all(), name
     decoded = decode(fields, parse(text), MATRIX)
-    magnitude = 1 - torch.exp(values["magnitude"][0])
+    magnitude = (1 - torch.exp(values["magnitude"][0])).clamp(min=0)
     assert torch.equal(decoded, torch.polar(magnitude, values["phase"][0]).to(torch.complex64))
     assert (decoded.abs() <= 1).all()  # stable, whatever the bits
 
@@ -82,5 +83,31 @@ def test_truncated_polar_magnitudes_do_not_grow(text):
     x = values_of(MATRIX.shape, True)
     x = x / x.abs().max() * 0.95
     got = decode(stored(x, parse(text + "/s32"), MATRIX), parse(text + "/s32"), MATRIX)
-    inner = x.abs() > x.abs().min()  # the least one sits on the end of the codes
-    assert (got.abs()[inner] <= x.abs()[inner] * (1 + 1e-6)).all()
+    assert (got.abs() <= x.abs() * (1 + 1e-6)).all()
+    assert (got.abs() < x.abs() * 0.999).any()
+
+
+@pytest.mark.parametrize("text", ["polar(m8,p8)", "logpolar(m8,p8)/head", "polar(m4,p8)/pow2"])
+def test_no_phase_lies_below_its_range_however_the_low_end_is_stored(text):
+    """The low end is kept as float16, rounded down."""
+    x = values_of(MATRIX.shape, True) / 10
+    fields, values = fields_of(x, text)
+    low = spread(fields["phase"].zero.double(), parse(text), FLAT)
+    assert fields["phase"].zero.dtype == torch.float16
+    assert (low <= x.angle()).all()
+    assert (x.angle() - low).min() < 2.0**-8
+    got, step = values["phase"]
+    assert ((got - x.angle()).abs() <= 0.63 * step).all()
+
+
+@pytest.mark.parametrize("text", ["logpolar(m1,p11)/head", "logpolar(m2,p4)"])
+def test_few_bits_of_magnitude_reach_both_ends_of_the_range(text):
+    """One bit names the slowest and the fastest mode of a head, not a point half a step away."""
+    x = values_of(MATRIX.shape, True)
+    x = x / x.abs().max() * 0.95
+    fields, values = fields_of(x, text + "/s32")
+    got, meant = values["magnitude"][0], torch.log(1 - x.abs())
+    over = (1,) if "head" in text else (0, 1)
+    assert torch.allclose(got.amin(over), meant.amin(over), rtol=1e-6)
+    assert torch.allclose(got.amax(over), meant.amax(over), rtol=1e-6, atol=1e-6)
+    assert fields["magnitude"].zero.dtype == torch.float32

@@ -8,7 +8,7 @@ import pytest
 from builders import ACTIVATION, BIAS, MATRIX, PROJECTION, SITES, SKIP, STATE, site
 from hypothesis import given
 from hypothesis import strategies as st
-from schemes import schemes
+from schemes import schemes, schemes_for
 
 from sensprobe.errors import SchemeError
 from sensprobe.formats import FP32, Int, LogPolar, Polar
@@ -296,3 +296,10 @@ def test_adapting_leaves_alone_what_makes_sense(scheme):
 def test_a_format_is_never_changed_by_adapting():
     assert adapt(parse("int3/head"), BIAS).format == Int(3)
     assert adapt(parse("fp32"), BIAS).format == FP32
+
+
+@pytest.mark.parametrize("where", SITES, ids=lambda s: s.name)
+@given(data=st.data())
+def test_schemes_drawn_for_a_site_make_sense_there(where, data):
+    """What the property tests elsewhere rest on."""
+    assert why_not(data.draw(schemes_for(where)), where) is None
