@@ -32,7 +32,7 @@ def write(folder: Path, train: int = 120, test: int = 9, packed: bool = False) -
         }
         for name, body in content.items():
             path = folder / (f"{name}.gz" if packed else name)
-            path.write_bytes(gzip.compress(body) if packed else body)
+            path.write_bytes(gzip.compress(body, mtime=0) if packed else body)
     return folder
 
 
@@ -160,7 +160,7 @@ def test_swapped_files_are_recognised(tmp_path: Path) -> None:
         (b"PK\x03\x04something", "not an IDX file of images: it starts with 0x504b0304"),
         (b"\x00\x00\x0d\x03" + bytes(12), "not an IDX file of images"),
         (b"\x00\x00\x08\x03\x00\x00", "truncated inside its header"),
-        (gzip.compress(idx(np.zeros((9, 4, 3))))[:12], "truncated or damaged"),
+        (gzip.compress(idx(np.zeros((9, 4, 3))), mtime=0)[:12], "truncated or damaged"),
         (b"\x1f\x8b garbage, not gzip at all", "truncated or damaged"),
     ],
 )
