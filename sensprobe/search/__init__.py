@@ -1,14 +1,18 @@
 """The search: which option for which decision, within a budget, judged by real evaluations.
 
-problem    plain values: options, decisions, problem, budget, sample, candidate, result
-pareto     fronts and hypervolume (NumPy alone; reports use it)
-monotone   noisy sensitivities made monotone in bits
-frontier   the additive model's hull, and its whole front when small
-knapsack   exact plans for any budget (MILP)
-race       when a candidate is beaten beyond its error bar (pure)
-arena      candidates evaluated once, raced, paid for
-studies    the one door to Optuna
-gains, direct, exhaustive    the methods
+Rooms, each using only those above it:
+
+    problem     plain values: options, decisions, problem, budget, sample, candidate, result
+    pareto      fronts and hypervolume (NumPy alone; reports use it)
+    monotone    noisy sensitivities made monotone in bits
+    frontier    the additive model's hull, and its whole front when small
+    knapsack    exact plans for any budget (MILP)
+    race        when a candidate is beaten beyond its error bar (pure)
+    arena       candidates evaluated once, raced, paid for
+    surrogate   a guess, with its error, of the score of plans not evaluated
+    promise     what evaluating a plan is expected to bring
+    studies     the door to Optuna
+    gains, direct, exhaustive   the methods
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ from sensprobe.search.problem import (
     SearchResult,
     Size,
 )
+from sensprobe.search.promise import Aim
 from sensprobe.search.studies import fingerprint
 
 __all__ = [
@@ -87,30 +92,41 @@ def search(
     storage: Path | None = None,
     on_event: OnEvent | None = None,
     seconds_each: float | None = None,
+    full_bytes: int | None = None,
+    chance: float = 0.0,
 ) -> SearchResult:
     """Evaluate plans within `evaluations` full evaluations and choose the best for each budget.
 
     `baseline` holds the full-precision samples, one `Sample` a piece: the pieces `evaluate` is
     asked for, in order; one piece means no racing. `evaluations` is what may be spent here: the
     caller has taken off what the sensitivities cost. Uniform plans are evaluated first, in full.
-    With no budgets the whole front is searched. `storage` is Optuna's SQLite file (kept and
-    resumed). KeyboardInterrupt ends the search and returns what is done, `interrupted` set.
+    With no budgets the whole front is searched, its hypervolume measured from (`full_bytes`,
+    `chance`): the full-precision bytes (default: the largest plan's) and the score of guessing.
+    `storage` is Optuna's SQLite file. `seconds_each` only helps messages. KeyboardInterrupt ends
+    the search and returns what is done, `interrupted` set.
 
     Errors: BudgetError for a budget no plan meets or every plan meets; UsageError for a method
     that does not exist, or too many plans for `exhaustive`.
     """
     if method not in get_args(Method):
         raise UsageError(f"no method {method!r}; there are {', '.join(get_args(Method))}.")
-    problem = monotone(problem)
+    measured, problem = problem, monotone(problem)
     for budget in budgets:
         check_budget(problem, budget)
     if method == "exhaustive":
         check_count(problem, evaluations, seconds_each=seconds_each)
     report = on_event or (lambda event: None)
     arena = Arena(problem, evaluate, baseline, allowed=evaluations, on_event=report)
-    name = f"{method}-{sampler}-seed{seed}-{fingerprint(problem, budgets)}"
+    aim = Aim(
+        tuple(budgets),
+        float(arena.baseline.score.mean()),
+        full_bytes or problem.largest().total,
+        chance,
+    )
+    question = fingerprint(measured, aim, sorted((uniform or {}).items()), sampler)
+    name = f"{method}-seed{seed}-{question}"
     run = {
-        "gains": lambda: gains(arena, budgets, seed=seed, study_name=name, storage=storage),
+        "gains": lambda: gains(arena, aim, measured, seed=seed, study_name=name, storage=storage),
         "direct": lambda: direct(
             arena, budgets, seed=seed, sampler=sampler, study_name=name, storage=storage
         ),

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import Trial
 
 from sensprobe.errors import UsageError
 from sensprobe.search.arena import Arena, Spent
 from sensprobe.search.problem import Assignment, Budget, Problem, Size
-from sensprobe.search.studies import completed, open_study, quiet, reseed
+from sensprobe.search.studies import Mirror, open_study, quiet
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, multivariate=True),
@@ -43,52 +43,40 @@ def direct(
         raise UsageError(f"no sampler {sampler!r}; there are {', '.join(SAMPLERS)}.")
     only = budgets[0] if len(budgets) == 1 and budgets[0].limits_bytes else None
     with quiet():
-        study = open_study(study_name, storage, ["minimize"] * (1 if only else 2))
+        study = open_study(only is not None)
+        study.sampler = SAMPLERS[sampler](seed)
+        mirror = Mirror(study_name, storage, only is not None)
+        idle = 0
         try:
-            _replay(study, arena)
-            _propose(study, arena, only, sampler, seed)
+            while idle < PATIENCE and len(arena.candidates) < arena.problem.count:
+                known = len(arena.candidates)
+                _round(study, arena, only)
+                new = len(arena.candidates) > known
+                idle = 0 if new else idle + 1
+                if new:
+                    mirror.add(study)
         except Spent:
             return
 
 
-def _replay(study: Study, arena: Arena) -> None:
-    for trial in completed(study):
-        if "assignment" in trial.user_attrs:
-            arena.measure(tuple(trial.user_attrs["assignment"]), f"trial {trial.number}")
-
-
-def _propose(study: Study, arena: Arena, only: Budget | None, sampler: str, seed: int) -> None:
-    idle = 0
-    finished = len(completed(study))
-    while idle < PATIENCE and len(arena.candidates) < arena.problem.count:
-        reseed(study, SAMPLERS[sampler], seed, finished)
-        trial = study.ask()
-        assignment = _suggest(trial, arena.problem)
-        size = arena.problem.size(assignment)
-        known = len(arena.candidates)
-        if only is not None and not only.admits(size):
-            trial.set_constraint("bytes", _excess(only, size))
+def _round(study: Study, arena: Arena, only: Budget | None) -> None:
+    """Ask, evaluate what fits, tell."""
+    trial = study.ask()
+    assignment = _suggest(trial, arena.problem)
+    size = arena.problem.size(assignment)
+    if only is not None:
+        trial.set_constraint("bytes", _excess(only, size))
+        if not only.admits(size):
             study.tell(trial, arena.problem.loss(assignment))
-        else:
-            _evaluate(study, trial, arena, assignment, only)
-        idle = 0 if len(arena.candidates) > known else idle + 1
-        finished += 1
-
-
-def _evaluate(
-    study: Study, trial: Trial, arena: Arena, assignment: Assignment, only: Budget | None
-) -> None:
-    candidate = arena.measure(assignment, f"trial {trial.number}")
+            return
+    candidate = arena.measure(assignment, f"direct {len(arena.candidates)}")
     trial.set_user_attr("assignment", list(assignment))
     trial.set_user_attr("score", candidate.score)
-    if only is not None:
-        trial.set_constraint("bytes", _excess(only, candidate.size))
-        study.tell(trial, candidate.extra_nats)
-    else:
-        study.tell(trial, [candidate.extra_nats, log2(max(candidate.size.total, 1))])
+    values = [candidate.extra_nats, log2(max(candidate.size.total, 1))]
+    study.tell(trial, values[: len(study.directions)])
 
 
-def _suggest(trial: Trial | FrozenTrial, problem: Problem) -> Assignment:
+def _suggest(trial: Trial, problem: Problem) -> Assignment:
     chosen = []
     for decision in problem.decisions:
         schemes = [option.scheme for option in decision.options]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import isnan, prod
+from math import isnan, nan, prod
 from typing import TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from sensprobe.errors import UsageError
 Assignment: TypeAlias = tuple[int, ...]
 Array: TypeAlias = NDArray[np.float64]
 
+UNUSED = -1  # stands for "left at full precision" where a single decision was measured
 OVERFLOW_NATS = 1e3  # what an infinite sensitivity counts as: out of reach, yet finite for a solver
 
 
@@ -30,7 +31,8 @@ class Option:
 
     `loss` is its sensitivity (nats a sample, additive), `stderr` its standard error, `bits` the
     effective bits a value. `family` names the options that `bits` orders (same format family,
-    granularity and range): an int8 per tensor may truly be worse than an int6 per head.
+    granularity and range): an int8 per tensor may truly be worse than an int6 per head. `drop` is
+    what the score loses to this option alone (score's unit), where that was measured.
     """
 
     scheme: str
@@ -40,6 +42,7 @@ class Option:
     stderr: float = 0.0
     bits: float = 0.0
     family: str = ""
+    drop: float = nan
 
     @property
     def total_bytes(self) -> int:

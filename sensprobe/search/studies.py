@@ -1,32 +1,29 @@
-"""The one door to Optuna: a study that resumes by name, says nothing, and repeats itself.
+"""The door to Optuna: a study in memory that drives the search, and its mirror on disk.
 
-The sampler is seeded anew for every trial from (seed, trials finished), so a study that was killed
-and resumed proposes what it would have proposed in one go. A trial that was running when the
-process died is closed as failed; samplers ignore it.
+A search is deterministic in its seed and in what evaluations return, and the caller caches those.
+So a killed search is resumed by running it again: it asks the same questions, the cache answers
+the ones it knows, and it goes on where it stopped. The SQLite file is for people (it opens in
+optuna-dashboard): every trial that was evaluated is written there once, in one transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
 
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.exceptions import StorageInternalError
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from sensprobe.search.problem import Budget, Problem
-
-Direction = Literal["minimize", "maximize"]
-MakeSampler = Callable[[int], BaseSampler]
+from sensprobe.errors import RunError
 
 
-def fingerprint(problem: Problem, budgets: Sequence[Budget]) -> str:
-    """Eight hex digits that change when the question does."""
-    return sha256(repr((problem, tuple(budgets))).encode()).hexdigest()[:8]
+def fingerprint(*question: object) -> str:
+    """Eight hex digits that change when the question (values with a faithful repr) does."""
+    return sha256(repr(question).encode()).hexdigest()[:8]
 
 
 @contextmanager
@@ -40,22 +37,41 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def open_study(name: str, storage: Path | None, directions: Sequence[Direction]) -> Study:
-    """A new study, or the one of that name in the SQLite file, with dead trials closed."""
-    url = None if storage is None else f"sqlite:///{storage}"
-    study = optuna.create_study(
-        study_name=name, storage=url, directions=list(directions), load_if_exists=True
+def open_study(alone: bool, name: str | None = None, storage: str | None = None) -> Study:
+    """A study of extra loss, `alone` or beside log2 of the bytes; the one of that name if any."""
+    return optuna.create_study(
+        study_name=name,
+        storage=storage,
+        directions=["minimize"] * (1 if alone else 2),
+        load_if_exists=True,
     )
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-    return study
 
 
-def completed(study: Study) -> list[FrozenTrial]:
-    """Trials that have values, in order."""
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+class Mirror:
+    """Copies evaluated trials into the SQLite file; what it held before is not repeated."""
 
+    def __init__(self, name: str, storage: Path | None, alone: bool) -> None:
+        self._path, self._seen = storage, 0
+        self._copy: Study | None = None
+        if storage is not None:
+            with self._told():
+                self._copy = open_study(alone, name, f"sqlite:///{storage}")
+                self._held = len(self._copy.get_trials(deepcopy=False))
 
-def reseed(study: Study, make: MakeSampler, seed: int, finished: int) -> None:
-    """Give the study a sampler whose randomness is this trial's own."""
-    study.sampler = make((seed * 1_000_003 + finished) % 2**32)
+    def add(self, study: Study) -> None:
+        """Write the evaluated trials the file lacks."""
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if self._copy is not None:
+            with self._told():
+                self._copy.add_trials(done[max(self._held, self._seen) :])
+        self._seen = len(done)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageInternalError as error:
+            raise RunError(
+                f"cannot write Optuna's storage {self._path}: {error}. "
+                "Free some disk space, or close what locks the file, and run the same again."
+            ) from error
