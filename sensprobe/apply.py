@@ -82,7 +82,9 @@ class Applier:
             site, key = self.model.sites[name], (name, scheme)
             if site.kind is Kind.WEIGHT:
                 if key not in self._weights:
-                    self._weights[key] = decode(encode_weight(self.model, site, scheme), scheme, site)
+                    self._weights[key] = decode(
+                        encode_weight(self.model, site, scheme), scheme, site
+                    )
                 weights[name] = self._weights[key]
                 continue
             if key not in self._scales:

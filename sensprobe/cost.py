@@ -96,8 +96,11 @@ def cost(
     return Cost(once, batch * each, total, 8 * total / reals, bit_operations(plan, products), batch)
 
 
-def bit_operations(plan: Mapping[str, Scheme], products: Iterable[tuple[str, str | None, int]]) -> int:
-    """Σ count · bits(weight) · bits(operand) over the products of one time step (HAWQ-V3's BOPS)."""
+def bit_operations(
+    plan: Mapping[str, Scheme], products: Iterable[tuple[str, str | None, int]]
+) -> int:
+    """Σ count · bits(weight) · bits(operand) over the products of one time step (HAWQ-V3's "
+    "BOPS)."""
 
     def bits(name: str | None) -> float:
         return plan.get(name, EXACT).bits_per_real if name else 32

@@ -5,9 +5,9 @@
     │   ├── SchemeError       a scheme that does not parse, or makes no sense where it is put
     │   ├── PlanError         a plan that names what the model lacks
     │   └── BudgetError       a budget no plan can meet, or that needs no plan
-    ├── CheckpointError       weights that are missing, damaged, unsafe, or of another shape or family
+    ├── CheckpointError       weights that are missing, damaged, unsafe, or do not fit
     ├── DataError             data that is missing, damaged or out of range
-    ├── RunError              a run folder that is damaged, locked, or belongs to another model or data
+    ├── RunError              a run folder that is damaged, locked, or of another model or data
     ├── UnsupportedError      no implementation for this operation, device and format
     └── MissingExtraError     an optional package is needed; names the extra to install
 

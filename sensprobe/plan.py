@@ -69,7 +69,8 @@ def _no_match(pattern: str, sites: Sequence[Site]) -> str:
     has = f"layers 0-{max(layers)}" if layers else "no layers"
     return (
         f"the plan names {pattern!r}, which matches no site of this model. Nearest: "
-        f"{', '.join(nearest(pattern, sites))}. It has {has}; list its sites with `sensprobe sites MODEL`."
+        f"{', '.join(nearest(pattern, sites))}. It has {has}; list its sites with `sensprobe "
+        "sites MODEL`."
     )
 
 
@@ -87,7 +88,8 @@ def uniform(scheme: Scheme, sites: Iterable[Site], name: str = "") -> Plan:
 
 
 def adapted(entries: Iterable[tuple[str, Scheme]], sites: Iterable[Site], name: str = "") -> Plan:
-    """A plan in which each pattern's scheme is fitted to every site it names (see `scheme.adapt`)."""
+    """A plan in which each pattern's scheme is fitted to every site it names (see "
+    "`scheme.adapt`)."""
     sites = list(sites)
     chosen: dict[str, Scheme] = {}
     for pattern, scheme in entries:
@@ -120,7 +122,8 @@ def from_json(document: Any, source: str = "plan") -> Plan:
         version = document.get("sensprobe_plan")
         if isinstance(version, int) and version > VERSION:
             raise PlanError(
-                f"{source}: plan version {version} is newer than this sensprobe reads ({VERSION}); upgrade it."
+                f"{source}: plan version {version} is newer than this sensprobe reads "
+                f"({VERSION}); upgrade it."
             )
     errors = sorted(
         Draft202012Validator(schema()).iter_errors(document), key=lambda e: list(e.path)

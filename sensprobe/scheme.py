@@ -4,7 +4,8 @@
 
 | field       | words                                              | default   |
 |-------------|----------------------------------------------------|-----------|
-| FORMAT      | int2…int16 e4m3 e5m2 e2m1 log3…log8 bf16 fp16 fp32 polar(mM,pP) logpolar(mM,pP) | required |
+| FORMAT      | int2…int16 e4m3 e5m2 e2m1 log3…log8 bf16 fp16 fp32 | required  |
+|             | polar(mM,pP) logpolar(mM,pP), for complex numbers  |           |
 | GRANULARITY | tensor, channel, head, groupK (K along the last axis) | tensor |
 | symmetry    | sym, asym (integers only: a zero point is stored)  | sym       |
 | RANGE       | absmax, pPERCENT (p99.9), mse, rangeR (±R), rangeLO:HI | absmax |
@@ -149,7 +150,8 @@ def _check_alone(scheme: Scheme) -> None:
         or scheme.scales is not Scales.S16
     ):
         raise SchemeError(
-            f"{scheme.format} is stored without scales: leave out granularity, parts, range, dynamic and scales."
+            f"{scheme.format} is stored without scales: leave out granularity, parts, range, "
+            "dynamic and scales."
         )
     if scheme.dynamic and scheme.range != "absmax":
         raise SchemeError(
@@ -216,7 +218,8 @@ def _read_word(word: str, text: str) -> tuple[str, dict[str, object]]:
             return _SLOT.get(name, name), _FIELDS[name](match)
     raise SchemeError(
         f"scheme {text!r} has a word that means nothing here: {word!r}. After the format come "
-        "tensor|channel|head|groupK, sym|asym, absmax|pPERCENT|mse|rangeR|rangeLO:HI, static|dynamic, "
+        "tensor|channel|head|groupK, sym|asym, absmax|pPERCENT|mse|rangeR|rangeLO:HI, "
+        "static|dynamic, "
         "nearest|truncate|stochastic|feedback, parts, clipR, everyK, s16|s32|pow2."
     )
 
@@ -286,9 +289,11 @@ def why_not(scheme: Scheme, site: Site) -> str | None:
     if (scheme.parts or is_polar) and not site.is_complex:
         return "its numbers are real: parts, polar and logpolar are for complex tensors"
     if isinstance(scheme.format, LogPolar) and site.part is not Part.A:
-        return "logpolar stores log(1 - magnitude), which only A keeps inside the unit circle; use polar"
+        return (
+            "logpolar stores log(1 - magnitude), and only A stays inside the unit circle; use polar"
+        )
     if is_polar and not weight:
-        return "polar formats are for weights: a state is rewritten every step as real and imaginary parts"
+        return "polar formats are for weights: a state is rewritten every step, as two parts"
     if scheme.dynamic and weight:
         return "a weight does not change: its range is known; leave out dynamic"
     for_states = (

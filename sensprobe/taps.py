@@ -134,7 +134,8 @@ class RoundingTap:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Analog noise: every tensor of `sites` times 1 + sigma · normal, seeded, as crossbars add it."""
+    """Analog noise: every tensor of `sites` times 1 + sigma · normal, seeded, as crossbars "
+    "add it."""
 
     sites: frozenset[str]
     sigma: float

@@ -32,7 +32,8 @@ def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[st
         return own.read(path)
     if path.is_dir():
         raise CheckpointError(
-            f"{path} is a folder without a sensprobe config.json; name a checkpoint file, a model.toml, "
+            f"{path} is a folder without a sensprobe config.json; name a checkpoint file, a "
+            "model.toml, "
             "or a folder that `sensprobe export` wrote."
         )
     return s4.read(path, norm or "post")

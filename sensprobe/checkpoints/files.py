@@ -25,7 +25,11 @@ def require_file(path: Path) -> None:
     """CheckpointError unless path is a file with something in it."""
     if not path.exists():
         beside = sorted(p.name for p in path.parent.iterdir())[:8] if path.parent.is_dir() else []
-        there = f" That folder holds: {', '.join(beside)}." if beside else " Neither does its folder exist."
+        there = (
+            f" That folder holds: {', '.join(beside)}."
+            if beside
+            else " Neither does its folder exist."
+        )
         raise CheckpointError(f"no checkpoint at {path}.{there}")
     if path.is_file() and path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty: copy the checkpoint again.")
@@ -40,12 +44,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as safetensors ({error}): it is truncated or damaged; copy it again."
+            f"{path} cannot be read as safetensors ({error}): it is truncated or damaged; "
+            "copy it again."
         ) from None
     try:
         return tensors, json.loads(metadata.get(METADATA_KEY, "{}"))
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: its {METADATA_KEY!r} header is not JSON ({error}).") from None
+        raise CheckpointError(
+            f"{path}: its {METADATA_KEY!r} header is not JSON ({error})."
+        ) from None
 
 
 def read_torch(path: Path) -> dict[str, Any]:
@@ -62,14 +69,25 @@ def read_torch(path: Path) -> dict[str, Any]:
             f"{path} holds more than tensors and was not opened, because reading it could run code "
             f"({wants}). Save it again as a plain state_dict, or as safetensors."
         ) from None
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError, UnicodeDecodeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        UnicodeDecodeError,
+    ) as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be read as a torch checkpoint ({reason}): it is truncated, damaged or of "
+            f"{path} cannot be read as a torch checkpoint ({reason}): it is truncated, "
+            "damaged or of "
             "another kind. Copy it again, or name a .safetensors file."
         ) from None
     if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a state_dict of tensors.")
+        raise CheckpointError(
+            f"{path} holds a {type(loaded).__name__}, not a state_dict of tensors."
+        )
     return dict(loaded)
 
 
@@ -83,6 +101,7 @@ def require_finite(tensors: Mapping[str, Tensor], source: Path) -> None:
     if bad:
         listed = ", ".join(f"{name} ({count})" for name, count in list(bad.items())[:5])
         raise CheckpointError(
-            f"{source}: {len(bad)} tensor(s) hold NaN or infinite values: {listed}. A model with such "
+            f"{source}: {len(bad)} tensor(s) hold NaN or infinite values: {listed}. A model "
+            "with such "
             "weights has no baseline to compare with; repair or retrain it."
         )

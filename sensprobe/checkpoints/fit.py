@@ -24,8 +24,13 @@ def require_shapes(
     if not (missing or extra or shapes):
         return
     parts = [
-        f"{label}: {', '.join(names[:6])}" + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        for label, names in (("missing", missing), ("left over", extra), ("of another shape", shapes))
+        f"{label}: {', '.join(names[:6])}"
+        + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        for label, names in (
+            ("missing", missing),
+            ("left over", extra),
+            ("of another shape", shapes),
+        )
         if names
     ]
     raise CheckpointError(

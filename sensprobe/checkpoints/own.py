@@ -2,7 +2,8 @@
 
 Tensor names, H heads, N complex pairs: encoder.weight [H, d_input], encoder.bias [H],
 layers.{i}.log_dt [H], .log_A_real [H, N], .A_imag [H, N], .B [H, N, 2], .C [H, N, 2], .D [H],
-.out_proj.weight [2H, H], .out_proj.bias [2H], (.norm.weight, .norm.bias [H]), head.weight, head.bias.
+.out_proj.weight [2H, H], .out_proj.bias [2H], (.norm.weight, .norm.bias [H]), head.weight,
+head.bias.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import require_shapes
-from sensprobe.errors import CheckpointError
+from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import FAMILIES
 from sensprobe.models.s4d import S4D, S4DConfig, deploy
 
@@ -34,17 +35,24 @@ def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, S4DConf
     known = {f.name for f in fields(config_class)}
     given = dict(document.get("config", {}))
     if unknown := sorted(set(given) - known):
-        raise CheckpointError(f"{source}: unknown config key(s) {', '.join(unknown)}; known: {sorted(known)}.")
+        raise CheckpointError(
+            f"{source}: unknown config key(s) {', '.join(unknown)}; known: {sorted(known)}."
+        )
     try:
         return family, config_class(**given)
     except TypeError as error:
         raise CheckpointError(f"{source}: its config is incomplete ({error}).") from None
+    except UsageError as error:
+        raise CheckpointError(f"{source}: config/{error}") from None
 
 
 def parameter_shapes(config: S4DConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every trained parameter."""
     h, n = config.d_model, config.d_state
-    shapes: dict[str, tuple[int, ...]] = {"encoder.weight": (h, config.d_input), "encoder.bias": (h,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "encoder.weight": (h, config.d_input),
+        "encoder.bias": (h,),
+    }
     for i in range(config.layers):
         at = f"layers.{i}."
         shapes |= {
@@ -76,11 +84,14 @@ def read(path: Path) -> tuple[S4D, dict[str, Any]]:
     tensors, header = read_safetensors(path)
     if not header:
         raise CheckpointError(
-            f"{path} has no sensprobe header, so its family and sizes are unknown. Describe it in a "
+            f"{path} has no sensprobe header, so its family and sizes are unknown. Describe "
+            "it in a "
             "model.toml (family, sizes, norm) and name that file instead."
         )
     if header.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{path} is of format {header['format']}, newer than this sensprobe reads ({FORMAT}).")
+        raise CheckpointError(
+            f"{path} is of format {header['format']}, newer than this sensprobe reads ({FORMAT})."
+        )
     _, config = config_from(header, path)
     return build(tensors, config, path), header
 

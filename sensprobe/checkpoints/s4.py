@@ -45,13 +45,15 @@ def looks_like_s4(state: Mapping[str, Any]) -> bool:
 
 
 def read(path: Path, norm: str = "post") -> tuple[S4D, dict[str, Any]]:
-    """Model, and what the file records of itself: {"accuracy": fraction, "epoch": …} where present."""
+    """Model, and what the file records of itself: {"accuracy": fraction, "epoch": …} where "
+    "present."""
     loaded = read_torch(path)
     state = loaded.get("model", loaded)
     if not (isinstance(state, Mapping) and looks_like_s4(state)):
         names = ", ".join(list(state)[:5]) if isinstance(state, Mapping) else type(state).__name__
         raise CheckpointError(
-            f"{path} is not a checkpoint of state-spaces/s4 example.py: it has no s4_layers. It holds "
+            f"{path} is not a checkpoint of state-spaces/s4 example.py: it has no s4_layers. "
+            "It holds "
             f"{names} …. {family_hint(state)}Describe another kind of file in a model.toml."
         )
     state = {name.removeprefix("module."): t for name, t in state.items()}
@@ -61,7 +63,9 @@ def read(path: Path, norm: str = "post") -> tuple[S4D, dict[str, Any]]:
         h, n = params["layers.0.log_A_real"].shape
         d_output, d_input = params["head.weight"].shape[0], params["encoder.weight"].shape[1]
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: an S4D tensor is missing or of another shape ({error}).") from None
+        raise CheckpointError(
+            f"{path}: an S4D tensor is missing or of another shape ({error})."
+        ) from None
     for i in range(layers):
         params[f"layers.{i}.B"] = torch.view_as_real(torch.ones(h, n, dtype=torch.complex128))
         name = f"layers.{i}.out_proj.weight"

@@ -1,9 +1,9 @@
 """`model.toml`: a checkpoint together with what its file does not say.
 
-    file = "ckpt.pth"          # beside the toml
-    format = "s4"              # s4 (state-spaces/s4 example.py) or own
-    [config]
-    norm = "post"              # anything of the family's config
+file = "ckpt.pth"          # beside the toml
+format = "s4"              # s4 (state-spaces/s4 example.py) or own
+[config]
+norm = "post"              # anything of the family's config
 """
 
 from __future__ import annotations
@@ -28,15 +28,19 @@ def read(path: Path) -> tuple[S4D, dict[str, Any]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not valid TOML: {error}.") from None
     if unknown := sorted(set(document) - KEYS):
-        raise CheckpointError(f"{path}: unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(KEYS))}.")
+        raise CheckpointError(
+            f"{path}: unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(KEYS))}."
+        )
     if not isinstance(document.get("file"), str):
-        raise CheckpointError(f"{path}: `file = \"…\"` must name the weights, relative to the toml.")
+        raise CheckpointError(f'{path}: `file = "…"` must name the weights, relative to the toml.')
     weights = path.parent / document["file"]
     config = document.get("config", {})
     kind = document.get("format", "s4" if weights.suffix != ".safetensors" else "own")
     if kind == "s4":
         if unknown := sorted(set(config) - {"norm"}):
-            raise CheckpointError(f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}.")
+            raise CheckpointError(
+                f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}."
+            )
         return s4.read(weights, config.get("norm", "post"))
     if kind == "own":
         tensors, header = read_safetensors(weights)

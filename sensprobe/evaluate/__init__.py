@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 BATCH = 128
-"""Sequences run together. Fixed, because float sums may depend on the shape they are computed in."""
+"""Sequences run together. Fixed, because float sums may depend on the shape they are "
+"computed in."""
 
 SEMANTICS = 1
 """Raised whenever the same model, data and plan would give other numbers than before."""

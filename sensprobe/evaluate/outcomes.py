@@ -19,7 +19,8 @@ CAP = 50.0
 """Nats. What a sample costs at most, and what one with NaN or infinite outputs costs."""
 
 Metric = Callable[[Tensor, Tensor], Tensor]
-"""A user's metric: (outputs (n, …), targets (n, …)) -> one value a sample (n,); higher is better."""
+"""A user's metric: (outputs (n, …), targets (n, …)) -> one value a sample (n,); higher is "
+"better."""
 
 PRIMARY = {"classification": "correct", "regression": "squared_error"}
 """The per-sample array behind a task's headline metric."""
@@ -59,7 +60,11 @@ def regression(outputs: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str,
 
 
 def outcomes(
-    task: str, outputs: Tensor, y: Tensor, baseline: Tensor | None = None, metric: Metric | None = None
+    task: str,
+    outputs: Tensor,
+    y: Tensor,
+    baseline: Tensor | None = None,
+    metric: Metric | None = None,
 ) -> dict[str, np.ndarray]:
     """Every per-sample array (n,) float32 of a task, plus `custom` where the user gave a metric."""
     known = classification if task == "classification" else regression
@@ -68,7 +73,8 @@ def outcomes(
         values = torch.as_tensor(metric(outputs, y)).detach().float().flatten()
         if len(values) != len(y):
             raise DataError(
-                f"the metric returned {len(values)} values for {len(y)} samples; it must return one each."
+                f"the metric returned {len(values)} values for {len(y)} samples; it must "
+                "return one each."
             )
         out["custom"] = values.numpy()
     return out

@@ -1,6 +1,6 @@
 """S4D: diagonal state space layers (Gu et al. 2022, arXiv 2206.11893), as a deployment runs them.
 
-    encoder -> [norm] -> SSM -> GELU -> out_proj -> GLU -> [+ residual] -> [norm] -> … -> mean -> head
+    encoder -> [norm] -> SSM -> GELU -> out_proj -> GLU -> [+ residual] -> [norm] -> … -> head
 
 Weights are kept as the hardware keeps them, under the names of their sites: A is the discretised
 A_bar = exp(dt A), B is B_bar = (A_bar - 1) / A · B (zero-order hold), so dt is not a weight here.
@@ -15,19 +15,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import get_type_hints
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.errors import UnsupportedError
+from sensprobe.errors import UnsupportedError, UsageError
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory, fresh
 from sensprobe.taps import EXACT, Tap, single
 
 FAMILY = "s4d"
+CHOICES = {
+    "norm": ("none", "pre", "post"),
+    "activation": ("gelu", "qgelu"),
+    "pooling": ("mean", "last"),
+    "discretization": ("zoh", "bilinear"),
+}
+MODES = ("recurrent", "fft", "traced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,17 @@ class S4DConfig:
     activation: str = "gelu"  # gelu | qgelu (x · min(max(0, x + 2), 1), arXiv 2506.12480)
     pooling: str = "mean"  # mean | last
     discretization: str = "zoh"  # zoh | bilinear
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(S4DConfig).items():
+            value = getattr(self, name)
+            if type(value) is not kind:
+                raise UsageError(f"{name} is {value!r}, not {kind.__name__}.")
+            if kind is int and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}.")
+            if value not in (known := CHOICES.get(name, (value,))):
+                listed = f"{', '.join(known[:-1])} or {known[-1]}"
+                raise UsageError(f"{name} must be {listed}, not {value!r}.")
 
 
 @cache
@@ -197,6 +216,8 @@ class S4D:
         mode "recurrent" is the truth; "fft" convolves, and raises UnsupportedError when the plan
         rounds a state; "traced" convolves in plain operations, for torch.func's transforms.
         """
+        if mode not in MODES:
+            raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
         u = self._encode(x, tap)
         for i in range(self.config.layers):
             v = self._norm(i, u, tap) if self.config.norm == "pre" else u
@@ -260,7 +281,8 @@ class S4D:
         return StreamState(tuple(memories), torch.zeros(batch, self.config.d_model), 0)
 
     def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
-        """One time step: x (b, d_input) -> outputs as if the sequence ended here, and the new state."""
+        """One time step: x (b, d_input) -> outputs as if the sequence ended here, and the "
+        "new state."""
         u, memories = self._encode(x, tap), []
         for i in range(self.config.layers):
             at = f"layers.{i}."

@@ -21,7 +21,12 @@ from sensprobe.storage import Memory, Storage, fresh, store
 
 
 def diagonal_scan(
-    u: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage = None, memory: Memory | None = None
+    u: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    storage: Storage = None,
+    memory: Memory | None = None,
 ) -> tuple[Tensor, Memory]:
     """Run the recurrence over a sequence.
 
