@@ -1,0 +1,180 @@
+"""What every model family must pass, whatever is inside it.
+
+A family's test file gives fixtures `model` and `x` (its inputs) and inherits `ModelContract`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from sensprobe.apply import Applier, observe
+from sensprobe.cost import cost
+from sensprobe.plan import adapted
+from sensprobe.scheme import parse
+from sensprobe.sites import Kind, Site, group_pattern, matching
+from sensprobe.storage import Custom, Storage
+from sensprobe.taps import EXACT, Recording
+
+
+@dataclass
+class Seen:
+    """Notes every site the model passes or asks for, with the shape of what it passes."""
+
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, site: Site, x: Tensor) -> Tensor:
+        self.shapes[site.name] = tuple(x.shape)
+        return EXACT(site, x)
+
+    def storage(self, site: Site) -> Storage:
+        self.asked.append(site.name)
+        return None
+
+
+@dataclass(frozen=True)
+class Nudge:
+    """Adds noise of its own to each element of one site: a common factor would die in a norm."""
+
+    name: str
+    size: float = 0.1
+
+    def noisy(self, x: Tensor) -> Tensor:
+        real = torch.view_as_real(x) if x.is_complex() else x
+        generator = torch.Generator().manual_seed(1)
+        real = real + self.size * torch.randn(real.shape, generator=generator, dtype=real.dtype)
+        return torch.view_as_complex(real) if x.is_complex() else real
+
+    def __call__(self, site: Site, x: Tensor) -> Tensor:
+        return EXACT(site, self.noisy(x) if site.name == self.name else x)
+
+    def storage(self, site: Site) -> Storage:
+        return Custom(lambda state, step: self.noisy(state)) if site.name == self.name else None
+
+
+class ModelContract:
+    def test_every_declared_site_is_reached_and_no_other(self, model, x):
+        seen = Seen()
+        model(x, seen)
+        kinds = {name: model.sites[name].kind for name in model.sites}
+        assert set(seen.shapes) == {n for n, k in kinds.items() if k is not Kind.STATE}
+        assert seen.asked == [n for n, k in kinds.items() if k is Kind.STATE]
+
+    def test_sites_are_declared_in_the_order_they_are_met(self, model, x):
+        seen = Recording(lambda site, value: None)
+        model(x, seen)
+        assert list(seen.seen) == [n for n in seen.seen if n in model.sites]
+        layers = [model.sites[name].layer for name in model.sites]
+        inside = [layer for layer in layers if layer is not None]
+        assert inside == sorted(inside)
+
+    def test_stepping_reaches_the_same_sites(self, model, x):
+        seen = Seen()
+        model.step(x[:, 0], model.start(len(x), seen), seen)
+        assert set(seen.shapes) | set(seen.asked) == set(model.sites)
+
+    def test_shapes_are_the_declared_ones(self, model, x):
+        seen = Seen()
+        model(x, seen)
+        for name, site in model.sites.items():
+            if site.kind is Kind.WEIGHT:
+                assert seen.shapes[name] == site.shape == tuple(model.weights[name].shape), name
+                assert model.weights[name].is_complex() == site.is_complex
+            if site.kind is Kind.ACTIVATION:
+                shape = seen.shapes[name]
+                assert shape in [(*x.shape[:2], *site.shape), (len(x), *site.shape)], name
+
+    def test_states_are_written_in_the_declared_shape(self, model, x):
+        shapes = {}
+        model(x, Recording(lambda site, value: shapes.setdefault(site.name, tuple(value.shape))))
+        for name, site in model.sites.items():
+            if site.kind is Kind.STATE:
+                assert shapes[name] == (len(x), *site.shape, 2)
+
+    def test_every_site_matters(self, model, x):
+        truth = model(x)
+        for name in model.sites:
+            nudged = model(x, Nudge(name))
+            assert not torch.equal(nudged, truth), f"{name} is dead: the output ignores it"
+            assert nudged.isfinite().all()
+
+    def test_a_nudge_of_nothing_changes_nothing(self, model, x):
+        """The test above can fail: without noise every output is the same to the bit."""
+        truth = model(x)
+        for name, site in model.sites.items():
+            if site.kind is not Kind.STATE:
+                assert torch.equal(model(x, Nudge(name, 0.0)), truth)
+
+    def test_sites_are_named_by_themselves(self, model):
+        for name, site in model.sites.items():
+            assert site.name == name
+            assert len(site.shape) == len(site.axes)
+            assert site in matching(group_pattern(site), model.sites.values())
+
+    def test_weights_are_the_weight_sites(self, model):
+        weights = {n for n, s in model.sites.items() if s.kind is Kind.WEIGHT}
+        assert set(model.weights) == weights
+
+    def test_products_name_sites_and_cover_every_matrix(self, model):
+        named = set()
+        for weight, operand, count in model.products:
+            assert model.sites[weight].kind is Kind.WEIGHT
+            assert operand is None or operand in model.sites
+            assert count > 0
+            named.add(weight)
+        matrices = {
+            n for n, s in model.sites.items() if s.kind is Kind.WEIGHT and len(s.shape) == 2
+        }
+        assert matrices <= named
+
+    def test_products_follow_from_shapes(self, model):
+        """A real matrix multiplies once a value; a complex one two or four times."""
+        for weight, operand, count in model.products:
+            site = model.sites[weight]
+            one = site.reals
+            two = operand is not None and model.sites[operand].is_complex and site.part == "A"
+            assert count == (2 * one if two else one), weight
+
+    def test_full_precision_is_32_bits(self, model):
+        assert cost(model.sites.values(), {}, model.products).effective_bits == 32
+
+    def test_outputs_do_not_depend_on_the_rest_of_the_batch(self, model, x):
+        """To the float32 rounding of sums whose order may follow the batch's size."""
+        whole = model(x)
+        size = whole.abs().max()
+        for i in range(len(x)):
+            alone = model(x[i : i + 1])
+            assert (alone - whole[i : i + 1]).abs().max() <= 64 * 2.0**-24 * size
+
+    def test_an_empty_batch_gives_no_outputs(self, model, x):
+        assert model(x[:0]).shape == (0, *model(x).shape[1:])
+
+    def test_a_call_leaves_nothing_behind(self, model, x):
+        before = {n: w.clone() for n, w in model.weights.items()}
+        first, kept = model(x), x.clone()
+        assert torch.equal(model(x), first)
+        assert torch.equal(x, kept)
+        assert all(torch.equal(before[n], w) for n, w in model.weights.items())
+
+    def test_an_unknown_mode_is_an_error(self, model, x):
+        with pytest.raises(ValueError, match="mode 'sideways'"):
+            model(x, EXACT, "sideways")
+
+    @pytest.mark.parametrize("text", ["int8", "int6/asym/dynamic", "e4m3/dynamic/every3", "bf16"])
+    def test_stepping_is_the_forward(self, model, x, text):
+        """With the state rounded too: memories carry all there is between steps."""
+        states = [s for s in model.sites.values() if s.kind is Kind.STATE]
+        plan = adapted([("*", parse(text))], states).resolve(model.sites.values())
+        tap = Applier(model, observe(model, x)).tap(plan)
+        for chosen in (EXACT, tap):
+            want, memory = model(x, chosen), model.start(len(x), chosen)
+            for t in range(x.shape[1]):
+                got, memory = model.step(x[:, t], memory, chosen)
+            # Sums over a batch of steps may run in another order than over one step, and a state
+            # next to the middle of two codes may then take the other: one step of some.
+            loose = 1e-6 if chosen is EXACT else 0.02
+            assert (got - want).abs().max() <= loose * max(1, want.abs().max())
