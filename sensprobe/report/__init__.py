@@ -1,0 +1,14 @@
+"""Results as tables, terminal text, figures, pictures, and a page. Pure functions; no model here.
+
+found = gather(run)                      everything a run holds, as typed values
+tables.sensitivity(found.measured)       pandas, for reading      rows.*: numbers, for CSV
+terminal.sensitivity_report(...)         rich renderables         textplot.frontier_plot(...)
+figures.heat_map(...)                    Plotly, for page and dashboard
+images.heat_map(...)                     PNG bytes, for print
+write_report(run)                        all of it, into <run>/report/
+"""
+
+from sensprobe.report.gather import Results, gather, plan_title
+from sensprobe.report.writing import ReportFiles, write_report
+
+__all__ = ["ReportFiles", "Results", "gather", "plan_title", "write_report"]

@@ -36,6 +36,11 @@ class Grid:
     down_title: str
     across_title: str
 
+    @property
+    def measured(self) -> bool:
+        """Whether any cell holds something."""
+        return any(True for _ in self.rows())
+
     def rows(self) -> Iterable[Row]:
         return (row for line in self.cells for row in line if row is not None)
 
@@ -67,6 +72,14 @@ def _layer(row: Row) -> str:
 def _inner(row: Row) -> str:
     """`layers.3.out_proj` -> `out_proj`."""
     return row.target if row.layer is None else row.target.split(".", 2)[-1]
+
+
+def map_title(found: Sensitivity, of: str, what: str) -> str:
+    """What a map shows: "Change of accuracy by part and scheme"."""
+    name = found.quantity(of).name
+    subject = f"Change of {name}" if of == "metric" else name[:1].upper() + name[1:]
+    estimated = ", estimated" if found.method != "measured" else ""
+    return f"{subject} by {what}{estimated}"
 
 
 def shown(row: Row, quantity: Quantity, of: str) -> Measured:
@@ -109,10 +122,10 @@ class Shading:
         return [(self._place(v), digits(v, 1, signed=self.diverging)) for v in values]
 
 
-def shading(found: Sensitivity, of: str, rows: Iterable[Row]) -> Shading:
-    """The shading that tells these rows apart."""
+def shading(found: Sensitivity, of: str) -> Shading:
+    """The shading of every map of a profile: one colour means one value in all of them."""
     quantity = found.quantity(of)
-    values = [shown(row, quantity, of) for row in rows]
+    values = [shown(row, quantity, of) for row in found.rows]
     sizes = [abs(v.value) for v in values if isfinite(v.value) and v.differs and v.value != 0]
     errors = [v.stderr for v in values if isfinite(v.stderr) and v.stderr > 0]
     largest = max(sizes, default=0.0)

@@ -38,6 +38,7 @@ from sensprobe.sites import Site
 
 FULL = "full precision"
 DOMINATED, FRONT, UNIFORM, CHOSEN = "·", "●", "◇", "★"
+MOST_DOMINATED = 2000  # marks on a figure; more would say nothing and make a page slow
 MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "dominated"}
 
 
@@ -113,6 +114,15 @@ def symbol(candidate: Candidate, search: Search) -> str:
     if candidate.uniform is not None:
         return UNIFORM
     return FRONT if candidate.on_front else DOMINATED
+
+
+def thinned(candidates: list[Candidate]) -> list[Candidate]:
+    """At most MOST_DOMINATED of them, spread evenly over their bytes."""
+    if len(candidates) <= MOST_DOMINATED:
+        return candidates
+    ordered = sorted(candidates, key=lambda c: (c.total_bytes, c.metric.value))
+    step = (len(ordered) - 1) / (MOST_DOMINATED - 1)
+    return [ordered[round(k * step)] for k in range(MOST_DOMINATED)]
 
 
 def _note(candidate: Candidate, search: Search) -> str:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from sensprobe.report import tables
 from sensprobe.report.agreement import Agreement
+from sensprobe.report.prose import about_agreement
 from sensprobe.report.results import Confirmation, Row, Search, Sensitivity
 from sensprobe.report.values import (
     MISSING,
@@ -186,14 +187,7 @@ def plans_table(table: pd.DataFrame) -> RenderableType:
 
 def agreement_line(found: Agreement) -> Text:
     """τ over all schemes in one sentence, with what it means."""
-    tau = found.overall
-    if not tau.known:
-        return Text("Too few targets were priced both ways to compare the rankings.", style=DIM)
-    same = plus_minus(Measured(50 + 50 * tau.value, 50 * tau.stderr))
-    return Text(
-        f"Cheap against measured: Kendall τ {plus_minus(tau)} over {tau.n} observations "
-        f"({same} % of pairs in the same order)."
-    )
+    return Text(about_agreement(found))
 
 
 def _table(frame: pd.DataFrame, left: Sequence[str], drop: Iterable[str] = ()) -> Fitted:

@@ -33,16 +33,17 @@ def agreement_scatter(found: Agreement, quantity: Quantity = KL, theme: Theme = 
         hoverinfo="skip",
     )
     axis = {"type": "log", "exponentformat": "power"}
-    tau = f"Kendall τ {plus_minus(found.overall)}, {found.overall.n} observations"
+    tau = f"Kendall τ {plus_minus(found.overall)} over {found.overall.n} observations"
     left_out = len(found.pairings) - len(drawn)
-    note = f"; {left_out} at zero not drawn" if left_out else ""
+    note = f"; {left_out} at zero, not drawn" if left_out else ""
     return figure(
         [line, *(_trace(kind, drawn) for kind in LOOKS)],
-        f"{title}: {tau}{note}",
+        title,
         theme,
+        subtitle=tau + note,
         xaxis={**axis, "title": {"text": f"measured {quantity.heading}"}},
         yaxis={**axis, "title": {"text": f"estimated from one gradient, {quantity.heading}"}},
-        height=460,
+        height=500,
     )
 
 

@@ -66,7 +66,12 @@ def _bar(
         textangle=0,
         marker={
             "color": part_colour(part),
-            "pattern": {"shape": "/" if part == "state" else "", "fgopacity": 0.35},
+            "pattern": {
+                "shape": "/" if part == "state" else "",
+                "fillmode": "overlay",
+                "fgcolor": "rgba(255, 255, 255, 0.45)",
+                "size": 9,
+            },
             "line": {"width": 0},
         },
         customdata=[

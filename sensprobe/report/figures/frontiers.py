@@ -9,7 +9,16 @@ import plotly.graph_objects as go
 
 from sensprobe.report.figures.style import empty, figure, label, number_or_none, whole
 from sensprobe.report.results import Candidate, Search
-from sensprobe.report.tables import CHOSEN, DOMINATED, FRONT, UNIFORM, mark_of, symbol
+from sensprobe.report.tables import (
+    CHOSEN,
+    DOMINATED,
+    FRONT,
+    MOST_DOMINATED,
+    UNIFORM,
+    mark_of,
+    symbol,
+    thinned,
+)
 from sensprobe.report.theme import BLUE, GREEN, GREY, LIGHT, ORANGE, Theme
 from sensprobe.report.values import byte_ticks, digits, flagged, in_bytes, plus_minus
 
@@ -19,7 +28,6 @@ LOOKS: dict[str, dict[str, Any]] = {
     UNIFORM: {"symbol": "diamond", "size": 11, "color": ORANGE},
     CHOSEN: {"symbol": "star", "size": 16, "color": GREEN},
 }
-MOST_DOMINATED = 2000  # marks; more would say nothing and make a page slow
 
 
 def frontier(search: Search, theme: Theme = LIGHT) -> go.Figure:
@@ -64,15 +72,6 @@ def frontier(search: Search, theme: Theme = LIGHT) -> go.Figure:
         hovermode="closest",
         height=520,
     )
-
-
-def thinned(candidates: list[Candidate]) -> list[Candidate]:
-    """At most MOST_DOMINATED of them, spread evenly over their bytes."""
-    if len(candidates) <= MOST_DOMINATED:
-        return candidates
-    ordered = sorted(candidates, key=lambda c: (c.total_bytes, c.metric.value))
-    step = (len(ordered) - 1) / (MOST_DOMINATED - 1)
-    return [ordered[round(k * step)] for k in range(MOST_DOMINATED)]
 
 
 def _marks(mark: str, name: str, found: list[Candidate], search: Search) -> go.Scatter:

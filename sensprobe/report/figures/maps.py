@@ -5,7 +5,16 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from sensprobe.report.figures.style import empty, figure, label, number_or_none, scale, whole
-from sensprobe.report.grids import Grid, Shading, bars_text, by_layer, by_scheme, cell_text, shading
+from sensprobe.report.grids import (
+    Grid,
+    Shading,
+    bars_text,
+    by_layer,
+    by_scheme,
+    cell_text,
+    map_title,
+    shading,
+)
 from sensprobe.report.results import Row, Sensitivity
 from sensprobe.report.theme import LIGHT, Theme
 from sensprobe.report.values import (
@@ -22,20 +31,21 @@ ROW_PIXELS = 27
 
 def heat_map(found: Sensitivity, of: str = "metric", theme: Theme = LIGHT) -> go.Figure:
     """Every target in every scheme. `of`: "metric" (change to full precision) or "additive"."""
-    return _map(found, by_scheme(found), of, theme, f"Sensitivity by {found.by} and scheme")
+    return _map(found, by_scheme(found), of, theme, map_title(found, of, f"{found.by} and scheme"))
 
 
 def layer_map(
     found: Sensitivity, scheme: str, of: str = "metric", theme: Theme = LIGHT
 ) -> go.Figure:
     """Every site of a profile by site, in one scheme: layers down, parts across."""
-    return _map(found, by_layer(found, scheme), of, theme, f"Sensitivity by layer, {scheme}")
+    title = map_title(found, of, f"layer and part, {scheme}")
+    return _map(found, by_layer(found, scheme), of, theme, title)
 
 
 def _map(found: Sensitivity, grid: Grid, of: str, theme: Theme, title: str) -> go.Figure:
-    if not any(row for row in grid.rows()):
+    if not grid.measured:
         return empty(title, "nothing was measured", theme)
-    quantity, shades = found.quantity(of), shading(found, of, grid.rows())
+    quantity, shades = found.quantity(of), shading(found, of)
     z = [[number_or_none(_place(shades, found, row, of)) for row in line] for line in grid.cells]
     text = [[cell_text(row, quantity, of) for row in line] for line in grid.cells]
     data = [
@@ -59,13 +69,12 @@ def _map(found: Sensitivity, grid: Grid, of: str, theme: Theme, title: str) -> g
         [trace],
         title,
         theme,
+        subtitle=_caption(found),
         coloraxis=_coloraxis(found, of, shades, theme),
         meta={"scale": "diverging" if shades.diverging else "sequential"},
         xaxis={**_axis(grid.across, 20), "side": "bottom", "title": {"text": grid.across_title}},
         yaxis={**_axis(grid.down, 28), "autorange": "reversed"},
-        height=150 + ROW_PIXELS * max(len(grid.down), 4),
-        legend={"y": 1.0},
-        annotations=[_caption(found)],
+        height=170 + ROW_PIXELS * max(len(grid.down), 4),
     )
 
 
@@ -100,26 +109,25 @@ def _axis(names: tuple[str, ...], width: int) -> dict[str, object]:
     """Names at whole numbers, so that two names that shorten alike stay two."""
     return {
         "tickvals": list(range(len(names))),
-        "ticktext": [label(name, width) for name in names],
+        "ticktext": [_stacked(name, width) for name in names],
         "showgrid": False,
         "zeroline": False,
     }
 
 
-def _caption(found: Sensitivity) -> dict[str, object]:
-    text = f"{found.n:,} {found.split} samples · {NOISE} no difference within 1.96 standard errors"
-    text += f" · {UNSTABLE} unstable: max|A| above 1"
-    return {
-        "text": text,
-        "showarrow": False,
-        "xref": "paper",
-        "yref": "paper",
-        "x": 0,
-        "y": 1,
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "font": {"size": 11},
-    }
+def _stacked(name: str, width: int) -> str:
+    """A long scheme on two lines, broken at its first slash."""
+    head, slash, rest = name.partition("/")
+    if len(name) <= width or not slash:
+        return label(name, width)
+    return f"{label(head + slash, width)}<br>{label(rest, width)}"
+
+
+def _caption(found: Sensitivity) -> str:
+    return (
+        f"{found.n:,} {found.split} samples; {NOISE} within 1.96 standard errors of zero: "
+        f"no difference; {UNSTABLE} max|A| above 1: unstable"
+    )
 
 
 def _hover(found: Sensitivity, row: Row) -> str:

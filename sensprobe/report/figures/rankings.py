@@ -33,16 +33,13 @@ def ranking(
         return empty(title, "nothing was measured", theme)
     quantity = found.quantity(of)
     places = {target: k for k, target in enumerate(order)}
-    traces = [
-        _trace(
-            [row for row in found.rows if row.scheme == scheme and row.target in places],
-            found,
-            of,
-            places,
-            k,
-        )
-        for k, scheme in enumerate(wanted)
-    ]
+    traces = []
+    for k, scheme in enumerate(wanted):
+        rows = [row for row in found.rows if row.scheme == scheme and row.target in places]
+        clear = [row for row in rows if shown(row, quantity, of).differs]
+        noise = [row for row in rows if row not in clear]
+        traces.append(_trace(clear, found, of, places, k, scheme, ""))
+        traces.append(_trace(noise, found, of, places, k, scheme, "-open"))
     heading = quantity.change_heading if of == "metric" else quantity.heading
     left_out = len(found.targets) - len(order)
     note = f", the {len(order)} worst of {len(found.targets)}" if left_out > 0 else ""
@@ -78,8 +75,15 @@ def _order(found: Sensitivity, of: str, schemes: tuple[str, ...]) -> list[str]:
 
 
 def _trace(
-    rows: list[Row], found: Sensitivity, of: str, places: dict[str, int], k: int
+    rows: list[Row],
+    found: Sensitivity,
+    of: str,
+    places: dict[str, int],
+    k: int,
+    scheme: str,
+    filling: str,
 ) -> go.Scatter:
+    """Marks of one scheme, filled or hollow; the legend shows the scheme once, filled."""
     quantity = found.quantity(of)
     values = [shown(row, quantity, of) for row in rows]
     colour = SERIES[k % len(SERIES)]
@@ -87,10 +91,12 @@ def _trace(
         x=[number_or_none(v.value) if of == "metric" or v.value > 0 else None for v in values],
         y=[places[row.target] for row in rows],
         mode="markers",
-        name=label(rows[0].scheme if rows else ""),
+        name=label(scheme),
+        legendgroup=str(k),
+        showlegend=not filling,
         marker={
-            "symbol": [SYMBOLS[k % len(SYMBOLS)] + ("" if v.differs else "-open") for v in values],
-            "size": 9,
+            "symbol": SYMBOLS[k % len(SYMBOLS)] + filling,
+            "size": 10,
             "color": colour,
         },
         error_x={"type": "data", "array": [_half(v) for v in values], "thickness": 1.4, "width": 3},

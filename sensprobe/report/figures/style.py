@@ -35,7 +35,13 @@ def template(theme: Theme = LIGHT) -> go.layout.Template:
             "plot_bgcolor": theme.paper,
             "colorway": list(SERIES),
             "font": {"family": FONT, "size": 13, "color": theme.ink},
-            "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 15}},
+            "title": {
+                "x": 0,
+                "xref": "paper",
+                "xanchor": "left",
+                "font": {"size": 15},
+                "subtitle": {"font": {"size": 12}},
+            },
             "xaxis": axis,
             "yaxis": axis,
             "hoverlabel": {"align": "left", "font": {"family": FONT, "size": 12}},
@@ -51,11 +57,14 @@ def template(theme: Theme = LIGHT) -> go.layout.Template:
     )
 
 
-def figure(traces: list[Any], title: str, theme: Theme, **layout: Any) -> go.Figure:
+def figure(
+    traces: list[Any], title: str, theme: Theme, *, subtitle: str = "", **layout: Any
+) -> go.Figure:
     """Traces under a title, in a theme."""
-    return go.Figure(
-        traces, {"template": template(theme), "title": {"text": escape(title)}, **layout}
-    )
+    heading = {"text": escape(title, quote=False)}
+    if subtitle:
+        heading["subtitle"] = {"text": escape(subtitle, quote=False)}  # type: ignore[assignment]
+    return go.Figure(traces, {"template": template(theme), "title": heading, **layout})
 
 
 def label(name: str, width: int = LABEL) -> str:

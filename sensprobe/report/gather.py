@@ -1,0 +1,136 @@
+"""Everything a run has found, read once; and what it has not, with the command that finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from shlex import quote
+from typing import Any, TypeVar
+
+from sensprobe.errors import RunError
+from sensprobe.report.agreement import Agreement, agreement
+from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
+from sensprobe.report.results import Candidate, Confirmation, Entries, Search, Sensitivity
+from sensprobe.runs import Run
+from sensprobe.sites import Site
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The results of a run; None for what there is not. `missing` says what, and how to get it."""
+
+    run: str
+    model: str
+    data: str
+    created: str
+    tool: str
+    names: tuple[str, ...]  # of the model's sites
+    sites: tuple[Site, ...]  # empty where the run did not keep them
+    measured: Sensitivity | None = None
+    taylor: Sensitivity | None = None
+    search: Search | None = None
+    confirmation: Confirmation | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def sensitivity(self) -> Sensitivity | None:
+        """The measured profile, else the estimated one."""
+        return self.measured or self.taylor
+
+    @property
+    def agreement(self) -> Agreement | None:
+        if self.measured is None or self.taylor is None:
+            return None
+        return agreement(self.measured, self.taylor)
+
+    @property
+    def plans(self) -> dict[str, Entries]:
+        """Chosen plans and the uniform plans they stand against, by the names a reader knows."""
+        if self.search is None:
+            return {}
+        out: dict[str, Entries] = {}
+        for choice in self.search.chosen:
+            for name in (choice.candidate, choice.uniform):
+                found = self.search.candidate(name)
+                if found is not None:
+                    out.setdefault(plan_title(found, self.search), found.entries)
+        return out
+
+
+def plan_title(candidate: Candidate, search: Search) -> str:
+    """ "p17 (12KiB)", "uniform int6/head/asym"."""
+    if candidate.uniform is not None:
+        return f"uniform {candidate.uniform}"
+    budgets = ", ".join(search.picks.get(candidate.name, ()))
+    return f"{candidate.name} ({budgets})" if budgets else candidate.name
+
+
+def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
+    """Reads what a run holds. A result that is damaged counts as missing, with the reason.
+
+    `sites` are the model's; without them the run's own result `sites`, or the search's, is used.
+    RunError where the run holds no result at all.
+    """
+    names = set(run.results())
+    if not names & {"sensitivity-measured", "sensitivity-taylor", "search", "confirmation"}:
+        raise RunError(
+            f"{run.path} holds no results to report. Run `sensprobe profile MODEL --data DATA "
+            f"--run {run.path}` first."
+        )
+    missing: list[str] = []
+    model, data, where = map(quote, (run.manifest.model, run.manifest.data, str(run.path)))
+    profile = f"sensprobe profile {model} --data {data} --run {where}"
+    searching = f"sensprobe search --run {where} --budget …"
+    found = Results(
+        str(run.path),
+        run.manifest.model,
+        run.manifest.data,
+        run.manifest.created,
+        run.manifest.tool,
+        tuple(run.manifest.sites),
+        tuple(sites) or _sites(run),
+        _read(run, "sensitivity-measured", read_sensitivity, profile, missing),
+        _read(run, "sensitivity-taylor", read_sensitivity, f"{profile} --method taylor", missing),
+        None,
+        _read(run, "confirmation", read_confirmation, searching, missing),
+    )
+    search = _read(run, "search", _search_reader(found), searching, missing)
+    if search is not None and not found.sites:
+        missing.append("Bytes by part need the model's sites, which this run did not keep.")
+    return replace(found, search=search, missing=tuple(missing))
+
+
+def _search_reader(found: Results) -> Callable[[Mapping[str, Any]], Search]:
+    """Reads a search whose metric is, where it does not say so itself, the profile's."""
+    profile = found.sensitivity
+    return lambda d: read_search(d, profile.metric) if profile else read_search(d)
+
+
+def _read(
+    run: Run,
+    name: str,
+    read: Callable[[Mapping[str, Any]], Found],
+    command: str,
+    missing: list[str],
+) -> Found | None:
+    try:
+        document = run.read_result(name)
+        if document is not None:
+            return read(document)
+        missing.append(f"No {name.replace('-', ' ')} yet: {command}")
+    except RunError as error:
+        missing.append(str(error))
+    return None
+
+
+def _sites(run: Run) -> tuple[Site, ...]:
+    try:
+        rows = run.read_result("sites")
+        if rows is None:
+            search = run.read_result("search")
+            rows = search.get("sites") if isinstance(search, dict) else None
+        return read_sites(rows) if rows else ()
+    except RunError:
+        return ()

@@ -1,0 +1,12 @@
+"""Figures for print, as PNG bytes: matplotlib at 200 dots an inch, no global state.
+
+The results and colours are those of `figures`. A name is never read as mathematics, and a letter
+the font lacks becomes a box: no text from a model can break a picture.
+"""
+
+from sensprobe.report.images.agreeing import agreement_scatter
+from sensprobe.report.images.bars import bytes_by_part
+from sensprobe.report.images.frontiers import frontier
+from sensprobe.report.images.maps import heat_map, layer_map
+
+__all__ = ["agreement_scatter", "bytes_by_part", "frontier", "heat_map", "layer_map"]

@@ -1,0 +1,151 @@
+"""What results say, in sentences a reader can check against the tables. Plain text, unescaped."""
+
+from __future__ import annotations
+
+from sensprobe.report.agreement import Agreement
+from sensprobe.report.gather import Results
+from sensprobe.report.results import Confirmation, Confirmed, Search, Sensitivity
+from sensprobe.report.tables import ranked
+from sensprobe.report.values import (
+    NOISE,
+    UNSTABLE,
+    Measured,
+    Quantity,
+    in_bytes,
+    plus_minus,
+    shortened,
+)
+
+NAME = 60  # characters of a name in a sentence
+
+
+def about_sensitivity(found: Sensitivity) -> list[str]:
+    """What was done, and for each scheme how many targets it hurts and which most."""
+    what = "every part, in all layers together," if found.by == "part" else "every site"
+    how = "was rounded alone" if found.method == "measured" else "was priced from one gradient"
+    lines = [
+        f"One at a time, {what} {how}, in {len(found.schemes)} schemes, on {found.n:,} "
+        f"{found.split} samples."
+    ]
+    of = "metric" if found.has_metric else "additive"
+    if of == "metric":
+        lines += [_worst(found, scheme) for scheme in found.schemes]
+    unstable = sum(row.unstable for row in found.rows)
+    if unstable:
+        lines.append(f"{UNSTABLE} {unstable} of them stored A with a magnitude above 1: unstable.")
+    return [line for line in lines if line]
+
+
+def _worst(found: Sensitivity, scheme: str) -> str:
+    rows = ranked(found, "metric", scheme)
+    hurt = [r for r in rows if r.change.differs and r.change.value * found.metric.sign < 0]
+    if not rows:
+        return ""
+    if not hurt:
+        return f"{scheme}: none of {len(rows)} loses beyond its error bar."
+    change = found.metric.shown(hurt[0].change)
+    return (
+        f"{scheme}: {len(hurt)} of {len(rows)} lose beyond their error bar, "
+        f"{shortened(hurt[0].target, NAME)} most ({_change(change, found.metric)})."
+    )
+
+
+def _change(shown: Measured, quantity: Quantity) -> str:
+    return f"{plus_minus(shown, signed=True)} {quantity.change_unit}".rstrip()
+
+
+def _level(shown: Measured, quantity: Quantity) -> str:
+    return f"{plus_minus(shown)} {quantity.unit}".rstrip()
+
+
+def about_agreement(found: Agreement) -> str:
+    """τ and what it means for a pair of targets."""
+    tau = found.overall
+    if not tau.known:
+        return "Too few targets were priced both ways to compare the rankings."
+    same = plus_minus(Measured(50 + 50 * tau.value, 50 * tau.stderr))
+    return (
+        f"Kendall τ between the gradient's estimate and the measurement is {plus_minus(tau)} over "
+        f"{tau.n} observations: {same} % of pairs are in the same order."
+    )
+
+
+def about_search(search: Search) -> list[str]:
+    done = sum(not c.stopped_early for c in search.candidates)
+    stopped = len(search.candidates) - done
+    early = f", {stopped} more were stopped early" if stopped else ""
+    return [
+        f"{done:,} plans were evaluated on all {search.n:,} {search.split} samples{early} "
+        f"(method {search.method}). Full precision takes {in_bytes(search.full_bytes)} and has "
+        f"{search.quantity.name} {_level(search.quantity.shown(search.full), search.quantity)}.",
+        "Plans were chosen by these samples, so the best of many looks a little better here than "
+        "it is; the confirmed numbers are the ones to quote.",
+    ]
+
+
+def about_confirmation(found: Confirmation) -> list[str]:
+    """One sentence a budget: what it keeps, what it loses, what uniform would have kept."""
+    q = found.quantity
+    base = _level(q.shown(found.baseline), q)
+    lines = [
+        f"On {found.n:,} {found.split} samples that nothing before has seen; full precision has "
+        f"{q.name} {base}."
+    ]
+    return lines + [_confirmed(plan, q) for plan in found.plans]
+
+
+def _confirmed(plan: Confirmed, q: Quantity) -> str:
+    change, gain = q.shown(plan.change), q.shown(plan.difference)
+    lost = "no difference" if not change.differs else _change(change, q)
+    text = (
+        f"{plan.budget}: {plan.name} takes {in_bytes(plan.total_bytes)} and has {q.name} "
+        f"{_level(q.shown(plan.metric), q)} ({lost} against full precision)."
+    )
+    if plan.uniform is None:
+        return text + " No uniform plan is that small."
+    better = f"a difference of {_change(gain, q)}" if gain.differs else "no difference beyond noise"
+    rival = _level(q.shown(plan.uniform_metric), q)
+    return f"{text} The best uniform plan of that size, {plan.uniform}, has {rival}: {better}."
+
+
+SIGNS = (
+    "± is one standard error of the mean over samples; bars in rankings are 95 % intervals.",
+    f"{NOISE} marks what lies within 1.96 standard errors of zero: it is not called a difference. "
+    "Of twenty true zeros about one is taken for a difference by chance.",
+    f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1.",
+    "Changes and differences are paired: both models see the same samples.",
+)
+
+
+def method_notes(found: Results) -> list[str]:
+    """What was measured on which samples, and what every sign on the page means."""
+    notes = list(SIGNS)
+    if found.sensitivity is not None:
+        notes += _profile_notes(found.sensitivity)
+    if found.agreement is not None:
+        notes.append("The error of τ is Hollander and Wolfe's asymptotic one (§8.3).")
+    if (search := found.search) is not None:
+        notes += [
+            f"Search: {search.n:,} samples of the {search.split} split; the state is counted at "
+            f"batch {search.batch}. A plan beaten beyond its error bar by one of no more bytes was "
+            "stopped early and is drawn hollow.",
+            "Bytes are those of the packed tensors with their scales and zero points.",
+        ]
+    if (confirmed := found.confirmation) is not None:
+        notes.append(
+            f"Confirmation: {confirmed.n:,} samples of the {confirmed.split} split, disjoint from "
+            "those of calibration and search."
+        )
+    return notes
+
+
+def _profile_notes(profile: Sensitivity) -> list[str]:
+    notes = [
+        f"Sensitivities: {profile.n:,} samples of the {profile.split} split. {profile.metric.name} "
+        f"does not add up over targets; {profile.additive.name} does, to first order, and is what "
+        "the search adds.",
+        "Colours of maps grow with the logarithm beyond the typical error bar; noise is neutral.",
+    ]
+    if 0 < profile.clusters < profile.n:
+        notes.append(f"Samples form {profile.clusters:,} groups, and errors count groups.")
+    return notes

@@ -1,0 +1,99 @@
+"""Writes a run's report: a page, pictures and tables, each file whole or absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sensprobe.report import images, rows, tables
+from sensprobe.report.agreement import agreement_table
+from sensprobe.report.gather import Results, gather
+from sensprobe.report.page import render
+from sensprobe.runs import Run
+from sensprobe.runs.files import disk_errors, write_whole
+from sensprobe.sites import Site
+
+FOLDER = "report"
+PAGE = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """What was written, and what could not be, with the command that makes it."""
+
+    folder: Path
+    page: Path
+    images: tuple[Path, ...]
+    tables: tuple[Path, ...]
+    missing: tuple[str, ...]
+
+
+def write_report(run: Run, out: Path | None = None, sites: Sequence[Site] = ()) -> ReportFiles:
+    """Writes report.html, PNG and CSV files into `out` (the run's own folder `report` if None).
+
+    Works with whatever results there are. `sites` are the model's; without them bytes by part are
+    left out unless the run kept them. RunError where the run has no results or the disk refuses.
+    """
+    found = gather(run, sites)
+    folder = run.path / FOLDER if out is None else Path(out)
+    with disk_errors(folder, "creating"):
+        folder.mkdir(parents=True, exist_ok=True)
+    drawn = tuple(_write(folder / name, content) for name, content in _images(found))
+    listed = tuple(_write(folder / name, _csv(table)) for name, table in _tables(found))
+    page = _write(folder / PAGE, render(found).encode())
+    return ReportFiles(folder, page, drawn, listed, found.missing)
+
+
+def _write(path: Path, content: bytes) -> Path:
+    write_whole(path, content)
+    return path
+
+
+def _images(found: Results) -> Iterator[tuple[str, bytes]]:
+    for profile in (found.measured, found.taylor):
+        if profile is None:
+            continue
+        stem = f"sensitivity-{profile.method}"
+        for of in ("metric", "additive") if profile.has_metric else ("additive",):
+            yield f"{stem}-{of}.png", images.heat_map(profile, of)
+        if profile.by == "site" and profile is found.sensitivity:
+            of = "metric" if profile.has_metric else "additive"
+            for k, scheme in enumerate(profile.schemes):
+                yield f"{stem}-layers-{k}.png", images.layer_map(profile, scheme, of)
+    if found.agreement is not None and found.measured is not None:
+        yield "agreement.png", images.agreement_scatter(found.agreement, found.measured.additive)
+    if found.search is not None:
+        yield "frontier.png", images.frontier(found.search)
+        if found.plans and found.sites:
+            drawn = images.bytes_by_part(found.plans, found.sites, found.search.batch)
+            yield "bytes-by-part.png", drawn
+
+
+def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
+    for profile in (found.measured, found.taylor):
+        if profile is not None:
+            yield f"sensitivity-{profile.method}.csv", rows.sensitivity_rows(profile)
+    if found.agreement is not None:
+        yield "agreement.csv", agreement_table(found.agreement)
+    if found.search is not None:
+        yield "frontier.csv", rows.frontier_rows(found.search)
+        if found.plans:
+            batch = found.search.batch
+            side = tables.side_by_side(found.plans, found.names, found.sites, batch)
+            yield "plans.csv", side.reset_index()
+    if found.confirmation is not None:
+        yield "confirmation.csv", rows.confirmation_rows(found.confirmation)
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    """UTF-8 with a mark that spreadsheets need; no text can act as a formula there."""
+    safe = table.map(_inert)
+    return safe.to_csv(index=False, float_format="%.6g").encode("utf-8-sig")
+
+
+def _inert(value: object) -> object:
+    """Text that a spreadsheet would compute gets a quote in front."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
