@@ -7,7 +7,7 @@ from math import ceil
 import pytest
 import torch
 from builders import ACTIVATION, CONFIGS, MATRIX, PLAIN, SITES, STATE, stored, tiny, values_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemes import schemes_for
 
@@ -172,6 +172,7 @@ def test_a_state_costs_its_codes_scales_and_residual(data):
     assert (got.weight_bytes, got.state_bytes) == (once, each)
 
 
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_whole_plan_costs_the_sum_of_what_it_stores(data):
     model = tiny(CONFIGS["deep"])

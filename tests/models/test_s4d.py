@@ -17,6 +17,8 @@ from sensprobe.models.s4d import S4D, S4DConfig, deploy, discretize, sites
 from sensprobe.scheme import parse
 from sensprobe.taps import EXACT
 
+pytestmark = pytest.mark.usefixtures("reference_scan")
+
 EPSILON = 2.0**-24
 
 
