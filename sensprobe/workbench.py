@@ -43,7 +43,7 @@ def manifest_of(source: Source, dataset: Dataset, settings: Mapping[str, object]
             }
             for name in dataset.splits
         },
-        settings=dict(settings),  # type: ignore[arg-type]
+        settings=dict(settings),
     )
 
 
@@ -168,7 +168,7 @@ class Workbench:
     def measure(
         self, plan: Resolved, split: str, start: int, stop: int, label: str = ""
     ) -> Mapping[str, np.ndarray]:
-        """Per-sample arrays of a resolved plan on samples [start, stop), from the ledger if there."""
+        """Per-sample arrays of a resolved plan on [start, stop), from the ledger if there."""
         key = self.key(plan, split, start, stop)
         if self.run is not None and (known := self.run.gather(key)) is not None:
             self.progress.advance(stop - start)

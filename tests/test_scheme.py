@@ -186,7 +186,7 @@ def test_errors_are_usage_errors():
         ("int8/parts", PROJECTION, "its numbers are real: parts, polar and logpolar"),
         ("polar(m4,p4)", PROJECTION, "its numbers are real"),
         ("polar(m4,p4)", STATE, "polar formats are for weights: a state is rewritten every step"),
-        ("logpolar(m4,p4)", site(is_complex=True), "which only A keeps inside the unit circle"),
+        ("logpolar(m4,p4)", site(is_complex=True), "only A stays inside the unit circle"),
         ("int8/dynamic", PROJECTION, "a weight does not change: its range is known"),
         ("int8/feedback", PROJECTION, "feedback, clip and every are for states"),
         ("int8/clip50", PROJECTION, "feedback, clip and every are for states"),

@@ -305,7 +305,11 @@ low_product = _binary(
     "Low half of a 64-bit product.",
 )
 high_product = _binary(_I, _I, _high, "High half of an unsigned 64-bit product.")
+shift_sign = _binary(_I, _I, lambda b, x, y: b.ashr(x, y), "a >> b, filled with a's sign.")
 shift_right = _binary(_I, _I, lambda b, x, y: b.lshr(x, y), "a >> b, filled with zeros.")
+smaller = _binary(
+    _I, _I, lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y), "The smaller, signed."
+)
 larger = _binary(
     _I, _I, lambda b, x, y: b.select(b.icmp_signed(">", x, y), x, y), "The larger, signed."
 )
@@ -319,6 +323,19 @@ def choose(typing: Any, mask: Any, a: Any, b: Any) -> Any:
         return builder.select(*args)
 
     return _F(_M, _F, _F), lower
+
+
+@intrinsic
+def largest(typing: Any, values: Any) -> Any:
+    """The largest of sixteen signed whole numbers, as one."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(32), [_I.llvm])
+        name = f"llvm.vector.reduce.smax.v{LANES}i32"
+        top = builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+        return builder.sext(top, ir.IntType(64))
+
+    return types.int64(_I), lower
 
 
 @intrinsic

@@ -26,16 +26,15 @@ def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[st
     if norm is not None and norm not in NORMS:
         raise UsageError(f"norm {norm!r} is not one of {', '.join(NORMS)}.")
     require_file(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is a folder without a sensprobe config.json; name a checkpoint file, a "
+            "model.toml, or a folder that `sensprobe export` wrote."
+        )
     if path.suffix == ".toml":
         return toml.read(path)
     if path.suffix == ".safetensors":
         return own.read(path)
-    if path.is_dir():
-        raise CheckpointError(
-            f"{path} is a folder without a sensprobe config.json; name a checkpoint file, a "
-            "model.toml, "
-            "or a folder that `sensprobe export` wrote."
-        )
     return s4.read(path, norm or "post")
 
 

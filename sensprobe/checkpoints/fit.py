@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -36,3 +37,35 @@ def require_shapes(
     raise CheckpointError(
         f"{source} does not fit the {family} model its config describes. " + "; ".join(parts) + "."
     )
+
+
+def require_numbers(found: Mapping[str, Any], source: Path) -> None:
+    """CheckpointError unless every entry is a tensor of real floating-point numbers."""
+    for name, value in found.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"{source}: {name} is of type {type(value).__name__}, not a tensor."
+            )
+        if not value.is_floating_point():
+            raise CheckpointError(
+                f"{source}: {name} holds {value.dtype} numbers; weights are real floating-point "
+                "numbers."
+            )
+
+
+def family_hint(names: Iterable[Any]) -> str:
+    """What the tensors of another family are called, as a sentence; empty for unknown names."""
+    text = " ".join(map(str, names))
+    for mark, family in _MARKS.items():
+        if mark in text:
+            return f"Its names are those of {family}. "
+    return ""
+
+
+_MARKS = {
+    "s4_layers": "state-spaces/s4 example.py",
+    "mixer.x_proj": "a Mamba model",
+    "mixer.dt_bias": "a Mamba-2 model",
+    "Lambda": "an S5 model",
+    "self_attn": "a Transformer",
+}

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from sensprobe.checkpoints.files import read_safetensors, require_finite
-from sensprobe.checkpoints.fit import require_shapes
+from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import FAMILIES
 from sensprobe.models.s4d import S4D, S4DConfig, deploy
@@ -27,19 +27,23 @@ FORMAT = 1
 def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, S4DConfig]:
     """Family and config from a JSON description; CheckpointError for what it does not know."""
     family = document.get("family")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(
             f"{source} says it is a {family!r} model; families here: {', '.join(FAMILIES)}."
         )
     config_class = FAMILIES[family][0]
     known = {f.name for f in fields(config_class)}
-    given = dict(document.get("config", {}))
+    given = document.get("config", {})
+    if not isinstance(given, Mapping):
+        raise CheckpointError(
+            f"{source}: its config is of type {type(given).__name__}, not a table."
+        )
     if unknown := sorted(set(given) - known):
         raise CheckpointError(
             f"{source}: unknown config key(s) {', '.join(unknown)}; known: {sorted(known)}."
         )
     try:
-        return family, config_class(**given)
+        return str(family), config_class(**given)
     except TypeError as error:
         raise CheckpointError(f"{source}: its config is incomplete ({error}).") from None
     except UsageError as error:
@@ -72,6 +76,12 @@ def parameter_shapes(config: S4DConfig) -> dict[str, tuple[int, ...]]:
 
 def build(params: Mapping[str, Tensor], config: S4DConfig, source: Path) -> S4D:
     """The model of a set of parameters, discretised in float64."""
+    require_numbers(params, source)
+    if config.layers > len(params):  # before anything is made for each of them
+        raise CheckpointError(
+            f"{source}: the config says {config.layers} layers and the file holds {len(params)} "
+            "tensors."
+        )
     require_shapes(params, parameter_shapes(config), source, "s4d")
     require_finite(params, source)
     weights = deploy({name: p.double() for name, p in params.items()}, config)
@@ -84,13 +94,14 @@ def read(path: Path) -> tuple[S4D, dict[str, Any]]:
     tensors, header = read_safetensors(path)
     if not header:
         raise CheckpointError(
-            f"{path} has no sensprobe header, so its family and sizes are unknown. Describe "
-            "it in a "
-            "model.toml (family, sizes, norm) and name that file instead."
+            f"{path} has no sensprobe header, so its family and sizes are unknown. "
+            f"{family_hint(tensors)}Describe it in a model.toml (family, sizes, norm) and name "
+            "that file instead."
         )
-    if header.get("format", 0) > FORMAT:
+    if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} is of format {header['format']}, newer than this sensprobe reads ({FORMAT})."
+            f"{path} is of format {header.get('format')!r}; this sensprobe reads {FORMAT}. If the "
+            "file is newer, upgrade sensprobe."
         )
     _, config = config_from(header, path)
     return build(tensors, config, path), header

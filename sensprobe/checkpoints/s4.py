@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from sensprobe.checkpoints.files import read_torch
-from sensprobe.checkpoints.own import build
+from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
+from sensprobe.checkpoints.own import build, parameter_shapes
 from sensprobe.errors import CheckpointError
-from sensprobe.models.s4d import S4D, S4DConfig
+from sensprobe.models.s4d import FAMILY, S4D, S4DConfig
 
 _LAYER = {
     "s4_layers.{i}.D": "layers.{i}.D",
@@ -39,64 +40,76 @@ _OUTSIDE = {
 }
 
 
-def looks_like_s4(state: Mapping[str, Any]) -> bool:
-    """Whether a state_dict has the names of example.py's model."""
-    return "encoder.weight" in state and any(name.startswith("s4_layers.") for name in state)
-
-
 def read(path: Path, norm: str = "post") -> tuple[S4D, dict[str, Any]]:
-    """Model, and what the file records of itself: {"accuracy": fraction, "epoch": …} where "
-    "present."""
+    """Model, and what the file records of itself: accuracy (a fraction) and epoch, if there."""
     loaded = read_torch(path)
+    state = _state_dict(loaded, path)
+    config = _config(state, norm, path)
+    names = _names(config)
+    shapes = parameter_shapes(config)
+    wanted = {theirs: shapes[ours] for theirs, ours in names.items()}
+    convolutions = [theirs for theirs in wanted if theirs.endswith("output_linear.0.weight")]
+    wanted |= {name: (*wanted[name], 1) for name in convolutions}
+    require_shapes(state, wanted, path, FAMILY)
+    params = {ours: state[theirs].reshape(shapes[ours]) for theirs, ours in names.items()}
+    for i in range(config.layers):
+        ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)
+        params[f"layers.{i}.B"] = torch.view_as_real(ones)
+    return build(params, config, path), {"recorded": _recorded(loaded), "norm_given": norm}
+
+
+def _state_dict(loaded: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors of the file, without the prefix that data-parallel training leaves."""
     state = loaded.get("model", loaded)
-    if not (isinstance(state, Mapping) and looks_like_s4(state)):
-        names = ", ".join(list(state)[:5]) if isinstance(state, Mapping) else type(state).__name__
-        raise CheckpointError(
-            f"{path} is not a checkpoint of state-spaces/s4 example.py: it has no s4_layers. "
-            "It holds "
-            f"{names} …. {family_hint(state)}Describe another kind of file in a model.toml."
-        )
-    state = {name.removeprefix("module."): t for name, t in state.items()}
-    layers = 1 + max(int(m[1]) for name in state if (m := re.match(r"s4_layers\.(\d+)\.", name)))
-    params = _rename(state, layers)
-    try:
-        h, n = params["layers.0.log_A_real"].shape
-        d_output, d_input = params["head.weight"].shape[0], params["encoder.weight"].shape[1]
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: an S4D tensor is missing or of another shape ({error})."
-        ) from None
-    for i in range(layers):
-        params[f"layers.{i}.B"] = torch.view_as_real(torch.ones(h, n, dtype=torch.complex128))
-        name = f"layers.{i}.out_proj.weight"
-        if name in params:
-            params[name] = params[name].squeeze(-1)  # a 1x1 convolution
-    config = S4DConfig(d_input, d_output, h, n, layers, norm, residual=True)
-    recorded = {"epoch": loaded["epoch"]} if isinstance(loaded.get("epoch"), int) else {}
-    if isinstance(loaded.get("acc"), float | int):
-        recorded["accuracy"] = float(loaded["acc"]) / 100
-    return build(params, config, path), {"recorded": recorded, "norm_given": norm}
-
-
-def _rename(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Tensors under our names; unknown names stay, so that the shape check lists them."""
-    names = dict(_OUTSIDE)
-    for i in range(layers):
-        names |= {ours.format(i=i): theirs.format(i=i) for ours, theirs in _LAYER.items()}
-    return {names.get(name, name): tensor for name, tensor in state.items()}
-
-
-def family_hint(state: Any) -> str:
-    """What a state_dict of another family looks like, from its names."""
     if not isinstance(state, Mapping):
-        return ""
-    names = " ".join(map(str, state))
-    for mark, family in (
-        ("mixer.x_proj", "Mamba"),
-        ("mixer.dt_bias", "Mamba-2"),
-        ("Lambda", "S5"),
-        ("self_attn", "Transformer"),
+        raise CheckpointError(
+            f"{path}: `model` is of type {type(state).__name__}, not a state_dict."
+        )
+    state = {str(name).removeprefix("module."): t for name, t in state.items()}
+    if not any(name.startswith("s4_layers.") for name in state):
+        raise CheckpointError(
+            f"{path} is not a checkpoint of state-spaces/s4 example.py: it has no s4_layers. It "
+            f"holds {', '.join(list(state)[:5])} …. {family_hint(state)}Describe another kind of "
+            "file in a model.toml."
+        )
+    require_numbers(state, path)
+    return state
+
+
+def _config(state: Mapping[str, Tensor], norm: str, path: Path) -> S4DConfig:
+    """The sizes, from the shapes of three tensors."""
+    layers = len({m[1] for name in state if (m := re.match(r"s4_layers\.(\d+)\.", name))})
+    sizes = []
+    for name, axes in (
+        ("s4_layers.0.kernel.log_A_real", "heads, pairs"),
+        ("encoder.weight", "heads, inputs"),
+        ("decoder.weight", "outputs, heads"),
     ):
-        if mark in names:
-            return f"It looks like {family}. "
-    return ""
+        shape = tuple(state[name].shape) if name in state else "missing"
+        if not isinstance(shape, tuple) or len(shape) != 2 or 0 in shape:
+            raise CheckpointError(
+                f"{path}: {name} must have shape ({axes}); it is {shape}. This reads S4D layers."
+            )
+        sizes.append(shape)
+    (h, n), (_, d_input), (d_output, _) = sizes
+    return S4DConfig(d_input, d_output, h, n, layers, norm, residual=True)
+
+
+def _names(config: S4DConfig) -> dict[str, str]:
+    """Their name of each tensor -> ours; norms where the config has them."""
+    names = dict(_OUTSIDE)
+    for i in range(config.layers):
+        for theirs, ours in _LAYER.items():
+            if config.norm != "none" or not theirs.startswith("norms."):
+                names[theirs.format(i=i)] = ours.format(i=i)
+    return names
+
+
+def _recorded(loaded: Mapping[str, Any]) -> dict[str, float]:
+    """What the file says of itself."""
+    recorded: dict[str, float] = {}
+    if isinstance(epoch := loaded.get("epoch"), int):
+        recorded["epoch"] = epoch
+    if isinstance(percent := loaded.get("acc"), float | int):
+        recorded["accuracy"] = float(percent) / 100
+    return recorded

@@ -1,9 +1,11 @@
 """`model.toml`: a checkpoint together with what its file does not say.
 
-file = "ckpt.pth"          # beside the toml
-format = "s4"              # s4 (state-spaces/s4 example.py) or own
-[config]
-norm = "post"              # anything of the family's config
+The keys: `file`, the weights, beside the toml; `format`, s4 (state-spaces/s4 example.py) or own;
+`family`; and a table `[config]` with anything of the family's config, as in
+
+    file = "ckpt.pth"
+    format = "s4"
+    config.norm = "post"
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from sensprobe.checkpoints import own, s4
 from sensprobe.checkpoints.files import read_safetensors, require_file
-from sensprobe.errors import CheckpointError
+from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models.s4d import S4D
 
 KEYS = {"file", "format", "family", "config"}
@@ -25,7 +27,7 @@ def read(path: Path) -> tuple[S4D, dict[str, Any]]:
     require_file(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise CheckpointError(f"{path} is not valid TOML: {error}.") from None
     if unknown := sorted(set(document) - KEYS):
         raise CheckpointError(
@@ -35,13 +37,18 @@ def read(path: Path) -> tuple[S4D, dict[str, Any]]:
         raise CheckpointError(f'{path}: `file = "…"` must name the weights, relative to the toml.')
     weights = path.parent / document["file"]
     config = document.get("config", {})
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: config is {config!r}; it must be a table, [config].")
     kind = document.get("format", "s4" if weights.suffix != ".safetensors" else "own")
     if kind == "s4":
         if unknown := sorted(set(config) - {"norm"}):
             raise CheckpointError(
                 f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}."
             )
-        return s4.read(weights, config.get("norm", "post"))
+        try:
+            return s4.read(weights, config.get("norm", "post"))
+        except UsageError as error:
+            raise CheckpointError(f"{path}: config/{error}") from None
     if kind == "own":
         tensors, header = read_safetensors(weights)
         described = {

@@ -10,7 +10,7 @@ LONG_SECONDS = 2.0
 
 
 class Bar:
-    """Implements `sensprobe.progress.Progress`. One bar at a time; plain lines where no terminal."""
+    """Implements `sensprobe.progress.Progress`. One bar at a time; plain lines off a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -61,7 +61,7 @@ def open_bench(settings: dict[str, Any], run: Path | None) -> Workbench:
         run,
         settings=settings,
         progress=bar,
-        metric=metric,  # type: ignore[arg-type]
+        metric=metric,
         metric_name=settings["metric"].rpartition(":")[2] if metric else "",
     )
     if bench.run is not None:

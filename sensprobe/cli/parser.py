@@ -43,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of `sensprobe`."""
     parser = _Parser(
         prog="sensprobe",
-        description="Find which tensors of a state space model can live in how few bits, and prove it.",
+        description="Find which tensors of a state space model can live in how few bits, and "
+        "prove it.",
     )
     parser.add_argument("--version", action="version", version=_version())
     parser.set_defaults(debug=False)
@@ -103,13 +104,13 @@ def _run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
 
 
-def _sites(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _sites(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("sites", help="every site: shape, kind, bytes at full precision")
     _model(sub)
     _json(sub)
 
 
-def _profile(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _profile(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("profile", help="what each part or site loses in each scheme")
     _model(sub)
     _data(sub)
@@ -128,7 +129,7 @@ def _profile(commands: argparse._SubParsersAction) -> None:  # type: ignore[type
     _json(sub)
 
 
-def _search(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _search(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser(
         "search", help="the best plan for each budget, confirmed on unseen data"
     )
@@ -179,7 +180,7 @@ def _search(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     _json(sub)
 
 
-def _eval(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _eval(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("eval", help="score one plan")
     _model(sub)
     _data(sub)
@@ -199,7 +200,7 @@ def _eval(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
     _json(sub)
 
 
-def _cost(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _cost(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("cost", help="bytes of a plan, from shapes alone")
     _model(sub)
     _plan(sub)
@@ -207,7 +208,7 @@ def _cost(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
     _json(sub)
 
 
-def _export(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _export(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("export", help="a chosen plan as a folder that loads anywhere")
     _run(sub)
     sub.add_argument(
@@ -218,7 +219,7 @@ def _export(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     _json(sub)
 
 
-def _report(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _report(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("report", help="tables, and figures as HTML and PNG")
     _run(sub)
     sub.add_argument(
@@ -226,7 +227,7 @@ def _report(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     )
 
 
-def _train(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _train(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("train", help="train a model at full precision from a recipe")
     sub.add_argument(
         "study", metavar="STUDY", help="a recipe that ships (s4d-digits, …) or a TOML file"
@@ -237,14 +238,14 @@ def _train(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-a
     )
 
 
-def _demo(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _demo(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("demo", help="the whole main job on a model and data that ship")
     sub.add_argument(
         "--run", type=Path, default=Path("runs/demo"), metavar="DIR", help="the run folder"
     )
 
 
-def _doctor(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def _doctor(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser(
         "doctor", help="what is installed, which fast paths are on, what is missing"
     )

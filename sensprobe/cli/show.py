@@ -69,7 +69,8 @@ def score(document: Mapping[str, Any], metric: str) -> str:
 def evaluation(document: Mapping[str, Any]) -> RenderableType:
     metric, cost = document["metric"], document["cost"]
     lines = [
-        f"{metric}  {score(document, metric)}   (n = {document['n']:,}, {document['split']} split of {document['data']})",
+        f"{metric}  {score(document, metric)}   "
+        f"(n = {document['n']:,}, {document['split']} split of {document['data']})",
     ]
     if "difference" in document:
         gap = document["difference"]
@@ -78,14 +79,18 @@ def evaluation(document: Mapping[str, Any]) -> RenderableType:
         lines.append(f"against full precision  {score(gap, metric)}{verdict}")
     lines.append(
         f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
-        f"{size(cost['state_bytes'])} (batch {cost['batch']}), {cost['effective_bits']:.2f} bits a value"
+        f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
+        f"{cost['effective_bits']:.2f} bits a value"
     )
     return Text("\n".join([*lines, stability(document["max_abs_A"])]))
 
 
 def stability(radius: float) -> str:
     if radius > 1:
-        return f"{RECURRENT}  {radius:.4f}: above 1, the recurrence is UNSTABLE (errors grow with length)"
+        return (
+            f"{RECURRENT}  {radius:.4f}: above 1, the recurrence is UNSTABLE "
+            "(errors grow with length)"
+        )
     return f"{RECURRENT}  {radius:.4f}"
 
 

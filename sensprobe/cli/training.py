@@ -29,6 +29,7 @@ class TrainingBar:
         if now.validation is not None:
             self._bar.end()
             self._console.print(
-                f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  train {100 * now.accuracy:.2f} %  "
+                f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  "
+                f"train {100 * now.accuracy:.2f} %  "
                 f"held out {100 * now.validation:.2f} %  {duration(now.seconds_left)} left"
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from sensprobe.report.agreement import ALL, Agreement
 from sensprobe.report.results import Candidate, Confirmation, Row, Search, Sensitivity
 from sensprobe.report.tables import mark_of
 
@@ -100,3 +101,12 @@ def confirmation_rows(found: Confirmation) -> pd.DataFrame:
             row |= {heading: shown.value, f"± {heading}": shown.stderr}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def agreement_rows(found: Agreement) -> pd.DataFrame:
+    """τ of every scheme and over all."""
+    rows = [*found.by_scheme.items(), (ALL, found.overall)]
+    return pd.DataFrame(
+        {"scheme": s, "Kendall τ": tau.value, "± Kendall τ": tau.stderr, "observations": tau.n}
+        for s, tau in rows
+    )

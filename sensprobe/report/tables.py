@@ -179,7 +179,7 @@ def chosen(search: Search) -> pd.DataFrame:
             else:
                 rows.append(_choice_row(choice.budget, found, search.quantity))
     columns = ["budget", "plan", *_headings(search.quantity)]
-    return _frame(rows, columns).fillna(MISSING)
+    return _frame(rows, columns).astype(object).fillna(MISSING)
 
 
 def _choice_row(budget: str, c: Candidate, quantity: Quantity) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def confirmation(found: Confirmation) -> pd.DataFrame:
         base = plus_minus(found.quantity.shown(found.baseline))
         rows.append({"plan": FULL, found.quantity.heading: base})
     columns = ["budget", "plan", *_headings(found.quantity), "against uniform"]
-    return _frame(rows, columns).fillna("")
+    return _frame(rows, columns).astype(object).fillna("")
 
 
 def _confirmed_rows(plan: Confirmed, found: Confirmation) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from sensprobe.report import images, rows, tables
-from sensprobe.report.agreement import agreement_table
 from sensprobe.report.gather import Results, gather
 from sensprobe.report.page import render
 from sensprobe.runs import Run
@@ -25,7 +24,7 @@ class ReportFiles:
     """What was written, and what could not be, with the command that makes it."""
 
     folder: Path
-    page: Path
+    html: Path
     images: tuple[Path, ...]
     tables: tuple[Path, ...]
     missing: tuple[str, ...]
@@ -43,8 +42,8 @@ def write_report(run: Run, out: Path | None = None, sites: Sequence[Site] = ()) 
         folder.mkdir(parents=True, exist_ok=True)
     drawn = tuple(_write(folder / name, content) for name, content in _images(found))
     listed = tuple(_write(folder / name, _csv(table)) for name, table in _tables(found))
-    page = _write(folder / PAGE, render(found).encode())
-    return ReportFiles(folder, page, drawn, listed, found.missing)
+    html = _write(folder / PAGE, render(found).encode())
+    return ReportFiles(folder, html, drawn, listed, found.missing)
 
 
 def _write(path: Path, content: bytes) -> Path:
@@ -77,7 +76,7 @@ def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
         if profile is not None:
             yield f"sensitivity-{profile.method}.csv", rows.sensitivity_rows(profile)
     if found.agreement is not None:
-        yield "agreement.csv", agreement_table(found.agreement)
+        yield "agreement.csv", rows.agreement_rows(found.agreement)
     if found.search is not None:
         yield "frontier.csv", rows.frontier_rows(found.search)
         if found.plans:
@@ -95,5 +94,7 @@ def _csv(table: pd.DataFrame) -> bytes:
 
 
 def _inert(value: object) -> object:
-    """Text that a spreadsheet would compute gets a quote in front."""
+    """Text that a spreadsheet would compute gets a quote in front; -0 is 0."""
+    if isinstance(value, float):
+        return value + 0.0
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value

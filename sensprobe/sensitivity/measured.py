@@ -18,7 +18,7 @@ from sensprobe.sensitivity.targets import Target
 
 Arrays = Mapping[str, np.ndarray]
 Measure = Callable[[Mapping[str, Scheme], str], Arrays]
-"""(resolved plan, label) -> per-sample arrays of the whole split; caches, so asking twice is free."""
+"""(resolved plan, label) -> per-sample arrays of the whole split; cached: asking twice is free."""
 
 DIVERGENCES = ("kl", "distance")
 """Arrays that are differences from the baseline already."""

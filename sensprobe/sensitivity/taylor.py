@@ -5,11 +5,10 @@ Rounding moves the tensors of a target by Δ. To second order the full-precision
     KL ≈ ½ E[⟨g, Δ⟩²],     g = gradient of -log p(y), y drawn from the model's own output
 
 (the Fisher form: the gradient of the KL itself is zero at the baseline, and ⟨g, Δ⟩ without the
-square cancels for a rounding of zero mean). g is taken per sample, so Δ of an activation is that
-sample's. A state is rounded at every step: its Δ_t is the rounding error of the exact h_t, and its
-gradient is the adjoint of the recurrence,
-
-    λ_t = conj(A) λ_{t+1} + 2 conj(C) g_y,t        ⟨g, Δ⟩ = Σ_t ⟨λ_t, Δ_t⟩.
+square cancels for a rounding of zero mean). g is taken per sample (see `gradients`), so Δ of an
+activation is that sample's. A state is rounded at every step: its Δ_t is the rounding error of the
+exact h_t, and ⟨g, Δ⟩ = Σ_t ⟨λ_t, Δ_t⟩ with the adjoint λ. Every h_t is known beforehand, so all
+steps are rounded at once.
 
 For regression, y is replaced by random signs over the outputs and the ½ falls away: what is
 estimated is the mean squared change of the output. Error feedback and `every` are priced as
@@ -19,46 +18,37 @@ rounding at the steps they round; that feedback cancels errors later is not seen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.apply import Applier
 from sensprobe.evaluate.score import mean
 from sensprobe.models import Model
-from sensprobe.models.s4d import Recurrence
 from sensprobe.rounding import real_view
-from sensprobe.scheme import Scheme
+from sensprobe.scheme import Rounding, Scheme
+from sensprobe.sensitivity.gradients import (
+    Gradients,
+    Trajectory,
+    draw,
+    exact_weights,
+    gradients_of,
+)
 from sensprobe.sensitivity.measured import Sensitivity, pairs_of
 from sensprobe.sensitivity.targets import Target
-from sensprobe.sites import Kind, Site
-from sensprobe.storage import Rounded, Storage, fresh, store
-from sensprobe.taps import EXACT, RoundingTap
+from sensprobe.sites import Kind
+from sensprobe.storage import Rounded, fresh, store
+from sensprobe.taps import RoundingTap
 
-BATCH = 16
-SEED = 0
-Tensors = dict[str, Tensor]
+BATCH = 128
+ROOM_BYTES = 2**26
+"""What the trajectories of a batch may take; long sequences of many states go in smaller ones."""
+CACHED = 2**15
+"""Numbers rounded together: few enough for the cache, enough to hide the cost of a call."""
 
-
-@dataclass(slots=True)
-class _Leaves:
-    """Adds a zero that gradients are taken of to every weight and activation, and keeps values."""
-
-    weights: Mapping[str, Tensor]
-    zeros: Mapping[str, Tensor]
-    values: Tensors = field(default_factory=dict)
-
-    def __call__(self, site: Site, x: Tensor) -> Tensor:
-        if site.kind is Kind.WEIGHT:
-            return self.weights[site.name]
-        self.values[site.name] = x
-        return x + self.zeros[site.name]
-
-    def storage(self, site: Site) -> Storage:
-        return None
+Key = tuple[str, Scheme]
 
 
 def taylor(
@@ -76,125 +66,66 @@ def taylor(
     Scores are under "kl" (classification, nats) or "distance" (regression).
     """
     pairs = list(pairs_of(targets, schemes))
-    taps = {
-        (name, scheme): applier.tap({name: scheme})
-        for _, _, fitted in pairs
-        for name, scheme in fitted.items()
-    }
-    parts: dict[tuple[str, Scheme], list[Tensor]] = {key: [] for key in taps}
-    for first in range(0, len(x), BATCH):
-        batch = x[first : first + BATCH]
-        for key, products in _inner_products(model, taps, batch, task, first).items():
-            parts[key].append(products)
-        tick(len(batch))
-    inner = {key: torch.cat(products).double().numpy() for key, products in parts.items()}
+    keys = dict.fromkeys(key for _, _, fitted in pairs for key in fitted.items())
+    taps = {(name, scheme): applier.tap({name: scheme}) for name, scheme in keys}
+    inner = {key: np.zeros(len(x)) for key in taps}
+    y, weights = draw(model, x, task), exact_weights(model)
+    size = batch_size(model, x.shape[1])
+    for first in range(0, len(x), size):
+        here = slice(first, first + size)
+        found = gradients_of(model, weights, x[here], y[here], task)
+        for key, tap in taps.items():
+            products = _inner_product(model, weights, found, key, tap.at(first))
+            inner[key][here] = products.double().numpy()
+        tick(len(x[here]))
     name, factor = ("kl", 0.5) if task == "classification" else ("distance", 1.0)
     out = []
     for target, scheme, fitted in pairs:
-        total = sum(inner[key] for key in fitted.items())
+        total = np.sum([inner[key] for key in fitted.items()], axis=0)
         out.append(Sensitivity(target, scheme, fitted, {name: mean(factor * total**2, groups)}))
     return out
 
 
-def _inner_products(
-    model: Model,
-    taps: Mapping[tuple[str, Scheme], RoundingTap],
-    x: Tensor,
-    task: str,
-    first: int,
-) -> dict[tuple[str, Scheme], Tensor]:
-    """⟨g, Δ⟩ of each sample (b,) for every site in every scheme."""
-    weights = {
-        name: EXACT(site, model.weights[name])
-        for name, site in model.sites.items()
-        if site.kind is Kind.WEIGHT
-    }
-    gradients, values = _gradients(model, weights, x, task, first)
-    out: dict[tuple[str, Scheme], Tensor] = {}
-    with torch.no_grad():
-        for (name, scheme), tap in taps.items():
-            site = model.sites[name]
-            if site.kind is Kind.WEIGHT:
-                delta = real_view(tap.weights[name]) - real_view(weights[name])
-                out[name, scheme] = real_view(gradients[name]).flatten(1) @ delta.flatten()
-            elif site.kind is Kind.ACTIVATION:
-                rounded = tap.at(first)(site, values[name])
-                out[name, scheme] = ((rounded - values[name]) * gradients[name]).flatten(1).sum(1)
-        for recurrence in model.recurrences:
-            wanted = {key: tap for key, tap in taps.items() if key[0] == recurrence.state}
-            if wanted:
-                out |= _state_products(model, recurrence, weights, gradients, values, wanted, first)
-    return out
+def batch_size(model: Model, length: int) -> int:
+    """Samples whose trajectories fit in `ROOM_BYTES`."""
+    states = sum(model.sites[r.state].reals for r in model.recurrences)
+    return min(BATCH, max(1, ROOM_BYTES // (2 * 4 * states * length)))
 
 
-def _gradients(
-    model: Model, weights: Tensors, x: Tensor, task: str, first: int
-) -> tuple[Tensors, Tensors]:
-    """Per-sample gradients of every weight and activation, and the activations' values."""
-    with torch.no_grad():
-        outputs = model(x, EXACT, mode="fft")
-    signs = _draw(outputs, task, first)
-    sites = [s for s in model.sites.values() if s.kind is Kind.ACTIVATION]
-    sample = _Leaves(weights, {s.name: torch.zeros(()) for s in sites})
-    with torch.no_grad():
-        model(x[:1], sample, mode="traced")
-    zeros = {name: torch.zeros_like(value) for name, value in sample.values.items()}
-
-    def loss(weights: Tensors, zeros: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
-        leaves = _Leaves(weights, zeros)
-        outputs = model(x[None], leaves, mode="traced")
-        if task == "classification":
-            return F.cross_entropy(outputs, y[None]), leaves.values
-        return (outputs.flatten() * y).sum(), leaves.values
-
-    per_sample = torch.func.vmap(
-        torch.func.grad(loss, argnums=(0, 1), has_aux=True), in_dims=(None, None, 0, 0)
-    )
-    (of_weights, of_zeros), values = per_sample(weights, zeros, x, signs)
-    squeeze = {name: g.squeeze(1) for name, g in of_zeros.items()}
-    return {**of_weights, **squeeze}, {name: v.squeeze(1) for name, v in values.items()}
+@torch.no_grad()
+def _inner_product(
+    model: Model, weights: Mapping[str, Tensor], found: Gradients, key: Key, tap: RoundingTap
+) -> Tensor:
+    """⟨g, Δ⟩ of each sample (b,) for one site in one scheme."""
+    site = model.sites[key[0]]
+    if site.kind is Kind.STATE:
+        storage = tap.storage(site)
+        assert isinstance(storage, Rounded)
+        return _state_product(found.trajectories[site.name], storage)
+    gradient = real_view(found.gradients[site.name]).flatten(1)
+    if site.kind is Kind.WEIGHT:
+        delta = real_view(tap.weights[site.name]) - real_view(weights[site.name])
+        return gradient @ delta.flatten()
+    exact = found.values[site.name]
+    return torch.linalg.vecdot((tap(site, exact) - exact).flatten(1), gradient)
 
 
-def _draw(outputs: Tensor, task: str, first: int) -> Tensor:
-    """Labels from the model's own distribution, or signs / sqrt(outputs); seeded by position."""
-    generator = torch.Generator().manual_seed(SEED + first)
-    if task == "classification":
-        return torch.multinomial(outputs.softmax(-1), 1, generator=generator).squeeze(1)
-    signs = torch.randint(0, 2, outputs.shape, generator=generator) * 2.0 - 1
-    return signs / outputs.shape[-1] ** 0.5
-
-
-def _state_products(
-    model: Model,
-    recurrence: Recurrence,
-    weights: Tensors,
-    gradients: Tensors,
-    values: Tensors,
-    taps: Mapping[tuple[str, Scheme], RoundingTap],
-    first: int,
-) -> dict[tuple[str, Scheme], Tensor]:
-    """Σ_t ⟨λ_t, Δ_t⟩ (b,) for one state in every scheme."""
-    A, B, C = (weights[name] for name in (recurrence.A, recurrence.B, recurrence.C))
-    u, g = values[recurrence.x], gradients[recurrence.y]  # (b, l, h)
-    length = u.shape[1]
-    adjoint = torch.empty(length, u.shape[0], *A.shape, dtype=A.dtype)
-    running = torch.zeros(u.shape[0], *A.shape, dtype=A.dtype)
-    for t in reversed(range(length)):
-        running = A.conj() * running + 2 * C.conj() * g[:, t, :, None]
-        adjoint[t] = running
-    storages = {key: tap.at(first).storage(model.sites[key[0]]) for key, tap in taps.items()}
-    sums = {key: torch.zeros(u.shape[0]) for key in taps}
-    state = torch.zeros_like(running)
-    for t in range(length):
-        state = A * state + B * u[:, t, :, None]
-        new, pull = torch.view_as_real(state), torch.view_as_real(adjoint[t])
-        for key, storage in storages.items():
-            sums[key] += ((_kept(new, storage, t) - new) * pull).flatten(1).sum(1)
-    return sums
-
-
-def _kept(new: Tensor, storage: Storage, t: int) -> Tensor:
-    """The state as memory keeps it after step t, from an exact state."""
-    assert isinstance(storage, Rounded)
-    memory = fresh(new.shape[0], tuple(new.shape[1:]), storage)
-    return store(type(memory)(new, memory.residual, t), new, storage).state
+def _state_product(path: Trajectory, storage: Rounded) -> Tensor:
+    """Σ_t ⟨λ_t, Δ_t⟩ (b,), Δ_t what memory makes of the exact h_t."""
+    every = storage.scheme.every
+    states, adjoints = path.states[every - 1 :: every], path.adjoints[every - 1 :: every]
+    count, batch = states.shape[:2]
+    total = torch.zeros(batch)
+    if storage.scheme.rounding is Rounding.STOCHASTIC:  # its noise is of a sequence and a step
+        steps = 1
+    else:
+        steps = max(1, CACHED // (2 * states[0].numel()))
+    for start in range(0, count, steps):
+        part = slice(start, start + steps)
+        new, pull = (torch.view_as_real(v[part]).flatten(0, 1) for v in (states, adjoints))
+        memory = fresh(len(new), tuple(new.shape[1:]), storage)
+        step = (start + 1) * every - 1
+        kept = store(replace(memory, step=step), new, storage).state
+        products = torch.linalg.vecdot((kept - new).flatten(1), pull.flatten(1))
+        total += products.view(-1, batch).sum(0)
+    return total

@@ -80,7 +80,8 @@ def recorded_warnings(source: Source, document: Mapping[str, Any], norm: str | N
         return []
     other = {"pre": "post", "post": "pre", None: "pre"}[norm]
     return [
-        f"The checkpoint records {100 * recorded:.2f} % accuracy and scores {100 * document['value']:.2f} "
-        f"± {100 * document['stderr']:.2f} % here. Its norm may stand elsewhere: try --norm {other}, "
-        "or check that the data is what it was trained on."
+        f"The checkpoint records {100 * recorded:.2f} % accuracy and scores "
+        f"{100 * document['value']:.2f} ± {100 * document['stderr']:.2f} % here. "
+        f"Its norm may stand elsewhere: try --norm {other}, or check "
+        "that the data is what it was trained on."
     ]

@@ -24,8 +24,8 @@ def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] |
     search = run.read_result("search")
     if not isinstance(search, dict):
         raise RunError(
-            f"{run.path} holds no search result. Run `sensprobe search --run {run.path} --budget …` "
-            "first."
+            f"{run.path} holds no search result. "
+            f"Run `sensprobe search --run {run.path} --budget …` first."
         )
     by_budget = {choice["budget"]: choice["candidate"] for choice in search["chosen"]}
     wanted = by_budget.get(name, name)

@@ -43,7 +43,8 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     raise RunError(
-        f"{run.path} holds no sensitivities yet. Run `sensprobe profile MODEL --data DATA --run {run.path}` first."
+        f"{run.path} holds no sensitivities yet. "
+        f"Run `sensprobe profile MODEL --data DATA --run {run.path}` first."
     )
 
 
@@ -224,7 +225,8 @@ def confirm(
     found = run.read_result("search")
     if not isinstance(found, dict):
         raise RunError(
-            f"{run.path} holds no search result. Run `sensprobe search --run {run.path} --budget …` first."
+            f"{run.path} holds no search result. "
+            f"Run `sensprobe search --run {run.path} --budget …` first."
         )
     candidates = {c["name"]: c for c in found["candidates"]}
     chosen = [

@@ -29,7 +29,8 @@ def data_of(source: str, override: str | None) -> str:
     raise UsageError(
         "this recipe trains on MNIST: give --data mnist:FOLDER with the four IDX files "
         "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
-        f"t10k-labels-idx1-ubyte; .gz or not), or set {DATA_VARIABLE} to the folder that holds mnist/."
+        f"t10k-labels-idx1-ubyte; .gz or not), or set {DATA_VARIABLE} to the folder that holds "
+        "mnist/."
     )
 
 

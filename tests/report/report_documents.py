@@ -306,3 +306,38 @@ def confirmation(found: dict[str, Any] | None = None) -> dict[str, Any]:
         "baseline": baseline,
         "plans": plans,
     }
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    "$\\frac{1}{0$ and $",
+    "[red]markup[/red] {{plotly}} %{x}",
+    "=HYPERLINK(1)",
+    "\U0001f4a3\n\x07 漢字",
+    "layers.*." + "very_long_name." * 30,
+)
+"""Names that a model from a stranger may have."""
+
+
+def hostile(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with hostile names and with numbers that are missing or not finite."""
+    odd = [None, float("nan"), float("inf"), -float("inf")]
+    for k, row in enumerate(document.get("rows", [])):
+        row["target"] = HOSTILE[k % len(HOSTILE)]
+        row["scheme"] = document["schemes"][k // len(HOSTILE) % len(document["schemes"])]
+        if k % 3 == 0 and "metric" in row:
+            row["metric"] = {"value": odd[k % 4], "stderr": odd[(k + 1) % 4]}
+        if k % 5 == 0:
+            row["kl"] = None if k % 2 else {"value": odd[k % 4], "stderr": None}
+        row["radius"] = odd[k % 4]
+    for k, c in enumerate(document.get("candidates", [])):
+        c["uniform"] = HOSTILE[k % len(HOSTILE)] if c["uniform"] else None
+        if k % 7 == 6:
+            c |= {"metric": {"value": odd[k % 4], "stderr": None}, "loss": None, "radius": None}
+    return document
+
+
+def search_of(candidates: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fake search with other candidates, none chosen."""
+    return search() | {"candidates": candidates, "chosen": [], "budgets": []}

@@ -27,6 +27,7 @@ from sensprobe_kernels.diagonal_scan.flags import (
     INTEGER,
     NEAREST,
     S16,
+    SHIFTED,
     STATIC,
     STATIC_EACH,
     TENSOR,
@@ -100,13 +101,13 @@ def scan(
         batch, length, heads, n, store.group or n, int(store.parts), store.scales, store.every,
         step, store.first, *store.key,
     )  # fmt: skip
-    quotient = _quotient(store)
+    quotient = _quotient(store, coefficients)
     rest = np.zeros(0, np.float32) if residual is None else residual.reshape(-1)
     run = build(
         _span(store), store.code, store.rounding, quotient, int(store.asym),
         int(residual is not None), int(store.clip is not None),
     )  # fmt: skip
-    coef, numbers = _rows(coefficients, store, quotient), _numbers(store)
+    coef, numbers = _rows(coefficients, store), _numbers(store)
     wide = heads if store.span == TENSOR else _tile_heads(job, threads)
 
     def work(b0: int, h0: int) -> None:
@@ -185,28 +186,30 @@ def _span(store: Store) -> int:
     return STATIC_EACH if store.span == STATIC and not shared else store.span
 
 
-def _quotient(store: Store) -> int:
+def _quotient(store: Store, coefficients: tuple[Array, Array, Array]) -> int:
+    """How to divide by the scale: the fastest way that gives what division gives."""
     if not store.scaled:
         return UNSCALED
     usual = store.rounding == NEAREST and (store.code == INTEGER or store.floor > -100)
-    if not (usual and _has_fused()):
+    short = store.scales == S16 if store.scale is None else _short(store.scale)
+    near = store.zero is None or bool((np.abs(store.zero) < 2**15).all())
+    if not (usual and short and near and _has_fused()):
         return DIVIDED
-    if store.span != STATIC:
-        return FUSED if store.scales == S16 else DIVIDED
-    scale = store.scale
-    assert scale is not None
-    with np.errstate(over="ignore", invalid="ignore"):
-        half = (
-            (scale.astype(np.float16) == scale).all()
-            and (scale > 0).all()
-            and np.isfinite(scale).all()
-        )
-    near = store.zero is None or (np.abs(store.zero) < 2**15).all()
-    return FUSED if half and near else DIVIDED
+    if store.code != INTEGER:
+        return FUSED
+    tame = store.every == 1 and all((np.abs(x) <= 2**30).all() for x in coefficients)
+    return SHIFTED if store.span != STATIC or tame else FUSED
 
 
-def _rows(coefficients: tuple[Array, Array, Array], store: Store, quotient: int) -> Array:
-    """What the inner loop reads for each complex state, side by side; see `tiles`."""
+def _short(scale: Array) -> bool:
+    """Whether scales are positive float16 numbers."""
+    with np.errstate(over="ignore"):
+        half = scale.astype(np.float16)
+    return bool((half == scale).all() and (scale > 0).all() and np.isfinite(half).all())
+
+
+def _rows(coefficients: tuple[Array, Array, Array], store: Store) -> Array:
+    """What the inner loop reads for each complex state, side by side; see `steps`."""
     A, B, C = coefficients
     rows = np.zeros((*A.shape[:2], ROW), np.float32)
     rows[..., :SCALE] = np.concatenate([A, B, C], axis=-1)
@@ -217,9 +220,9 @@ def _rows(coefficients: tuple[Array, Array, Array], store: Store, quotient: int)
     low = np.full_like(A, -peak) if store.zero is None else -store.zero
     high = np.full_like(A, peak) if store.zero is None else peak - store.zero
     with np.errstate(all="ignore"):
-        if quotient == FUSED:
-            low, high = low * scale, high * scale
-        rows[..., SCALE:14] = np.concatenate([scale, np.float32(1) / scale, low, high], axis=-1)
+        inverse = np.float32(1) / scale
+        rest = (1 / scale.astype(np.float64) - inverse).astype(np.float32)
+    rows[..., SCALE:] = np.concatenate([scale, inverse, rest, low, high], axis=-1)
     return rows.reshape(-1)
 
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
+inline = njit(forceinline=True, nogil=True)
+
 # What a scale spans. STATIC: at least a head; STATIC_EACH: less. Read live: GROUP, states of one
 # head, every `group` along n; TENSOR, all heads.
 EXACT, STATIC, STATIC_EACH, GROUP, TENSOR = range(5)
@@ -16,8 +18,9 @@ EXACT, STATIC, STATIC_EACH, GROUP, TENSOR = range(5)
 INTEGER, FLOAT, WIDE, ANY = 0, 1, 2, 3
 # How a number becomes a whole one.
 NEAREST, TRUNCATE, STOCHASTIC = 0, 1, 2
-# How a number is divided by its scale: not at all, by division, by its reciprocal (see `lanes`).
-UNSCALED, DIVIDED, FUSED = 0, 1, 2
+# How a number is divided by its scale and rounded (see `lanes.kept`): not divided; divided; by the
+# reciprocal in two parts; the same, and rounded by a shift, which is for finite numbers.
+UNSCALED, DIVIDED, FUSED, SHIFTED = 0, 1, 2, 3
 # How a live scale is stored.
 S16, S32, POW2 = 0, 1, 2
 
@@ -67,4 +70,16 @@ class Tile(NamedTuple):
     residual: Any  # the same, under error feedback
 
 
-inline = njit(forceinline=True, nogil=True)
+@inline
+def safe(flags: Flags) -> Flags:
+    """The same, for numbers that may not be finite."""
+    quotient = FUSED if flags.quotient == SHIFTED else flags.quotient
+    return Flags(
+        flags.span,
+        flags.code,
+        flags.rounding,
+        quotient,
+        flags.asym,
+        flags.feedback,
+        flags.clip,
+    )

@@ -12,7 +12,9 @@ import numpy as np
 from sensprobe_kernels.diagonal_scan.flags import (
     ANY,
     DIVIDED,
+    FUSED,
     INTEGER,
+    SHIFTED,
     STEP_FLOOR,
     STEP_SHIFT,
     STOCHASTIC,
@@ -34,27 +36,46 @@ from sensprobe_kernels.vector import (
     fused,
     high_product,
     is_nan,
+    larger,
     less,
     low_product,
-    negative,
     number,
     rint,
     shift_right,
+    smaller,
     spread,
     trunc,
 )
 
 _UNIT = np.float32(2.0**-24)
+_SHIFT = np.float32(1.5 * 2**23)
 EXPONENT = 0x7F800000
 
 
 class Scale(NamedTuple):
-    """A scale and what goes with it. `low` and `high` bound x if FUSED, else x / scale."""
+    """A scale and what goes with it.
+
+    The reciprocal is inverse + rest, 48 bits. low and high bound the codes: as multiples of the
+    scale for DIVIDED, times the scale for FUSED, plus SHIFT for SHIFTED.
+    """
 
     scale: Floats
     inverse: Floats
+    rest: Floats
     low: Floats
     high: Floats
+
+
+@inline
+def scale_from(
+    scale: Floats, inverse: Floats, rest: Floats, low: Floats, high: Floats, flags: Flags
+) -> Scale:
+    """A Scale from bounds as multiples of the scale."""
+    if flags.quotient == FUSED:
+        low, high = low * scale, high * scale
+    if flags.quotient == SHIFTED:
+        low, high = low + every(_SHIFT), high + every(_SHIFT)
+    return Scale(scale, inverse, rest, low, high)
 
 
 @inline
@@ -91,10 +112,11 @@ def coded(v: Floats, noise: Floats, numbers: Any, flags: Flags) -> Floats:
 def kept(x: Floats, scale: Scale, noise: Floats, numbers: Any, flags: Flags) -> Floats:
     """What memory gives back for x.
 
-    FUSED corrects the product with the reciprocal by two fused multiply-adds. That is the IEEE
-    quotient, because the scale has eleven significant bits (float16): the remainder of the first
-    product is exact, so the second is within 2^-45 of x / scale, and no quotient of a 24-bit by an
-    11-bit number comes that close to the middle between two float32 numbers.
+    FUSED and SHIFTED multiply by a reciprocal of 48 bits. That is the IEEE quotient, because the
+    scale has eleven significant bits (float16): the product is within 2^-45 of x / scale before it
+    is rounded, and no quotient of a 24-bit by an 11-bit number lies that close to the middle
+    between two float32 numbers. SHIFTED adds 1.5 · 2^23, beyond which float32 has whole numbers
+    only, and bounds the bits, which are ordered as the numbers are.
     """
     if flags.code == ANY:
         return x
@@ -104,19 +126,24 @@ def kept(x: Floats, scale: Scale, noise: Floats, numbers: Any, flags: Flags) -> 
     if flags.quotient == DIVIDED:
         v = clamp(x / scale.scale, scale.low, scale.high)
         return clamp(coded(v, noise, numbers, flags), scale.low, scale.high) * scale.scale
-    x = clamp(x, scale.low, scale.high)
-    v = x * scale.inverse
-    v = fused(fused(negative(v), scale.scale, x), scale.inverse, v)
-    return coded(v, noise, numbers, flags) * scale.scale
+    if flags.quotient == FUSED:
+        x = clamp(x, scale.low, scale.high)
+        v = fused(x, scale.inverse, x * scale.rest)
+        return coded(v, noise, numbers, flags) * scale.scale
+    v = fused(x, scale.inverse, x * scale.rest) + every(_SHIFT)
+    code = smaller(larger(bits(v), bits(scale.low)), bits(scale.high))
+    return (from_bits(code) - every(_SHIFT)) * scale.scale
 
 
 @inline
 def left_over(x: Floats, back: Floats, scale: Scale, flags: Flags) -> Floats:
     """The residual of error feedback: x within the codes' reach, less what is kept; as bf16."""
-    if flags.quotient == DIVIDED:
-        rest = clamp(x, scale.low * scale.scale, scale.high * scale.scale) - back
-    else:
-        rest = clamp(x, scale.low, scale.high) - back
+    low, high = scale.low, scale.high
+    if flags.quotient == SHIFTED:
+        low, high = low - every(_SHIFT), high - every(_SHIFT)
+    if flags.quotient == DIVIDED or flags.quotient == SHIFTED:
+        low, high = low * scale.scale, high * scale.scale
+    rest = clamp(x, low, high) - back
     b = bits(rest)
     odd = shift_right(b, every_int(16)) & every_int(1)
     short = from_bits((b + every_int(0x7FFF) + odd) & every_int(0xFFFF0000))

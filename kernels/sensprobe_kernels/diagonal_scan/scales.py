@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensprobe_kernels.diagonal_scan.flags import (
-    FUSED,
     LARGEST,
     LEVELS,
     PEAK,
@@ -18,10 +17,10 @@ from sensprobe_kernels.diagonal_scan.flags import (
     Flags,
     inline,
 )
-from sensprobe_kernels.diagonal_scan.lanes import EXPONENT, Scale, clamp
+from sensprobe_kernels.diagonal_scan.lanes import EXPONENT, Scale, clamp, scale_from
 from sensprobe_kernels.vector import (
     Floats,
-    Mask,
+    Ints,
     absolute,
     bits,
     choose,
@@ -29,78 +28,90 @@ from sensprobe_kernels.vector import (
     every,
     every_int,
     from_bits,
+    fused,
     is_nan,
     larger,
+    largest,
     less,
     negative,
-    nowhere,
     rint,
     shift_right,
+    shift_sign,
+    smaller,
     spread,
 )
 
-_ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
 _NAN = np.float32(np.nan)
-_INFINITY = np.float32(np.inf)
 _SMALLEST_NORMAL_16 = np.float32(2.0**-14)
 
 
 class Range(NamedTuple):
-    """Lowest and highest number seen, and where one was NaN. Symmetric: `high` alone, of |x|."""
+    """Keys of the lowest and the highest number seen; symmetric: `high` alone, the bits of |x|.
 
-    low: Floats
-    high: Floats
-    nan: Mask
+    A key is an integer that orders as the numbers do, NaN at the ends. Integers are compared where
+    floats are not: by units of the processor that multiplications leave free.
+    """
+
+    low: Ints
+    high: Ints
+
+
+@inline
+def _key(x: Ints) -> Ints:
+    """Bits to key, and back."""
+    return x ^ (shift_sign(x, every_int(31)) & every_int(0x7FFFFFFF))
 
 
 @inline
 def unseen(flags: Flags) -> Range:
     if flags.asym:
-        return Range(every(_INFINITY), negative(every(_INFINITY)), nowhere())
-    return Range(every(_ZERO), every(_ZERO), nowhere())
+        return Range(every_int(0x7FFFFFFF), every_int(-0x80000000))
+    return Range(every_int(0), every_int(0))
 
 
 @inline
 def widen(seen: Range, x: Floats, flags: Flags) -> Range:
     """The range of what was seen and x."""
     if flags.asym:
-        low = choose(less(x, seen.low), x, seen.low)
-        high = choose(less(seen.high, x), x, seen.high)
-        return Range(low, high, either(seen.nan, is_nan(x)))
-    # As integers, magnitudes keep their order and NaN lies above them all.
-    magnitude = bits(x) & every_int(0x7FFFFFFF)
-    return Range(seen.low, from_bits(larger(bits(seen.high), magnitude)), seen.nan)
+        key = _key(bits(x))
+        return Range(smaller(seen.low, key), larger(seen.high, key))
+    return Range(seen.low, larger(seen.high, bits(x) & every_int(0x7FFFFFFF)))
 
 
 @inline
-def union(a: Range, b: Range, flags: Flags) -> Range:
+def union(a: Range, b: Range) -> Range:
+    return Range(smaller(a.low, b.low), larger(a.high, b.high))
+
+
+@inline
+def finite(seen: Range, flags: Flags) -> bool:
+    """Whether every number seen was finite."""
+    top = largest(seen.high)
     if flags.asym:
-        low = choose(less(a.low, b.low), a.low, b.low)
-        high = choose(less(b.high, a.high), a.high, b.high)
-        return Range(low, high, either(a.nan, b.nan))
-    return Range(a.low, from_bits(larger(bits(a.high), bits(b.high))), a.nan)
+        top = max(top, largest(seen.low ^ every_int(-1)))  # negative keys are complements
+    return top < EXPONENT
 
 
 @inline
 def live_scale(seen: Range, numbers: Any, kind: int, flags: Flags) -> Scale:
     """The scale of a range, as memory keeps it, and what `kept` needs with it."""
     if flags.asym:
-        low, high = (
-            choose(seen.nan, every(_NAN), seen.low),
-            choose(seen.nan, every(_NAN), seen.high),
+        low, high = from_bits(_key(seen.low)), from_bits(_key(seen.high))
+        nan = either(is_nan(low), is_nan(high))
+        scale, zero = _affine(
+            choose(nan, every(_NAN), low), choose(nan, every(_NAN), high), numbers, kind
         )
-        scale, zero = _affine(low, high, numbers, kind)
         scale = choose(is_nan(zero), zero, scale)
         low, high = negative(zero), spread(numbers, LEVELS) - zero
     else:
-        scale = _stored(seen.high / spread(numbers, PEAK), numbers, kind)
+        scale = _stored(from_bits(seen.high) / spread(numbers, PEAK), numbers, kind)
         high = spread(numbers, PEAK)
         low = negative(high)
-    if flags.quotient == FUSED:
-        low, high = low * scale, high * scale
-    return Scale(scale, every(_ONE) / scale, low, high)
+    inverse = every(_ONE) / scale
+    rest = fused(negative(scale), inverse, every(_ONE)) * inverse
+    return scale_from(scale, inverse, rest, low, high, flags)
 
 
 @inline

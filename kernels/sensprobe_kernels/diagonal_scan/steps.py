@@ -7,9 +7,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from sensprobe_kernels.diagonal_scan.flags import CLIP, STATIC_EACH, STOCHASTIC, Flags, Tile, inline
-from sensprobe_kernels.diagonal_scan.lanes import Scale, clamp, kept, left_over, noise_pair
-from sensprobe_kernels.diagonal_scan.scales import Range, live_scale, union, unseen, widen
+from sensprobe_kernels.diagonal_scan.flags import (
+    CLIP,
+    SHIFTED,
+    STATIC_EACH,
+    STOCHASTIC,
+    Flags,
+    Tile,
+    inline,
+    safe,
+)
+from sensprobe_kernels.diagonal_scan.lanes import (
+    Scale,
+    clamp,
+    kept,
+    left_over,
+    noise_pair,
+    scale_from,
+)
+from sensprobe_kernels.diagonal_scan.scales import Range, finite, live_scale, union, unseen, widen
 from sensprobe_kernels.vector import (
     LANES,
     Floats,
@@ -25,7 +41,8 @@ from sensprobe_kernels.vector import (
 PAIR = 2 * LANES
 
 # Places in the coefficients of one complex state; those of the imaginary scale are one further.
-A_RE, A_IM, B_RE, B_IM, C_RE, C_IM, SCALE, INVERSE, LOW, HIGH = 0, 1, 2, 3, 4, 5, 6, 8, 10, 12
+A_RE, A_IM, B_RE, B_IM, C_RE, C_IM = range(6)
+SCALE, INVERSE, REST, LOW, HIGH = range(6, 16, 2)
 ROW = 16
 
 _MINUS_ZERO = np.float32(-0.0)
@@ -90,12 +107,14 @@ def rounded(tile: Tile, p: int, x: Floats, noise: Floats, scale: Scale, flags: F
 
 
 @inline
-def row_scale(tile: Tile, c: int) -> Scale:
-    return Scale(
+def row_scale(tile: Tile, c: int, flags: Flags) -> Scale:
+    return scale_from(
         spread(tile.coef, c + SCALE),
         spread(tile.coef, c + INVERSE),
+        spread(tile.coef, c + REST),
         spread(tile.coef, c + LOW),
         spread(tile.coef, c + HIGH),
+        flags,
     )
 
 
@@ -116,12 +135,12 @@ def exact_step(tile: Tile, h: int, drive: Floats) -> Floats:
 def static_step(tile: Tile, h: int, t: int, drive: Floats, flags: Flags) -> Floats:
     """Every state rounded by the scale in its row of coefficients, or in the head's first row."""
     c, p, total = h * tile.job.n * ROW, (h - tile.h0) * tile.job.n * PAIR, nothing()
-    re_scale, im_scale = row_scale(tile, c), row_scale(tile, c + 1)
+    re_scale, im_scale = row_scale(tile, c, flags), row_scale(tile, c + 1, flags)
     for n in range(tile.job.n):
         re, im = to_round(tile, c, p, drive, flags)
         noise = noise_at(tile, n, h, t, flags)
         if flags.span == STATIC_EACH:
-            re_scale, im_scale = row_scale(tile, c), row_scale(tile, c + 1)
+            re_scale, im_scale = row_scale(tile, c, flags), row_scale(tile, c + 1, flags)
         re = rounded(tile, p, re, noise[0], re_scale, flags)
         im = rounded(tile, p + LANES, im, noise[1], im_scale, flags)
         total = keep(tile, c, p, re, im, total)
@@ -154,7 +173,7 @@ def observe(
 @inline
 def live_scales(tile: Tile, re_seen: Range, im_seen: Range, flags: Flags) -> tuple[Scale, Scale]:
     if not tile.job.parts:
-        re_seen = im_seen = union(re_seen, im_seen, flags)
+        re_seen = im_seen = union(re_seen, im_seen)
     kind = tile.job.scales
     return (
         live_scale(re_seen, tile.numbers, kind, flags),
@@ -169,12 +188,13 @@ def settle(
     n0: int,
     n1: int,
     t: int,
-    re_scale: Scale,
-    im_scale: Scale,
+    re_seen: Range,
+    im_seen: Range,
     total: Floats,
     flags: Flags,
 ) -> Floats:
     """Round states n0 to n1, which `observe` left in place; the sum with their share added."""
+    re_scale, im_scale = live_scales(tile, re_seen, im_seen, flags)
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     for n in range(n0, n1):
         noise = noise_at(tile, n, h, t, flags)
@@ -192,6 +212,8 @@ def group_step(tile: Tile, h: int, t: int, drive: Floats, flags: Flags) -> Float
     for n0 in range(0, job.n, job.group):
         n1 = min(n0 + job.group, job.n)
         re_seen, im_seen = observe(tile, h, n0, n1, drive, unseen(flags), unseen(flags), flags)
-        re_scale, im_scale = live_scales(tile, re_seen, im_seen, flags)
-        total = settle(tile, h, n0, n1, t, re_scale, im_scale, total, flags)
+        if flags.quotient != SHIFTED or finite(union(re_seen, im_seen), flags):
+            total = settle(tile, h, n0, n1, t, re_seen, im_seen, total, flags)
+        else:
+            total = settle(tile, h, n0, n1, t, re_seen, im_seen, total, safe(flags))
     return total

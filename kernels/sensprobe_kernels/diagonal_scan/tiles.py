@@ -14,19 +14,30 @@ from typing import Any
 
 from numba import njit
 
-from sensprobe_kernels.diagonal_scan.flags import EXACT, GROUP, TENSOR, Flags, Job, Tile, inline
-from sensprobe_kernels.diagonal_scan.scales import unseen
+from sensprobe_kernels.diagonal_scan.flags import (
+    EXACT,
+    GROUP,
+    SHIFTED,
+    TENSOR,
+    Flags,
+    Job,
+    Tile,
+    inline,
+    safe,
+)
+from sensprobe_kernels.diagonal_scan.scales import Range, finite, union, unseen
 from sensprobe_kernels.diagonal_scan.steps import (
     exact_step,
     group_step,
-    live_scales,
     nothing,
     observe,
     settle,
     static_step,
 )
 from sensprobe_kernels.diagonal_scan.transfer import CHUNK, enter, leave, line, read, write
-from sensprobe_kernels.vector import LANES, load, store
+from sensprobe_kernels.vector import LANES, bits, every_int, larger, largest, load, store
+
+_TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far from overflow
 
 # -- a chunk of steps -----------------------------------------------------------------------------
 #
@@ -75,22 +86,39 @@ def group_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags
 @inline
 def tensor_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     """All heads of a step, then the next step: one range spans them."""
-    n = tile.job.n
     for t in range(t0, t1):
-        rounds = due(tile.job, t)
-        re_seen, im_seen = unseen(flags), unseen(flags)
-        if rounds:
+        at = (t - t0) * line(tile)
+        if not due(tile.job, t):
             for h in range(tile.h0, tile.h1):
-                u = load(drive, (t - t0) * line(tile) + (h - tile.h0) * LANES)
-                re_seen, im_seen = observe(tile, h, 0, n, u, re_seen, im_seen, flags)
-        re_scale, im_scale = live_scales(tile, re_seen, im_seen, flags)
+                total = exact_step(tile, h, load(drive, at + (h - tile.h0) * LANES))
+                store(out, at + (h - tile.h0) * LANES, total + total)
+            continue
+        re_seen, im_seen = unseen(flags), unseen(flags)
         for h in range(tile.h0, tile.h1):
-            at = (t - t0) * line(tile) + (h - tile.h0) * LANES
-            if rounds:
-                total = settle(tile, h, 0, n, t, re_scale, im_scale, nothing(), flags)
-            else:
-                total = exact_step(tile, h, load(drive, at))
-            store(out, at, total + total)
+            u = load(drive, at + (h - tile.h0) * LANES)
+            re_seen, im_seen = observe(tile, h, 0, tile.job.n, u, re_seen, im_seen, flags)
+        if flags.quotient != SHIFTED or finite(union(re_seen, im_seen), flags):
+            settle_heads(tile, out, at, t, re_seen, im_seen, flags)
+        else:
+            settle_heads(tile, out, at, t, re_seen, im_seen, safe(flags))
+
+
+@inline
+def settle_heads(
+    tile: Tile, out: Any, at: int, t: int, re_seen: Range, im_seen: Range, flags: Flags
+) -> None:
+    for h in range(tile.h0, tile.h1):
+        total = settle(tile, h, 0, tile.job.n, t, re_seen, im_seen, nothing(), flags)
+        store(out, at + (h - tile.h0) * LANES, total + total)
+
+
+@inline
+def tame(numbers: Any, size: int) -> bool:
+    """Whether every number is so small that a step from it stays finite."""
+    top = every_int(0)
+    for i in range(0, size, LANES):
+        top = larger(top, bits(load(numbers, i)) & every_int(0x7FFFFFFF))
+    return largest(top) <= _TAME_BITS
 
 
 # -- the compiled function ------------------------------------------------------------------------
@@ -124,6 +152,8 @@ def build(
         enter(tile, state, tile.state)
         if feedback:
             enter(tile, residual, tile.residual)
+        # Rounding bounds a state: finite once and fed finite numbers, it stays finite.
+        calm = tame(tile.state, tile.state.size) and tame(tile.residual, tile.residual.size)
         for t0 in range(0, tile.job.length, CHUNK):
             t1 = min(t0 + CHUNK, tile.job.length)
             read(tile, u, drive, t0, t1)
@@ -134,7 +164,11 @@ def build(
             elif span == TENSOR:
                 tensor_chunk(tile, drive, out, t0, t1, flags)
             else:
-                static_chunk(tile, drive, out, t0, t1, flags)
+                calm = calm and tame(drive, (t1 - t0) * line(tile))
+                if quotient != SHIFTED or calm:
+                    static_chunk(tile, drive, out, t0, t1, flags)
+                else:
+                    static_chunk(tile, drive, out, t0, t1, safe(flags))
             write(tile, y, out, t0, t1)
         leave(tile, state, tile.state)
         if feedback:

@@ -17,12 +17,12 @@ CHUNK = 32
 
 @inline
 def enter(tile: Tile, whole: Any, part: Any) -> None:
-    """(batch, heads, n, 2) -> (heads, n, 2, 16); missing sequences are zero."""
+    """(batch, heads, n, 2) -> (heads, n, 2, 16); places of missing sequences are left alone."""
     size = tile.job.n * 2
-    for lane in range(LANES):
+    for lane in range(min(LANES, tile.job.batch - tile.b0)):
         base = ((tile.b0 + lane) * tile.job.heads + tile.h0) * size
         for i in range((tile.h1 - tile.h0) * size):
-            part[i * LANES + lane] = whole[base + i] if tile.b0 + lane < tile.job.batch else 0.0
+            part[i * LANES + lane] = whole[base + i]
 
 
 @inline
@@ -42,7 +42,7 @@ def line(tile: Tile) -> int:
 
 @inline
 def read(tile: Tile, u: Any, drive: Any, t0: int, t1: int) -> None:
-    """(batch, length, heads) -> (CHUNK, heads, 16); missing sequences are left as they are."""
+    """(batch, length, heads) -> (CHUNK, heads, 16); places of missing sequences are left alone."""
     job, rows = tile.job, min(LANES, tile.job.batch - tile.b0)
     pitch = job.length * job.heads
     for t in range(t0, t1):

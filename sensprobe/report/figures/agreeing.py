@@ -38,9 +38,8 @@ def agreement_scatter(found: Agreement, quantity: Quantity = KL, theme: Theme = 
     note = f"; {left_out} at zero, not drawn" if left_out else ""
     return figure(
         [line, *(_trace(kind, drawn) for kind in LOOKS)],
-        title,
+        f"{title}: {tau}{note}",
         theme,
-        subtitle=tau + note,
         xaxis={**axis, "title": {"text": f"measured {quantity.heading}"}},
         yaxis={**axis, "title": {"text": f"estimated from one gradient, {quantity.heading}"}},
         height=500,
