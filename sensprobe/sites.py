@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from math import prod
+from typing import Any
 
 
 class Kind(StrEnum):
@@ -84,6 +85,19 @@ class Site:
         """Index of the layer the site is in; None outside the layers."""
         head, _, rest = self.name.partition(".")
         return int(rest.split(".")[0]) if head == "layers" else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, with how many reals it holds and their bytes at full precision."""
+        return {
+            "site": self.name,
+            "part": self.part.value,
+            "kind": self.kind.value,
+            "shape": list(self.shape),
+            "axes": [axis.value for axis in self.axes],
+            "complex": self.is_complex,
+            "values": self.reals,
+            "full_bytes": self.full_bytes,
+        }
 
 
 def group_pattern(site: Site) -> str:

@@ -57,6 +57,7 @@ class Workbench:
     progress: Progress = SILENT
     metric: Metric | None = None
     metric_name: str = ""
+    metric_mark: str = ""  # identifies the metric's code: evaluations of other code are not reused
     divergence: bool = True  # whether measuring also runs full precision, for KL
     applier: Applier = field(init=False)
     _evaluators: dict[str, Evaluator] = field(default_factory=dict)
@@ -153,7 +154,9 @@ class Workbench:
         if needs_calibration(plan, self.source.model.sites):
             mark = self.dataset.splits.fingerprint("calibration")
             calibration = f"{mark[:16]}:{CALIBRATION_SAMPLES}"
-        plan_mark = fingerprint(plan) + (f"+{self.metric_name}" if self.metric else "")
+        plan_mark = fingerprint(plan) + (
+            f"+{self.metric_name}:{self.metric_mark}" if self.metric else ""
+        )
         return EvaluationKey(
             self.source.fingerprint,
             self.dataset.splits.fingerprint(split),
@@ -206,9 +209,12 @@ def open_workbench(
     progress: Progress = SILENT,
     metric: Metric | None = None,
     metric_name: str = "",
+    metric_mark: str = "",
 ) -> Workbench:
     """Open model, data and (where given) the run folder; RunError if the run is of other inputs."""
     opened = None
     if run is not None:
         opened = open_run(run, manifest_of(source, dataset, settings or {}), reuse_siblings=True)
-    return Workbench(source, dataset, opened, progress, metric, metric_name)
+        if "sites" not in opened.results():
+            opened.write_result("sites", [site.to_json() for site in source.model.sites.values()])
+    return Workbench(source, dataset, opened, progress, metric, metric_name, metric_mark)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from sensprobe.units import duration
+
 LONG_SECONDS = 2.0
 """From here on an estimate is said beforehand."""
 
@@ -44,12 +46,3 @@ class Bar:
 
     def note(self, text: str) -> None:
         self._console.print(text, style="dim", highlight=False)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""One function a command: call the step, print what it returned."""
+"""One function a command: call the public function, print what it returned."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import json
 import math
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 from rich.console import Console
 
-from sensprobe import steps
+from sensprobe import api
 from sensprobe.cli import show
-from sensprobe.cli.opening import budgets_from, open_bench, plan_from, reopen, settings_of, stderr
+from sensprobe.cli.bar import Bar
 from sensprobe.cli.training import TrainingBar
-from sensprobe.loading import load_model
-from sensprobe.plan import Plan, parse_setting
+from sensprobe.plan import Plan, parse_setting, read
 from sensprobe.runs import open_run
-from sensprobe.scheme import parse
-from sensprobe.steps.searching import SearchSettings
 
 stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
 
 
 def print_json(document: Any) -> None:
@@ -40,25 +37,28 @@ def _finite(value: Any) -> Any:
 
 
 def sites(arguments: Namespace) -> None:
-    source = load_model(arguments.model, arguments.norm)
-    rows = steps.list_sites(source)
+    rows = api.list_sites(arguments.model, norm=arguments.norm)
     if arguments.json:
         print_json(rows)
     else:
-        stdout.print(show.sites(source, rows))
+        stdout.print(show.sites(arguments.model, rows))
 
 
 def profile(arguments: Namespace) -> None:
-    bench = open_bench(settings_of(arguments), arguments.run)
-    assert bench.run is not None
-    with bench.run.working("profile"):
-        document = steps.profile(
-            bench,
-            [parse(text) for text in arguments.scheme],
-            by=arguments.by,
-            method=arguments.method,
-            limit=arguments.limit,
-        )
+    document = api.profile(
+        arguments.model,
+        arguments.data,
+        arguments.run,
+        arguments.scheme,
+        by=arguments.by,
+        method=arguments.method,
+        limit=arguments.limit,
+        norm=arguments.norm,
+        metric=arguments.metric,
+        data_seed=arguments.data_seed,
+        progress=Bar(stderr),
+    )
+    _warn(document)
     if arguments.json:
         print_json(document)
     else:
@@ -67,50 +67,47 @@ def profile(arguments: Namespace) -> None:
 
 
 def search(arguments: Namespace) -> None:
-    settings = SearchSettings(
-        budgets=budgets_from(arguments),
+    document = api.search(
+        arguments.run,
+        arguments.budget or (),
+        weight_budget=arguments.weight_budget,
+        state_budget=arguments.state_budget,
+        max_loss=arguments.max_loss,
+        schemes=arguments.scheme,
+        freeze=arguments.freeze,
+        tie=arguments.tie,
+        batch=arguments.batch,
         method=arguments.method,
         evaluations=arguments.evaluations,
         seed=arguments.seed,
-        batch=arguments.batch,
         limit=arguments.limit,
-        schemes=tuple(parse(text) for text in arguments.scheme),
-        freeze=tuple(parse_setting(text) for text in arguments.freeze),
-        tie=tuple(arguments.tie),
+        confirm=not arguments.no_confirm,
+        progress=Bar(stderr),
     )
-    bench = reopen(arguments.run)
-    assert bench.run is not None
-    with bench.run.working("search"):
-        document = steps.search(bench, settings)
-        confirmed = None if arguments.no_confirm else steps.confirm(bench)
     if arguments.json:
-        print_json({"search": document, "confirmation": confirmed})
+        print_json(document)
         return
-    for part in show.search(document, confirmed):
+    for part in show.search(document["search"], document["confirmation"]):
         stdout.print(part)
-    stderr.print(show.next_after_search(arguments.run, document), style="dim")
+    stderr.print(show.next_after_search(arguments.run, document["search"]), style="dim")
 
 
 def evaluate(arguments: Namespace) -> None:
-    bench = open_bench(settings_of(arguments), arguments.run)
-    source = bench.source
-    plan = plan_from(arguments, source)
-    if plan is None:
-        chosen = dict(source.artefact.plan) if source.artefact else {}
-    else:
-        chosen = plan.resolve(source.model.sites.values())
-    with bench.run.working("eval") if bench.run else nullcontext():
-        document = steps.evaluate(
-            bench,
-            chosen,
-            split=arguments.split,
-            limit=arguments.limit,
-            batch=arguments.batch,
-            compare=arguments.compare,
-        )
-    if not chosen:
-        for warning in steps.recorded_warnings(source, document, arguments.norm):
-            stderr.print(warning, style="yellow")
+    document = api.evaluate(
+        arguments.model,
+        arguments.data,
+        _plan(arguments),
+        split=arguments.split,
+        limit=arguments.limit,
+        batch=arguments.batch,
+        compare=arguments.compare,
+        run=arguments.run,
+        norm=arguments.norm,
+        metric=arguments.metric,
+        data_seed=arguments.data_seed,
+        progress=Bar(stderr),
+    )
+    _warn(document)
     if arguments.json:
         print_json(document)
     else:
@@ -118,38 +115,52 @@ def evaluate(arguments: Namespace) -> None:
 
 
 def cost(arguments: Namespace) -> None:
-    source = load_model(arguments.model, arguments.norm)
-    plan = plan_from(arguments, source)
-    resolved = dict(source.artefact.plan) if plan is None and source.artefact else (plan or Plan())
-    document = steps.cost(source, resolved, arguments.batch)
+    document = api.cost(
+        arguments.model, _plan(arguments), batch=arguments.batch, norm=arguments.norm
+    )
     if arguments.json:
         print_json(document)
     else:
-        stdout.print(show.cost(source, document))
+        stdout.print(show.cost(arguments.model, document))
 
 
 def export(arguments: Namespace) -> None:
-    bench = reopen(arguments.run)
-    document = steps.export(bench, arguments.plan, arguments.out, overwrite=arguments.overwrite)
+    document = api.export(
+        arguments.run,
+        arguments.plan,
+        arguments.out,
+        overwrite=arguments.overwrite,
+        progress=Bar(stderr),
+    )
     if arguments.json:
         print_json(document)
     else:
         stdout.print(show.exported(document))
-        stderr.print(show.next_after_export(bench.dataset.name, document), style="dim")
+        stderr.print(show.next_after_export(document), style="dim")
 
 
 def report(arguments: Namespace) -> None:
-    run = open_run(arguments.run)
-    for part in show.run_tables(run):
+    files = api.report(arguments.run, arguments.out)
+    if arguments.json:
+        print_json(files)
+        return
+    for part in show.run_tables(open_run(arguments.run)):
         stdout.print(part)
-    from sensprobe.report import write_report
-
-    files = write_report(run, arguments.out)
     stdout.print(show.report_files(files))
 
 
 def train(arguments: Namespace) -> None:
-    steps.train(arguments.study, arguments.data, arguments.out, TrainingBar(stderr))
+    document = api.train(
+        arguments.study,
+        arguments.data,
+        arguments.out,
+        restart=arguments.restart,
+        progress=TrainingBar(stderr),
+    )
+    if arguments.json:
+        print_json(document)
+    else:
+        stdout.print(show.trained(document))
 
 
 def demo(arguments: Namespace) -> None:
@@ -159,11 +170,24 @@ def demo(arguments: Namespace) -> None:
 
 
 def doctor(arguments: Namespace) -> None:
-    found = steps.doctor()
+    found = api.doctor()
     if arguments.json:
         print_json(found)
     else:
         stdout.print(show.doctor(found))
+
+
+def _plan(arguments: Namespace) -> Plan | None:
+    """The plan of --plan and --set (later ones override); None where neither is given."""
+    if not (arguments.plan or arguments.set):
+        return None
+    base = read(arguments.plan) if arguments.plan else Plan()
+    return Plan(base.entries + tuple(parse_setting(text) for text in arguments.set), base.name)
+
+
+def _warn(document: dict[str, Any]) -> None:
+    for warning in document["warnings"]:
+        stderr.print(warning, style="yellow")
 
 
 COMMANDS: dict[str, Callable[[Namespace], int | None]] = {

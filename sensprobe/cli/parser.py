@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 MODEL = "a model that ships (s4d-digits, …), a checkpoint file, an exported folder, or a model.toml"
 DATA = "digits, mnist:FOLDER, npz:FILE, or python:FILE.py:FUNCTION"
-UNITS = {
-    "": 1,
-    "b": 1,
-    "kb": 1000,
-    "mb": 10**6,
-    "gb": 10**9,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-}
-
-
-def byte_count(text: str) -> int:
-    """12288, 12KiB, 12.5kB: bytes as an integer."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if not match or match[2].lower() not in UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 12288, 12KiB or 12kB")
-    return int(float(match[1]) * UNITS[match[2].lower()])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -225,6 +206,7 @@ def _report(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--out", type=Path, metavar="DIR", help="folder to write (default: RUN/report)"
     )
+    _json(sub)
 
 
 def _train(commands: argparse._SubParsersAction) -> None:
@@ -236,6 +218,10 @@ def _train(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for weights (default: runs/STUDY)"
     )
+    sub.add_argument(
+        "--restart", action="store_true", help="start afresh instead of going on where it stopped"
+    )
+    _json(sub)
 
 
 def _demo(commands: argparse._SubParsersAction) -> None:

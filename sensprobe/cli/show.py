@@ -10,7 +10,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensprobe.loading import Source
 from sensprobe.report.agreement import agreement
 from sensprobe.report.read import read_confirmation, read_search, read_sensitivity
 from sensprobe.report.terminal import (
@@ -38,14 +37,14 @@ def size(count: float) -> str:
     return f"{count:,.0f} B" if count < 10_240 else f"{count / 1024:,.1f} KiB"
 
 
-def sites(source: Source, rows: list[dict[str, Any]]) -> RenderableType:
+def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
     table = _table(
         ("site", "left"),
         ("part", "left"),
         ("kind", "left"),
         ("shape", "left"),
         ("float32", "right"),
-        title=f"{source.name}: {source.model.family}, {len(rows)} sites",
+        title=f"{model}: {len(rows)} sites",
     )
     for row in rows:
         shape = " × ".join(map(str, row["shape"])) + (" complex" if row["complex"] else "")
@@ -94,8 +93,8 @@ def stability(radius: float) -> str:
     return f"{RECURRENT}  {radius:.4f}"
 
 
-def cost(source: Source, document: Mapping[str, Any]) -> RenderableType:
-    table = _table(("", "left"), ("", "right"), title=f"{source.name}, batch {document['batch']}")
+def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
+    table = _table(("", "left"), ("", "right"), title=f"{model}, batch {document['batch']}")
     for label, key in (
         ("weights", "weight_bytes"),
         ("state", "state_bytes"),
@@ -147,8 +146,18 @@ def exported(document: Mapping[str, Any]) -> RenderableType:
     )
 
 
-def report_files(files: Any) -> RenderableType:
-    return Text(f"report: {files.html}\nfigures: {', '.join(p.name for p in files.images)}")
+def report_files(files: Mapping[str, Any]) -> RenderableType:
+    pictures = ", ".join(Path(path).name for path in files["images"])
+    return Text(f"report: {files['html']}\nfigures: {pictures}")
+
+
+def trained(document: Mapping[str, Any]) -> RenderableType:
+    return Text(
+        f"{document['weights']}\n{document['parameters']:,} parameters, "
+        f"{document['epochs']} epochs\n"
+        f"{document['metric']}  {score(document, document['metric'])}   "
+        f"(n = {document['n']:,}, {document['split']} split)"
+    )
 
 
 def doctor(found: Mapping[str, Any]) -> RenderableType:
@@ -184,7 +193,9 @@ def doctor(found: Mapping[str, Any]) -> RenderableType:
 
 
 def next_after_profile(run: Path, document: Mapping[str, Any]) -> str:
-    return f"next: sensprobe search --run {run} --budget 12KiB   (sizes: sensprobe cost MODEL)"
+    full = document["full_bytes"]
+    quarter = f"{full / 4096:.3g}KiB" if full >= 4096 else str(full // 4)
+    return f"next: sensprobe search --run {run} --budget {quarter}   (a quarter of {size(full)})"
 
 
 def next_after_search(run: Path, document: Mapping[str, Any]) -> str:
@@ -197,5 +208,5 @@ def next_after_search(run: Path, document: Mapping[str, Any]) -> str:
     )
 
 
-def next_after_export(data: str, document: Mapping[str, Any]) -> str:
-    return f"next: sensprobe eval {document['path']} --data {data}"
+def next_after_export(document: Mapping[str, Any]) -> str:
+    return f"next: sensprobe eval {document['path']} --data {document['data']}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from sensprobe.cli.bar import Bar, duration
+from sensprobe.cli.bar import Bar
 from sensprobe.train import Progress
+from sensprobe.units import duration
 
 
 class TrainingBar:

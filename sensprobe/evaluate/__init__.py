@@ -15,6 +15,7 @@ from sensprobe.evaluate.outcomes import ADDITIVE, NAMES, PRIMARY, Metric, outcom
 from sensprobe.evaluate.score import Score, mean, paired
 from sensprobe.models import Model
 from sensprobe.scheme import Scheme
+from sensprobe.sites import Part
 from sensprobe.taps import EXACT
 
 __all__ = [
@@ -86,5 +87,7 @@ class Evaluator:
         return outcomes(self.task, outputs, self.split.y[start:stop], base, self.metric)
 
     def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
-        """max |A| as the plan stores it; above 1 the recurrence is unstable."""
-        return self.model.spectral_radius(self.applier.tap(plan) if plan else EXACT)
+        """max |A| as the plan stores it; above 1 the recurrence is unstable. Needs no calibration."""
+        sites = self.model.sites
+        stored = {name: scheme for name, scheme in plan.items() if sites[name].part is Part.A}
+        return self.model.spectral_radius(self.applier.tap(stored) if stored else EXACT)

@@ -66,22 +66,20 @@ def evaluate(
     return out
 
 
-def recorded_warnings(source: Source, document: Mapping[str, Any], norm: str | None) -> list[str]:
-    """What a full-precision score says against what the checkpoint records of itself.
+def recorded_warnings(source: Source, base: Mapping[str, Any], norm: str | None) -> list[str]:
+    """What a full-precision accuracy (value, stderr) says against what the file records of itself.
 
     A state-spaces/s4 file does not say where its norm stands; a wrong guess costs most of the
     accuracy, so the recorded one tells.
     """
-    recorded = source.recorded.get("accuracy")
-    if recorded is None or document["metric"] != "accuracy":
-        return []
-    gap = recorded - document["value"]
-    if gap <= 0.02 + 3 * document["stderr"]:
+    own = source.recorded.get("metric") == "accuracy"
+    recorded = source.recorded.get("value" if own else "accuracy")
+    if recorded is None or recorded - base["value"] <= 0.02 + 3 * base["stderr"]:
         return []
     other = {"pre": "post", "post": "pre", None: "pre"}[norm]
+    guess = "" if own else f"Its norm may stand elsewhere: try --norm {other}. "
     return [
         f"The checkpoint records {100 * recorded:.2f} % accuracy and scores "
-        f"{100 * document['value']:.2f} ± {100 * document['stderr']:.2f} % here. "
-        f"Its norm may stand elsewhere: try --norm {other}, or check "
-        "that the data is what it was trained on."
+        f"{100 * base['value']:.2f} ± {100 * base['stderr']:.2f} % here. "
+        f"{guess}Check that the data is what it was trained on."
     ]

@@ -75,6 +75,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         **{key: value for key, value in asdict(result).items() if key != "path"},
         "path": str(result.path),
         "plan": candidate["name"],
+        "data": bench.dataset.name,
         "cost": predicted,
         "confirmed": confirmed,
     }

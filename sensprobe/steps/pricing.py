@@ -12,19 +12,8 @@ from sensprobe.scheme import Scheme
 
 
 def list_sites(source: Source) -> list[dict[str, Any]]:
-    """Every site of a model: name, part, kind, shape, whether complex, bytes at full precision."""
-    return [
-        {
-            "site": site.name,
-            "part": site.part.value,
-            "kind": site.kind.value,
-            "shape": list(site.shape),
-            "complex": site.is_complex,
-            "values": site.reals,
-            "full_bytes": site.full_bytes,
-        }
-        for site in source.model.sites.values()
-    ]
+    """Every site of a model, as `Site.to_json` writes it, in the order of the forward pass."""
+    return [site.to_json() for site in source.model.sites.values()]
 
 
 def cost(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 from typing import Any
 
 from sensprobe.cost import site_bytes
@@ -97,7 +97,7 @@ def build_space(
     decisions, meaning, asked = [], [], []
     for name, members in groups.items():
         decision, chosen, words = _decision(
-            name, members, free, rows, sites, sensitivity["additive"], batch, allowed
+            name, members, free, rows, sites, sensitivity, batch, allowed
         )
         decisions.append(decision)
         meaning.append(chosen)
@@ -157,7 +157,7 @@ def _decision(
     free: Mapping[str, list[str]],
     rows: Mapping[str, list[dict[str, Any]]],
     sites: Mapping[str, Site],
-    additive: str,
+    sensitivity: Mapping[str, Any],
     batch: int,
     allowed: set[str],
 ) -> tuple[Decision, tuple[Chosen, ...], tuple[str, ...]]:
@@ -169,7 +169,7 @@ def _decision(
     for scheme in common:
         found = [e[scheme] for e in every]
         chosen = dict(adapted([(n, parse(scheme)) for n in names], sites.values()).entries)
-        losses = [row[additive] for row in found]
+        losses = [row[sensitivity["additive"]] for row in found]
         options.append(
             _option(
                 scheme,
@@ -178,6 +178,7 @@ def _decision(
                 batch,
                 sum(x["value"] for x in losses),
                 sqrt(sum(x["stderr"] ** 2 for x in losses)),
+                _drop(found, sensitivity["sign"]),
             )
         )
         meaning.append(chosen)
@@ -192,8 +193,20 @@ def _decision(
     return Decision(name, site.part.value, depth, tuple(options)), tuple(meaning), tuple(asked)
 
 
+def _drop(found: Sequence[Mapping[str, Any]], sign: int) -> float:
+    """What the score loses to one target alone; NaN for several joined, or where not measured."""
+    measured = len(found) == 1 and "metric" in found[0]
+    return 0.0 - sign * float(found[0]["metric"]["value"]) if measured else nan
+
+
 def _option(
-    scheme: str, chosen: Chosen, sites: Mapping[str, Site], batch: int, loss: float, stderr: float
+    scheme: str,
+    chosen: Chosen,
+    sites: Mapping[str, Site],
+    batch: int,
+    loss: float,
+    stderr: float,
+    drop: float = nan,
 ) -> Option:
     stored = [site_bytes(sites[name], s) for name, s in chosen.items()]
     bits = sum(s.bits_per_real * sites[n].reals for n, s in chosen.items())
@@ -205,6 +218,7 @@ def _option(
         stderr,
         bits / sum(sites[n].reals for n in chosen),
         _family(parse(scheme)),
+        drop,
     )
 
 

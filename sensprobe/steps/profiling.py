@@ -12,6 +12,7 @@ from sensprobe.evaluate import mean
 from sensprobe.evaluate.score import Score
 from sensprobe.scheme import Scheme, parse
 from sensprobe.sensitivity import Sensitivity, Target, measured, pairs_of, targets, taylor
+from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench
 
 DEFAULT_SCHEMES = (
@@ -56,6 +57,7 @@ def profile(
         "sign": bench.sign,
         "additive": bench.additive,
         "baseline": baseline,
+        "full_bytes": cost(bench.source, {})["total_bytes"],
         "schemes": [str(s) for s in chosen],
     }
     run = _taylor if method == "taylor" else _measured

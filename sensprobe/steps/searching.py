@@ -15,6 +15,7 @@ from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
 from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
 from sensprobe.search import search as run_search
+from sensprobe.search.knapsack import check_budget
 from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.workbench import Workbench
@@ -67,6 +68,9 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         freeze=settings.freeze,
         tie=settings.tie,
     )
+    full = cost(bench.source, {}, settings.batch)
+    for budget in settings.budgets:
+        check_budget(space.problem, budget)
     stop = bench.size("search", settings.limit)
     pieces = chunks(stop)
     seconds = bench.seconds_a_sample("search", stop) * stop
@@ -88,6 +92,8 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
             sampler=settings.sampler,
             storage=run.optuna_path,
             seconds_each=seconds,
+            full_bytes=int(full["total_bytes"]),
+            chance=_chance(bench, sensitivity, baseline),
         )
     finally:
         bench.progress.end()
@@ -96,6 +102,17 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     if found.interrupted:
         raise KeyboardInterrupt
     return document
+
+
+def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sequence[Sample]) -> float:
+    """The score that a front is measured from: of guessing, else the worst one profiled."""
+    if bench.metric is None and bench.dataset.classes:
+        return 1 / bench.dataset.classes
+    best = float(Sample.join(list(baseline)).score.mean())
+    changes = [
+        bench.sign * row["metric"]["value"] for row in sensitivity["rows"] if "metric" in row
+    ]
+    return best + min(changes) if changes and min(changes) < 0 else best - max(abs(best), 1.0)
 
 
 def _run(bench: Workbench) -> Run:

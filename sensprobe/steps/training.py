@@ -7,9 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sensprobe.data import check_fits, load_data
+from sensprobe.data import Dataset, check_fits, load_data
 from sensprobe.errors import UsageError
-from sensprobe.train import FitResult, Progress, fit, read_recipe
+from sensprobe.loading import load_model
+from sensprobe.plan import Plan
+from sensprobe.steps.evaluating import evaluate
+from sensprobe.train import FitResult, Progress, Samples, fit, read_recipe, record
+from sensprobe.workbench import open_workbench
 from sensprobe.zoo import recipes
 
 DATA_VARIABLE = "SENSPROBE_DATA"
@@ -39,8 +43,14 @@ def train(
     data: str | None = None,
     out: Path | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
-) -> FitResult:
-    """Train by the recipe named or found at `study`; weights and checkpoints go to `out`."""
+    *,
+    restart: bool = False,
+) -> dict[str, Any]:
+    """Train by the recipe named or found at `study`; weights and checkpoints go to `out`.
+
+    Goes on from the last whole epoch unless `restart`. The finished weights are measured on the
+    confirmation split, which the checkpoint then records.
+    """
     path = recipes().get(study, Path(study))
     if study not in recipes() and not path.exists():
         raise UsageError(
@@ -50,15 +60,30 @@ def train(
     recipe = read_recipe(path)
     dataset = load_data(data_of(recipe.data.source, data))
     check_fits(dataset, d_input=recipe.model.d_input, outputs=recipe.model.d_output)
-    return fit(
+    fitted = fit(
         recipe,
         out or Path("runs") / path.stem,
         train=_samples(dataset, "train"),
         validation=_samples(dataset, "search"),
         progress=progress,
+        resume=not restart,
     )
+    return _confirm(fitted, dataset)
 
 
-def _samples(dataset: Any, split: str) -> tuple[Any, Any]:
+def _confirm(fitted: FitResult, dataset: Dataset) -> dict[str, Any]:
+    """Measure the weights on unseen data and record the score in their file."""
+    scored = evaluate(open_workbench(load_model(fitted.weights), dataset), Plan())
+    found = {key: scored[key] for key in ("metric", "value", "stderr", "n", "split")}
+    record(fitted.weights, found)
+    return {
+        "weights": str(fitted.weights),
+        "parameters": fitted.parameters,
+        "epochs": len(fitted.history),
+        **found,
+    }
+
+
+def _samples(dataset: Dataset, split: str) -> Samples:
     found = dataset.splits[split]
     return found.x, found.y

@@ -1,0 +1,267 @@
+"""Every command as one function of plain values: names and paths in, JSON-like documents out.
+
+    import sensprobe.api as sensprobe
+    sensprobe.profile("s4d-digits", "digits", run="runs/a")
+    sensprobe.search("runs/a", budgets=["1.5KiB"])
+    sensprobe.export("runs/a", "1.5KiB", out="exported")
+
+MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
+`digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`; a metric is
+`python:FILE.py:FUNCTION`. A PLAN is a `Plan`, the path of a plan.json, or {pattern: scheme}.
+Sizes are bytes, as integers or text ("12KiB").
+
+Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
+UsageError for what cannot be, CheckpointError, DataError, RunError for files. Those that take long
+tell a `progress` how long, keep what they finished when interrupted (KeyboardInterrupt), and go on
+from there when called again. For steps over an open model, data and run see `sensprobe.steps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sensprobe import steps
+from sensprobe.errors import UsageError
+from sensprobe.loading import PlanLike, Source, as_plan, load_model
+from sensprobe.opening import open_bench, reopen, settings_of
+from sensprobe.plan import Plan, Resolved, parse_setting
+from sensprobe.progress import SILENT, Progress
+from sensprobe.report import write_report
+from sensprobe.runs import open_run
+from sensprobe.scheme import Scheme, parse
+from sensprobe.search import Budget
+from sensprobe.steps import SearchSettings
+from sensprobe.train import Progress as TrainingProgress
+from sensprobe.units import byte_count
+from sensprobe.workbench import Workbench
+
+Document = dict[str, Any]
+Pathlike = str | Path
+
+
+def list_sites(model: Pathlike, *, norm: str | None = None) -> list[Document]:
+    """Every site of a model in the order its forward pass meets them.
+
+    Each: site, part, kind, shape, complex, values (real numbers), full_bytes (at float32).
+    """
+    return steps.list_sites(load_model(model, norm))
+
+
+def cost(
+    model: Pathlike, plan: PlanLike | None = None, *, batch: int = 1, norm: str | None = None
+) -> Document:
+    """What a plan weighs, from shapes alone: weight_bytes (scales and zero points with them),
+    state_bytes (of `batch` sequences), total_bytes, effective_bits, bit_operations a step.
+
+    Without a plan: full precision; of an exported model its own plan.
+    """
+    source = load_model(model, norm)
+    return steps.cost(source, _resolved(source, plan), batch)
+
+
+def evaluate(
+    model: Pathlike,
+    data: str,
+    plan: PlanLike | None = None,
+    *,
+    split: str = "confirmation",
+    limit: int | None = None,
+    batch: int = 1,
+    compare: bool = False,
+    run: Pathlike | None = None,
+    norm: str | None = None,
+    metric: str | None = None,
+    data_seed: int = 0,
+    progress: Progress = SILENT,
+) -> Document:
+    """The score of a plan: metric, value, stderr, n, cost, max_abs_A, plan_fingerprint and more.
+
+    `limit` uses the first samples of the split; `compare` adds the paired difference to full
+    precision on the same samples; with `run` the evaluation is kept there. `warnings` says where
+    the score is far from what the checkpoint records of itself.
+    """
+    settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
+    bench = open_bench(settings, run, progress)
+    resolved = _resolved(bench.source, plan)
+    with bench.run.working("eval") if bench.run else nullcontext():
+        document = steps.evaluate(
+            bench, resolved, split=split, limit=limit, batch=batch, compare=compare
+        )
+    base = document if not resolved else document.get("baseline")
+    return document | {"warnings": _recorded(bench, base, norm)}
+
+
+def profile(
+    model: Pathlike,
+    data: str,
+    run: Pathlike,
+    schemes: Sequence[str | Scheme] = (),
+    *,
+    by: str = "part",
+    method: str = "measured",
+    limit: int | None = None,
+    norm: str | None = None,
+    metric: str | None = None,
+    data_seed: int = 0,
+    progress: Progress = SILENT,
+) -> Document:
+    """What each part (all its layers together) or site loses in each scheme, kept in `run`.
+
+    `measured` evaluates each alone, paired with full precision; `taylor` prices all of them from
+    one forward and backward pass. Rows hold target, scheme, metric and kl, each with its stderr.
+    """
+    settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
+    chosen = [_scheme(s) for s in schemes]
+    bench = open_bench(settings, run, progress)
+    assert bench.run is not None
+    with bench.run.working("profile"):
+        document = steps.profile(bench, chosen, by=by, method=method, limit=limit)
+    return document | {"warnings": _recorded(bench, document["baseline"]["metric"], norm)}
+
+
+def search(
+    run: Pathlike,
+    budgets: Sequence[int | str] = (),
+    *,
+    weight_budget: int | str | None = None,
+    state_budget: int | str | None = None,
+    max_loss: float | None = None,
+    schemes: Sequence[str | Scheme] = (),
+    freeze: Sequence[str] = (),
+    tie: Sequence[str] = (),
+    batch: int = 1,
+    method: str = "gains",
+    evaluations: int = 100,
+    seed: int = 0,
+    limit: int | None = None,
+    confirm: bool = True,
+    progress: Progress = SILENT,
+) -> Document:
+    """The best plan for each budget, and the chosen ones confirmed on unseen data.
+
+    A budget limits weights and state together; `weight_budget` and `state_budget` go with every
+    one. `max_loss` (points) asks for the fewest bytes that lose no more. `freeze` entries are
+    "PATTERN=SCHEME", `tie` entries patterns. Returns {"search", "confirmation"}, kept in `run`.
+    """
+    settings = SearchSettings(
+        budgets=_budgets(budgets, weight_budget, state_budget, max_loss),
+        method=method,
+        evaluations=evaluations,
+        seed=seed,
+        batch=batch,
+        limit=limit,
+        schemes=tuple(_scheme(s) for s in schemes),
+        freeze=tuple(parse_setting(text) for text in freeze),
+        tie=tuple(tie),
+    )
+    bench = reopen(run, progress)
+    assert bench.run is not None
+    with bench.run.working("search"):
+        found = steps.search(bench, settings)
+        confirmed = steps.confirm(bench) if confirm else None
+    return {"search": found, "confirmation": confirmed}
+
+
+def export(
+    run: Pathlike,
+    plan: str,
+    out: Pathlike,
+    *,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Document:
+    """Write a plan of a run (a candidate, or a budget's label) as a folder that loads anywhere.
+
+    Returns path, weight_bytes, header_bytes, folder_bytes, cost and the confirmed numbers. RunError
+    where `out` exists and is not an earlier export to replace.
+    """
+    return steps.export(reopen(run, progress), plan, Path(out), overwrite=overwrite)
+
+
+def report(run: Pathlike, out: Pathlike | None = None) -> Document:
+    """Write a run's tables (CSV), pictures (PNG) and page (HTML) to `out` (RUN/report).
+
+    Returns folder, html, images, tables (paths) and missing: what the run does not hold yet.
+    """
+    files = write_report(open_run(run), None if out is None else Path(out))
+    return {
+        "folder": str(files.folder),
+        "html": str(files.html),
+        "images": [str(path) for path in files.images],
+        "tables": [str(path) for path in files.tables],
+        "missing": list(files.missing),
+    }
+
+
+def train(
+    study: Pathlike,
+    data: str | None = None,
+    out: Pathlike | None = None,
+    *,
+    restart: bool = False,
+    progress: Callable[[TrainingProgress], None] = lambda progress: None,
+) -> Document:
+    """Train at full precision by a recipe that ships or a TOML file; then measure on unseen data.
+
+    Returns weights (the checkpoint's path), parameters, n, value, stderr: the accuracy on the
+    confirmation split, which the checkpoint records.
+    """
+    where = None if out is None else Path(out)
+    return steps.train(str(study), data, where, progress, restart=restart)
+
+
+def doctor() -> Document:
+    """Versions, fast paths, extras with how to get them, models that ship, where data lies."""
+    return steps.doctor()
+
+
+# -- from plain values -----------------------------------------------------------------------------
+
+
+def _scheme(scheme: str | Scheme) -> Scheme:
+    return scheme if isinstance(scheme, Scheme) else parse(scheme)
+
+
+def _resolved(source: Source, plan: PlanLike | None) -> Resolved:
+    """Site -> scheme. An exported model runs its own plan and takes no other."""
+    if source.artefact is not None:
+        if plan is not None:
+            raise UsageError(
+                f"{source.name} is an exported model and runs its own plan; give a plan with the "
+                "full-precision model it was made from."
+            )
+        return dict(source.artefact.plan)
+    chosen = Plan() if plan is None else as_plan(plan)
+    return chosen.resolve(source.model.sites.values())
+
+
+def _budgets(
+    totals: Sequence[int | str],
+    weight: int | str | None,
+    state: int | str | None,
+    max_loss: float | None,
+) -> tuple[Budget, ...]:
+    if max_loss is not None and not max_loss >= 0:
+        raise UsageError(f"--max-loss {max_loss}: points lost cannot be negative.")
+    parts = Budget(
+        weight=None if weight is None else byte_count(weight),
+        state=None if state is None else byte_count(state),
+    )
+    out = [replace(parts, total=byte_count(t), label=str(t)) for t in totals]
+    if not out and parts.limits_bytes:
+        named = (("weights", weight), ("state", state))
+        label = " ".join(f"{kind}<={size}" for kind, size in named if size is not None)
+        out = [replace(parts, label=label)]
+    if max_loss is not None:
+        out.append(replace(parts, max_loss=max_loss, label=f"loss<={max_loss:g}"))
+    return tuple(out)
+
+
+def _recorded(bench: Workbench, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:
+    if base is None or bench.metric_label != "accuracy":
+        return []
+    return steps.recorded_warnings(bench.source, base, norm)

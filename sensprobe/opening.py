@@ -1,0 +1,106 @@
+"""From what a user names to open models, data and runs.
+
+A run remembers what it was opened with (paths made absolute), so that later steps need only its
+folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from sensprobe import zoo
+from sensprobe.data import load_data, load_function
+from sensprobe.errors import RunError
+from sensprobe.loading import load_model
+from sensprobe.progress import SILENT, Progress
+from sensprobe.runs import Run, open_run
+from sensprobe.workbench import Workbench, open_workbench
+
+
+def settings_of(
+    model: str | Path,
+    data: str,
+    *,
+    norm: str | None = None,
+    metric: str | None = None,
+    data_seed: int = 0,
+) -> dict[str, Any]:
+    """What a run remembers of its inputs."""
+    return {
+        "model": _absolute(model),
+        "norm": norm,
+        "data": _absolute_spec(data),
+        "data_seed": data_seed,
+        "metric": None if metric is None else _absolute_spec(metric),
+    }
+
+
+def open_bench(
+    settings: Mapping[str, Any], run: str | Path | None = None, progress: Progress = SILENT
+) -> Workbench:
+    """The workbench of a model, data and metric; `progress` is told what a user should know."""
+    source = load_model(settings["model"], settings.get("norm"))
+    dataset = load_data(settings["data"], seed=settings.get("data_seed", 0))
+    for note in dataset.notes:
+        progress.note(note)
+    metric = settings.get("metric")
+    bench = open_workbench(
+        source,
+        dataset,
+        None if run is None else Path(run),
+        settings=settings,
+        progress=progress,
+        metric=load_function(metric) if metric else None,
+        metric_name=metric.rpartition(":")[2] if metric else "",
+        metric_mark=_mark(metric) if metric else "",
+    )
+    if bench.run is not None:
+        _check_metric(bench.run, metric)
+    for notice in bench.run.notices if bench.run is not None else ():
+        progress.note(notice)
+    return bench
+
+
+def reopen(run: str | Path, progress: Progress = SILENT) -> Workbench:
+    """The workbench of an existing run, from what its manifest remembers."""
+    settings = dict(open_run(run).manifest.settings)
+    if "model" not in settings or "data" not in settings:
+        raise RunError(f"{run} does not remember its model and data; profile into a new folder.")
+    return open_bench(settings, run, progress)
+
+
+def _check_metric(run: Run, metric: str | None) -> None:
+    """RunError where a run's evaluations were scored by another metric than is asked for."""
+    before = run.manifest.settings.get("metric")
+    if before != metric:
+        named = [f"metric {m}" if m else "the task's own metric" for m in (before, metric)]
+        raise RunError(
+            f"{run.path} was made with {named[0]}, asked for {named[1]}. Give --run another "
+            "folder, or the metric this one was made with."
+        )
+
+
+def _mark(spec: str) -> str:
+    """The text of the file a function comes from: an edited metric is another metric."""
+    file = spec.partition(":")[2].rpartition(":")[0]
+    return sha256(Path(file).read_bytes()).hexdigest()[:16]
+
+
+def _absolute(model: str | Path) -> str:
+    path = Path(model).expanduser()
+    if isinstance(model, str) and model in zoo.shipped():
+        return model
+    return str(path.resolve()) if path.exists() else str(model)
+
+
+def _absolute_spec(spec: str) -> str:
+    kind, colon, rest = spec.partition(":")
+    if not colon:
+        return spec
+    if kind == "python":
+        file, _, function = rest.rpartition(":")
+        return f"python:{Path(file).expanduser().resolve()}:{function}"
+    return f"{kind}:{Path(rest).expanduser().resolve()}"

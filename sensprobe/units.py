@@ -1,0 +1,37 @@
+"""Sizes and durations as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from sensprobe.errors import UsageError
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 1000,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+
+
+def byte_count(size: int | str) -> int:
+    """12288, "12288", "12KiB", "12.5kB": bytes as an integer. UsageError for anything else."""
+    if isinstance(size, int):
+        return size
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
+    if not match or match[2].lower() not in _UNITS:
+        raise UsageError(f"{size!r} is not a size; write 12288, 12KiB or 12kB.")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

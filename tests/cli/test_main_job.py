@@ -1,0 +1,244 @@
+"""From a model that ships to an exported one, by the commands a user types."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import FAST, PROFILE, Shell, evaluations, without_times
+
+import sensprobe
+from sensprobe import api
+from sensprobe.data import load_data
+from sensprobe.plan import from_json
+from sensprobe.runs import open_run
+
+COST = {"weight_bytes", "state_bytes", "total_bytes", "effective_bits"}
+
+
+def test_sites_lists_every_site_with_its_bytes(shell: Shell) -> None:
+    rows = shell.ok("sites", "s4d-digits", "--json").json
+    assert [row["site"] for row in rows][:2] == ["encoder", "encoder.bias"]
+    state = next(row for row in rows if row["site"] == "layers.0.state")
+    assert state["shape"] == [16, 8]
+    assert state["full_bytes"] == 16 * 8 * 2 * 4
+    table = shell.ok("sites", "s4d-digits").out
+    assert all(row["site"] in table for row in rows)
+
+
+def test_cost_is_the_cost_object(shell: Shell) -> None:
+    full = shell.ok("cost", "s4d-digits", "--json").json
+    assert full.keys() >= COST
+    assert full["total_bytes"] == full["weight_bytes"] + full["state_bytes"]
+    less = shell.ok("cost", "s4d-digits", "--set", "layers.*.A=int8/head/asym", "--json").json
+    saved = 16 * 8 * 2 * 3 - 16 * (2 + 2)  # a byte for four, less a scale and a zero point a head
+    assert full["weight_bytes"] - less["weight_bytes"] == saved
+    two = shell.ok("cost", "s4d-digits", "--batch", 2, "--json").json
+    assert two["state_bytes"] == 2 * full["state_bytes"]
+    assert f"{full['total_bytes']:,} bytes" in shell.ok("cost", "s4d-digits").out
+
+
+def test_eval_scores_a_plan(shell: Shell, tmp_path: Path) -> None:
+    asked = ["eval", "s4d-digits", "--data", "digits", "--limit", 100]
+    found = shell.ok(*asked, "--set", "layers.*.state=int4/head", "--json").json
+    assert found.keys() >= {"metric", "value", "stderr", "n", "cost", "plan_fingerprint"}
+    assert found["n"] == 100
+    assert found["metric"] == "accuracy"
+    assert found["cost"].keys() >= COST
+    assert found["plan"] == {"layers.0.state": "int4/head"}
+    file = tmp_path / "plan.json"
+    plan = {"layers.*.state": "int4/head"}
+    file.write_text(json.dumps(sensprobe.load("s4d-digits", {"*.A": "int8"}).plan.to_json()))
+    other = shell.ok(*asked, "--plan", file, "--json").json
+    assert other["plan"] == {"layers.0.A": "int8"}
+    both = shell.ok(*asked, "--plan", file, "--set", "layers.*.state=int4/head", "--json").json
+    assert both["plan"] == {"layers.0.A": "int8", "layers.0.state": "int4/head"}
+    assert len({f["plan_fingerprint"] for f in (found, other, both)}) == 3
+    assert api.evaluate("s4d-digits", "digits", plan, limit=100) == found
+
+
+def test_eval_compares_sample_by_sample(shell: Shell) -> None:
+    asked = ["eval", "s4d-digits", "--data", "digits", "--limit", 100, "--compare"]
+    found = shell.ok(*asked, "--set", "*.state=int2", "--json").json
+    assert found["difference"]["value"] == pytest.approx(
+        found["value"] - found["baseline"]["value"]
+    )
+    assert "against full precision" in shell.ok(*asked, "--set", "*.state=int2").out
+
+
+def test_an_unstable_plan_is_called_so(shell: Shell) -> None:
+    done = shell.ok("eval", "s4d-digits", "--data", "digits", "--set", "*.A=int2", "--limit", 20)
+    assert "UNSTABLE" in done.out
+
+
+def test_profile_is_kept_and_prices_every_part(profiled: Path) -> None:
+    document: Any = open_run(profiled).read_result("sensitivity-measured")
+    parts = {row["part"] for row in document["rows"]}
+    assert parts >= {"A", "B", "C", "D", "state", "encoder", "head", "out_proj", "x", "y"}
+    assert len(document["rows"]) % 3 == 0
+    assert document["n"] == 64
+    for row in document["rows"]:
+        assert row["metric"]["stderr"] is not None
+        assert row["kl"]["value"] >= 0
+
+
+def test_profile_again_evaluates_nothing(shell: Shell, profiled: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    before = evaluations(run)
+    shell.ok(*PROFILE, *FAST, "--limit", 64, "--run", run)
+    assert evaluations(run) == before
+    one, other = (open_run(r).read_result("sensitivity-measured") for r in (profiled, run))
+    assert without_times(one) == without_times(other)
+
+
+def test_a_limit_is_met_from_a_longer_evaluation(
+    shell: Shell, profiled: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    before = evaluations(run)
+    shell.ok(*PROFILE, *FAST, "--limit", 30, "--run", run)
+    assert evaluations(run) == before
+
+
+def test_profile_by_site_and_by_taylor(shell: Shell, tmp_path: Path) -> None:
+    asked = [*PROFILE, "--limit", 40, "--scheme", "int6/head/asym/dynamic", "--run", tmp_path / "r"]
+    by_site = shell.ok(*asked, "--by", "site", "--json").json
+    assert {"layers.0.A", "encoder.bias"} <= {row["target"] for row in by_site["rows"]}
+    taylor = shell.ok(*asked, "--by", "site", "--method", "taylor", "--json").json
+    assert [row["target"] for row in taylor["rows"]] == [row["target"] for row in by_site["rows"]]
+    assert "Kendall" in shell.ok("report", "--run", tmp_path / "r").out
+
+
+def test_search_builds_on_taylor_alone(shell: Shell, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    shell.ok(*PROFILE, *FAST, "--limit", 40, "--method", "taylor", "--run", run)
+    found = shell.ok("search", "--run", run, "--budget", "2KiB", "--evaluations", 5, "--json").json
+    assert found["search"]["chosen"][0]["candidate"] is not None
+    assert found["confirmation"]["n"] == 400
+
+
+def test_what_is_chosen_fits_and_is_confirmed_on_unseen_samples(searched: Path) -> None:
+    run = open_run(searched)
+    search: Any = run.read_result("search")
+    confirmation: Any = run.read_result("confirmation")
+    sizes = {c["name"]: c["total_bytes"] for c in search["candidates"]}
+    limits = {"2KiB": 2048, "1600": 1600}
+    assert {c["budget"] for c in search["chosen"]} == set(limits)
+    for choice in search["chosen"]:
+        assert sizes[choice["candidate"]] <= limits[choice["budget"]]
+    assert any(c["uniform"] for c in search["candidates"])
+    assert confirmation["split"] == "confirmation"
+    assert {p["candidate"] for p in confirmation["plans"]} == {
+        c["candidate"] for c in search["chosen"]
+    }
+    splits = load_data("digits").splits
+    seen = {row.tobytes() for name in ("search", "calibration") for row in splits[name].x.numpy()}
+    confirmed = {row.tobytes() for row in splits["confirmation"].x.numpy()}
+    assert not seen & confirmed
+
+
+def test_no_confirm_leaves_the_split_unseen(shell: Shell, profiled: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    asked = ["search", "--run", run, "--evaluations", 4, "--limit", 32, "--no-confirm", "--json"]
+    assert shell.ok(*asked).json["confirmation"] is None
+    assert {split for _, split, *_ in evaluations(run)} == {"search"}
+
+
+@pytest.mark.parametrize("method", ["gains", "direct", "frontier"])
+def test_every_method_keeps_frozen_and_tied_sites(
+    method: str, shell: Shell, profiled: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    frozen = "layers.*.A=int8/head/asym"
+    asked = ["--method", method, "--freeze", frozen, "--tie", "layers.*.[BC]", "--limit", 32]
+    found = shell.ok("search", "--run", run, *asked, "--evaluations", 6, "--json").json
+    sites = api_sites()
+    for candidate in found["search"]["candidates"]:
+        plan = from_json(candidate["plan"]).resolve(sites)
+        assert str(plan["layers.0.A"]) == "int8/head/asym"
+        assert plan.get("layers.0.B") == plan.get("layers.0.C")
+
+
+def api_sites() -> list[Any]:
+    from sensprobe.loading import load_model
+
+    return list(load_model("s4d-digits").model.sites.values())
+
+
+def test_weight_and_state_budgets_hold_apart(shell: Shell, profiled: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    asked = ["--weight-budget", 1500, "--state-budget", 200, "--evaluations", 6, "--limit", 32]
+    found = shell.ok("search", "--run", run, *asked, "--json").json["search"]
+    chosen = found["chosen"][0]["candidate"]
+    plan = next(c for c in found["candidates"] if c["name"] == chosen)
+    assert plan["weight_bytes"] <= 1500
+    assert plan["state_bytes"] <= 200
+
+
+def test_max_loss_asks_for_the_fewest_bytes(shell: Shell, profiled: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    asked = ["--max-loss", 2, "--evaluations", 10, "--limit", 64]
+    found = shell.ok("search", "--run", run, *asked, "--json").json["search"]
+    plans = {c["name"]: c for c in found["candidates"]}
+    chosen = plans[found["chosen"][0]["candidate"]]
+    within = [
+        c for c in plans.values() if -100 * c["loss"]["value"] <= 2 and not c["stopped_early"]
+    ]
+    assert chosen["total_bytes"] == min(c["total_bytes"] for c in within)
+
+
+def test_the_export_scores_what_the_simulation_scored(
+    shell: Shell, searched: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "exported"
+    done = shell.ok("export", "--run", searched, "--plan", "2KiB", "--out", out, "--json").json
+    assert {"plan.json", "model.safetensors", "config.json", "README.md"} <= {
+        p.name for p in out.iterdir()
+    }
+    search: Any = open_run(searched).read_result("search")
+    candidate = next(c for c in search["candidates"] if c["name"] == done["plan"])
+    assert done["weight_bytes"] == candidate["weight_bytes"]
+    again = shell.ok("eval", out, "--data", "digits", "--json").json
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(candidate["plan"]))
+    simulated = shell.ok("eval", "s4d-digits", "--data", "digits", "--plan", plan, "--json").json
+    for key in ("value", "stderr", "scores", "cost", "plan", "plan_fingerprint", "max_abs_A"):
+        assert again[key] == simulated[key], key
+    x = load_data("digits").splits["confirmation"].x[:50]
+    loaded = sensprobe.load(out)
+    calibration = load_data("digits").splits["calibration"].x
+    other = sensprobe.load("s4d-digits", plan, calibration=calibration)
+    assert np.array_equal(loaded(x).numpy(), other(x).numpy())
+
+
+def test_report_writes_a_page_pictures_and_tables(
+    shell: Shell, searched: Path, tmp_path: Path
+) -> None:
+    done = shell.ok("report", "--run", searched, "--out", tmp_path / "report", "--json").json
+    assert Path(done["html"]).read_text().startswith("<!doctype html>")
+    names = {Path(path).name for path in done["images"]}
+    assert {"frontier.png", "bytes-by-part.png", "sensitivity-measured-metric.png"} <= names
+    for path in done["images"]:
+        assert Path(path).read_bytes().startswith(b"\x89PNG")
+    assert all(Path(path).stat().st_size > 50 for path in done["tables"])
+    printed = shell.ok("report", "--run", searched, "--out", tmp_path / "report").out
+    assert "Confirmed on" in printed
+
+
+def test_report_of_a_profile_says_what_is_missing(
+    shell: Shell, profiled: Path, tmp_path: Path
+) -> None:
+    done = shell.ok("report", "--run", profiled, "--out", tmp_path / "r", "--json").json
+    assert any("sensprobe search" in missing for missing in done["missing"])
+
+
+def test_doctor_says_what_is_there(shell: Shell) -> None:
+    found = shell.ok("doctor", "--json").json
+    assert found["core"]["torch"]
+    assert "s4d-digits" in found["models"]
+    assert any(row["operation"] == "diagonal_scan" for row in found["implementations"])
+    assert "diagonal_scan" in shell.ok("doctor").out
