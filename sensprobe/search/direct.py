@@ -14,7 +14,7 @@ from pathlib import Path
 
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 
 from sensprobe.errors import UsageError
 from sensprobe.search.arena import Arena, Spent
@@ -50,30 +50,29 @@ def direct(
         try:
             while idle < PATIENCE and len(arena.candidates) < arena.problem.count:
                 known = len(arena.candidates)
-                _round(study, arena, only)
+                trial = _round(study, arena, only)
                 new = len(arena.candidates) > known
                 idle = 0 if new else idle + 1
                 if new:
-                    mirror.add(study)
+                    mirror.add(trial)
         except Spent:
             return
 
 
-def _round(study: Study, arena: Arena, only: Budget | None) -> None:
-    """Ask, evaluate what fits, tell."""
+def _round(study: Study, arena: Arena, only: Budget | None) -> FrozenTrial:
+    """Ask, evaluate what fits, tell; what was told."""
     trial = study.ask()
     assignment = _suggest(trial, arena.problem)
     size = arena.problem.size(assignment)
     if only is not None:
         trial.set_constraint("bytes", _excess(only, size))
         if not only.admits(size):
-            study.tell(trial, arena.problem.loss(assignment))
-            return
+            return study.tell(trial, arena.problem.loss(assignment))
     candidate = arena.measure(assignment, f"direct {len(arena.candidates)}")
     trial.set_user_attr("assignment", list(assignment))
     trial.set_user_attr("score", candidate.score)
     values = [candidate.extra_nats, log2(max(candidate.size.total, 1))]
-    study.tell(trial, values[: len(study.directions)])
+    return study.tell(trial, values[: len(study.directions)])
 
 
 def _suggest(trial: Trial, problem: Problem) -> Assignment:

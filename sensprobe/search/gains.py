@@ -167,7 +167,10 @@ class _Search:
         return pool[int(np.argmax(gain))]
 
     def _evaluate(self, proposal: _Proposal | None, assignment: Assignment) -> None:
-        """Measure a plan and tell the study, as the proposal's trial or as a swap of its own."""
+        """Measure a plan, and tell the study where a proposal led to it.
+
+        A swap has no multipliers: a single trial without parameters stops TPE's joint sampling.
+        """
         known = assignment in self.arena.candidates
         kind = "swap" if proposal is None else "gains" if self.round else "additive"
         candidate = self.arena.measure(assignment, f"{kind} {len(self.arena.candidates)}")
@@ -175,13 +178,13 @@ class _Search:
         values = values[: len(self.study.directions)]
         notes = {"assignment": list(assignment), "score": candidate.score, "kind": kind}
         if proposal is None:
-            self.study.add_trial(create_trial(values=values, user_attrs=notes))
+            told = create_trial(values=values, user_attrs=notes)
         else:
             for name, note in notes.items():
                 proposal.trial.set_user_attr(name, note)
-            self.study.tell(proposal.trial, values)
+            told = self.study.tell(proposal.trial, values)
         if not known:
-            self.mirror.add(self.study)
+            self.mirror.add(told)
 
     def _rng(self) -> Generator:
         return np.random.default_rng([self.seed, self.round])

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import gcd
+from tempfile import TemporaryFile
 from threading import Lock
 
 import numpy as np
@@ -29,6 +30,7 @@ _SCALE = 1e6  # the losses' range in the solver's units
 _TIE = 1e-9  # losses closer than this part of the range are one loss
 _CUTS = 50
 _STDOUT = Lock()  # the process has one
+_SOLVER_SAYS = b"HighsMipSolverData::"
 _C = ctypes.CDLL(None if os.name == "posix" else "ucrtbase")
 
 Row = tuple[csr_array, float, float]  # coefficients, lower, upper
@@ -137,7 +139,7 @@ class _Model:
         limits = LinearConstraint(matrix, [row[1] for row in rows], [row[2] for row in rows])
         whole = np.zeros(self.width, dtype=np.int64)
         whole[: len(self.options)] = 1
-        with _stdout_to_stderr():
+        with _hushed():
             result = milp(
                 cost,
                 integrality=whole,
@@ -196,17 +198,25 @@ class _Model:
 
 
 @contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """HiGHS now and then prints a line from C whatever it is told; stdout may carry JSON."""
-    with _STDOUT:
+def _hushed() -> Iterator[None]:
+    """Drops the debug line HiGHS prints from C on one solve in some hundreds; no option stops it.
+
+    Stdout belongs to the process: what others write there meanwhile is passed on afterwards.
+    """
+    with _STDOUT, TemporaryFile() as caught:
+        _C.fflush(None)
         kept = os.dup(1)
-        os.dup2(2, 1)
+        os.dup2(caught.fileno(), 1)
         try:
             yield
         finally:
             _C.fflush(None)
             os.dup2(kept, 1)
             os.close(kept)
+            caught.seek(0)
+            others = b"".join(line for line in caught if not line.startswith(_SOLVER_SAYS))
+            while others:
+                others = others[os.write(1, others) :]
 
 
 def _merged(

@@ -16,7 +16,7 @@ from pathlib import Path
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial
 
 from sensprobe.errors import RunError
 
@@ -48,23 +48,22 @@ def open_study(alone: bool, name: str | None = None, storage: str | None = None)
 
 
 class Mirror:
-    """Copies evaluated trials into the SQLite file; what it held before is not repeated."""
+    """Copies evaluated trials into the SQLite file in order; what it held is not repeated."""
 
     def __init__(self, name: str, storage: Path | None, alone: bool) -> None:
-        self._path, self._seen = storage, 0
+        self._path, self._seen, self._held = storage, 0, 0
         self._copy: Study | None = None
         if storage is not None:
             with self._told():
                 self._copy = open_study(alone, name, f"sqlite:///{storage}")
                 self._held = len(self._copy.get_trials(deepcopy=False))
 
-    def add(self, study: Study) -> None:
-        """Write the evaluated trials the file lacks."""
-        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if self._copy is not None:
+    def add(self, trial: FrozenTrial) -> None:
+        """Write one evaluated trial, unless the file has it from before."""
+        self._seen += 1
+        if self._copy is not None and self._seen > self._held:
             with self._told():
-                self._copy.add_trials(done[max(self._held, self._seen) :])
-        self._seen = len(done)
+                self._copy.add_trial(trial)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
