@@ -12,6 +12,7 @@ import json
 import time
 import tomllib
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,23 @@ class Enumeration:
     base_cross_entropy: np.ndarray  # (pieces,)
     about: dict[str, Any]
 
-    @property
+    @cached_property
     def accuracy(self) -> np.ndarray:
         return self.correct.mean(1)
 
     @property
+    def sensitivities(self) -> int:
+        """Evaluations the sensitivities cost: one a part and scheme."""
+        return sum(len(decision.options) for decision in self.problem.decisions)
+
+    @cached_property
     def total_bytes(self) -> np.ndarray:
         return np.array([self.problem.size(a).total for a in every_assignment(self.problem)])
+
+    def uniform(self) -> dict[str, Assignment]:
+        """Scheme -> the plan that puts every part in it."""
+        schemes = [option.scheme for option in self.problem.decisions[0].options]
+        return {s: (k,) * len(self.problem.decisions) for k, s in enumerate(schemes)}
 
     def row(self, assignment: Assignment) -> int:
         """Where a plan lies."""
@@ -78,10 +89,14 @@ class Enumeration:
         return Sample(score, np.full(count, float(loss[piece])))
 
 
-def enumerate_plans(run: Path, out: Path = HERE) -> None:
-    """Profile the parts and evaluate every plan by `exhaustive`; what `run` holds is not redone."""
+def enumerate_plans(run: Path, out: Path = HERE, model: str = "", data: str = "") -> None:
+    """Profile the parts and evaluate every plan by `exhaustive`; what `run` holds is not redone.
+
+    `model` and `data` ask the same of others than the study's.
+    """
     asked = STUDY["space"]
-    bench = open_workbench(load_model(asked["model"]), load_data(asked["data"]), run)
+    source, dataset = load_model(model or asked["model"]), load_data(data or asked["data"])
+    bench = open_workbench(source, dataset, run)
     schemes = tuple(parse(text) for text in asked["schemes"])
     freeze = tuple(parse_setting(text) for text in asked["freeze"])
     sensitivity = profile(bench, schemes)
