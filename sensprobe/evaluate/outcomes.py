@@ -17,6 +17,8 @@ from sensprobe.errors import DataError
 
 CAP = 50.0
 """Nats. What a sample costs at most, and what one with NaN or infinite outputs costs."""
+FARTHEST = 1e30
+"""The same for squared errors and distances: still finite in float32."""
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """A user's metric: (outputs (n, …), targets (n, …)) -> one value a sample (n,); higher is "
@@ -51,7 +53,8 @@ def regression(outputs: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str,
 
     def squared(other: Tensor) -> np.ndarray:
         error = (outputs.reshape(len(y), -1) - other.reshape(len(y), -1)).double() ** 2
-        return torch.nan_to_num(error.mean(-1), nan=1e30, posinf=1e30).to(torch.float32).numpy()
+        mean = torch.nan_to_num(error.mean(-1), nan=FARTHEST, posinf=FARTHEST)
+        return mean.clamp(max=FARTHEST).to(torch.float32).numpy()
 
     out = {"squared_error": squared(y)}
     if baseline is not None:

@@ -54,10 +54,9 @@ def fft_conv(u: Tensor, K: Tensor) -> Tensor:
 
 
 def traced_conv(u: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """The same function of u (b, l, h) and discretised A, B, C (h, n) in plain operations.
+    """The same function of u (b, l, h) and discretised A, B, C (h, n), for torch.vmap over u.
 
-    Slower than `fft_conv(u, ssm_kernel(…))` and in the precision of its inputs, but every step is
-    one that torch.func can transform (per-sample gradients). Zeros in A are not fine here.
+    K is made in plain operations, in the precision of its inputs. Zeros in A are not fine here.
     """
     length = u.shape[1]
     s = max(1, math.isqrt(max(0, length - 1)) + 1)
@@ -66,9 +65,7 @@ def traced_conv(u: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     near = torch.exp(log_A * torch.arange(s))  # (h, n, s)
     far = (B * C)[..., None] * torch.exp(log_A * (s * torch.arange(rows)))  # (h, n, rows)
     K = 2 * torch.einsum("hnq,hnr->hqr", far, near).real.flatten(1)[:, :length]
-    size = fft_length(2 * length)
-    spectrum = torch.fft.rfft(u, n=size, dim=1) * torch.fft.rfft(K, n=size, dim=1).T
-    return torch.fft.irfft(spectrum, n=size, dim=1)[:, :length]
+    return fft_conv(u, K)
 
 
 def fft_length(least: int) -> int:
@@ -117,12 +114,26 @@ class _Convolve(torch.autograd.Function):
 
     A few sequences at a time, so that transforms stay in the cache, and only u and K are kept:
     transforming u again in the backward pass is cheaper than bringing its transform from memory.
+    What torch.vmap adds in front of u is more of the batch; K it may not add to.
     """
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, K: Tensor) -> Tensor:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, int | None], u: Tensor, K: Tensor
+    ) -> tuple[Tensor, int]:
+        at = in_dims[0]
+        assert at is not None, "mapped over sequences"
+        assert in_dims[1] is None, "not over kernels"
+        y = _Convolve.apply(u.movedim(at, 0).flatten(0, 1), K)
+        return y.unflatten(0, (info.batch_size, -1)), 0
+
+    @staticmethod
+    def forward(u: Tensor, K: Tensor) -> Tensor:
         length, size = u.shape[1], fft_length(u.shape[1] + K.shape[1] - 1)
-        ctx.save_for_backward(u, K)
         F, y = torch.fft.rfft(K, n=size), torch.empty_like(u)
         for part in _parts(u, size):
             U = torch.fft.rfft(u[part].transpose(1, 2), n=size)

@@ -1,14 +1,13 @@
-"""Gradients of each sample's own loss: of weights, of activations, of the state at every step.
+"""Gradients of each sample's own outputs, of everything at once: weights, activations, recurrences.
 
-Weights and activations come from autograd: each sample gets its own copy of every weight, so that
-one backward pass over a batch keeps samples apart. What lies inside a recurrence comes from its
-adjoint instead, which is needed for the state anyway:
+What is differentiated is ⟨v, outputs⟩ with a random v a sample whose second moment is the metric of
+the output space (`pull`). Weights and activations come from autograd: each sample gets its own copy
+of every weight, so that one backward pass over a batch keeps samples apart.
 
-    h_t = A h_{t-1} + B u_t,   y_t = 2 Re(C h_t)        g = gradient of y
-    λ_t = conj(A) λ_{t+1} + 2 conj(C) g_t                gradient of h_t
-    A: Σ_t λ_t conj(h_{t-1})   B: Σ_t λ_t u_t   C: Σ_t 2 g_t conj(h_t)
-
-A gradient z of a complex number stands for the inner product Re(z) Re(Δ) + Im(z) Im(Δ).
+A recurrence is linear in its drive, so what any rounding inside it does to the outputs goes through
+its y alone: ⟨gradient of y, change of y⟩. For A, B and C that is ⟨gradient of K, change of K⟩ with
+the kernel K of y_t = Σ_l K_l x_{t-l}: h·l numbers a sample, where a gradient of every state would
+be h·n·l.
 """
 
 from __future__ import annotations
@@ -17,53 +16,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.models import Model
-from sensprobe.models.s4d import Recurrence
+from sensprobe.ops.convolution import fft_length
+from sensprobe.philox import key_of, noise_like
 from sensprobe.sites import Kind, Site
 from sensprobe.storage import Storage
 from sensprobe.taps import EXACT
 
-DRAW = 16
-"""Samples whose labels are drawn together, so that a label depends on its position alone."""
 SEED = 0
 Tensors = dict[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Trajectory:
-    """A recurrence over a batch, exact: h_t and λ_t, each (l, b, h, n) complex."""
-
-    states: Tensor
-    adjoints: Tensor
+Shapes = dict[str, torch.Size]
 
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """Of one batch. By site: gradients with the sample first (b, …), values of activations
-    (b, …), and the trajectory of each state."""
+    """Of one batch, by site, the sample first.
+
+    `gradients`: of weights outside recurrences (b, …) and of activations, (b, l, …) or pooled;
+    `values`: of activations; `kernels`: by state, of its recurrence's kernel (b, h, l).
+    """
 
     gradients: Tensors
     values: Tensors
-    trajectories: dict[str, Trajectory]
-
-
-def draw(model: Model, x: Tensor, task: str) -> Tensor:
-    """What each sample's loss is taken against: labels drawn from the model's own distribution
-    (n,), or random signs / sqrt(outputs) (n, outputs) for regression."""
-    drawn = []
-    for first in range(0, len(x), DRAW):
-        with torch.no_grad():
-            outputs = model(x[first : first + DRAW], EXACT, mode="fft")
-        generator = torch.Generator().manual_seed(SEED + first)
-        if task == "classification":
-            drawn.append(torch.multinomial(outputs.softmax(-1), 1, generator=generator).squeeze(1))
-        else:
-            signs = torch.randint(0, 2, outputs.shape, generator=generator) * 2.0 - 1
-            drawn.append(signs / outputs.shape[-1] ** 0.5)
-    return torch.cat(drawn)
+    kernels: Tensors
 
 
 def exact_weights(model: Model) -> Tensors:
@@ -75,34 +52,55 @@ def exact_weights(model: Model) -> Tensors:
     }
 
 
-def gradients_of(model: Model, weights: Tensors, x: Tensor, y: Tensor, task: str) -> Gradients:
-    """Gradients of the losses of x (b, l, c) against what was drawn for them."""
+def pull(outputs: Tensor, task: str, first: int) -> Tensor:
+    """Random v (b, o), of unit variance in the metric of the outputs (b, o).
+
+    Classification: E[v vᵀ] = diag(p) - p pᵀ, the Fisher information of the logits, as v = S r with
+    S = diag(√p) - p √pᵀ and random signs r. A drawn label, v = e_y - p, has the same second moment,
+    but is heavy-tailed where the model is sure: nearly all of its square rests on rare labels.
+    Regression: v = r / √o. r depends on a sample's position alone; `first` is the first one's.
+    """
+    signs = 2 * (noise_like(outputs, key_of(SEED, "pull"), first) < 0.5).to(outputs.dtype) - 1
+    if task != "classification":
+        return signs / outputs.shape[-1] ** 0.5
+    p = outputs.softmax(-1)
+    v = p.sqrt() * signs
+    return v - p * v.sum(-1, keepdim=True)
+
+
+def activation_shapes(model: Model, weights: Tensors, x: Tensor) -> Shapes:
+    """Shape (1, …) of every activation of one sequence as long as those of x (n, l, c)."""
+    names = [s.name for s in model.sites.values() if s.kind is Kind.ACTIVATION]
+    leaves = _Leaves(weights, dict.fromkeys(names, torch.zeros(())))
+    with torch.no_grad():
+        model(x[:1], leaves, mode="traced")
+    return {name: value.shape for name, value in leaves.values.items()}
+
+
+def gradients_of(
+    model: Model, weights: Tensors, shapes: Shapes, x: Tensor, task: str, first: int
+) -> Gradients:
+    """Gradients of x (b, l, c), whose first sample is at position `first` of the data."""
     inside = {name for r in model.recurrences for name in (r.A, r.B, r.C)}
     copies = {
         name: w.expand(len(x), *w.shape).contiguous().requires_grad_()
         for name, w in weights.items()
         if name not in inside
     }
-    zeros = _zeros(model, weights, x)
+    zeros = {name: torch.zeros(len(x), *s, requires_grad=True) for name, s in shapes.items()}
 
-    def loss(own: Tensors, zeros: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
+    def run(own: Tensors, zeros: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
         leaves = _Leaves({**weights, **own}, zeros)
-        outputs = model(x[None], leaves, mode="traced")
-        if task == "classification":
-            return F.cross_entropy(outputs, y[None]), leaves.values
-        return (outputs.flatten() * y).sum(), leaves.values
+        return model(x[None], leaves, mode="traced").squeeze(0), leaves.values
 
-    losses, values = torch.vmap(loss)(copies, zeros, x, y)
+    outputs, values = torch.vmap(run)(copies, zeros, x)
     leaves = {**copies, **zeros}
-    found = torch.autograd.grad(losses.sum(), list(leaves.values()))
-    gradients = dict(zip(leaves, found, strict=True))
-    gradients |= {name: gradients[name].squeeze(1) for name in zeros}
-    values = {name: v.detach().squeeze(1) for name, v in values.items()}
-    trajectories = {}
-    for r in model.recurrences:
-        trajectories[r.state] = _trajectory(r, weights, values[r.x], gradients[r.y])
-        gradients |= _inside(r, trajectories[r.state], values[r.x], gradients[r.y])
-    return Gradients(gradients, values, trajectories)
+    pulled = (outputs * pull(outputs.detach(), task, first)).sum()
+    found = dict(zip(leaves, torch.autograd.grad(pulled, [*leaves.values()]), strict=True))
+    found |= {name: found[name].squeeze(1) for name in zeros}
+    values = {name: value.detach().squeeze(1) for name, value in values.items()}
+    kernels = {r.state: _correlate(found[r.y], values[r.x]) for r in model.recurrences}
+    return Gradients(found, values, kernels)
 
 
 @dataclass(slots=True)
@@ -123,36 +121,9 @@ class _Leaves:
         return None
 
 
-def _zeros(model: Model, weights: Tensors, x: Tensor) -> Tensors:
-    """A zero for every activation of every sample: (b, 1, …)."""
-    names = [s.name for s in model.sites.values() if s.kind is Kind.ACTIVATION]
-    leaves = _Leaves(weights, dict.fromkeys(names, torch.zeros(())))
-    with torch.no_grad():
-        model(x[:1], leaves, mode="traced")
-    return {
-        name: torch.zeros(len(x), *value.shape, requires_grad=True)
-        for name, value in leaves.values.items()
-    }
-
-
-def _trajectory(r: Recurrence, weights: Tensors, u: Tensor, g: Tensor) -> Trajectory:
-    """The exact states and their adjoints. u, g: (b, l, h)."""
-    A, B, C = (weights[name] for name in (r.A, r.B, r.C))
-    states = B * u.transpose(0, 1)[..., None]  # (l, b, h, n)
-    adjoints = 2 * C.conj() * g.transpose(0, 1)[..., None]
-    for t in range(1, len(states)):
-        states[t].addcmul_(A, states[t - 1])
-    back = A.conj().resolve_conj()
-    for t in reversed(range(len(adjoints) - 1)):
-        adjoints[t].addcmul_(back, adjoints[t + 1])
-    return Trajectory(states, adjoints)
-
-
-def _inside(r: Recurrence, path: Trajectory, u: Tensor, g: Tensor) -> Tensors:
-    """Gradients of A, B and C, (b, h, n)."""
-    u, g = (v.transpose(0, 1)[..., None] for v in (u, g))  # (l, b, h, 1)
-    return {
-        r.A: (path.adjoints[1:] * path.states[:-1].conj()).sum(0),
-        r.B: (path.adjoints * u).sum(0),
-        r.C: 2 * (path.states.conj() * g).sum(0),
-    }
+def _correlate(g: Tensor, u: Tensor) -> Tensor:
+    """Σ_t g_t u_{t-k} for every lag k: (b, h, l) from g, u (b, l, h)."""
+    length = u.shape[1]
+    size = fft_length(2 * length - 1)
+    G, U = (torch.fft.rfft(v.transpose(1, 2), n=size) for v in (g, u))
+    return torch.fft.irfft(G * U.conj(), n=size)[..., :length]

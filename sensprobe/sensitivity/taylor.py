@@ -1,52 +1,57 @@
 """Taylor sensitivity: every target in every scheme from one forward and one backward pass.
 
-Rounding moves the tensors of a target by Δ. To second order the full-precision output diverges by
+Rounding moves a tensor by Δ. To second order the full-precision output diverges by
 
-    KL ≈ ½ E[⟨g, Δ⟩²],     g = gradient of -log p(y), y drawn from the model's own output
+    KL ≈ ½ E[⟨g, Δ⟩²],     g = gradient of ⟨v, logits⟩, E[v vᵀ] the Fisher information
 
-(the Fisher form: the gradient of the KL itself is zero at the baseline, and ⟨g, Δ⟩ without the
-square cancels for a rounding of zero mean). g is taken per sample (see `gradients`), so Δ of an
-activation is that sample's. A state is rounded at every step: its Δ_t is the rounding error of the
-exact h_t, and ⟨g, Δ⟩ = Σ_t ⟨λ_t, Δ_t⟩ with the adjoint λ. Every h_t is known beforehand, so all
-steps are rounded at once.
+(the gradient of the KL itself is zero at the baseline, and ⟨g, Δ⟩ without the square cancels for a
+rounding of zero mean). g is taken per sample (see `gradients`), so Δ of an activation is that
+sample's. For regression v vᵀ is the identity over the number of outputs in the mean and the ½ falls
+away: what is estimated is the mean squared change of the output.
 
-For regression, y is replaced by random signs over the outputs and the ½ falls away: what is
-estimated is the mean squared change of the output. Error feedback and `every` are priced as
-rounding at the steps they round; that feedback cancels errors later is not seen.
+What is rounded inside a recurrence is priced at its output y. Of a state that is the recurrence run
+again from the same x with the state in its scheme: each step's rounding error Δ_t reaches y through
+exact steps, so that with the adjoint λ_t = conj(A) λ_{t+1} + 2 conj(C) g_t
+
+    ⟨g, change of y⟩ = Σ_t ⟨λ_t, Δ_t⟩
+
+holds as an identity, for error feedback and `every` as well, without the h·n·l numbers of λ. Of A,
+B and C it is the change of the kernel, to all orders: an |A| pushed above 1 is seen to explode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sensprobe import runtime
 from sensprobe.apply import Applier
+from sensprobe.evaluate.outcomes import ADDITIVE, CAP, FARTHEST
 from sensprobe.evaluate.score import mean
 from sensprobe.models import Model
+from sensprobe.models.s4d import Recurrence
+from sensprobe.ops.convolution import ssm_kernel
 from sensprobe.rounding import real_view
-from sensprobe.scheme import Rounding, Scheme
+from sensprobe.scheme import Scheme
 from sensprobe.sensitivity.gradients import (
     Gradients,
-    Trajectory,
-    draw,
+    activation_shapes,
     exact_weights,
     gradients_of,
 )
 from sensprobe.sensitivity.measured import Sensitivity, pairs_of
 from sensprobe.sensitivity.targets import Target
 from sensprobe.sites import Kind
-from sensprobe.storage import Rounded, fresh, store
+from sensprobe.storage import Storage
 from sensprobe.taps import RoundingTap
 
 BATCH = 128
 ROOM_BYTES = 2**26
-"""What the trajectories of a batch may take; long sequences of many states go in smaller ones."""
-CACHED = 2**15
-"""Numbers rounded together: few enough for the cache, enough to hide the cost of a call."""
+"""What a batch may take, and what kept changes of kernels may."""
 
 Key = tuple[str, Scheme]
 
@@ -63,69 +68,101 @@ def taylor(
 ) -> list[Sensitivity]:
     """Estimated divergence of every (target, scheme) that makes sense, over samples x (n, l, c).
 
-    Scores are under "kl" (classification, nats) or "distance" (regression).
+    Scores are under "kl" (classification, nats) or "distance" (regression), capped a sample where
+    measured ones are.
     """
     pairs = list(pairs_of(targets, schemes))
     keys = dict.fromkeys(key for _, _, fitted in pairs for key in fitted.items())
     taps = {(name, scheme): applier.tap({name: scheme}) for name, scheme in keys}
     inner = {key: np.zeros(len(x)) for key in taps}
-    y, weights = draw(model, x, task), exact_weights(model)
+    pricing = _Pricing(model, exact_weights(model), x.shape[1])
+    shapes = activation_shapes(model, pricing.weights, x)
     size = batch_size(model, x.shape[1])
     for first in range(0, len(x), size):
         here = slice(first, first + size)
-        found = gradients_of(model, weights, x[here], y[here], task)
+        found = gradients_of(model, pricing.weights, shapes, x[here], task, first)
+        exact = pricing.exact_outputs(found)
         for key, tap in taps.items():
-            products = _inner_product(model, weights, found, key, tap.at(first))
-            inner[key][here] = products.double().numpy()
+            inner[key][here] = pricing.products(found, exact, key, tap.at(first)).numpy()
         tick(len(x[here]))
-    name, factor = ("kl", 0.5) if task == "classification" else ("distance", 1.0)
     out = []
     for target, scheme, fitted in pairs:
-        total = np.sum([inner[key] for key in fitted.items()], axis=0)
-        out.append(Sensitivity(target, scheme, fitted, {name: mean(factor * total**2, groups)}))
+        losses = _losses([inner[key] for key in fitted.items()], task)
+        scores = {ADDITIVE[task]: mean(losses, groups)}
+        out.append(Sensitivity(target, scheme, fitted, scores))
     return out
 
 
+def _losses(inner: Sequence[np.ndarray], task: str) -> np.ndarray:
+    """Divergence of each sample (n,) from ⟨g, Δ⟩ of each site perturbed together."""
+    factor, cap = (0.5, CAP) if task == "classification" else (1.0, FARTHEST)
+    with np.errstate(over="ignore", invalid="ignore"):
+        losses = factor * np.sum(inner, axis=0) ** 2
+    return np.fmin(losses, cap)  # of a NaN: the cap
+
+
 def batch_size(model: Model, length: int) -> int:
-    """Samples whose trajectories fit in `ROOM_BYTES`."""
-    states = sum(model.sites[r.state].reals for r in model.recurrences)
-    return min(BATCH, max(1, ROOM_BYTES // (2 * 4 * states * length)))
+    """Samples whose activations and copies of weights, with their gradients, fit `ROOM_BYTES`."""
+    reals = sum(
+        s.reals * (length if s.kind is Kind.ACTIVATION else 1)
+        for s in model.sites.values()
+        if s.kind is not Kind.STATE
+    )
+    return min(BATCH, max(1, ROOM_BYTES // (3 * 4 * reals)))
 
 
-@torch.no_grad()
-def _inner_product(
-    model: Model, weights: Mapping[str, Tensor], found: Gradients, key: Key, tap: RoundingTap
-) -> Tensor:
-    """⟨g, Δ⟩ of each sample (b,) for one site in one scheme."""
-    site = model.sites[key[0]]
-    if site.kind is Kind.STATE:
-        storage = tap.storage(site)
-        assert isinstance(storage, Rounded)
-        return _state_product(found.trajectories[site.name], storage)
-    gradient = real_view(found.gradients[site.name]).flatten(1)
-    if site.kind is Kind.WEIGHT:
-        delta = real_view(tap.weights[site.name]) - real_view(weights[site.name])
-        return gradient @ delta.flatten()
-    exact = found.values[site.name]
-    return torch.linalg.vecdot((tap(site, exact) - exact).flatten(1), gradient)
+@dataclass(slots=True)
+class _Pricing:
+    """⟨g, Δ⟩ of a model's sites on sequences of one length; keeps what no batch changes."""
+
+    model: Model
+    weights: dict[str, Tensor]
+    length: int
+    _kept: dict[Key, Tensor] = field(default_factory=dict)
+    _room: int = ROOM_BYTES
+
+    def exact_outputs(self, found: Gradients) -> Mapping[str, Tensor]:
+        """y (b, l, h) of every recurrence, by state, from the scan that rounded ones run on."""
+        return {r.state: self._scan(r, found, None) for r in self.model.recurrences}
+
+    @torch.no_grad()
+    def products(
+        self, found: Gradients, exact: Mapping[str, Tensor], key: Key, tap: RoundingTap
+    ) -> Tensor:
+        """⟨g, Δ⟩ of each sample (b,), float64, for one site in one scheme."""
+        site = self.model.sites[key[0]]
+        if site.kind is Kind.ACTIVATION:
+            value = found.values[site.name]
+            return _dot(tap(site, value) - value, found.gradients[site.name])
+        for r in self.model.recurrences:
+            if site.name == r.state:
+                change = self._scan(r, found, tap.storage(site)) - exact[r.state]
+                return _dot(change, found.gradients[r.y])
+            if site.name in (r.A, r.B, r.C):
+                return found.kernels[r.state].flatten(1).double() @ self._change(r, key, tap)
+        delta = real_view(tap.weights[site.name]) - real_view(self.weights[site.name])
+        return _dot(delta[None], real_view(found.gradients[site.name]))
+
+    def _scan(self, r: Recurrence, found: Gradients, storage: Storage) -> Tensor:
+        A, B, C = (self.weights[name] for name in (r.A, r.B, r.C))
+        return runtime.diagonal_scan(found.values[r.x], A, B, C, storage)[0]
+
+    def _change(self, r: Recurrence, key: Key, tap: RoundingTap) -> Tensor:
+        """What a rounded A, B or C adds to the kernel: (h · l,) float64."""
+        if key in self._kept:
+            return self._kept[key]
+        rounded = {**self.weights, key[0]: tap.weights[key[0]]}
+        change = (self._kernel(r, rounded) - self._kernel(r, self.weights)).flatten()
+        if change.nbytes <= self._room:
+            self._kept[key] = change
+            self._room -= change.nbytes
+        return change
+
+    def _kernel(self, r: Recurrence, weights: Mapping[str, Tensor]) -> Tensor:
+        A, B, C = (weights[name].to(torch.complex128) for name in (r.A, r.B, r.C))
+        return ssm_kernel(A, B, C, self.length)
 
 
-def _state_product(path: Trajectory, storage: Rounded) -> Tensor:
-    """Σ_t ⟨λ_t, Δ_t⟩ (b,), Δ_t what memory makes of the exact h_t."""
-    every = storage.scheme.every
-    states, adjoints = path.states[every - 1 :: every], path.adjoints[every - 1 :: every]
-    count, batch = states.shape[:2]
-    total = torch.zeros(batch)
-    if storage.scheme.rounding is Rounding.STOCHASTIC:  # its noise is of a sequence and a step
-        steps = 1
-    else:
-        steps = max(1, CACHED // (2 * states[0].numel()))
-    for start in range(0, count, steps):
-        part = slice(start, start + steps)
-        new, pull = (torch.view_as_real(v[part]).flatten(0, 1) for v in (states, adjoints))
-        memory = fresh(len(new), tuple(new.shape[1:]), storage)
-        step = (start + 1) * every - 1
-        kept = store(replace(memory, step=step), new, storage).state
-        products = torch.linalg.vecdot((kept - new).flatten(1), pull.flatten(1))
-        total += products.view(-1, batch).sum(0)
-    return total
+def _dot(change: Tensor, gradient: Tensor) -> Tensor:
+    """Inner product of each sample (b,), float64."""
+    return torch.linalg.vecdot(change.flatten(1), gradient.flatten(1)).double()
