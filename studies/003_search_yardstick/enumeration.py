@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 import tomllib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +22,11 @@ import numpy as np
 import sensprobe
 from sensprobe.data import load_data
 from sensprobe.loading import load_model
-from sensprobe.plan import parse_setting
+from sensprobe.plan import Resolved, adapted, parse_setting
 from sensprobe.scheme import parse
 from sensprobe.search import Assignment, Decision, Option, Problem, Sample
 from sensprobe.search.exhaustive import every_assignment
+from sensprobe.sites import Site
 from sensprobe.steps import SearchSettings, cost, profile, search
 from sensprobe.steps.problem import build_space
 from sensprobe.steps.searching import chunks
@@ -87,6 +89,17 @@ class Enumeration:
         start, count = sum(self.pieces[:piece]), self.pieces[piece]
         score = correct[start : start + count].astype(np.float64)
         return Sample(score, np.full(count, float(loss[piece])))
+
+
+def resolved(assignment: Assignment, problem: Problem, sites: Iterable[Site]) -> Resolved:
+    """Site schemes of a plan, from the names in the problem alone."""
+    sites = list(sites)
+    chosen = [
+        (d.name, d.options[k].scheme) for d, k in zip(problem.decisions, assignment, strict=True)
+    ]
+    frozen = [parse_setting(text) for text in STUDY["space"]["freeze"]]
+    entries = [(name, parse(scheme)) for name, scheme in chosen] + frozen
+    return adapted(entries, sites).resolve(sites)
 
 
 def enumerate_plans(run: Path, out: Path = HERE, model: str = "", data: str = "") -> None:

@@ -19,6 +19,7 @@ from optuna.study import create_study
 
 from sensprobe.search import Assignment, Event, search
 from sensprobe.search.pareto import hypervolume
+from sensprobe.search.studies import quiet
 
 BASELINE = 1  # evaluations full precision costs
 ASKED = 20  # proposals for each evaluation allowed, before a sampler that repeats itself is stopped
@@ -89,8 +90,8 @@ SAMPLERS = {
 
 def raw(yardstick: Yardstick, sampler: str, seed: int) -> Curve:
     """Optuna as it comes: a categorical a part; accuracy up, log2 of the bytes down."""
-    found = _asked(yardstick, SAMPLERS[sampler](seed))
-    first = dict.fromkeys(found)
+    with quiet():
+        first = dict.fromkeys(_asked(yardstick, SAMPLERS[sampler](seed)))
     return yardstick.curve([(BASELINE + k + 1.0, plan) for k, plan in enumerate(first)])
 
 
