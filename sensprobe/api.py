@@ -135,7 +135,7 @@ def search(
     tie: Sequence[str] = (),
     batch: int = 1,
     method: str = "gains",
-    evaluations: int = 100,
+    evaluations: int | None = None,
     seed: int = 0,
     limit: int | None = None,
     confirm: bool = True,

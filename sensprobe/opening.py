@@ -98,7 +98,7 @@ def _absolute(model: str | Path) -> str:
 
 def _absolute_spec(spec: str) -> str:
     kind, colon, rest = spec.partition(":")
-    if not colon:
+    if not colon or not rest:
         return spec
     if kind == "python":
         file, _, function = rest.rpartition(":")

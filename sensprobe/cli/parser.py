@@ -150,7 +150,12 @@ def _search(commands: argparse._SubParsersAction) -> None:
         default="gains",
         help="how plans are proposed",
     )
-    sub.add_argument("--evaluations", type=int, default=100, help="full evaluations to spend")
+    sub.add_argument(
+        "--evaluations",
+        type=int,
+        metavar="N",
+        help="full evaluations to spend (default: 100; of exhaustive every plan, up to 100,000)",
+    )
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument(
         "--limit", type=int, metavar="N", help="use the first N samples of the search split"

@@ -93,6 +93,11 @@ def build_space(
         raise UsageError("every profiled weight and state is frozen: nothing is left to search.")
     rows = _rows_by_target(sensitivity)
     allowed = {str(s) for s in schemes}
+    if strange := sorted(allowed - set(sensitivity["schemes"])):
+        raise UsageError(
+            f"--scheme {', '.join(strange)}: not profiled in this run, which has "
+            f"{', '.join(sensitivity['schemes'])}. Profile it first, or choose among these."
+        )
     groups = _tied(free, tie, ordered)
     decisions, meaning, asked = [], [], []
     for name, members in groups.items():

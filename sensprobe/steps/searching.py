@@ -15,10 +15,17 @@ from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
 from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
 from sensprobe.search import search as run_search
+from sensprobe.search.exhaustive import check_count
 from sensprobe.search.knapsack import check_budget
 from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.workbench import Workbench
+
+
+EVALUATIONS = 100
+"""What a search spends where nothing is said."""
+EXHAUSTIBLE = 100_000
+"""Plans that `exhaustive` enumerates without being told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,7 @@ class SearchSettings:
 
     budgets: tuple[Budget, ...] = ()
     method: str = "gains"
-    evaluations: int = 100
+    evaluations: int | None = None  # None: 100, of `exhaustive` as many as there are plans
     seed: int = 0
     batch: int = 1
     limit: int | None = None
@@ -55,7 +62,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
     """
     run = _run(bench)
-    if settings.evaluations < 1:
+    if settings.evaluations is not None and settings.evaluations < 1:
         raise UsageError(
             f"--evaluations {settings.evaluations}: at least one plan must be evaluated."
         )
@@ -75,7 +82,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     pieces = chunks(stop)
     seconds = bench.seconds_a_sample("search", stop) * stop
     baseline = [_sample(bench, {}, piece, stop) for piece in pieces]
-    count = space.problem.count if settings.method == "exhaustive" else settings.evaluations
+    count = _allowed(space, settings, seconds)
     bench.progress.begin(
         f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
     )
@@ -97,11 +104,22 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         )
     finally:
         bench.progress.end()
-    document = _document(bench, space, settings, found, stop)
+    document = _document(bench, space, settings, found, stop, count)
     run.write_result("search", document)
     if found.interrupted:
         raise KeyboardInterrupt
     return document
+
+
+def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:
+    """How many plans may be evaluated; UsageError where `exhaustive` would have too many."""
+    plans = space.problem.count
+    if settings.method != "exhaustive":
+        return settings.evaluations or EVALUATIONS
+    check_count(
+        problem=space.problem, allowed=settings.evaluations or EXHAUSTIBLE, seconds_each=seconds
+    )
+    return plans
 
 
 def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sequence[Sample]) -> float:
@@ -147,7 +165,12 @@ def _sample(
 
 
 def _document(
-    bench: Workbench, space: Space, settings: SearchSettings, found: SearchResult, stop: int
+    bench: Workbench,
+    space: Space,
+    settings: SearchSettings,
+    found: SearchResult,
+    stop: int,
+    count: int,
 ) -> dict[str, Any]:
     names = {c.assignment: f"p{k}" for k, c in enumerate(found.candidates)}
     uniform = {a: scheme for scheme, a in space.uniform().items()}
@@ -162,7 +185,7 @@ def _document(
         "seed": settings.seed,
         "split": "search",
         "n": stop,
-        "evaluations": settings.evaluations,
+        "evaluations": count,
         "spent": found.spent,
         "interrupted": found.interrupted,
         "metric": bench.metric_label,

@@ -1,0 +1,88 @@
+"""Stopped at any moment, a command keeps what it finished and goes on from there."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import FAST, PROFILE, Shell, evaluations, start, without_times
+
+from sensprobe.runs import open_run
+
+PATIENCE_SECONDS = 60
+STOPS = pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
+
+
+def stopped_after(count: int, run: Path, stop: signal.Signals, *argv: object) -> tuple[int, str]:
+    """Start a command and stop it once its run holds so many evaluations: exit code, stderr."""
+    process = start(*argv)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if (run / "run.json").exists() and open_run(run).count >= count:
+            break
+        time.sleep(0.005)
+    assert process.poll() is None, "it was over before it could be stopped"
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    return process.returncode, err
+
+
+def results(run: Path) -> dict[str, Any]:
+    """The documents of a run, less the times."""
+    opened = open_run(run)
+    return {name: without_times(opened.read_result(name)) for name in opened.results()}
+
+
+@STOPS
+def test_a_profile_goes_on(
+    stop: signal.Signals, shell: Shell, profiled: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    asked = [*PROFILE, *FAST, "--limit", 64, "--run", run]
+    code, err = stopped_after(3, run, stop, *asked)
+    if stop is signal.SIGINT:
+        assert code == 130
+        assert "the same command goes on from there" in err
+        assert "Traceback" not in err
+    kept = evaluations(run)
+    assert 3 <= len(kept) < len(evaluations(profiled))
+    shell.ok(*asked)
+    assert evaluations(run)[: len(kept)] == kept
+    assert len(set(evaluations(run))) == len(evaluations(run))
+    assert set(evaluations(run)) == set(evaluations(profiled))
+    assert results(run) == results(profiled)
+
+
+@STOPS
+def test_a_search_goes_on(
+    stop: signal.Signals, shell: Shell, searched: Path, profiled: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    asked = ["search", "--run", run, "--budget", "2KiB", "--budget", "1600", "--evaluations", 12]
+    before = len(evaluations(run))
+    stopped_after(before + 5, run, stop, *asked)
+    kept = evaluations(run)
+    shell.ok(*asked)
+    again = evaluations(run)
+    assert again[: len(kept)] == kept
+    assert len(set(again)) == len(again)
+    assert results(run) == results(searched)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".bin"])
+def test_a_torn_end_is_dropped_with_a_notice(
+    suffix: str, shell: Shell, profiled: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    whole = evaluations(run)
+    files = (run / "evaluations").glob(f"*{suffix}")
+    segment = max(files, key=lambda path: path.stat().st_size)
+    segment.write_bytes(segment.read_bytes()[:-7])
+    done = shell.ok(*PROFILE, *FAST, "--limit", 64, "--run", run)
+    assert segment.stem in done.err
+    assert set(evaluations(run)) == set(whole)
+    assert results(run) == results(profiled)
