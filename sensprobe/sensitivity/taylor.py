@@ -50,8 +50,10 @@ from sensprobe.storage import Storage
 from sensprobe.taps import RoundingTap
 
 BATCH = 128
-ROOM_BYTES = 2**26
-"""What a batch may take, and what kept changes of kernels may."""
+ROOM_BYTES = 2**27
+"""What a batch may take."""
+KEPT_BYTES = 2**26
+"""What changes of kernels may take that are kept for the next batch."""
 
 Key = tuple[str, Scheme]
 
@@ -119,7 +121,6 @@ class _Pricing:
     weights: dict[str, Tensor]
     length: int
     _kept: dict[Key, Tensor] = field(default_factory=dict)
-    _room: int = ROOM_BYTES
 
     def exact_outputs(self, found: Gradients) -> Mapping[str, Tensor]:
         """y (b, l, h) of every recurrence, by state, from the scan that rounded ones run on."""
@@ -153,9 +154,8 @@ class _Pricing:
             return self._kept[key]
         rounded = {**self.weights, key[0]: tap.weights[key[0]]}
         change = (self._kernel(r, rounded) - self._kernel(r, self.weights)).flatten()
-        if change.nbytes <= self._room:
+        if (len(self._kept) + 1) * change.nbytes <= KEPT_BYTES:  # all are of about one size
             self._kept[key] = change
-            self._room -= change.nbytes
         return change
 
     def _kernel(self, r: Recurrence, weights: Mapping[str, Tensor]) -> Tensor:
