@@ -32,8 +32,7 @@ __all__ = [
 ]
 
 BATCH = 128
-"""Sequences run together. Fixed, because float sums may depend on the shape they are "
-"computed in."""
+"""Sequences run together. Fixed: float sums may depend on the shape they are computed in."""
 
 SEMANTICS = 1
 """Raised whenever the same model, data and plan would give other numbers than before."""
@@ -53,20 +52,20 @@ class Evaluator:
     _baseline: dict[int, Tensor] = field(default_factory=dict)
 
     def outputs(self, plan: Mapping[str, Scheme], start: int, stop: int) -> Tensor:
-        """Model outputs under a resolved plan for samples [start, stop)."""
+        """Model outputs under a resolved plan for samples [start, stop): (n, d_output)."""
         tap = self.applier.tap(plan) if plan else EXACT
-        parts = []
+        parts = [self._none()]
         with torch.inference_mode():
             for first in range(start, stop, BATCH):
                 last = min(first + BATCH, stop)
                 at = tap.at(first) if plan else tap  # type: ignore[union-attr]
                 parts.append(self.model(self.split.x[first:last], at))
                 self.tick(last - first)
-        return torch.cat(parts) if parts else torch.zeros(0)
+        return torch.cat(parts)
 
     def baseline(self, start: int, stop: int) -> Tensor:
         """Full-precision outputs for [start, stop); computed once a block of samples."""
-        parts = []
+        parts = [self._none()]
         for block in range(start // BATCH, -(-stop // BATCH)):
             first = block * BATCH
             if block not in self._baseline:
@@ -74,7 +73,11 @@ class Evaluator:
                 with torch.inference_mode():
                     self._baseline[block] = self.model(self.split.x[first:last], EXACT)
             parts.append(self._baseline[block][max(start - first, 0) : stop - first])
-        return torch.cat(parts) if parts else torch.zeros(0)
+        return torch.cat(parts)
+
+    def _none(self) -> Tensor:
+        """The outputs of no samples."""
+        return torch.zeros(0, self.model.config.d_output)
 
     def evaluate(self, plan: Mapping[str, Scheme], start: int, stop: int) -> dict[str, np.ndarray]:
         """Per-sample arrays of a resolved plan on samples [start, stop)."""
@@ -87,7 +90,7 @@ class Evaluator:
         return outcomes(self.task, outputs, self.split.y[start:stop], base, self.metric)
 
     def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
-        """max |A| as the plan stores it; above 1 the recurrence is unstable. Needs no calibration."""
+        """max |A| as the plan stores it, uncalibrated; above 1 the recurrence is unstable."""
         sites = self.model.sites
         stored = {name: scheme for name, scheme in plan.items() if sites[name].part is Part.A}
         return self.model.spectral_radius(self.applier.tap(stored) if stored else EXACT)

@@ -21,8 +21,8 @@ FARTHEST = 1e30
 """The same for squared errors and distances: still finite in float32."""
 
 Metric = Callable[[Tensor, Tensor], Tensor]
-"""A user's metric: (outputs (n, …), targets (n, …)) -> one value a sample (n,); higher is "
-"better."""
+"""A user's metric: (outputs (n, …), targets (n, …)) -> one finite value a sample (n,); higher is
+better. Outputs of an unstable plan may be NaN or infinite: what those are worth is its to say."""
 
 PRIMARY = {"classification": "correct", "regression": "squared_error"}
 """The per-sample array behind a task's headline metric."""
@@ -36,7 +36,7 @@ def classification(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[s
     finite = torch.isfinite(logits).all(-1)
     safe = torch.where(finite[:, None], logits, torch.zeros_like(logits)).double()
     log_p = F.log_softmax(safe, dim=-1)
-    nll = -log_p.gather(1, y[:, None]).squeeze(1).clamp(max=CAP)
+    nll = (-log_p.gather(1, y[:, None]).squeeze(1)).clamp(max=CAP)
     out = {
         "correct": (safe.argmax(-1) == y) & finite,
         "cross_entropy": torch.where(finite, nll, CAP),
@@ -44,7 +44,7 @@ def classification(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[s
     if baseline is not None:
         log_q = F.log_softmax(baseline.double(), dim=-1)
         kl = (log_q.exp() * (log_q - log_p)).sum(-1).clamp(0, CAP)
-        out["kl"] = torch.where(finite, kl, CAP)
+        out["kl"] = torch.where(finite & torch.isfinite(baseline).all(-1), kl, CAP)
     return {name: t.to(torch.float32).numpy() for name, t in out.items()}
 
 
@@ -52,7 +52,7 @@ def regression(outputs: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str,
     """squared_error and, against baseline outputs, distance; both means over the targets."""
 
     def squared(other: Tensor) -> np.ndarray:
-        error = (outputs.reshape(len(y), -1) - other.reshape(len(y), -1)).double() ** 2
+        error = (outputs - other.reshape(outputs.shape)).flatten(1).double() ** 2
         mean = torch.nan_to_num(error.mean(-1), nan=FARTHEST, posinf=FARTHEST)
         return mean.clamp(max=FARTHEST).to(torch.float32).numpy()
 
@@ -73,11 +73,28 @@ def outcomes(
     known = classification if task == "classification" else regression
     out = known(outputs, y, baseline)
     if metric is not None:
-        values = torch.as_tensor(metric(outputs, y)).detach().float().flatten()
-        if len(values) != len(y):
-            raise DataError(
-                f"the metric returned {len(values)} values for {len(y)} samples; it must "
-                "return one each."
-            )
-        out["custom"] = values.numpy()
+        out["custom"] = _custom(metric, outputs, y)
     return out
+
+
+def _custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
+    """What the user's metric says of each sample (n,)."""
+    found = metric(outputs, y)
+    try:
+        values = torch.as_tensor(found).detach().float().flatten()
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"the metric returned a {type(found).__name__}; it must return a tensor of one number "
+            "for each sample."
+        ) from None
+    if len(values) != len(y):
+        raise DataError(
+            f"the metric returned {len(values)} values for {len(y)} samples; it must return one "
+            "each."
+        )
+    if bad := int((~torch.isfinite(values)).sum()):
+        raise DataError(
+            f"the metric returned NaN or infinity for {bad} of {len(y)} samples; it must return a "
+            "finite number for each, also where a plan made the outputs NaN or infinite."
+        )
+    return values.numpy()
