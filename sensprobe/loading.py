@@ -23,7 +23,7 @@ from sensprobe import zoo
 from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
 from sensprobe.checkpoints import read_checkpoint, weights_fingerprint
 from sensprobe.errors import DataError, SchemeError, UsageError
-from sensprobe.export import Artefact, is_artefact, load_artefact
+from sensprobe.export import PLAN, WEIGHTS, Artefact, is_artefact, load_artefact
 from sensprobe.models import Model
 from sensprobe.plan import EXACT_PLAN, Plan
 from sensprobe.plan import read as read_plan
@@ -73,7 +73,7 @@ def load_model(spec: str | Path, norm: str | None = None) -> Source:
     if is_artefact(path):
         _refuse_norm(norm, f"{path} is an exported model and has its config")
         return _from_artefact(path)
-    if path.is_file() and is_artefact(path.parent) and path.name == "model.safetensors":
+    if path.name == WEIGHTS and (path.parent / PLAN).is_file():
         raise UsageError(
             f"{path} holds packed weights of an exported model; name its folder: {path.parent}."
         )

@@ -7,10 +7,13 @@ README.md           the model card
 """
 
 from sensprobe.export.card import CardFacts, UniformFacts
+from sensprobe.export.document import PLAN, WEIGHTS
 from sensprobe.export.read import Artefact, is_artefact, load_artefact
 from sensprobe.export.write import ExportResult, export_model
 
 __all__ = [
+    "PLAN",
+    "WEIGHTS",
     "Artefact",
     "CardFacts",
     "ExportResult",
