@@ -1,4 +1,4 @@
-"""Reading and writing weights. Nothing here executes what a file contains."""
+"""Reading weights. Nothing here executes what a file contains."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ from torch import Tensor
 
 from sensprobe.checkpoints import own, s4, toml
 from sensprobe.checkpoints.files import require_file
-from sensprobe.errors import CheckpointError, UsageError
+from sensprobe.errors import UsageError
 from sensprobe.models import Model
 
 NORMS = ("none", "pre", "post")
 
 
 def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[str, Any]]:
-    """The model in a checkpoint file or model.toml, and what the file records of itself.
+    """The model in a checkpoint file or model.toml, and the file's header or what it records.
 
-    `norm` says where a state-spaces/s4 checkpoint has its LayerNorm (pre or post).
+    `norm` says where a state-spaces/s4 checkpoint has its LayerNorm (none, pre or post; post where
+    nothing is said); other files say so themselves. Raises CheckpointError for a file that is
+    missing, damaged, unsafe or of another kind of model, UsageError for a norm there is not.
     """
     if norm is not None and norm not in NORMS:
         raise UsageError(f"norm {norm!r} is not one of {', '.join(NORMS)}.")
     require_file(path)
-    if path.is_dir():
-        raise CheckpointError(
-            f"{path} is a folder without a sensprobe config.json; name a checkpoint file, a "
-            "model.toml, or a folder that `sensprobe export` wrote."
-        )
     if path.suffix == ".toml":
         return toml.read(path)
     if path.suffix == ".safetensors":

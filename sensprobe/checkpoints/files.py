@@ -30,6 +30,11 @@ def require_file(path: Path) -> None:
             beside = sorted(p.name for p in folder.iterdir())[:8]
             there = f" That folder holds: {', '.join(beside) or 'nothing'}."
         raise CheckpointError(f"no checkpoint at {path}.{there}")
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is a folder without a sensprobe config.json; name a checkpoint file, a "
+            "model.toml, or a folder that `sensprobe export` wrote."
+        )
     if path.is_file() and path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty: copy the checkpoint again.")
 
@@ -63,16 +68,17 @@ def read_torch(path: Path) -> dict[str, Any]:
     A file that wants to import or call anything else is refused, not run.
     """
     require_file(path)
+    _require_archive(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        wants = str(error).split("WeightsUnpickler error: ")[-1].splitlines()[0][:200]
+        wants = _first_line(str(error).split("WeightsUnpickler error: ")[-1])
         raise CheckpointError(
             f"{path} holds more than tensors, or is damaged, and was not opened, because reading "
             f"it could run code ({wants}). Save it again as a plain state_dict, or as safetensors."
         ) from None
     except Exception as error:  # the file decides what goes wrong in a reader of pickles
-        reason = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
+        reason = _first_line(str(error)) or type(error).__name__
         raise CheckpointError(
             f"{path} cannot be read as a torch checkpoint ({reason}): it is truncated, damaged or "
             "of another kind. Copy it again, or name a .safetensors file."
@@ -84,17 +90,35 @@ def read_torch(path: Path) -> dict[str, Any]:
     return dict(loaded)
 
 
+def _require_archive(path: Path) -> None:
+    """CheckpointError for what torch.save cannot have written: its files are zips or pickles."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(24)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+    if not start.startswith((b"PK", b"\x80")):
+        raise CheckpointError(
+            f"{path} is not a torch checkpoint: it starts with {start!r}. A text file here is "
+            "often a web page or a Git LFS pointer; download the file itself. Weights in "
+            "safetensors need a name that ends in .safetensors."
+        )
+
+
+def _first_line(text: str) -> str:
+    return (text.splitlines() or [""])[0][:200]
+
+
 def require_finite(tensors: Mapping[str, Tensor], source: Path) -> None:
     """CheckpointError naming the tensors that hold NaN or infinity."""
     bad = {
-        name: int((~torch.isfinite(t)).sum())
+        name: count
         for name, t in tensors.items()
-        if t.is_floating_point() and not torch.isfinite(t).all()
+        if t.is_floating_point() and (count := int((~torch.isfinite(t.double())).sum()))
     }
     if bad:
         listed = ", ".join(f"{name} ({count})" for name, count in list(bad.items())[:5])
         raise CheckpointError(
-            f"{source}: {len(bad)} tensor(s) hold NaN or infinite values: {listed}. A model "
-            "with such "
-            "weights has no baseline to compare with; repair or retrain it."
+            f"{source}: {len(bad)} tensor(s) hold NaN or infinite values: {listed}. A model with "
+            "such weights has no baseline to compare with; repair or retrain it."
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sensprobe.errors import CheckpointError
@@ -46,10 +47,16 @@ def require_numbers(found: Mapping[str, Any], source: Path) -> None:
             raise CheckpointError(
                 f"{source}: {name} is of type {type(value).__name__}, not a tensor."
             )
+        if value.layout != torch.strided or value.device.type != "cpu":
+            raise CheckpointError(
+                f"{source}: {name} is a {value.layout} tensor on {value.device}; save it dense, "
+                "with its values."
+            )
         if not value.is_floating_point():
+            pairs = ", complex ones as pairs (torch.view_as_real)" if value.is_complex() else ""
             raise CheckpointError(
                 f"{source}: {name} holds {value.dtype} numbers; weights are real floating-point "
-                "numbers."
+                f"numbers{pairs}. Convert it and save again."
             )
 
 

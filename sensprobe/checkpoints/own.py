@@ -9,7 +9,7 @@ head.bias.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, S4DConf
     given = document.get("config", {})
     if not isinstance(given, Mapping):
         raise CheckpointError(
-            f"{source}: its config is of type {type(given).__name__}, not a table."
+            f"{source}: its config is of type {type(given).__name__}, not a table of sizes."
         )
     if unknown := sorted(set(given) - known):
         raise CheckpointError(
@@ -47,7 +47,7 @@ def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, S4DConf
     except TypeError as error:
         raise CheckpointError(f"{source}: its config is incomplete ({error}).") from None
     except UsageError as error:
-        raise CheckpointError(f"{source}: config/{error}") from None
+        raise CheckpointError(f"{source}: config.{error}") from None
 
 
 def parameter_shapes(config: S4DConfig) -> dict[str, tuple[int, ...]]:
@@ -98,15 +98,15 @@ def read(path: Path) -> tuple[S4D, dict[str, Any]]:
             f"{family_hint(tensors)}Describe it in a model.toml (family, sizes, norm) and name "
             "that file instead."
         )
+    require_format(header, path)
+    _, config = config_from(header, path)
+    return build(tensors, config, path), header
+
+
+def require_format(header: Mapping[str, Any], path: Path) -> None:
+    """CheckpointError for a header of another version of this package."""
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is of format {header.get('format')!r}; this sensprobe reads {FORMAT}. If the "
             "file is newer, upgrade sensprobe."
         )
-    _, config = config_from(header, path)
-    return build(tensors, config, path), header
-
-
-def describe(model: S4D) -> dict[str, Any]:
-    """The header of a model's checkpoint."""
-    return {"format": FORMAT, "family": model.family, "config": asdict(model.config)}

@@ -2,7 +2,7 @@
 
 Its S4D layers store log_dt, log_A_real, A_imag and C; B is 1 and the kernel is ZOH. Whether
 LayerNorm stands before the SSM or after the residual is not in the file: the reader takes it
-from the caller, or assumes post-norm (the script's default) and says so.
+from the caller. A wrong guess shows in the accuracy, which the file records.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def read(path: Path, norm: str = "post") -> tuple[S4D, dict[str, Any]]:
     for i in range(config.layers):
         ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)
         params[f"layers.{i}.B"] = torch.view_as_real(ones)
-    return build(params, config, path), {"recorded": _recorded(loaded), "norm_given": norm}
+    return build(params, config, path), {"recorded": _recorded(loaded)}
 
 
 def _state_dict(loaded: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
@@ -110,6 +110,6 @@ def _recorded(loaded: Mapping[str, Any]) -> dict[str, float]:
     recorded: dict[str, float] = {}
     if isinstance(epoch := loaded.get("epoch"), int):
         recorded["epoch"] = epoch
-    if isinstance(percent := loaded.get("acc"), float | int):
-        recorded["accuracy"] = float(percent) / 100
+    if isinstance(percent := loaded.get("acc"), float | int) and 0 <= percent <= 100:
+        recorded["accuracy"] = percent / 100
     return recorded

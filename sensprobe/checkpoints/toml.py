@@ -17,9 +17,10 @@ from typing import Any
 from sensprobe.checkpoints import own, s4
 from sensprobe.checkpoints.files import read_safetensors, require_file
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models.s4d import S4D
+from sensprobe.models.s4d import FAMILY, S4D
 
 KEYS = {"file", "format", "family", "config"}
+Document = dict[str, Any]
 
 
 def read(path: Path) -> tuple[S4D, dict[str, Any]]:
@@ -27,7 +28,7 @@ def read(path: Path) -> tuple[S4D, dict[str, Any]]:
     require_file(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path} is not valid TOML: {error}.") from None
     if unknown := sorted(set(document) - KEYS):
         raise CheckpointError(
@@ -40,20 +41,39 @@ def read(path: Path) -> tuple[S4D, dict[str, Any]]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: config is {config!r}; it must be a table, [config].")
     kind = document.get("format", "s4" if weights.suffix != ".safetensors" else "own")
-    if kind == "s4":
-        if unknown := sorted(set(config) - {"norm"}):
-            raise CheckpointError(
-                f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}."
-            )
-        try:
-            return s4.read(weights, config.get("norm", "post"))
-        except UsageError as error:
-            raise CheckpointError(f"{path}: config/{error}") from None
-    if kind == "own":
-        tensors, header = read_safetensors(weights)
-        described = {
-            "family": document.get("family", header.get("family")),
-            "config": {**header.get("config", {}), **config},
-        }
-        return own.build(tensors, own.config_from(described, path)[1], weights), header
-    raise CheckpointError(f"{path}: format {kind!r} is unknown; use s4 or own.")
+    if not isinstance(kind, str) or kind not in _READERS:
+        raise CheckpointError(f"{path}: format {kind!r} is unknown; use {' or '.join(_READERS)}.")
+    return _READERS[kind](path, weights, document, config)
+
+
+def _read_s4(
+    path: Path, weights: Path, document: Document, config: Document
+) -> tuple[S4D, dict[str, Any]]:
+    if unknown := sorted(set(config) - {"norm"}):
+        raise CheckpointError(
+            f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}; its file "
+            "has the sizes."
+        )
+    if (family := document.get("family", FAMILY)) != FAMILY:
+        raise CheckpointError(f"{path}: format s4 is of family {FAMILY}, not {family!r}.")
+    try:
+        return s4.read(weights, config.get("norm", "post"))
+    except UsageError as error:
+        raise CheckpointError(f"{path}: config.{error}") from None
+
+
+def _read_own(
+    path: Path, weights: Path, document: Document, config: Document
+) -> tuple[S4D, dict[str, Any]]:
+    tensors, header = read_safetensors(weights)
+    if header:
+        own.require_format(header, weights)
+    recorded = header.get("config", {})
+    described = {
+        "family": document.get("family", header.get("family")),
+        "config": {**recorded, **config} if isinstance(recorded, dict) else recorded,
+    }
+    return own.build(tensors, own.config_from(described, path)[1], weights), header
+
+
+_READERS = {"s4": _read_s4, "own": _read_own}

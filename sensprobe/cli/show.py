@@ -163,7 +163,7 @@ def trained(document: Mapping[str, Any]) -> RenderableType:
 def doctor(found: Mapping[str, Any]) -> RenderableType:
     core = _table(("package", "left"), ("version", "left"))
     for package, version in found["core"].items():
-        core.add_row(package, version or "MISSING: pip install sensprobe")
+        core.add_row(package, version or "MISSING: pip install -e .")
     fast = _table(("operation", "left"), ("device", "left"), ("runs as", "left"))
     for row in found["implementations"]:
         fast.add_row(row["operation"], row["device"], row["name"])

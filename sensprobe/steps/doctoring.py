@@ -56,7 +56,7 @@ def doctor() -> dict[str, Any]:
                 "package": package,
                 "version": _installed(package),
                 "adds": adds,
-                "install": f"pip install 'sensprobe[{extra}]'",
+                "install": f"pip install -e '.[{extra}]'",
             }
             for package, (extra, adds) in EXTRAS.items()
         ],

@@ -21,7 +21,6 @@ from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.workbench import Workbench
 
-
 EVALUATIONS = 100
 """What a search spends where nothing is said."""
 EXHAUSTIBLE = 100_000
