@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,10 @@ def read_torch(path: Path) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        wants = _first_line(str(error).split("WeightsUnpickler error: ")[-1])
         raise CheckpointError(
             f"{path} holds more than tensors, or is damaged, and was not opened, because reading "
-            f"it could run code ({wants}). Save it again as a plain state_dict, or as safetensors."
+            f"it could run code ({_wanted(str(error))}). Save it again as a plain state_dict, or "
+            "as safetensors."
         ) from None
     except Exception as error:  # the file decides what goes wrong in a reader of pickles
         reason = _first_line(str(error)) or type(error).__name__
@@ -103,6 +104,14 @@ def _require_archive(path: Path) -> None:
             "often a web page or a Git LFS pointer; download the file itself. Weights in "
             "safetensors need a name that ends in .safetensors."
         )
+
+
+def _wanted(refusal: str) -> str:
+    """What a pickle asked for, from torch's refusal without its advice to load it all the same."""
+    if found := re.search(r"GLOBAL (\S+)", refusal):
+        return f"it asks for {found[1]}"
+    _, mark, detail = refusal.partition("WeightsUnpickler error: ")
+    return _first_line(detail) if mark else "it is not a plain pickle"
 
 
 def _first_line(text: str) -> str:

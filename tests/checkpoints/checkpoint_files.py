@@ -1,0 +1,65 @@
+"""Checkpoints in the layouts that are read, made of random weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from builders import PLAIN, parameters, vector
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sensprobe.checkpoints.files import METADATA_KEY
+from sensprobe.models.s4d import S4DConfig
+
+HEADS, PAIRS, LAYERS, INPUTS, OUTPUTS = 3, 4, 2, 2, 5
+
+
+def s4_state(layers: int = LAYERS) -> dict[str, Tensor]:
+    """The state_dict of state-spaces/s4 example.py: names and shapes as its modules give them."""
+    state: dict[str, Tensor] = {}
+
+    def put(name: str, *shape: int, around: float = 0.0, spread: float = 0.5) -> None:
+        x = around + spread * vector(*shape, seed=len(state), dtype=torch.float32)
+        state[name] = x
+
+    put("encoder.weight", HEADS, INPUTS)
+    put("encoder.bias", HEADS)
+    for i in range(layers):
+        at = f"s4_layers.{i}."
+        put(at + "D", HEADS)
+        put(at + "kernel.C", HEADS, PAIRS, 2)
+        put(at + "kernel.log_dt", HEADS, around=math.log(0.05))
+        put(at + "kernel.log_A_real", HEADS, PAIRS, around=math.log(0.5), spread=0.2)
+        put(at + "kernel.A_imag", HEADS, PAIRS, spread=6.0)
+        put(at + "output_linear.0.weight", 2 * HEADS, HEADS, 1)
+        put(at + "output_linear.0.bias", 2 * HEADS)
+    for i in range(layers):
+        put(f"norms.{i}.weight", HEADS, around=1.0)
+        put(f"norms.{i}.bias", HEADS)
+    put("decoder.weight", OUTPUTS, HEADS)
+    put("decoder.bias", OUTPUTS)
+    return state
+
+
+def write_s4(path: Path, **changes: Any) -> Path:
+    """{"model": …, "acc": 91.25, "epoch": 7}, less or more as `changes` say; None takes away."""
+    content = {"model": s4_state(), "acc": 91.25, "epoch": 7} | changes
+    torch.save({k: v for k, v in content.items() if v is not None}, path)
+    return path
+
+
+def write_own(
+    path: Path,
+    config: S4DConfig = PLAIN,
+    header: dict[str, Any] | None = None,
+    params: dict[str, Tensor] | None = None,
+) -> Path:
+    """An own checkpoint; `header` replaces entries of the one that belongs there."""
+    described = {"format": 1, "family": "s4d", "config": asdict(config)} | (header or {})
+    save_file(params or parameters(config), path, {METADATA_KEY: json.dumps(described)})
+    return path
