@@ -95,13 +95,15 @@ def _marks(axes: Axes, mark: str, found: list[Candidate], search: Search) -> Non
         label=look.name,
         zorder=3 if faint else 4 + list(LOOKS).index(mark),
     )
+    largest = max(c.total_bytes for c in drawn)
     for c, value in zip(drawn, values, strict=True):
-        _label(axes, mark, c, value.value, search)
+        _label(axes, mark, c, value.value, search, last=c.total_bytes == largest)
 
 
-def _label(axes: Axes, mark: str, c: Candidate, level: float, search: Search) -> None:
+def _label(axes: Axes, mark: str, c: Candidate, level: float, search: Search, last: bool) -> None:
     if mark == CHOSEN:
-        text, offset, side = ", ".join(search.picks.get(c.name, ())), (-8, 7), "right"
+        text = ", ".join(search.picks.get(c.name, ()))
+        offset, side = ((8, 7), "left") if last else ((-8, 7), "right")
     elif mark == UNIFORM:
         text, offset, side = (c.uniform or "").split("/")[0], (7, -9), "left"
     else:
