@@ -1,0 +1,222 @@
+"""Re-run a published study of a published checkpoint, and measure what it left out.
+
+    python studies/001_s4d_smnist_published/run.py [--data DIR] [--run DIR]
+
+Writes results.json and reproduction.png beside this file, and the tables of README.md. What was
+measured before is found in the run folder: stopped, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import figure
+import numpy as np
+import tables
+from plans import ALL, FEW, HERE, ROWS, STUDY, Stored, bar, grid, pieces, remedies, stored
+from rich.console import Console
+
+from sensprobe.cli.bar import Bar
+from sensprobe.data import load_data
+from sensprobe.errors import SensprobeError, UsageError
+from sensprobe.evaluate import Score, mean, paired
+from sensprobe.loading import load_model
+from sensprobe.plan import Resolved
+from sensprobe.runs.files import write_whole
+from sensprobe.steps import cost
+from sensprobe.workbench import Workbench, open_workbench
+
+SPLIT = STUDY["model"]["split"]
+NEEDED = (STUDY["model"]["data"], STUDY["model"]["checkpoint"])
+HOW_TO_GET = f"""this study needs data that does not ship.
+Give --data DIR, or set SENSPROBE_DATA=DIR, where DIR holds
+  {NEEDED[0]}/  the four MNIST IDX files, from their usual mirrors, .gz or not
+  {NEEDED[1]}  from github.com/gevorgyg/ssm-quantization-stability, s4/checkpoint/ckpt.pth"""
+ROUNDED = 1.5
+"""A rounded state against an exact one, in time: what the estimate is made with."""
+
+Arrays = dict[str, np.ndarray]
+
+
+# -- measuring ------------------------------------------------------------------------------------
+
+
+def resolved(bench: Workbench, how: Stored | None) -> Resolved:
+    """A way to store, on this model; None is full precision."""
+    return how.resolve(bench.source.model.sites.values()) if how else {}
+
+
+def measure_all(bench: Workbench) -> None:
+    """Fills the run folder, telling beforehand about how long that takes."""
+    assert bench.run is not None
+    todo = [
+        (resolved(bench, how), start, stop)
+        for how, start, stop in pieces()
+        if bench.run.missing(bench.key(resolved(bench, how), SPLIT, start, stop))
+    ]
+    if not todo:
+        return
+    images = sum(stop - start for _, start, stop in todo)
+    seconds = ROUNDED * images * bench.seconds_a_sample(SPLIT, FEW)
+    bench.progress.begin(f"{len(todo)} evaluations, {images:,} images", images, seconds)
+    try:
+        for plan, start, stop in todo:
+            bench.measure(plan, SPLIT, start, stop)
+    finally:
+        bench.progress.end()
+
+
+def arrays(bench: Workbench, how: Stored | None, stop: int) -> Arrays:
+    """Per-sample arrays of the first `stop` images, from the run folder."""
+    return dict(bench.measure(resolved(bench, how), SPLIT, 0, stop))
+
+
+# -- results --------------------------------------------------------------------------------------
+
+
+def percent(score: Score) -> dict[str, float]:
+    """In points, to the digits that mean something."""
+    return {"value": round(100 * score.value, 3), "stderr": round(100 * score.stderr, 3)}
+
+
+def scored(found: Arrays, other: Arrays | None = None) -> dict[str, Any]:
+    """Accuracy (points) and KL (nats), and the change against another, paired."""
+    out: dict[str, Any] = percent(mean(found["correct"])) | {"n": len(found["correct"])}
+    out["kl"] = round(float(found["kl"].mean()), 5)
+    if other is not None:
+        out["change"] = percent(paired(found["correct"], other["correct"]))
+    return out
+
+
+def weighed(bench: Workbench, how: Stored) -> dict[str, Any]:
+    """Bytes of A, of all weights and of one state; max |A| as stored, and how far A is off."""
+    plan = resolved(bench, how)
+    exact_A = {name: scheme for name, scheme in plan.items() if not name.endswith(".A")}
+    sites = bench.source.model.sites.values()
+    full = sum(site.full_bytes for site in sites if site.name.endswith(".A"))
+    kept = bench.applier.tap(plan).weights
+    truth = bench.source.model.weights
+    off = max(float((kept[n] - truth[n]).abs().max()) for n in kept if n.endswith(".A"))
+    whole, rest = (cost(bench.source, p)["weight_bytes"] for p in (plan, exact_A))
+    return {
+        "max_abs_A": round(bench.evaluator(SPLIT).spectral_radius(plan), 6),
+        "A_off": round(off, 5),
+        "A": int(whole - (rest - full)),
+        "weights": int(whole),
+        "state": int(cost(bench.source, plan)["state_bytes"]),
+    }
+
+
+def results(bench: Workbench) -> dict[str, Any]:
+    """Everything the README and the figure show."""
+    full = arrays(bench, None, ALL)
+    sizes = cost(bench.source, {})
+    return {
+        "study": HERE.name,
+        "date": date.today().isoformat(),
+        "model_fingerprint": bench.source.fingerprint,
+        "data_fingerprint": bench.dataset.splits.fingerprint(SPLIT),
+        "full_precision": {
+            "few": scored({name: a[:FEW] for name, a in full.items()}),
+            "all": scored(full),
+            "weights": sizes["weight_bytes"],
+            "state": sizes["state_bytes"],
+        },
+        "rows": [_row(bench, row, full) for row in ROWS.values()],
+        "grid": [
+            {"A": name, "state_bits": bits, **scored(arrays(bench, how, FEW))}
+            for name, bits, how in grid()
+        ],
+        "remedies": [
+            {
+                "row": row,
+                "name": name,
+                "A": how.A,
+                "state": how.state,
+                "all": scored(arrays(bench, how, ALL), arrays(bench, stored(ROWS[row]), ALL)),
+                "s32_bytes": weighed(bench, how),
+            }
+            for row, name, how in remedies()
+        ],
+    }
+
+
+def _row(bench: Workbench, row: dict[str, Any], full: Arrays) -> dict[str, Any]:
+    wide, narrow = stored(row), stored(row, "s16")
+    return {
+        "table": row["table"],
+        "name": row["name"],
+        "A": wide.A,
+        "state": wide.state,
+        "published": row["published"],
+        "bar": bar(wide),
+        "s32": scored(arrays(bench, wide, FEW)),
+        "s16": scored(arrays(bench, narrow, FEW), arrays(bench, wide, FEW)),
+        "all": scored(arrays(bench, wide, ALL), full),
+        "s32_bytes": weighed(bench, wide),
+        "s16_bytes": weighed(bench, narrow),
+    }
+
+
+# -- command --------------------------------------------------------------------------------------
+
+
+def data_folder(given: Path | None) -> Path:
+    """Where the data lies; UsageError says how to get it."""
+    named = given or os.environ.get("SENSPROBE_DATA")
+    if not named:
+        raise UsageError(HOW_TO_GET)
+    folder = Path(named).expanduser().resolve()
+    lacking = [str(folder / part) for part in NEEDED if not (folder / part).exists()]
+    if lacking:
+        raise UsageError(f"{' and '.join(lacking)} not found; {HOW_TO_GET}")
+    return folder
+
+
+def open_bench(folder: Path, run: Path) -> Workbench:
+    """The published checkpoint on the test images."""
+    source = load_model(folder / STUDY["model"]["checkpoint"], STUDY["model"]["norm"])
+    dataset = load_data(f"mnist:{folder / STUDY['model']['data']}")
+    bar = Bar(Console(stderr=True, highlight=False))
+    return open_workbench(source, dataset, run, progress=bar)
+
+
+def study(data: Path | None, run: Path) -> None:
+    """Measure what is missing and write everything."""
+    bench = open_bench(data_folder(data), run)
+    measure_all(bench)
+    found = results(bench)
+    write_whole(HERE / "results.json", tables.dump(found).encode())
+    write_whole(HERE / "reproduction.png", figure.draw(found))
+    tables.update_readme(found)
+
+
+def main() -> int:
+    """Run the study; returns the exit code."""
+    options = argparse.ArgumentParser(description="Re-run a published table of an S4D.")
+    options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
+    options.add_argument("--run", type=Path, help="run folder; default in the temporary folder")
+    chosen = options.parse_args()
+    run = chosen.run or Path(tempfile.gettempdir()) / "sensprobe-studies" / HERE.name
+    began = time.monotonic()
+    try:
+        study(chosen.data, run)
+    except SensprobeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The same command goes on from there.\n")
+        return 130
+    sys.stderr.write(f"done in {time.monotonic() - began:.0f} s; evaluations kept in {run}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

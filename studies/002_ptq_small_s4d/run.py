@@ -1,0 +1,167 @@
+"""Post-training quantization of a small S4D: what is sensitive, and which choices matter.
+
+    python studies/002_ptq_small_s4d/run.py [--data DIR] [--run DIR]
+
+Writes results.json and sensitivity.png beside this file, and the tables of README.md. What was
+measured before is found in the run folder: stopped, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import figure
+import numpy as np
+import tables
+from findings import judged, ranks
+from plans import HERE, STUDY, Row, rows
+from rich.console import Console
+
+from sensprobe.cli.bar import Bar
+from sensprobe.data import load_data
+from sensprobe.errors import SensprobeError, UsageError
+from sensprobe.evaluate import mean, paired
+from sensprobe.loading import load_model
+from sensprobe.plan import Resolved
+from sensprobe.runs.files import write_whole
+from sensprobe.steps import cost
+from sensprobe.workbench import Workbench, open_workbench
+
+SPLIT = STUDY["model"]["split"]
+HOW_TO_GET = f"""this study needs MNIST, which does not ship (its two models do).
+Give --data DIR, or set SENSPROBE_DATA=DIR, where DIR/{STUDY["model"]["data"]} holds the four
+MNIST IDX files, from their usual mirrors, .gz or not."""
+ROUNDED = 1.5
+"""A rounded state against an exact one, in time: what the estimate is made with."""
+
+Arrays = dict[str, np.ndarray]
+
+
+def resolved(bench: Workbench, row: Row | None) -> Resolved:
+    """A row on this model; None is full precision."""
+    return row.resolve(bench.source.model.sites.values()) if row else {}
+
+
+def measure(bench: Workbench, size: str) -> dict[Row | None, Arrays]:
+    """Per-sample arrays of every row; the run folder answers for what is known."""
+    assert bench.run is not None
+    stop = STUDY["samples"][size]
+    wanted = [None, *rows(size)]
+    plans = {row: resolved(bench, row) for row in wanted}
+    missing = {str(p): p for p in plans.values() if bench.run.missing(bench.key(p, SPLIT, 0, stop))}
+    if missing:
+        images = stop * len(missing)
+        seconds = ROUNDED * images * bench.seconds_a_sample(SPLIT, stop)
+        title = f"{bench.source.name}: {len(missing)} evaluations on {stop:,} images"
+        bench.progress.begin(title, images, seconds)
+    try:
+        for plan in missing.values():
+            bench.measure(plan, SPLIT, 0, stop)
+    finally:
+        bench.progress.end()
+    return {row: dict(bench.measure(plan, SPLIT, 0, stop)) for row, plan in plans.items()}
+
+
+def described(bench: Workbench, row: Row | None, found: Arrays, full: Arrays) -> dict[str, Any]:
+    """One line of results.json. Accuracies in points, KL in nats."""
+    plan = resolved(bench, row)
+    sizes = cost(bench.source, plan)
+    accuracy, change = mean(found["correct"]), paired(found["correct"], full["correct"])
+    kl = mean(found["kl"])
+    name = {"section": "full precision", "thing": "", "how": "", "bits": 32}
+    if row is not None:
+        name = {"section": row.section, "thing": row.thing, "how": row.how, "bits": row.bits}
+    return name | {
+        "value": round(100 * accuracy.value, 3),
+        "stderr": round(100 * accuracy.stderr, 3),
+        "n": accuracy.n,
+        "change": {
+            "value": round(100 * change.value, 3),
+            "stderr": round(100 * change.stderr, 3),
+        },
+        "kl": {"value": round(kl.value, 5), "stderr": round(kl.stderr, 5)},
+        "max_abs_A": round(bench.evaluator(SPLIT).spectral_radius(plan), 5),
+        "weights": sizes["weight_bytes"],
+        "state": sizes["state_bytes"],
+    }
+
+
+def results(benches: dict[str, Workbench]) -> dict[str, Any]:
+    """Everything the README and the figure show."""
+    out: dict[str, Any] = {"study": HERE.name, "date": date.today().isoformat()}
+    for size, bench in benches.items():
+        measured = measure(bench, size)
+        full = measured[None]
+        out[f"{size}_model"] = bench.source.name
+        out[f"{size}_fingerprint"] = bench.source.fingerprint
+        out[size] = [described(bench, row, found, full) for row, found in measured.items()]
+        if size == "small":
+            known = {row: found for row, found in measured.items() if row is not None}
+            out["findings"] = judged(known)
+            out["ranks"] = ranks(known)
+    return out
+
+
+# -- command --------------------------------------------------------------------------------------
+
+
+def data_folder(given: Path | None) -> Path:
+    """Where MNIST lies; UsageError says how to get it."""
+    named = given or os.environ.get("SENSPROBE_DATA")
+    if not named:
+        raise UsageError(HOW_TO_GET)
+    folder = Path(named).expanduser().resolve() / STUDY["model"]["data"]
+    if not folder.is_dir():
+        raise UsageError(f"{folder} not found; {HOW_TO_GET}")
+    return folder
+
+
+def open_benches(folder: Path, run: Path) -> dict[str, Workbench]:
+    """Both models on the test images, a run folder each."""
+    dataset = load_data(f"mnist:{folder}")
+    progress = Bar(Console(stderr=True, highlight=False))
+    return {
+        size: open_workbench(
+            load_model(STUDY["model"][size]), dataset, run / size, progress=progress
+        )
+        for size in ("small", "large")
+    }
+
+
+def study(data: Path | None, run: Path) -> None:
+    """Measure what is missing and write everything."""
+    found = results(open_benches(data_folder(data), run))
+    write_whole(HERE / "results.json", tables.dump(found).encode())
+    write_whole(HERE / "sensitivity.png", figure.draw(found))
+    tables.update_readme(found)
+
+
+def main() -> int:
+    """Run the study; returns the exit code."""
+    options = argparse.ArgumentParser(description="What is sensitive in a small S4D.")
+    options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
+    options.add_argument("--run", type=Path, help="run folder; default in the temporary folder")
+    chosen = options.parse_args()
+    run = chosen.run or Path(tempfile.gettempdir()) / "sensprobe-studies" / HERE.name
+    began = time.monotonic()
+    try:
+        study(chosen.data, run)
+    except SensprobeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The same command goes on from there.\n")
+        return 130
+    sys.stderr.write(f"done in {time.monotonic() - began:.0f} s; evaluations kept in {run}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
