@@ -10,6 +10,7 @@ import numpy as np
 
 MARKS = (50, 100)  # evaluations at which the table looks
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+QUARTILES = ("q25", "q50", "q75")
 FIVE = 5  # seeds a median is promised for
 DRAWS = 2000
 
@@ -17,7 +18,8 @@ DRAWS = 2000
 def median_of_five(values: np.ndarray, bar: float) -> float:
     """How often the median of five seeds, drawn without return, reaches the bar."""
     rng = np.random.default_rng(0)
-    drawn = [rng.choice(values, FIVE, replace=False) for _ in range(DRAWS)]
+    count = min(FIVE, len(values))
+    drawn = [rng.choice(values, count, replace=False) for _ in range(DRAWS)]
     return float(np.mean(np.median(drawn, axis=1) >= bar))
 
 
@@ -46,7 +48,7 @@ def table(found: Mapping[str, np.ndarray], bar: float) -> str:
     return "\n".join(lines)
 
 
-def write_result(path: Path, found: Mapping[str, np.ndarray], bar: float) -> None:
+def write_result(path: Path, found: Mapping[str, np.ndarray]) -> None:
     """One row a method and evaluation: quantiles over the seeds."""
     with path.open("w", newline="") as file:
         out = csv.writer(file, lineterminator="\n")
@@ -55,6 +57,19 @@ def write_result(path: Path, found: Mapping[str, np.ndarray], bar: float) -> Non
             for at, values in enumerate(curve.T):
                 row = np.quantile(values, QUANTILES)
                 out.writerow([name, at, len(values), *(f"{v:.5f}" for v in row)])
+
+
+def read_quartiles(path: Path) -> dict[str, np.ndarray]:
+    """Method -> (evaluations + 1, 3): the quartiles `write_result` kept."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    methods = dict.fromkeys(row["method"] for row in rows)
+    return {
+        name: np.array(
+            [[row[q] for q in QUARTILES] for row in rows if row["method"] == name], float
+        )
+        for name in methods
+    }
 
 
 def _seeds(found: Mapping[str, np.ndarray]) -> int:

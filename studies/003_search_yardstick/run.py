@@ -13,7 +13,7 @@ import enumeration
 import figure
 from enumeration import STUDY, load_enumeration
 from replay import Yardstick, replay
-from results import table, write_result
+from results import read_quartiles, table, write_result
 
 
 def main() -> None:
@@ -29,8 +29,9 @@ def main() -> None:
     yardstick = Yardstick(load_enumeration(given.folder), STUDY["yardstick"]["evaluations"])
     found = replay(yardstick, given.seeds)
     bar = STUDY["yardstick"]["bar"]
-    write_result(given.folder / "result.csv", found, bar)
-    (given.folder / "curves.png").write_bytes(figure.curves(found, bar))
+    write_result(given.folder / "result.csv", found)
+    quartiles = read_quartiles(given.folder / "result.csv")
+    (given.folder / "curves.png").write_bytes(figure.curves(quartiles, bar))
     print(table(found, bar))
 
 
