@@ -494,10 +494,12 @@ def test_gather_reaches_into_siblings(tmp_path: Path) -> None:
     assert open_run(tmp_path / "second").gather(key()) is not None
 
 
-def test_an_index_of_many_evaluations_is_quick(run: Run) -> None:
-    for i in range(5_000):
+def test_opening_a_run_reads_the_index_and_no_samples(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(50):
         run.append(evaluation(f"{i:064d}", label="layers.*.A=int8/head/asym"))
     run.close()
-    started = time.perf_counter()
-    assert open_run(run.path).count == 5_000
-    assert time.perf_counter() - started < 1.0  # 100,000 take about one second
+    for file in (run.path / "evaluations").glob("*.bin"):
+        file.unlink()
+    assert open_run(run.path).count == 50

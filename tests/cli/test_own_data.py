@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import parameters, tiny
+from checkpoint_files import write_own
 from command_line import Shell, evaluations
 
-from sensprobe.checkpoints.own import describe
 from sensprobe.loading import load_model
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.runs import open_run
-from sensprobe.train.snapshot import write_tensors
 
 CONFIG = S4DConfig(d_input=2, d_output=1, d_model=4, d_state=3)
 RECIPE = """
@@ -41,7 +39,7 @@ warmup = 0.1
 @pytest.fixture
 def regression(tmp_path: Path) -> Path:
     """A small model of one output, and 200 sequences of 40 patients: model, arrays, code."""
-    write_tensors(tmp_path / "model.safetensors", parameters(CONFIG), describe(tiny(CONFIG)))
+    write_own(tmp_path / "model.safetensors", CONFIG)
     draw = np.random.default_rng(0)
     x = draw.normal(size=(200, 9, 2)).astype(np.float32)
     y = x.mean((1, 2)) + draw.normal(size=200) / 10
