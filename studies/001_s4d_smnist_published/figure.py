@@ -64,7 +64,7 @@ def _levels(axes: Axes, rows: list[Any], full: float) -> None:
     for k in unstable:
         text = f"max|A| {rows[k]['s32_bytes']['max_abs_A']:.4f}"
         far = rows[k]["published"] > 60
-        at = rows[k]["published"] + (-2 if far else 2)
+        at = rows[k]["published"] + (-5 if far else 2)
         axes.text(at, k, text, ha="right" if far else "left", va="center", **SMALL)
     axes.set_xlabel("accuracy (%)", fontsize=9, color=LIGHT.ink)
     axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0.08, 0.06))

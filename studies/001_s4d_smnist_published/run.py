@@ -98,15 +98,16 @@ def scored(found: Arrays, other: Arrays | None = None) -> dict[str, Any]:
 def weighed(bench: Workbench, how: Stored) -> dict[str, Any]:
     """Bytes of A, of all weights and of one state; max |A| as stored, and how far A is off."""
     plan = resolved(bench, how)
-    exact_A = {name: scheme for name, scheme in plan.items() if not name.endswith(".A")}
     sites = bench.source.model.sites.values()
     full = sum(site.full_bytes for site in sites if site.name.endswith(".A"))
-    kept = bench.applier.tap(plan).weights
+    only_A = {name: scheme for name, scheme in plan.items() if name.endswith(".A")}
+    others = {name: scheme for name, scheme in plan.items() if name not in only_A}
+    kept = bench.applier.tap(only_A).weights
     truth = bench.source.model.weights
     off = max(float((kept[n] - truth[n]).abs().max()) for n in kept if n.endswith(".A"))
-    whole, rest = (cost(bench.source, p)["weight_bytes"] for p in (plan, exact_A))
+    whole, rest = (cost(bench.source, p)["weight_bytes"] for p in (plan, others))
     return {
-        "max_abs_A": round(bench.evaluator(SPLIT).spectral_radius(plan), 6),
+        "max_abs_A": round(bench.evaluator(SPLIT).spectral_radius(only_A), 6),
         "A_off": round(off, 5),
         "A": int(whole - (rest - full)),
         "weights": int(whole),

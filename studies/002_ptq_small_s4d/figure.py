@@ -118,7 +118,7 @@ def _findings(axes: Axes, findings: list[Any]) -> None:
     axes.set_yticks(range(len(findings)), [_name(f) for f in findings])
     axes.set_ylim(len(findings) - 0.5, -0.6)
     axes.grid(axis="x", color=LIGHT.faint, linewidth=0.6)
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
 def _name(finding: Mapping[str, Any]) -> str:

@@ -90,7 +90,7 @@ def findings(found: Mapping[str, Any]) -> str:
                 f["claim"] if f["claim"] != last else "",
                 f["where"],
                 str(f["bits"]),
-                f"{theirs[0]} → {theirs[1]}" if theirs else "yes",
+                f"{theirs[0]} → {theirs[1]}" if theirs else "–",
                 f"{number(f['worse'], 1)} → {number(f['better'], 1)}",
                 score(f["difference"], signed=True),
                 score({**f["kl"], "value": -f["kl"]["value"]}, signed=True),
@@ -105,8 +105,8 @@ def _tally(found: Mapping[str, Any]) -> str:
     verdicts = [f["verdict"] for f in found["findings"]]
     counts = {name: verdicts.count(name) for name in ("holds", "reversed", "noise")}
     return (
-        f"Of {len(verdicts)} comparisons {counts['holds']} hold, {counts['reversed']} are reversed "
-        f"and {counts['noise']} lie within noise (5 % for all together, Holm)."
+        f"Of {len(verdicts)} comparisons: {counts['holds']} hold, {counts['reversed']} reversed, "
+        f"{counts['noise']} within noise (5 % for all together, Holm)."
     )
 
 
