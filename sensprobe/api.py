@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sensprobe import steps
 from sensprobe.errors import UsageError
@@ -30,14 +30,14 @@ from sensprobe.loading import PlanLike, Source, as_plan, load_model
 from sensprobe.opening import open_bench, reopen, settings_of
 from sensprobe.plan import Plan, Resolved, parse_setting
 from sensprobe.progress import SILENT, Progress
-from sensprobe.report import write_report
 from sensprobe.runs import open_run
 from sensprobe.scheme import Scheme, parse
-from sensprobe.search import Budget
-from sensprobe.steps import SearchSettings
-from sensprobe.train import Progress as TrainingProgress
 from sensprobe.units import byte_count
 from sensprobe.workbench import Workbench
+
+if TYPE_CHECKING:
+    from sensprobe.search import Budget
+    from sensprobe.train import Progress as TrainingProgress
 
 Document = dict[str, Any]
 Pathlike = str | Path
@@ -147,7 +147,7 @@ def search(
     one. `max_loss` (points) asks for the fewest bytes that lose no more. `freeze` entries are
     "PATTERN=SCHEME", `tie` entries patterns. Returns {"search", "confirmation"}, kept in `run`.
     """
-    settings = SearchSettings(
+    settings = steps.SearchSettings(
         budgets=_budgets(budgets, weight_budget, state_budget, max_loss),
         method=method,
         evaluations=evaluations,
@@ -187,6 +187,8 @@ def report(run: Pathlike, out: Pathlike | None = None) -> Document:
 
     Returns folder, html, images, tables (paths) and missing: what the run does not hold yet.
     """
+    from sensprobe.report import write_report  # pandas, Plotly and Matplotlib
+
     files = write_report(open_run(run), None if out is None else Path(out))
     return {
         "folder": str(files.folder),
@@ -245,6 +247,8 @@ def _budgets(
     state: int | str | None,
     max_loss: float | None,
 ) -> tuple[Budget, ...]:
+    from sensprobe.search import Budget  # SciPy and Optuna
+
     if max_loss is not None and not max_loss >= 0:
         raise UsageError(f"--max-loss {max_loss}: points lost cannot be negative.")
     parts = Budget(

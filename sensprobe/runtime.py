@@ -24,11 +24,12 @@ from torch import Tensor
 
 from sensprobe.formats import BF16, FP32, Float, Int, Log, LogPolar, Polar
 from sensprobe.ops.diagonal_scan import diagonal_scan as reference
+from sensprobe.ops.diagonal_scan import trajectory
 from sensprobe.philox import key_of
 from sensprobe.rounding import LARGEST_SCALE, SMALLEST_SCALE, spread
 from sensprobe.scheme import ZERO_PEAK, Rounding, Scales, Scheme, scale_shape
 from sensprobe.sites import Site
-from sensprobe.storage import Custom, Memory, Rounded, Storage, fresh
+from sensprobe.storage import Custom, Memory, Rounded, Storage, Watched, fresh
 
 if TYPE_CHECKING:
     from sensprobe_kernels.diagonal_scan.cpu import Store
@@ -94,6 +95,10 @@ def diagonal_scan(
         _say(logging.WARNING, f"no kernel for the state space recurrence on {u.dtype}")
     elif (store := _store(storage, memory, A.shape)) is None:
         _say(logging.WARNING, f"no kernel for a state stored as {_scheme(storage)}")
+    elif isinstance(storage, Watched):
+        for step, state in enumerate(trajectory(u, A, B, memory), memory.step):
+            storage.look(state, step)
+        return _fast(u, A, B, C, store, memory)
     else:
         return _fast(u, A, B, C, store, memory)
     return reference(u, A, B, C, storage, memory)
@@ -139,7 +144,7 @@ def _store(storage: Storage, memory: Memory, shape: torch.Size) -> Store | None:
     """The kernel's description of a storage; None where it has none."""
     from sensprobe_kernels.diagonal_scan.cpu import Store
 
-    if storage is None:
+    if storage is None or isinstance(storage, Watched):
         return Store()
     assert isinstance(storage, Rounded)
     scheme = storage.scheme

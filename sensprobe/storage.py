@@ -41,13 +41,20 @@ class Rounded:
 class Custom:
     """A state passed through any function (state, step) -> state at every step.
 
-    For recording ranges, noise and tests; always runs on the reference loop.
+    For noise and tests; always runs on the reference loop.
     """
 
     function: Callable[[Tensor, int], Tensor]
 
 
-Storage = Rounded | Custom | None
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A state kept exact and shown to a function (state, step) at every step."""
+
+    look: Callable[[Tensor, int], None]
+
+
+Storage = Rounded | Custom | Watched | None
 """None keeps the state exact."""
 
 
@@ -76,6 +83,9 @@ def store(memory: Memory, new: Tensor, storage: Storage) -> Memory:
         return Memory(new, None, step)
     if isinstance(storage, Custom):
         return Memory(storage.function(new, memory.step), None, step)
+    if isinstance(storage, Watched):
+        storage.look(new, memory.step)
+        return Memory(new, None, step)
     scheme = storage.scheme
     if step % scheme.every:
         return replace(memory, state=new, step=step)

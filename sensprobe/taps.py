@@ -18,7 +18,7 @@ from sensprobe.philox import key_of, noise_like
 from sensprobe.rounding import min_max, quantize, scale_and_zero
 from sensprobe.scheme import Rounding, Scheme
 from sensprobe.sites import Kind, Site
-from sensprobe.storage import Custom, Rounded, Storage
+from sensprobe.storage import Custom, Rounded, Storage, Watched
 
 StaticScale = tuple[Tensor, Tensor | None]
 """Scale and zero point of a static scheme, float32, of the scheme's scale shape."""
@@ -71,11 +71,7 @@ class Recording:
     def storage(self, site: Site) -> Storage:
         self.seen[site.name] = site
 
-        def watch(state: Tensor, step: int) -> Tensor:
-            self.observe(site, state)
-            return state
-
-        return Custom(watch)
+        return Watched(lambda state, step: self.observe(site, state))
 
 
 @dataclass(frozen=True, slots=True)

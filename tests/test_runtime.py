@@ -12,7 +12,7 @@ from sensprobe_kernels.diagonal_scan import cpu
 from sensprobe import runtime
 from sensprobe.ops.diagonal_scan import diagonal_scan as reference
 from sensprobe.runtime import describe, diagonal_scan
-from sensprobe.storage import Custom, Memory
+from sensprobe.storage import Custom, Memory, Watched
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,19 @@ def test_gradients_come_from_the_reference(p, kernel_calls, caplog, needs_gradie
     assert not kernel_calls
     assert [r.levelname for r in caplog.records] == ["INFO"]
     assert "gradient" in caplog.text
+
+
+def test_a_watched_state_is_shown_and_stays_exact(p, kernel_calls) -> None:
+    seen, wanted = [], []
+    custom = Custom(lambda state, step: wanted.append((state, step)) or state)
+    want = reference(*p, custom)
+    assert_same(diagonal_scan(*p, Watched(lambda state, step: seen.append((state, step)))), want)
+    assert kernel_calls
+    assert len(seen) == len(wanted)
+    for (state, step), (exact, at) in zip(seen, wanted, strict=True):
+        assert step == at
+        assert torch.equal(state, exact)
+    assert_same(reference(*p, Watched(lambda state, step: None)), want)
 
 
 def test_without_gradients_the_kernel_takes_parameters_too(p, kernel_calls) -> None:

@@ -1,4 +1,7 @@
-"""What a command prints: renderables from the documents the steps return."""
+"""What a command prints: renderables from the documents the steps return.
+
+`sensprobe.report` is imported where a result is shown: commands without tables do not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensprobe.report.agreement import agreement
-from sensprobe.report.read import read_confirmation, read_search, read_sensitivity
-from sensprobe.report.terminal import (
-    agreement_line,
-    chosen_table,
-    confirmed_table,
-    frontier_table,
-    sensitivity_report,
-)
-from sensprobe.report.textplot import frontier_plot
 from sensprobe.runs import Run
 
 RECURRENT = "max|A|"
@@ -107,10 +100,17 @@ def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
 
 
 def sensitivity(document: dict[str, Any]) -> RenderableType:
+    from sensprobe.report.read import read_sensitivity
+    from sensprobe.report.terminal import sensitivity_report
+
     return sensitivity_report(read_sensitivity(document))
 
 
 def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterator[RenderableType]:
+    from sensprobe.report.read import read_confirmation, read_search
+    from sensprobe.report.terminal import chosen_table, confirmed_table, frontier_table
+    from sensprobe.report.textplot import frontier_plot
+
     found = read_search(document)
     yield frontier_plot(found)
     yield frontier_table(found)
@@ -122,6 +122,10 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
 
 def run_tables(run: Run) -> Iterator[RenderableType]:
     """Every table a run's results give, in the order of the main job."""
+    from sensprobe.report.agreement import agreement
+    from sensprobe.report.read import read_sensitivity
+    from sensprobe.report.terminal import agreement_line
+
     documents = {
         name: run.read_result(name)
         for name in ("sensitivity-measured", "sensitivity-taylor", "search", "confirmation")

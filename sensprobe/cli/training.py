@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
 from sensprobe.cli.bar import Bar
-from sensprobe.train import Progress
 from sensprobe.units import duration
+
+if TYPE_CHECKING:
+    from sensprobe.train import Progress
 
 
 class TrainingBar:

@@ -14,6 +14,8 @@ Arithmetic, fixed so that kernels can equal it bit for bit (float32, no contract
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,22 @@ def diagonal_scan(
         out, memory = diagonal_step(u[:, t], A, B, C, storage, memory)
         y.append(out)
     return (torch.stack(y, dim=1) if y else u.new_zeros(batch, 0, heads)), memory
+
+
+def trajectory(u: Tensor, A: Tensor, B: Tensor, memory: Memory) -> Iterator[Tensor]:
+    """The exact state after every step, (batch, heads, n, 2), to the bit as `diagonal_scan` has it.
+
+    Without the sums over n that make y: those take most of a step of the reference.
+    """
+    A_re, A_im, B_re, B_im = (part.contiguous() for part in (A.real, A.imag, B.real, B.imag))
+    re, im = (part.contiguous() for part in memory.state.unbind(-1))
+    for drive in u.unbind(1):
+        drive = drive[:, :, None]
+        re, im = (
+            (A_re * re - A_im * im) + B_re * drive,
+            (A_re * im + A_im * re) + B_im * drive,
+        )
+        yield torch.stack([re, im], dim=-1)
 
 
 def diagonal_step(

@@ -1,18 +1,25 @@
-"""The steps of the main job, each one public function that takes and returns plain values.
+"""The steps of the main job over an open model, data and run; each returns plain values.
 
     sites -> profile -> search -> export -> evaluate,   and cost, report, doctor beside them
 
-The command line parses, calls one of these and prints. Every step that runs long takes a
-`progress`, keeps what it finished when interrupted, and continues from there when called again.
+`sensprobe.api` has the same steps with names and paths for arguments. Every step that runs long
+takes a `progress`, keeps what it finished when interrupted, and continues from there when called
+again. A step is loaded on first use: scoring a plan waits for no search.
 """
 
-from sensprobe.steps.doctoring import doctor
-from sensprobe.steps.evaluating import evaluate, recorded_warnings
-from sensprobe.steps.exporting import export
-from sensprobe.steps.pricing import cost, list_sites
-from sensprobe.steps.profiling import DEFAULT_SCHEMES, profile
-from sensprobe.steps.searching import SearchSettings, confirm, search
-from sensprobe.steps.training import train
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sensprobe.steps.doctoring import doctor
+    from sensprobe.steps.evaluating import evaluate, recorded_warnings
+    from sensprobe.steps.exporting import export
+    from sensprobe.steps.pricing import cost, list_sites
+    from sensprobe.steps.profiling import DEFAULT_SCHEMES, profile
+    from sensprobe.steps.searching import SearchSettings, confirm, search
+    from sensprobe.steps.training import train
 
 __all__ = [
     "DEFAULT_SCHEMES",
@@ -28,3 +35,27 @@ __all__ = [
     "search",
     "train",
 ]
+
+_HOME = {
+    "DEFAULT_SCHEMES": "profiling",
+    "SearchSettings": "searching",
+    "confirm": "searching",
+    "cost": "pricing",
+    "doctor": "doctoring",
+    "evaluate": "evaluating",
+    "export": "exporting",
+    "list_sites": "pricing",
+    "profile": "profiling",
+    "recorded_warnings": "evaluating",
+    "search": "searching",
+    "train": "training",
+}
+"""Public name -> the module of this folder that defines it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
