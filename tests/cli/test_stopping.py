@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from command_line import FAST, PROFILE, Shell, evaluations, start, without_times
 
+from sensprobe.cli import main
 from sensprobe.runs import open_run
 
 PATIENCE_SECONDS = 60
+LONG = ["profile", "s4d-smnist-16", "--data", "digits", *FAST]
 STOPS = pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
 
 
@@ -44,24 +46,32 @@ def results(run: Path) -> dict[str, Any]:
     return {name: without_times(opened.read_result(name)) for name in opened.results()}
 
 
+@pytest.fixture(scope="module")
+def long_profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile that takes a second or two, never stopped."""
+    run = tmp_path_factory.mktemp("long") / "run"
+    assert main([*LONG, "--run", str(run)]) == 0
+    return run
+
+
 @STOPS
 def test_a_profile_goes_on(
-    stop: signal.Signals, shell: Shell, profiled: Path, tmp_path: Path
+    stop: signal.Signals, shell: Shell, long_profile: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    asked = [*PROFILE, *FAST, "--limit", 64, "--run", run]
+    asked = [*LONG, "--run", run]
     code, err = stopped_after(3, run, stop, *asked)
     if stop is signal.SIGINT:
         assert code == 130
         assert "the same command goes on from there" in err
         assert "Traceback" not in err
     kept = evaluations(run)
-    assert 3 <= len(kept) < len(evaluations(profiled))
+    assert 3 <= len(kept) < len(evaluations(long_profile))
     shell.ok(*asked)
     assert evaluations(run)[: len(kept)] == kept
     assert len(set(evaluations(run))) == len(evaluations(run))
-    assert set(evaluations(run)) == set(evaluations(profiled))
-    assert results(run) == results(profiled)
+    assert set(evaluations(run)) == set(evaluations(long_profile))
+    assert results(run) == results(long_profile)
 
 
 @STOPS
