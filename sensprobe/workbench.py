@@ -16,7 +16,7 @@ import numpy as np
 from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
 from sensprobe.data import Dataset, Split, check_fits, take
 from sensprobe.errors import DataError
-from sensprobe.evaluate import ADDITIVE, BATCH, NAMES, PRIMARY, SEMANTICS, Evaluator, Metric
+from sensprobe.evaluate import ADDITIVE, NAMES, PRIMARY, SEMANTICS, Evaluator, Metric
 from sensprobe.loading import Source
 from sensprobe.plan import Resolved, fingerprint
 from sensprobe.progress import SILENT, Progress
@@ -25,6 +25,10 @@ from sensprobe.scheme import Scheme
 
 CALIBRATION_SAMPLES = 256
 """Sequences watched for static ranges; the calibration split's first."""
+
+
+TIMED_SAMPLES = 32
+"""Sequences run to see how long the rest will take."""
 
 
 def manifest_of(source: Source, dataset: Dataset, settings: Mapping[str, object]) -> Manifest:
@@ -190,10 +194,10 @@ class Workbench:
         return arrays
 
     def seconds_a_sample(self, split: str, stop: int) -> float:
-        """Measured on one batch, warm: what estimates are made of."""
-        evaluator, count = self.evaluator(split), min(BATCH, stop)
-        evaluator.baseline(0, count)
+        """Measured at full precision on some samples, warm: what estimates are made of."""
+        evaluator, count = self.evaluator(split), min(TIMED_SAMPLES, stop)
         quiet, evaluator.tick = evaluator.tick, lambda units: None
+        evaluator.outputs({}, 0, 1)
         began = time.perf_counter()
         evaluator.outputs({}, 0, count)
         evaluator.tick = quiet

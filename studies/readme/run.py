@@ -1,6 +1,6 @@
 """Draw the README's pictures: those of the demo's report.
 
-    python studies/readme/run.py
+python studies/readme/run.py
 """
 
 from __future__ import annotations
