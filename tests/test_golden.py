@@ -18,6 +18,7 @@ import torch
 from builders import MATRIX, PROJECTION, STATE
 from torch import Tensor
 
+from sensprobe.apply import static_scale
 from sensprobe.calibrate import weight_range
 from sensprobe.evaluate import SEMANTICS
 from sensprobe.ops.diagonal_scan import diagonal_scan as reference
@@ -79,8 +80,8 @@ def state(text: str, scan: Callable[..., tuple] = reference) -> str:
     heads, n = STATE.shape
     A, B, C = (pairs(heads, n, stream=s) / 2 for s in (10, 20, 30))
     scheme = parse(text)
-    scale = torch.full((heads, 1), 2.0 / 127) if scheme.range == "given" else None
-    y, memory = scan(uniform(3, 12, heads, stream=40), A, B, C, Rounded(scheme, STATE, scale))
+    given = static_scale(STATE, scheme, {}) or (None, None)
+    y, memory = scan(uniform(3, 12, heads, stream=40), A, B, C, Rounded(scheme, STATE, *given))
     return digest(y, memory.state, memory.residual)
 
 
