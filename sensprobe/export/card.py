@@ -22,7 +22,7 @@ FRACTIONS = frozenset({"accuracy"})
 
 @dataclass(frozen=True, slots=True)
 class UniformFacts:
-    """One scheme for everything, near the plan in bytes: what there is without a search."""
+    """One scheme for every weight and state, within the same budget: what there is unsearched."""
 
     scheme: str
     total_bytes: int
@@ -42,6 +42,7 @@ class CardFacts:
     data: str = ""
     data_fingerprint: str = ""
     confirmed: Score | None = None
+    searched: Score | None = None  # on the samples the search saw, where there is no better
     baseline: Score | None = None
     difference: Score | None = None
     uniform: UniformFacts | None = None
@@ -135,7 +136,10 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
     if facts.confirmed:
         rows.append(_score_row("this plan", total, facts.confirmed, facts.metric))
     if facts.uniform:
-        name, size = f"`{facts.uniform.scheme}` for everything", facts.uniform.total_bytes
+        name, size = (
+            f"`{facts.uniform.scheme}` for every weight and state",
+            facts.uniform.total_bytes,
+        )
         if facts.uniform.score:
             rows.append(_score_row(name, size, facts.uniform.score, facts.metric))
         else:
@@ -143,12 +147,22 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
     if facts.baseline:
         rows.append(_score_row("full precision", full, facts.baseline, facts.metric))
     if not rows:
-        return "## Result\n\nNo score was given when this was exported."
+        return "## Result\n\n" + _unconfirmed(facts)
     text = "## Result\n\n" + _table(["", "bytes", _plain(facts.metric), "samples"], rows)
     if facts.difference:
         delta = _figure(facts.difference, facts.metric, signed=True)
         text += f"\n\nAgainst full precision, sample by sample: {delta}."
     return text + "\n\n" + _provenance(facts)
+
+
+def _unconfirmed(facts: CardFacts) -> str:
+    if facts.searched is None:
+        return "No score was given when this was exported."
+    return (
+        f"Not confirmed. On the {facts.searched.n:,} samples it was chosen by, where the best of "
+        f"many looks a little better than it is: {_plain(facts.metric)} "
+        f"{_figure(facts.searched, facts.metric)}."
+    )
 
 
 def _score_row(name: str, size: int, score: Score, metric: str) -> list[str]:

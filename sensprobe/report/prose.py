@@ -83,29 +83,48 @@ def about_search(search: Search) -> list[str]:
     ]
 
 
+def samples_seen(found: Confirmation) -> str:
+    """Which samples confirmed, and whether they were new to the run."""
+    samples = f"{found.n:,} {found.split} samples"
+    if found.looks == 0:
+        return f"{samples}, unseen before"
+    plans = "plan" if found.looks == 1 else "plans"
+    return f"{samples}, which {found.looks:,} other {plans} of this run met before"
+
+
+def missed_limits(found: Confirmation) -> list[str]:
+    """A warning for every plan that loses more than its budget allows."""
+    q = found.quantity
+    return [
+        f"{plan.budget}: {plan.name} loses more than that here "
+        f"({_change(q.shown(plan.change), q)}); it was chosen by what it lost on the search split."
+        for plan in found.plans
+        if found.misses(plan)
+    ]
+
+
 def about_confirmation(found: Confirmation) -> list[str]:
     """One sentence a budget: what it keeps, what it loses, what uniform would have kept."""
     q = found.quantity
     base = _level(q.shown(found.baseline), q)
-    lines = [
-        f"On {found.n:,} {found.split} samples that nothing before has seen; full precision has "
-        f"{q.name} {base}."
-    ]
-    return lines + [_confirmed(plan, q) for plan in found.plans]
+    lines = [f"On {samples_seen(found)}; full precision has {q.name} {base}."]
+    return lines + [_confirmed(plan, q) for plan in found.plans] + missed_limits(found)
 
 
 def _confirmed(plan: Confirmed, q: Quantity) -> str:
     change, gain = q.shown(plan.change), q.shown(plan.difference)
-    lost = "no difference" if not change.differs else _change(change, q)
+    lost = _change(change, q) + ("" if change.differs else ", within the error,")
     text = (
         f"{plan.budget}: {plan.name} takes {in_bytes(plan.total_bytes)} and has {q.name} "
         f"{_level(q.shown(plan.metric), q)} ({lost} against full precision)."
     )
+    if plan.radius > 1:
+        text += f" Its recurrence is unstable (max|A| {plan.radius:.4f})."
     if plan.uniform is None:
-        return text + " No uniform plan is that small."
-    better = f"a difference of {_change(gain, q)}" if gain.differs else "no difference beyond noise"
-    rival = _level(q.shown(plan.uniform_metric), q)
-    return f"{text} The best uniform plan of that size, {plan.uniform}, has {rival}: {better}."
+        return text + " No uniform plan fits."
+    better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
+    rival = f"{in_bytes(plan.uniform_bytes)}, has {_level(q.shown(plan.uniform_metric), q)}"
+    return f"{text} The best uniform plan that fits, {plan.uniform} of {rival}: {better}."
 
 
 SIGNS = (
@@ -114,6 +133,7 @@ SIGNS = (
     "Of twenty true zeros about one is taken for a difference by chance.",
     f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1.",
     "Changes and differences are paired: both models see the same samples.",
+    "Cross-entropy and KL are capped at 50 nats a sample: a plan at the cap says nothing at all.",
 )
 
 
@@ -129,7 +149,11 @@ def method_notes(found: Results) -> list[str]:
             f"Search: {search.n:,} samples of the {search.split} split; the state is counted at "
             f"batch {search.batch}. A plan beaten beyond its error bar by one of no more bytes was "
             "stopped early and is drawn hollow.",
-            "Bytes are those of the packed tensors with their scales and zero points.",
+            "Bytes are those of the packed tensors with their scales and zero points. Activations "
+            "take none and stay at full precision, in uniform plans too, unless they are frozen.",
+            "Within a budget the plan of the best score is chosen; of equals the one with the "
+            "smaller loss (cross-entropy), which sees what the score of few samples cannot, then "
+            "the one of fewer bytes.",
         ]
     if (confirmed := found.confirmation) is not None:
         notes.append(

@@ -146,6 +146,7 @@ def read_confirmation(document: Document) -> Confirmation:
             metric_named(str(document["metric"]), document.get("sign")),
             measured(document["baseline"]),
             tuple(_confirmed(plan) for plan in document["plans"]),
+            _count(document.get("looks")),
         )
 
 
@@ -165,6 +166,8 @@ def _confirmed(plan: Document) -> Confirmed:
         measured(against.get("metric")),
         measured(against.get("difference")),
         real(plan.get("radius")),
+        real(against.get("radius")),
+        plan.get("max_loss"),
     )
 
 

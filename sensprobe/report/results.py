@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import nan
 
 from sensprobe.report.values import Measured, Quantity
 
@@ -150,6 +151,8 @@ class Confirmed:
     uniform_metric: Measured
     difference: Measured  # this plan minus the uniform one, paired
     radius: float
+    uniform_radius: float = nan
+    max_loss: float | None = None  # what the budget allows, in the unit of the scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +162,9 @@ class Confirmation:
     quantity: Quantity
     baseline: Measured
     plans: tuple[Confirmed, ...]
+    looks: int = 0  # other plans of the run that were scored on these samples before
+
+    def misses(self, plan: Confirmed) -> bool:
+        """Whether a plan loses more here than its budget allows."""
+        lost = -self.quantity.sign * plan.change.value
+        return plan.max_loss is not None and lost > plan.max_loss + 1e-9

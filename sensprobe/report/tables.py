@@ -218,7 +218,7 @@ def _confirmed_rows(plan: Confirmed, found: Confirmation) -> list[dict[str, Any]
         "budget": plan.budget,
         "plan": f"uniform {plan.uniform}",
         "total (KiB)": in_unit(plan.uniform_bytes, 1024),
-        found.quantity.heading: plus_minus(found.quantity.shown(plan.uniform_metric)),
+        found.quantity.heading: _level(plan.uniform_metric, found.quantity, plan.uniform_radius),
     }
     return [row, uniform]
 
@@ -275,12 +275,14 @@ def _headings(quantity: Quantity) -> list[str]:
 
 
 def _scores(level: Measured, change: Measured, quantity: Quantity, radius: float) -> dict[str, str]:
-    shown, moved = quantity.shown(level), quantity.shown(change)
-    text = plus_minus(shown)
-    if isfinite(radius) and radius > 1:
-        text = f"{UNSTABLE} {text}"
+    moved = quantity.shown(change)
     signed = flagged(plus_minus(moved, signed=True), moved)
-    return {quantity.heading: text, quantity.change_heading: signed}
+    return {quantity.heading: _level(level, quantity, radius), quantity.change_heading: signed}
+
+
+def _level(level: Measured, quantity: Quantity, radius: float) -> str:
+    text = plus_minus(quantity.shown(level))
+    return f"{UNSTABLE} {text}" if isfinite(radius) and radius > 1 else text
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from sensprobe.report import tables
 from sensprobe.report.agreement import Agreement
-from sensprobe.report.prose import about_agreement
+from sensprobe.report.prose import about_agreement, missed_limits, samples_seen
 from sensprobe.report.results import Confirmation, Row, Search, Sensitivity
 from sensprobe.report.values import (
     MISSING,
@@ -172,10 +172,12 @@ def chosen_table(search: Search) -> RenderableType:
 
 
 def confirmed_table(found: Confirmation) -> RenderableType:
-    """Chosen plans on data nothing before has seen: the result of a run."""
+    """Chosen plans on data the search has not seen: the result of a run."""
+    missed = [Text(line, style=WORSE) for line in missed_limits(found)]
     return Group(
-        Text(f"Confirmed on {found.n:,} {found.split} samples, unseen before", style="bold"),
+        Text(f"Confirmed on {samples_seen(found)}", style="bold"),
         _table(tables.confirmation(found), left=("budget", "plan")),
+        *missed,
         Text(LEGEND, style=DIM),
     )
 

@@ -183,6 +183,16 @@ class Run:
             path.parent.mkdir(exist_ok=True)
         write_whole(path, strict_json(data))
 
+    def set_aside(self, name: str, new: str) -> None:
+        """Gives a result another name, which must be free. Without such a result: nothing."""
+        self._check_writable()
+        path, target = self._result_path(name), self._result_path(new)
+        if target.exists():
+            raise RunError(f"{target} exists; results are not overwritten by others")
+        with disk_errors(path, "renaming"):
+            if path.exists():
+                path.replace(target)
+
     def read_result(self, name: str) -> JSON | None:
         """What `write_result` wrote, or None where it never did."""
         path = self._result_path(name)

@@ -76,6 +76,7 @@ __all__ = [
 Method = Literal["gains", "direct", "frontier", "exhaustive"]
 FRONT_POINTS = 24  # hull plans `frontier` evaluates where no budget is named
 Z95 = 1.645  # one-sided 95 %
+_ROUNDING = 1e-9  # 2 of 400 samples are 0.005, whatever floats say
 
 
 def search(
@@ -167,14 +168,18 @@ def _conclude(
 def _choose(arena: Arena, budget: Budget, uniform: set[Assignment]) -> Choice:
     """The best measured candidate within the budget; uniform plans compete like any other."""
     fits = [c for c in arena.finished() if budget.admits(c.size)]
-    plain = max((c for c in fits if c.assignment in uniform), key=_merit, default=None)
     if budget.max_loss is not None:
-        fits = [c for c in fits if 100 * c.drop <= budget.max_loss]
-        best = min(fits, key=lambda c: (c.size.total, *(-m for m in _merit(c))), default=None)
-    else:
-        best = max(fits, key=_merit, default=None)
-    bound = None if best is None else 100 * (best.drop + Z95 * best.drop_stderr)
-    return Choice(budget, best, bound, plain)
+        fits = [c for c in fits if c.drop <= budget.max_loss + _ROUNDING]
+    best = _best(fits, budget)
+    bound = None if best is None else best.drop + Z95 * best.drop_stderr
+    return Choice(budget, best, bound, _best([c for c in fits if c.assignment in uniform], budget))
+
+
+def _best(fits: Sequence[Candidate], budget: Budget) -> Candidate | None:
+    """Of most merit; of fewest bytes where the loss is what is limited."""
+    if budget.max_loss is None:
+        return max(fits, key=_merit, default=None)
+    return min(fits, key=lambda c: (c.size.total, *(-m for m in _merit(c))), default=None)
 
 
 def _merit(candidate: Candidate) -> tuple[float, float, int]:

@@ -48,16 +48,21 @@ def check_budget(problem: Problem, budget: Budget) -> None:
     for name, limit, low, _ in given:
         if limit < low:
             raise BudgetError(
-                f"no plan fits {limit} {name} bytes: the smallest one takes {low}. "
+                f"no plan fits {limit} {name} bytes{_asked(budget)}: the smallest one takes {low}. "
                 f"Ask for at least {low}, or allow narrower schemes."
             )
     if given and all(limit >= high for _, limit, _, high in given):
         named = " and ".join(f"{limit} {name} bytes" for name, limit, _, _ in given)
         most = " and ".join(f"{high} {name} bytes" for name, _, _, high in given)
         raise BudgetError(
-            f"nothing to search: every plan fits {named}; the largest takes {most}. "
+            f"nothing to search: every plan fits {named}{_asked(budget)}; the largest takes "
+            f"{most}. "
             "Ask for less, or run the model as it is."
         )
+
+
+def _asked(budget: Budget) -> str:
+    return f" (asked for as {budget.label})" if budget.label else ""
 
 
 def solve(problem: Problem, budget: Budget, *, gains: Sequence[float] | None = None) -> Assignment:

@@ -86,8 +86,8 @@ class Size:
 class Budget:
     """Upper limits. None leaves one open.
 
-    `max_loss` is in points: hundredths of the score's unit, so 0.5 is half a point of accuracy.
-    With it the search looks for the fewest bytes that lose no more than that.
+    `max_loss` is in the score's own unit: 0.005 is half a point of accuracy. With it the search
+    looks for the fewest bytes that lose no more than that.
     """
 
     total: int | None = None
@@ -109,7 +109,7 @@ class Budget:
         named = (("total", self.total), ("weight", self.weight), ("state", self.state))
         limits = [f"{limit} {name} bytes" for name, limit in named if limit is not None]
         if self.max_loss is not None:
-            limits.append(f"{self.max_loss:g} points lost")
+            limits.append(f"{self.max_loss:g} of the score lost")
         return self.label or ", ".join(limits) or "no limit"
 
 
@@ -245,8 +245,8 @@ class Candidate:
 class Choice:
     """What the search answers for one budget; `candidate` is None where no plan met `max_loss`.
 
-    `drop_bound` is the one-sided 95 % upper bound of the loss in points. `uniform` is the best
-    uniform plan within the same bytes, None where none fits.
+    `drop_bound` is the one-sided 95 % upper bound of the loss. `uniform` is the best
+    uniform plan within the same limits, None where none fits.
     """
 
     budget: Budget

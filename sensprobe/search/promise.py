@@ -53,7 +53,7 @@ def promise(
             best = max((c.score for c in within), default=aim.reference_score)
             gain += fits[:, None] * np.maximum(scores - best, 0.0) / span
         else:
-            floor = aim.baseline - budget.max_loss / 100
+            floor = aim.baseline - budget.max_loss
             met = [c.size.total for c in within if c.score >= floor]
             fall = np.log(min(met, default=aim.reference_bytes)) - np.log(np.maximum(total, 1))
             gain += (fits * np.maximum(fall, 0.0))[:, None] * (scores >= floor)

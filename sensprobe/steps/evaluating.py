@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from sensprobe.errors import UsageError
 from sensprobe.evaluate import mean, paired
 from sensprobe.loading import Source
 from sensprobe.plan import Plan, fingerprint
@@ -31,6 +32,12 @@ def evaluate(
     """
     sites = bench.source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else dict(plan)
+    if compare and bench.source.artefact is not None:
+        raise UsageError(
+            f"--compare: {bench.source.name} is an exported model, its full-precision weights are "
+            "not here. Compare with the model it was made from: sensprobe eval MODEL --plan "
+            f"{bench.source.path}/plan.json --compare."
+        )
     stop = bench.size(split, limit)
     bench.divergence = compare or bench.run is not None
     seconds = bench.seconds_a_sample(split, stop) * stop * (2 if resolved and compare else 1)

@@ -12,6 +12,7 @@ from sensprobe.evaluate import Score
 from sensprobe.export import CardFacts, UniformFacts, export_model
 from sensprobe.plan import Plan, from_json
 from sensprobe.runs import Run
+from sensprobe.steps.evaluating import UNSTABLE
 from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench
 
@@ -19,29 +20,40 @@ from sensprobe.workbench import Workbench
 def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] | None]:
     """The plan a name stands for in a run: a candidate's name, or the label of a budget.
 
-    Returns the plan, the candidate, and its confirmed numbers where there are any.
+    The latest search is asked first, then earlier ones. Returns the plan, the candidate, and its
+    confirmed numbers where there are any.
     """
-    search = run.read_result("search")
-    if not isinstance(search, dict):
+    searches = _searches(run)
+    if not searches:
         raise RunError(
             f"{run.path} holds no search result. "
             f"Run `sensprobe search --run {run.path} --budget …` first."
         )
-    by_budget = {choice["budget"]: choice["candidate"] for choice in search["chosen"]}
-    wanted = by_budget.get(name, name)
-    candidates = {candidate["name"]: candidate for candidate in search["candidates"]}
-    if wanted is None or wanted not in candidates:
-        known = ", ".join([*by_budget, *(c for c in by_budget.values() if c)])
-        raise UsageError(
-            f"this run has no plan {name!r}. Chosen plans: {known or 'none'}; every candidate is "
-            f"listed by `sensprobe report --run {run.path}`."
-        )
-    confirmation = run.read_result("confirmation")
-    confirmed = None
-    if isinstance(confirmation, dict):
-        found = [p for p in confirmation["plans"] if p["candidate"] == wanted]
-        confirmed = found[0] | {"baseline": confirmation["baseline"]} if found else None
-    return from_json(candidates[wanted]["plan"]), candidates[wanted], confirmed
+    for search, confirmation in searches:
+        budgets = {choice["budget"]: choice["candidate"] for choice in search["chosen"]}
+        candidates = {candidate["name"]: candidate for candidate in search["candidates"]}
+        wanted = budgets.get(name, name)
+        if wanted in candidates:
+            confirmed = [p for p in confirmation.get("plans", ()) if p["candidate"] == wanted]
+            known = confirmed[0] | {"baseline": confirmation["baseline"]} if confirmed else None
+            return from_json(candidates[wanted]["plan"]), candidates[wanted], known
+    chosen = [c for search, _ in searches for c in search["chosen"] if c["candidate"]]
+    known = ", ".join(dict.fromkeys(c[key] for key in ("budget", "candidate") for c in chosen))
+    raise UsageError(
+        f"this run has no plan {name!r}. Chosen plans: {known or 'none'}; every candidate is "
+        f"listed by `sensprobe report --run {run.path}`."
+    )
+
+
+def _searches(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The searches of a run and their confirmations, latest first."""
+    numbers = [int(n[7:]) for n in run.results() if n.startswith("search-") and n[7:].isdigit()]
+    out = []
+    for mark in ["", *(f"-{number}" for number in sorted(numbers, reverse=True))]:
+        search, confirmation = (run.read_result(k + mark) for k in ("search", "confirmation"))
+        if isinstance(search, dict):
+            out.append((search, confirmation if isinstance(confirmation, dict) else {}))
+    return out
 
 
 def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
@@ -62,7 +74,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         bench.applier,
         out,
         name=f"{bench.source.name}-{candidate['name']}",
-        card=_facts(bench, confirmed, batch),
+        card=_facts(bench, candidate, confirmed, batch),
         overwrite=overwrite,
     )
     predicted = cost(bench.source, resolved, batch)
@@ -78,11 +90,21 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         "data": bench.dataset.name,
         "cost": predicted,
         "confirmed": confirmed,
+        "max_abs_A": candidate["radius"],
+        "stable": candidate["radius"] <= UNSTABLE,
     }
 
 
-def _facts(bench: Workbench, confirmed: Mapping[str, Any] | None, batch: int) -> CardFacts:
+def _facts(
+    bench: Workbench,
+    candidate: Mapping[str, Any],
+    confirmed: Mapping[str, Any] | None,
+    batch: int,
+) -> CardFacts:
     known: dict[str, Any] = {}
+    if confirmed is None and not candidate["stopped_early"]:
+        n = candidate["n"]
+        known = {"searched": Score(**candidate["metric"], n=n, clusters=n)}
     if confirmed is not None:
         known = {
             "confirmed": Score(**confirmed["metric"]),
@@ -96,9 +118,15 @@ def _facts(bench: Workbench, confirmed: Mapping[str, Any] | None, batch: int) ->
     return CardFacts(
         task=bench.dataset.task,
         metric=bench.metric_label,
-        data=bench.dataset.name,
+        data=_without_folders(bench.dataset.name),
         data_fingerprint=bench.dataset.fingerprint,
         source=bench.source.name,
         batch=batch,
         **known,
     )
+
+
+def _without_folders(spec: str) -> str:
+    """`mnist:/home/me/mnist` -> `mnist:mnist`: a card travels, its author's folders do not."""
+    kind, colon, path = spec.partition(":")
+    return f"{kind}:{Path(path).name}" if colon else spec

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import BATCH, mean, paired
 from sensprobe.plan import fingerprint, from_json
 from sensprobe.runs import Run
+from sensprobe.runs.files import strict_json
 from sensprobe.scheme import Scheme
 from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
 from sensprobe.search import search as run_search
@@ -21,15 +23,19 @@ from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.workbench import Workbench
 
+NAME_DIGITS = 4
 EVALUATIONS = 100
 """What a search spends where nothing is said."""
+ASKED = ("method", "batch", "seed", "n", "evaluations", "budgets", "decisions")
+"""What two searches of a run differ in, of what their documents hold."""
 EXHAUSTIBLE = 100_000
 """Plans that `exhaustive` enumerates without being told to."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """What a search is asked for. Bytes are integers; `max_loss` is in points of the metric."""
+    """What a search is asked for. Bytes are integers; a budget's `max_loss` is in points where the
+    metric is an accuracy, else in the metric's own unit."""
 
     budgets: tuple[Budget, ...] = ()
     method: str = "gains"
@@ -75,7 +81,8 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         tie=settings.tie,
     )
     full = cost(bench.source, {}, settings.batch)
-    for budget in settings.budgets:
+    budgets = tuple(_in_scores(budget, bench) for budget in settings.budgets)
+    for budget in budgets:
         check_budget(space.problem, budget)
     stop = bench.size("search", settings.limit)
     pieces = chunks(stop)
@@ -88,7 +95,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     try:
         found = run_search(
             space.problem,
-            settings.budgets,
+            budgets,
             lambda assignment, k: _sample(bench, space.resolved(assignment), pieces[k], stop),
             baseline=baseline,
             method=settings.method,  # type: ignore[arg-type]
@@ -104,6 +111,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     finally:
         bench.progress.end()
     document = _document(bench, space, settings, found, stop, count)
+    _set_earlier_aside(run, document)
     run.write_result("search", document)
     if found.interrupted:
         raise KeyboardInterrupt
@@ -130,6 +138,28 @@ def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sequence
         bench.sign * row["metric"]["value"] for row in sensitivity["rows"] if "metric" in row
     ]
     return best + min(changes) if changes and min(changes) < 0 else best - max(abs(best), 1.0)
+
+
+def _in_scores(budget: Budget, bench: Workbench) -> Budget:
+    """The budget with its loss in the unit of the scores: a point is a hundredth of accuracy."""
+    if budget.max_loss is None or bench.metric is not None or bench.metric_label != "accuracy":
+        return budget
+    return replace(budget, max_loss=budget.max_loss / 100)
+
+
+def _set_earlier_aside(run: Run, document: Mapping[str, Any]) -> None:
+    """Keep the results of another search of this run under names of their own: `search-1`, …
+
+    The same search again replaces its own results.
+    """
+    earlier = run.read_result("search")
+    if not isinstance(earlier, dict):
+        return
+    asked = json.loads(strict_json({key: document[key] for key in ASKED}))
+    if not earlier["interrupted"] and {key: earlier.get(key) for key in ASKED} != asked:
+        number = 1 + sum(name.startswith("search-") for name in run.results())
+        for name in ("search", "confirmation"):
+            run.set_aside(name, f"{name}-{number}")
 
 
 def _run(bench: Workbench) -> Run:
@@ -171,7 +201,7 @@ def _document(
     stop: int,
     count: int,
 ) -> dict[str, Any]:
-    names = {c.assignment: f"p{k}" for k, c in enumerate(found.candidates)}
+    names = _names(space, found)
     uniform = {a: scheme for scheme, a in space.uniform().items()}
     front = {c.assignment for c in found.front}
     full = cost(bench.source, {}, settings.batch)
@@ -214,6 +244,15 @@ def _document(
             for choice in found.choices
         ],
     }
+
+
+def _names(space: Space, found: SearchResult) -> dict[Assignment, str]:
+    """A name a plan keeps in every search: p and the first digits of its fingerprint."""
+    marks = {c.assignment: fingerprint(space.resolved(c.assignment)) for c in found.candidates}
+    different, digits = len(set(marks.values())), NAME_DIGITS
+    while len({mark[:digits] for mark in marks.values()}) < different:
+        digits += 1
+    return {assignment: f"p{mark[:digits]}" for assignment, mark in marks.items()}
 
 
 def _candidate(
@@ -273,6 +312,7 @@ def confirm(
     ]
     stop = bench.size("confirmation", limit)
     wanted = {c[k] for c in chosen for k in ("candidate", "uniform") if c[k]}
+    looks = _looks(run, {candidates[name]["plan_fingerprint"] for name in wanted})
     seconds = bench.seconds_a_sample("confirmation", stop) * stop
     bench.progress.begin(
         f"confirming {len(wanted)} plans on {stop:,} unseen samples",
@@ -301,10 +341,30 @@ def confirm(
         "metric": bench.metric_label,
         "sign": bench.sign,
         "baseline": asdict(mean(base, groups)),
-        "plans": [_confirmed(choice, candidates, arrays, base, groups) for choice in chosen],
+        "looks": looks,
+        "plans": [
+            _confirmed(choice, candidates, arrays, base, groups) | _limit(bench, found, choice)
+            for choice in chosen
+        ],
     }
     run.write_result("confirmation", document)
     return document
+
+
+def _looks(run: Run, plans: set[str]) -> int:
+    """How many other plans of this run were scored on the confirmation split before."""
+    seen = {e.key.plan.partition("+")[0] for e in run.entries() if e.key.split == "confirmation"}
+    return len(seen - plans - {fingerprint({})})
+
+
+def _limit(
+    bench: Workbench, search: Mapping[str, Any], choice: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """The loss a budget allows, in the unit of the scores; None where it allows any."""
+    asked = {b["label"]: b["max_loss"] for b in search["budgets"]}.get(choice["budget"])
+    if asked is None:
+        return {"max_loss": None}
+    return {"max_loss": _in_scores(Budget(max_loss=asked), bench).max_loss}
 
 
 def _confirmed(
@@ -323,6 +383,7 @@ def _confirmed(
             "uniform": rival["uniform"],
             "candidate": rival["name"],
             "total_bytes": rival["total_bytes"],
+            "radius": rival["radius"],
             "metric": asdict(mean(arrays[rival["name"]], groups)),
             "difference": asdict(paired(arrays[name], arrays[rival["name"]], groups)),
         }

@@ -71,7 +71,10 @@ def test_what_cannot_be_asked(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--budget", "10B"], "no plan fits 10 total bytes: the smallest one takes 1"),
+        (
+            ["--budget", "10B"],
+            "no plan fits 10 total bytes (asked for as 10B): the smallest one takes 1",
+        ),
         (["--budget", "100MiB"], "every plan fits 104857600 total bytes"),
         (["--budget", "12 apples"], "'12 apples' is not a size; write 12288, 12KiB or 12kB"),
         (["--weight-budget", "10"], "10 weight bytes"),

@@ -242,3 +242,54 @@ def test_doctor_says_what_is_there(shell: Shell) -> None:
     assert "s4d-digits" in found["models"]
     assert any(row["operation"] == "diagonal_scan" for row in found["implementations"])
     assert "diagonal_scan" in shell.ok("doctor").out
+
+
+def test_another_search_sets_the_first_aside(shell: Shell, searched: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(searched, tmp_path / "run")
+    first: Any = open_run(run).read_result("search")
+    asked = ["search", "--run", run, "--max-loss", 5, "--evaluations", 12, "--json"]
+    second = shell.ok(*asked).json
+    assert second["confirmation"]["looks"] > 0
+    assert open_run(run).read_result("search-1") == first
+    assert open_run(run).read_result("confirmation-1") is not None
+    both = {c["name"]: c["plan_fingerprint"] for c in first["candidates"]}
+    for candidate in second["search"]["candidates"]:
+        name = candidate["name"]
+        assert both.get(name, candidate["plan_fingerprint"]) == candidate["plan_fingerprint"]
+    for name in ("2KiB", "loss<=5"):
+        out = tmp_path / name
+        document = shell.ok("export", "--run", run, "--plan", name, "--out", out, "--json").json
+        assert document["confirmed"] is not None
+    shell.ok(*asked)
+    assert "search-2" not in open_run(run).results()
+
+
+def test_the_confirmation_split_is_new_to_a_first_search(searched: Path) -> None:
+    confirmation: Any = open_run(searched).read_result("confirmation")
+    assert confirmation["looks"] == 0
+
+
+def test_max_loss_is_in_the_metrics_own_unit(shell: Shell, profiled: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    asked = ["--max-loss", 3, "--evaluations", 8, "--limit", 64, "--json"]
+    found = shell.ok("search", "--run", run, *asked).json
+    assert found["confirmation"]["plans"][0]["max_loss"] == pytest.approx(0.03)
+    plans = {c["name"]: c for c in found["search"]["candidates"]}
+    chosen = found["search"]["chosen"][0]
+    assert -plans[chosen["candidate"]]["loss"]["value"] <= 0.03 + 1e-9
+    assert -plans[chosen["uniform"]]["loss"]["value"] <= 0.03 + 1e-9
+
+
+def test_an_exported_model_is_not_its_own_full_precision(
+    shell: Shell, searched: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "exported"
+    shell.ok("export", "--run", searched, "--plan", "2KiB", "--out", out)
+    refused = shell("eval", out, "--data", "digits", "--compare")
+    assert refused.code == 2
+    assert f"--plan {out}/plan.json --compare" in refused.err
+    asked = ["eval", "s4d-digits", "--data", "digits", "--compare", "--plan", out / "plan.json"]
+    done = shell.ok(*asked, "--json").json
+    confirmed: Any = open_run(searched).read_result("confirmation")
+    losses = [p["loss"]["value"] for p in confirmed["plans"] if p["budget"] == "2KiB"]
+    assert done["difference"]["value"] == losses[0]

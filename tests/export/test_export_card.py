@@ -42,7 +42,7 @@ def test_scores_come_with_error_count_and_data(tmp_path: Path) -> None:
     full = cost(MODEL.sites.values(), {}, batch=4).total_bytes
     assert f"| this plan | {total:,} | 97.22 ± 0.87 % | 360 |" in text
     assert f"| full precision | {full:,} | 98.06 ± 0.73 % | 360 |" in text
-    assert "| `int6/head/asym` for everything | 4,321 | 63.33 ± 2.54 % | 360 |" in text
+    assert "| `int6/head/asym` for every weight and state | 4,321 | 63.33 ± 2.54 % | 360 |" in text
     assert "Against full precision, sample by sample: -0.83 ± 0.55 points." in text
     assert "Measured on `digits`, on samples that calibration and search had not seen" in text
     assert "made from s4d-digits" in text
@@ -58,7 +58,7 @@ def test_without_scores_it_says_so(tmp_path: Path) -> None:
 
 def test_a_uniform_plan_nobody_measured_has_no_figure(tmp_path: Path) -> None:
     text = card(tmp_path, CardFacts(uniform=UniformFacts("int6", 99)))
-    assert "| `int6` for everything | 99 | not measured |" in text
+    assert "| `int6` for every weight and state | 99 | not measured |" in text
     assert "The plan itself was not scored." in text
 
 

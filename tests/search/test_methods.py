@@ -43,7 +43,7 @@ def counted(calls: Counter[tuple[Assignment, int]]) -> Callable[[Assignment, int
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("budgets", [(), (Budget(total=MIDDLE),), (Budget(max_loss=2.0),)])
+@pytest.mark.parametrize("budgets", [(), (Budget(total=MIDDLE),), (Budget(max_loss=0.02),)])
 def test_it_pays_for_what_it_uses_and_asks_nothing_twice(
     method: str, budgets: tuple[Budget, ...]
 ) -> None:
@@ -58,7 +58,7 @@ def test_it_pays_for_what_it_uses_and_asks_nothing_twice(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_choice_fits_and_is_the_best_of_what_was_seen(method: str) -> None:
-    budgets = [Budget(total=MIDDLE), Budget(total=MIDDLE * 3 // 4), Budget(max_loss=5.0)]
+    budgets = [Budget(total=MIDDLE), Budget(total=MIDDLE * 3 // 4), Budget(max_loss=0.05)]
     found = run(method, *budgets)
     finished = [c for c in found.candidates if not c.stopped]
     for choice in found.choices[:2]:
