@@ -11,6 +11,7 @@ READY := $(VENV)/.ready
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'sensprobe needs Python 3.11 or newer: make PYTHON=python3.12')"
+	@echo "setting up $(VENV): a minute or two, about 2 GB (PyTorch)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)

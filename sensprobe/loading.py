@@ -36,6 +36,8 @@ PlanLike: TypeAlias = Plan | str | Path | Mapping[str, str | Scheme]
 """A plan, the path of a plan.json, or pattern -> scheme."""
 
 
+COMMON_STEMS = frozenset({"weights", "model", "ckpt", "checkpoint", "best", "last", "final"})
+
 # -- MODEL ----------------------------------------------------------------------------------------
 
 
@@ -79,7 +81,12 @@ def load_model(spec: str | Path, norm: str | None = None) -> Source:
         )
     if path.suffix in (".toml", ".safetensors"):
         _refuse_norm(norm, f"{path} says so itself, under `norm` of its config")
-    return _from_file(path, path.stem, norm)
+    return _from_file(path, _name(path), norm)
+
+
+def _name(path: Path) -> str:
+    """What to call a file's model: its folder's name where every model's file is called so."""
+    return path.resolve().parent.name if path.stem in COMMON_STEMS else path.stem
 
 
 def _from_file(path: Path, name: str, norm: str | None) -> Source:

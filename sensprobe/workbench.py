@@ -27,6 +27,8 @@ CALIBRATION_SAMPLES = 256
 """Sequences watched for static ranges; the calibration split's first."""
 
 
+FEW_GROUPS = 30
+"""Below this many groups an error estimated from them is itself uncertain."""
 TIMED_SAMPLES = 32
 """Sequences run to see how long the rest will take."""
 
@@ -114,13 +116,20 @@ class Workbench:
         return self._evaluators[split]
 
     def size(self, split: str, limit: int | None = None) -> int:
-        """How many samples of a split are used under a limit."""
+        """How many samples of a split are used under a limit; notes what a user should know."""
         if limit is None:
-            return self.dataset.splits.count(split)
-        taken = take(self.dataset.splits[split], limit)
-        if taken.note:
-            self.progress.note(taken.note)
-        return len(taken.split)
+            stop = self.dataset.splits.count(split)
+        else:
+            taken = take(self.dataset.splits[split], limit)
+            if taken.note:
+                self.progress.note(taken.note)
+            stop = len(taken.split)
+        groups = self.groups(split, stop)
+        if groups is not None and (count := len(np.unique(groups))) < FEW_GROUPS:
+            self.progress.note(
+                f"the {stop:,} {split} samples form only {count} groups: errors are rough"
+            )
+        return stop
 
     def groups(self, split: str, stop: int) -> np.ndarray | None:
         group = self.dataset.splits[split].group

@@ -48,7 +48,7 @@ def _model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--norm",
         choices=("pre", "post"),
-        help="where a state-spaces/s4 checkpoint has its LayerNorm",
+        help="where a state-spaces/s4 checkpoint has its LayerNorm (default: post)",
     )
 
 
@@ -128,7 +128,10 @@ def _search(commands: argparse._SubParsersAction) -> None:
             help=f"limit on {what} (12KiB, 12kB, 12288)",
         )
     sub.add_argument(
-        "--max-loss", type=float, metavar="POINTS", help="fewest bytes that lose no more"
+        "--max-loss",
+        type=float,
+        metavar="LOSS",
+        help="fewest bytes that lose no more: points of accuracy, else the metric's own unit",
     )
     sub.add_argument(
         "--freeze",
@@ -175,7 +178,7 @@ def _eval(commands: argparse._SubParsersAction) -> None:
         "--split",
         choices=("train", "calibration", "search", "confirmation"),
         default="confirmation",
-        help="which samples (default: those no other step sees)",
+        help="which samples (default: confirmation, which profile and search do not see)",
     )
     sub.add_argument("--limit", type=int, metavar="N", help="use the first N samples of the split")
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state the cost counts")
@@ -215,7 +218,7 @@ def _report(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser("train", help="train a model at full precision from a recipe")
+    sub = commands.add_parser("train", help="train a classifier at full precision from a recipe")
     sub.add_argument(
         "study", metavar="STUDY", help="a recipe that ships (s4d-digits, …) or a TOML file"
     )

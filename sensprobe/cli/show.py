@@ -58,6 +58,14 @@ def score(document: Mapping[str, Any], metric: str) -> str:
     return f"{value:.5g} ± {stderr:.2g}"
 
 
+def change(document: Mapping[str, Any], metric: str) -> str:
+    """A difference with its sign and error, in points where the metric is an accuracy."""
+    value, stderr = document["value"], document["stderr"]
+    if metric == "accuracy":
+        return f"{100 * value:+.2f} ± {100 * stderr:.2f} points"
+    return f"{value:+.3g} ± {stderr:.2g} {metric}"
+
+
 def evaluation(document: Mapping[str, Any]) -> RenderableType:
     metric, cost = document["metric"], document["cost"]
     lines = [
@@ -67,8 +75,8 @@ def evaluation(document: Mapping[str, Any]) -> RenderableType:
     if "difference" in document:
         gap = document["difference"]
         real = abs(gap["value"]) > 1.96 * gap["stderr"]
-        verdict = "" if real else "   within the error: no difference"
-        lines.append(f"against full precision  {score(gap, metric)}{verdict}")
+        verdict = "" if real else "   within the error"
+        lines.append(f"against full precision  {change(gap, metric)}{verdict}")
     lines.append(
         f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
         f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
@@ -146,7 +154,7 @@ def exported(document: Mapping[str, Any]) -> RenderableType:
         f"{document['path']}\n"
         f"tensors {document['weight_bytes']:,} bytes, as the cost model said; header "
         f"{document['header_bytes']:,}, whole folder {document['folder_bytes']:,}\n"
-        "reloaded: the same tensors and scales, to the bit"
+        "reloaded: the same tensors and scales, to the bit\n" + stability(document["max_abs_A"])
     )
 
 

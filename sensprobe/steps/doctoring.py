@@ -24,13 +24,13 @@ CORE = (
     "safetensors",
 )
 EXTRAS = {
-    "streamlit": ("dashboard", "the dashboard"),
     "optuna-dashboard": ("dashboard", "opening a run's optuna.db in a browser"),
-    "transformers": ("lm", "Hugging Face checkpoints and tokenizers"),
-    "lm-eval": ("lm", "language model tasks"),
-    "mamba-ssm": ("mamba", "Mamba's own CUDA kernels, as a reference"),
-    "triton": ("gpu", "GPU kernels"),
-    "ray": ("cluster", "searches on several machines"),
+    "streamlit": ("dashboard", "planned: the dashboard"),
+    "transformers": ("lm", "planned: Hugging Face checkpoints and tokenizers"),
+    "lm-eval": ("lm", "planned: language model tasks"),
+    "mamba-ssm": ("mamba", "planned: Mamba's own CUDA kernels, as a reference"),
+    "triton": ("gpu", "planned: GPU kernels"),
+    "ray": ("cluster", "planned: searches on several machines"),
 }
 
 

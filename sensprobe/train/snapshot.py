@@ -72,7 +72,7 @@ def read_snapshot(out: Path, identity: Mapping[str, Any]) -> Snapshot | None:
         changed = sorted(key for key in now if before.get(key) != now[key])
         raise RunError(
             f"{out} holds a training run that differs in {', '.join(changed) or 'format'}. Name "
-            "another folder, or start afresh with resume=False (`--restart`)."
+            "another folder, or start afresh with `--restart` (resume=False)."
         )
     return Snapshot(header["epoch"], header["history"], tensors)
 
