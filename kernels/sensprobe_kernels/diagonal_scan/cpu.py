@@ -37,7 +37,7 @@ from sensprobe_kernels.diagonal_scan.flags import (
 )
 from sensprobe_kernels.diagonal_scan.steps import ROW, SCALE
 from sensprobe_kernels.diagonal_scan.tiles import build
-from sensprobe_kernels.diagonal_scan.transfer import CHUNK
+from sensprobe_kernels.diagonal_scan.transfer import LINE
 from sensprobe_kernels.vector import LANES
 
 Array: TypeAlias = NDArray[np.float32]
@@ -116,7 +116,7 @@ def scan(
         tile = Tile(
             job, b0, h0, h1, coef, numbers, _scratch(size), _scratch(size if rest.size else 0)
         )
-        chunk = CHUNK * (h1 - h0 + 1) * LANES
+        chunk = (h1 - h0) * LINE
         run(
             u.reshape(-1),
             y.reshape(-1),

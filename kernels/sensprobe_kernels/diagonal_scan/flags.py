@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
-inline = njit(forceinline=True, nogil=True)
+_njit: Any = njit  # its own annotations leave out two options
+
+# Called from compiled code only: wrappers for other callers would double the time it takes.
+inline = _njit(forceinline=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 # What a scale spans. STATIC: at least a head; STATIC_EACH: less. Read live: GROUP, states of one
 # head, every `group` along n; TENSOR, all heads.
@@ -71,15 +74,23 @@ class Tile(NamedTuple):
 
 
 @inline
+def flags_of(
+    span: int, code: int, rounding: int, quotient: int, asym: int, feedback: int, clip: int
+) -> Flags:
+    """Flags, whose type is the same for constants: a type of its own would be compiled apart."""
+    return Flags(span, code, rounding, quotient, asym, feedback, clip)
+
+
+@inline
 def safe(flags: Flags) -> Flags:
     """The same, for numbers that may not be finite."""
     quotient = FUSED if flags.quotient == SHIFTED else flags.quotient
-    return Flags(
-        flags.span,
-        flags.code,
-        flags.rounding,
-        quotient,
-        flags.asym,
-        flags.feedback,
-        flags.clip,
+    return flags_of(
+        flags.span, flags.code, flags.rounding, quotient, flags.asym, flags.feedback, flags.clip
     )
+
+
+@inline
+def exactly(flags: Flags) -> Flags:
+    """Of a step that is not rounded."""
+    return flags_of(flags.span, ANY, NEAREST, UNSCALED, 0, 0, 0)

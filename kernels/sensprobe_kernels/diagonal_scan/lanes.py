@@ -56,7 +56,8 @@ class Scale(NamedTuple):
     """A scale and what goes with it.
 
     The reciprocal is inverse + rest, 48 bits. low and high bound the codes: as multiples of the
-    scale for DIVIDED, times the scale for FUSED, plus SHIFT for SHIFTED.
+    scale for DIVIDED, times the scale for FUSED, plus SHIFT for SHIFTED. shift is -SHIFT times the
+    scale, exactly, where the scale has eleven significant bits.
     """
 
     scale: Floats
@@ -64,6 +65,7 @@ class Scale(NamedTuple):
     rest: Floats
     low: Floats
     high: Floats
+    shift: Floats
 
 
 @inline
@@ -75,7 +77,7 @@ def scale_from(
         low, high = low * scale, high * scale
     if flags.quotient == SHIFTED:
         low, high = low + every(_SHIFT), high + every(_SHIFT)
-    return Scale(scale, inverse, rest, low, high)
+    return Scale(scale, inverse, rest, low, high, scale * every(-_SHIFT))
 
 
 @inline
@@ -115,8 +117,9 @@ def kept(x: Floats, scale: Scale, noise: Floats, numbers: Any, flags: Flags) -> 
     FUSED and SHIFTED multiply by a reciprocal of 48 bits. That is the IEEE quotient, because the
     scale has eleven significant bits (float16): the product is within 2^-45 of x / scale before it
     is rounded, and no quotient of a 24-bit by an 11-bit number lies that close to the middle
-    between two float32 numbers. SHIFTED adds 1.5 · 2^23, beyond which float32 has whole numbers
-    only, and bounds the bits, which are ordered as the numbers are.
+    between two float32 numbers. SHIFTED adds SHIFT = 1.5 · 2^23, beyond which float32 has whole
+    numbers only, bounds the bits, which are ordered as the numbers are, and takes SHIFT off in the
+    product with the scale, which rounds once as the product alone would: SHIFT has two bits.
     """
     if flags.code == ANY:
         return x
@@ -132,7 +135,7 @@ def kept(x: Floats, scale: Scale, noise: Floats, numbers: Any, flags: Flags) -> 
         return coded(v, noise, numbers, flags) * scale.scale
     v = fused(x, scale.inverse, x * scale.rest) + every(_SHIFT)
     code = smaller(larger(bits(v), bits(scale.low)), bits(scale.high))
-    return (from_bits(code) - every(_SHIFT)) * scale.scale
+    return fused(from_bits(code), scale.scale, scale.shift)
 
 
 @inline

@@ -5,6 +5,8 @@ Arrays are flat. Place p is that of a complex state in the tile, c that of its c
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sensprobe_kernels.diagonal_scan.flags import (
@@ -14,6 +16,7 @@ from sensprobe_kernels.diagonal_scan.flags import (
     STOCHASTIC,
     Flags,
     Tile,
+    exactly,
     inline,
     safe,
 )
@@ -40,8 +43,8 @@ from sensprobe_kernels.vector import (
 
 PAIR = 2 * LANES
 
-# Places in the coefficients of one complex state; those of the imaginary scale are one further.
-A_RE, A_IM, B_RE, B_IM, C_RE, C_IM = range(6)
+# Places in the coefficients of one complex state after those of `Row`; those of the imaginary
+# scale are one further.
 SCALE, INVERSE, REST, LOW, HIGH = range(6, 16, 2)
 ROW = 16
 
@@ -57,21 +60,65 @@ def nothing() -> Floats:
 # -- one complex state ----------------------------------------------------------------------------
 
 
+class Held(NamedTuple):
+    """A complex state and, under error feedback, what rounding left over."""
+
+    re: Floats
+    im: Floats
+    re_rest: Floats
+    im_rest: Floats
+
+
 @inline
-def advance(tile: Tile, c: int, p: int, drive: Floats) -> tuple[Floats, Floats]:
-    """A h + B u."""
+def take(tile: Tile, p: int, flags: Flags) -> Held:
+    """The state at place p."""
     re, im = load(tile.state, p), load(tile.state, p + LANES)
-    a_re, a_im = spread(tile.coef, c + A_RE), spread(tile.coef, c + A_IM)
-    b_re, b_im = spread(tile.coef, c + B_RE), spread(tile.coef, c + B_IM)
-    return (a_re * re - a_im * im) + b_re * drive, (a_re * im + a_im * re) + b_im * drive
+    if flags.feedback:
+        return Held(re, im, load(tile.residual, p), load(tile.residual, p + LANES))
+    return Held(re, im, nothing(), nothing())
 
 
 @inline
-def to_round(tile: Tile, c: int, p: int, drive: Floats, flags: Flags) -> tuple[Floats, Floats]:
-    """A h + B u, with the residual added and clamped: what is about to be rounded."""
-    re, im = advance(tile, c, p, drive)
+def put(tile: Tile, p: int, held: Held, flags: Flags) -> None:
+    store(tile.state, p, held.re)
+    store(tile.state, p + LANES, held.im)
     if flags.feedback:
-        re, im = re + load(tile.residual, p), im + load(tile.residual, p + LANES)
+        store(tile.residual, p, held.re_rest)
+        store(tile.residual, p + LANES, held.im_rest)
+
+
+class Row(NamedTuple):
+    """A complex state's coefficients."""
+
+    a_re: Floats
+    a_im: Floats
+    b_re: Floats
+    b_im: Floats
+    c_re: Floats
+    c_im: Floats
+
+
+@inline
+def row(tile: Tile, c: int) -> Row:
+    return Row(
+        spread(tile.coef, c),
+        spread(tile.coef, c + 1),
+        spread(tile.coef, c + 2),
+        spread(tile.coef, c + 3),
+        spread(tile.coef, c + 4),
+        spread(tile.coef, c + 5),
+    )
+
+
+@inline
+def to_round(
+    tile: Tile, row: Row, held: Held, drive: Floats, flags: Flags
+) -> tuple[Floats, Floats]:
+    """A h + B u, with the residual added and clamped: what is about to be rounded."""
+    re = (row.a_re * held.re - row.a_im * held.im) + row.b_re * drive
+    im = (row.a_re * held.im + row.a_im * held.re) + row.b_im * drive
+    if flags.feedback:
+        re, im = re + held.re_rest, im + held.im_rest
     if flags.clip:
         high = spread(tile.numbers, CLIP)
         re, im = clamp(re, negative(high), high), clamp(im, negative(high), high)
@@ -79,11 +126,9 @@ def to_round(tile: Tile, c: int, p: int, drive: Floats, flags: Flags) -> tuple[F
 
 
 @inline
-def keep(tile: Tile, c: int, p: int, re: Floats, im: Floats, total: Floats) -> Floats:
-    """Write the state; the sum with its share of y added."""
-    store(tile.state, p, re)
-    store(tile.state, p + LANES, im)
-    return total + (spread(tile.coef, c + C_RE) * re - spread(tile.coef, c + C_IM) * im)
+def share(row: Row, held: Held) -> Floats:
+    """The real part of C h."""
+    return row.c_re * held.re - row.c_im * held.im
 
 
 @inline
@@ -97,17 +142,13 @@ def noise_at(tile: Tile, n: int, h: int, t: int, flags: Flags) -> tuple[Floats, 
     return nothing(), nothing()
 
 
-@inline
-def rounded(tile: Tile, p: int, x: Floats, noise: Floats, scale: Scale, flags: Flags) -> Floats:
-    """One part of a state, at place p, as memory gives it back; its residual is written."""
-    back = kept(x, scale, noise, tile.numbers, flags)
-    if flags.feedback:
-        store(tile.residual, p, left_over(x, back, scale, flags))
-    return back
+class Scales(NamedTuple):
+    re: Scale
+    im: Scale
 
 
 @inline
-def row_scale(tile: Tile, c: int, flags: Flags) -> Scale:
+def _row_scale(tile: Tile, c: int, flags: Flags) -> Scale:
     return scale_from(
         spread(tile.coef, c + SCALE),
         spread(tile.coef, c + INVERSE),
@@ -118,32 +159,70 @@ def row_scale(tile: Tile, c: int, flags: Flags) -> Scale:
     )
 
 
+@inline
+def known_scales(tile: Tile, h: int, n: int, flags: Flags) -> Scales:
+    """Of one state: in its row of coefficients, or in the head's first row."""
+    c = (h * tile.job.n + (n if flags.span == STATIC_EACH else 0)) * ROW
+    return Scales(_row_scale(tile, c, flags), _row_scale(tile, c + 1, flags))
+
+
+@inline
+def rounded(
+    tile: Tile,
+    re: Floats,
+    im: Floats,
+    noise: tuple[Floats, Floats],
+    re_scale: Scale,
+    im_scale: Scale,
+    flags: Flags,
+) -> Held:
+    """A state as memory gives it back, and what is left over."""
+    re_back = kept(re, re_scale, noise[0], tile.numbers, flags)
+    im_back = kept(im, im_scale, noise[1], tile.numbers, flags)
+    if flags.feedback:
+        return Held(
+            re_back,
+            im_back,
+            left_over(re, re_back, re_scale, flags),
+            left_over(im, im_back, im_scale, flags),
+        )
+    return Held(re_back, im_back, nothing(), nothing())
+
+
 # -- one head, one step: the sum over n -----------------------------------------------------------
 
 
 @inline
-def exact_step(tile: Tile, h: int, drive: Floats) -> Floats:
-    c, p, total = h * tile.job.n * ROW, (h - tile.h0) * tile.job.n * PAIR, nothing()
-    for _ in range(tile.job.n):
-        re, im = advance(tile, c, p, drive)
-        total = keep(tile, c, p, re, im, total)
+def exact_step(tile: Tile, h: int, n0: int, drive: Floats, total: Floats, flags: Flags) -> Floats:
+    """States from n0 on, not rounded; the sum with their share of y added."""
+    c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
+    plain = exactly(flags)
+    for _ in range(n0, tile.job.n):
+        coef, held = row(tile, c), take(tile, p, plain)
+        re, im = to_round(tile, coef, held, drive, plain)
+        held = Held(re, im, nothing(), nothing())
+        put(tile, p, held, plain)
+        total = total + share(coef, held)
         c, p = c + ROW, p + PAIR
     return total
 
 
 @inline
-def static_step(tile: Tile, h: int, t: int, drive: Floats, flags: Flags) -> Floats:
-    """Every state rounded by the scale in its row of coefficients, or in the head's first row."""
-    c, p, total = h * tile.job.n * ROW, (h - tile.h0) * tile.job.n * PAIR, nothing()
-    re_scale, im_scale = row_scale(tile, c, flags), row_scale(tile, c + 1, flags)
-    for n in range(tile.job.n):
-        re, im = to_round(tile, c, p, drive, flags)
+def static_step(
+    tile: Tile, h: int, n0: int, t: int, drive: Floats, total: Floats, flags: Flags
+) -> Floats:
+    """States from n0 on, rounded by scales known before; the sum with their share of y added."""
+    c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
+    scales = known_scales(tile, h, n0, flags)
+    for n in range(n0, tile.job.n):
+        coef = row(tile, c)
+        re, im = to_round(tile, coef, take(tile, p, flags), drive, flags)
         noise = noise_at(tile, n, h, t, flags)
         if flags.span == STATIC_EACH:
-            re_scale, im_scale = row_scale(tile, c, flags), row_scale(tile, c + 1, flags)
-        re = rounded(tile, p, re, noise[0], re_scale, flags)
-        im = rounded(tile, p + LANES, im, noise[1], im_scale, flags)
-        total = keep(tile, c, p, re, im, total)
+            scales = known_scales(tile, h, n, flags)
+        held = rounded(tile, re, im, noise, scales.re, scales.im, flags)
+        put(tile, p, held, flags)
+        total = total + share(coef, held)
         c, p = c + ROW, p + PAIR
     return total
 
@@ -162,7 +241,7 @@ def observe(
     """Advance states n0 to n1 without rounding; the ranges seen before and of them."""
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     for _ in range(n0, n1):
-        re, im = to_round(tile, c, p, drive, flags)
+        re, im = to_round(tile, row(tile, c), take(tile, p, flags), drive, flags)
         store(tile.state, p, re)
         store(tile.state, p + LANES, im)
         re_seen, im_seen = widen(re_seen, re, flags), widen(im_seen, im, flags)
@@ -198,9 +277,10 @@ def settle(
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     for n in range(n0, n1):
         noise = noise_at(tile, n, h, t, flags)
-        re = rounded(tile, p, load(tile.state, p), noise[0], re_scale, flags)
-        im = rounded(tile, p + LANES, load(tile.state, p + LANES), noise[1], im_scale, flags)
-        total = keep(tile, c, p, re, im, total)
+        re, im = load(tile.state, p), load(tile.state, p + LANES)
+        held = rounded(tile, re, im, noise, re_scale, im_scale, flags)
+        put(tile, p, held, flags)
+        total = total + share(row(tile, c), held)
         c, p = c + ROW, p + PAIR
     return total
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from numba import njit
 
+from sensprobe_kernels.diagonal_scan.blocks import blocks
 from sensprobe_kernels.diagonal_scan.flags import (
     EXACT,
     GROUP,
@@ -22,6 +23,8 @@ from sensprobe_kernels.diagonal_scan.flags import (
     Flags,
     Job,
     Tile,
+    exactly,
+    flags_of,
     inline,
     safe,
 )
@@ -34,7 +37,7 @@ from sensprobe_kernels.diagonal_scan.steps import (
     settle,
     static_step,
 )
-from sensprobe_kernels.diagonal_scan.transfer import CHUNK, enter, leave, line, read, write
+from sensprobe_kernels.diagonal_scan.transfer import CHUNK, LINE, enter, leave, read, write
 from sensprobe_kernels.vector import LANES, bits, every_int, larger, largest, load, store
 
 _TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far from overflow
@@ -51,23 +54,45 @@ def due(job: Job, t: int) -> bool:
 
 
 @inline
-def exact_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int) -> None:
+def place(tile: Tile, h: int, i: int) -> int:
+    """Where drive and out have the i-th step of head h."""
+    return (h - tile.h0) * LINE + i * LANES
+
+
+@inline
+def double(out: Any, at: int, steps: int) -> None:
+    for i in range(at, at + steps * LANES, LANES):
+        total = load(out, i)
+        store(out, i, total + total)
+
+
+@inline
+def exact_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     for h in range(tile.h0, tile.h1):
-        for t in range(t0, t1):
-            at = (t - t0) * line(tile) + (h - tile.h0) * LANES
-            total = exact_step(tile, h, load(drive, at))
+        n = blocks(tile, h, drive, out, place(tile, h, 0), t1 - t0, flags)
+        if n == tile.job.n:
+            double(out, place(tile, h, 0), t1 - t0)
+            continue
+        for at in range(place(tile, h, 0), place(tile, h, t1 - t0), LANES):
+            total = load(out, at) if n else nothing()
+            total = exact_step(tile, h, n, load(drive, at), total, flags)
             store(out, at, total + total)
 
 
 @inline
 def static_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     for h in range(tile.h0, tile.h1):
+        n = blocks(tile, h, drive, out, place(tile, h, 0), t1 - t0, flags)
+        if n == tile.job.n:
+            double(out, place(tile, h, 0), t1 - t0)
+            continue
         for t in range(t0, t1):
-            at = (t - t0) * line(tile) + (h - tile.h0) * LANES
+            at = place(tile, h, t - t0)
+            total = load(out, at) if n else nothing()
             if due(tile.job, t):
-                total = static_step(tile, h, t, load(drive, at), flags)
+                total = static_step(tile, h, n, t, load(drive, at), total, flags)
             else:
-                total = exact_step(tile, h, load(drive, at))
+                total = exact_step(tile, h, n, load(drive, at), total, flags)
             store(out, at, total + total)
 
 
@@ -75,11 +100,11 @@ def static_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flag
 def group_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     for h in range(tile.h0, tile.h1):
         for t in range(t0, t1):
-            at = (t - t0) * line(tile) + (h - tile.h0) * LANES
+            at = place(tile, h, t - t0)
             if due(tile.job, t):
                 total = group_step(tile, h, t, load(drive, at), flags)
             else:
-                total = exact_step(tile, h, load(drive, at))
+                total = exact_step(tile, h, 0, load(drive, at), nothing(), flags)
             store(out, at, total + total)
 
 
@@ -87,29 +112,30 @@ def group_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags
 def tensor_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     """All heads of a step, then the next step: one range spans them."""
     for t in range(t0, t1):
-        at = (t - t0) * line(tile)
+        i = t - t0
         if not due(tile.job, t):
             for h in range(tile.h0, tile.h1):
-                total = exact_step(tile, h, load(drive, at + (h - tile.h0) * LANES))
-                store(out, at + (h - tile.h0) * LANES, total + total)
+                at = place(tile, h, i)
+                total = exact_step(tile, h, 0, load(drive, at), nothing(), flags)
+                store(out, at, total + total)
             continue
         re_seen, im_seen = unseen(flags), unseen(flags)
         for h in range(tile.h0, tile.h1):
-            u = load(drive, at + (h - tile.h0) * LANES)
+            u = load(drive, place(tile, h, i))
             re_seen, im_seen = observe(tile, h, 0, tile.job.n, u, re_seen, im_seen, flags)
         if flags.quotient != SHIFTED or finite(union(re_seen, im_seen), flags):
-            settle_heads(tile, out, at, t, re_seen, im_seen, flags)
+            settle_heads(tile, out, i, t, re_seen, im_seen, flags)
         else:
-            settle_heads(tile, out, at, t, re_seen, im_seen, safe(flags))
+            settle_heads(tile, out, i, t, re_seen, im_seen, safe(flags))
 
 
 @inline
 def settle_heads(
-    tile: Tile, out: Any, at: int, t: int, re_seen: Range, im_seen: Range, flags: Flags
+    tile: Tile, out: Any, i: int, t: int, re_seen: Range, im_seen: Range, flags: Flags
 ) -> None:
     for h in range(tile.h0, tile.h1):
         total = settle(tile, h, 0, tile.job.n, t, re_seen, im_seen, nothing(), flags)
-        store(out, at + (h - tile.h0) * LANES, total + total)
+        store(out, place(tile, h, i), total + total)
 
 
 @inline
@@ -148,7 +174,7 @@ def build(
     def scan_tile(
         u: Any, y: Any, state: Any, residual: Any, tile: Tile, drive: Any, out: Any
     ) -> int:
-        flags = Flags(span, code, rounding, quotient, asym, feedback, clip)
+        flags = flags_of(span, code, rounding, quotient, asym, feedback, clip)
         enter(tile, state, tile.state)
         if feedback:
             enter(tile, residual, tile.residual)
@@ -158,13 +184,13 @@ def build(
             t1 = min(t0 + CHUNK, tile.job.length)
             read(tile, u, drive, t0, t1)
             if span == EXACT:
-                exact_chunk(tile, drive, out, t0, t1)
+                exact_chunk(tile, drive, out, t0, t1, exactly(flags))
             elif span == GROUP:
                 group_chunk(tile, drive, out, t0, t1, flags)
             elif span == TENSOR:
                 tensor_chunk(tile, drive, out, t0, t1, flags)
             else:
-                calm = calm and tame(drive, (t1 - t0) * line(tile))
+                calm = calm and tame(drive, drive.size)
                 if quotient != SHIFTED or calm:
                     static_chunk(tile, drive, out, t0, t1, flags)
                 else:

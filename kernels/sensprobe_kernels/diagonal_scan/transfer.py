@@ -1,6 +1,6 @@
 """Between arrays as callers have them and tiles of sixteen sequences.
 
-u, y   (batch, length, heads)         drive, out  (CHUNK, heads of the tile, 16)
+u, y   (batch, length, heads)         drive, out  (heads of the tile, CHUNK + 1, 16)
 state  (batch, heads, n, 2)           tile.state  (heads of the tile, n, 2, 16)
 """
 
@@ -11,8 +11,11 @@ from typing import Any
 from sensprobe_kernels.diagonal_scan.flags import Tile, inline
 from sensprobe_kernels.vector import LANES, transpose
 
-CHUNK = 32
+CHUNK = 64
 """Steps whose inputs and outputs are transposed at a time."""
+
+LINE = (CHUNK + 1) * LANES
+"""Numbers a head takes in drive and out; one step more, to keep heads off one cache set."""
 
 
 @inline
@@ -35,21 +38,15 @@ def leave(tile: Tile, whole: Any, part: Any) -> None:
 
 
 @inline
-def line(tile: Tile) -> int:
-    """Numbers a step takes in drive and out; one line more, to keep steps off one cache set."""
-    return (tile.h1 - tile.h0) * LANES + LANES
-
-
-@inline
 def read(tile: Tile, u: Any, drive: Any, t0: int, t1: int) -> None:
-    """(batch, length, heads) -> (CHUNK, heads, 16); places of missing sequences are left alone."""
+    """(batch, length, heads) -> (heads, steps, 16); places of missing sequences are left alone."""
     job, rows = tile.job, min(LANES, tile.job.batch - tile.b0)
     pitch = job.length * job.heads
     for t in range(t0, t1):
-        at, to = (tile.b0 * job.length + t) * job.heads, (t - t0) * line(tile)
+        at, to = (tile.b0 * job.length + t) * job.heads, (t - t0) * LANES
         for h in range(tile.h0, tile.h1, LANES):
             columns = min(LANES, tile.h1 - h)
-            transpose(u, at + h, pitch, rows, columns, drive, to + (h - tile.h0) * LANES, LANES)
+            transpose(u, at + h, pitch, rows, columns, drive, to + (h - tile.h0) * LINE, LINE)
 
 
 @inline
@@ -57,7 +54,7 @@ def write(tile: Tile, y: Any, out: Any, t0: int, t1: int) -> None:
     job, columns = tile.job, min(LANES, tile.job.batch - tile.b0)
     pitch = job.length * job.heads
     for t in range(t0, t1):
-        to, at = (tile.b0 * job.length + t) * job.heads, (t - t0) * line(tile)
+        to, at = (tile.b0 * job.length + t) * job.heads, (t - t0) * LANES
         for h in range(tile.h0, tile.h1, LANES):
             rows = min(LANES, tile.h1 - h)
-            transpose(out, at + (h - tile.h0) * LANES, LANES, rows, columns, y, to + h, pitch)
+            transpose(out, at + (h - tile.h0) * LINE, LINE, rows, columns, y, to + h, pitch)
