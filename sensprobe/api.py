@@ -115,8 +115,9 @@ def profile(
     one forward and backward pass. Rows hold target, scheme, metric and kl, each with its stderr.
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
-    chosen = [_scheme(s) for s in schemes]
-    bench = open_bench(settings, run, progress)
+    chosen = [_scheme(s) for s in _listed(schemes)]
+    steps.check_profile(by, method)
+    bench = open_bench(settings, run, progress, limits={"search": limit})
     assert bench.run is not None
     with bench.run.working("profile"):
         document = steps.profile(bench, chosen, by=by, method=method, limit=limit)
@@ -148,15 +149,15 @@ def search(
     "PATTERN=SCHEME", `tie` entries patterns. Returns {"search", "confirmation"}, kept in `run`.
     """
     settings = steps.SearchSettings(
-        budgets=_budgets(budgets, weight_budget, state_budget, max_loss),
+        budgets=_budgets(_listed(budgets), weight_budget, state_budget, max_loss),
         method=method,
         evaluations=evaluations,
         seed=seed,
         batch=batch,
         limit=limit,
-        schemes=tuple(_scheme(s) for s in schemes),
-        freeze=tuple(parse_setting(text) for text in freeze),
-        tie=tuple(tie),
+        schemes=tuple(_scheme(s) for s in _listed(schemes)),
+        freeze=tuple(parse_setting(text) for text in _listed(freeze)),
+        tie=_listed(tie),
     )
     bench = reopen(run, progress)
     assert bench.run is not None
@@ -222,6 +223,11 @@ def doctor() -> Document:
 
 
 # -- from plain values -----------------------------------------------------------------------------
+
+
+def _listed(values: Any) -> tuple[Any, ...]:
+    """Several values, or one that was meant so: text is not a sequence here."""
+    return (values,) if isinstance(values, str | int | Scheme) else tuple(values)
 
 
 def _scheme(scheme: str | Scheme) -> Scheme:

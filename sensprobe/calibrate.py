@@ -232,7 +232,7 @@ def _whole_groups(x: Tensor, scheme: Scheme, site: Site, fill: float) -> Tensor:
     if scheme.granularity != "group":
         return x
     axis = len(site.shape) - 1
-    count = -x.shape[axis] % scheme.group
+    count = -x.shape[axis] % min(scheme.group, x.shape[axis])
     filled = x.new_full((*x.shape[:axis], count, *x.shape[axis + 1 :]), fill)
     return torch.cat([x, filled], dim=axis)
 

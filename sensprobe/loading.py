@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +23,7 @@ import torch
 from sensprobe import zoo
 from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
 from sensprobe.checkpoints import read_checkpoint, weights_fingerprint
-from sensprobe.errors import DataError, SchemeError, UsageError
+from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, WEIGHTS, Artefact, is_artefact, load_artefact
 from sensprobe.models import Model
 from sensprobe.plan import EXACT_PLAN, Plan
@@ -99,9 +100,19 @@ def _from_file(path: Path, name: str, norm: str | None) -> Source:
 def _from_artefact(path: Path) -> Source:
     artefact = load_artefact(path)
     recorded = {k: artefact.config[k] for k in ("name", "task", "fingerprints")}
-    print_ = weights_fingerprint(artefact.model.weights, artefact.model.config)
+    print_ = _artefact_fingerprint(artefact)
     name = artefact.config["name"] or path.resolve().name
     return Source(artefact.model, name, path, recorded, print_, artefact)
+
+
+def _artefact_fingerprint(artefact: Artefact) -> str:
+    """Of the weights as they run and of the calibrated scales: both decide what comes out."""
+    digest = sha256(weights_fingerprint(artefact.model.weights, artefact.model.config).encode())
+    for name, (scale, zero) in sorted(artefact.tap.scales.items()):
+        digest.update(name.encode())
+        for x in (scale, zero):
+            digest.update(b"" if x is None else x.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _refuse_norm(norm: str | None, reason: str) -> None:
@@ -136,8 +147,19 @@ def as_plan(plan: PlanLike) -> Plan:
         return plan
     if isinstance(plan, str | Path):
         return read_plan(Path(plan).expanduser())
+    if not isinstance(plan, Mapping):
+        raise PlanError(
+            f"a plan is a Plan, the path of a plan.json or {{pattern: scheme}}, not {plan!r}."
+        )
+    wrong = [item for item in plan.items() if not (_text(item[0]) and _text(item[1], Scheme))]
+    if wrong:
+        raise PlanError(f"a plan maps patterns to schemes, both text; {wrong[0]!r} is neither.")
     entries = ((p, s if isinstance(s, Scheme) else parse(s)) for p, s in plan.items())
     return Plan(tuple(entries))
+
+
+def _text(value: object, *others: type) -> bool:
+    return isinstance(value, (str, *others))
 
 
 def _calibrated(model: Model, schemes: Mapping[str, Scheme], calibration: Array | None) -> Applier:
@@ -158,6 +180,8 @@ def _calibrated(model: Model, schemes: Mapping[str, Scheme], calibration: Array 
     x = as_input(calibration, model.config.d_input)
     if len(x) == 0:
         raise DataError("calibration holds no sequence: give at least one.")
+    if not x.isfinite().all():
+        raise DataError("calibration holds NaN or infinite values: no range can be read from it.")
     return Applier(model, observe(model, x, needs_histograms(schemes.values())))
 
 

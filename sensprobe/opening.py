@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sensprobe import zoo
-from sensprobe.data import load_data, load_function
+from sensprobe.data import load_data, load_function, take
 from sensprobe.errors import RunError
 from sensprobe.loading import load_model
 from sensprobe.progress import SILENT, Progress
@@ -39,13 +40,22 @@ def settings_of(
 
 
 def open_bench(
-    settings: Mapping[str, Any], run: str | Path | None = None, progress: Progress = SILENT
+    settings: Mapping[str, Any],
+    run: str | Path | None = None,
+    progress: Progress = SILENT,
+    limits: Mapping[str, int | None] = MappingProxyType({}),
 ) -> Workbench:
-    """The workbench of a model, data and metric; `progress` is told what a user should know."""
+    """The workbench of a model, data and metric; `progress` is told what a user should know.
+
+    `limits` are samples of splits that will be asked for: what cannot be met leaves no folder.
+    """
     source = load_model(settings["model"], settings.get("norm"))
     dataset = load_data(settings["data"], seed=settings.get("data_seed", 0))
     for note in dataset.notes:
         progress.note(note)
+    for split, limit in limits.items():
+        if limit is not None:
+            take(dataset.splits[split], limit)
     metric = settings.get("metric")
     bench = open_workbench(
         source,

@@ -47,11 +47,11 @@ def unit(word: Tensor) -> Tensor:
     return (word >> 8).to(torch.float32) * 2.0**-24
 
 
-def noise_like(x: Tensor, key: tuple[int, int], first: int = 0) -> Tensor:
+def noise_like(x: Tensor, key: tuple[int, int], first: int = 0, step: int = 0) -> Tensor:
     """Uniform noise for every element of x, by position; `first` shifts the leading index.
 
     x has at most four axes. The leading one counts samples for activations, so that a sample's
-    noise is the same in any batch.
+    noise is the same in any batch. `step` shifts the second of three or more, which counts time.
     """
     if x.ndim > 4:
         raise ValueError(f"positions have at most four axes, not {x.ndim}")
@@ -61,7 +61,8 @@ def noise_like(x: Tensor, key: tuple[int, int], first: int = 0) -> Tensor:
         if place < 0:
             indices.append(torch.zeros((), dtype=torch.int64))
             continue
-        index = torch.arange(x.shape[place]) + (first if place == 0 else 0)
+        shift = first if place == 0 else step if place == 1 and x.ndim > 2 else 0
+        index = torch.arange(x.shape[place]) + shift
         indices.append(index.view([-1 if a == place else 1 for a in range(x.ndim)]))
     word = philox((indices[3], indices[2], indices[1], indices[0]), key)[0]
     return unit(word).expand(x.shape).to(x.device)

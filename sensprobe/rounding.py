@@ -140,7 +140,8 @@ def blocks(x: Tensor, scheme: Scheme, site: Site) -> tuple[Tensor, list[int]]:
         target = scale_shape(scheme, site)
         return x, [lead + a for a in range(len(shape)) if target[a] == 1 and shape[a] != 1]
     axis = lead + len(site.shape) - 1
-    length, size = x.shape[axis], scheme.group
+    length = x.shape[axis]
+    size = min(scheme.group, length)
     count = -(-length // size)
     if pad := count * size - length:
         tail = x.narrow(axis, length - 1, 1)

@@ -50,7 +50,10 @@ def _as_step(x: Array, d_input: int) -> Tensor:
 
 
 def _real(x: Array) -> Tensor:
-    x = torch.as_tensor(x)
+    try:
+        x = torch.as_tensor(np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"x is no array of numbers ({type(x).__name__}): {error}.") from None
     if x.is_complex():
         raise DataError("x is complex; this model reads real numbers.")
     return x.to(torch.float32)

@@ -29,12 +29,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import ceil, inf, isfinite, prod
+from math import ceil, isfinite, prod
 
 from sensprobe.errors import SchemeError
 from sensprobe.formats import FP32, UNSCALED, Format, Int, LogPolar, Polar, parse_format
 from sensprobe.sites import Axis, Kind, Part, Site
 
+TINIEST, HUGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal numbers of float32
 GRANULARITIES = ("tensor", "channel", "head", "group")
 
 
@@ -159,9 +160,16 @@ def _check_alone(scheme: Scheme) -> None:
         )
     if scheme.format == FP32 and (scheme.rounding is not Rounding.NEAREST or scheme.every != 1):
         raise SchemeError("fp32 is kept as it is: there is nothing to round.")
-    if scheme.clip is not None and not 0 < scheme.clip < inf:
-        raise SchemeError(f"clip{_number(scheme.clip)}: a state is clamped to ± a number above 0.")
+    if scheme.clip is not None and not TINIEST <= scheme.clip <= HUGEST:
+        raise SchemeError(
+            f"clip{_number(scheme.clip)}: a state is clamped to ± a number float32 can name, "
+            f"from {TINIEST:g} to {HUGEST:g}."
+        )
     low, high = scheme.given
+    if scheme.range == "given" and max(abs(low), abs(high)) > HUGEST:
+        raise SchemeError(f"range{low:g}:{high:g} is beyond float32, which ends at {HUGEST:g}.")
+    if scheme.range == "given" and high - low < TINIEST and low < high:
+        raise SchemeError(f"range{low:g}:{high:g} is narrower than {TINIEST:g}, float32's least.")
     if scheme.range == "given" and not (low < high and isfinite(low) and isfinite(high)):
         raise SchemeError(f"range{low:g}:{high:g} is empty: LO must lie below HI.")
     if scheme.range == "given" and not scheme.asym and low != -high:
@@ -225,10 +233,10 @@ def _read_word(word: str, text: str) -> tuple[str, dict[str, object]]:
 
 
 def _positive(match: re.Match[str], what: str) -> int:
-    value = int(match[1])
-    if value < 1:
-        raise SchemeError(f"{match[0]!r}: {what} must be at least 1.")
-    return value
+    digits = match[1]
+    if len(digits) > 9 or not int(digits) >= 1:
+        raise SchemeError(f"{match[0][:40]!r}: {what} must be from 1 to 999999999.")
+    return int(digits)
 
 
 def _given(match: re.Match[str]) -> dict[str, object]:

@@ -86,6 +86,7 @@ class RoundingTap:
     weights: Mapping[str, Tensor]
     scales: Mapping[str, StaticScale]
     first: int = 0
+    step: int = 0  # steps taken before the first one of the sequences shown
 
     def __call__(self, site: Site, x: Tensor) -> Tensor:
         if site.kind is Kind.WEIGHT:
@@ -96,7 +97,7 @@ class RoundingTap:
         scale, zero = self._scale(site, scheme, x)
         noise = None
         if scheme.rounding is Rounding.STOCHASTIC:
-            noise = noise_like(x, key_of(scheme.seed, site.name), self.first)
+            noise = noise_like(x, key_of(scheme.seed, site.name), self.first, self.step)
         return quantize(x, scheme, site, scale, zero, noise)
 
     def _scale(self, site: Site, scheme: Scheme, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -126,6 +127,10 @@ class RoundingTap:
     def at(self, first: int) -> RoundingTap:
         """The same tap for a batch that starts at another position."""
         return replace(self, first=first)
+
+    def after(self, steps: int) -> RoundingTap:
+        """The same tap for sequences of which so many steps are over."""
+        return replace(self, step=steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,10 @@ _UNITS = {
 
 def byte_count(size: int | str) -> int:
     """12288, "12288", "12KiB", "12.5kB": bytes as an integer. UsageError for anything else."""
-    if isinstance(size, int):
+    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
         return size
+    if not isinstance(size, str):
+        raise UsageError(f"{size!r} is not a size; give bytes as an integer, or text as in 12KiB.")
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
     if not match or match[2].lower() not in _UNITS:
         raise UsageError(f"{size!r} is not a size; write 12288, 12KiB or 12kB.")

@@ -15,6 +15,7 @@ import torch
 import sensprobe
 from sensprobe import zoo
 from sensprobe.apply import Applier, observe
+from sensprobe.data import load_data
 from sensprobe.errors import CheckpointError, DataError, PlanError, SchemeError, UsageError
 from sensprobe.evaluate import BATCH
 from sensprobe.export import export_model
@@ -288,3 +289,46 @@ def test_the_package_offers_it_and_imports_no_torch_for_its_name() -> None:
 def test_the_version_is_the_one_that_is_packaged() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert sensprobe.__version__ == project["version"]
+
+
+@pytest.mark.parametrize("where", ["x", "y", "out_proj_in", "out_proj_out", "out"])
+def test_streaming_draws_the_noise_of_the_whole_sequence(where: str) -> None:
+    model = load(NAME, {f"layers.*.{where}": "int3/range4/stochastic7"})
+    x = load_data("digits").splits["search"].x[:6, :9]
+    state = model.start(6)
+    for t in range(9):
+        streamed, state = model.step(x[:, t], state)
+    torch.testing.assert_close(streamed, model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_state_of_another_batch_or_model_is_refused(batch: int) -> None:
+    model, other = load(NAME), load("s4d-smnist-16")
+    with pytest.raises(DataError, match="make one with start"):
+        model.step(torch.zeros(batch), model.start(3))
+    with pytest.raises(DataError, match="make one with start"):
+        model.step(torch.zeros(3), other.start(3))
+    with pytest.raises(DataError, match="make one with start"):
+        model.step(torch.zeros(3), None)
+
+
+def test_what_is_no_array_or_plan_is_said() -> None:
+    for x in (None, "abc", np.array([object()])):
+        with pytest.raises(DataError, match="no array of numbers"):
+            load(NAME)(x)  # type: ignore[arg-type]
+    backwards = np.zeros((2, 5), np.float32)[:, ::-1]
+    assert load(NAME)(backwards).shape == (2, 10)
+    for plan in ([("A", "int8")], 3, {3: "int8"}, {"head": 8}, {"head": None}):
+        with pytest.raises(PlanError):
+            load(NAME, plan)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="NaN or infinite"):
+        load(NAME, {"layers.*.x": "int8"}, calibration=torch.full((2, 64), float("nan")))
+
+
+def test_artefacts_of_other_calibrations_are_other_models(model: Model, tmp_path: Path) -> None:
+    prints = set()
+    for scale in (1, 3):
+        x = scale * torch.ones(4, 8, 1)
+        export(model, tmp_path / str(scale), x, x="int4")
+        prints.add(load_model(tmp_path / str(scale)).fingerprint)
+    assert len(prints) == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from sensprobe.cli.parser import build_parser
 from sensprobe.errors import SensprobeError
@@ -15,6 +16,9 @@ from sensprobe.errors import SensprobeError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a sign still gets the rest
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
@@ -42,6 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         print(f"sensprobe: {error}. Nothing was left half-written.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if arguments.debug:
+            raise
+        print(
+            f"sensprobe: this should not have happened ({type(error).__name__}: {error}). What was "
+            "finished is kept. Run it again with --debug for the traceback, and report it.",
+            file=sys.stderr,
+        )
         return 1
 
 

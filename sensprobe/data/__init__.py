@@ -49,6 +49,8 @@ def load_data(spec: str, *, seed: int = 0) -> Dataset:
 
     The splits are disjoint. Splits that are costly to read are read on first access.
     """
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--data-seed {seed}: give a whole number from 0 on.")
     kind, colon, rest = spec.partition(":")
     if kind == "digits" and not colon:
         return digits.load()

@@ -87,7 +87,21 @@ def from_fields(fields: Mapping[str, Any], spec: str, seed: int, found: list[str
     else:
         members, notes = name_splits(samples.split, samples.group, seed, spec)
     sources = {name: _lazy(name, samples, index, "arrays") for name, index in members.items()}
-    return _dataset(spec, [samples], sources, notes)
+    return _dataset(spec, [samples], sources, notes + _repeats(samples, members))
+
+
+def _repeats(samples: Samples, members: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """A note for every split that repeats samples of an earlier one: it is not all new."""
+    notes, seen = [], set[bytes]()
+    for name in (name for name in SPLIT_NAMES if name in members):
+        rows = [samples.x[i].tobytes() + samples.y[i].tobytes() for i in members[name]]
+        if again := sum(row in seen for row in rows):
+            notes.append(
+                f"{again:,} of {len(rows):,} {name} samples repeat samples of other splits (same x "
+                "and y): mark repeats by `group` to keep them together"
+            )
+        seen.update(rows)
+    return tuple(notes)
 
 
 def _from_parts(value: Mapping[Any, Mapping[str, Any]], spec: str, seed: int) -> Dataset:

@@ -203,7 +203,7 @@ def check_fits(dataset: Dataset, *, d_input: int, outputs: int) -> None:
     if dataset.task == "regression" and dataset.outputs != outputs:
         raise DataError(
             f"{dataset.name} has {dataset.outputs} target(s) a sample, the model gives {outputs}; "
-            "name data with the model's targets"
+            "name data with the model's targets. Floats in y mean regression: labels are integers"
         )
 
 

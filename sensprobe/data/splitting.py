@@ -83,7 +83,13 @@ def canonical_split(name: str, spec: str) -> str:
 def _carve(
     name: str, members: Members, group: np.ndarray | None, rng: np.random.Generator, spec: str
 ) -> tuple[str, ...]:
-    donor, share = next(pair for pair in DONORS[name] if pair[0] in members)
+    found = [pair for pair in DONORS[name] if pair[0] in members]
+    if not found:
+        raise DataError(
+            f"{spec} has no {name} split, and none it could be carved out of: it has "
+            f"{', '.join(members)}. Mark some samples as {name} or train"
+        )
+    donor, share = found[0]
     units = _units(members[donor], group, rng)
     if len(units) < 2:
         raise DataError(

@@ -22,11 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.errors import UnsupportedError, UsageError
+from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory, fresh
-from sensprobe.taps import EXACT, Tap, single
+from sensprobe.taps import EXACT, RoundingTap, Tap, single
 
 FAMILY = "s4d"
 CHOICES = {
@@ -281,23 +281,38 @@ class S4D:
         return StreamState(tuple(memories), torch.zeros(batch, self.config.d_model), 0)
 
     def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
-        """One time step: x (b, d_input) -> outputs as if the sequence ended here, and the "
-        "new state."""
-        u, memories = self._encode(x, tap), []
+        """One time step: x (b, d_input) -> outputs as if the sequence ended here, the new state."""
+        self._check_state(state, len(x))
+        tap = tap.after(state.steps) if isinstance(tap, RoundingTap) else tap
+        u, memories = self._encode(x[:, None], tap), []  # (b, 1, h): a sequence of one step
         for i in range(self.config.layers):
             at = f"layers.{i}."
             v = self._norm(i, u, tap) if self.config.norm == "pre" else u
             v = tap(self.sites[at + "x"], v)
             A, B, C, D = (self._at(tap, at + part) for part in "ABCD")
             storage = tap.storage(self.sites[at + "state"])
-            y, memory = runtime.diagonal_scan(v[:, None], A, B, C, storage, state.memories[i])
+            y, memory = runtime.diagonal_scan(v, A, B, C, storage, state.memories[i])
             memories.append(memory)
-            y = tap(self.sites[at + "y"], y[:, 0] + D * v)
+            y = tap(self.sites[at + "y"], y + D * v)
             u = self._join(i, u, self._mix(i, y, tap), tap)
-        steps = state.steps + 1
-        pooled = state.pooled + u if self.config.pooling == "mean" else u
+        steps, last = state.steps + 1, u[:, 0]
+        pooled = state.pooled + last if self.config.pooling == "mean" else last
         mean = pooled / steps if self.config.pooling == "mean" else pooled
         return self._head(mean, tap), StreamState(tuple(memories), pooled, steps)
+
+    def _check_state(self, state: object, batch: int) -> None:
+        """DataError unless the state is one of `batch` sequences of this model."""
+        shape = (batch, self.config.d_model, self.config.d_state, 2)
+        fits = (
+            isinstance(state, StreamState)
+            and state.pooled.shape == shape[:2]
+            and [m.state.shape for m in state.memories] == [shape] * self.config.layers
+        )
+        if not fits:
+            raise DataError(
+                f"the state is not one of {batch} sequence(s) of this model, which x holds a step "
+                f"of; make one with start({batch})."
+            )
 
     def spectral_radius(self, tap: Tap = EXACT) -> float:
         """max |A_bar| as the tap leaves it: above 1 the recurrence is unstable."""

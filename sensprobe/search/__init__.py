@@ -171,8 +171,15 @@ def _choose(arena: Arena, budget: Budget, uniform: set[Assignment]) -> Choice:
     if budget.max_loss is not None:
         fits = [c for c in fits if c.drop <= budget.max_loss + _ROUNDING]
     best = _best(fits, budget)
-    bound = None if best is None else best.drop + Z95 * best.drop_stderr
+    bound = None if best is None else _bound(best)
     return Choice(budget, best, bound, _best([c for c in fits if c.assignment in uniform], budget))
+
+
+def _bound(candidate: Candidate) -> float:
+    """One-sided 95 % upper bound of the drop; of n samples that all agree by the rule of three."""
+    if candidate.drop_stderr == 0:
+        return candidate.drop + 3 / candidate.n
+    return candidate.drop + Z95 * candidate.drop_stderr
 
 
 def _best(fits: Sequence[Candidate], budget: Budget) -> Candidate | None:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from sensprobe.steps.evaluating import evaluate, recorded_warnings
     from sensprobe.steps.exporting import export
     from sensprobe.steps.pricing import cost, list_sites
-    from sensprobe.steps.profiling import DEFAULT_SCHEMES, profile
+    from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
     from sensprobe.steps.searching import SearchSettings, confirm, search
     from sensprobe.steps.training import train
 
 __all__ = [
     "DEFAULT_SCHEMES",
     "SearchSettings",
+    "check_profile",
     "confirm",
     "cost",
     "doctor",
@@ -39,6 +40,7 @@ __all__ = [
 _HOME = {
     "DEFAULT_SCHEMES": "profiling",
     "SearchSettings": "searching",
+    "check_profile": "profiling",
     "confirm": "searching",
     "cost": "pricing",
     "doctor": "doctoring",

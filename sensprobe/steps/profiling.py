@@ -26,6 +26,14 @@ DEFAULT_SCHEMES = (
 METHODS = ("measured", "taylor")
 
 
+def check_profile(by: str, method: str) -> None:
+    """UsageError for a way to profile that does not exist."""
+    if by not in ("part", "site"):
+        raise UsageError(f"--by {by!r}: choose part (all layers together) or site.")
+    if method not in METHODS:
+        raise UsageError(f"no method {method!r}; there are {', '.join(METHODS)}.")
+
+
 def profile(
     bench: Workbench,
     schemes: Sequence[Scheme] = (),
@@ -38,10 +46,7 @@ def profile(
 
     Returns the document kept as `sensitivity-measured` or `sensitivity-taylor` in the run.
     """
-    if by not in ("part", "site"):
-        raise UsageError(f"--by {by!r}: choose part (all layers together) or site.")
-    if method not in METHODS:
-        raise UsageError(f"no method {method!r}; there are {', '.join(METHODS)}.")
+    check_profile(by, method)
     chosen = list(schemes) or [parse(text) for text in DEFAULT_SCHEMES]
     stop = bench.size("search", limit)
     wanted = targets(bench.source.model.sites.values(), by)

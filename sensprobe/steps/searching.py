@@ -71,6 +71,8 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         raise UsageError(
             f"--evaluations {settings.evaluations}: at least one plan must be evaluated."
         )
+    if not 0 <= settings.seed < 2**32:
+        raise UsageError(f"--seed {settings.seed}: give a whole number from 0 to {2**32 - 1}.")
     sensitivity = sensitivity_of(run)
     space = build_space(
         bench.source.model.sites,

@@ -55,6 +55,10 @@ def refused(shell: Shell, code: int, says: str, *argv: object) -> None:
         ([*EVAL, "--metric", "accuracy"], "write python:FILE.py:FUNCTION"),
         (["cost", "s4d-digits", "--batch", "0"], "batch 0"),
         ([*PROFILE, "--scheme", "int1", "--run", "NEW"], "no format 'int1'"),
+        ([*PROFILE, "--limit", "0", "--run", "NEW"], "--limit 0 leaves no samples of search"),
+        ([*EVAL, "--set", "*.state=int8/every99999999999"], "from 1 to 999999999"),
+        ([*EVAL, "--set", "*.state=int8/clip1e39"], "a number float32 can name"),
+        ([*EVAL, "--data-seed", "-1"], "--data-seed -1"),
         ([*PROFILE, "--by", "layer", "--run", "NEW"], "invalid choice: 'layer'"),
         (["train", "s4d-nothing"], "no recipe 's4d-nothing'"),
     ],
@@ -89,6 +93,7 @@ def test_what_cannot_be_asked(
         (["--method", "exhaustive"], "100000 evaluations are allowed"),
         (["--scheme", "int3"], "int3: not profiled in this run, which has fp16, int8"),
         (["--limit", "0"], "--limit 0"),
+        (["--seed", "-1"], "--seed -1: give a whole number"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -351,3 +356,16 @@ def test_a_full_disk_midway_keeps_what_was_measured(
 
 def full(*_: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_what_should_not_happen_is_no_traceback(
+    shell: Shell, profiled: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(profiled, tmp_path / "run")
+    (run / "results" / "sensitivity-measured.json").write_text("{}")
+    done = shell("search", "--run", run, "--evaluations", 3)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert "--debug" in done.err
+    with pytest.raises(KeyError):
+        shell("search", "--run", run, "--evaluations", 3, "--debug")

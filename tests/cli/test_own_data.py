@@ -161,3 +161,21 @@ def test_a_score_far_from_the_recorded_one_is_told(shell: Shell, tmp_path: Path)
     assert found.json["warnings"]
     assert evaluations(tmp_path / "r")
     assert open_run(tmp_path / "r").state == "finished"
+
+
+def test_repeated_samples_are_told_and_groups_keep_them_together(
+    shell: Shell, regression: Path
+) -> None:
+    with np.load(regression / "data.npz") as stored:
+        x, y = np.tile(stored["x"], (3, 1, 1)), np.tile(stored["y"], 3)
+    np.savez(regression / "twice.npz", x=x, y=y)
+    asked = ["eval", regression / "model.safetensors", "--data"]
+    done = shell.ok(*asked, f"npz:{regression / 'twice.npz'}")
+    assert "confirmation samples repeat samples of other splits" in " ".join(done.err.split())
+    np.savez(regression / "grouped.npz", x=x, y=y, group=np.tile(np.arange(len(x) // 3), 3))
+    assert "repeat samples" not in shell.ok(*asked, f"npz:{regression / 'grouped.npz'}").err
+
+
+def test_few_groups_are_told(shell: Shell, regression: Path) -> None:
+    asked = ["eval", regression / "model.safetensors", "--data", f"npz:{regression / 'data.npz'}"]
+    assert "form only" in shell.ok(*asked).err
