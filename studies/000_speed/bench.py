@@ -1,9 +1,10 @@
 """How fast is the scan with a rounded state, against loops in PyTorch and the FFT convolution?
 
-    python studies/000_speed/bench.py [--runs 9] [--loops 3]
+    [SENSPROBE_DATA=DIR] python studies/000_speed/bench.py [--runs 9] [--loops 3]
 
 Everything is timed in one run, in turns, so that a busy machine slows all alike. Times are medians
-of warm runs; ratios are of medians. See README.md for the method.
+of warm runs; ratios are of medians. With data it also times a whole command, see `whole.py`.
+See README.md for the method.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numba
 import torch
 from torch import Tensor
+from whole import DYNAMIC, STATIC, plain_loop, table
 
 from sensprobe.models.s4d import S4D, S4DConfig
 from sensprobe.ops.convolution import fft_conv, ssm_kernel
@@ -28,11 +31,10 @@ from sensprobe.rounding import min_max, scale_and_zero
 from sensprobe.runtime import diagonal_scan
 from sensprobe.scheme import parse
 from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Memory, Rounded, Storage, fresh, store
+from sensprobe.storage import Rounded
 from sensprobe.taps import EXACT
 
 SEQUENCES, HEADS, PAIRS, STEPS = 64, 64, 32, 784
-STATIC, DYNAMIC = "int8/head/asym/parts", "int8/head/asym/parts/dynamic"
 IMAGES, LAYERS, NARROW, BATCH = 10_000, 4, 16, 256
 
 FFT = "FFT convolution, textbook"
@@ -59,18 +61,6 @@ def storage(text: str, p: Problem) -> Rounded:
     states = diagonal_scan(u, A, B, C)[1].state
     low, high = min_max(torch.stack([states.amin(0), states.amax(0)]), scheme, site)
     return Rounded(scheme, site, *scale_and_zero(scheme, low.amin(0), high.amax(0)))
-
-
-def plain_loop(p: Problem, kept: Storage) -> Tensor:
-    """The loop one would write: complex numbers, einsum over n, the same rounding."""
-    u, A, B, C = p
-    memory: Memory = fresh(u.shape[0], (*A.shape, 2), kept)
-    y = []
-    for t in range(u.shape[1]):
-        h = A * torch.view_as_complex(memory.state) + B * u[:, t, :, None]
-        memory = store(memory, torch.view_as_real(h), kept)
-        y.append(2 * torch.einsum("bhn,hn->bh", torch.view_as_complex(memory.state), C).real)
-    return torch.stack(y, dim=1)
 
 
 def convolutions(p: Problem) -> dict[str, Callable[[], Tensor]]:
@@ -152,8 +142,8 @@ def main_table(runs: int, loops: int) -> None:
     print(f"{SEQUENCES} sequences, {HEADS} heads, {PAIRS} pairs, {STEPS} steps\n")
     cases: dict[str, Callable[[], object]] = {
         f"reference loop, {STATIC}": lambda: reference(*p, static),
-        f"plain loop, {STATIC}": lambda: plain_loop(p, static),
-        f"plain loop, {DYNAMIC}": lambda: plain_loop(p, dynamic),
+        f"plain loop, {STATIC}": lambda: plain_loop(*p, static),
+        f"plain loop, {DYNAMIC}": lambda: plain_loop(*p, dynamic),
         **convolutions(p),
         "scan, exact": lambda: diagonal_scan(*p),
         f"scan, {STATIC}": lambda: diagonal_scan(*p, static),
@@ -216,6 +206,8 @@ def main() -> None:
     model_table(arguments.runs)
     print("\nfirst call, empty cache, fresh process (compilation)")
     print(cold(), end="")
+    if folder := os.environ.get("SENSPROBE_DATA"):
+        table(Path(folder))
 
 
 if __name__ == "__main__":
