@@ -82,6 +82,7 @@ def diagonal_scan(
     u: (batch, length, heads) float32. A, B, C: (heads, n) complex64. Returns y (batch, length,
     heads) and the memory after the last step; arguments are left as they are.
     """
+    ours = memory is None  # a memory made here may be written to
     if memory is None:
         memory = fresh(u.shape[0], (*A.shape, 2), storage, u.device)
     tensors = [u, A, B, C, memory.state]
@@ -98,9 +99,9 @@ def diagonal_scan(
     elif isinstance(storage, Watched):
         for step, state in enumerate(trajectory(u, A, B, memory), memory.step):
             storage.look(state, step)
-        return _fast(u, A, B, C, store, memory)
+        return _fast(u, A, B, C, store, memory if ours else _copied(memory))
     else:
-        return _fast(u, A, B, C, store, memory)
+        return _fast(u, A, B, C, store, memory if ours else _copied(memory))
     return reference(u, A, B, C, storage, memory)
 
 
@@ -114,15 +115,23 @@ def _scheme(storage: Storage) -> Scheme | None:
     return storage.scheme if isinstance(storage, Rounded) else None
 
 
+def _copied(memory: Memory) -> Memory:
+    return Memory(
+        memory.state.detach().clone(memory_format=torch.contiguous_format),
+        None
+        if memory.residual is None
+        else memory.residual.detach().clone(memory_format=torch.contiguous_format),
+        memory.step,
+    )
+
+
 def _fast(
     u: Tensor, A: Tensor, B: Tensor, C: Tensor, store: Store, memory: Memory
 ) -> tuple[Tensor, Memory]:
+    """By the kernel, which writes to the memory's tensors."""
     from sensprobe_kernels.diagonal_scan.cpu import scan
 
-    state = memory.state.detach().clone(memory_format=torch.contiguous_format)
-    residual = memory.residual
-    if residual is not None:
-        residual = residual.detach().clone(memory_format=torch.contiguous_format)
+    state, residual = memory.state, memory.residual
     y = scan(
         u.detach().contiguous().numpy(),
         (_parts(A), _parts(B), _parts(C)),

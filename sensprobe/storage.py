@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,9 +72,17 @@ def fresh(
     batch: int, site_shape: tuple[int, ...], storage: Storage, device: torch.device | None = None
 ) -> Memory:
     """An all-zero memory; site_shape includes the trailing two of a complex state."""
-    state = torch.zeros(batch, *site_shape, device=device)
+    shape = (batch, *site_shape)
     feedback = isinstance(storage, Rounded) and storage.scheme.rounding is Rounding.FEEDBACK
-    return Memory(state, torch.zeros_like(state) if feedback else None)
+    return Memory(_zeros(shape, device), _zeros(shape, device) if feedback else None)
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device | None) -> Tensor:
+    """On the CPU as NumPy makes them: pages are cleared when they are first written to."""
+    device = torch.get_default_device() if device is None else device
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device)
+    return torch.from_numpy(np.zeros(shape, np.float32))
 
 
 def store(memory: Memory, new: Tensor, storage: Storage) -> Memory:
