@@ -16,7 +16,7 @@ from sensprobe.scheme import EXACT, Scheme
 from sensprobe.sites import Kind, Site
 from sensprobe.taps import Recording, RoundingTap, StaticScale, Tap
 
-CALIBRATION_BATCH = 128
+CALIBRATION_BATCH = 256
 
 
 def observe(model: Model, x: Tensor, histograms: bool = False) -> dict[str, Statistics]:

@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line does, see sensprobe.cli
+
 import numba
 import torch
 from torch import Tensor
