@@ -27,13 +27,31 @@ class Kind(StrEnum):
 class Part(StrEnum):
     """The tensors of a model, in the order the forward pass meets them."""
 
-    ENCODER = "encoder"  # input projection (or embedding)
+    ENCODER = "encoder"  # input projection
+    EMBEDDING = "embedding"  # a row a token; a tied head multiplies by it
     NORM = "norm"  # scale of a normalisation
+    IN_PROJ_IN = "in_proj_in"  # what the input projections read
+    IN_PROJ_Z = "in_proj.z"  # projection to the gate
+    IN_PROJ_X = "in_proj.x"  # projection to the SSM input, before the convolution
+    IN_PROJ_B = "in_proj.B"
+    IN_PROJ_C = "in_proj.C"
+    IN_PROJ_DT = "in_proj.dt"
+    Z = "z"  # the gate, before its nonlinearity
+    CONV_IN = "conv_in"  # what the short convolution reads
+    CONV = "conv"  # its weights, one filter a channel
+    CONV_STATE = "conv_state"  # its last inputs, carried from step to step
     X = "x"  # SSM input
+    X_PROJ_DT = "x_proj.dt"  # projections of x to what selects: low-rank dt, B and C
+    X_PROJ_B = "x_proj.B"
+    X_PROJ_C = "x_proj.C"
+    DT_PROJ_IN = "dt_proj_in"  # dt at low rank
+    DT_PROJ = "dt_proj"  # from low rank to a dt a channel
+    DT = "dt"  # step size, after softplus
     A = "A"  # as the hardware stores it: discretised where that is what memory holds
-    B = "B"  # input matrix; discretised in time-invariant families
+    DECAY = "decay"  # exp(dt A) of selective families, computed at every step
+    B = "B"  # input matrix: a weight where time-invariant, an activation where selective
     STATE = "state"  # inside the recurrence: an error here feeds back
-    C = "C"  # output matrix
+    C = "C"  # output matrix: of B's kind
     D = "D"  # skip connection
     Y = "y"  # SSM output
     OUT_PROJ_IN = "out_proj_in"  # what the output projection reads
@@ -53,6 +71,8 @@ class Axis(StrEnum):
     OUT = "out"  # rows of a matrix
     IN = "in"  # what a matrix sums over
     N = "n"  # state variables of one head
+    GROUP = "group"  # heads that share B and C
+    LAG = "lag"  # how far back a convolution looks, the oldest first
 
 
 @dataclass(frozen=True, slots=True)
