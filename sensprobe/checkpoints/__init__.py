@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sensprobe.checkpoints import folder, own, s4, toml
 from sensprobe.checkpoints.files import require_file
-from sensprobe.errors import UsageError
+from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import Model
 
 __all__ = ["NORMS", "is_checkpoint_folder", "read_checkpoint", "weights_fingerprint"]
@@ -36,6 +36,10 @@ def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[st
     if folder.is_checkpoint(path):
         return folder.read(path)
     require_file(path)
+    if path.name in folder.FILES and folder.is_checkpoint(path.parent):
+        raise CheckpointError(
+            f"{path} has its config.json beside it; name its folder: {path.parent}."
+        )
     if path.suffix == ".toml":
         return toml.read(path)
     if path.suffix == ".safetensors":

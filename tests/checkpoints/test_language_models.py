@@ -24,9 +24,10 @@ from language_models import (
 from selective import inputs, tiny
 
 import sensprobe
+from sensprobe import api
 from sensprobe.checkpoints import hf, mamba_ssm, read_checkpoint
 from sensprobe.checkpoints.own import parameter_shapes
-from sensprobe.errors import CheckpointError, DataError, UsageError
+from sensprobe.errors import CheckpointError, DataError, UnsupportedError, UsageError
 from sensprobe.loading import load_model
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import UNLIMITED, Mamba2Config
@@ -305,6 +306,24 @@ def test_what_are_no_tokens(folder, x, says):
 def test_a_folder_takes_no_norm(folder):
     with pytest.raises(UsageError, match="norm 'pre' is for state-spaces/s4 checkpoints"):
         load_model(folder, norm="pre")
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])
+def test_weights_named_without_their_folder(tmp_path, file):
+    folder = write(tmp_path / "lm", HF_CONFIG, HF, file)
+    assert f"name its folder: {folder}." in refusal(folder / file)
+
+
+def test_scoring_a_language_model_is_refused(folder):
+    with pytest.raises(UnsupportedError, match="gives an output at every step, and data here has"):
+        api.evaluate(folder, "digits")
+
+
+def test_a_language_model_lists_its_sites_and_costs(folder):
+    sites = api.list_sites(folder)
+    assert {"embedding", "layers.1.in_proj.z", "layers.0.decay"} <= {s["site"] for s in sites}
+    states = 4 * LAYERS * (16 * N + 16 * 3)
+    assert api.cost(folder)["state_bytes"] == states
 
 
 def test_its_name_is_that_of_the_folder(folder):
