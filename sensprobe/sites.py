@@ -54,6 +54,7 @@ class Part(StrEnum):
     C = "C"  # output matrix: of B's kind
     D = "D"  # skip connection
     Y = "y"  # SSM output
+    GATED_NORM = "gated_norm"  # scale of the norm between gate and output projection
     OUT_PROJ_IN = "out_proj_in"  # what the output projection reads
     OUT_PROJ = "out_proj"  # output projection
     OUT_PROJ_OUT = "out_proj_out"  # what it writes, before the gated linear unit
@@ -120,16 +121,30 @@ class Site:
         }
 
 
+EVERY_LAYER = "layers.*."
+
+
 def group_pattern(site: Site) -> str:
     """The pattern that names this site in every layer: `layers.3.A` -> `layers.*.A`."""
     if site.layer is None:
         return site.name
-    return "layers.*." + site.name.split(".", 2)[2]
+    return EVERY_LAYER + site.name.split(".", 2)[2]
 
 
 def matching(pattern: str, sites: Iterable[Site]) -> list[Site]:
-    """The sites a glob names, in their order. `*` crosses dots: `*.bias` names every bias."""
-    return [site for site in sites if fnmatchcase(site.name, pattern)]
+    """The sites a glob names, in their order. `*` crosses dots: `*.bias` names every bias.
+
+    Not so in `layers.*.`, where it stands for the number of a layer: `layers.*.B` is the B of every
+    layer, and not its `in_proj.B`.
+    """
+    if not pattern.startswith(EVERY_LAYER):
+        return [site for site in sites if fnmatchcase(site.name, pattern)]
+    inner = pattern.removeprefix(EVERY_LAYER)
+    return [
+        site
+        for site in sites
+        if site.layer is not None and fnmatchcase(site.name.split(".", 2)[2], inner)
+    ]
 
 
 def nearest(pattern: str, sites: Iterable[Site]) -> list[str]:

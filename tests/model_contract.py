@@ -15,6 +15,7 @@ from sensprobe.apply import Applier, observe
 from sensprobe.cost import cost
 from sensprobe.plan import adapted
 from sensprobe.scheme import parse
+from sensprobe.sensitivity.targets import targets
 from sensprobe.sites import Kind, Part, Site, group_pattern, matching
 from sensprobe.storage import Custom, Storage
 from sensprobe.taps import EXACT, Recording
@@ -119,6 +120,11 @@ class ModelContract:
             assert site.name == name
             assert len(site.shape) == len(site.axes)
             assert site in matching(group_pattern(site), model.sites.values())
+
+    def test_a_part_has_a_pattern_that_names_all_its_sites_and_no_other(self, model):
+        for target in targets(model.sites.values(), by="part"):
+            assert tuple(matching(target.name, model.sites.values())) == target.sites, target.name
+            assert {site.kind for site in target.sites} == {target.kind}
 
     def test_weights_are_the_weight_sites(self, model):
         weights = {n for n, s in model.sites.items() if s.kind is Kind.WEIGHT}

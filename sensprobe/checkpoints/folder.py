@@ -40,7 +40,7 @@ RULES = [
     Rule("backbone.layers.{i}.mixer.norm.*", "layers.{i}.gated_norm.*"),
     Rule("backbone.layers.{i}.mixer.*", "layers.{i}.*"),
     Rule("backbone.layers.{i}.norm.*", "layers.{i}.norm.*"),
-    Rule("backbone.norm_f.*", "norm.*"),
+    Rule("backbone.norm_f.*", "final.norm.*"),
     Rule("lm_head.*", "head.*"),
 ]
 

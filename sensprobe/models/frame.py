@@ -130,7 +130,7 @@ def frame_sites(config: FrameConfig, mixer: Callable[[str], list[Site]]) -> dict
         out += mixer(at)
         out += _norm_sites(at, config) if config.norm == "post" else []
         out.append(vector(at + "out", Part.OUT, h, Kind.ACTIVATION))
-    out += _norm_sites("", config) if config.final_norm else []
+    out += _norm_sites("final.", config) if config.final_norm else []
     out.append(vector("head_in", Part.HEAD_IN, h, Kind.ACTIVATION))
     out += [] if config.tied_head else [matrix("head", Part.HEAD, config.d_output, h)]
     out += [vector("head.bias", Part.BIAS, config.d_output)] if config.head_bias else []
@@ -161,14 +161,14 @@ def frame_parameters(config: FrameConfig, mixer: Mapping[str, tuple[int, ...]]) 
     for i in range(config.layers):
         block = {**(norm if config.norm != "none" else {}), **mixer}
         shapes |= {f"layers.{i}.{name}": shape for name, shape in block.items()}
-    shapes |= norm if config.final_norm else {}
+    shapes |= {f"final.{name}": shape for name, shape in norm.items()} if config.final_norm else {}
     shapes |= {} if config.tied_head else {"head.weight": (config.d_output, h)}
     return shapes | ({"head.bias": (config.d_output,)} if config.head_bias else {})
 
 
 def frame_weights(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights by site name of what stands around the mixers: `norm.weight` is site `norm`."""
-    around = ("encoder.", "embedding.", "norm.", "head.")
+    around = ("encoder.", "embedding.", "norm.", "final.norm.", "head.")
     weights = {}
     for name, value in params.items():
         inner = name.split(".", 2)[2] if name.startswith("layers.") else name
@@ -276,7 +276,7 @@ def run(model: Mixing, x: Tensor, tap: Tap, state: StreamState | None = None) ->
         u = _norm(inner, u, config) if config.norm == "post" else u
         u = inner.passes("out", u)
         memories.append(memory)
-    u = _norm(at, u, config) if config.final_norm else u
+    u = _norm(At(model, tap, "final."), u, config) if config.final_norm else u
     pooled, steps = state.pooled, state.steps + x.shape[1]
     if config.pooling == "mean":
         pooled = pooled + u.sum(1)

@@ -127,7 +127,7 @@ def _mixer_sites(at: str, config: Mamba2Config) -> list[Site]:
         Site(at + "D", Part.D, W, *skip),
         Site(at + "y", Part.Y, ACT, (h, p), inner),
     ]
-    out += [frame.vector(at + "gated_norm", Part.NORM, d)] if config.gated_norm else []
+    out += [frame.vector(at + "gated_norm", Part.GATED_NORM, d)] if config.gated_norm else []
     out.append(frame.vector(at + "out_proj_in", Part.OUT_PROJ_IN, d, ACT))
     projection = frame.matrix(at + "out_proj", Part.OUT_PROJ, config.d_model, d)
     return out + frame.biased(projection, config.bias)

@@ -49,7 +49,9 @@ def theirs(params: dict[str, Tensor], embedding: str = "embedding") -> dict[str,
         elif name.startswith("embedding."):
             out[f"backbone.{embedding}.weight"] = tensor
         else:
-            out[name.replace("norm.", "backbone.norm_f.").replace("head.", "lm_head.")] = tensor
+            out[name.replace("final.norm.", "backbone.norm_f.").replace("head.", "lm_head.")] = (
+                tensor
+            )
     return out
 
 

@@ -96,7 +96,7 @@ def test_a_layer_of_published_mamba2_has_the_shapes_of_its_file():
         "layers.0.conv.bias": (4352,),
         "layers.0.gated_norm.weight": (4096,),
         "layers.0.out_proj.weight": (2048, 4096),
-        "norm.weight": (2048,),
+        "final.norm.weight": (2048,),
     }
     first = {name: s for name, s in shapes.items() if not name.startswith("layers.")}
     first |= {name: s for name, s in shapes.items() if name.startswith("layers.0.")}

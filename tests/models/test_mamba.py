@@ -64,7 +64,7 @@ def by_hand(config: MambaConfig, p: dict[str, Tensor], x: Tensor) -> Tensor:
         v = mixer(config, {k.removeprefix(at): t for k, t in p.items() if k.startswith(at)}, v)
         u = u + v if config.residual else v
         u = norm(u, at + "norm.") if config.norm == "post" else u
-    u = norm(u, "norm.") if config.final_norm else u
+    u = norm(u, "final.norm.") if config.final_norm else u
     u = {"mean": lambda: u.mean(1), "last": lambda: u[:, -1], "none": lambda: u}[config.pooling]()
     head = p["embedding.weight"] if config.tied_head else p["head.weight"]
     return u @ head.T + (p["head.bias"] if config.head_bias else 0)
