@@ -48,7 +48,9 @@ def _whole(x: Tensor, weight: Tensor, bias: Tensor | None, memory: Memory) -> tu
     length, taps = x.shape[1], weight.shape[1]
     seen = torch.cat([memory.state.transpose(1, 2), x], dim=1)  # (b, K - 1 + l, c)
     y = _filtered([seen[:, k : k + length] for k in range(taps)], weight, bias)
-    return y, Memory(seen[:, length:].transpose(1, 2), None, memory.step + length)
+    last = seen[:, length:].transpose(1, 2)
+    # A copy: a view would keep the whole sequence alive for as long as the memory is.
+    return y, Memory(last.clone(memory_format=torch.contiguous_format), None, memory.step + length)
 
 
 def _filtered(inputs: list[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -92,3 +92,9 @@ def test_memory_counts_on():
     x, weight, bias = problem()
     _, memory = causal_conv(x, weight, bias, None, Memory(torch.ones(2, CHANNELS, 3), None, 5))
     assert memory.step == 12
+
+
+@pytest.mark.parametrize("storage", [None, Custom(lambda state, step: state)])
+def test_memory_does_not_hold_the_sequence_it_saw(storage):
+    _, memory = causal_conv(*problem(length=500), storage)
+    assert memory.state.untyped_storage().nbytes() <= 4 * 2 * CHANNELS * 4
