@@ -39,8 +39,9 @@ def encode_weights(model: Model, plan: Mapping[str, Scheme]) -> dict[str, Fields
 
 
 def encode_weight(model: Model, site: Site, scheme: Scheme) -> Fields:
-    """Codes and scales of one weight under one scheme."""
+    """Codes and scales of one weight under one scheme, computed in float64."""
     x = model.weights[site.name].detach()
+    x = x if x.is_complex() else x.double()
     return encode(x, scheme, site, weight_range(x, scheme, site))
 
 

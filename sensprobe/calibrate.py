@@ -71,13 +71,13 @@ class Observer:
 
 
 def _channels(site: Site) -> int:
-    """Histograms a site keeps: one an activation channel, one a head and part of a state."""
+    """Histograms a site keeps: one an index of the first axis (of each part of a complex one)."""
     return site.shape[0] * (2 if site.is_complex else 1)
 
 
 def _count(counts: Tensor, x: Tensor, site: Site, lead: int) -> None:
     """Add x to the histograms in place: they are far larger than one step of a state."""
-    if site.kind is Kind.STATE:
+    if site.kind is Kind.STATE or len(site.shape) > 1:
         keep = [lead] + ([x.ndim - 1] if site.is_complex else [])
         rest = [a for a in range(x.ndim) if a not in keep]
         x = x.permute(*keep, *rest).reshape(_channels(site), -1)

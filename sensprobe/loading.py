@@ -4,7 +4,8 @@ MODEL is looked up in this order:
 
     1. the name of a model that ships (`s4d-digits`); a file of that name is written `./s4d-digits`
     2. a folder that `sensprobe export` wrote
-    3. a `model.toml`, a `.safetensors` checkpoint, or a state-spaces/s4 checkpoint
+    3. a folder that mamba_ssm or transformers wrote: config.json and weights
+    4. a `model.toml`, a `.safetensors` checkpoint, or a state-spaces/s4 checkpoint
 
 A `pathlib.Path` is always a path.
 """
@@ -22,13 +23,13 @@ import torch
 
 from sensprobe import zoo
 from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
-from sensprobe.checkpoints import read_checkpoint, weights_fingerprint
+from sensprobe.checkpoints import is_checkpoint_folder, read_checkpoint, weights_fingerprint
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, WEIGHTS, Artefact, is_artefact, load_artefact
 from sensprobe.models import Model
 from sensprobe.plan import EXACT_PLAN, Plan
 from sensprobe.plan import read as read_plan
-from sensprobe.running import Array, LoadedModel, as_input
+from sensprobe.running import Array, LoadedModel, as_sequences
 from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import Kind
 from sensprobe.taps import RoundingTap
@@ -73,6 +74,9 @@ def load_model(spec: str | Path, norm: str | None = None) -> Source:
     path = Path(spec).expanduser()
     if not path.exists():
         raise UsageError(_unknown(str(spec), path))
+    if is_checkpoint_folder(path):
+        _refuse_norm(norm, f"{path} has its config")
+        return _from_file(path, path.resolve().name, None)
     if is_artefact(path):
         _refuse_norm(norm, f"{path} is an exported model and has its config")
         return _from_artefact(path)
@@ -177,7 +181,7 @@ def _calibrated(model: Model, schemes: Mapping[str, Scheme], calibration: Array 
             "to do it on. Give calibration=x (sequences the model will not be judged on), a range "
             "in the scheme (range50), or use dynamic."
         )
-    x = as_input(calibration, model.config.d_input)
+    x = as_sequences(calibration, model)
     if len(x) == 0:
         raise DataError("calibration holds no sequence: give at least one.")
     if not x.isfinite().all():
@@ -195,7 +199,8 @@ def load(
 ) -> LoadedModel:
     """A model under a plan, whose call returns outputs (a classifier's logits) as a torch tensor.
 
-    model: a name that ships (`s4d-digits`), a checkpoint file, an exported folder or a model.toml.
+    model: a name that ships (`s4d-digits`), a checkpoint file, an exported folder, a folder of
+        mamba_ssm or transformers, or a model.toml.
     plan: a `Plan`, the path of a plan.json, or {pattern: scheme}; None runs the model as it is: at
         full precision, an exported one as exported. Later patterns override earlier ones. An
         exported model takes no other plan: its weights are rounded already.

@@ -23,6 +23,30 @@ from sensprobe.taps import RoundingTap
 Array: TypeAlias = Tensor | np.ndarray
 
 
+def as_sequences(x: Array, model: Model) -> Tensor:
+    """What the model reads, checked: (batch, length, d_input), or tokens (batch, length)."""
+    size = model.config.d_input
+    return as_tokens(x, size, 2) if model.reads_tokens else as_input(x, size)
+
+
+def as_tokens(x: Array, vocabulary: int, ndim: int) -> Tensor:
+    """Whole numbers (batch, length), or (batch,) for one step, as int64 below `vocabulary`."""
+    x = torch.as_tensor(x)
+    form = "(batch, length), at least one step long" if ndim == 2 else "(batch,)"
+    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        raise DataError(
+            f"x holds {x.dtype} numbers; this model reads tokens, whole numbers {form}."
+        )
+    if x.ndim != ndim or 0 in x.shape[1:]:
+        raise DataError(f"x has shape {tuple(x.shape)}; this model reads tokens {form}.")
+    x = x.to(torch.int64)
+    if len(x) and not (x.min() >= 0 and x.max() < vocabulary):
+        raise DataError(
+            f"x holds tokens from {x.min()} to {x.max()}; this model knows 0 to {vocabulary - 1}."
+        )
+    return x
+
+
 def as_input(x: Array, d_input: int) -> Tensor:
     """Sequences as (batch, length, d_input) float32 from (batch, length[, d_input])."""
     x = _real(x)
@@ -37,7 +61,10 @@ def as_input(x: Array, d_input: int) -> Tensor:
     return x
 
 
-def _as_step(x: Array, d_input: int) -> Tensor:
+def _as_step(x: Array, model: Model) -> Tensor:
+    d_input = model.config.d_input
+    if model.reads_tokens:
+        return as_tokens(x, d_input, 1)
     x = _real(x)
     if x.ndim == 1 and d_input == 1:
         x = x[:, None]
@@ -57,6 +84,11 @@ def _real(x: Array) -> Tensor:
     if x.is_complex():
         raise DataError("x is complex; this model reads real numbers.")
     return x.to(torch.float32)
+
+
+def per_step(model: Model) -> bool:
+    """Whether the model has an output at every step instead of one a sequence."""
+    return bool(model.config.pooling == "none")
 
 
 @dataclass(frozen=True)
@@ -90,11 +122,13 @@ class LoadedModel:
     def __call__(self, x: Array) -> Tensor:
         """Outputs (batch, d_output), a classifier's logits, of x (batch, length, d_input).
 
-        x may be (batch, length) if d_input is 1. Sequences run in the batches that `sensprobe
-        eval` uses, so that both give the same numbers to the bit.
+        x may be (batch, length) if d_input is 1. A language model reads tokens (batch, length), and
+        its outputs are (batch, length, d_output), logits over the vocabulary. Sequences run in the
+        batches that `sensprobe eval` uses, so that both give the same numbers to the bit.
         """
-        x = as_input(x, self._model.config.d_input).to(self.device)
-        parts = [torch.zeros(0, self._model.config.d_output, device=self.device)]
+        x = as_sequences(x, self._model).to(self.device)
+        every = x.shape[1:2] if per_step(self._model) else ()
+        parts = [torch.zeros(0, *every, self._model.config.d_output, device=self.device)]
         with torch.no_grad(), self._placed():
             for first in range(0, len(x), BATCH):
                 parts.append(self._model(x[first : first + BATCH], self._tap.at(first)))
@@ -108,12 +142,12 @@ class LoadedModel:
             return self._model.start(batch, self._tap)
 
     def step(self, x: Array, state: Any) -> tuple[Tensor, Any]:
-        """One step of every sequence: x (batch, d_input), or (batch,) if d_input is 1.
+        """One step of every sequence: x (batch, d_input), or (batch,) if d_input is 1 or of tokens.
 
         Returns outputs (batch, d_output) as if the sequences ended here, and the state after the
         step; the state given stays as it was.
         """
-        x = _as_step(x, self._model.config.d_input).to(self.device)
+        x = _as_step(x, self._model).to(self.device)
         with torch.no_grad(), self._placed():
             return self._model.step(x, state, self._tap)
 

@@ -270,7 +270,7 @@ def scale_shape(scheme: Scheme, site: Site) -> tuple[int, ...]:
     kept = {
         "tensor": (),
         "head": (Axis.HEAD,),
-        "channel": (Axis.HEAD, Axis.CHANNEL, Axis.OUT),
+        "channel": (Axis.HEAD, Axis.CHANNEL, Axis.OUT, Axis.GROUP),
         "group": site.axes,
     }[scheme.granularity]
     shape = [size if axis in kept else 1 for size, axis in zip(site.shape, site.axes, strict=True)]
@@ -309,15 +309,31 @@ def why_not(scheme: Scheme, site: Site) -> str | None:
     )
     if for_states and not state:
         return "feedback, clip and every are for states, which are rounded again and again"
-    if state and scheme.granularity == "group" and scheme.range in ("percentile", "mse"):
+    if site.part is Part.CONV_STATE and scheme.rounding is Rounding.FEEDBACK:
         return (
-            "percentile and mse ranges of a state are watched a head at a time; use head or tensor"
+            "what a convolution remembers moves on by one place a step, so an error cannot be "
+            "added back where it was made; use nearest or stochastic"
         )
+    if scheme.range in ("percentile", "mse") and not weight and not _watched(scheme, site):
+        watched = "a head at a time" if Axis.HEAD in site.axes else "along their first axis"
+        use = "head or tensor" if Axis.HEAD in site.axes else "tensor"
+        return f"percentile and mse ranges of {_THESE[site.kind]} are watched {watched}; use {use}"
     if scheme.scaled:
         one_each = scale_count(scheme, site) * (2 if site.is_complex and not scheme.parts else 1)
         if one_each >= site.reals and (weight or scheme.dynamic) and prod(site.shape) > 1:
             return "it would store a scale for each value; use a coarser granularity"
     return None
+
+
+_THESE = {Kind.STATE: "a state", Kind.ACTIVATION: "an activation of several axes"}
+
+
+def _watched(scheme: Scheme, site: Site) -> bool:
+    """Whether the histograms calibration keeps, one an index of the first axis, tell the range."""
+    if len(site.shape) == 1 and site.kind is Kind.ACTIVATION:
+        return True
+    beyond = scale_shape(scheme, site)[1 : len(site.shape)]
+    return scheme.granularity != "group" and prod(beyond) == 1
 
 
 def check(scheme: Scheme, site: Site) -> None:
@@ -342,8 +358,10 @@ def adapt(scheme: Scheme, site: Site) -> Scheme:
         changes["dynamic"] = False
     if site.kind is not Kind.STATE:
         changes |= {"clip": None, "every": 1}
-        if scheme.rounding is Rounding.FEEDBACK:
-            changes["rounding"] = Rounding.NEAREST
+    if scheme.rounding is Rounding.FEEDBACK and (
+        site.kind is not Kind.STATE or site.part is Part.CONV_STATE
+    ):
+        changes["rounding"] = Rounding.NEAREST
     fitted = replace(scheme, **changes)  # type: ignore[arg-type]
     for granularity in ("channel", "tensor"):
         if why_not(fitted, site) is None:

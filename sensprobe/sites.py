@@ -27,15 +27,34 @@ class Kind(StrEnum):
 class Part(StrEnum):
     """The tensors of a model, in the order the forward pass meets them."""
 
-    ENCODER = "encoder"  # input projection (or embedding)
+    ENCODER = "encoder"  # input projection
+    EMBEDDING = "embedding"  # a row a token; a tied head multiplies by it
     NORM = "norm"  # scale of a normalisation
+    IN_PROJ_IN = "in_proj_in"  # what the input projections read
+    IN_PROJ_Z = "in_proj.z"  # projection to the gate
+    IN_PROJ_X = "in_proj.x"  # projection to the SSM input, before the convolution
+    IN_PROJ_B = "in_proj.B"
+    IN_PROJ_C = "in_proj.C"
+    IN_PROJ_DT = "in_proj.dt"
+    Z = "z"  # the gate, before its nonlinearity
+    CONV_IN = "conv_in"  # what the short convolution reads
+    CONV = "conv"  # its weights, one filter a channel
+    CONV_STATE = "conv_state"  # its last inputs, carried from step to step
     X = "x"  # SSM input
+    X_PROJ_DT = "x_proj.dt"  # projections of x to what selects: low-rank dt, B and C
+    X_PROJ_B = "x_proj.B"
+    X_PROJ_C = "x_proj.C"
+    DT_PROJ_IN = "dt_proj_in"  # dt at low rank
+    DT_PROJ = "dt_proj"  # from low rank to a dt a channel
+    DT = "dt"  # step size, after softplus
     A = "A"  # as the hardware stores it: discretised where that is what memory holds
-    B = "B"  # input matrix; discretised in time-invariant families
+    DECAY = "decay"  # exp(dt A) of selective families, computed at every step
+    B = "B"  # input matrix: a weight where time-invariant, an activation where selective
     STATE = "state"  # inside the recurrence: an error here feeds back
-    C = "C"  # output matrix
+    C = "C"  # output matrix: of B's kind
     D = "D"  # skip connection
     Y = "y"  # SSM output
+    GATED_NORM = "gated_norm"  # scale of the norm between gate and output projection
     OUT_PROJ_IN = "out_proj_in"  # what the output projection reads
     OUT_PROJ = "out_proj"  # output projection
     OUT_PROJ_OUT = "out_proj_out"  # what it writes, before the gated linear unit
@@ -53,6 +72,8 @@ class Axis(StrEnum):
     OUT = "out"  # rows of a matrix
     IN = "in"  # what a matrix sums over
     N = "n"  # state variables of one head
+    GROUP = "group"  # heads that share B and C
+    LAG = "lag"  # how far back a convolution looks, the oldest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +121,30 @@ class Site:
         }
 
 
+EVERY_LAYER = "layers.*."
+
+
 def group_pattern(site: Site) -> str:
     """The pattern that names this site in every layer: `layers.3.A` -> `layers.*.A`."""
     if site.layer is None:
         return site.name
-    return "layers.*." + site.name.split(".", 2)[2]
+    return EVERY_LAYER + site.name.split(".", 2)[2]
 
 
 def matching(pattern: str, sites: Iterable[Site]) -> list[Site]:
-    """The sites a glob names, in their order. `*` crosses dots: `*.bias` names every bias."""
-    return [site for site in sites if fnmatchcase(site.name, pattern)]
+    """The sites a glob names, in their order. `*` crosses dots: `*.bias` names every bias.
+
+    Not so in `layers.*.`, where it stands for the number of a layer: `layers.*.B` is the B of every
+    layer, and not its `in_proj.B`.
+    """
+    if not pattern.startswith(EVERY_LAYER):
+        return [site for site in sites if fnmatchcase(site.name, pattern)]
+    inner = pattern.removeprefix(EVERY_LAYER)
+    return [
+        site
+        for site in sites
+        if site.layer is not None and fnmatchcase(site.name.split(".", 2)[2], inner)
+    ]
 
 
 def nearest(pattern: str, sites: Iterable[Site]) -> list[str]:

@@ -1,4 +1,7 @@
-"""How a recurrence keeps its state between steps: the plain value a tap hands to an operation.
+"""How an operation keeps what it holds inside: the plain value a tap hands to it.
+
+A recurrence writes its state to a memory at every step (`store`); what it computes and uses up
+within a step, such as the decay of a selective one, goes through `passed`. Both take a Storage.
 
     new state -> + residual (feedback) -> clip -> range (dynamic) -> round -> memory
 
@@ -138,16 +141,43 @@ def _within(
     return torch.clamp(v, min=-z * s, max=(2**scheme.format.bits - 1 - z) * s)
 
 
+def passed(x: Tensor, storage: Storage, step: int) -> Tensor:
+    """What an operation goes on with of a tensor it computed at `step` and does not keep.
+
+    x: (batch, *site.shape) float32, real. Nothing is carried: no feedback, no every, no clip.
+    """
+    if storage is None:
+        return x
+    if isinstance(storage, Custom):
+        return storage.function(x, step)
+    if isinstance(storage, Watched):
+        storage.look(x, step)
+        return x
+    scale, zero = _scale(x, storage)
+    noise = None
+    if storage.scheme.rounding is Rounding.STOCHASTIC:
+        noise = state_noise(x, storage, step)
+    return quantize(x, storage.scheme, storage.site, scale, zero, noise)
+
+
 def state_noise(v: Tensor, storage: Rounded, step: int) -> Tensor:
-    """Uniform noise for a complex state (batch, heads, n, 2): counter (n, head, sequence, step)."""
-    batch, heads, n = v.shape[:3]
+    """Uniform noise for a state: counter (place along the last axis, row, sequence, step).
+
+    v: (batch, …, n), complex ones (batch, heads, n, 2). Rows count all axes between. The real part
+    takes the first word of the counter, the imaginary one the second.
+    """
+    shape = v.shape[:-1] if storage.site.is_complex else v.shape
+    batch, n = shape[0], shape[-1]
+    rows = shape[1:-1].numel()
     words = philox(
         (
             torch.arange(n).view(1, 1, n),
-            torch.arange(heads).view(1, heads, 1),
+            torch.arange(rows).view(1, rows, 1),
             torch.arange(storage.first, storage.first + batch).view(batch, 1, 1),
             torch.full((1, 1, 1), step),
         ),
         key_of(storage.scheme.seed, storage.site.name),
     )
-    return torch.stack([unit(words[0]), unit(words[1])], dim=-1).to(v.device)
+    parts = [unit(word).reshape(shape) for word in words[: 2 if storage.site.is_complex else 1]]
+    noise = torch.stack(parts, dim=-1) if storage.site.is_complex else parts[0]
+    return noise.to(v.device)

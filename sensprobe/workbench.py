@@ -15,11 +15,12 @@ import numpy as np
 
 from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
 from sensprobe.data import Dataset, Split, check_fits, take
-from sensprobe.errors import DataError
+from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.evaluate import ADDITIVE, NAMES, PRIMARY, SEMANTICS, Evaluator, Metric
 from sensprobe.loading import Source
 from sensprobe.plan import Resolved, fingerprint
 from sensprobe.progress import SILENT, Progress
+from sensprobe.running import per_step
 from sensprobe.runs import Evaluation, EvaluationKey, Manifest, Run, open_run
 from sensprobe.scheme import Scheme
 
@@ -71,6 +72,12 @@ class Workbench:
     _histograms: bool = False
 
     def __post_init__(self) -> None:
+        if self.source.model.reads_tokens or per_step(self.source.model):
+            raise UnsupportedError(
+                f"{self.source.name} gives an output at every step, and data here has one target a "
+                "sequence: it cannot be scored. sensprobe.load runs it from Python; `sites` and "
+                "`cost` need no data."
+            )
         check_fits(
             self.dataset,
             d_input=self.source.model.config.d_input,

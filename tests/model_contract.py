@@ -13,9 +13,11 @@ from torch import Tensor
 
 from sensprobe.apply import Applier, observe
 from sensprobe.cost import cost
+from sensprobe.errors import DataError
 from sensprobe.plan import adapted
 from sensprobe.scheme import parse
-from sensprobe.sites import Kind, Site, group_pattern, matching
+from sensprobe.sensitivity.targets import targets
+from sensprobe.sites import Kind, Part, Site, group_pattern, matching
 from sensprobe.storage import Custom, Storage
 from sensprobe.taps import EXACT, Recording
 
@@ -56,13 +58,18 @@ class Nudge:
         return Custom(lambda state, step: self.noisy(state)) if site.name == self.name else None
 
 
+def is_inside(site: Site) -> bool:
+    """Whether an operation keeps or computes it: rounded in there, by what `tap.storage` says."""
+    return site.kind is Kind.STATE or site.part is Part.DECAY
+
+
 class ModelContract:
     def test_every_declared_site_is_reached_and_no_other(self, model, x):
         seen = Seen()
         model(x, seen)
-        kinds = {name: model.sites[name].kind for name in model.sites}
-        assert set(seen.shapes) == {n for n, k in kinds.items() if k is not Kind.STATE}
-        assert seen.asked == [n for n, k in kinds.items() if k is Kind.STATE]
+        inside = [name for name, site in model.sites.items() if is_inside(site)]
+        assert set(seen.shapes) == set(model.sites) - set(inside)
+        assert sorted(seen.asked) == sorted(inside)
 
     def test_sites_are_declared_in_the_order_they_are_met(self, model, x):
         seen = Recording(lambda site, value: None)
@@ -84,16 +91,16 @@ class ModelContract:
             if site.kind is Kind.WEIGHT:
                 assert seen.shapes[name] == site.shape == tuple(model.weights[name].shape), name
                 assert model.weights[name].is_complex() == site.is_complex
-            if site.kind is Kind.ACTIVATION:
+            if site.kind is Kind.ACTIVATION and not is_inside(site):
                 shape = seen.shapes[name]
                 assert shape in [(*x.shape[:2], *site.shape), (len(x), *site.shape)], name
 
-    def test_states_are_written_in_the_declared_shape(self, model, x):
+    def test_what_operations_hold_is_shown_a_step_at_a_time_in_the_declared_shape(self, model, x):
         shapes = {}
         model(x, Recording(lambda site, value: shapes.setdefault(site.name, tuple(value.shape))))
         for name, site in model.sites.items():
-            if site.kind is Kind.STATE:
-                assert shapes[name] == (len(x), *site.shape, 2)
+            if is_inside(site):
+                assert shapes[name] == (len(x), *site.shape, *([2] if site.is_complex else []))
 
     def test_every_site_matters(self, model, x):
         truth = model(x)
@@ -106,7 +113,7 @@ class ModelContract:
         """The test above can fail: without noise every output is the same to the bit."""
         truth = model(x)
         for name, site in model.sites.items():
-            if site.kind is not Kind.STATE:
+            if not is_inside(site):
                 assert torch.equal(model(x, Nudge(name, 0.0)), truth)
 
     def test_sites_are_named_by_themselves(self, model):
@@ -115,6 +122,11 @@ class ModelContract:
             assert len(site.shape) == len(site.axes)
             assert site in matching(group_pattern(site), model.sites.values())
 
+    def test_a_part_has_a_pattern_that_names_all_its_sites_and_no_other(self, model):
+        for target in targets(model.sites.values(), by="part"):
+            assert tuple(matching(target.name, model.sites.values())) == target.sites, target.name
+            assert {site.kind for site in target.sites} == {target.kind}
+
     def test_weights_are_the_weight_sites(self, model):
         weights = {n for n, s in model.sites.items() if s.kind is Kind.WEIGHT}
         assert set(model.weights) == weights
@@ -122,20 +134,24 @@ class ModelContract:
     def test_products_name_sites_and_cover_every_matrix(self, model):
         named = set()
         for weight, operand, count in model.products:
-            assert model.sites[weight].kind is Kind.WEIGHT
+            assert model.sites[weight].kind is not Kind.STATE
             assert operand is None or operand in model.sites
             assert count > 0
             named.add(weight)
         matrices = {
-            n for n, s in model.sites.items() if s.kind is Kind.WEIGHT and len(s.shape) == 2
+            n
+            for n, s in model.sites.items()
+            if s.kind is Kind.WEIGHT and len(s.shape) == 2 and s.part is not Part.EMBEDDING
         }
         assert matrices <= named
 
     def test_products_follow_from_shapes(self, model):
-        """A real matrix multiplies once a value; a complex one two or four times."""
+        """A real matrix multiplies once a value, a complex one two or four times; D each x."""
         for weight, operand, count in model.products:
             site = model.sites[weight]
-            one = site.reals
+            if site.kind is not Kind.WEIGHT:
+                continue
+            one = model.sites[operand].reals if site.part is Part.D else site.reals
             two = operand is not None and model.sites[operand].is_complex and site.part == "A"
             assert count == (2 * one if two else one), weight
 
@@ -172,9 +188,31 @@ class ModelContract:
         tap = Applier(model, observe(model, x)).tap(plan)
         for chosen in (EXACT, tap):
             want, memory = model(x, chosen), model.start(len(x), chosen)
+            outputs = []
             for t in range(x.shape[1]):
-                got, memory = model.step(x[:, t], memory, chosen)
+                out, memory = model.step(x[:, t], memory, chosen)
+                outputs.append(out)
+            got = outputs[-1] if want.ndim == 2 else torch.stack(outputs, dim=1)
             # Sums over a batch of steps may run in another order than over one step, and a state
             # next to the middle of two codes may then take the other: one step of some.
             loose = 1e-6 if chosen is EXACT else 0.02
             assert (got - want).abs().max() <= loose * max(1, want.abs().max())
+
+    def test_streaming_draws_the_noise_of_the_whole_sequence(self, model, x):
+        """Stochastic rounding depends on the sequence and the step, not on how it was run."""
+        moving = [s for s in model.sites.values() if s.kind is Kind.ACTIVATION]
+        plan = adapted([("*", parse("int4/range3/stochastic5"))], moving).resolve(moving)
+        tap = Applier(model).tap(plan)
+        want, memory = model(x, tap), model.start(len(x), tap)
+        outputs = []
+        for t in range(x.shape[1]):
+            out, memory = model.step(x[:, t], memory, tap)
+            outputs.append(out)
+        got = outputs[-1] if want.ndim == 2 else torch.stack(outputs, dim=1)
+        off = (got - want).abs() > 0.02 * max(1, want.abs().max())
+        assert off.float().mean() <= 0.1  # where sums in another order cross a threshold
+
+    def test_a_state_of_another_batch_is_refused(self, model, x):
+        for other in (model.start(len(x) + 1), None, ()):
+            with pytest.raises(DataError, match="make one with start"):
+                model.step(x[:, 0], other)

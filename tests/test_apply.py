@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import selective
 import torch
 from builders import CONFIGS, inputs, tiny
 from hypothesis import given, settings
@@ -19,9 +22,10 @@ from sensprobe.apply import (
     observe,
     static_scale,
 )
+from sensprobe.calibrate import weight_range
 from sensprobe.errors import SchemeError
 from sensprobe.plan import EXACT_PLAN, Plan, adapted, parse_setting
-from sensprobe.rounding import decode
+from sensprobe.rounding import decode, encode
 from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import Kind
 from sensprobe.taps import EXACT, Recording
@@ -222,3 +226,17 @@ def test_which_schemes_need_histograms():
 
 def test_an_exact_plan_needs_no_tap_of_its_own():
     assert torch.equal(MODEL(X, EXACT), run())
+
+
+def test_codes_of_float32_weights_are_computed_in_float64():
+    """Weights that were never discretised are kept as loaded; in float32 some codes would move."""
+    model = selective.tiny(replace(selective.MAMBAS["bare"], d_model=128))
+    site, scheme = model.sites["layers.0.in_proj.x"], parse("int16/channel/s32")
+    weight = model.weights[site.name]
+    assert weight.dtype == torch.float32
+
+    def codes(x: Tensor) -> Tensor:
+        return encode(x, scheme, site, weight_range(x, scheme, site))[""].codes
+
+    assert torch.equal(encode_weight(model, site, scheme)[""].codes, codes(weight.double()))
+    assert not torch.equal(codes(weight), codes(weight.double()))

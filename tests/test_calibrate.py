@@ -14,6 +14,7 @@ from torch import Tensor
 from sensprobe.calibrate import Observer, Statistics, given_range, range_of, weight_range
 from sensprobe.rounding import decode, quantize, real_view, scale_and_zero
 from sensprobe.scheme import parse, scale_shape
+from sensprobe.sites import Axis, Kind
 
 BIN = 2.0**-5
 """Width of a histogram's bin, relative: five bits of mantissa."""
@@ -304,3 +305,17 @@ def test_a_clip_bounds_the_range_of_a_state():
 def test_kinds_have_the_histograms_they_need():
     assert watched(ACTIVATION, activations()).counts.shape[0] == 4
     assert watched(STATE, written()).counts.shape[0] == 8
+
+
+# -- tensors of several axes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "over"), [("int8/p99", (0, 1, 2, 3)), ("int8/head/p99", (0, 1, 3))]
+)
+def test_percentiles_of_activations_of_several_axes(text, over):
+    where = site(kind=Kind.ACTIVATION, shape=(4, 3), axes=(Axis.HEAD, Axis.CHANNEL))
+    x = vector(300, 5, 4, 3, dtype=torch.float32) * torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None]
+    _, high = range_of(watched(where, *x.split(77)), parse(text))
+    want = np.percentile(x.abs().numpy(), 99, axis=over).flatten()
+    assert high.flatten().numpy() == pytest.approx(want, rel=2 * BIN)

@@ -26,7 +26,7 @@ from sensprobe.plan import (
     uniform,
 )
 from sensprobe.scheme import parse
-from sensprobe.sites import Kind, group_pattern, matching, nearest
+from sensprobe.sites import Axis, Kind, Part, Site, group_pattern, matching, nearest
 
 DEEP = list(s4d.sites(CONFIGS["deep"]).values())
 
@@ -233,3 +233,13 @@ def test_uniform_names_itself_after_its_scheme():
         for s in SITES
         if s.name in dict(uniform(parse("int8"), SITES).entries)
     )
+
+
+def test_every_layer_is_not_everything_inside_one():
+    """`*` crosses dots, but in `layers.*.` it counts layers."""
+    names = ["layers.0.B", "layers.12.B", "layers.0.in_proj.B", "B"]
+    shared = [Site(name, Part.B, Kind.WEIGHT, (2,), (Axis.N,)) for name in names]
+    found = {p: [s.name for s in matching(p, shared)] for p in ("layers.*.B", "*.B", "layers.*B")}
+    assert found["layers.*.B"] == ["layers.0.B", "layers.12.B"]
+    assert found["*.B"] == found["layers.*B"] == names[:3]
+    assert [s.name for s in matching("layers.*.in_*", shared)] == ["layers.0.in_proj.B"]

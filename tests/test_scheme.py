@@ -24,7 +24,12 @@ from sensprobe.scheme import (
     scale_shape,
     why_not,
 )
-from sensprobe.sites import Axis
+from sensprobe.sites import Axis, Kind, Part, Site
+
+CUBE = Site("layers.0.state", Part.STATE, Kind.STATE, (2, 3, 5), (Axis.HEAD, Axis.CHANNEL, Axis.N))
+WINDOW = Site("layers.0.conv_state", Part.CONV_STATE, Kind.STATE, (4, 3), (Axis.CHANNEL, Axis.LAG))
+GROUPED = Site("layers.0.B", Part.B, Kind.ACTIVATION, (2, 3), (Axis.GROUP, Axis.N))
+INNER = Site("layers.0.x", Part.X, Kind.ACTIVATION, (2, 3), (Axis.HEAD, Axis.CHANNEL))
 
 # -- text -----------------------------------------------------------------------------------------
 
@@ -199,6 +204,10 @@ def test_errors_are_usage_errors():
         ("int8/head/dynamic", ACTIVATION, "it would store a scale for each value"),
         ("int8/group2/p99", STATE, "watched a head at a time; use head or tensor"),
         ("int8/group2/mse", STATE, "watched a head at a time; use head or tensor"),
+        ("int8/channel/p99", CUBE, "ranges of a state are watched a head at a time"),
+        ("int8/channel/mse", INNER, "several axes are watched a head at a time"),
+        ("int8/group2/p99", GROUPED, "several axes are watched along their first axis; use tensor"),
+        ("int8/feedback", WINDOW, "moves on by one place a step, so an error cannot be added back"),
     ],
 )
 def test_what_makes_no_sense_for_a_site_is_said(text, where, says):
@@ -303,3 +312,28 @@ def test_a_format_is_never_changed_by_adapting():
 def test_schemes_drawn_for_a_site_make_sense_there(where, data):
     """What the property tests elsewhere rest on."""
     assert why_not(data.draw(schemes_for(where)), where) is None
+
+
+# -- selective families ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "shape"),
+    [
+        ("int8/head", CUBE, (2, 1, 1)),
+        ("int8/channel", CUBE, (2, 3, 1)),
+        ("int8/group2", CUBE, (2, 3, 3)),
+        ("int8/channel", WINDOW, (4, 1)),
+        ("int8/channel", GROUPED, (2, 1)),
+        ("int8/channel/p99", GROUPED, (2, 1)),
+        ("int8/head/p99", INNER, (2, 1)),
+    ],
+)
+def test_scales_of_selective_tensors(text, where, shape):
+    check(parse(text), where)
+    assert scale_shape(parse(text), where) == shape
+
+
+def test_feedback_over_a_whole_model_leaves_windows_rounded_to_nearest():
+    assert str(adapt(parse("int8/feedback"), WINDOW)) == "int8"
+    assert str(adapt(parse("int8/feedback"), CUBE)) == "int8/feedback"

@@ -15,7 +15,7 @@ from sensprobe.formats import E4M3, FP16, Int
 from sensprobe.rounding import min_max, quantize, round_ratio, scale_and_zero
 from sensprobe.scheme import parse
 from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Custom, Memory, Rounded, fresh, store
+from sensprobe.storage import Custom, Memory, Rounded, Watched, fresh, passed, state_noise, store
 
 LONE = Site("layers.0.state", Part.STATE, Kind.STATE, (1, 1), (Axis.HEAD, Axis.N), True)
 SHAPE = (*STATE.shape, 2)
@@ -283,3 +283,55 @@ def test_real_and_imaginary_parts_have_noise_of_their_own():
     kept = store(Memory(x), x, static("int8/stochastic")).state
     agree = (kept[..., 0] == kept[..., 1]).float().mean()
     assert abs(agree - 0.5) < 5 * (0.25 / kept[..., 0].numel()) ** 0.5
+
+
+# -- real states, and what passes through ---------------------------------------------------------
+
+CUBE = Site("s", Part.STATE, Kind.STATE, (2, 3, 5), (Axis.HEAD, Axis.CHANNEL, Axis.N))
+DECAY = Site("a", Part.DECAY, Kind.ACTIVATION, (2, 3), (Axis.HEAD, Axis.N))
+
+
+def test_noise_of_a_real_state_is_its_own_for_every_value_sequence_and_step():
+    x = torch.zeros(3, *CUBE.shape)
+    storage = Rounded(parse("int8/stochastic"), CUBE)
+    noise = torch.stack([state_noise(x, storage, step) for step in range(4)])
+    assert noise.shape == (4, *x.shape)
+    assert len(noise.unique()) == noise.numel()
+    later = Rounded(parse("int8/stochastic"), CUBE, first=2)
+    assert torch.equal(state_noise(x[:1], later, 3), noise[3, 2:])
+
+
+def test_noise_of_a_complex_state_keeps_its_counter():
+    """The real part takes the noise a real state of the same places would."""
+    lone = Site("layers.0.state", Part.STATE, Kind.STATE, STATE.shape, STATE.axes)
+    both = state_noise(states(2), Rounded(parse("int8/stochastic"), STATE), 5)
+    one = state_noise(states(2)[..., 0], Rounded(parse("int8/stochastic"), lone), 5)
+    assert torch.equal(both[..., 0], one)
+    assert not (both[..., 1] == one).any()
+
+
+def test_what_passes_is_rounded_as_an_activation_is():
+    x = vector(4, 2, 3, dtype=torch.float32)
+    scheme = parse("int4/head/dynamic")
+    want = quantize(x, scheme, DECAY, *scale_and_zero(scheme, *min_max(x, scheme, DECAY)))
+    assert torch.equal(passed(x, Rounded(scheme, DECAY), 3), want)
+    scale = torch.full((1, 1), 0.25)
+    static_ = Rounded(parse("int4"), DECAY, scale)
+    assert torch.equal(passed(x, static_, 0), (x / scale).clamp(-7, 7).round() * scale)
+    assert passed(x, None, 0) is x
+
+
+def test_what_passes_is_shown_with_its_step():
+    x, seen = torch.ones(1, 2, 3), []
+    assert passed(x, Watched(lambda v, step: seen.append((v, step))), 7) is x
+    assert seen[0][0] is x
+    assert seen[0][1] == 7
+    assert torch.equal(passed(x, Custom(lambda v, step: v + step), 2), x + 2)
+
+
+def test_stochastic_rounding_of_what_passes_depends_on_the_step():
+    x, storage = torch.full((1, 2, 3), 0.4), Rounded(parse("int4/stochastic/range7"), DECAY)
+    storage = Rounded(storage.scheme, DECAY, torch.ones(1, 1))
+    seen = torch.stack([passed(x, storage, step) for step in range(200)])
+    assert set(seen.unique().tolist()) == {0.0, 1.0}
+    assert 0.3 < seen.mean() < 0.5

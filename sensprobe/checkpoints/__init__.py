@@ -10,16 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sensprobe.checkpoints import own, s4, toml
+from sensprobe.checkpoints import folder, own, s4, toml
 from sensprobe.checkpoints.files import require_file
-from sensprobe.errors import UsageError
+from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import Model
+
+__all__ = ["NORMS", "is_checkpoint_folder", "read_checkpoint", "weights_fingerprint"]
+
+is_checkpoint_folder = folder.is_checkpoint
 
 NORMS = ("none", "pre", "post")
 
 
 def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[str, Any]]:
-    """The model in a checkpoint file or model.toml, and the file's header or what it records.
+    """The model in a checkpoint, and the file's header or what it records.
+
+    A checkpoint is a file, a model.toml, or a folder that mamba_ssm or transformers wrote.
 
     `norm` says where a state-spaces/s4 checkpoint has its LayerNorm (none, pre or post; post where
     nothing is said); other files say so themselves. Raises CheckpointError for a file that is
@@ -27,7 +33,13 @@ def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[st
     """
     if norm is not None and norm not in NORMS:
         raise UsageError(f"norm {norm!r} is not one of {', '.join(NORMS)}.")
+    if folder.is_checkpoint(path):
+        return folder.read(path)
     require_file(path)
+    if path.name in folder.FILES and folder.is_checkpoint(path.parent):
+        raise CheckpointError(
+            f"{path} has its config.json beside it; name its folder: {path.parent}."
+        )
     if path.suffix == ".toml":
         return toml.read(path)
     if path.suffix == ".safetensors":

@@ -34,7 +34,7 @@ def require_file(path: Path) -> None:
     if path.is_dir():
         raise CheckpointError(
             f"{path} is a folder without a sensprobe config.json; name a checkpoint file, a "
-            "model.toml, or a folder that `sensprobe export` wrote."
+            "model.toml, or a folder that `sensprobe export`, mamba_ssm or transformers wrote."
         )
     if path.is_file() and path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty: copy the checkpoint again.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,30 @@ from sensprobe.errors import CheckpointError
 
 
 def require_shapes(
-    found: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], source: Path, family: str
+    found: Mapping[str, Tensor],
+    wanted: Mapping[str, tuple[int, ...]],
+    source: Path,
+    family: str,
+    called: Mapping[str, str] | None = None,
+    idle: Sequence[str] = (),
 ) -> None:
-    """CheckpointError that names every tensor missing, left over, or of another shape."""
+    """CheckpointError that names every tensor missing, left over, or of another shape.
+
+    `called` has the names in the file where they differ; `idle` are patterns nothing fits.
+    """
+
+    def said(name: str) -> str:
+        theirs = (called or {}).get(name, name)
+        return name if theirs == name else f"{name} (in the file {theirs})"
+
     missing = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in wanted]
+    extra = [said(name) for name in found if name not in wanted]
     shapes = [
-        f"{name} is {tuple(found[name].shape)}, needed {wanted[name]}"
+        f"{said(name)} is {tuple(found[name].shape)}, needed {wanted[name]}"
         for name in wanted
         if name in found and tuple(found[name].shape) != wanted[name]
     ]
-    if not (missing or extra or shapes):
+    if not (missing or extra or shapes or idle):
         return
     parts = [
         f"{label}: {', '.join(names[:6])}"
@@ -32,6 +45,7 @@ def require_shapes(
             ("missing", missing),
             ("left over", extra),
             ("of another shape", shapes),
+            ("keys that fit no tensor", list(idle)),
         )
         if names
     ]

@@ -1,30 +1,31 @@
 """This package's checkpoints: float32 safetensors with the model's config in the header.
 
-Tensor names, H heads, N complex pairs: encoder.weight [H, d_input], encoder.bias [H],
-layers.{i}.log_dt [H], .log_A_real [H, N], .A_imag [H, N], .B [H, N, 2], .C [H, N, 2], .D [H],
-.out_proj.weight [2H, H], .out_proj.bias [2H], (.norm.weight, .norm.bias [H]), head.weight,
-head.bias.
+Every family has parameters of its own (`parameter_shapes`). S4D's, H heads, N complex
+pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .log_A_real [H, N],
+.A_imag [H, N], .B [H, N, 2], .C [H, N, 2], .D [H], .out_proj.weight [2H, H], .out_proj.bias [2H],
+(.norm.weight, .norm.bias [H]), head.weight, head.bias.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import FAMILIES
-from sensprobe.models.s4d import S4D, S4DConfig, deploy
+from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
+from sensprobe.models.s4d import S4DConfig
 
 FORMAT = 1
 
 
-def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, S4DConfig]:
+def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, Any]:
     """Family and config from a JSON description; CheckpointError for what it does not know."""
     family = document.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
@@ -50,8 +51,7 @@ def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, S4DConf
         raise CheckpointError(f"{source}: config.{error}") from None
 
 
-def parameter_shapes(config: S4DConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every trained parameter."""
+def _s4d_shapes(config: S4DConfig) -> dict[str, tuple[int, ...]]:
     h, n = config.d_model, config.d_state
     shapes: dict[str, tuple[int, ...]] = {
         "encoder.weight": (h, config.d_input),
@@ -74,22 +74,47 @@ def parameter_shapes(config: S4DConfig) -> dict[str, tuple[int, ...]]:
     return shapes | {"head.weight": (config.d_output, h), "head.bias": (config.d_output,)}
 
 
-def build(params: Mapping[str, Tensor], config: S4DConfig, source: Path) -> S4D:
-    """The model of a set of parameters, discretised in float64."""
+_PARAMETERS: dict[str, tuple[Callable[..., Any], Callable[..., Any], torch.dtype]] = {
+    s4d.FAMILY: (_s4d_shapes, s4d.deploy, torch.float64),
+    mamba.FAMILY: (mamba.parameter_shapes, mamba.deploy, torch.float32),
+    mamba2.FAMILY: (mamba2.parameter_shapes, mamba2.deploy, torch.float32),
+}
+"""Family -> shapes of its parameters, how they are deployed, and in which precision."""
+
+
+def family_of(config: Any) -> str:
+    """The family whose config this is."""
+    return next(name for name, (kind, _) in FAMILIES.items() if type(config) is kind)
+
+
+def parameter_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every trained parameter of a model."""
+    return _PARAMETERS[family_of(config)][0](config)
+
+
+def build(params: Mapping[str, Tensor], config: Any, source: Path) -> Model:
+    """The model of a set of parameters; S4D is discretised in float64."""
     require_numbers(params, source)
-    if config.layers > len(params):  # before anything is made for each of them
+    require_layers(config, params, source)
+    family = family_of(config)
+    shapes, deploy, dtype = _PARAMETERS[family]
+    require_shapes(params, shapes(config), source, family)
+    require_finite(params, source)
+    weights = deploy({name: p.to(dtype) for name, p in params.items()}, config)
+    require_finite({k: v.abs() for k, v in weights.items()}, source)
+    return FAMILIES[family][1](config, weights)
+
+
+def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> None:
+    """CheckpointError for more layers than tensors, before anything is made for each of them."""
+    if config.layers > len(tensors):
         raise CheckpointError(
-            f"{source}: the config says {config.layers} layers and the file holds {len(params)} "
+            f"{source}: the config says {config.layers} layers and the file holds {len(tensors)} "
             "tensors."
         )
-    require_shapes(params, parameter_shapes(config), source, "s4d")
-    require_finite(params, source)
-    weights = deploy({name: p.double() for name, p in params.items()}, config)
-    require_finite({k: v.abs() for k, v in weights.items()}, source)
-    return S4D(config, weights)
 
 
-def read(path: Path) -> tuple[S4D, dict[str, Any]]:
+def read(path: Path) -> tuple[Model, dict[str, Any]]:
     """Model and header of an own checkpoint."""
     tensors, header = read_safetensors(path)
     if not header:

@@ -19,7 +19,8 @@ from sensprobe.checkpoints.files import read_torch
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
 from sensprobe.checkpoints.own import build, parameter_shapes
 from sensprobe.errors import CheckpointError
-from sensprobe.models.s4d import FAMILY, S4D, S4DConfig
+from sensprobe.models import Model
+from sensprobe.models.s4d import FAMILY, S4DConfig
 
 _LAYER = {
     "s4_layers.{i}.D": "layers.{i}.D",
@@ -40,7 +41,7 @@ _OUTSIDE = {
 }
 
 
-def read(path: Path, norm: str = "post") -> tuple[S4D, dict[str, Any]]:
+def read(path: Path, norm: str = "post") -> tuple[Model, dict[str, Any]]:
     """Model, and what the file records of itself: accuracy (a fraction) and epoch, if there."""
     loaded = read_torch(path)
     state = _state_dict(loaded, path)

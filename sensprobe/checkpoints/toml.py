@@ -1,29 +1,43 @@
 """`model.toml`: a checkpoint together with what its file does not say.
 
-The keys: `file`, the weights, beside the toml; `format`, s4 (state-spaces/s4 example.py) or own;
-`family`; and a table `[config]` with anything of the family's config, as in
+The keys: `file`, the weights, beside the toml; `format`, s4 (state-spaces/s4 example.py), own or
+keys; `family`; a table `[config]` with anything of the family's config, as in
 
     file = "ckpt.pth"
     format = "s4"
     config.norm = "post"
+
+and, of format keys, a table `[keys]` from the file's names to those of our parameters (see
+`keymap`), for any file of tensors: safetensors, or what torch.save made of a state_dict.
+
+    file = "classifier.safetensors"
+    family = "mamba"
+    config = { d_input = 57, d_output = 6, d_model = 64, dt_rank = 4, norm = "none" }
+    [keys]
+    "linear_in.*" = "encoder.*"
+    "mamba.conv1d.*" = "layers.0.conv.*"
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sensprobe.checkpoints import own, s4
-from sensprobe.checkpoints.files import read_safetensors, require_file
+from sensprobe.checkpoints.files import read_safetensors, read_torch, require_file
+from sensprobe.checkpoints.fit import require_numbers
+from sensprobe.checkpoints.keymap import fitted, rules_from
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models.s4d import FAMILY, S4D
+from sensprobe.models import Model
+from sensprobe.models.s4d import FAMILY
 
-KEYS = {"file", "format", "family", "config"}
+KEYS = {"file", "format", "family", "config", "keys"}
 Document = dict[str, Any]
 
 
-def read(path: Path) -> tuple[S4D, dict[str, Any]]:
+def read(path: Path) -> tuple[Model, dict[str, Any]]:
     """The model a model.toml describes."""
     require_file(path)
     try:
@@ -40,15 +54,22 @@ def read(path: Path) -> tuple[S4D, dict[str, Any]]:
     config = document.get("config", {})
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: config is {config!r}; it must be a table, [config].")
-    kind = document.get("format", "s4" if weights.suffix != ".safetensors" else "own")
+    kind = document.get("format", _usual(document, weights))
     if not isinstance(kind, str) or kind not in _READERS:
-        raise CheckpointError(f"{path}: format {kind!r} is unknown; use {' or '.join(_READERS)}.")
+        raise CheckpointError(f"{path}: format {kind!r} is unknown; use {_FORMATS}.")
     return _READERS[kind](path, weights, document, config)
+
+
+def _usual(document: Document, weights: Path) -> str:
+    """The format of a toml that does not say."""
+    if "keys" in document:
+        return "keys"
+    return "s4" if weights.suffix != ".safetensors" else "own"
 
 
 def _read_s4(
     path: Path, weights: Path, document: Document, config: Document
-) -> tuple[S4D, dict[str, Any]]:
+) -> tuple[Model, dict[str, Any]]:
     if unknown := sorted(set(config) - {"norm"}):
         raise CheckpointError(
             f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}; its file "
@@ -64,7 +85,7 @@ def _read_s4(
 
 def _read_own(
     path: Path, weights: Path, document: Document, config: Document
-) -> tuple[S4D, dict[str, Any]]:
+) -> tuple[Model, dict[str, Any]]:
     tensors, header = read_safetensors(weights)
     if header:
         own.require_format(header, weights)
@@ -76,4 +97,32 @@ def _read_own(
     return own.build(tensors, own.config_from(described, path)[1], weights), header
 
 
-_READERS = {"s4": _read_s4, "own": _read_own}
+def _read_keys(
+    path: Path, weights: Path, document: Document, config: Document
+) -> tuple[Model, dict[str, Any]]:
+    table = document.get("keys", {})
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{path}: keys is {table!r}; it must be a table, [keys].")
+    rules = rules_from(table, path)
+    described = {"family": document.get("family"), "config": config}
+    family, sizes = own.config_from(described, path)
+    tensors = _tensors(weights)
+    require_numbers(tensors, weights)
+    own.require_layers(sizes, tensors, weights)
+    shapes = own.parameter_shapes(sizes)
+    params = fitted(tensors, rules, shapes, weights, family, every_rule=True)
+    return own.build(params, sizes, weights), {}
+
+
+def _tensors(weights: Path) -> dict[str, Any]:
+    """The tensors of a file; of torch's, its state_dict where there is one inside."""
+    if weights.suffix == ".safetensors":
+        return read_safetensors(weights)[0]
+    loaded = read_torch(weights)
+    inside = (loaded[name] for name in ("state_dict", "model") if name in loaded)
+    state = next((entry for entry in inside if isinstance(entry, Mapping)), loaded)
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+_READERS = {"s4": _read_s4, "own": _read_own, "keys": _read_keys}
+_FORMATS = "s4, own or keys"

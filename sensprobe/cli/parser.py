@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-MODEL = "a model that ships (s4d-digits, …), a checkpoint file, an exported folder, or a model.toml"
+MODEL = (
+    "a model that ships (s4d-digits, …), a checkpoint (a file, or a folder of mamba_ssm or "
+    "transformers), an exported folder, or a model.toml"
+)
 DATA = "digits, mnist:FOLDER, npz:FILE, or python:FILE.py:FUNCTION"
 
 

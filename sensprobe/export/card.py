@@ -206,11 +206,14 @@ def _stability(radius: float) -> str:
 
 def _loading(model: Model, facts: CardFacts, folder: str) -> str:
     data = _plain(facts.data) or "DATA"
-    width = model.config.d_input
+    if model.reads_tokens:
+        reads = f"(batch, length), tokens 0 to {model.config.d_input - 1}"
+    else:
+        reads = f"(batch, length, {model.config.d_input}) float32"
     return (
         "## Use\n\n```python\nimport sensprobe\n\n"
         f'model = sensprobe.load("{folder}")\n'
-        f"outputs = model(x)  # x: (batch, length, {width}) float32, numpy or torch\n```\n\n"
+        f"outputs = model(x)  # x: {reads}, numpy or torch\n```\n\n"
         f"```\nsensprobe eval {folder} --data {data}\nsensprobe cost {folder}\n```\n\n"
         "`plan.json` says which scheme each tensor is in, `config.json` how each tensor of "
         "`model.safetensors` unpacks. Nothing in this folder is code."

@@ -46,9 +46,9 @@ def describe(
         "family": model.family,
         "config": asdict(model.config),
         "task": task,
-        "input": {"axes": ["batch", "length", model.config.d_input], "dtype": "float32"},
+        "input": _input(model),
         "output": {
-            "axes": ["batch", model.config.d_output],
+            "axes": ["batch", *_steps(model), model.config.d_output],
             "dtype": "float32",
             "meaning": MEANING.get(task, "outputs"),
         },
@@ -60,6 +60,17 @@ def describe(
         },
         "tensors": tensors(entries),
     }
+
+
+def _input(model: Model) -> dict[str, Any]:
+    if model.reads_tokens:
+        return {"axes": ["batch", "length"], "dtype": "int64"}
+    return {"axes": ["batch", "length", model.config.d_input], "dtype": "float32"}
+
+
+def _steps(model: Model) -> list[str]:
+    """The axis of outputs at every step."""
+    return ["length"] if model.config.pooling == "none" else []
 
 
 def tensors(entries: Mapping[str, Entry]) -> dict[str, Any]:

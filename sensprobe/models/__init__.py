@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from sensprobe.models import s4d
+from sensprobe.models import mamba, mamba2, s4d
 from sensprobe.sites import Site
 from sensprobe.taps import EXACT, Tap
 
@@ -32,6 +32,9 @@ class Model(Protocol):
     @property
     def recurrences(self) -> list[s4d.Recurrence]: ...
 
+    @property
+    def reads_tokens(self) -> bool: ...
+
     def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor: ...
 
     def start(self, batch: int, tap: Tap = EXACT) -> Any: ...
@@ -41,5 +44,9 @@ class Model(Protocol):
     def spectral_radius(self, tap: Tap = EXACT) -> float: ...
 
 
-FAMILIES = {s4d.FAMILY: (s4d.S4DConfig, s4d.S4D)}
+FAMILIES: dict[str, tuple[Any, Any]] = {
+    s4d.FAMILY: (s4d.S4DConfig, s4d.S4D),
+    mamba.FAMILY: (mamba.MambaConfig, mamba.Mamba),
+    mamba2.FAMILY: (mamba2.Mamba2Config, mamba2.Mamba2),
+}
 """Family name -> (config class, model class)."""

@@ -210,6 +210,10 @@ class S4D:
             Recurrence(*(f"layers.{i}.{name}" for name in names)) for i in range(self.config.layers)
         ]
 
+    @property
+    def reads_tokens(self) -> bool:
+        return False
+
     def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
         """x (b, l, d_input) float32 -> outputs (b, d_output).
 

@@ -13,7 +13,7 @@ from math import nan, sqrt
 from typing import Any
 
 from sensprobe.cost import site_bytes
-from sensprobe.errors import PlanError, UsageError
+from sensprobe.errors import DataError, PlanError, UsageError
 from sensprobe.formats import Float, Int, Log
 from sensprobe.plan import Plan, Resolved, adapted
 from sensprobe.scheme import EXACT, Scheme, parse
@@ -175,6 +175,7 @@ def _decision(
         found = [e[scheme] for e in every]
         chosen = dict(adapted([(n, parse(scheme)) for n in names], sites.values()).entries)
         losses = [row[sensitivity["additive"]] for row in found]
+        _require_errors(losses, name)
         options.append(
             _option(
                 scheme,
@@ -202,6 +203,16 @@ def _drop(found: Sequence[Mapping[str, Any]], sign: int) -> float:
     """What the score loses to one target alone; NaN for several joined, or where not measured."""
     measured = len(found) == 1 and "metric" in found[0]
     return 0.0 - sign * float(found[0]["metric"]["value"]) if measured else nan
+
+
+def _require_errors(losses: Sequence[Mapping[str, Any]], name: str) -> None:
+    """DataError for losses without a standard error."""
+    if any(loss["stderr"] is None for loss in losses):
+        raise DataError(
+            f"what {name} loses was profiled on one group of samples, which gives no standard "
+            "error, so plans cannot be compared. Profile in a new run on more groups: raise "
+            "--limit or leave it out."
+        )
 
 
 def _option(

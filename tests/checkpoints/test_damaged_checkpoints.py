@@ -333,7 +333,7 @@ def test_safetensors_without_a_header(tmp_path):
         ('file = "ckpt.pth"\nfiel = 1', "unknown key(s) fiel; known: config, family, file, format"),
         ('format = "s4"', '`file = "…"` must name the weights, relative to the toml'),
         ("file = 3", "must name the weights"),
-        ('file = "ckpt.pth"\nformat = "onnx"', "format 'onnx' is unknown; use s4 or own"),
+        ('file = "ckpt.pth"\nformat = "onnx"', "format 'onnx' is unknown; use s4, own or keys"),
         ('file = "ckpt.pth"\nformat = ["s4"]', "format ['s4'] is unknown"),
         ('file = "ckpt.pth"\nconfig = 3', "config is 3; it must be a table"),
         ('file = "ckpt.pth"\nconfig.d_model = 3', "takes only `norm` in [config], not d_model"),
@@ -341,7 +341,8 @@ def test_safetensors_without_a_header(tmp_path):
         ('file = "ckpt.pth"\nconfig.norm = 3', "config.norm is 3, not str"),
         ('file = "ckpt.pth"\nfamily = "mamba"', "format s4 is of family s4d, not 'mamba'"),
         ('file = "own.safetensors"\nconfig.wide = 3', "unknown config key(s) wide"),
-        ('file = "own.safetensors"\nfamily = "mamba"', "says it is a 'mamba' model"),
+        ('file = "own.safetensors"\nfamily = "retnet"', "says it is a 'retnet' model"),
+        ('file = "own.safetensors"\nfamily = "mamba"', "unknown config key(s) activation"),
         ('file = "own.safetensors"\nconfig.layers = 2', "does not fit the s4d model"),
     ],
 )

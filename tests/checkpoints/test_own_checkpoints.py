@@ -1,8 +1,10 @@
 """Own checkpoints and model.toml: what is written is what is read."""
 
+import json
 from dataclasses import asdict, replace
 
 import pytest
+import selective
 import torch
 from builders import CONFIGS, PLAIN, inputs, parameters
 from checkpoint_files import s4_state, write_own, write_s4
@@ -23,6 +25,18 @@ def test_a_model_comes_back_to_the_bit(tmp_path, name):
     assert set(model.weights) == set(want.weights)
     assert all(torch.equal(w, want.weights[key]) for key, w in model.weights.items())
     assert torch.equal(model(inputs(config)), want(inputs(config)))
+
+
+@pytest.mark.parametrize("config", [*selective.MAMBAS.values(), *selective.MAMBA2S.values()])
+def test_a_selective_model_comes_back_to_the_bit(tmp_path, config):
+    want = selective.tiny(config)
+    described = {"format": 1, "family": want.family, "config": asdict(config)}
+    header = {"sensprobe": json.dumps(described)}
+    save_file(selective.parameters(config), tmp_path / "m.safetensors", header)
+    model, _ = read_checkpoint(tmp_path / "m.safetensors")
+    assert model.config == config
+    assert set(model.weights) == set(want.weights)
+    assert all(torch.equal(w, want.weights[key]) for key, w in model.weights.items())
 
 
 def test_the_header_is_given_back(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import NAMES, applier, fitting, inputs, schemes, tiny
+from tiny_models import INVARIANT, NAMES, SELECTIVE, applier, fitting, inputs, schemes, tiny
 
 from sensprobe.cost import cost
 from sensprobe.export import ExportResult, export_model, load_artefact
@@ -98,11 +98,40 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", INVARIANT)
 @pytest.mark.parametrize("words", PLANS.values(), ids=PLANS)
 def test_these_plans_too(name: str, words: dict[str, str], tmp_path: Path) -> None:
     document = {"sensprobe_plan": 1, "schemes": [[p, s] for p, s in words.items()]}
     check(name, from_json(document).resolve(tiny(name).sites.values()), tmp_path / "out")
+
+
+SELECTIVE_PLANS = {
+    "exact": {},
+    "static": {"*.state": "int8", "*.conv_state": "int4", "*.decay": "int8/asym"},
+    "feedback": {"*.state": "int8/feedback/clip3", "*.conv_state": "int4/stochastic/every3"},
+    "dynamic": {"*.state": "int6/asym/dynamic", "*.decay": "e4m3/dynamic", "*.B": "int4"},
+    "weights": {"*.in_proj.x": "int4/group4", "*.A": "log4", "*.conv": "int5", "*.out": "int8"},
+}
+
+
+@pytest.mark.parametrize("name", SELECTIVE)
+@pytest.mark.parametrize("words", SELECTIVE_PLANS.values(), ids=SELECTIVE_PLANS)
+def test_these_plans_of_selective_models_too(
+    name: str, words: dict[str, str], tmp_path: Path
+) -> None:
+    document = {"sensprobe_plan": 1, "schemes": [[p, s] for p, s in words.items()]}
+    check(name, from_json(document).resolve(tiny(name).sites.values()), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", SELECTIVE)
+def test_a_document_says_what_a_model_reads_and_writes(name: str, tmp_path: Path) -> None:
+    model = tiny(name)
+    export_model(model, {}, applier(name), tmp_path / "out", name="m")
+    document = json.loads((tmp_path / "out" / "config.json").read_text())
+    tokens = model.config.encoder == "embedding"
+    assert document["input"]["dtype"] == ("int64" if tokens else "float32")
+    assert len(document["input"]["axes"]) == inputs(model).ndim
+    assert len(document["output"]["axes"]) == model(inputs(model)).ndim
 
 
 def test_a_plan_it_was_not_written_with_computes_something_else(tmp_path: Path) -> None:

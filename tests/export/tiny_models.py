@@ -1,4 +1,4 @@
-"""Small S4D models with odd sizes, so that no tensor fills its last byte, and plans for them."""
+"""Small models with odd sizes, so that no tensor fills its last byte, and plans for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import product
 from math import log, pi
 from pathlib import Path
 
+import selective
 import torch
 from torch import Tensor
 
@@ -15,7 +16,8 @@ from sensprobe.apply import Applier, observe
 from sensprobe.checkpoints.own import build, parameter_shapes
 from sensprobe.errors import SchemeError
 from sensprobe.formats import FORMATS, Format, LogPolar, Polar
-from sensprobe.models.s4d import S4D, S4DConfig
+from sensprobe.models import Model
+from sensprobe.models.s4d import S4DConfig
 from sensprobe.scheme import Rounding, Scales, Scheme, parse, why_not
 from sensprobe.sites import Site
 
@@ -23,14 +25,22 @@ CONFIGS = {
     "one layer": S4DConfig(d_input=2, d_output=3, d_model=3, d_state=5),
     "two, post-norm": S4DConfig(1, 3, 4, 3, layers=2, norm="post"),
     "pre-norm": S4DConfig(1, 2, 2, 7, norm="pre"),
+    "mamba": selective.MAMBAS["post"],
+    "mamba, tied": selective.MAMBAS["tied"],
+    "mamba2": selective.MAMBA2S["channels"],
+    "mamba2, tokens": selective.MAMBA2S["tokens"],
 }
 NAMES = list(CONFIGS)
+INVARIANT = [name for name, config in CONFIGS.items() if isinstance(config, S4DConfig)]
+SELECTIVE = [name for name in NAMES if name not in INVARIANT]
 
 
 @cache
-def tiny(name: str) -> S4D:
+def tiny(name: str) -> Model:
     """A stable model with drawn weights."""
     config = CONFIGS[name]
+    if not isinstance(config, S4DConfig):
+        return selective.tiny(config)
     g = torch.Generator().manual_seed(NAMES.index(name))
     params = {k: torch.randn(s, generator=g) * 0.5 for k, s in parameter_shapes(config).items()}
     for i in range(config.layers):
@@ -42,7 +52,9 @@ def tiny(name: str) -> S4D:
     return build(params, config, Path("drawn"))
 
 
-def inputs(model: S4D, count: int = 5, length: int = 11, seed: int = 7) -> Tensor:
+def inputs(model: Model, count: int = 5, length: int = 11, seed: int = 7) -> Tensor:
+    if model.family != "s4d":
+        return selective.inputs(model.config, count, length, seed)
     g = torch.Generator().manual_seed(seed)
     return torch.randn(count, length, model.config.d_input, generator=g)
 

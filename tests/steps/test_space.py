@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sensprobe.errors import DataError
 from sensprobe.loading import load_model
 from sensprobe.steps.problem import build_space
 
@@ -39,3 +40,11 @@ def test_a_drop_that_was_not_measured_is_nan() -> None:
     drops = [o.drop for p in (estimated, tied) for d in p.decisions for o in d.options[:2]]
     assert len(tied.decisions) == 1
     assert all(isnan(drop) for drop in drops)
+
+
+def test_losses_without_an_error_are_refused() -> None:
+    """As a profile on the samples of one group writes them."""
+    profile = sensitivity(1)
+    profile["rows"][0]["kl"]["stderr"] = None
+    with pytest.raises(DataError, match="one group of samples, which gives no standard error"):
+        build_space(SITES, profile)

@@ -1,0 +1,133 @@
+"""Folders of mamba_ssm and transformers: a config.json beside one file of weights, or its shards.
+
+mamba_ssm      config.json (sizes and `ssm_cfg`), pytorch_model.bin
+transformers   config.json (`model_type` mamba, mamba2 or falcon_mamba), safetensors
+
+Both name their tensors `backbone.layers.{i}.mixer.…`, Mamba-1's and Mamba-2's alike. A head tied to
+the embedding may be in the file or not; if it is, the two must be equal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensprobe.checkpoints import hf, mamba_ssm, own
+from sensprobe.checkpoints.files import read_safetensors, read_torch
+from sensprobe.checkpoints.fit import require_numbers
+from sensprobe.checkpoints.keymap import Rule, fitted
+from sensprobe.errors import CheckpointError, UsageError
+from sensprobe.models import Model
+
+CONFIG = "config.json"
+OWN_KEY = "sensprobe_artefact"
+"""What a config.json of `sensprobe export` has: such a folder is not read here."""
+FILES = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+RULES = [
+    Rule("backbone.embedding.weight", "embedding.weight"),
+    Rule("backbone.embeddings.weight", "embedding.weight"),
+    Rule("backbone.layers.{i}.mixer.conv1d.*", "layers.{i}.conv.*"),
+    Rule("backbone.layers.{i}.mixer.norm.*", "layers.{i}.gated_norm.*"),
+    Rule("backbone.layers.{i}.mixer.*", "layers.{i}.*"),
+    Rule("backbone.layers.{i}.norm.*", "layers.{i}.norm.*"),
+    Rule("backbone.norm_f.*", "final.norm.*"),
+    Rule("lm_head.*", "head.*"),
+]
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder holds a config.json that reads as one of mamba_ssm's or transformers'."""
+    try:
+        document = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    if not isinstance(document, dict) or OWN_KEY in document:
+        return False
+    return hf.described(document) or mamba_ssm.described(document)
+
+
+def read(path: Path) -> tuple[Model, dict[str, Any]]:
+    """The model in a folder for which `is_checkpoint` holds."""
+    source = path / CONFIG
+    document = json.loads(source.read_text(encoding="utf-8"))
+    reader = hf if hf.described(document) else mamba_ssm
+    try:
+        config = reader.config_from(document, source)
+    except UsageError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    weights, tensors = _weights(path)
+    require_numbers(tensors, weights)
+    own.require_layers(config, tensors, weights)
+    rules = RULES
+    if config.tied_head and "lm_head.weight" in tensors:
+        _require_tied(tensors, weights)
+        rules = [Rule("lm_head.weight", ""), *RULES]
+    family = own.family_of(config)
+    params = fitted(tensors, rules, own.parameter_shapes(config), weights, family)
+    return own.build(params, config, weights), {}
+
+
+def _require_tied(tensors: Mapping[str, Tensor], source: Path) -> None:
+    names = ("backbone.embedding.weight", "backbone.embeddings.weight")
+    table = next((tensors[name] for name in names if name in tensors), None)
+    if table is not None and not torch.equal(table, tensors["lm_head.weight"]):
+        raise CheckpointError(
+            f"{source}: the config ties the head to the embedding, and lm_head.weight differs from "
+            "it. Set tie_embeddings (tie_word_embeddings) to false in config.json to keep both, or "
+            "take lm_head.weight out."
+        )
+
+
+def _weights(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The weight file (of shards, their index), and the tensors."""
+    found = next((path / name for name in FILES if (path / name).is_file()), None)
+    if found is None:
+        held = ", ".join(sorted(p.name for p in path.iterdir())[:8])
+        raise CheckpointError(
+            f"{path} has a config.json and none of {', '.join(FILES)}; it holds {held}. Download "
+            "the weights too."
+        )
+    if found.suffix != ".json":
+        return found, _file(found)
+    tensors: dict[str, Any] = {}
+    for name, members in _shards(found).items():
+        shard = _file(path / name)
+        if absent := sorted(set(members) - set(shard)):
+            raise CheckpointError(
+                f"{path / name} lacks {len(absent)} tensor(s) that {found.name} says it has: "
+                f"{', '.join(absent[:5])}. Copy the folder again."
+            )
+        tensors |= shard
+    return found, tensors
+
+
+def _file(path: Path) -> dict[str, Any]:
+    return read_safetensors(path)[0] if path.suffix == ".safetensors" else read_torch(path)
+
+
+def _shards(index: Path) -> dict[str, list[str]]:
+    """File name -> the tensors in it."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards: dict[str, list[str]] = {}
+        for tensor, file in places.items():
+            shards.setdefault(file, []).append(tensor)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index} is not an index of shards ({type(error).__name__}: {error}); it needs a "
+            "weight_map from tensors to files. Copy the folder again."
+        ) from None
+    for name in shards:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CheckpointError(f"{index} names the file {name!r}, which is not in its folder.")
+    return shards

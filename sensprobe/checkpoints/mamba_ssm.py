@@ -1,0 +1,108 @@
+"""config.json of mamba_ssm's MambaLMHeadModel, whose missing keys take the package's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sensprobe.checkpoints.hf import auto_rank, limits
+from sensprobe.errors import CheckpointError
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba2 import Mamba2Config
+
+DEFAULTS: dict[str, Any] = {
+    "d_model": 2560,
+    "d_intermediate": 0,
+    "n_layer": 64,
+    "vocab_size": 50277,
+    "ssm_cfg": {},
+    "attn_layer_idx": [],
+    "rms_norm": True,
+    "pad_vocab_size_multiple": 8,
+    "tie_embeddings": True,
+}
+EPS = 1e-5
+"""Of every norm: the package never writes it down."""
+MIXERS: dict[str, dict[str, Any]] = {
+    "Mamba1": {"d_state": 16, "d_conv": 4, "expand": 2, "dt_rank": "auto"},
+    "Mamba2": {
+        "d_state": 128,
+        "d_conv": 4,
+        "expand": 2,
+        "headdim": 64,
+        "ngroups": 1,
+        "d_ssm": None,
+        "rmsnorm": True,
+        "norm_before_gate": False,
+        "D_has_hdim": False,
+        "dt_limit": [0.0, float("inf")],
+    },
+}
+
+
+def described(document: Mapping[str, Any]) -> bool:
+    """Whether a config.json is one of mamba_ssm's."""
+    return "n_layer" in document and ("ssm_cfg" in document or "d_model" in document)
+
+
+def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamba2Config:
+    """The config of a language model; CheckpointError for what it has beside mixers."""
+    given = {**DEFAULTS, **document}
+    if given["attn_layer_idx"] or given["d_intermediate"]:
+        what = "attention layers" if given["attn_layer_idx"] else "MLPs between its mixers"
+        raise CheckpointError(f"{source}: this model has {what}; models of mixers alone are read.")
+    if not isinstance(given["ssm_cfg"], Mapping):
+        raise CheckpointError(f"{source}: ssm_cfg is {given['ssm_cfg']!r}, not a table.")
+    layer = given["ssm_cfg"].get("layer", "Mamba1")
+    if layer not in MIXERS:
+        raise CheckpointError(
+            f"{source}: its layers are {layer!r}; this reads {' and '.join(MIXERS)}."
+        )
+    vocabulary, multiple = given["vocab_size"], given["pad_vocab_size_multiple"]
+    if type(vocabulary) is not int or type(multiple) is not int or multiple < 1:
+        raise CheckpointError(
+            f"{source}: vocab_size {vocabulary!r} and pad_vocab_size_multiple {multiple!r} must be "
+            "whole numbers."
+        )
+    ssm = {"bias": False, "conv_bias": True, **MIXERS[layer], **given["ssm_cfg"]}
+    around = {
+        "encoder": "embedding",
+        "d_input": -(-vocabulary // multiple) * multiple,
+        "d_output": -(-vocabulary // multiple) * multiple,
+        "d_model": given["d_model"],
+        "layers": given["n_layer"],
+        "norm_kind": "rms" if given["rms_norm"] else "layer",
+        "norm_eps": EPS,
+        "pooling": "none",
+        "head_bias": False,
+        "tied_head": given["tie_embeddings"],
+        **{name: ssm[name] for name in ("d_state", "d_conv", "expand", "bias", "conv_bias")},
+    }
+    if layer == "Mamba2":
+        return _mamba2(around, ssm, source)
+    rank = ssm["dt_rank"]
+    return MambaConfig(
+        **around, dt_rank=auto_rank(given["d_model"], source) if rank == "auto" else rank
+    )
+
+
+def _mamba2(around: Mapping[str, Any], ssm: Mapping[str, Any], source: Path) -> Mamba2Config:
+    dt_min, dt_max = limits(ssm["dt_limit"], source)
+    config = Mamba2Config(
+        **around,
+        d_head=ssm["headdim"],
+        groups=ssm["ngroups"],
+        gated_norm=ssm["rmsnorm"],
+        D_per_channel=ssm["D_has_hdim"],
+        dt_min=dt_min,
+        dt_max=dt_max,
+    )
+    if ssm["norm_before_gate"]:
+        raise CheckpointError(f"{source}: norm_before_gate is not known here, only the gate first.")
+    if ssm["d_ssm"] not in (None, config.d_inner):
+        raise CheckpointError(
+            f"{source}: d_ssm is {ssm['d_ssm']} of {config.d_inner} channels; the rest would be an "
+            "MLP, which is not known here."
+        )
+    return config

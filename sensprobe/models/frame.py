@@ -1,0 +1,324 @@
+"""What stands around the mixers of selective families: encoder, norms, residual, pooling, head.
+
+    encoder | embedding -> { [norm] -> mixer -> [+ residual] -> [norm] } … -> [norm] -> pool -> head
+
+A family gives its mixer and the mixer's sites; the sequence and one streaming step are the same
+function, `run`, over pieces of any length. Everything is float32, the residual stream included.
+
+Weights have two sets of names. *Parameters* are what checkpoints hold, whole: `in_proj.weight`.
+*Sites* are what a plan addresses: `in_proj.x`, `in_proj.z`. A family's `deploy` makes one of the
+other. A tied head has no weight of its own: it multiplies by the embedding, which is stored once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, get_type_hints
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensprobe.errors import DataError, UnsupportedError, UsageError
+from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.storage import Memory, fresh
+from sensprobe.taps import RoundingTap, Tap
+
+CHOICES = {
+    "encoder": ("linear", "embedding"),
+    "norm": ("none", "pre", "post"),
+    "norm_kind": ("rms", "layer"),
+    "pooling": ("mean", "last", "none"),
+}
+Shapes = dict[str, tuple[int, ...]]
+Products = list[tuple[str, str | None, int]]
+Memories = tuple[Memory | None, Memory | None]
+"""Of the convolution and of the recurrence; None before the first step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameConfig:
+    """Sizes and choices around the mixers. `pooling` "none" gives an output at every step."""
+
+    d_input: int  # values a step; with an embedding the vocabulary
+    d_output: int
+    d_model: int
+    layers: int = 1
+    encoder: str = "linear"  # linear | embedding
+    norm: str = "pre"  # none | pre | post (before the mixer, or after the residual)
+    norm_kind: str = "rms"  # rms | layer
+    norm_eps: float = 1e-5
+    final_norm: bool = True  # after the last block, at every step
+    residual: bool = True
+    pooling: str = "mean"  # mean | last | none
+    head_bias: bool = True
+    tied_head: bool = False  # the head multiplies by the embedding
+
+    def __post_init__(self) -> None:
+        check(self, CHOICES)
+        if self.tied_head and (self.encoder, self.d_output) != ("embedding", self.d_input):
+            raise UsageError(
+                f"tied_head needs an embedding of as many rows as there are outputs; the encoder "
+                f"is {self.encoder}, with d_input {self.d_input} and d_output {self.d_output}."
+            )
+
+
+def check(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """UsageError for a field of another type, below 1, not positive, or not among its choices."""
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if type(value) is not kind:
+            raise UsageError(f"{name} is {value!r}, not {kind.__name__}.")
+        if kind is int and value < 1:
+            raise UsageError(f"{name} must be at least 1, not {value}.")
+        if kind is float and not 0 <= value < float("inf"):
+            raise UsageError(f"{name} must be a number from 0 upward, not {value}.")
+        if value not in (known := choices.get(name, (value,))):
+            listed = f"{', '.join(known[:-1])} or {known[-1]}"
+            raise UsageError(f"{name} must be {listed}, not {value!r}.")
+
+
+def require_window(d_conv: int) -> None:
+    """UsageError for a convolution without a past: it has no state."""
+    if d_conv < 2:
+        raise UsageError(f"d_conv must be at least 2, not {d_conv}: a filter of 1 keeps no state.")
+
+
+# -- sites, products and parameters ---------------------------------------------------------------
+
+
+def vector(name: str, part: Part, size: int, kind: Kind = Kind.WEIGHT) -> Site:
+    """A site of one axis of channels."""
+    return Site(name, part, kind, (size,), (Axis.CHANNEL,))
+
+
+def matrix(name: str, part: Part, rows: int, columns: int) -> Site:
+    """The weight of a linear map."""
+    return Site(name, part, Kind.WEIGHT, (rows, columns), (Axis.OUT, Axis.IN))
+
+
+def biased(site: Site, has: bool) -> list[Site]:
+    """A weight and, where it has one, its bias."""
+    bias = vector(f"{site.name}.bias", Part.BIAS, site.shape[0])
+    return [site, bias] if has else [site]
+
+
+def _norm_sites(at: str, config: FrameConfig) -> list[Site]:
+    sites = [vector(at + "norm", Part.NORM, config.d_model)]
+    if config.norm_kind == "layer":
+        sites.append(vector(at + "norm.bias", Part.BIAS, config.d_model))
+    return sites
+
+
+def frame_sites(config: FrameConfig, mixer: Callable[[str], list[Site]]) -> dict[str, Site]:
+    """Every site of a model, in the order the forward pass meets them.
+
+    `mixer` gives those of the mixer whose names start with "layers.I.".
+    """
+    h = config.d_model
+    if config.encoder == "linear":
+        out = [
+            matrix("encoder", Part.ENCODER, h, config.d_input),
+            vector("encoder.bias", Part.BIAS, h),
+        ]
+    else:
+        out = [matrix("embedding", Part.EMBEDDING, config.d_input, h)]
+    for i in range(config.layers):
+        at = f"layers.{i}."
+        out += _norm_sites(at, config) if config.norm == "pre" else []
+        out += mixer(at)
+        out += _norm_sites(at, config) if config.norm == "post" else []
+        out.append(vector(at + "out", Part.OUT, h, Kind.ACTIVATION))
+    out += _norm_sites("final.", config) if config.final_norm else []
+    out.append(vector("head_in", Part.HEAD_IN, h, Kind.ACTIVATION))
+    out += [] if config.tied_head else [matrix("head", Part.HEAD, config.d_output, h)]
+    out += [vector("head.bias", Part.BIAS, config.d_output)] if config.head_bias else []
+    return {site.name: site for site in out}
+
+
+def frame_products(config: FrameConfig, mixer: Callable[[str], Products]) -> Products:
+    """(what is stored, what it multiplies, multiplications a time step); None is the input."""
+    h = config.d_model
+    out: Products = []
+    if config.encoder == "linear":
+        out.append(("encoder", None, h * config.d_input))
+    for i in range(config.layers):
+        out += mixer(f"layers.{i}.")
+    return [*out, ("embedding" if config.tied_head else "head", "head_in", config.d_output * h)]
+
+
+def frame_parameters(config: FrameConfig, mixer: Mapping[str, tuple[int, ...]]) -> Shapes:
+    """Name and shape of every parameter; `mixer` has those of one layer's mixer."""
+    h = config.d_model
+    norm: Shapes = {"norm.weight": (h,)}
+    if config.norm_kind == "layer":
+        norm["norm.bias"] = (h,)
+    if config.encoder == "linear":
+        shapes: Shapes = {"encoder.weight": (h, config.d_input), "encoder.bias": (h,)}
+    else:
+        shapes = {"embedding.weight": (config.d_input, h)}
+    for i in range(config.layers):
+        block = {**(norm if config.norm != "none" else {}), **mixer}
+        shapes |= {f"layers.{i}.{name}": shape for name, shape in block.items()}
+    shapes |= {f"final.{name}": shape for name, shape in norm.items()} if config.final_norm else {}
+    shapes |= {} if config.tied_head else {"head.weight": (config.d_output, h)}
+    return shapes | ({"head.bias": (config.d_output,)} if config.head_bias else {})
+
+
+def frame_weights(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by site name of what stands around the mixers: `norm.weight` is site `norm`."""
+    around = ("encoder.", "embedding.", "norm.", "final.norm.", "head.")
+    weights = {}
+    for name, value in params.items():
+        inner = name.split(".", 2)[2] if name.startswith("layers.") else name
+        if inner.startswith(around):
+            weights[name.removesuffix(".weight")] = value
+    return weights
+
+
+# -- the forward ----------------------------------------------------------------------------------
+
+
+class Mixing(Protocol):
+    """What `run` asks of a family."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def sites(self) -> dict[str, Site]: ...
+
+    def mix(
+        self, i: int, u: Tensor, tap: Tap, memories: Memories
+    ) -> tuple[Tensor, tuple[Memory, Memory]]:
+        """Layer i's mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What `step` carries: two memories a layer, the sum of what is pooled, and steps taken."""
+
+    memories: tuple[Memories, ...]
+    pooled: Tensor
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """The tensors under one prefix, as the tap leaves them."""
+
+    model: Mixing
+    tap: Tap
+    prefix: str = ""
+
+    def __call__(self, name: str) -> Tensor:
+        """A weight."""
+        name = self.prefix + name
+        return self.tap(self.model.sites[name], self.model.weights[name])
+
+    def bias(self, name: str) -> Tensor | None:
+        """The bias of a linear map; None where there is none."""
+        return self(f"{name}.bias") if f"{self.prefix}{name}.bias" in self.model.sites else None
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, self(name), self.bias(name))
+
+    def passes(self, name: str, x: Tensor) -> Tensor:
+        """An activation."""
+        return self.tap(self.model.sites[self.prefix + name], x)
+
+    def storage(self, name: str) -> Any:
+        return self.tap.storage(self.model.sites[self.prefix + name])
+
+
+def rms(x: Tensor, eps: float) -> Tensor:
+    """x over the root of its mean square along the last axis."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+def _norm(at: At, u: Tensor, config: FrameConfig) -> Tensor:
+    if config.norm_kind == "rms":
+        return rms(u, config.norm_eps) * at("norm")
+    return F.layer_norm(u, (config.d_model,), at("norm"), at("norm.bias"), config.norm_eps)
+
+
+def require_recurrent(mode: str) -> None:
+    """ValueError for a mode there is not, UnsupportedError for one selective families lack."""
+    if mode in ("fft", "traced"):
+        raise UnsupportedError(
+            f"mode {mode!r} convolves, and this model selects: its recurrence changes with the "
+            "input and is no convolution. Use mode='recurrent' (and `measured`, not `taylor`)."
+        )
+    if mode != "recurrent":
+        raise ValueError(f"mode {mode!r} is not one of recurrent, fft, traced")
+
+
+def run(model: Mixing, x: Tensor, tap: Tap, state: StreamState | None = None) -> Any:
+    """(outputs, state): x (b, l, d_input) float32, or tokens (b, l), after what `state` has seen.
+
+    Outputs are (b, d_output), or (b, l, d_output) where nothing is pooled.
+    """
+    config = model.config
+    if state is None:
+        state = _nothing(config, len(x))
+    tap = tap.after(state.steps) if isinstance(tap, RoundingTap) else tap
+    at = At(model, tap)
+    u = at.linear("encoder", x) if config.encoder == "linear" else F.embedding(x, at("embedding"))
+    memories = []
+    for i in range(config.layers):
+        inner = At(model, tap, f"layers.{i}.")
+        v = _norm(inner, u, config) if config.norm == "pre" else u
+        v, memory = model.mix(i, v, tap, state.memories[i])
+        u = u + v if config.residual else v
+        u = _norm(inner, u, config) if config.norm == "post" else u
+        u = inner.passes("out", u)
+        memories.append(memory)
+    u = _norm(At(model, tap, "final."), u, config) if config.final_norm else u
+    pooled, steps = state.pooled, state.steps + x.shape[1]
+    if config.pooling == "mean":
+        pooled = pooled + u.sum(1)
+        u = pooled / steps
+    elif config.pooling == "last":
+        u = u[:, -1]
+    u = at.passes("head_in", u)
+    outputs = F.linear(u, at("embedding" if config.tied_head else "head"), at.bias("head"))
+    return outputs, StreamState(tuple(memories), pooled, steps)
+
+
+def _check_state(config: FrameConfig, state: object, batch: int) -> None:
+    """DataError unless the state is one of `batch` sequences of a model of this width and depth."""
+    fits = (
+        isinstance(state, StreamState)
+        and state.pooled.shape == (batch, config.d_model)
+        and len(state.memories) == config.layers
+    )
+    if not fits:
+        raise DataError(
+            f"the state is not one of {batch} sequence(s) of this model, which x holds a step of; "
+            f"make one with start({batch})."
+        )
+
+
+def _nothing(config: FrameConfig, batch: int) -> StreamState:
+    return StreamState(((None, None),) * config.layers, torch.zeros(batch, config.d_model), 0)
+
+
+def start(model: Mixing, batch: int, tap: Tap) -> StreamState:
+    """The state before the first step, with memories as the tap keeps them."""
+    memories = []
+    for i in range(model.config.layers):
+        found = [model.sites[f"layers.{i}.{name}"] for name in ("conv_state", "state")]
+        memories.append(tuple(fresh(batch, s.shape, tap.storage(s)) for s in found))
+    return StreamState(tuple(memories), torch.zeros(batch, model.config.d_model), 0)  # type: ignore[arg-type]
+
+
+def step(model: Mixing, x: Tensor, state: StreamState, tap: Tap) -> tuple[Tensor, StreamState]:
+    """One time step of `run`: x (b, d_input), or tokens (b,) -> outputs (b, d_output)."""
+    _check_state(model.config, state, len(x))
+    outputs, state = run(model, x[:, None], tap, state)
+    return (outputs[:, 0] if model.config.pooling == "none" else outputs), state

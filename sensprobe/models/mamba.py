@@ -1,0 +1,257 @@
+"""Mamba (Gu and Dao 2023, arXiv 2312.00752): a selective recurrence a channel.
+
+    u ─ in_proj.x ─ conv ─ SiLU ─ x ─┬───────────────────── recurrence ─ + D x ─ y ─ · ─ out_proj
+      │                              ├ x_proj.B, x_proj.C ─ B, C ┤                   │
+      │                              └ x_proj.dt ─ dt_proj ─ dt ─┘                   │
+      └ in_proj.z ─ z ─────────────────────────────────────────────────────── SiLU ──┘
+
+dt = softplus(dt_proj · (low rank) + bias); A is continuous and negative, as memory holds it, and
+the decay exp(dt A) is computed at run time. With `inner_norm` (FalconMamba, arXiv 2410.05355) an
+RMS norm without weights stands on low-rank dt, B and C.
+
+Shapes: b batch, l length, d channels (expand · d_model), n state variables a channel, r rank of dt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensprobe.models import frame
+from sensprobe.models.frame import At, FrameConfig, Memories, Products, Shapes, StreamState
+from sensprobe.ops.causal_conv import causal_conv
+from sensprobe.ops.selective_scan import selective_scan
+from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.storage import Memory
+from sensprobe.taps import EXACT, Tap, single
+
+FAMILY = "mamba"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MambaConfig(FrameConfig):
+    """Sizes and choices of a Mamba model. The paper's rank of dt is ceil(d_model / 16)."""
+
+    dt_rank: int
+    d_state: int = 16
+    d_conv: int = 4
+    expand: int = 2
+    bias: bool = False  # of in_proj and out_proj
+    conv_bias: bool = True
+    inner_norm: bool = False
+    inner_norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        FrameConfig.__post_init__(self)
+        frame.require_window(self.d_conv)
+
+    @property
+    def d_inner(self) -> int:
+        return self.expand * self.d_model
+
+
+@cache
+def sites(config: MambaConfig) -> dict[str, Site]:
+    """Every site of the model, in the order the forward pass meets them."""
+    return frame.frame_sites(config, lambda at: _mixer_sites(at, config))
+
+
+def _mixer_sites(at: str, config: MambaConfig) -> list[Site]:
+    h, d, n, r = config.d_model, config.d_inner, config.d_state, config.dt_rank
+    k, W, ACT, CHANNEL = config.d_conv, Kind.WEIGHT, Kind.ACTIVATION, (Axis.HEAD,)
+    two = (Axis.HEAD, Axis.N)
+
+    return [
+        frame.vector(at + "in_proj_in", Part.IN_PROJ_IN, h, ACT),
+        *frame.biased(frame.matrix(at + "in_proj.z", Part.IN_PROJ_Z, d, h), config.bias),
+        Site(at + "z", Part.Z, ACT, (d,), CHANNEL),
+        *frame.biased(frame.matrix(at + "in_proj.x", Part.IN_PROJ_X, d, h), config.bias),
+        Site(at + "conv_in", Part.CONV_IN, ACT, (d,), CHANNEL),
+        *frame.biased(
+            Site(at + "conv", Part.CONV, W, (d, k), (Axis.CHANNEL, Axis.LAG)), config.conv_bias
+        ),
+        Site(at + "conv_state", Part.CONV_STATE, Kind.STATE, (d, k - 1), (Axis.CHANNEL, Axis.LAG)),
+        Site(at + "x", Part.X, ACT, (d,), CHANNEL),
+        frame.matrix(at + "x_proj.dt", Part.X_PROJ_DT, r, d),
+        frame.matrix(at + "x_proj.B", Part.X_PROJ_B, n, d),
+        frame.matrix(at + "x_proj.C", Part.X_PROJ_C, n, d),
+        frame.vector(at + "dt_proj_in", Part.DT_PROJ_IN, r, ACT),
+        *frame.biased(frame.matrix(at + "dt_proj", Part.DT_PROJ, d, r), True),
+        Site(at + "dt", Part.DT, ACT, (d,), CHANNEL),
+        Site(at + "A", Part.A, W, (d, n), two),
+        Site(at + "decay", Part.DECAY, ACT, (d, n), two),
+        Site(at + "B", Part.B, ACT, (n,), (Axis.N,)),
+        Site(at + "state", Part.STATE, Kind.STATE, (d, n), two),
+        Site(at + "C", Part.C, ACT, (n,), (Axis.N,)),
+        Site(at + "D", Part.D, W, (d,), CHANNEL),
+        Site(at + "y", Part.Y, ACT, (d,), CHANNEL),
+        frame.vector(at + "out_proj_in", Part.OUT_PROJ_IN, d, ACT),
+        *frame.biased(frame.matrix(at + "out_proj", Part.OUT_PROJ, h, d), config.bias),
+    ]
+
+
+def products(config: MambaConfig) -> Products:
+    """(what is multiplied, by what, multiplications a time step); None is the model's input."""
+    h, d, n, r = config.d_model, config.d_inner, config.d_state, config.dt_rank
+
+    def mixer(at: str) -> Products:
+        found: Products = [
+            ("in_proj.z", "in_proj_in", d * h),
+            ("in_proj.x", "in_proj_in", d * h),
+            ("conv", "conv_in", d * config.d_conv),
+            ("x_proj.dt", "x", r * d),
+            ("x_proj.B", "x", n * d),
+            ("x_proj.C", "x", n * d),
+            ("dt_proj", "dt_proj_in", d * r),
+            ("A", "dt", d * n),
+            ("x", "dt", d),
+            ("B", "x", d * n),
+            ("decay", "state", d * n),
+            ("C", "state", d * n),
+            ("D", "x", d),
+            ("y", "z", d),
+            ("out_proj", "out_proj_in", h * d),
+        ]
+        return [(at + one, f"{at}{other}", count) for one, other, count in found]
+
+    return frame.frame_products(config, mixer)
+
+
+def parameter_shapes(config: MambaConfig) -> Shapes:
+    """Name and shape of every trained parameter. Rows of in_proj are x, z; of x_proj dt, B, C."""
+    h, d, n, r = config.d_model, config.d_inner, config.d_state, config.dt_rank
+    mixer: Shapes = {"in_proj.weight": (2 * d, h), "conv.weight": (d, 1, config.d_conv)}
+    if config.bias:
+        mixer |= {"in_proj.bias": (2 * d,), "out_proj.bias": (h,)}
+    if config.conv_bias:
+        mixer["conv.bias"] = (d,)
+    mixer |= {
+        "x_proj.weight": (r + 2 * n, d),
+        "dt_proj.weight": (d, r),
+        "dt_proj.bias": (d,),
+        "A_log": (d, n),
+        "D": (d,),
+        "out_proj.weight": (h, d),
+    }
+    return frame.frame_parameters(config, mixer)
+
+
+def deploy(params: Mapping[str, Tensor], config: MambaConfig) -> dict[str, Tensor]:
+    """Trained parameters -> weights by site name: A = -exp(A_log) in float64, the rest as given."""
+    weights, d, n = frame.frame_weights(params), config.d_inner, config.d_state
+    for i in range(config.layers):
+        at = f"layers.{i}."
+        for kind, end in (("weight", ""), ("bias", ".bias")):
+            if (whole := params.get(f"{at}in_proj.{kind}")) is not None:
+                x, z = whole.split([d, d])
+                weights |= {f"{at}in_proj.x{end}": x, f"{at}in_proj.z{end}": z}
+            if (out := params.get(f"{at}out_proj.{kind}")) is not None:
+                weights[f"{at}out_proj{end}"] = out
+        dt, B, C = params[at + "x_proj.weight"].split([config.dt_rank, n, n])
+        weights |= {
+            at + "conv": params[at + "conv.weight"].squeeze(1),
+            at + "x_proj.dt": dt,
+            at + "x_proj.B": B,
+            at + "x_proj.C": C,
+            at + "dt_proj": params[at + "dt_proj.weight"],
+            at + "dt_proj.bias": params[at + "dt_proj.bias"],
+            at + "A": -torch.exp(params[at + "A_log"].double()),
+            at + "D": params[at + "D"],
+        }
+        if config.conv_bias:
+            weights[at + "conv.bias"] = params[at + "conv.bias"]
+    return weights
+
+
+@dataclass(frozen=True)
+class Mamba:
+    """A Mamba model: config, and weights by site name (A in float64, the others as loaded)."""
+
+    config: MambaConfig
+    weights: Mapping[str, Tensor]
+    family = FAMILY
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        return sites(self.config)
+
+    @property
+    def products(self) -> Products:
+        return products(self.config)
+
+    @property
+    def recurrences(self) -> list[Any]:
+        """Time-invariant recurrences: none here."""
+        return []
+
+    @property
+    def reads_tokens(self) -> bool:
+        return self.config.encoder == "embedding"
+
+    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
+        """x (b, l, d_input) float32, or tokens (b, l) -> outputs (b, d_output).
+
+        Outputs are (b, l, d_output) where nothing is pooled. "recurrent" is the one mode there is.
+        """
+        frame.require_recurrent(mode)
+        return frame.run(self, x, tap)[0]
+
+    def mix(
+        self, i: int, u: Tensor, tap: Tap, memories: Memories
+    ) -> tuple[Tensor, tuple[Memory, Memory]]:
+        """One mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
+        at, config = At(self, tap, f"layers.{i}."), self.config
+        u = at.passes("in_proj_in", u)
+        z = at.passes("z", at.linear("in_proj.z", u))  # (b, l, d)
+        x = at.passes("conv_in", at.linear("in_proj.x", u))
+        x, window = causal_conv(
+            x, at("conv"), at.bias("conv"), at.storage("conv_state"), memories[0]
+        )
+        x = at.passes("x", F.silu(x))
+        low, B, C = (at.linear(f"x_proj.{part}", x) for part in ("dt", "B", "C"))
+        if config.inner_norm:
+            low, B, C = (frame.rms(v, config.inner_norm_eps) for v in (low, B, C))
+        dt = at.passes("dt", F.softplus(at.linear("dt_proj", at.passes("dt_proj_in", low))))
+        y, state = selective_scan(
+            x,
+            dt,
+            at("A"),
+            at.passes("B", B),  # (b, l, n)
+            at.passes("C", C),
+            at.storage("decay"),
+            at.storage("state"),
+            memories[1],
+        )
+        y = at.passes("y", y + at("D") * x)
+        y = at.passes("out_proj_in", y * F.silu(z))
+        return at.linear("out_proj", y), (window, state)
+
+    def start(self, batch: int, tap: Tap = EXACT) -> StreamState:
+        """The state before the first step."""
+        return frame.start(self, batch, tap)
+
+    def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
+        """One time step: x (b, d_input), or tokens (b,) -> outputs (b, d_output) as if the sequence
+        ended here, and the new state."""
+        return frame.step(self, x, state, tap)
+
+    def spectral_radius(self, tap: Tap = EXACT) -> float:
+        """The largest decay at rest, exp(dt A) with A as the tap leaves it and dt = softplus(bias).
+
+        The decay depends on the input through dt, and dt is positive whatever the input: so this is
+        above 1 exactly where a stored A is positive, which is where the recurrence is unstable, and
+        below it tells how long a state lasts while the input says nothing. Rounding of the decay
+        itself, at run time, is not in it.
+        """
+        worst = 0.0
+        for i in range(self.config.layers):
+            at = At(self, tap, f"layers.{i}.")
+            dt = F.softplus(at("dt_proj.bias").double())
+            worst = max(worst, torch.exp(dt[:, None] * single(at("A")).double()).max().item())
+        return worst

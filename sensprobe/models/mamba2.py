@@ -1,0 +1,298 @@
+"""Mamba-2 (Dao and Gu 2024, arXiv 2405.21060): a selective recurrence a head, one decay each.
+
+    u ─┬ in_proj.{x, B, C} ─ conv ─ SiLU ─ x, B, C ─ recurrence ─ + D x ─ y ─ · ─ norm ─ out_proj
+       ├ in_proj.dt ─ + bias ─ softplus ─ dt ─┘                               │
+       └ in_proj.z ─ z ──────────────────────────────────────────────── SiLU ─┘
+
+A is continuous and negative, as memory holds it, and the decay exp(dt A) is computed at run time.
+The gated norm (y SiLU(z), then an RMS norm within each group) is what mamba_ssm calls
+norm_before_gate=False. A deployment that keeps the state in full between chunk ends is a state
+scheme with `everyK`.
+
+Shapes: b batch, l length, h heads of p channels (h · p = expand · d_model), g groups of heads that
+share B and C, n state variables a channel. The convolution runs over x, B and C together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensprobe.errors import UsageError
+from sensprobe.models import frame
+from sensprobe.models.frame import At, FrameConfig, Memories, Products, Shapes, StreamState
+from sensprobe.ops.causal_conv import causal_conv
+from sensprobe.ops.selective_scan import head_scan
+from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.storage import Memory
+from sensprobe.taps import EXACT, Tap, single
+
+FAMILY = "mamba2"
+UNLIMITED = 3.4028234663852886e38
+"""The largest float32: a limit on dt that limits nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mamba2Config(FrameConfig):
+    """Sizes and choices of a Mamba-2 model. `d_head` is p, the channels of a head."""
+
+    d_state: int = 128
+    d_conv: int = 4
+    expand: int = 2
+    d_head: int = 64
+    groups: int = 1
+    bias: bool = False  # of in_proj and out_proj
+    conv_bias: bool = True
+    gated_norm: bool = True  # without it only the gate
+    D_per_channel: bool = False  # D is one number a head otherwise
+    dt_min: float = 0.0  # dt is clamped after softplus
+    dt_max: float = UNLIMITED
+
+    def __post_init__(self) -> None:
+        FrameConfig.__post_init__(self)
+        frame.require_window(self.d_conv)
+        if self.d_inner % self.d_head:
+            raise UsageError(
+                f"d_head {self.d_head} does not divide expand · d_model = {self.d_inner}."
+            )
+        if self.heads % self.groups:
+            raise UsageError(f"groups {self.groups} does not divide the {self.heads} heads.")
+        if self.dt_min >= self.dt_max:
+            raise UsageError(f"dt_min {self.dt_min} must lie below dt_max {self.dt_max}.")
+
+    @property
+    def d_inner(self) -> int:
+        return self.expand * self.d_model
+
+    @property
+    def heads(self) -> int:
+        return self.d_inner // self.d_head
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of in_proj by what they project to, in the order of the file."""
+        shared = self.groups * self.d_state
+        return {"z": self.d_inner, "x": self.d_inner, "B": shared, "C": shared, "dt": self.heads}
+
+    @property
+    def d_window(self) -> int:
+        """Channels of the convolution: x, B and C."""
+        return self.d_inner + 2 * self.groups * self.d_state
+
+
+_PROJECTIONS = {
+    "z": Part.IN_PROJ_Z,
+    "x": Part.IN_PROJ_X,
+    "B": Part.IN_PROJ_B,
+    "C": Part.IN_PROJ_C,
+    "dt": Part.IN_PROJ_DT,
+}
+
+
+@cache
+def sites(config: Mamba2Config) -> dict[str, Site]:
+    """Every site of the model, in the order the forward pass meets them."""
+    return frame.frame_sites(config, lambda at: _mixer_sites(at, config))
+
+
+def _mixer_sites(at: str, config: Mamba2Config) -> list[Site]:
+    h, p, n, g = config.heads, config.d_head, config.d_state, config.groups
+    d, c, k = config.d_inner, config.d_window, config.d_conv
+    W, ACT, HEAD, LAGS = Kind.WEIGHT, Kind.ACTIVATION, (Axis.HEAD,), (Axis.CHANNEL, Axis.LAG)
+    inner, shared = (Axis.HEAD, Axis.CHANNEL), (Axis.GROUP, Axis.N)
+    skip = ((h, p), inner) if config.D_per_channel else ((h,), HEAD)
+    out = [frame.vector(at + "in_proj_in", Part.IN_PROJ_IN, config.d_model, ACT)]
+    for name, rows in config.rows.items():
+        weight = frame.matrix(f"{at}in_proj.{name}", _PROJECTIONS[name], rows, config.d_model)
+        out += frame.biased(weight, config.bias)
+    out += [
+        Site(at + "z", Part.Z, ACT, (h, p), inner),
+        frame.vector(at + "conv_in", Part.CONV_IN, c, ACT),
+        *frame.biased(Site(at + "conv", Part.CONV, W, (c, k), LAGS), config.conv_bias),
+        Site(at + "conv_state", Part.CONV_STATE, Kind.STATE, (c, k - 1), LAGS),
+        Site(at + "x", Part.X, ACT, (h, p), inner),
+        Site(at + "dt.bias", Part.BIAS, W, (h,), HEAD),
+        Site(at + "dt", Part.DT, ACT, (h,), HEAD),
+        Site(at + "A", Part.A, W, (h,), HEAD),
+        Site(at + "decay", Part.DECAY, ACT, (h,), HEAD),
+        Site(at + "B", Part.B, ACT, (g, n), shared),
+        Site(at + "state", Part.STATE, Kind.STATE, (h, p, n), (*inner, Axis.N)),
+        Site(at + "C", Part.C, ACT, (g, n), shared),
+        Site(at + "D", Part.D, W, *skip),
+        Site(at + "y", Part.Y, ACT, (h, p), inner),
+    ]
+    out += [frame.vector(at + "gated_norm", Part.GATED_NORM, d)] if config.gated_norm else []
+    out.append(frame.vector(at + "out_proj_in", Part.OUT_PROJ_IN, d, ACT))
+    projection = frame.matrix(at + "out_proj", Part.OUT_PROJ, config.d_model, d)
+    return out + frame.biased(projection, config.bias)
+
+
+def products(config: Mamba2Config) -> Products:
+    """(what is multiplied, by what, multiplications a time step); None is the model's input."""
+    h, d, n = config.heads, config.d_inner, config.d_state
+    rest: Products = [
+        ("conv", "conv_in", config.d_window * config.d_conv),
+        ("A", "dt", h),
+        ("x", "dt", d),
+        ("B", "x", d * n),
+        ("decay", "state", d * n),
+        ("C", "state", d * n),
+        ("D", "x", d),
+        ("y", "z", d),
+        ("out_proj", "out_proj_in", config.d_model * d),
+    ]
+
+    def mixer(at: str) -> Products:
+        projections = [
+            (f"in_proj.{name}", "in_proj_in", rows * config.d_model)
+            for name, rows in config.rows.items()
+        ]
+        return [(at + one, f"{at}{other}", count) for one, other, count in [*projections, *rest]]
+
+    return frame.frame_products(config, mixer)
+
+
+def parameter_shapes(config: Mamba2Config) -> Shapes:
+    """Name and shape of every trained parameter. Rows of in_proj are z, x, B, C, dt."""
+    h, d, c = config.heads, config.d_inner, config.d_window
+    rows = sum(config.rows.values())
+    mixer: Shapes = {"in_proj.weight": (rows, config.d_model), "conv.weight": (c, 1, config.d_conv)}
+    if config.bias:
+        mixer |= {"in_proj.bias": (rows,), "out_proj.bias": (config.d_model,)}
+    if config.conv_bias:
+        mixer["conv.bias"] = (c,)
+    mixer |= {"dt_bias": (h,), "A_log": (h,), "D": (d,) if config.D_per_channel else (h,)}
+    if config.gated_norm:
+        mixer["gated_norm.weight"] = (d,)
+    return frame.frame_parameters(config, {**mixer, "out_proj.weight": (config.d_model, d)})
+
+
+def deploy(params: Mapping[str, Tensor], config: Mamba2Config) -> dict[str, Tensor]:
+    """Trained parameters -> weights by site name: A = -exp(A_log) in float64, the rest as given."""
+    weights, rows = frame.frame_weights(params), config.rows
+    for i in range(config.layers):
+        at = f"layers.{i}."
+        for kind, end in (("weight", ""), ("bias", ".bias")):
+            if (whole := params.get(f"{at}in_proj.{kind}")) is not None:
+                pieces = whole.split(list(rows.values()))
+                weights |= {
+                    f"{at}in_proj.{name}{end}": piece
+                    for name, piece in zip(rows, pieces, strict=True)
+                }
+            if (out := params.get(f"{at}out_proj.{kind}")) is not None:
+                weights[f"{at}out_proj{end}"] = out
+        D = params[at + "D"]
+        weights |= {
+            at + "conv": params[at + "conv.weight"].squeeze(1),
+            at + "dt.bias": params[at + "dt_bias"],
+            at + "A": -torch.exp(params[at + "A_log"].double()),
+            at + "D": D.view(config.heads, config.d_head) if config.D_per_channel else D,
+        }
+        if config.conv_bias:
+            weights[at + "conv.bias"] = params[at + "conv.bias"]
+        if config.gated_norm:
+            weights[at + "gated_norm"] = params[at + "gated_norm.weight"]
+    return weights
+
+
+@dataclass(frozen=True)
+class Mamba2:
+    """A Mamba-2 model: config, and weights by site name (A in float64, the others as loaded)."""
+
+    config: Mamba2Config
+    weights: Mapping[str, Tensor]
+    family = FAMILY
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        return sites(self.config)
+
+    @property
+    def products(self) -> Products:
+        return products(self.config)
+
+    @property
+    def recurrences(self) -> list[Any]:
+        """Time-invariant recurrences: none here."""
+        return []
+
+    @property
+    def reads_tokens(self) -> bool:
+        return self.config.encoder == "embedding"
+
+    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
+        """x (b, l, d_input) float32, or tokens (b, l) -> outputs (b, d_output).
+
+        Outputs are (b, l, d_output) where nothing is pooled. "recurrent" is the one mode there is.
+        """
+        frame.require_recurrent(mode)
+        return frame.run(self, x, tap)[0]
+
+    def mix(
+        self, i: int, u: Tensor, tap: Tap, memories: Memories
+    ) -> tuple[Tensor, tuple[Memory, Memory]]:
+        """One mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
+        at, config = At(self, tap, f"layers.{i}."), self.config
+        inner, shared = (config.heads, config.d_head), (config.groups, config.d_state)
+        u = at.passes("in_proj_in", u)
+        projected = {name: at.linear(f"in_proj.{name}", u) for name in config.rows}
+        z = at.passes("z", projected["z"].unflatten(-1, inner))  # (b, l, h, p)
+        v = at.passes("conv_in", torch.cat([projected[name] for name in "xBC"], dim=-1))
+        v, window = causal_conv(
+            v, at("conv"), at.bias("conv"), at.storage("conv_state"), memories[0]
+        )
+        x, B, C = F.silu(v).split([config.rows[name] for name in "xBC"], dim=-1)
+        x = at.passes("x", x.unflatten(-1, inner))
+        dt = F.softplus(projected["dt"] + at("dt.bias")).clamp(config.dt_min, config.dt_max)
+        y, state = head_scan(
+            x,
+            at.passes("dt", dt),  # (b, l, h)
+            at("A"),
+            at.passes("B", B.unflatten(-1, shared)),  # (b, l, g, n)
+            at.passes("C", C.unflatten(-1, shared)),
+            at.storage("decay"),
+            at.storage("state"),
+            memories[1],
+        )
+        D = at("D") if config.D_per_channel else at("D")[:, None]
+        y = at.passes("y", y + D * x) * F.silu(z)
+        y = at.passes("out_proj_in", self._gated_norm(at, y.flatten(2)))
+        return at.linear("out_proj", y), (window, state)
+
+    def _gated_norm(self, at: At, y: Tensor) -> Tensor:
+        """An RMS norm within each group of channels: y (b, l, d), gated already."""
+        if not self.config.gated_norm:
+            return y
+        grouped = frame.rms(y.unflatten(-1, (self.config.groups, -1)), self.config.norm_eps)
+        return grouped.flatten(2) * at("gated_norm")
+
+    def start(self, batch: int, tap: Tap = EXACT) -> StreamState:
+        """The state before the first step."""
+        return frame.start(self, batch, tap)
+
+    def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
+        """One time step: x (b, d_input), or tokens (b,) -> outputs (b, d_output) as if the sequence
+        ended here, and the new state."""
+        return frame.step(self, x, state, tap)
+
+    def spectral_radius(self, tap: Tap = EXACT) -> float:
+        """The largest decay at rest, exp(dt A) with A as the tap leaves it and dt = softplus(bias),
+        within its limits.
+
+        The decay depends on the input through dt, and dt is positive whatever the input: so this is
+        above 1 exactly where a stored A is positive, which is where the recurrence is unstable, and
+        below it tells how long a state lasts while the input says nothing. Rounding of the decay
+        itself, at run time, is not in it.
+        """
+        worst = 0.0
+        for i in range(self.config.layers):
+            at = At(self, tap, f"layers.{i}.")
+            dt = F.softplus(at("dt.bias").double()).clamp(self.config.dt_min, self.config.dt_max)
+            worst = max(worst, torch.exp(dt * single(at("A")).double()).max().item())
+        return worst

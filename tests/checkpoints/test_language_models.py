@@ -1,0 +1,330 @@
+"""Folders of mamba_ssm and transformers: what they mean, and what is said of others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import pytest
+import torch
+from language_models import (
+    HF_CONFIG,
+    LAYERS,
+    PADDED,
+    SSM2_CONFIG,
+    SSM_CONFIG,
+    VOCABULARY,
+    WIDTH,
+    N,
+    shard,
+    write,
+)
+from selective import inputs, tiny
+
+import sensprobe
+from sensprobe import api
+from sensprobe.checkpoints import hf, mamba_ssm, read_checkpoint
+from sensprobe.checkpoints.own import parameter_shapes
+from sensprobe.errors import CheckpointError, DataError, UnsupportedError, UsageError
+from sensprobe.loading import load_model
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba2 import UNLIMITED, Mamba2Config
+
+AROUND = {
+    "encoder": "embedding",
+    "d_input": PADDED,
+    "d_output": PADDED,
+    "d_model": WIDTH,
+    "layers": LAYERS,
+    "pooling": "none",
+    "head_bias": False,
+    "d_state": N,
+}
+SSM = MambaConfig(**AROUND, tied_head=True, dt_rank=1)
+SSM2 = Mamba2Config(**AROUND, tied_head=True, d_head=4, groups=2)
+HF = replace(SSM, d_input=VOCABULARY, d_output=VOCABULARY, tied_head=False)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as error:
+        read_checkpoint(path)
+    return str(error.value)
+
+
+# -- configs --------------------------------------------------------------------------------------
+
+
+def test_a_config_of_mamba_ssm():
+    assert mamba_ssm.config_from(SSM_CONFIG, Path("c")) == SSM
+    assert mamba_ssm.config_from(SSM2_CONFIG, Path("c")) == SSM2
+
+
+@pytest.mark.parametrize(
+    ("document", "count"),
+    [
+        # Published sizes of state-spaces/mamba-130m, mamba-1.4b, mamba-2.8b and mamba2-130m.
+        ({"d_model": 768, "n_layer": 24, "vocab_size": 50277, "ssm_cfg": {}}, 129_135_360),
+        ({"d_model": 2048, "n_layer": 48, "vocab_size": 50277, "ssm_cfg": {}}, 1_372_178_432),
+        ({"n_layer": 64, "ssm_cfg": {}}, 2_768_345_600),
+    ],
+)
+def test_missing_keys_take_the_defaults_of_mamba_ssm(document, count):
+    config = mamba_ssm.config_from(document, Path("config.json"))
+    assert sum(prod(shape) for shape in parameter_shapes(config).values()) == count
+
+
+def test_a_layer_of_published_mamba2_has_the_shapes_of_its_file():
+    """As torch.load lists state-spaces/mamba2-1.3b."""
+    document = {
+        "d_model": 2048,
+        "n_layer": 48,
+        "vocab_size": 50277,
+        "ssm_cfg": {"layer": "Mamba2"},
+        "pad_vocab_size_multiple": 16,
+    }
+    shapes = parameter_shapes(mamba_ssm.config_from(document, Path("config.json")))
+    recorded = {
+        "embedding.weight": (50288, 2048),
+        "layers.0.norm.weight": (2048,),
+        "layers.0.dt_bias": (64,),
+        "layers.0.A_log": (64,),
+        "layers.0.D": (64,),
+        "layers.0.in_proj.weight": (8512, 2048),
+        "layers.0.conv.weight": (4352, 1, 4),
+        "layers.0.conv.bias": (4352,),
+        "layers.0.gated_norm.weight": (4096,),
+        "layers.0.out_proj.weight": (2048, 4096),
+        "final.norm.weight": (2048,),
+    }
+    first = {name: s for name, s in shapes.items() if not name.startswith("layers.")}
+    first |= {name: s for name, s in shapes.items() if name.startswith("layers.0.")}
+    assert first == recorded
+
+
+def test_a_config_of_transformers():
+    assert hf.config_from(HF_CONFIG, Path("c")) == HF
+    falcon = hf.config_from(
+        HF_CONFIG | {"model_type": "falcon_mamba", "mixer_rms_eps": 1e-4}, Path("c")
+    )
+    assert falcon == replace(HF, inner_norm=True, inner_norm_eps=1e-4)
+    two = {"model_type": "mamba2", "num_heads": 4, "head_dim": 4, "n_groups": 2}
+    assert hf.config_from(HF_CONFIG | two, Path("c")) == replace(
+        SSM2, d_input=VOCABULARY, d_output=VOCABULARY, tied_head=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        ([0.0, float("inf")], (0.0, UNLIMITED)),
+        ([0.0, {"__float__": "Infinity"}], (0.0, UNLIMITED)),
+        ([0.01, 1], (0.01, 1.0)),
+        (None, (0.0, UNLIMITED)),
+    ],
+)
+def test_limits_of_dt_in_every_spelling(given, want):
+    assert hf.limits(given, Path("c")) == want
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        (HF_CONFIG | {"model_type": "llama"}, "is of a 'llama' model (transformers); this reads"),
+        (HF_CONFIG | {"hidden_act": "gelu"}, "hidden_act is 'gelu'; only silu"),
+        (HF_CONFIG | {"hidden_size": "wide"}, "the width of the model is 'wide', not a number"),
+        (HF_CONFIG | {"num_hidden_layers": 0}, "config.json: layers must be at least 1"),
+        (HF_CONFIG | {"model_type": "mamba2"}, "does not divide"),
+        (HF_CONFIG | {"model_type": "mamba2", "head_dim": 4, "n_groups": 2}, "num_heads is 128"),
+        (HF_CONFIG | {"model_type": "mamba2", "time_step_limit": [1]}, "the limits of dt are [1]"),
+        (SSM_CONFIG | {"attn_layer_idx": [1]}, "this model has attention layers"),
+        (SSM_CONFIG | {"d_intermediate": 64}, "this model has MLPs between its mixers"),
+        (SSM_CONFIG | {"ssm_cfg": {"layer": "Mamba3"}}, "its layers are 'Mamba3'"),
+        (SSM_CONFIG | {"ssm_cfg": [1]}, "ssm_cfg is [1], not a table"),
+        (SSM_CONFIG | {"vocab_size": "many"}, "must be whole numbers"),
+        (SSM2_CONFIG | {"ssm_cfg": {"layer": "Mamba2", "headdim": 3}}, "d_head 3 does not divide"),
+        (
+            SSM2_CONFIG | {"ssm_cfg": {"layer": "Mamba2", "headdim": 4, "norm_before_gate": True}},
+            "norm_before_gate is not known",
+        ),
+        (SSM2_CONFIG | {"ssm_cfg": {"layer": "Mamba2", "headdim": 4, "d_ssm": 8}}, "d_ssm is 8"),
+    ],
+)
+def test_a_config_of_something_else(tmp_path, document, says):
+    assert says in refusal(write(tmp_path, document, SSM))
+
+
+# -- weights --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("document", "config", "file"),
+    [
+        (SSM_CONFIG, SSM, "pytorch_model.bin"),
+        (SSM2_CONFIG, SSM2, "pytorch_model.bin"),
+        (HF_CONFIG, HF, "model.safetensors"),
+    ],
+)
+def test_a_folder_comes_back_to_the_bit(tmp_path, document, config, file):
+    model, header = read_checkpoint(write(tmp_path, document, config, file))
+    want = tiny(config)
+    assert model.config == config
+    assert header == {}
+    assert set(model.weights) == set(want.weights)
+    assert all(torch.equal(w, want.weights[name]) for name, w in model.weights.items())
+
+
+def test_shards_are_one_model(tmp_path):
+    whole, _ = read_checkpoint(write(tmp_path, HF_CONFIG, HF, "model.safetensors"))
+    shard(tmp_path)
+    again, _ = read_checkpoint(tmp_path)
+    assert all(torch.equal(w, again.weights[name]) for name, w in whole.weights.items())
+
+
+def test_a_tied_head_in_the_file_must_be_the_embedding(tmp_path):
+    table = torch.randn(PADDED, WIDTH)
+    both = {"backbone.embedding.weight": table, "lm_head.weight": table.clone()}
+    assert "head" not in read_checkpoint(write(tmp_path, SSM_CONFIG, SSM, **both))[0].weights
+    write(tmp_path, SSM_CONFIG, SSM, **{"lm_head.weight": torch.randn(PADDED, WIDTH)})
+    assert "ties the head to the embedding, and lm_head.weight differs" in refusal(tmp_path)
+
+
+def test_half_precision_is_read_as_it_is(tmp_path):
+    half = torch.randn(2 * 2 * WIDTH, WIDTH).to(torch.bfloat16)
+    name = "backbone.layers.0.mixer.in_proj.weight"
+    model, _ = read_checkpoint(write(tmp_path, SSM_CONFIG, SSM, **{name: half}))
+    assert torch.equal(model.weights["layers.0.in_proj.x"], half[: 2 * WIDTH].float())
+
+
+def test_tensors_that_do_not_fit_are_named_as_the_file_has_them(tmp_path):
+    mixer = "backbone.layers.1.mixer."
+    changes = {
+        mixer + "D": None,
+        mixer + "A_log": torch.zeros(16, 5),
+        mixer + "attention.weight": torch.zeros(2),
+        "extra": torch.zeros(2),
+    }
+    said = refusal(write(tmp_path, SSM_CONFIG, SSM, **changes))
+    assert "missing: layers.1.D;" in said
+    assert (
+        f"left over: layers.1.attention.weight (in the file {mixer}attention.weight), extra;"
+        in said
+    )
+    assert f"layers.1.A_log (in the file {mixer}A_log) is (16, 5), needed (16, 3)" in said
+
+
+def test_another_vocabulary(tmp_path):
+    write(tmp_path, SSM_CONFIG | {"vocab_size": 99}, SSM)
+    said = refusal(tmp_path)
+    assert "embedding.weight (in the file backbone.embedding.weight) is (16, 8)" in said
+    assert "needed (104, 8)" in said
+
+
+def test_a_folder_without_weights(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG))
+    assert "none of model.safetensors.index.json, model.safetensors" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        ("{", "is not an index of shards"),
+        ("[]", "is not an index of shards"),
+        ('{"weight_map": 3}', "is not an index of shards"),
+        ('{"weight_map": {"a": "../b.safetensors"}}', "which is not in its folder"),
+        ('{"weight_map": {"a": "b.safetensors"}}', "no checkpoint at"),
+    ],
+)
+def test_a_damaged_index(tmp_path, index, says):
+    (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG))
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    assert says in refusal(tmp_path)
+
+
+def test_a_shard_without_its_tensors(tmp_path):
+    write(tmp_path, HF_CONFIG, HF, "model.safetensors")
+    shard(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    document = json.loads(index.read_text())
+    document["weight_map"]["gone"] = "model-00001-of-00002.safetensors"
+    index.write_text(json.dumps(document))
+    assert "lacks 1 tensor(s) that" in refusal(tmp_path)
+
+
+def test_more_layers_than_tensors_is_said_before_anything_is_made(tmp_path):
+    assert "layers and the file holds" in refusal(
+        write(tmp_path, SSM_CONFIG | {"n_layer": 10**9}, SSM)
+    )
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path / "lm", SSM_CONFIG, SSM)
+
+
+def test_tokens_in_logits_out(folder):
+    model, tokens = sensprobe.load(folder), inputs(SSM)
+    logits = model(tokens)
+    assert logits.shape == (3, 7, PADDED)
+    assert torch.equal(logits, tiny(SSM)(tokens))
+    assert torch.equal(model(tokens.numpy().astype("uint8")), logits)
+    assert model(tokens[:0]).shape == (0, 7, PADDED)
+    state = model.start(3)
+    for t in range(7):
+        out, state = model.step(tokens[:, t], state)
+        torch.testing.assert_close(out, logits[:, t], rtol=0, atol=1e-5)
+
+
+def test_a_plan_and_its_calibration_take_tokens(folder):
+    plan = {"layers.*.state": "int8/head", "layers.*.decay": "int8", "embedding": "int8/channel"}
+    tokens = inputs(SSM)
+    model = sensprobe.load(folder, plan=plan, calibration=tokens)
+    assert 0 < (model(tokens) - sensprobe.load(folder)(tokens)).abs().max() < 1
+    assert model.cost().total_bytes < sensprobe.load(folder).cost().total_bytes
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (torch.zeros(1, 3), "x holds torch.float32 numbers; this model reads tokens"),
+        (torch.zeros(3, dtype=torch.int64), "x has shape (3,); this model reads tokens"),
+        (torch.zeros(3, 0, dtype=torch.int64), "at least one step long"),
+        (torch.tensor([[0, PADDED]]), "x holds tokens from 0 to 16; this model knows 0 to 15"),
+        (torch.tensor([[-1, 2]]), "x holds tokens from -1 to 2"),
+    ],
+)
+def test_what_are_no_tokens(folder, x, says):
+    with pytest.raises(DataError) as error:
+        sensprobe.load(folder)(x)
+    assert says in str(error.value)
+
+
+def test_a_folder_takes_no_norm(folder):
+    with pytest.raises(UsageError, match="norm 'pre' is for state-spaces/s4 checkpoints"):
+        load_model(folder, norm="pre")
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])
+def test_weights_named_without_their_folder(tmp_path, file):
+    folder = write(tmp_path / "lm", HF_CONFIG, HF, file)
+    assert f"name its folder: {folder}." in refusal(folder / file)
+
+
+def test_scoring_a_language_model_is_refused(folder):
+    with pytest.raises(UnsupportedError, match="gives an output at every step, and data here has"):
+        api.evaluate(folder, "digits")
+
+
+def test_a_language_model_lists_its_sites_and_costs(folder):
+    sites = api.list_sites(folder)
+    assert {"embedding", "layers.1.in_proj.z", "layers.0.decay"} <= {s["site"] for s in sites}
+    states = 4 * LAYERS * (16 * N + 16 * 3)
+    assert api.cost(folder)["state_bytes"] == states
+
+
+def test_its_name_is_that_of_the_folder(folder):
+    assert load_model(folder).name == "lm"
