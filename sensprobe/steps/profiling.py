@@ -24,6 +24,8 @@ DEFAULT_SCHEMES = (
 """What is tried where the user names nothing. `dynamic` falls away where a range is known."""
 
 METHODS = ("measured", "taylor")
+GRADIENT_PASSES, PASSES_A_PAIR = 5, 0.3
+"""What `taylor` takes in forward passes, about; for estimates."""
 
 
 def check_profile(by: str, method: str) -> None:
@@ -96,7 +98,10 @@ def _taylor(
     pairs = list(pairs_of(wanted, schemes))
     for _, _, fitted in pairs:
         bench.ready(fitted)
-    bench.progress.begin(f"one gradient for {len(pairs)} pairs on {stop:,} samples", stop)
+    passes = GRADIENT_PASSES + PASSES_A_PAIR * len(pairs)
+    seconds = bench.seconds_a_sample("search", stop) * stop * passes
+    title = f"one gradient for {len(pairs)} target-scheme pairs on {stop:,} samples"
+    bench.progress.begin(title, stop, seconds)
     return taylor(
         bench.source.model,
         bench.applier,
