@@ -26,7 +26,7 @@ CORE = (
 EXTRAS = {
     "optuna-dashboard": ("dashboard", "opening a run's optuna.db in a browser"),
     "streamlit": ("dashboard", "planned: the dashboard"),
-    "transformers": ("lm", "planned: Hugging Face checkpoints and tokenizers"),
+    "transformers": ("lm", "comparing selective models with its own (tests); planned: tokenizers"),
     "lm-eval": ("lm", "planned: language model tasks"),
     "mamba-ssm": ("mamba", "planned: Mamba's own CUDA kernels, as a reference"),
     "triton": ("gpu", "planned: GPU kernels"),
