@@ -29,15 +29,6 @@ def observe(model: Model, x: Tensor, histograms: bool = False) -> dict[str, Stat
     return observer.seen
 
 
-def encode_weights(model: Model, plan: Mapping[str, Scheme]) -> dict[str, Fields]:
-    """Codes and scales of every weight a resolved plan names."""
-    return {
-        name: encode_weight(model, model.sites[name], scheme)
-        for name, scheme in plan.items()
-        if model.sites[name].kind is Kind.WEIGHT
-    }
-
-
 def encode_weight(model: Model, site: Site, scheme: Scheme) -> Fields:
     """Codes and scales of one weight under one scheme, computed in float64."""
     x = model.weights[site.name].detach()

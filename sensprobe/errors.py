@@ -8,8 +8,7 @@
     ├── CheckpointError       weights that are missing, damaged, unsafe, or do not fit
     ├── DataError             data that is missing, damaged or out of range
     ├── RunError              a run folder that is damaged, locked, or of another model or data
-    ├── UnsupportedError      no implementation for this operation, device and format
-    └── MissingExtraError     an optional package is needed; names the extra to install
+    └── UnsupportedError      no implementation for this operation, device and format
 
 A message says what was asked, what exists, and what to do. The command line prints it alone and
 exits with `exit_code`; a traceback appears only under `--debug`.
@@ -54,7 +53,3 @@ class RunError(SensprobeError):
 
 class UnsupportedError(SensprobeError):
     """No implementation of an operation for this device and these formats."""
-
-
-class MissingExtraError(SensprobeError):
-    """An optional package is needed; the message names the extra to install."""

@@ -16,7 +16,6 @@ from torch import Tensor
 from sensprobe.apply import (
     Applier,
     encode_weight,
-    encode_weights,
     needs_calibration,
     needs_histograms,
     observe,
@@ -93,13 +92,9 @@ def test_simulated_weights_are_those_that_are_packed(data):
         if site.kind is Kind.WEIGHT:
             plan[name] = data.draw(schemes_for(site))
     tap = Applier(MODEL).tap(plan)
-    for name, fields in encode_weights(MODEL, plan).items():
-        assert torch.equal(tap.weights[name], decode(fields, plan[name], MODEL.sites[name]))
-
-
-def test_only_weights_are_encoded():
-    plan = resolved("*.state=int8/dynamic", "*.x=int8/dynamic", "head=int4")
-    assert list(encode_weights(MODEL, plan)) == ["head"]
+    for name, scheme in plan.items():
+        fields = encode_weight(MODEL, MODEL.sites[name], scheme)
+        assert torch.equal(tap.weights[name], decode(fields, scheme, MODEL.sites[name]))
 
 
 def test_what_was_encoded_for_one_plan_serves_the_next():

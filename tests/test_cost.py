@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemes import schemes_for
 
-from sensprobe.apply import Applier, encode_weights, observe
+from sensprobe.apply import Applier, encode_weight, observe
 from sensprobe.cost import bit_operations, cost, site_bytes
 from sensprobe.errors import UsageError
 from sensprobe.models.s4d import S4DConfig, products, sites
@@ -180,7 +180,11 @@ def test_a_whole_plan_costs_the_sum_of_what_it_stores(data):
     for name, site in model.sites.items():
         if data.draw(st.booleans()):
             chosen[name] = data.draw(schemes_for(site))
-    fields = encode_weights(model, {n: s for n, s in chosen.items() if not s.exact})
+    fields = {
+        n: encode_weight(model, model.sites[n], s)
+        for n, s in chosen.items()
+        if not s.exact and model.sites[n].kind is Kind.WEIGHT
+    }
     want = sum(packed_bytes(f) for site in fields.values() for f in site.values())
     want += sum(
         s.full_bytes for n, s in model.sites.items() if s.kind is Kind.WEIGHT and n not in fields

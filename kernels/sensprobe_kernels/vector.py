@@ -336,13 +336,3 @@ def largest(typing: Any, values: Any) -> Any:
         return builder.sext(top, ir.IntType(64))
 
     return types.int64(_I), lower
-
-
-@intrinsic
-def nowhere(typing: Any) -> Any:
-    """A mask that says no everywhere."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return cgutils.get_null_value(_M.llvm)
-
-    return _M(), lower

@@ -7,17 +7,14 @@ fails. Nothing else is ever replaced.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sensprobe.errors import RunError, UsageError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
+from sensprobe.errors import UsageError
+from sensprobe.files import disk_errors, write_new
 
 
 def require_place(out: Path, names: frozenset[str], overwrite: bool) -> None:
@@ -59,24 +56,17 @@ def write_folder(out: Path, files: Mapping[str, bytes], check: Callable[[Path], 
     """
     tag = f"{os.getpid()}.{secrets.token_hex(4)}"
     draft, aside = (out.parent / f".{out.name}.{tag}.{end}" for end in ("tmp", "old"))
-    with _disk_errors(out):
+    with disk_errors(out, "exporting to"):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.mkdir()
             for name, content in files.items():
-                _write(draft / name, content)
+                write_new(draft / name, content)
             check(draft)
             _move(draft, out, aside)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _move(draft: Path, out: Path, aside: Path) -> None:
@@ -89,16 +79,3 @@ def _move(draft: Path, out: Path, aside: Path) -> None:
         if occupied:
             os.rename(aside, out)
         raise
-
-
-@contextlib.contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in FULL:
-            advice = "the disk is full: free some space, or name a folder on another disk"
-        else:
-            advice = f"{reason}: name a folder you can write to"
-        raise RunError(f"exporting to {out} failed, and nothing was written: {advice}.") from error

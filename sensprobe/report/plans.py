@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sensprobe.cost import site_bytes
@@ -77,9 +77,3 @@ def _counted(texts: list[str]) -> str:
     if len(counts) == 1:
         return texts[0]
     return ", ".join(f"{text} ×{count}" if count > 1 else text for text, count in counts.items())
-
-
-def differing(plans: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Groups whose scheme is not the same in every plan, in order."""
-    groups = dict.fromkeys(group for schemes in plans.values() for group in schemes)
-    return [g for g in groups if len({schemes.get(g) for schemes in plans.values()}) > 1]

@@ -182,11 +182,6 @@ def confirmed_table(found: Confirmation) -> RenderableType:
     )
 
 
-def plans_table(table: pd.DataFrame) -> RenderableType:
-    """A `tables.side_by_side`."""
-    return _table(table.reset_index(), left=tuple(["sites", *table.columns]))
-
-
 def agreement_line(found: Agreement) -> Text:
     """τ over all schemes in one sentence, with what it means."""
     return Text(about_agreement(found))

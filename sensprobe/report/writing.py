@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from sensprobe.files import disk_errors, write_whole
 from sensprobe.report import images, rows, tables
 from sensprobe.report.gather import Results, gather
 from sensprobe.report.page import render
 from sensprobe.runs import Run
-from sensprobe.runs.files import disk_errors, write_whole
 from sensprobe.sites import Site
 
 FOLDER = "report"

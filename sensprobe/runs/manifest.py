@@ -11,7 +11,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from sensprobe.errors import RunError
-from sensprobe.runs.files import create_whole, strict_json
+from sensprobe.files import create_whole, strict_json
 from sensprobe.runs.record import JSON, now
 
 NAME = "run.json"

@@ -6,8 +6,8 @@ import contextlib
 from pathlib import Path
 
 from sensprobe.errors import RunError
+from sensprobe.files import disk_errors, is_draft
 from sensprobe.runs import manifest as manifests
-from sensprobe.runs.files import disk_errors, is_draft
 from sensprobe.runs.ledger import Ledger
 from sensprobe.runs.manifest import Manifest
 from sensprobe.runs.run import Run

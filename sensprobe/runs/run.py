@@ -23,8 +23,8 @@ from typing import Literal
 import numpy as np
 
 from sensprobe.errors import RunError
+from sensprobe.files import disk_errors, strict_json, write_whole
 from sensprobe.runs import manifest as manifests
-from sensprobe.runs.files import disk_errors, strict_json, write_whole
 from sensprobe.runs.ledger import Ledger, Writer
 from sensprobe.runs.manifest import Manifest
 from sensprobe.runs.record import JSON, Entry, Evaluation, EvaluationKey, Span

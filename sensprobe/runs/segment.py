@@ -27,7 +27,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from sensprobe.runs.files import disk_errors, write_all
+from sensprobe.files import disk_errors, write_all
 from sensprobe.runs.record import JSON, Evaluation, key_of, now, pack, seal, unseal
 
 SYNC_SECONDS = 5.0

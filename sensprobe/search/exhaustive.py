@@ -7,6 +7,7 @@ from itertools import product
 
 from sensprobe.errors import UsageError
 from sensprobe.search.problem import Assignment, Problem
+from sensprobe.units import duration
 
 
 def every_assignment(problem: Problem) -> Iterator[Assignment]:
@@ -23,11 +24,3 @@ def check_count(problem: Problem, allowed: float, *, seconds_each: float | None 
         f"there are {problem.count:,} plans{took} and {allowed:g} evaluations are allowed. "
         f"Allow {problem.count}, tie or freeze sites, or search with `gains`."
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
-    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"

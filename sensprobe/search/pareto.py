@@ -37,21 +37,3 @@ def hypervolume(
     front = nondominated(size, value)
     edges = np.log(np.append(size[front], reference_bytes))
     return float(np.sum(np.diff(edges) * (value[front] - reference_score)))
-
-
-def best_under(size_bytes: ArrayLike, score: ArrayLike, limit: float) -> int | None:
-    """Index of the highest score within `limit` bytes (fewest bytes on a tie), or None."""
-    size = np.asarray(size_bytes, float)
-    front = nondominated(size, score)
-    within = front[size[front] <= limit]
-    return int(within[-1]) if len(within) else None
-
-
-def staircase(
-    size_bytes: ArrayLike, score: ArrayLike, at_bytes: ArrayLike, *, below: float = -np.inf
-) -> NDArray[np.float64]:
-    """The best score within each of `at_bytes`; `below` where nothing is that small."""
-    size, value = np.asarray(size_bytes, float), np.asarray(score, float)
-    front = nondominated(size, value)
-    place = np.searchsorted(size[front], np.asarray(at_bytes, float), side="right")
-    return np.concatenate([[below], value[front]])[place]

@@ -13,12 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sensprobe.steps.confirming import confirm
     from sensprobe.steps.doctoring import doctor
     from sensprobe.steps.evaluating import evaluate, recorded_warnings
     from sensprobe.steps.exporting import export
     from sensprobe.steps.pricing import cost, list_sites
     from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
-    from sensprobe.steps.searching import SearchSettings, confirm, search
+    from sensprobe.steps.searching import SearchSettings, search
     from sensprobe.steps.training import train
 
 __all__ = [
@@ -41,7 +42,7 @@ _HOME = {
     "DEFAULT_SCHEMES": "profiling",
     "SearchSettings": "searching",
     "check_profile": "profiling",
-    "confirm": "searching",
+    "confirm": "confirming",
     "cost": "pricing",
     "doctor": "doctoring",
     "evaluate": "evaluating",

@@ -1,19 +1,19 @@
-"""Search for plans within budgets, then confirm the chosen ones on data nothing before has seen."""
+"""Search for plans within budgets."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sensprobe.errors import RunError, UsageError
-from sensprobe.evaluate import BATCH, mean, paired
-from sensprobe.plan import fingerprint, from_json
+from sensprobe.evaluate import BATCH, mean
+from sensprobe.files import strict_json
+from sensprobe.plan import fingerprint
 from sensprobe.runs import Run
-from sensprobe.runs.files import strict_json
 from sensprobe.scheme import Scheme
 from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
 from sensprobe.search import search as run_search
@@ -46,7 +46,6 @@ class SearchSettings:
     schemes: tuple[Scheme, ...] = ()
     freeze: tuple[tuple[str, Scheme], ...] = ()
     tie: tuple[str, ...] = ()
-    sampler: str = "tpe"
 
 
 def sensitivity_of(run: Run) -> dict[str, Any]:
@@ -66,7 +65,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
 
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
     """
-    run = _run(bench)
+    run = run_of(bench)
     if settings.evaluations is not None and settings.evaluations < 1:
         raise UsageError(
             f"--evaluations {settings.evaluations}: at least one plan must be evaluated."
@@ -83,13 +82,14 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         tie=settings.tie,
     )
     full = cost(bench.source, {}, settings.batch)
-    budgets = tuple(_in_scores(budget, bench) for budget in settings.budgets)
+    budgets = tuple(in_scores(budget, bench) for budget in settings.budgets)
     for budget in budgets:
         check_budget(space.problem, budget)
     stop = bench.size("search", settings.limit)
     pieces = chunks(stop)
     seconds = bench.seconds_a_sample("search", stop) * stop
     baseline = [_sample(bench, {}, piece, stop) for piece in pieces]
+    whole = Sample.join(baseline)
     count = _allowed(space, settings, seconds)
     bench.progress.begin(
         f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
@@ -104,15 +104,14 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
             evaluations=count,
             seed=settings.seed,
             uniform=space.uniform(),
-            sampler=settings.sampler,
             storage=run.optuna_path,
             seconds_each=seconds,
             full_bytes=int(full["total_bytes"]),
-            chance=_chance(bench, sensitivity, baseline),
+            chance=_chance(bench, sensitivity, whole),
         )
     finally:
         bench.progress.end()
-    document = _document(bench, space, settings, found, stop, count)
+    document = _document(bench, space, settings, found, whole, count)
     _set_earlier_aside(run, document)
     run.write_result("search", document)
     if found.interrupted:
@@ -131,18 +130,18 @@ def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:
     return plans
 
 
-def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sequence[Sample]) -> float:
+def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sample) -> float:
     """The score that a front is measured from: of guessing, else the worst one profiled."""
     if bench.metric is None and bench.dataset.classes:
         return 1 / bench.dataset.classes
-    best = float(Sample.join(list(baseline)).score.mean())
+    best = float(baseline.score.mean())
     changes = [
         bench.sign * row["metric"]["value"] for row in sensitivity["rows"] if "metric" in row
     ]
     return best + min(changes) if changes and min(changes) < 0 else best - max(abs(best), 1.0)
 
 
-def _in_scores(budget: Budget, bench: Workbench) -> Budget:
+def in_scores(budget: Budget, bench: Workbench) -> Budget:
     """The budget with its loss in the unit of the scores: a point is a hundredth of accuracy."""
     if budget.max_loss is None or bench.metric is not None or bench.metric_label != "accuracy":
         return budget
@@ -164,7 +163,7 @@ def _set_earlier_aside(run: Run, document: Mapping[str, Any]) -> None:
             run.set_aside(name, f"{name}-{number}")
 
 
-def _run(bench: Workbench) -> Run:
+def run_of(bench: Workbench) -> Run:
     if bench.run is None:
         raise UsageError("a search keeps its evaluations: give --run DIR.")
     return bench.run
@@ -200,7 +199,7 @@ def _document(
     space: Space,
     settings: SearchSettings,
     found: SearchResult,
-    stop: int,
+    baseline: Sample,
     count: int,
 ) -> dict[str, Any]:
     names = _names(space, found)
@@ -208,14 +207,12 @@ def _document(
     front = {c.assignment for c in found.front}
     full = cost(bench.source, {}, settings.batch)
     smallest, largest = space.problem.smallest(), space.problem.largest()
-    arrays = [_sample(bench, {}, piece, stop) for piece in chunks(stop)]
-    whole = Sample.join(arrays)
     return {
         "method": found.method,
         "batch": settings.batch,
         "seed": settings.seed,
         "split": "search",
-        "n": stop,
+        "n": len(baseline.score),
         "evaluations": count,
         "spent": found.spent,
         "interrupted": found.interrupted,
@@ -223,7 +220,7 @@ def _document(
         "sign": bench.sign,
         "full": {
             **{k: full[k] for k in ("weight_bytes", "state_bytes", "total_bytes")},
-            "metric": asdict(mean(bench.sign * whole.score, whole.group)),
+            "metric": asdict(mean(bench.sign * baseline.score, baseline.group)),
         },
         "chance": 1 / bench.dataset.classes if bench.dataset.classes else None,
         "smallest_bytes": smallest.total,
@@ -290,111 +287,4 @@ def _candidate(
         "stopped_early": candidate.stopped,
         "radius": bench.evaluator("search").spectral_radius(resolved),
         "on_front": candidate.assignment in front,
-    }
-
-
-def confirm(
-    bench: Workbench, names: Sequence[str] = (), limit: int | None = None
-) -> dict[str, Any]:
-    """Score the chosen plans (or those named) on the confirmation split: the result of a run.
-
-    Paired with full precision and with the best uniform plan of no more bytes. Returns the
-    document kept as `confirmation`.
-    """
-    run = _run(bench)
-    found = run.read_result("search")
-    if not isinstance(found, dict):
-        raise RunError(
-            f"{run.path} holds no search result. "
-            f"Run `sensprobe search --run {run.path} --budget …` first."
-        )
-    candidates = {c["name"]: c for c in found["candidates"]}
-    chosen = [
-        c for c in found["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
-    ]
-    stop = bench.size("confirmation", limit)
-    wanted = {c[k] for c in chosen for k in ("candidate", "uniform") if c[k]}
-    looks = _looks(run, {candidates[name]["plan_fingerprint"] for name in wanted})
-    seconds = bench.seconds_a_sample("confirmation", stop) * stop
-    bench.progress.begin(
-        f"confirming {len(wanted)} plans on {stop:,} unseen samples",
-        (len(wanted) + 1) * stop,
-        seconds * (len(wanted) + 1),
-    )
-    sites = bench.source.model.sites.values()
-    try:
-        arrays = {
-            name: bench.measure(
-                from_json(candidates[name]["plan"]).resolve(sites),
-                "confirmation",
-                0,
-                stop,
-                f"confirm {name}",
-            )[bench.primary]
-            for name in sorted(wanted)
-        }
-        base = bench.measure({}, "confirmation", 0, stop, "baseline")[bench.primary]
-    finally:
-        bench.progress.end()
-    groups = bench.groups("confirmation", stop)
-    document = {
-        "split": "confirmation",
-        "n": stop,
-        "metric": bench.metric_label,
-        "sign": bench.sign,
-        "baseline": asdict(mean(base, groups)),
-        "looks": looks,
-        "plans": [
-            _confirmed(choice, candidates, arrays, base, groups) | _limit(bench, found, choice)
-            for choice in chosen
-        ],
-    }
-    run.write_result("confirmation", document)
-    return document
-
-
-def _looks(run: Run, plans: set[str]) -> int:
-    """How many other plans of this run were scored on the confirmation split before."""
-    seen = {e.key.plan.partition("+")[0] for e in run.entries() if e.key.split == "confirmation"}
-    return len(seen - plans - {fingerprint({})})
-
-
-def _limit(
-    bench: Workbench, search: Mapping[str, Any], choice: Mapping[str, Any]
-) -> dict[str, float | None]:
-    """The loss a budget allows, in the unit of the scores; None where it allows any."""
-    asked = {b["label"]: b["max_loss"] for b in search["budgets"]}.get(choice["budget"])
-    if asked is None:
-        return {"max_loss": None}
-    return {"max_loss": _in_scores(Budget(max_loss=asked), bench).max_loss}
-
-
-def _confirmed(
-    choice: Mapping[str, Any],
-    candidates: Mapping[str, dict[str, Any]],
-    arrays: Mapping[str, np.ndarray],
-    base: np.ndarray,
-    groups: np.ndarray | None,
-) -> dict[str, Any]:
-    name = choice["candidate"]
-    sizes = ("total_bytes", "weight_bytes", "state_bytes", "effective_bits", "radius")
-    against = None
-    if choice["uniform"]:
-        rival = candidates[choice["uniform"]]
-        against = {
-            "uniform": rival["uniform"],
-            "candidate": rival["name"],
-            "total_bytes": rival["total_bytes"],
-            "radius": rival["radius"],
-            "metric": asdict(mean(arrays[rival["name"]], groups)),
-            "difference": asdict(paired(arrays[name], arrays[rival["name"]], groups)),
-        }
-    return {
-        "budget": choice["budget"],
-        "candidate": name,
-        "name": name,
-        **{key: candidates[name][key] for key in sizes},
-        "metric": asdict(mean(arrays[name], groups)),
-        "loss": asdict(paired(arrays[name], base, groups)),
-        "against_uniform": against,
     }

@@ -9,10 +9,7 @@ alone decides where a run goes on.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from torch import Tensor
 from sensprobe.checkpoints import own
 from sensprobe.checkpoints.files import METADATA_KEY, read_safetensors
 from sensprobe.errors import CheckpointError, RunError
+from sensprobe.files import disk_errors, write_whole
 from sensprobe.models.s4d import FAMILY
 from sensprobe.train.recipe import Recipe
 
@@ -109,19 +107,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     content = save(
         {name: t.contiguous() for name, t in tensors.items()}, {METADATA_KEY: json.dumps(header)}
     )
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with disk_errors(path.parent, "creating"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except OSError as error:
-        raise RunError(
-            f"writing {path} failed: {error.strerror}. Free space or name another folder, and run "
-            "the same command again; epochs already kept are not repeated."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    write_whole(path, content)

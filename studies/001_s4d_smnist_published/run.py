@@ -8,11 +8,7 @@ measured before is found in the run folder: stopped, it goes on where it was.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-import tempfile
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,12 +20,11 @@ from plans import ALL, FEW, HERE, ROWS, STUDY, Stored, bar, grid, pieces, remedi
 from rich.console import Console
 
 from sensprobe.cli.bar import Bar
+from sensprobe.cli.study import data_folder, run_study, write_results
 from sensprobe.data import load_data
-from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.evaluate import Score, mean, paired
 from sensprobe.loading import load_model
 from sensprobe.plan import Resolved
-from sensprobe.runs.files import write_whole
 from sensprobe.steps import cost
 from sensprobe.workbench import Workbench, open_workbench
 
@@ -169,18 +164,6 @@ def _row(bench: Workbench, row: dict[str, Any], full: Arrays) -> dict[str, Any]:
 # -- command --------------------------------------------------------------------------------------
 
 
-def data_folder(given: Path | None) -> Path:
-    """Where the data lies; UsageError says how to get it."""
-    named = given or os.environ.get("SENSPROBE_DATA")
-    if not named:
-        raise UsageError(HOW_TO_GET)
-    folder = Path(named).expanduser().resolve()
-    lacking = [str(folder / part) for part in NEEDED if not (folder / part).exists()]
-    if lacking:
-        raise UsageError(f"{' and '.join(lacking)} not found; {HOW_TO_GET}")
-    return folder
-
-
 def open_bench(folder: Path, run: Path) -> Workbench:
     """The published checkpoint on the test images."""
     source = load_model(folder / STUDY["model"]["checkpoint"], STUDY["model"]["norm"])
@@ -191,33 +174,11 @@ def open_bench(folder: Path, run: Path) -> Workbench:
 
 def study(data: Path | None, run: Path) -> None:
     """Measure what is missing and write everything."""
-    bench = open_bench(data_folder(data), run)
+    bench = open_bench(data_folder(data, NEEDED, HOW_TO_GET), run)
     measure_all(bench)
     found = results(bench)
-    write_whole(HERE / "results.json", tables.dump(found).encode())
-    write_whole(HERE / "reproduction.png", figure.draw(found))
-    tables.update_readme(found)
-
-
-def main() -> int:
-    """Run the study; returns the exit code."""
-    options = argparse.ArgumentParser(description="Re-run a published table of an S4D.")
-    options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
-    options.add_argument("--run", type=Path, help="run folder; default in the temporary folder")
-    chosen = options.parse_args()
-    run = chosen.run or Path(tempfile.gettempdir()) / "sensprobe-studies" / HERE.name
-    began = time.monotonic()
-    try:
-        study(chosen.data, run)
-    except SensprobeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from there.\n")
-        return 130
-    sys.stderr.write(f"done in {time.monotonic() - began:.0f} s; evaluations kept in {run}\n")
-    return 0
+    write_results(HERE, found, tables.SECTIONS, {"reproduction.png": figure.draw(found)})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_study(HERE.name, __doc__.splitlines()[0], study))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sensprobe.report.values import Measured, in_bytes, number, plus_minus
-from sensprobe.runs.files import write_whole
+from sensprobe.cli.study import Sections, markdown, score
+from sensprobe.report.values import in_bytes, number
 
 HERE = Path(__file__).resolve().parent
-README = HERE / "README.md"
 COLUMNS = ("s32", "s16")
 CLOSE = 1e-6  # points; figures are printed to a tenth, and 0.3 is not a float
 
@@ -19,18 +18,6 @@ CLOSE = 1e-6  # points; figures are printed to a tenth, and 0.3 is not a float
 def read_results() -> dict[str, Any]:
     """What run.py measured last."""
     return json.loads((HERE / "results.json").read_text(encoding="utf-8"))
-
-
-def dump(found: Mapping[str, Any]) -> str:
-    """JSON that a diff can be read of: one line a row."""
-    lines = []
-    for key, value in found.items():
-        if isinstance(value, list):
-            rows = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in value)
-            lines.append(f' "{key}": [\n{rows}\n ]')
-        else:
-            lines.append(f' "{key}": {json.dumps(value, ensure_ascii=False)}')
-    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 # -- what the numbers say -------------------------------------------------------------------------
@@ -47,17 +34,6 @@ def within(row: Mapping[str, Any], column: str) -> bool:
 
 
 # -- tables ---------------------------------------------------------------------------------------
-
-
-def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table whose first column is text and the others numbers."""
-    align = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, align, *lines))
-
-
-def score(found: Mapping[str, Any], *, signed: bool = False) -> str:
-    """A value and its standard error, to the digits the error bears."""
-    return plus_minus(Measured(found["value"], found["stderr"]), signed=signed)
 
 
 def reproduction(found: Mapping[str, Any]) -> str:
@@ -178,27 +154,10 @@ def _remedy(name: str, found: Mapping[str, Any], change: str) -> list[str]:
 
 # -- README ---------------------------------------------------------------------------------------
 
-SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+SECTIONS: Sections = {
     "reproduction": reproduction,
     "scales": scales,
     "everything": everything,
     "grid": grid,
     "remedies": remedies,
 }
-
-
-def rendered(text: str, found: Mapping[str, Any]) -> str:
-    """The README with each section between its markers made anew; ValueError where one lacks."""
-    for name, make in SECTIONS.items():
-        begin, end = f"<!-- {name}: written by run.py -->", f"<!-- end of {name} -->"
-        before, first, rest = text.partition(begin)
-        _, last, after = rest.partition(end)
-        if not (first and last):
-            raise ValueError(f"{README} lacks the markers {begin} and {end}")
-        text = f"{before}{begin}\n\n{make(found)}\n\n{end}{after}"
-    return text
-
-
-def update_readme(found: Mapping[str, Any]) -> None:
-    """Writes the tables into README.md."""
-    write_whole(README, rendered(README.read_text(encoding="utf-8"), found).encode())

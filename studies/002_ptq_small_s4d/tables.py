@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sensprobe.cli.study import Sections, markdown, score
 from sensprobe.report.values import Measured, in_bytes, number, plus_minus
-from sensprobe.runs.files import write_whole
 
 HERE = Path(__file__).resolve().parent
-README = HERE / "README.md"
 THINGS = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))["alone"]["things"]
 
 
 def read_results() -> dict[str, Any]:
     """What run.py measured last."""
     return json.loads((HERE / "results.json").read_text(encoding="utf-8"))
-
-
-def dump(found: Mapping[str, Any]) -> str:
-    """JSON that a diff can be read of: one line a row."""
-    lines = []
-    for key, value in found.items():
-        if isinstance(value, list):
-            rows = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in value)
-            lines.append(f' "{key}": [\n{rows}\n ]')
-        else:
-            lines.append(f' "{key}": {json.dumps(value, ensure_ascii=False)}')
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table whose first column is text and the others numbers."""
-    align = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, align, *lines))
-
-
-def score(found: Mapping[str, Any], *, signed: bool = False) -> str:
-    """A value and its standard error, to the digits the error bears."""
-    return plus_minus(Measured(found["value"], found["stderr"]), signed=signed)
 
 
 def radius(value: float) -> str:
@@ -169,7 +145,7 @@ def _extra(row: Mapping[str, Any], part: str) -> tuple[str, str]:
 
 # -- README ---------------------------------------------------------------------------------------
 
-SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+SECTIONS: Sections = {
     "alone": alone,
     "ranks": ranks,
     "findings": findings,
@@ -177,20 +153,3 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "extras": extras,
     "large": large,
 }
-
-
-def rendered(text: str, found: Mapping[str, Any]) -> str:
-    """The README with each section between its markers made anew; ValueError where one lacks."""
-    for name, make in SECTIONS.items():
-        begin, end = f"<!-- {name}: written by run.py -->", f"<!-- end of {name} -->"
-        before, first, rest = text.partition(begin)
-        _, last, after = rest.partition(end)
-        if not (first and last):
-            raise ValueError(f"{README} lacks the markers {begin} and {end}")
-        text = f"{before}{begin}\n\n{make(found)}\n\n{end}{after}"
-    return text
-
-
-def update_readme(found: Mapping[str, Any]) -> None:
-    """Writes the tables into README.md."""
-    write_whole(README, rendered(README.read_text(encoding="utf-8"), found).encode())

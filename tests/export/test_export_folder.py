@@ -70,7 +70,7 @@ def test_a_full_disk_leaves_everything_as_it_was(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(folder.os, "fsync", full)
-    with pytest.raises(RunError, match="disk is full: free some space"):
+    with pytest.raises(RunError, match="disk is full; free some space"):
         export(out, OTHER, overwrite=overwrite)
     assert list(tmp_path.iterdir()) == ([out] if overwrite else [])
     if overwrite:
@@ -89,7 +89,7 @@ def test_a_failing_move_puts_the_old_one_back(
         rename(source, target)
 
     monkeypatch.setattr(folder.os, "rename", fails_into_place)
-    with pytest.raises(RunError, match="name a folder you can write to"):
+    with pytest.raises(RunError, match="choose a folder you can write to"):
         export(tmp_path / "m", OTHER, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
     assert dict(load_artefact(tmp_path / "m").tap.plan) == PLAN

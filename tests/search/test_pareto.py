@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensprobe.search.pareto import best_under, hypervolume, nondominated, staircase
+from sensprobe.search.pareto import hypervolume, nondominated
 
 clouds = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 20)), max_size=25)
 
@@ -44,24 +44,6 @@ def test_hypervolume_is_the_area_of_the_union(points: list[tuple[int, int]]) -> 
 def test_hypervolume_by_hand_in_log_bytes() -> None:
     got = hypervolume([100, 200], [0.5, 0.9], reference_bytes=400, reference_score=0.1)
     assert got == pytest.approx(np.log(2) * 0.4 + np.log(2) * 0.8)
-
-
-@given(clouds, st.integers(0, 45))
-def test_best_under_and_staircase_agree_with_looking(
-    points: list[tuple[int, int]], limit: int
-) -> None:
-    size, score = [p[0] for p in points], [p[1] for p in points]
-    within = [p for p in points if p[0] <= limit]
-    index = best_under(size, score, limit)
-    stair = float(staircase(size, score, [limit], below=-1)[0])
-    if not within:
-        assert index is None
-        assert stair == -1
-        return
-    top = max(v for _, v in within)
-    assert index is not None
-    assert points[index] == (min(s for s, v in within if v == top), top)
-    assert stair == top
 
 
 def test_a_nan_score_never_enters() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sensprobe.cli import study
 from sensprobe.plan import Plan
 from sensprobe.scheme import parse
 
@@ -72,7 +73,9 @@ def test_rows_checked_independently_are_equal_to_the_digit(name: str, published:
 def test_the_readme_names_the_rows_that_float16_scales_move_out_of_their_bar() -> None:
     missed = [r["name"] for r in ROWS.values() if not tables.within(r, "s16")]
     assert missed
-    assert f"Outside: {', '.join(missed)}." in tables.README.read_text(encoding="utf-8")
+    assert f"Outside: {', '.join(missed)}." in (tables.HERE / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_within_fails_past_the_bar() -> None:
@@ -83,8 +86,8 @@ def test_within_fails_past_the_bar() -> None:
 
 @pytest.mark.parametrize("shown", [tables, other_tables], ids=["001", "002"])
 def test_the_readme_shows_what_results_json_holds(shown: ModuleType) -> None:
-    text, found = shown.README.read_text(encoding="utf-8"), shown.read_results()
-    assert shown.rendered(text, found) == text
+    text, found = (shown.HERE / "README.md").read_text(encoding="utf-8"), shown.read_results()
+    assert study.rendered(text, shown.SECTIONS, found) == text
     for name, section in shown.SECTIONS.items():
         assert section(found) in text, name
 
@@ -92,23 +95,23 @@ def test_the_readme_shows_what_results_json_holds(shown: ModuleType) -> None:
 def test_a_readme_that_drifted_is_noticed() -> None:
     other = deepcopy(FOUND)
     other["rows"][0]["s32"]["value"] += 0.1
-    text = tables.README.read_text(encoding="utf-8")
-    assert tables.rendered(text, other) != text
+    text = (tables.HERE / "README.md").read_text(encoding="utf-8")
+    assert study.rendered(text, tables.SECTIONS, other) != text
 
 
 def test_a_readme_without_its_markers_is_an_error() -> None:
-    with pytest.raises(ValueError, match="lacks the markers"):
-        tables.rendered("# no markers\n", FOUND)
+    with pytest.raises(ValueError, match=r"the markers .* are not there"):
+        study.rendered("# no markers\n", tables.SECTIONS, FOUND)
 
 
 @pytest.mark.parametrize("shown", [tables, other_tables], ids=["001", "002"])
 def test_results_json_is_written_as_it_is_read(shown: ModuleType) -> None:
     path = shown.HERE / "results.json"
-    assert shown.dump(shown.read_results()) == path.read_text(encoding="utf-8")
+    assert study.dump(shown.read_results()) == path.read_text(encoding="utf-8")
 
 
 def test_an_unstable_a_is_bold_wherever_it_is_shown() -> None:
-    text = tables.README.read_text(encoding="utf-8")
+    text = (tables.HERE / "README.md").read_text(encoding="utf-8")
     assert "**1.0039**" in text
     assert ROWS["A 6"]["s32_bytes"]["max_abs_A"] > 1
 

@@ -65,16 +65,21 @@ def _temporary(path: Path, content: bytes) -> Iterator[Path]:
     """A synced draft beside `path`, gone afterwards whatever happens."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            write_all(descriptor, content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_new(draft, content)
         yield draft
     finally:
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """A file that was not there before, synced; an `OSError` may leave part of it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, content: bytes) -> None:
@@ -116,3 +121,12 @@ def _finite(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     return _finite(plain(value))
+
+
+def between(text: str, begin: str, end: str, content: str) -> str:
+    """A document with what stands between two markers made anew; ValueError where one lacks."""
+    before, first, rest = text.partition(begin)
+    _, last, after = rest.partition(end)
+    if not (first and last):
+        raise ValueError(f"the markers {begin} and {end} are not there")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"

@@ -1,0 +1,101 @@
+"""What every study does around its question: finds data, runs, writes results into its README.
+
+Kept with the package so that every `studies/NNN_question/run.py` holds its question alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sensprobe.errors import SensprobeError, UsageError
+from sensprobe.files import between, write_whole
+from sensprobe.report.values import Measured, plus_minus
+
+
+def data_folder(given: Path | None, needed: Iterable[str], how_to_get: str) -> Path:
+    """Where a study's data lies: `given`, else SENSPROBE_DATA; UsageError says how to get it.
+
+    `needed` are the files and folders that must be in it.
+    """
+    named = given or os.environ.get("SENSPROBE_DATA")
+    if not named:
+        raise UsageError(how_to_get)
+    folder = Path(named).expanduser().resolve()
+    lacking = [str(folder / part) for part in needed if not (folder / part).exists()]
+    if lacking:
+        raise UsageError(f"{' and '.join(lacking)} not found; {how_to_get}")
+    return folder
+
+
+def run_study(name: str, about: str, study: Callable[[Path | None, Path], None]) -> int:
+    """Parse --data and --run, call `study(data, run)`; returns the exit code of the process."""
+    options = argparse.ArgumentParser(description=about)
+    options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
+    options.add_argument("--run", type=Path, help="run folder; default in the temporary folder")
+    chosen = options.parse_args()
+    run = chosen.run or Path(tempfile.gettempdir()) / "sensprobe-studies" / name
+    began = time.monotonic()
+    try:
+        study(chosen.data, run)
+    except SensprobeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The same command goes on from there.\n")
+        return 130
+    sys.stderr.write(f"done in {time.monotonic() - began:.0f} s; evaluations kept in {run}\n")
+    return 0
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and the others numbers."""
+    align = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, align, *lines))
+
+
+def score(found: Mapping[str, Any], *, signed: bool = False) -> str:
+    """A value and its standard error, to the digits the error bears."""
+    return plus_minus(Measured(found["value"], found["stderr"]), signed=signed)
+
+
+def dump(found: Mapping[str, Any]) -> str:
+    """JSON that a diff can be read of: one line a row."""
+    lines = []
+    for key, value in found.items():
+        if isinstance(value, list):
+            rows = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in value)
+            lines.append(f' "{key}": [\n{rows}\n ]')
+        else:
+            lines.append(f' "{key}": {json.dumps(value, ensure_ascii=False)}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+Sections = Mapping[str, Callable[[Mapping[str, Any]], str]]
+"""Name of a part of a README -> what writes it, from the results."""
+
+
+def rendered(text: str, sections: Sections, found: Mapping[str, Any]) -> str:
+    """A README with each section between its markers made anew; ValueError where one lacks."""
+    for name, make in sections.items():
+        begin, end = f"<!-- {name}: written by run.py -->", f"<!-- end of {name} -->"
+        text = between(text, begin, end, make(found))
+    return text
+
+
+def write_results(
+    folder: Path, found: Mapping[str, Any], sections: Sections, pictures: Mapping[str, bytes]
+) -> None:
+    """results.json, the pictures, and the tables of README.md, each file whole."""
+    write_whole(folder / "results.json", dump(found).encode())
+    for name, content in pictures.items():
+        write_whole(folder / name, content)
+    readme = folder / "README.md"
+    write_whole(readme, rendered(readme.read_text(encoding="utf-8"), sections, found).encode())

@@ -1,0 +1,124 @@
+"""Confirm: score the chosen plans of a search on data nothing before has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from sensprobe.errors import RunError
+from sensprobe.evaluate import mean, paired
+from sensprobe.plan import fingerprint, from_json
+from sensprobe.runs import Run
+from sensprobe.search import Budget
+from sensprobe.steps.searching import in_scores, run_of
+from sensprobe.workbench import Workbench
+
+
+def confirm(
+    bench: Workbench, names: Sequence[str] = (), limit: int | None = None
+) -> dict[str, Any]:
+    """Score the chosen plans (or those named) on the confirmation split: the result of a run.
+
+    Paired with full precision and with the best uniform plan of no more bytes. Returns the
+    document kept as `confirmation`.
+    """
+    run = run_of(bench)
+    found = run.read_result("search")
+    if not isinstance(found, dict):
+        raise RunError(
+            f"{run.path} holds no search result. "
+            f"Run `sensprobe search --run {run.path} --budget …` first."
+        )
+    candidates = {c["name"]: c for c in found["candidates"]}
+    chosen = [
+        c for c in found["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
+    ]
+    stop = bench.size("confirmation", limit)
+    wanted = {c[k] for c in chosen for k in ("candidate", "uniform") if c[k]}
+    looks = _looks(run, {candidates[name]["plan_fingerprint"] for name in wanted})
+    seconds = bench.seconds_a_sample("confirmation", stop) * stop
+    bench.progress.begin(
+        f"confirming {len(wanted)} plans on {stop:,} unseen samples",
+        (len(wanted) + 1) * stop,
+        seconds * (len(wanted) + 1),
+    )
+    sites = bench.source.model.sites.values()
+    try:
+        arrays = {
+            name: bench.measure(
+                from_json(candidates[name]["plan"]).resolve(sites),
+                "confirmation",
+                0,
+                stop,
+                f"confirm {name}",
+            )[bench.primary]
+            for name in sorted(wanted)
+        }
+        base = bench.measure({}, "confirmation", 0, stop, "baseline")[bench.primary]
+    finally:
+        bench.progress.end()
+    groups = bench.groups("confirmation", stop)
+    document = {
+        "split": "confirmation",
+        "n": stop,
+        "metric": bench.metric_label,
+        "sign": bench.sign,
+        "baseline": asdict(mean(base, groups)),
+        "looks": looks,
+        "plans": [
+            _confirmed(choice, candidates, arrays, base, groups) | _limit(bench, found, choice)
+            for choice in chosen
+        ],
+    }
+    run.write_result("confirmation", document)
+    return document
+
+
+def _looks(run: Run, plans: set[str]) -> int:
+    """How many other plans of this run were scored on the confirmation split before."""
+    seen = {e.key.plan.partition("+")[0] for e in run.entries() if e.key.split == "confirmation"}
+    return len(seen - plans - {fingerprint({})})
+
+
+def _limit(
+    bench: Workbench, search: Mapping[str, Any], choice: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """The loss a budget allows, in the unit of the scores; None where it allows any."""
+    asked = {b["label"]: b["max_loss"] for b in search["budgets"]}.get(choice["budget"])
+    if asked is None:
+        return {"max_loss": None}
+    return {"max_loss": in_scores(Budget(max_loss=asked), bench).max_loss}
+
+
+def _confirmed(
+    choice: Mapping[str, Any],
+    candidates: Mapping[str, dict[str, Any]],
+    arrays: Mapping[str, np.ndarray],
+    base: np.ndarray,
+    groups: np.ndarray | None,
+) -> dict[str, Any]:
+    name = choice["candidate"]
+    sizes = ("total_bytes", "weight_bytes", "state_bytes", "effective_bits", "radius")
+    against = None
+    if choice["uniform"]:
+        rival = candidates[choice["uniform"]]
+        against = {
+            "uniform": rival["uniform"],
+            "candidate": rival["name"],
+            "total_bytes": rival["total_bytes"],
+            "radius": rival["radius"],
+            "metric": asdict(mean(arrays[rival["name"]], groups)),
+            "difference": asdict(paired(arrays[name], arrays[rival["name"]], groups)),
+        }
+    return {
+        "budget": choice["budget"],
+        "candidate": name,
+        "name": name,
+        **{key: candidates[name][key] for key in sizes},
+        "metric": asdict(mean(arrays[name], groups)),
+        "loss": asdict(paired(arrays[name], base, groups)),
+        "against_uniform": against,
+    }
