@@ -87,15 +87,24 @@ def from_fields(fields: Mapping[str, Any], spec: str, seed: int, found: list[str
     else:
         members, notes = name_splits(samples.split, samples.group, seed, spec)
     sources = {name: _lazy(name, samples, index, "arrays") for name, index in members.items()}
-    return _dataset(spec, [samples], sources, notes + _repeats(samples, members))
+    return _dataset(spec, [samples], sources, notes + _repeats(samples, members, spec))
 
 
-def _repeats(samples: Samples, members: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """A note for every split that repeats samples of an earlier one: it is not all new."""
+def _repeats(samples: Samples, members: Mapping[str, np.ndarray], spec: str) -> tuple[str, ...]:
+    """A note for every split that repeats samples of earlier ones: it is not all new.
+
+    DataError for a named one that holds nothing else: the confirmation would confirm nothing.
+    """
     notes, seen = [], set[bytes]()
     for name in (name for name in SPLIT_NAMES if name in members):
         rows = [samples.x[i].tobytes() + samples.y[i].tobytes() for i in members[name]]
-        if again := sum(row in seen for row in rows):
+        again = sum(row in seen for row in rows)
+        if again == len(rows) and samples.split is not None:
+            raise DataError(
+                f"{spec}: every sample of {name} is in another split too (same x and y); splits "
+                "must be disjoint"
+            )
+        if again:
             notes.append(
                 f"{again:,} of {len(rows):,} {name} samples repeat samples of other splits (same x "
                 "and y): mark repeats by `group` to keep them together"
@@ -115,7 +124,6 @@ def _from_parts(value: Mapping[Any, Mapping[str, Any]], spec: str, seed: int) ->
             raise DataError(f"{spec}: split {key!r} has a `split` array of its own; drop it")
         parts[name] = check_samples(fields, f"{spec} [{key}]", [str(k) for k in fields])
     _check_alike(parts, spec)
-    _check_distinct(parts, spec)
     names = [name for name in SPLIT_NAMES if name in parts]
     joined = {
         "x": np.concatenate([parts[name].x for name in names]),
@@ -138,20 +146,6 @@ def _check_alike(parts: Mapping[str, Samples], spec: str) -> None:
             for name, (x, y, labels) in shapes.items()
         )
         raise DataError(f"{spec}: splits must agree in the shapes and kinds of x and y; {told}")
-
-
-def _check_distinct(parts: Mapping[str, Samples], spec: str) -> None:
-    """Refuses a split that repeats another's samples: the confirmation would confirm nothing."""
-    seen: dict[bytes, str] = {}
-    for name, part in parts.items():
-        rows = {row.tobytes() + y.tobytes() for row, y in zip(part.x, part.y, strict=True)}
-        for row in rows:
-            if row in seen:
-                raise DataError(
-                    f"{spec}: {name} repeats at least one sample of {seen[row]} (same x and y); "
-                    "splits must be disjoint"
-                )
-        seen.update(dict.fromkeys(rows, name))
 
 
 def check_samples(fields: Mapping[str, Any], spec: str, found: list[str]) -> Samples:

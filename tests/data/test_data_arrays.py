@@ -180,11 +180,14 @@ def test_a_function_may_return_splits() -> None:
     assert np.allclose(data.splits["confirmation"].x[:, :, 0], parts["test"]["x"], atol=1e-6)
 
 
-def test_a_split_that_repeats_another_is_refused() -> None:
-    same = fields(20)
-    one_row = {"x": same["x"][3:4], "y": same["y"][3:4]}
-    with pytest.raises(DataError, match="confirmation repeats at least one sample of search"):
-        from_mapping({"validation": same, "test": one_row}, "f", 0)
+def test_a_split_that_repeats_another_is_told_or_refused() -> None:
+    one, other = fields(20), fields(10)
+    mixed = {key: np.concatenate([one[key][3:4], other[key]]) for key in ("x", "y")}
+    data = from_mapping({"search": one, "test": mixed}, "f", 0)
+    assert any(note.startswith("1 of 11 confirmation samples repeat") for note in data.notes)
+    same = {key: one[key][3:6] for key in ("x", "y")}
+    with pytest.raises(DataError, match="every sample of confirmation is in another split"):
+        from_mapping({"search": one, "test": same}, "f", 0)
 
 
 @pytest.mark.parametrize(
