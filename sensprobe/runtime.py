@@ -32,7 +32,7 @@ from sensprobe.sites import Site
 from sensprobe.storage import Custom, Memory, Rounded, Storage, Watched, fresh
 
 if TYPE_CHECKING:
-    from sensprobe_kernels.diagonal_scan.cpu import Store
+    from sensprobe_kernels.stored.store import Store
 
 logger = logging.getLogger(__name__)
 _said: set[str] = set()
@@ -151,7 +151,7 @@ def _parts(x: Tensor) -> NDArray[np.float32]:
 
 def _store(storage: Storage, memory: Memory, shape: torch.Size) -> Store | None:
     """The kernel's description of a storage; None where it has none."""
-    from sensprobe_kernels.diagonal_scan.cpu import Store
+    from sensprobe_kernels.stored.store import Store
 
     if storage is None or isinstance(storage, Watched):
         return Store()
@@ -173,7 +173,7 @@ def _store(storage: Storage, memory: Memory, shape: torch.Size) -> Store | None:
 
 
 def _format(format: Int | Float | Log, asym: bool) -> dict[str, Any]:
-    from sensprobe_kernels.diagonal_scan import flags
+    from sensprobe_kernels.stored import flags
 
     if isinstance(format, Int):
         return {"code": flags.INTEGER, "peak": format.levels if asym else format.peak}
@@ -196,7 +196,7 @@ def _dense(x: Tensor, scheme: Scheme, site: Site, shape: torch.Size) -> NDArray[
 
 def _span(store: Store, storage: Rounded, shape: torch.Size) -> Store | None:
     """The store with what its scales span: calibrated ones for each real, or how to read live."""
-    from sensprobe_kernels.diagonal_scan import flags
+    from sensprobe_kernels.stored import flags
 
     scheme, site = storage.scheme, storage.site
     store = store._replace(span=flags.STATIC, scaled=scheme.scaled, asym=scheme.asym)

@@ -170,8 +170,8 @@ def test_what_memory_held_before_is_not_read(
     p = problem(17, 40, 3, 5)
     storage = storage_of(scheme, *p[:2])
     clean = fast(*p, storage)
-    zeros, empty = cpu._scratch, np.empty_like
-    monkeypatch.setattr(cpu, "_scratch", lambda size: zeros(size) + np.float32(nan))
+    zeros, empty = cpu.scratch, np.empty_like
+    monkeypatch.setattr(cpu, "scratch", lambda size: zeros(size) + np.float32(nan))
     monkeypatch.setattr(np, "empty_like", lambda x: empty(x) * np.float32(nan))
     assert_same(fast(*p, storage), clean)
 
@@ -180,7 +180,7 @@ def test_a_failure_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> Non
     def broken(size: int) -> None:
         raise MemoryError("full")
 
-    monkeypatch.setattr(cpu, "_scratch", broken)
+    monkeypatch.setattr(cpu, "scratch", broken)
     with pytest.raises(MemoryError, match="full"):
         fast(*problem(33, 2, 2, 2))
 

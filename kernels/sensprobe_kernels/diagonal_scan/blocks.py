@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensprobe_kernels.diagonal_scan.flags import STOCHASTIC, Flags, Tile, inline
+from sensprobe_kernels.diagonal_scan.job import Tile
 from sensprobe_kernels.diagonal_scan.steps import (
     PAIR,
     ROW,
@@ -24,6 +24,11 @@ from sensprobe_kernels.diagonal_scan.steps import (
     share,
     take,
     to_round,
+)
+from sensprobe_kernels.stored.flags import (
+    STOCHASTIC,
+    Flags,
+    inline,
 )
 from sensprobe_kernels.vector import LANES, Floats, load, store
 

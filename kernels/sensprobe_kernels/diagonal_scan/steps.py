@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.diagonal_scan.flags import (
+from sensprobe_kernels.diagonal_scan.job import Tile
+from sensprobe_kernels.stored.flags import (
     CLIP,
     SHIFTED,
     STATIC_EACH,
     STOCHASTIC,
     Flags,
-    Tile,
     exactly,
     inline,
     safe,
 )
-from sensprobe_kernels.diagonal_scan.lanes import (
+from sensprobe_kernels.stored.lanes import (
     Scale,
     clamp,
     kept,
@@ -28,7 +28,7 @@ from sensprobe_kernels.diagonal_scan.lanes import (
     noise_pair,
     scale_from,
 )
-from sensprobe_kernels.diagonal_scan.scales import Range, finite, live_scale, union, unseen, widen
+from sensprobe_kernels.stored.scales import Range, finite, live_scale, union, unseen, widen
 from sensprobe_kernels.vector import (
     LANES,
     Floats,

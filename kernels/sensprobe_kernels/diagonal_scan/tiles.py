@@ -8,27 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from numba import njit
 
 from sensprobe_kernels.diagonal_scan.blocks import blocks
-from sensprobe_kernels.diagonal_scan.flags import (
-    EXACT,
-    GROUP,
-    SHIFTED,
-    TENSOR,
-    Flags,
-    Job,
-    Tile,
-    exactly,
-    flags_of,
-    inline,
-    safe,
-)
-from sensprobe_kernels.diagonal_scan.scales import Range, finite, union, unseen
+from sensprobe_kernels.diagonal_scan.job import Job, Tile
 from sensprobe_kernels.diagonal_scan.steps import (
     exact_step,
     group_step,
@@ -38,6 +24,19 @@ from sensprobe_kernels.diagonal_scan.steps import (
     static_step,
 )
 from sensprobe_kernels.diagonal_scan.transfer import CHUNK, LINE, enter, leave, read, write
+from sensprobe_kernels.stored.flags import (
+    EXACT,
+    GROUP,
+    SHIFTED,
+    TENSOR,
+    Flags,
+    exactly,
+    flags_of,
+    inline,
+    safe,
+)
+from sensprobe_kernels.stored.scales import Range, finite, union, unseen
+from sensprobe_kernels.stored.source import fingerprint
 from sensprobe_kernels.vector import LANES, bits, every_int, larger, largest, load, store
 
 _TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far from overflow
@@ -150,14 +149,7 @@ def tame(numbers: Any, size: int) -> bool:
 # -- the compiled function ------------------------------------------------------------------------
 
 
-def _fingerprint() -> int:
-    """Of the source that is compiled: Numba's cache watches one file, a tile is made of several."""
-    here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "vector.py"]
-    return int(sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:15], 16)
-
-
-_SOURCE = _fingerprint()
+_SOURCE = fingerprint(Path(__file__).parent)
 
 
 @cache

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensprobe_kernels.diagonal_scan.flags import Tile, inline
+from sensprobe_kernels.diagonal_scan.job import Tile
+from sensprobe_kernels.stored.flags import (
+    inline,
+)
 from sensprobe_kernels.vector import LANES, transpose
 
 CHUNK = 64

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.diagonal_scan.flags import (
+from sensprobe_kernels.stored.flags import (
     ANY,
     DIVIDED,
     FUSED,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.diagonal_scan.flags import (
+from sensprobe_kernels.stored.flags import (
     LARGEST,
     LEVELS,
     PEAK,
@@ -17,7 +17,7 @@ from sensprobe_kernels.diagonal_scan.flags import (
     Flags,
     inline,
 )
-from sensprobe_kernels.diagonal_scan.lanes import EXPONENT, Scale, clamp, scale_from
+from sensprobe_kernels.stored.lanes import EXPONENT, Scale, clamp, scale_from
 from sensprobe_kernels.vector import (
     Floats,
     Ints,
