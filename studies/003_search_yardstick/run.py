@@ -24,6 +24,7 @@ def main() -> None:
     asked.add_argument("--folder", type=Path, default=enumeration.HERE, help="where results lie")
     asked.add_argument("--seeds", type=int, default=STUDY["yardstick"]["seeds"])
     given = asked.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     if given.enumerate:
         enumeration.enumerate_plans(given.enumerate, given.folder, given.model, given.data)
     yardstick = Yardstick(load_enumeration(given.folder), STUDY["yardstick"]["evaluations"])
