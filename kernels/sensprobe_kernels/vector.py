@@ -307,6 +307,7 @@ low_product = _binary(
 high_product = _binary(_I, _I, _high, "High half of an unsigned 64-bit product.")
 shift_sign = _binary(_I, _I, lambda b, x, y: b.ashr(x, y), "a >> b, filled with a's sign.")
 shift_right = _binary(_I, _I, lambda b, x, y: b.lshr(x, y), "a >> b, filled with zeros.")
+shift_left = _binary(_I, _I, lambda b, x, y: b.shl(x, y), "a << b, modulo 2^32.")
 smaller = _binary(
     _I, _I, lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y), "The smaller, signed."
 )
@@ -336,3 +337,19 @@ def largest(typing: Any, values: Any) -> Any:
         return builder.sext(top, ir.IntType(64))
 
     return types.int64(_I), lower
+
+
+@intrinsic
+def summed(typing: Any, values: Any) -> Any:
+    """The sum of sixteen numbers, as one; pairs first, an order that is always the same."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        line, size = args[0], LANES
+        while size > 1:
+            size //= 2
+            pattern = [(i + size) % LANES for i in range(LANES)]
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), pattern)
+            line = builder.fadd(line, builder.shuffle_vector(line, line, mask))
+        return builder.extract_element(line, ir.IntType(32)(0))
+
+    return types.float32(_F), lower

@@ -23,10 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sensprobe import runtime
 from sensprobe.models import frame
 from sensprobe.models.frame import At, FrameConfig, Memories, Products, Shapes, StreamState
 from sensprobe.ops.causal_conv import causal_conv
-from sensprobe.ops.selective_scan import selective_scan
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
 from sensprobe.taps import EXACT, Tap, single
@@ -218,7 +218,7 @@ class Mamba:
         if config.inner_norm:
             low, B, C = (frame.rms(v, config.inner_norm_eps) for v in (low, B, C))
         dt = at.passes("dt", F.softplus(at.linear("dt_proj", at.passes("dt_proj_in", low))))
-        y, state = selective_scan(
+        y, state = runtime.selective_scan(
             x,
             dt,
             at("A"),

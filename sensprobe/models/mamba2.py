@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sensprobe import runtime
 from sensprobe.errors import UsageError
 from sensprobe.models import frame
 from sensprobe.models.frame import At, FrameConfig, Memories, Products, Shapes, StreamState
 from sensprobe.ops.causal_conv import causal_conv
-from sensprobe.ops.selective_scan import head_scan
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
 from sensprobe.taps import EXACT, Tap, single
@@ -250,7 +250,7 @@ class Mamba2:
         x, B, C = F.silu(v).split([config.rows[name] for name in "xBC"], dim=-1)
         x = at.passes("x", x.unflatten(-1, inner))
         dt = F.softplus(projected["dt"] + at("dt.bias")).clamp(config.dt_min, config.dt_max)
-        y, state = head_scan(
+        y, state = runtime.head_scan(
             x,
             at.passes("dt", dt),  # (b, l, h)
             at("A"),

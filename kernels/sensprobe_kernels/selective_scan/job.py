@@ -1,0 +1,73 @@
+"""What one call works on.
+
+Channels go in tiles of sixteen, one a lane: a sequence's channels lie side by side in memory, and
+nothing has to be transposed. A tile never holds channels of two heads. Where the channels of a head
+do not fill their last tile, its last lanes repeat the last channel.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Kept(NamedTuple):
+    """The integers of one `Store`; see there."""
+
+    group: int  # along n
+    scales: int
+    every: int
+    key0: int
+    key1: int
+
+
+class Job(NamedTuple):
+    """Sizes and integers of one call: not specialised on."""
+
+    length: int
+    tiles: int  # of a sequence
+    heads: int
+    unit: int  # tiles that are taken through a step together
+    n: int
+    channels: int  # of a head
+    head: int  # tiles of a head
+    groups: int  # rows of B and C a step
+    first: int  # position of the batch's first sequence in its data set
+    step: int  # steps taken before
+    state: Kept
+    decay: Kept
+
+
+class Given(NamedTuple):
+    """Flat float32 arrays, and two of integers that spare the loops a division a tile.
+
+    u, dt, y  (batch, length, tiles, 16)       A      (tiles, n, 16)
+    decay     (batch, length, heads)           B, C   (batch, length, groups, n)
+    state, residual  (batch, tiles, n, 16)
+    Of scales known before, (5, tiles, n or 1, 16): see `store.known`.
+
+    Either dt and A or decay are used. head_of and row_of name each tile's head and row of B and C.
+    """
+
+    u: Any
+    dt: Any
+    A: Any
+    decay: Any
+    B: Any
+    C: Any
+    y: Any
+    state: Any
+    residual: Any
+    state_known: Any
+    state_numbers: Any
+    decay_known: Any
+    decay_numbers: Any
+    head_of: Any
+    row_of: Any
+
+
+class Place(NamedTuple):
+    """Where a unit stands: the sequence, its first tile and the one after its last."""
+
+    b: int
+    k0: int
+    k1: int

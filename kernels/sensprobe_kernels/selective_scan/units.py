@@ -1,0 +1,118 @@
+"""The recurrence over a unit: the tiles of one sequence that share live scales, all steps.
+
+`build` makes the compiled function for one set of compile-time flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+from sensprobe_kernels.selective_scan.decays import unit_decays
+from sensprobe_kernels.selective_scan.job import Given, Job, Place
+from sensprobe_kernels.selective_scan.numbers import nothing, shared_scale
+from sensprobe_kernels.selective_scan.steps import (
+    four_step,
+    group_step,
+    observe,
+    settle,
+    spot,
+    tile_step,
+)
+from sensprobe_kernels.stored.flags import (
+    GROUP,
+    STOCHASTIC,
+    TENSOR,
+    Flags,
+    exactly,
+    flags_of,
+    inline,
+)
+from sensprobe_kernels.stored.scales import unseen
+from sensprobe_kernels.stored.source import fingerprint
+from sensprobe_kernels.vector import store
+
+_SOURCE = fingerprint(Path(__file__).parent)
+Key = tuple[int, int, int, int, int, int, int]
+"""The fields of `Flags`, in order."""
+
+
+@inline
+def _step(
+    job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, state: Flags,
+    decay: Flags,
+) -> None:  # fmt: skip
+    """One step of all tiles of a unit."""
+    if not head:
+        unit_decays(job, given, place, t, decays, decay)
+    if (job.step + t + 1) % job.state.every:
+        _plain_steps(job, given, place, t, decays, head, exactly(state))
+    elif state.span == GROUP:
+        for k in range(place.k0, place.k1):
+            group_step(job, given, place, k, t, decays, head, state)
+    elif state.span == TENSOR:
+        _shared_step(job, given, place, t, decays, head, state)
+    else:
+        _plain_steps(job, given, place, t, decays, head, state)
+
+
+@inline
+def _plain_steps(
+    job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, flags: Flags
+) -> None:
+    """Nothing live: four tiles at a time, unless noise takes the registers."""
+    k = place.k0
+    if flags.rounding != STOCHASTIC:
+        for _ in range((place.k1 - place.k0) // 4):
+            four_step(job, given, place, k, t, decays, head, flags)
+            k += 4
+    for k1 in range(k, place.k1):
+        tile_step(job, given, place, k1, t, decays, head, flags)
+
+
+@inline
+def _shared_step(
+    job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, flags: Flags
+) -> None:
+    """One live range spans all tiles."""
+    seen = unseen(flags)
+    for k in range(place.k0, place.k1):
+        at = spot(job, given, place, k, t, head)
+        seen = observe(job, given, at, 0, job.n, decays, head, seen, flags)
+    scale = shared_scale(seen, given.state_numbers, job.state, flags)
+    for k in range(place.k0, place.k1):
+        at = spot(job, given, place, k, t, head)
+        total = settle(job, given, place, at, 0, job.n, scale, nothing(), flags)
+        store(given.y, at.value, total)
+
+
+@cache
+def build(state: Key, decay: Key, head: bool) -> Callable[..., int]:
+    """The compiled scan for one way to store the state and one to round the decay.
+
+    `head`: decays are given, one a head and step. It takes a Job, Given, scratch for the decays of
+    a unit, and the first unit of the call and the one after its last. It releases the interpreter's
+    lock, and returns the fingerprint of its source.
+    """
+    source = _SOURCE  # in the closure, hence in the key under which Numba caches
+    s0, s1, s2, s3, s4, s5, s6 = state
+    d0, d1, d2, d3, d4, d5, d6 = decay
+
+    def scan_units(job: Job, given: Given, decays: Any, start: int, stop: int) -> int:
+        kept, passed = flags_of(s0, s1, s2, s3, s4, s5, s6), flags_of(d0, d1, d2, d3, d4, d5, d6)
+        units = -(-job.tiles // job.unit)
+        for i in range(start, stop):
+            k0 = i % units * job.unit
+            place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
+            for t in range(job.length):
+                _step(job, given, place, t, decays, head, kept, passed)
+        return source
+
+    try:
+        return njit(scan_units, cache=True, nogil=True)
+    except RuntimeError:  # no folder to cache in
+        return njit(scan_units, nogil=True)

@@ -1,0 +1,209 @@
+"""The selective recurrences by the fastest implementation that computes them.
+
+The decay of Mamba-2 is one number a head and step, a tensor like dt: it is computed and rounded
+here, for all steps. That of Mamba is computed and rounded inside its kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sensprobe.ops import selective_scan as reference
+from sensprobe.ops.exponential import exponential
+from sensprobe.runtime.choice import obstacle, say, unstorable
+from sensprobe.runtime.stores import live, scales_of, store_of
+from sensprobe.scheme import Rounding
+from sensprobe.storage import Memory, Rounded, Storage, Watched, fresh, passed
+
+if TYPE_CHECKING:
+    from sensprobe_kernels.stored.store import Store
+
+Scan = Callable[..., tuple[Tensor, Memory]]
+_NAME = "selective recurrence"
+
+
+def selective_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    decay: Storage = None,
+    storage: Storage = None,
+    memory: Memory | None = None,
+) -> tuple[Tensor, Memory]:
+    """`sensprobe.ops.selective_scan.selective_scan`, by the fastest implementation of the same.
+
+    x, dt: (batch, length, channels). A: (channels, n). B, C: (batch, length, n). float32. Returns y
+    and the memory after the last step; arguments are left as they are.
+    """
+    if memory is None:
+        memory = fresh(x.shape[0], tuple(A.shape), storage, x.device)
+    if not _may(x, dt, A, B, C, decay, storage, memory):
+        return reference.selective_scan(x, dt, A, B, C, decay, storage, memory)
+    if isinstance(decay, Watched) or isinstance(storage, Watched):
+        return _watched(selective_scan, x, dt, A, B, C, decay, storage, memory)
+    return _mamba(x, dt, A, B, C, decay, storage, memory)
+
+
+def head_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    decay: Storage = None,
+    storage: Storage = None,
+    memory: Memory | None = None,
+) -> tuple[Tensor, Memory]:
+    """`sensprobe.ops.selective_scan.head_scan`, by the fastest implementation of the same.
+
+    x: (batch, length, heads, p). dt: (batch, length, heads). A: (heads,). B, C: (batch, length,
+    groups, n). float32. Returns y and the memory after the last step; arguments are left as they
+    are.
+    """
+    if memory is None:
+        memory = fresh(x.shape[0], (*x.shape[2:], B.shape[-1]), storage, x.device)
+    if not _may(x, dt, A, B, C, decay, storage, memory):
+        return reference.head_scan(x, dt, A, B, C, decay, storage, memory)
+    if isinstance(decay, Watched) or isinstance(storage, Watched):
+        return _watched(head_scan, x, dt, A, B, C, decay, storage, memory)
+    return _mamba2(x, dt, A, B, C, decay, storage, memory)
+
+
+def _may(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage, storage: Storage,
+    memory: Memory,
+) -> bool:  # fmt: skip
+    """Whether a kernel computes this; says why where it does not."""
+    why = obstacle(_NAME, [x, dt, A, B, C, memory.state], [decay, storage])
+    if not why and _spanned(decay) is None:
+        why = unstorable("decay", decay)
+    feeds = isinstance(storage, Rounded) and storage.scheme.rounding is Rounding.FEEDBACK
+    if not why and (_spanned(storage) is None or (memory.residual is not None and not feeds)):
+        why = unstorable("state", storage)
+    if why:
+        say(*why)
+    return not why
+
+
+def _watched(
+    scan: Scan, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage,
+    storage: Storage, memory: Memory,
+) -> tuple[Tensor, Memory]:  # fmt: skip
+    """One step at a time, each shown to whoever watches."""
+    y = [torch.zeros_like(x[:, :0])]
+    inner = None if isinstance(storage, Watched) else storage
+    passing = None if isinstance(decay, Watched) else decay
+    for t in range(x.shape[1]):
+        now = slice(t, t + 1)
+        if isinstance(decay, Watched):
+            step = dt[:, t, :, None] if A.ndim == 2 else dt[:, t]
+            decay.look(exponential(step * A), memory.step)
+        out, memory = scan(x[:, now], dt[:, now], A, B[:, now], C[:, now], passing, inner, memory)
+        if isinstance(storage, Watched):
+            storage.look(memory.state, memory.step - 1)
+        y.append(out)
+    return torch.cat(y, dim=1), memory
+
+
+def _mamba(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage, storage: Storage,
+    memory: Memory,
+) -> tuple[Tensor, Memory]:  # fmt: skip
+    """By the kernel, as one head of all channels."""
+    from sensprobe_kernels.selective_scan.cpu import Decays, scan
+
+    store, unit_heads = _stored(storage, 1)
+    passing, _ = _stored(decay, 1)
+    y, state, residual = scan(
+        _array((dt * x)[:, :, None]),
+        Decays(_array(dt[:, :, None]), _array(A[None]), passing),
+        _array(B[:, :, None]),
+        _array(C[:, :, None]),
+        store,
+        _array(memory.state[:, None]),
+        None if memory.residual is None else _array(memory.residual[:, None]),
+        memory.step,
+        torch.get_num_threads(),
+        unit_heads,
+    )
+    rest = None if residual is None else torch.from_numpy(residual)[:, 0]
+    after = Memory(torch.from_numpy(state)[:, 0], rest, memory.step + x.shape[1])
+    return torch.from_numpy(y)[:, :, 0], after
+
+
+def _mamba2(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage, storage: Storage,
+    memory: Memory,
+) -> tuple[Tensor, Memory]:  # fmt: skip
+    from sensprobe_kernels.selective_scan.cpu import scan
+
+    store, unit_heads = _stored(storage, 2)
+    y, state, residual = scan(
+        _array(dt[..., None] * x),
+        _array(_decays(dt * A, decay, memory.step)),
+        _array(B),
+        _array(C),
+        store,
+        _array(memory.state),
+        None if memory.residual is None else _array(memory.residual),
+        memory.step,
+        torch.get_num_threads(),
+        unit_heads,
+    )
+    rest = None if residual is None else torch.from_numpy(residual)
+    return torch.from_numpy(y), Memory(torch.from_numpy(state), rest, memory.step + x.shape[1])
+
+
+def _decays(exponents: Tensor, decay: Storage, step: int) -> Tensor:
+    """Every decay as the recurrence goes on with it: (batch, length, heads)."""
+    raw = exponential(exponents)
+    if isinstance(decay, Rounded) and decay.scheme.rounding is Rounding.STOCHASTIC:
+        steps = [passed(a, decay, step + t) for t, a in enumerate(raw.unbind(1))]
+        return torch.stack(steps, dim=1) if steps else raw
+    return passed(raw.flatten(0, 1), decay, step).view(raw.shape)
+
+
+def _array(x: Tensor) -> NDArray[np.float32]:
+    return x.detach().contiguous().numpy()
+
+
+# -- what scales span -----------------------------------------------------------------------------
+
+
+def _spanned(storage: Storage) -> tuple[Store, bool] | None:
+    """The kernel's description of a storage, and whether its live range spans a head; None where
+    it has none. Every channel has a range along n, or a head has one, or the whole state."""
+    from sensprobe_kernels.stored.flags import GROUP, TENSOR
+
+    store = store_of(storage)
+    if store is None or (rounded := live(storage)) is None:
+        return None if store is None else (store, False)
+    *rows, n = rounded.site.shape
+    *over, along = scales_of(rounded)
+    if over == rows:
+        group = rounded.scheme.group if rounded.scheme.granularity == "group" else n
+        return store._replace(span=GROUP, group=min(group, n)), False
+    if along == 1 and all(size == 1 for size in over):
+        return store._replace(span=TENSOR), False
+    if along == 1 and over == [rows[0], 1]:
+        return store._replace(span=TENSOR), True
+    return None
+
+
+def _stored(storage: Storage, leading: int) -> tuple[Store, bool]:
+    """The same, known to be there, scales with as many axes before n as the kernel asks."""
+    found = _spanned(storage)
+    assert found is not None
+    store, unit_heads = found
+    if leading == 1 and store.scale is not None:
+        zero = None if store.zero is None else store.zero[None]
+        store = store._replace(scale=store.scale[None], zero=zero)
+    return store, unit_heads

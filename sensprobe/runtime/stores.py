@@ -1,0 +1,107 @@
+"""From a `Storage` to what kernels are told of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sensprobe.formats import BF16, FP32, Float, Int, Log, LogPolar, Polar
+from sensprobe.philox import key_of
+from sensprobe.rounding import LARGEST_SCALE, SMALLEST_SCALE, spread
+from sensprobe.scheme import ZERO_PEAK, Rounding, Scales, scale_shape
+from sensprobe.storage import Rounded, Storage, Watched
+
+if TYPE_CHECKING:
+    from sensprobe_kernels.stored.store import Store
+
+# As the kernels' `flags` number them.
+_ROUNDING = {
+    Rounding.NEAREST: 0,
+    Rounding.FEEDBACK: 0,
+    Rounding.TRUNCATE: 1,
+    Rounding.STOCHASTIC: 2,
+}
+_SCALES = {Scales.S16: 0, Scales.S32: 1, Scales.POW2: 2}
+
+
+def store_of(storage: Storage) -> Store | None:
+    """How numbers are stored, without what a live scale spans; None where kernels have no way.
+
+    Calibrated scales are dense: one for each real number of the site.
+    """
+    from sensprobe_kernels.stored.flags import STATIC
+    from sensprobe_kernels.stored.store import Store
+
+    if storage is None or isinstance(storage, Watched):
+        return Store()
+    assert isinstance(storage, Rounded)
+    scheme = storage.scheme
+    if isinstance(scheme.format, Polar | LogPolar):
+        return None
+    store = Store(
+        rounding=_ROUNDING[scheme.rounding],
+        clip=scheme.clip,
+        every=scheme.every,
+        first=storage.first,
+        key=key_of(scheme.seed, storage.site.name),
+        span=STATIC,
+        scaled=scheme.scaled,
+        **_format(scheme.format, scheme.asym),
+    )
+    if not scheme.scaled:
+        return store
+    if scheme.dynamic:
+        return store._replace(
+            parts=scheme.parts,
+            scales=_SCALES[scheme.scales],
+            smallest=SMALLEST_SCALE[scheme.scales],
+            largest=LARGEST_SCALE[scheme.scales],
+            zero_peak=ZERO_PEAK[scheme.scales],
+        )
+    assert storage.scale is not None, f"{storage.site.name}: a static state needs calibrated scales"
+    zero = None if storage.zero is None else _dense(storage.zero, storage)
+    return store._replace(scale=_dense(storage.scale, storage), zero=zero)
+
+
+def _format(format: Int | Float | Log, asym: bool) -> dict[str, Any]:
+    from sensprobe_kernels.stored import flags
+
+    if isinstance(format, Int):
+        return {
+            "code": flags.INTEGER,
+            "peak": format.levels if asym else format.peak,
+            "asym": asym,
+        }
+    if format == FP32:
+        return {"code": flags.ANY}
+    if isinstance(format, Log):
+        return {"code": flags.FLOAT, "peak": format.peak, "floor": 1 - format.powers}
+    return {
+        "code": flags.WIDE if format == BF16 else flags.FLOAT,
+        "peak": format.peak,
+        "floor": format.floor,
+        "mantissa": format.mantissa,
+    }
+
+
+def _dense(x: Tensor, storage: Rounded) -> NDArray[np.float32]:
+    """A calibrated scale or zero point for each real of the site."""
+    site = storage.site
+    shape = (*site.shape, 2) if site.is_complex else site.shape
+    return spread(x, storage.scheme, site).expand(shape).contiguous().numpy()
+
+
+def live(storage: Storage) -> Rounded | None:
+    """The storage if its scales are read live."""
+    if isinstance(storage, Rounded) and storage.scheme.scaled and storage.scheme.dynamic:
+        return storage
+    return None
+
+
+def scales_of(storage: Rounded) -> tuple[int, ...]:
+    """Shape of the scales, the trailing axis of complex numbers left out."""
+    shape = scale_shape(storage.scheme, storage.site)
+    return shape[:-1] if storage.site.is_complex else shape

@@ -1,0 +1,262 @@
+"""The selective kernels against the references, bit for bit, for every way to round and keep."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf, nan
+from typing import Any
+
+import pytest
+import torch
+from builders import vector
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recurrence import assert_same
+from schemes import schemes_for
+from sensprobe_kernels.selective_scan import cpu
+from torch import Tensor
+
+from sensprobe import runtime
+from sensprobe.ops import selective_scan as reference
+from sensprobe.rounding import scale_and_zero
+from sensprobe.scheme import Scheme, check, parse, scale_shape
+from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.storage import Memory, Rounded, fresh
+
+MAMBA, MAMBA2 = "selective_scan", "head_scan"
+both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
+
+CODES = [
+    *("int2", "int3/head", "int8", "int16", "int8/head/asym", "int16/asym", "int8/group2"),
+    *("int8/group3/asym", "int5/channel", "e4m3/head", "e2m1/group2", "log3/head", "log8/head"),
+]
+STATIC = [*CODES, "int8/head/s32", "int8/head/asym/s32", "int8/head/pow2", "e4m3/s32"]
+DYNAMIC = [
+    *(f"{code}/dynamic" for code in CODES),
+    *("int8/head/dynamic/s32", "int8/head/asym/dynamic/pow2", "int4/asym/dynamic/s32"),
+]
+OPTIONS = [
+    *("bf16", "fp16", "fp32/clip1.5", "int8/head/clip1.5", "int8/head/asym/dynamic/clip1.5"),
+    *("int8/head/truncate", "int8/asym/dynamic/truncate", "bf16/truncate", "bf16/stochastic9"),
+    *("int8/head/stochastic3", "int4/dynamic/stochastic", "int4/asym/dynamic/stochastic"),
+    *("int8/head/feedback", "int4/head/asym/dynamic/feedback", "bf16/feedback"),
+    *("int6/dynamic/feedback", "int8/head/every4", "int8/dynamic/every3"),
+    *("int4/head/every3/feedback/clip2", "int4/head/dynamic/every2/stochastic"),
+]
+DECAYS = [
+    *("int8/head", "int8/channel", "int4/asym", "int8/head/asym/dynamic", "int6/dynamic"),
+    *("int4/group2/asym/dynamic", "int8/group3", "e4m3", "log5/dynamic", "bf16", "bf16/truncate"),
+    *("int8/stochastic5", "int4/asym/dynamic/stochastic"),
+]
+
+Problem = tuple[Tensor, ...]
+
+
+def problem(name: str, *size: int, seed: int = 0) -> Problem:
+    """x, dt, A, B, C of a recurrence that forgets over some ten steps.
+
+    size: batch, length, channels, n, or batch, length, heads, p, groups, n.
+    """
+
+    def normal(*shape: int, k: int) -> Tensor:
+        return vector(*shape, seed=10 * seed + k, dtype=torch.float32)
+
+    batch, length, *inner, n = size
+    if name == MAMBA:
+        rows, A, shared = tuple(inner), (inner[0], n), (n,)
+        steps = rows
+    else:
+        heads, p, groups = inner
+        rows, A, shared, steps = (heads, p), (heads,), (groups, n), (heads,)
+    return (
+        normal(batch, length, *rows, k=0),
+        normal(batch, length, *steps, k=1).exp() / 10,
+        -normal(*A, k=2).exp(),
+        normal(batch, length, *shared, k=3),
+        normal(batch, length, *shared, k=4),
+    )
+
+
+def sites(name: str, p: Problem) -> tuple[Site, Site]:
+    """Of the state and the decay."""
+    n = p[3].shape[-1]
+    if name == MAMBA:
+        shape = (p[0].shape[2], n)
+        state = Site("layers.0.state", Part.STATE, Kind.STATE, shape, (Axis.HEAD, Axis.N))
+        decay = Site("layers.0.decay", Part.DECAY, Kind.ACTIVATION, shape, (Axis.HEAD, Axis.N))
+        return state, decay
+    heads, width = p[0].shape[2:]
+    axes = (Axis.HEAD, Axis.CHANNEL, Axis.N)
+    return (
+        Site("layers.0.state", Part.STATE, Kind.STATE, (heads, width, n), axes),
+        Site("layers.0.decay", Part.DECAY, Kind.ACTIVATION, (heads,), (Axis.HEAD,)),
+    )
+
+
+def kept(scheme: str | Scheme | None, site: Site, reach: float, first: int = 0) -> Rounded | None:
+    """A storage; static scales differ from place to place around `reach`, zero points too."""
+    if scheme is None:
+        return None
+    scheme = parse(scheme) if isinstance(scheme, str) else scheme
+    check(scheme, site)
+    if not scheme.scaled or scheme.dynamic:
+        return Rounded(scheme, site, first=first)
+    generator = torch.Generator().manual_seed(7)
+    low, high = (
+        side * reach * (0.5 + torch.rand(scale_shape(scheme, site), generator=generator))
+        for side in (-1.0, 1.0)
+    )
+    return Rounded(scheme, site, *scale_and_zero(scheme, low, high), first=first)
+
+
+def assert_equal(
+    name: str, p: Problem, decay: Any = None, state: Any = None, memory: Memory | None = None
+) -> None:
+    """The same from both, and the kernel's own arguments as they were."""
+    given_ = [*p, *([memory.state] if memory else [])]
+    before = [x.clone() for x in given_]
+    got = getattr(runtime, name)(*p, decay, state, memory)
+    assert all(torch.equal(a, b) or a.isnan().any() for a, b in zip(before, given_, strict=True))
+    assert_same(got, getattr(reference, name)(*p, decay, state, memory))
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often the kernel ran."""
+    found: list[int] = []
+    scan = cpu.scan
+
+    def counted(*args: Any) -> Any:
+        found.append(1)
+        return scan(*args)
+
+    monkeypatch.setattr(cpu, "scan", counted)
+    return found
+
+
+SIZES = {MAMBA: (2, 9, 21, 5), MAMBA2: (2, 9, 3, 21, 3, 5)}
+
+
+@both
+@pytest.mark.parametrize("scheme", [None, *STATIC, *DYNAMIC, *OPTIONS])
+def test_every_state_equals_the_reference(name: str, scheme: str | None, calls) -> None:
+    p = problem(name, *SIZES[name])
+    assert_equal(name, p, None, kept(scheme, sites(name, p)[0], 2.0))
+    assert calls
+
+
+@both
+@pytest.mark.parametrize("scheme", DECAYS)
+def test_every_decay_equals_the_reference(name: str, scheme: str, calls) -> None:
+    p = problem(name, *SIZES[name])
+    state, decay = sites(name, p)
+    if name == MAMBA2:
+        scheme = scheme.replace("head/asym/dynamic", "asym/dynamic")  # one decay a head
+    assert_equal(name, p, kept(scheme, decay, 0.7), kept("int8/head", state, 2.0))
+    assert calls
+
+
+@pytest.mark.parametrize("scheme", [None, "int8/head/asym/dynamic", "int4/asym/dynamic/stochastic"])
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1, 1, 2), (3, 2, 16, 1), (1, 40, 150, 4), (2, 5, 64, 17), (2, 0, 3, 2), (0, 4, 3, 2)],
+)
+def test_odd_sizes_of_mamba(size: tuple[int, ...], scheme: str | None) -> None:
+    p = problem(MAMBA, *size)
+    state, decay = sites(MAMBA, p)
+    if size[-1] == 1:
+        scheme = scheme and "int4/asym/dynamic"  # else a scale for each value
+    assert_equal(MAMBA, p, kept(scheme, decay, 0.7), kept(scheme, state, 2.0))
+
+
+@pytest.mark.parametrize("scheme", [None, "int8/head/asym/dynamic", "int8/channel/dynamic"])
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1, 1, 1, 1, 2), (2, 7, 4, 16, 2, 3), (1, 20, 2, 70, 1, 6), (2, 3, 6, 5, 6, 9)],
+)
+def test_odd_sizes_of_mamba2(size: tuple[int, ...], scheme: str | None) -> None:
+    p = problem(MAMBA2, *size)
+    state, _ = sites(MAMBA2, p)
+    assert_equal(MAMBA2, p, None, kept(scheme, state, 2.0))
+
+
+@both
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_scheme_that_makes_sense_equals_the_reference(name: str, data: st.DataObject) -> None:
+    p = problem(name, *((1, 4, 5, 4) if name == MAMBA else (1, 4, 2, 5, 2, 4)))
+    state, decay = sites(name, p)
+    drawn = data.draw(schemes_for(state)), data.draw(schemes_for(decay))
+    first = data.draw(st.integers(0, 5))
+    assert_equal(name, p, kept(drawn[1], decay, 0.7, first), kept(drawn[0], state, 2.0, first))
+
+
+@both
+@pytest.mark.parametrize("scheme", ["int8/head/feedback", "int4/stochastic/dynamic/every3", None])
+def test_it_goes_on_where_it_was(name: str, scheme: str | None) -> None:
+    """Cut anywhere, the pieces give the whole."""
+    p = problem(name, *SIZES[name])
+    state, decay = sites(name, p)
+    storage, passing = kept(scheme, state, 2.0), kept("int8/stochastic2", decay, 0.7)
+    scan = getattr(runtime, name)
+    whole, last = scan(*p, passing, storage)
+    memory, pieces = fresh(2, state.shape, storage), []
+    for steps in (slice(0, 1), slice(1, 5), slice(5, 5), slice(5, 9)):
+        x, dt, A, B, C = p
+        out, memory = scan(
+            x[:, steps], dt[:, steps], A, B[:, steps], C[:, steps], passing, storage, memory
+        )
+        pieces.append(out)
+    assert_same((torch.cat(pieces, dim=1), memory), (whole, last))
+
+
+@both
+def test_a_sequence_does_not_depend_on_its_batch(name: str) -> None:
+    p = problem(name, *SIZES[name])
+    state, decay = sites(name, p)
+    storage = kept("int4/stochastic/dynamic", state, 2.0, first=6)
+    passing = kept("int4/stochastic", decay, 0.7, first=6)
+    x, dt, A, B, C = p
+    scan = getattr(runtime, name)
+    whole, _ = scan(*p, passing, storage)
+    alone, _ = scan(
+        x[1:], dt[1:], A, B[1:], C[1:], replace(passing, first=7), replace(storage, first=7)
+    )
+    assert torch.equal(whole[1:], alone)
+
+
+@both
+@pytest.mark.parametrize("scheme", [None, "int8/head", "int8/head/dynamic", "int8/asym/dynamic"])
+@pytest.mark.parametrize("bad", [nan, inf, -inf, 3e38])
+def test_numbers_beyond_the_finite_do_as_in_the_reference(
+    name: str, scheme: str | None, bad: float
+) -> None:
+    p = problem(name, *SIZES[name])
+    p[0][0, 3].view(-1)[4] = bad
+    p[2].view(-1)[1] = 40.0  # grows
+    p[1][1, 2].view(-1)[2] = bad
+    state, decay = sites(name, p)
+    passing = scheme if name == MAMBA or scheme is None else scheme.replace("/head", "")
+    assert_equal(name, p, kept(passing, decay, 0.7), kept(scheme, state, 2.0))
+
+
+@both
+def test_threads_change_nothing(name: str) -> None:
+    p = problem(name, *((3, 40, 300, 8) if name == MAMBA else (3, 40, 6, 48, 2, 8)))
+    state, _ = sites(name, p)
+    storage = kept("int4/head/dynamic/feedback", state, 2.0)
+    scan, threads = getattr(runtime, name), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = scan(*p, None, storage)
+        torch.set_num_threads(3)
+        assert_same(scan(*p, None, storage), one)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@both
+def test_arguments_that_are_views_are_read_as_they_look(name: str) -> None:
+    p = problem(name, *SIZES[name])
+    views = tuple(x.mT.contiguous().mT if x.ndim > 1 else x for x in p)
+    assert_same(getattr(runtime, name)(*views), getattr(reference, name)(*p))
