@@ -20,8 +20,6 @@ def obstacle(
     """Why no kernel can run, and how loud to say it; None where one can."""
     if any(isinstance(storage, Custom) for storage in storages):
         return logging.INFO, "states passed through a function run on the reference loop"
-    if differentiated(tensors):
-        return logging.INFO, "recurrences that need a gradient run on the reference loop"
     for t in tensors:
         if t.device.type != "cpu":
             return logging.WARNING, f"no kernel for the {operation} on {t.device.type}"

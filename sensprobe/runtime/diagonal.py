@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from sensprobe.ops.diagonal_scan import diagonal_scan as reference
 from sensprobe.ops.diagonal_scan import trajectory
-from sensprobe.runtime.choice import obstacle, say, unstorable
+from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
 from sensprobe.runtime.stores import live, scales_of, store_of
 from sensprobe.scheme import Rounding
 from sensprobe.storage import Memory, Rounded, Storage, Watched, fresh
@@ -37,6 +38,8 @@ def diagonal_scan(
     if memory is None:
         memory = fresh(u.shape[0], (*A.shape, 2), storage, u.device)
     why = obstacle("state space recurrence", [u, A, B, C, memory.state], [storage])
+    if not why and differentiated([u, A, B, C, memory.state]):
+        why = logging.INFO, "recurrences that need a gradient run on the reference loop"
     store = None if why else _store(storage, memory, A.shape)
     if store is None:
         say(*(why or unstorable("state", storage)))

@@ -1,22 +1,26 @@
 """The selective recurrences by the fastest implementation that computes them.
 
+Gradients come from a kernel as well; rounding passes them on as if it were not there.
 The decay of Mamba-2 is one number a head and step, a tensor like dt: it is computed and rounded
 here, for all steps. That of Mamba is computed and rounded inside its kernel.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sensprobe.ops import selective_scan as reference
 from sensprobe.ops.exponential import exponential
-from sensprobe.runtime.choice import obstacle, say, unstorable
+from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
 from sensprobe.runtime.stores import live, scales_of, store_of
 from sensprobe.scheme import Rounding
 from sensprobe.storage import Memory, Rounded, Storage, Watched, fresh, passed
@@ -83,6 +87,8 @@ def _may(
 ) -> bool:  # fmt: skip
     """Whether a kernel computes this; says why where it does not."""
     why = obstacle(_NAME, [x, dt, A, B, C, memory.state], [decay, storage])
+    if not why and differentiated([memory.state]):
+        why = logging.INFO, "gradients of the state a recurrence starts from"
     if not why and _spanned(decay) is None:
         why = unstorable("decay", decay)
     feeds = isinstance(storage, Rounded) and storage.scheme.rounding is Rounding.FEEDBACK
@@ -118,60 +124,101 @@ def _mamba(
     memory: Memory,
 ) -> tuple[Tensor, Memory]:  # fmt: skip
     """By the kernel, as one head of all channels."""
-    from sensprobe_kernels.selective_scan.cpu import Decays, scan
-
-    store, unit_heads = _stored(storage, 1)
-    passing, _ = _stored(decay, 1)
-    y, state, residual = scan(
-        _array((dt * x)[:, :, None]),
-        Decays(_array(dt[:, :, None]), _array(A[None]), passing),
-        _array(B[:, :, None]),
-        _array(C[:, :, None]),
-        store,
-        _array(memory.state[:, None]),
-        None if memory.residual is None else _array(memory.residual[:, None]),
-        memory.step,
-        torch.get_num_threads(),
-        unit_heads,
-    )
-    rest = None if residual is None else torch.from_numpy(residual)[:, 0]
-    after = Memory(torch.from_numpy(state)[:, 0], rest, memory.step + x.shape[1])
-    return torch.from_numpy(y)[:, :, 0], after
+    rest = None if memory.residual is None else memory.residual[:, None]
+    inner = Memory(memory.state[:, None], rest, memory.step)
+    found = _Kernel.apply(
+        (dt * x)[:, :, None], None, dt[:, :, None], A[None], B[:, :, None], C[:, :, None],
+        (_stored(storage, 1), _stored(decay, 1)[0], inner, torch.is_grad_enabled()),
+    )  # fmt: skip
+    y, state, *residual = found
+    after = Memory(state[:, 0], residual[0][:, 0] if residual else None, memory.step + x.shape[1])
+    return y[:, :, 0], after
 
 
 def _mamba2(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage, storage: Storage,
     memory: Memory,
 ) -> tuple[Tensor, Memory]:  # fmt: skip
-    from sensprobe_kernels.selective_scan.cpu import scan
-
-    store, unit_heads = _stored(storage, 2)
-    y, state, residual = scan(
-        _array(dt[..., None] * x),
-        _array(_decays(dt * A, decay, memory.step)),
-        _array(B),
-        _array(C),
-        store,
-        _array(memory.state),
-        None if memory.residual is None else _array(memory.residual),
-        memory.step,
-        torch.get_num_threads(),
-        unit_heads,
+    decays = _decays(dt * A, decay, memory.step)
+    found = _Kernel.apply(
+        dt[..., None] * x,
+        decays,
+        None,
+        None,
+        B,
+        C,
+        (_stored(storage, 2), None, memory, torch.is_grad_enabled()),
     )
-    rest = None if residual is None else torch.from_numpy(residual)
-    return torch.from_numpy(y), Memory(torch.from_numpy(state), rest, memory.step + x.shape[1])
+    y, state, *residual = found
+    return y, Memory(state, residual[0] if residual else None, memory.step + x.shape[1])
+
+
+class _Kernel(torch.autograd.Function):
+    """The kernel and its gradient, as `sensprobe_kernels.selective_scan.cpu.prepare` has them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, decay: Tensor | None, dt: Tensor | None, A: Tensor | None, B: Tensor,
+        C: Tensor, how: Any,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """y, the state and, where there is one, the residual; from zero time steps too."""
+        from sensprobe_kernels.selective_scan.cpu import Decays, prepare, scan
+
+        (store, unit_heads), passing, memory, graph = how
+        rest = memory.residual
+        if not (u.numel() and B.shape[-1]):
+            states = [memory.state.clone(), *([] if rest is None else [rest.clone()])]
+            return torch.zeros_like(u), *states
+        decays = None if dt is None else Decays(_array(dt), _array(A), passing)
+        asked = graph and any(ctx.needs_input_grad)
+        run = prepare(
+            _array(u), _array(decay) if decays is None else decays, _array(B), _array(C), store,
+            _array(memory.state), None if rest is None else _array(rest), memory.step, unit_heads,
+            mark=max(1, math.isqrt(u.shape[1])) if asked else 0,
+        )  # fmt: skip
+        found = scan(run, torch.get_num_threads())
+        ctx.run = run
+        states = [torch.from_numpy(x) for x in found[1:] if x is not None]
+        ctx.mark_non_differentiable(*states)
+        return torch.from_numpy(found.y), *states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, *states: Tensor) -> tuple[Tensor | None, ...]:
+        from sensprobe_kernels.selective_scan.cpu import gradient
+
+        found = gradient(ctx.run, _array(dy), torch.get_num_threads())
+        in_order = (found.u, found.decay, found.dt, found.A, found.B, found.C)
+        return *(None if g is None else torch.from_numpy(g) for g in in_order), None
 
 
 def _decays(exponents: Tensor, decay: Storage, step: int) -> Tensor:
     """Every decay as the recurrence goes on with it: (batch, length, heads)."""
     raw = exponential(exponents)
-    if isinstance(decay, Rounded) and decay.scheme.rounding is Rounding.STOCHASTIC:
+    return _Straight.apply(raw, decay, step) if isinstance(decay, Rounded) else raw
+
+
+class _Straight(torch.autograd.Function):
+    """Rounding that passes gradients as if it were not there."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor, decay: Rounded, step: int) -> Tensor:
+        return _rounded(raw, decay, step)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad, None, None
+
+
+def _rounded(raw: Tensor, decay: Rounded, step: int) -> Tensor:
+    if decay.scheme.rounding is Rounding.STOCHASTIC:
         steps = [passed(a, decay, step + t) for t, a in enumerate(raw.unbind(1))]
         return torch.stack(steps, dim=1) if steps else raw
     return passed(raw.flatten(0, 1), decay, step).view(raw.shape)
 
 
-def _array(x: Tensor) -> NDArray[np.float32]:
+def _array(x: Tensor | None) -> NDArray[np.float32]:
+    assert x is not None
     return x.detach().contiguous().numpy()
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sensprobe_kernels.selective_scan.gradient import Adjoint, Work, build_gradient
 from sensprobe_kernels.selective_scan.job import Given, Job, Kept
 from sensprobe_kernels.selective_scan.units import Key, build
 from sensprobe_kernels.stored.flags import STATIC, STATIC_EACH, TENSOR
@@ -39,7 +40,26 @@ class Decays(NamedTuple):
     store: Store
 
 
-def scan(
+class Run(NamedTuple):
+    """One call of the kernel, ready: what its compiled functions take, and the shape of u."""
+
+    job: Job
+    given: Given
+    state: Key
+    decay: Key
+    head: bool  # decays are given, one a head
+    shape: tuple[int, ...]
+
+
+class Result(NamedTuple):
+    """y (batch, length, heads, p), state and residual (batch, heads, p, n) after the last step."""
+
+    y: Array
+    state: Array
+    residual: Array | None
+
+
+def prepare(
     u: Array,
     decay: Array | Decays,
     B: Array,
@@ -48,53 +68,119 @@ def scan(
     state: Array,
     residual: Array | None,
     step: int,
-    threads: int,
     unit_heads: bool = False,
-) -> tuple[Array, Array, Array | None]:
-    """Run the recurrence; returns y, the state and the residual after the last step.
+    mark: int = 0,
+) -> Run:
+    """A call of the kernel.
 
-    u = dt x: (batch, length, heads, p). decay: (batch, length, heads), or how it is computed. B, C:
-    (batch, length, groups, n). state, residual: (batch, heads, p, n); a residual, allowed with
-    NEAREST only, turns error feedback on. A scale of `store` is dense, (heads, p, n); a live TENSOR
-    range spans all heads, or each head with `unit_heads`. `step` counts the steps taken before. All
-    float32; the arguments are left as they are.
+    u = dt x: (batch, length, heads, p), none of it 0. decay: (batch, length, heads), or how it is
+    computed. B, C: (batch, length, groups, n). state, residual: (batch, heads, p, n); a residual,
+    allowed with NEAREST only, turns error feedback on. A scale of `store` is dense, (heads, p, n);
+    a live TENSOR range spans all heads, or each head with `unit_heads`. `step` counts the steps
+    taken before. With `mark` the state is kept every so many steps, for `gradient`. All float32;
+    the arguments are left as they are.
     """
     batch, length, heads, p = u.shape
     groups, n = B.shape[2:]
-    if not (u.size and n):
-        return np.zeros_like(u), state, residual
     head = -(-p // LANES)
+    tiles = heads * head
     computed = decay if isinstance(decay, Decays) else None
     passed = Store() if computed is None else computed.store
-    kept = _tiled(state)
-    rest = _NONE if residual is None else _tiled(residual)
+    marks = scratch(-(-length // mark) * batch * tiles * n * LANES) if mark else _NONE
     job = Job(
-        length, heads * head, heads, _unit(heads, head, store, passed, unit_heads), n, p, head,
-        groups, store.first, step, _kept(store, n), _kept(passed, n),
+        length, tiles, heads, _unit(heads, head, store, passed, unit_heads), n, p, head, groups,
+        store.first, step, mark, batch, _kept(store, n), _kept(passed, n),
     )  # fmt: skip
-    out = scratch(batch * length * heads * head * LANES)
     given = Given(
         _wide(u).reshape(-1),
         _NONE if computed is None else _wide(computed.dt).reshape(-1),
         _NONE if computed is None else _tiled(computed.A[None]).reshape(-1),
         decay.reshape(-1) if isinstance(decay, np.ndarray) else _NONE,
-        B.reshape(-1), C.reshape(-1), out, kept.reshape(-1), rest.reshape(-1),
-        _known(store, (heads, p, n)), numbers(store),
-        _known(passed, (heads, p, n)), numbers(passed),
-        np.arange(heads * head) // head, np.arange(heads * head) // (heads * head // groups),
-    )  # fmt: skip
-    run = build(_key(store, residual is not None), _key(passed), computed is None)
-    units = batch * -(-job.tiles // job.unit)
-    few = max(1, _WORK // (job.unit * LANES * n * length))
-    pieces = [(i, min(i + few, units)) for i in range(0, units, few)]
+        B.reshape(-1),
+        C.reshape(-1),
+        scratch(batch * length * tiles * LANES),
+        _tiled(state).reshape(-1),
+        _NONE if residual is None else _tiled(residual).reshape(-1),
+        _known(store, (heads, p, n)),
+        numbers(store),
+        _known(passed, (heads, p, n)),
+        numbers(passed),
+        np.arange(tiles) // head,
+        np.arange(tiles) // (tiles // groups),
+        marks,
+        _NONE if residual is None else scratch(marks.size),
+    )
+    keys = _key(store, residual is not None), _key(passed)
+    return Run(job, given, *keys, computed is None, u.shape)
+
+
+def scan(run: Run, threads: int) -> Result:
+    """Run the recurrence. Once: the state at hand is written over."""
+    job, given = run.job, run.given
+    compiled = build(run.state, run.decay, run.head)
+    units = job.batch * -(-job.tiles // job.unit)
+    few = max(1, _WORK // (job.unit * LANES * job.n * job.length))
 
     def work(start: int, stop: int) -> None:
-        run(job, given, scratch(job.unit * n * LANES), start, stop)
+        compiled(job, given, scratch(job.unit * job.n * LANES), start, stop)
 
-    spread_out(work, pieces, threads)
-    y = out.reshape(batch, length, heads, -1)[..., :p]
-    after = None if residual is None else _untiled(rest, heads, p)
-    return y, _untiled(kept, heads, p), after
+    spread_out(work, [(i, min(i + few, units)) for i in range(0, units, few)], threads)
+    _, _, heads, p = run.shape
+    states = [
+        x.reshape(job.batch, job.tiles, job.n, LANES)
+        for x in (given.state, given.residual)
+        if x.size
+    ]
+    after = [_untiled(x, heads, p) for x in states]
+    y = _narrow(given.y, run.shape)
+    return Result(y, after[0], after[1] if len(after) == 2 else None)
+
+
+class Gradient(NamedTuple):
+    """Of a sum weighted by dy: in u, B, C, and in decay or in dt and A, each of its shape."""
+
+    u: Array
+    B: Array
+    C: Array
+    decay: Array | None
+    dt: Array | None
+    A: Array | None
+
+
+def gradient(run: Run, dy: Array, threads: int) -> Gradient:
+    """Of a run prepared with `mark` that has been scanned. dy: (batch, length, heads, p)."""
+    job, shape = run.job, run.shape
+    batch, length, heads, p = shape
+    whole, wide = job.tiles * job.n * LANES, batch * length * job.tiles * LANES
+    adjoint = Adjoint(
+        _wide(dy, repeat=False).reshape(-1),
+        scratch(wide),
+        scratch(0 if run.head else wide),
+        scratch(0 if run.head else batch * whole),
+        np.zeros_like(run.given.decay),
+        np.zeros_like(run.given.B),
+        np.zeros_like(run.given.C),
+    )
+    given = run.given._replace(y=scratch(wide))
+    compiled = build_gradient(run.state, run.decay, run.head)
+
+    def work(start: int, stop: int) -> None:
+        memory = Work(
+            scratch((job.mark + 1) * whole),
+            scratch(0 if run.head else job.mark * whole),
+            scratch(whole),
+            scratch(2 * job.n * LANES),
+            scratch(job.unit * job.n * LANES),
+        )
+        compiled(job, given, adjoint, memory, start, stop)
+
+    spread_out(work, [(b, b + 1) for b in range(batch)], threads)
+    rows = (batch, length, job.groups, job.n)
+    du, dB, dC = _narrow(adjoint.du, shape), adjoint.dB.reshape(rows), adjoint.dC.reshape(rows)
+    if run.head:
+        return Gradient(du, dB, dC, adjoint.ddecay.reshape(shape[:3]), None, None)
+    dA = adjoint.dA.reshape(batch, job.tiles, job.n, LANES).sum(axis=0, keepdims=True)
+    return Gradient(du, dB, dC, None, _narrow(adjoint.ddt, shape), _untiled(dA, heads, p)[0])
 
 
 def _kept(store: Store, n: int) -> Kept:
@@ -133,11 +219,17 @@ def _known(store: Store, shape: tuple[int, int, int]) -> Array:
 # -- layouts --------------------------------------------------------------------------------------
 
 
-def _wide(x: Array) -> Array:
-    """(…, p) with p filled up to whole tiles by its last number; contiguous and aligned."""
+def _wide(x: Array, repeat: bool = True) -> Array:
+    """(…, p) with p filled up to whole tiles, by its last number or by zeros; aligned."""
     if missing := -x.shape[-1] % LANES:
-        x = np.concatenate([x, np.repeat(x[..., -1:], missing, axis=-1)], axis=-1)
+        last = x[..., -1:] if repeat else np.zeros_like(x[..., -1:])
+        x = np.concatenate([x, np.repeat(last, missing, axis=-1)], axis=-1)
     return aligned(x)
+
+
+def _narrow(x: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `_wide`, of a flat array."""
+    return x.reshape(*shape[:-1], -1)[..., : shape[-1]]
 
 
 def _tiled(x: Array) -> Array:

@@ -33,6 +33,8 @@ class Job(NamedTuple):
     groups: int  # rows of B and C a step
     first: int  # position of the batch's first sequence in its data set
     step: int  # steps taken before
+    mark: int  # the state is marked every so many steps; 0: never
+    batch: int
     state: Kept
     decay: Kept
 
@@ -44,6 +46,8 @@ class Given(NamedTuple):
     decay     (batch, length, heads)           B, C   (batch, length, groups, n)
     state, residual  (batch, tiles, n, 16)
     Of scales known before, (5, tiles, n or 1, 16): see `store.known`.
+
+    marks, rests  (stretches, batch, tiles, n, 16): state and residual before every `mark` steps.
 
     Either dt and A or decay are used. head_of and row_of name each tile's head and row of B and C.
     """
@@ -63,6 +67,8 @@ class Given(NamedTuple):
     decay_numbers: Any
     head_of: Any
     row_of: Any
+    marks: Any
+    rests: Any
 
 
 class Place(NamedTuple):

@@ -34,15 +34,32 @@ from sensprobe_kernels.stored.flags import (
 )
 from sensprobe_kernels.stored.scales import unseen
 from sensprobe_kernels.stored.source import fingerprint
-from sensprobe_kernels.vector import store
+from sensprobe_kernels.vector import LANES, load, store
 
-_SOURCE = fingerprint(Path(__file__).parent)
+SOURCE = fingerprint(Path(__file__).parent)
 Key = tuple[int, int, int, int, int, int, int]
 """The fields of `Flags`, in order."""
 
 
 @inline
-def _step(
+def copy(source: Any, at: int, target: Any, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(target, to + i, load(source, at + i))
+
+
+@inline
+def _mark(job: Job, given: Given, place: Place, stretch: int, flags: Flags) -> None:
+    """Keep the unit's state, and its residual, for the gradient."""
+    line = job.n * LANES
+    at, size = (place.b * job.tiles + place.k0) * line, (place.k1 - place.k0) * line
+    to = stretch * job.batch * job.tiles * line + at
+    copy(given.state, at, given.marks, to, size)
+    if flags.feedback:
+        copy(given.residual, at, given.rests, to, size)
+
+
+@inline
+def step(
     job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, state: Flags,
     decay: Flags,
 ) -> None:  # fmt: skip
@@ -98,7 +115,7 @@ def build(state: Key, decay: Key, head: bool) -> Callable[..., int]:
     a unit, and the first unit of the call and the one after its last. It releases the interpreter's
     lock, and returns the fingerprint of its source.
     """
-    source = _SOURCE  # in the closure, hence in the key under which Numba caches
+    source = SOURCE  # in the closure, hence in the key under which Numba caches
     s0, s1, s2, s3, s4, s5, s6 = state
     d0, d1, d2, d3, d4, d5, d6 = decay
 
@@ -109,7 +126,9 @@ def build(state: Key, decay: Key, head: bool) -> Callable[..., int]:
             k0 = i % units * job.unit
             place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
             for t in range(job.length):
-                _step(job, given, place, t, decays, head, kept, passed)
+                if job.mark and t % job.mark == 0:
+                    _mark(job, given, place, t // job.mark, kept)
+                step(job, given, place, t, decays, head, kept, passed)
         return source
 
     try:
