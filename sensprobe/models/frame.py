@@ -247,7 +247,7 @@ def _norm(at: At, u: Tensor, config: FrameConfig) -> Tensor:
     return F.layer_norm(u, (config.d_model,), at("norm"), at("norm.bias"), config.norm_eps)
 
 
-def require_recurrent(mode: str) -> None:
+def require_recurrent(mode: str, known: str = "recurrent, fft, traced") -> None:
     """ValueError for a mode there is not, UnsupportedError for one selective families lack."""
     if mode in ("fft", "traced"):
         raise UnsupportedError(
@@ -255,7 +255,7 @@ def require_recurrent(mode: str) -> None:
             "input and is no convolution. Use mode='recurrent' (and `measured`, not `taylor`)."
         )
     if mode != "recurrent":
-        raise ValueError(f"mode {mode!r} is not one of recurrent, fft, traced")
+        raise ValueError(f"mode {mode!r} is not one of {known}")
 
 
 def run(model: Mixing, x: Tensor, tap: Tap, state: StreamState | None = None) -> Any:

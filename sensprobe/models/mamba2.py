@@ -15,8 +15,8 @@ share B and C, n state variables a channel. The convolution runs over x, B and C
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -29,6 +29,7 @@ from sensprobe.errors import UsageError
 from sensprobe.models import frame
 from sensprobe.models.frame import At, FrameConfig, Memories, Products, Shapes, StreamState
 from sensprobe.ops.causal_conv import causal_conv
+from sensprobe.ops.head_chunks import head_chunks
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
 from sensprobe.taps import EXACT, Tap, single
@@ -207,6 +208,8 @@ class Mamba2:
 
     config: Mamba2Config
     weights: Mapping[str, Tensor]
+    scan: Callable[..., tuple[Tensor, Memory]] | None = None
+    """Instead of the fastest recurrence there is."""
     family = FAMILY
 
     @cached_property
@@ -229,9 +232,13 @@ class Mamba2:
     def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
         """x (b, l, d_input) float32, or tokens (b, l) -> outputs (b, d_output).
 
-        Outputs are (b, l, d_output) where nothing is pooled. "recurrent" is the one mode there is.
+        Outputs are (b, l, d_output) where nothing is pooled. mode "recurrent" is the truth;
+        "chunked" multiplies matrices and is an UnsupportedError unless decays are exact and states
+        stay exact inside a chunk (see `ops.head_chunks`).
         """
-        frame.require_recurrent(mode)
+        if mode == "chunked":
+            return frame.run(replace(self, scan=head_chunks), x, tap)[0]
+        frame.require_recurrent(mode, "recurrent, chunked")
         return frame.run(self, x, tap)[0]
 
     def mix(
@@ -250,7 +257,7 @@ class Mamba2:
         x, B, C = F.silu(v).split([config.rows[name] for name in "xBC"], dim=-1)
         x = at.passes("x", x.unflatten(-1, inner))
         dt = F.softplus(projected["dt"] + at("dt.bias")).clamp(config.dt_min, config.dt_max)
-        y, state = runtime.head_scan(
+        y, state = (self.scan or runtime.head_scan)(
             x,
             at.passes("dt", dt),  # (b, l, h)
             at("A"),
