@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sensprobe import runtime
 from sensprobe.calibrate import Observer, Statistics, given_range, range_of, weight_range
 from sensprobe.errors import SchemeError
 from sensprobe.models import Model
@@ -86,7 +87,7 @@ class Applier:
         for name, site in self.model.sites.items():
             if site.kind is Kind.WEIGHT and name not in weights:
                 weights[name] = self._exact(site)
-        return RoundingTap(plan, weights, scales)
+        return RoundingTap(plan, weights, scales, round=runtime.rounded)
 
     def adopt(self, tap: RoundingTap) -> None:
         """Take over what a tap holds: an exported model's decoded weights and calibrated scales."""

@@ -74,12 +74,30 @@ class Recording:
         return Watched(lambda state, step: self.observe(site, state))
 
 
+Rounder = Callable[[Tensor, Scheme, Site, StaticScale | None, Tensor | None], Tensor]
+
+
+def rounded(
+    x: Tensor, scheme: Scheme, site: Site, static: StaticScale | None, noise: Tensor | None
+) -> Tensor:
+    """An activation as its scheme gives it back: the reference.
+
+    x: (…, *site.shape). `static`: scale and zero point of a static scheme, None of others. `noise`:
+    of a stochastic one, as x.
+    """
+    if not scheme.scaled:
+        return quantize(x, scheme, site, None, None, noise)
+    scale, zero = static or scale_and_zero(scheme, *min_max(x, scheme, site))
+    return quantize(x, scheme, site, scale, zero, noise)
+
+
 @dataclass(frozen=True, slots=True)
 class RoundingTap:
     """Runs a model under a plan: weights as decoded, activations and states rounded as they pass.
 
     `weights` holds the decoded tensors of the plan's weight sites; `scales` those of its static
-    activations and states. `first` is the position of the batch's first sequence (see `Rounded`).
+    activations and states. `first` is the position of the batch's first sequence (see `Rounded`);
+    `round` is `rounded` or what computes the same.
     """
 
     plan: Mapping[str, Scheme]
@@ -87,6 +105,7 @@ class RoundingTap:
     scales: Mapping[str, StaticScale]
     first: int = 0
     step: int = 0  # steps taken before the first one of the sequences shown
+    round: Rounder = rounded
 
     def __call__(self, site: Site, x: Tensor) -> Tensor:
         if site.kind is Kind.WEIGHT:
@@ -94,18 +113,11 @@ class RoundingTap:
         scheme = self.plan.get(site.name)
         if scheme is None:
             return x
-        scale, zero = self._scale(site, scheme, x)
+        static = self._static(site, scheme) if scheme.scaled and not scheme.dynamic else None
         noise = None
         if scheme.rounding is Rounding.STOCHASTIC:
             noise = noise_like(x, key_of(scheme.seed, site.name), self.first, self.step)
-        return quantize(x, scheme, site, scale, zero, noise)
-
-    def _scale(self, site: Site, scheme: Scheme, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        if not scheme.scaled:
-            return None, None
-        if scheme.dynamic:
-            return scale_and_zero(scheme, *min_max(x, scheme, site))
-        return self._static(site, scheme)
+        return self.round(x, scheme, site, static, noise)
 
     def _static(self, site: Site, scheme: Scheme) -> StaticScale:
         if site.name not in self.scales:

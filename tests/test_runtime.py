@@ -142,7 +142,7 @@ def test_describe_names_the_kernel_first() -> None:
     rows = describe()
     assert [(r.operation, r.device) for r in rows] == [
         (operation, device)
-        for operation in ("diagonal_scan", "selective_scan", "head_scan")
+        for operation in ("diagonal_scan", "selective_scan", "head_scan", "rounded")
         for device in ("cpu", "any")
     ]
     assert "1 thread" in rows[0].name

@@ -231,6 +231,32 @@ def _masked_store(builder: Any, value: Any, place: Any, mask: Any) -> None:
     builder.call(function, [value, builder.bitcast(place, pointer), ir.IntType(32)(4), mask])
 
 
+@intrinsic
+def load_first(typing: Any, array: Any, at: Any, count: Any, others: Any) -> Any:
+    """The first `count` of sixteen numbers from position `at`, and `others` in the places left."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array, at, count, others = args
+        mask = _first(builder, 0, count.type(1), count)
+        line = _masked_load(builder, _pointer(context, builder, sig.args[0], array, at), mask)
+        return builder.select(mask, line, others)
+
+    return _F(array, types.intp, types.intp, _F), lower
+
+
+@intrinsic
+def store_first(typing: Any, array: Any, at: Any, count: Any, value: Any) -> Any:
+    """Write the first `count` of sixteen numbers from position `at`."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array, at, count, value = args
+        mask = _first(builder, 0, count.type(1), count)
+        _masked_store(builder, value, _pointer(context, builder, sig.args[0], array, at), mask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, _F), lower
+
+
 # -- one value ------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
+from sensprobe import runtime
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import require_shapes
 from sensprobe.checkpoints.own import config_from
@@ -65,7 +66,9 @@ def load_artefact(folder: Path) -> Artefact:
     require_finite({name: real_view(w) for name, w in weights.items()}, folder / WEIGHTS)
     scales = scales_of(tensors, sites, plan)
     _require_positive(scales, folder / WEIGHTS)
-    return Artefact(build(weights), RoundingTap(plan, weights, scales), plan, config)
+    return Artefact(
+        build(weights), RoundingTap(plan, weights, scales, round=runtime.rounded), plan, config
+    )
 
 
 def _require_files(folder: Path) -> None:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 
+from sensprobe.runtime.activations import rounded
 from sensprobe.runtime.diagonal import diagonal_scan
 from sensprobe.runtime.selective import head_scan, selective_scan
 
@@ -29,10 +30,11 @@ __all__ = [
     "describe",
     "diagonal_scan",
     "head_scan",
+    "rounded",
     "selective_scan",
 ]
 
-OPERATIONS = ("diagonal_scan", "selective_scan", "head_scan")
+OPERATIONS = ("diagonal_scan", "selective_scan", "head_scan", "rounded")
 
 
 class Implementation(NamedTuple):

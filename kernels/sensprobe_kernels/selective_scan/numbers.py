@@ -9,13 +9,12 @@ import numpy as np
 from sensprobe_kernels.selective_scan.job import Given, Job, Kept, Place
 from sensprobe_kernels.stored.flags import STATIC_EACH, STOCHASTIC, Flags, inline
 from sensprobe_kernels.stored.lanes import Scale, noise_pair, scale_from
-from sensprobe_kernels.stored.scales import Range, live_scale
+from sensprobe_kernels.stored.scales import Range, across, live_scale
 from sensprobe_kernels.vector import (
     LANES,
     Floats,
     every,
     every_int,
-    largest,
     load,
     places,
     smaller,
@@ -51,13 +50,6 @@ def known_scale(known: Any, job: Job, k: int, i: int, flags: Flags) -> Scale:
         load(known, at + 4 * field),
         flags,
     )
-
-
-@inline
-def across(seen: Range) -> Range:
-    """The range of all sixteen lanes, in each of them."""
-    low = -1 - largest(seen.low ^ every_int(-1))
-    return Range(every_int(low), every_int(largest(seen.high)))
 
 
 @inline

@@ -86,6 +86,13 @@ def union(a: Range, b: Range) -> Range:
 
 
 @inline
+def across(seen: Range) -> Range:
+    """The range of all sixteen lanes, in each of them."""
+    low = -1 - largest(seen.low ^ every_int(-1))
+    return Range(every_int(low), every_int(largest(seen.high)))
+
+
+@inline
 def finite(seen: Range, flags: Flags) -> bool:
     """Whether every number seen was finite."""
     top = largest(seen.high)

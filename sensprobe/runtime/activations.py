@@ -1,0 +1,78 @@
+"""Rounding activations by the fastest implementation that gives what the reference gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sensprobe.runtime.choice import differentiated
+from sensprobe.runtime.stores import scales_of, store_of
+from sensprobe.scheme import Rounding, Scheme
+from sensprobe.sites import Site
+from sensprobe.storage import Rounded
+from sensprobe.taps import StaticScale
+from sensprobe.taps import rounded as reference
+
+if TYPE_CHECKING:
+    from sensprobe_kernels.stored.store import Store
+
+SMALL = 1 << 12
+"""Numbers up to which PyTorch is as fast."""
+
+
+def rounded(
+    x: Tensor, scheme: Scheme, site: Site, static: StaticScale | None, noise: Tensor | None
+) -> Tensor:
+    """`sensprobe.taps.rounded` in one pass over memory.
+
+    The reference runs for stochastic rounding, for what needs a gradient, off the CPU, for scales
+    that neighbours in memory do not share, and for few numbers.
+    """
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not differentiated([x])
+    store = None
+    if plain and x.numel() > SMALL and scheme.rounding is not Rounding.STOCHASTIC:
+        scale, zero = static or (None, None)
+        store = _store(Rounded(scheme, site, scale, zero))
+    if store is None:
+        return reference(x, scheme, site, static, noise)
+    from sensprobe_kernels.passing.cpu import rounded as fast
+
+    columns = x.detach().contiguous().view(-1, site.reals)
+    return torch.from_numpy(fast(columns.numpy(), store, torch.get_num_threads())).view(x.shape)
+
+
+def _store(storage: Rounded) -> Store | None:
+    """The kernel's description; None where scales do not belong to runs of neighbours."""
+    from sensprobe_kernels.stored.flags import GROUP
+
+    store = store_of(storage)
+    scheme, site = storage.scheme, storage.site
+    if store is None or not scheme.scaled:
+        return store
+    if scheme.dynamic:
+        run = _run(scales_of(storage), scheme, site)
+        return None if run is None else store._replace(span=GROUP, group=run)
+    assert storage.scale is not None
+    if storage.scale.numel() > 1:
+        flat = [None if x is None else x.reshape(-1) for x in (store.scale, store.zero)]
+    else:
+        flat = [None if x is None else x.reshape(-1).numpy() for x in (storage.scale, storage.zero)]
+    return store._replace(scale=flat[0], zero=flat[1])
+
+
+def _run(shape: tuple[int, ...], scheme: Scheme, site: Site) -> int | None:
+    """Neighbours that share a live scale; None if those that share one are no neighbours."""
+    if scheme.granularity == "group":
+        even = len(site.shape) == 1 or site.shape[-1] % scheme.group == 0
+        return min(scheme.group, site.shape[-1]) if even else None
+    run, shared = 1, True
+    for size, scales in zip(reversed(site.shape), reversed(shape), strict=True):
+        if scales == 1 and shared:
+            run *= size
+        elif scales == size:
+            shared = False
+        else:
+            return None
+    return run
