@@ -9,6 +9,7 @@ import torch
 from recurrence import Problem, assert_same, problem, rounded
 from sensprobe_kernels.diagonal_scan import cpu
 
+from sensprobe import runtime
 from sensprobe.ops.diagonal_scan import diagonal_scan as reference
 from sensprobe.runtime import choice, describe, diagonal_scan
 from sensprobe.storage import Custom, Memory, Watched
@@ -141,8 +142,6 @@ def test_views_are_read_as_they_look(p) -> None:
 def test_describe_names_the_kernel_first() -> None:
     rows = describe()
     assert [(r.operation, r.device) for r in rows] == [
-        (operation, device)
-        for operation in ("diagonal_scan", "selective_scan", "head_scan", "rounded")
-        for device in ("cpu", "any")
+        (operation, device) for operation in runtime.OPERATIONS for device in ("cpu", "any")
     ]
     assert "1 thread" in rows[0].name

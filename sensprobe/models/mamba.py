@@ -26,7 +26,6 @@ from torch import Tensor
 from sensprobe import runtime
 from sensprobe.models import frame
 from sensprobe.models.frame import At, FrameConfig, Memories, Products, Shapes, StreamState
-from sensprobe.ops.causal_conv import causal_conv
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
 from sensprobe.taps import EXACT, Tap, single
@@ -210,7 +209,7 @@ class Mamba:
         u = at.passes("in_proj_in", u)
         z = at.passes("z", at.linear("in_proj.z", u))  # (b, l, d)
         x = at.passes("conv_in", at.linear("in_proj.x", u))
-        x, window = causal_conv(
+        x, window = runtime.causal_conv(
             x, at("conv"), at.bias("conv"), at.storage("conv_state"), memories[0]
         )
         x = at.passes("x", F.silu(x))

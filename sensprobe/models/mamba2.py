@@ -28,7 +28,6 @@ from sensprobe import runtime
 from sensprobe.errors import UsageError
 from sensprobe.models import frame
 from sensprobe.models.frame import At, FrameConfig, Memories, Products, Shapes, StreamState
-from sensprobe.ops.causal_conv import causal_conv
 from sensprobe.ops.head_chunks import head_chunks
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
@@ -251,7 +250,7 @@ class Mamba2:
         projected = {name: at.linear(f"in_proj.{name}", u) for name in config.rows}
         z = at.passes("z", projected["z"].unflatten(-1, inner))  # (b, l, h, p)
         v = at.passes("conv_in", torch.cat([projected[name] for name in "xBC"], dim=-1))
-        v, window = causal_conv(
+        v, window = runtime.causal_conv(
             v, at("conv"), at.bias("conv"), at.storage("conv_state"), memories[0]
         )
         x, B, C = F.silu(v).split([config.rows[name] for name in "xBC"], dim=-1)

@@ -21,12 +21,14 @@ from typing import NamedTuple
 import torch
 
 from sensprobe.runtime.activations import rounded
+from sensprobe.runtime.convolution import causal_conv
 from sensprobe.runtime.diagonal import diagonal_scan
 from sensprobe.runtime.selective import head_scan, selective_scan
 
 __all__ = [
     "OPERATIONS",
     "Implementation",
+    "causal_conv",
     "describe",
     "diagonal_scan",
     "head_scan",
@@ -34,7 +36,7 @@ __all__ = [
     "selective_scan",
 ]
 
-OPERATIONS = ("diagonal_scan", "selective_scan", "head_scan", "rounded")
+OPERATIONS = ("diagonal_scan", "selective_scan", "head_scan", "causal_conv", "rounded")
 
 
 class Implementation(NamedTuple):

@@ -12,16 +12,14 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sensprobe.ops import selective_scan as reference
 from sensprobe.ops.exponential import exponential
 from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
-from sensprobe.runtime.stores import live, scales_of, store_of
+from sensprobe.runtime.stores import array, dense_rows, spanned
 from sensprobe.scheme import Rounding
 from sensprobe.storage import Memory, Rounded, Storage, Watched, fresh, passed
 
@@ -89,10 +87,10 @@ def _may(
     why = obstacle(_NAME, [x, dt, A, B, C, memory.state], [decay, storage])
     if not why and differentiated([memory.state]):
         why = logging.INFO, "gradients of the state a recurrence starts from"
-    if not why and _spanned(decay) is None:
+    if not why and spanned(decay) is None:
         why = unstorable("decay", decay)
     feeds = isinstance(storage, Rounded) and storage.scheme.rounding is Rounding.FEEDBACK
-    if not why and (_spanned(storage) is None or (memory.residual is not None and not feeds)):
+    if not why and (spanned(storage) is None or (memory.residual is not None and not feeds)):
         why = unstorable("state", storage)
     if why:
         say(*why)
@@ -128,7 +126,7 @@ def _mamba(
     inner = Memory(memory.state[:, None], rest, memory.step)
     found = _Kernel.apply(
         (dt * x)[:, :, None], None, dt[:, :, None], A[None], B[:, :, None], C[:, :, None],
-        (_stored(storage, 1), _stored(decay, 1)[0], inner, torch.is_grad_enabled()),
+        (_stored(storage, True), _stored(decay, True)[0], inner, torch.is_grad_enabled()),
     )  # fmt: skip
     y, state, *residual = found
     after = Memory(state[:, 0], residual[0][:, 0] if residual else None, memory.step + x.shape[1])
@@ -147,7 +145,7 @@ def _mamba2(
         None,
         B,
         C,
-        (_stored(storage, 2), None, memory, torch.is_grad_enabled()),
+        (_stored(storage), None, memory, torch.is_grad_enabled()),
     )
     y, state, *residual = found
     return y, Memory(state, residual[0] if residual else None, memory.step + x.shape[1])
@@ -169,11 +167,11 @@ class _Kernel(torch.autograd.Function):
         if not (u.numel() and B.shape[-1]):
             states = [memory.state.clone(), *([] if rest is None else [rest.clone()])]
             return torch.zeros_like(u), *states
-        decays = None if dt is None else Decays(_array(dt), _array(A), passing)
+        decays = None if dt is None else Decays(array(dt), array(A), passing)
         asked = graph and any(ctx.needs_input_grad)
         run = prepare(
-            _array(u), _array(decay) if decays is None else decays, _array(B), _array(C), store,
-            _array(memory.state), None if rest is None else _array(rest), memory.step, unit_heads,
+            array(u), array(decay) if decays is None else decays, array(B), array(C), store,
+            array(memory.state), None if rest is None else array(rest), memory.step, unit_heads,
             mark=max(1, math.isqrt(u.shape[1])) if asked else 0,
         )  # fmt: skip
         found = scan(run, torch.get_num_threads())
@@ -187,7 +185,7 @@ class _Kernel(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, *states: Tensor) -> tuple[Tensor | None, ...]:
         from sensprobe_kernels.selective_scan.cpu import gradient
 
-        found = gradient(ctx.run, _array(dy), torch.get_num_threads())
+        found = gradient(ctx.run, array(dy), torch.get_num_threads())
         in_order = (found.u, found.decay, found.dt, found.A, found.B, found.C)
         return *(None if g is None else torch.from_numpy(g) for g in in_order), None
 
@@ -217,40 +215,8 @@ def _rounded(raw: Tensor, decay: Rounded, step: int) -> Tensor:
     return passed(raw.flatten(0, 1), decay, step).view(raw.shape)
 
 
-def _array(x: Tensor | None) -> NDArray[np.float32]:
-    assert x is not None
-    return x.detach().contiguous().numpy()
-
-
-# -- what scales span -----------------------------------------------------------------------------
-
-
-def _spanned(storage: Storage) -> tuple[Store, bool] | None:
-    """The kernel's description of a storage, and whether its live range spans a head; None where
-    it has none. Every channel has a range along n, or a head has one, or the whole state."""
-    from sensprobe_kernels.stored.flags import GROUP, TENSOR
-
-    store = store_of(storage)
-    if store is None or (rounded := live(storage)) is None:
-        return None if store is None else (store, False)
-    *rows, n = rounded.site.shape
-    *over, along = scales_of(rounded)
-    if over == rows:
-        group = rounded.scheme.group if rounded.scheme.granularity == "group" else n
-        return store._replace(span=GROUP, group=min(group, n)), False
-    if along == 1 and all(size == 1 for size in over):
-        return store._replace(span=TENSOR), False
-    if along == 1 and over == [rows[0], 1]:
-        return store._replace(span=TENSOR), True
-    return None
-
-
-def _stored(storage: Storage, leading: int) -> tuple[Store, bool]:
-    """The same, known to be there, scales with as many axes before n as the kernel asks."""
-    found = _spanned(storage)
+def _stored(storage: Storage, one_head: bool = False) -> tuple[Store, bool]:
+    """What `spanned` says of a storage that kernels have a way for."""
+    found = spanned(storage)
     assert found is not None
-    store, unit_heads = found
-    if leading == 1 and store.scale is not None:
-        zero = None if store.zero is None else store.zero[None]
-        store = store._replace(scale=store.scale[None], zero=zero)
-    return store, unit_heads
+    return (dense_rows(found[0]), found[1]) if one_head else found

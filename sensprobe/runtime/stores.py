@@ -105,3 +105,38 @@ def scales_of(storage: Rounded) -> tuple[int, ...]:
     """Shape of the scales, the trailing axis of complex numbers left out."""
     shape = scale_shape(storage.scheme, storage.site)
     return shape[:-1] if storage.site.is_complex else shape
+
+
+def spanned(storage: Storage) -> tuple[Store, bool] | None:
+    """The kernel's description of a storage, and whether its live range spans a head; None where
+    it has none. Every channel has a range along n, or a head has one, or the whole state."""
+    from sensprobe_kernels.stored.flags import GROUP, TENSOR
+
+    store = store_of(storage)
+    if store is None or (rounded := live(storage)) is None:
+        return None if store is None else (store, False)
+    *rows, n = rounded.site.shape
+    *over, along = scales_of(rounded)
+    if over == rows:
+        group = rounded.scheme.group if rounded.scheme.granularity == "group" else n
+        return store._replace(span=GROUP, group=min(group, n)), False
+    if along == 1 and all(size == 1 for size in over):
+        return store._replace(span=TENSOR), False
+    if along == 1 and over == [rows[0], 1]:
+        return store._replace(span=TENSOR), True
+    return None
+
+
+def dense_rows(store: Store) -> Store:
+    """Calibrated scales of rows along n as those of one head."""
+    if store.scale is None:
+        return store
+    return store._replace(
+        scale=store.scale[None], zero=None if store.zero is None else store.zero[None]
+    )
+
+
+def array(x: Tensor | None) -> NDArray[np.float32]:
+    """A tensor that is there, as kernels take it."""
+    assert x is not None
+    return x.detach().contiguous().numpy()

@@ -81,7 +81,7 @@ def prepare(
     the arguments are left as they are.
     """
     batch, length, heads, p = u.shape
-    groups, n = B.shape[2:]
+    groups, n = B.shape[2], state.shape[-1]
     head = -(-p // LANES)
     tiles = heads * head
     computed = decay if isinstance(decay, Decays) else None
@@ -94,13 +94,13 @@ def prepare(
     given = Given(
         _wide(u).reshape(-1),
         _NONE if computed is None else _wide(computed.dt).reshape(-1),
-        _NONE if computed is None else _tiled(computed.A[None]).reshape(-1),
+        _NONE if computed is None else tiled(computed.A[None]).reshape(-1),
         decay.reshape(-1) if isinstance(decay, np.ndarray) else _NONE,
         B.reshape(-1),
         C.reshape(-1),
         scratch(batch * length * tiles * LANES),
-        _tiled(state).reshape(-1),
-        _NONE if residual is None else _tiled(residual).reshape(-1),
+        tiled(state).reshape(-1),
+        _NONE if residual is None else tiled(residual).reshape(-1),
         _known(store, (heads, p, n)),
         numbers(store),
         _known(passed, (heads, p, n)),
@@ -114,26 +114,32 @@ def prepare(
     return Run(job, given, *keys, computed is None, u.shape)
 
 
-def scan(run: Run, threads: int) -> Result:
-    """Run the recurrence. Once: the state at hand is written over."""
-    job, given = run.job, run.given
-    compiled = build(run.state, run.decay, run.head)
+def begun(job: Job) -> list[tuple[int, int]]:
+    """Pieces for the threads: units from and up to."""
     units = job.batch * -(-job.tiles // job.unit)
     few = max(1, _WORK // (job.unit * LANES * job.n * job.length))
+    return [(i, min(i + few, units)) for i in range(0, units, few)]
+
+
+def ended(run: Run) -> Result:
+    """What a run that was carried out has left."""
+    job, (_, _, heads, p) = run.job, run.shape
+    held = [x for x in (run.given.state, run.given.residual) if x.size]
+    after = [_untiled(x.reshape(job.batch, job.tiles, job.n, LANES), heads, p) for x in held]
+    y = _narrow(run.given.y, run.shape)
+    return Result(y, after[0], after[1] if len(after) == 2 else None)
+
+
+def scan(run: Run, threads: int) -> Result:
+    """Run the recurrence. Once: the state at hand is written over."""
+    compiled = build(run.state, run.decay, run.head)
 
     def work(start: int, stop: int) -> None:
-        compiled(job, given, scratch(job.unit * job.n * LANES), start, stop)
+        decays = scratch(run.job.unit * run.job.n * LANES)
+        compiled(run.job, run.given, decays, start, stop)
 
-    spread_out(work, [(i, min(i + few, units)) for i in range(0, units, few)], threads)
-    _, _, heads, p = run.shape
-    states = [
-        x.reshape(job.batch, job.tiles, job.n, LANES)
-        for x in (given.state, given.residual)
-        if x.size
-    ]
-    after = [_untiled(x, heads, p) for x in states]
-    y = _narrow(given.y, run.shape)
-    return Result(y, after[0], after[1] if len(after) == 2 else None)
+    spread_out(work, begun(run.job), threads)
+    return ended(run)
 
 
 class Gradient(NamedTuple):
@@ -213,7 +219,7 @@ def _known(store: Store, shape: tuple[int, int, int]) -> Array:
     fields = known(store, shape)
     if _key(store)[0] == STATIC:
         fields = fields[..., :1]
-    return _tiled(fields).reshape(-1)
+    return tiled(fields).reshape(-1)
 
 
 # -- layouts --------------------------------------------------------------------------------------
@@ -232,7 +238,7 @@ def _narrow(x: Array, shape: tuple[int, ...]) -> Array:
     return x.reshape(*shape[:-1], -1)[..., : shape[-1]]
 
 
-def _tiled(x: Array) -> Array:
+def tiled(x: Array) -> Array:
     """(batch, heads, p, n) -> (batch, tiles, n, 16), a copy."""
     batch, heads, p, n = x.shape
     tiles = -(-p // LANES)

@@ -1,0 +1,137 @@
+"""The convolution kernel against the reference, bit for bit, for every way to keep its window."""
+
+from __future__ import annotations
+
+from math import inf, nan
+from typing import Any
+
+import pytest
+import torch
+from builders import vector
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recurrence import assert_same
+from scans import kept
+from schemes import schemes_for
+from sensprobe_kernels.causal_conv import cpu
+from torch import Tensor
+
+from sensprobe.ops.causal_conv import causal_conv as reference
+from sensprobe.runtime import causal_conv as fast
+from sensprobe.scheme import why_not
+from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.storage import Memory, Watched, fresh
+
+Problem = tuple[Tensor, Tensor, Tensor | None]
+
+STATIC = ["int8", "int4/asym", "int8/channel", "int8/channel/asym", "int8/group2", "e4m3", "log4"]
+DYNAMIC = [
+    *("int8/dynamic", "int4/asym/dynamic", "int8/channel/dynamic", "int8/group2/asym/dynamic"),
+    *("int8/dynamic/pow2", "e4m3/channel/dynamic"),
+]
+OPTIONS = [
+    *("bf16", "fp16/truncate", "int8/clip0.8", "int8/stochastic3", "int6/dynamic/stochastic"),
+    *("int8/every3", "int8/dynamic/every2", "bf16/stochastic/every2", "int4/clip0.9/every3"),
+]
+
+
+def problem(
+    batch: int = 2, length: int = 9, channels: int = 21, window: int = 4, bias: bool = True
+) -> Problem:
+    x = vector(batch, length, channels, seed=1, dtype=torch.float32)
+    weight = vector(channels, window, seed=2, dtype=torch.float32)
+    return x, weight, vector(channels, seed=3, dtype=torch.float32) if bias else None
+
+
+def site(p: Problem) -> Site:
+    channels, window = p[1].shape
+    axes = (Axis.CHANNEL, Axis.LAG)
+    return Site("layers.0.conv_state", Part.CONV_STATE, Kind.STATE, (channels, window - 1), axes)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    found: list[int] = []
+    convolve = cpu.convolve
+
+    def counted(*args: Any) -> Any:
+        found.append(1)
+        return convolve(*args)
+
+    monkeypatch.setattr(cpu, "convolve", counted)
+    return found
+
+
+@pytest.mark.parametrize("scheme", [None, *STATIC, *DYNAMIC, *OPTIONS])
+def test_every_window_equals_the_reference(scheme: str | None, calls) -> None:
+    p = problem()
+    storage = kept(scheme, site(p), 1.0)
+    before = [x.clone() for x in p if x is not None]
+    assert_same(fast(*p, storage), reference(*p, storage))
+    assert all(map(torch.equal, before, p))  # type: ignore[arg-type]
+    assert calls
+
+
+@pytest.mark.parametrize("scheme", [None, "int8/channel/dynamic", "int4/asym/dynamic", "int8"])
+@pytest.mark.parametrize(
+    "size", [(1, 1, 1, 3), (1, 30, 16, 2), (3, 2, 150, 5), (2, 0, 3, 4), (0, 3, 3, 4)]
+)
+def test_odd_sizes(size: tuple[int, ...], scheme: str | None) -> None:
+    if size[-1] == 2 and scheme and "channel" in scheme:
+        scheme = "int8/dynamic"  # else a scale for each value
+    p = problem(*size, bias=False)
+    storage = kept(scheme, site(p), 1.0)
+    assert_same(fast(*p, storage), reference(*p, storage))
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_scheme_that_makes_sense_equals_the_reference(data: st.DataObject) -> None:
+    p = problem(1, 5, 5, 4)
+    sensible = schemes_for(site(p)).filter(lambda scheme: why_not(scheme, site(p)) is None)
+    storage = kept(data.draw(sensible), site(p), 1.0, data.draw(st.integers(0, 4)))
+    assert_same(fast(*p, storage), reference(*p, storage))
+
+
+@pytest.mark.parametrize(
+    "scheme", [None, "int8/channel/asym/dynamic", "int4/stochastic/dynamic/every3"]
+)
+def test_it_goes_on_where_it_was(scheme: str | None) -> None:
+    p = problem()
+    storage = kept(scheme, site(p), 1.0)
+    memory, pieces = fresh(2, site(p).shape, storage), []
+    for steps in (slice(0, 1), slice(1, 3), slice(3, 3), slice(3, 9)):
+        out, memory = fast(p[0][:, steps], *p[1:], storage, memory)
+        pieces.append(out)
+    assert_same((torch.cat(pieces, dim=1), memory), fast(*p, storage))
+
+
+@pytest.mark.parametrize("scheme", [None, "int8", "int8/asym/dynamic"])
+@pytest.mark.parametrize("bad", [nan, inf, 3e38])
+def test_numbers_beyond_the_finite_do_as_in_the_reference(scheme: str | None, bad: float) -> None:
+    p = problem()
+    p[0][0, 3, 4] = bad
+    storage = kept(scheme, site(p), 1.0)
+    assert_same(fast(*p, storage), reference(*p, storage))
+
+
+def test_a_watched_window_is_shown_and_stays_exact() -> None:
+    p = problem()
+    start = Memory(vector(2, 21, 3, seed=7, dtype=torch.float32), None, 5)
+    seen: list[tuple[Tensor, int]] = []
+    wanted: list[tuple[Tensor, int]] = []
+    got = fast(*p, Watched(lambda state, step: seen.append((state, step))), start)
+    assert_same(
+        got, reference(*p, Watched(lambda state, step: wanted.append((state, step))), start)
+    )
+    assert_same(got, reference(*p, None, start))
+    assert [step for _, step in seen] == [step for _, step in wanted]
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(seen, wanted, strict=True))
+
+
+def test_gradients_of_an_exact_window_come_from_all_steps_at_once(calls) -> None:
+    p = problem()
+    p[1].requires_grad_()
+    fast(*p)[0].sum().backward()
+    assert p[1].grad is not None
+    assert not calls
