@@ -3,7 +3,9 @@
 Weights are their own calibration. Activations and states are watched once, at full precision, on
 samples kept apart for it; what is kept suffices for any scheme: the extremes of every element, and
 for percentile and mse ranges a histogram a channel (states: a head and part) whose bins are the
-upper 14 bits of a float32, 3 % wide, interpolated inside.
+upper 14 bits of a float32, 3 % wide, interpolated inside. What is rounded in another basis
+(`hadamard`) is watched there, and of what a projection rounded by `gptq` reads the second moment
+is summed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,10 +26,12 @@ from sensprobe.rounding import (
     quantize,
     real_view,
     reduced,
+    rotated,
     scale_and_zero,
 )
 from sensprobe.scheme import Scheme, scale_shape
 from sensprobe.sites import Kind, Site
+from sensprobe.transforms import rotate
 
 BINS = 2**14
 _SHIFT = 18
@@ -34,40 +39,79 @@ SAMPLES = 4
 """Values that stand for a bin when `mse` weighs errors."""
 SHRINKS = torch.linspace(1.0, 0.2, 41, dtype=torch.float64)
 """Fractions of the full range that `mse` tries."""
+ROTATED = " rotated"
+"""Ends the name of a site's values in a Hadamard transform's basis."""
+
+
+class Wanted(NamedTuple):
+    """What calibration must watch beyond the extremes of every activation and state."""
+
+    histograms: bool = False  # of every site: percentile and mse ranges
+    rotated: frozenset[str] = frozenset()  # activations rounded in a Hadamard transform's basis
+    moments: frozenset[str] = frozenset()  # activations read by projections that `gptq` rounds
+
+    def joined(self, other: Wanted) -> Wanted:
+        """All that either wants."""
+        return Wanted(
+            self.histograms or other.histograms,
+            self.rotated | other.rotated,
+            self.moments | other.moments,
+        )
 
 
 @dataclass(slots=True)
 class Statistics:
-    """What was seen of one site. low, high: its real view's shape. counts: (channels, BINS)."""
+    """What was seen of one site. low, high: its real view's shape. counts: (channels, BINS).
+
+    moment: Σ x xᵀ over all that was seen, (n, n) float64 of n numbers a time step.
+    """
 
     site: Site
     low: Tensor
     high: Tensor
     counts: Tensor | None = None
+    moment: Tensor | None = None
+
+
+def watched_as(name: str, scheme: Scheme) -> str:
+    """The name under which the values that a scheme rounds at a site are watched."""
+    return name + ROTATED if scheme.hadamard else name
 
 
 @dataclass(slots=True)
 class Observer:
-    """Collects statistics; hand `observe` to a recording tap."""
+    """Collects statistics; hand `observe` to a recording tap. For the first three see `Wanted`."""
 
     histograms: bool = False
+    rotated: frozenset[str] = frozenset()
+    moments: frozenset[str] = frozenset()
     seen: dict[str, Statistics] = field(default_factory=dict)
 
     def observe(self, site: Site, x: Tensor) -> None:
         """x: the real view, any leading axes."""
+        known = self._observe(site.name, site, x)
+        if site.name in self.rotated:
+            self._observe(site.name + ROTATED, site, rotate(x))
+        if site.name in self.moments:
+            rows = x.reshape(-1, site.reals).double()
+            moment = rows.mT @ rows
+            known.moment = moment if known.moment is None else known.moment + moment
+
+    def _observe(self, name: str, site: Site, x: Tensor) -> Statistics:
         lead = x.ndim - len(site.shape) - site.is_complex
         axes = list(range(lead))
         low, high = x.amin(axes), x.amax(axes)
-        if site.name in self.seen:
-            known = self.seen[site.name]
+        if name in self.seen:
+            known = self.seen[name]
             known.low, known.high = torch.minimum(known.low, low), torch.maximum(known.high, high)
         else:
             counts = (
                 torch.zeros(_channels(site), BINS, dtype=torch.int64) if self.histograms else None
             )
-            known = self.seen[site.name] = Statistics(site, low, high, counts)
+            known = self.seen[name] = Statistics(site, low, high, counts)
         if known.counts is not None:
             _count(known.counts, x, site, lead)
+        return known
 
 
 def _channels(site: Site) -> int:
@@ -215,10 +259,11 @@ def _best(error: Callable[[Tensor, Tensor], Tensor], low: Tensor, high: Tensor) 
 
 
 def weight_range(x: Tensor, scheme: Scheme, site: Site) -> Range | None:
-    """The range of a weight; None where its format keeps its own (polar, unscaled)."""
+    """The range of a weight, in the basis its scheme rounds in; None where its format keeps its
+    own (polar, unscaled)."""
     if not scheme.scaled or isinstance(scheme.format, Polar | LogPolar):
         return None
-    x = real_view(x)
+    x = rotated(real_view(x), scheme)
     low, high = min_max(x, scheme, site)
     if scheme.range == "percentile":
         low, high = _weight_percentile(x, scheme, site)

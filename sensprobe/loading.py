@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import torch
 
 from sensprobe import zoo
-from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
+from sensprobe.apply import Applier, needs_calibration, observe, wanted_by
 from sensprobe.checkpoints import is_checkpoint_folder, read_checkpoint, weights_fingerprint
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, WEIGHTS, Artefact, is_artefact, load_artefact
@@ -177,16 +177,16 @@ def _calibrated(model: Model, schemes: Mapping[str, Scheme], calibration: Array 
         ]
         more = f" and {len(static) - 3} more" if len(static) > 3 else ""
         raise SchemeError(
-            f"the plan has static ranges to calibrate ({', '.join(static[:3])}{more}) and no data "
-            "to do it on. Give calibration=x (sequences the model will not be judged on), a range "
-            "in the scheme (range50), or use dynamic."
+            f"the plan has something to calibrate ({', '.join(static[:3])}{more}) and no data "
+            "to do it on. Give calibration=x (sequences the model will not be judged on); or, for "
+            "static ranges, a range in the scheme (range50) or dynamic; or leave out gptq."
         )
     x = as_sequences(calibration, model)
     if len(x) == 0:
         raise DataError("calibration holds no sequence: give at least one.")
     if not x.isfinite().all():
         raise DataError("calibration holds NaN or infinite values: no range can be read from it.")
-    return Applier(model, observe(model, x, needs_histograms(schemes.values())))
+    return Applier(model, observe(model, x, *wanted_by(schemes, model)))
 
 
 def load(
@@ -208,7 +208,7 @@ def load(
         happens on the CPU; without a GPU kernel the recurrence runs as the reference loop there,
         which is slow and may differ from the CPU in the last bits.
     calibration: sequences, as a call takes them, that fix the ranges of static activations and
-        states; run once, on the CPU, at full precision.
+        states, and what `gptq` rounds by; run once, on the CPU, at full precision.
     norm: where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post (its default).
 
     Raises UsageError for a MODEL or device that does not exist, CheckpointError for a file that

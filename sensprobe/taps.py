@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sensprobe.errors import SchemeError
 from sensprobe.philox import key_of, noise_like
-from sensprobe.rounding import min_max, quantize, scale_and_zero
+from sensprobe.rounding import min_max, quantize, rotated, rotated_back, scale_and_zero
 from sensprobe.scheme import Rounding, Scheme
 from sensprobe.sites import Kind, Site
 from sensprobe.storage import Custom, Rounded, Storage, Watched
@@ -94,11 +94,12 @@ class RoundingTap:
         scheme = self.plan.get(site.name)
         if scheme is None:
             return x
+        x = rotated(x, scheme)
         scale, zero = self._scale(site, scheme, x)
         noise = None
         if scheme.rounding is Rounding.STOCHASTIC:
             noise = noise_like(x, key_of(scheme.seed, site.name), self.first, self.step)
-        return quantize(x, scheme, site, scale, zero, noise)
+        return rotated_back(quantize(x, scheme, site, scale, zero, noise), scheme)
 
     def _scale(self, site: Site, scheme: Scheme, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         if not scheme.scaled:

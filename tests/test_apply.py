@@ -20,6 +20,7 @@ from sensprobe.apply import (
     needs_histograms,
     observe,
     static_scale,
+    wanted_by,
 )
 from sensprobe.calibrate import weight_range
 from sensprobe.errors import SchemeError
@@ -91,9 +92,10 @@ def test_simulated_weights_are_those_that_are_packed(data):
     for name, site in MODEL.sites.items():
         if site.kind is Kind.WEIGHT:
             plan[name] = data.draw(schemes_for(site))
-    tap = Applier(MODEL).tap(plan)
+    applier = Applier(MODEL, observe(MODEL, X, *wanted_by(plan, MODEL)))
+    tap = applier.tap(plan)
     for name, scheme in plan.items():
-        fields = encode_weight(MODEL, MODEL.sites[name], scheme)
+        fields = applier.encoded(MODEL.sites[name], scheme)
         assert torch.equal(tap.weights[name], decode(fields, scheme, MODEL.sites[name]))
 
 
@@ -206,6 +208,9 @@ def test_an_adopted_tap_is_run_as_it_is():
         ("*.state=bf16", False),
         ("*.x=int8", True),
         ("*.x=int8/p99", True),
+        ("head=int4/gptq", True),
+        ("head=int4/hadamard", False),
+        ("*.x=int4/hadamard/dynamic", False),
     ],
 )
 def test_which_plans_need_calibration(setting, needed):
