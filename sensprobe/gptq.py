@@ -2,8 +2,8 @@
 
 Rounding a column of W to q leaves the outputs W x wrong by its error times x. The columns that are
 not rounded yet can make up for most of that, because inputs are correlated. With H = E[x xᵀ] and
-H⁻¹ = Uᵀ U (U upper triangular), column j of the inverse of what remains is U's row j (section 3.3,
-"Cholesky reformulation" of equations 2 and 3):
+H⁻¹ = Uᵀ U (U upper triangular), U's row j is, up to its length, the first row of the inverse of
+what remains at column j (equations 2 and 3, in the paper's "Cholesky reformulation"):
 
     error = (W_j - q_j) / U_jj        W_k ← W_k - error · U_jk    for every later column k
 

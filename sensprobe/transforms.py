@@ -10,7 +10,7 @@ A scheme with `hadamard` rounds in that basis: rotate, round, rotate back.
     (Rᵀ Q(R x)) · (Rᵀ Q(R w)) = Q(R x)ᵀ R Rᵀ Q(R w) = Q(R x) · Q(R w)
 
 for every row w of the weight: in exact arithmetic what is simulated here is the deployment of
-QuaRot (arXiv 2404.00456) and Quamba (arXiv 2410.13229, section 4.2), which transforms the
+QuaRot (arXiv 2404.00456) and Quamba (arXiv 2410.13229), which transforms the
 activation once, online, and has the weight's transform folded into the codes it stores. Those are
 the codes an exported file holds. Put on one of the two alone it is still a rounding in another
 basis, but then the other side must be transformed at run time as well.

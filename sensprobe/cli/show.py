@@ -50,6 +50,29 @@ def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
     return Group(table, Text(total, style="dim"))
 
 
+def presets(rows: list[dict[str, Any]]) -> RenderableType:
+    """What each recipe is, from where, and how ours differs; of a model also its bytes."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(3):
+        table.add_column()
+    for row in rows:
+        table.add_row(Text(row["name"], style="bold"), "", row["about"])
+        if "cost" in row:
+            cost = row["cost"]
+            table.add_row(
+                "",
+                "bytes",
+                f"{size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
+                f"{size(cost['state_bytes'])} (batch {cost['batch']})",
+            )
+        if "why_not" in row:
+            table.add_row("", "not", Text(row["why_not"], style="yellow"))
+        table.add_row("", "from", Text(row["source"], style="dim"))
+        table.add_row("", "ours", Text(row["differs"], style="dim"), end_section=True)
+        table.add_row()
+    return table
+
+
 def score(document: Mapping[str, Any], metric: str) -> str:
     """A score with its error, in percent where it is an accuracy."""
     value, stderr = document["value"], document["stderr"]
@@ -126,6 +149,28 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
         yield chosen_table(found)
     if confirmed is not None and confirmed["plans"]:
         yield confirmed_table(read_confirmation(confirmed))
+    if document.get("also"):
+        yield _beside(document if confirmed is None else confirmed)
+
+
+def _beside(document: Mapping[str, Any]) -> RenderableType:
+    """Plans of `--also`, on unseen data where there is any: each against full precision, and the
+    search's largest chosen plan of no more bytes against it."""
+    metric, seen = document["metric"], document["split"]
+    title = f"Measured beside the search, on the {seen} split"
+    heads = (("plan", "left"), ("bytes", "right"), (metric, "right"), ("loss", "right"))
+    table = _table(*heads, ("chosen, of no more bytes", "left"), title=title)
+    for row in document["also"]:
+        rival = row.get("chosen")
+        better = "–" if rival is None else change(rival["difference"], metric)
+        table.add_row(
+            row["name"],
+            f"{row['total_bytes']:,}",
+            score(row["metric"], metric),
+            change(row["loss"], metric),
+            better if rival is None else f"{rival['candidate']}  {better}",
+        )
+    return table
 
 
 def run_tables(run: Run) -> Iterator[RenderableType]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sensprobe.errors import RunError, UsageError
-from sensprobe.evaluate import BATCH, mean
+from sensprobe.evaluate import BATCH, mean, paired
 from sensprobe.files import strict_json
-from sensprobe.plan import fingerprint
+from sensprobe.plan import Plan, Resolved, fingerprint
 from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
 from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
@@ -46,6 +46,7 @@ class SearchSettings:
     schemes: tuple[Scheme, ...] = ()
     freeze: tuple[tuple[str, Scheme], ...] = ()
     tie: tuple[str, ...] = ()
+    also: tuple[Plan, ...] = ()  # measured beside the search; each has a name of its own
 
 
 def sensitivity_of(run: Run) -> dict[str, Any]:
@@ -63,6 +64,7 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
 def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     """Candidates, the chosen plan for each budget, and the best uniform plan beside it.
 
+    Plans of `settings.also` are measured on the same samples, in full, and compete for no budget.
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
     """
     run = run_of(bench)
@@ -81,6 +83,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         freeze=settings.freeze,
         tie=settings.tie,
     )
+    others = _others(bench, settings.also)
     full = cost(bench.source, {}, settings.batch)
     budgets = tuple(in_scores(budget, bench) for budget in settings.budgets)
     for budget in budgets:
@@ -90,6 +93,8 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     seconds = bench.seconds_a_sample("search", stop) * stop
     baseline = [_sample(bench, {}, piece, stop) for piece in pieces]
     whole = Sample.join(baseline)
+    bench.expect([*others.values(), *space.options()])
+    beside = [_beside(bench, n, p, settings.batch, whole) for n, p in others.items()]
     count = _allowed(space, settings, seconds)
     bench.progress.begin(
         f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
@@ -111,12 +116,54 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         )
     finally:
         bench.progress.end()
-    document = _document(bench, space, settings, found, whole, count)
+    document = _document(bench, space, settings, found, whole, count) | {"also": beside}
     _set_earlier_aside(run, document)
     run.write_result("search", document)
     if found.interrupted:
         raise KeyboardInterrupt
     return document
+
+
+def _others(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolved]:
+    """Name -> resolved plan; UsageError for a plan without a name, or two of one."""
+    out: dict[str, Resolved] = {}
+    for plan in plans:
+        if not plan.name or plan.name in out:
+            raise UsageError(
+                f"--also: each plan needs a name of its own, and {plan.name!r} is "
+                f"{'given twice' if plan.name else 'none'}."
+            )
+        out[plan.name] = plan.resolve(bench.source.model.sites.values())
+    return out
+
+
+def _beside(
+    bench: Workbench, name: str, plan: Resolved, batch: int, baseline: Sample
+) -> dict[str, Any]:
+    """A plan measured on the whole search split: the fields of a candidate it has."""
+    stop = baseline.n
+    title = f"measuring {name} on {stop:,} samples"
+    bench.progress.begin(title, stop, bench.seconds_a_sample("search", stop) * stop)
+    try:
+        found = _sample(bench, plan, (0, stop), stop)
+    finally:
+        bench.progress.end()
+    price = cost(bench.source, plan, batch)
+    change = paired(bench.sign * found.score, bench.sign * baseline.score, found.group)
+    return {
+        "name": name,
+        "source": "also",
+        "uniform": None,
+        "plan": Plan(tuple(plan.items()), name).to_json(),
+        "plan_fingerprint": fingerprint(plan),
+        **{k: price[k] for k in ("weight_bytes", "state_bytes", "total_bytes", "effective_bits")},
+        "metric": asdict(mean(bench.sign * found.score, found.group)),
+        "loss": asdict(change),
+        "extra_nats": float(np.mean(found.loss - baseline.loss)),
+        "n": stop,
+        "stopped_early": False,
+        "radius": bench.evaluator("search").spectral_radius(plan),
+    }
 
 
 def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:
