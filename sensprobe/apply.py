@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -28,18 +28,12 @@ from sensprobe.taps import Recording, RoundingTap, StaticScale, Tap
 CALIBRATION_BATCH = 256
 
 
-def observe(
-    model: Model,
-    x: Tensor,
-    histograms: bool = False,
-    rotated: Collection[str] = (),
-    moments: Collection[str] = (),
-) -> dict[str, Statistics]:
+def observe(model: Model, x: Tensor, wanted: Wanted | None = None) -> dict[str, Statistics]:
     """Statistics of every activation and state of the full-precision model over x (n, l, c).
 
-    What to watch beyond extremes is `*wanted_by(plan, model)`, see `calibrate.Wanted`.
+    `wanted` is what to watch beyond extremes: `wanted_by(plan, model)`.
     """
-    observer = Observer(histograms, frozenset(rotated), frozenset(moments))
+    observer = Observer(wanted or Wanted())
     tap: Tap = Recording(observer.observe)
     with torch.inference_mode():
         for batch in x.split(CALIBRATION_BATCH):
@@ -179,13 +173,13 @@ def _needs_range(site: Site, scheme: Scheme) -> bool:
 
 
 def wanted_by(plan: Mapping[str, Scheme], model: Model) -> Wanted:
-    """What calibration must watch for a resolved plan: arguments of `observe`."""
+    """What calibration must watch for a resolved plan: argument of `observe`."""
+    ranged = {n: s for n, s in plan.items() if _needs_range(model.sites[n], s)}
+    counted = {watched_as(n, s): s for n, s in ranged.items() if s.range in ("percentile", "mse")}
     reads = inputs_of(model)
-    turned = (n for n, s in plan.items() if s.hadamard and _needs_range(model.sites[n], s))
-    read = (reads[n] for n, s in plan.items() if s.rounding is Rounding.GPTQ)
-    return Wanted(needs_histograms(plan.values()), frozenset(turned), frozenset(read))
-
-
-def needs_histograms(schemes: Iterable[Scheme]) -> bool:
-    """Whether any scheme asks for more of the calibration than extremes."""
-    return any(s.range in ("percentile", "mse") for s in schemes)
+    return Wanted(
+        frozenset(n for n, s in counted.items() if s.granularity == "tensor"),
+        frozenset(n for n, s in counted.items() if s.granularity != "tensor"),
+        frozenset(n for n, s in ranged.items() if s.hadamard),
+        frozenset(reads[n] for n, s in plan.items() if s.rounding is Rounding.GPTQ),
+    )

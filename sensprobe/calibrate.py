@@ -1,11 +1,11 @@
 """Ranges: from values seen to the scales a static scheme stores.
 
 Weights are their own calibration. Activations and states are watched once, at full precision, on
-samples kept apart for it; what is kept suffices for any scheme: the extremes of every element, and
-for percentile and mse ranges a histogram a channel (states: a head and part) whose bins are the
-upper 14 bits of a float32, 3 % wide, interpolated inside. What is rounded in another basis
-(`hadamard`) is watched there, and of what a projection rounded by `gptq` reads the second moment
-is summed.
+samples kept apart for it: the extremes of every element, and what schemes ask for beyond that.
+Percentile and mse ranges take histograms, of the tensor or a channel (states: a head and part),
+whose bins are the upper 14 bits of a float32, 3 % wide, interpolated inside. What is rounded in
+another basis (`hadamard`) is watched there. Of what a projection rounded by `gptq` reads the second
+moment is summed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sensprobe.rounding import (
     scale_and_zero,
 )
 from sensprobe.scheme import Scheme, scale_shape
-from sensprobe.sites import Kind, Site
+from sensprobe.sites import Site
 from sensprobe.transforms import rotate
 
 BINS = 2**14
@@ -44,24 +44,25 @@ ROTATED = " rotated"
 
 
 class Wanted(NamedTuple):
-    """What calibration must watch beyond the extremes of every activation and state."""
+    """What calibration must watch beyond the extremes of every activation and state.
 
-    histograms: bool = False  # of every site: percentile and mse ranges
+    Histograms are named as `watched_as` says. One a channel takes 128 KiB a channel.
+    """
+
+    whole: frozenset[str] = frozenset()  # a histogram of the whole tensor
+    channels: frozenset[str] = frozenset()  # one an index of the first axis
     rotated: frozenset[str] = frozenset()  # activations rounded in a Hadamard transform's basis
     moments: frozenset[str] = frozenset()  # activations read by projections that `gptq` rounds
 
     def joined(self, other: Wanted) -> Wanted:
         """All that either wants."""
-        return Wanted(
-            self.histograms or other.histograms,
-            self.rotated | other.rotated,
-            self.moments | other.moments,
-        )
+        return Wanted(*(one | more for one, more in zip(self, other, strict=True)))
 
 
 @dataclass(slots=True)
 class Statistics:
-    """What was seen of one site. low, high: its real view's shape. counts: (channels, BINS).
+    """What was seen of one site. low, high: its real view's shape. counts: (channels, BINS), of a
+    complex site those of each part; channels are 1 where the whole tensor has one histogram.
 
     moment: Σ x xᵀ over all that was seen, (n, n) float64 of n numbers a time step.
     """
@@ -80,19 +81,17 @@ def watched_as(name: str, scheme: Scheme) -> str:
 
 @dataclass(slots=True)
 class Observer:
-    """Collects statistics; hand `observe` to a recording tap. For the first three see `Wanted`."""
+    """Collects statistics; hand `observe` to a recording tap."""
 
-    histograms: bool = False
-    rotated: frozenset[str] = frozenset()
-    moments: frozenset[str] = frozenset()
+    wanted: Wanted = field(default_factory=Wanted)
     seen: dict[str, Statistics] = field(default_factory=dict)
 
     def observe(self, site: Site, x: Tensor) -> None:
         """x: the real view, any leading axes."""
         known = self._observe(site.name, site, x)
-        if site.name in self.rotated:
+        if site.name in self.wanted.rotated:
             self._observe(site.name + ROTATED, site, rotate(x))
-        if site.name in self.moments:
+        if site.name in self.wanted.moments:
             rows = x.reshape(-1, site.reals).double()
             moment = rows.mT @ rows
             known.moment = moment if known.moment is None else known.moment + moment
@@ -105,28 +104,24 @@ class Observer:
             known = self.seen[name]
             known.low, known.high = torch.minimum(known.low, low), torch.maximum(known.high, high)
         else:
-            counts = (
-                torch.zeros(_channels(site), BINS, dtype=torch.int64) if self.histograms else None
-            )
-            known = self.seen[name] = Statistics(site, low, high, counts)
+            known = self.seen[name] = Statistics(site, low, high, self._no_counts(name, site))
         if known.counts is not None:
             _count(known.counts, x, site, lead)
         return known
 
-
-def _channels(site: Site) -> int:
-    """Histograms a site keeps: one an index of the first axis (of each part of a complex one)."""
-    return site.shape[0] * (2 if site.is_complex else 1)
+    def _no_counts(self, name: str, site: Site) -> Tensor | None:
+        parts = 2 if site.is_complex else 1
+        if name in self.wanted.channels:
+            return torch.zeros(site.shape[0] * parts, BINS, dtype=torch.int64)
+        return torch.zeros(parts, BINS, dtype=torch.int64) if name in self.wanted.whole else None
 
 
 def _count(counts: Tensor, x: Tensor, site: Site, lead: int) -> None:
     """Add x to the histograms in place: they are far larger than one step of a state."""
-    if site.kind is Kind.STATE or len(site.shape) > 1:
-        keep = [lead] + ([x.ndim - 1] if site.is_complex else [])
-        rest = [a for a in range(x.ndim) if a not in keep]
-        x = x.permute(*keep, *rest).reshape(_channels(site), -1)
-    else:
-        x = x.reshape(-1, _channels(site)).T
+    parts = 2 if site.is_complex else 1
+    keep = [lead] * (len(counts) == site.shape[0] * parts) + [x.ndim - 1] * site.is_complex
+    rest = [a for a in range(x.ndim) if a not in keep]
+    x = x.permute(*keep, *rest).reshape(len(counts), -1)
     bins = (x.contiguous().view(torch.int32) >> _SHIFT) & (BINS - 1)
     places = (bins + torch.arange(x.shape[0])[:, None] * BINS).flatten()
     counts.view(-1).index_add_(0, places, torch.ones_like(places))
@@ -180,7 +175,7 @@ def _merge(counts: Tensor, scheme: Scheme, site: Site) -> Tensor:
     """Histograms summed over what shares a scale: (*scale shape, BINS)."""
     shape = scale_shape(scheme, site)
     if site.is_complex:
-        counts = counts.view(site.shape[0], 2, BINS)
+        counts = counts.view(-1, 2, BINS)
         counts = counts if scheme.parts else counts.sum(1, keepdim=True)
         if shape[0] == 1:
             counts = counts.sum(0, keepdim=True)

@@ -204,7 +204,7 @@ def _calibrated(model: Model, schemes: Mapping[str, Scheme], calibration: Array 
         raise DataError("calibration holds no sequence: give at least one.")
     if not x.isfinite().all():
         raise DataError("calibration holds NaN or infinite values: no range can be read from it.")
-    return Applier(model, observe(model, x, *wanted_by(schemes, model)))
+    return Applier(model, observe(model, x, wanted_by(schemes, model)))
 
 
 def load(

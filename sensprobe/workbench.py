@@ -162,7 +162,7 @@ class Workbench:
         x = split.x[:CALIBRATION_SAMPLES]
         self.progress.note(f"calibrating on {len(x)} sequences of the {split.name} split")
         self._watched = wanted.joined(self._expected)
-        self.applier.statistics = observe(self.source.model, x, *self._watched)
+        self.applier.statistics = observe(self.source.model, x, self._watched)
         self.applier.forget_scales()
 
     def _calibration_split(self) -> Split:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemes import schemes_for
 from torch import Tensor
 
-from sensprobe.calibrate import Observer, Statistics, given_range, range_of, weight_range
+from sensprobe.calibrate import Observer, Statistics, Wanted, given_range, range_of, weight_range
 from sensprobe.rounding import decode, quantize, real_view, scale_and_zero
 from sensprobe.scheme import parse, scale_shape
 from sensprobe.sites import Axis, Kind
@@ -20,8 +20,9 @@ BIN = 2.0**-5
 """Width of a histogram's bin, relative: five bits of mantissa."""
 
 
-def watched(where, *batches: Tensor) -> Statistics:
-    observer = Observer(histograms=True)
+def watched(where, *batches: Tensor, whole: bool = False) -> Statistics:
+    names = frozenset({where.name})
+    observer = Observer(Wanted(whole=names) if whole else Wanted(channels=names))
     for x in batches:
         observer.observe(where, x)
     return observer.seen[where.name]
@@ -305,6 +306,18 @@ def test_a_clip_bounds_the_range_of_a_state():
 def test_kinds_have_the_histograms_they_need():
     assert watched(ACTIVATION, activations()).counts.shape[0] == 4
     assert watched(STATE, written()).counts.shape[0] == 8
+    assert watched(ACTIVATION, activations(), whole=True).counts.shape[0] == 1
+    assert watched(STATE, written(), whole=True).counts.shape[0] == 2
+
+
+@pytest.mark.parametrize("text", ["int8/p99", "int8/asym/p99.9", "int6/mse", "int8/parts/p90"])
+def test_a_histogram_of_the_whole_gives_the_range_that_those_of_channels_give(text):
+    for where, x in ((ACTIVATION, activations()), (STATE, written())):
+        if "parts" in text and not where.is_complex:
+            continue
+        one, many = (watched(where, *x.split(77), whole=w) for w in (True, False))
+        for got, want in zip(*(range_of(s, parse(text)) for s in (one, many)), strict=True):
+            assert torch.equal(got, want)
 
 
 # -- tensors of several axes ----------------------------------------------------------------------

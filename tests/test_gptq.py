@@ -137,7 +137,7 @@ def test_every_projection_of_an_activation_has_its_input(family):
 def test_a_moment_is_that_of_what_the_projection_reads(family):
     model, x = MODELS[family], seen_by(family)
     plan = {"layers.0.out_proj": parse("int4/gptq")}
-    seen = observe(model, x, *wanted_by(plan, model))
+    seen = observe(model, x, wanted_by(plan, model))
     read: list[torch.Tensor] = []
 
     class Look:
@@ -161,7 +161,7 @@ def test_a_plan_with_it_runs_and_differs_from_nearest(family):
     outputs = []
     for text in ("int3/channel", "int3/channel/gptq"):
         plan = {n: parse(text) for n in inputs_of(model)}
-        applier = Applier(model, observe(model, x, *wanted_by(plan, model)))
+        applier = Applier(model, observe(model, x, wanted_by(plan, model)))
         assert applier.calibrated(plan)
         outputs.append(model(x, applier.tap(plan)))
     assert not torch.equal(*outputs)
@@ -176,7 +176,7 @@ def test_inputs_that_are_not_finite_are_refused():
     model, x = MODELS["s4d"], seen_by("s4d").clone()
     plan = {"head": parse("int4/gptq")}
     x[0, 0, 0] = torch.nan
-    applier = Applier(model, observe(model, x, *wanted_by(plan, model)))
+    applier = Applier(model, observe(model, x, wanted_by(plan, model)))
     with pytest.raises(SchemeError, match="not finite on the calibration data"):
         applier.tap(plan)
 
@@ -184,9 +184,9 @@ def test_inputs_that_are_not_finite_are_refused():
 def test_new_statistics_mean_new_codes():
     model, x = MODELS["mamba2"], seen_by("mamba2")
     plan = {"layers.0.out_proj": parse("int3/gptq")}
-    applier = Applier(model, observe(model, x, *wanted_by(plan, model)))
+    applier = Applier(model, observe(model, x, wanted_by(plan, model)))
     before = applier.tap(plan).weights["layers.0.out_proj"]
-    applier.statistics = observe(model, x.flip(0)[:1] * 5, *wanted_by(plan, model))
+    applier.statistics = observe(model, x.flip(0)[:1] * 5, wanted_by(plan, model))
     applier.forget_scales()
     assert not torch.equal(before, applier.tap(plan).weights["layers.0.out_proj"])
 

@@ -38,7 +38,7 @@ def resolved(preset: str, name: str) -> Resolved:
 def calibrated(name: str, plan: Resolved) -> Applier:
     model = MODELS[name]
     x = selective.inputs(model.config, 6, 9, seed=8)
-    return Applier(model, observe(model, x, *wanted_by(plan, model)))
+    return Applier(model, observe(model, x, wanted_by(plan, model)))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

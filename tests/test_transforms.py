@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensprobe.apply import Applier, encode_weight, observe, static_scale, wanted_by
-from sensprobe.calibrate import Observer, weight_range
+from sensprobe.calibrate import Observer, Wanted, weight_range
 from sensprobe.errors import SchemeError
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.rounding import (
@@ -167,7 +167,8 @@ def test_dynamic_ranges_are_those_of_the_rotated_values():
 def test_static_ranges_are_calibrated_on_the_rotated_values(text):
     x, scheme = vector(40, 24, dtype=torch.float32), parse(text)
     x[:, 3] += 30
-    both, alone = Observer(True, frozenset({READ.name})), Observer(True)
+    names = frozenset({READ.name, f"{READ.name} rotated"})
+    both, alone = (Observer(Wanted(channels=names, rotated=r)) for r in (names, frozenset()))
     both.observe(READ, x)
     alone.observe(READ, rotate(x))
     plain = parse(text.removesuffix("/hadamard"))
@@ -236,7 +237,7 @@ def test_a_model_runs_with_both_sides_rotated():
     x = selective.inputs(model.config, 4, 9)
     both = Plan((("*.out_proj", parse("int8/hadamard")), ("*.out_proj_in", parse("int8/hadamard"))))
     plan = both.resolve(model.sites.values())
-    tap = Applier(model, observe(model, x, *wanted_by(plan, model))).tap(plan)
+    tap = Applier(model, observe(model, x, wanted_by(plan, model))).tap(plan)
     assert (model(x, tap) - model(x)).abs().max() < 0.05 * model(x).abs().max()
     assert not torch.equal(model(x, tap), model(x))
     where = model.sites["layers.0.out_proj"]

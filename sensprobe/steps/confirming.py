@@ -48,16 +48,12 @@ def confirm(
         seconds * (len(wanted) + 1),
     )
     sites = bench.source.model.sites.values()
+    plans = {name: from_json(candidates[name]["plan"]).resolve(sites) for name in sorted(wanted)}
+    bench.expect(plans.values())
     try:
         arrays = {
-            name: bench.measure(
-                from_json(candidates[name]["plan"]).resolve(sites),
-                "confirmation",
-                0,
-                stop,
-                f"confirm {name}",
-            )[bench.primary]
-            for name in sorted(wanted)
+            name: bench.measure(plan, "confirmation", 0, stop, f"confirm {name}")[bench.primary]
+            for name, plan in plans.items()
         }
         base = bench.measure({}, "confirmation", 0, stop, "baseline")[bench.primary]
     finally:

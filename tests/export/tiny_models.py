@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.apply import Applier, inputs_of, observe
+from sensprobe.calibrate import ROTATED, Wanted
 from sensprobe.checkpoints.own import build, parameter_shapes
 from sensprobe.errors import SchemeError
 from sensprobe.formats import FORMATS, Format, LogPolar, Polar
@@ -64,8 +65,13 @@ def applier(name: str) -> Applier:
     """A calibrated applier, for plans with static states and activations, rotated or not."""
     model = tiny(name)
     turned = {n for n, s in model.sites.items() if s.kind == "activation" and not _odd(s)}
-    read = set(inputs_of(model).values())
-    return Applier(model, observe(model, inputs(model, seed=8), True, turned, read))
+    counted = [*model.sites, *(n + ROTATED for n in turned)]
+    wanted = Wanted(
+        channels=frozenset(counted),
+        rotated=frozenset(turned),
+        moments=frozenset(inputs_of(model).values()),
+    )
+    return Applier(model, observe(model, inputs(model, seed=8), wanted))
 
 
 def _odd(site: Site) -> bool:
