@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from sensprobe.errors import RunError, UsageError
-from sensprobe.evaluate import BATCH, mean, paired
+from sensprobe.evaluate import BATCH, mean
 from sensprobe.files import strict_json
-from sensprobe.plan import Plan, Resolved, fingerprint
+from sensprobe.plan import Plan, fingerprint
 from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
 from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
 from sensprobe.search import search as run_search
 from sensprobe.search.exhaustive import check_count
 from sensprobe.search.knapsack import check_budget
+from sensprobe.steps.beside import measure_beside, resolve_beside, sample
 from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.workbench import Workbench
@@ -83,7 +82,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         freeze=settings.freeze,
         tie=settings.tie,
     )
-    others = _others(bench, settings.also)
+    others = resolve_beside(bench, settings.also)
     full = cost(bench.source, {}, settings.batch)
     budgets = tuple(in_scores(budget, bench) for budget in settings.budgets)
     for budget in budgets:
@@ -91,10 +90,10 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     stop = bench.size("search", settings.limit)
     pieces = chunks(stop)
     seconds = bench.seconds_a_sample("search", stop) * stop
-    baseline = [_sample(bench, {}, piece, stop) for piece in pieces]
+    baseline = [sample(bench, {}, piece, stop) for piece in pieces]
     whole = Sample.join(baseline)
     bench.expect([*others.values(), *space.options()])
-    beside = [_beside(bench, n, p, settings.batch, whole) for n, p in others.items()]
+    beside = [measure_beside(bench, n, p, settings.batch, whole) for n, p in others.items()]
     count = _allowed(space, settings, seconds)
     bench.progress.begin(
         f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
@@ -103,7 +102,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         found = run_search(
             space.problem,
             budgets,
-            lambda assignment, k: _sample(bench, space.resolved(assignment), pieces[k], stop),
+            lambda assignment, k: sample(bench, space.resolved(assignment), pieces[k], stop),
             baseline=baseline,
             method=settings.method,  # type: ignore[arg-type]
             evaluations=count,
@@ -122,48 +121,6 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     if found.interrupted:
         raise KeyboardInterrupt
     return document
-
-
-def _others(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolved]:
-    """Name -> resolved plan; UsageError for a plan without a name, or two of one."""
-    out: dict[str, Resolved] = {}
-    for plan in plans:
-        if not plan.name or plan.name in out:
-            raise UsageError(
-                f"--also: each plan needs a name of its own, and {plan.name!r} is "
-                f"{'given twice' if plan.name else 'none'}."
-            )
-        out[plan.name] = plan.resolve(bench.source.model.sites.values())
-    return out
-
-
-def _beside(
-    bench: Workbench, name: str, plan: Resolved, batch: int, baseline: Sample
-) -> dict[str, Any]:
-    """A plan measured on the whole search split: the fields of a candidate it has."""
-    stop = baseline.n
-    title = f"measuring {name} on {stop:,} samples"
-    bench.progress.begin(title, stop, bench.seconds_a_sample("search", stop) * stop)
-    try:
-        found = _sample(bench, plan, (0, stop), stop)
-    finally:
-        bench.progress.end()
-    price = cost(bench.source, plan, batch)
-    change = paired(bench.sign * found.score, bench.sign * baseline.score, found.group)
-    return {
-        "name": name,
-        "source": "also",
-        "uniform": None,
-        "plan": Plan(tuple(plan.items()), name).to_json(),
-        "plan_fingerprint": fingerprint(plan),
-        **{k: price[k] for k in ("weight_bytes", "state_bytes", "total_bytes", "effective_bits")},
-        "metric": asdict(mean(bench.sign * found.score, found.group)),
-        "loss": asdict(change),
-        "extra_nats": float(np.mean(found.loss - baseline.loss)),
-        "n": stop,
-        "stopped_early": False,
-        "radius": bench.evaluator("search").spectral_radius(plan),
-    }
 
 
 def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:
@@ -225,20 +182,6 @@ def chunks(stop: int) -> list[tuple[int, int]]:
     if len(edges) > 1 and stop - edges[-1] < BATCH:
         edges.pop()
     return list(zip(edges, [*edges[1:], stop], strict=True))
-
-
-def _sample(
-    bench: Workbench, plan: Mapping[str, Scheme], piece: tuple[int, int], stop: int
-) -> Sample:
-    start, end = piece
-    arrays = bench.measure(dict(plan), "search", start, end)
-    groups = bench.groups("search", stop)
-    loss = "cross_entropy" if "cross_entropy" in arrays else bench.primary
-    return Sample(
-        bench.sign * arrays[bench.primary].astype(np.float64),
-        arrays[loss].astype(np.float64),
-        None if groups is None else groups[start:end],
-    )
 
 
 def _document(
