@@ -27,7 +27,7 @@ from torch import Tensor
 
 from sensprobe.errors import SchemeError
 from sensprobe.rounding import Range, quantize, rotated, rotated_back, scale_and_zero, spread
-from sensprobe.scheme import Rounding, Scheme
+from sensprobe.scheme import Scheme
 from sensprobe.sites import Site
 from sensprobe.transforms import rotate_both
 
@@ -61,10 +61,11 @@ def compensated(
     scale, zero = None, None
     if range is not None:
         scale, zero = (
-            None if v is None else spread(v, scheme, site).expand(w.shape)
+            None if v is None else spread(v, scheme, site).expand(w.shape).mT.contiguous()
             for v in scale_and_zero(scheme, *range)
         )
-    return rotated_back(_by_column(w, _upper(moment), scheme, site, scale, zero), scheme)
+    q = _by_column(w.mT.contiguous(), _upper(moment), scheme, site, scale, zero)
+    return rotated_back(q.mT.contiguous(), scheme)
 
 
 def _upper(moment: Tensor) -> Tensor:
@@ -80,18 +81,16 @@ def _upper(moment: Tensor) -> Tensor:
 def _by_column(
     w: Tensor, U: Tensor, scheme: Scheme, site: Site, scale: Tensor | None, zero: Tensor | None
 ) -> Tensor:
-    """w (out, in) with every column on a value of its scale's, left to right."""
+    """w (in, out): the weight's columns as rows, each put on values of its scales, in order."""
     plain = Scheme(scheme.format, asym=scheme.asym, scales=scheme.scales)
-    assert plain.rounding is Rounding.NEAREST
     w, q = w.clone(), torch.empty_like(w)
-    for start in range(0, w.shape[1], BLOCK):
-        block = slice(start, min(start + BLOCK, w.shape[1]))
-        errors = torch.empty_like(w[:, block])
-        for j in range(block.start, block.stop):
-            s, z = (None if v is None else v[:, j] for v in (scale, zero))
-            q[:, j] = quantize(w[:, j], plain, site, s, z)
-            error = (w[:, j] - q[:, j]) / U[j, j]
-            w[:, j + 1 : block.stop] -= error[:, None] * U[j, j + 1 : block.stop]
-            errors[:, j - start] = error
-        w[:, block.stop :] -= errors @ U[block, block.stop :]
+    for start in range(0, len(w), BLOCK):
+        stop = min(start + BLOCK, len(w))
+        errors = torch.empty_like(w[start:stop])
+        for j in range(start, stop):
+            s, z = (None if v is None else v[j] for v in (scale, zero))
+            q[j] = quantize(w[j], plain, site, s, z)
+            errors[j - start] = error = (w[j] - q[j]) / U[j, j]
+            w[j + 1 : stop] -= U[j, j + 1 : stop, None] * error
+        w[stop:] -= U[start:stop, stop:].mT @ errors
     return q

@@ -34,6 +34,9 @@ from torch import Tensor
 
 from sensprobe.scheme import hadamard_order
 
+PIECE = 2**17
+"""Numbers turned at once: few enough to stay in the cache."""
+
 
 def rotate(x: Tensor) -> Tensor:
     """R x along the last axis: x (…, n) real, n even; the dtype is x's."""
@@ -55,12 +58,19 @@ def _apply(x: Tensor, *, transpose: bool) -> Tensor:
     order = hadamard_order(size)
     if order == 1:
         raise ValueError(f"an axis of {size} cannot be rotated: its size is odd")
-    base, power = _factors(order)
-    y = _butterflies(x.reshape(*x.shape[:-1], size // order, base, power))
+    blocks = x.reshape(-1, *_factors(order))
+    pieces = [_turned(b, transpose) for b in blocks.split(max(1, PIECE // order))]
+    return (torch.cat(pieces) if len(pieces) > 1 else pieces[0]).reshape(x.shape)
+
+
+def _turned(y: Tensor, transpose: bool) -> Tensor:
+    """y (b, base, 2^k), every row of it a block."""
+    base, power = y.shape[1:]
+    y = _butterflies(y)
     if base > 1:
-        rows = paley(base).to(x.dtype).to(x.device)
+        rows = paley(base).to(y.dtype).to(y.device)
         y = _mixed(y, rows.mT if transpose else rows)
-    return (y * (1 / sqrt(order))).reshape(x.shape)
+    return y * (1 / sqrt(base * power))
 
 
 def _factors(order: int) -> tuple[int, int]:

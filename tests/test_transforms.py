@@ -100,11 +100,27 @@ def test_a_row_does_not_depend_on_its_neighbours(size, batch):
         assert torch.equal(rotate(x)[k, 1], rotate(x[k, 1]))
 
 
+def test_nor_on_how_many_are_turned_at_once(monkeypatch):
+    x = vector(50, 96, dtype=torch.float32)
+    whole = rotate(x)
+    for piece in (1, 96 * 7, 96 * 50):
+        monkeypatch.setattr("sensprobe.transforms.PIECE", piece)
+        assert torch.equal(rotate(x), whole)
+    assert rotate(x[:0]).shape == (0, 96)
+
+
 @given(size=EVEN)
 def test_a_second_moment_turns_with_its_vectors(size):
     x = vector(30, size)
     y = rotate(x)
     assert torch.allclose(rotate_both(x.mT @ x), y.mT @ y, atol=1e-11)
+
+
+def test_gradients_pass_through_it():
+    x = vector(3, 24).requires_grad_()
+    y = vector(3, 24, seed=1)
+    (rotate(x) * y).sum().backward()
+    assert torch.allclose(x.grad, rotate_back(y), rtol=0, atol=1e-14)
 
 
 # -- rounding in its basis ------------------------------------------------------------------------
