@@ -139,7 +139,12 @@ def sensitivity(document: dict[str, Any]) -> RenderableType:
 
 def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterator[RenderableType]:
     from sensprobe.report.read import read_confirmation, read_search
-    from sensprobe.report.terminal import chosen_table, confirmed_table, frontier_table
+    from sensprobe.report.terminal import (
+        beside_table,
+        chosen_table,
+        confirmed_table,
+        frontier_table,
+    )
     from sensprobe.report.textplot import frontier_plot
 
     found = read_search(document)
@@ -150,27 +155,8 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
     if confirmed is not None and confirmed["plans"]:
         yield confirmed_table(read_confirmation(confirmed))
     if document.get("also"):
-        yield _beside(document if confirmed is None else confirmed)
-
-
-def _beside(document: Mapping[str, Any]) -> RenderableType:
-    """Plans of `--also`, on unseen data where there is any: each against full precision, and the
-    search's largest chosen plan of no more bytes against it."""
-    metric, seen = document["metric"], document["split"]
-    title = f"Measured beside the search, on the {seen} split"
-    heads = (("plan", "left"), ("bytes", "right"), (metric, "right"), ("loss", "right"))
-    table = _table(*heads, ("chosen, of no more bytes", "left"), title=title)
-    for row in document["also"]:
-        rival = row.get("chosen")
-        better = "–" if rival is None else change(rival["difference"], metric)
-        table.add_row(
-            row["name"],
-            f"{row['total_bytes']:,}",
-            score(row["metric"], metric),
-            change(row["loss"], metric),
-            better if rival is None else f"{rival['candidate']}  {better}",
-        )
-    return table
+        confirmed_too = confirmed if confirmed and confirmed.get("also") else None
+        yield beside_table(read_confirmation(confirmed_too) if confirmed_too else found)
 
 
 def run_tables(run: Run) -> Iterator[RenderableType]:

@@ -152,6 +152,14 @@ def test_a_preset_nobody_measured_is_not_exported(shell: Shell, searched: Path) 
     assert "once `sensprobe search --also` has measured it" in done.err
 
 
+def test_the_report_has_them(shell: Shell, searched: Path, tmp_path: Path) -> None:
+    done = shell.ok("report", "--run", searched, "--out", tmp_path / "report")
+    assert "Measured beside the search, on the confirmation split" in done.out
+    assert "Plans measured beside the search" in (tmp_path / "report" / "report.html").read_text()
+    lines = (tmp_path / "report" / "beside.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert [line.split(",")[0] for line in lines] == ["plan", "quamba", "mine"]
+
+
 def test_two_plans_of_one_name_are_refused(shell: Shell, searched: Path) -> None:
     also = ["--also", "quamba", "--also", "quamba"]
     done = shell("search", "--run", searched, *budgets(), *also)
