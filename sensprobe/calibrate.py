@@ -144,6 +144,8 @@ def _bin_edges() -> tuple[Tensor, Tensor, Tensor]:
 def range_of(statistics: Statistics, scheme: Scheme) -> Range:
     """The range of a static scheme, float64, of the scheme's scale shape."""
     site = statistics.site
+    if scheme.granularity == "decoupled":
+        return _decoupled(statistics, scheme)
     bounds = torch.stack([statistics.low, statistics.high]).double()
     low, high = min_max(bounds, scheme, site)
     low, high = low.amin(0), high.amax(0)
@@ -157,6 +159,19 @@ def range_of(statistics: Statistics, scheme: Scheme) -> Range:
     if scheme.clip is not None:
         low, high = low.clamp(-scheme.clip, scheme.clip), high.clamp(-scheme.clip, scheme.clip)
     return _override(scheme, low, high)
+
+
+def _decoupled(statistics: Statistics, scheme: Scheme) -> Range:
+    """Ends such that their scales are a channel's extreme over the format's peak, and the largest
+    share of its channel's extreme that a state variable reaches in any channel."""
+    size = statistics.site.shape[-1]
+    peaks = torch.maximum(statistics.low.abs(), statistics.high.abs()).double().view(-1, size)
+    if scheme.clip is not None:
+        peaks = peaks.clamp(max=scheme.clip)
+    channels = peaks.amax(1)
+    shares = (peaks / channels.clamp(min=torch.finfo(torch.float64).tiny)[:, None]).amax(0)
+    ends = torch.cat([channels, shares * scheme.format.peak])  # type: ignore[union-attr]
+    return -ends, ends
 
 
 def _override(scheme: Scheme, low: Tensor, high: Tensor) -> Range:

@@ -128,7 +128,7 @@ def _qmamba() -> Entries:
     return (
         *_all(f"{_TABLES} {_MIXER} {_SMALL}", "int8/channel"),
         *_all(f"{_ACTIVATIONS} head_in conv_state", "int8/dynamic"),
-        *_all("state", "int4/channel/dynamic"),
+        *_all("state", "int4/decoupled"),
         *_HALF,
     )
 
@@ -196,13 +196,12 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "qmamba",
-            "W8A8H4: weights and activations int8, the state int4",
+            "W8A8H4: weights and activations int8, the state int4 with decoupled scales",
             "Q-Mamba, Findings of ACL 2025, aclanthology.org/2025.findings-acl.551, abstract",
-            "Q-Mamba decouples scales: a state element's is one of its channel times one of its "
-            "state dimension. A scheme here has one scale for what it spans: ours is one a channel "
-            "(of a head), read live at every step and counted with the state. Its block-wise "
-            "reconstruction, which trains, is left out. Weights have a scale a row, activations "
-            "one a time step.",
+            "Only the abstract was at hand: a state element's scale is one of its channel times "
+            "one of its state dimension, as it says; that both come from extremes on the "
+            "calibration data is ours. Its block-wise reconstruction, which trains, is left out. "
+            "Weights have a scale a row, activations one a time step.",
             dict.fromkeys(_BOTH, _qmamba()),
         ),
     )

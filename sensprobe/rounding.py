@@ -172,6 +172,9 @@ def min_max(x: Tensor, scheme: Scheme, site: Site) -> Range:
 
 def spread(scale: Tensor, scheme: Scheme, site: Site) -> Tensor:
     """Scales so that they broadcast against the tensor's real view."""
+    if scheme.granularity == "decoupled":
+        channels = scale[: -site.shape[-1], None]
+        return (channels * scale[-site.shape[-1] :]).view(site.shape)
     if scheme.granularity != "group":
         return scale
     axis = scale.ndim - 1 - site.is_complex

@@ -6,7 +6,8 @@
 |-------------|----------------------------------------------------|-----------|
 | FORMAT      | int2…int16 e4m3 e5m2 e2m1 log3…log8 bf16 fp16 fp32 | required  |
 |             | polar(mM,pP) logpolar(mM,pP), for complex numbers  |           |
-| GRANULARITY | tensor, channel, head, groupK (K along the last axis) | tensor |
+| GRANULARITY | tensor, channel, head, groupK (K along the last axis), | tensor |
+|             | decoupled (static states: a channel's times a variable's) |     |
 | symmetry    | sym, asym (integers only: a zero point is stored)  | sym       |
 | RANGE       | absmax, pPERCENT (p99.9), mse, rangeR (±R), rangeLO:HI | absmax |
 | time        | static (calibrated once), dynamic (read live)      | static    |
@@ -38,7 +39,7 @@ from sensprobe.formats import FP32, UNSCALED, Format, Int, LogPolar, Polar, pars
 from sensprobe.sites import Axis, Kind, Part, Site
 
 TINIEST, HUGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal numbers of float32
-GRANULARITIES = ("tensor", "channel", "head", "group")
+GRANULARITIES = ("tensor", "channel", "head", "group", "decoupled")
 
 
 class Rounding(StrEnum):
@@ -139,6 +140,10 @@ def _check_alone(scheme: Scheme) -> None:
         raise SchemeError(
             f"{scheme.format} takes no hadamard: it is for real numbers that are rounded."
         )
+    if scheme.granularity == "decoupled" and (
+        scheme.asym or scheme.dynamic or scheme.range != "absmax"
+    ):
+        raise SchemeError("decoupled scales are static, symmetric and of the extremes.")
     if isinstance(scheme.format, Polar | LogPolar) and (
         scheme.asym or scheme.parts or scheme.range != "absmax"
     ):
@@ -191,7 +196,7 @@ EXACT = Scheme(FP32)
 
 _DIGITS = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _WORDS: list[tuple[str, str]] = [
-    (r"(tensor|channel|head)", "granularity"),
+    (r"(tensor|channel|head|decoupled)", "granularity"),
     (r"group(\d+)", "group"),
     (r"(sym|asym)", "symmetry"),
     (r"(absmax|mse)", "range"),
@@ -236,7 +241,7 @@ def _read_word(word: str, text: str) -> tuple[str, dict[str, object]]:
             return _SLOT.get(name, name), _FIELDS[name](match)
     raise SchemeError(
         f"scheme {text!r} has a word that means nothing here: {word!r}. After the format come "
-        "tensor|channel|head|groupK, sym|asym, absmax|pPERCENT|mse|rangeR|rangeLO:HI, "
+        "tensor|channel|head|groupK|decoupled, sym|asym, absmax|pPERCENT|mse|rangeR|rangeLO:HI, "
         "static|dynamic, "
         "nearest|truncate|stochastic|feedback|gptq, hadamard, parts, clipR, everyK, s16|s32|pow2."
     )
@@ -275,9 +280,12 @@ _FIELDS = {
 def scale_shape(scheme: Scheme, site: Site) -> tuple[int, ...]:
     """Shape of the scales: the site's shape with every axis that shares a scale set to 1.
 
-    Groups shorten the last axis to ceil(length / group). A complex tensor has a trailing axis of
-    2 under `parts` and 1 otherwise (polar formats: 1, the fields apart).
+    Groups shorten the last axis to ceil(length / group). Decoupled ones are one vector: a scale a
+    channel (every axis but the last), then one an element of the last axis. A complex tensor has a
+    trailing axis of 2 under `parts` and 1 otherwise (polar formats: 1, the fields apart).
     """
+    if scheme.granularity == "decoupled":
+        return (prod(site.shape[:-1]) + site.shape[-1],)
     kept = {
         "tensor": (),
         "head": (Axis.HEAD,),
@@ -359,6 +367,8 @@ def why_not(scheme: Scheme, site: Site) -> str | None:
             "gptq is for projections of an activation, whose values it is calibrated on; use "
             "nearest"
         )
+    if scheme.granularity == "decoupled" and (not state or site.is_complex or len(site.shape) < 2):
+        return "decoupled scales are for real states: one a channel times one a state variable"
     if scheme.hadamard and (reason := _no_hadamard(site)):
         return reason
     if site.part is Part.CONV_STATE and scheme.rounding is Rounding.FEEDBACK:

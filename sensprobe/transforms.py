@@ -98,6 +98,7 @@ def _mixed(y: Tensor, rows: Tensor) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # kept for later calls, which may need gradients
 def paley(order: int) -> Tensor:
     """Paley's first construction (1933): a matrix of ±1 with H Hᵀ = order · 1, in float64.
 

@@ -7,7 +7,14 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from sensprobe.formats import FORMATS, FP32, UNSCALED, Int, LogPolar, Polar
-from sensprobe.scheme import Rounding, Scales, Scheme, reads_activation, why_not
+from sensprobe.scheme import (
+    GRANULARITIES,
+    Rounding,
+    Scales,
+    Scheme,
+    reads_activation,
+    why_not,
+)
 from sensprobe.sites import Site
 
 SCALARS = list(FORMATS.values())
@@ -37,7 +44,9 @@ def schemes(draw: st.DrawFn) -> Scheme:
     if format in UNSCALED:
         return Scheme(format, **fields)
     fields["scales"] = draw(st.sampled_from(Scales))
-    fields["granularity"] = draw(st.sampled_from(["tensor", "channel", "head", "group"]))
+    fields["granularity"] = draw(st.sampled_from(GRANULARITIES))
+    if fields["granularity"] == "decoupled":
+        return Scheme(format, **fields)
     if fields["granularity"] == "group":
         fields["group"] = draw(st.integers(1, 128))
     if not polar:

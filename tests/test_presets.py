@@ -171,7 +171,7 @@ def test_a_size_that_cannot_be_rotated_is_an_error():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_which_presets_need_data(preset):
     plan = resolved(preset, "mamba deep")
-    static = preset not in ("w4a16", "qmamba")
+    static = preset != "w4a16"
     assert needs_calibration(plan, MODELS["mamba deep"].sites) == static
 
 

@@ -100,6 +100,7 @@ def schemes() -> list[Scheme]:
     found += [parse(f"int4/{w}/gptq") for w in ("channel", "group2/asym", "hadamard", "mse/pow2")]
     found += [parse(f"{f}/gptq") for f in ("bf16", "e2m1/channel", "log4/hadamard/group2")]
     found += [parse(f"{f}/hadamard") for f in ("bf16", "int8", "int4/group2", "int5/asym/mse")]
+    found += [parse(f"{f}/decoupled") for f in ("int4", "e4m3/feedback", "int8/clip2/s32")]
     found += [parse(f"{f}/hadamard") for f in ("int6/p99", "int8/dynamic", "int4/stochastic")]
     return [*found, Scheme(FORMATS["fp32"], clip=0.5), Scheme(FORMATS["bf16"], every=2)]
 
