@@ -76,62 +76,41 @@ _HALF = _all("norm gated_norm final.norm *.bias", "fp16")
 _BOTH = ("mamba", "mamba2")
 
 
-def _w8a8() -> Entries:
-    return (
-        *_all(f"{_TABLES} {_MIXER} {_SMALL}", "int8"),
-        *_all(f"{_ACTIVATIONS} head_in conv_state", "int8"),
-        *_all("state", "fp16"),
-        *_HALF,
-    )
-
-
-def _w4a8() -> Entries:
-    return (*_w8a8(), *_all(f"{_TABLES} {_MIXER}", "int4/group128"), *_HALF)
-
-
-def _w4a16() -> Entries:
-    return (
-        *_all(f"{_TABLES} {_MIXER}", "int4/group128"),
-        *_all(f"{_SMALL} {_ACTIVATIONS} head_in conv_state state", "fp16"),
-        *_HALF,
-    )
-
-
-def _quamba() -> Entries:
-    return (
-        *_all(f"{_MIXER} {_SMALL} {_ACTIVATIONS} conv_state", "int8"),
-        *_all("x", "int8/p99.999"),
-        *_all("out_proj out_proj_in", "int8/hadamard"),
-        *_all(f"{_TABLES} state", "fp16"),
-        *_HALF,
-    )
-
-
-def _quamba2(x: str, shared: str, state: str) -> Entries:
-    """x: scheme of the SSM input; shared: of B and C; state: of the state."""
-    return (
-        *_all(f"{_SMALL} {_ACTIVATIONS} head_in conv_state", "int8"),
-        *_all("embedding", "int4/channel/hadamard"),
-        *_all("head", "int4/group128/gptq"),
-        *_all("encoder", "fp16"),
-        *_all("x_proj.* dt_proj", "int4/group128/gptq"),
-        *_all("in_proj.* out_proj", "int4/group128/hadamard/gptq"),
-        *_all("in_proj_in out_proj_in", "int8/hadamard"),
-        *_all("x", x),
-        *_all("B C", shared),
-        *_all("state", state),
-        *_HALF,
-    )
-
-
-def _qmamba() -> Entries:
-    return (
-        *_all(f"{_TABLES} {_MIXER} {_SMALL}", "int8/channel"),
-        *_all(f"{_ACTIVATIONS} head_in conv_state", "int8/dynamic"),
-        *_all("state", "int4/decoupled"),
-        *_HALF,
-    )
-
+_W8A8: Entries = (
+    *_all(f"{_TABLES} {_MIXER} {_SMALL}", "int8"),
+    *_all(f"{_ACTIVATIONS} head_in conv_state", "int8"),
+    *_all("state", "fp16"),
+    *_HALF,
+)
+_W4A8: Entries = (*_W8A8, *_all(f"{_TABLES} {_MIXER}", "int4/group128"), *_HALF)
+_W4A16: Entries = (
+    *_all(f"{_TABLES} {_MIXER}", "int4/group128"),
+    *_all(f"{_SMALL} {_ACTIVATIONS} head_in conv_state state", "fp16"),
+    *_HALF,
+)
+_QUAMBA: Entries = (
+    *_all(f"{_MIXER} {_SMALL} {_ACTIVATIONS} conv_state", "int8"),
+    *_all("x", "int8/p99.999"),
+    *_all("out_proj out_proj_in", "int8/hadamard"),
+    *_all(f"{_TABLES} state", "fp16"),
+    *_HALF,
+)
+_QUAMBA2: Entries = (  # but for x and the state, and B and C of Mamba-2
+    *_all(f"{_SMALL} {_ACTIVATIONS} head_in conv_state", "int8"),
+    *_all("embedding", "int4/channel/hadamard"),
+    *_all("head", "int4/group128/gptq"),
+    *_all("encoder", "fp16"),
+    *_all("x_proj.* dt_proj", "int4/group128/gptq"),
+    *_all("in_proj.* out_proj", "int4/group128/hadamard/gptq"),
+    *_all("in_proj_in out_proj_in", "int8/hadamard"),
+    *_HALF,
+)
+_QMAMBA: Entries = (
+    *_all(f"{_TABLES} {_MIXER} {_SMALL}", "int8/channel"),
+    *_all(f"{_ACTIVATIONS} head_in conv_state", "int8/dynamic"),
+    *_all("state", "int4/decoupled"),
+    *_HALF,
+)
 
 _UNIFORM = "what papers compare with; the bit widths are those of Quamba2, arXiv 2503.22879"
 
@@ -144,7 +123,7 @@ PRESETS: dict[str, Preset] = {
             _UNIFORM,
             "Static scales a tensor throughout, as in Quamba's own baseline: what its two remedies "
             "are measured against.",
-            dict.fromkeys(_BOTH, _w8a8()),
+            dict.fromkeys(_BOTH, _W8A8),
         ),
         Preset(
             "w4a16",
@@ -152,7 +131,7 @@ PRESETS: dict[str, Preset] = {
             _UNIFORM,
             "Rounds to nearest; say gptq with --set for Quamba2's. Its embedding and head are "
             "4-bit too.",
-            dict.fromkeys(_BOTH, _w4a16()),
+            dict.fromkeys(_BOTH, _W4A16),
         ),
         Preset(
             "w4a8",
@@ -161,7 +140,7 @@ PRESETS: dict[str, Preset] = {
             _UNIFORM,
             "Rounds to nearest, and neither clips nor rotates. Its embedding and head are 4-bit "
             "too.",
-            dict.fromkeys(_BOTH, _w4a8()),
+            dict.fromkeys(_BOTH, _W4A8),
         ),
         Preset(
             "quamba",
@@ -174,7 +153,7 @@ PRESETS: dict[str, Preset] = {
             "percentile is over the calibration set as a whole. A rotation of 2^k, 12·2^k or "
             "20·2^k is whole, others are in blocks. The state is float16, as published; the code "
             "now has an 8-bit one too. Mamba-2 is in the code, not in the paper.",
-            dict.fromkeys(_BOTH, _quamba()),
+            dict.fromkeys(_BOTH, _QUAMBA),
         ),
         Preset(
             "quamba2",
@@ -190,8 +169,8 @@ PRESETS: dict[str, Preset] = {
             "the full-precision model, the authors' those of one whose earlier layers are rounded. "
             "The embedding, which a tied head shares, is rounded to nearest.",
             {
-                "mamba": _quamba2("int8/p99.999", "int8", "int8/p99.999"),
-                "mamba2": _quamba2("int8/channel", "int8/channel", "int8/channel"),
+                "mamba": (*_QUAMBA2, *_all("x state", "int8/p99.999")),
+                "mamba2": (*_QUAMBA2, *_all("x B C state", "int8/channel")),
             },
         ),
         Preset(
@@ -202,7 +181,7 @@ PRESETS: dict[str, Preset] = {
             "one of its state dimension, as it says; that both come from extremes on the "
             "calibration data is ours. Its block-wise reconstruction, which trains, is left out. "
             "Weights have a scale a row, activations one a time step.",
-            dict.fromkeys(_BOTH, _qmamba()),
+            dict.fromkeys(_BOTH, _QMAMBA),
         ),
     )
 }

@@ -161,9 +161,10 @@ class Workbench:
         split = self._calibration_split()
         x = split.x[:CALIBRATION_SAMPLES]
         self.progress.note(f"calibrating on {len(x)} sequences of the {split.name} split")
-        self._watched = wanted.joined(self._expected)
-        self.applier.statistics = observe(self.source.model, x, self._watched)
+        wanted = wanted.joined(self._expected)
+        self.applier.statistics = observe(self.source.model, x, wanted)
         self.applier.forget_scales()
+        self._watched = wanted
 
     def _calibration_split(self) -> Split:
         if "calibration" not in self.dataset.splits:

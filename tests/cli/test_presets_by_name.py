@@ -173,3 +173,13 @@ def test_profiling_in_rotated_and_fed_forward_schemes_calibrates_once(
     asked = ["--scheme", "int8/hadamard", "--scheme", "int4/gptq", "--scheme", "int8/hadamard/p99"]
     done = shell.ok("profile", *model_and_data(place), *asked, "--run", tmp_path / "run")
     assert done.err.count("calibrating on") == 1
+
+
+@pytest.mark.parametrize(("scheme", "depends"), [("int4/gptq", True), ("int4/hadamard", False)])
+def test_what_gptq_rounds_is_known_by_what_it_was_calibrated_on(
+    shell: Shell, place: Path, tmp_path: Path, scheme: str, depends: bool
+) -> None:
+    run = tmp_path / "run"
+    shell.ok("eval", *model_and_data(place), "--set", f"*.out_proj={scheme}", "--run", run)
+    marks = [e.key.calibration for e in open_run(run).entries()]
+    assert any(marks) == depends
