@@ -7,8 +7,9 @@
 
 MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
 `digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`; a metric is
-`python:FILE.py:FUNCTION`. A PLAN is a `Plan`, the path of a plan.json, or {pattern: scheme}.
-Sizes are bytes, as integers or text ("12KiB").
+`python:FILE.py:FUNCTION`. A PLAN is a `Plan`, the name of a preset (see `list_presets`), the path
+of a plan.json, {pattern: scheme}, or a list of such, where later ones override. Sizes are bytes,
+as integers or text ("12KiB").
 
 Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
 UsageError for what cannot be, CheckpointError, DataError, RunError for files. Those that take long
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from sensprobe import steps
 from sensprobe.errors import UsageError
-from sensprobe.loading import PlanLike, Source, as_plan, load_model
+from sensprobe.loading import OnePlan, PlanLike, Source, as_plan, load_model
 from sensprobe.opening import open_bench, reopen, settings_of
 from sensprobe.plan import Plan, Resolved, parse_setting
 from sensprobe.progress import SILENT, Progress
@@ -49,6 +50,17 @@ def list_sites(model: Pathlike, *, norm: str | None = None) -> list[Document]:
     Each: site, part, kind, shape, complex, values (real numbers), full_bytes (at float32).
     """
     return steps.list_sites(load_model(model, norm))
+
+
+def list_presets(
+    model: Pathlike | None = None, *, batch: int = 1, norm: str | None = None
+) -> list[Document]:
+    """Known recipes that a PLAN may name: name, about, source, differs (from what was published),
+    schemes ({family: [[pattern, scheme], …]}).
+
+    With a model also its cost under each, as `cost` returns it, or why_not.
+    """
+    return steps.list_presets(None if model is None else load_model(model, norm), batch)
 
 
 def cost(
@@ -139,6 +151,7 @@ def search(
     evaluations: int | None = None,
     seed: int = 0,
     limit: int | None = None,
+    also: Sequence[OnePlan] = (),
     confirm: bool = True,
     progress: Progress = SILENT,
 ) -> Document:
@@ -146,7 +159,8 @@ def search(
 
     A budget limits weights and state together; `weight_budget` and `state_budget` go with every
     one. `max_loss` (points) asks for the fewest bytes that lose no more. `freeze` entries are
-    "PATTERN=SCHEME", `tie` entries patterns. Returns {"search", "confirmation"}, kept in `run`.
+    "PATTERN=SCHEME", `tie` entries patterns. `also` are plans to measure beside the search: they
+    take no part in it. Returns {"search", "confirmation"}, kept in `run`.
     """
     settings = steps.SearchSettings(
         budgets=_budgets(_listed(budgets), weight_budget, state_budget, max_loss),
@@ -161,6 +175,8 @@ def search(
     )
     bench = reopen(run, progress)
     assert bench.run is not None
+    beside = tuple(as_plan(plan, bench.source.model) for plan in _listed(also))
+    settings = replace(settings, also=beside)
     with bench.run.working("search"):
         found = steps.search(bench, settings)
         confirmed = steps.confirm(bench) if confirm else None
@@ -227,7 +243,7 @@ def doctor() -> Document:
 
 def _listed(values: Any) -> tuple[Any, ...]:
     """Several values, or one that was meant so: text is not a sequence here."""
-    return (values,) if isinstance(values, str | int | Scheme) else tuple(values)
+    return (values,) if isinstance(values, str | int | Scheme | Plan | Path) else tuple(values)
 
 
 def _scheme(scheme: str | Scheme) -> Scheme:
@@ -243,7 +259,7 @@ def _resolved(source: Source, plan: PlanLike | None) -> Resolved:
                 "full-precision model it was made from."
             )
         return dict(source.artefact.plan)
-    chosen = Plan() if plan is None else as_plan(plan)
+    chosen = Plan() if plan is None else as_plan(plan, source.model)
     return chosen.resolve(source.model.sites.values())
 
 

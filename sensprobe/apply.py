@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.calibrate import Observer, Statistics, given_range, range_of, weight_range
+from sensprobe.calibrate import (
+    Observer,
+    Statistics,
+    Wanted,
+    given_range,
+    range_of,
+    watched_as,
+    weight_range,
+)
 from sensprobe.errors import SchemeError
+from sensprobe.gptq import compensated
 from sensprobe.models import Model
 from sensprobe.rounding import Fields, decode, encode, scale_and_zero
-from sensprobe.scheme import EXACT, Scheme
+from sensprobe.scheme import EXACT, Rounding, Scheme, reads_activation
 from sensprobe.sites import Kind, Site
 from sensprobe.taps import Recording, RoundingTap, StaticScale, Tap
 
 CALIBRATION_BATCH = 256
 
 
-def observe(model: Model, x: Tensor, histograms: bool = False) -> dict[str, Statistics]:
-    """Statistics of every activation and state of the full-precision model over x (n, l, c)."""
-    observer = Observer(histograms)
+def observe(model: Model, x: Tensor, wanted: Wanted | None = None) -> dict[str, Statistics]:
+    """Statistics of every activation and state of the full-precision model over x (n, l, c).
+
+    `wanted` is what to watch beyond extremes: `wanted_by(plan, model)`.
+    """
+    observer = Observer(wanted or Wanted())
     tap: Tap = Recording(observer.observe)
     with torch.inference_mode():
         for batch in x.split(CALIBRATION_BATCH):
@@ -30,11 +42,27 @@ def observe(model: Model, x: Tensor, histograms: bool = False) -> dict[str, Stat
     return observer.seen
 
 
-def encode_weight(model: Model, site: Site, scheme: Scheme) -> Fields:
-    """Codes and scales of one weight under one scheme, computed in float64."""
+def encode_weight(model: Model, site: Site, scheme: Scheme, moment: Tensor | None = None) -> Fields:
+    """Codes and scales of one weight under one scheme, computed in float64.
+
+    `moment` is that of what a projection reads; `gptq` raises SchemeError without it.
+    """
     x = model.weights[site.name].detach()
     x = x if x.is_complex() else x.double()
-    return encode(x, scheme, site, weight_range(x, scheme, site))
+    range = weight_range(x, scheme, site)
+    if scheme.rounding is Rounding.GPTQ:
+        x = compensated(x, scheme, site, moment, range)
+    return encode(x, scheme, site, range)
+
+
+def inputs_of(model: Model) -> dict[str, str]:
+    """Weight of a linear map -> the activation it reads, where that is one."""
+    sites = model.sites
+    return {
+        weight: operand
+        for weight, operand, _ in model.products
+        if reads_activation(sites[weight]) and operand is not None
+    }
 
 
 def static_scale(
@@ -45,8 +73,8 @@ def static_scale(
         return None
     if scheme.range == "given":
         low, high = given_range(scheme, site)
-    elif site.name in statistics:
-        low, high = range_of(statistics[site.name], scheme)
+    elif (watched := watched_as(site.name, scheme)) in statistics:
+        low, high = range_of(statistics[watched], scheme)
     else:
         raise SchemeError(
             f"{site.name} in {scheme} needs calibrated ranges and there are none. Give data to "
@@ -60,7 +88,7 @@ def static_scale(
 class Applier:
     """Makes taps for one model; what one plan encoded, the next need not encode again.
 
-    `statistics` come from `observe`; empty ones do for plans without static activations or states.
+    `statistics` come from `observe`; empty ones do for plans that need no calibration.
     """
 
     model: Model
@@ -75,9 +103,7 @@ class Applier:
             site, key = self.model.sites[name], (name, scheme)
             if site.kind is Kind.WEIGHT:
                 if key not in self._weights:
-                    self._weights[key] = decode(
-                        encode_weight(self.model, site, scheme), scheme, site
-                    )
+                    self._weights[key] = decode(self.encoded(site, scheme), scheme, site)
                 weights[name] = self._weights[key]
                 continue
             if key not in self._scales:
@@ -89,6 +115,10 @@ class Applier:
                 weights[name] = self._exact(site)
         return RoundingTap(plan, weights, scales, round=runtime.rounded)
 
+    def encoded(self, site: Site, scheme: Scheme) -> Fields:
+        """What memory holds of one weight under one scheme."""
+        return encode_weight(self.model, site, scheme, self._moment(site.name, scheme))
+
     def adopt(self, tap: RoundingTap) -> None:
         """Take over what a tap holds: an exported model's decoded weights and calibrated scales."""
         for name, scheme in tap.plan.items():
@@ -98,32 +128,59 @@ class Applier:
                 self._scales[name, scheme] = tap.scales.get(name)
 
     def calibrated(self, plan: Mapping[str, Scheme]) -> bool:
-        """Whether every static range a resolved plan needs is known."""
+        """Whether all that a resolved plan is calibrated for is known."""
         needed = {n: s for n, s in plan.items() if needs_calibration({n: s}, self.model.sites)}
-        return all((n, s) in self._scales or n in self.statistics for n, s in needed.items())
+        return all(
+            (n, s) in self._scales
+            or (n, s) in self._weights
+            or watched_as(n, s) in self.statistics
+            or self._moment(n, s) is not None
+            for n, s in needed.items()
+        )
 
     def forget_scales(self) -> None:
         """Drop what was derived from earlier statistics; call after replacing them."""
         self._scales.clear()
+        for key in [key for key in self._weights if key[1].rounding is Rounding.GPTQ]:
+            del self._weights[key]
+
+    def _moment(self, weight: str, scheme: Scheme) -> Tensor | None:
+        """The second moment of what a projection reads, for `gptq`; None if it was not watched."""
+        if scheme.rounding is not Rounding.GPTQ:
+            return None
+        seen = self.statistics.get(inputs_of(self.model).get(weight, ""))
+        return None if seen is None else seen.moment
 
     def _exact(self, site: Site) -> Tensor:
         key = (site.name, EXACT)
         if key not in self._weights:
-            self._weights[key] = decode(encode_weight(self.model, site, EXACT), EXACT, site)
+            self._weights[key] = decode(self.encoded(site, EXACT), EXACT, site)
         return self._weights[key]
 
 
 def needs_calibration(plan: Mapping[str, Scheme], sites: Mapping[str, Site]) -> bool:
-    """Whether a resolved plan has static activations or states whose range is not given."""
+    """Whether a resolved plan has static activations or states whose range is not given, or
+    weights that `gptq` rounds."""
     return any(
-        sites[name].kind is not Kind.WEIGHT
-        and scheme.scaled
-        and not scheme.dynamic
-        and scheme.range != "given"
+        scheme.rounding is Rounding.GPTQ or _needs_range(sites[name], scheme)
         for name, scheme in plan.items()
     )
 
 
-def needs_histograms(schemes: Iterable[Scheme]) -> bool:
-    """Whether any scheme asks for more of the calibration than extremes."""
-    return any(s.range in ("percentile", "mse") for s in schemes)
+def _needs_range(site: Site, scheme: Scheme) -> bool:
+    """Whether a site's values must be watched for the range of its scheme."""
+    read_live = scheme.dynamic or scheme.range == "given"
+    return site.kind is not Kind.WEIGHT and scheme.scaled and not read_live
+
+
+def wanted_by(plan: Mapping[str, Scheme], model: Model) -> Wanted:
+    """What calibration must watch for a resolved plan: argument of `observe`."""
+    ranged = {n: s for n, s in plan.items() if _needs_range(model.sites[n], s)}
+    counted = {watched_as(n, s): s for n, s in ranged.items() if s.range in ("percentile", "mse")}
+    reads = inputs_of(model)
+    return Wanted(
+        frozenset(n for n, s in counted.items() if s.granularity == "tensor"),
+        frozenset(n for n, s in counted.items() if s.granularity != "tensor"),
+        frozenset(n for n, s in ranged.items() if s.hadamard),
+        frozenset(reads[n] for n, s in plan.items() if s.rounding is Rounding.GPTQ),
+    )

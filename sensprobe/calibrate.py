@@ -1,9 +1,11 @@
 """Ranges: from values seen to the scales a static scheme stores.
 
 Weights are their own calibration. Activations and states are watched once, at full precision, on
-samples kept apart for it; what is kept suffices for any scheme: the extremes of every element, and
-for percentile and mse ranges a histogram a channel (states: a head and part) whose bins are the
-upper 14 bits of a float32, 3 % wide, interpolated inside.
+samples kept apart for it: the extremes of every element, and what schemes ask for beyond that.
+Percentile and mse ranges take histograms, of the tensor or a channel (states: a head and part),
+whose bins are the upper 14 bits of a float32, 3 % wide, interpolated inside. What is rounded in
+another basis (`hadamard`) is watched there. Of what a projection rounded by `gptq` reads the second
+moment is summed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,10 +26,12 @@ from sensprobe.rounding import (
     quantize,
     real_view,
     reduced,
+    rotated,
     scale_and_zero,
 )
 from sensprobe.scheme import Scheme, scale_shape
-from sensprobe.sites import Kind, Site
+from sensprobe.sites import Site
+from sensprobe.transforms import rotate
 
 BINS = 2**14
 _SHIFT = 18
@@ -34,55 +39,89 @@ SAMPLES = 4
 """Values that stand for a bin when `mse` weighs errors."""
 SHRINKS = torch.linspace(1.0, 0.2, 41, dtype=torch.float64)
 """Fractions of the full range that `mse` tries."""
+ROTATED = " rotated"
+"""Ends the name of a site's values in a Hadamard transform's basis."""
+
+
+class Wanted(NamedTuple):
+    """What calibration must watch beyond the extremes of every activation and state.
+
+    Histograms are named as `watched_as` says. One a channel takes 128 KiB a channel.
+    """
+
+    whole: frozenset[str] = frozenset()  # a histogram of the whole tensor
+    channels: frozenset[str] = frozenset()  # one an index of the first axis
+    rotated: frozenset[str] = frozenset()  # activations rounded in a Hadamard transform's basis
+    moments: frozenset[str] = frozenset()  # activations read by projections that `gptq` rounds
+
+    def joined(self, other: Wanted) -> Wanted:
+        """All that either wants."""
+        return Wanted(*(one | more for one, more in zip(self, other, strict=True)))
 
 
 @dataclass(slots=True)
 class Statistics:
-    """What was seen of one site. low, high: its real view's shape. counts: (channels, BINS)."""
+    """What was seen of one site. low, high: its real view's shape. counts: (channels, BINS), of a
+    complex site those of each part; channels are 1 where the whole tensor has one histogram.
+
+    moment: Σ x xᵀ over all that was seen, (n, n) float64 of n numbers a time step.
+    """
 
     site: Site
     low: Tensor
     high: Tensor
     counts: Tensor | None = None
+    moment: Tensor | None = None
+
+
+def watched_as(name: str, scheme: Scheme) -> str:
+    """The name under which the values that a scheme rounds at a site are watched."""
+    return name + ROTATED if scheme.hadamard else name
 
 
 @dataclass(slots=True)
 class Observer:
     """Collects statistics; hand `observe` to a recording tap."""
 
-    histograms: bool = False
+    wanted: Wanted = field(default_factory=Wanted)
     seen: dict[str, Statistics] = field(default_factory=dict)
 
     def observe(self, site: Site, x: Tensor) -> None:
         """x: the real view, any leading axes."""
+        known = self._observe(site.name, site, x)
+        if site.name in self.wanted.rotated:
+            self._observe(site.name + ROTATED, site, rotate(x))
+        if site.name in self.wanted.moments:
+            rows = x.reshape(-1, site.reals).double()
+            moment = rows.mT @ rows
+            known.moment = moment if known.moment is None else known.moment + moment
+
+    def _observe(self, name: str, site: Site, x: Tensor) -> Statistics:
         lead = x.ndim - len(site.shape) - site.is_complex
         axes = list(range(lead))
         low, high = x.amin(axes), x.amax(axes)
-        if site.name in self.seen:
-            known = self.seen[site.name]
+        if name in self.seen:
+            known = self.seen[name]
             known.low, known.high = torch.minimum(known.low, low), torch.maximum(known.high, high)
         else:
-            counts = (
-                torch.zeros(_channels(site), BINS, dtype=torch.int64) if self.histograms else None
-            )
-            known = self.seen[site.name] = Statistics(site, low, high, counts)
+            known = self.seen[name] = Statistics(site, low, high, self._no_counts(name, site))
         if known.counts is not None:
             _count(known.counts, x, site, lead)
+        return known
 
-
-def _channels(site: Site) -> int:
-    """Histograms a site keeps: one an index of the first axis (of each part of a complex one)."""
-    return site.shape[0] * (2 if site.is_complex else 1)
+    def _no_counts(self, name: str, site: Site) -> Tensor | None:
+        parts = 2 if site.is_complex else 1
+        if name in self.wanted.channels:
+            return torch.zeros(site.shape[0] * parts, BINS, dtype=torch.int64)
+        return torch.zeros(parts, BINS, dtype=torch.int64) if name in self.wanted.whole else None
 
 
 def _count(counts: Tensor, x: Tensor, site: Site, lead: int) -> None:
     """Add x to the histograms in place: they are far larger than one step of a state."""
-    if site.kind is Kind.STATE or len(site.shape) > 1:
-        keep = [lead] + ([x.ndim - 1] if site.is_complex else [])
-        rest = [a for a in range(x.ndim) if a not in keep]
-        x = x.permute(*keep, *rest).reshape(_channels(site), -1)
-    else:
-        x = x.reshape(-1, _channels(site)).T
+    parts = 2 if site.is_complex else 1
+    keep = [lead] * (len(counts) == site.shape[0] * parts) + [x.ndim - 1] * site.is_complex
+    rest = [a for a in range(x.ndim) if a not in keep]
+    x = x.permute(*keep, *rest).reshape(len(counts), -1)
     bins = (x.contiguous().view(torch.int32) >> _SHIFT) & (BINS - 1)
     places = (bins + torch.arange(x.shape[0])[:, None] * BINS).flatten()
     counts.view(-1).index_add_(0, places, torch.ones_like(places))
@@ -105,6 +144,8 @@ def _bin_edges() -> tuple[Tensor, Tensor, Tensor]:
 def range_of(statistics: Statistics, scheme: Scheme) -> Range:
     """The range of a static scheme, float64, of the scheme's scale shape."""
     site = statistics.site
+    if scheme.granularity == "decoupled":
+        return _decoupled(statistics, scheme)
     bounds = torch.stack([statistics.low, statistics.high]).double()
     low, high = min_max(bounds, scheme, site)
     low, high = low.amin(0), high.amax(0)
@@ -118,6 +159,19 @@ def range_of(statistics: Statistics, scheme: Scheme) -> Range:
     if scheme.clip is not None:
         low, high = low.clamp(-scheme.clip, scheme.clip), high.clamp(-scheme.clip, scheme.clip)
     return _override(scheme, low, high)
+
+
+def _decoupled(statistics: Statistics, scheme: Scheme) -> Range:
+    """Ends such that their scales are a channel's extreme over the format's peak, and the largest
+    share of its channel's extreme that a state variable reaches in any channel."""
+    size = statistics.site.shape[-1]
+    peaks = torch.maximum(statistics.low.abs(), statistics.high.abs()).double().view(-1, size)
+    if scheme.clip is not None:
+        peaks = peaks.clamp(max=scheme.clip)
+    channels = peaks.amax(1)
+    shares = (peaks / channels.clamp(min=torch.finfo(torch.float64).tiny)[:, None]).amax(0)
+    ends = torch.cat([channels, shares * scheme.format.peak])  # type: ignore[union-attr]
+    return -ends, ends
 
 
 def _override(scheme: Scheme, low: Tensor, high: Tensor) -> Range:
@@ -136,7 +190,7 @@ def _merge(counts: Tensor, scheme: Scheme, site: Site) -> Tensor:
     """Histograms summed over what shares a scale: (*scale shape, BINS)."""
     shape = scale_shape(scheme, site)
     if site.is_complex:
-        counts = counts.view(site.shape[0], 2, BINS)
+        counts = counts.view(-1, 2, BINS)
         counts = counts if scheme.parts else counts.sum(1, keepdim=True)
         if shape[0] == 1:
             counts = counts.sum(0, keepdim=True)
@@ -215,10 +269,11 @@ def _best(error: Callable[[Tensor, Tensor], Tensor], low: Tensor, high: Tensor) 
 
 
 def weight_range(x: Tensor, scheme: Scheme, site: Site) -> Range | None:
-    """The range of a weight; None where its format keeps its own (polar, unscaled)."""
+    """The range of a weight, in the basis its scheme rounds in; None where its format keeps its
+    own (polar, unscaled)."""
     if not scheme.scaled or isinstance(scheme.format, Polar | LogPolar):
         return None
-    x = real_view(x)
+    x = rotated(real_view(x), scheme)
     low, high = min_max(x, scheme, site)
     if scheme.range == "percentile":
         low, high = _weight_percentile(x, scheme, site)

@@ -5,7 +5,8 @@
     state   = batch · (codes + dynamic scales and zero points + residuals of error feedback)
 
 Activations pass through and cost no memory here. Equal to the data sizes of the tensors in an
-exported file, to the byte.
+exported file, to the byte. Bit operations are those of products: what an online Hadamard transform
+adds up, and rescaling, is not among them.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ A `pathlib.Path` is always a path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from hashlib import sha256
@@ -22,20 +22,24 @@ from typing import Any, TypeAlias
 import torch
 
 from sensprobe import zoo
-from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
+from sensprobe.apply import Applier, needs_calibration, observe, wanted_by
 from sensprobe.checkpoints import is_checkpoint_folder, read_checkpoint, weights_fingerprint
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, WEIGHTS, Artefact, is_artefact, load_artefact
 from sensprobe.models import Model
 from sensprobe.plan import EXACT_PLAN, Plan
 from sensprobe.plan import read as read_plan
+from sensprobe.presets import PRESETS, unknown
 from sensprobe.running import Array, LoadedModel, as_sequences
 from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import Kind
 from sensprobe.taps import RoundingTap
 
-PlanLike: TypeAlias = Plan | str | Path | Mapping[str, str | Scheme]
-"""A plan, the path of a plan.json, or pattern -> scheme."""
+OnePlan: TypeAlias = Plan | str | Path | Mapping[str, str | Scheme]
+PlanLike: TypeAlias = OnePlan | Sequence[OnePlan]
+"""A plan, the name of a preset, the path of a plan.json, or pattern -> scheme; or several of them,
+a later one's entries overriding. A preset's name comes first: a file of that name is `./w8a8`, or a
+`pathlib.Path`."""
 
 
 COMMON_STEMS = frozenset({"weights", "model", "ckpt", "checkpoint", "best", "last", "final"})
@@ -145,21 +149,35 @@ def _unknown(spec: str, path: Path) -> str:
 # -- plans ----------------------------------------------------------------------------------------
 
 
-def as_plan(plan: PlanLike) -> Plan:
-    """The plan that was meant; PlanError or SchemeError where it cannot be read."""
+def as_plan(plan: PlanLike, model: Model) -> Plan:
+    """The plan that was meant for a model; PlanError or SchemeError where it cannot be read."""
     if isinstance(plan, Plan):
         return plan
     if isinstance(plan, str | Path):
-        return read_plan(Path(plan).expanduser())
+        return _named_plan(plan, model)
+    if isinstance(plan, list | tuple):
+        parts = [as_plan(part, model) for part in plan]
+        entries = tuple(entry for part in parts for entry in part.entries)
+        return Plan(entries, next((part.name for part in parts if part.name), ""))
     if not isinstance(plan, Mapping):
         raise PlanError(
-            f"a plan is a Plan, the path of a plan.json or {{pattern: scheme}}, not {plan!r}."
+            "a plan is a Plan, the name of a preset, the path of a plan.json or {pattern: scheme}, "
+            f"not {plan!r}."
         )
     wrong = [item for item in plan.items() if not (_text(item[0]) and _text(item[1], Scheme))]
     if wrong:
         raise PlanError(f"a plan maps patterns to schemes, both text; {wrong[0]!r} is neither.")
-    entries = ((p, s if isinstance(s, Scheme) else parse(s)) for p, s in plan.items())
-    return Plan(tuple(entries))
+    return Plan(tuple((p, s if isinstance(s, Scheme) else parse(s)) for p, s in plan.items()))
+
+
+def _named_plan(name: str | Path, model: Model) -> Plan:
+    if isinstance(name, str) and name in PRESETS:
+        return PRESETS[name].plan(model.family, model.sites.values())
+    path = Path(name).expanduser()
+    if isinstance(name, str) and not path.suffix and path.name == name and not path.exists():
+        raise PlanError(unknown(name))
+    plan = read_plan(path)
+    return plan if plan.name else Plan(plan.entries, path.stem)
 
 
 def _text(value: object, *others: type) -> bool:
@@ -177,16 +195,16 @@ def _calibrated(model: Model, schemes: Mapping[str, Scheme], calibration: Array 
         ]
         more = f" and {len(static) - 3} more" if len(static) > 3 else ""
         raise SchemeError(
-            f"the plan has static ranges to calibrate ({', '.join(static[:3])}{more}) and no data "
-            "to do it on. Give calibration=x (sequences the model will not be judged on), a range "
-            "in the scheme (range50), or use dynamic."
+            f"the plan has something to calibrate ({', '.join(static[:3])}{more}) and no data "
+            "to do it on. Give calibration=x (sequences the model will not be judged on); or, for "
+            "static ranges, a range in the scheme (range50) or dynamic; or leave out gptq."
         )
     x = as_sequences(calibration, model)
     if len(x) == 0:
         raise DataError("calibration holds no sequence: give at least one.")
     if not x.isfinite().all():
         raise DataError("calibration holds NaN or infinite values: no range can be read from it.")
-    return Applier(model, observe(model, x, needs_histograms(schemes.values())))
+    return Applier(model, observe(model, x, wanted_by(schemes, model)))
 
 
 def load(
@@ -201,14 +219,15 @@ def load(
 
     model: a name that ships (`s4d-digits`), a checkpoint file, an exported folder, a folder of
         mamba_ssm or transformers, or a model.toml.
-    plan: a `Plan`, the path of a plan.json, or {pattern: scheme}; None runs the model as it is: at
-        full precision, an exported one as exported. Later patterns override earlier ones. An
-        exported model takes no other plan: its weights are rounded already.
+    plan: a `Plan`, the name of a preset (`quamba`, see `sensprobe presets`), the path of a
+        plan.json, or {pattern: scheme}; or a list of such. None runs the model as it is: at full
+        precision, an exported one as exported. Later patterns override earlier ones. An exported
+        model takes no other plan: its weights are rounded already.
     device: "cpu", or "cuda" ("cuda:1") where there is one. Everything but a call and `step` still
         happens on the CPU; without a GPU kernel the recurrence runs as the reference loop there,
         which is slow and may differ from the CPU in the last bits.
     calibration: sequences, as a call takes them, that fix the ranges of static activations and
-        states; run once, on the CPU, at full precision.
+        states, and what `gptq` rounds by; run once, on the CPU, at full precision.
     norm: where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post (its default).
 
     Raises UsageError for a MODEL or device that does not exist, CheckpointError for a file that
@@ -226,7 +245,7 @@ def load(
         tap = source.artefact.tap
         chosen = Plan(tuple(tap.plan.items()), source.name)
     else:
-        chosen = EXACT_PLAN if plan is None else as_plan(plan)
+        chosen = EXACT_PLAN if plan is None else as_plan(plan, source.model)
         schemes = chosen.resolve(source.model.sites.values())
         tap = _calibrated(source.model, schemes, calibration).tap(schemes)
     tap = _moved(tap, place)

@@ -3,6 +3,10 @@
     encode(x, scheme, site) -> {field: Field(codes, scale, zero)}      what memory holds
     decode(fields, scheme, site) -> x                                  what the arithmetic sees
 
+Under `hadamard` codes and ranges are those of the rotated tensor, and x goes in and comes out as
+the model has it. Under `gptq` x is what `sensprobe.gptq` made of the weight: every value is one
+that a code names, and codes are the nearest.
+
 Everything is elementwise IEEE arithmetic in a stated order, so that kernels can repeat it bit for
 bit: `v = x / scale`, clamp, round half to even, `value = r * scale`. Codes of weights are computed
 in float64 and decoded in float32; activations and states are rounded in float32 throughout.
@@ -20,6 +24,7 @@ from sensprobe.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPola
 from sensprobe.philox import key_of, noise_like
 from sensprobe.scheme import ZERO_PEAK, Rounding, Scales, Scheme, scale_shape
 from sensprobe.sites import Site
+from sensprobe.transforms import rotate, rotate_back
 
 Range = tuple[Tensor, Tensor]
 """Low and high end, each of the scheme's scale shape (and the leading axes of what is rounded)."""
@@ -167,6 +172,9 @@ def min_max(x: Tensor, scheme: Scheme, site: Site) -> Range:
 
 def spread(scale: Tensor, scheme: Scheme, site: Site) -> Tensor:
     """Scales so that they broadcast against the tensor's real view."""
+    if scheme.granularity == "decoupled":
+        channels = scale[: -site.shape[-1], None]
+        return (channels * scale[-site.shape[-1] :]).view(site.shape)
     if scheme.granularity != "group":
         return scale
     axis = scale.ndim - 1 - site.is_complex
@@ -174,6 +182,16 @@ def spread(scale: Tensor, scheme: Scheme, site: Site) -> Tensor:
 
 
 # -- whole tensors --------------------------------------------------------------------------------
+
+
+def rotated(x: Tensor, scheme: Scheme) -> Tensor:
+    """x (real view) in the basis a scheme rounds in: its own, or a Hadamard transform's."""
+    return rotate(x) if scheme.hadamard else x
+
+
+def rotated_back(x: Tensor, scheme: Scheme) -> Tensor:
+    """The inverse of `rotated`."""
+    return rotate_back(x) if scheme.hadamard else x
 
 
 def quantize(
@@ -184,7 +202,10 @@ def quantize(
     zero: Tensor | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """What decode(encode(x)) gives, without the codes: x is a real view, the dtype is x's."""
+    """What decode(encode(x)) gives, without the codes: x is a real view, the dtype is x's.
+
+    x and the result are in the basis that the scheme rounds in (see `rotated`).
+    """
     format = scheme.format
     assert not isinstance(format, Polar | LogPolar)
     if format == FP32:
@@ -201,13 +222,13 @@ def quantize(
 
 
 def encode(x: Tensor, scheme: Scheme, site: Site, range: Range | None = None) -> Fields:
-    """Codes and scales of a weight tensor; `range` overrides the tensor's own.
+    """Codes and scales of a weight tensor; `range` overrides the (rotated) tensor's own.
 
     x: the site's shape, float64 or complex128. Fields hold what is packed.
     """
     if isinstance(scheme.format, Polar | LogPolar):
         return _encode_polar(x, scheme, site)
-    x = real_view(x)
+    x = rotated(real_view(x), scheme)
     noise = None
     if scheme.rounding is Rounding.STOCHASTIC:
         noise = noise_like(x, key_of(scheme.seed, site.name))
@@ -247,6 +268,8 @@ def decode(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
             x = (field.codes - z).to(torch.float32) * spread(
                 unpack_scale(field.scale), scheme, site
             )
+    if scheme.hadamard:
+        return rotate_back(x.double()).to(torch.float32)
     return torch.view_as_complex(x.contiguous()) if site.is_complex else x
 
 

@@ -6,11 +6,14 @@
 |-------------|----------------------------------------------------|-----------|
 | FORMAT      | int2…int16 e4m3 e5m2 e2m1 log3…log8 bf16 fp16 fp32 | required  |
 |             | polar(mM,pP) logpolar(mM,pP), for complex numbers  |           |
-| GRANULARITY | tensor, channel, head, groupK (K along the last axis) | tensor |
+| GRANULARITY | tensor, channel, head, groupK (K along the last axis), | tensor |
+|             | decoupled (static states: a channel's times a variable's) |     |
 | symmetry    | sym, asym (integers only: a zero point is stored)  | sym       |
 | RANGE       | absmax, pPERCENT (p99.9), mse, rangeR (±R), rangeLO:HI | absmax |
 | time        | static (calibrated once), dynamic (read live)      | static    |
-| ROUNDING    | nearest, truncate (toward zero), stochastic[SEED], feedback (states) | nearest |
+| ROUNDING    | nearest, truncate (toward zero), stochastic[SEED], feedback (states), |   |
+|             | gptq (projections: errors fed forward, see `gptq`) | nearest   |
+| hadamard    | rounded in the basis of a Hadamard transform of the last axis | as it is |
 | parts       | a scale each for real and imaginary parts          | one scale |
 | clipR       | states: clamp to ±R before rounding                | no clamp  |
 | everyK      | states: round every K-th step only                 | every1    |
@@ -36,7 +39,7 @@ from sensprobe.formats import FP32, UNSCALED, Format, Int, LogPolar, Polar, pars
 from sensprobe.sites import Axis, Kind, Part, Site
 
 TINIEST, HUGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal numbers of float32
-GRANULARITIES = ("tensor", "channel", "head", "group")
+GRANULARITIES = ("tensor", "channel", "head", "group", "decoupled")
 
 
 class Rounding(StrEnum):
@@ -46,6 +49,7 @@ class Rounding(StrEnum):
     TRUNCATE = "truncate"  # toward zero: never grows |A|
     STOCHASTIC = "stochastic"  # up with the probability of the remainder; unbiased
     FEEDBACK = "feedback"  # nearest, and the error is added back at the next step
+    GPTQ = "gptq"  # nearest, column by column, and the columns after make up for the error
 
 
 class Scales(StrEnum):
@@ -82,6 +86,7 @@ class Scheme:
     clip: float | None = None
     every: int = 1
     scales: Scales = Scales.S16
+    hadamard: bool = False
 
     def __post_init__(self) -> None:
         _check_alone(self)
@@ -112,6 +117,7 @@ class Scheme:
         words += [f"clip{_number(self.clip)}"] if self.clip is not None else []
         words += [f"every{self.every}"] if self.every != 1 else []
         words += [self.scales.value] if self.scales is not Scales.S16 else []
+        words += ["hadamard"] * self.hadamard
         return "/".join(words)
 
 
@@ -130,6 +136,14 @@ def _number(value: float) -> str:
 
 def _check_alone(scheme: Scheme) -> None:
     """What can be wrong with a scheme whatever tensor it is put on."""
+    if scheme.hadamard and (scheme.format == FP32 or isinstance(scheme.format, Polar | LogPolar)):
+        raise SchemeError(
+            f"{scheme.format} takes no hadamard: it is for real numbers that are rounded."
+        )
+    if scheme.granularity == "decoupled" and (
+        scheme.asym or scheme.dynamic or scheme.range != "absmax"
+    ):
+        raise SchemeError("decoupled scales are static, symmetric and of the extremes.")
     if isinstance(scheme.format, Polar | LogPolar) and (
         scheme.asym or scheme.parts or scheme.range != "absmax"
     ):
@@ -182,19 +196,20 @@ EXACT = Scheme(FP32)
 
 _DIGITS = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _WORDS: list[tuple[str, str]] = [
-    (r"(tensor|channel|head)", "granularity"),
+    (r"(tensor|channel|head|decoupled)", "granularity"),
     (r"group(\d+)", "group"),
     (r"(sym|asym)", "symmetry"),
     (r"(absmax|mse)", "range"),
     (r"p(\d+(?:\.\d+)?)", "percentile"),
     (rf"range(-?{_DIGITS})(?::(-?{_DIGITS}))?", "given"),
     (r"(static|dynamic)", "time"),
-    (r"(nearest|truncate|feedback)", "rounding"),
+    (r"(nearest|truncate|feedback|gptq)", "rounding"),
     (r"stochastic(\d*)", "stochastic"),
     (r"(parts)", "parts"),
     (rf"clip({_DIGITS})", "clip"),
     (r"every(\d+)", "every"),
     (r"(s16|s32|pow2)", "scales"),
+    (r"(hadamard)", "hadamard"),
 ]
 _SLOT = {"group": "granularity", "percentile": "range", "given": "range", "stochastic": "rounding"}
 
@@ -226,9 +241,9 @@ def _read_word(word: str, text: str) -> tuple[str, dict[str, object]]:
             return _SLOT.get(name, name), _FIELDS[name](match)
     raise SchemeError(
         f"scheme {text!r} has a word that means nothing here: {word!r}. After the format come "
-        "tensor|channel|head|groupK, sym|asym, absmax|pPERCENT|mse|rangeR|rangeLO:HI, "
+        "tensor|channel|head|groupK|decoupled, sym|asym, absmax|pPERCENT|mse|rangeR|rangeLO:HI, "
         "static|dynamic, "
-        "nearest|truncate|stochastic|feedback, parts, clipR, everyK, s16|s32|pow2."
+        "nearest|truncate|stochastic|feedback|gptq, hadamard, parts, clipR, everyK, s16|s32|pow2."
     )
 
 
@@ -258,15 +273,19 @@ _FIELDS = {
     "clip": lambda m: {"clip": float(m[1])},
     "every": lambda m: {"every": _positive(m, "the number of steps")},
     "scales": lambda m: {"scales": Scales(m[1])},
+    "hadamard": lambda m: {"hadamard": True},
 }
 
 
 def scale_shape(scheme: Scheme, site: Site) -> tuple[int, ...]:
     """Shape of the scales: the site's shape with every axis that shares a scale set to 1.
 
-    Groups shorten the last axis to ceil(length / group). A complex tensor has a trailing axis of
-    2 under `parts` and 1 otherwise (polar formats: 1, the fields apart).
+    Groups shorten the last axis to ceil(length / group). Decoupled ones are one vector: a scale a
+    channel (every axis but the last), then one an element of the last axis. A complex tensor has a
+    trailing axis of 2 under `parts` and 1 otherwise (polar formats: 1, the fields apart).
     """
+    if scheme.granularity == "decoupled":
+        return (prod(site.shape[:-1]) + site.shape[-1],)
     kept = {
         "tensor": (),
         "head": (Axis.HEAD,),
@@ -286,6 +305,40 @@ def scale_count(scheme: Scheme, site: Site) -> int:
     if not scheme.scaled:
         return 0
     return prod(scale_shape(scheme, site))
+
+
+def hadamard_order(size: int) -> int:
+    """The largest 2^k, 12·2^k or 20·2^k that divides a size: there is a Hadamard matrix of each.
+
+    A longer axis is rotated in blocks of it. 1, which rotates nothing, for odd sizes.
+    """
+    two = size & -size
+    if two < 4:
+        return two
+    return two * (5 if size % 5 == 0 else 3 if size % 3 == 0 else 1)
+
+
+def _no_hadamard(site: Site) -> str | None:
+    """Why a site cannot be rotated; None if it can."""
+    if site.is_complex:
+        return "hadamard is for real numbers, and its are complex"
+    if site.kind is Kind.STATE or site.part is Part.DECAY:
+        return "hadamard is for weights and for what is read once; this lives inside an operation"
+    if hadamard_order(site.shape[-1]) == 1:
+        return (
+            f"its last axis holds {site.shape[-1]} value(s), and no Hadamard matrix has an odd "
+            "order above 1: leave out hadamard"
+        )
+    return None
+
+
+def reads_activation(site: Site) -> bool:
+    """Whether a site is the weight of a linear map of an activation: what `gptq` is for."""
+    return (
+        site.kind is Kind.WEIGHT
+        and site.axes == (Axis.OUT, Axis.IN)
+        and site.part not in (Part.ENCODER, Part.EMBEDDING)
+    )
 
 
 def why_not(scheme: Scheme, site: Site) -> str | None:
@@ -309,6 +362,15 @@ def why_not(scheme: Scheme, site: Site) -> str | None:
     )
     if for_states and not state:
         return "feedback, clip and every are for states, which are rounded again and again"
+    if scheme.rounding is Rounding.GPTQ and not reads_activation(site):
+        return (
+            "gptq is for projections of an activation, whose values it is calibrated on; use "
+            "nearest"
+        )
+    if scheme.granularity == "decoupled" and (not state or site.is_complex or len(site.shape) < 2):
+        return "decoupled scales are for real states: one a channel times one a state variable"
+    if scheme.hadamard and (reason := _no_hadamard(site)):
+        return reason
     if site.part is Part.CONV_STATE and scheme.rounding is Rounding.FEEDBACK:
         return (
             "what a convolution remembers moves on by one place a step, so an error cannot be "
@@ -348,8 +410,8 @@ def adapt(scheme: Scheme, site: Site) -> Scheme:
     """The nearest scheme that makes sense for a site: what `--scheme` means over a whole model.
 
     Drops what the site cannot have (parts on real numbers, dynamic on a weight, state options
-    elsewhere) and coarsens granularity head -> channel -> tensor. A plan's own entries are never
-    adapted: they are checked.
+    elsewhere, gptq off projections, hadamard inside operations and on odd sizes) and coarsens
+    granularity head -> channel -> tensor. A plan's own entries are never adapted: they are checked.
     """
     changes: dict[str, object] = {}
     if not site.is_complex:
@@ -362,6 +424,10 @@ def adapt(scheme: Scheme, site: Site) -> Scheme:
         site.kind is not Kind.STATE or site.part is Part.CONV_STATE
     ):
         changes["rounding"] = Rounding.NEAREST
+    if scheme.rounding is Rounding.GPTQ and not reads_activation(site):
+        changes["rounding"] = Rounding.NEAREST
+    if scheme.hadamard and _no_hadamard(site):
+        changes["hadamard"] = False
     fitted = replace(scheme, **changes)  # type: ignore[arg-type]
     for granularity in ("channel", "tensor"):
         if why_not(fitted, site) is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sensprobe.errors import SchemeError
 from sensprobe.philox import key_of, noise_like
-from sensprobe.rounding import min_max, quantize, scale_and_zero
+from sensprobe.rounding import min_max, quantize, rotated, rotated_back, scale_and_zero
 from sensprobe.scheme import Rounding, Scheme
 from sensprobe.sites import Kind, Site
 from sensprobe.storage import Custom, Rounded, Storage, Watched
@@ -117,7 +117,7 @@ class RoundingTap:
         noise = None
         if scheme.rounding is Rounding.STOCHASTIC:
             noise = noise_like(x, key_of(scheme.seed, site.name), self.first, self.step)
-        return self.round(x, scheme, site, static, noise)
+        return rotated_back(self.round(rotated(x, scheme), scheme, site, static, noise), scheme)
 
     def _static(self, site: Site, scheme: Scheme) -> StaticScale:
         if site.name not in self.scales:

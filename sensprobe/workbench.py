@@ -7,13 +7,14 @@ where the plan was evaluated before, by any process, in this run or a sibling.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from sensprobe.apply import Applier, needs_calibration, needs_histograms, observe
+from sensprobe.apply import Applier, needs_calibration, observe, wanted_by
+from sensprobe.calibrate import Wanted
 from sensprobe.data import Dataset, Split, check_fits, take
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.evaluate import ADDITIVE, NAMES, PRIMARY, SEMANTICS, Evaluator, Metric
@@ -68,8 +69,8 @@ class Workbench:
     divergence: bool = True  # whether measuring also runs full precision, for KL
     applier: Applier = field(init=False)
     _evaluators: dict[str, Evaluator] = field(default_factory=dict)
-    _calibrated: bool = False
-    _histograms: bool = False
+    _expected: Wanted = field(default_factory=Wanted)
+    _watched: Wanted | None = None  # None before calibration
 
     def __post_init__(self) -> None:
         if self.source.model.reads_tokens or per_step(self.source.model):
@@ -142,29 +143,34 @@ class Workbench:
         group = self.dataset.splits[split].group
         return None if group is None else group[:stop].numpy()
 
+    def expect(self, plans: Iterable[Mapping[str, Scheme]]) -> None:
+        """Say which plans are to come: one calibration, when it is first needed, does for all."""
+        for plan in plans:
+            self._expected = self._expected.joined(wanted_by(plan, self.source.model))
+
     def ready(self, plan: Mapping[str, Scheme]) -> None:
-        """Calibrate if the plan needs it and it was not done (with histograms where asked for)."""
-        histograms = needs_histograms(plan.values())
+        """Calibrate if the plan needs it and what it needs was not watched yet."""
         if not needs_calibration(plan, self.source.model.sites):
             return
         if self.source.artefact is not None and self.applier.calibrated(plan):
             return
-        if self._calibrated and (self._histograms or not histograms):
+        known = Wanted() if self._watched is None else self._watched
+        wanted = known.joined(wanted_by(plan, self.source.model))
+        if self._watched is not None and wanted == known:
             return
         split = self._calibration_split()
         x = split.x[:CALIBRATION_SAMPLES]
-        self.progress.note(
-            f"calibrating static ranges on {len(x)} sequences of the {split.name} split"
-        )
-        self.applier.statistics = observe(self.source.model, x, histograms)
+        self.progress.note(f"calibrating on {len(x)} sequences of the {split.name} split")
+        wanted = wanted.joined(self._expected)
+        self.applier.statistics = observe(self.source.model, x, wanted)
         self.applier.forget_scales()
-        self._calibrated, self._histograms = True, histograms
+        self._watched = wanted
 
     def _calibration_split(self) -> Split:
         if "calibration" not in self.dataset.splits:
             raise DataError(
                 f"{self.dataset.name} has no calibration split, which static ranges of activations "
-                "and states need. Use dynamic or a given range (range50) in the scheme."
+                "and states need, and gptq. Use dynamic or a given range (range50) in the scheme."
             )
         return self.dataset.splits["calibration"]
 

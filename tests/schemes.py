@@ -7,7 +7,14 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from sensprobe.formats import FORMATS, FP32, UNSCALED, Int, LogPolar, Polar
-from sensprobe.scheme import Rounding, Scales, Scheme, why_not
+from sensprobe.scheme import (
+    GRANULARITIES,
+    Rounding,
+    Scales,
+    Scheme,
+    reads_activation,
+    why_not,
+)
 from sensprobe.sites import Site
 
 SCALARS = list(FORMATS.values())
@@ -29,6 +36,7 @@ def schemes(draw: st.DrawFn) -> Scheme:
     if draw(st.booleans()):
         fields["every"] = draw(st.integers(1, 1000))
     polar = isinstance(format, Polar | LogPolar)
+    fields["hadamard"] = not polar and draw(st.booleans())
     kinds = [Rounding.NEAREST, Rounding.TRUNCATE] if polar else list(Rounding)
     fields["rounding"] = draw(st.sampled_from(kinds))
     if fields["rounding"] is Rounding.STOCHASTIC:
@@ -36,7 +44,9 @@ def schemes(draw: st.DrawFn) -> Scheme:
     if format in UNSCALED:
         return Scheme(format, **fields)
     fields["scales"] = draw(st.sampled_from(Scales))
-    fields["granularity"] = draw(st.sampled_from(["tensor", "channel", "head", "group"]))
+    fields["granularity"] = draw(st.sampled_from(GRANULARITIES))
+    if fields["granularity"] == "decoupled":
+        return Scheme(format, **fields)
     if fields["granularity"] == "group":
         fields["group"] = draw(st.integers(1, 128))
     if not polar:
@@ -72,6 +82,10 @@ def schemes_for(site: Site) -> st.SearchStrategy[Scheme]:
             scheme = replace(scheme, clip=None, every=1, rounding=rounding)
         if site.kind == "weight":
             scheme = replace(scheme, dynamic=False)
+        if scheme.hadamard and why_not(Scheme(Int(8), hadamard=True), site):
+            scheme = replace(scheme, hadamard=False)
+        if scheme.rounding is Rounding.GPTQ and not reads_activation(site):
+            scheme = replace(scheme, rounding=Rounding.NEAREST)
         scheme = replace(scheme, parts=scheme.parts and site.is_complex)
         if why_not(scheme, site):
             scheme = replace(scheme, granularity="tensor", group=0)

@@ -17,11 +17,11 @@ from sensprobe.apply import (
     Applier,
     encode_weight,
     needs_calibration,
-    needs_histograms,
     observe,
     static_scale,
+    wanted_by,
 )
-from sensprobe.calibrate import weight_range
+from sensprobe.calibrate import Wanted, weight_range
 from sensprobe.errors import SchemeError
 from sensprobe.plan import EXACT_PLAN, Plan, adapted, parse_setting
 from sensprobe.rounding import decode, encode
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("reference_scan")
 
 MODEL = tiny(CONFIGS["deep"])
 X = inputs(MODEL.config, batch=6, length=9)
-STATISTICS = observe(MODEL, X, histograms=True)
+STATISTICS = observe(MODEL, X, Wanted(channels=frozenset(MODEL.sites)))
 
 
 def resolved(*settings: str) -> dict[str, Scheme]:
@@ -91,9 +91,10 @@ def test_simulated_weights_are_those_that_are_packed(data):
     for name, site in MODEL.sites.items():
         if site.kind is Kind.WEIGHT:
             plan[name] = data.draw(schemes_for(site))
-    tap = Applier(MODEL).tap(plan)
+    applier = Applier(MODEL, observe(MODEL, X, wanted_by(plan, MODEL)))
+    tap = applier.tap(plan)
     for name, scheme in plan.items():
-        fields = encode_weight(MODEL, MODEL.sites[name], scheme)
+        fields = applier.encoded(MODEL.sites[name], scheme)
         assert torch.equal(tap.weights[name], decode(fields, scheme, MODEL.sites[name]))
 
 
@@ -206,6 +207,9 @@ def test_an_adopted_tap_is_run_as_it_is():
         ("*.state=bf16", False),
         ("*.x=int8", True),
         ("*.x=int8/p99", True),
+        ("head=int4/gptq", True),
+        ("head=int4/hadamard", False),
+        ("*.x=int4/hadamard/dynamic", False),
     ],
 )
 def test_which_plans_need_calibration(setting, needed):
@@ -213,10 +217,16 @@ def test_which_plans_need_calibration(setting, needed):
     assert Applier(MODEL).calibrated(resolved(setting)) != needed
 
 
-def test_which_schemes_need_histograms():
-    assert needs_histograms([parse("int8"), parse("int8/p99")])
-    assert needs_histograms([parse("int8/mse")])
-    assert not needs_histograms([parse("int8"), parse("int8/range5"), parse("bf16")])
+def test_what_is_watched_is_what_the_plan_asks_for():
+    assert wanted_by(resolved("*.A=int8/p99", "*.x=int8", "*.y=int8/dynamic"), MODEL) == Wanted()
+    both = frozenset({"layers.0.x", "layers.1.x"})
+    assert wanted_by(resolved("*.x=int8/p99"), MODEL) == Wanted(whole=both)
+    assert wanted_by(resolved("*.x=int8/channel/mse"), MODEL) == Wanted(channels=both)
+    turned = Wanted(whole=frozenset({"layers.0.x rotated"}), rotated=frozenset({"layers.0.x"}))
+    assert wanted_by(resolved("layers.0.x=int8/p99/hadamard"), MODEL) == turned
+    read = Wanted(moments=frozenset({"layers.0.out_proj_in", "head_in"}))
+    assert wanted_by(resolved("layers.0.out_proj=int4/gptq", "head=int4/gptq"), MODEL) == read
+    assert turned.joined(read) == turned._replace(moments=read.moments)
 
 
 def test_an_exact_plan_needs_no_tap_of_its_own():

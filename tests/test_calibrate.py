@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from schemes import schemes_for
 from torch import Tensor
 
-from sensprobe.calibrate import Observer, Statistics, given_range, range_of, weight_range
-from sensprobe.rounding import decode, quantize, real_view, scale_and_zero
-from sensprobe.scheme import parse, scale_shape
-from sensprobe.sites import Axis, Kind
+from sensprobe.calibrate import Observer, Statistics, Wanted, given_range, range_of, weight_range
+from sensprobe.errors import SchemeError
+from sensprobe.rounding import decode, quantize, real_view, scale_and_zero, spread
+from sensprobe.scheme import parse, scale_shape, why_not
+from sensprobe.sites import Axis, Kind, Part, Site
 
 BIN = 2.0**-5
 """Width of a histogram's bin, relative: five bits of mantissa."""
 
 
-def watched(where, *batches: Tensor) -> Statistics:
-    observer = Observer(histograms=True)
+def watched(where, *batches: Tensor, whole: bool = False) -> Statistics:
+    names = frozenset({where.name})
+    observer = Observer(Wanted(whole=names) if whole else Wanted(channels=names))
     for x in batches:
         observer.observe(where, x)
     return observer.seen[where.name]
@@ -305,6 +307,18 @@ def test_a_clip_bounds_the_range_of_a_state():
 def test_kinds_have_the_histograms_they_need():
     assert watched(ACTIVATION, activations()).counts.shape[0] == 4
     assert watched(STATE, written()).counts.shape[0] == 8
+    assert watched(ACTIVATION, activations(), whole=True).counts.shape[0] == 1
+    assert watched(STATE, written(), whole=True).counts.shape[0] == 2
+
+
+@pytest.mark.parametrize("text", ["int8/p99", "int8/asym/p99.9", "int6/mse", "int8/parts/p90"])
+def test_a_histogram_of_the_whole_gives_the_range_that_those_of_channels_give(text):
+    for where, x in ((ACTIVATION, activations()), (STATE, written())):
+        if "parts" in text and not where.is_complex:
+            continue
+        one, many = (watched(where, *x.split(77), whole=w) for w in (True, False))
+        for got, want in zip(*(range_of(s, parse(text)) for s in (one, many)), strict=True):
+            assert torch.equal(got, want)
 
 
 # -- tensors of several axes ----------------------------------------------------------------------
@@ -319,3 +333,65 @@ def test_percentiles_of_activations_of_several_axes(text, over):
     _, high = range_of(watched(where, *x.split(77)), parse(text))
     want = np.percentile(x.abs().numpy(), 99, axis=over).flatten()
     assert high.flatten().numpy() == pytest.approx(want, rel=2 * BIN)
+
+
+# -- decoupled scales -----------------------------------------------------------------------------
+
+CUBE = Site("s", Part.STATE, Kind.STATE, (2, 3, 5), (Axis.HEAD, Axis.CHANNEL, Axis.N))
+
+
+def rank_one(seed: int = 0) -> Tensor:
+    """States (b, 2, 3, 5) whose size is a channel's times a variable's, as outer products are."""
+    sizes = torch.logspace(-2, 2, 6).view(2, 3, 1) * torch.logspace(-1, 1, 5)
+    return vector(400, 2, 3, 5, seed=seed, dtype=torch.float32).clamp(-2, 2) * sizes
+
+
+def error(text: str) -> float:
+    """Largest error over the size of what is rounded, element by element."""
+    x, scheme = rank_one(), parse(text)
+    scale, zero = scale_and_zero(scheme, *range_of(watched(CUBE, x), scheme))
+    kept = quantize(x, scheme, CUBE, scale.float(), zero)
+    return ((kept - x).abs().amax(0) / x.abs().amax(0)).max().item()
+
+
+def test_decoupled_scales_are_a_channels_times_a_variables():
+    scheme = parse("int8/decoupled/s32")
+    scale, _ = scale_and_zero(scheme, *range_of(watched(CUBE, rank_one()), scheme))
+    assert scale.shape == scale_shape(scheme, CUBE) == (6 + 5,)
+    peaks = rank_one().abs().amax(0)
+    want = peaks.amax(-1).flatten() / 127
+    assert torch.allclose(scale[:6].float(), want)
+    shares = (peaks / peaks.amax(-1, keepdim=True)).flatten(0, 1).amax(0)
+    assert torch.allclose(scale[6:].float(), shares)
+    full = spread(scale, scheme, CUBE)
+    assert full.shape == CUBE.shape
+    assert (full * 127 * (1 + 1e-6) >= peaks).all(), "nothing seen is beyond the range"
+
+
+def test_decoupled_scales_fit_what_no_scale_a_channel_fits():
+    assert error("int8/decoupled/s32") < 1 / 127 < error("int8/channel/s32") / 5
+
+
+def test_decoupled_scales_of_nothing_are_positive():
+    scheme = parse("int8/decoupled")
+    low, high = range_of(watched(CUBE, torch.zeros(3, *CUBE.shape)), scheme)
+    scale, _ = scale_and_zero(scheme, low, high)
+    assert torch.isfinite(scale).all()
+    assert (scale > 0).all()
+
+
+def test_decoupled_scales_follow_the_clip():
+    scheme = parse("int8/decoupled/clip1/s32")
+    scale, _ = scale_and_zero(scheme, *range_of(watched(CUBE, rank_one()), scheme))
+    assert scale[:6].max() == pytest.approx(1 / 127)
+
+
+@pytest.mark.parametrize("word", ["asym", "dynamic", "p99", "mse", "range3"])
+def test_decoupled_scales_are_static_symmetric_and_of_the_extremes(word):
+    with pytest.raises(SchemeError, match="decoupled scales are static, symmetric"):
+        parse(f"int8/decoupled/{word}")
+
+
+@pytest.mark.parametrize("where", [ACTIVATION, STATE, PROJECTION], ids=lambda s: s.name)
+def test_decoupled_scales_are_for_real_states(where):
+    assert "for real states" in why_not(parse("int8/decoupled"), where)

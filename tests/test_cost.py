@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemes import schemes_for
 
-from sensprobe.apply import Applier, encode_weight, observe
+from sensprobe.apply import Applier, observe, wanted_by
 from sensprobe.cost import bit_operations, cost, site_bytes
 from sensprobe.errors import UsageError
 from sensprobe.models.s4d import S4DConfig, products, sites
@@ -180,8 +180,9 @@ def test_a_whole_plan_costs_the_sum_of_what_it_stores(data):
     for name, site in model.sites.items():
         if data.draw(st.booleans()):
             chosen[name] = data.draw(schemes_for(site))
+    applier = Applier(model, observe(model, torch.ones(2, 5, 2), wanted_by(chosen, model)))
     fields = {
-        n: encode_weight(model, model.sites[n], s)
+        n: applier.encoded(model.sites[n], s)
         for n, s in chosen.items()
         if not s.exact and model.sites[n].kind is Kind.WEIGHT
     }

@@ -19,6 +19,8 @@ from sensprobe.rounding import (
     min_max,
     quantize,
     real_view,
+    rotated,
+    rotated_back,
     spread,
     unpack_scale,
 )
@@ -80,7 +82,8 @@ def test_decoding_gives_what_quantizing_gives(where, data):
     noise = None
     if scheme.rounding is Rounding.STOCHASTIC:
         noise = noise_like(real_view(x), key_of(scheme.seed, where.name))
-    meant = quantize(real_view(x), scheme, where, scale, zero, noise).to(torch.float32)
+    meant = quantize(rotated(real_view(x), scheme), scheme, where, scale, zero, noise)
+    meant = rotated_back(meant.to(torch.float32).double(), scheme).to(torch.float32)
     got = decode(fields, scheme, where)
     assert got.shape == x.shape
     assert got.dtype == (torch.complex64 if where.is_complex else torch.float32)

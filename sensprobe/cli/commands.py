@@ -14,7 +14,8 @@ from sensprobe import api
 from sensprobe.cli import show
 from sensprobe.cli.bar import Bar
 from sensprobe.cli.training import TrainingBar
-from sensprobe.plan import Plan, parse_setting, read
+from sensprobe.loading import OnePlan
+from sensprobe.plan import Plan, parse_setting
 from sensprobe.runs import open_run
 
 stdout = Console(highlight=False)
@@ -42,6 +43,14 @@ def sites(arguments: Namespace) -> None:
         print_json(rows)
     else:
         stdout.print(show.sites(arguments.model, rows))
+
+
+def presets(arguments: Namespace) -> None:
+    rows = api.list_presets(arguments.model, batch=arguments.batch)
+    if arguments.json:
+        print_json(rows)
+    else:
+        stdout.print(show.presets(rows))
 
 
 def profile(arguments: Namespace) -> None:
@@ -81,6 +90,7 @@ def search(arguments: Namespace) -> None:
         evaluations=arguments.evaluations,
         seed=arguments.seed,
         limit=arguments.limit,
+        also=arguments.also,
         confirm=not arguments.no_confirm,
         progress=Bar(stderr),
     )
@@ -177,12 +187,12 @@ def doctor(arguments: Namespace) -> None:
         stdout.print(show.doctor(found))
 
 
-def _plan(arguments: Namespace) -> Plan | None:
+def _plan(arguments: Namespace) -> list[OnePlan] | None:
     """The plan of --plan and --set (later ones override); None where neither is given."""
     if not (arguments.plan or arguments.set):
         return None
-    base = read(arguments.plan) if arguments.plan else Plan()
-    return Plan(base.entries + tuple(parse_setting(text) for text in arguments.set), base.name)
+    base: list[OnePlan] = [arguments.plan] if arguments.plan else []
+    return [*base, Plan(tuple(parse_setting(text) for text in arguments.set))]
 
 
 def _warn(document: dict[str, Any]) -> None:
@@ -192,6 +202,7 @@ def _warn(document: dict[str, Any]) -> None:
 
 COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "sites": sites,
+    "presets": presets,
     "profile": profile,
     "search": search,
     "eval": evaluate,

@@ -33,7 +33,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (_sites, _profile, _search, _eval, _cost, _export, _report, _train, _demo, _doctor):
+    for add in (
+        _sites,
+        _presets,
+        _profile,
+        _search,
+        _eval,
+        _cost,
+        _export,
+        _report,
+        _train,
+        _demo,
+        _doctor,
+    ):
         add(commands)
     for sub in commands.choices.values():
         sub.add_argument("--debug", action="store_true", help="show a traceback on errors")
@@ -68,7 +80,11 @@ def _data(sub: argparse.ArgumentParser, default: str | None = None) -> None:
 
 
 def _plan(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--plan", type=Path, metavar="FILE", help="a plan.json")
+    sub.add_argument(
+        "--plan",
+        metavar="PLAN",
+        help="a preset (quamba, …: see `sensprobe presets`), or the path of a plan.json",
+    )
     sub.add_argument(
         "--set",
         action="append",
@@ -91,6 +107,13 @@ def _run(sub: argparse.ArgumentParser) -> None:
 def _sites(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("sites", help="every site: shape, kind, bytes at full precision")
     _model(sub)
+    _json(sub)
+
+
+def _presets(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser("presets", help="known recipes that --plan takes by name")
+    sub.add_argument("model", metavar="MODEL", nargs="?", help=f"say what each costs on {MODEL}")
+    sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
     _json(sub)
 
 
@@ -164,6 +187,13 @@ def _search(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="PLAN",
+        help="measure a preset or a plan.json beside the search (repeatable)",
+    )
+    sub.add_argument(
         "--limit", type=int, metavar="N", help="use the first N samples of the search split"
     )
     sub.add_argument(
@@ -204,7 +234,10 @@ def _export(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("export", help="a chosen plan as a folder that loads anywhere")
     _run(sub)
     sub.add_argument(
-        "--plan", required=True, metavar="NAME", help="a candidate (p17) or a budget (12KiB)"
+        "--plan",
+        required=True,
+        metavar="NAME",
+        help="a candidate (p17), a budget (12KiB), or what --also measured (quamba)",
     )
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--overwrite", action="store_true", help="replace an earlier export")

@@ -50,6 +50,29 @@ def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
     return Group(table, Text(total, style="dim"))
 
 
+def presets(rows: list[dict[str, Any]]) -> RenderableType:
+    """What each recipe is, from where, and how ours differs; of a model also its bytes."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(3):
+        table.add_column()
+    for row in rows:
+        table.add_row(Text(row["name"], style="bold"), "", row["about"])
+        if "cost" in row:
+            cost = row["cost"]
+            table.add_row(
+                "",
+                "bytes",
+                f"{size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
+                f"{size(cost['state_bytes'])} (batch {cost['batch']})",
+            )
+        if "why_not" in row:
+            table.add_row("", "not", Text(row["why_not"], style="yellow"))
+        table.add_row("", "from", Text(row["source"], style="dim"))
+        table.add_row("", "ours", Text(row["differs"], style="dim"), end_section=True)
+        table.add_row()
+    return table
+
+
 def score(document: Mapping[str, Any], metric: str) -> str:
     """A score with its error, in percent where it is an accuracy."""
     value, stderr = document["value"], document["stderr"]
@@ -116,7 +139,12 @@ def sensitivity(document: dict[str, Any]) -> RenderableType:
 
 def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterator[RenderableType]:
     from sensprobe.report.read import read_confirmation, read_search
-    from sensprobe.report.terminal import chosen_table, confirmed_table, frontier_table
+    from sensprobe.report.terminal import (
+        beside_table,
+        chosen_table,
+        confirmed_table,
+        frontier_table,
+    )
     from sensprobe.report.textplot import frontier_plot
 
     found = read_search(document)
@@ -126,6 +154,9 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
         yield chosen_table(found)
     if confirmed is not None and confirmed["plans"]:
         yield confirmed_table(read_confirmation(confirmed))
+    if document.get("also"):
+        confirmed_too = confirmed if confirmed and confirmed.get("also") else None
+        yield beside_table(read_confirmation(confirmed_too) if confirmed_too else found)
 
 
 def run_tables(run: Run) -> Iterator[RenderableType]:

@@ -22,10 +22,9 @@ import torch
 from sensprobe_kernels.layout import pack, unpack
 from torch import Tensor
 
-from sensprobe.apply import encode_weight
+from sensprobe.apply import Applier
 from sensprobe.errors import CheckpointError
 from sensprobe.formats import Float, Int, Log, LogPolar, Polar
-from sensprobe.models import Model
 from sensprobe.rounding import (
     OFFSET_DTYPE,
     UNSCALED_DTYPE,
@@ -128,12 +127,13 @@ def _scale_entries(site: Site, scheme: Scheme) -> dict[str, Entry]:
 # -- model -> file --------------------------------------------------------------------------------
 
 
-def stored(model: Model, plan: Mapping[str, Scheme], tap: RoundingTap) -> dict[str, Tensor]:
+def stored(applier: Applier, plan: Mapping[str, Scheme], tap: RoundingTap) -> dict[str, Tensor]:
     """The file's tensors: weights encoded as the tap's were, and the tap's static scales."""
-    entries, tensors = layout(model.sites, plan), dict[str, Tensor]()
-    for site in model.sites.values():
+    sites = applier.model.sites
+    entries, tensors = layout(sites, plan), dict[str, Tensor]()
+    for site in sites.values():
         if site.kind is Kind.WEIGHT:
-            fields = encode_weight(model, site, plan.get(site.name, EXACT))
+            fields = applier.encoded(site, plan.get(site.name, EXACT))
             tensors |= _packed(site, fields, entries)
         elif site.name in tap.scales:
             scale, zero = tap.scales[site.name]

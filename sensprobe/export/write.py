@@ -63,7 +63,7 @@ def export_model(
     _require_text(plan)
     tap = applier.tap(plan)
     entries = layout(model.sites, plan)
-    weights = save(stored(model, plan, tap), {"format": "pt"})
+    weights = save(stored(applier, plan, tap), {"format": "pt"})
     prints = {
         "model": weights_fingerprint(model.weights, model.config),
         "plan": fingerprint(plan),

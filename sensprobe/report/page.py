@@ -36,6 +36,8 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 
+BESIDE = "Plans measured beside the search"
+
 
 class Page:
     """Collects blocks of HTML and the figures they show."""
@@ -171,6 +173,8 @@ def _search(page: Page, found: Results) -> None:
     if found.search.chosen:
         page.table(tables.chosen(found.search), "Chosen plans, on the search samples", open=True)
     page.table(tables.frontier(found.search), "Front, uniform and chosen plans")
+    if found.search.also:
+        page.table(tables.beside(found.search), f"{BESIDE}, on its samples")
     if found.plans:
         page.section("What the plans say")
         if found.sites:
@@ -183,3 +187,5 @@ def _confirmation(page: Page, found: Results) -> None:
     if found.confirmation is not None:
         page.section("The result", *about_confirmation(found.confirmation))
         page.table(tables.confirmation(found.confirmation), "Confirmed plans", open=True)
+        if found.confirmation.also:
+            page.table(tables.beside(found.confirmation), BESIDE, open=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sensprobe.errors import RunError
 from sensprobe.report.results import (
+    Beside,
     Candidate,
     Chosen,
     Confirmation,
@@ -106,6 +107,7 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
                 Chosen(str(c["budget"]), c.get("candidate"), c.get("uniform"))
                 for c in document["chosen"]
             ),
+            tuple(_beside(row) for row in document.get("also") or ()),
         )
 
 
@@ -147,7 +149,23 @@ def read_confirmation(document: Document) -> Confirmation:
             measured(document["baseline"]),
             tuple(_confirmed(plan) for plan in document["plans"]),
             _count(document.get("looks")),
+            tuple(_beside(row) for row in document.get("also") or ()),
         )
+
+
+def _beside(row: Document) -> Beside:
+    chosen = row.get("chosen") or {}
+    return Beside(
+        str(row["name"]),
+        _count(row["weight_bytes"]),
+        _count(row["state_bytes"]),
+        _count(row["total_bytes"]),
+        measured(row["metric"]),
+        measured(row.get("loss")),
+        real(row.get("radius")),
+        chosen.get("candidate"),
+        measured(chosen.get("difference")),
+    )
 
 
 def _confirmed(plan: Document) -> Confirmed:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
 
-from sensprobe.report.values import Measured, Quantity
+from sensprobe.report.values import UNKNOWN, Measured, Quantity
 
 Entries = tuple[tuple[str, str], ...]
 """A plan as text: (pattern, scheme) in order; a later entry overrides an earlier one."""
@@ -104,6 +104,25 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """A plan measured beside a search: a known recipe, or one of the user's.
+
+    `chosen` is the largest chosen plan of no more bytes, `gain` its score minus this one's, paired;
+    known of confirmed plans.
+    """
+
+    name: str
+    weight_bytes: int
+    state_bytes: int
+    total_bytes: int
+    metric: Measured
+    change: Measured  # minus full precision, on the same samples
+    radius: float
+    chosen: str | None = None
+    gain: Measured = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """One search: every candidate and what was chosen."""
 
@@ -120,6 +139,7 @@ class Search:
     budgets: Mapping[str, float]  # label -> total bytes, NaN where that is not limited
     candidates: tuple[Candidate, ...]
     chosen: tuple[Chosen, ...]
+    also: tuple[Beside, ...] = ()
 
     def candidate(self, name: str | None) -> Candidate | None:
         return next((c for c in self.candidates if c.name == name), None)
@@ -163,6 +183,7 @@ class Confirmation:
     baseline: Measured
     plans: tuple[Confirmed, ...]
     looks: int = 0  # other plans of the run that were scored on these samples before
+    also: tuple[Beside, ...] = ()
 
     def misses(self, plan: Confirmed) -> bool:
         """Whether a plan loses more here than its budget allows."""

@@ -103,6 +103,32 @@ def confirmation_rows(found: Confirmation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def beside_rows(found: Search | Confirmation) -> pd.DataFrame:
+    """Plans measured beside the search, with their numbers."""
+    q = found.quantity
+    rows = []
+    for plan in found.also:
+        row: dict[str, Any] = {
+            "plan": plan.name,
+            "total (bytes)": plan.total_bytes,
+            "weights (bytes)": plan.weight_bytes,
+            "state (bytes)": plan.state_bytes,
+            "split": found.split,
+            "samples": found.n,
+            "max|A|": plan.radius,
+            "chosen of no more bytes": plan.chosen or "",
+        }
+        for heading, value in (
+            (q.heading, plan.metric),
+            (q.change_heading, plan.change),
+            (f"chosen gains ({q.change_unit or q.name})", plan.gain),
+        ):
+            shown = q.shown(value)
+            row |= {heading: shown.value, f"± {heading}": shown.stderr}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def agreement_rows(found: Agreement) -> pd.DataFrame:
     """τ of every scheme and over all."""
     rows = [*found.by_scheme.items(), (ALL, found.overall)]

@@ -223,6 +223,25 @@ def _confirmed_rows(plan: Confirmed, found: Confirmation) -> list[dict[str, Any]
     return [row, uniform]
 
 
+def beside(found: Search | Confirmation) -> pd.DataFrame:
+    """Plans measured beside the search; of confirmed ones what a chosen plan of no more bytes
+    gains on each."""
+    rows = []
+    for plan in found.also:
+        gain = found.quantity.shown(plan.gain)
+        rows.append(
+            {
+                "plan": plan.name,
+                "total (KiB)": in_unit(plan.total_bytes, 1024),
+                **_scores(plan.metric, plan.change, found.quantity, plan.radius),
+                "chosen of no more bytes": plan.chosen or MISSING,
+                "gains": flagged(plus_minus(gain, signed=True), gain),
+            }
+        )
+    columns = ["plan", *_headings(found.quantity), "chosen of no more bytes", "gains"]
+    return _frame(rows, columns)
+
+
 # -- plans --------------------------------------------------------------------------------------
 
 

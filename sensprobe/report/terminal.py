@@ -182,6 +182,14 @@ def confirmed_table(found: Confirmation) -> RenderableType:
     )
 
 
+def beside_table(found: Search | Confirmation) -> RenderableType:
+    """Plans measured beside the search, on the samples of the split named."""
+    return Group(
+        Text(f"Measured beside the search, on the {found.split} split", style="bold"),
+        _table(tables.beside(found), left=("plan", "chosen of no more bytes")),
+    )
+
+
 def agreement_line(found: Agreement) -> Text:
     """τ over all schemes in one sentence, with what it means."""
     return Text(about_agreement(found))

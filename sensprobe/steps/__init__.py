@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sensprobe.steps.doctoring import doctor
     from sensprobe.steps.evaluating import evaluate, recorded_warnings
     from sensprobe.steps.exporting import export
-    from sensprobe.steps.pricing import cost, list_sites
+    from sensprobe.steps.pricing import cost, list_presets, list_sites
     from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
     from sensprobe.steps.searching import SearchSettings, search
     from sensprobe.steps.training import train
@@ -31,6 +31,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "list_presets",
     "list_sites",
     "profile",
     "recorded_warnings",
@@ -47,6 +48,7 @@ _HOME = {
     "doctor": "doctoring",
     "evaluate": "evaluating",
     "export": "exporting",
+    "list_presets": "pricing",
     "list_sites": "pricing",
     "profile": "profiling",
     "recorded_warnings": "evaluating",

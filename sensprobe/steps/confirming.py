@@ -22,8 +22,9 @@ def confirm(
 ) -> dict[str, Any]:
     """Score the chosen plans (or those named) on the confirmation split: the result of a run.
 
-    Paired with full precision and with the best uniform plan of no more bytes. Returns the
-    document kept as `confirmation`.
+    Paired with full precision and with the best uniform plan of no more bytes. So are the plans
+    measured beside the search, paired with the chosen plan that is largest among those of no more
+    bytes than theirs. Returns the document kept as `confirmation`.
     """
     run = run_of(bench)
     found = run.read_result("search")
@@ -32,12 +33,13 @@ def confirm(
             f"{run.path} holds no search result. "
             f"Run `sensprobe search --run {run.path} --budget …` first."
         )
-    candidates = {c["name"]: c for c in found["candidates"]}
+    candidates = {c["name"]: c for c in [*found["candidates"], *found.get("also", ())]}
+    also = [c["name"] for c in found.get("also", ()) if not names or c["name"] in names]
     chosen = [
         c for c in found["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
     ]
     stop = bench.size("confirmation", limit)
-    wanted = {c[k] for c in chosen for k in ("candidate", "uniform") if c[k]}
+    wanted = {c[k] for c in chosen for k in ("candidate", "uniform") if c[k]} | set(also)
     looks = _looks(run, {candidates[name]["plan_fingerprint"] for name in wanted})
     seconds = bench.seconds_a_sample("confirmation", stop) * stop
     bench.progress.begin(
@@ -46,16 +48,12 @@ def confirm(
         seconds * (len(wanted) + 1),
     )
     sites = bench.source.model.sites.values()
+    plans = {name: from_json(candidates[name]["plan"]).resolve(sites) for name in sorted(wanted)}
+    bench.expect(plans.values())
     try:
         arrays = {
-            name: bench.measure(
-                from_json(candidates[name]["plan"]).resolve(sites),
-                "confirmation",
-                0,
-                stop,
-                f"confirm {name}",
-            )[bench.primary]
-            for name in sorted(wanted)
+            name: bench.measure(plan, "confirmation", 0, stop, f"confirm {name}")[bench.primary]
+            for name, plan in plans.items()
         }
         base = bench.measure({}, "confirmation", 0, stop, "baseline")[bench.primary]
     finally:
@@ -72,6 +70,7 @@ def confirm(
             _confirmed(choice, candidates, arrays, base, groups) | _limit(bench, found, choice)
             for choice in chosen
         ],
+        "also": [_beside(name, chosen, candidates, arrays, base, groups) for name in also],
     }
     run.write_result("confirmation", document)
     return document
@@ -121,4 +120,33 @@ def _confirmed(
         "metric": asdict(mean(arrays[name], groups)),
         "loss": asdict(paired(arrays[name], base, groups)),
         "against_uniform": against,
+    }
+
+
+def _beside(
+    name: str,
+    chosen: Sequence[Mapping[str, Any]],
+    candidates: Mapping[str, dict[str, Any]],
+    arrays: Mapping[str, np.ndarray],
+    base: np.ndarray,
+    groups: np.ndarray | None,
+) -> dict[str, Any]:
+    """A plan of `--also`, and what the search makes of its bytes: chosen minus it, paired."""
+    sizes = ("total_bytes", "weight_bytes", "state_bytes", "effective_bits", "radius")
+    own = candidates[name]
+    rivals = [candidates[c["candidate"]] for c in chosen]
+    fits = [c for c in rivals if c["total_bytes"] <= own["total_bytes"]]
+    rival = max(fits, key=lambda c: c["total_bytes"], default=None)
+    return {
+        "name": name,
+        **{key: own[key] for key in sizes},
+        "metric": asdict(mean(arrays[name], groups)),
+        "loss": asdict(paired(arrays[name], base, groups)),
+        "chosen": rival
+        and {
+            "candidate": rival["name"],
+            "total_bytes": rival["total_bytes"],
+            "metric": asdict(mean(arrays[rival["name"]], groups)),
+            "difference": asdict(paired(arrays[rival["name"]], arrays[name], groups)),
+        },
     }

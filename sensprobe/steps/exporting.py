@@ -18,7 +18,8 @@ from sensprobe.workbench import Workbench
 
 
 def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] | None]:
-    """The plan a name stands for in a run: a candidate's name, or the label of a budget.
+    """The plan a name stands for in a run: a candidate's, a budget's label, or that of a plan
+    measured beside the search.
 
     The latest search is asked first, then earlier ones. Returns the plan, the candidate, and its
     confirmed numbers where there are any.
@@ -31,17 +32,20 @@ def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] |
         )
     for search, confirmation in searches:
         budgets = {choice["budget"]: choice["candidate"] for choice in search["chosen"]}
-        candidates = {candidate["name"]: candidate for candidate in search["candidates"]}
+        measured = [*search["candidates"], *search.get("also", ())]
+        candidates = {candidate["name"]: candidate for candidate in measured}
         wanted = budgets.get(name, name)
         if wanted in candidates:
-            confirmed = [p for p in confirmation.get("plans", ()) if p["candidate"] == wanted]
+            rows = [*confirmation.get("plans", ()), *confirmation.get("also", ())]
+            confirmed = [p for p in rows if p["name"] == wanted]
             known = confirmed[0] | {"baseline": confirmation["baseline"]} if confirmed else None
             return from_json(candidates[wanted]["plan"]), candidates[wanted], known
     chosen = [c for search, _ in searches for c in search["chosen"] if c["candidate"]]
     known = ", ".join(dict.fromkeys(c[key] for key in ("budget", "candidate") for c in chosen))
     raise UsageError(
         f"this run has no plan {name!r}. Chosen plans: {known or 'none'}; every candidate is "
-        f"listed by `sensprobe report --run {run.path}`."
+        f"listed by `sensprobe report --run {run.path}`. A preset (`sensprobe presets`) can be "
+        "exported once `sensprobe search --also` has measured it."
     )
 
 
@@ -111,7 +115,7 @@ def _facts(
             "baseline": Score(**confirmed["baseline"]),
             "difference": Score(**confirmed["loss"]),
         }
-        if rival := confirmed["against_uniform"]:
+        if rival := confirmed.get("against_uniform"):
             known["uniform"] = UniformFacts(
                 rival["uniform"], rival["total_bytes"], Score(**rival["metric"])
             )

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sensprobe.cost import cost as price
+from sensprobe.errors import UsageError
 from sensprobe.loading import Source
 from sensprobe.plan import Plan
+from sensprobe.presets import PRESETS, Preset
 from sensprobe.scheme import Scheme
 
 
@@ -23,3 +25,24 @@ def cost(
     sites = source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else plan
     return price(sites, resolved, source.model.products, batch).to_json()
+
+
+def list_presets(source: Source | None = None, batch: int = 1) -> list[dict[str, Any]]:
+    """Every preset: what it is and from where; of a model also its `cost`, or `why_not`."""
+    rows = []
+    for preset in PRESETS.values():
+        schemes = {
+            family: [list(entry) for entry in entries] for family, entries in preset.schemes.items()
+        }
+        row = {key: getattr(preset, key) for key in ("name", "about", "source", "differs")}
+        priced = {} if source is None else _priced(source, preset, batch)
+        rows.append({**row, "schemes": schemes, **priced})
+    return rows
+
+
+def _priced(source: Source, preset: Preset, batch: int) -> dict[str, Any]:
+    try:
+        plan = preset.plan(source.model.family, source.model.sites.values())
+    except UsageError as error:
+        return {"why_not": str(error)}
+    return {"cost": cost(source, plan, batch)}

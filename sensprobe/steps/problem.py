@@ -45,6 +45,10 @@ class Space:
             if s.name in chosen and not chosen[s.name].exact
         }
 
+    def options(self) -> list[Chosen]:
+        """What every option of every decision means, and what is frozen."""
+        return [self.frozen, *(chosen for options in self.meaning for chosen in options)]
+
     def plan(self, assignment: Assignment, name: str) -> Plan:
         """The plan of an assignment, one entry a pattern where a whole group agrees."""
         return compressed(self.resolved(assignment), self.sites, name)

@@ -81,6 +81,7 @@ def _measured(
     bench: Workbench, wanted: list[Target], schemes: list[Scheme], stop: int
 ) -> Iterable[Sensitivity]:
     pairs = list(pairs_of(wanted, schemes))
+    bench.expect(fitted for _, _, fitted in pairs)
     seconds = bench.seconds_a_sample("search", stop) * stop * len(pairs)
     title = f"profiling {len(pairs)} target-scheme pairs on {stop:,} samples"
     bench.progress.begin(title, (len(pairs) + 1) * stop, seconds)
@@ -96,6 +97,7 @@ def _taylor(
     bench: Workbench, wanted: list[Target], schemes: list[Scheme], stop: int
 ) -> Iterable[Sensitivity]:
     pairs = list(pairs_of(wanted, schemes))
+    bench.expect(fitted for _, _, fitted in pairs)
     for _, _, fitted in pairs:
         bench.ready(fitted)
     passes = GRADIENT_PASSES + PASSES_A_PAIR * len(pairs)

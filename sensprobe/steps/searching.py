@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import BATCH, mean
 from sensprobe.files import strict_json
-from sensprobe.plan import fingerprint
+from sensprobe.plan import Plan, fingerprint
 from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
 from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
 from sensprobe.search import search as run_search
 from sensprobe.search.exhaustive import check_count
 from sensprobe.search.knapsack import check_budget
+from sensprobe.steps.beside import measure_beside, resolve_beside, sample
 from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.workbench import Workbench
@@ -46,6 +45,7 @@ class SearchSettings:
     schemes: tuple[Scheme, ...] = ()
     freeze: tuple[tuple[str, Scheme], ...] = ()
     tie: tuple[str, ...] = ()
+    also: tuple[Plan, ...] = ()  # measured beside the search; each has a name of its own
 
 
 def sensitivity_of(run: Run) -> dict[str, Any]:
@@ -63,6 +63,7 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
 def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     """Candidates, the chosen plan for each budget, and the best uniform plan beside it.
 
+    Plans of `settings.also` are measured on the same samples, in full, and compete for no budget.
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
     """
     run = run_of(bench)
@@ -81,6 +82,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         freeze=settings.freeze,
         tie=settings.tie,
     )
+    others = resolve_beside(bench, settings.also)
     full = cost(bench.source, {}, settings.batch)
     budgets = tuple(in_scores(budget, bench) for budget in settings.budgets)
     for budget in budgets:
@@ -88,8 +90,10 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     stop = bench.size("search", settings.limit)
     pieces = chunks(stop)
     seconds = bench.seconds_a_sample("search", stop) * stop
-    baseline = [_sample(bench, {}, piece, stop) for piece in pieces]
+    baseline = [sample(bench, {}, piece, stop) for piece in pieces]
     whole = Sample.join(baseline)
+    bench.expect([*others.values(), *space.options()])
+    beside = [measure_beside(bench, n, p, settings.batch, whole) for n, p in others.items()]
     count = _allowed(space, settings, seconds)
     bench.progress.begin(
         f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
@@ -98,7 +102,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         found = run_search(
             space.problem,
             budgets,
-            lambda assignment, k: _sample(bench, space.resolved(assignment), pieces[k], stop),
+            lambda assignment, k: sample(bench, space.resolved(assignment), pieces[k], stop),
             baseline=baseline,
             method=settings.method,  # type: ignore[arg-type]
             evaluations=count,
@@ -111,7 +115,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         )
     finally:
         bench.progress.end()
-    document = _document(bench, space, settings, found, whole, count)
+    document = _document(bench, space, settings, found, whole, count) | {"also": beside}
     _set_earlier_aside(run, document)
     run.write_result("search", document)
     if found.interrupted:
@@ -178,20 +182,6 @@ def chunks(stop: int) -> list[tuple[int, int]]:
     if len(edges) > 1 and stop - edges[-1] < BATCH:
         edges.pop()
     return list(zip(edges, [*edges[1:], stop], strict=True))
-
-
-def _sample(
-    bench: Workbench, plan: Mapping[str, Scheme], piece: tuple[int, int], stop: int
-) -> Sample:
-    start, end = piece
-    arrays = bench.measure(dict(plan), "search", start, end)
-    groups = bench.groups("search", stop)
-    loss = "cross_entropy" if "cross_entropy" in arrays else bench.primary
-    return Sample(
-        bench.sign * arrays[bench.primary].astype(np.float64),
-        arrays[loss].astype(np.float64),
-        None if groups is None else groups[start:end],
-    )
 
 
 def _document(

@@ -65,7 +65,7 @@ def extrapolated(folder: Path, scheme: str, images: int, loops: dict[str, Loop])
     """Seconds each loop would take for all images: the model on one batch, times their number."""
     model: Any = load_model(folder / "s4d_smnist" / "ckpt.pth", "post").model
     splits = load_data(f"mnist:{folder / 'mnist'}").splits
-    watched = observe(model, splits["calibration"].x[:WATCHED], False)
+    watched = observe(model, splits["calibration"].x[:WATCHED])
     plan = {name: parse(scheme) for name in model.sites if name.endswith(".state")}
     tap, x = Applier(model, watched).tap(plan), splits[SPLIT].x[:BATCH]
     seconds = []

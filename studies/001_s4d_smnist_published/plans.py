@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sensprobe.loading import as_plan
-from sensprobe.plan import Resolved
+from sensprobe.plan import Plan, Resolved
+from sensprobe.scheme import parse
 from sensprobe.sites import Site
 
 HERE = Path(__file__).resolve().parent
@@ -34,7 +34,8 @@ class Stored(NamedTuple):
         named = STUDY["base"] | {"layers.*.A": self.A}
         if self.state != "exact":
             named |= {"layers.*.state": self.state}
-        return as_plan({p: f"{text}/{self.scales}" for p, text in named.items()}).resolve(sites)
+        entries = ((p, parse(f"{text}/{self.scales}")) for p, text in named.items())
+        return Plan(tuple(entries)).resolve(sites)
 
 
 def stored(row: Mapping[str, Any], scales: str = "s32") -> Stored:

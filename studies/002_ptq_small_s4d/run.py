@@ -51,6 +51,7 @@ def measure(bench: Workbench, size: str) -> dict[Row | None, Arrays]:
     wanted = [None, *rows(size)]
     plans = {row: resolved(bench, row) for row in wanted}
     missing = {str(p): p for p in plans.values() if bench.run.missing(bench.key(p, SPLIT, 0, stop))}
+    bench.expect(missing.values())
     if missing:
         images = stop * len(missing)
         seconds = ROUNDED * images * bench.seconds_a_sample(SPLIT, stop)

@@ -110,6 +110,13 @@ SELECTIVE_PLANS = {
     "static": {"*.state": "int8", "*.conv_state": "int4", "*.decay": "int8/asym"},
     "feedback": {"*.state": "int8/feedback/clip3", "*.conv_state": "int4/stochastic/every3"},
     "dynamic": {"*.state": "int6/asym/dynamic", "*.decay": "e4m3/dynamic", "*.B": "int4"},
+    "decoupled": {"*.state": "int4/decoupled", "*.conv_state": "int8/decoupled/stochastic/pow2"},
+    "rotated, fed forward": {
+        "*.out_proj": "int4/group2/hadamard/gptq",
+        "*.out_proj_in": "int8/hadamard",
+        "*.in_proj.x": "int3/channel/gptq",
+        "*.in_proj_in": "int8/p99/hadamard/s32",
+    },
     "weights": {"*.in_proj.x": "int4/group4", "*.A": "log4", "*.conv": "int5", "*.out": "int8"},
 }
 

@@ -12,7 +12,8 @@ import selective
 import torch
 from torch import Tensor
 
-from sensprobe.apply import Applier, observe
+from sensprobe.apply import Applier, inputs_of, observe
+from sensprobe.calibrate import ROTATED, Wanted
 from sensprobe.checkpoints.own import build, parameter_shapes
 from sensprobe.errors import SchemeError
 from sensprobe.formats import FORMATS, Format, LogPolar, Polar
@@ -61,9 +62,20 @@ def inputs(model: Model, count: int = 5, length: int = 11, seed: int = 7) -> Ten
 
 @cache
 def applier(name: str) -> Applier:
-    """A calibrated applier, for plans with static states and activations."""
+    """A calibrated applier, for plans with static states and activations, rotated or not."""
     model = tiny(name)
-    return Applier(model, observe(model, inputs(model, seed=8), histograms=True))
+    turned = {n for n, s in model.sites.items() if s.kind == "activation" and not _odd(s)}
+    counted = [*model.sites, *(n + ROTATED for n in turned)]
+    wanted = Wanted(
+        channels=frozenset(counted),
+        rotated=frozenset(turned),
+        moments=frozenset(inputs_of(model).values()),
+    )
+    return Applier(model, observe(model, inputs(model, seed=8), wanted))
+
+
+def _odd(site: Site) -> bool:
+    return why_not(Scheme(FORMATS["int8"], hadamard=True), site) is not None
 
 
 @cache
@@ -85,6 +97,11 @@ def schemes() -> list[Scheme]:
     found += [Scheme(FORMATS["int5"], rounding=r, seed=3, dynamic=True) for r in Rounding]
     found += [Scheme(FORMATS["int6"], clip=1.5), Scheme(FORMATS["e4m3"], every=3, dynamic=True)]
     found += [Scheme(FORMATS["e5m2"], rounding=Rounding.STOCHASTIC, seed=1)]
+    found += [parse(f"int4/{w}/gptq") for w in ("channel", "group2/asym", "hadamard", "mse/pow2")]
+    found += [parse(f"{f}/gptq") for f in ("bf16", "e2m1/channel", "log4/hadamard/group2")]
+    found += [parse(f"{f}/hadamard") for f in ("bf16", "int8", "int4/group2", "int5/asym/mse")]
+    found += [parse(f"{f}/decoupled") for f in ("int4", "e4m3/feedback", "int8/clip2/s32")]
+    found += [parse(f"{f}/hadamard") for f in ("int6/p99", "int8/dynamic", "int4/stochastic")]
     return [*found, Scheme(FORMATS["fp32"], clip=0.5), Scheme(FORMATS["bf16"], every=2)]
 
 

@@ -94,6 +94,32 @@ def test_the_worst_is_ranked_first_and_noise_has_no_rank(of: str) -> None:
     assert set(one["scheme"]) == {"fp16"}
 
 
+def test_plans_measured_beside_the_search_say_what_the_search_gains_on_them() -> None:
+    row = {
+        "name": "quamba",
+        "total_bytes": 2048,
+        "weight_bytes": 2000,
+        "state_bytes": 48,
+        "metric": {"value": 0.9, "stderr": 0.01},
+        "loss": {"value": -0.05, "stderr": 0.01},
+        "radius": 0.9,
+        "chosen": {"candidate": "p1", "difference": {"value": 0.04, "stderr": 0.01}},
+    }
+    found = read_confirmation(documents.confirmation() | {"also": [row, row | {"chosen": None}]})
+    table = tables.beside(found)
+    assert list(table["plan"]) == ["quamba", "quamba"]
+    assert list(table["total (KiB)"]) == ["2.00", "2.00"]
+    assert list(table["chosen of no more bytes"]) == ["p1", "–"]
+    assert list(table["gains"]) == ["+4.0 ± 1.0", "–"]
+    numbers = rows.beside_rows(found)
+    assert list(numbers["weights (bytes)"]) == [2000, 2000]
+    assert numbers.iloc[0, -2:].tolist() == pytest.approx([4.0, 1.0])
+    assert isnan(numbers.iloc[1, -2])
+    bare = read_search(documents.search() | {"also": [row | {"chosen": None}]})
+    assert list(tables.beside(bare)["gains"]) == ["–"]
+    assert tables.beside(read_search(documents.search())).empty
+
+
 def test_in_regression_a_rise_of_the_error_is_worst() -> None:
     found = read_sensitivity(documents.regression())
     worst, best = tables.ranked(found)[0], tables.ranked(found)[-1]

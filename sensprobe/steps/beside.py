@@ -1,0 +1,74 @@
+"""Plans measured beside a search: known recipes and the user's own, on the search's samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from sensprobe.errors import UsageError
+from sensprobe.evaluate import mean, paired
+from sensprobe.plan import Plan, Resolved, fingerprint
+from sensprobe.scheme import Scheme
+from sensprobe.search import Sample
+from sensprobe.steps.pricing import cost
+from sensprobe.workbench import Workbench
+
+
+def sample(
+    bench: Workbench, plan: Mapping[str, Scheme], piece: tuple[int, int], stop: int
+) -> Sample:
+    """What a plan scores on samples [start, end) of the first `stop` of the search split."""
+    start, end = piece
+    arrays = bench.measure(dict(plan), "search", start, end)
+    groups = bench.groups("search", stop)
+    loss = "cross_entropy" if "cross_entropy" in arrays else bench.primary
+    return Sample(
+        bench.sign * arrays[bench.primary].astype(np.float64),
+        arrays[loss].astype(np.float64),
+        None if groups is None else groups[start:end],
+    )
+
+
+def resolve_beside(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolved]:
+    """Name -> resolved plan; UsageError for a plan without a name, or two of one."""
+    out: dict[str, Resolved] = {}
+    for plan in plans:
+        if not plan.name or plan.name in out:
+            raise UsageError(
+                f"--also: each plan needs a name of its own, and {plan.name!r} is "
+                f"{'given twice' if plan.name else 'none'}."
+            )
+        out[plan.name] = plan.resolve(bench.source.model.sites.values())
+    return out
+
+
+def measure_beside(
+    bench: Workbench, name: str, plan: Resolved, batch: int, baseline: Sample
+) -> dict[str, Any]:
+    """A plan measured on the whole search split: the fields of a candidate it has."""
+    stop = baseline.n
+    title = f"measuring {name} on {stop:,} samples"
+    bench.progress.begin(title, stop, bench.seconds_a_sample("search", stop) * stop)
+    try:
+        found = sample(bench, plan, (0, stop), stop)
+    finally:
+        bench.progress.end()
+    price = cost(bench.source, plan, batch)
+    change = paired(bench.sign * found.score, bench.sign * baseline.score, found.group)
+    return {
+        "name": name,
+        "source": "also",
+        "uniform": None,
+        "plan": Plan(tuple(plan.items()), name).to_json(),
+        "plan_fingerprint": fingerprint(plan),
+        **{k: price[k] for k in ("weight_bytes", "state_bytes", "total_bytes", "effective_bits")},
+        "metric": asdict(mean(bench.sign * found.score, found.group)),
+        "loss": asdict(change),
+        "extra_nats": float(np.mean(found.loss - baseline.loss)),
+        "n": stop,
+        "stopped_early": False,
+        "radius": bench.evaluator("search").spectral_radius(plan),
+    }
