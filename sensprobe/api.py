@@ -6,9 +6,9 @@
     sensprobe.export("runs/a", "1.5KiB", out="exported")
 
 MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
-`digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`; a metric is
-`python:FILE.py:FUNCTION`. A PLAN is a `Plan`, the path of a plan.json, or {pattern: scheme}.
-Sizes are bytes, as integers or text ("12KiB").
+`digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`, for language models `text:PATH`
+or `pydoc`; a metric is `python:FILE.py:FUNCTION`. A PLAN is a `Plan`, the path of a plan.json, or
+{pattern: scheme}. Sizes are bytes, as integers or text ("12KiB").
 
 Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
 UsageError for what cannot be, CheckpointError, DataError, RunError for files. Those that take long

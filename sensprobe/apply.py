@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sensprobe.calibrate import Observer, Statistics, given_range, range_of, weight_range
 from sensprobe.errors import SchemeError
-from sensprobe.models import Model
+from sensprobe.models import Model, together
 from sensprobe.rounding import Fields, decode, encode, scale_and_zero
 from sensprobe.scheme import EXACT, Scheme
 from sensprobe.sites import Kind, Site
@@ -24,7 +24,7 @@ def observe(model: Model, x: Tensor, histograms: bool = False) -> dict[str, Stat
     observer = Observer(histograms)
     tap: Tap = Recording(observer.observe)
     with torch.inference_mode():
-        for batch in x.split(CALIBRATION_BATCH):
+        for batch in x.split(together(model, x.shape[1], CALIBRATION_BATCH)):
             model(batch, tap)
     return observer.seen
 

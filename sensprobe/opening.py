@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from sensprobe import zoo
-from sensprobe.data import load_data, load_function, take
+from sensprobe.data import BYTES, load_data, load_function, reads_text, split_options, take
 from sensprobe.errors import RunError
-from sensprobe.loading import load_model
+from sensprobe.loading import load_model, text_tokenizer
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run, open_run
 from sensprobe.workbench import Workbench, open_workbench
@@ -50,7 +50,9 @@ def open_bench(
     `limits` are samples of splits that will be asked for: what cannot be met leaves no folder.
     """
     source = load_model(settings["model"], settings.get("norm"))
-    dataset = load_data(settings["data"], seed=settings.get("data_seed", 0))
+    spec, seed = settings["data"], settings.get("data_seed", 0)
+    tokenizer = text_tokenizer(source) if reads_text(spec) else BYTES
+    dataset = load_data(spec, seed=seed, tokenizer=tokenizer)
     for note in dataset.notes:
         progress.note(note)
     for split, limit in limits.items():
@@ -113,4 +115,5 @@ def _absolute_spec(spec: str) -> str:
     if kind == "python":
         file, _, function = rest.rpartition(":")
         return f"python:{Path(file).expanduser().resolve()}:{function}"
-    return f"{kind}:{Path(rest).expanduser().resolve()}"
+    path, options = split_options(rest) if reads_text(spec) else (rest, "")
+    return f"{kind}:{Path(path).expanduser().resolve()}{options}"

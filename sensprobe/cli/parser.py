@@ -9,7 +9,7 @@ MODEL = (
     "a model that ships (s4d-digits, …), a checkpoint (a file, or a folder of mamba_ssm or "
     "transformers), an exported folder, or a model.toml"
 )
-DATA = "digits, mnist:FOLDER, npz:FILE, or python:FILE.py:FUNCTION"
+DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -82,7 +82,26 @@ def evaluation(document: Mapping[str, Any]) -> RenderableType:
         f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
         f"{cost['effective_bits']:.2f} bits a value"
     )
-    return Text("\n".join([*lines, stability(document["max_abs_A"])]))
+    lines.append(stability(document["max_abs_A"]))
+    if "text" not in document:
+        return Text("\n".join(lines))
+    return Group(Text("\n".join(lines)), *_text(document["text"]))
+
+
+def _text(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What a score of text says beyond its headline."""
+    perplexity = found["perplexity"]
+    yield Text(
+        f"perplexity  {perplexity['value']:.5g} ± {perplexity['stderr']:.2g} a token   "
+        f"({found['tokens']:,} tokens, {found['bytes']:,} bytes)\n"
+    )
+    names = [n for n in ("bits_per_byte", "kl") if n in found["positions"][0]]
+    heads = {"bits_per_byte": "bits a byte", "kl": "KL (nats a token)"}
+    table = _table(("tokens read", "right"), *((heads[name], "right") for name in names))
+    for row in found["positions"]:
+        cells = [f"{row[name]['value']:.4g} ± {row[name]['stderr']:.2g}" for name in names]
+        table.add_row(f"{row['first']}–{row['last']}", *cells)
+    yield table
 
 
 def stability(radius: float) -> str:

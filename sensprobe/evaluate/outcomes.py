@@ -24,11 +24,21 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 """A user's metric: (outputs (n, …), targets (n, …)) -> one finite value a sample (n,); higher is
 better. Outputs of an unstable plan may be NaN or infinite: what those are worth is its to say."""
 
-PRIMARY = {"classification": "correct", "regression": "squared_error"}
+PRIMARY = {
+    "classification": "correct",
+    "regression": "squared_error",
+    "language": "bits_per_byte",
+}
 """The per-sample array behind a task's headline metric."""
-NAMES = {"correct": "accuracy", "squared_error": "mse", "custom": "custom"}
-ADDITIVE = {"classification": "kl", "regression": "distance"}
+NAMES = {
+    "correct": "accuracy",
+    "squared_error": "mse",
+    "bits_per_byte": "bits_per_byte",
+    "custom": "custom",
+}
+ADDITIVE = {"classification": "kl", "regression": "distance", "language": "kl"}
 """The per-sample array that sensitivities add up in."""
+LOWER_IS_BETTER = frozenset({"squared_error", "bits_per_byte", *ADDITIVE.values()})
 
 
 def classification(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
@@ -69,15 +79,16 @@ def outcomes(
     baseline: Tensor | None = None,
     metric: Metric | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every per-sample array (n,) float32 of a task, plus `custom` where the user gave a metric."""
+    """Every per-sample array (n,) float32 of a task with one output a sample, plus `custom` where
+    the user gave a metric."""
     known = classification if task == "classification" else regression
     out = known(outputs, y, baseline)
     if metric is not None:
-        out["custom"] = _custom(metric, outputs, y)
+        out["custom"] = custom(metric, outputs, y)
     return out
 
 
-def _custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
+def custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
     """What the user's metric says of each sample (n,)."""
     found = metric(outputs, y)
     try:

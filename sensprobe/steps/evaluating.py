@@ -11,6 +11,7 @@ from sensprobe.evaluate import mean, paired
 from sensprobe.loading import Source
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.scheme import Scheme
+from sensprobe.steps.language import text_facts, whole
 from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench
 
@@ -28,7 +29,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The score of a plan with its standard error, its cost, and max|A| as stored.
 
-    `compare` also runs full precision on the same samples and adds the paired difference.
+    `compare` also runs full precision on the same samples and adds the paired difference. Text has
+    more to say (`text_facts`), under `text`.
     """
     sites = bench.source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else dict(plan)
@@ -64,8 +66,10 @@ def evaluate(
         "split": split,
         "max_abs_A": radius,
         "stable": radius <= UNSTABLE,
-        "scores": {name: asdict(mean(values, groups)) for name, values in arrays.items()},
+        "scores": {name: asdict(mean(values, groups)) for name, values in whole(arrays).items()},
     }
+    if bench.dataset.task == "language":
+        out["text"] = text_facts(bench, arrays, split, groups)
     if compare and resolved:
         base = bench.measure({}, split, 0, stop, "baseline")
         out["baseline"] = asdict(mean(base[bench.primary], groups))
