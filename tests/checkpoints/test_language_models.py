@@ -315,7 +315,9 @@ def test_weights_named_without_their_folder(tmp_path, file):
 
 
 def test_a_language_model_is_scored_on_text_alone(folder):
-    with pytest.raises(UnsupportedError, match="predicts the next token of text, and digits is none"):
+    with pytest.raises(
+        UnsupportedError, match="predicts the next token of text, and digits is none"
+    ):
         api.evaluate(folder, "digits")
 
 
