@@ -211,7 +211,8 @@ def train(
     """Train at full precision by a recipe that ships or a TOML file; then measure on unseen data.
 
     Returns weights (the checkpoint's path), parameters, n, value, stderr: the accuracy on the
-    confirmation split, which the checkpoint records.
+    confirmation split, of a language model the bits per byte of held-out text, which the checkpoint
+    records.
     """
     where = None if out is None else Path(out)
     return steps.train(str(study), data, where, progress, restart=restart)

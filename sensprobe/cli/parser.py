@@ -221,7 +221,7 @@ def _report(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser("train", help="train a classifier at full precision from a recipe")
+    sub = commands.add_parser("train", help="train a model at full precision from a recipe")
     sub.add_argument(
         "study", metavar="STUDY", help="a recipe that ships (s4d-digits, …) or a TOML file"
     )

@@ -183,9 +183,10 @@ def report_files(files: Mapping[str, Any]) -> RenderableType:
 
 
 def trained(document: Mapping[str, Any]) -> RenderableType:
+    unit = "epochs" if "epochs" in document else "steps"
+    long = f"{document[unit]:,} {unit}"
     return Text(
-        f"{document['weights']}\n{document['parameters']:,} parameters, "
-        f"{document['epochs']} epochs\n"
+        f"{document['weights']}\n{document['parameters']:,} parameters, {long}\n"
         f"{document['metric']}  {score(document, document['metric'])}   "
         f"(n = {document['n']:,}, {document['split']} split)"
     )

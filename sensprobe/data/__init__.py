@@ -27,7 +27,8 @@ from sensprobe.data.dataset import (
     check_fits,
     take,
 )
-from sensprobe.data.text import split_options
+from sensprobe.data.pydoc_topics import training_text as pydoc_training_text
+from sensprobe.data.text import documents_of, split_options
 from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer
 from sensprobe.data.user import load_function
 from sensprobe.errors import UsageError
@@ -44,8 +45,10 @@ __all__ = [
     "Task",
     "Tokenizer",
     "check_fits",
+    "documents_of",
     "load_data",
     "load_function",
+    "pydoc_training_text",
     "reads_text",
     "split_options",
     "take",

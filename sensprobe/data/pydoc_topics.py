@@ -48,6 +48,11 @@ def topics() -> tuple[Document, ...]:
     return tuple(found)
 
 
+def training_text() -> list[bytes]:
+    """The topics that may be trained on."""
+    return [topic.content for topic in topics() if not held_out(topic)]
+
+
 def _words(paragraph: str) -> str:
     """A paragraph whatever its indentation and line breaks."""
     return " ".join(paragraph.split())

@@ -172,7 +172,7 @@ def hugging_face(folder: Path, vocabulary: int) -> Path:
     return folder
 
 
-# -- what goes wrong --------------------------------------------------------------------------------
+# -- what goes wrong ------------------------------------------------------------------------------
 
 
 def refused(shell: Shell, says: str, *argv: object, code: int = 1) -> None:

@@ -124,11 +124,9 @@ def test_ranges_are_watched_in_batches_that_fit(make, split, monkeypatch):
     model = make().model
     whole = observe(model, split.x[:40])
     monkeypatch.setattr(models, "OUTPUT_BYTES", 4 * 24 * 256 * 8)
-    seen = []
+    seen, run = [], type(model).__call__
     monkeypatch.setattr(
-        type(model),
-        "__call__",
-        lambda self, x, tap, run=type(model).__call__: seen.append(len(x)) or run(self, x, tap),
+        type(model), "__call__", lambda self, x, tap: seen.append(len(x)) or run(self, x, tap)
     )
     parts = observe(model, split.x[:40])
     assert seen == [8] * 5
