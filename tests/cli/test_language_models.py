@@ -69,7 +69,8 @@ def test_a_search_prefers_fewer_bits_a_byte(shell: Shell, tmp_path: Path, storie
     model, run = write_model(tmp_path / "m.safetensors"), tmp_path / "r"
     data = ["--data", f"text:{stories},{OPTIONS}"]
     shell.ok("profile", model, *data, *SCHEMES, "--run", run)
-    done = shell.ok("search", "--run", run, "--max-loss", 0.02, "--no-confirm", "--json").json
+    few = ["--evaluations", 10]
+    done = shell.ok("search", "--run", run, "--max-loss", 0.02, "--no-confirm", *few, "--json").json
     chosen = next(c for c in done["search"]["chosen"])["candidate"]
     candidates = {c["name"]: c for c in done["search"]["candidates"]}
     best = min(c["metric"]["value"] for c in candidates.values())
@@ -157,6 +158,63 @@ def test_a_tokenizer_goes_with_the_model(shell: Shell, tmp_path: Path, stories: 
     own = (folder / "tokenizer.json").read_bytes()
     assert (out / "tokenizer.json").read_bytes() == own
     assert shell.ok("eval", out, *data, "--json").json["text"]["bytes"] == text["bytes"]
+
+
+TRAINED = """
+family = "mamba2"
+[model]
+d_model = 8
+d_state = 3
+d_head = 4
+[text]
+source = "english_novels"
+length = 32
+pydoc = 0.25
+[optimizer]
+lr = 1e-2
+beta2 = 0.95
+weight_decay = 0.01
+clip = 1.0
+batch = 4
+average = 0.9
+[schedule]
+steps = 4
+every = 2
+warmup = 0.1
+"""
+
+
+def test_train_then_eval_on_what_was_held_out(shell: Shell, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "tiny.toml", tmp_path / "out"
+    recipe.write_text(TRAINED)
+    text = f"text:{write_stories(tmp_path / 's', 150, 20)}"
+    asked = ["train", recipe, "--data", text, "--out", out]
+    done = shell.ok(*asked, "--json").json
+    assert (done["metric"], done["steps"], done["split"]) == ("bits_per_byte", 4, "confirmation")
+    held = f"{text},part=held-out,length=32,context=4"
+    scored = shell.ok("eval", done["weights"], "--data", held, "--json").json
+    assert (scored["value"], scored["n"]) == (done["value"], done["n"])
+    again = shell.ok(*asked)
+    assert "4 steps" in again.out
+    assert "leg" not in again.err
+    printed = shell.ok(*asked, "--restart")
+    assert "leg 2/2" in printed.err
+    assert "bits a byte" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], "give --data text:PATH, a folder or a tar of .txt files, or set SENSPROBE_DATA"),
+        (["--data", "digits"], "'digits' is no text to train on"),
+        (["--data", "text:x.txt,length=9"], "leave ',length=9' out"),
+    ],
+)
+def test_text_to_train_on_that_is_none(
+    shell: Shell, data: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SENSPROBE_DATA", raising=False)
+    refused(shell, says, "train", "mamba-bytes", *data, code=2)
 
 
 def hugging_face(folder: Path, vocabulary: int) -> Path:
