@@ -15,6 +15,7 @@ from typing import Any
 from sensprobe import zoo
 from sensprobe.data import BYTES, load_data, load_function, reads_text, split_options, take
 from sensprobe.errors import RunError
+from sensprobe.evaluate import DIVERGENCE
 from sensprobe.loading import load_model, text_tokenizer
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run, open_run
@@ -59,15 +60,17 @@ def open_bench(
         if limit is not None:
             take(dataset.splits[split], limit)
     metric = settings.get("metric")
+    own = None if metric == DIVERGENCE else metric
     bench = open_workbench(
         source,
         dataset,
         None if run is None else Path(run),
         settings=settings,
         progress=progress,
-        metric=load_function(metric) if metric else None,
-        metric_name=metric.rpartition(":")[2] if metric else "",
-        metric_mark=_mark(metric) if metric else "",
+        metric=load_function(own) if own else None,
+        metric_name=own.rpartition(":")[2] if own else "",
+        metric_mark=_mark(own) if own else "",
+        by_divergence=metric == DIVERGENCE,
     )
     if bench.run is not None:
         _check_metric(bench.run, metric)

@@ -73,6 +73,7 @@ class Workbench:
     progress: Progress = SILENT
     metric: Metric | None = None
     metric_name: str = ""
+    by_divergence: bool = False  # the headline is how far outputs are from full precision
     metric_mark: str = ""  # identifies the metric's code: evaluations of other code are not reused
     divergence: bool = True  # whether measuring also runs full precision, for KL
     applier: Applier = field(init=False)
@@ -96,7 +97,9 @@ class Workbench:
     @property
     def primary(self) -> str:
         """The per-sample array behind the headline metric."""
-        return "custom" if self.metric else PRIMARY[self.dataset.task]
+        if self.metric:
+            return "custom"
+        return self.additive if self.by_divergence else PRIMARY[self.dataset.task]
 
     @property
     def metric_label(self) -> str:
@@ -106,6 +109,11 @@ class Workbench:
     def sign(self) -> int:
         """+1 where more of the headline metric is better, -1 where less is."""
         return -1 if self.primary in LOWER_IS_BETTER else 1
+
+    @property
+    def scores_divergence(self) -> bool:
+        """Whether the headline needs full-precision outputs to compare with."""
+        return self.primary == self.additive
 
     @property
     def additive(self) -> str:
@@ -256,6 +264,7 @@ def open_workbench(
     metric: Metric | None = None,
     metric_name: str = "",
     metric_mark: str = "",
+    by_divergence: bool = False,
 ) -> Workbench:
     """Open model, data and (where given) the run folder; RunError if the run is of other inputs."""
     opened = None
@@ -263,4 +272,6 @@ def open_workbench(
         opened = open_run(run, manifest_of(source, dataset, settings or {}), reuse_siblings=True)
         if "sites" not in opened.results():
             opened.write_result("sites", [site.to_json() for site in source.model.sites.values()])
-    return Workbench(source, dataset, opened, progress, metric, metric_name, metric_mark)
+    return Workbench(
+        source, dataset, opened, progress, metric, metric_name, by_divergence, metric_mark
+    )

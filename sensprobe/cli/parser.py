@@ -59,8 +59,9 @@ def _data(sub: argparse.ArgumentParser, default: str | None = None) -> None:
     sub.add_argument("--data", metavar="DATA", required=default is None, default=default, help=DATA)
     sub.add_argument(
         "--metric",
-        metavar="python:FILE.py:FUNCTION",
-        help="your metric: (outputs, targets) -> one value a sample, higher is better",
+        metavar="METRIC",
+        help="divergence (from full precision; needs no labels), or your own, "
+        "python:FILE.py:FUNCTION: (outputs, targets) -> one value a sample, higher is better",
     )
     sub.add_argument(
         "--data-seed", type=int, default=0, help="shuffles data without splits of its own"
@@ -104,9 +105,9 @@ def _profile(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument(
         "--method",
-        choices=("measured", "taylor"),
+        choices=("measured", "divergence", "taylor"),
         default="measured",
-        help="run each one, or estimate all from one gradient",
+        help="run each one (divergence: compare outputs alone), or estimate all from one gradient",
     )
     sub.add_argument("--limit", type=int, metavar="N", help="use the first N samples of the split")
     _run(sub)

@@ -150,15 +150,13 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
 def run_tables(run: Run) -> Iterator[RenderableType]:
     """Every table a run's results give, in the order of the main job."""
     from sensprobe.report.agreement import agreement
+    from sensprobe.report.gather import PROFILES
     from sensprobe.report.read import read_sensitivity
     from sensprobe.report.terminal import agreement_line
 
-    documents = {
-        name: run.read_result(name)
-        for name in ("sensitivity-measured", "sensitivity-taylor", "search", "confirmation")
-    }
+    documents = {name: run.read_result(name) for name in (*PROFILES, "search", "confirmation")}
     found = {name: d for name, d in documents.items() if isinstance(d, dict)}
-    for name in ("sensitivity-measured", "sensitivity-taylor"):
+    for name in PROFILES:
         if name in found:
             yield sensitivity(found[name])
     if "sensitivity-measured" in found and "sensitivity-taylor" in found:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from sensprobe.errors import DataError, UsageError
 
-Task = Literal["classification", "regression", "language"]
+Task = Literal["classification", "regression", "language", "unlabelled"]
 SPLIT_NAMES = ("train", "calibration", "search", "confirmation")
 
 
@@ -37,7 +37,8 @@ SPLIT_NAMES = ("train", "calibration", "search", "confirmation")
 class Split:
     """Samples in a fixed order; position i is the same sample in every run.
 
-    x (n, l, c) float32; y (n,) int64 class labels, or (n, ...) float32 targets; group (n,) int64
+    x (n, l, c) float32; y (n,) int64 class labels, (n, ...) float32 targets, or (n, 0) where there
+    are none; group (n,) int64
     or None: samples of one group are correlated and cluster in error bars; index (n,) int64:
     positions in `source`, which tells apart files that each count from 0.
 
@@ -119,8 +120,9 @@ class Dataset:
     """Sequences of one length and their labels or targets, cut into disjoint splits.
 
     `name` is the spec it was loaded from. `outputs` is what a model must give a sample: one logit a
-    class, or one value a target; of language it and `d_input` are the tokenizer's vocabulary, and
-    outputs come at every step. `notes` record what was decided for the user (a split carved out).
+    class, one value a target, none without labels; of language it and `d_input` are the vocabulary
+    of the tokenizer, and outputs come at every step. `notes` record what was decided for the user
+    (a split carved out).
     """
 
     name: str
@@ -219,6 +221,11 @@ def check_fits(dataset: Dataset, *, d_input: int, outputs: int) -> None:
         raise DataError(
             f"{dataset.name} has labels up to {(dataset.classes or 0) - 1}, the model has "
             f"{outputs} classes (labels 0 to {outputs - 1}); name data with the model's labels"
+        )
+    if dataset.task == "unlabelled" and outputs < 2:
+        raise DataError(
+            f"{dataset.name} has no y, so outputs can only be compared with full precision's, as "
+            "logits, and the model gives one number; give y"
         )
     if dataset.task == "regression" and dataset.outputs != outputs:
         raise DataError(

@@ -13,6 +13,7 @@ from sensprobe.apply import Applier
 from sensprobe.data import Split
 from sensprobe.evaluate.outcomes import (
     ADDITIVE,
+    DIVERGENCE,
     LOWER_IS_BETTER,
     NAMES,
     PRIMARY,
@@ -29,6 +30,7 @@ from sensprobe.taps import EXACT
 __all__ = [
     "ADDITIVE",
     "BATCH",
+    "DIVERGENCE",
     "LOWER_IS_BETTER",
     "NAMES",
     "PRIMARY",

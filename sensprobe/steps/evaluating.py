@@ -40,8 +40,14 @@ def evaluate(
             "not here. Compare with the model it was made from: sensprobe eval MODEL --plan "
             f"{bench.source.path}/plan.json --compare."
         )
+    if bench.scores_divergence and bench.source.artefact is not None:
+        raise UsageError(
+            f"{bench.source.name} is an exported model: only the model it was made from tells how "
+            "far it is from full precision: sensprobe eval MODEL --metric divergence --plan "
+            f"{bench.source.path}/plan.json."
+        )
     stop = bench.size(split, limit)
-    bench.divergence = compare or bench.run is not None
+    bench.divergence = compare or bench.run is not None or bench.scores_divergence
     seconds = bench.seconds_a_sample(split, stop) * stop * (2 if resolved and compare else 1)
     bench.progress.begin(f"evaluating on {stop:,} {split} samples", stop, seconds)
     try:
