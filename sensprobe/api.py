@@ -72,6 +72,7 @@ def evaluate(
     limit: int | None = None,
     batch: int = 1,
     compare: bool = False,
+    dead_band: bool = False,
     run: Pathlike | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -81,7 +82,8 @@ def evaluate(
     """The score of a plan: metric, value, stderr, n, cost, max_abs_A, plan_fingerprint and more.
 
     `limit` uses the first samples of the split; `compare` adds the paired difference to full
-    precision on the same samples; with `run` the evaluation is kept there. `warnings` says where
+    precision on the same samples; `dead_band` how often rounding keeps the state from moving; with
+    `run` the evaluation is kept there. `warnings` says where
     the score is far from what the checkpoint records of itself.
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
@@ -89,7 +91,13 @@ def evaluate(
     resolved = _resolved(bench.source, plan)
     with bench.run.working("eval") if bench.run else nullcontext():
         document = steps.evaluate(
-            bench, resolved, split=split, limit=limit, batch=batch, compare=compare
+            bench,
+            resolved,
+            split=split,
+            limit=limit,
+            batch=batch,
+            compare=compare,
+            dead_band=dead_band,
         )
     base = document if not resolved else document.get("baseline")
     return document | {"warnings": _recorded(bench, base, norm)}

@@ -189,6 +189,11 @@ def _eval(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--compare", action="store_true", help="also run full precision on the same samples"
     )
+    sub.add_argument(
+        "--dead-band",
+        action="store_true",
+        help="also count how often rounding keeps the state from moving, on 8 samples",
+    )
     sub.add_argument("--run", type=Path, metavar="DIR", help="keep the evaluation in this run")
     _json(sub)
 

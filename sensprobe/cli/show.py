@@ -83,9 +83,30 @@ def evaluation(document: Mapping[str, Any]) -> RenderableType:
         f"{cost['effective_bits']:.2f} bits a value"
     )
     lines.append(stability(document["max_abs_A"]))
-    if "text" not in document:
-        return Text("\n".join(lines))
-    return Group(Text("\n".join(lines)), *_text(document["text"]))
+    parts: list[RenderableType] = [Text("\n".join(lines))]
+    if "text" in document:
+        parts += _text(document["text"])
+    if "dead_band" in document:
+        parts += _dead_band(document["dead_band"])
+    return Group(*parts)
+
+
+def _dead_band(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """How often rounded states stood still, by state and by position."""
+    yield Text(f"\nwrites that rounding kept from moving the state ({found['samples']} samples)\n")
+    table = _table(("state", "left"), ("share", "right"))
+    for name, share in found["states"].items():
+        table.add_row(name, f"{100 * share:.1f} %")
+    yield table
+    table = _table(("steps", "right"), ("share", "right"))
+    for row in found["positions"]:
+        table.add_row(_span(row), f"{100 * row['share']:.1f} %")
+    yield table
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    """Positions from `first` to `last`."""
+    return str(row["last"]) if row["first"] == row["last"] else f"{row['first']}–{row['last']}"
 
 
 def _text(found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -100,7 +121,7 @@ def _text(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     table = _table(("tokens read", "right"), *((heads[name], "right") for name in names))
     for row in found["positions"]:
         cells = [f"{row[name]['value']:.4g} ± {row[name]['stderr']:.2g}" for name in names]
-        table.add_row(f"{row['first']}–{row['last']}", *cells)
+        table.add_row(_span(row), *cells)
     yield table
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sensprobe.apply import Applier
 from sensprobe.data import Split
+from sensprobe.evaluate.dead_band import by_position, dead_bands
 from sensprobe.evaluate.outcomes import (
     ADDITIVE,
     DIVERGENCE,
@@ -39,6 +40,8 @@ __all__ = [
     "Score",
     "TextEvaluator",
     "bucket_of",
+    "by_position",
+    "dead_bands",
     "mean",
     "outcomes",
     "paired",

@@ -114,6 +114,22 @@ def test_eval_says_perplexity_and_positions(shell: Shell, model: Path, stories: 
     assert "kl" not in plain["text"]["positions"][0]
 
 
+def test_eval_counts_writes_that_do_not_move_the_state(
+    shell: Shell, model: Path, stories: Path
+) -> None:
+    asked = ["eval", model, "--data", f"text:{stories},{OPTIONS}", "--limit", 9, "--dead-band"]
+    shares = []
+    for bits in (8, 3):
+        scheme = ["--set", f"layers.*.state=int{bits}/head/dynamic"]
+        found = shell.ok(*asked, *scheme, "--json").json["dead_band"]
+        assert found["samples"] == 8
+        assert [p["last"] for p in found["positions"]] == [1, 2, 4, 8, 16, 32]
+        shares.append(found["states"]["layers.0.state"])
+    assert 0 < shares[0] < shares[1] < 1
+    assert "kept from moving the state" in shell.ok(*asked, *scheme).out
+    refused(shell, "the plan rounds no recurrent state", *asked, code=2)
+
+
 def test_errors_cluster_by_document(shell: Shell, tmp_path: Path, model: Path) -> None:
     data = f"text:{write_stories(tmp_path / 'long', 24, 60)},{OPTIONS}"
     run = tmp_path / "run"
