@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import save
 from selective import Config, parameters
 
@@ -26,6 +27,7 @@ BYTES: dict[str, Any] = {
 }
 MAMBA = MambaConfig(**BYTES, dt_rank=1, d_state=3)
 MAMBA2 = Mamba2Config(**BYTES, d_state=3, d_head=4)
+SAMPLE = "naïve states — decay.\n\n  €5 😀 the state decays\n" * 3
 WORDS = ["the", "state", "of", "a", "model", "decays", "while", "naïve", "steps", "go", "—", "on"]
 
 
@@ -49,3 +51,20 @@ def write_stories(folder: Path, count: int = 24, words: int = 60) -> Path:
     for k in range(count):
         (folder / f"story{k:02}.txt").write_text(story(k, words + k), encoding="utf-8")
     return folder
+
+
+def byte_level(path: Path, vocabulary: int = 300) -> Path:
+    """A byte-level BPE as GPT-NeoX has, trained on `SAMPLE`."""
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator([SAMPLE], trainer)
+    made.save(str(path))
+    return path

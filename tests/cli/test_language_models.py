@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from checkpoint_files import write_own
 from command_line import Shell, evaluations
-from language import BYTES, MAMBA, MAMBA2, write_model, write_stories
+from language import BYTES, MAMBA, MAMBA2, byte_level, write_model, write_stories
 from language_models import HF_CONFIG, write
 from selective import Config
 
@@ -235,9 +235,6 @@ def test_text_to_train_on_that_is_none(
 
 def hugging_face(folder: Path, vocabulary: int) -> Path:
     """A folder as transformers writes it, with a byte-level BPE."""
-    pytest.importorskip("tokenizers")
-    from test_tokens import byte_level
-
     config = MambaConfig(**{**BYTES, "d_input": vocabulary, "d_output": vocabulary}, dt_rank=1)
     sizes: dict[str, Any] = {"vocab_size": vocabulary, "hidden_size": 8, "num_hidden_layers": 1}
     document = HF_CONFIG | sizes | {"state_size": 16, "tie_word_embeddings": True}

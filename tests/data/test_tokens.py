@@ -7,34 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from language import SAMPLE, byte_level
 
 from sensprobe.data.tokens import ByteTokenizer, FileTokenizer
 from sensprobe.errors import DataError
-
-TEXT = "naïve states — decay.\n\n  €5 😀 the state decays\n" * 3
-
-
-def byte_level(path: Path, vocabulary: int = 300) -> Path:
-    """A byte-level BPE as GPT-NeoX has, trained on `TEXT`."""
-    tokenizers = pytest.importorskip("tokenizers")
-    made = tokenizers.Tokenizer(tokenizers.models.BPE())
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    made.train_from_iterator([TEXT], trainer)
-    made.save(str(path))
-    return path
 
 
 def by_words(path: Path) -> Path:
     """A tokenizer that drops spaces, and puts a token before every text."""
     tokenizers = pytest.importorskip("tokenizers")
-    words = {word: k for k, word in enumerate(["<s>", "<?>", *sorted(set(TEXT.split()))])}
+    words = {word: k for k, word in enumerate(["<s>", "<?>", *sorted(set(SAMPLE.split()))])}
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<?>"))
     made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     made.post_processor = tokenizers.processors.TemplateProcessing("<s> $A", None, [("<s>", 0)])
@@ -53,11 +35,11 @@ def test_a_file_gives_the_tokens_of_its_library(tmp_path: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers")
     file = byte_level(tmp_path / "tokenizer.json")
     reader = FileTokenizer(file)
-    tokens, ends = reader.encode(TEXT.encode())
+    tokens, ends = reader.encode(SAMPLE.encode())
     own = tokenizers.Tokenizer.from_file(str(file))
-    assert tokens.tolist() == own.encode(TEXT, add_special_tokens=False).ids
+    assert tokens.tolist() == own.encode(SAMPLE, add_special_tokens=False).ids
     assert reader.size == own.get_vocab_size()
-    assert ends[-1] == len(TEXT.encode())
+    assert ends[-1] == len(SAMPLE.encode())
     assert (np.diff(ends) >= 0).all()
 
 
@@ -65,7 +47,7 @@ def test_ends_are_where_the_text_of_whole_tokens_ends(tmp_path: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers")
     file = byte_level(tmp_path / "tokenizer.json")
     own = tokenizers.Tokenizer.from_file(str(file))
-    content = TEXT.encode()
+    content = SAMPLE.encode()
     tokens, ends = FileTokenizer(file).encode(content)
     clean = 0
     for k, end in enumerate(ends.tolist(), 1):
