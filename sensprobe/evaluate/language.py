@@ -22,8 +22,8 @@ from torch import Tensor
 
 from sensprobe.evaluate.outcomes import CAP
 
-ROOM = 2**22
-"""Numbers in a temporary: positions are worked through in pieces."""
+ROOM = 2**18
+"""Numbers in a temporary, which a cache holds: positions are worked through in pieces."""
 BY_POSITION = ("bits_per_byte", "kl")
 
 
@@ -72,31 +72,38 @@ def _buckets(scored: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _tokens(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, Tensor]:
-    """nll, correct and kl of every position (b, l) float64."""
-    rows = max(1, ROOM // logits.shape[-1])
-    flat = None if baseline is None else baseline.flatten(0, 1).split(rows)
-    parts: dict[str, list[Tensor]] = {}
-    pieces = zip(logits.flatten(0, 1).split(rows), y.flatten().split(rows), strict=True)
-    for k, (here, targets) in enumerate(pieces):
-        found = _positions(here, targets.long().clamp(min=0), None if flat is None else flat[k])
+    """nll, correct and kl of every position (b, l) float64; 0 where it is not scored."""
+    scored = (y >= 0).flatten()
+    places = scored.nonzero().squeeze(1)
+    flat = logits.flatten(0, 1)
+    exact = None if baseline is None else baseline.flatten(0, 1)
+    targets = y.flatten().long()
+    out: dict[str, Tensor] = {}
+    for rows in places.split(max(1, ROOM // logits.shape[-1])):
+        found = _positions(flat[rows], targets[rows], None if exact is None else exact[rows])
         for name, values in found.items():
-            parts.setdefault(name, []).append(values)
-    return {name: torch.cat(found).view(y.shape) for name, found in parts.items()}
+            out.setdefault(name, torch.zeros(len(flat), dtype=torch.float64))[rows] = values
+    return {name: values.view(y.shape) for name, values in out.items()}
 
 
 def _positions(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, Tensor]:
-    """The same of positions (n, v) and their targets (n,)."""
+    """The same of positions (n, v) and their targets (n,).
+
+    With p the softmax of a, q that of b:  KL(q || p) = Σ q (b - a) - (log Σ exp b - log Σ exp a).
+    """
     finite = torch.isfinite(logits).all(-1)
-    safe = torch.where(finite[:, None], logits, torch.zeros_like(logits)).double()
-    log_p = F.log_softmax(safe, dim=-1)
-    nll = (-log_p.gather(1, y[:, None]).squeeze(1)).clamp(max=CAP)
+    a = torch.where(finite[:, None], logits, 0.0).double()
+    total = a.logsumexp(-1)
+    nll = (total - a.gather(1, y[:, None]).squeeze(1)).clamp(max=CAP)
     out = {
         "nll": torch.where(finite, nll, CAP),
-        "correct": ((safe.argmax(-1) == y) & finite).double(),
+        "correct": ((a.argmax(-1) == y) & finite).double(),
     }
     if baseline is not None:
-        log_q = F.log_softmax(baseline.double(), dim=-1)
-        kl = (log_q.exp() * (log_q - log_p)).sum(-1).clamp(0, CAP)
+        b = baseline.double()
+        weights = torch.exp(b - b.amax(-1, keepdim=True))
+        mean = (weights * (b - a)).sum(-1) / weights.sum(-1)
+        kl = (mean - (b.logsumexp(-1) - total)).clamp(0, CAP)
         out["kl"] = torch.where(finite & torch.isfinite(baseline).all(-1), kl, CAP)
     return out
 
