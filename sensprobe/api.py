@@ -7,7 +7,7 @@
 
 MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
 `digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`, for language models `text:PATH`
-or `pydoc`; a metric is `python:FILE.py:FUNCTION`. A PLAN is a `Plan`, the path of a plan.json, or
+or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` from full precision. A PLAN is a `Plan`, the path of a plan.json, or
 {pattern: scheme}. Sizes are bytes, as integers or text ("12KiB").
 
 Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
@@ -119,8 +119,9 @@ def profile(
 ) -> Document:
     """What each part (all its layers together) or site loses in each scheme, kept in `run`.
 
-    `measured` evaluates each alone, paired with full precision; `taylor` prices all of them from
-    one forward and backward pass. Rows hold target, scheme, metric and kl, each with its stderr.
+    `measured` evaluates each alone, paired with full precision; `divergence` does too and keeps
+    only how far outputs move, which needs no labels; `taylor` prices all of them from one forward
+    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr.
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
     chosen = [_scheme(s) for s in _listed(schemes)]

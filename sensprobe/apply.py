@@ -13,7 +13,8 @@ from sensprobe.errors import SchemeError
 from sensprobe.models import Model, together
 from sensprobe.rounding import Fields, decode, encode, scale_and_zero
 from sensprobe.scheme import EXACT, Scheme
-from sensprobe.sites import Kind, Site
+from sensprobe.sites import Kind, Part, Site
+from sensprobe.taps import EXACT as EXACT_TAP
 from sensprobe.taps import Recording, RoundingTap, StaticScale, Tap
 
 CALIBRATION_BATCH = 256
@@ -100,6 +101,11 @@ class Applier:
         """Whether every static range a resolved plan needs is known."""
         needed = {n: s for n, s in plan.items() if needs_calibration({n: s}, self.model.sites)}
         return all((n, s) in self._scales or n in self.statistics for n, s in needed.items())
+
+    def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
+        """The model's, with A as a resolved plan stores it; no calibration is needed for that."""
+        stored = {n: s for n, s in plan.items() if self.model.sites[n].part is Part.A}
+        return self.model.spectral_radius(self.tap(stored) if stored else EXACT_TAP)
 
     def forget_scales(self) -> None:
         """Drop what was derived from earlier statistics; call after replacing them."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sensprobe.apply import Applier
 from sensprobe.data import Split
+from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.dead_band import by_position, dead_bands
 from sensprobe.evaluate.outcomes import (
     ADDITIVE,
@@ -21,7 +22,6 @@ from sensprobe.evaluate.outcomes import (
     Metric,
     outcomes,
 )
-from sensprobe.evaluate.running import BATCH, radius
 from sensprobe.evaluate.score import Score, mean, paired
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
 from sensprobe.models import Model
@@ -104,4 +104,4 @@ class Evaluator:
 
     def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
         """max |A| as the plan stores it, uncalibrated; above 1 the recurrence is unstable."""
-        return radius(self.model, self.applier, plan)
+        return self.applier.spectral_radius(plan)

@@ -17,7 +17,6 @@ from math import log
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.evaluate.outcomes import CAP

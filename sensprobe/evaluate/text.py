@@ -16,9 +16,9 @@ from torch import Tensor
 
 from sensprobe.apply import Applier
 from sensprobe.data import Split
+from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.language import bucket_of, language
 from sensprobe.evaluate.outcomes import Metric, custom
-from sensprobe.evaluate.running import BATCH, radius
 from sensprobe.models import Model, together
 from sensprobe.scheme import Scheme
 from sensprobe.taps import EXACT, RoundingTap, Tap
@@ -73,7 +73,7 @@ class TextEvaluator:
 
     def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
         """The largest decay at rest as the plan stores it; above 1 the recurrence is unstable."""
-        return radius(self.model, self.applier, plan)
+        return self.applier.spectral_radius(plan)
 
     def _batches(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """[start, stop) cut where batches end that are counted from the split's first window."""
