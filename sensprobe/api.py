@@ -7,8 +7,9 @@
 
 MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
 `digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`, for language models `text:PATH`
-or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` from full precision. A PLAN is a `Plan`, the path of a plan.json, or
-{pattern: scheme}. Sizes are bytes, as integers or text ("12KiB").
+or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` (from full precision). A PLAN is
+a `Plan`, the path of a plan.json, or {pattern: scheme}. Sizes are bytes, as integers or text
+("12KiB").
 
 Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
 UsageError for what cannot be, CheckpointError, DataError, RunError for files. Those that take long
