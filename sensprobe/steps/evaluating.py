@@ -93,6 +93,7 @@ def _dead_band(
     bench: Workbench, plan: Mapping[str, Scheme], split: str, count: int
 ) -> dict[str, Any]:
     """Share of dead writes (see `evaluate.dead_band`) of every rounded state, and by position."""
+    bench.ready(plan)
     x = bench.dataset.splits[split].x[:count]
     found = dead_bands(bench.source.model, bench.applier.tap(plan), x)
     if not found:

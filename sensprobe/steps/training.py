@@ -98,8 +98,8 @@ def train(
 ) -> dict[str, Any]:
     """Train by the recipe named or found at `study`; weights and checkpoints go to `out`.
 
-    Goes on from the last whole epoch unless `restart`. The finished weights are measured on the
-    confirmation split, which the checkpoint then records.
+    Goes on from the last snapshot (a classifier's after each epoch) unless `restart`. The finished
+    weights are measured on the confirmation split, which the checkpoint then records.
     """
     path = recipes().get(study, Path(study))
     if study not in recipes() and not path.exists():

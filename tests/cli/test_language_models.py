@@ -128,6 +128,9 @@ def test_eval_counts_writes_that_do_not_move_the_state(
     assert 0 < shares[0] < shares[1] < 1
     assert "kept from moving the state" in shell.ok(*asked, *scheme).out
     refused(shell, "the plan rounds no recurrent state", *asked, code=2)
+    static = [*asked, "--set", "layers.*.state=int4/head", "--run", model.parent / "run", "--json"]
+    first, again = (shell.ok(*static).json for _ in range(2))  # the second is read from the run
+    assert first["dead_band"] == again["dead_band"]
 
 
 def test_errors_cluster_by_document(shell: Shell, tmp_path: Path, model: Path) -> None:
