@@ -133,7 +133,8 @@ SIGNS = (
     "Of twenty true zeros about one is taken for a difference by chance.",
     f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1.",
     "Changes and differences are paired: both models see the same samples.",
-    "Cross-entropy and KL are capped at 50 nats a sample: a plan at the cap says nothing at all.",
+    "Cross-entropy and KL are capped at 50 nats a sample, of text a token: a plan at the cap says "
+    "nothing at all.",
 )
 
 
