@@ -6,10 +6,10 @@
     sensprobe.export("runs/a", "1.5KiB", out="exported")
 
 MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
-`digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`; a metric is
-`python:FILE.py:FUNCTION`. A PLAN is a `Plan`, the name of a preset (see `list_presets`), the path
-of a plan.json, {pattern: scheme}, or a list of such, where later ones override. Sizes are bytes,
-as integers or text ("12KiB").
+`digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`, for language models `text:PATH`
+or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` (from full precision). A PLAN is
+a `Plan`, the name of a preset (see `list_presets`), the path of a plan.json, {pattern: scheme}, or
+a list of such, where later ones override. Sizes are bytes, as integers or text ("12KiB").
 
 Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
 UsageError for what cannot be, CheckpointError, DataError, RunError for files. Those that take long
@@ -84,6 +84,7 @@ def evaluate(
     limit: int | None = None,
     batch: int = 1,
     compare: bool = False,
+    dead_band: bool = False,
     run: Pathlike | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -93,7 +94,8 @@ def evaluate(
     """The score of a plan: metric, value, stderr, n, cost, max_abs_A, plan_fingerprint and more.
 
     `limit` uses the first samples of the split; `compare` adds the paired difference to full
-    precision on the same samples; with `run` the evaluation is kept there. `warnings` says where
+    precision on the same samples; `dead_band` how often rounding keeps the state from moving; with
+    `run` the evaluation is kept there. `warnings` says where
     the score is far from what the checkpoint records of itself.
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
@@ -101,7 +103,13 @@ def evaluate(
     resolved = _resolved(bench.source, plan)
     with bench.run.working("eval") if bench.run else nullcontext():
         document = steps.evaluate(
-            bench, resolved, split=split, limit=limit, batch=batch, compare=compare
+            bench,
+            resolved,
+            split=split,
+            limit=limit,
+            batch=batch,
+            compare=compare,
+            dead_band=dead_band,
         )
     base = document if not resolved else document.get("baseline")
     return document | {"warnings": _recorded(bench, base, norm)}
@@ -123,8 +131,9 @@ def profile(
 ) -> Document:
     """What each part (all its layers together) or site loses in each scheme, kept in `run`.
 
-    `measured` evaluates each alone, paired with full precision; `taylor` prices all of them from
-    one forward and backward pass. Rows hold target, scheme, metric and kl, each with its stderr.
+    `measured` evaluates each alone, paired with full precision; `divergence` does too and keeps
+    only how far outputs move, which needs no labels; `taylor` prices all of them from one forward
+    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr.
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
     chosen = [_scheme(s) for s in _listed(schemes)]
@@ -227,7 +236,8 @@ def train(
     """Train at full precision by a recipe that ships or a TOML file; then measure on unseen data.
 
     Returns weights (the checkpoint's path), parameters, n, value, stderr: the accuracy on the
-    confirmation split, which the checkpoint records.
+    confirmation split, of a language model the bits per byte of held-out text, which the checkpoint
+    records.
     """
     where = None if out is None else Path(out)
     return steps.train(str(study), data, where, progress, restart=restart)

@@ -20,10 +20,11 @@ from sensprobe.calibrate import (
 )
 from sensprobe.errors import SchemeError
 from sensprobe.gptq import compensated
-from sensprobe.models import Model
+from sensprobe.models import Model, together
 from sensprobe.rounding import Fields, decode, encode, scale_and_zero
 from sensprobe.scheme import EXACT, Rounding, Scheme, reads_activation
-from sensprobe.sites import Kind, Site
+from sensprobe.sites import Kind, Part, Site
+from sensprobe.taps import EXACT as EXACT_TAP
 from sensprobe.taps import Recording, RoundingTap, StaticScale, Tap
 
 CALIBRATION_BATCH = 256
@@ -37,7 +38,7 @@ def observe(model: Model, x: Tensor, wanted: Wanted | None = None) -> dict[str, 
     observer = Observer(wanted or Wanted())
     tap: Tap = Recording(observer.observe)
     with torch.inference_mode():
-        for batch in x.split(CALIBRATION_BATCH):
+        for batch in x.split(together(model, x.shape[1], CALIBRATION_BATCH)):
             model(batch, tap)
     return observer.seen
 
@@ -137,6 +138,11 @@ class Applier:
             or self._moment(n, s) is not None
             for n, s in needed.items()
         )
+
+    def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
+        """The model's, with A as a resolved plan stores it; no calibration is needed for that."""
+        stored = {n: s for n, s in plan.items() if self.model.sites[n].part is Part.A}
+        return self.model.spectral_radius(self.tap(stored) if stored else EXACT_TAP)
 
     def forget_scales(self) -> None:
         """Drop what was derived from earlier statistics; call after replacing them."""

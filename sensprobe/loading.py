@@ -24,9 +24,10 @@ import torch
 from sensprobe import zoo
 from sensprobe.apply import Applier, needs_calibration, observe, wanted_by
 from sensprobe.checkpoints import is_checkpoint_folder, read_checkpoint, weights_fingerprint
+from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
-from sensprobe.export import PLAN, WEIGHTS, Artefact, is_artefact, load_artefact
-from sensprobe.models import Model
+from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
+from sensprobe.models import Model, is_language_model
 from sensprobe.plan import EXACT_PLAN, Plan
 from sensprobe.plan import read as read_plan
 from sensprobe.presets import PRESETS, unknown
@@ -54,7 +55,8 @@ class Source:
     `recorded` is what the file says of itself, unchecked: {"metric", "value", "n", "split"} of our
     own checkpoints, {"accuracy", "epoch"} of state-spaces/s4's, {"name", "task", "fingerprints"} of
     exported models; less where the file says less. `fingerprint` identifies the weights as they
-    run: an artefact's are the decoded ones.
+    run: an artefact's are the decoded ones. `tokenizer` reads text for a language model, where it
+    has one.
     """
 
     model: Model
@@ -63,6 +65,7 @@ class Source:
     recorded: Mapping[str, Any]
     fingerprint: str
     artefact: Artefact | None = None
+    tokenizer: Tokenizer | None = None
 
 
 def load_model(spec: str | Path, norm: str | None = None) -> Source:
@@ -102,7 +105,8 @@ def _from_file(path: Path, name: str, norm: str | None) -> Source:
     model, header = read_checkpoint(path, norm)
     recorded = header.get("recorded", {})
     print_ = weights_fingerprint(model.weights, model.config)
-    return Source(model, name, path, recorded if isinstance(recorded, dict) else {}, print_)
+    known = recorded if isinstance(recorded, dict) else {}
+    return Source(model, name, path, known, print_, tokenizer=_tokenizer(model, path))
 
 
 def _from_artefact(path: Path) -> Source:
@@ -110,7 +114,35 @@ def _from_artefact(path: Path) -> Source:
     recorded = {k: artefact.config[k] for k in ("name", "task", "fingerprints")}
     print_ = _artefact_fingerprint(artefact)
     name = artefact.config["name"] or path.resolve().name
-    return Source(artefact.model, name, path, recorded, print_, artefact)
+    reader = _tokenizer(artefact.model, path)
+    return Source(artefact.model, name, path, recorded, print_, artefact, reader)
+
+
+def _tokenizer(model: Model, path: Path) -> Tokenizer | None:
+    """What a language model reads text with: the tokenizer.json beside its weights, else bytes
+    where its vocabulary has just those."""
+    if not is_language_model(model):
+        return None
+    file = (path if path.is_dir() else path.parent) / TOKENIZER
+    if file.is_file():
+        return FileTokenizer(file.resolve())
+    return BYTES if model.config.d_input == BYTES.size else None
+
+
+def text_tokenizer(source: Source) -> Tokenizer:
+    """The tokenizer a model reads text with; DataError where it reads none or comes without one."""
+    if source.tokenizer is not None:
+        return source.tokenizer
+    if not is_language_model(source.model):
+        raise DataError(
+            f"{source.name} does not predict the next of its tokens, so text says nothing to it. "
+            "Name a language model, or data of this one's kind."
+        )
+    raise DataError(
+        f"{source.name} knows {source.model.config.d_input:,} tokens and there is no {TOKENIZER} "
+        f"beside its weights ({source.path}), which says what they stand for. Copy the one it was "
+        "trained with there; a model of 256 tokens reads bytes and needs none."
+    )
 
 
 def _artefact_fingerprint(artefact: Artefact) -> str:

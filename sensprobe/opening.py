@@ -13,9 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 from sensprobe import zoo
-from sensprobe.data import load_data, load_function, take
+from sensprobe.data import BYTES, load_data, load_function, reads_text, split_options, take
 from sensprobe.errors import RunError
-from sensprobe.loading import load_model
+from sensprobe.evaluate import DIVERGENCE
+from sensprobe.loading import load_model, text_tokenizer
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run, open_run
 from sensprobe.workbench import Workbench, open_workbench
@@ -50,22 +51,26 @@ def open_bench(
     `limits` are samples of splits that will be asked for: what cannot be met leaves no folder.
     """
     source = load_model(settings["model"], settings.get("norm"))
-    dataset = load_data(settings["data"], seed=settings.get("data_seed", 0))
+    spec, seed = settings["data"], settings.get("data_seed", 0)
+    tokenizer = text_tokenizer(source) if reads_text(spec) else BYTES
+    dataset = load_data(spec, seed=seed, tokenizer=tokenizer)
     for note in dataset.notes:
         progress.note(note)
     for split, limit in limits.items():
         if limit is not None:
             take(dataset.splits[split], limit)
     metric = settings.get("metric")
+    own = None if metric == DIVERGENCE else metric
     bench = open_workbench(
         source,
         dataset,
         None if run is None else Path(run),
         settings=settings,
         progress=progress,
-        metric=load_function(metric) if metric else None,
-        metric_name=metric.rpartition(":")[2] if metric else "",
-        metric_mark=_mark(metric) if metric else "",
+        metric=load_function(own) if own else None,
+        metric_name=own.rpartition(":")[2] if own else "",
+        metric_mark=_mark(own) if own else "",
+        by_divergence=metric == DIVERGENCE,
     )
     if bench.run is not None:
         _check_metric(bench.run, metric)
@@ -113,4 +118,5 @@ def _absolute_spec(spec: str) -> str:
     if kind == "python":
         file, _, function = rest.rpartition(":")
         return f"python:{Path(file).expanduser().resolve()}:{function}"
-    return f"{kind}:{Path(rest).expanduser().resolve()}"
+    path, options = split_options(rest) if reads_text(spec) else (rest, "")
+    return f"{kind}:{Path(path).expanduser().resolve()}{options}"

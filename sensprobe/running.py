@@ -14,7 +14,7 @@ from torch import Tensor
 from sensprobe.cost import Cost, cost
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import BATCH
-from sensprobe.models import Model
+from sensprobe.models import Model, per_step, together
 from sensprobe.plan import Plan
 from sensprobe.scheme import Scheme
 from sensprobe.sites import Site
@@ -86,11 +86,6 @@ def _real(x: Array) -> Tensor:
     return x.to(torch.float32)
 
 
-def per_step(model: Model) -> bool:
-    """Whether the model has an output at every step instead of one a sequence."""
-    return bool(model.config.pooling == "none")
-
-
 @dataclass(frozen=True)
 class LoadedModel:
     """A model under a plan, ready to run. Make one with `load`.
@@ -130,8 +125,9 @@ class LoadedModel:
         every = x.shape[1:2] if per_step(self._model) else ()
         parts = [torch.zeros(0, *every, self._model.config.d_output, device=self.device)]
         with torch.no_grad(), self._placed():
-            for first in range(0, len(x), BATCH):
-                parts.append(self._model(x[first : first + BATCH], self._tap.at(first)))
+            size = together(self._model, x.shape[1], BATCH)
+            for first in range(0, len(x), size):
+                parts.append(self._model(x[first : first + size], self._tap.at(first)))
         return torch.cat(parts)
 
     def start(self, batch: int = 1) -> Any:

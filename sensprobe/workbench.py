@@ -17,11 +17,20 @@ from sensprobe.apply import Applier, needs_calibration, observe, wanted_by
 from sensprobe.calibrate import Wanted
 from sensprobe.data import Dataset, Split, check_fits, take
 from sensprobe.errors import DataError, UnsupportedError
-from sensprobe.evaluate import ADDITIVE, NAMES, PRIMARY, SEMANTICS, Evaluator, Metric
+from sensprobe.evaluate import (
+    ADDITIVE,
+    LOWER_IS_BETTER,
+    NAMES,
+    PRIMARY,
+    SEMANTICS,
+    Evaluator,
+    Metric,
+    TextEvaluator,
+)
 from sensprobe.loading import Source
+from sensprobe.models import is_language_model, per_step
 from sensprobe.plan import Resolved, fingerprint
 from sensprobe.progress import SILENT, Progress
-from sensprobe.running import per_step
 from sensprobe.runs import Evaluation, EvaluationKey, Manifest, Run, open_run
 from sensprobe.scheme import Scheme
 
@@ -65,20 +74,16 @@ class Workbench:
     progress: Progress = SILENT
     metric: Metric | None = None
     metric_name: str = ""
+    by_divergence: bool = False  # the headline is how far outputs are from full precision
     metric_mark: str = ""  # identifies the metric's code: evaluations of other code are not reused
     divergence: bool = True  # whether measuring also runs full precision, for KL
     applier: Applier = field(init=False)
-    _evaluators: dict[str, Evaluator] = field(default_factory=dict)
+    _evaluators: dict[str, Evaluator | TextEvaluator] = field(default_factory=dict)
     _expected: Wanted = field(default_factory=Wanted)
     _watched: Wanted | None = None  # None before calibration
 
     def __post_init__(self) -> None:
-        if self.source.model.reads_tokens or per_step(self.source.model):
-            raise UnsupportedError(
-                f"{self.source.name} gives an output at every step, and data here has one target a "
-                "sequence: it cannot be scored. sensprobe.load runs it from Python; `sites` and "
-                "`cost` need no data."
-            )
+        _require_same_kind(self.source, self.dataset)
         check_fits(
             self.dataset,
             d_input=self.source.model.config.d_input,
@@ -93,7 +98,9 @@ class Workbench:
     @property
     def primary(self) -> str:
         """The per-sample array behind the headline metric."""
-        return "custom" if self.metric else PRIMARY[self.dataset.task]
+        if self.metric:
+            return "custom"
+        return self.additive if self.by_divergence else PRIMARY[self.dataset.task]
 
     @property
     def metric_label(self) -> str:
@@ -102,7 +109,12 @@ class Workbench:
     @property
     def sign(self) -> int:
         """+1 where more of the headline metric is better, -1 where less is."""
-        return -1 if self.primary == "squared_error" else 1
+        return -1 if self.primary in LOWER_IS_BETTER else 1
+
+    @property
+    def scores_divergence(self) -> bool:
+        """Whether the headline needs full-precision outputs to compare with."""
+        return self.primary == self.additive
 
     @property
     def additive(self) -> str:
@@ -110,18 +122,16 @@ class Workbench:
 
     # -- running ----------------------------------------------------------------------------------
 
-    def evaluator(self, split: str) -> Evaluator:
+    def evaluator(self, split: str) -> Evaluator | TextEvaluator:
         if split not in self._evaluators:
-            self._evaluators[split] = Evaluator(
-                self.source.model,
-                self.applier,
-                self.dataset.splits[split],
-                self.dataset.task,
-                self.metric,
-                self.progress.advance,
-                self.divergence,
-            )
+            self._evaluators[split] = self._new_evaluator(self.dataset.splits[split])
         return self._evaluators[split]
+
+    def _new_evaluator(self, split: Split) -> Evaluator | TextEvaluator:
+        model, task, tick = self.source.model, self.dataset.task, self.progress.advance
+        if task == "language":
+            return TextEvaluator(model, self.applier, split, self.metric, tick, self.divergence)
+        return Evaluator(model, self.applier, split, task, self.metric, tick, self.divergence)
 
     def size(self, split: str, limit: int | None = None) -> int:
         """How many samples of a split are used under a limit; notes what a user should know."""
@@ -217,13 +227,37 @@ class Workbench:
 
     def seconds_a_sample(self, split: str, stop: int) -> float:
         """Measured at full precision on some samples, warm: what estimates are made of."""
-        evaluator, count = self.evaluator(split), min(TIMED_SAMPLES, stop)
+        evaluator = self.evaluator(split)
+        some = evaluator.batch if isinstance(evaluator, TextEvaluator) else TIMED_SAMPLES
+        count = min(TIMED_SAMPLES, stop, some)
         quiet, evaluator.tick = evaluator.tick, lambda units: None
         evaluator.outputs({}, 0, 1)
         began = time.perf_counter()
         evaluator.outputs({}, 0, count)
         evaluator.tick = quiet
         return (time.perf_counter() - began) / count
+
+
+def _require_same_kind(source: Source, dataset: Dataset) -> None:
+    """UnsupportedError where a model's outputs and the data's targets are not of one kind."""
+    model = source.model
+    if is_language_model(model) == (dataset.task == "language"):
+        if is_language_model(model) or not (model.reads_tokens or per_step(model)):
+            return
+        what = "reads tokens" if model.reads_tokens else "gives an output at every step"
+        raise UnsupportedError(
+            f"{source.name} {what}, and data here is numbers with one target a sequence: it cannot "
+            "be scored. sensprobe.load runs it from Python; `sites` and `cost` need no data."
+        )
+    if is_language_model(model):
+        raise UnsupportedError(
+            f"{source.name} predicts the next token of text, and {dataset.name} is none: give "
+            "--data text:FILE, or pydoc."
+        )
+    raise UnsupportedError(
+        f"{dataset.name} is text, and {source.name} does not predict its next token: name a "
+        "language model."
+    )
 
 
 def open_workbench(
@@ -236,6 +270,7 @@ def open_workbench(
     metric: Metric | None = None,
     metric_name: str = "",
     metric_mark: str = "",
+    by_divergence: bool = False,
 ) -> Workbench:
     """Open model, data and (where given) the run folder; RunError if the run is of other inputs."""
     opened = None
@@ -243,4 +278,6 @@ def open_workbench(
         opened = open_run(run, manifest_of(source, dataset, settings or {}), reuse_siblings=True)
         if "sites" not in opened.results():
             opened.write_result("sites", [site.to_json() for site in source.model.sites.values()])
-    return Workbench(source, dataset, opened, progress, metric, metric_name, metric_mark)
+    return Workbench(
+        source, dataset, opened, progress, metric, metric_name, by_divergence, metric_mark
+    )

@@ -111,6 +111,7 @@ def evaluate(arguments: Namespace) -> None:
         limit=arguments.limit,
         batch=arguments.batch,
         compare=arguments.compare,
+        dead_band=arguments.dead_band,
         run=arguments.run,
         norm=arguments.norm,
         metric=arguments.metric,

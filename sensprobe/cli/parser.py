@@ -9,7 +9,7 @@ MODEL = (
     "a model that ships (s4d-digits, …), a checkpoint (a file, or a folder of mamba_ssm or "
     "transformers), an exported folder, or a model.toml"
 )
-DATA = "digits, mnist:FOLDER, npz:FILE, or python:FILE.py:FUNCTION"
+DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,8 +71,9 @@ def _data(sub: argparse.ArgumentParser, default: str | None = None) -> None:
     sub.add_argument("--data", metavar="DATA", required=default is None, default=default, help=DATA)
     sub.add_argument(
         "--metric",
-        metavar="python:FILE.py:FUNCTION",
-        help="your metric: (outputs, targets) -> one value a sample, higher is better",
+        metavar="METRIC",
+        help="divergence (from full precision; needs no labels), or your own, "
+        "python:FILE.py:FUNCTION: (outputs, targets) -> one value a sample, higher is better",
     )
     sub.add_argument(
         "--data-seed", type=int, default=0, help="shuffles data without splits of its own"
@@ -127,9 +128,9 @@ def _profile(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument(
         "--method",
-        choices=("measured", "taylor"),
+        choices=("measured", "divergence", "taylor"),
         default="measured",
-        help="run each one, or estimate all from one gradient",
+        help="run each one (divergence: compare outputs alone), or estimate all from one gradient",
     )
     sub.add_argument("--limit", type=int, metavar="N", help="use the first N samples of the split")
     _run(sub)
@@ -218,6 +219,11 @@ def _eval(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--compare", action="store_true", help="also run full precision on the same samples"
     )
+    sub.add_argument(
+        "--dead-band",
+        action="store_true",
+        help="also count how often rounding keeps the state from moving, on 8 samples",
+    )
     sub.add_argument("--run", type=Path, metavar="DIR", help="keep the evaluation in this run")
     _json(sub)
 
@@ -254,7 +260,7 @@ def _report(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser("train", help="train a classifier at full precision from a recipe")
+    sub = commands.add_parser("train", help="train a model at full precision from a recipe")
     sub.add_argument(
         "study", metavar="STUDY", help="a recipe that ships (s4d-digits, …) or a TOML file"
     )

@@ -105,7 +105,47 @@ def evaluation(document: Mapping[str, Any]) -> RenderableType:
         f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
         f"{cost['effective_bits']:.2f} bits a value"
     )
-    return Text("\n".join([*lines, stability(document["max_abs_A"])]))
+    lines.append(stability(document["max_abs_A"]))
+    parts: list[RenderableType] = [Text("\n".join(lines))]
+    if "text" in document:
+        parts += _text(document["text"])
+    if "dead_band" in document:
+        parts += _dead_band(document["dead_band"])
+    return Group(*parts)
+
+
+def _dead_band(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """How often rounded states stood still, by state and by position."""
+    yield Text(f"\nwrites that rounding kept from moving the state ({found['samples']} samples)\n")
+    table = _table(("state", "left"), ("share", "right"))
+    for name, share in found["states"].items():
+        table.add_row(name, f"{100 * share:.1f} %")
+    yield table
+    table = _table(("steps", "right"), ("share", "right"))
+    for row in found["positions"]:
+        table.add_row(_span(row), f"{100 * row['share']:.1f} %")
+    yield table
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    """Positions from `first` to `last`."""
+    return str(row["last"]) if row["first"] == row["last"] else f"{row['first']}–{row['last']}"
+
+
+def _text(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What a score of text says beyond its headline."""
+    perplexity = found["perplexity"]
+    yield Text(
+        f"perplexity  {perplexity['value']:.5g} ± {perplexity['stderr']:.2g} a token   "
+        f"({found['tokens']:,} tokens, {found['bytes']:,} bytes)\n"
+    )
+    names = [n for n in ("bits_per_byte", "kl") if n in found["positions"][0]]
+    heads = {"bits_per_byte": "bits a byte", "kl": "KL (nats a token)"}
+    table = _table(("tokens read", "right"), *((heads[name], "right") for name in names))
+    for row in found["positions"]:
+        cells = [f"{row[name]['value']:.4g} ± {row[name]['stderr']:.2g}" for name in names]
+        table.add_row(_span(row), *cells)
+    yield table
 
 
 def stability(radius: float) -> str:
@@ -162,15 +202,13 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
 def run_tables(run: Run) -> Iterator[RenderableType]:
     """Every table a run's results give, in the order of the main job."""
     from sensprobe.report.agreement import agreement
+    from sensprobe.report.gather import PROFILES
     from sensprobe.report.read import read_sensitivity
     from sensprobe.report.terminal import agreement_line
 
-    documents = {
-        name: run.read_result(name)
-        for name in ("sensitivity-measured", "sensitivity-taylor", "search", "confirmation")
-    }
+    documents = {name: run.read_result(name) for name in (*PROFILES, "search", "confirmation")}
     found = {name: d for name, d in documents.items() if isinstance(d, dict)}
-    for name in ("sensitivity-measured", "sensitivity-taylor"):
+    for name in PROFILES:
         if name in found:
             yield sensitivity(found[name])
     if "sensitivity-measured" in found and "sensitivity-taylor" in found:
@@ -195,9 +233,10 @@ def report_files(files: Mapping[str, Any]) -> RenderableType:
 
 
 def trained(document: Mapping[str, Any]) -> RenderableType:
+    unit = "epochs" if "epochs" in document else "steps"
+    long = f"{document[unit]:,} {unit}"
     return Text(
-        f"{document['weights']}\n{document['parameters']:,} parameters, "
-        f"{document['epochs']} epochs\n"
+        f"{document['weights']}\n{document['parameters']:,} parameters, {long}\n"
         f"{document['metric']}  {score(document, document['metric'])}   "
         f"(n = {document['n']:,}, {document['split']} split)"
     )

@@ -24,17 +24,25 @@ class TrainingBar:
     def __call__(self, now: Progress) -> None:
         if now.epoch != self._epoch:
             if self._epoch == 0:
+                takes = f"about {duration(now.seconds_left)}"
                 self._console.print(
-                    f"{now.epochs} epochs of {now.steps} steps: about {duration(now.seconds_left)}",
-                    style="dim",
+                    f"{now.epochs} {_unit(now)}s of {now.steps} steps: {takes}", style="dim"
                 )
-            self._bar.begin(f"epoch {now.epoch}/{now.epochs}", now.steps)
+            self._bar.begin(f"{_unit(now)} {now.epoch}/{now.epochs}", now.steps)
             self._epoch = now.epoch
         self._bar.advance()
         if now.validation is not None:
             self._bar.end()
             self._console.print(
-                f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  "
-                f"train {100 * now.accuracy:.2f} %  "
-                f"held out {100 * now.validation:.2f} %  {duration(now.seconds_left)} left"
+                f"{_unit(now)} {now.epoch}/{now.epochs}  loss {now.loss:.4f}  "
+                f"train {_score(now, now.score)}  "
+                f"held out {_score(now, now.validation)}  {duration(now.seconds_left)} left"
             )
+
+
+def _unit(now: Progress) -> str:
+    return "epoch" if now.metric == "accuracy" else "leg"
+
+
+def _score(now: Progress, value: float) -> str:
+    return f"{100 * value:.2f} %" if now.metric == "accuracy" else f"{value:.4f} bits a byte"

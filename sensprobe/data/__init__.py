@@ -4,6 +4,8 @@
     mnist:FOLDER              the four MNIST IDX files, packed with gzip or not
     npz:FILE                  arrays x, y, optionally split and group
     python:FILE.py:FUNCTION   the user's own code, which returns such arrays; run only when named
+    text:PATH                 text for language models: a file, a folder or a tar of .txt
+    pydoc                     text that Python ships, on every machine
 
 Every error is a `DataError` (the data is at fault) or a `UsageError` (the request is).
 """
@@ -14,7 +16,7 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from sensprobe.data import arrays, digits, mnist
+from sensprobe.data import arrays, digits, mnist, pydoc_topics, text
 from sensprobe.data.dataset import (
     SPLIT_NAMES,
     Dataset,
@@ -25,41 +27,61 @@ from sensprobe.data.dataset import (
     check_fits,
     take,
 )
+from sensprobe.data.pydoc_topics import training_text as pydoc_training_text
+from sensprobe.data.text import documents_of, split_options
+from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer
 from sensprobe.data.user import load_function
 from sensprobe.errors import UsageError
 
 __all__ = [
+    "BYTES",
     "SPLIT_NAMES",
+    "ByteTokenizer",
     "Dataset",
+    "FileTokenizer",
     "Split",
     "Splits",
     "Taken",
     "Task",
+    "Tokenizer",
     "check_fits",
+    "documents_of",
     "load_data",
     "load_function",
+    "pydoc_training_text",
+    "reads_text",
+    "split_options",
     "take",
 ]
 
-FORMS = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION"
+FORMS = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc"
+BYTES = ByteTokenizer()
 
 
-def load_data(spec: str, *, seed: int = 0) -> Dataset:
+def load_data(spec: str, *, seed: int = 0, tokenizer: Tokenizer = BYTES) -> Dataset:
     """The data `spec` names; `seed` shuffles data that comes without splits of its own.
 
-    The splits are disjoint. Splits that are costly to read are read on first access.
+    Text is read with `tokenizer`, which is the model's. The splits are disjoint. Splits that are
+    costly to read are read on first access.
     """
     if not 0 <= seed < 2**63:
         raise UsageError(f"--data-seed {seed}: give a whole number from 0 on.")
     kind, colon, rest = spec.partition(":")
     if kind == "digits" and not colon:
         return digits.load()
+    if spec.partition(",")[0] == pydoc_topics.NAME:
+        return pydoc_topics.load(spec, tokenizer)
     reader = READERS.get(kind)
-    if reader is None:
+    if reader is None and kind != TEXT:
         raise UsageError(_unknown(spec, kind))
     if not rest:
         raise UsageError(f"data {spec!r} names nothing after {kind}:; the forms are {FORMS}")
-    return reader(spec, rest, seed)
+    return reader(spec, rest, seed) if reader else text.load(spec, rest, seed, tokenizer)
+
+
+def reads_text(spec: str) -> bool:
+    """Whether the data of a spec is text, which needs a tokenizer."""
+    return spec.partition(":")[0] == TEXT or spec.partition(",")[0] == pydoc_topics.NAME
 
 
 def _mnist(spec: str, rest: str, seed: int) -> Dataset:
@@ -74,6 +96,7 @@ def _python(spec: str, rest: str, seed: int) -> Dataset:
     return arrays.from_mapping(load_function(spec)(), spec, seed)
 
 
+TEXT = "text"
 READERS: dict[str, Callable[[str, str, int], Dataset]] = {
     "mnist": _mnist,
     "npz": _npz,
@@ -85,8 +108,10 @@ def _unknown(spec: str, kind: str) -> str:
     if Path(spec).suffix == ".npz":
         hint = f"did you mean npz:{spec}? "
     elif spec and Path(spec).is_dir():
-        hint = f"did you mean mnist:{spec}? "
+        hint = f"did you mean mnist:{spec} or text:{spec}? "
+    elif spec and Path(spec).is_file():
+        hint = f"did you mean text:{spec}? "
     else:
-        near = difflib.get_close_matches(kind, ["digits", *READERS], n=1)
+        near = difflib.get_close_matches(kind, ["digits", *READERS, TEXT, pydoc_topics.NAME], n=1)
         hint = f"did you mean {near[0]}? " if near else ""
     return f"unknown data {spec!r}; {hint}The forms are {FORMS}"

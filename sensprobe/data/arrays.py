@@ -1,7 +1,8 @@
 """A user's own arrays, from an npz file or their own code, checked and brought to final dtypes.
 
 x is (n, l) or (n, l, c) of any real numbers and becomes float32. y decides the task: integers
-(n,) from 0 are class labels, floats (n,) or (n, ...) are regression targets. `group` (n,) marks
+(n,) from 0 are class labels, floats (n,) or (n, ...) are regression targets; without y models can
+still be compared with themselves at full precision. `group` (n,) marks
 correlated samples. Pickled (object) arrays are refused: reading one can run code.
 """
 
@@ -16,7 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from sensprobe.data.dataset import SPLIT_NAMES, Dataset, LazySplit, Splits, build_split, loaded
+from sensprobe.data.dataset import (
+    SPLIT_NAMES,
+    Dataset,
+    LazySplit,
+    Splits,
+    Task,
+    build_split,
+    loaded,
+)
 from sensprobe.data.splitting import canonical_split, name_splits, shuffled_splits
 from sensprobe.errors import DataError
 
@@ -34,12 +43,14 @@ class Samples:
     split: np.ndarray | None  # (n,) str
 
     @property
-    def labelled(self) -> bool:
-        return self.y.dtype == np.int64
+    def task(self) -> Task:
+        if self.y.dtype == np.int64:
+            return "classification"
+        return "regression" if prod(self.y.shape[1:]) else "unlabelled"
 
 
 def load_npz(path: Path, spec: str, seed: int) -> Dataset:
-    """Arrays x, y and optionally split and group of one .npz file."""
+    """Arrays x and optionally y, split and group of one .npz file."""
     if not path.is_file():
         raise DataError(
             f"{spec}: file {path} does not exist; save one with "
@@ -53,6 +64,8 @@ def load_npz(path: Path, spec: str, seed: int) -> Dataset:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             fields = {name: archive[name] for name in archive.files if name in FIELDS}
+            if "y" not in fields and b"y.npy" in path.read_bytes():
+                raise DataError(f"{spec}: {path} is damaged: it has a y that its index lacks")
             return from_fields(fields, spec, seed, list(archive.files))
     except DataError:
         raise
@@ -87,7 +100,10 @@ def from_fields(fields: Mapping[str, Any], spec: str, seed: int, found: list[str
     else:
         members, notes = name_splits(samples.split, samples.group, seed, spec)
     sources = {name: _lazy(name, samples, index, "arrays") for name, index in members.items()}
-    return _dataset(spec, [samples], sources, notes + _repeats(samples, members, spec))
+    notes += _repeats(samples, members, spec)
+    if samples.task == "unlabelled":
+        notes += (f"{spec} has no y: outputs are only compared with those of full precision",)
+    return _dataset(spec, [samples], sources, notes)
 
 
 def _repeats(samples: Samples, members: Mapping[str, np.ndarray], spec: str) -> tuple[str, ...]:
@@ -127,9 +143,10 @@ def _from_parts(value: Mapping[Any, Mapping[str, Any]], spec: str, seed: int) ->
     names = [name for name in SPLIT_NAMES if name in parts]
     joined = {
         "x": np.concatenate([parts[name].x for name in names]),
-        "y": np.concatenate([parts[name].y for name in names]),
         "split": np.concatenate([np.full(len(parts[name].x), name) for name in names]),
     }
+    if parts[names[0]].task != "unlabelled":
+        joined["y"] = np.concatenate([parts[name].y for name in names])
     groups = [parts[name].group for name in names]
     if all(group is not None for group in groups):
         joined["group"] = np.concatenate([group for group in groups if group is not None])
@@ -139,25 +156,35 @@ def _from_parts(value: Mapping[Any, Mapping[str, Any]], spec: str, seed: int) ->
 
 
 def _check_alike(parts: Mapping[str, Samples], spec: str) -> None:
-    shapes = {name: (p.x.shape[1:], p.y.shape[1:], p.labelled) for name, p in parts.items()}
+    shapes = {name: (p.x.shape[1:], p.y.shape[1:], p.task) for name, p in parts.items()}
     if len(set(shapes.values())) > 1:
         told = "; ".join(
-            f"{name}: x (n, {', '.join(map(str, x))}), {'labels' if labels else f'targets {y}'}"
-            for name, (x, y, labels) in shapes.items()
+            f"{name}: x (n, {', '.join(map(str, x))}), {_kind(task, y)}"
+            for name, (x, y, task) in shapes.items()
         )
         raise DataError(f"{spec}: splits must agree in the shapes and kinds of x and y; {told}")
 
 
+def _kind(task: Task, y: tuple[int, ...]) -> str:
+    """What y is, in words."""
+    return {"classification": "labels", "unlabelled": "no y"}.get(task, f"targets {y}")
+
+
 def check_samples(fields: Mapping[str, Any], spec: str, found: list[str]) -> Samples:
     """The arrays of one mapping, checked against each other; raises `DataError`."""
+    x_alone = "x" in fields and set(found) <= set(FIELDS)
     missing = [name for name in ("x", "y") if name not in fields]
-    if missing:
+    if missing and not x_alone:
         has = ", ".join(found) or "nothing"
         raise DataError(
-            f"{spec}: {' and '.join(missing)} missing; it has {has}; x and y are needed"
+            f"{spec}: {' and '.join(missing)} missing; it has {has}; x and y are needed (x alone, "
+            "to compare with full precision only)"
         )
     x = _inputs(as_array(fields["x"], "x", spec), spec)
-    y = _targets(as_array(fields["y"], "y", spec), spec)
+    if "y" in fields:
+        y = _targets(as_array(fields["y"], "y", spec), spec)
+    else:
+        y = np.zeros((len(x), 0), np.float32)
     columns = {"y": y}
     for name in ("split", "group"):
         if fields.get(name) is not None:
@@ -264,10 +291,11 @@ def _dataset(
     spec: str, parts: list[Samples], sources: dict[str, LazySplit], notes: tuple[str, ...]
 ) -> Dataset:
     first = parts[0]
-    classes = max(int(part.y.max()) for part in parts) + 1 if first.labelled else None
+    labelled = first.task == "classification"
+    classes = max(int(part.y.max()) for part in parts) + 1 if labelled else None
     return Dataset(
         name=spec,
-        task="classification" if first.labelled else "regression",
+        task=first.task,
         splits=Splits(sources),
         classes=classes,
         outputs=classes or prod(first.y.shape[1:]),

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from sensprobe.errors import DataError, UsageError
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "language", "unlabelled"]
 SPLIT_NAMES = ("train", "calibration", "search", "confirmation")
 
 
@@ -37,9 +37,13 @@ SPLIT_NAMES = ("train", "calibration", "search", "confirmation")
 class Split:
     """Samples in a fixed order; position i is the same sample in every run.
 
-    x (n, l, c) float32; y (n,) int64 class labels, or (n, ...) float32 targets; group (n,) int64
+    x (n, l, c) float32; y (n,) int64 class labels, (n, ...) float32 targets, or (n, 0) where there
+    are none; group (n,) int64
     or None: samples of one group are correlated and cluster in error bars; index (n,) int64:
     positions in `source`, which tells apart files that each count from 0.
+
+    Of language x and y are tokens (n, l) int32: y is what follows each of x, -1 where that is not
+    scored; scored_bytes (n,) int64 counts the text that is.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Split:
     index: Tensor
     source: str
     fingerprint: str
+    scored_bytes: Tensor | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -115,7 +120,9 @@ class Dataset:
     """Sequences of one length and their labels or targets, cut into disjoint splits.
 
     `name` is the spec it was loaded from. `outputs` is what a model must give a sample: one logit a
-    class, or one value a target. `notes` record what was decided for the user (a split carved out).
+    class, one value a target, none without labels; of language it and `d_input` are the vocabulary
+    of the tokenizer, and outputs come at every step. `notes` record what was decided for the user
+    (a split carved out).
     """
 
     name: str
@@ -140,7 +147,7 @@ class Dataset:
 
     def describe(self) -> str:
         """One line: what it is and how it is cut."""
-        kind = f"{self.classes} classes" if self.task == "classification" else "regression"
+        kind = f"{self.classes} classes" if self.task == "classification" else self.task
         cut = ", ".join(f"{name} {count:,}" for name, count in self.sizes().items())
         return f"{self.name}: {kind}, length {self.length} x {self.d_input} in; {cut}"
 
@@ -182,14 +189,29 @@ def take(split: Split, limit: int | None) -> Taken:
         note = f"--limit {limit:,} is beyond the end: {split.name} has {count:,} samples, all used"
         return Taken(split, note if limit > count else None)
     group = None if split.group is None else split.group[:limit]
+    scored = None if split.scored_bytes is None else split.scored_bytes[:limit]
     short = replace(
-        split, x=split.x[:limit], y=split.y[:limit], group=group, index=split.index[:limit]
+        split,
+        x=split.x[:limit],
+        y=split.y[:limit],
+        group=group,
+        index=split.index[:limit],
+        scored_bytes=scored,
     )
     return Taken(short, None)
 
 
 def check_fits(dataset: Dataset, *, d_input: int, outputs: int) -> None:
     """Raise `DataError` unless a model of these widths can be run on the data and scored by it."""
+    if dataset.task == "language":
+        known = min(d_input, outputs)
+        if dataset.d_input > known:
+            raise DataError(
+                f"{dataset.name}: the tokenizer makes tokens up to {dataset.d_input - 1:,}, the "
+                f"model knows 0 to {known - 1:,}; put the tokenizer.json of this very model into "
+                "its folder"
+            )
+        return
     if dataset.d_input != d_input:
         raise DataError(
             f"{dataset.name} has {dataset.d_input} value(s) a step, the model takes {d_input}; "
@@ -199,6 +221,11 @@ def check_fits(dataset: Dataset, *, d_input: int, outputs: int) -> None:
         raise DataError(
             f"{dataset.name} has labels up to {(dataset.classes or 0) - 1}, the model has "
             f"{outputs} classes (labels 0 to {outputs - 1}); name data with the model's labels"
+        )
+    if dataset.task == "unlabelled" and outputs < 2:
+        raise DataError(
+            f"{dataset.name} has no y, so outputs can only be compared with full precision's, as "
+            "logits, and the model gives one number; give y"
         )
     if dataset.task == "regression" and dataset.outputs != outputs:
         raise DataError(
@@ -228,8 +255,10 @@ def build_split(
     source: str,
     group: np.ndarray | None = None,
     fingerprint: str | None = None,
+    scored_bytes: np.ndarray | None = None,
 ) -> Split:
     """A `Split` from arrays that are checked already and in their final dtypes."""
+    more = () if scored_bytes is None else (scored_bytes,)
     return Split(
         name=name,
         x=torch.from_numpy(np.ascontiguousarray(x)),
@@ -237,7 +266,8 @@ def build_split(
         group=None if group is None else torch.from_numpy(np.ascontiguousarray(group)),
         index=torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64)),
         source=source,
-        fingerprint=fingerprint or hash_arrays(x, y, group, index),
+        fingerprint=fingerprint or hash_arrays(x, y, group, index, *more),
+        scored_bytes=None if scored_bytes is None else torch.from_numpy(scored_bytes),
     )
 
 

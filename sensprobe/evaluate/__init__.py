@@ -11,28 +11,41 @@ from torch import Tensor
 
 from sensprobe.apply import Applier
 from sensprobe.data import Split
-from sensprobe.evaluate.outcomes import ADDITIVE, NAMES, PRIMARY, Metric, outcomes
+from sensprobe.evaluate.batches import BATCH
+from sensprobe.evaluate.dead_band import by_position, dead_bands
+from sensprobe.evaluate.outcomes import (
+    ADDITIVE,
+    DIVERGENCE,
+    LOWER_IS_BETTER,
+    NAMES,
+    PRIMARY,
+    Metric,
+    outcomes,
+)
 from sensprobe.evaluate.score import Score, mean, paired
+from sensprobe.evaluate.text import TextEvaluator, bucket_of
 from sensprobe.models import Model
 from sensprobe.scheme import Scheme
-from sensprobe.sites import Part
 from sensprobe.taps import EXACT
 
 __all__ = [
     "ADDITIVE",
     "BATCH",
+    "DIVERGENCE",
+    "LOWER_IS_BETTER",
     "NAMES",
     "PRIMARY",
     "Evaluator",
     "Metric",
     "Score",
+    "TextEvaluator",
+    "bucket_of",
+    "by_position",
+    "dead_bands",
     "mean",
     "outcomes",
     "paired",
 ]
-
-BATCH = 128
-"""Sequences run together. Fixed: float sums may depend on the shape they are computed in."""
 
 SEMANTICS = 1
 """Raised whenever the same model, data and plan would give other numbers than before."""
@@ -91,6 +104,4 @@ class Evaluator:
 
     def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
         """max |A| as the plan stores it, uncalibrated; above 1 the recurrence is unstable."""
-        sites = self.model.sites
-        stored = {name: scheme for name, scheme in plan.items() if sites[name].part is Part.A}
-        return self.model.spectral_radius(self.applier.tap(stored) if stored else EXACT)
+        return self.applier.spectral_radius(plan)

@@ -24,11 +24,31 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 """A user's metric: (outputs (n, …), targets (n, …)) -> one finite value a sample (n,); higher is
 better. Outputs of an unstable plan may be NaN or infinite: what those are worth is its to say."""
 
-PRIMARY = {"classification": "correct", "regression": "squared_error"}
+DIVERGENCE = "divergence"
+"""The metric that needs no labels: how far outputs are from those of full precision."""
+PRIMARY = {
+    "classification": "correct",
+    "regression": "squared_error",
+    "language": "bits_per_byte",
+    "unlabelled": "kl",
+}
 """The per-sample array behind a task's headline metric."""
-NAMES = {"correct": "accuracy", "squared_error": "mse", "custom": "custom"}
-ADDITIVE = {"classification": "kl", "regression": "distance"}
+NAMES = {
+    "correct": "accuracy",
+    "squared_error": "mse",
+    "bits_per_byte": "bits_per_byte",
+    "custom": "custom",
+    "kl": DIVERGENCE,
+    "distance": DIVERGENCE,
+}
+ADDITIVE = {
+    "classification": "kl",
+    "regression": "distance",
+    "language": "kl",
+    "unlabelled": "kl",
+}
 """The per-sample array that sensitivities add up in."""
+LOWER_IS_BETTER = frozenset({"squared_error", "bits_per_byte", *ADDITIVE.values()})
 
 
 def classification(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
@@ -46,6 +66,13 @@ def classification(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[s
         kl = (log_q.exp() * (log_q - log_p)).sum(-1).clamp(0, CAP)
         out["kl"] = torch.where(finite & torch.isfinite(baseline).all(-1), kl, CAP)
     return {name: t.to(torch.float32).numpy() for name, t in out.items()}
+
+
+def unlabelled(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
+    """kl alone, of outputs read as logits; y says nothing."""
+    first = torch.zeros(len(logits), dtype=torch.int64)
+    found = classification(logits, first, baseline)
+    return {name: values for name, values in found.items() if name == "kl"}
 
 
 def regression(outputs: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
@@ -69,15 +96,16 @@ def outcomes(
     baseline: Tensor | None = None,
     metric: Metric | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every per-sample array (n,) float32 of a task, plus `custom` where the user gave a metric."""
-    known = classification if task == "classification" else regression
-    out = known(outputs, y, baseline)
+    """Every per-sample array (n,) float32 of a task with one output a sample, plus `custom` where
+    the user gave a metric."""
+    known = {"classification": classification, "regression": regression, "unlabelled": unlabelled}
+    out = known[task](outputs, y, baseline)
     if metric is not None:
-        out["custom"] = _custom(metric, outputs, y)
+        out["custom"] = custom(metric, outputs, y)
     return out
 
 
-def _custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
+def custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
     """What the user's metric says of each sample (n,)."""
     found = metric(outputs, y)
     try:

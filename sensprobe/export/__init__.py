@@ -4,15 +4,17 @@ model.safetensors   packed codes, scales and zero points; as many bytes as `cost
 plan.json           the scheme of every site that is not exact, by its full name
 config.json         family, sizes, fingerprints, how each tensor unpacks (config.schema.json)
 README.md           the model card
+tokenizer.json      of a language model that came with one, as it came
 """
 
 from sensprobe.export.card import CardFacts, UniformFacts
-from sensprobe.export.document import PLAN, WEIGHTS
+from sensprobe.export.document import PLAN, TOKENIZER, WEIGHTS
 from sensprobe.export.read import Artefact, is_artefact, load_artefact
 from sensprobe.export.write import ExportResult, export_model
 
 __all__ = [
     "PLAN",
+    "TOKENIZER",
     "WEIGHTS",
     "Artefact",
     "CardFacts",

@@ -24,9 +24,11 @@ from sensprobe.models import Model
 FORMAT = 1
 KEY = "sensprobe_artefact"
 PLAN, CONFIG, WEIGHTS, CARD = "plan.json", "config.json", "model.safetensors", "README.md"
+TOKENIZER = "tokenizer.json"
 FILES = frozenset({PLAN, CONFIG, WEIGHTS, CARD})
+OPTIONAL = frozenset({TOKENIZER})
 NEEDED = (CONFIG, PLAN, WEIGHTS)
-MEANING = {"classification": "logits", "regression": "targets"}
+MEANING = {"classification": "logits", "regression": "targets", "language": "logits"}
 
 
 def describe(

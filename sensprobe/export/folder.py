@@ -17,10 +17,13 @@ from sensprobe.errors import UsageError
 from sensprobe.files import disk_errors, write_new
 
 
-def require_place(out: Path, names: frozenset[str], overwrite: bool) -> None:
+def require_place(
+    out: Path, names: frozenset[str], overwrite: bool, optional: frozenset[str] = frozenset()
+) -> None:
     """UsageError unless `out` is free: absent, empty, or one of our folders that may be replaced.
 
-    `names` are the files our folders hold; one that holds others too is the user's.
+    `names` are the files our folders hold, `optional` those they may; one that holds others too is
+    the user's.
     """
     if not out.exists():
         return
@@ -37,7 +40,7 @@ def require_place(out: Path, names: frozenset[str], overwrite: bool) -> None:
         raise UsageError(
             f"{out} holds an exported model already. Name another folder, or ask to overwrite it."
         )
-    if foreign := held - names:
+    if foreign := held - names - optional:
         raise UsageError(
             f"{out} holds files that export did not write ({_listed(foreign)}), which overwriting "
             "would delete. Move them away, or name another folder."

@@ -44,6 +44,29 @@ class Model(Protocol):
     def spectral_radius(self, tap: Tap = EXACT) -> float: ...
 
 
+OUTPUT_BYTES = 2**28
+"""What the outputs at every step of sequences run together may take."""
+
+
+def per_step(model: Model) -> bool:
+    """Whether the model has an output at every step instead of one a sequence."""
+    return bool(model.config.pooling == "none")
+
+
+def is_language_model(model: Model) -> bool:
+    """Whether it reads tokens and says at every step which comes next."""
+    return model.reads_tokens and per_step(model)
+
+
+def together(model: Model, length: int, most: int) -> int:
+    """How many sequences of a length to run at once: `most`, halved until outputs at every step
+    fit `OUTPUT_BYTES` (or it is one)."""
+    count, each = most, 4 * length * model.config.d_output
+    while per_step(model) and count > 1 and count * each > OUTPUT_BYTES:
+        count //= 2
+    return count
+
+
 FAMILIES: dict[str, tuple[Any, Any]] = {
     s4d.FAMILY: (s4d.S4DConfig, s4d.S4D),
     mamba.FAMILY: (mamba.MambaConfig, mamba.Mamba),

@@ -15,6 +15,8 @@ from sensprobe.runs import Run
 from sensprobe.sites import Site
 
 Found = TypeVar("Found")
+PROFILES = tuple(f"sensitivity-{method}" for method in ("measured", "divergence", "taylor"))
+"""Results that are profiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,18 @@ class Results:
     search: Search | None = None
     confirmation: Confirmation | None = None
     missing: tuple[str, ...] = ()
+    divergence: Sensitivity | None = None
+
+    @property
+    def profiles(self) -> tuple[Sensitivity, ...]:
+        """Every profile there is, the one to trust most first."""
+        every = (self.measured, self.divergence, self.taylor)
+        return tuple(profile for profile in every if profile is not None)
 
     @property
     def sensitivity(self) -> Sensitivity | None:
-        """The measured profile, else the estimated one."""
-        return self.measured or self.taylor
+        """The measured profile, else that of divergence, else the estimated one."""
+        return self.profiles[0] if self.profiles else None
 
     @property
     def agreement(self) -> Agreement | None:
@@ -74,7 +83,7 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     RunError where the run holds no result at all.
     """
     names = set(run.results())
-    if not names & {"sensitivity-measured", "sensitivity-taylor", "search", "confirmation"}:
+    if not names & {*PROFILES, "search", "confirmation"}:
         raise RunError(
             f"{run.path} holds no results to report. Run `sensprobe profile MODEL --data DATA "
             f"--run {run.path}` first."
@@ -96,6 +105,10 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
         None,
         _read(run, "confirmation", read_confirmation, searching, missing),
     )
+    if "sensitivity-divergence" in names:
+        again = f"{profile} --method divergence"
+        other = _read(run, "sensitivity-divergence", read_sensitivity, again, missing)
+        found = replace(found, divergence=other)
     search = _read(run, "search", _search_reader(found), searching, missing)
     if search is not None and not found.sites:
         missing.append("Bytes by part need the model's sites, which this run did not keep.")

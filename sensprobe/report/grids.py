@@ -78,7 +78,7 @@ def map_title(found: Sensitivity, of: str, what: str) -> str:
     """What a map shows: "Change of accuracy by part and scheme"."""
     name = found.quantity(of).name
     subject = f"Change of {name}" if of == "metric" else name[:1].upper() + name[1:]
-    estimated = ", estimated" if found.method != "measured" else ""
+    estimated = ", estimated" if found.method == "taylor" else ""
     return f"{subject} by {what}{estimated}"
 
 

@@ -101,11 +101,8 @@ def render(found: Results) -> str:
     """The whole page."""
     page = Page()
     _confirmation(page, found)
-    for profile in (found.measured, found.taylor):
-        if profile is not None:
-            _sensitivity(
-                page, profile, layers=profile.by == "site" and profile is found.sensitivity
-            )
+    for profile in found.profiles:
+        _sensitivity(page, profile, layers=profile.by == "site" and profile is found.sensitivity)
     _agreement(page, found)
     _search(page, found)
     page.listing("How it was measured", method_notes(found))
@@ -143,7 +140,7 @@ def script_json(value: Any) -> str:
 
 
 def _sensitivity(page: Page, found: Sensitivity, *, layers: bool) -> None:
-    title = "Where it hurts" if found.method == "measured" else "Where it hurts, estimated"
+    title = "Where it hurts, estimated" if found.method == "taylor" else "Where it hurts"
     page.section(title, *about_sensitivity(found))
     shown = ("metric", "additive") if found.has_metric else ("additive",)
     for of in shown:

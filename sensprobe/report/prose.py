@@ -22,7 +22,7 @@ NAME = 60  # characters of a name in a sentence
 def about_sensitivity(found: Sensitivity) -> list[str]:
     """What was done, and for each scheme how many targets it hurts and which most."""
     what = "every part, in all layers together," if found.by == "part" else "every site"
-    how = "was rounded alone" if found.method == "measured" else "was priced from one gradient"
+    how = "was priced from one gradient" if found.method == "taylor" else "was rounded alone"
     lines = [
         f"One at a time, {what} {how}, in {len(found.schemes)} schemes, on {found.n:,} "
         f"{found.split} samples."
@@ -133,7 +133,8 @@ SIGNS = (
     "Of twenty true zeros about one is taken for a difference by chance.",
     f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1.",
     "Changes and differences are paired: both models see the same samples.",
-    "Cross-entropy and KL are capped at 50 nats a sample: a plan at the cap says nothing at all.",
+    "Cross-entropy and KL are capped at 50 nats a sample, of text a token: a plan at the cap says "
+    "nothing at all.",
 )
 
 

@@ -48,7 +48,7 @@ def _whole(name: str, command: str) -> Iterator[None]:
 
 
 def read_sensitivity(document: Document) -> Sensitivity:
-    """A `sensitivity-measured` or `sensitivity-taylor` document."""
+    """A `sensitivity-METHOD` document."""
     with _whole("sensitivity", "profile"):
         key = str(document["additive"])
         baseline = document.get("baseline") or {}

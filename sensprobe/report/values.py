@@ -90,6 +90,8 @@ def metric_named(name: str, sign: int | None = None) -> Quantity:
         return ACCURACY
     if name == "mse":
         return Quantity("mse", sign=-1)
+    if name == "bits_per_byte":
+        return Quantity("bits per byte", sign=-1)
     return Quantity(name, sign=1 if sign is None else sign)
 
 

@@ -52,9 +52,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def _images(found: Results) -> Iterator[tuple[str, bytes]]:
-    for profile in (found.measured, found.taylor):
-        if profile is None:
-            continue
+    for profile in found.profiles:
         stem = f"sensitivity-{profile.method}"
         for of in ("metric", "additive") if profile.has_metric else ("additive",):
             yield f"{stem}-{of}.png", images.heat_map(profile, of)
@@ -72,9 +70,8 @@ def _images(found: Results) -> Iterator[tuple[str, bytes]]:
 
 
 def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
-    for profile in (found.measured, found.taylor):
-        if profile is not None:
-            yield f"sensitivity-{profile.method}.csv", rows.sensitivity_rows(profile)
+    for profile in found.profiles:
+        yield f"sensitivity-{profile.method}.csv", rows.sensitivity_rows(profile)
     if found.agreement is not None:
         yield "agreement.csv", rows.agreement_rows(found.agreement)
     if found.search is not None:

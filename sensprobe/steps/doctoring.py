@@ -26,7 +26,8 @@ CORE = (
 EXTRAS = {
     "optuna-dashboard": ("dashboard", "opening a run's optuna.db in a browser"),
     "streamlit": ("dashboard", "planned: the dashboard"),
-    "transformers": ("lm", "comparing selective models with its own (tests); planned: tokenizers"),
+    "tokenizers": ("lm", "reading text with a checkpoint's tokenizer.json"),
+    "transformers": ("lm", "comparing selective models with its own (tests)"),
     "lm-eval": ("lm", "planned: language model tasks"),
     "mamba-ssm": ("mamba", "planned: Mamba's own CUDA kernels, as a reference"),
     "triton": ("gpu", "planned: GPU kernels"),

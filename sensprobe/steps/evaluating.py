@@ -7,14 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 from sensprobe.errors import UsageError
-from sensprobe.evaluate import mean, paired
+from sensprobe.evaluate import by_position, dead_bands, mean, paired
 from sensprobe.loading import Source
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.scheme import Scheme
+from sensprobe.steps.language import text_facts, whole
 from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench
 
 UNSTABLE = 1.0
+COUNTED_SAMPLES = 8
+"""Sequences whose writes to the state are counted, on the reference loop."""
 
 
 def evaluate(
@@ -25,10 +28,13 @@ def evaluate(
     limit: int | None = None,
     batch: int = 1,
     compare: bool = False,
+    dead_band: bool = False,
 ) -> dict[str, Any]:
     """The score of a plan with its standard error, its cost, and max|A| as stored.
 
-    `compare` also runs full precision on the same samples and adds the paired difference.
+    `compare` also runs full precision on the same samples and adds the paired difference. Text has
+    more to say (`text_facts`), under `text`. `dead_band` adds how often rounding keeps the state
+    from moving, on the first samples.
     """
     sites = bench.source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else dict(plan)
@@ -38,8 +44,14 @@ def evaluate(
             "not here. Compare with the model it was made from: sensprobe eval MODEL --plan "
             f"{bench.source.path}/plan.json --compare."
         )
+    if bench.scores_divergence and bench.source.artefact is not None:
+        raise UsageError(
+            f"{bench.source.name} is an exported model: only the model it was made from tells how "
+            "far it is from full precision: sensprobe eval MODEL --metric divergence --plan "
+            f"{bench.source.path}/plan.json."
+        )
     stop = bench.size(split, limit)
-    bench.divergence = compare or bench.run is not None
+    bench.divergence = compare or bench.run is not None or bench.scores_divergence
     seconds = bench.seconds_a_sample(split, stop) * stop * (2 if resolved and compare else 1)
     bench.progress.begin(f"evaluating on {stop:,} {split} samples", stop, seconds)
     try:
@@ -64,13 +76,36 @@ def evaluate(
         "split": split,
         "max_abs_A": radius,
         "stable": radius <= UNSTABLE,
-        "scores": {name: asdict(mean(values, groups)) for name, values in arrays.items()},
+        "scores": {name: asdict(mean(values, groups)) for name, values in whole(arrays).items()},
     }
+    if bench.dataset.task == "language":
+        out["text"] = text_facts(bench, arrays, split, groups)
+    if dead_band:
+        out["dead_band"] = _dead_band(bench, resolved, split, min(stop, COUNTED_SAMPLES))
     if compare and resolved:
         base = bench.measure({}, split, 0, stop, "baseline")
         out["baseline"] = asdict(mean(base[bench.primary], groups))
         out["difference"] = asdict(paired(arrays[bench.primary], base[bench.primary], groups))
     return out
+
+
+def _dead_band(
+    bench: Workbench, plan: Mapping[str, Scheme], split: str, count: int
+) -> dict[str, Any]:
+    """Share of dead writes (see `evaluate.dead_band`) of every rounded state, and by position."""
+    bench.ready(plan)
+    x = bench.dataset.splits[split].x[:count]
+    found = dead_bands(bench.source.model, bench.applier.tap(plan), x)
+    if not found:
+        raise UsageError(
+            "--dead-band: the plan rounds no recurrent state. Name one, as in --set "
+            "'layers.*.state=int8/head/dynamic'."
+        )
+    return {
+        "samples": count,
+        "states": {name: band.share() for name, band in found.items()},
+        "positions": by_position(found, x.shape[1]),
+    }
 
 
 def recorded_warnings(source: Source, base: Mapping[str, Any], norm: str | None) -> list[str]:

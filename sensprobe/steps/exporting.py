@@ -80,6 +80,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         name=f"{bench.source.name}-{candidate['name']}",
         card=_facts(bench, candidate, confirmed, batch),
         overwrite=overwrite,
+        tokenizer=_tokenizer(bench),
     )
     predicted = cost(bench.source, resolved, batch)
     if result.weight_bytes != predicted["weight_bytes"]:
@@ -97,6 +98,12 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         "max_abs_A": candidate["radius"],
         "stable": candidate["radius"] <= UNSTABLE,
     }
+
+
+def _tokenizer(bench: Workbench) -> bytes | None:
+    """The tokenizer.json of the model, to lie beside its weights again."""
+    reader = bench.source.tokenizer
+    return None if reader is None or reader.file is None else reader.file.read_bytes()
 
 
 def _facts(

@@ -8,7 +8,7 @@ from typing import Any
 
 from sensprobe.cost import site_bytes
 from sensprobe.errors import UsageError
-from sensprobe.evaluate import mean
+from sensprobe.evaluate import DIVERGENCE, mean
 from sensprobe.evaluate.score import Score
 from sensprobe.scheme import Scheme, parse
 from sensprobe.sensitivity import Sensitivity, Target, measured, pairs_of, targets, taylor
@@ -23,7 +23,7 @@ DEFAULT_SCHEMES = (
 )
 """What is tried where the user names nothing. `dynamic` falls away where a range is known."""
 
-METHODS = ("measured", "taylor")
+METHODS = ("measured", "divergence", "taylor")
 GRADIENT_PASSES, PASSES_A_PAIR = 5, 0.3
 """What `taylor` takes in forward passes, about; for estimates."""
 
@@ -46,7 +46,9 @@ def profile(
 ) -> dict[str, Any]:
     """Sensitivities of every part (or site) in every scheme, on the search split.
 
-    Returns the document kept as `sensitivity-measured` or `sensitivity-taylor` in the run.
+    `divergence` makes the evaluations `measured` does and keeps how far outputs are from full
+    precision alone, which needs no labels. Returns the document kept as `sensitivity-METHOD` in the
+    run.
     """
     check_profile(by, method)
     chosen = list(schemes) or [parse(text) for text in DEFAULT_SCHEMES]
@@ -69,9 +71,10 @@ def profile(
     }
     run = _taylor if method == "taylor" else _measured
     try:
-        document["rows"] = [_row(bench, found) for found in run(bench, wanted, chosen, stop)]
+        rows = [_row(bench, found) for found in run(bench, wanted, chosen, stop)]
     finally:
         bench.progress.end()
+    document["rows"] = [_unlabelled(row) for row in rows] if method == DIVERGENCE else rows
     if bench.run is not None:
         bench.run.write_result(f"sensitivity-{method}", document)
     return document
@@ -110,7 +113,7 @@ def _taylor(
         wanted,
         schemes,
         bench.dataset.splits["search"].x[:stop],
-        bench.dataset.task,
+        "classification" if bench.dataset.task == "unlabelled" else bench.dataset.task,
         bench.groups("search", stop),
         bench.progress.advance,
     )
@@ -151,6 +154,11 @@ def _row(bench: Workbench, found: Sensitivity) -> dict[str, Any]:
             row[label] = _plain(found.scores[array])
     any_score = next(iter(found.scores.values()))
     return row | {"n": any_score.n, "clusters": any_score.clusters}
+
+
+def _unlabelled(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what labels say."""
+    return {key: value for key, value in row.items() if key not in ("metric", "cross_entropy")}
 
 
 def _plain(score: Score) -> dict[str, float]:

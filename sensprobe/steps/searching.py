@@ -49,9 +49,10 @@ class SearchSettings:
 
 
 def sensitivity_of(run: Run) -> dict[str, Any]:
-    """The profile a search builds on: the measured one if there is one, else taylor's."""
-    for name in ("sensitivity-measured", "sensitivity-taylor"):
-        found = run.read_result(name)
+    """The profile a search builds on: the measured one if there is one, else one of divergence,
+    else taylor's."""
+    for method in ("measured", "divergence", "taylor"):
+        found = run.read_result(f"sensitivity-{method}")
         if isinstance(found, dict):
             return found
     raise RunError(

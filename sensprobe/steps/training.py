@@ -7,16 +7,39 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sensprobe.data import Dataset, check_fits, load_data
+from sensprobe.data import (
+    Dataset,
+    check_fits,
+    documents_of,
+    load_data,
+    pydoc_training_text,
+    split_options,
+)
 from sensprobe.errors import UsageError
 from sensprobe.loading import load_model
 from sensprobe.plan import Plan
 from sensprobe.steps.evaluating import evaluate
-from sensprobe.train import FitResult, Progress, Samples, fit, read_recipe, record
+from sensprobe.train import (
+    LanguageRecipe,
+    Pool,
+    Progress,
+    Recipe,
+    Samples,
+    fit,
+    fit_language,
+    language_recipe_from,
+    read_document,
+    recipe_from,
+    record,
+)
 from sensprobe.workbench import open_workbench
 from sensprobe.zoo import recipes
 
 DATA_VARIABLE = "SENSPROBE_DATA"
+CONTEXT_SHARE = 8
+"""An eighth of a window of held-out text conditions and is not scored."""
+CONFIRMED_WINDOWS = 2048
+"""Held-out windows that the finished weights are measured on."""
 
 
 def data_of(source: str, override: str | None) -> str:
@@ -38,6 +61,33 @@ def data_of(source: str, override: str | None) -> str:
     )
 
 
+def text_of(source: str, override: str | None) -> str:
+    """The path of the text a language model's recipe trains on, as `data_of` finds it.
+
+    A recipe says `english_novels`, without a folder: SENSPROBE_DATA names the one that holds
+    `text/english_novels.tar.xz`.
+    """
+    spec = override or source
+    kind, colon, rest = spec.partition(":")
+    if kind == "text" and rest:
+        path, options = split_options(rest)
+        if options:
+            raise UsageError(f"{spec}: the recipe says how text is cut; leave {options!r} out.")
+        return path
+    if colon or override is not None:
+        raise UsageError(
+            f"{spec!r} is no text to train on; give --data text:PATH, a folder or a tar of .txt "
+            "files."
+        )
+    if folder := os.environ.get(DATA_VARIABLE):
+        return str(Path(folder) / "text" / f"{source}.tar.xz")
+    raise UsageError(
+        f"this recipe trains on {source.replace('_', ' ')}: give --data text:PATH, a folder or a "
+        f"tar of .txt files, or set {DATA_VARIABLE} to the folder that holds "
+        f"text/{source}.tar.xz."
+    )
+
+
 def train(
     study: str,
     data: str | None = None,
@@ -48,8 +98,8 @@ def train(
 ) -> dict[str, Any]:
     """Train by the recipe named or found at `study`; weights and checkpoints go to `out`.
 
-    Goes on from the last whole epoch unless `restart`. The finished weights are measured on the
-    confirmation split, which the checkpoint then records.
+    Goes on from the last snapshot (a classifier's after each epoch) unless `restart`. The finished
+    weights are measured on the confirmation split, which the checkpoint then records.
     """
     path = recipes().get(study, Path(study))
     if study not in recipes() and not path.exists():
@@ -57,31 +107,68 @@ def train(
             f"no recipe {study!r}: nothing ships under that name and no such file exists. Recipes "
             f"that ship: {', '.join(recipes())}."
         )
-    recipe = read_recipe(path)
+    document, place = read_document(path), out or Path("runs") / path.stem
+    if "family" in document:
+        text = language_recipe_from(document, str(path))
+        return _language(text, data, place, progress, resume=not restart)
+    recipe = recipe_from(document, str(path))
+    return _classifier(recipe, data, place, progress, resume=not restart)
+
+
+def _classifier(
+    recipe: Recipe,
+    data: str | None,
+    out: Path,
+    progress: Callable[[Progress], None],
+    *,
+    resume: bool,
+) -> dict[str, Any]:
     dataset = load_data(data_of(recipe.data.source, data))
     check_fits(dataset, d_input=recipe.model.d_input, outputs=recipe.model.d_output)
     fitted = fit(
         recipe,
-        out or Path("runs") / path.stem,
+        out,
         train=_samples(dataset, "train"),
         validation=_samples(dataset, "search"),
         progress=progress,
-        resume=not restart,
+        resume=resume,
     )
-    return _confirm(fitted, dataset)
+    found = _confirm(fitted.weights, dataset)
+    return found | {"parameters": fitted.parameters, "epochs": len(fitted.history)}
 
 
-def _confirm(fitted: FitResult, dataset: Dataset) -> dict[str, Any]:
+def _language(
+    recipe: LanguageRecipe,
+    data: str | None,
+    out: Path,
+    progress: Callable[[Progress], None],
+    *,
+    resume: bool,
+) -> dict[str, Any]:
+    """A language model: trained on all documents but those held out, measured on these."""
+    path, length = text_of(recipe.text.source, data), recipe.text.length
+    sizes = f"length={length},context={length // CONTEXT_SHARE}"
+    held_out = load_data(f"text:{path},part=held-out,{sizes}")
+    documents = [d.content for d in documents_of(path, "train", f"text:{path}")]
+    pools = [(1 - recipe.text.pydoc, Pool(documents, length))]
+    if recipe.text.pydoc:
+        pools.append((recipe.text.pydoc, Pool(pydoc_training_text(), length)))
+    validation = held_out.splits["search"]
+    fitted = fit_language(
+        recipe, out, pools=pools, validation=validation, progress=progress, resume=resume
+    )
+    found = _confirm(fitted.weights, held_out, CONFIRMED_WINDOWS)
+    return found | {"parameters": fitted.parameters, "steps": recipe.schedule.steps}
+
+
+def _confirm(weights: Path, dataset: Dataset, limit: int | None = None) -> dict[str, Any]:
     """Measure the weights on unseen data and record the score in their file."""
-    scored = evaluate(open_workbench(load_model(fitted.weights), dataset), Plan())
+    bench = open_workbench(load_model(weights), dataset)
+    count = dataset.splits.count("confirmation")
+    scored = evaluate(bench, Plan(), limit=None if limit is None else min(limit, count))
     found = {key: scored[key] for key in ("metric", "value", "stderr", "n", "split")}
-    record(fitted.weights, found)
-    return {
-        "weights": str(fitted.weights),
-        "parameters": fitted.parameters,
-        "epochs": len(fitted.history),
-        **found,
-    }
+    record(weights, found)
+    return {"weights": str(weights), **found}
 
 
 def _samples(dataset: Dataset, split: str) -> Samples:

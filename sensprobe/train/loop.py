@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -44,20 +44,26 @@ SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "B")  # what `ssm_lr` trains
 MATRICES = ("encoder.weight", "out_proj.weight", "head.weight")  # what weight decay shrinks
 REPORTS = 20  # a twentieth of an epoch between two reports
 EVALUATION_BATCH = 100
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands. `loss` and `accuracy` are means over this epoch's training samples."""
+    """Where a run stands. `loss` and `score` are means over this epoch's training samples.
+
+    `score` and `validation` are of `metric`. What a classifier calls an epoch is for a language
+    model the steps between two snapshots.
+    """
 
     epoch: int  # from 1
     epochs: int
     step: int  # within the epoch, from 1
     steps: int
     loss: float
-    accuracy: float
-    validation: float | None  # accuracy of the averaged weights, at the end of an epoch only
+    score: float
+    validation: float | None  # score of the averaged weights, at the end of an epoch only
     seconds_left: float
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ def fit(
     before = read_snapshot(out, identity) if resume else None
     history: list[dict[str, float]] = []
     if before is not None:
-        _restore(run, before)
+        restore(run, before)
         history = before.history
     steps, epochs = _steps(recipe, train), recipe.schedule.epochs
     for epoch in range(len(history), epochs):
@@ -244,18 +250,30 @@ def _keep(
         "metric": "accuracy", "value": history[-1]["validation"], "n": n, "split": "validation",
         "epoch": len(history),
     }  # fmt: skip
-    write_weights(out / WEIGHTS, run.average, recipe, recorded)
+    write_weights(out / WEIGHTS, run.average, recipe.model, recorded)
+    write_snapshot(out, Snapshot(len(history), history, saved(run)), identity)
+
+
+class Running(Protocol):
+    """What a snapshot keeps of a run."""
+
+    params: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizer: torch.optim.AdamW
+
+
+def saved(run: Running) -> dict[str, Tensor]:
+    """The tensors of a snapshot."""
     moments = {
         key: {name: run.optimizer.state[p][key] for name, p in run.params.items()}
-        for key in ("step", "exp_avg", "exp_avg_sq")
+        for key in MOMENTS
     }
-    tensors = grouped(params=run.params, average=run.average, **moments)
-    write_snapshot(out, Snapshot(len(history), history, tensors), identity)
+    return grouped(params=run.params, average=run.average, **moments)
 
 
-def _restore(run: _Run, snapshot: Snapshot) -> None:
+def restore(run: Running, snapshot: Snapshot) -> None:
     """Put a run where a snapshot left it."""
-    moments = {key: snapshot.group(key) for key in ("step", "exp_avg", "exp_avg_sq")}
+    moments = {key: snapshot.group(key) for key in MOMENTS}
     params, average = snapshot.group("params"), snapshot.group("average")
     with torch.no_grad():
         for name, p in run.params.items():

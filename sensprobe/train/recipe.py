@@ -97,10 +97,10 @@ TABLES = {
 }
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in a TOML file; UsageError where it is missing, malformed or out of range."""
+def read_document(path: Path) -> dict[str, Any]:
+    """What a recipe's TOML file says; UsageError where it is missing or malformed."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(
             f"no recipe can be read at {path} ({error.strerror}). Name a recipe's TOML file, or a "
@@ -108,7 +108,11 @@ def read_recipe(path: Path) -> Recipe:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from None
-    return recipe_from(document, str(path))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file; UsageError where it is missing, malformed or out of range."""
+    return recipe_from(read_document(path), str(path))
 
 
 def recipe_from(document: Mapping[str, Any], source: str) -> Recipe:
@@ -124,13 +128,13 @@ def recipe_from(document: Mapping[str, Any], source: str) -> Recipe:
         content = document.get(name, {} if name == "init" else None)
         if not isinstance(content, Mapping):
             raise UsageError(f"{source}: the table [{name}] is missing.")
-        tables[name] = _table(kind, content, f"{source}: [{name}]")
-    recipe = Recipe(**tables, seed=_typed(document.get("seed", 0), int, f"{source}: seed"))
+        tables[name] = typed_table(kind, content, f"{source}: [{name}]")
+    recipe = Recipe(**tables, seed=typed(document.get("seed", 0), int, f"{source}: seed"))
     _check(recipe, source)
     return recipe
 
 
-def _table(kind: type[T], content: Mapping[str, Any], where: str) -> T:
+def typed_table(kind: type[T], content: Mapping[str, Any], where: str) -> T:
     """One dataclass from one table: every key known, every required key there, types right."""
     hints = get_type_hints(kind)
     if unknown := sorted(set(content) - set(hints)):
@@ -140,14 +144,14 @@ def _table(kind: type[T], content: Mapping[str, Any], where: str) -> T:
     required = [f.name for f in fields(kind) if f.default is MISSING]  # type: ignore[arg-type]
     if missing := [name for name in required if name not in content]:
         raise UsageError(f"{where} lacks {', '.join(missing)}.")
-    values = {key: _typed(value, hints[key], f"{where} {key}") for key, value in content.items()}
+    values = {key: typed(value, hints[key], f"{where} {key}") for key, value in content.items()}
     try:
         return kind(**values)
     except UsageError as error:  # a config that checks itself
         raise UsageError(f"{where} {error}") from None
 
 
-def _typed(value: Any, kind: Any, where: str) -> Any:
+def typed(value: Any, kind: Any, where: str) -> Any:
     """value as `kind` (int, float, str, bool, tuple of int); TOML's integers count as floats."""
     if kind == tuple[int, ...]:
         if isinstance(value, list) and all(type(item) is int for item in value):

@@ -22,8 +22,6 @@ from sensprobe.checkpoints import own
 from sensprobe.checkpoints.files import METADATA_KEY, read_safetensors
 from sensprobe.errors import CheckpointError, RunError
 from sensprobe.files import disk_errors, write_whole
-from sensprobe.models.s4d import FAMILY
-from sensprobe.train.recipe import Recipe
 
 WEIGHTS, SNAPSHOT = "weights.safetensors", "snapshot.safetensors"
 FORMAT = 1
@@ -76,13 +74,13 @@ def read_snapshot(out: Path, identity: Mapping[str, Any]) -> Snapshot | None:
 
 
 def write_weights(
-    path: Path, params: Mapping[str, Tensor], recipe: Recipe, recorded: Mapping[str, Any]
+    path: Path, params: Mapping[str, Tensor], config: Any, recorded: Mapping[str, Any]
 ) -> None:
     """An own checkpoint: what a trained model is loaded from."""
     header = {
         "format": own.FORMAT,
-        "family": FAMILY,
-        "config": asdict(recipe.model),
+        "family": own.family_of(config),
+        "config": asdict(config),
         "recorded": recorded,
     }
     write_tensors(path, {name: p.detach() for name, p in params.items()}, header)

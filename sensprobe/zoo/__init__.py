@@ -1,6 +1,7 @@
 """Small trained models that ship with the package, and the recipes that made them.
 
-Each model is a safetensors file, a recipe (`sensprobe train NAME` trains it again) and a card.
+Each model is a safetensors file, a recipe (`sensprobe train NAME` trains it again) and a card. The
+recipes of the byte-level language models ship without weights so far.
 """
 
 from __future__ import annotations
@@ -19,6 +20,6 @@ def shipped() -> dict[str, Path]:
 
 @cache
 def recipes() -> dict[str, Path]:
-    """Name -> recipe of every model that ships."""
+    """Name -> every recipe that ships."""
     folder = Path(str(files("sensprobe.zoo")))
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}

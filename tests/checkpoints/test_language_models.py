@@ -314,8 +314,10 @@ def test_weights_named_without_their_folder(tmp_path, file):
     assert f"name its folder: {folder}." in refusal(folder / file)
 
 
-def test_scoring_a_language_model_is_refused(folder):
-    with pytest.raises(UnsupportedError, match="gives an output at every step, and data here has"):
+def test_a_language_model_is_scored_on_text_alone(folder):
+    with pytest.raises(
+        UnsupportedError, match="predicts the next token of text, and digits is none"
+    ):
         api.evaluate(folder, "digits")
 
 

@@ -279,7 +279,7 @@ def test_a_missing_folder_says_what_belongs_in_it(shell: Shell, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
-        ({"x": np.zeros((30, 8))}, "y"),
+        ({"x": np.zeros((30, 8)), "labels": np.zeros(30, int)}, "y missing; it has x, labels"),
         ({"x": np.zeros((30, 8)), "y": np.zeros(29, int)}, "29"),
         ({"x": np.zeros((30, 8)), "y": np.full(30, 10)}, "10"),
         ({"x": np.zeros((30, 8)), "y": np.full(30, -1)}, "-1"),

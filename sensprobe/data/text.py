@@ -1,0 +1,135 @@
+"""Text for language models, `text:PATH`, read with the model's tokenizer.
+
+    text:PATH[,length=512][,context=64][,stride=N][,part=all|train|held-out]
+
+PATH is a file, a folder or a tar (see `documents`). A sample is one window (see `windows`); its
+group is the document it lies in. Windows of one document share its words and its author, so errors
+cluster by document, and whole documents are shuffled into the splits by the data seed.
+
+A paragraph is no document: neighbours are alike. So fewer than `FEW` documents are cut into
+stretches of 8 KiB, which take the place of documents, and the splits are runs of neighbouring
+stretches with one stretch left out between two of them.
+
+Inside a split windows stand in shuffled order, so that the first ones come from many documents.
+`part` keeps what is held out, or all the rest (see `documents`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from sensprobe.data.corpus import Corpus
+from sensprobe.data.dataset import Dataset
+from sensprobe.data.documents import Document, held_out, read_documents, stretches
+from sensprobe.data.splitting import CALIBRATION_SHARE, SEARCH_SHARE, Members, shuffled_splits
+from sensprobe.data.tokens import Tokenizer
+from sensprobe.data.windows import Windowing
+from sensprobe.errors import DataError, UsageError
+
+FEW = 10
+LEAST_STRETCHES = 5  # three splits and what lies between them
+PARTS: dict[str, Callable[[Document], bool]] = {
+    "all": lambda document: True,
+    "train": lambda document: not held_out(document),
+    "held-out": held_out,
+}
+OPTIONS = (*(f.name for f in fields(Windowing)), "part")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a spec says besides its path."""
+
+    windowing: Windowing = field(default_factory=Windowing)
+    part: str = "all"
+
+
+def split_options(rest: str) -> tuple[str, str]:
+    """`FILE,length=512` -> (FILE, ",length=512"). A path that exists as it is has no options."""
+    path = rest
+    while "=" in path.rpartition(",")[2] and "," in path and not Path(path).expanduser().exists():
+        path = path.rpartition(",")[0]
+    return path, rest[len(path) :]
+
+
+def options(text: str, spec: str) -> Asked:
+    """`,length=512,part=train`, checked; UsageError for what there is not."""
+    sizes: dict[str, int] = {}
+    part = "all"
+    for item in text.split(",")[1:]:
+        key, _, value = item.partition("=")
+        if key not in OPTIONS:
+            near = get_close_matches(key, OPTIONS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(f"{spec}: no option {item!r}; {hint}There are {', '.join(OPTIONS)}.")
+        if key == "part":
+            if value not in PARTS:
+                raise UsageError(f"{spec}: part={value}: there are {', '.join(PARTS)}.")
+            part = value
+        elif value.isdecimal():
+            sizes[key] = int(value)
+        else:
+            raise UsageError(f"{spec}: {item}: give a whole number of tokens.")
+    return Asked(Windowing(**sizes), part)
+
+
+def documents_of(path: str, part: str, spec: str) -> list[Document]:
+    """The documents at a path that belong to a part; DataError where none does."""
+    every = read_documents(Path(path).expanduser(), spec)
+    found = [document for document in every if PARTS[part](document)]
+    if not found:
+        raise DataError(
+            f"{spec}: none of its {len(every)} document(s) belongs to part={part}; leave it out to "
+            "read all"
+        )
+    return found
+
+
+def load(spec: str, rest: str, seed: int, tokenizer: Tokenizer) -> Dataset:
+    """`text:` data; `rest` is what follows the colon."""
+    path, tail = split_options(rest)
+    asked = options(tail, spec)
+    documents = documents_of(path, asked.part, spec)
+    if len(documents) >= FEW:
+        corpus = Corpus(spec, documents, asked.windowing, tokenizer)
+        members, _ = shuffled_splits(len(corpus), corpus.group, seed, spec)
+        how = f"{len(documents)} documents, shuffled with seed {seed}"
+    else:
+        pieces = stretches(documents)
+        _require_stretches(pieces, spec)
+        corpus = Corpus(spec, pieces, asked.windowing, tokenizer)
+        members = _runs(corpus)
+        how = f"{len(documents)} document(s), in {len(pieces)} stretches"
+    return corpus.dataset(members, seed, f"{how}: {corpus.told()}")
+
+
+def _require_stretches(pieces: list[Document], spec: str) -> None:
+    if len(pieces) < LEAST_STRETCHES:
+        size = sum(len(piece.content) for piece in pieces)
+        raise DataError(
+            f"{spec}: {size:,} bytes in fewer than {FEW} documents make {len(pieces)} stretch(es) "
+            f"of 8 KiB, and three splits with gaps need {LEAST_STRETCHES}: give at least 40 KiB of "
+            f"text, or {FEW} documents"
+        )
+
+
+def _runs(corpus: Corpus) -> Members:
+    """Windows of a tenth of the stretches, a gap of one, nine twentieths, a gap, the rest."""
+    count = len(corpus.documents)
+    first = max(1, round(CALIBRATION_SHARE * (count - 2)))
+    second = first + 1 + max(1, round(SEARCH_SHARE * (count - 2)))
+    edges = {
+        "calibration": (0, first),
+        "search": (first + 1, second),
+        "confirmation": (second + 1, count),
+    }
+    out = {}
+    for name, (start, stop) in edges.items():
+        out[name] = np.flatnonzero((corpus.group >= start) & (corpus.group < stop))
+        corpus.require(1, corpus.group[out[name]])
+    return out

@@ -1,0 +1,98 @@
+"""How often a rounded state stands still: the dead band of its recurrence.
+
+A write is dead where rounding leaves a value of the state exactly as it stood, although the
+recurrence, going on from there exactly, would have moved it. Where updates are smaller than half a
+step of the codes, the state forgets to decay and ignores its input. Steps that `every` does not
+round are no writes. Runs on the reference loop, whose rounded states are those of every kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sensprobe.models import Model
+from sensprobe.sites import Part, Site
+from sensprobe.storage import Custom, Memory, Rounded, Storage, fresh, store
+from sensprobe.taps import RoundingTap
+
+
+@dataclass(slots=True)
+class DeadBand:
+    """Of one state: writes and dead ones among them, by step from 0."""
+
+    writes: dict[int, int] = field(default_factory=dict)
+    dead: dict[int, int] = field(default_factory=dict)
+
+    def share(self, first: int = 0, last: int | None = None) -> float:
+        """Dead writes over writes of the steps from `first` to `last`; 0 where there are none."""
+        steps = [s for s in self.writes if s >= first and (last is None or s <= last)]
+        writes = sum(self.writes[s] for s in steps)
+        return sum(self.dead[s] for s in steps) / writes if writes else 0.0
+
+
+def dead_bands(model: Model, tap: RoundingTap, x: Tensor) -> dict[str, DeadBand]:
+    """Of every recurrent state that the tap rounds, over sequences x as the model reads them."""
+    counting = _Counting(tap)
+    with torch.inference_mode():
+        model(x, counting)
+    return counting.found
+
+
+@dataclass(slots=True)
+class _Counting:
+    """The tap, with recurrent states counted as they are written."""
+
+    inner: RoundingTap
+    found: dict[str, DeadBand] = field(default_factory=dict)
+
+    def __call__(self, site: Site, x: Tensor) -> Tensor:
+        return self.inner(site, x)
+
+    def storage(self, site: Site) -> Storage:
+        storage = self.inner.storage(site)
+        if site.part is not Part.STATE or not isinstance(storage, Rounded):
+            return storage
+        return Custom(_Counter(storage, self.found.setdefault(site.name, DeadBand())))
+
+
+@dataclass(slots=True)
+class _Counter:
+    """Writes a state as its storage does, and counts."""
+
+    storage: Rounded
+    found: DeadBand
+    _memory: Memory | None = None
+
+    def __call__(self, new: Tensor, step: int) -> Tensor:
+        before = self._memory or fresh(len(new), tuple(new.shape[1:]), self.storage, new.device)
+        self._memory = store(before, new, self.storage)
+        if (step + 1) % self.storage.scheme.every == 0:
+            kept = self._memory.state == before.state
+            self.found.writes[step] = new.numel()
+            self.found.dead[step] = int((kept & (new != before.state)).sum())
+        return self._memory.state
+
+
+def by_position(found: Mapping[str, DeadBand], length: int) -> list[dict[str, float | int]]:
+    """Share of dead writes of all states together, in steps up to each power of two."""
+    rows: list[dict[str, float | int]] = []
+    before, last = 0, 1
+    while before < length:
+        writes, dead = (
+            sum(
+                count
+                for band in found.values()
+                for step, count in getattr(band, name).items()
+                if before <= step < last
+            )
+            for name in ("writes", "dead")
+        )
+        if writes:
+            end = min(last, length)
+            rows.append({"first": before + 1, "last": end, "share": dead / writes})
+        before, last = last, 2 * last
+    return rows

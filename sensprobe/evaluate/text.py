@@ -1,0 +1,100 @@
+"""Running a language model over windows of text.
+
+Outputs are (n, l, vocabulary): they are scored a batch at a time and never held for a whole split.
+What comparing with full precision needs of them is kept between plans up to `KEPT_BYTES`, and
+computed again beyond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sensprobe.apply import Applier
+from sensprobe.data import Split
+from sensprobe.evaluate.batches import BATCH
+from sensprobe.evaluate.language import bucket_of, language
+from sensprobe.evaluate.outcomes import Metric, custom
+from sensprobe.models import Model, together
+from sensprobe.scheme import Scheme
+from sensprobe.taps import EXACT, RoundingTap, Tap
+
+__all__ = ["KEPT_BYTES", "TextEvaluator", "bucket_of"]
+
+KEPT_BYTES = 2**30
+
+
+@dataclass(slots=True)
+class TextEvaluator:
+    """What `Evaluator` is, of windows of text. A user's metric sees one batch at a time."""
+
+    model: Model
+    applier: Applier
+    split: Split
+    metric: Metric | None = None
+    tick: Callable[[int], None] = lambda count: None
+    divergence: bool = True  # whether `evaluate` also compares with full precision
+    _baseline: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    @property
+    def batch(self) -> int:
+        """Sequences run together."""
+        return together(self.model, self.split.x.shape[1], BATCH)
+
+    @property
+    def bytes_a_window(self) -> float:
+        """Bytes that a window of the split scores on average."""
+        assert self.split.scored_bytes is not None
+        return float(self.split.scored_bytes.double().mean())
+
+    def outputs(self, plan: Mapping[str, Scheme], start: int, stop: int) -> Tensor:
+        """Outputs of windows [start, stop) in one batch: (n, l, vocabulary)."""
+        return self._run(self._tap(plan), start, stop)
+
+    def evaluate(self, plan: Mapping[str, Scheme], start: int, stop: int) -> dict[str, np.ndarray]:
+        """Per-window arrays of a resolved plan on windows [start, stop)."""
+        tap = self._tap(plan)
+        parts: dict[str, list[np.ndarray]] = {}
+        for first, last in self._batches(start, stop):
+            y = self.split.y[first:last]
+            base = self._exact(first, last) if self.divergence else None
+            outputs = base if base is not None and not plan else self._run(tap, first, last)
+            found = language(outputs, y, self.bytes_a_window, base)
+            if self.metric is not None:
+                found["custom"] = custom(self.metric, outputs, y)
+            for name, values in found.items():
+                parts.setdefault(name, []).append(values)
+            self.tick(last - first)
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
+        """The largest decay at rest as the plan stores it; above 1 the recurrence is unstable."""
+        return self.applier.spectral_radius(plan)
+
+    def _batches(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """[start, stop) cut where batches end that are counted from the split's first window."""
+        while start < stop:
+            end = min((start // self.batch + 1) * self.batch, stop)
+            yield start, end
+            start = end
+
+    def _tap(self, plan: Mapping[str, Scheme]) -> Tap:
+        return self.applier.tap(plan) if plan else EXACT
+
+    def _run(self, tap: Tap, first: int, last: int) -> Tensor:
+        with torch.inference_mode():
+            here = tap.at(first) if isinstance(tap, RoundingTap) else tap
+            return self.model(self.split.x[first:last], here)
+
+    def _exact(self, first: int, last: int) -> Tensor:
+        """Full-precision outputs of one batch."""
+        if (first, last) in self._baseline:
+            return self._baseline[first, last]
+        outputs = self._run(EXACT, first, last)
+        if sum(x.nbytes for x in self._baseline.values()) + outputs.nbytes <= KEPT_BYTES:
+            self._baseline[first, last] = outputs
+        return outputs

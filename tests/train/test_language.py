@@ -1,0 +1,263 @@
+"""Training language models on small text: it learns, it repeats, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from math import log
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from language import story, write_stories
+from safetensors.torch import load_file
+
+from sensprobe.checkpoints import read_checkpoint
+from sensprobe.data import Split, load_data
+from sensprobe.errors import DataError, RunError, SensprobeError, UsageError
+from sensprobe.ops.exponential import exponential
+from sensprobe.train import (
+    LanguageRecipe,
+    LanguageResult,
+    Pool,
+    fit_language,
+    language_recipe_from,
+    read_document,
+)
+from sensprobe.train.language import bits_per_byte, forward
+from sensprobe.train.language_start import initial
+from sensprobe.zoo import recipes
+
+FAMILIES = {
+    "mamba": {"d_model": 8, "d_state": 3, "dt_rank": 1},
+    "mamba2": {"d_model": 8, "d_state": 3, "d_head": 4},
+}
+RECIPE = """
+seed = 1
+[text]
+source = "english_novels"
+length = 16
+[optimizer]
+lr = 1e-2
+beta2 = 0.95
+weight_decay = 0.01
+clip = 1.0
+batch = 8
+average = 0.9
+[schedule]
+steps = 6
+every = 2
+warmup = 0.1
+"""
+
+
+def document(family: str = "mamba") -> dict[str, Any]:
+    return {**tomllib.loads(RECIPE), "family": family, "model": dict(FAMILIES[family])}
+
+
+@pytest.fixture(params=list(FAMILIES))
+def recipe(request: pytest.FixtureRequest) -> LanguageRecipe:
+    return language_recipe_from(document(request.param), "test")
+
+
+@pytest.fixture
+def validation(tmp_path: Path) -> Split:
+    data = f"text:{write_stories(tmp_path / 'held')},length=16,context=2"
+    return load_data(data).splits["search"]
+
+
+@pytest.fixture
+def fit(validation: Split) -> Callable[..., LanguageResult]:
+    pool = Pool([story(k, 200).encode() for k in range(100, 110)], 16)
+
+    def run(recipe: LanguageRecipe, out: Path, **more: Any) -> LanguageResult:
+        return fit_language(recipe, out, pools=[(1.0, pool)], validation=validation, **more)
+
+    return run
+
+
+def same(a: LanguageResult, b: LanguageResult) -> bool:
+    one, other = load_file(a.weights), load_file(b.weights)
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_it_learns(fit, recipe: LanguageRecipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, schedule=replace(recipe.schedule, steps=300, every=100))
+    bits = [leg["bits_per_byte"] for leg in fit(recipe, tmp_path / "out").history]
+    assert bits[0] < 6  # bytes by chance: 8
+    assert bits == sorted(bits, reverse=True)
+    assert bits[-1] < 3.9
+
+
+def test_the_checkpoint_is_a_model_that_scores_the_same(
+    fit, recipe: LanguageRecipe, validation: Split, tmp_path: Path
+) -> None:
+    result = fit(recipe, tmp_path / "out")
+    model, header = read_checkpoint(result.weights)
+    assert (model.config, header["family"]) == (recipe.model, recipe.family)
+    assert header["recorded"]["value"] == result.history[-1]["bits_per_byte"]
+    logits = model(validation.x[:64])[:, 2:].double().flatten(0, 1)
+    targets = validation.y[:64, 2:].long().flatten()
+    nats = torch.nn.functional.cross_entropy(logits, targets).item()
+    assert result.history[-1]["bits_per_byte"] == pytest.approx(nats / log(2), rel=1e-6)
+    params = load_file(result.weights)
+    assert torch.equal(forward(params, recipe, validation.x[:3]), model(validation.x[:3]))
+    assert bits_per_byte(params, recipe, validation) == result.history[-1]["bits_per_byte"]
+    assert result.parameters == sum(t.numel() for t in params.values())
+    assert model.spectral_radius() < 1
+
+
+@pytest.mark.parametrize(("leg", "step"), [(1, 1), (2, 1), (3, 1), (2, None)])
+def test_stopped_and_resumed_equals_never_stopped(fit, recipe, tmp_path, leg, step) -> None:
+    whole = fit(recipe, tmp_path / "whole")
+
+    def stop(progress):
+        there = progress.validation is not None if step is None else progress.step == step
+        if progress.epoch == leg and there:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, out, progress=stop)
+    resumed = fit(recipe, out)
+    assert same(resumed, whole)
+    assert resumed.history == whole.history
+    assert not same(whole, fit(replace(recipe, seed=2), tmp_path / "other"))
+
+
+def test_a_last_leg_may_be_short(fit, recipe: LanguageRecipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, schedule=replace(recipe.schedule, steps=5, every=3))
+    seen = []
+    result = fit(recipe, tmp_path / "out", progress=seen.append)
+    assert [leg["steps"] for leg in result.history] == [3, 5]
+    ends = [(p.epoch, p.step, p.steps) for p in seen if p.validation is not None]
+    assert ends == [(1, 3, 3), (2, 2, 2)]
+
+
+def test_a_run_of_other_text_is_refused(fit, recipe, validation, tmp_path) -> None:
+    fit(recipe, tmp_path / "out")
+    with pytest.raises(RunError, match="differs in recipe"):
+        fit(replace(recipe, seed=9), tmp_path / "out")
+    other = Pool([story(7, 200).encode()], 16)
+    with pytest.raises(RunError, match="differs in text"):
+        fit_language(recipe, tmp_path / "out", pools=[(1.0, other)], validation=validation)
+
+
+def test_divergence_is_said(fit, recipe: LanguageRecipe, tmp_path: Path) -> None:
+    wild = replace(recipe.optimizer, lr=1e30, clip=1e30)
+    with pytest.raises(SensprobeError, match="not finite in step"):
+        fit(replace(recipe, optimizer=wild), tmp_path / "out")
+
+
+# -- windows --------------------------------------------------------------------------------------
+
+
+def test_every_place_in_every_document_is_drawn_alike() -> None:
+    documents = [b"abcdef", b"xy", b"ghijklmnop", b"0123"]
+    pool = Pool(documents, length=3)
+    drawn = pool.draw(7000, torch.Generator().manual_seed(0))
+    found = [bytes(row.tolist()) for row in drawn]
+    places = {d[k : k + 4] for d in documents for k in range(len(d) - 3)}
+    assert len(places) == 3 + 7 + 1
+    counts = {place: found.count(place) for place in places}
+    assert sum(counts.values()) == 7000
+    expected = 7000 / len(places)
+    assert all(abs(n - expected) < 5 * expected**0.5 for n in counts.values())
+
+
+def test_text_shorter_than_a_window() -> None:
+    with pytest.raises(DataError, match="longer than \\[text\\] length = 8"):
+        Pool([b"12345678", b"1"], 8)
+
+
+def test_shares_of_two_texts(fit, recipe: LanguageRecipe, validation: Split, monkeypatch, tmp_path):
+    from sensprobe.train import language
+
+    seen = []
+    original = language.forward
+    monkeypatch.setattr(
+        language, "forward", lambda p, r, x: seen.append(x.clone()) or original(p, r, x)
+    )
+    recipe = replace(recipe, schedule=replace(recipe.schedule, steps=30, every=30))
+    pools = [(0.75, Pool([b"a" * 99], 16)), (0.25, Pool([b"b" * 99], 16))]
+    fit_language(recipe, tmp_path / "out", pools=pools, validation=validation)
+    first = torch.cat(seen)[:, 0]
+    share = (first == ord("b")).double().mean().item()
+    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 240) ** 0.5
+
+
+# -- the start ------------------------------------------------------------------------------------
+
+
+def test_the_start_is_as_published(recipe: LanguageRecipe) -> None:
+    config = replace(recipe.model, layers=4, d_model=64)
+    params = initial(config, recipe.init, 0)
+    bias = params["layers.1.dt_proj.bias" if recipe.family == "mamba" else "layers.1.dt_bias"]
+    dt = torch.nn.functional.softplus(bias.double())
+    assert dt.min() > 0.99e-3
+    assert dt.max() < 0.101
+    A = params["layers.0.A_log"].exp()
+    assert A.min() > 0.99
+    assert A.max() < (3.01 if recipe.family == "mamba" else 16)
+    assert params["embedding.weight"].std().item() == pytest.approx(0.02, rel=0.05)
+    out = params["layers.3.out_proj.weight"]
+    assert out.abs().max().item() == pytest.approx(128**-0.5 / 2, rel=0.01)
+    inner = params["layers.0.in_proj.weight"]
+    assert inner.abs().max().item() == pytest.approx(1 / 8, rel=0.01)
+    assert (params["layers.2.norm.weight"] == 1).all()
+    again, other = initial(config, recipe.init, 0), initial(config, recipe.init, 1)
+    assert all(torch.equal(params[k], again[k]) for k in params)
+    assert not torch.equal(params["embedding.weight"], other["embedding.weight"])
+
+
+def test_gradients_reach_every_parameter(recipe: LanguageRecipe) -> None:
+    """Also A and dt, whose exponential is of our own making."""
+    params = initial(recipe.model, recipe.init, 0)
+    for p in params.values():
+        p.requires_grad_()
+    forward(params, recipe, torch.arange(40).view(2, 20)).square().mean().backward()
+    assert {n for n, p in params.items() if p.grad is None or not p.grad.any()} == set()
+    x = torch.linspace(-3, 0, 7, requires_grad=True)
+    exponential(x).sum().backward()
+    torch.testing.assert_close(x.grad, x.detach().exp())
+
+
+# -- recipes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mamba-bytes", "mamba2-bytes"])
+def test_shipped_recipes_make_models_of_at_most_8_megabytes(name: str) -> None:
+    recipe = language_recipe_from(read_document(recipes()[name]), name)
+    count = sum(p.numel() for p in initial(recipe.model, recipe.init, recipe.seed).values())
+    assert count > 1e6
+    assert 4 * count < 8e6
+    assert f"{count:,} parameters" in recipes()[name].read_text()
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "says"),
+    [
+        (None, {"family": "s4d"}, "family is 's4d'; it must be mamba or mamba2"),
+        (None, {"texts": 1}, "unknown entry texts"),
+        (None, {"model": 1}, r"table \[model\] is missing"),
+        (None, {"schedule": 1}, r"table \[schedule\] is missing"),
+        ("model", {"d_output": 9}, "d_output cannot be chosen"),
+        ("model", {"d_modell": 9}, "unknown key"),
+        ("text", {"length": 4}, "length must be at least 8"),
+        ("text", {"pydoc": 1.5}, "pydoc must be from 0 to 1"),
+        ("optimizer", {"clip": 0}, "clip must be above 0"),
+        ("optimizer", {"beta2": 1}, "beta2 must be"),
+        ("schedule", {"every": 0}, "every must be at least 1"),
+        ("schedule", {"warmup": 1}, "warmup must be"),
+    ],
+)
+def test_recipes_nothing_can_be_made_of(table: str | None, change: dict, says: str) -> None:
+    wrong = document()
+    if table is None:
+        wrong |= change
+    else:
+        wrong[table] = {**wrong[table], **change}
+    with pytest.raises(UsageError, match=says):
+        language_recipe_from(wrong, "test")
