@@ -77,8 +77,9 @@ def tokens(length: int) -> Tensor:
 
 
 def bound(want: Tensor) -> float:
-    """Some hundred float32 roundings of the largest logit: errors of sums in another order."""
-    return 100 * EPSILON * want.abs().max().item()
+    """Some hundred float32 roundings of the largest logit: errors of sums in another order, which a
+    norm over few numbers multiplies (against float64, either side is off by up to 120)."""
+    return 200 * EPSILON * want.abs().max().item()
 
 
 @pytest.fixture(params=CASES)

@@ -234,8 +234,9 @@ def _wide(x: Array, repeat: bool = True) -> Array:
 
 
 def _narrow(x: Array, shape: tuple[int, ...]) -> Array:
-    """The inverse of `_wide`, of a flat array."""
-    return x.reshape(*shape[:-1], -1)[..., : shape[-1]]
+    """The inverse of `_wide`, of a flat array. Contiguous: PyTorch's own last bits may depend on
+    strides."""
+    return np.ascontiguousarray(x.reshape(*shape[:-1], -1)[..., : shape[-1]])
 
 
 def tiled(x: Array) -> Array:
