@@ -258,10 +258,19 @@ def require_recurrent(mode: str, known: str = "recurrent, fft, traced") -> None:
         raise ValueError(f"mode {mode!r} is not one of {known}")
 
 
-def run(model: Mixing, x: Tensor, tap: Tap, state: StreamState | None = None) -> Any:
+def outputs(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
+    """What `run` gives from the start, with no memory kept: small blocks that stay between large
+    ones that go would keep the allocator from using the space again."""
+    return run(model, x, tap, keep=False)[0]
+
+
+def run(
+    model: Mixing, x: Tensor, tap: Tap, state: StreamState | None = None, *, keep: bool = True
+) -> tuple[Tensor, StreamState]:
     """(outputs, state): x (b, l, d_input) float32, or tokens (b, l), after what `state` has seen.
 
-    Outputs are (b, d_output), or (b, l, d_output) where nothing is pooled.
+    Outputs are (b, d_output), or (b, l, d_output) where nothing is pooled. Without `keep` the state
+    lacks its memories.
     """
     config = model.config
     if state is None:
@@ -277,7 +286,8 @@ def run(model: Mixing, x: Tensor, tap: Tap, state: StreamState | None = None) ->
         u = u + v if config.residual else v
         u = _norm(inner, u, config) if config.norm == "post" else u
         u = inner.passes("out", u)
-        memories.append(memory)
+        memories.append(memory if keep else (None, None))
+        del memory
     u = _norm(At(model, tap, "final."), u, config) if config.final_norm else u
     pooled, steps = state.pooled, state.steps + x.shape[1]
     if config.pooling == "mean":

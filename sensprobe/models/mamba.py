@@ -199,7 +199,7 @@ class Mamba:
         Outputs are (b, l, d_output) where nothing is pooled. "recurrent" is the one mode there is.
         """
         frame.require_recurrent(mode)
-        return frame.run(self, x, tap)[0]
+        return frame.outputs(self, x, tap)
 
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories

@@ -236,9 +236,9 @@ class Mamba2:
         stay exact inside a chunk (see `ops.head_chunks`).
         """
         if mode == "chunked":
-            return frame.run(replace(self, scan=head_chunks), x, tap)[0]
+            return frame.outputs(replace(self, scan=head_chunks), x, tap)
         frame.require_recurrent(mode, "recurrent, chunked")
-        return frame.run(self, x, tap)[0]
+        return frame.outputs(self, x, tap)
 
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories

@@ -125,7 +125,7 @@ def _mamba(
     rest = None if memory.residual is None else memory.residual[:, None]
     inner = Memory(memory.state[:, None], rest, memory.step)
     found = _Kernel.apply(
-        (dt * x)[:, :, None], None, dt[:, :, None], A[None], B[:, :, None], C[:, :, None],
+        x[:, :, None], dt[:, :, None], None, A[None], B[:, :, None], C[:, :, None],
         (_stored(storage, True), _stored(decay, True)[0], inner, torch.is_grad_enabled()),
     )  # fmt: skip
     y, state, *residual = found
@@ -138,15 +138,8 @@ def _mamba2(
     memory: Memory,
 ) -> tuple[Tensor, Memory]:  # fmt: skip
     decays = _decays(dt * A, decay, memory.step)
-    found = _Kernel.apply(
-        dt[..., None] * x,
-        decays,
-        None,
-        None,
-        B,
-        C,
-        (_stored(storage), None, memory, torch.is_grad_enabled()),
-    )
+    how = (_stored(storage), None, memory, torch.is_grad_enabled())
+    found = _Kernel.apply(x, dt, decays, None, B, C, how)
     y, state, *residual = found
     return y, Memory(state, residual[0] if residual else None, memory.step + x.shape[1])
 
@@ -156,7 +149,7 @@ class _Kernel(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, u: Tensor, decay: Tensor | None, dt: Tensor | None, A: Tensor | None, B: Tensor,
+        ctx: Any, x: Tensor, dt: Tensor, decay: Tensor | None, A: Tensor | None, B: Tensor,
         C: Tensor, how: Any,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """y, the state and, where there is one, the residual; from zero time steps too."""
@@ -164,15 +157,16 @@ class _Kernel(torch.autograd.Function):
 
         (store, unit_heads), passing, memory, graph = how
         rest = memory.residual
-        if not (u.numel() and B.shape[-1]):
+        if not (x.numel() and B.shape[-1]):
             states = [memory.state.clone(), *([] if rest is None else [rest.clone()])]
-            return torch.zeros_like(u), *states
-        decays = None if dt is None else Decays(array(dt), array(A), passing)
+            return torch.zeros_like(x), *states
+        decays = None if A is None else Decays(array(A), passing)
         asked = graph and any(ctx.needs_input_grad)
         run = prepare(
-            array(u), array(decay) if decays is None else decays, array(B), array(C), store,
+            array(x), array(dt), array(decay) if decays is None else decays, array(B), array(C),
+            store,
             array(memory.state), None if rest is None else array(rest), memory.step, unit_heads,
-            mark=max(1, math.isqrt(u.shape[1])) if asked else 0,
+            mark=max(1, math.isqrt(x.shape[1])) if asked else 0,
         )  # fmt: skip
         found = scan(run, torch.get_num_threads())
         ctx.run = run
@@ -186,7 +180,7 @@ class _Kernel(torch.autograd.Function):
         from sensprobe_kernels.selective_scan.cpu import gradient
 
         found = gradient(ctx.run, array(dy), torch.get_num_threads())
-        in_order = (found.u, found.decay, found.dt, found.A, found.B, found.C)
+        in_order = (found.x, found.dt, found.decay, found.A, found.B, found.C)
         return *(None if g is None else torch.from_numpy(g) for g in in_order), None
 
 

@@ -25,11 +25,8 @@ def convolve(
     `store` is dense, (channels, K - 1). For the rest see `selective_scan.cpu.prepare`.
     """
     batch, length, channels = x.shape
-    none = np.zeros((batch, length, 1, 0), np.float32)
-    run: Run = prepare(
-        x[:, :, None], np.zeros((batch, length, 1), np.float32), none, none, store,
-        state[:, None], None, step,
-    )  # fmt: skip
+    none, unread = np.zeros((batch, length, 1, 0), np.float32), np.zeros((0, 0, 0), np.float32)
+    run: Run = prepare(x[:, :, None], unread, unread, none, none, store, state[:, None], None, step)
     silent = np.full(channels, -0.0, np.float32)
     filters = Filters(
         tiled(weight[None, None]).reshape(-1),

@@ -57,7 +57,7 @@ def _filtered(job: Job, given: Given, filters: Filters, place: Place, k: int, va
     total = nothing()
     for i in range(job.n):
         total = total + load(filters.weight, w + i * LANES) * load(given.state, s + i * LANES)
-    total = total + load(filters.weight, w + job.n * LANES) * load(given.u, value)
+    total = total + load(filters.weight, w + job.n * LANES) * load(given.x, value)
     return total + load(filters.bias, k * LANES)
 
 
@@ -67,7 +67,7 @@ def _moved(
 ) -> Floats:
     """What place i of the window is about to hold, clamped."""
     at = ((place.b * job.tiles + k) * job.n + i) * LANES
-    v = load(given.u, value) if i == job.n - 1 else load(given.state, at + LANES)
+    v = load(given.x, value) if i == job.n - 1 else load(given.state, at + LANES)
     if flags.clip:
         high = spread(given.state_numbers, CLIP)
         v = clamp(v, negative(high), high)

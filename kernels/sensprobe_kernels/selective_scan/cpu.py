@@ -32,16 +32,15 @@ _WORK = 1 << 17
 
 
 class Decays(NamedTuple):
-    """Computed within the step. dt: (batch, length, heads, p). A: (heads, p, n). A scale of `store`
-    is dense, as A."""
+    """Computed within the step, with a dt a channel. A: (heads, p, n). A scale of `store` is dense,
+    as A."""
 
-    dt: Array
     A: Array
     store: Store
 
 
 class Run(NamedTuple):
-    """One call of the kernel, ready: what its compiled functions take, and the shape of u."""
+    """One call of the kernel, ready: what its compiled functions take, and the shape of x."""
 
     job: Job
     given: Given
@@ -60,7 +59,8 @@ class Result(NamedTuple):
 
 
 def prepare(
-    u: Array,
+    x: Array,
+    dt: Array,
     decay: Array | Decays,
     B: Array,
     C: Array,
@@ -73,14 +73,14 @@ def prepare(
 ) -> Run:
     """A call of the kernel.
 
-    u = dt x: (batch, length, heads, p), none of it 0. decay: (batch, length, heads), or how it is
-    computed. B, C: (batch, length, groups, n). state, residual: (batch, heads, p, n); a residual,
-    allowed with NEAREST only, turns error feedback on. A scale of `store` is dense, (heads, p, n);
-    a live TENSOR range spans all heads, or each head with `unit_heads`. `step` counts the steps
-    taken before. With `mark` the state is kept every so many steps, for `gradient`. All float32;
-    the arguments are left as they are.
+    x: (batch, length, heads, p), none of it 0. decay: (batch, length, heads), and dt too, or how it
+    is computed, and dt as x. B, C: (batch, length, groups, n). state, residual: (batch, heads, p,
+    n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `store` is dense,
+    (heads, p, n); a live TENSOR range spans all heads, or each with `unit_heads`. `step` counts the
+    steps taken before. With `mark` the state is kept every so many steps, for `gradient`. All
+    float32; the arguments are left as they are.
     """
-    batch, length, heads, p = u.shape
+    batch, length, heads, p = x.shape
     groups, n = B.shape[2], state.shape[-1]
     head = -(-p // LANES)
     tiles = heads * head
@@ -92,8 +92,8 @@ def prepare(
         store.first, step, mark, batch, _kept(store, n), _kept(passed, n),
     )  # fmt: skip
     given = Given(
-        _wide(u).reshape(-1),
-        _NONE if computed is None else _wide(computed.dt).reshape(-1),
+        _wide(x).reshape(-1),
+        (dt if computed is None else _wide(dt)).reshape(-1),
         _NONE if computed is None else tiled(computed.A[None]).reshape(-1),
         decay.reshape(-1) if isinstance(decay, np.ndarray) else _NONE,
         B.reshape(-1),
@@ -111,7 +111,7 @@ def prepare(
         _NONE if residual is None else scratch(marks.size),
     )
     keys = _key(store, residual is not None), _key(passed)
-    return Run(job, given, *keys, computed is None, u.shape)
+    return Run(job, given, *keys, computed is None, x.shape)
 
 
 def begun(job: Job) -> list[tuple[int, int]]:
@@ -143,13 +143,13 @@ def scan(run: Run, threads: int) -> Result:
 
 
 class Gradient(NamedTuple):
-    """Of a sum weighted by dy: in u, B, C, and in decay or in dt and A, each of its shape."""
+    """Of a sum weighted by dy: in x, dt, B, C, and in decay or A, each of its shape."""
 
-    u: Array
+    x: Array
+    dt: Array
     B: Array
     C: Array
     decay: Array | None
-    dt: Array | None
     A: Array | None
 
 
@@ -161,7 +161,7 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
     adjoint = Adjoint(
         _wide(dy, repeat=False).reshape(-1),
         scratch(wide),
-        scratch(0 if run.head else wide),
+        np.zeros_like(run.given.dt) if run.head else scratch(wide),
         scratch(0 if run.head else batch * whole),
         np.zeros_like(run.given.decay),
         np.zeros_like(run.given.B),
@@ -182,11 +182,12 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
 
     spread_out(work, [(b, b + 1) for b in range(batch)], threads)
     rows = (batch, length, job.groups, job.n)
-    du, dB, dC = _narrow(adjoint.du, shape), adjoint.dB.reshape(rows), adjoint.dC.reshape(rows)
+    dx, dB, dC = _narrow(adjoint.dx, shape), adjoint.dB.reshape(rows), adjoint.dC.reshape(rows)
     if run.head:
-        return Gradient(du, dB, dC, adjoint.ddecay.reshape(shape[:3]), None, None)
+        ddt, ddecay = adjoint.ddt.reshape(shape[:3]), adjoint.ddecay.reshape(shape[:3])
+        return Gradient(dx, ddt, dB, dC, ddecay, None)
     dA = adjoint.dA.reshape(batch, job.tiles, job.n, LANES).sum(axis=0, keepdims=True)
-    return Gradient(du, dB, dC, None, _narrow(adjoint.ddt, shape), _untiled(dA, heads, p)[0])
+    return Gradient(dx, _narrow(adjoint.ddt, shape), dB, dC, None, _untiled(dA, heads, p)[0])
 
 
 def _kept(store: Store, n: int) -> Kept:

@@ -1,7 +1,7 @@
 """The gradient of the recurrence: the adjoint of the state runs backward through time.
 
     g_t = C_t dy_t + a_{t+1} g_{t+1}                 what y and all later states ask of h_t
-    du_t = sum_n B_t g_t      dB_t = sum_d u_t g_t      dC_t = sum_d dy_t h_t
+    du_t = sum_n B_t g_t      of u = dt x      dB_t = sum_d u_t g_t      dC_t = sum_d dy_t h_t
     da_t = g_t h_{t-1}        and of a = exp(dt A):     d(dt A) = a da
 
 Rounding passes gradients as if it were not there (straight through, Bengio et al. 2013, arXiv
@@ -32,11 +32,12 @@ from sensprobe_kernels.vector import LANES, Floats, load, spread, store, summed
 class Adjoint(NamedTuple):
     """Flat float32 arrays, laid out as in `Given`.
 
-    dy, du, ddt  as u      dA  (batch, tiles, n, 16)      ddecay  as decay      dB, dC  as B, C
+    dy, dx  as x      ddt  as dt      dA  (batch, tiles, n, 16)      ddecay  as decay
+    dB, dC  as B, C
     """
 
     dy: Any
-    du: Any
+    dx: Any
     ddt: Any
     dA: Any
     ddecay: Any
@@ -82,11 +83,12 @@ def _tile(
 ) -> None:  # fmt: skip
     """One tile at one step; `before` is where the stretch has its state of the step before."""
     whole, line = job.tiles * job.n * LANES, job.n * LANES
-    u, dy, dt = load(given.u, at.value), load(adjoint.dy, at.value), nothing()
+    x, dy = load(given.x, at.value), load(adjoint.dy, at.value)
     if head:
-        a = spread(given.decay, at.decay)
+        a, dt = spread(given.decay, at.decay), spread(given.dt, at.decay)
     else:
         dt = load(given.dt, at.value)
+    u = dt * x
     du, other = nothing(), nothing()
     for i in range(job.n):
         j, c = before + i * LANES, (at.k * job.n + i) * LANES
@@ -107,11 +109,12 @@ def _tile(
             other = other + exponent * A
             to = b * whole + c
             store(adjoint.dA, to, load(adjoint.dA, to) + exponent * dt)
-    store(adjoint.du, at.value, du)
+    store(adjoint.dx, at.value, dt * du)
     if head:
         adjoint.ddecay[at.decay] += summed(other)
+        adjoint.ddt[at.decay] += summed(x * du)
     else:
-        store(adjoint.ddt, at.value, other)
+        store(adjoint.ddt, at.value, other + x * du)
 
 
 @inline

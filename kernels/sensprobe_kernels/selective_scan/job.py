@@ -42,17 +42,19 @@ class Job(NamedTuple):
 class Given(NamedTuple):
     """Flat float32 arrays, and two of integers that spare the loops a division a tile.
 
-    u, dt, y  (batch, length, tiles, 16)       A      (tiles, n, 16)
-    decay     (batch, length, heads)           B, C   (batch, length, groups, n)
+    x, y      (batch, length, tiles, 16)       A      (tiles, n, 16)
+    dt        as x, or as decay                B, C   (batch, length, groups, n)
+    decay     (batch, length, heads)
     state, residual  (batch, tiles, n, 16)
     Of scales known before, (5, tiles, n or 1, 16): see `store.known`.
 
     marks, rests  (stretches, batch, tiles, n, 16): state and residual before every `mark` steps.
 
-    Either dt and A or decay are used. head_of and row_of name each tile's head and row of B and C.
+    Either A or decay is used, and dt is a channel's or a head's. head_of and row_of name each
+    tile's head and row of B and C.
     """
 
-    u: Any
+    x: Any
     dt: Any
     A: Any
     decay: Any

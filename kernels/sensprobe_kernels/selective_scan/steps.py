@@ -23,8 +23,8 @@ class Spot(NamedTuple):
     t: int
     row: int  # in B and C
     state: int
-    value: int  # in u and y
-    decay: int  # in the unit's scratch; in the array of those given
+    value: int  # in x and y
+    decay: int  # in the unit's scratch; in the array of those given, and in a head's dt
 
 
 @inline
@@ -45,13 +45,20 @@ def spot(job: Job, given: Given, place: Place, k: int, t: int, head: bool) -> Sp
 
 
 @inline
+def drive(given: Given, at: Spot, head: bool) -> Floats:
+    """dt x."""
+    dt = spread(given.dt, at.decay) if head else load(given.dt, at.value)
+    return dt * load(given.x, at.value)
+
+
+@inline
 def _advanced(
-    given: Given, at: Spot, i: int, decays: Any, drive: Floats, head: bool, flags: Flags
+    given: Given, at: Spot, i: int, decays: Any, driven: Floats, head: bool, flags: Flags
 ) -> Floats:
     """a h + (dt x) B, with the residual added and clamped: what is about to be rounded."""
     place = at.state + i * LANES
     a = spread(given.decay, at.decay) if head else load(decays, at.decay + i * LANES)
-    v = a * load(given.state, place) + drive * spread(given.B, at.row + i)
+    v = a * load(given.state, place) + driven * spread(given.B, at.row + i)
     if flags.feedback:
         v = v + load(given.residual, place)
     if flags.clip:
@@ -85,11 +92,11 @@ def _scale(job: Job, given: Given, at: Spot, i: int, flags: Flags) -> Scale:
 
 @inline
 def _share(
-    job: Job, given: Given, place: Place, at: Spot, i: int, decays: Any, drive: Floats,
+    job: Job, given: Given, place: Place, at: Spot, i: int, decays: Any, driven: Floats,
     scale: Scale, head: bool, flags: Flags,
 ) -> Floats:  # fmt: skip
     """State i advanced and written; its share in y."""
-    v = _advanced(given, at, i, decays, drive, head, flags)
+    v = _advanced(given, at, i, decays, driven, head, flags)
     if flags.span == STATIC_EACH:
         scale = _scale(job, given, at, i, flags)
     return _put(job, given, place, at, i, v, scale, flags)
@@ -100,9 +107,9 @@ def tile_step(
     job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
     at, total = spot(job, given, place, k, t, head), nothing()
-    drive, scale = load(given.u, at.value), _scale(job, given, at, 0, flags)
+    driven, scale = drive(given, at, head), _scale(job, given, at, 0, flags)
     for i in range(job.n):
-        total = total + _share(job, given, place, at, i, decays, drive, scale, head, flags)
+        total = total + _share(job, given, place, at, i, decays, driven, scale, head, flags)
     store(given.y, at.value, total)
 
 
@@ -113,12 +120,8 @@ def four_step(
     """Tiles k to k + 3."""
     p0, p1 = spot(job, given, place, k, t, head), spot(job, given, place, k + 1, t, head)
     p2, p3 = spot(job, given, place, k + 2, t, head), spot(job, given, place, k + 3, t, head)
-    u0, u1, u2, u3 = (
-        load(given.u, p0.value),
-        load(given.u, p1.value),
-        load(given.u, p2.value),
-        load(given.u, p3.value),
-    )
+    u0, u1 = drive(given, p0, head), drive(given, p1, head)
+    u2, u3 = drive(given, p2, head), drive(given, p3, head)
     s0, s1 = _scale(job, given, p0, 0, flags), _scale(job, given, p1, 0, flags)
     s2, s3 = _scale(job, given, p2, 0, flags), _scale(job, given, p3, 0, flags)
     y0, y1, y2, y3 = nothing(), nothing(), nothing(), nothing()
@@ -142,9 +145,9 @@ def observe(
     flags: Flags,
 ) -> Range:  # fmt: skip
     """Advance states i0 to i1 without rounding; the range of what was seen and them."""
-    drive = load(given.u, at.value)
+    driven = drive(given, at, head)
     for i in range(i0, i1):
-        v = _advanced(given, at, i, decays, drive, head, flags)
+        v = _advanced(given, at, i, decays, driven, head, flags)
         store(given.state, at.state + i * LANES, v)
         seen = widen(seen, v, flags)
     return seen
