@@ -166,6 +166,32 @@ def settle(
 
 
 @inline
+def four_group_step(
+    job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
+) -> None:
+    """Tiles k to k + 3, a live range a channel."""
+    p0, p1 = spot(job, given, place, k, t, head), spot(job, given, place, k + 1, t, head)
+    p2, p3 = spot(job, given, place, k + 2, t, head), spot(job, given, place, k + 3, t, head)
+    none, numbers, kind = unseen(flags), given.state_numbers, job.state.scales
+    r0 = observe(job, given, p0, 0, job.n, decays, head, none, flags)
+    r1 = observe(job, given, p1, 0, job.n, decays, head, none, flags)
+    r2 = observe(job, given, p2, 0, job.n, decays, head, none, flags)
+    r3 = observe(job, given, p3, 0, job.n, decays, head, none, flags)
+    s0, s1 = live_scale(r0, numbers, kind, flags), live_scale(r1, numbers, kind, flags)
+    s2, s3 = live_scale(r2, numbers, kind, flags), live_scale(r3, numbers, kind, flags)
+    y0, y1, y2, y3 = nothing(), nothing(), nothing(), nothing()
+    for i in range(job.n):
+        y0 = settle(job, given, place, p0, i, i + 1, s0, y0, flags)
+        y1 = settle(job, given, place, p1, i, i + 1, s1, y1, flags)
+        y2 = settle(job, given, place, p2, i, i + 1, s2, y2, flags)
+        y3 = settle(job, given, place, p3, i, i + 1, s3, y3, flags)
+    store(given.y, p0.value, y0)
+    store(given.y, p1.value, y1)
+    store(given.y, p2.value, y2)
+    store(given.y, p3.value, y3)
+
+
+@inline
 def group_step(
     job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:

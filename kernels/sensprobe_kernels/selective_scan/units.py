@@ -16,6 +16,7 @@ from sensprobe_kernels.selective_scan.decays import unit_decays
 from sensprobe_kernels.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.selective_scan.numbers import nothing, shared_scale
 from sensprobe_kernels.selective_scan.steps import (
+    four_group_step,
     four_step,
     group_step,
     observe,
@@ -69,8 +70,7 @@ def step(
     if (job.step + t + 1) % job.state.every:
         _plain_steps(job, given, place, t, decays, head, exactly(state))
     elif state.span == GROUP:
-        for k in range(place.k0, place.k1):
-            group_step(job, given, place, k, t, decays, head, state)
+        _group_steps(job, given, place, t, decays, head, state)
     elif state.span == TENSOR:
         _shared_step(job, given, place, t, decays, head, state)
     else:
@@ -89,6 +89,20 @@ def _plain_steps(
             k += 4
     for k1 in range(k, place.k1):
         tile_step(job, given, place, k1, t, decays, head, flags)
+
+
+@inline
+def _group_steps(
+    job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, flags: Flags
+) -> None:
+    """A live range a channel, four tiles at a time, or more ranges along n."""
+    k = place.k0
+    if job.state.group >= job.n and flags.rounding != STOCHASTIC:
+        for _ in range((place.k1 - place.k0) // 4):
+            four_group_step(job, given, place, k, t, decays, head, flags)
+            k += 4
+    for k1 in range(k, place.k1):
+        group_step(job, given, place, k1, t, decays, head, flags)
 
 
 @inline
