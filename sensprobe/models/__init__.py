@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from sensprobe.models import mamba, mamba2, s4d
+from sensprobe.models import frame, mamba, mamba2, s4d
 from sensprobe.sites import Site
 from sensprobe.taps import EXACT, Tap
 
@@ -31,6 +31,9 @@ class Model(Protocol):
 
     @property
     def recurrences(self) -> list[s4d.Recurrence]: ...
+
+    @property
+    def replays(self) -> list[frame.Replay]: ...
 
     @property
     def reads_tokens(self) -> bool: ...

@@ -180,6 +180,19 @@ def frame_weights(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
 # -- the forward ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An operation that rounds inside itself, run again from what the sites around it held.
+
+    `names` are the sites it prices; `run` gives, from values by site name and a tap, the values at
+    the sites `outputs`. What a plan does to those reaches a model's outputs through them alone.
+    """
+
+    names: frozenset[str]
+    outputs: tuple[str, ...]
+    run: Callable[[Mapping[str, Tensor], Tap], tuple[Tensor, ...]]
+
+
 class Mixing(Protocol):
     """What `run` asks of a family."""
 
@@ -252,7 +265,7 @@ def require_recurrent(mode: str, known: str = "recurrent, fft, traced") -> None:
     if mode in ("fft", "traced"):
         raise UnsupportedError(
             f"mode {mode!r} convolves, and this model selects: its recurrence changes with the "
-            "input and is no convolution. Use mode='recurrent' (and `measured`, not `taylor`)."
+            "input and is no convolution. Use mode='recurrent'."
         )
     if mode != "recurrent":
         raise ValueError(f"mode {mode!r} is not one of {known}")

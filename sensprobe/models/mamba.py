@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sensprobe import runtime
 from sensprobe.models import frame
-from sensprobe.models.frame import At, FrameConfig, Memories, Products, Shapes, StreamState
+from sensprobe.models.frame import At, FrameConfig, Memories, Products, Replay, Shapes, StreamState
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
 from sensprobe.taps import EXACT, Tap, single
@@ -188,6 +188,38 @@ class Mamba:
     def recurrences(self) -> list[Any]:
         """Time-invariant recurrences: none here."""
         return []
+
+    @property
+    def replays(self) -> list[Replay]:
+        """The convolution and the recurrence of every layer."""
+        return [
+            replay
+            for i in range(self.config.layers)
+            for replay in (self._convolution(f"layers.{i}."), self._recurrence(f"layers.{i}."))
+        ]
+
+    def _convolution(self, prefix: str) -> Replay:
+        def run(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
+            at = At(self, tap, prefix)
+            x, _ = runtime.causal_conv(
+                values[prefix + "conv_in"], at("conv"), at.bias("conv"), at.storage("conv_state")
+            )
+            return (F.silu(x),)
+
+        own = {prefix + name for name in ("conv", "conv.bias", "conv_state")}
+        return Replay(frozenset(own & self.sites.keys()), (prefix + "x",), run)
+
+    def _recurrence(self, prefix: str) -> Replay:
+        def run(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
+            at = At(self, tap, prefix)
+            x, dt, B, C = (values[prefix + name] for name in ("x", "dt", "B", "C"))
+            y, _ = runtime.selective_scan(
+                x, dt, at("A"), B, C, at.storage("decay"), at.storage("state")
+            )
+            return (y,)
+
+        names = frozenset(prefix + name for name in ("A", "decay", "state"))
+        return Replay(names, (prefix + "y",), run)
 
     @property
     def reads_tokens(self) -> bool:

@@ -27,7 +27,7 @@ from torch import Tensor
 from sensprobe import runtime
 from sensprobe.errors import UsageError
 from sensprobe.models import frame
-from sensprobe.models.frame import At, FrameConfig, Memories, Products, Shapes, StreamState
+from sensprobe.models.frame import At, FrameConfig, Memories, Products, Replay, Shapes, StreamState
 from sensprobe.ops.head_chunks import head_chunks
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
@@ -225,6 +225,45 @@ class Mamba2:
         return []
 
     @property
+    def replays(self) -> list[Replay]:
+        """The convolution and the recurrence of every layer."""
+        return [
+            replay
+            for i in range(self.config.layers)
+            for replay in (self._convolution(f"layers.{i}."), self._recurrence(f"layers.{i}."))
+        ]
+
+    def _convolution(self, prefix: str) -> Replay:
+        def run(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
+            at = At(self, tap, prefix)
+            v, _ = runtime.causal_conv(
+                values[prefix + "conv_in"], at("conv"), at.bias("conv"), at.storage("conv_state")
+            )
+            return self._parted(F.silu(v))
+
+        own = {prefix + name for name in ("conv", "conv.bias", "conv_state")}
+        outputs = tuple(prefix + name for name in "xBC")
+        return Replay(frozenset(own & self.sites.keys()), outputs, run)
+
+    def _recurrence(self, prefix: str) -> Replay:
+        def run(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
+            at = At(self, tap, prefix)
+            x, dt, B, C = (values[prefix + name] for name in ("x", "dt", "B", "C"))
+            y, _ = runtime.head_scan(x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"))
+            return (y,)
+
+        names = frozenset(prefix + name for name in ("A", "decay", "state"))
+        return Replay(names, (prefix + "y",), run)
+
+    def _parted(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (b, l, h, p), B and C (b, l, g, n) of what was convolved together."""
+        config = self.config
+        x, B, C = v.split([config.rows[name] for name in "xBC"], dim=-1)
+        shared = (config.groups, config.d_state)
+        inner = (config.heads, config.d_head)
+        return x.unflatten(-1, inner), B.unflatten(-1, shared), C.unflatten(-1, shared)
+
+    @property
     def reads_tokens(self) -> bool:
         return self.config.encoder == "embedding"
 
@@ -245,7 +284,7 @@ class Mamba2:
     ) -> tuple[Tensor, tuple[Memory, Memory]]:
         """One mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
         at, config = At(self, tap, f"layers.{i}."), self.config
-        inner, shared = (config.heads, config.d_head), (config.groups, config.d_state)
+        inner = (config.heads, config.d_head)
         u = at.passes("in_proj_in", u)
         projected = {name: at.linear(f"in_proj.{name}", u) for name in config.rows}
         z = at.passes("z", projected["z"].unflatten(-1, inner))  # (b, l, h, p)
@@ -253,15 +292,15 @@ class Mamba2:
         v, window = runtime.causal_conv(
             v, at("conv"), at.bias("conv"), at.storage("conv_state"), memories[0]
         )
-        x, B, C = F.silu(v).split([config.rows[name] for name in "xBC"], dim=-1)
-        x = at.passes("x", x.unflatten(-1, inner))
+        x, B, C = self._parted(F.silu(v))
+        x = at.passes("x", x)
         dt = F.softplus(projected["dt"] + at("dt.bias")).clamp(config.dt_min, config.dt_max)
         y, state = (self.scan or runtime.head_scan)(
             x,
             at.passes("dt", dt),  # (b, l, h)
             at("A"),
-            at.passes("B", B.unflatten(-1, shared)),  # (b, l, g, n)
-            at.passes("C", C.unflatten(-1, shared)),
+            at.passes("B", B),  # (b, l, g, n)
+            at.passes("C", C),
             at.storage("decay"),
             at.storage("state"),
             memories[1],

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import get_type_hints
+from typing import Never, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -209,6 +209,11 @@ class S4D:
         return [
             Recurrence(*(f"layers.{i}.{name}" for name in names)) for i in range(self.config.layers)
         ]
+
+    @property
+    def replays(self) -> list[Never]:
+        """Operations to run again: none, recurrences say it all."""
+        return []
 
     @property
     def reads_tokens(self) -> bool:

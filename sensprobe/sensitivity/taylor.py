@@ -44,6 +44,7 @@ from sensprobe.sensitivity.gradients import (
     gradients_of,
 )
 from sensprobe.sensitivity.measured import Sensitivity, pairs_of
+from sensprobe.sensitivity.replayed import replayed
 from sensprobe.sensitivity.targets import Target
 from sensprobe.sites import Kind
 from sensprobe.storage import Storage
@@ -67,16 +68,36 @@ def taylor(
     task: str,
     groups: np.ndarray | None = None,
     tick: Callable[[int], None] = lambda count: None,
+    y: Tensor | None = None,
 ) -> list[Sensitivity]:
     """Estimated divergence of every (target, scheme) that makes sense, over samples x (n, l, c).
 
-    Scores are under "kl" (classification, nats) or "distance" (regression), capped a sample where
-    measured ones are.
+    y: targets of a language model (n, l), which say what is scored. Scores are under "kl" (classes
+    and tokens, nats) or "distance" (regression), capped a sample where measured ones are.
     """
     pairs = list(pairs_of(targets, schemes))
     keys = dict.fromkeys(key for _, _, fitted in pairs for key in fitted.items())
     taps = {(name, scheme): applier.tap({name: scheme}) for name, scheme in keys}
     inner = {key: np.zeros(len(x)) for key in taps}
+    if model.recurrences:
+        _convolved(model, taps, x, task, tick, inner)
+    else:
+        for i, found in enumerate(replayed(model, taps, x, y, task, tick)):
+            for key, value in found.items():
+                inner[key][i] = value
+    out = []
+    for target, scheme, fitted in pairs:
+        losses = _losses([inner[key] for key in fitted.items()], task)
+        scores = {ADDITIVE[task]: mean(losses, groups)}
+        out.append(Sensitivity(target, scheme, fitted, scores))
+    return out
+
+
+def _convolved(
+    model: Model, taps: Mapping[Key, RoundingTap], x: Tensor, task: str,
+    tick: Callable[[int], None], inner: dict[Key, np.ndarray],
+) -> None:  # fmt: skip
+    """Fill in ⟨g, Δ⟩ of a model that convolves, a batch at a time."""
     pricing = _Pricing(model, exact_weights(model), x.shape[1])
     shapes = activation_shapes(model, pricing.weights, x)
     size = batch_size(model, x.shape[1])
@@ -87,17 +108,11 @@ def taylor(
         for key, tap in taps.items():
             inner[key][here] = pricing.products(found, exact, key, tap.at(first)).numpy()
         tick(len(x[here]))
-    out = []
-    for target, scheme, fitted in pairs:
-        losses = _losses([inner[key] for key in fitted.items()], task)
-        scores = {ADDITIVE[task]: mean(losses, groups)}
-        out.append(Sensitivity(target, scheme, fitted, scores))
-    return out
 
 
 def _losses(inner: Sequence[np.ndarray], task: str) -> np.ndarray:
     """Divergence of each sample (n,) from ⟨g, Δ⟩ of each site perturbed together."""
-    factor, cap = (0.5, CAP) if task == "classification" else (1.0, FARTHEST)
+    factor, cap = (1.0, FARTHEST) if task == "regression" else (0.5, CAP)
     with np.errstate(over="ignore", invalid="ignore"):
         losses = factor * np.sum(inner, axis=0) ** 2
     return np.fmin(losses, cap)  # of a NaN: the cap

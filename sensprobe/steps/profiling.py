@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from time import perf_counter
 from typing import Any
 
 from sensprobe.cost import site_bytes
@@ -103,20 +104,26 @@ def _taylor(
     bench.expect(fitted for _, _, fitted in pairs)
     for _, _, fitted in pairs:
         bench.ready(fitted)
-    passes = GRADIENT_PASSES + PASSES_A_PAIR * len(pairs)
-    seconds = bench.seconds_a_sample("search", stop) * stop * passes
+    split, model = bench.dataset.splits["search"], bench.source.model
+    task = "classification" if bench.dataset.task == "unlabelled" else bench.dataset.task
+
+    def priced(count: int, tick: Callable[[int], None]) -> list[Sensitivity]:
+        return taylor(
+            model, bench.applier, wanted, schemes, split.x[:count], task,
+            bench.groups("search", count), tick, split.y[:count],
+        )  # fmt: skip
+
+    if model.recurrences:
+        passes = GRADIENT_PASSES + PASSES_A_PAIR * len(pairs)
+        seconds = bench.seconds_a_sample("search", stop) * stop * passes
+    else:  # samples go one by one: the second tells what each takes
+        priced(1, lambda count: None)
+        start = perf_counter()
+        priced(1, lambda count: None)
+        seconds = (perf_counter() - start) * stop
     title = f"one gradient for {len(pairs)} target-scheme pairs on {stop:,} samples"
     bench.progress.begin(title, stop, seconds)
-    return taylor(
-        bench.source.model,
-        bench.applier,
-        wanted,
-        schemes,
-        bench.dataset.splits["search"].x[:stop],
-        "classification" if bench.dataset.task == "unlabelled" else bench.dataset.task,
-        bench.groups("search", stop),
-        bench.progress.advance,
-    )
+    return priced(stop, bench.progress.advance)
 
 
 def _baseline(bench: Workbench, stop: int) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""⟨g, Δ⟩ of selective models against what a plan really does to a model's outputs."""
+
+from __future__ import annotations
+
+from math import hypot
+
+import pytest
+import torch
+from selective import MAMBA2S, MAMBAS, inputs, tiny
+from torch import Tensor
+
+from sensprobe.apply import Applier, observe, wanted_by
+from sensprobe.evaluate import mean
+from sensprobe.evaluate.language import language
+from sensprobe.models import Model, per_step
+from sensprobe.scheme import parse, why_not
+from sensprobe.sensitivity import Target, targets, taylor
+from sensprobe.sensitivity.gradients import pull
+from sensprobe.sensitivity.replayed import replayed
+
+CONFIGS = {f"mamba {k}": c for k, c in MAMBAS.items()} | {
+    f"mamba2 {k}": c for k, c in MAMBA2S.items()
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def model(request) -> Model:
+    return tiny(CONFIGS[request.param])
+
+
+def directions(outputs: Tensor, first: int) -> Tensor:
+    """What gradients are taken of, of a model with one output a sequence or one a step."""
+    v = pull(outputs, "classification", first)
+    return v / outputs.shape[1] ** 0.5 if outputs.ndim == 3 else v
+
+
+def test_every_site_moves_the_outputs_by_its_inner_product(model: Model) -> None:
+    """With so fine a scheme that a second order does not show beside the first."""
+    x = inputs(model.config)
+    scheme = parse("int14")
+    plans = {name: {name: scheme} for name, s in model.sites.items() if not why_not(scheme, s)}
+    applier = Applier(model, observe(model, x))
+    taps = {(name, scheme): applier.tap(plan) for name, plan in plans.items()}
+    task = "language" if per_step(model) else "classification"
+    found = list(replayed(model, taps, x, None, task, lambda count: None))
+    assert len(found) == len(x)
+    with torch.no_grad():
+        exact = [model(x[i : i + 1]).double() for i in range(len(x))]
+        for (name, _), tap in taps.items():
+            moved = [model(x[i : i + 1], tap.at(i)).double() for i in range(len(x))]
+            wanted = [
+                float((directions(a.float(), i) * (b - a)).sum())
+                for i, (a, b) in enumerate(zip(exact, moved, strict=True))
+            ]
+            got = [products[name, scheme] for products in found]
+            size = max(1e-6, *map(abs, wanted))
+            assert got == pytest.approx(wanted, abs=0.08 * size + 2e-6), name
+
+
+@pytest.mark.parametrize("name", ["mamba tokens", "mamba2 tokens"])
+def test_estimates_are_near_the_measured_divergence(name: str) -> None:
+    """On average over samples: a random direction a sample sees a part of each divergence."""
+    model = tiny(CONFIGS[name])
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 11, (160, 12), generator=generator)
+    y = torch.randint(0, 11, (160, 12), generator=generator)
+    y[:, :3] = -1  # conditions, and is not scored
+    wanted = targets(model.sites.values(), "site")
+    scheme = parse("int8/dynamic")
+    applier = Applier(model, observe(model, x))
+    rows = taylor(model, applier, wanted, [scheme], x, "language", y=y)
+    assert {row.target.name for row in rows} >= {"layers.0.state", "layers.1.out_proj", "head"}
+    with torch.no_grad():
+        base = model(x)
+        for row in rows:
+            outputs = model(x, applier.tap(row.applied))
+            kl = mean(language(outputs, y, 9.0, base)["kl"])
+            estimate = row.scores["kl"]
+            if kl.value > 1e-7:  # below, float32 shows
+                bar = 4 * hypot(kl.stderr, estimate.stderr) + 0.3 * kl.value
+                assert abs(estimate.value - kl.value) < bar, row.target.name
+                assert estimate.value > kl.value / 5, row.target.name
+
+
+def test_positions_that_are_not_scored_do_not_count() -> None:
+    """A change of what is read last moves only the last output, and that is masked."""
+    model = tiny(CONFIGS["mamba tokens"])
+    x = inputs(model.config)
+    y = torch.zeros(x.shape, dtype=torch.int64)
+    applier = Applier(model)
+    key = ("head", parse("int4"))
+    tap = applier.tap({key[0]: key[1]})
+    whole = next(replayed(model, {key: tap}, x, y, "language", lambda count: None))[key]
+    y[:] = -1
+    assert next(replayed(model, {key: tap}, x, y, "language", lambda count: None))[key] == 0
+    assert whole != 0
+
+
+def test_gptq_and_hadamard_are_priced_as_they_round() -> None:
+    model = tiny(CONFIGS["mamba tokens"])
+    x = torch.randint(0, 11, (64, 12), generator=torch.Generator().manual_seed(1))
+    site = model.sites["layers.0.out_proj"]
+    schemes = [parse("int3/channel"), parse("int3/channel/gptq")]
+    plans = [{site.name: scheme} for scheme in schemes]
+    applier = Applier(model, observe(model, x, wanted_by({**plans[1]}, model)))
+    rows = taylor(
+        model,
+        applier,
+        [Target(site.name, site.part, site.kind, 0, (site,))],
+        schemes,
+        x,
+        "language",
+    )
+    nearest, gptq = (row.scores["kl"].value for row in rows)
+    assert gptq < nearest
