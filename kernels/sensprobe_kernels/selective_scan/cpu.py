@@ -245,11 +245,13 @@ def tiled(x: Array) -> Array:
     batch, heads, p, n = x.shape
     tiles = -(-p // LANES)
     out = scratch(batch * heads * tiles * n * LANES).reshape(batch, heads, tiles, n, LANES)
-    x = x.swapaxes(2, 3)
-    for k in range(tiles):
-        piece = x[..., k * LANES : (k + 1) * LANES]
-        out[:, :, k, :, : piece.shape[-1]] = piece
-        out[:, :, k, :, piece.shape[-1] :] = x[..., -1:]
+    whole = p // LANES
+    cut = x[:, :, : whole * LANES].reshape(batch, heads, whole, LANES, n)
+    out[:, :, :whole] = cut.swapaxes(3, 4)
+    if rest := p % LANES:
+        last = x[:, :, whole * LANES :].swapaxes(2, 3)
+        out[:, :, whole, :, :rest] = last
+        out[:, :, whole, :, rest:] = last[..., -1:]
     return out.reshape(batch, heads * tiles, n, LANES)
 
 
