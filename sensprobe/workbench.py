@@ -36,6 +36,8 @@ from sensprobe.scheme import Scheme
 
 CALIBRATION_SAMPLES = 256
 """Sequences watched for static ranges; the calibration split's first."""
+CALIBRATION_WINDOWS = 64
+"""The same of text, where each is hundreds of tokens."""
 
 
 FEW_GROUPS = 30
@@ -169,12 +171,19 @@ class Workbench:
         if self._watched is not None and wanted == known:
             return
         split = self._calibration_split()
-        x = split.x[:CALIBRATION_SAMPLES]
+        x = split.x[: self.calibration_samples]
         self.progress.note(f"calibrating on {len(x)} sequences of the {split.name} split")
         wanted = wanted.joined(self._expected)
         self.applier.statistics = observe(self.source.model, x, wanted)
         self.applier.forget_scales()
         self._watched = wanted
+
+    @property
+    def calibration_samples(self) -> int:
+        """Sequences that static ranges are calibrated on, at most."""
+        if is_language_model(self.source.model):
+            return CALIBRATION_WINDOWS
+        return CALIBRATION_SAMPLES
 
     def _calibration_split(self) -> Split:
         if "calibration" not in self.dataset.splits:
@@ -189,7 +198,7 @@ class Workbench:
         calibration = ""
         if needs_calibration(plan, self.source.model.sites):
             mark = self.dataset.splits.fingerprint("calibration")
-            calibration = f"{mark[:16]}:{CALIBRATION_SAMPLES}"
+            calibration = f"{mark[:16]}:{self.calibration_samples}"
         plan_mark = fingerprint(plan) + (
             f"+{self.metric_name}:{self.metric_mark}" if self.metric else ""
         )
