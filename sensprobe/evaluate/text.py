@@ -19,6 +19,7 @@ from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.language import bucket_of, language
 from sensprobe.evaluate.outcomes import Metric, custom
+from sensprobe.evaluate.prefix import Prefixes
 from sensprobe.models import Model, together
 from sensprobe.scheme import Scheme
 from sensprobe.taps import EXACT, RoundingTap, Tap
@@ -39,6 +40,10 @@ class TextEvaluator:
     tick: Callable[[int], None] = lambda count: None
     divergence: bool = True  # whether `evaluate` also compares with full precision
     _baseline: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _prefixes: Prefixes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._prefixes = Prefixes(self.model)
 
     @property
     def batch(self) -> int:
@@ -53,7 +58,7 @@ class TextEvaluator:
 
     def outputs(self, plan: Mapping[str, Scheme], start: int, stop: int) -> Tensor:
         """Outputs of windows [start, stop) in one batch: (n, l, vocabulary)."""
-        return self._run(self._tap(plan), start, stop)
+        return self._run(plan, self._tap(plan), start, stop)
 
     def evaluate(self, plan: Mapping[str, Scheme], start: int, stop: int) -> dict[str, np.ndarray]:
         """Per-window arrays of a resolved plan on windows [start, stop)."""
@@ -62,7 +67,7 @@ class TextEvaluator:
         for first, last in self._batches(start, stop):
             y = self.split.y[first:last]
             base = self._exact(first, last) if self.divergence else None
-            outputs = base if base is not None and not plan else self._run(tap, first, last)
+            outputs = base if base is not None and not plan else self._run(plan, tap, first, last)
             found = language(outputs, y, self.bytes_a_window, base)
             if self.metric is not None:
                 found["custom"] = custom(self.metric, outputs, y)
@@ -85,16 +90,17 @@ class TextEvaluator:
     def _tap(self, plan: Mapping[str, Scheme]) -> Tap:
         return self.applier.tap(plan) if plan else EXACT
 
-    def _run(self, tap: Tap, first: int, last: int) -> Tensor:
+    def _run(self, plan: Mapping[str, Scheme], tap: Tap, first: int, last: int) -> Tensor:
         with torch.inference_mode():
             here = tap.at(first) if isinstance(tap, RoundingTap) else tap
-            return self.model(self.split.x[first:last], here)
+            x = self.split.x[first:last]
+            return self._prefixes.outputs(x, here, plan, (first, last))
 
     def _exact(self, first: int, last: int) -> Tensor:
         """Full-precision outputs of one batch."""
         if (first, last) in self._baseline:
             return self._baseline[first, last]
-        outputs = self._run(EXACT, first, last)
+        outputs = self._run({}, EXACT, first, last)
         if sum(x.nbytes for x in self._baseline.values()) + outputs.nbytes <= KEPT_BYTES:
             self._baseline[first, last] = outputs
         return outputs

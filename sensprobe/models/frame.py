@@ -12,7 +12,7 @@ other. A tied head has no weight of its own: it multiplies by the embedding, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory, fresh
-from sensprobe.taps import RoundingTap, Tap
+from sensprobe.taps import EXACT, RoundingTap, Tap
 
 CHOICES = {
     "encoder": ("linear", "embedding"),
@@ -289,28 +289,75 @@ def run(
     if state is None:
         state = _nothing(config, len(x))
     tap = tap.after(state.steps) if isinstance(tap, RoundingTap) else tap
-    at = At(model, tap)
-    u = at.linear("encoder", x) if config.encoder == "linear" else F.embedding(x, at("embedding"))
-    memories = []
+    u, memories = _entered(model, x, tap), []
     for i in range(config.layers):
-        inner = At(model, tap, f"layers.{i}.")
-        v = _norm(inner, u, config) if config.norm == "pre" else u
-        v, memory = model.mix(i, v, tap, state.memories[i])
-        u = u + v if config.residual else v
-        u = _norm(inner, u, config) if config.norm == "post" else u
-        u = inner.passes("out", u)
+        u, memory = _layer(model, i, u, tap, state.memories[i])
         memories.append(memory if keep else (None, None))
         del memory
+    outputs, pooled = _left(model, u, tap, state)
+    return outputs, StreamState(tuple(memories), pooled, state.steps + x.shape[1])
+
+
+def hidden(model: Mixing, x: Tensor) -> list[Tensor]:
+    """What every layer reads, and the last one writes, in full precision: layers + 1 (b, l, d)."""
+    found = [_entered(model, x, EXACT)]
+    for i in range(model.config.layers):
+        found.append(_layer(model, i, found[-1], EXACT, (None, None))[0])
+    return found
+
+
+def resume(model: Mixing, u: Tensor, layer: int, tap: Tap) -> Tensor:
+    """`outputs` of sequences of which `layer` (the number of layers: none) reads u (b, l, d)."""
+    for i in range(layer, model.config.layers):
+        u = _layer(model, i, u, tap, (None, None))[0]
+    return _left(model, u, tap, _nothing(model.config, len(u)))[0]
+
+
+def first_layer(names: Iterable[str], config: FrameConfig) -> int | None:
+    """The first layer that sites of these names have a part in; the number of layers where only
+    what follows them does, None where what precedes them does."""
+    found = config.layers
+    for name in names:
+        if name.startswith("layers."):
+            found = min(found, int(name.split(".")[1]))
+        elif not name.startswith(("head", "final.")):
+            return None
+    return found
+
+
+def _entered(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
+    """What the first layer reads: (b, l, d_model)."""
+    at = At(model, tap)
+    if model.config.encoder == "linear":
+        return at.linear("encoder", x)
+    return F.embedding(x, at("embedding"))
+
+
+def _layer(
+    model: Mixing, i: int, u: Tensor, tap: Tap, memories: Memories
+) -> tuple[Tensor, tuple[Memory, Memory]]:
+    """Layer i: norms, mixer and residual; and what its mixer remembers."""
+    config, inner = model.config, At(model, tap, f"layers.{i}.")
+    v = _norm(inner, u, config) if config.norm == "pre" else u
+    v, memory = model.mix(i, v, tap, memories)
+    u = u + v if config.residual else v
+    u = _norm(inner, u, config) if config.norm == "post" else u
+    return inner.passes("out", u), memory
+
+
+def _left(model: Mixing, u: Tensor, tap: Tap, state: StreamState) -> tuple[Tensor, Tensor]:
+    """Outputs from what the last layer writes (b, l, d_model), and the sum of what is pooled."""
+    config, at, length = model.config, At(model, tap), u.shape[1]
     u = _norm(At(model, tap, "final."), u, config) if config.final_norm else u
-    pooled, steps = state.pooled, state.steps + x.shape[1]
+    pooled = state.pooled
     if config.pooling == "mean":
         pooled = pooled + u.sum(1)
-        u = pooled / steps
+        u = pooled / (state.steps + length)
     elif config.pooling == "last":
         u = u[:, -1]
     u = at.passes("head_in", u)
-    outputs = F.linear(u, at("embedding" if config.tied_head else "head"), at.bias("head"))
-    return outputs, StreamState(tuple(memories), pooled, steps)
+    head = at("embedding" if config.tied_head else "head")
+    return F.linear(u, head, at.bias("head")), pooled
 
 
 def _check_state(config: FrameConfig, state: object, batch: int) -> None:

@@ -1,0 +1,48 @@
+"""Layers before the first one that a plan touches are run once, in full precision, and kept.
+
+What every layer reads of a batch takes (layers + 1) · batch · length · d_model · 4 bytes. Batches
+are kept as they come until `KEPT_BYTES` are taken; others run from the start. Outputs have the same
+bits either way: a layer sees the same numbers in the same shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from sensprobe.models import frame
+from sensprobe.scheme import Scheme
+from sensprobe.taps import Tap
+
+KEPT_BYTES = 2**30
+
+
+@dataclass(slots=True)
+class Prefixes:
+    """What layers read, by batch: (first, last) sample of a split."""
+
+    model: Any
+    _kept: dict[tuple[int, int], list[Tensor]] = field(default_factory=dict)
+
+    def outputs(
+        self, x: Tensor, tap: Tap, plan: Mapping[str, Scheme], batch: tuple[int, int]
+    ) -> Tensor:
+        """`model(x, tap)` of a tap that rounds the sites of a resolved plan and no others."""
+        layer = frame.first_layer(plan, self.model.config)
+        if not layer or not self._room(x, batch):
+            return frame.outputs(self.model, x, tap)
+        if batch not in self._kept:
+            self._kept[batch] = frame.hidden(self.model, x)
+        return frame.resume(self.model, self._kept[batch][layer], layer, tap)
+
+    def _room(self, x: Tensor, batch: tuple[int, int]) -> bool:
+        """Whether the batch is kept, or may be."""
+        if batch in self._kept:
+            return True
+        config = self.model.config
+        needed = (config.layers + 1) * x.shape[0] * x.shape[1] * config.d_model * 4
+        held = sum(u.nbytes for found in self._kept.values() for u in found)
+        return held + needed <= KEPT_BYTES
