@@ -44,6 +44,7 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python studies/000_speed/bench.py
+	$(BIN)/python studies/000_speed/language.py
 
 studies: $(READY)
 	for study in studies/*/run.py; do $(BIN)/python $$study || exit 1; done
