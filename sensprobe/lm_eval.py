@@ -6,7 +6,8 @@
 lm-eval loads no plugins, so its own `lm_eval` does not know them. `--model_args` take model (a
 MODEL), plan (a preset, or a plan.json), data (what static ranges are calibrated on: text:FILE or
 pydoc), norm and data_seed. Tasks of which SENSPROBE_DATA/lm_tasks has the data run from there;
-`--include_path` names others in their stead. Everything else is lm-eval's.
+`--include_path` names others in their stead. Models run on the CPU, whatever --device says.
+Everything else is lm-eval's.
 """
 
 from __future__ import annotations
@@ -27,14 +28,13 @@ if TYPE_CHECKING:
     from sensprobe.evaluate.lm_harness.model import HarnessModel
 
 ARGUMENTS = ("model", "plan", "data", "norm", "data_seed")
-COMMANDS = ("ls", "validate", "run")
-"""Of lm-eval; without one it runs."""
 
 
 def open_model(**given: Any) -> HarnessModel:
     """The model that --model_args name. UsageError for an argument there is not, or no model."""
-    batch, device = given.pop("batch_size", None), given.pop("device", None)
-    given.pop("max_batch_size", None)
+    batch = given.pop("batch_size", None)
+    for ignored in ("device", "max_batch_size"):  # lm-eval gives cuda:0 where nothing was asked
+        given.pop(ignored, None)
     if unknown := sorted(set(given) - set(ARGUMENTS)):
         raise UsageError(
             f"--model_args {', '.join(unknown)}: there are {', '.join(ARGUMENTS)}; write them as "
@@ -42,8 +42,6 @@ def open_model(**given: Any) -> HarnessModel:
         )
     if "model" not in given:
         raise UsageError("--model_args names no model: write --model_args model=MODEL,plan=PLAN.")
-    if device not in (None, "cpu"):
-        raise UsageError(f"--device {device}: tasks run on cpu so far. Leave it out.")
     source, plan, applier = open_applier(
         str(given["model"]),
         given.get("plan"),
@@ -97,9 +95,11 @@ def _run(words: list[str], folder: Path) -> None:
 
     register(open_model)
     data = os.environ.get("SENSPROBE_DATA")
+    own = write_tasks(Path(data).expanduser().resolve(), folder) if data else []
     asked = any(word.partition("=")[0] == "--include_path" for word in words)
-    tasks = words and words[0] != "validate" and words != ["run"]
-    if data and tasks and not asked and write_tasks(Path(data).expanduser().resolve(), folder):
+    if own and len(words) > 1 and not asked:
+        groups = [name for name in own if not name.startswith("blimp_")]
+        sys.stderr.write(f"from files in {data}: {', '.join(groups)}\n")
         words = [*words, "--include_path", str(folder)]
     lm_eval_main(words)
 

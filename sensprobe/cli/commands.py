@@ -155,7 +155,8 @@ def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.json:
         print_json(document)
     else:
-        stdout.print(show_tasks.tasks(document))
+        wide = Console(highlight=False, width=max(stdout.width, show_tasks.WIDTH))
+        wide.print(show_tasks.tasks(document))
 
 
 def _require_data(arguments: Namespace) -> None:
@@ -166,7 +167,9 @@ def _require_data(arguments: Namespace) -> None:
         )
     for option in ("include", "num_fewshot", "batch_size"):
         if getattr(arguments, option) is not None:
-            raise UsageError(f"--{option.replace('_', '-')} is for --task. Leave it out, or --data.")
+            raise UsageError(
+                f"--{option.replace('_', '-')} is for --task. Leave it out, or --data."
+            )
 
 
 def cost(arguments: Namespace) -> None:

@@ -11,6 +11,8 @@ from rich.text import Text
 
 from sensprobe.cli.show import size, stability
 
+WIDTH = 112
+"""Columns that names and numbers need; where output is no terminal there are so many."""
 SHARES = frozenset({"acc", "acc_norm", "acc_mutual_info", "exact_match", "f1", "mcc"})
 """Metrics that people read in percent."""
 
@@ -28,7 +30,7 @@ def tasks(document: Mapping[str, Any]) -> RenderableType:
         name = row["task"] if row["filter"] == "none" else f"{row['task']} ({row['filter']})"
         cells = [_metric(row), _score(row, row["metric"]), f"{row['n']:,}"]
         if compared:
-            cells += [_score(row["baseline"], row["metric"]), _difference(row)]
+            cells += [_value(row["baseline"], row["metric"]), _difference(row)]
         table.add_row(f"  {name}" if row["task"] in members else name, *cells)
     lines = [
         f"\nbytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
@@ -47,11 +49,17 @@ def _metric(row: Mapping[str, Any]) -> str:
     return row["metric"] + unit + {None: "", True: " ↑", False: " ↓"}[row["higher_is_better"]]
 
 
+def _value(score: Mapping[str, Any], metric: str) -> str:
+    return f"{100 * score['value']:.2f}" if metric in SHARES else f"{score['value']:.5g}"
+
+
 def _score(score: Mapping[str, Any], metric: str) -> str:
-    value, stderr = score["value"], score["stderr"]
-    if metric in SHARES:
-        return f"{100 * value:.2f}" + ("" if stderr is None else f" ± {100 * stderr:.2f}")
-    return f"{value:.5g}" + ("" if stderr is None else f" ± {stderr:.2g}")
+    """With lm-eval's error, where it gives one."""
+    if (error := score["stderr"]) is None:
+        return _value(score, metric)
+    return f"{_value(score, metric)} ± " + (
+        f"{100 * error:.2f}" if metric in SHARES else f"{error:.2g}"
+    )
 
 
 def _difference(row: Mapping[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """Tasks that run from files of one's own, without a network: their YAML, and what reads their data.
 
 The files are those of a folder `lm_tasks`: `blimp_data.tar.xz` (BLiMP as its authors publish it,
-67 files of 1,000 pairs) and `arc_easy.jsonl`, `piqa.jsonl`, `lambada_openai.jsonl` in MosaicML's form
-(rows of query, choices, gold, or of context, continuation). The tasks have lm-eval's names and
-prompts, and take the place of its own where the file is there, so that scores can be compared.
+67 files of 1,000 pairs) and `arc_easy.jsonl`, `piqa.jsonl`, `lambada_openai.jsonl` as MosaicML has
+them (rows of query, choices, gold, or of context, continuation). The tasks have lm-eval's names and
+prompts and take the place of its own where the file is there, so that scores can be compared.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def documents(jsonl: str, member: str | None = None, **others: Any) -> dict[str,
 
 
 def _templated(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as lm-eval's own task would say it: choices follow "Answer:", a word follows a space."""
+    """A row as lm-eval's own task says it: choices follow "Answer:", a word follows a space."""
     if "continuation" in row:
         return {"context": row["context"], "continuation": f" {row['continuation']}"}
     query = row["query"].rstrip("\n")

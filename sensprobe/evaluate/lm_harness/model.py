@@ -154,7 +154,9 @@ def register(opened: Opened) -> None:
             return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
         @classmethod
-        def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: Any = None) -> Any:
+        def create_from_arg_obj(
+            cls, arg_dict: dict[str, Any], additional_config: Any = None
+        ) -> Any:
             given = {k: v for k, v in (additional_config or {}).items() if v is not None}
             return opened(**(arg_dict | given))
 

@@ -24,7 +24,7 @@ from sensprobe.evaluate.score import Score, mean, paired
 Results = Mapping[str, Any]
 """What `lm_eval.simple_evaluate` returns, samples included."""
 PER_WEIGHT = {"bits_per_byte": -1 / log(2), "word_perplexity": -1.0, "byte_perplexity": -1.0}
-"""Metrics whose per-sample values are (log-likelihood, weight), and what makes a loss of a ratio."""
+"""Metrics of which a sample has (log-likelihood, weight), and what makes a ratio of them a loss."""
 UNITS = {
     "bits_per_byte": "bits a byte",
     "word_perplexity": "nats a word",
@@ -72,8 +72,10 @@ def _row(found: Results, base: Results | None, name: str, key: str) -> dict[str,
 
 def _score(scores: Mapping[str, Any], metric: str, filter_: str) -> dict[str, float | None]:
     error = scores.get(f"{metric}_stderr,{filter_}")
-    known = isinstance(error, int | float)
-    return {"value": float(scores[f"{metric},{filter_}"]), "stderr": float(error) if known else None}
+    return {
+        "value": float(scores[f"{metric},{filter_}"]),
+        "stderr": float(error) if isinstance(error, int | float) else None,
+    }
 
 
 def _leaves(found: Results, name: str) -> list[str]:
@@ -109,9 +111,7 @@ def _weights(found: Results, name: str, key: str, leaves: Sequence[str]) -> np.n
     return weights / weights.sum()
 
 
-def _paired(
-    found: Results, base: Results, task: str, metric: str, filter_: str
-) -> Score | None:
+def _paired(found: Results, base: Results, task: str, metric: str, filter_: str) -> Score | None:
     """The difference on the same documents; None where values are of a kind unknown here."""
     new, old = (_values(results, task, metric, filter_) for results in (found, base))
     if not new or new.keys() != old.keys():

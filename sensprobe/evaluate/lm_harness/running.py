@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import tqdm as bars
 from lm_eval.api import task as task_module
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
@@ -39,7 +40,7 @@ class Tasks:
     def run(self, model: HarnessModel, limit: int | None = None) -> Results:
         """lm-eval's results of a model, samples with them; `limit` is of each task's documents."""
         with _quiet():
-            return evaluate(  # type: ignore[no-any-return]
+            return evaluate(
                 model, self.loaded, limit=limit, bootstrap_iters=BOOTSTRAP, log_samples=True
             )
 
@@ -61,15 +62,15 @@ def load_tasks(
     with tempfile.TemporaryDirectory() as made, _quiet():
         own = write_tasks(data, Path(made)) if data is not None else []
         folders = [Path(made), *([include] if include is not None else [])]
-        manager = TaskManager(include_path=folders, include_defaults=False)  # type: ignore[arg-type]
+        manager = TaskManager(include_path=folders, include_defaults=False)
         if any(not _matching(manager, name) for name in asked):
             progress.note("reading lm-eval's list of tasks: about 15 s")
-            manager = TaskManager(include_path=folders)  # type: ignore[arg-type]
+            manager = TaskManager(include_path=folders)
         names = _resolved(manager, asked)
         if distant := [name for name in names if name not in own]:
             progress.note(
-                f"{', '.join(distant)}: data is read by `datasets`, which downloads from the Hugging "
-                f"Face hub what {_cache_folder()} does not hold"
+                f"{', '.join(distant)}: data is read by `datasets`, which downloads what "
+                f"{_cache_folder()} does not hold from the Hugging Face hub"
             )
         loaded = _loaded(manager, names)
     for task in loaded["tasks"].values():
@@ -139,9 +140,9 @@ def _quiet() -> Iterator[None]:
     """
     loggers = [logging.getLogger(name) for name in ("lm_eval", "huggingface_hub", "datasets")]
     levels = [logger.level for logger in loggers]
-    single, bar = os.environ.get("DISABLE_MULTIPROC"), task_module.tqdm
+    single, bar = os.environ.get("DISABLE_MULTIPROC"), bars.tqdm
     os.environ["DISABLE_MULTIPROC"] = "1"
-    task_module.tqdm = _barless
+    bars.tqdm = task_module.tqdm = _barless
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
@@ -150,7 +151,7 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        task_module.tqdm = bar
+        bars.tqdm = task_module.tqdm = bar
         if single is None:
             del os.environ["DISABLE_MULTIPROC"]
 

@@ -7,7 +7,7 @@ it has changed. Scales that a plan reads live are of one sequence and one step, 
 every plan.
 
 Sequences run in blocks, sorted by length, those that begin alike together; a block runs in
-stretches, and a stretch that several sequences share (see `prefixes`) runs once. Blocks are the same
+stretches, and one that several sequences share (see `prefixes`) runs once. Blocks are the same
 whatever the order of the requests. Float sums may depend, in the last bits, on how many sequences
 run together, and a plan that rounds by chance draws by a sequence's place in its block.
 """
