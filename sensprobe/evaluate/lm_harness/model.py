@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -140,24 +140,25 @@ class HarnessModel(LM):
 Opened = Callable[..., HarnessModel]
 
 
+@register_model(NAME)
+class NamedModel(HarnessModel):
+    """What lm-eval makes of `--model sensprobe --model_args …`, once `register` said how."""
+
+    opened: ClassVar[Opened]
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: Any = None) -> Any:
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: Any = None) -> Any:
+        given = {k: v for k, v in (additional_config or {}).items() if v is not None}
+        return cls.opened(**(arg_dict | given))
+
+
 def register(opened: Opened) -> None:
-    """Make `--model sensprobe` known to lm-eval in this process.
+    """Say what makes a model for lm-eval's own command line.
 
-    `opened` is called with what --model_args says, and batch_size and device where given.
+    It is called with what --model_args says, and batch_size and device where given.
     """
-
-    class Named(HarnessModel):
-        """Made by what `register` was given."""
-
-        @classmethod
-        def create_from_arg_string(cls, arg_string: str, additional_config: Any = None) -> Any:
-            return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
-
-        @classmethod
-        def create_from_arg_obj(
-            cls, arg_dict: dict[str, Any], additional_config: Any = None
-        ) -> Any:
-            given = {k: v for k, v in (additional_config or {}).items() if v is not None}
-            return opened(**(arg_dict | given))
-
-    register_model(NAME)(Named)
+    NamedModel.opened = staticmethod(opened)

@@ -97,17 +97,21 @@ def _difference(
         return None
     if leaves == [name]:
         return known[0]
-    weights = _weights(found, name, f"{metric},{filter_}", leaves)
+    weights = _weights((found, base), name, f"{metric},{filter_}", leaves)
     value = float(weights @ [gap.value for gap in known])
     error = sqrt(float(weights**2 @ [gap.stderr**2 for gap in known]))
     return Score(value, error, sum(g.n for g in known), sum(g.clusters for g in known))
 
 
-def _weights(found: Results, name: str, key: str, leaves: Sequence[str]) -> np.ndarray:
-    """What each task of a group weighs in its score: alike, or by size. The score tells which."""
-    values = [found["results"][leaf][key] for leaf in leaves]
-    alike = isclose(found["results"][name][key], sum(values) / len(values), rel_tol=1e-9)
-    weights = np.array([1 if alike else _count(found, leaf) for leaf in leaves], float)
+def _weights(both: Sequence[Results], name: str, key: str, leaves: Sequence[str]) -> np.ndarray:
+    """What each task of a group weighs in its score: alike, or by size. The scores tell which."""
+
+    def alike(found: Results) -> bool:
+        values = [found["results"][leaf][key] for leaf in leaves]
+        return isclose(found["results"][name][key], sum(values) / len(values), rel_tol=1e-9)
+
+    same = all(alike(found) for found in both)
+    weights = np.array([1 if same else _count(both[0], leaf) for leaf in leaves], float)
     return weights / weights.sum()
 
 
