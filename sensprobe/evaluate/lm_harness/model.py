@@ -16,6 +16,7 @@ from lm_eval.utils import simple_parse_args_string
 from sensprobe.data import Tokenizer
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate.lm_harness.generating import Prompt, Writer
+from sensprobe.evaluate.lm_harness.prefixes import apart
 from sensprobe.evaluate.lm_harness.scoring import TOGETHER, Asked, Scorer
 from sensprobe.models import Model
 from sensprobe.progress import SILENT, Progress
@@ -123,8 +124,8 @@ class HarnessModel(LM):
         return out
 
     def _begin(self, asked: Sequence[Asked]) -> None:
-        """Tell how many sequences there are, and about how long they take at the most."""
-        tokens = sum(len(one.tokens) for one in asked)
+        """Tell how many sequences there are, and about how long they take."""
+        tokens = apart([one.tokens for one in asked])
         seconds = tokens * self._seconds_a_token() if tokens > 100 * TRIED[0] * TRIED[1] else None
         self._progress.begin(f"scoring {len(asked):,} sequences", len(asked), seconds)
 

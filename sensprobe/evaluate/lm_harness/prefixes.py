@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,6 +30,17 @@ def arranged(sequences: Sequence[np.ndarray]) -> list[int]:
             families.append([place])
     families.sort(key=lambda family: max(len(sequences[place]) for place in family))
     return [place for family in families for place in family]
+
+
+def apart(sequences: Sequence[np.ndarray]) -> int:
+    """Tokens that are left to run where each sequence shares what the one before begins with."""
+    order = arranged(sequences)
+    count = sum(map(len, sequences))
+    for one, other in pairwise(sequences[place] for place in order):
+        least = min(len(one), len(other))
+        differ = one[:least] != other[:least]
+        count -= int(differ.argmax()) if differ.any() else least
+    return count
 
 
 def _kin(a: np.ndarray, b: np.ndarray) -> bool:

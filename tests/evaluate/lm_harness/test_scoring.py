@@ -14,7 +14,7 @@ from selective import tiny
 
 import sensprobe.evaluate.lm_harness.scoring as scoring
 from sensprobe.apply import Applier
-from sensprobe.evaluate.lm_harness.prefixes import arranged, stretches
+from sensprobe.evaluate.lm_harness.prefixes import apart, arranged, stretches
 from sensprobe.evaluate.lm_harness.scoring import Asked, Scorer, blocks, width_of
 from sensprobe.evaluate.outcomes import CAP
 from sensprobe.models import OUTPUT_BYTES
@@ -154,6 +154,12 @@ def test_blocks_hold_no_more_than_fits(model):
     assert found[0] <= long // 2 * 2
     assert max(found) * 4 * 256 * width_of(10**6) <= OUTPUT_BYTES
     assert sum(found) == 50
+
+
+def test_what_is_apart_is_counted_once():
+    same = [tokens_of(text) for text in ("abcdefgh", "abcdefxy", "q", "abcdefgh")]
+    assert apart(same) == (9 + 2) + (2 - 1)  # of nine tokens, two more; a newline is shared
+    assert apart([]) == 0
 
 
 texts = st.lists(st.text("ab", min_size=1, max_size=9), min_size=1, max_size=8)
