@@ -18,10 +18,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
+from sensprobe.cli.bar import Bar
 from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.evaluate.lm_harness import require
 from sensprobe.opening import open_applier
-from sensprobe.progress import SILENT
 from sensprobe.steps import harness_model
 
 if TYPE_CHECKING:
@@ -42,14 +44,16 @@ def open_model(**given: Any) -> HarnessModel:
         )
     if "model" not in given:
         raise UsageError("--model_args names no model: write --model_args model=MODEL,plan=PLAN.")
+    progress = Bar(Console(stderr=True, highlight=False))
     source, plan, applier = open_applier(
         str(given["model"]),
         given.get("plan"),
         given.get("data"),
         norm=given.get("norm"),
         data_seed=int(given.get("data_seed", 0)),
+        progress=progress,
     )
-    return harness_model(source, applier, plan, _together(batch), SILENT)
+    return harness_model(source, applier, plan, _together(batch), progress)
 
 
 def _together(batch: Any) -> int | None:

@@ -155,7 +155,7 @@ def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.json:
         print_json(document)
     else:
-        wide = Console(highlight=False, width=max(stdout.width, show_tasks.WIDTH))
+        wide = stdout if stdout.is_terminal else Console(highlight=False, width=show_tasks.WIDTH)
         wide.print(show_tasks.tasks(document))
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sensprobe.cli.show import size, stability
 
-WIDTH = 112
+WIDTH = 140
 """Columns that names and numbers need; where output is no terminal there are so many."""
 SHARES = frozenset({"acc", "acc_norm", "acc_mutual_info", "exact_match", "f1", "mcc"})
 """Metrics that people read in percent."""
@@ -25,13 +25,12 @@ def tasks(document: Mapping[str, Any]) -> RenderableType:
     table.add_column("task", overflow="fold")
     for name in ("metric", "score", "n", *(("full precision", "difference") if compared else ())):
         table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
-    members = {member for row in rows for member in row["members"]}
+    group_of = {member: row["task"] for row in rows for member in row["members"]}
     for row in rows:
-        name = row["task"] if row["filter"] == "none" else f"{row['task']} ({row['filter']})"
         cells = [_metric(row), _score(row, row["metric"]), f"{row['n']:,}"]
         if compared:
             cells += [_value(row["baseline"], row["metric"]), _difference(row)]
-        table.add_row(f"  {name}" if row["task"] in members else name, *cells)
+        table.add_row(_name(row, group_of.get(row["task"])), *cells)
     lines = [
         f"\nbytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
         f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
@@ -41,6 +40,12 @@ def tasks(document: Mapping[str, Any]) -> RenderableType:
     if document["limit"] is not None:
         lines.append(f"of each task only the first {document['limit']:,} documents")
     return Group(table, Text("\n".join(lines)))
+
+
+def _name(row: Mapping[str, Any], group: str | None) -> str:
+    """A task's; under its group without the group's name before it."""
+    name = row["task"] if row["filter"] == "none" else f"{row['task']} ({row['filter']})"
+    return name if group is None else "  " + name.removeprefix(f"{group}_")
 
 
 def _metric(row: Mapping[str, Any]) -> str:

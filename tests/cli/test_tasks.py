@@ -132,15 +132,17 @@ def test_prompts_are_those_of_lm_eval(files: Path) -> None:
 @lm
 def test_what_is_printed(shell: Shell, model: Path, files: Path) -> None:
     printed = shell.ok(
-        "eval", model, "--task", "blimp_*", "--task", "lambada_openai", *STATE, "--compare",
+        "eval", model, "--task", "blimp", "--task", "lambada_openai", *STATE, "--compare",
         "--limit", 3,
     )  # fmt: skip
     assert "of each task only the first 3 documents" in printed.out
     assert "nats a sample" in printed.out
     assert "acc % ↑" in printed.out
     assert "bits a value" in printed.out
-    lines = [line.split()[0] for line in printed.out.splitlines()[1:5]]
-    assert lines == ["blimp_first", "blimp_second", "lambada_openai", "lambada_openai"]
+    rows = [line.split() for line in printed.out.splitlines()[1:6]]
+    names = ["blimp", "first", "second", "lambada_openai", "lambada_openai"]
+    assert [row[0] for row in rows] == names
+    assert "± 0.00 ·" in printed.out  # a difference that is none
     assert printed.err == ""
 
 
