@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-gpu check format bench studies docs clean
+.PHONY: demo test test-slow test-gpu test-lm check format bench studies docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'sensprobe needs Python 3.11 or newer: make PYTHON=python3.12')"
@@ -27,6 +27,10 @@ test-slow: $(READY)
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -q -m gpu
+
+test-lm: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,lm]'
+	$(BIN)/python -m pytest -q -m lm
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ from there when called again. For steps over an open model, data and run see `se
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -27,9 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from sensprobe import steps
 from sensprobe.errors import UsageError
-from sensprobe.loading import OnePlan, PlanLike, Source, as_plan, load_model
-from sensprobe.opening import open_bench, reopen, settings_of
-from sensprobe.plan import Plan, Resolved, parse_setting
+from sensprobe.evaluate.lm_harness import require
+from sensprobe.loading import OnePlan, PlanLike, as_plan, load_model
+from sensprobe.opening import open_applier, open_bench, reopen, resolved, settings_of
+from sensprobe.plan import Plan, parse_setting
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import open_run
 from sensprobe.scheme import Scheme, parse
@@ -72,7 +74,7 @@ def cost(
     Without a plan: full precision; of an exported model its own plan.
     """
     source = load_model(model, norm)
-    return steps.cost(source, _resolved(source, plan), batch)
+    return steps.cost(source, resolved(source, plan), batch)
 
 
 def evaluate(
@@ -100,19 +102,62 @@ def evaluate(
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
     bench = open_bench(settings, run, progress)
-    resolved = _resolved(bench.source, plan)
+    schemes = resolved(bench.source, plan)
     with bench.run.working("eval") if bench.run else nullcontext():
         document = steps.evaluate(
             bench,
-            resolved,
+            schemes,
             split=split,
             limit=limit,
             batch=batch,
             compare=compare,
             dead_band=dead_band,
         )
-    base = document if not resolved else document.get("baseline")
+    base = document if not schemes else document.get("baseline")
     return document | {"warnings": _recorded(bench, base, norm)}
+
+
+def evaluate_tasks(
+    model: Pathlike,
+    tasks: Sequence[str],
+    plan: PlanLike | None = None,
+    *,
+    data: str | None = None,
+    files: Pathlike | None = None,
+    include: Pathlike | None = None,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    batch_size: int | None = None,
+    batch: int = 1,
+    compare: bool = False,
+    norm: str | None = None,
+    data_seed: int = 0,
+    progress: Progress = SILENT,
+) -> Document:
+    """The scores of a language model under a plan on tasks of lm-eval (extra `lm`).
+
+    Returns tasks (rows of task, members, metric, filter, value, stderr, n, higher_is_better), cost,
+    max_abs_A, plan_fingerprint and more. `compare` adds to each row the baseline at full precision
+    and the difference paired by document. `data` is text whose calibration split fixes static
+    ranges. `files` (SENSPROBE_DATA) is a folder whose lm_tasks has files of tasks that need no
+    network; `include` one of more task YAML. `limit` uses the first documents of each task.
+    """
+    require()
+    source, schemes, applier = open_applier(
+        model, plan, data, norm=norm, data_seed=data_seed, progress=progress
+    )
+    folder = files or os.environ.get("SENSPROBE_DATA")
+    settings = steps.TaskSettings(
+        _listed(tasks),
+        data=None if folder is None else Path(folder).expanduser().resolve(),
+        include=None if include is None else Path(include).expanduser().resolve(),
+        limit=limit,
+        num_fewshot=num_fewshot,
+        batch=batch_size,
+    )
+    return steps.evaluate_tasks(
+        source, applier, schemes, settings, batch=batch, compare=compare, progress=progress
+    )
 
 
 def profile(
@@ -258,19 +303,6 @@ def _listed(values: Any) -> tuple[Any, ...]:
 
 def _scheme(scheme: str | Scheme) -> Scheme:
     return scheme if isinstance(scheme, Scheme) else parse(scheme)
-
-
-def _resolved(source: Source, plan: PlanLike | None) -> Resolved:
-    """Site -> scheme. An exported model runs its own plan and takes no other."""
-    if source.artefact is not None:
-        if plan is not None:
-            raise UsageError(
-                f"{source.name} is an exported model and runs its own plan; give a plan with the "
-                "full-precision model it was made from."
-            )
-        return dict(source.artefact.plan)
-    chosen = Plan() if plan is None else as_plan(plan, source.model)
-    return chosen.resolve(source.model.sites.values())
 
 
 def _budgets(

@@ -13,10 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 from sensprobe import zoo
+from sensprobe.apply import Applier, needs_calibration
 from sensprobe.data import BYTES, load_data, load_function, reads_text, split_options, take
-from sensprobe.errors import RunError
+from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import DIVERGENCE
-from sensprobe.loading import load_model, text_tokenizer
+from sensprobe.loading import PlanLike, Source, as_plan, load_model, text_tokenizer
+from sensprobe.plan import Plan, Resolved
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run, open_run
 from sensprobe.workbench import Workbench, open_workbench
@@ -85,6 +87,53 @@ def reopen(run: str | Path, progress: Progress = SILENT) -> Workbench:
     if "model" not in settings or "data" not in settings:
         raise RunError(f"{run} does not remember its model and data; profile into a new folder.")
     return open_bench(settings, run, progress)
+
+
+def resolved(source: Source, plan: PlanLike | None) -> Resolved:
+    """Site -> scheme. An exported model runs its own plan and takes no other."""
+    if source.artefact is not None:
+        if plan is not None:
+            raise UsageError(
+                f"{source.name} is an exported model and runs its own plan; give a plan with the "
+                "full-precision model it was made from."
+            )
+        return dict(source.artefact.plan)
+    chosen = Plan() if plan is None else as_plan(plan, source.model)
+    return chosen.resolve(source.model.sites.values())
+
+
+def open_applier(
+    model: str | Path,
+    plan: PlanLike | None,
+    data: str | None,
+    *,
+    norm: str | None = None,
+    data_seed: int = 0,
+    progress: Progress = SILENT,
+) -> tuple[Source, Resolved, Applier]:
+    """A model, a plan for it, and what makes taps of the plan, without data to score on.
+
+    `data` is what a plan with something to calibrate is calibrated on, its calibration split;
+    UsageError where such a plan comes without.
+    """
+    if data is not None:
+        bench = open_bench(settings_of(model, data, norm=norm, data_seed=data_seed), None, progress)
+        schemes = resolved(bench.source, plan)
+        bench.ready(schemes)
+        return bench.source, schemes, bench.applier
+    source = load_model(model, norm)
+    schemes = resolved(source, plan)
+    applier = Applier(source.model)
+    if source.artefact is not None:
+        applier.adopt(source.artefact.tap)
+    elif needs_calibration(schemes, source.model.sites):
+        named = [n for n, s in schemes.items() if needs_calibration({n: s}, source.model.sites)]
+        raise UsageError(
+            f"the plan has something to calibrate ({named[0]} in {schemes[named[0]]}, of "
+            f"{len(named)}), and tasks are not for that. Name text whose calibration split is: "
+            "--data text:FILE, or pydoc; or use dynamic schemes."
+        )
+    return source, schemes, applier
 
 
 def _check_metric(run: Run, metric: str | None) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from sensprobe import api
-from sensprobe.cli import show
+from sensprobe.cli import show, show_tasks
 from sensprobe.cli.bar import Bar
 from sensprobe.cli.training import TrainingBar
+from sensprobe.errors import UsageError
 from sensprobe.loading import OnePlan
 from sensprobe.plan import Plan, parse_setting
 from sensprobe.runs import open_run
@@ -103,11 +104,14 @@ def search(arguments: Namespace) -> None:
 
 
 def evaluate(arguments: Namespace) -> None:
+    if arguments.task:
+        return _evaluate_tasks(arguments)
+    _require_data(arguments)
     document = api.evaluate(
         arguments.model,
         arguments.data,
         _plan(arguments),
-        split=arguments.split,
+        split=arguments.split or "confirmation",
         limit=arguments.limit,
         batch=arguments.batch,
         compare=arguments.compare,
@@ -123,6 +127,49 @@ def evaluate(arguments: Namespace) -> None:
         print_json(document)
     else:
         stdout.print(show.evaluation(document))
+    return None
+
+
+def _evaluate_tasks(arguments: Namespace) -> None:
+    for option in ("metric", "split", "dead_band", "run"):
+        if getattr(arguments, option):
+            raise UsageError(
+                f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "
+                "their own, and are not kept in a run. Leave it out, or --task."
+            )
+    document = api.evaluate_tasks(
+        arguments.model,
+        arguments.task,
+        _plan(arguments),
+        data=arguments.data,
+        include=arguments.include,
+        limit=arguments.limit,
+        num_fewshot=arguments.num_fewshot,
+        batch_size=arguments.batch_size,
+        batch=arguments.batch,
+        compare=arguments.compare,
+        norm=arguments.norm,
+        data_seed=arguments.data_seed,
+        progress=Bar(stderr),
+    )
+    if arguments.json:
+        print_json(document)
+    else:
+        wide = stdout if stdout.is_terminal else Console(highlight=False, width=show_tasks.WIDTH)
+        wide.print(show_tasks.tasks(document))
+
+
+def _require_data(arguments: Namespace) -> None:
+    if arguments.data is None:
+        raise UsageError(
+            "eval scores a model on data or on tasks: give --data DATA (digits, text:FILE, …), or "
+            "--task TASK (blimp, …)."
+        )
+    for option in ("include", "num_fewshot", "batch_size"):
+        if getattr(arguments, option) is not None:
+            raise UsageError(
+                f"--{option.replace('_', '-')} is for --task. Leave it out, or --data."
+            )
 
 
 def cost(arguments: Namespace) -> None:

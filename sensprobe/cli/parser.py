@@ -67,8 +67,8 @@ def _model(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def _data(sub: argparse.ArgumentParser, default: str | None = None) -> None:
-    sub.add_argument("--data", metavar="DATA", required=default is None, default=default, help=DATA)
+def _data(sub: argparse.ArgumentParser, *, required: bool = True) -> None:
+    sub.add_argument("--data", metavar="DATA", required=required, help=DATA)
     sub.add_argument(
         "--metric",
         metavar="METRIC",
@@ -204,17 +204,18 @@ def _search(commands: argparse._SubParsersAction) -> None:
 
 
 def _eval(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser("eval", help="score one plan")
+    sub = commands.add_parser("eval", help="score one plan, on data or on tasks of lm-eval")
     _model(sub)
-    _data(sub)
+    _data(sub, required=False)
     _plan(sub)
     sub.add_argument(
         "--split",
         choices=("train", "calibration", "search", "confirmation"),
-        default="confirmation",
         help="which samples (default: confirmation, which profile and search do not see)",
     )
-    sub.add_argument("--limit", type=int, metavar="N", help="use the first N samples of the split")
+    sub.add_argument(
+        "--limit", type=int, metavar="N", help="use the first N samples of the split, or of a task"
+    )
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state the cost counts")
     sub.add_argument(
         "--compare", action="store_true", help="also run full precision on the same samples"
@@ -225,7 +226,31 @@ def _eval(commands: argparse._SubParsersAction) -> None:
         help="also count how often rounding keeps the state from moving, on 8 samples",
     )
     sub.add_argument("--run", type=Path, metavar="DIR", help="keep the evaluation in this run")
+    _tasks(sub)
     _json(sub)
+
+
+def _tasks(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group(
+        "tasks of lm-eval, for language models (--data is then what static ranges are read from)"
+    )
+    group.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        metavar="TASK",
+        help="a task, group or pattern of lm-eval, or a YAML file (repeatable); those of "
+        "SENSPROBE_DATA/lm_tasks run from files: blimp, arc_easy, piqa, lambada_openai",
+    )
+    group.add_argument(
+        "--include", type=Path, metavar="DIR", help="a folder of more tasks, as YAML"
+    )
+    group.add_argument(
+        "--num-fewshot", type=int, metavar="N", help="solved examples before each question"
+    )
+    group.add_argument(
+        "--batch-size", type=int, metavar="N", help="sequences run together (default: 256)"
+    )
 
 
 def _cost(commands: argparse._SubParsersAction) -> None:

@@ -1,4 +1,4 @@
-"""From text to the tokens a model reads.
+"""From text to the tokens a model reads, and back.
 
 A tokenizer belongs to the model: data is read with it. It says of every token where in the text it
 ends, so that a loss can be counted by byte whatever the tokens are.
@@ -6,6 +6,8 @@ ends, so that a loss can be counted by byte whatever the tokens are.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +18,11 @@ import numpy as np
 from sensprobe.errors import DataError
 
 FILE = "tokenizer.json"
+SETTINGS = "tokenizer_config.json"
 BYTE_VALUES = 256
+NEWLINE = 10
+TEXT_EDGES = ("<|endoftext|>", "<s>", "<bos>", "<|begin_of_text|>", "</s>", "<eos>")
+"""What tokenizers call the token that stands between two texts, where their settings do not say."""
 
 
 class Tokenizer(Protocol):
@@ -37,18 +43,37 @@ class Tokenizer(Protocol):
         """tokens (n,) int32 of UTF-8 text, and bytes of it up to the end of each (n,) int64."""
         ...
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens; bytes that are no character yet are shown as U+FFFD."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """What stands before a text that nothing precedes. DataError where no token says so."""
+        ...
+
+    @property
+    def end(self) -> int | None:
+        """What ends a text; None where no token does."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ByteTokenizer:
-    """A token is a byte."""
+    """A token is a byte. A text starts as a paragraph does, after a newline; no byte ends it."""
 
     name: str = "bytes"
     size: int = BYTE_VALUES
     file: None = None
+    start: int = NEWLINE
+    end: None = None
 
     def encode(self, content: bytes) -> tuple[np.ndarray, np.ndarray]:
         tokens = np.frombuffer(content, np.uint8).astype(np.int32)
         return tokens, np.arange(1, len(tokens) + 1)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +101,43 @@ class FileTokenizer:
         last = np.array([stop for _, stop in encoded.offsets], dtype=np.int64)
         reached = np.maximum.accumulate(np.where(last > 0, ends[last - 1], 0))
         return np.array(encoded.ids, dtype=np.int32), reached.astype(np.int64)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(_read(self.file).decode(list(tokens), skip_special_tokens=True))
+
+    @property
+    def start(self) -> int:
+        """The token that its settings call bos, else eos, else one of `TEXT_EDGES`."""
+        return self._edge("bos_token", "eos_token")
+
+    @property
+    def end(self) -> int:
+        return self._edge("eos_token", "bos_token")
+
+    def _edge(self, *settings: str) -> int:
+        named = _settings(self.file)
+        for name in (*(named[key] for key in settings if key in named), *TEXT_EDGES):
+            if (token := _read(self.file).token_to_id(name)) is not None:
+                return int(token)
+        raise DataError(
+            f"{self.file} has no token that stands between texts (looked for "
+            f"{', '.join(TEXT_EDGES)}). Name it as bos_token in {SETTINGS} beside it."
+        )
+
+
+def _settings(file: Path) -> dict[str, str]:
+    """Names of special tokens that the file beside a tokenizer gives; none where there is none."""
+    beside = file.with_name(SETTINGS)
+    if not beside.is_file():
+        return {}
+    try:
+        known = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{beside} cannot be read ({error}); copy it again") from None
+    if not isinstance(known, dict):
+        raise DataError(f"{beside} holds no settings (a JSON object); copy it again")
+    plain = {key: v.get("content") if isinstance(v, dict) else v for key, v in known.items()}
+    return {key: value for key, value in plain.items() if isinstance(value, str)}
 
 
 @cache

@@ -79,14 +79,14 @@ def _tokens(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, Ten
     targets = y.flatten().long()
     out: dict[str, Tensor] = {}
     for rows in places.split(max(1, ROOM // logits.shape[-1])):
-        found = _positions(flat[rows], targets[rows], None if exact is None else exact[rows])
+        found = positions(flat[rows], targets[rows], None if exact is None else exact[rows])
         for name, values in found.items():
             out.setdefault(name, torch.zeros(len(flat), dtype=torch.float64))[rows] = values
     return {name: values.view(y.shape) for name, values in out.items()}
 
 
-def _positions(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, Tensor]:
-    """The same of positions (n, v) and their targets (n,).
+def positions(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, Tensor]:
+    """nll, correct and, against baseline logits, kl of positions (n, v) and targets (n,); float64.
 
     With p the softmax of a, q that of b:  KL(q || p) = Σ q (b - a) - (log Σ exp b - log Σ exp a).
     """

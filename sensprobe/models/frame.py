@@ -378,6 +378,19 @@ def _nothing(config: FrameConfig, batch: int) -> StreamState:
     return StreamState(((None, None),) * config.layers, torch.zeros(batch, config.d_model), 0)
 
 
+def chosen(state: StreamState, rows: Tensor) -> StreamState:
+    """The state of some of its sequences, in the order of rows (n,); one may be named twice."""
+
+    def of(memory: Memory | None) -> Memory | None:
+        if memory is None:
+            return None
+        residual = None if memory.residual is None else memory.residual[rows]
+        return Memory(memory.state[rows], residual, memory.step)
+
+    memories = tuple((of(window), of(kept)) for window, kept in state.memories)
+    return StreamState(memories, state.pooled[rows], state.steps)
+
+
 def start(model: Mixing, batch: int, tap: Tap) -> StreamState:
     """The state before the first step, with memories as the tap keeps them."""
     memories = []

@@ -20,17 +20,21 @@ if TYPE_CHECKING:
     from sensprobe.steps.pricing import cost, list_presets, list_sites
     from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
     from sensprobe.steps.searching import SearchSettings, search
+    from sensprobe.steps.tasks import TaskSettings, evaluate_tasks, harness_model
     from sensprobe.steps.training import train
 
 __all__ = [
     "DEFAULT_SCHEMES",
     "SearchSettings",
+    "TaskSettings",
     "check_profile",
     "confirm",
     "cost",
     "doctor",
     "evaluate",
+    "evaluate_tasks",
     "export",
+    "harness_model",
     "list_presets",
     "list_sites",
     "profile",
@@ -42,12 +46,15 @@ __all__ = [
 _HOME = {
     "DEFAULT_SCHEMES": "profiling",
     "SearchSettings": "searching",
+    "TaskSettings": "tasks",
     "check_profile": "profiling",
     "confirm": "confirming",
     "cost": "pricing",
     "doctor": "doctoring",
     "evaluate": "evaluating",
+    "evaluate_tasks": "tasks",
     "export": "exporting",
+    "harness_model": "tasks",
     "list_presets": "pricing",
     "list_sites": "pricing",
     "profile": "profiling",

@@ -28,7 +28,7 @@ EXTRAS = {
     "streamlit": ("dashboard", "planned: the dashboard"),
     "tokenizers": ("lm", "reading text with a checkpoint's tokenizer.json"),
     "transformers": ("lm", "comparing selective models with its own (tests)"),
-    "lm-eval": ("lm", "planned: language model tasks"),
+    "lm-eval": ("lm", "language model tasks (eval --task)"),
     "mamba-ssm": ("mamba", "planned: Mamba's own CUDA kernels, as a reference"),
     "triton": ("gpu", "planned: GPU kernels"),
     "ray": ("cluster", "planned: searches on several machines"),

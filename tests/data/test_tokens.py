@@ -84,3 +84,37 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(DataError, match=r"needs the package `tokenizers`.*\[lm\]"):
         _ = FileTokenizer(tmp_path / "tokenizer.json").size
+
+
+def test_text_goes_there_and_back(tmp_path: Path) -> None:
+    for reader in (ByteTokenizer(), FileTokenizer(byte_level(tmp_path / "tokenizer.json"))):
+        tokens, _ = reader.encode(SAMPLE.encode())
+        assert reader.decode(tokens.tolist()) == SAMPLE
+    assert ByteTokenizer().decode("a€".encode()[:-1]) == "a�"
+
+
+def test_a_text_starts_and_ends_as_the_tokenizer_says(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    assert (ByteTokenizer().start, ByteTokenizer().end) == (ord("\n"), None)
+    file = byte_level(tmp_path / "tokenizer.json")
+    token = tokenizers.Tokenizer.from_file(str(file)).token_to_id
+    assert FileTokenizer(file).start == FileTokenizer(file).end == token("<|endoftext|>")
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text('{"bos_token": {"content": "a"}, "eos_token": "b", "clean": true}')
+    assert (FileTokenizer(file).start, FileTokenizer(file).end) == (token("a"), token("b"))
+    settings.write_text('{"eos_token": "b", "bos_token": null}')
+    assert FileTokenizer(file).start == token("b")
+    settings.write_text("{")
+    with pytest.raises(DataError, match=r"tokenizer_config\.json cannot be read"):
+        _ = FileTokenizer(file).start
+    settings.write_text("[]")
+    with pytest.raises(DataError, match="holds no settings"):
+        _ = FileTokenizer(file).start
+
+
+def test_a_tokenizer_without_edges_says_what_to_do(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="b"))
+    made.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(DataError, match=r"Name it as bos_token in tokenizer_config\.json"):
+        _ = FileTokenizer(tmp_path / "tokenizer.json").start
