@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
+from sensprobe.cli import interrupt
 from sensprobe.cli.parser import build_parser
 from sensprobe.errors import SensprobeError
 
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from sensprobe.cli import commands
 
-        return commands.COMMANDS[arguments.command](arguments) or 0
+        with interrupt.remembered():
+            return commands.COMMANDS[arguments.command](arguments) or 0
     except KeyboardInterrupt:
         print(
             "\nStopped. What was finished is kept; the same command goes on from there.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from sensprobe.cli import interrupt
 from sensprobe.units import duration
 
 LONG_SECONDS = 2.0
@@ -21,6 +22,7 @@ class Bar:
 
     def begin(self, title: str, total: float, seconds: float | None = None) -> None:
         self.end()
+        interrupt.check()
         if seconds is not None and seconds >= LONG_SECONDS:
             self._console.print(f"{title}: about {duration(seconds)}", style="dim")
         self._progress = Progress(
@@ -36,6 +38,7 @@ class Bar:
         self._task = self._progress.add_task(title, total=total)
 
     def advance(self, units: float = 1) -> None:
+        interrupt.check()
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, units)
 
