@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -55,13 +56,15 @@ class Shell:
 
 
 def start(*argv: object) -> subprocess.Popen[str]:
-    """The command as a process of its own."""
+    """The command as a process of its own, which Ctrl-C reaches even if a shell that runs the tests
+    in the background had it ignored."""
     return subprocess.Popen(
         [sys.executable, "-m", "sensprobe", *map(str, argv)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

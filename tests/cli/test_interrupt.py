@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from rich.console import Console
 
 from sensprobe.cli import interrupt
 from sensprobe.cli.bar import Bar
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """Python's own handler, also where a shell that runs the tests had the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 COMPARE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
