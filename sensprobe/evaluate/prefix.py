@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sensprobe.models import frame
+from sensprobe.models import forward
 from sensprobe.scheme import Scheme
 from sensprobe.taps import Tap
 
@@ -31,12 +31,12 @@ class Prefixes:
         self, x: Tensor, tap: Tap, plan: Mapping[str, Scheme], batch: tuple[int, int]
     ) -> Tensor:
         """`model(x, tap)` of a tap that rounds the sites of a resolved plan and no others."""
-        layer = frame.first_layer(plan, self.model.config)
+        layer = forward.first_layer(plan, self.model.config)
         if not layer or not self._room(x, batch):
-            return frame.outputs(self.model, x, tap)
+            return forward.outputs(self.model, x, tap)
         if batch not in self._kept:
-            self._kept[batch] = frame.hidden(self.model, x)
-        return frame.resume(self.model, self._kept[batch][layer], layer, tap)
+            self._kept[batch] = forward.hidden(self.model, x)
+        return forward.resume(self.model, self._kept[batch][layer], layer, tap)
 
     def _room(self, x: Tensor, batch: tuple[int, int]) -> bool:
         """Whether the batch is kept, or may be."""

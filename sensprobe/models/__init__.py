@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from sensprobe.models import frame, mamba, mamba2, s4d
+from sensprobe.models import mamba, mamba2, s4d, selective
 from sensprobe.sites import Site
 from sensprobe.taps import EXACT, Tap
 
@@ -33,7 +33,7 @@ class Model(Protocol):
     def recurrences(self) -> list[s4d.Recurrence]: ...
 
     @property
-    def replays(self) -> list[frame.Replay]: ...
+    def replays(self) -> list[selective.Replay]: ...
 
     @property
     def reads_tokens(self) -> bool: ...

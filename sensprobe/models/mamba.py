@@ -17,18 +17,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.models import frame
-from sensprobe.models.frame import At, FrameConfig, Memories, Products, Replay, Shapes, StreamState
+from sensprobe.models import forward, frame
+from sensprobe.models.forward import At, Memories
+from sensprobe.models.frame import FrameConfig, Products, Shapes
+from sensprobe.models.selective import Scan, Selective
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
-from sensprobe.taps import EXACT, Tap, single
+from sensprobe.taps import Tap
 
 FAMILY = "mamba"
 
@@ -169,12 +170,14 @@ def deploy(params: Mapping[str, Tensor], config: MambaConfig) -> dict[str, Tenso
 
 
 @dataclass(frozen=True)
-class Mamba:
-    """A Mamba model: config, and weights by site name (A in float64, the others as loaded)."""
+class Mamba(Selective):
+    """A Mamba model."""
 
     config: MambaConfig
     weights: Mapping[str, Tensor]
+
     family = FAMILY
+    convolved = ("x",)
 
     @cached_property
     def sites(self) -> dict[str, Site]:
@@ -185,104 +188,30 @@ class Mamba:
         return products(self.config)
 
     @property
-    def recurrences(self) -> list[Any]:
-        """Time-invariant recurrences: none here."""
-        return []
+    def recurrence(self) -> Scan:
+        return runtime.selective_scan
 
-    @property
-    def replays(self) -> list[Replay]:
-        """The convolution and the recurrence of every layer."""
-        return [
-            replay
-            for i in range(self.config.layers)
-            for replay in (self._convolution(f"layers.{i}."), self._recurrence(f"layers.{i}."))
-        ]
+    def parted(self, v: Tensor) -> tuple[Tensor, ...]:
+        return (v,)
 
-    def _convolution(self, prefix: str) -> Replay:
-        def run(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
-            at = At(self, tap, prefix)
-            x, _ = runtime.causal_conv(
-                values[prefix + "conv_in"], at("conv"), at.bias("conv"), at.storage("conv_state")
-            )
-            return (F.silu(x),)
-
-        own = {prefix + name for name in ("conv", "conv.bias", "conv_state")}
-        return Replay(frozenset(own & self.sites.keys()), (prefix + "x",), run)
-
-    def _recurrence(self, prefix: str) -> Replay:
-        def run(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
-            at = At(self, tap, prefix)
-            x, dt, B, C = (values[prefix + name] for name in ("x", "dt", "B", "C"))
-            y, _ = runtime.selective_scan(
-                x, dt, at("A"), B, C, at.storage("decay"), at.storage("state")
-            )
-            return (y,)
-
-        names = frozenset(prefix + name for name in ("A", "decay", "state"))
-        return Replay(names, (prefix + "y",), run)
-
-    @property
-    def reads_tokens(self) -> bool:
-        return self.config.encoder == "embedding"
-
-    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
-        """x (b, l, d_input) float32, or tokens (b, l) -> outputs (b, d_output).
-
-        Outputs are (b, l, d_output) where nothing is pooled. "recurrent" is the one mode there is.
-        """
-        frame.require_recurrent(mode)
-        return frame.outputs(self, x, tap)
+    def dt_at_rest(self, at: At) -> Tensor:
+        return F.softplus(at("dt_proj.bias").double())[:, None]
 
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories
     ) -> tuple[Tensor, tuple[Memory, Memory]]:
-        """One mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
         at, config = At(self, tap, f"layers.{i}."), self.config
         u = at.passes("in_proj_in", u)
         z = at.passes("z", at.linear("in_proj.z", u))  # (b, l, d)
         x = at.passes("conv_in", at.linear("in_proj.x", u))
-        x, window = runtime.causal_conv(
-            x, at("conv"), at.bias("conv"), at.storage("conv_state"), memories[0]
-        )
-        x = at.passes("x", F.silu(x))
+        (x,), window = self.convolve(at, x, memories[0])
+        x = at.passes("x", x)
         low, B, C = (at.linear(f"x_proj.{part}", x) for part in ("dt", "B", "C"))
         if config.inner_norm:
-            low, B, C = (frame.rms(v, config.inner_norm_eps) for v in (low, B, C))
+            low, B, C = (forward.rms(v, config.inner_norm_eps) for v in (low, B, C))
         dt = at.passes("dt", F.softplus(at.linear("dt_proj", at.passes("dt_proj_in", low))))
-        y, state = runtime.selective_scan(
-            x,
-            dt,
-            at("A"),
-            at.passes("B", B),  # (b, l, n)
-            at.passes("C", C),
-            at.storage("decay"),
-            at.storage("state"),
-            memories[1],
-        )
+        B, C = at.passes("B", B), at.passes("C", C)  # (b, l, n)
+        y, state = self.recur(at, x, dt, B, C, memories[1])
         y = at.passes("y", y + at("D") * x)
         y = at.passes("out_proj_in", y * F.silu(z))
         return at.linear("out_proj", y), (window, state)
-
-    def start(self, batch: int, tap: Tap = EXACT) -> StreamState:
-        """The state before the first step."""
-        return frame.start(self, batch, tap)
-
-    def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
-        """One time step: x (b, d_input), or tokens (b,) -> outputs (b, d_output) as if the sequence
-        ended here, and the new state."""
-        return frame.step(self, x, state, tap)
-
-    def spectral_radius(self, tap: Tap = EXACT) -> float:
-        """The largest decay at rest, exp(dt A) with A as the tap leaves it and dt = softplus(bias).
-
-        The decay depends on the input through dt, and dt is positive whatever the input: so this is
-        above 1 exactly where a stored A is positive, which is where the recurrence is unstable, and
-        below it tells how long a state lasts while the input says nothing. Rounding of the decay
-        itself, at run time, is not in it.
-        """
-        worst = 0.0
-        for i in range(self.config.layers):
-            at = At(self, tap, f"layers.{i}.")
-            dt = F.softplus(at("dt_proj.bias").double())
-            worst = max(worst, torch.exp(dt[:, None] * single(at("A")).double()).max().item())
-        return worst

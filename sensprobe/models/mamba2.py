@@ -15,10 +15,9 @@ share B and C, n state variables a channel. The convolution runs over x, B and C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +25,14 @@ from torch import Tensor
 
 from sensprobe import runtime
 from sensprobe.errors import UsageError
-from sensprobe.models import frame
-from sensprobe.models.frame import At, FrameConfig, Memories, Products, Replay, Shapes, StreamState
+from sensprobe.models import forward, frame
+from sensprobe.models.forward import At, Memories
+from sensprobe.models.frame import FrameConfig, Products, Shapes
+from sensprobe.models.selective import Scan, Selective
 from sensprobe.ops.head_chunks import head_chunks
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
-from sensprobe.taps import EXACT, Tap, single
+from sensprobe.taps import EXACT, Tap
 
 FAMILY = "mamba2"
 UNLIMITED = 3.4028234663852886e38
@@ -202,14 +203,15 @@ def deploy(params: Mapping[str, Tensor], config: Mamba2Config) -> dict[str, Tens
 
 
 @dataclass(frozen=True)
-class Mamba2:
-    """A Mamba-2 model: config, and weights by site name (A in float64, the others as loaded)."""
+class Mamba2(Selective):
+    """A Mamba-2 model. `scan` takes the place of the fastest recurrence there is."""
 
     config: Mamba2Config
     weights: Mapping[str, Tensor]
-    scan: Callable[..., tuple[Tensor, Memory]] | None = None
-    """Instead of the fastest recurrence there is."""
+    scan: Scan | None = None
+
     family = FAMILY
+    convolved = ("x", "B", "C")
 
     @cached_property
     def sites(self) -> dict[str, Site]:
@@ -220,52 +222,20 @@ class Mamba2:
         return products(self.config)
 
     @property
-    def recurrences(self) -> list[Any]:
-        """Time-invariant recurrences: none here."""
-        return []
+    def recurrence(self) -> Scan:
+        return self.scan or runtime.head_scan
 
-    @property
-    def replays(self) -> list[Replay]:
-        """The convolution and the recurrence of every layer."""
-        return [
-            replay
-            for i in range(self.config.layers)
-            for replay in (self._convolution(f"layers.{i}."), self._recurrence(f"layers.{i}."))
-        ]
-
-    def _convolution(self, prefix: str) -> Replay:
-        def run(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
-            at = At(self, tap, prefix)
-            v, _ = runtime.causal_conv(
-                values[prefix + "conv_in"], at("conv"), at.bias("conv"), at.storage("conv_state")
-            )
-            return self._parted(F.silu(v))
-
-        own = {prefix + name for name in ("conv", "conv.bias", "conv_state")}
-        outputs = tuple(prefix + name for name in "xBC")
-        return Replay(frozenset(own & self.sites.keys()), outputs, run)
-
-    def _recurrence(self, prefix: str) -> Replay:
-        def run(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
-            at = At(self, tap, prefix)
-            x, dt, B, C = (values[prefix + name] for name in ("x", "dt", "B", "C"))
-            y, _ = runtime.head_scan(x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"))
-            return (y,)
-
-        names = frozenset(prefix + name for name in ("A", "decay", "state"))
-        return Replay(names, (prefix + "y",), run)
-
-    def _parted(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (b, l, h, p), B and C (b, l, g, n) of what was convolved together."""
+    def parted(self, v: Tensor) -> tuple[Tensor, ...]:
+        """x (b, l, h, p), B and C (b, l, g, n)."""
         config = self.config
-        x, B, C = v.split([config.rows[name] for name in "xBC"], dim=-1)
+        x, B, C = v.split([config.rows[name] for name in self.convolved], dim=-1)
         shared = (config.groups, config.d_state)
         inner = (config.heads, config.d_head)
         return x.unflatten(-1, inner), B.unflatten(-1, shared), C.unflatten(-1, shared)
 
-    @property
-    def reads_tokens(self) -> bool:
-        return self.config.encoder == "embedding"
+    def dt_at_rest(self, at: At) -> Tensor:
+        dt = F.softplus(at("dt.bias").double())
+        return dt.clamp(self.config.dt_min, self.config.dt_max)
 
     def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
         """x (b, l, d_input) float32, or tokens (b, l) -> outputs (b, d_output).
@@ -275,36 +245,22 @@ class Mamba2:
         stay exact inside a chunk (see `ops.head_chunks`).
         """
         if mode == "chunked":
-            return frame.outputs(replace(self, scan=head_chunks), x, tap)
-        frame.require_recurrent(mode, "recurrent, chunked")
-        return frame.outputs(self, x, tap)
+            return forward.outputs(replace(self, scan=head_chunks), x, tap)
+        forward.require_recurrent(mode, "recurrent, chunked")
+        return forward.outputs(self, x, tap)
 
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories
     ) -> tuple[Tensor, tuple[Memory, Memory]]:
-        """One mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
         at, config = At(self, tap, f"layers.{i}."), self.config
-        inner = (config.heads, config.d_head)
         u = at.passes("in_proj_in", u)
         projected = {name: at.linear(f"in_proj.{name}", u) for name in config.rows}
-        z = at.passes("z", projected["z"].unflatten(-1, inner))  # (b, l, h, p)
-        v = at.passes("conv_in", torch.cat([projected[name] for name in "xBC"], dim=-1))
-        v, window = runtime.causal_conv(
-            v, at("conv"), at.bias("conv"), at.storage("conv_state"), memories[0]
-        )
-        x, B, C = self._parted(F.silu(v))
-        x = at.passes("x", x)
+        z = at.passes("z", projected["z"].unflatten(-1, (config.heads, config.d_head)))
+        together = torch.cat([projected[name] for name in self.convolved], dim=-1)
+        v, window = self.convolve(at, at.passes("conv_in", together), memories[0])
+        x, B, C = (at.passes(name, part) for name, part in zip(self.convolved, v, strict=True))
         dt = F.softplus(projected["dt"] + at("dt.bias")).clamp(config.dt_min, config.dt_max)
-        y, state = (self.scan or runtime.head_scan)(
-            x,
-            at.passes("dt", dt),  # (b, l, h)
-            at("A"),
-            at.passes("B", B),  # (b, l, g, n)
-            at.passes("C", C),
-            at.storage("decay"),
-            at.storage("state"),
-            memories[1],
-        )
+        y, state = self.recur(at, x, at.passes("dt", dt), B, C, memories[1])
         D = at("D") if config.D_per_channel else at("D")[:, None]
         y = at.passes("y", y + D * x) * F.silu(z)
         y = at.passes("out_proj_in", self._gated_norm(at, y.flatten(2)))
@@ -314,30 +270,5 @@ class Mamba2:
         """An RMS norm within each group of channels: y (b, l, d), gated already."""
         if not self.config.gated_norm:
             return y
-        grouped = frame.rms(y.unflatten(-1, (self.config.groups, -1)), self.config.norm_eps)
+        grouped = forward.rms(y.unflatten(-1, (self.config.groups, -1)), self.config.norm_eps)
         return grouped.flatten(2) * at("gated_norm")
-
-    def start(self, batch: int, tap: Tap = EXACT) -> StreamState:
-        """The state before the first step."""
-        return frame.start(self, batch, tap)
-
-    def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
-        """One time step: x (b, d_input), or tokens (b,) -> outputs (b, d_output) as if the sequence
-        ended here, and the new state."""
-        return frame.step(self, x, state, tap)
-
-    def spectral_radius(self, tap: Tap = EXACT) -> float:
-        """The largest decay at rest, exp(dt A) with A as the tap leaves it and dt = softplus(bias),
-        within its limits.
-
-        The decay depends on the input through dt, and dt is positive whatever the input: so this is
-        above 1 exactly where a stored A is positive, which is where the recurrence is unstable, and
-        below it tells how long a state lasts while the input says nothing. Rounding of the decay
-        itself, at run time, is not in it.
-        """
-        worst = 0.0
-        for i in range(self.config.layers):
-            at = At(self, tap, f"layers.{i}.")
-            dt = F.softplus(at("dt.bias").double()).clamp(self.config.dt_min, self.config.dt_max)
-            worst = max(worst, torch.exp(dt * single(at("A")).double()).max().item())
-        return worst

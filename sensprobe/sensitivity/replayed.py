@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.models import Model
-from sensprobe.models.frame import Replay
+from sensprobe.models.selective import Replay
 from sensprobe.scheme import Scheme
 from sensprobe.sensitivity.gradients import Tensors, exact_weights, pull
 from sensprobe.sites import Kind, Site

@@ -9,7 +9,7 @@ from selective import MAMBA2S, MAMBAS, inputs, tiny
 from sensprobe.apply import Applier
 from sensprobe.evaluate import prefix
 from sensprobe.evaluate.prefix import Prefixes
-from sensprobe.models import frame
+from sensprobe.models import forward
 from sensprobe.scheme import parse, why_not
 from sensprobe.taps import EXACT
 
@@ -37,9 +37,9 @@ def test_the_layers_before_are_not_run_again(monkeypatch: pytest.MonkeyPatch) ->
     model = tiny(MAMBAS["tokens"])
     assert model.config.layers == 2
     x, prefixes, ran = inputs(model.config), Prefixes(model), []
-    layer = frame._layer
+    layer = forward._layer
     monkeypatch.setattr(
-        frame, "_layer", lambda model, i, *rest: (ran.append(i), layer(model, i, *rest))[1]
+        forward, "_layer", lambda model, i, *rest: (ran.append(i), layer(model, i, *rest))[1]
     )
     applier = Applier(model)
 
@@ -58,8 +58,8 @@ def test_the_layers_before_are_not_run_again(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_precedes_the_layers_runs_from_the_start() -> None:
     config = MAMBAS["tied"]
-    assert frame.first_layer(["embedding", "layers.0.x"], config) is None
-    assert frame.first_layer(["head.bias", "final.norm"], config) == config.layers
+    assert forward.first_layer(["embedding", "layers.0.x"], config) is None
+    assert forward.first_layer(["head.bias", "final.norm"], config) == config.layers
 
 
 def test_a_full_cache_runs_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

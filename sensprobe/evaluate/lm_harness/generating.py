@@ -17,7 +17,7 @@ from torch import Tensor
 from sensprobe.data import Tokenizer
 from sensprobe.evaluate.lm_harness.scoring import MOST, TOGETHER, blocks
 from sensprobe.models import Model
-from sensprobe.models.frame import StreamState, chosen, run
+from sensprobe.models.forward import StreamState, chosen, run
 from sensprobe.taps import RoundingTap, Tap
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from sensprobe.evaluate.language import ROOM, positions
 from sensprobe.evaluate.lm_harness.prefixes import Stretch, arranged, stretches
 from sensprobe.models import OUTPUT_BYTES, Model
-from sensprobe.models.frame import StreamState, chosen, run
+from sensprobe.models.forward import StreamState, chosen, run
 from sensprobe.sites import Kind
 from sensprobe.taps import RoundingTap, Tap
 

@@ -1,0 +1,238 @@
+"""Running what `frame` describes around the mixers of a selective family.
+
+A family gives its mixer; the sequence and one streaming step are the same function, `run`, over
+pieces of any length. Everything is float32, the residual stream included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensprobe.errors import DataError, UnsupportedError
+from sensprobe.models.frame import FrameConfig
+from sensprobe.sites import Site
+from sensprobe.storage import Memory, fresh
+from sensprobe.taps import EXACT, RoundingTap, Tap
+
+Memories = tuple[Memory | None, Memory | None]
+"""Of the convolution and of the recurrence; None before the first step."""
+
+
+class Mixing(Protocol):
+    """What `run` asks of a family."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def sites(self) -> dict[str, Site]: ...
+
+    def mix(
+        self, i: int, u: Tensor, tap: Tap, memories: Memories
+    ) -> tuple[Tensor, tuple[Memory, Memory]]:
+        """Layer i's mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What `step` carries: two memories a layer, the sum of what is pooled, and steps taken."""
+
+    memories: tuple[Memories, ...]
+    pooled: Tensor
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """The tensors under one prefix, as the tap leaves them."""
+
+    model: Mixing
+    tap: Tap
+    prefix: str = ""
+
+    def __call__(self, name: str) -> Tensor:
+        """A weight."""
+        name = self.prefix + name
+        return self.tap(self.model.sites[name], self.model.weights[name])
+
+    def bias(self, name: str) -> Tensor | None:
+        """The bias of a linear map; None where there is none."""
+        return self(f"{name}.bias") if f"{self.prefix}{name}.bias" in self.model.sites else None
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, self(name), self.bias(name))
+
+    def passes(self, name: str, x: Tensor) -> Tensor:
+        """An activation."""
+        return self.tap(self.model.sites[self.prefix + name], x)
+
+    def storage(self, name: str) -> Any:
+        return self.tap.storage(self.model.sites[self.prefix + name])
+
+
+def rms(x: Tensor, eps: float) -> Tensor:
+    """x over the root of its mean square along the last axis."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+def _norm(at: At, u: Tensor, config: FrameConfig) -> Tensor:
+    if config.norm_kind == "rms":
+        return rms(u, config.norm_eps) * at("norm")
+    return F.layer_norm(u, (config.d_model,), at("norm"), at("norm.bias"), config.norm_eps)
+
+
+def require_recurrent(mode: str, known: str = "recurrent, fft, traced") -> None:
+    """ValueError for a mode there is not, UnsupportedError for one selective families lack."""
+    if mode in ("fft", "traced"):
+        raise UnsupportedError(
+            f"mode {mode!r} convolves, and this model selects: its recurrence changes with the "
+            "input and is no convolution. Use mode='recurrent'."
+        )
+    if mode != "recurrent":
+        raise ValueError(f"mode {mode!r} is not one of {known}")
+
+
+def outputs(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
+    """What `run` gives from the start, with no memory kept: small blocks that stay between large
+    ones that go would keep the allocator from using the space again."""
+    return run(model, x, tap, keep=False)[0]
+
+
+def run(
+    model: Mixing, x: Tensor, tap: Tap, state: StreamState | None = None, *, keep: bool = True
+) -> tuple[Tensor, StreamState]:
+    """(outputs, state): x (b, l, d_input) float32, or tokens (b, l), after what `state` has seen.
+
+    Outputs are (b, d_output), or (b, l, d_output) where nothing is pooled. Without `keep` the state
+    lacks its memories.
+    """
+    config = model.config
+    if state is None:
+        state = _nothing(config, len(x))
+    tap = tap.after(state.steps) if isinstance(tap, RoundingTap) else tap
+    u, memories = _entered(model, x, tap), []
+    for i in range(config.layers):
+        u, memory = _layer(model, i, u, tap, state.memories[i])
+        memories.append(memory if keep else (None, None))
+        del memory
+    outputs, pooled = _left(model, u, tap, state)
+    return outputs, StreamState(tuple(memories), pooled, state.steps + x.shape[1])
+
+
+def hidden(model: Mixing, x: Tensor) -> list[Tensor]:
+    """What every layer reads, and the last one writes, in full precision: layers + 1 (b, l, d)."""
+    found = [_entered(model, x, EXACT)]
+    for i in range(model.config.layers):
+        found.append(_layer(model, i, found[-1], EXACT, (None, None))[0])
+    return found
+
+
+def resume(model: Mixing, u: Tensor, layer: int, tap: Tap) -> Tensor:
+    """`outputs` of sequences of which `layer` (the number of layers: none) reads u (b, l, d)."""
+    for i in range(layer, model.config.layers):
+        u = _layer(model, i, u, tap, (None, None))[0]
+    return _left(model, u, tap, _nothing(model.config, len(u)))[0]
+
+
+def first_layer(names: Iterable[str], config: FrameConfig) -> int | None:
+    """The first layer that sites of these names have a part in; the number of layers where only
+    what follows them does, None where what precedes them does."""
+    found = config.layers
+    for name in names:
+        if name.startswith("layers."):
+            found = min(found, int(name.split(".")[1]))
+        elif not name.startswith(("head", "final.")):
+            return None
+    return found
+
+
+def _entered(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
+    """What the first layer reads: (b, l, d_model)."""
+    at = At(model, tap)
+    if model.config.encoder == "linear":
+        return at.linear("encoder", x)
+    return F.embedding(x, at("embedding"))
+
+
+def _layer(
+    model: Mixing, i: int, u: Tensor, tap: Tap, memories: Memories
+) -> tuple[Tensor, tuple[Memory, Memory]]:
+    """Layer i: norms, mixer and residual; and what its mixer remembers."""
+    config, inner = model.config, At(model, tap, f"layers.{i}.")
+    v = _norm(inner, u, config) if config.norm == "pre" else u
+    v, memory = model.mix(i, v, tap, memories)
+    u = u + v if config.residual else v
+    u = _norm(inner, u, config) if config.norm == "post" else u
+    return inner.passes("out", u), memory
+
+
+def _left(model: Mixing, u: Tensor, tap: Tap, state: StreamState) -> tuple[Tensor, Tensor]:
+    """Outputs from what the last layer writes (b, l, d_model), and the sum of what is pooled."""
+    config, at, length = model.config, At(model, tap), u.shape[1]
+    u = _norm(At(model, tap, "final."), u, config) if config.final_norm else u
+    pooled = state.pooled
+    if config.pooling == "mean":
+        pooled = pooled + u.sum(1)
+        u = pooled / (state.steps + length)
+    elif config.pooling == "last":
+        u = u[:, -1]
+    u = at.passes("head_in", u)
+    head = at("embedding" if config.tied_head else "head")
+    return F.linear(u, head, at.bias("head")), pooled
+
+
+def _check_state(config: FrameConfig, state: object, batch: int) -> None:
+    """DataError unless the state is one of `batch` sequences of a model of this width and depth."""
+    fits = (
+        isinstance(state, StreamState)
+        and state.pooled.shape == (batch, config.d_model)
+        and len(state.memories) == config.layers
+    )
+    if not fits:
+        raise DataError(
+            f"the state is not one of {batch} sequence(s) of this model, which x holds a step of; "
+            f"make one with start({batch})."
+        )
+
+
+def _nothing(config: FrameConfig, batch: int) -> StreamState:
+    return StreamState(((None, None),) * config.layers, torch.zeros(batch, config.d_model), 0)
+
+
+def chosen(state: StreamState, rows: Tensor) -> StreamState:
+    """The state of some of its sequences, in the order of rows (n,); one may be named twice."""
+
+    def of(memory: Memory | None) -> Memory | None:
+        if memory is None:
+            return None
+        residual = None if memory.residual is None else memory.residual[rows]
+        return Memory(memory.state[rows], residual, memory.step)
+
+    memories = tuple((of(window), of(kept)) for window, kept in state.memories)
+    return StreamState(memories, state.pooled[rows], state.steps)
+
+
+def start(model: Mixing, batch: int, tap: Tap) -> StreamState:
+    """The state before the first step, with memories as the tap keeps them."""
+    memories = []
+    for i in range(model.config.layers):
+        found = [model.sites[f"layers.{i}.{name}"] for name in ("conv_state", "state")]
+        memories.append(tuple(fresh(batch, s.shape, tap.storage(s)) for s in found))
+    return StreamState(tuple(memories), torch.zeros(batch, model.config.d_model), 0)  # type: ignore[arg-type]
+
+
+def step(model: Mixing, x: Tensor, state: StreamState, tap: Tap) -> tuple[Tensor, StreamState]:
+    """One time step of `run`: x (b, d_input), or tokens (b,) -> outputs (b, d_output)."""
+    _check_state(model.config, state, len(x))
+    outputs, state = run(model, x[:, None], tap, state)
+    return (outputs[:, 0] if model.config.pooling == "none" else outputs), state

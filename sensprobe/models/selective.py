@@ -1,0 +1,168 @@
+"""What the selective families, Mamba and Mamba-2, have in common.
+
+    u ─ projections ─ conv ─ SiLU ─ parted ─ recurrence ─ … ─ projection
+
+The convolution and the recurrence are the operations that round inside themselves. Each is one
+method, which the forward and its replays share.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensprobe import runtime
+from sensprobe.models import forward
+from sensprobe.models.forward import At, Memories, StreamState
+from sensprobe.models.frame import Products
+from sensprobe.sites import Site
+from sensprobe.storage import Memory
+from sensprobe.taps import EXACT, Tap, single
+
+Scan = Callable[..., tuple[Tensor, Memory]]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An operation that rounds inside itself, run again from what the sites around it held.
+
+    `names` are the sites it prices; `run` gives, from values by site name and a tap, the values at
+    the sites `outputs`. What a plan does to those reaches a model's outputs through them alone.
+    """
+
+    names: frozenset[str]
+    outputs: tuple[str, ...]
+    run: Callable[[Mapping[str, Tensor], Tap], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Selective(ABC):
+    """A model: config, and weights by site name (A in float64, the others as loaded)."""
+
+    config: Any
+    weights: Mapping[str, Tensor]
+
+    family: ClassVar[str]
+    convolved: ClassVar[tuple[str, ...]]
+    """The sites that hold what was convolved, less the layer's prefix."""
+
+    @property
+    @abstractmethod
+    def sites(self) -> dict[str, Site]: ...
+
+    @property
+    @abstractmethod
+    def products(self) -> Products: ...
+
+    @property
+    @abstractmethod
+    def recurrence(self) -> Scan:
+        """With the signature of those in `ops.selective_scan`."""
+
+    @abstractmethod
+    def parted(self, v: Tensor) -> tuple[Tensor, ...]:
+        """What was convolved together, (b, l, channels), in the shapes of the sites `convolved`."""
+
+    @abstractmethod
+    def dt_at_rest(self, at: At) -> Tensor:
+        """dt where the input says nothing, float64; it broadcasts against A."""
+
+    @abstractmethod
+    def mix(
+        self, i: int, u: Tensor, tap: Tap, memories: Memories
+    ) -> tuple[Tensor, tuple[Memory, Memory]]:
+        """One mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
+
+    # -- operations that round inside themselves --------------------------------------------------
+
+    def convolve(
+        self, at: At, v: Tensor, memory: Memory | None = None
+    ) -> tuple[tuple[Tensor, ...], Memory]:
+        """The convolution over v (b, l, channels) and SiLU, parted; and the window after it."""
+        v, window = runtime.causal_conv(
+            v, at("conv"), at.bias("conv"), at.storage("conv_state"), memory
+        )
+        return self.parted(F.silu(v)), window
+
+    def recur(
+        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Memory | None = None
+    ) -> tuple[Tensor, Memory]:
+        """The recurrence: y, and the state after it."""
+        return self.recurrence(
+            x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"), memory
+        )
+
+    @property
+    def replays(self) -> list[Replay]:
+        """The convolution and the recurrence of every layer."""
+        return [
+            replay
+            for i in range(self.config.layers)
+            for replay in self._layer_replays(f"layers.{i}.")
+        ]
+
+    def _layer_replays(self, prefix: str) -> tuple[Replay, Replay]:
+        def convolution(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
+            return self.convolve(At(self, tap, prefix), values[prefix + "conv_in"])[0]
+
+        def recurrence(values: Mapping[str, Tensor], tap: Tap) -> tuple[Tensor, ...]:
+            x, dt, B, C = (values[prefix + name] for name in ("x", "dt", "B", "C"))
+            return (self.recur(At(self, tap, prefix), x, dt, B, C)[0],)
+
+        def named(*names: str) -> frozenset[str]:
+            return frozenset(prefix + name for name in names).intersection(self.sites)
+
+        return (
+            Replay(
+                named("conv", "conv.bias", "conv_state"),
+                tuple(prefix + name for name in self.convolved),
+                convolution,
+            ),
+            Replay(named("A", "decay", "state"), (prefix + "y",), recurrence),
+        )
+
+    # -- what every family offers -----------------------------------------------------------------
+
+    @property
+    def recurrences(self) -> list[Any]:
+        """Time-invariant recurrences: none here."""
+        return []
+
+    @property
+    def reads_tokens(self) -> bool:
+        return bool(self.config.encoder == "embedding")
+
+    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
+        """x (b, l, d_input) float32, or tokens (b, l) -> outputs (b, d_output).
+
+        Outputs are (b, l, d_output) where nothing is pooled. "recurrent" is the one mode there is.
+        """
+        forward.require_recurrent(mode)
+        return forward.outputs(self, x, tap)
+
+    def start(self, batch: int, tap: Tap = EXACT) -> StreamState:
+        """The state before the first step."""
+        return forward.start(self, batch, tap)
+
+    def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
+        """One time step: x (b, d_input), or tokens (b,) -> outputs (b, d_output) as if the sequence
+        ended here, and the new state."""
+        return forward.step(self, x, state, tap)
+
+    def spectral_radius(self, tap: Tap = EXACT) -> float:
+        """The largest decay at rest, exp(dt A) with A as the tap leaves it and dt at rest.
+
+        The decay depends on the input through dt, and dt is positive whatever the input: so this is
+        above 1 exactly where a stored A is positive, which is where the recurrence is unstable, and
+        below it tells how long a state lasts while the input says nothing. Rounding of the decay
+        itself, at run time, is not in it.
+        """
+        layers = (At(self, tap, f"layers.{i}.") for i in range(self.config.layers))
+        decays = (torch.exp(self.dt_at_rest(at) * single(at("A")).double()) for at in layers)
+        return max((decay.max().item() for decay in decays), default=0.0)
