@@ -19,10 +19,11 @@ from sensprobe.calibrate import (
     weight_range,
 )
 from sensprobe.errors import SchemeError
+from sensprobe.fitting import reads_activation
 from sensprobe.gptq import compensated
 from sensprobe.models import Model, together
 from sensprobe.rounding import Fields, decode, encode, scale_and_zero
-from sensprobe.scheme import EXACT, Rounding, Scheme, reads_activation
+from sensprobe.scheme import EXACT, Rounding, Scheme
 from sensprobe.sites import Kind, Part, Site
 from sensprobe.taps import EXACT as EXACT_TAP
 from sensprobe.taps import Recording, RoundingTap, StaticScale, Tap

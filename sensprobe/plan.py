@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe.errors import PlanError, SchemeError
-from sensprobe.scheme import Scheme, adapt, check, parse
+from sensprobe.fitting import adapt, check
+from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import Kind, Site, matching, nearest
 
 VERSION = 1
@@ -89,7 +90,7 @@ def uniform(scheme: Scheme, sites: Iterable[Site], name: str = "") -> Plan:
 
 def adapted(entries: Iterable[tuple[str, Scheme]], sites: Iterable[Site], name: str = "") -> Plan:
     """A plan in which each pattern's scheme is fitted to every site it names (see "
-    "`scheme.adapt`)."""
+    "`fitting.adapt`)."""
     sites = list(sites)
     chosen: dict[str, Scheme] = {}
     for pattern, scheme in entries:

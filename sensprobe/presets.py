@@ -2,7 +2,7 @@
 
 A preset is data: for each family an ordered list of (pattern, scheme), later ones overriding
 earlier ones. Patterns that name nothing in a model (its head is tied, its norm has no bias) are
-passed over, and a scheme is fitted to each tensor as `--scheme` is (`scheme.adapt`), with one
+passed over, and a scheme is fitted to each tensor as `--scheme` is (`fitting.adapt`), with one
 exception: a tensor that cannot be rotated is an error, for rotation is what the recipe is about.
 
     sensprobe presets                                       what there is, from where
@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from sensprobe.errors import PlanError
+from sensprobe.fitting import adapt, check
 from sensprobe.plan import Plan
-from sensprobe.scheme import Scheme, adapt, check, parse
+from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import Site, matching
 
 Entries = tuple[tuple[str, str], ...]

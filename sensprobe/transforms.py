@@ -17,7 +17,7 @@ basis, but then the other side must be transformed at run time as well.
 
 Orders: 2^k by Sylvester's construction, 12·2^k and 20·2^k by its product with Paley's matrices of
 the primes 11 and 19. Any other size is rotated in blocks of the largest order that divides it (see
-`scheme.hadamard_order`); odd sizes cannot be.
+`fitting.hadamard_order`); odd sizes cannot be.
 
 Arithmetic, fixed so that every batch, device of one kind and loader has the same bits: butterflies
 of adjacent pairs, then pairs two apart and so on; Paley's rows summed from their first column
@@ -32,7 +32,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from sensprobe.scheme import hadamard_order
+from sensprobe.fitting import hadamard_order
 
 PIECE = 2**17
 """Numbers turned at once: few enough to stay in the cache."""

@@ -6,8 +6,9 @@ import torch
 from builders import vector
 from torch import Tensor
 
+from sensprobe.fitting import check
 from sensprobe.rounding import scale_and_zero
-from sensprobe.scheme import Scheme, check, parse, scale_shape
+from sensprobe.scheme import Scheme, parse, scale_shape
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory, Rounded
 

@@ -6,15 +6,9 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from sensprobe.fitting import reads_activation, why_not
 from sensprobe.formats import FORMATS, FP32, UNSCALED, Int, LogPolar, Polar
-from sensprobe.scheme import (
-    GRANULARITIES,
-    Rounding,
-    Scales,
-    Scheme,
-    reads_activation,
-    why_not,
-)
+from sensprobe.scheme import GRANULARITIES, Rounding, Scales, Scheme
 from sensprobe.sites import Site
 
 SCALARS = list(FORMATS.values())

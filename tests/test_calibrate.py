@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sensprobe.calibrate import Observer, Statistics, Wanted, given_range, range_of, weight_range
 from sensprobe.errors import SchemeError
+from sensprobe.fitting import why_not
 from sensprobe.rounding import decode, quantize, real_view, scale_and_zero, spread
-from sensprobe.scheme import parse, scale_shape, why_not
+from sensprobe.scheme import parse, scale_shape
 from sensprobe.sites import Axis, Kind, Part, Site
 
 BIN = 2.0**-5

@@ -10,9 +10,10 @@ from builders import CONFIGS, SITES, inputs, site, tiny, vector
 from sensprobe.apply import Applier, inputs_of, observe, wanted_by
 from sensprobe.calibrate import weight_range
 from sensprobe.errors import SchemeError
+from sensprobe.fitting import adapt, check, reads_activation
 from sensprobe.gptq import BLOCK, DAMPENING, compensated
 from sensprobe.rounding import decode, encode
-from sensprobe.scheme import adapt, check, parse, reads_activation
+from sensprobe.scheme import parse
 from sensprobe.sites import Kind
 
 TEXTS = ["int4/channel", "int3/group16/asym", "int8", "e2m1/channel", "int4/group32/hadamard"]

@@ -11,19 +11,9 @@ from hypothesis import strategies as st
 from schemes import schemes, schemes_for
 
 from sensprobe.errors import SchemeError
+from sensprobe.fitting import adapt, check, why_not
 from sensprobe.formats import FP32, Int, LogPolar, Polar
-from sensprobe.scheme import (
-    EXACT,
-    Rounding,
-    Scales,
-    Scheme,
-    adapt,
-    check,
-    parse,
-    scale_count,
-    scale_shape,
-    why_not,
-)
+from sensprobe.scheme import EXACT, Rounding, Scales, Scheme, parse, scale_count, scale_shape
 from sensprobe.sites import Axis, Kind, Part, Site
 
 CUBE = Site("layers.0.state", Part.STATE, Kind.STATE, (2, 3, 5), (Axis.HEAD, Axis.CHANNEL, Axis.N))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sensprobe.apply import Applier, encode_weight, observe, static_scale, wanted_by
 from sensprobe.calibrate import Observer, Wanted, weight_range
 from sensprobe.errors import SchemeError
+from sensprobe.fitting import adapt, check, hadamard_order
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.rounding import (
     decode,
@@ -20,7 +21,7 @@ from sensprobe.rounding import (
     rotated_back,
     scale_and_zero,
 )
-from sensprobe.scheme import adapt, check, hadamard_order, parse
+from sensprobe.scheme import parse
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.taps import RoundingTap
 from sensprobe.transforms import paley, rotate, rotate_back, rotate_both

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sensprobe.errors import SchemeError
+from sensprobe.fitting import adapt
 from sensprobe.plan import Plan
-from sensprobe.scheme import Scheme, adapt
+from sensprobe.scheme import Scheme
 from sensprobe.sites import Kind, Part, Site, group_pattern
 
 

@@ -9,8 +9,9 @@ from selective import MAMBA2S, MAMBAS, inputs, tiny
 from sensprobe.apply import Applier
 from sensprobe.evaluate import prefix
 from sensprobe.evaluate.prefix import Prefixes
+from sensprobe.fitting import why_not
 from sensprobe.models import forward
-from sensprobe.scheme import parse, why_not
+from sensprobe.scheme import parse
 from sensprobe.taps import EXACT
 
 CONFIGS = {f"mamba {k}": c for k, c in MAMBAS.items()} | {

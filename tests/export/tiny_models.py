@@ -16,10 +16,11 @@ from sensprobe.apply import Applier, inputs_of, observe
 from sensprobe.calibrate import ROTATED, Wanted
 from sensprobe.checkpoints.own import build, parameter_shapes
 from sensprobe.errors import SchemeError
+from sensprobe.fitting import why_not
 from sensprobe.formats import FORMATS, Format, LogPolar, Polar
 from sensprobe.models import Model
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.scheme import Rounding, Scales, Scheme, parse, why_not
+from sensprobe.scheme import Rounding, Scales, Scheme, parse
 from sensprobe.sites import Site
 
 CONFIGS = {

@@ -16,9 +16,9 @@ from schemes import schemes_for
 from sensprobe_kernels.causal_conv import cpu
 from torch import Tensor
 
+from sensprobe.fitting import why_not
 from sensprobe.ops.causal_conv import causal_conv as reference
 from sensprobe.runtime import causal_conv as fast
-from sensprobe.scheme import why_not
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory, Watched, fresh
 

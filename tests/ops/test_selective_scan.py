@@ -10,10 +10,11 @@ from builders import vector
 from recurrence import assert_same
 from torch import Tensor
 
+from sensprobe.fitting import check
 from sensprobe.ops.exponential import exponential
 from sensprobe.ops.selective_scan import head_scan, selective_scan
 from sensprobe.rounding import scale_and_zero
-from sensprobe.scheme import check, parse, scale_shape
+from sensprobe.scheme import parse, scale_shape
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Custom, Memory, Rounded, Watched, fresh
 

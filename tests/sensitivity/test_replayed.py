@@ -12,8 +12,9 @@ from torch import Tensor
 from sensprobe.apply import Applier, observe, wanted_by
 from sensprobe.evaluate import mean
 from sensprobe.evaluate.language import language
+from sensprobe.fitting import why_not
 from sensprobe.models import Model, per_step
-from sensprobe.scheme import parse, why_not
+from sensprobe.scheme import parse
 from sensprobe.sensitivity import Target, targets, taylor
 from sensprobe.sensitivity.gradients import pull
 from sensprobe.sensitivity.replayed import replayed
