@@ -11,7 +11,7 @@ The arithmetic is float32 in this order, so that kernels can repeat it bit for b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,9 +53,21 @@ class Custom:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A state kept exact and shown to a function (state, step) at every step."""
+    """A state kept exact and shown to a function (states, step): those of the steps from `step` on,
+    (steps, batch, …), each step once and in order."""
 
     look: Callable[[Tensor, int], None]
+
+
+SHOWN_BYTES = 2**24
+"""What is shown at once, unless one step is more."""
+
+
+def stretches(length: int, step_bytes: int) -> Iterator[slice]:
+    """Steps 0 to `length`, as many at a time as may be shown at once."""
+    count = max(1, SHOWN_BYTES // max(step_bytes, 1))
+    for start in range(0, length, count):
+        yield slice(start, min(start + count, length))
 
 
 Storage = Rounded | Custom | Watched | None
@@ -96,7 +108,7 @@ def store(memory: Memory, new: Tensor, storage: Storage) -> Memory:
     if isinstance(storage, Custom):
         return Memory(storage.function(new, memory.step), None, step)
     if isinstance(storage, Watched):
-        storage.look(new, memory.step)
+        storage.look(new[None], memory.step)
         return Memory(new, None, step)
     scheme = storage.scheme
     if step % scheme.every:
@@ -151,7 +163,7 @@ def passed(x: Tensor, storage: Storage, step: int) -> Tensor:
     if isinstance(storage, Custom):
         return storage.function(x, step)
     if isinstance(storage, Watched):
-        storage.look(x, step)
+        storage.look(x[None], step)
         return x
     scale, zero = _scale(x, storage)
     noise = None

@@ -71,7 +71,7 @@ class Recording:
     def storage(self, site: Site) -> Storage:
         self.seen[site.name] = site
 
-        return Watched(lambda state, step: self.observe(site, state))
+        return Watched(lambda states, step: self.observe(site, states))
 
 
 Rounder = Callable[[Tensor, Scheme, Site, StaticScale | None, Tensor | None], Tensor]

@@ -60,9 +60,13 @@ def test_gradients_come_from_the_reference(p, kernel_calls, caplog, needs_gradie
 
 def test_a_watched_state_is_shown_and_stays_exact(p, kernel_calls) -> None:
     seen, wanted = [], []
+
+    def look(states, step):
+        seen.extend((state, step + t) for t, state in enumerate(states))
+
     custom = Custom(lambda state, step: wanted.append((state, step)) or state)
     want = reference(*p, custom)
-    assert_same(diagonal_scan(*p, Watched(lambda state, step: seen.append((state, step)))), want)
+    assert_same(diagonal_scan(*p, Watched(look)), want)
     assert kernel_calls
     assert len(seen) == len(wanted)
     for (state, step), (exact, at) in zip(seen, wanted, strict=True):

@@ -120,7 +120,7 @@ class Selective(ABC):
 
         return (
             Replay(
-                named("conv", "conv.bias", "conv_state"),
+                named("conv_state"),
                 tuple(prefix + name for name in self.convolved),
                 convolution,
             ),

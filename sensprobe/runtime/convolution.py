@@ -10,7 +10,7 @@ from torch import Tensor
 from sensprobe.ops.causal_conv import causal_conv as reference
 from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
 from sensprobe.runtime.stores import array, dense_rows, spanned
-from sensprobe.storage import Memory, Storage, Watched, fresh
+from sensprobe.storage import Memory, Storage, Watched, fresh, stretches
 
 
 def causal_conv(
@@ -66,10 +66,10 @@ def _may(tensors: list[Tensor], storage: Storage, memory: Memory) -> bool:
 def _watched(
     x: Tensor, weight: Tensor, bias: Tensor | None, storage: Watched, memory: Memory
 ) -> tuple[Tensor, Memory]:
-    """All steps at once, then each window shown: what is watched stays exact."""
+    """All steps at once, then the windows shown: what is watched stays exact."""
     y, after = causal_conv(x, weight, bias, None, memory)
     seen = torch.cat([memory.state.transpose(1, 2), x], dim=1)
-    for t in range(x.shape[1]):
-        window = seen[:, t + 1 : t + weight.shape[1]].transpose(1, 2)
-        storage.look(window.contiguous(), memory.step + t)
+    windows = seen[:, 1:].unfold(1, weight.shape[1] - 1, 1).transpose(0, 1)
+    for now in stretches(x.shape[1], memory.state.nbytes):
+        storage.look(windows[now].contiguous(), memory.step + now.start)
     return y, after

@@ -46,7 +46,7 @@ def diagonal_scan(
         return reference(u, A, B, C, storage, memory)
     if isinstance(storage, Watched):
         for step, state in enumerate(trajectory(u, A, B, memory), memory.step):
-            storage.look(state, step)
+            storage.look(state[None], step)
     return _fast(u, A, B, C, store, memory if ours else _copied(memory))
 
 

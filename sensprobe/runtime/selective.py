@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -21,7 +23,7 @@ from sensprobe.ops.exponential import exponential
 from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
 from sensprobe.runtime.stores import array, dense_rows, spanned
 from sensprobe.scheme import Rounding
-from sensprobe.storage import Memory, Rounded, Storage, Watched, fresh, passed
+from sensprobe.storage import Memory, Rounded, Storage, Watched, fresh, passed, stretches
 
 if TYPE_CHECKING:
     from sensprobe_kernels.stored.store import Store
@@ -50,7 +52,7 @@ def selective_scan(
     if not _may(x, dt, A, B, C, decay, storage, memory):
         return reference.selective_scan(x, dt, A, B, C, decay, storage, memory)
     if isinstance(decay, Watched) or isinstance(storage, Watched):
-        return _watched(selective_scan, x, dt, A, B, C, decay, storage, memory)
+        return _watched(_mamba, x, dt, A, B, C, decay, storage, memory)
     return _mamba(x, dt, A, B, C, decay, storage, memory)
 
 
@@ -75,7 +77,7 @@ def head_scan(
     if not _may(x, dt, A, B, C, decay, storage, memory):
         return reference.head_scan(x, dt, A, B, C, decay, storage, memory)
     if isinstance(decay, Watched) or isinstance(storage, Watched):
-        return _watched(head_scan, x, dt, A, B, C, decay, storage, memory)
+        return _watched(_mamba2, x, dt, A, B, C, decay, storage, memory)
     return _mamba2(x, dt, A, B, C, decay, storage, memory)
 
 
@@ -101,20 +103,29 @@ def _watched(
     scan: Scan, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage,
     storage: Storage, memory: Memory,
 ) -> tuple[Tensor, Memory]:  # fmt: skip
-    """One step at a time, each shown to whoever watches."""
+    """A stretch of steps at a time, shown to whoever watches."""
     y = [torch.zeros_like(x[:, :0])]
-    inner = None if isinstance(storage, Watched) else storage
     passing = None if isinstance(decay, Watched) else decay
-    for t in range(x.shape[1]):
-        now = slice(t, t + 1)
+    for now in stretches(x.shape[1], memory.state.nbytes):
         if isinstance(decay, Watched):
-            step = dt[:, t, :, None] if A.ndim == 2 else dt[:, t]
-            decay.look(exponential(step * A), memory.step)
-        out, memory = scan(x[:, now], dt[:, now], A, B[:, now], C[:, now], passing, inner, memory)
-        if isinstance(storage, Watched):
-            storage.look(memory.state, memory.step - 1)
+            decay.look(_shown_decays(dt[:, now], A), memory.step)
+        out, memory = scan(x[:, now], dt[:, now], A, B[:, now], C[:, now], passing, storage, memory)
         y.append(out)
     return torch.cat(y, dim=1), memory
+
+
+def _shown_decays(dt: Tensor, A: Tensor) -> Tensor:
+    """Every exact decay, the step first."""
+    if A.ndim == 1:
+        return exponential((dt * A).transpose(0, 1))
+    from sensprobe_kernels.selective_scan.cpu import Decays, decays_of, prepare
+    from sensprobe_kernels.stored.store import Store
+
+    wide = array(dt[:, :, None])
+    row = np.zeros((*dt.shape[:2], 1, A.shape[1]), np.float32)  # B and C, which no decay reads
+    state = np.zeros((dt.shape[0], 1, *A.shape), np.float32)
+    run = prepare(wide, wide, Decays(array(A[None]), Store()), row, row, Store(), state, None, 0)
+    return torch.from_numpy(decays_of(run, torch.get_num_threads())).squeeze(2)
 
 
 def _mamba(
@@ -126,7 +137,7 @@ def _mamba(
     inner = Memory(memory.state[:, None], rest, memory.step)
     found = _Kernel.apply(
         x[:, :, None], dt[:, :, None], None, A[None], B[:, :, None], C[:, :, None],
-        (_stored(storage, True), _stored(decay, True)[0], inner, torch.is_grad_enabled()),
+        _How(storage, inner, decay, one_head=True),
     )  # fmt: skip
     y, state, *residual = found
     after = Memory(state[:, 0], residual[0][:, 0] if residual else None, memory.step + x.shape[1])
@@ -138,10 +149,20 @@ def _mamba2(
     memory: Memory,
 ) -> tuple[Tensor, Memory]:  # fmt: skip
     decays = _decays(dt * A, decay, memory.step)
-    how = (_stored(storage), None, memory, torch.is_grad_enabled())
-    found = _Kernel.apply(x, dt, decays, None, B, C, how)
+    found = _Kernel.apply(x, dt, decays, None, B, C, _How(storage, memory))
     y, state, *residual = found
     return y, Memory(state, residual[0] if residual else None, memory.step + x.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What the kernel is told besides tensors."""
+
+    storage: Storage
+    memory: Memory  # its state (batch, heads, p, n)
+    decay: Storage = None  # where it is computed inside
+    one_head: bool = False  # whose axis the storages do not have
+    graph: bool = field(default_factory=torch.is_grad_enabled)  # a gradient may be asked for
 
 
 class _Kernel(torch.autograd.Function):
@@ -150,25 +171,28 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, dt: Tensor, decay: Tensor | None, A: Tensor | None, B: Tensor,
-        C: Tensor, how: Any,
+        C: Tensor, how: _How,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """y, the state and, where there is one, the residual; from zero time steps too."""
-        from sensprobe_kernels.selective_scan.cpu import Decays, prepare, scan
+        from sensprobe_kernels.selective_scan.cpu import Decays, prepare, scan, states_of
 
-        (store, unit_heads), passing, memory, graph = how
-        rest = memory.residual
+        memory, rest = how.memory, how.memory.residual
         if not (x.numel() and B.shape[-1]):
             states = [memory.state.clone(), *([] if rest is None else [rest.clone()])]
             return torch.zeros_like(x), *states
-        decays = None if A is None else Decays(array(A), passing)
-        asked = graph and any(ctx.needs_input_grad)
+        store, unit_heads = _stored(how.storage, how.one_head)
+        decays = None if A is None else Decays(array(A), _stored(how.decay, True)[0])
+        watched, asked = isinstance(how.storage, Watched), how.graph and any(ctx.needs_input_grad)
+        mark = 1 if watched else max(1, math.isqrt(x.shape[1])) if asked else 0
         run = prepare(
             array(x), array(dt), array(decay) if decays is None else decays, array(B), array(C),
-            store,
-            array(memory.state), None if rest is None else array(rest), memory.step, unit_heads,
-            mark=max(1, math.isqrt(x.shape[1])) if asked else 0,
+            store, array(memory.state), None if rest is None else array(rest), memory.step,
+            unit_heads, mark,
         )  # fmt: skip
         found = scan(run, torch.get_num_threads())
+        if isinstance(how.storage, Watched):
+            shown = torch.from_numpy(states_of(run, found))
+            how.storage.look(shown.squeeze(2) if how.one_head else shown, memory.step)
         ctx.run = run
         states = [torch.from_numpy(x) for x in found[1:] if x is not None]
         ctx.mark_non_differentiable(*states)

@@ -5,12 +5,13 @@ operation that rounds inside itself (the recurrence with its A, decay and state;
 with its filter and window) is run again with the rounding, on what the sites around it held, and
 its change meets the gradient at the sites it feeds: to all orders inside the operation, to first
 order after it. Activations meet theirs where they pass. Of other weights it is ⟨gradient, Δ⟩ with
-the gradient of that sample alone, which is why samples go one by one.
+the gradient of that sample alone, which is why samples go through the model one by one; what they
+leave is priced a batch at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,11 +21,13 @@ from sensprobe.models import Model
 from sensprobe.models.selective import Replay
 from sensprobe.scheme import Scheme
 from sensprobe.sensitivity.gradients import Tensors, exact_weights, pull
-from sensprobe.sites import Kind, Site
+from sensprobe.sites import Kind, Part, Site
 from sensprobe.storage import Storage
 from sensprobe.taps import EXACT, RoundingTap
 
 Key = tuple[str, Scheme]
+ROOM_BYTES = 2**28
+"""What the values and gradients of a batch may take."""
 
 
 def replayed(
@@ -34,8 +37,8 @@ def replayed(
     y: Tensor | None,
     task: str,
     tick: Callable[[int], None],
-) -> Iterator[dict[Key, float]]:
-    """⟨g, Δ⟩ by (site, scheme) of each sample of x (n, l, c), or tokens (n, l), in turn.
+) -> Iterator[tuple[slice, dict[Key, Tensor]]]:
+    """⟨g, Δ⟩ (b,), float64, by (site, scheme) of each batch of x (n, l, c), or tokens (n, l).
 
     y: targets of a language model (n, l), -1 where nothing is scored; of other models not read.
     """
@@ -45,72 +48,103 @@ def replayed(
     changes = {
         key: tap.weights[key[0]] - weights[key[0]] for key, tap in taps.items() if key[0] in trained
     }
-    for i in range(len(x)):
-        scored = None if y is None or task != "language" else y[i : i + 1] >= 0
-        sample = _Sample(model, weights, trained, x[i : i + 1], scored, task, i)
-        yield {
-            key: sample.product(key, tap.at(i), inside.get(key[0]), changes.get(key))
-            for key, tap in taps.items()
-        }
-        tick(1)
+    size = _batch_size(model, x.shape[1])
+    for first in range(0, len(x), size):
+        here = slice(first, min(first + size, len(x)))
+        passes = []
+        for i in range(here.start, here.stop):
+            scored = None if y is None or task != "language" else y[i : i + 1] >= 0
+            passes.append(_pass(model, weights, trained, x[i : i + 1], scored, task, i))
+            tick(1)
+        values, gradients = zip(*passes, strict=True)
+        batch = _Batch(model, _joined(values), _joined(gradients))
+        yield (
+            here,
+            {
+                key: batch.product(key, tap.at(first), inside.get(key[0]), changes.get(key))
+                for key, tap in taps.items()
+            },
+        )
 
 
-class _Sample:
-    """What one forward and one backward pass leave of a sample."""
+def _batch_size(model: Model, length: int) -> int:
+    """Samples whose values, and whose gradients, fit `ROOM_BYTES`."""
+    reals = sum(
+        site.reals * (2 * length if site.kind is Kind.ACTIVATION else 1)
+        for site in model.sites.values()
+        if site.kind is not Kind.STATE and site.part is not Part.DECAY
+    )
+    return max(1, ROOM_BYTES // (4 * reals))
 
-    def __init__(
-        self, model: Model, weights: Tensors, trained: Tensors, x: Tensor, scored: Tensor | None,
-        task: str, position: int,
-    ) -> None:  # fmt: skip
-        own = {name: w.detach().requires_grad_() for name, w in trained.items()}
-        leaves = _Leaves({**weights, **own})
-        with torch.enable_grad():
-            outputs = model(x, leaves)
-            pulled = (outputs * _pull(outputs.detach(), scored, task, position)).sum()
-            at = {**own, **leaves.zeros}
-            grads = torch.autograd.grad(pulled, [*at.values()], allow_unused=True)
-        self.model = model
-        self.values = {name: value.detach() for name, value in leaves.values.items()}
-        self.gradients = {
-            name: torch.zeros_like(leaf) if g is None else g
-            for (name, leaf), g in zip(at.items(), grads, strict=True)
-        }
-        self._exact: dict[frozenset[str], tuple[Tensor, ...]] = {}
+
+def _pass(
+    model: Model, weights: Tensors, trained: Tensors, x: Tensor, scored: Tensor | None, task: str,
+    position: int,
+) -> tuple[Tensors, Tensors]:  # fmt: skip
+    """A sample's values at activations, and its gradients there and of weights: (1, …) each."""
+    own = {name: w.detach().requires_grad_() for name, w in trained.items()}
+    leaves = _Leaves({**weights, **own})
+    with torch.enable_grad():
+        outputs = model(x, leaves)
+        pulled = (outputs * _pull(outputs.detach(), scored, task, position)).sum()
+        at = {**own, **leaves.values}
+        grads = torch.autograd.grad(pulled, [*at.values()], allow_unused=True)
+    gradients = {
+        name: torch.zeros_like(leaf) if g is None else g
+        for (name, leaf), g in zip(at.items(), grads, strict=True)
+    }
+    for name in own:
+        gradients[name] = gradients[name][None]
+    return {name: value.detach() for name, value in leaves.values.items()}, gradients
+
+
+def _joined(found: Sequence[Tensors]) -> Tensors:
+    return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one forward and one backward pass each leave of some samples."""
+
+    model: Model
+    values: Tensors
+    gradients: Tensors
+    _exact: dict[frozenset[str], tuple[Tensor, ...]] = field(default_factory=dict)
 
     @torch.no_grad()
     def product(
         self, key: Key, tap: RoundingTap, replay: Replay | None, change: Tensor | None
-    ) -> float:
-        """⟨g, Δ⟩ of one site in one scheme."""
+    ) -> Tensor:
+        """⟨g, Δ⟩ of one site in one scheme, of each sample."""
         name = key[0]
         if change is not None:
-            return _dot(change, self.gradients[name])
+            return (self.gradients[name].flatten(1) @ change.flatten()).double()
         if replay is None:
             value = self.values[name]
-            return _dot(tap(self.model.sites[name], value) - value, self.gradients[name])
+            return _moved(value, tap(self.model.sites[name], value), self.gradients[name])
         if replay.names not in self._exact:
             self._exact[replay.names] = replay.run(self.values, EXACT)
         exact, rounded = self._exact[replay.names], replay.run(self.values, tap)
-        return sum(
-            _dot(b - a, self.gradients[site])
+        products = [
+            _moved(a, b, self.gradients[site])
             for site, a, b in zip(replay.outputs, exact, rounded, strict=True)
-        )
+        ]
+        return torch.stack(products).sum(0)
 
 
 @dataclass(slots=True)
 class _Leaves:
-    """Adds a zero that gradients are taken of to every activation, and keeps the values."""
+    """Keeps the values of every activation, apart from what they were computed from: a gradient
+    there is of what reads the site alone."""
 
     weights: Mapping[str, Tensor]
-    zeros: Tensors = field(default_factory=dict)
     values: Tensors = field(default_factory=dict)
 
     def __call__(self, site: Site, x: Tensor) -> Tensor:
         if site.kind is Kind.WEIGHT:
             return self.weights[site.name]
-        self.zeros[site.name] = torch.zeros_like(x, requires_grad=True)
-        self.values[site.name] = x
-        return x + self.zeros[site.name]
+        self.values[site.name] = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        return self.values[site.name]
 
     def storage(self, site: Site) -> Storage:
         return None
@@ -127,5 +161,8 @@ def _pull(outputs: Tensor, scored: Tensor | None, task: str, first: int) -> Tens
     return torch.where(scored[..., None], v, 0.0) / max(int(scored.sum()), 1) ** 0.5
 
 
-def _dot(change: Tensor, gradient: Tensor) -> float:
-    return float(torch.dot(change.flatten(), gradient.flatten()))
+def _moved(before: Tensor, after: Tensor, gradient: Tensor) -> Tensor:
+    """⟨gradient, after - before⟩ of each sample (b,), float64. A sample at a time, which stays in
+    the processor's caches."""
+    each = zip(before.flatten(1), after.flatten(1), gradient.flatten(1), strict=True)
+    return torch.stack([torch.dot(b - a, g) for a, b, g in each]).double()

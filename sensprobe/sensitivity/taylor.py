@@ -82,9 +82,9 @@ def taylor(
     if model.recurrences:
         _convolved(model, taps, x, task, tick, inner)
     else:
-        for i, found in enumerate(replayed(model, taps, x, y, task, tick)):
-            for key, value in found.items():
-                inner[key][i] = value
+        for here, found in replayed(model, taps, x, y, task, tick):
+            for key, values in found.items():
+                inner[key][here] = values.numpy()
     out = []
     for target, scheme, fitted in pairs:
         losses = _losses([inner[key] for key in fitted.items()], task)

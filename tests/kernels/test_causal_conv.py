@@ -116,15 +116,21 @@ def test_numbers_beyond_the_finite_do_as_in_the_reference(scheme: str | None, ba
     assert_same(fast(*p, storage), reference(*p, storage))
 
 
-def test_a_watched_window_is_shown_and_stays_exact() -> None:
+def shown(to: list[tuple[Tensor, int]]) -> Watched:
+    return Watched(lambda states, step: to.extend((s, step + t) for t, s in enumerate(states)))
+
+
+@pytest.mark.parametrize("at_once", [1, 2**24])
+def test_a_watched_window_is_shown_and_stays_exact(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensprobe.storage.SHOWN_BYTES", at_once)
     p = problem()
     start = Memory(vector(2, 21, 3, seed=7, dtype=torch.float32), None, 5)
     seen: list[tuple[Tensor, int]] = []
     wanted: list[tuple[Tensor, int]] = []
-    got = fast(*p, Watched(lambda state, step: seen.append((state, step))), start)
-    assert_same(
-        got, reference(*p, Watched(lambda state, step: wanted.append((state, step))), start)
-    )
+    got = fast(*p, shown(seen), start)
+    assert_same(got, reference(*p, shown(wanted), start))
     assert_same(got, reference(*p, None, start))
     assert [step for _, step in seen] == [step for _, step in wanted]
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(seen, wanted, strict=True))

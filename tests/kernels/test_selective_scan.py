@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
@@ -17,7 +16,7 @@ from sensprobe_kernels.selective_scan import cpu
 
 from sensprobe import runtime
 from sensprobe.ops import selective_scan as reference
-from sensprobe.storage import Memory, fresh
+from sensprobe.storage import Memory, Watched, fresh
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 
@@ -147,18 +146,19 @@ def test_it_goes_on_where_it_was(name: str, scheme: str | None) -> None:
 
 
 @both
-def test_a_sequence_does_not_depend_on_its_batch(name: str) -> None:
+@pytest.mark.parametrize("exact", ["", "decay", "state"])
+def test_a_sequence_does_not_depend_on_its_batch(name: str, exact: str) -> None:
     p = problem(name, *SIZES[name])
     state, decay = sites(name, p)
-    storage = kept("int4/stochastic/dynamic", state, 2.0, first=6)
-    passing = kept("int4/stochastic", decay, 0.7, first=6)
-    x, dt, A, B, C = p
     scan = getattr(runtime, name)
-    whole, _ = scan(*p, passing, storage)
-    alone, _ = scan(
-        x[1:], dt[1:], A, B[1:], C[1:], replace(passing, first=7), replace(storage, first=7)
-    )
-    assert torch.equal(whole[1:], alone)
+
+    def run(p: Problem, first: int) -> torch.Tensor:
+        passing = None if exact == "decay" else kept("int4/stochastic", decay, 0.7, first)
+        storage = None if exact == "state" else kept("int4/stochastic/dynamic", state, 2.0, first)
+        return scan(*p, passing, storage)[0]
+
+    x, dt, A, B, C = p
+    assert torch.equal(run(p, 6)[1:], run((x[1:], dt[1:], A, B[1:], C[1:]), 7))
 
 
 @both
@@ -196,3 +196,41 @@ def test_arguments_that_are_views_are_read_as_they_look(name: str) -> None:
     p = problem(name, *SIZES[name])
     views = tuple(x.mT.contiguous().mT if x.ndim > 1 else x for x in p)
     assert_same(getattr(runtime, name)(*views), getattr(reference, name)(*p))
+
+
+@both
+@pytest.mark.parametrize("at_once", [1, 1000, 2**24])
+@pytest.mark.parametrize("rounded", ["", "decay", "state"])
+def test_what_is_watched_is_shown_as_by_the_reference(
+    name: str, at_once: int, rounded: str, monkeypatch: pytest.MonkeyPatch, calls: list[int]
+) -> None:
+    """Each step once, in order, however many are shown at a time; what is watched stays exact."""
+    monkeypatch.setattr("sensprobe.storage.SHOWN_BYTES", at_once)
+    p = problem(name, *SIZES[name])
+    state, decay = sites(name, p)
+    start = Memory(fresh(2, state.shape, None).state + 0.5, None, 5)
+
+    def run(scan: Any, watch: bool) -> tuple[Any, dict[str, list[tuple[int, torch.Tensor]]]]:
+        seen: dict[str, list[tuple[int, torch.Tensor]]] = {"decay": [], "state": []}
+
+        def look(what: str) -> Watched:
+            def add(values: torch.Tensor, step: int) -> None:
+                seen[what] += [(step + t, v) for t, v in enumerate(values)]
+
+            return Watched(add)
+
+        exact = look if watch else lambda what: None
+        a = kept("int8", decay, 1.0) if rounded == "decay" else exact("decay")
+        h = kept("int8", state, 4.0) if rounded == "state" else exact("state")
+        return scan(*p, a, h, start), seen
+
+    got, seen = run(getattr(runtime, name), watch=True)
+    assert calls
+    want, wanted = run(getattr(reference, name), watch=True)
+    assert_same(got, want)
+    assert_same(got, run(getattr(reference, name), watch=False)[0])
+    for what, steps in wanted.items():
+        assert len(steps) == (0 if what == rounded else 9)
+        assert [step for step, _ in seen[what]] == [step for step, _ in steps]
+        pairs = zip(seen[what], steps, strict=True)
+        assert all(torch.equal(a, b) for (_, a), (_, b) in pairs)

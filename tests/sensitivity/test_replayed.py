@@ -35,6 +35,28 @@ def directions(outputs: Tensor, first: int) -> Tensor:
     return v / outputs.shape[1] ** 0.5 if outputs.ndim == 3 else v
 
 
+def products(model: Model, taps, x: Tensor, y: Tensor | None, task: str) -> dict:
+    """⟨g, Δ⟩ (n,) by site and scheme, of all batches."""
+    ticks: list[int] = []
+    parts = list(replayed(model, taps, x, y, task, ticks.append))
+    assert sum(ticks) == len(x)
+    assert [i for here, _ in parts for i in range(len(x))[here]] == list(range(len(x)))
+    return {key: torch.cat([found[key] for _, found in parts]) for key in taps}
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_batches_change_nothing(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny(CONFIGS["mamba tokens"])
+    x = inputs(model.config)
+    scheme = parse("int4/dynamic/stochastic")
+    plans = {name: {name: scheme} for name, s in model.sites.items() if not why_not(scheme, s)}
+    taps = {(name, scheme): Applier(model).tap(plan) for name, plan in plans.items()}
+    whole = products(model, taps, x, None, "language")
+    monkeypatch.setattr("sensprobe.sensitivity.replayed._batch_size", lambda *_: samples)
+    for key, found in products(model, taps, x, None, "language").items():
+        torch.testing.assert_close(found, whole[key], rtol=1e-3, atol=1e-8)
+
+
 def test_every_site_moves_the_outputs_by_its_inner_product(model: Model) -> None:
     """With so fine a scheme that a second order does not show beside the first."""
     x = inputs(model.config)
@@ -43,8 +65,7 @@ def test_every_site_moves_the_outputs_by_its_inner_product(model: Model) -> None
     applier = Applier(model, observe(model, x))
     taps = {(name, scheme): applier.tap(plan) for name, plan in plans.items()}
     task = "language" if per_step(model) else "classification"
-    found = list(replayed(model, taps, x, None, task, lambda count: None))
-    assert len(found) == len(x)
+    found = products(model, taps, x, None, task)
     with torch.no_grad():
         exact = [model(x[i : i + 1]).double() for i in range(len(x))]
         for (name, _), tap in taps.items():
@@ -53,7 +74,7 @@ def test_every_site_moves_the_outputs_by_its_inner_product(model: Model) -> None
                 float((directions(a.float(), i) * (b - a)).sum())
                 for i, (a, b) in enumerate(zip(exact, moved, strict=True))
             ]
-            got = [products[name, scheme] for products in found]
+            got = found[name, scheme].tolist()
             size = max(1e-6, *map(abs, wanted))
             assert got == pytest.approx(wanted, abs=0.08 * size + 2e-6), name
 
@@ -91,10 +112,9 @@ def test_positions_that_are_not_scored_do_not_count() -> None:
     applier = Applier(model)
     key = ("head", parse("int4"))
     tap = applier.tap({key[0]: key[1]})
-    whole = next(replayed(model, {key: tap}, x, y, "language", lambda count: None))[key]
+    assert products(model, {key: tap}, x, y, "language")[key].all()
     y[:] = -1
-    assert next(replayed(model, {key: tap}, x, y, "language", lambda count: None))[key] == 0
-    assert whole != 0
+    assert not products(model, {key: tap}, x, y, "language")[key].any()
 
 
 def test_gptq_and_hadamard_are_priced_as_they_round() -> None:

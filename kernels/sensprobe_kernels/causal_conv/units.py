@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from numba import njit
-
 from sensprobe_kernels.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.selective_scan.numbers import (
     known_scale,
@@ -35,7 +33,7 @@ from sensprobe_kernels.stored.flags import (
 )
 from sensprobe_kernels.stored.lanes import Scale, clamp, kept
 from sensprobe_kernels.stored.scales import Range, live_scale, unseen, widen
-from sensprobe_kernels.stored.source import fingerprint
+from sensprobe_kernels.stored.source import compiled, fingerprint
 from sensprobe_kernels.vector import LANES, Floats, load, negative, spread, store
 
 _SOURCE = fingerprint(Path(__file__).parent) ^ fingerprint(
@@ -173,7 +171,4 @@ def build(state: Key) -> Callable[..., int]:
                 _step(job, given, filters, place, t, flags)
         return source
 
-    try:
-        return njit(convolve, cache=True, nogil=True)
-    except RuntimeError:  # no folder to cache in
-        return njit(convolve, nogil=True)
+    return compiled(convolve)

@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba import njit
-
 from sensprobe_kernels.diagonal_scan.blocks import blocks
 from sensprobe_kernels.diagonal_scan.job import Job, Tile
 from sensprobe_kernels.diagonal_scan.steps import (
@@ -36,7 +34,7 @@ from sensprobe_kernels.stored.flags import (
     safe,
 )
 from sensprobe_kernels.stored.scales import Range, finite, union, unseen
-from sensprobe_kernels.stored.source import fingerprint
+from sensprobe_kernels.stored.source import compiled, fingerprint
 from sensprobe_kernels.vector import LANES, bits, every_int, larger, largest, load, store
 
 _TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far from overflow
@@ -193,7 +191,4 @@ def build(
             leave(tile, residual, tile.residual)
         return source
 
-    try:
-        return njit(scan_tile, cache=True, nogil=True)
-    except RuntimeError:  # no folder to cache in
-        return njit(scan_tile, nogil=True)
+    return compiled(scan_tile)

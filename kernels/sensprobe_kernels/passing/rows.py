@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from sensprobe_kernels.stored.flags import GROUP, STATIC_EACH, Flags, flags_of, inline
 from sensprobe_kernels.stored.lanes import Scale, kept, scale_from
 from sensprobe_kernels.stored.scales import Range, across, live_scale, unseen, widen
-from sensprobe_kernels.stored.source import fingerprint
+from sensprobe_kernels.stored.source import compiled, fingerprint
 from sensprobe_kernels.vector import (
     LANES,
     Floats,
@@ -131,7 +130,4 @@ def build(key: Key) -> Callable[..., int]:
                 _write(rows, first, first, first + rows.columns, scale, flags)
         return source
 
-    try:
-        return njit(round_rows, cache=True, nogil=True)
-    except RuntimeError:  # no folder to cache in
-        return njit(round_rows, nogil=True)
+    return compiled(round_rows)

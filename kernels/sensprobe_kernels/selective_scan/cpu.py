@@ -17,7 +17,7 @@ import numpy as np
 
 from sensprobe_kernels.selective_scan.gradient import Adjoint, Work, build_gradient
 from sensprobe_kernels.selective_scan.job import Given, Job, Kept
-from sensprobe_kernels.selective_scan.units import Key, build
+from sensprobe_kernels.selective_scan.units import Key, build, build_decays
 from sensprobe_kernels.stored.flags import STATIC, STATIC_EACH, TENSOR
 from sensprobe_kernels.stored.store import Array, Store, known, numbers, quotient
 from sensprobe_kernels.stored.threads import aligned, scratch, spread_out
@@ -89,7 +89,7 @@ def prepare(
     marks = scratch(-(-length // mark) * batch * tiles * n * LANES) if mark else _NONE
     job = Job(
         length, tiles, heads, _unit(heads, head, store, passed, unit_heads), n, p, head, groups,
-        store.first, step, mark, batch, _kept(store, n), _kept(passed, n),
+        max(store.first, passed.first), step, mark, batch, _kept(store, n), _kept(passed, n),
     )  # fmt: skip
     given = Given(
         _wide(x).reshape(-1),
@@ -140,6 +140,32 @@ def scan(run: Run, threads: int) -> Result:
 
     spread_out(work, begun(run.job), threads)
     return ended(run)
+
+
+def states_of(run: Run, found: Result) -> Array:
+    """Of a scanned run prepared with mark=1: the states (length, batch, heads, p, n) after every
+    step."""
+    job, (_, length, heads, p) = run.job, run.shape
+    out = np.empty((length, *found.state.shape), np.float32)
+    out[-1] = found.state
+    if length > 1:
+        before = run.given.marks.reshape(length * job.batch, job.tiles, job.n, LANES)
+        out[:-1] = _untiled(before[job.batch :], heads, p).reshape(out[:-1].shape)
+    return out
+
+
+def decays_of(run: Run, threads: int) -> Array:
+    """The decays (length, batch, heads, p, n) of every step of a run that computes them."""
+    job, (batch, length, heads, p) = run.job, run.shape
+    written = scratch(length * batch * job.tiles * job.n * LANES)
+    compiled = build_decays(run.decay)
+
+    def work(start: int, stop: int) -> None:
+        compiled(job, run.given, written, scratch(job.unit * job.n * LANES), start, stop)
+
+    spread_out(work, begun(job), threads)
+    rows = written.reshape(length * batch, job.tiles, job.n, LANES)
+    return _untiled(rows, heads, p).reshape(length, batch, heads, p, job.n)
 
 
 class Gradient(NamedTuple):

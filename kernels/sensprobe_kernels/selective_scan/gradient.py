@@ -18,14 +18,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from numba import njit
-
 from sensprobe_kernels.selective_scan.exponential import exponential
 from sensprobe_kernels.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.selective_scan.numbers import nothing
 from sensprobe_kernels.selective_scan.steps import Spot, spot
 from sensprobe_kernels.selective_scan.units import SOURCE, Key, copy, step
 from sensprobe_kernels.stored.flags import ANY, Flags, flags_of, inline
+from sensprobe_kernels.stored.source import compiled
 from sensprobe_kernels.vector import LANES, Floats, load, spread, store, summed
 
 
@@ -176,7 +175,4 @@ def build_gradient(state: Key, decay: Key, head: bool) -> Callable[..., int]:
                     _step_back(job, given, adjoint, work, b, t1 - 1 - i, t0, head, passed)
         return source
 
-    try:
-        return njit(scan_back, cache=True, nogil=True)
-    except RuntimeError:  # no folder to cache in
-        return njit(scan_back, nogil=True)
+    return compiled(scan_back)

@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba import njit
-
 from sensprobe_kernels.selective_scan.decays import unit_decays
 from sensprobe_kernels.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.selective_scan.numbers import nothing, shared_scale
@@ -34,7 +32,7 @@ from sensprobe_kernels.stored.flags import (
     inline,
 )
 from sensprobe_kernels.stored.scales import unseen
-from sensprobe_kernels.stored.source import fingerprint
+from sensprobe_kernels.stored.source import compiled, fingerprint
 from sensprobe_kernels.vector import LANES, load, store
 
 SOURCE = fingerprint(Path(__file__).parent)
@@ -145,7 +143,27 @@ def build(state: Key, decay: Key, head: bool) -> Callable[..., int]:
                 step(job, given, place, t, decays, head, kept, passed)
         return source
 
-    try:
-        return njit(scan_units, cache=True, nogil=True)
-    except RuntimeError:  # no folder to cache in
-        return njit(scan_units, nogil=True)
+    return compiled(scan_units)
+
+
+@cache
+def build_decays(decay: Key) -> Callable[..., int]:
+    """The compiled decays of every step, without the recurrence. It takes a Job, Given, where they
+    go (length, batch, tiles, n, 16), and the first unit of the call and the one after its last."""
+    source = SOURCE  # in the closure, hence in the key under which Numba caches
+    d0, d1, d2, d3, d4, d5, d6 = decay
+
+    def write_decays(job: Job, given: Given, out: Any, decays: Any, start: int, stop: int) -> int:
+        passed = flags_of(d0, d1, d2, d3, d4, d5, d6)
+        units = -(-job.tiles // job.unit)
+        line = job.n * LANES
+        for i in range(start, stop):
+            k0 = i % units * job.unit
+            place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
+            for t in range(job.length):
+                unit_decays(job, given, place, t, decays, passed)
+                to = ((t * job.batch + place.b) * job.tiles + k0) * line
+                copy(decays, 0, out, to, (place.k1 - k0) * line)
+        return source
+
+    return compiled(write_decays)
