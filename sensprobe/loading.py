@@ -5,13 +5,15 @@ MODEL is looked up in this order:
     1. the name of a model that ships (`s4d-digits`); a file of that name is written `./s4d-digits`
     2. a folder that `sensprobe export` wrote
     3. a folder that mamba_ssm or transformers wrote: config.json and weights
-    4. a `model.toml`, a `.safetensors` checkpoint, or a state-spaces/s4 checkpoint
+    4. `hf:OWNER/NAME[@REVISION]`: such a folder on the Hugging Face Hub
+    5. a `model.toml`, a `.safetensors` checkpoint, or a state-spaces/s4 checkpoint
 
 A `pathlib.Path` is always a path.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -23,7 +25,12 @@ import torch
 
 from sensprobe import zoo
 from sensprobe.apply import Applier, needs_calibration, observe, wanted_by
-from sensprobe.checkpoints import is_checkpoint_folder, read_checkpoint, weights_fingerprint
+from sensprobe.checkpoints import (
+    hub,
+    is_checkpoint_folder,
+    read_checkpoint,
+    weights_fingerprint,
+)
 from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
@@ -79,6 +86,10 @@ def load_model(spec: str | Path, norm: str | None = None) -> Source:
         _refuse_norm(norm, f"{spec} ships with its config")
         return _from_file(shipped[spec], spec, None)
     path = Path(spec).expanduser()
+    if not path.exists() and hub.on_hub(spec):
+        folder = hub.fetched(str(spec))
+        _refuse_norm(norm, f"{spec} has its config")
+        return _from_file(folder, str(spec).partition("/")[2].partition("@")[0], None)
     if not path.exists():
         raise UsageError(_unknown(str(spec), path))
     if is_checkpoint_folder(path):
@@ -171,6 +182,8 @@ def _unknown(spec: str, path: Path) -> str:
         beside = [p.name for p in path.parent.iterdir()]
         near = [str(path.parent / n) for n in get_close_matches(path.name, beside, n=1)]
     hint = f" Did you mean {near[0]}?" if near else ""
+    if not near and re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
+        hint = f" Of the Hugging Face Hub, write hf:{spec}."
     return (
         f"no model {spec!r}: nothing ships under that name and no such file exists.{hint} Models "
         f"that ship: {', '.join(shipped) or 'none'}. A MODEL may also be a checkpoint file, a "

@@ -14,6 +14,7 @@ from typing import Any
 
 from sensprobe import zoo
 from sensprobe.apply import Applier, needs_calibration
+from sensprobe.checkpoints import hub
 from sensprobe.data import BYTES, load_data, load_function, reads_text, split_options, take
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import DIVERGENCE
@@ -157,6 +158,8 @@ def _absolute(model: str | Path) -> str:
     path = Path(model).expanduser()
     if isinstance(model, str) and model in zoo.shipped():
         return model
+    if not path.exists() and hub.on_hub(model):
+        return hub.pinned(str(model))
     return str(path.resolve()) if path.exists() else str(model)
 
 

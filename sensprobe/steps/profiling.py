@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from time import perf_counter
 from typing import Any
 
 from sensprobe.cost import site_bytes
@@ -25,7 +24,7 @@ DEFAULT_SCHEMES = (
 """What is tried where the user names nothing. `dynamic` falls away where a range is known."""
 
 METHODS = ("measured", "divergence", "taylor")
-GRADIENT_PASSES, PASSES_A_PAIR = 5, 0.3
+GRADIENT_PASSES, PASSES_A_PAIR, REPLAYS_A_PAIR = 5, 0.3, 0.015
 """What `taylor` takes in forward passes, about; for estimates."""
 
 
@@ -113,14 +112,9 @@ def _taylor(
             bench.groups("search", count), tick, split.y[:count],
         )  # fmt: skip
 
-    if model.recurrences:
-        passes = GRADIENT_PASSES + PASSES_A_PAIR * len(pairs)
-        seconds = bench.seconds_a_sample("search", stop) * stop * passes
-    else:  # samples go one by one: the second tells what each takes
-        priced(1, lambda count: None)
-        start = perf_counter()
-        priced(1, lambda count: None)
-        seconds = (perf_counter() - start) * stop
+    each = PASSES_A_PAIR if model.recurrences else REPLAYS_A_PAIR
+    passes = GRADIENT_PASSES + each * len(pairs)
+    seconds = bench.seconds_a_sample("search", stop) * stop * passes
     title = f"one gradient for {len(pairs)} target-scheme pairs on {stop:,} samples"
     bench.progress.begin(title, stop, seconds)
     return priced(stop, bench.progress.advance)

@@ -1,7 +1,6 @@
 """Small trained models that ship with the package, and the recipes that made them.
 
-Each model is a safetensors file, a recipe (`sensprobe train NAME` trains it again) and a card. The
-recipes of the byte-level language models ship without weights so far.
+Each model is a safetensors file, a recipe (`sensprobe train NAME` trains it again) and a card.
 """
 
 from __future__ import annotations

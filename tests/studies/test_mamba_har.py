@@ -13,7 +13,7 @@ import pytest
 
 from sensprobe import api
 
-FOLDER = Path(__file__).parents[2] / "studies" / "004_mamba_har"
+FOLDER = Path(__file__).parents[2] / "studies" / "004_selective_models" / "har"
 
 
 @pytest.fixture

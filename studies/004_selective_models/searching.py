@@ -1,0 +1,120 @@
+"""Plans searched at the bytes of every preset, and judged against them on unseen samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from plans import STUDY
+from scipy.stats import t as student
+
+from sensprobe import api
+from sensprobe.evaluate import paired
+from sensprobe.opening import reopen
+from sensprobe.plan import Resolved, from_json
+from sensprobe.progress import Progress
+from sensprobe.sites import Kind, Site
+from sensprobe.workbench import Workbench
+
+LEVEL = 0.05
+"""Of each comparison alone, two-sided, Student's t over independent groups."""
+ASKED = STUDY["search"]
+
+
+def searched(
+    name: str, model: Path | str, data: str, run: Path, progress: Progress
+) -> Iterator[dict[str, Any]]:
+    """One line for each batch and budget."""
+    own = ASKED[STUDY["models"][name]["search"]]
+    priced = own.get("priced")
+    api.profile(
+        model, data, run, own["schemes"], by=own["by"], method=own["method"], limit=priced,
+        progress=progress,
+    )  # fmt: skip
+    for batch in ASKED["batches"]:
+        sizes = {p: api.cost(model, p, batch=batch)["total_bytes"] for p in ASKED["presets"]}
+        found = api.search(
+            run, sorted(set(sizes.values())), batch=batch, seed=ASKED["seed"], also=[*sizes],
+            freeze=ASKED["freeze"], evaluations=own["evaluations"], limit=own.get("samples"),
+            progress=progress,
+        )  # fmt: skip
+        yield from _judged(reopen(run), found, batch)
+
+
+def _judged(bench: Workbench, found: Mapping[str, Any], batch: int) -> Iterator[dict[str, Any]]:
+    """Each budget's plan against every preset that fits it and the best uniform plan."""
+    search, confirmed = found["search"], found["confirmation"]
+    known = {c["name"]: c for c in [*search["candidates"], *search["also"]]}
+    sites = bench.source.model.sites
+    stop = confirmed["n"]
+    groups = bench.groups("confirmation", stop)
+
+    def plan(name: str) -> Resolved:
+        return from_json(known[name]["plan"]).resolve(sites.values())
+
+    def scores(name: str) -> np.ndarray:
+        return bench.measure(plan(name), "confirmation", 0, stop)[bench.primary]
+
+    chosen = {p["budget"]: p for p in confirmed["plans"]}
+    for preset in sorted(search["also"], key=lambda c: c["total_bytes"]):
+        mine = chosen[str(preset["total_bytes"])]
+        uniform = mine["against_uniform"]
+        fitting = [c for c in search["also"] if c["total_bytes"] <= preset["total_bytes"]]
+        best = min(fitting, key=lambda c: -bench.sign * c["metric"]["value"])  # by the search split
+        yield {
+            "batch": batch,
+            "preset": preset["name"],
+            "budget": preset["total_bytes"],
+            "bytes": mine["total_bytes"],
+            **_bits(plan(mine["candidate"]), sites, Kind.WEIGHT, "weight_bits"),
+            **_bits(plan(mine["candidate"]), sites, Kind.STATE, "state_bits"),
+            "n": stop,
+            "groups": len(np.unique(groups)) if groups is not None else stop,
+            "searched": _unit(bench, mine["loss"]),
+            "preset_loss": _unit(bench, _pair(scores(preset["name"]), base(bench, stop), groups)),
+            "against_preset": _verdict(
+                bench, _pair(scores(mine["candidate"]), scores(preset["name"]), groups), groups
+            ),
+            "best": best["name"],
+            "against_best": _verdict(
+                bench, _pair(scores(mine["candidate"]), scores(best["name"]), groups), groups
+            ),
+            "uniform": uniform["uniform"] if uniform else "",
+            "against_uniform": _verdict(bench, uniform["difference"], groups) if uniform else None,
+        }
+
+
+def base(bench: Workbench, stop: int) -> np.ndarray:
+    """Full precision on the confirmation split."""
+    return bench.measure({}, "confirmation", 0, stop)[bench.primary]
+
+
+def _pair(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None) -> dict[str, float]:
+    found = paired(one, other, groups)
+    return {"value": found.value, "stderr": found.stderr}
+
+
+def _unit(bench: Workbench, found: Mapping[str, Any]) -> dict[str, float]:
+    """Points of accuracy, else the metric's own unit."""
+    scale = 100.0 if bench.metric_label == "accuracy" else 1.0
+    return {k: round(scale * found[k], 6) for k in ("value", "stderr")}
+
+
+def _verdict(
+    bench: Workbench, found: Mapping[str, Any], groups: np.ndarray | None
+) -> dict[str, Any]:
+    """A difference, and "better", "worse" or "" at the level; errors are of the groups' means."""
+    count = len(np.unique(groups)) if groups is not None else found["n"]
+    bar = float(student.ppf(1 - LEVEL / 2, count - 1)) * found["stderr"]
+    gain = bench.sign * found["value"]
+    word = "better" if gain > bar else "worse" if gain < -bar else ""
+    return {**_unit(bench, found), "verdict": word}
+
+
+def _bits(plan: Resolved, sites: Mapping[str, Site], kind: Kind, name: str) -> dict[str, float]:
+    """Bits a value of all weights or of all states, without scales."""
+    mine = [s for s in sites.values() if s.kind is kind]
+    bits = sum((plan[s.name].bits_per_real if s.name in plan else 32) * s.reals for s in mine)
+    return {name: round(bits / sum(s.reals for s in mine), 2)}
