@@ -36,7 +36,7 @@ def observe(model: Model, x: Tensor, wanted: Wanted | None = None) -> dict[str, 
 
     `wanted` is what to watch beyond extremes: `wanted_by(plan, model)`.
     """
-    observer = Observer(wanted or Wanted())
+    observer = Observer(wanted or Wanted(), rotate=runtime.rotate)
     tap: Tap = Recording(observer.observe)
     with torch.inference_mode():
         for batch in x.split(together(model, x.shape[1], CALIBRATION_BATCH)):

@@ -85,12 +85,13 @@ class Observer:
 
     wanted: Wanted = field(default_factory=Wanted)
     seen: dict[str, Statistics] = field(default_factory=dict)
+    rotate: Callable[[Tensor], Tensor] = rotate
 
     def observe(self, site: Site, x: Tensor) -> None:
         """x: the real view, any leading axes."""
         known = self._observe(site.name, site, x)
         if site.name in self.wanted.rotated:
-            self._observe(site.name + ROTATED, site, rotate(x))
+            self._observe(site.name + ROTATED, site, self.rotate(x))
         if site.name in self.wanted.moments:
             rows = x.reshape(-1, site.reals).double()
             moment = rows.mT @ rows

@@ -85,10 +85,10 @@ def rounded(
     x: (…, *site.shape). `static`: scale and zero point of a static scheme, None of others. `noise`:
     of a stochastic one, as x.
     """
-    if not scheme.scaled:
-        return quantize(x, scheme, site, None, None, noise)
-    scale, zero = static or scale_and_zero(scheme, *min_max(x, scheme, site))
-    return quantize(x, scheme, site, scale, zero, noise)
+    x, scale, zero = rotated(x, scheme), None, None
+    if scheme.scaled:
+        scale, zero = static or scale_and_zero(scheme, *min_max(x, scheme, site))
+    return rotated_back(quantize(x, scheme, site, scale, zero, noise), scheme)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class RoundingTap:
         noise = None
         if scheme.rounding is Rounding.STOCHASTIC:
             noise = noise_like(x, key_of(scheme.seed, site.name), self.first, self.step)
-        return rotated_back(self.round(rotated(x, scheme), scheme, site, static, noise), scheme)
+        return self.round(x, scheme, site, static, noise)
 
     def _static(self, site: Site, scheme: Scheme) -> StaticScale:
         if site.name not in self.scales:

@@ -54,12 +54,9 @@ def rotate_both(m: Tensor) -> Tensor:
 
 
 def _apply(x: Tensor, *, transpose: bool) -> Tensor:
-    size = x.shape[-1]
-    order = hadamard_order(size)
-    if order == 1:
-        raise ValueError(f"an axis of {size} cannot be rotated: its size is odd")
-    blocks = x.reshape(-1, *_factors(order))
-    pieces = [_turned(b, transpose) for b in blocks.split(max(1, PIECE // order))]
+    base, power = factors(x.shape[-1])
+    blocks = x.reshape(-1, base, power)
+    pieces = [_turned(b, transpose) for b in blocks.split(max(1, PIECE // (base * power)))]
     return (torch.cat(pieces) if len(pieces) > 1 else pieces[0]).reshape(x.shape)
 
 
@@ -73,8 +70,11 @@ def _turned(y: Tensor, transpose: bool) -> Tensor:
     return y * (1 / sqrt(base * power))
 
 
-def _factors(order: int) -> tuple[int, int]:
-    """order = base · 2^k, the base 1, 12 or 20."""
+def factors(size: int) -> tuple[int, int]:
+    """Base and 2^k of the blocks an axis is rotated in: the base is 1, 12 or 20."""
+    order = hadamard_order(size)
+    if order == 1:
+        raise ValueError(f"an axis of {size} cannot be rotated: its size is odd")
     base = {1: 1, 3: 12, 5: 20}[order // (order & -order)]
     return base, order // base
 

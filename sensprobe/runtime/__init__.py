@@ -23,6 +23,7 @@ import torch
 from sensprobe.runtime.activations import rounded
 from sensprobe.runtime.convolution import causal_conv
 from sensprobe.runtime.diagonal import diagonal_scan
+from sensprobe.runtime.rotation import rotate, rotate_back
 from sensprobe.runtime.selective import head_scan, selective_scan
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "describe",
     "diagonal_scan",
     "head_scan",
+    "rotate",
+    "rotate_back",
     "rounded",
     "selective_scan",
 ]

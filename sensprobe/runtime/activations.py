@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.runtime.choice import differentiated
+from sensprobe.runtime.rotation import rotate, rotate_back
 from sensprobe.runtime.stores import scales_of, store_of
 from sensprobe.scheme import Rounding, Scheme
 from sensprobe.sites import Site
@@ -39,8 +40,10 @@ def rounded(
         return reference(x, scheme, site, static, noise)
     from sensprobe_kernels.passing.cpu import rounded as fast
 
-    columns = x.detach().contiguous().view(-1, site.reals)
-    return torch.from_numpy(fast(columns.numpy(), store, torch.get_num_threads())).view(x.shape)
+    turned = rotate(x) if scheme.hadamard else x
+    columns = turned.detach().contiguous().view(-1, site.reals)
+    out = torch.from_numpy(fast(columns.numpy(), store, torch.get_num_threads())).view(x.shape)
+    return rotate_back(out) if scheme.hadamard else out
 
 
 def _store(storage: Rounded) -> Store | None:

@@ -31,7 +31,7 @@ from sensprobe.evaluate import TextEvaluator
 from sensprobe.models import FAMILIES, mamba, mamba2
 from sensprobe.train.language_recipe import LanguageOptimizer, LanguageRecipe
 from sensprobe.train.language_start import initial
-from sensprobe.train.loop import Progress, ignore, rate_at, restore, saved
+from sensprobe.train.loop import Progress, ignore, restore, saved
 from sensprobe.train.snapshot import (
     WEIGHTS,
     Snapshot,
@@ -120,7 +120,7 @@ def fit_language(
     if before is not None:
         restore(run, before)
         history = before.history
-    steps, every = recipe.schedule.steps, recipe.schedule.every
+    steps, every = recipe.schedule.total, recipe.schedule.every
     for leg in range(len(history), -(-steps // every)):
         first, last = leg * every, min((leg + 1) * every, steps)
         began = time.monotonic()
@@ -171,7 +171,7 @@ def _leg(
                 "in the recipe."
             )
         if done % max(1, len(steps) // REPORTS) == 0 and done < len(steps):
-            left = (time.monotonic() - began) / done * (recipe.schedule.steps - step - 1)
+            left = (time.monotonic() - began) / done * (recipe.schedule.total - step - 1)
             progress(_progress(recipe, leg, step + 1, total / done, None, left))
     return total / len(steps)
 
@@ -192,7 +192,7 @@ def _batch(
 
 def _update(run: _Run, recipe: LanguageRecipe, loss: Tensor, step: int) -> None:
     """One step of AdamW at the scheduled rate with clipped gradients, and of the average."""
-    rate = rate_at(step + 1, recipe.schedule.steps + 1, recipe.schedule.warmup)
+    rate = recipe.schedule.rate(step)
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer.lr * rate
     run.optimizer.zero_grad()
@@ -227,7 +227,7 @@ def _adamw(params: Mapping[str, Tensor], choices: LanguageOptimizer) -> torch.op
 def _progress(
     recipe: LanguageRecipe, leg: int, step: int, loss: float, score: float | None, left: float
 ) -> Progress:
-    every, steps = recipe.schedule.every, recipe.schedule.steps
+    every, steps = recipe.schedule.every, recipe.schedule.total
     return Progress(
         epoch=leg + 1,
         epochs=-(-steps // every),

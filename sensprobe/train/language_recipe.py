@@ -20,6 +20,8 @@
     steps = 4000
     every = 200                # steps between two snapshots; a stopped run goes on from the last
     warmup = 0.05              # fraction of all steps
+    more = 0                   # steps of a second such course after the first, from half the rate:
+                               # a warm restart (Loshchilov and Hutter 2017, arXiv 1608.03983)
     [init]
     dt_min = 0.001             # dt is drawn log-uniformly between the two
     dt_max = 0.1
@@ -39,7 +41,7 @@ from sensprobe.errors import UsageError
 from sensprobe.models import FAMILIES, mamba, mamba2
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.train.recipe import Init, typed, typed_table
+from sensprobe.train.recipe import Init, rate_at, typed, typed_table
 
 SELECTIVE = (mamba.FAMILY, mamba2.FAMILY)
 FIXED: dict[str, Any] = {
@@ -81,6 +83,18 @@ class Steps:
     steps: int
     every: int
     warmup: float
+    more: int = 0
+
+    @property
+    def total(self) -> int:
+        """Steps of both courses."""
+        return self.steps + self.more
+
+    def rate(self, step: int) -> float:
+        """The fraction of the learning rate in a step, from 0."""
+        if step < self.steps:
+            return rate_at(step + 1, self.steps + 1, self.warmup)
+        return 0.5 * rate_at(step - self.steps + 1, self.more + 1, self.warmup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +171,7 @@ def _check(recipe: LanguageRecipe, source: str) -> None:
         "[optimizer] batch must be at least 1": optimizer.batch >= 1,
         "[optimizer] average must be at least 0 and below 1": 0 <= optimizer.average < 1,
         "[schedule] steps and every must be at least 1": min(schedule.steps, schedule.every) >= 1,
+        "[schedule] more must not be negative": schedule.more >= 0,
         "[schedule] warmup must be at least 0 and below 1": 0 <= schedule.warmup < 1,
         "[init] needs 0 < dt_min <= dt_max": 0 < init.dt_min <= init.dt_max,
         "seed must not be negative": recipe.seed >= 0,

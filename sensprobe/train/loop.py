@@ -29,7 +29,7 @@ from sensprobe.models.s4d import S4D, S4DConfig, deploy
 from sensprobe.taps import EXACT
 from sensprobe.train.augment import shift_images
 from sensprobe.train.initial import initial
-from sensprobe.train.recipe import Optimizer, Recipe
+from sensprobe.train.recipe import Optimizer, Recipe, rate_at
 from sensprobe.train.samples import Samples, check_samples, digest
 from sensprobe.train.snapshot import (
     WEIGHTS,
@@ -190,14 +190,6 @@ def _update(run: _Run, recipe: Recipe, loss: Tensor, step: int, steps: int) -> N
     with torch.no_grad():
         for name, value in run.average.items():
             value.lerp_(run.params[name], 1 - keep)
-
-
-def rate_at(step: int, steps: int, warmup: float) -> float:
-    """The fraction of the learning rate at a step: linear up, then half a cosine down to 0."""
-    rise = warmup * steps
-    if step < rise:
-        return step / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
 
 
 def _batches(recipe: Recipe, epoch: int, train: Samples) -> Iterator[Samples]:

@@ -27,6 +27,7 @@ the model's defaults: a number that decides a result stands in the file that cla
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -184,3 +185,11 @@ def _check(recipe: Recipe, source: str) -> None:
     }
     if broken := [rule for rule, holds in rules.items() if not holds]:
         raise UsageError(f"{source}: {'; '.join(broken)}.")
+
+
+def rate_at(step: int, steps: int, warmup: float) -> float:
+    """The fraction of the learning rate at a step: linear up, then half a cosine down to 0."""
+    rise = warmup * steps
+    if step < rise:
+        return step / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))

@@ -12,10 +12,11 @@ from scipy.stats import t as student
 
 from sensprobe import api
 from sensprobe.evaluate import paired
+from sensprobe.loading import load_model
 from sensprobe.opening import reopen
 from sensprobe.plan import Resolved, from_json
 from sensprobe.progress import Progress
-from sensprobe.sites import Kind, Site
+from sensprobe.sites import Kind, Site, matching
 from sensprobe.workbench import Workbench
 
 LEVEL = 0.05
@@ -28,6 +29,8 @@ def searched(
 ) -> Iterator[dict[str, Any]]:
     """One line for each batch and budget."""
     own = ASKED[STUDY["models"][name]["search"]]
+    sites = load_model(model).model.sites.values()
+    freeze = [entry for entry in ASKED["freeze"] if matching(entry.partition("=")[0], sites)]
     priced = own.get("priced")
     api.profile(
         model, data, run, own["schemes"], by=own["by"], method=own["method"], limit=priced,
@@ -37,7 +40,7 @@ def searched(
         sizes = {p: api.cost(model, p, batch=batch)["total_bytes"] for p in ASKED["presets"]}
         found = api.search(
             run, sorted(set(sizes.values())), batch=batch, seed=ASKED["seed"], also=[*sizes],
-            freeze=ASKED["freeze"], evaluations=own["evaluations"], limit=own.get("samples"),
+            freeze=freeze, evaluations=own["evaluations"], limit=own.get("samples"),
             progress=progress,
         )  # fmt: skip
         yield from _judged(reopen(run), found, batch)

@@ -12,7 +12,7 @@ from sensprobe.errors import CheckpointError, DataError, RunError, SensprobeErro
 from sensprobe.train import evaluate, fit, record
 from sensprobe.train.augment import shift_images
 from sensprobe.train.initial import initial
-from sensprobe.train.loop import rate_at
+from sensprobe.train.recipe import rate_at
 
 
 def weights(result):

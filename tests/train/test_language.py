@@ -27,6 +27,7 @@ from sensprobe.train import (
     read_document,
 )
 from sensprobe.train.language import bits_per_byte, forward
+from sensprobe.train.language_recipe import Steps
 from sensprobe.train.language_start import initial
 from sensprobe.zoo import recipes
 
@@ -251,6 +252,7 @@ def test_shipped_recipes_make_models_of_at_most_8_megabytes(name: str) -> None:
         ("optimizer", {"beta2": 1}, "beta2 must be"),
         ("schedule", {"every": 0}, "every must be at least 1"),
         ("schedule", {"warmup": 1}, "warmup must be"),
+        ("schedule", {"more": -1}, "more must not be negative"),
     ],
 )
 def test_recipes_nothing_can_be_made_of(table: str | None, change: dict, says: str) -> None:
@@ -261,3 +263,25 @@ def test_recipes_nothing_can_be_made_of(table: str | None, change: dict, says: s
         wrong[table] = {**wrong[table], **change}
     with pytest.raises(UsageError, match=says):
         language_recipe_from(wrong, "test")
+
+
+def test_a_second_course_starts_over_from_half_the_rate() -> None:
+    first, both = Steps(100, 10, 0.1), Steps(100, 10, 0.1, more=50)
+    assert (first.total, both.total) == (100, 150)
+    rates = [both.rate(step) for step in range(both.total)]
+    assert rates[:100] == [first.rate(step) for step in range(100)]
+    assert max(rates[:100]) > 0.99
+    assert 0.49 < max(rates[100:]) <= 0.5
+    assert max(rates[99], rates[149]) < 0.01
+    assert rates[100] < rates[104] > rates[140]
+
+
+def test_training_takes_the_steps_of_both_courses(
+    fit, recipe: LanguageRecipe, tmp_path: Path
+) -> None:
+    """The first is that of a recipe without a second."""
+    longer = replace(recipe, schedule=replace(recipe.schedule, more=4))
+    short, found = fit(recipe, tmp_path / "short"), fit(longer, tmp_path / "long")
+    assert [leg["steps"] for leg in found.history] == [2, 4, 6, 8, 10]
+    assert found.history[:3] == short.history
+    assert not same(short, found)

@@ -1,6 +1,6 @@
 """Tasks of lm-eval, run on models under plans.
 
-    prefixes, scoring, generating   likelihoods and continuations; know nothing of lm-eval
+    sharing, scoring, generating    likelihoods and continuations; know nothing of lm-eval
     model                           what lm-eval asks of a language model
     local                           tasks that run from files
     running, results                tasks by name, and their scores compared sample by sample

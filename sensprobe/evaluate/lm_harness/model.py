@@ -16,8 +16,8 @@ from lm_eval.utils import simple_parse_args_string
 from sensprobe.data import Tokenizer
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate.lm_harness.generating import Prompt, Writer
-from sensprobe.evaluate.lm_harness.prefixes import apart
 from sensprobe.evaluate.lm_harness.scoring import TOGETHER, Asked, Scorer
+from sensprobe.evaluate.lm_harness.sharing import apart
 from sensprobe.models import Model
 from sensprobe.progress import SILENT, Progress
 from sensprobe.taps import Tap

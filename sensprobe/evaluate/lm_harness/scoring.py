@@ -7,7 +7,7 @@ it has changed. Scales that a plan reads live are of one sequence and one step, 
 every plan.
 
 Sequences run in blocks, sorted by length, those that begin alike together; a block runs in
-stretches, and one that several sequences share (see `prefixes`) runs once. Blocks are the same
+stretches, and one that several sequences share (see `sharing`) runs once. Blocks are the same
 whatever the order of the requests. Float sums may depend, in the last bits, on how many sequences
 run together, and a plan that rounds by chance draws by a sequence's place in its block.
 """
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.evaluate.language import ROOM, positions
-from sensprobe.evaluate.lm_harness.prefixes import Stretch, arranged, stretches
+from sensprobe.evaluate.lm_harness.sharing import Stretch, arranged, stretches
 from sensprobe.models import OUTPUT_BYTES, Model
 from sensprobe.models.forward import StreamState, chosen, run
 from sensprobe.sites import Kind

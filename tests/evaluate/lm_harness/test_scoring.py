@@ -14,8 +14,8 @@ from selective import tiny
 
 import sensprobe.evaluate.lm_harness.scoring as scoring
 from sensprobe.apply import Applier
-from sensprobe.evaluate.lm_harness.prefixes import apart, arranged, stretches
 from sensprobe.evaluate.lm_harness.scoring import Asked, Scorer, blocks, width_of
+from sensprobe.evaluate.lm_harness.sharing import apart, arranged, stretches
 from sensprobe.evaluate.outcomes import CAP
 from sensprobe.models import OUTPUT_BYTES
 from sensprobe.scheme import parse

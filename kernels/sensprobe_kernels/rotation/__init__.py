@@ -1,0 +1,1 @@
+"""Hadamard transforms of rows: see `cpu`."""

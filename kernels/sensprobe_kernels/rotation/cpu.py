@@ -1,0 +1,43 @@
+"""Hadamard transforms on the CPU, bit for bit the reference."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+
+from sensprobe_kernels.rotation.rows import Blocks, build
+from sensprobe_kernels.stored.store import Array
+from sensprobe_kernels.stored.threads import spread_out
+
+_WORK = 1 << 15
+"""Least numbers that one thread takes at a time."""
+
+
+def turned(x: Array, signs: Array | None, power: int, threads: int) -> Array:
+    """x (…, base · power), C-contiguous, with its last axis transformed.
+
+    signs: the ±1 of the base's matrix (base, base), float32, as it is applied; None for base 1.
+    power: a power of two.
+    """
+    out = np.empty_like(x)
+    if not x.size:
+        return out
+    base = 1 if signs is None else len(signs)
+    given = Blocks(
+        base,
+        power,
+        np.float32(1 / sqrt(base * power)),
+        np.ones(1, np.float32) if signs is None else signs.reshape(-1),
+        x.reshape(-1),
+        out.reshape(-1),
+    )
+    run = build()
+    blocks, few = x.size // (base * power), max(1, _WORK // (base * power))
+    pieces = [(i, min(i + few, blocks)) for i in range(0, blocks, few)]
+
+    def work(start: int, stop: int) -> None:
+        run(given, start, stop)
+
+    spread_out(work, pieces, threads)
+    return out
