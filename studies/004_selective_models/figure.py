@@ -62,6 +62,7 @@ def _searched(found: Mapping[str, Any]) -> bytes:
     for axes, (name, batch) in zip([first, *rest], panels, strict=True):
         rows = [r for r in found[f"{name} searched"] if r["batch"] == batch]
         _line(axes, rows, "searched", BLUE, "searched plan", "o-")
+        rows = [r for r in rows if r["preset"]]
         _line(axes, rows, "preset_loss", VERMILION, "known recipe", "s")
         for r in rows:
             where = (r["budget"] / 2**20, max(r["preset_loss"]["value"], LEAST))

@@ -38,9 +38,11 @@ def searched(
     )  # fmt: skip
     for batch in ASKED["batches"]:
         sizes = {p: api.cost(model, p, batch=batch)["total_bytes"] for p in ASKED["presets"]}
+        between = [size for at, size in own.get("between", ()) if at == batch]
+        budgets = sorted({*sizes.values(), *between})
         found = api.search(
-            run, sorted(set(sizes.values())), batch=batch, seed=ASKED["seed"], also=[*sizes],
-            freeze=freeze, evaluations=own["evaluations"], limit=own.get("samples"),
+            run, budgets, batch=batch, seed=ASKED["seed"], also=[*sizes], freeze=freeze,
+            evaluations=own["evaluations"], limit=own.get("samples"),
             progress=progress,
         )  # fmt: skip
         yield from _judged(reopen(run), found, batch)
@@ -60,38 +62,35 @@ def _judged(bench: Workbench, found: Mapping[str, Any], batch: int) -> Iterator[
     def scores(name: str) -> np.ndarray:
         return bench.measure(plan(name), "confirmation", 0, stop)[bench.primary]
 
-    chosen = {p["budget"]: p for p in confirmed["plans"]}
-    for preset in sorted(search["also"], key=lambda c: c["total_bytes"]):
-        mine = chosen[str(preset["total_bytes"])]
-        uniform = mine["against_uniform"]
-        fitting = [c for c in search["also"] if c["total_bytes"] <= preset["total_bytes"]]
-        best = min(fitting, key=lambda c: -bench.sign * c["metric"]["value"])  # by the search split
+    def against(one: str, other: str) -> dict[str, Any]:
+        return _verdict(bench, _pair(scores(one), scores(other), groups), groups)
+
+    full = bench.measure({}, "confirmation", 0, stop)[bench.primary]
+    presets = {c["total_bytes"]: c["name"] for c in search["also"]}
+    for mine in sorted(confirmed["plans"], key=lambda p: int(p["budget"])):
+        budget, uniform = int(mine["budget"]), mine["against_uniform"]
+        preset = presets.get(budget)
+        fitting = [c for c in search["also"] if c["total_bytes"] <= budget]
+        best = max(  # by the search split
+            fitting, key=lambda c: bench.sign * c["metric"]["value"], default=None
+        )
         yield {
             "batch": batch,
-            "preset": preset["name"],
-            "budget": preset["total_bytes"],
+            "preset": preset or "",
+            "budget": budget,
             "bytes": mine["total_bytes"],
             **_bits(plan(mine["candidate"]), sites, Kind.WEIGHT, "weight_bits"),
             **_bits(plan(mine["candidate"]), sites, Kind.STATE, "state_bits"),
             "n": stop,
             "groups": len(np.unique(groups)) if groups is not None else stop,
             "searched": _unit(bench, mine["loss"]),
-            "preset_loss": _unit(bench, _pair(scores(preset["name"]), base(bench, stop), groups)),
-            "against_preset": _verdict(
-                bench, _pair(scores(mine["candidate"]), scores(preset["name"]), groups), groups
-            ),
-            "best": best["name"],
-            "against_best": _verdict(
-                bench, _pair(scores(mine["candidate"]), scores(best["name"]), groups), groups
-            ),
+            "preset_loss": _unit(bench, _pair(scores(preset), full, groups)) if preset else None,
+            "against_preset": against(mine["candidate"], preset) if preset else None,
+            "best": best["name"] if best else "",
+            "against_best": against(mine["candidate"], best["name"]) if best else None,
             "uniform": uniform["uniform"] if uniform else "",
             "against_uniform": _verdict(bench, uniform["difference"], groups) if uniform else None,
         }
-
-
-def base(bench: Workbench, stop: int) -> np.ndarray:
-    """Full precision on the confirmation split."""
-    return bench.measure({}, "confirmation", 0, stop)[bench.primary]
 
 
 def _pair(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None) -> dict[str, float]:

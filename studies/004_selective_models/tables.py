@@ -60,13 +60,13 @@ def searched(found: Found, name: str) -> str:
     lines = [
         [
             str(r["batch"]),
-            r["preset"],
+            r["preset"] or "–",
             in_bytes(r["budget"]),
-            score(r["preset_loss"], signed=True),
+            score(r["preset_loss"], signed=True) if r["preset"] else "",
             score(r["searched"], signed=True),
             f"{r['weight_bits']:.1f}, {r['state_bits']:.1f}",
-            _judged(r["against_preset"]),
-            f"{r['best']}: {_judged(r['against_best'])}",
+            _judged(r["against_preset"]) if r["preset"] else "",
+            f"{r['best']}: {_judged(r['against_best'])}" if r["best"] else "none fits",
             f"{r['uniform']}: {_judged(r['against_uniform'])}"
             if r["against_uniform"]
             else "none fits",
@@ -95,7 +95,7 @@ def _verdicts(found: Found, name: str) -> str:
     for batch in STUDY["search"]["batches"]:
         mine = [r for r in rows if r["batch"] == batch]
         words = [
-            {r["against_best"]["verdict"], (r["against_uniform"] or {}).get("verdict", "better")}
+            {(r[key] or {}).get("verdict", "better") for key in ("against_best", "against_uniform")}
             for r in mine
         ]
         both = sum(w == {"better"} for w in words)
