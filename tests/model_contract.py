@@ -95,12 +95,14 @@ class ModelContract:
                 shape = seen.shapes[name]
                 assert shape in [(*x.shape[:2], *site.shape), (len(x), *site.shape)], name
 
-    def test_what_operations_hold_is_shown_a_step_at_a_time_in_the_declared_shape(self, model, x):
+    def test_what_operations_hold_is_shown_in_the_declared_shape(self, model, x):
+        """Some steps at a time, the step first."""
         shapes = {}
         model(x, Recording(lambda site, value: shapes.setdefault(site.name, tuple(value.shape))))
         for name, site in model.sites.items():
             if is_inside(site):
-                assert shapes[name] == (len(x), *site.shape, *([2] if site.is_complex else []))
+                assert shapes[name][0] >= 1
+                assert shapes[name][1:] == (len(x), *site.shape, *([2] if site.is_complex else []))
 
     def test_every_site_matters(self, model, x):
         truth = model(x)

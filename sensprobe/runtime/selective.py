@@ -187,7 +187,7 @@ class _Kernel(torch.autograd.Function):
         run = prepare(
             array(x), array(dt), array(decay) if decays is None else decays, array(B), array(C),
             store, array(memory.state), None if rest is None else array(rest), memory.step,
-            unit_heads, mark,
+            unit_heads, mark=mark,
         )  # fmt: skip
         found = scan(run, torch.get_num_threads())
         if isinstance(how.storage, Watched):

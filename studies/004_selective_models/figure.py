@@ -52,12 +52,15 @@ def _parts(found: Mapping[str, Any]) -> bytes:
 
 def _searched(found: Mapping[str, Any]) -> bytes:
     """Loss against bytes, a panel a model and batch."""
-    panels = [(name, batch) for name in LANGUAGE for batch in STUDY["search"]["batches"]]
+    every = STUDY["search"]["batches"]
+    panels = [
+        (name, batch) for name in LANGUAGE for batch in STUDY["models"][name].get("batches", every)
+    ]
     figure, first = sheet(
         11.5, 6.5, "Searched plans and known recipes at equal bytes, unseen novels"
     )
     first.set_position((0.0, 0.58, 0.44, 0.42))
-    places = [(0.56, 0.58), (0.0, 0.0), (0.56, 0.0)]
+    places = [(0.56, 0.58), (0.0, 0.0), (0.56, 0.0)][: len(panels) - 1]
     rest = [figure.add_axes((x, y, 0.44, 0.42)) for x, y in places]
     for axes, (name, batch) in zip([first, *rest], panels, strict=True):
         rows = [r for r in found[f"{name} searched"] if r["batch"] == batch]

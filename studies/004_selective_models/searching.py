@@ -16,6 +16,7 @@ from sensprobe.loading import load_model
 from sensprobe.opening import reopen
 from sensprobe.plan import Resolved, from_json
 from sensprobe.progress import Progress
+from sensprobe.runs import open_run
 from sensprobe.sites import Kind, Site, matching
 from sensprobe.workbench import Workbench
 
@@ -32,11 +33,12 @@ def searched(
     sites = load_model(model).model.sites.values()
     freeze = [entry for entry in ASKED["freeze"] if matching(entry.partition("=")[0], sites)]
     priced = own.get("priced")
-    api.profile(
-        model, data, run, own["schemes"], by=own["by"], method=own["method"], limit=priced,
-        progress=progress,
-    )  # fmt: skip
-    for batch in ASKED["batches"]:
+    if not _profiled(run, own):
+        api.profile(
+            model, data, run, own["schemes"], by=own["by"], method=own["method"], limit=priced,
+            progress=progress,
+        )  # fmt: skip
+    for batch in STUDY["models"][name].get("batches", ASKED["batches"]):
         sizes = {p: api.cost(model, p, batch=batch)["total_bytes"] for p in ASKED["presets"]}
         between = [size for at, size in own.get("between", ()) if at == batch]
         budgets = sorted({*sizes.values(), *between})
@@ -46,6 +48,14 @@ def searched(
             progress=progress,
         )  # fmt: skip
         yield from _judged(reopen(run), found, batch)
+
+
+def _profiled(run: Path, own: Mapping[str, Any]) -> bool:
+    """Whether the run holds these sensitivities."""
+    if not (run / "run.json").exists():
+        return False
+    found = open_run(run).read_result(f"sensitivity-{own['method']}")
+    return isinstance(found, dict) and found["schemes"] == own["schemes"]
 
 
 def _judged(bench: Workbench, found: Mapping[str, Any], batch: int) -> Iterator[dict[str, Any]]:

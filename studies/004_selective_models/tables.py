@@ -92,7 +92,7 @@ def prices(found: Found) -> str:
 def _verdicts(found: Found, name: str) -> str:
     rows = found[f"{name} searched"]
     out = []
-    for batch in STUDY["search"]["batches"]:
+    for batch in dict.fromkeys(r["batch"] for r in rows):
         mine = [r for r in rows if r["batch"] == batch]
         words = [
             {(r[key] or {}).get("verdict", "better") for key in ("against_best", "against_uniform")}
