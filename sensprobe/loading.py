@@ -175,14 +175,12 @@ def _refuse_norm(norm: str | None, reason: str) -> None:
 
 def _unknown(spec: str, path: Path) -> str:
     shipped = list(zoo.shipped())
-    if spec in zoo.recipes():
-        return f"{spec} ships as a recipe, without weights: train it with `sensprobe train {spec}`."
     near = get_close_matches(spec, shipped, n=1, cutoff=0.5)
     if not near and path.parent.is_dir():
         beside = [p.name for p in path.parent.iterdir()]
         near = [str(path.parent / n) for n in get_close_matches(path.name, beside, n=1)]
     hint = f" Did you mean {near[0]}?" if near else ""
-    if not near and re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
+    if not near and not path.parent.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
         hint = f" Of the Hugging Face Hub, write hf:{spec}."
     return (
         f"no model {spec!r}: nothing ships under that name and no such file exists.{hint} Models "

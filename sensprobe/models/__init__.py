@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from sensprobe.models import mamba, mamba2, s4d, selective
-from sensprobe.sites import Site
+from sensprobe.models.sited import Sited
 from sensprobe.taps import EXACT, Tap
 
 
-class Model(Protocol):
+class Model(Sited, Protocol):
     """What every family offers. Stateless: a call depends on its arguments alone."""
 
     family: str
-
-    @property
-    def config(self) -> Any: ...
-
-    @property
-    def weights(self) -> Mapping[str, Tensor]: ...
-
-    @property
-    def sites(self) -> dict[str, Site]: ...
 
     @property
     def products(self) -> list[tuple[str, str | None, int]]: ...

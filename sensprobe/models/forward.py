@@ -6,7 +6,7 @@ pieces of any length. Everything is float32, the residual stream included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models.frame import FrameConfig
-from sensprobe.sites import Site
+from sensprobe.models.sited import Sited
 from sensprobe.storage import Memory, fresh
 from sensprobe.taps import EXACT, RoundingTap, Tap
 
@@ -24,17 +24,8 @@ Memories = tuple[Memory | None, Memory | None]
 """Of the convolution and of the recurrence; None before the first step."""
 
 
-class Mixing(Protocol):
+class Mixing(Sited, Protocol):
     """What `run` asks of a family."""
-
-    @property
-    def config(self) -> Any: ...
-
-    @property
-    def weights(self) -> Mapping[str, Tensor]: ...
-
-    @property
-    def sites(self) -> dict[str, Site]: ...
 
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories

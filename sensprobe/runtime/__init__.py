@@ -39,7 +39,7 @@ __all__ = [
     "selective_scan",
 ]
 
-OPERATIONS = ("diagonal_scan", "selective_scan", "head_scan", "causal_conv", "rounded")
+OPERATIONS = ("diagonal_scan", "selective_scan", "head_scan", "causal_conv", "rounded", "rotate")
 
 
 class Implementation(NamedTuple):

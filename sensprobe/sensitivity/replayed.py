@@ -2,7 +2,7 @@
 
 A selective model is no convolution, so nothing is priced through a kernel of it. Instead each
 operation that rounds inside itself (the recurrence with its A, decay and state; the convolution
-with its filter and window) is run again with the rounding, on what the sites around it held, and
+with its window) is run again with the rounding, on what the sites around it held, and
 its change meets the gradient at the sites it feeds: to all orders inside the operation, to first
 order after it. Activations meet theirs where they pass. Of other weights it is ⟨gradient, Δ⟩ with
 the gradient of that sample alone, which is why samples go through the model one by one; what they

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from language import MAMBA, MAMBA2, byte_level
-from selective import tiny
+from language import byte_level
 
 import sensprobe.evaluate.lm_harness.generating as generating
-from sensprobe.apply import Applier
 from sensprobe.data import BYTES, FileTokenizer
 from sensprobe.evaluate.lm_harness.generating import Prompt, Writer
 from sensprobe.scheme import parse
@@ -17,16 +15,6 @@ from sensprobe.taps import EXACT
 
 PLAN = {"layers.0.state": parse("int6/head/dynamic"), "embedding": parse("int6/channel")}
 PROMPTS = ["The state ", "The models", "A", "of decay, ", "Z", "the state of a model decays"]
-
-
-@pytest.fixture(params=[MAMBA, MAMBA2], ids=["mamba", "mamba2"])
-def model(request):
-    return tiny(request.param)
-
-
-@pytest.fixture(params=[{}, PLAN], ids=["exact", "rounded"])
-def tap(request, model):
-    return Applier(model).tap(request.param) if request.param else EXACT
 
 
 def tokens_of(text: str) -> np.ndarray:

@@ -9,8 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from language import MAMBA, MAMBA2
-from selective import tiny
 
 import sensprobe.evaluate.lm_harness.scoring as scoring
 from sensprobe.apply import Applier
@@ -38,16 +36,6 @@ def sentences() -> list[Asked]:
     """Sequences of many lengths, most of which begin as others do, some the same."""
     made = [Asked(tokens_of(f"{s}{t} "), 1) for s in STEMS for t in TAILS]
     return made + [Asked(one.tokens, max(1, len(one.tokens) - 5)) for one in made[::3]]
-
-
-@pytest.fixture(params=[MAMBA, MAMBA2], ids=["mamba", "mamba2"])
-def model(request):
-    return tiny(request.param)
-
-
-@pytest.fixture(params=[{}, PLAN], ids=["exact", "rounded"])
-def tap(request, model):
-    return Applier(model).tap(request.param) if request.param else EXACT
 
 
 def by_hand(model, tap, one: Asked) -> tuple[float, bool]:

@@ -1,0 +1,23 @@
+"""What is known of a model before it runs: sizes, weights, and where a scheme may go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from sensprobe.sites import Site
+
+
+class Sited(Protocol):
+    """A model's description, by site name."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def sites(self) -> dict[str, Site]: ...
