@@ -78,7 +78,7 @@ def _searched(found: Mapping[str, Any]) -> bytes:
         axes.grid(color=LIGHT.faint, linewidth=0.5)
         axes.set_xlabel(f"{name}, batch {batch}: MiB of weights and state", fontsize=9)
         axes.set_ylabel("bits a byte lost", fontsize=9, color=LIGHT.ink)
-        axes.legend(fontsize=8, frameon=False, loc="upper right")
+        axes.legend(fontsize=8, frameon=False, loc="lower left")
     return png(figure)
 
 

@@ -27,6 +27,7 @@ from sensprobe import api
 from sensprobe.cli.bar import Bar
 from sensprobe.cli.study import data_folder, run_study, write_results
 from sensprobe.evaluate import mean, paired
+from sensprobe.loading import as_plan
 from sensprobe.opening import open_bench, settings_of
 from sensprobe.report.agreement import kendall
 from sensprobe.workbench import Workbench
@@ -78,11 +79,17 @@ def prices(model: str, data: str, run: Path, progress: Bar) -> dict[str, Any]:
     schemes = STUDY["search"]["language"]["schemes"]
     settings = settings_of(model, data)
     bench = open_bench(settings, run, progress, limits={"search": stop})
-    bench.measure({}, "search", 0, stop)  # warm
-    began = time.perf_counter()
-    bench.evaluator("search").evaluate({}, 0, stop)
-    evaluation = time.perf_counter() - began
+    sites = bench.source.model.sites
+    plan = as_plan(STUDY["prices"]["timed"], bench.source.model).resolve(sites.values())
+    bench.ready(plan)
+    evaluator = bench.evaluator("search")
+    evaluator.evaluate(plan, 0, stop)  # warm
     seconds = {}
+    samples = {"these": stop, "whole": bench.size("search")}
+    for name, count in samples.items():
+        began = time.perf_counter()
+        evaluator.evaluate(plan, 0, count)
+        seconds[name] = time.perf_counter() - began
     grids = {}
     for method in ("taylor", "measured"):
         began = time.perf_counter()
@@ -109,10 +116,8 @@ def prices(model: str, data: str, run: Path, progress: Bar) -> dict[str, Any]:
         )
     return {
         "prices": lines,
-        "seconds": {
-            "evaluation": round(evaluation, 2),
-            **{k: round(v, 1) for k, v in seconds.items()},
-        },
+        "samples": samples,
+        "seconds": {k: round(v, 2) for k, v in seconds.items()},
     }
 
 

@@ -81,11 +81,13 @@ def searched(found: Found, name: str) -> str:
 def prices(found: Found) -> str:
     """How the cheap prices rank sites."""
     lines = [[f"`{r['scheme']}`", str(r["n"]), score(r)] for r in found["prices"]]
-    took = found["seconds"]
+    took, count = found["seconds"], found["samples"]
     return (
         markdown(["scheme", "sites", "Kendall τ"], lines)
-        + f"\n\nOne evaluation of these windows: {took['evaluation']:.2f} s. `taylor`, the whole "
-        f"command's work with its calibration: {took['taylor']:.0f} s."
+        + f"\n\n`taylor`, the whole command's work with its calibration: {took['taylor']:.0f} s. One "
+        f"full evaluation of a plan that rounds every part, on all {count['whole']} windows of the "
+        f"search split: {took['whole']:.1f} s; on the {count['these']} windows that were priced: "
+        f"{took['these']:.2f} s. `measured`: {took['measured']:.0f} s."
     )
 
 
