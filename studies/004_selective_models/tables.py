@@ -84,10 +84,10 @@ def prices(found: Found) -> str:
     took, count = found["seconds"], found["samples"]
     return (
         markdown(["scheme", "sites", "Kendall τ"], lines)
-        + f"\n\n`taylor`, the whole command's work with its calibration: {took['taylor']:.0f} s. One "
-        f"full evaluation of a plan that rounds every part, on all {count['whole']} windows of the "
-        f"search split: {took['whole']:.1f} s; on the {count['these']} windows that were priced: "
-        f"{took['these']:.2f} s. `measured`: {took['measured']:.0f} s."
+        + f"\n\n`taylor`, the whole command's work with its calibration: {took['taylor']:.0f} s. "
+        f"One full evaluation of a plan that rounds every part, on all {count['whole']} windows of "
+        f"the search split: {took['whole']:.1f} s; on the {count['these']} windows that were "
+        f"priced: {took['these']:.2f} s. `measured`: {took['measured']:.0f} s."
     )
 
 
