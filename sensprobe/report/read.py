@@ -80,6 +80,7 @@ def _row(row: Document, additive: str) -> Row:
         measured(row.get("metric")),
         measured(row.get(additive)),
         real(row.get("radius")),
+        tuple(str(site) for site in row.get("sites") or ()),
     )
 
 
@@ -108,6 +109,7 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
                 for c in document["chosen"]
             ),
             tuple(_beside(row) for row in document.get("also") or ()),
+            _count(full.get("state_bytes")),
         )
 
 
@@ -165,6 +167,7 @@ def _beside(row: Document) -> Beside:
         real(row.get("radius")),
         chosen.get("candidate"),
         measured(chosen.get("difference")),
+        _entries(row.get("plan")),
     )
 
 

@@ -31,6 +31,7 @@ class Row:
     change: Measured
     additive: Measured
     radius: float  # max|A| as stored
+    sites: tuple[str, ...] = ()  # those that were put in the scheme together
 
     @property
     def unstable(self) -> bool:
@@ -120,6 +121,7 @@ class Beside:
     radius: float
     chosen: str | None = None
     gain: Measured = UNKNOWN
+    entries: Entries = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class Search:
     candidates: tuple[Candidate, ...]
     chosen: tuple[Chosen, ...]
     also: tuple[Beside, ...] = ()
+    full_state_bytes: int = 0
 
     def candidate(self, name: str | None) -> Candidate | None:
         return next((c for c in self.candidates if c.name == name), None)

@@ -8,7 +8,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from sensprobe.report.figures.style import empty, figure, label, number_or_none, whole
-from sensprobe.report.results import Candidate, Search
+from sensprobe.report.fronts import FrontView, feasible
+from sensprobe.report.results import Beside, Candidate, Search
 from sensprobe.report.tables import (
     CHOSEN,
     DOMINATED,
@@ -19,9 +20,10 @@ from sensprobe.report.tables import (
     symbol,
     thinned,
 )
-from sensprobe.report.theme import BLUE, GREEN, GREY, LIGHT, ORANGE, Theme
+from sensprobe.report.theme import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, VERMILION, Theme
 from sensprobe.report.values import byte_ticks, digits, flagged, in_bytes, plus_minus
 
+EVERYTHING = FrontView()
 LOOKS: dict[str, dict[str, Any]] = {
     DOMINATED: {"symbol": "circle", "size": 6, "color": GREY, "opacity": 0.4},
     FRONT: {"symbol": "circle", "size": 9, "color": BLUE},
@@ -30,13 +32,15 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def frontier(search: Search, theme: Theme = LIGHT) -> go.Figure:
-    """Bytes on a log axis, error bars of one standard error, full precision as a band.
+def frontier(search: Search, theme: Theme = LIGHT, view: FrontView = EVERYTHING) -> go.Figure:
+    """Error bars of one standard error, full precision as a band, known recipes by name.
 
     `customdata[0]` of a mark is the plan's name.
     """
     title = f"What {search.quantity.name} the memory buys"
     plotted = [c for c in search.candidates if c.total_bytes > 0 and isfinite(c.metric.value)]
+    if view.feasible:
+        plotted = [c for c in plotted if feasible(c, view.budget)]
     if not plotted:
         return empty(title, "no plan was evaluated", theme)
     marks = {mark: [c for c in plotted if symbol(c, search) == mark] for mark in LOOKS}
@@ -44,7 +48,9 @@ def frontier(search: Search, theme: Theme = LIGHT) -> go.Figure:
     marks[DOMINATED] = thinned(marks[DOMINATED])
     note = f" ({len(marks[DOMINATED]):,} of {every:,} drawn)" if every > MOST_DOMINATED else ""
     low = min(c.total_bytes for c in plotted)
-    high = max(*(c.total_bytes for c in plotted), search.full_bytes, 1.3 * low)
+    beside = [b.total_bytes for b in search.also if b.total_bytes > 0]
+    low = min([low, *beside])
+    high = max(*(c.total_bytes for c in plotted), search.full_bytes, 1.3 * low, *beside)
     edges = (low / 1.08, high * 1.08)
     traces = [
         *_full_precision(search, edges),
@@ -54,24 +60,101 @@ def frontier(search: Search, theme: Theme = LIGHT) -> go.Figure:
             _marks(mark, name, marks[mark], search)
             for mark, name in ((FRONT, "front"), (UNIFORM, "uniform"), (CHOSEN, "chosen"))
         ),
+        *_recipes(search),
+        *_selected([c for c in plotted if c.name in view.selected], search),
     ]
-    unit, ticks = byte_ticks(*edges)
     return figure(
         traces,
         title,
         theme,
-        xaxis={
-            "type": "log",
-            "title": {"text": f"weights and state at batch {search.batch} ({unit}, log scale)"},
-            "tickvals": [size for size, _ in ticks],
-            "ticktext": [name for _, name in ticks],
-        },
+        xaxis=byte_axis(f"weights and state at batch {search.batch}", *edges, log=view.log),
         yaxis={
             "title": {"text": f"{search.quantity.heading} on {search.n:,} {search.split} samples"}
         },
+        shapes=_budget_line(view.budget),
         hovermode="closest",
         height=520,
     )
+
+
+def byte_axis(what: str, low: float, high: float, *, log: bool = True) -> dict[str, Any]:
+    """An axis of bytes, ticks at powers of two and between, in the unit that suits them."""
+    unit, ticks = byte_ticks(low, high)
+    places = {"tickvals": [s for s, _ in ticks], "ticktext": [name for _, name in ticks]}
+    if log:
+        return {"type": "log", "title": {"text": f"{what} ({unit}, log scale)"}, **places}
+    return {"type": "linear", "title": {"text": f"{what} ({unit})"}, **places}
+
+
+def _recipes(search: Search) -> list[go.Scatter]:
+    """Plans measured beside the search, by their names."""
+    found = [b for b in search.also if b.total_bytes > 0 and isfinite(b.metric.value)]
+    if not found:
+        return []
+    values = [search.quantity.shown(b.metric) for b in found]
+    return [
+        go.Scatter(
+            x=[b.total_bytes for b in found],
+            y=[v.value for v in values],
+            error_y={
+                "type": "data",
+                "array": [number_or_none(v.stderr) for v in values],
+                "thickness": 1.2,
+                "width": 3,
+            },
+            mode="markers+text",
+            text=[label(b.name, 16) for b in found],
+            textposition="bottom center",
+            marker={"symbol": "square", "size": 10, "color": VERMILION},
+            name="known recipe",
+            customdata=[[b.name, _beside_hover(b, search)] for b in found],
+            hovertemplate="%{customdata[1]}<extra></extra>",
+        )
+    ]
+
+
+def _selected(found: list[Candidate], search: Search) -> list[go.Scatter]:
+    """Rings around the plans that were picked."""
+    if not found:
+        return []
+    return [
+        go.Scatter(
+            x=[c.total_bytes for c in found],
+            y=[search.quantity.shown(c.metric).value for c in found],
+            mode="markers",
+            marker={
+                "symbol": "circle-open",
+                "size": 21,
+                "color": PURPLE,
+                "line": {"width": 3, "color": PURPLE},
+            },
+            name="selected",
+            customdata=[[c.name, hover(c, search)] for c in found],
+            hovertemplate="%{customdata[1]}<extra></extra>",
+        )
+    ]
+
+
+def _budget_line(budget: float) -> list[dict[str, Any]]:
+    if not isfinite(budget):
+        return []
+    line = {"color": PURPLE, "width": 1.5, "dash": "dot"}
+    return [{"type": "line", "x0": budget, "x1": budget, "y0": 0, "y1": 1, "yref": "paper",
+             "line": line}]  # fmt: skip
+
+
+def _beside_hover(b: Beside, search: Search) -> str:
+    q = search.quantity
+    change = q.shown(b.change)
+    lines = [
+        f"<b>{whole(b.name)}</b>",
+        "known recipe, measured beside the search",
+        f"{q.heading} {plus_minus(q.shown(b.metric))}",
+        f"{q.change_heading} {flagged(plus_minus(change, signed=True), change)}",
+        f"{in_bytes(b.total_bytes)} in all",
+        f"weights {in_bytes(b.weight_bytes)}, state {in_bytes(b.state_bytes)}",
+    ]
+    return "<br>".join(lines)
 
 
 def _marks(mark: str, name: str, found: list[Candidate], search: Search) -> go.Scatter:

@@ -1,0 +1,67 @@
+"""The course of a search: how its front grew, and what each evaluation took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, log
+
+from sensprobe.report.results import Search
+from sensprobe.report.values import digits, in_bytes, real
+from sensprobe.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """`volume` is the front's hypervolume after each plan; `reference` says from which point."""
+
+    names: tuple[str, ...]
+    volume: tuple[float, ...]
+    reference: str
+
+
+def course(search: Search) -> Course:
+    """Plans in the order they were evaluated; those stopped early add nothing.
+
+    The reference point is chance (else the worst score measured) at the bytes of full precision.
+    """
+    sign = search.quantity.sign
+    scores = [sign * c.metric.value for c in search.candidates if isfinite(c.metric.value)]
+    floor = sign * search.chance if isfinite(search.chance) else min(scores, default=0.0)
+    volume = _Volume(search.full_bytes, floor)
+    names, grown = [], []
+    for c in search.candidates:
+        if not c.stopped_early and isfinite(c.metric.value):
+            volume.add(c.total_bytes, sign * c.metric.value)
+        names.append(c.uniform or c.name)
+        grown.append(volume.area)
+    q = search.quantity
+    what = f"{q.name} {digits(q.scale * sign * floor, 3)} {q.unit}".rstrip()
+    return Course(tuple(names), tuple(grown), f"{what}, {in_bytes(search.full_bytes)}")
+
+
+class _Volume:
+    """`search.pareto.hypervolume` of a growing front, kept up to date point by point."""
+
+    def __init__(self, most_bytes: float, floor: float) -> None:
+        self._edge, self._floor = most_bytes, floor
+        self._front: list[tuple[float, float]] = []  # growing bytes, growing score
+        self.area = 0.0
+
+    def add(self, size: float, score: float) -> None:
+        if size >= self._edge or score <= self._floor:
+            return
+        if any(s <= size and v >= score for s, v in self._front):
+            return
+        kept = [(s, v) for s, v in self._front if s < size or v > score]
+        self._front = sorted([*kept, (size, score)])
+        edges = [*(s for s, _ in self._front[1:]), self._edge]
+        self.area = sum(
+            log(right / s) * (v - self._floor)
+            for (s, v), right in zip(self._front, edges, strict=True)
+        )
+
+
+def seconds(run: Run) -> list[float]:
+    """What each evaluation of a run took, in the order of writing; those not told are left out."""
+    told = (real(entry.meta.get("seconds")) for entry in run.entries())
+    return [value for value in told if isfinite(value)]

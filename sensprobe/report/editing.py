@@ -1,0 +1,155 @@
+"""A plan as a grid to read and to change, with what a change would cost.
+
+Bytes are exact. The loss is a prediction: what each target was found to lose alone, added up.
+Errors are added as if independent. What no profile priced is named, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite, sqrt
+
+from sensprobe.cost import site_bytes
+from sensprobe.errors import SensprobeError
+from sensprobe.fitting import adapt, check
+from sensprobe.report.plans import EXACT_TEXT, resolved
+from sensprobe.report.results import Entries, Row, Sensitivity
+from sensprobe.report.values import UNKNOWN, Measured
+from sensprobe.scheme import Scheme, parse
+from sensprobe.sites import Kind, Site, matching
+
+OUTSIDE = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Exact bytes of a plan at a batch."""
+
+    weights: int
+    state: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.state
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The sum of what was found alone; `unpriced` are targets whose schemes no profile has."""
+
+    loss: Measured
+    priced: int
+    unpriced: tuple[str, ...]
+
+
+def place_of(site: str) -> tuple[str, str]:
+    """("3", "out_proj") of `layers.3.out_proj`; what is in no layer is in "–"."""
+    head, _, rest = site.partition(".")
+    layer, dot, inner = rest.partition(".")
+    return (layer, inner) if head == "layers" and layer.isdigit() and dot else (OUTSIDE, site)
+
+
+def grid(entries: Entries, sites: Sequence[Site]) -> dict[str, dict[str, str]]:
+    """Layer -> name within it -> scheme as text, `fp32` where nothing is rounded."""
+    chosen = resolved(entries, sites)
+    out: dict[str, dict[str, str]] = {}
+    for site in sites:
+        layer, inner = place_of(site.name)
+        out.setdefault(layer, {})[inner] = str(chosen.get(site.name, EXACT_TEXT))
+    return out
+
+
+def site_name(layer: str, inner: str) -> str:
+    """The inverse of `place_of`."""
+    return inner if layer == OUTSIDE else f"layers.{layer}.{inner}"
+
+
+def edited(entries: Entries, changes: Mapping[str, str], sites: Sequence[Site]) -> Entries:
+    """The plan with sites put in other schemes, by site; SchemeError or PlanError says which of
+    them makes no sense, and why. Schemes are fitted to their sites as profiles do."""
+    chosen = resolved(entries, sites)
+    known = {site.name: site for site in sites}
+    for name, text in changes.items():
+        if text == EXACT_TEXT:
+            chosen.pop(name, None)
+        else:
+            scheme = adapt(parse(text), known[name])
+            check(scheme, known[name])
+            chosen[name] = scheme
+    return tuple((name, str(scheme)) for name, scheme in chosen.items())
+
+
+def bytes_of(entries: Entries, sites: Sequence[Site], batch: int) -> Bytes:
+    """Bytes of a plan, to the byte."""
+    chosen = resolved(entries, sites)
+    prices = [
+        site_bytes(site, chosen[site.name]) if site.name in chosen else site_bytes(site)
+        for site in sites
+    ]
+    return Bytes(sum(once for once, _ in prices), batch * sum(each for _, each in prices))
+
+
+def predicted(entries: Entries, sites: Sequence[Site], found: Sensitivity) -> Prediction:
+    """Loss of a plan by what each target of a profile lost alone, in its additive unit."""
+    chosen = {name: str(scheme) for name, scheme in resolved(entries, sites).items()}
+    rows: dict[str, list[Row]] = {}
+    for row in found.rows:
+        rows.setdefault(row.target, []).append(row)
+    value = variance = 0.0
+    priced, missing, reached = 0, [], set[str]()
+    for target, mine in rows.items():
+        named = set(mine[0].sites)
+        members = [s for s in sites if s.name in named] if named else matching(target, sites)
+        reached |= {site.name for site in members}
+        schemes = {site.name: chosen[site.name] for site in members if site.name in chosen}
+        if not schemes:
+            continue
+        price = next((r.additive for r in mine if _is_applied(r, members, schemes)), UNKNOWN)
+        if not isfinite(price.value):
+            missing.append(target)
+            continue
+        priced += 1
+        value += price.value
+        variance += price.stderr**2 if isfinite(price.stderr) else 0.0
+    missing += [name for name in chosen if name not in reached]
+    return Prediction(Measured(value, sqrt(variance), found.n), priced, tuple(missing))
+
+
+def options(found: Iterable[Sensitivity], entries: Entries, sites: Sequence[Site]) -> list[str]:
+    """Schemes worth offering: full precision, what was profiled, what the plan holds."""
+    offered = {EXACT_TEXT: None}
+    for profile in found:
+        for row in profile.rows:
+            offered |= dict.fromkeys(row.applied or (row.scheme,))
+    offered |= dict.fromkeys(text for _, text in entries)
+    offered |= dict.fromkeys(str(s) for s in resolved(entries, sites).values())
+    return list(offered)
+
+
+def bits_of(text: str) -> float:
+    """Bits a real number takes in a scheme, without scales."""
+    return 32.0 if text == EXACT_TEXT else float(parse(text).bits_per_real)
+
+
+def holds_memory(site: Site) -> bool:
+    """Whether a site's scheme decides bytes."""
+    return site.kind is not Kind.ACTIVATION
+
+
+def _is_applied(row: Row, members: Sequence[Site], schemes: Mapping[str, str]) -> bool:
+    """Whether the sites of a target are, under a plan, in what a row measured."""
+    asked = {site.name: _fitted(row.scheme, site) for site in members}
+    return {name: text for name, text in asked.items() if text} == dict(schemes)
+
+
+@lru_cache(maxsize=65536)
+def _fitted(text: str, site: Site) -> str:
+    """What a scheme becomes at a site; "" where it makes no sense there."""
+    try:
+        scheme: Scheme = adapt(parse(text), site)
+        check(scheme, site)
+    except SensprobeError:
+        return ""
+    return str(scheme)

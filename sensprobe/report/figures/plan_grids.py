@@ -1,0 +1,104 @@
+"""A plan at a glance: bits by layer and part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from sensprobe.report.editing import OUTSIDE, bits_of, grid, site_name
+from sensprobe.report.figures.style import empty, figure, label, scale, whole
+from sensprobe.report.results import Entries
+from sensprobe.report.theme import LIGHT, Theme
+from sensprobe.scheme import parse
+from sensprobe.sites import Kind, Site
+
+DEEPEST = 16.0
+"""Bits from which a cell has the colour of full precision."""
+ROW_PIXELS = 30
+
+
+def plan_grid(
+    entries: Entries,
+    sites: Sequence[Site],
+    title: str = "Bits by layer and part",
+    theme: Theme = LIGHT,
+) -> go.Figure:
+    """Layers down, names within a layer across; what is in no layer has a row of its own, first.
+
+    `customdata[0]` of a cell is its site.
+    """
+    if not sites:
+        return empty(title, "this run did not keep the model's sites", theme)
+    cells = grid(entries, sites)
+    layers = sorted(
+        cells, key=lambda layer: (layer != OUTSIDE, int(layer) if layer.isdigit() else 0)
+    )
+    across = list(dict.fromkeys(name for layer in layers for name in cells[layer]))
+    kinds = {site.name: site.kind for site in sites}
+    z, text, data = [], [], []
+    for layer in layers:
+        found = [cells[layer].get(name) for name in across]
+        z.append([None if s is None else min(bits_of(s), DEEPEST) for s in found])
+        text.append(["" if s is None else _short(s) for s in found])
+        names = [site_name(layer, name) for name in across]
+        data.append(
+            [
+                ["", ""] if s is None else [name, _hover(name, s, kinds[name])]
+                for name, s in zip(names, found, strict=True)
+            ]
+        )
+    trace = go.Heatmap(
+        z=z,
+        x=list(range(len(across))),
+        y=list(range(len(layers))),
+        text=text,
+        customdata=data,
+        texttemplate="%{text}",
+        hovertemplate="%{customdata[1]}<extra></extra>",
+        hoverongaps=False,
+        xgap=2,
+        ygap=2,
+        coloraxis="coloraxis",
+    )
+    plain = {"showgrid": False, "zeroline": False}
+    return figure(
+        [trace],
+        title,
+        theme,
+        subtitle="bits a value, scales apart; a dot stands for full precision",
+        coloraxis={
+            "colorscale": scale(theme.sequential),
+            "reversescale": True,
+            "cmin": 2,
+            "cmax": DEEPEST,
+            "colorbar": {
+                "title": {"text": "bits", "side": "right"},
+                "outlinewidth": 0,
+                "thickness": 14,
+            },
+        },
+        meta={"scale": "sequential"},
+        xaxis={
+            "tickvals": list(range(len(across))),
+            "ticktext": [label(name, 20) for name in across],
+            "side": "bottom",
+            **plain,
+        },
+        yaxis={
+            "tickvals": list(range(len(layers))),
+            "ticktext": ["no layer" if name == OUTSIDE else f"layer {name}" for name in layers],
+            "autorange": "reversed",
+            **plain,
+        },
+        height=200 + ROW_PIXELS * max(len(layers), 3),
+    )
+
+
+def _short(text: str) -> str:
+    """ "4" of int4/group64, "·" of full precision."""
+    return "·" if text == "fp32" else f"{parse(text).bits_per_real:g}"
+
+
+def _hover(name: str, text: str, kind: Kind) -> str:
+    return f"<b>{whole(name)}</b><br>{kind.value}<br>{whole(text)}"

@@ -1,0 +1,77 @@
+"""A search seen otherwise: at another batch, within a budget, without unstable plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, nan
+
+from sensprobe.report.results import Candidate, Search
+from sensprobe.search.pareto import nondominated
+
+
+@dataclass(frozen=True, slots=True)
+class FrontView:
+    """How a front is looked at. `budget` is in bytes; `selected` are names of plans."""
+
+    budget: float = nan
+    feasible: bool = False
+    log: bool = True
+    selected: tuple[str, ...] = ()
+
+
+def at_batch(search: Search, batch: int) -> Search:
+    """The same plans with the state of `batch` sequences: bytes, bits a value, and the front.
+
+    What was chosen stays what was chosen, at the batch it was searched for.
+    """
+    if batch == search.batch:
+        return search
+    factor = batch / search.batch
+    full_state = round(search.full_state_bytes * factor)
+    full = search.full_bytes - search.full_state_bytes + full_state
+    reals = full / 4  # full precision is float32
+
+    def carried(c: Candidate) -> Candidate:
+        state = round(c.state_bytes * factor)
+        total = c.weight_bytes + state
+        bits = 8 * total / reals if reals else nan
+        return replace(c, state_bytes=state, total_bytes=total, effective_bits=bits)
+
+    also = [
+        replace(b, state_bytes=round(b.state_bytes * factor),
+                total_bytes=b.weight_bytes + round(b.state_bytes * factor))
+        for b in search.also
+    ]  # fmt: skip
+    candidates = with_front([carried(c) for c in search.candidates], search.quantity.sign)
+    return replace(
+        search,
+        batch=batch,
+        candidates=tuple(candidates),
+        also=tuple(also),
+        full_bytes=full,
+        full_state_bytes=full_state,
+    )
+
+
+def with_front(candidates: Sequence[Candidate], sign: int) -> list[Candidate]:
+    """Marks those that no other beats, among plans measured in full."""
+    whole = [c for c in candidates if not c.stopped_early and isfinite(c.metric.value)]
+    best = nondominated([c.total_bytes for c in whole], [sign * c.metric.value for c in whole])
+    names = {whole[k].name for k in best}
+    return [replace(c, on_front=c.name in names) for c in candidates]
+
+
+def feasible(candidate: Candidate, budget: float) -> bool:
+    """Whether a plan fits (any does where the budget is NaN) and its recurrence is stable."""
+    return not candidate.total_bytes > budget and not candidate.radius > 1
+
+
+def best_within(search: Search, budget: float) -> Candidate | None:
+    """The plan of the highest score that is feasible, measured in full."""
+    sign = search.quantity.sign
+    fits = [
+        c for c in search.candidates
+        if feasible(c, budget) and not c.stopped_early and isfinite(c.metric.value)
+    ]  # fmt: skip
+    return max(fits, key=lambda c: (sign * c.metric.value, -c.total_bytes), default=None)

@@ -1,0 +1,125 @@
+"""Every run under a folder, a line each: what it is of, how it stands, the best it has found.
+
+Nothing is written, and one run that cannot be read hides no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from os import sep
+from pathlib import Path
+
+from sensprobe.errors import RunError
+from sensprobe.report.gather import Results, gather
+from sensprobe.report.values import in_bytes, plus_minus
+from sensprobe.runs import open_run
+from sensprobe.runs.manifest import NAME
+
+DEPTH = 3
+"""Folders below the given one that are looked into."""
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run. `problem` says what of it cannot be read; `best` has a line a budget."""
+
+    name: str  # path below the folder, "." for the folder itself
+    path: Path
+    model: str = ""
+    data: str = ""
+    state: str = UNREADABLE  # or new, running, finished, stopped
+    evaluations: int = 0
+    best: tuple[str, ...] = ()
+    created: str = ""  # UTC, ISO 8601
+    changed: str = ""
+    problem: str = ""
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Folders with a run.json: this one and those below it, sorted. Links are not followed out."""
+    if not folder.is_dir():
+        return []
+    root = folder.resolve()
+    found, level = [], [folder]
+    for _ in range(DEPTH + 1):
+        runs = [one for one in level if (one / NAME).is_file()]
+        found += runs
+        level = [below for one in level if one not in runs for below in _below(one, root)]
+    return sorted(found)
+
+
+def _below(folder: Path, root: Path) -> list[Path]:
+    try:
+        inside = [entry for entry in folder.iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+    return [e for e in inside if not e.name.startswith(".") and e.resolve().is_relative_to(root)]
+
+
+def overview(folder: Path) -> list[RunLine]:
+    """Every run, the one that changed last first."""
+    lines = [run_line(path, folder) for path in run_folders(folder)]
+    return sorted(lines, key=lambda line: line.changed, reverse=True)
+
+
+def run_line(path: Path, folder: Path) -> RunLine:
+    """What one run has to show."""
+    name = "/".join(path.relative_to(folder).parts) or "."
+    line = RunLine(name, path, changed=last_change(path))
+    try:
+        run = open_run(path)
+    except RunError as error:
+        return replace(line, problem=str(error))
+    except (OSError, ValueError) as error:
+        return replace(line, problem=f"{path}{sep}{NAME} cannot be read: {error}")
+    manifest, problems = run.manifest, [*run.notices]
+    line = replace(
+        line,
+        model=manifest.model,
+        data=manifest.data,
+        state=run.state,
+        evaluations=run.count,
+        created=manifest.created,
+    )
+    try:
+        found = gather(run)
+    except RunError:  # nothing but evaluations so far
+        return replace(line, problem=" ".join(problems))
+    problems += [text for text in found.missing if "cannot be read" in text]
+    return replace(line, best=best(found), problem=" ".join(problems))
+
+
+def best(found: Results) -> tuple[str, ...]:
+    """A line a budget: of confirmed plans, else of those chosen on the search samples."""
+    if found.confirmation is not None:
+        q = found.confirmation.quantity
+        return tuple(
+            f"{p.budget}: {plus_minus(q.shown(p.metric))} {q.unit or q.name}, "
+            f"{in_bytes(p.total_bytes)}, confirmed"
+            for p in found.confirmation.plans
+        )
+    if found.search is None:
+        return ()
+    q, picked = found.search.quantity, []
+    for choice in found.search.chosen:
+        plan = found.search.candidate(choice.candidate)
+        if plan is not None:
+            score = f"{plus_minus(q.shown(plan.metric))} {q.unit or q.name}"
+            picked.append(f"{choice.budget}: {score}, {in_bytes(plan.total_bytes)}, not confirmed")
+    return tuple(picked)
+
+
+def last_change(path: Path) -> str:
+    """When a file of the run was last written: UTC, ISO 8601, to the second; "" where none is."""
+    files = [path / NAME, path / "optuna.db"]
+    for inside in ("evaluations", "results"):
+        files += (path / inside).glob("[!.]*")
+    times = []
+    for file in files:
+        try:
+            times.append(file.stat().st_mtime)
+        except OSError:
+            continue
+    return datetime.fromtimestamp(max(times), UTC).isoformat(timespec="seconds") if times else ""
