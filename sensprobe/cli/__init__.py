@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
+        if arguments.command == "dashboard":  # starts without PyTorch
+            from sensprobe.cli import dashboard
+
+            return dashboard.run(arguments)
         from sensprobe.cli import commands
 
         with interrupt.remembered():

@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         _cost,
         _export,
         _report,
+        _dashboard,
         _train,
         _demo,
         _doctor,
@@ -303,6 +304,22 @@ def _demo(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("demo", help="the whole main job on a model and data that ship")
     sub.add_argument(
         "--run", type=Path, default=Path("runs/demo"), metavar="DIR", help="the run folder"
+    )
+
+
+def _dashboard(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser("dashboard", help="runs in a browser: sensitivities, fronts, plans")
+    sub.add_argument(
+        "runs", nargs="?", default="runs", metavar="RUNS", help="a folder of runs (default: runs)"
+    )
+    sub.add_argument("--port", type=int, default=8501, help="where it listens (default: 8501)")
+    sub.add_argument(
+        "--host",
+        default="localhost",
+        help="which address it listens at (default: localhost, this machine alone)",
+    )
+    sub.add_argument(
+        "--no-browser", dest="browser", action="store_false", help="do not open a browser"
     )
 
 

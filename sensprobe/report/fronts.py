@@ -12,11 +12,13 @@ from sensprobe.search.pareto import nondominated
 
 @dataclass(frozen=True, slots=True)
 class FrontView:
-    """How a front is looked at. `budget` is in bytes; `selected` are names of plans."""
+    """How a front is looked at. `budget` is in bytes; `selected` are names of plans. `loss` draws
+    what is lost to full precision, on a log axis, instead of the score."""
 
     budget: float = nan
     feasible: bool = False
     log: bool = True
+    loss: bool = False
     selected: tuple[str, ...] = ()
 
 

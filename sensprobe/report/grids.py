@@ -52,6 +52,15 @@ def by_scheme(found: Sensitivity) -> Grid:
     return Grid(tuple(found.targets), schemes, cells, found.by, "scheme")
 
 
+def harshest(found: Sensitivity) -> str:
+    """The scheme under which the targets lose most, added up."""
+    lost = dict.fromkeys(found.schemes, 0.0)
+    for row in found.rows:
+        if isfinite(row.additive.value):
+            lost[row.scheme] = lost.get(row.scheme, 0.0) + row.additive.value
+    return max(lost, key=lambda scheme: lost[scheme])
+
+
 OUTSIDE = "outside"
 
 

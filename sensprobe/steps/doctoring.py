@@ -25,7 +25,7 @@ CORE = (
 )
 EXTRAS = {
     "optuna-dashboard": ("dashboard", "opening a run's optuna.db in a browser"),
-    "streamlit": ("dashboard", "planned: the dashboard"),
+    "streamlit": ("dashboard", "the dashboard: runs in a browser"),
     "tokenizers": ("lm", "reading text with a checkpoint's tokenizer.json"),
     "transformers": ("lm", "comparing selective models with its own (tests)"),
     "lm-eval": ("lm", "language model tasks (eval --task)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -21,7 +22,7 @@ from sensprobe.report.tables import (
     thinned,
 )
 from sensprobe.report.theme import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, VERMILION, Theme
-from sensprobe.report.values import byte_ticks, digits, flagged, in_bytes, plus_minus
+from sensprobe.report.values import Measured, byte_ticks, digits, flagged, in_bytes, plus_minus
 
 EVERYTHING = FrontView()
 LOOKS: dict[str, dict[str, Any]] = {
@@ -52,29 +53,59 @@ def frontier(search: Search, theme: Theme = LIGHT, view: FrontView = EVERYTHING)
     low = min([low, *beside])
     high = max(*(c.total_bytes for c in plotted), search.full_bytes, 1.3 * low, *beside)
     edges = (low / 1.08, high * 1.08)
+    height = _Height(search, view.loss, [*(c.change for c in plotted)])
     traces = [
-        *_full_precision(search, edges),
-        _marks(DOMINATED, f"dominated{note}", marks[DOMINATED], search),
-        _steps(search, plotted),
+        *([] if view.loss else _full_precision(search, edges)),
+        _marks(DOMINATED, f"dominated{note}", marks[DOMINATED], search, height),
+        _steps(plotted, height),
         *(
-            _marks(mark, name, marks[mark], search)
+            _marks(mark, name, marks[mark], search, height)
             for mark, name in ((FRONT, "front"), (UNIFORM, "uniform"), (CHOSEN, "chosen"))
         ),
-        *_recipes(search),
-        *_selected([c for c in plotted if c.name in view.selected], search),
+        *_recipes(search, height),
+        *_selected([c for c in plotted if c.name in view.selected], search, height),
     ]
     return figure(
         traces,
         title,
         theme,
         xaxis=byte_axis(f"weights and state at batch {search.batch}", *edges, log=view.log),
-        yaxis={
-            "title": {"text": f"{search.quantity.heading} on {search.n:,} {search.split} samples"}
-        },
+        yaxis=height.axis(),
         shapes=_budget_line(view.budget),
         hovermode="closest",
         height=520,
     )
+
+
+class _Height:
+    """Where a plan lies on the vertical axis: its score, or what it loses, on a log axis whose
+    bottom edge stands for no loss."""
+
+    def __init__(self, search: Search, loss: bool, changes: Sequence[Measured]) -> None:
+        self._search, self._loss = search, loss
+        lost = [self._lost(change).value for change in changes]
+        self._floor = min((v for v in lost if v > 0), default=1e-6) / 2
+
+    def of(self, plan: Candidate | Beside) -> Measured:
+        if not self._loss:
+            return self._search.quantity.shown(plan.metric)
+        lost = self._lost(plan.change)
+        return Measured(max(lost.value, self._floor), lost.stderr, lost.n)
+
+    def axis(self) -> dict[str, Any]:
+        q = self._search.quantity
+        if not self._loss:
+            where = f"on {self._search.n:,} {self._search.split} samples"
+            return {"title": {"text": f"{q.heading} {where}"}}
+        unit = f" ({q.change_unit})" if q.change_unit else ""
+        return {
+            "title": {"text": f"{q.name} lost{unit}; bottom edge: none"},
+            "type": "log",
+            "exponentformat": "power",
+        }
+
+    def _lost(self, change: Measured) -> Measured:
+        return self._search.quantity.shown(change).times(-self._search.quantity.sign)
 
 
 def byte_axis(what: str, low: float, high: float, *, log: bool = True) -> dict[str, Any]:
@@ -86,12 +117,12 @@ def byte_axis(what: str, low: float, high: float, *, log: bool = True) -> dict[s
     return {"type": "linear", "title": {"text": f"{what} ({unit})"}, **places}
 
 
-def _recipes(search: Search) -> list[go.Scatter]:
+def _recipes(search: Search, height: _Height) -> list[go.Scatter]:
     """Plans measured beside the search, by their names."""
     found = [b for b in search.also if b.total_bytes > 0 and isfinite(b.metric.value)]
     if not found:
         return []
-    values = [search.quantity.shown(b.metric) for b in found]
+    values = [height.of(b) for b in found]
     return [
         go.Scatter(
             x=[b.total_bytes for b in found],
@@ -113,14 +144,14 @@ def _recipes(search: Search) -> list[go.Scatter]:
     ]
 
 
-def _selected(found: list[Candidate], search: Search) -> list[go.Scatter]:
+def _selected(found: list[Candidate], search: Search, height: _Height) -> list[go.Scatter]:
     """Rings around the plans that were picked."""
     if not found:
         return []
     return [
         go.Scatter(
             x=[c.total_bytes for c in found],
-            y=[search.quantity.shown(c.metric).value for c in found],
+            y=[height.of(c).value for c in found],
             mode="markers",
             marker={
                 "symbol": "circle-open",
@@ -157,9 +188,11 @@ def _beside_hover(b: Beside, search: Search) -> str:
     return "<br>".join(lines)
 
 
-def _marks(mark: str, name: str, found: list[Candidate], search: Search) -> go.Scatter:
-    q, picks = search.quantity, search.picks
-    values = [q.shown(c.metric) for c in found]
+def _marks(
+    mark: str, name: str, found: list[Candidate], search: Search, height: _Height
+) -> go.Scatter:
+    picks = search.picks
+    values = [height.of(c) for c in found]
     bars = [number_or_none(v.stderr) for v in values]
     names = {
         UNIFORM: [label((c.uniform or "").split("/")[0], 12) for c in found],
@@ -188,12 +221,12 @@ def _marks(mark: str, name: str, found: list[Candidate], search: Search) -> go.S
     )
 
 
-def _steps(search: Search, plotted: list[Candidate]) -> go.Scatter:
+def _steps(plotted: list[Candidate], height: _Height) -> go.Scatter:
     """What is reachable within so many bytes: a staircase over the front."""
     front = sorted((c for c in plotted if c.on_front), key=lambda c: c.total_bytes)
     return go.Scatter(
         x=[c.total_bytes for c in front],
-        y=[search.quantity.scale * c.metric.value for c in front],
+        y=[height.of(c).value for c in front],
         mode="lines",
         line={"shape": "hv", "color": BLUE, "width": 1.5},
         showlegend=False,

@@ -38,8 +38,8 @@ def ranking(
         rows = [row for row in found.rows if row.scheme == scheme and row.target in places]
         clear = [row for row in rows if shown(row, quantity, of).differs]
         noise = [row for row in rows if row not in clear]
-        traces.append(_trace(clear, found, of, places, k, scheme, ""))
-        traces.append(_trace(noise, found, of, places, k, scheme, "-open"))
+        traces.append(_trace(clear, found, of, places, k, scheme, "", named=bool(clear)))
+        traces.append(_trace(noise, found, of, places, k, scheme, "-open", named=not clear))
     heading = quantity.change_heading if of == "metric" else quantity.heading
     left_out = len(found.targets) - len(order)
     note = f", the {len(order)} worst of {len(found.targets)}" if left_out > 0 else ""
@@ -82,8 +82,10 @@ def _trace(
     k: int,
     scheme: str,
     filling: str,
+    *,
+    named: bool,
 ) -> go.Scatter:
-    """Marks of one scheme, filled or hollow; the legend shows the scheme once, filled."""
+    """Marks of one scheme, filled or hollow; the legend names it once, filled where any is."""
     quantity = found.quantity(of)
     values = [shown(row, quantity, of) for row in rows]
     colour = SERIES[k % len(SERIES)]
@@ -93,7 +95,7 @@ def _trace(
         mode="markers",
         name=label(scheme),
         legendgroup=str(k),
-        showlegend=not filling,
+        showlegend=named,
         marker={
             "symbol": SYMBOLS[k % len(SYMBOLS)] + filling,
             "size": 10,

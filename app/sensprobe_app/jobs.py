@@ -1,0 +1,125 @@
+"""Commands that run in the background of a run: measure a plan, export one. No others.
+
+Everything lies in the run's own folder `plans/`:
+
+    NAME.json       the plan
+    NAME.log        what the command says while it works (stderr)
+    NAME.out.json   what it found
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from sensprobe.errors import UsageError
+from sensprobe.files import strict_json, write_whole
+from sensprobe.plan import Plan
+from sensprobe.runs import Run
+
+FOLDER = "plans"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+SETTINGS = {"norm": "--norm", "metric": "--metric", "data_seed": "--data-seed"}
+"""What a run was made with and its evaluations must be made with too."""
+
+
+@dataclass(slots=True)
+class Job:
+    """A command that was started here."""
+
+    name: str
+    command: list[str]
+    log: Path
+    out: Path
+    process: subprocess.Popen[bytes]
+    began: float
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def said(self) -> str:
+        """The last lines of what it says."""
+        try:
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-12:])
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def found(self) -> dict[str, object] | None:
+        """The document it printed, once it is done."""
+        try:
+            return json.loads(self.out.read_bytes())  # type: ignore[no-any-return]
+        except (OSError, ValueError):
+            return None
+
+
+@st.cache_resource(show_spinner=False)
+def jobs() -> dict[tuple[str, str], Job]:
+    """(run folder, name) -> the job of that name."""
+    return {}
+
+
+def named(name: str) -> str:
+    """A name that is safe for a file; UsageError for any other."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a plan here: use letters, digits, - and _, at most 40."
+        )
+    return name
+
+
+def measure(run: Run, plan: Plan, n: int) -> Job:
+    """Score a plan on the first n search samples; the evaluation lands in the run's ledger."""
+    settings = run.manifest.settings
+    more = [w for key, flag in SETTINGS.items() if settings.get(key) is not None
+            for w in (flag, str(settings[key]))]  # fmt: skip
+    path = _folder(run) / f"{named(plan.name)}.json"
+    write_whole(path, strict_json(plan.to_json()))
+    words = [
+        "eval", str(settings.get("model", run.manifest.model)),
+        "--data", str(settings.get("data", run.manifest.data)), *more,
+        "--plan", str(path), "--run", str(run.path), "--split", "search", "--limit", str(n),
+        "--json",
+    ]  # fmt: skip
+    return _start(run, plan.name, words)
+
+
+def export(run: Run, plan: str) -> Job:
+    """Write a searched plan as a folder that loads anywhere, into `exported/` of the run."""
+    name = named(f"export-{plan}")
+    out = run.path / "exported" / plan
+    words = ["export", "--run", str(run.path), "--plan", plan, "--out", str(out), "--overwrite"]
+    return _start(run, name, [*words, "--json"])
+
+
+def _start(run: Run, name: str, words: list[str]) -> Job:
+    folder = _folder(run)
+    log, out = folder / f"{name}.log", folder / f"{name}.out.json"
+    command = [sys.executable, "-m", "sensprobe", *words]
+    with log.open("wb") as said, out.open("wb") as told:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=told, stderr=said, start_new_session=True
+        )
+    job = Job(name, command, log, out, process, time.monotonic())
+    jobs()[str(run.path), name] = job
+    return job
+
+
+def _folder(run: Run) -> Path:
+    folder = run.path / FOLDER
+    folder.mkdir(exist_ok=True)
+    return folder

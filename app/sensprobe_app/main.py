@@ -1,0 +1,67 @@
+"""The page: which view, which run. `streamlit run main.py -- RUNS`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+from sensprobe_app import store
+from sensprobe_app.controls import choice, plain
+from sensprobe_app.views import compare, pareto, plan, runs, search, sensitivity
+
+EXAMPLE = Path(__file__).parent / "example"
+TITLES: dict[str, Callable[[store.Found], None]] = {
+    "sensitivity": sensitivity.show,
+    "pareto": pareto.show,
+    "plan": plan.show,
+    "search": search.show,
+}
+
+
+def main(folder: Path) -> None:
+    """Draw the page for a folder of runs."""
+    st.set_page_config("sensprobe", layout="wide")
+    lines = store.lines(folder)
+    shown = folder
+    if not lines:
+        lines, shown = store.lines(EXAMPLE), EXAMPLE
+    pages = [st.Page(partial(runs.show, folder, shown), title="Runs", default=True)]
+    for name, view in TITLES.items():
+        pages.append(
+            st.Page(partial(_with_run, view, lines), title=name.capitalize(), url_path=name)
+        )
+    pages.append(st.Page(partial(compare.show, lines), title="Compare", url_path="compare"))
+    page = st.navigation(pages, position="top")
+    with st.sidebar:
+        st.markdown("### sensprobe")
+        st.caption(plain(str(folder)))
+        if shown is EXAMPLE:
+            st.info("No run here yet: this is the run that ships as an example.")
+    page.run()
+
+
+def _with_run(view: Callable[[store.Found], None], lines: list[store.RunLine]) -> None:
+    with st.sidebar:
+        name = choice("Run", [line.name for line in lines], "run")
+    line = next((one for one in lines if one.name == name), None)
+    if line is None:
+        st.info("There is no run to show.")
+        return
+    found = store.found(line)
+    with st.sidebar:
+        st.caption(f"{plain(line.model)} on {plain(line.data)}")
+        st.caption(f"{line.state}, {line.evaluations:,} evaluations")
+        if found.problem:
+            st.warning(plain(found.problem))
+    if found.run is None:
+        st.error(f"This run cannot be read. {plain(found.problem)}")
+        return
+    view(found)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs").resolve())

@@ -1,0 +1,133 @@
+"""What is read from disk, kept until it changes there.
+
+A run is kept open and takes in what was added; results are read again when their files change.
+Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import streamlit as st
+
+from sensprobe.errors import RunError
+from sensprobe.report import Results, gather
+from sensprobe.report.live import search_so_far
+from sensprobe.report.overview import RunLine, run_folders, run_line
+from sensprobe.report.read import read_sites
+from sensprobe.report.results import Search
+from sensprobe.runs import Run, open_run
+from sensprobe.search.history import History, histories
+from sensprobe.sites import Site
+
+Stamp = tuple[tuple[str, int, int], ...]
+"""(file, when it was changed, its size) of everything an answer depends on."""
+
+
+class Found(NamedTuple):
+    """A run as a view needs it. `search` is the finished one, else what is measured so far."""
+
+    line: RunLine
+    run: Run | None
+    results: Results | None
+    search: Search | None
+    sites: tuple[Site, ...]
+    problem: str
+    partial: bool  # whether the search is still going on, or left none of its results
+
+    @property
+    def running(self) -> bool:
+        return self.line.state == "running"
+
+
+def stamp(*paths: Path) -> Stamp:
+    """Of files, and of the files in folders."""
+    files = [f for p in paths for f in (sorted(p.glob("[!.]*")) if p.is_dir() else [p])]
+    out = []
+    for file in files:
+        try:
+            about = file.stat()
+        except OSError:
+            continue
+        out.append((str(file), about.st_mtime_ns, about.st_size))
+    return tuple(out)
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Of everything in a run that a view reads."""
+    return stamp(path / "run.json", path / "evaluations", path / "results")
+
+
+def lines(folder: Path) -> list[RunLine]:
+    """Every run, the one that changed last first. Whether one is running is looked at each time."""
+    found = [_line(path, folder, stamp_of(path), _running(path)) for path in run_folders(folder)]
+    return sorted(found, key=lambda line: line.changed, reverse=True)
+
+
+def found(line: RunLine) -> Found:
+    """What a run holds now."""
+    if line.path is None or not line.model:
+        return Found(line, None, None, None, (), line.problem, False)
+    try:
+        run = _run(str(line.path))
+        run.refresh()
+        results, problem = _results(str(line.path), stamp(line.path / "results"))
+        sites = results.sites if results is not None and results.sites else _sites(run)
+        search, partial = (results.search if results is not None else None), False
+        if search is None or _newer(line):
+            so_far = _so_far(str(line.path), stamp_of(line.path))
+            search, partial = (so_far, True) if so_far is not None else (search, False)
+        return Found(line, run, results, search, sites, problem or line.problem, partial)
+    except (RunError, OSError, ValueError) as error:
+        return Found(line, None, None, None, (), str(error), False)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def history(path: str, _stamp: Stamp, mark: Stamp) -> tuple[list[History], str]:
+    """Studies of a run's Optuna storage, or why they cannot be read."""
+    try:
+        return histories(Path(path)), ""
+    except RunError as error:
+        return [], str(error)
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _run(path: str) -> Run:
+    return open_run(path)
+
+
+def _running(path: Path) -> bool:
+    try:
+        return bool(_run(str(path)).writers())
+    except (RunError, OSError, ValueError):
+        return False
+
+
+@st.cache_resource(show_spinner=False, max_entries=512)
+def _line(path: Path, folder: Path, mark: Stamp, running: bool) -> RunLine:
+    return run_line(path, folder)
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _results(path: str, mark: Stamp) -> tuple[Results | None, str]:
+    try:
+        return gather(_run(path)), ""
+    except RunError as error:
+        return None, str(error)
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _so_far(path: str, mark: Stamp) -> Search | None:
+    run = _run(path)
+    return search_so_far(run, _sites(run))
+
+
+def _sites(run: Run) -> tuple[Site, ...]:
+    rows = run.read_result("sites")
+    return read_sites(rows) if rows else ()
+
+
+def _newer(line: RunLine) -> bool:
+    """Whether a search goes on now: its result on disk is an earlier one's."""
+    return line.state == "running"

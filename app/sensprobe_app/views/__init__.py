@@ -1,0 +1,1 @@
+"""One file a view; each draws what `sensprobe.report` made of a run."""

@@ -1,0 +1,55 @@
+"""Fronts of several runs on one chart."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sensprobe.report import figures
+from sensprobe.report.fronts import at_batch
+from sensprobe_app import store
+from sensprobe_app.controls import chart, choice, command, plain, theme
+
+SHOWN = {
+    "score": "score",
+    "change to full precision": "change",
+    "change over the share of its bytes": "share",
+}
+MOST = 7
+
+
+def show(lines: list[store.RunLine]) -> None:
+    """Two or more runs; what cannot be compared is said."""
+    st.title("Compare")
+    names = [line.name for line in lines]
+    first, second, third = st.columns([3, 2, 2])
+    with first:
+        picked = st.multiselect(
+            "Runs",
+            names,
+            default=names[:2],
+            key="runs",
+            bind="query-params",
+            max_selections=MOST,
+        )
+    with second:
+        what = SHOWN[choice("Shown", list(SHOWN), "as") or "score"]
+    with third:
+        batch = st.select_slider(
+            "Batch", [2**k for k in range(11)], value=1, key="at", bind="query-params"
+        )
+    searches = {}
+    for line in lines:
+        if line.name in picked:
+            found = store.found(line)
+            if found.search is not None:
+                searches[line.name] = at_batch(found.search, batch)
+            else:
+                st.caption(plain(f"{line.name}: no plan was searched for yet. {found.problem}"))
+    if not searches:
+        command("sensprobe search --run RUN --budget 12KiB", "Two searched runs make a comparison:")
+        return
+    chart(
+        figures.fronts(searches, what, theme()),
+        "fronts",
+        "Fronts of the chosen runs, score against bytes",
+    )

@@ -1,0 +1,204 @@
+"""What the memory buys: every plan by score and bytes, at any batch, within any budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from math import inf, log2, nan
+
+import streamlit as st
+
+from sensprobe.plan import diff
+from sensprobe.report import figures, rows, tables
+from sensprobe.report.fronts import FrontView, at_batch, best_within
+from sensprobe.report.gather import plan_title
+from sensprobe.report.plans import resolved
+from sensprobe.report.results import Candidate, Search
+from sensprobe.report.values import digits, flagged, in_bytes, plus_minus
+from sensprobe_app.controls import chart, command, names_of, plain, theme
+from sensprobe_app.store import Found
+from sensprobe_app.store import found as look
+
+BATCHES = [2**k for k in range(11)]
+STEPS = 48
+EVERY = "2s"
+
+
+def show(found: Found) -> None:
+    """The front and the plans picked on it."""
+    st.title("Pareto")
+    if found.search is None:
+        command(
+            f"sensprobe search --run {found.line.path} --budget 12KiB",
+            "No plan was searched for yet; a search is:",
+        )
+        return
+    view, batch = _controls(found.search)
+    if found.partial:
+        st.caption(
+            "The search goes on, or was stopped: plans are as measured so far, their errors "
+            "without the data's groups, bytes counted for the batch above."
+        )
+        st.fragment(run_every=EVERY)(_follow)(found, view, batch)
+    else:
+        _draw(found, view, batch)
+
+
+def _follow(found: Found, view: FrontView, batch: int) -> None:
+    """The same, read again while the search runs."""
+    now = look(found.line)
+    _draw(now if now.search is not None else found, view, batch)
+
+
+def _controls(search: Search) -> tuple[FrontView, int]:
+    """How the front is looked at; everything here lives in the address."""
+    first, second, third = st.columns([2, 3, 2])
+    with first:
+        batches = sorted({*BATCHES, search.batch})
+        batch = st.select_slider(
+            "Batch: sequences whose state is kept",
+            batches,
+            value=search.batch,
+            key="batch",
+            bind="query-params",
+        )
+    seen = at_batch(search, batch)
+    with second:
+        sizes = [c.total_bytes for c in seen.candidates] + [seen.full_bytes]
+        steps = _steps(min(sizes), max(sizes))
+        place = st.slider(
+            "Budget: from the smallest plan to none",
+            0,
+            STEPS,
+            STEPS,
+            format=" ",
+            key="budget",
+            bind="query-params",
+        )
+        st.caption(f"{in_bytes(steps[place])} at batch {batch}" if place < STEPS else "no budget")
+    with third:
+        feasible = st.toggle("Only what fits and is stable", key="feasible", bind="query-params")
+        linear = st.toggle("Linear bytes", key="linear", bind="query-params")
+        loss = st.toggle(
+            "What is lost, log scale",
+            key="loss",
+            bind="query-params",
+            help="Instead of the score: what is lost to full precision.",
+        )
+    budget = steps[place] if place < STEPS else nan
+    picked = tuple(st.session_state.get("plans", ()))
+    return FrontView(budget, feasible, not linear, loss, picked), batch
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Budgets spread evenly over log bytes."""
+    low, high = max(low, 1), max(high, low + 1)
+    return [2 ** (log2(low) + k / STEPS * (log2(high) - log2(low))) for k in range(STEPS + 1)]
+
+
+def _draw(found: Found, view: FrontView, batch: int) -> None:
+    assert found.search is not None
+    search = at_batch(found.search, batch)
+    names = {title: name for title, name in titled(search).items() if title in view.selected}
+    view = replace(view, selected=tuple(names.values()))
+    st.plotly_chart(
+        figures.frontier(search, theme(), view),
+        theme=None,
+        key="front",
+        on_select=partial(_take, {name: title for title, name in titled(search).items()}),
+        selection_mode=("points", "box"),
+        alt="Score of every plan against its bytes",
+    )
+    best = best_within(search, view.budget if view.budget == view.budget else inf)
+    if best is not None:
+        _best(best, search, view)
+    titles = titled(search)
+    picked = st.multiselect(
+        "Plans side by side",
+        list(titles),
+        key="plans",
+        bind="query-params",
+        placeholder="pick marks in the chart, or names here",
+    )
+    _table(search)
+    chosen = [c for c in (search.candidate(titles.get(title)) for title in picked) if c is not None]
+    if chosen:
+        _side_by_side(chosen, search, found)
+
+
+def _best(best: Candidate, search: Search, view: FrontView) -> None:
+    q = search.quantity
+    within = f" within {in_bytes(view.budget)}" if view.budget == view.budget else ""
+    change = q.shown(best.change)
+    st.markdown(
+        f"**Best measured{within}**: {plain(plan_title(best, search))}, "
+        f"{plain(plus_minus(q.shown(best.metric)))} {plain(q.unit or q.name)} "
+        f"({plain(flagged(plus_minus(change, signed=True), change))} to full precision), "
+        f"{in_bytes(best.total_bytes)} at batch {search.batch}"
+    )
+
+
+def titled(search: Search) -> dict[str, str]:
+    """Title -> name of every plan: the telling ones first, the rest as they were evaluated."""
+    first = tables.notable(search)
+    names = {c.name for c in first}
+    rest = [c for c in search.candidates if c.name not in names]
+    return {plan_title(c, search): c.name for c in [*first, *rest]}
+
+
+def _take(names: dict[str, str]) -> None:
+    """Marks picked in the chart (by name) join the plans side by side (by title)."""
+    picked = [names[name] for name in names_of(st.session_state["front"]) if name in names]
+    before = list(st.session_state.get("plans", ()))
+    if picked:
+        st.session_state["plans"] = [*before, *(t for t in picked if t not in before)]
+
+
+def _table(search: Search) -> None:
+    with st.expander("Front, uniform and chosen plans"):
+        st.dataframe(tables.frontier(search), hide_index=True)
+        if search.also:
+            st.dataframe(tables.beside(search), hide_index=True)
+    st.download_button(
+        "All plans as CSV",
+        rows.frontier_rows(search).to_csv(index=False),
+        "plans.csv",
+        "text/csv",
+    )
+
+
+def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None:
+    st.subheader("Side by side")
+    q = search.quantity
+    plans = {plan_title(c, search): c.entries for c in chosen}
+    facts = {
+        plan_title(c, search): {
+            q.heading: plus_minus(q.shown(c.metric)),
+            q.change_heading: flagged(
+                plus_minus(q.shown(c.change), signed=True), q.shown(c.change)
+            ),
+            "predicted (adds up, no error)": digits(c.predicted, 3),
+            "weights": in_bytes(c.weight_bytes),
+            "state": in_bytes(c.state_bytes),
+            "in all": in_bytes(c.total_bytes),
+            "bits a value": digits(c.effective_bits, 3),
+            "max|A|": digits(c.radius, 5),
+            "samples": f"{c.n:,}",
+        }
+        for c in chosen
+    }
+    st.dataframe(facts)
+    if found.sites:
+        chart(
+            figures.bytes_by_part(plans, found.sites, search.batch, theme()),
+            "bars",
+            "Bytes of each part under each plan",
+        )
+        for (name, one), (other_name, other) in zip(
+            list(plans.items()), list(plans.items())[1:], strict=False
+        ):
+            pairs = diff(resolved(one, found.sites), resolved(other, found.sites))
+            with st.expander(f"{len(pairs)} sites differ: {plain(name)}, {plain(other_name)}"):
+                st.dataframe([{"site": s, name: a, other_name: b} for s, (a, b) in pairs.items()])
+    names = tuple(site.name for site in found.sites)
+    st.dataframe(tables.side_by_side(plans, names, found.sites, search.batch))

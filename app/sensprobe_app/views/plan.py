@@ -1,0 +1,270 @@
+"""One plan: bits by layer and part, what a change would cost, measured on request, taken home."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from sensprobe.errors import SensprobeError
+from sensprobe.files import strict_json
+from sensprobe.plan import Plan, fingerprint
+from sensprobe.report import figures
+from sensprobe.report.editing import (
+    OUTSIDE,
+    Prediction,
+    bytes_of,
+    edited,
+    grid,
+    options,
+    predicted,
+    site_name,
+)
+from sensprobe.report.gather import plan_title
+from sensprobe.report.live import measured_plan
+from sensprobe.report.plans import resolved
+from sensprobe.report.results import Entries, Search
+from sensprobe.report.tables import notable
+from sensprobe.report.values import flagged, in_bytes, level_text, plus_minus
+from sensprobe.scheme import parse
+from sensprobe_app import jobs
+from sensprobe_app.controls import chart, choice, command, plain, theme
+from sensprobe_app.store import Found
+
+EXACT = "full precision"
+EVERY = "1s"
+
+
+def show(found: Found) -> None:
+    """The plan chosen, its grid, an editor, and what to do with it."""
+    st.title("Plan")
+    if not found.sites:
+        command(
+            f"sensprobe profile {found.line.model} --data {found.line.data} "
+            f"--run {found.line.path}",
+            "This run did not keep the model's sites; the same command keeps them now:",
+        )
+        return
+    known = _known(found.search)
+    first, second = st.columns([3, 2])
+    with first:
+        name = str(choice("Plan", list(known), "plan"))
+    with second:
+        start = found.search.batch if found.search is not None else 1
+        batch = st.select_slider(
+            "Batch: sequences whose state is kept",
+            sorted({*(2**k for k in range(11)), start}),
+            value=start,
+            key="batch",
+            bind="query-params",
+        )
+    base = known[name]
+    changes = _editor(found, name, base)
+    try:
+        entries = edited(base, changes, found.sites)
+    except SensprobeError as error:
+        st.error(plain(str(error)))
+        return
+    _costs(found, base, entries, batch, changed=bool(changes))
+    title = "Bits by layer and part" + (" (edited)" if changes else "")
+    figure = figures.plan_grid(entries, found.sites, title, theme())
+    chart(figure, "grid", "Bits of every site, layers down, names across")
+    own = f"{name.split()[0]}-edited" if changes else name.split()[0]
+    _measure(found, entries, own)
+    _take_home(found, entries, own, name, figure, changed=bool(changes))
+
+
+def _known(search: Search | None) -> dict[str, Entries]:
+    """Title -> plan: what was chosen, the front, uniform plans and recipes, and full precision."""
+    if search is None:
+        return {EXACT: ()}
+    ordered = sorted(search.candidates, key=lambda c: (c.name not in search.picks, not c.on_front))
+    shown = {c.name for c in notable(search)}
+    out = {plan_title(c, search): c.entries for c in ordered if c.name in shown}
+    out |= {b.name: b.entries for b in search.also if b.entries}
+    out |= {plan_title(c, search): c.entries for c in ordered if c.name not in shown}
+    return out | {EXACT: ()}
+
+
+def _editor(found: Found, name: str, base: Entries) -> dict[str, str]:
+    """Sites whose scheme was changed in the tables -> the new scheme."""
+    cells = grid(base, found.sites)
+    profiles = found.results.profiles if found.results is not None else ()
+    offered = options(profiles, base, found.sites)
+    extra = st.text_input(
+        "Another scheme to choose from",
+        key="extra",
+        placeholder="int4/group32",
+        help="FORMAT[/GRANULARITY][/sym|asym][/RANGE][/static|dynamic][/ROUNDING]",
+    )
+    if extra:
+        try:
+            offered.append(str(parse(extra)))
+        except SensprobeError as error:
+            st.error(plain(str(error)))
+    changes: dict[str, str] = {}
+    inside = {layer: row for layer, row in cells.items() if layer != OUTSIDE}
+    for key, rows in (("layers", inside), ("outside", {OUTSIDE: cells.get(OUTSIDE, {})})):
+        if any(rows.values()):
+            changes |= _table(f"{name} {key}", rows, offered, key)
+    return changes
+
+
+def _table(
+    key: str, rows: dict[str, dict[str, str]], offered: list[str], kind: str
+) -> dict[str, str]:
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index = pd.Index(
+        [f"layer {layer}" if layer != OUTSIDE else "no layer" for layer in rows], name="where"
+    )
+    st.caption("Schemes in the layers: edit a cell" if kind == "layers" else "Outside the layers")
+    columns = {
+        name: st.column_config.SelectboxColumn(name, options=offered, required=True)
+        for name in frame.columns
+    }
+    after = st.data_editor(frame, column_config=columns, key=f"edit {key}", num_rows="fixed")
+    return {
+        site_name(layer, str(name)): str(after.iloc[row, column])
+        for row, layer in enumerate(rows)
+        for column, name in enumerate(frame.columns)
+        if frame.iloc[row, column] == frame.iloc[row, column]
+        and after.iloc[row, column] != frame.iloc[row, column]
+    }
+
+
+def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed: bool) -> None:
+    """Bytes, exact; loss, predicted and (where the ledger has it) measured."""
+    now, before = (bytes_of(e, found.sites, batch) for e in (entries, base))
+    first, second, third, fourth = st.columns(4)
+    first.metric(
+        f"bytes at batch {batch}",
+        in_bytes(now.total),
+        f"{now.total - before.total:+,} bytes" if changed else None,
+        delta_color="inverse",
+    )
+    second.metric("weights", in_bytes(now.weights))
+    second.caption(f"state {in_bytes(now.state)}")
+    profile = found.results.sensitivity if found.results is not None else None
+    if profile is not None:
+        guess = predicted(entries, found.sites, profile)
+        unit = profile.additive
+        third.metric(
+            f"predicted {unit.heading}",
+            level_text(unit, guess.loss) if guess.priced else "–",
+            help="The sum of what each target lost alone: a prediction, not a measurement.",
+        )
+        _unpriced(guess)
+    assert found.run is not None
+    known = measured_plan(found.run, fingerprint(resolved(entries, found.sites)))
+    if known is None:
+        fourth.metric("measured", "not yet")
+    else:
+        q, score, change = known
+        shown = q.shown(change)
+        fourth.metric(
+            f"measured {q.heading}",
+            plus_minus(q.shown(score)),
+            f"{flagged(plus_minus(shown, signed=True), shown)} to full precision",
+            delta_color="off",
+            delta_arrow="off",
+        )
+
+
+def _unpriced(guess: Prediction) -> None:
+    if guess.unpriced:
+        few = ", ".join(guess.unpriced[:6]) + (" …" if len(guess.unpriced) > 6 else "")
+        st.caption(
+            "Not in the prediction, since no profile priced them as this plan has them: "
+            f"{plain(few)}"
+        )
+
+
+def _measure(found: Found, entries: Entries, own: str) -> None:
+    """The button, and the progress of what it started."""
+    assert found.run is not None
+    st.subheader("Measure it")
+    if not _writable(found):
+        st.caption("The example run is read-only: make a run of your own to measure plans in it.")
+        return
+    n = found.search.n if found.search is not None else _samples(found)
+    name = st.text_input("Name", own, key=f"name {own}", max_chars=40)
+    about = f"Scores it on {n:,} search samples with `sensprobe eval`, in the background."
+    if st.button("Measure it", help=about, disabled=not entries):
+        try:
+            plan = Plan(tuple((s, parse(t)) for s, t in entries), jobs.named(name))
+            jobs.measure(found.run, plan, n)
+        except SensprobeError as error:
+            st.error(plain(str(error)))
+    st.fragment(run_every=EVERY)(_jobs)(str(found.run.path))
+
+
+def _jobs(path: str) -> None:
+    """What was started here for this run."""
+    for (where, name), job in list(jobs.jobs().items()):
+        if where != path:
+            continue
+        if job.running:
+            st.info(f"{name}: running for {job.seconds:.0f} s")
+            if job.said:
+                st.code(job.said, language=None)
+        elif job.process.returncode == 0:
+            done = f"done-{name}-{job.began}"
+            st.success(f"{name}: done")
+            if done not in st.session_state:
+                st.session_state[done] = True
+                st.rerun()
+        else:
+            st.error(f"{name} failed with exit code {job.process.returncode}")
+            st.code(job.said, language=None)
+
+
+def _take_home(
+    found: Found, entries: Entries, own: str, title: str, figure: object, *, changed: bool
+) -> None:
+    """Downloads: the plan, the grid as a page and as CSV, and an exported folder."""
+    assert found.run is not None
+    st.subheader("Take it home")
+    plan = Plan(tuple((s, parse(t)) for s, t in entries), own)
+    first, second, third, fourth = st.columns(4)
+    first.download_button("plan.json", strict_json(plan.to_json()), "plan.json", "application/json")
+    table = pd.DataFrame.from_dict(grid(entries, found.sites), orient="index").to_csv()
+    second.download_button("Schemes as CSV", table, f"{own}.csv", "text/csv")
+    page = figure.to_html(include_plotlyjs=True)  # type: ignore[attr-defined]
+    third.download_button("Figure as HTML", page, f"{own}.html", "text/html")
+    searched = found.search is not None and any(
+        plan_title(c, found.search) == title for c in found.search.candidates
+    )
+    if changed or not searched or found.partial or not _writable(found):
+        fourth.caption("A searched plan that is not edited can be exported as a folder that loads.")
+        return
+    name = title.split()[0]
+    if found.search is not None and title.startswith("uniform "):
+        name = next(c.name for c in found.search.candidates if plan_title(c, found.search) == title)
+    if fourth.button("Export", help="packed weights, config.json, plan.json and a model card"):
+        jobs.export(found.run, name)
+    folder = found.run.path / "exported" / name
+    if (folder / "config.json").is_file():
+        fourth.download_button(f"{name}.zip", _zipped(folder), f"{name}.zip", "application/zip")
+
+
+def _zipped(folder: Path) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    return packed.getvalue()
+
+
+def _samples(found: Found) -> int:
+    assert found.run is not None
+    count = found.run.manifest.splits.get("search", {}).get("count", 0)
+    return int(count) or 1
+
+
+def _writable(found: Found) -> bool:
+    from sensprobe_app.main import EXAMPLE
+
+    return not found.line.path.is_relative_to(EXAMPLE)

@@ -1,0 +1,73 @@
+"""How the search went: what was gained, what mattered, what it took, what failed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sensprobe.report import figures
+from sensprobe.report.course import course, seconds
+from sensprobe.report.prose import about_search
+from sensprobe_app import store
+from sensprobe_app.controls import chart, choice, command, plain, theme
+from sensprobe_app.store import Found
+
+EVERY = "2s"
+
+
+def show(found: Found) -> None:
+    """Convergence, importances, durations, failures; followed while the search runs."""
+    st.title("Search")
+    if found.search is None:
+        command(
+            f"sensprobe search --run {found.line.path} --budget 12KiB",
+            "Nothing was searched for yet; a search is:",
+        )
+        return
+    if found.running:
+        st.fragment(run_every=EVERY)(_follow)(found)
+    else:
+        _draw(found)
+
+
+def _follow(found: Found) -> None:
+    now = store.found(found.line)
+    _draw(now if now.search is not None else found)
+
+
+def _draw(found: Found) -> None:
+    assert found.search is not None
+    assert found.run is not None
+    if not found.partial:
+        for sentence in about_search(found.search):
+            st.markdown(plain(sentence))
+    else:
+        st.markdown(f"{len(found.search.candidates):,} plans measured so far.")
+    chart(
+        figures.convergence(course(found.search), theme()),
+        "convergence",
+        "Hypervolume of the front against plans evaluated",
+    )
+    storage = found.run.optuna_path
+    studies, problem = store.history(str(storage), (), store.stamp(storage))
+    if problem:
+        st.warning(plain(problem))
+    if studies:
+        name = choice("Study", [study.name for study in studies], "study")
+        study = next((s for s in studies if s.name == name), studies[0])
+        chart(
+            figures.importances(study.importance, theme()),
+            "importances",
+            "Share of the loss's variance that each multiplier explains",
+        )
+    chart(
+        figures.durations(seconds(found.run), theme()),
+        "durations",
+        "Seconds of every evaluation in order",
+    )
+    failures = [text for study in studies for text in study.failures]
+    notices = [*failures, *found.run.notices]
+    st.subheader("What failed")
+    if not notices:
+        st.markdown("Nothing: no trial failed and every evaluation on disk can be read.")
+    for text in notices:
+        st.warning(plain(text))

@@ -1,0 +1,64 @@
+"""`sensprobe dashboard`: Streamlit's server on the app, bound to this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import Namespace
+from importlib.util import find_spec
+from pathlib import Path
+
+from sensprobe.errors import UnsupportedError, UsageError
+from sensprobe.report.theme import BLUE
+
+APP = "sensprobe_app"
+
+
+def run(arguments: Namespace) -> int:
+    """Serve until stopped; the exit code of the server."""
+    folder = Path(arguments.runs)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder that holds runs.")
+    if find_spec("streamlit") is None:
+        raise UnsupportedError(
+            "the dashboard needs streamlit, which is not installed: "
+            "pip install -e '.[dashboard]' where you installed sensprobe from."
+        )
+    command = serving(folder, arguments.port, arguments.host, browser=arguments.browser)
+    try:
+        return subprocess.call(command)
+    except KeyboardInterrupt:
+        return 0
+
+
+def serving(folder: Path, port: int, host: str, *, browser: bool) -> list[str]:
+    """The command line of the server."""
+    found = find_spec(APP)
+    if found is None or found.origin is None:
+        raise UnsupportedError(
+            f"the package {APP} is not installed beside sensprobe; install both."
+        )
+    settings = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": str(not browser).lower(),
+        "server.fileWatcherType": "none",
+        "server.runOnSave": "false",
+        "browser.gatherUsageStats": "false",
+        "browser.serverAddress": host,
+        "client.toolbarMode": "minimal",
+        "global.developmentMode": "false",
+        "theme.primaryColor": BLUE,
+    }
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    page = Path(found.origin).parent / "main.py"
+    return [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(page),
+        *flags,
+        "--",
+        str(folder.resolve()),
+    ]
