@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-gpu test-lm check format bench studies docs clean
+.PHONY: demo test test-slow test-gpu test-lm check format bench studies docs example clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'sensprobe needs Python 3.11 or newer: make PYTHON=python3.12')"
@@ -52,6 +52,14 @@ bench: $(READY)
 
 studies: $(READY)
 	for study in studies/*/run.py; do $(BIN)/python $$study || exit 1; done
+
+# The run that the dashboard shows where there is none yet.
+EXAMPLE := app/sensprobe_app/example/s4d-digits
+example: $(READY)
+	rm -rf $(EXAMPLE)
+	$(BIN)/sensprobe profile s4d-digits --data digits --run $(EXAMPLE)
+	$(BIN)/sensprobe profile s4d-digits --data digits --run $(EXAMPLE) --method taylor
+	$(BIN)/sensprobe search --run $(EXAMPLE) --budget 1.5KiB --budget 1.75KiB --evaluations 40
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sensprobe.errors import UnsupportedError, UsageError
-from sensprobe.report.theme import BLUE
 
 APP = "sensprobe_app"
+COLOUR = "#0072B2"  # `report.theme.BLUE`, which takes seconds to import
 
 
 def run(arguments: Namespace) -> int:
@@ -48,7 +48,7 @@ def serving(folder: Path, port: int, host: str, *, browser: bool) -> list[str]:
         "browser.serverAddress": host,
         "client.toolbarMode": "minimal",
         "global.developmentMode": "false",
-        "theme.primaryColor": BLUE,
+        "theme.primaryColor": COLOUR,
     }
     flags = [f"--{name}={value}" for name, value in settings.items()]
     page = Path(found.origin).parent / "main.py"

@@ -20,7 +20,6 @@ from math import inf, isfinite, nan, sqrt
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import kendalltau
 
 from sensprobe.report.results import Row, Sensitivity
 from sensprobe.report.values import Measured, plus_minus
@@ -47,6 +46,8 @@ class Agreement:
 
 def kendall(one: ArrayLike, other: ArrayLike) -> Measured:
     """τ-b of two lists and its standard error (from three on); NaN where it is not defined."""
+    from scipy.stats import kendalltau  # takes a second to import: the dashboard starts without
+
     x, y = np.asarray(one, float), np.asarray(other, float)
     n = len(x)
     if n < 2:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from sensprobe.files import disk_errors, write_whole
-from sensprobe.report import images, rows, tables
+from sensprobe.report import rows, tables
 from sensprobe.report.gather import Results, gather
 from sensprobe.report.page import render
 from sensprobe.runs import Run
@@ -52,6 +52,8 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def _images(found: Results) -> Iterator[tuple[str, bytes]]:
+    from sensprobe.report import images  # Matplotlib: the dashboard does without
+
     for profile in found.profiles:
         stem = f"sensitivity-{profile.method}"
         for of in ("metric", "additive") if profile.has_metric else ("additive",):

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, t
 
 from sensprobe.search.problem import Array
 
@@ -50,6 +49,8 @@ def mean_and_stderr(values: Array, group: NDArray[np.generic] | None = None) -> 
 
 def chance(differences: Array, group: NDArray[np.generic] | None = None) -> float:
     """One-sided p-value of "the mean difference is not above 0"."""
+    from scipy.stats import binom, t  # a second to import: reports and the dashboard do without
+
     if group is None and np.isin(differences, (-1.0, 0.0, 1.0)).all():
         wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
         return float(binom.sf(wins - 1, wins + losses, 0.5)) if wins + losses else 1.0

@@ -1,0 +1,153 @@
+"""Every view in each of its states, without a browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+WAIT = 60
+
+
+def page(folder: str, view: str, run: str) -> None:
+    """What `main` draws for one view; sources of functions given to AppTest stand alone."""
+    from pathlib import Path
+
+    from sensprobe_app import main, store
+    from sensprobe_app.views import compare, runs
+
+    where = Path(folder)
+    lines = store.lines(where)
+    if view == "runs":
+        runs.show(where, where if lines else main.EXAMPLE)
+    elif view == "compare":
+        compare.show(lines)
+    else:
+        line = next(line for line in lines if line.name == run)
+        found = store.found(line)
+        if found.run is None:
+            import streamlit as st
+
+            st.error(found.problem)
+        else:
+            main.TITLES[view](found)
+
+
+def drawn(folder: Path, view: str, run: str = "digits", **query: str) -> AppTest:
+    test = AppTest.from_function(page, args=(str(folder), view, run), default_timeout=WAIT)
+    for key, value in query.items():
+        test.query_params[key] = value
+    test.run()
+    assert not test.exception, test.exception
+    return test
+
+
+def words(test: AppTest) -> str:
+    kinds = (test.markdown, test.caption, test.warning, test.error, test.code, test.info)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+@pytest.mark.parametrize("view", ["runs", "sensitivity", "pareto", "plan", "search", "compare"])
+def test_a_finished_run_is_drawn(runs, view):
+    test = drawn(runs, view)
+    assert not test.error
+    assert not test.warning
+
+
+def test_runs_are_listed_with_what_they_found(runs):
+    table = drawn(runs, "runs").dataframe[0].value
+    assert list(table["model"]) == ["s4d-digits"]
+    assert "confirmed" in table["best plan per budget"][0]
+    assert table["state"][0].endswith("finished")
+
+
+def test_an_empty_folder_says_what_to_run_and_shows_the_example(tmp_path):
+    test = drawn(tmp_path / "none", "runs")
+    assert "sensprobe profile s4d-digits" in words(test)
+    assert list(test.dataframe[0].value["model"]) == ["s4d-digits"]
+
+
+def test_a_run_without_results_says_what_makes_them(runs):
+    shutil.rmtree(runs / "digits" / "results")
+    assert "sensprobe profile" in words(drawn(runs, "sensitivity"))
+
+
+def test_a_search_that_was_cut_off_is_drawn_from_the_ledger(runs):
+    for name in ("search", "confirmation"):
+        (runs / "digits" / "results" / f"{name}.json").unlink()
+    test = drawn(runs, "pareto")
+    assert "measured so far" in words(test)
+    assert len(test.multiselect(key="plans").options) > 30
+    assert "plans measured so far" in words(drawn(runs, "search"))
+
+
+def test_a_damaged_result_is_said_and_the_rest_is_shown(runs):
+    (runs / "digits" / "results" / "search.json").write_text("{", encoding="utf-8")
+    (runs / "digits" / "results" / "confirmation.json").unlink()
+    assert "cannot be read" in words(drawn(runs, "runs"))
+    assert drawn(runs, "sensitivity").dataframe
+    assert "measured so far" in words(drawn(runs, "pareto"))
+
+
+def test_a_damaged_run_hides_no_other(runs):
+    (runs / "bad").mkdir()
+    (runs / "bad" / "run.json").write_text("not JSON", encoding="utf-8")
+    test = drawn(runs, "runs")
+    assert len(test.dataframe[0].value) == 2
+    assert "bad: " in words(test).replace("\\", "")
+    assert "cannot be read" in words(drawn(runs, "pareto", "bad"))
+
+
+def test_a_run_of_an_older_version_is_drawn(runs):
+    """One without sites, of which search results say no sites either."""
+    results = runs / "digits" / "results"
+    (results / "sites.json").unlink()
+    document = json.loads((results / "search.json").read_text(encoding="utf-8"))
+    document.pop("sites", None)
+    (results / "search.json").write_text(json.dumps(document), encoding="utf-8")
+    for view in ("sensitivity", "pareto", "search", "compare"):
+        assert not drawn(runs, view).error
+    assert "did not keep the model" in words(drawn(runs, "plan"))
+
+
+def test_text_of_a_run_stays_text(runs):
+    path = runs / "digits" / "run.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["model"] = "**bold** <script>alert(1)</script> :red[x]"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    from sensprobe_app.controls import plain
+
+    assert plain(document["model"]) == (r"\*\*bold\*\* \<script\>alert\(1\)\</script\> \:red\[x\]")
+    assert drawn(runs, "runs").dataframe[0].value["model"][0] == document["model"]
+
+
+def test_the_address_opens_the_same_view(runs):
+    first = drawn(runs, "pareto")
+    title = first.multiselect(key="plans").options[2]
+    again = drawn(runs, "pareto", plans=title, batch="64", feasible="true")
+    assert again.multiselect(key="plans").value == [title]
+    assert again.select_slider(key="batch").value == 64
+    assert again.toggle(key="feasible").value is True
+
+
+def test_the_batch_changes_bytes_at_once(runs):
+    one, many = (drawn(runs, "pareto", batch=batch) for batch in ("1", "1024"))
+    assert "at batch 1024" in words(many)
+    assert not one.dataframe[0].value.equals(many.dataframe[0].value)
+
+
+def test_the_plan_says_bytes_prediction_and_measurement(runs):
+    labels = [metric.label for metric in drawn(runs, "plan").metric]
+    assert labels[0] == "bytes at batch 1"
+    assert any(label.startswith("predicted") for label in labels)
+    assert any(label.startswith("measured accuracy") for label in labels)
+
+
+def test_an_unknown_scheme_is_said(runs):
+    test = drawn(runs, "plan", extra="")
+    test.text_input(key="extra").input("int99").run()
+    assert test.error
+    assert "int99" in test.error[0].value

@@ -1,0 +1,97 @@
+"""Plans as grids, changes to them, and what those would cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sensprobe_app
+
+from sensprobe import api
+from sensprobe.errors import SchemeError
+from sensprobe.plan import Plan
+from sensprobe.report import gather
+from sensprobe.report.editing import (
+    OUTSIDE,
+    bytes_of,
+    edited,
+    grid,
+    options,
+    place_of,
+    predicted,
+    site_name,
+)
+from sensprobe.runs import open_run
+from sensprobe.scheme import parse
+
+EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
+
+
+@pytest.fixture(scope="module")
+def found():
+    return gather(open_run(EXAMPLE))
+
+
+@pytest.fixture(scope="module")
+def chosen(found):
+    return found.search.candidate(found.search.chosen[0].candidate)
+
+
+def test_places_and_names_are_inverse(found):
+    for site in found.sites:
+        assert site_name(*place_of(site.name)) == site.name
+
+
+def test_the_grid_holds_every_site(found, chosen):
+    cells = grid(chosen.entries, found.sites)
+    assert sum(map(len, cells.values())) == len(found.sites)
+    assert cells[OUTSIDE]["head"].startswith("int")
+    assert cells["0"]["x"] == "fp32"
+
+
+def test_a_change_costs_what_the_cost_model_says(found, chosen):
+    entries = edited(chosen.entries, {"layers.0.A": "fp16", "head": "fp32"}, found.sites)
+    schemes = dict(entries)
+    assert schemes["layers.0.A"] == "fp16"
+    assert "head" not in schemes
+    plan = Plan(tuple((name, parse(scheme)) for name, scheme in entries))
+    want = api.cost("s4d-digits", plan, batch=8)
+    got = bytes_of(entries, found.sites, 8)
+    assert (got.weights, got.state) == (want["weight_bytes"], want["state_bytes"])
+
+
+def test_a_change_is_fitted_as_profiles_do(found):
+    entries = edited((), {"head.bias": "int4/head/asym/dynamic"}, found.sites)
+    assert entries == (("head.bias", "int4/asym"),)
+    with pytest.raises(SchemeError, match="int99"):
+        edited((), {"head": "int99"}, found.sites)
+
+
+def test_the_prediction_is_the_sum_of_what_was_found_alone(found):
+    profile = found.measured
+    scheme = profile.schemes[-1]
+    one, other = (profile.grid[target, scheme] for target in ("layers.*.B", "layers.*.C"))
+    entries = tuple((site, one.applied[0]) for site in (*one.sites, *other.sites))
+    guess = predicted(entries, found.sites, profile)
+    assert guess.priced == 2
+    assert not guess.unpriced
+    assert guess.loss.value == pytest.approx(one.additive.value + other.additive.value)
+    assert guess.loss.stderr**2 == pytest.approx(one.additive.stderr**2 + other.additive.stderr**2)
+
+
+def test_what_no_profile_priced_is_named_not_guessed(found):
+    guess = predicted((("layers.0.A", "int3/head/asym"),), found.sites, found.measured)
+    assert guess.priced == 0
+    assert guess.unpriced == ("layers.*.A",)
+
+
+def test_full_precision_loses_nothing(found):
+    guess = predicted((), found.sites, found.measured)
+    assert (guess.loss.value, guess.priced, guess.unpriced) == (0.0, 0, ())
+
+
+def test_schemes_on_offer_hold_those_of_the_plan(found, chosen):
+    offered = options(found.profiles, chosen.entries, found.sites)
+    assert offered[0] == "fp32"
+    assert {scheme for _, scheme in chosen.entries} <= set(offered)
+    assert len(offered) == len(set(offered))

@@ -1,0 +1,177 @@
+"""Searches at other batches, growing fronts, and searches read from the ledger."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from math import inf, isnan
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sensprobe_app
+
+from sensprobe import api
+from sensprobe.plan import Plan, fingerprint
+from sensprobe.report import figures, gather
+from sensprobe.report.course import course, seconds
+from sensprobe.report.fronts import FrontView, at_batch, best_within
+from sensprobe.report.live import measured_plan, search_so_far
+from sensprobe.report.overview import overview
+from sensprobe.report.plans import resolved
+from sensprobe.runs import open_run
+from sensprobe.scheme import parse
+from sensprobe.search.history import histories
+from sensprobe.search.pareto import hypervolume
+
+EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
+
+
+@pytest.fixture(scope="module")
+def run():
+    return open_run(EXAMPLE)
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    return gather(run)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_bytes_at_another_batch_are_the_cost_models(found, batch, tmp_path):
+    search = at_batch(found.search, batch)
+    for c in search.candidates[::7]:
+        plan = Plan(tuple((pattern, parse(scheme)) for pattern, scheme in c.entries))
+        want = api.cost("s4d-digits", plan, batch=batch)
+        assert (c.weight_bytes, c.state_bytes) == (want["weight_bytes"], want["state_bytes"])
+        assert c.effective_bits == pytest.approx(want["effective_bits"])
+
+
+def test_the_front_is_made_anew_at_another_batch(found):
+    search = at_batch(found.search, 1024)
+    kept = [c for c in search.candidates if c.on_front]
+    for c in kept:
+        better = [
+            o for o in search.candidates
+            if o.total_bytes <= c.total_bytes and o.metric.value > c.metric.value
+            and not o.stopped_early
+        ]  # fmt: skip
+        assert not better
+    names = {c.name for c in found.search.candidates if c.on_front}
+    assert {c.name for c in kept} != names, "the batch changes which plans are best"
+
+
+def test_the_best_within_a_budget_fits_and_is_stable(found):
+    search = found.search
+    unstable = replace(search.candidates[0], radius=1.5, metric=replace(search.full, value=2.0))
+    search = replace(search, candidates=(unstable, *search.candidates[1:]))
+    best = best_within(search, inf)
+    assert best is not None
+    assert best.metric.value == max(c.metric.value for c in search.candidates[1:])
+    assert best_within(search, 10) is None
+
+
+def test_the_course_ends_at_the_hypervolume(found):
+    search = found.search
+    whole = [c for c in search.candidates if not c.stopped_early]
+    want = hypervolume(
+        [c.total_bytes for c in whole],
+        [c.metric.value for c in whole],
+        reference_bytes=search.full_bytes,
+        reference_score=search.chance,
+    )
+    grown = course(search).volume
+    assert grown[-1] == pytest.approx(want, rel=1e-12)
+    assert list(grown) == sorted(grown)
+
+
+def test_a_search_read_from_the_ledger_is_the_one_it_wrote(run, found):
+    live = search_so_far(run, found.sites)
+    wrote = {c.name: c for c in found.search.candidates}
+    seen = {c.name: c for c in live.candidates}
+    assert len(seen) >= len(wrote) - 1  # full precision is the baseline here
+    both = wrote.keys() & seen.keys()
+    assert len(both) >= len(wrote) - 1
+    for name in both:
+        assert seen[name].total_bytes == wrote[name].total_bytes
+        assert seen[name].n == wrote[name].n
+        assert seen[name].metric.value == pytest.approx(wrote[name].metric.value)
+        assert seen[name].metric.stderr == pytest.approx(wrote[name].metric.stderr)
+        assert seen[name].change.value == pytest.approx(wrote[name].change.value)
+
+
+def test_no_search_is_read_where_nothing_was_measured(tmp_path, found):
+    shutil.copytree(EXAMPLE, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "evaluations")
+    assert search_so_far(open_run(tmp_path / "run"), found.sites) is None
+
+
+def test_a_plan_of_the_ledger_is_found_by_what_it_computes(run, found):
+    chosen = found.search.candidate(found.search.chosen[0].candidate)
+    mark = fingerprint(resolved(chosen.entries, found.sites))
+    quantity, score, _ = measured_plan(run, mark)
+    assert quantity.name == "accuracy"
+    assert score.value == pytest.approx(chosen.metric.value)
+    assert measured_plan(run, "nothing") is None
+
+
+def test_the_history_is_read_without_writing(tmp_path):
+    path = tmp_path / "optuna.db"
+    shutil.copy(EXAMPLE / "optuna.db", path)
+    path.chmod(0o444)
+    before = path.read_bytes()
+    study = histories(path)[0]
+    assert study.trials > 10
+    assert sum(study.importance.values()) == pytest.approx(1, abs=0.2)
+    assert path.read_bytes() == before
+    assert not histories(tmp_path / "none.db")
+
+
+def test_every_evaluation_says_how_long_it_took(run):
+    assert len(seconds(run)) == run.count
+    assert min(seconds(run)) > 0
+
+
+def test_the_overview_orders_runs_by_their_last_change(tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(EXAMPLE, tmp_path / "deep" / name)
+    (tmp_path / "deep" / "b" / "results" / "search.json").touch()
+    lines = overview(tmp_path)
+    assert lines[0].name == "deep/b"
+    assert all(line.state == "finished" for line in lines)
+    assert all(len(line.best) == 2 for line in lines)
+
+
+def test_links_out_of_the_folder_are_not_followed(tmp_path):
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(EXAMPLE, tmp_path / "elsewhere")
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert overview(tmp_path / "runs") == []
+
+
+def test_the_front_marks_what_was_picked_and_the_budget(found):
+    name = found.search.candidates[9].name
+    view = FrontView(budget=2000.0, selected=(name,), loss=True)
+    drawn = figures.frontier(found.search, view=view)
+    assert [t.customdata[0][0] for t in drawn.data if t.name == "selected"] == [name]
+    assert drawn.layout.shapes[0].x0 == 2000.0
+    assert drawn.layout.yaxis.type == "log"
+    heights = np.concatenate([np.asarray(t.y, float) for t in drawn.data if t.y is not None])
+    assert (heights > 0).all()
+
+
+def test_only_feasible_plans_are_drawn_where_asked(found):
+    drawn = figures.frontier(found.search, view=FrontView(budget=1600.0, feasible=True))
+    sizes = [x for t in drawn.data if t.customdata is not None for x in t.x]
+    assert sizes
+    assert max(sizes) <= 1600
+
+
+def test_fronts_of_runs_that_measure_different_things_are_not_drawn_together(found):
+    other = replace(found.search, quantity=replace(found.search.quantity, name="mse", unit=""))
+    drawn = figures.fronts({"one": found.search, "other": other})
+    assert not drawn.data
+    assert "different things" in drawn.layout.annotations[0].text
+    same = figures.fronts({"one": found.search, "two": found.search}, "share")
+    assert len(same.data) == 2
+    assert not any(isnan(x) for x in same.data[0].x)
