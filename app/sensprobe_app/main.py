@@ -14,6 +14,7 @@ from sensprobe_app.controls import choice, plain
 from sensprobe_app.views import compare, pareto, plan, runs, search, sensitivity
 
 EXAMPLE = Path(__file__).parent / "example"
+EVERY = "2s"
 TITLES: dict[str, Callable[[store.Found], None]] = {
     "sensitivity": sensitivity.show,
     "pareto": pareto.show,
@@ -61,6 +62,14 @@ def _with_run(view: Callable[[store.Found], None], lines: list[store.RunLine]) -
         st.error(f"This run cannot be read. {plain(found.problem)}")
         return
     view(found)
+    _watch(found.line.path, store.mark(found.line.path))
+
+
+@st.fragment(run_every=EVERY)
+def _watch(path: Path, seen: store.Mark) -> None:
+    """Draws everything anew where a command on this run has begun, ended, or left a result."""
+    if store.mark(path) != seen:
+        st.rerun()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ Stamp = tuple[tuple[str, int, int], ...]
 """(file, when it was changed, its size) of everything an answer depends on."""
 
 
+Mark = tuple[bool, Stamp]
+"""Whether a process works on a run, and its results."""
+
+
 class Found(NamedTuple):
     """A run as a view needs it. `search` is the finished one, else what is measured so far."""
 
@@ -57,6 +61,11 @@ def stamp(*paths: Path) -> Stamp:
 def stamp_of(path: Path) -> Stamp:
     """Of everything in a run that a view reads."""
     return stamp(path / "run.json", path / "evaluations", path / "results")
+
+
+def mark(path: Path) -> Mark:
+    """What, when it changes, changes more of a view than the part that follows by itself."""
+    return _running(path), stamp(path / "results")
 
 
 def lines(folder: Path) -> list[RunLine]:

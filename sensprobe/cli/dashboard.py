@@ -11,7 +11,11 @@ from pathlib import Path
 from sensprobe.errors import UnsupportedError, UsageError
 
 APP = "sensprobe_app"
-COLOUR = "#0072B2"  # `report.theme.BLUE`, which takes seconds to import
+LOOKS = {
+    "light": {"primaryColor": "#0072B2", "backgroundColor": "#FFFFFF", "textColor": "#22262B"},
+    "dark": {"primaryColor": "#56B4E9", "backgroundColor": "#14171C", "textColor": "#E4E7EB"},
+}
+"""The page's colours are those of its figures: `report.theme`, which is slow to import."""
 
 
 def run(arguments: Namespace) -> int:
@@ -48,7 +52,7 @@ def serving(folder: Path, port: int, host: str, *, browser: bool) -> list[str]:
         "browser.serverAddress": host,
         "client.toolbarMode": "minimal",
         "global.developmentMode": "false",
-        "theme.primaryColor": COLOUR,
+        **{f"theme.{name}.{key}": c for name, look in LOOKS.items() for key, c in look.items()},
     }
     flags = [f"--{name}={value}" for name, value in settings.items()]
     page = Path(found.origin).parent / "main.py"

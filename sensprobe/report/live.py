@@ -46,7 +46,7 @@ class _Plan(NamedTuple):
 
 
 def search_so_far(run: Run, sites: Sequence[Site], batch: int = 1) -> Search | None:
-    """Every plan measured so far, as a search without budgets; None before full precision is."""
+    """Every plan measured so far, as a search without budgets; None where there is none."""
     plans = _plans(run)
     full = next((p for p in plans.values() if not p.entries), None)
     if full is None or not sites:
@@ -62,6 +62,8 @@ def search_so_far(run: Run, sites: Sequence[Site], batch: int = 1) -> Search | N
         values = _values(run, plans[mark], array)
         if values is not None:
             candidates.append(_candidate(title, plans[mark], values, baseline, prices))
+    if not candidates:
+        return None
     weight, state = prices.of(())
     return Search(
         "", batch, SPLIT, len(baseline), nan, float(len(candidates)), quantity, _mean(baseline),

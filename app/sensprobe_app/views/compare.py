@@ -26,7 +26,7 @@ def show(lines: list[store.RunLine]) -> None:
         picked = st.multiselect(
             "Runs",
             names,
-            default=names[:2],
+            default=[line.name for line in lines if line.best][:2] or names[:2],
             key="runs",
             bind="query-params",
             max_selections=MOST,

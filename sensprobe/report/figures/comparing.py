@@ -38,6 +38,7 @@ def fronts(searches: Mapping[str, Search], of: str = "score", theme: Theme = LIG
     return figure(
         traces, title, theme, xaxis=across, yaxis={"title": {"text": heading}}, height=520,
         hovermode="closest",
+        showlegend=True,
     )  # fmt: skip
 
 

@@ -1,0 +1,220 @@
+"""The dashboard as a person meets it, in a real Chromium.
+
+Where there is no Chromium these tests say so and are not run; `SENSPROBE_REQUIRE_BROWSER=1`, which
+CI sets, makes its absence a failure. `SENSPROBE_CHROMIUM` names one that is not on the PATH.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from sensprobe import api
+from sensprobe.plan import from_json
+from sensprobe.report.theme import DARK
+from sensprobe.runs import open_run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+VIEWS = ("", "sensitivity", "pareto", "plan", "search", "compare")
+PATIENCE = 60_000
+CHART = ".js-plotly-plot .main-svg"
+METRIC = '[data-testid="stMetricValue"]'
+TABLE = '[data-testid="stDataFrame"]'
+
+
+def chromium() -> str:
+    found = os.environ.get("SENSPROBE_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), "")
+    if not found:
+        missing = "not run: no Chromium here; install one, or name it in SENSPROBE_CHROMIUM"
+        if os.environ.get("SENSPROBE_REQUIRE_BROWSER"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = chromium()
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1400, "height": 1200})
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE)
+    yield opened
+    context.close()
+
+
+@pytest.fixture
+def served(runs):
+    """The address of `sensprobe dashboard` over a folder with the run `digits`."""
+    with serving(runs) as address:
+        yield address
+
+
+class serving:
+    """`sensprobe dashboard FOLDER` on a free port while inside."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            self.port = free.getsockname()[1]
+        words = ["dashboard", str(folder), "--no-browser", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sensprobe", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> str:
+        address = f"http://localhost:{self.port}"
+        until = time.monotonic() + PATIENCE / 1000
+        while time.monotonic() < until:
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+                return address
+            except OSError:
+                time.sleep(0.1)
+        self.__exit__()
+        raise AssertionError("the dashboard did not start")
+
+    def __exit__(self, *_: object) -> None:
+        os.killpg(self.process.pid, 15)
+        self.process.wait()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_view_is_drawn(browser, served, scheme):
+    context = browser.new_context(viewport={"width": 1400, "height": 1200}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    for view in VIEWS:
+        page.goto(f"{served}/{view}")
+        expect(page.locator("h1")).to_have_text(view.capitalize() or "Runs", timeout=PATIENCE)
+        page.locator(CHART if view else TABLE).first.wait_for()
+        assert page.locator('[data-testid="stException"]').count() == 0
+        if view and scheme == "dark":
+            ground = page.locator(CHART).first.evaluate("svg => svg.style.background")
+            assert ground == "rgb(20, 23, 28)", DARK.paper
+    context.close()
+
+
+def test_a_click_on_a_mark_puts_its_plan_beside_others_and_into_the_address(page, served):
+    page.goto(f"{served}/pareto?run=digits")
+    page.locator(CHART).first.wait_for()
+    marks = page.locator(".scatterlayer .trace .points path")
+    marks.first.wait_for()
+    box = marks.nth(marks.count() - 1).bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_url(re.compile(r"plans=p"))
+    page.get_by_text("Side by side", exact=True).wait_for()
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    page.get_by_text("Side by side", exact=True).wait_for()
+
+
+def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
+    page.goto(f"{served}/plan?run=digits")
+    page.locator(METRIC).nth(3).wait_for()
+    before = page.locator(METRIC).all_inner_texts()
+    title = page.get_by_role("combobox").nth(1).input_value()
+    put_in_second_column(page, "fp16")
+    expect(page.locator(METRIC).nth(3)).to_have_text("not yet", timeout=PATIENCE)
+    after = page.locator(METRIC).all_inner_texts()
+    assert after[0] != before[0], "bytes follow the edit"
+
+    with page.expect_download() as told:
+        page.get_by_role("button", name="plan.json").click()
+    told.value.save_as(tmp_path / "plan.json")
+    plan = from_json(json.loads((tmp_path / "plan.json").read_text(encoding="utf-8")))
+    schemes = {pattern: str(scheme) for pattern, scheme in plan.entries}
+    assert schemes["layers.0.A"] == "fp16", title
+    assert f"{api.cost('s4d-digits', plan)['total_bytes'] / 1024:.2f} KiB" == after[0]
+
+    count = open_run(runs / "digits").count
+    page.get_by_role("button", name="Measure it").click()
+    expect(page.locator(METRIC).nth(3)).to_contain_text("±", timeout=2 * PATIENCE)
+    assert open_run(runs / "digits").count == count + 1
+
+
+def put_in_second_column(page, scheme: str) -> None:
+    """Type a scheme into the cell of A, by keyboard alone once the table has the focus."""
+    box = page.locator(TABLE).first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 110, box["y"] + 52)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(400)
+    page.keyboard.type(scheme)
+    page.wait_for_timeout(300)
+    page.keyboard.press("Enter")
+
+
+def test_a_search_is_followed_from_start_to_end(page, runs):
+    """A new run appears, counts up while it is searched, and ends with what was chosen; what the
+    reader picked stays picked."""
+    with serving(runs) as address:
+        page.goto(f"{address}/")
+        page.locator(TABLE).first.wait_for()
+        api.profile("s4d-digits", "digits", runs / "live", ["int8/head/asym", "int4/head/asym"])
+        page.goto(f"{address}/search?run=live")
+        page.get_by_text("Nothing was searched for yet").wait_for()
+        search = subprocess.Popen(
+            [
+                sys.executable, "-m", "sensprobe", "search", "--run", str(runs / "live"),
+                "--budget", "1.5KiB", "--evaluations", "100",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        seen: list[str] = []
+        told = page.get_by_text(re.compile(r"plans measured so far|plans were evaluated"))
+        until = time.monotonic() + 180
+        while time.monotonic() < until and not any("were evaluated" in text for text in seen):
+            text = told.first.inner_text() if told.count() else ""
+            if text and text not in seen:
+                seen.append(text)
+            page.wait_for_timeout(100)
+        assert search.wait(timeout=60) == 0
+        assert "were evaluated" in seen[-1], seen
+        assert len(seen) > 2, f"it counts up while the search goes on: {seen}"
+        page.goto(f"{address}/pareto?run=live")
+        page.locator(CHART).first.wait_for()
+        page.get_by_text("Best measured").wait_for()
+
+
+def test_an_empty_folder_says_what_to_run_and_shows_the_example(page, tmp_path):
+    with serving(tmp_path / "nothing") as address:
+        page.goto(address)
+        page.get_by_text("sensprobe profile s4d-digits").first.wait_for()
+        page.goto(f"{address}/pareto")
+        page.locator(CHART).first.wait_for()
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_only_this_machine_is_listened_to(served):
+    port = int(served.rpartition(":")[2])
+    others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
+    for address in others - {"127.0.0.1", "127.0.1.1", "::1"}:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.settimeout(2)
+            assert probe.connect_ex((address, port)) != 0, address
