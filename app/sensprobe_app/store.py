@@ -115,7 +115,12 @@ def _running(path: Path) -> bool:
 
 @st.cache_resource(show_spinner=False, max_entries=512)
 def _line(path: Path, folder: Path, mark: Stamp, running: bool) -> RunLine:
-    return run_line(path, folder)
+    try:
+        run = _run(str(path))
+    except (RunError, OSError, ValueError):
+        return run_line(path, folder)  # which says what is wrong
+    run.refresh()
+    return run_line(path, folder, run)
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)

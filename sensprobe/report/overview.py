@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from os import sep
 from pathlib import Path
+from typing import Any
 
 from sensprobe.errors import RunError
-from sensprobe.report.gather import Results, gather
+from sensprobe.report.read import read_confirmation, read_search
+from sensprobe.report.results import Confirmation, Search
 from sensprobe.report.values import in_bytes, plus_minus
-from sensprobe.runs import open_run
+from sensprobe.runs import Run, open_run
 from sensprobe.runs.manifest import NAME
 
 DEPTH = 3
@@ -64,12 +66,12 @@ def overview(folder: Path) -> list[RunLine]:
     return sorted(lines, key=lambda line: line.changed, reverse=True)
 
 
-def run_line(path: Path, folder: Path) -> RunLine:
-    """What one run has to show."""
+def run_line(path: Path, folder: Path, run: Run | None = None) -> RunLine:
+    """What one run has to show; `run` where it is open already."""
     name = "/".join(path.relative_to(folder).parts) or "."
     line = RunLine(name, path, changed=last_change(path))
     try:
-        run = open_run(path)
+        run = run or open_run(path)
     except RunError as error:
         return replace(line, problem=str(error))
     except (OSError, ValueError) as error:
@@ -83,32 +85,49 @@ def run_line(path: Path, folder: Path) -> RunLine:
         evaluations=run.count,
         created=manifest.created,
     )
+    found, bad = _best(run)
+    return replace(line, best=found, problem=" ".join(problems + bad))
+
+
+def _best(run: Run) -> tuple[tuple[str, ...], list[str]]:
+    """A line a budget, of confirmed plans, else of those chosen on the search samples; and what
+    results cannot be read."""
+    documents: dict[str, Any] = {}
+    bad: list[str] = []
+    for name in run.results():
+        try:
+            documents[name] = run.read_result(name)
+        except RunError as error:
+            bad.append(str(error))
     try:
-        found = gather(run)
-    except RunError:  # nothing but evaluations so far
-        return replace(line, problem=" ".join(problems))
-    problems += [text for text in found.missing if "cannot be read" in text]
-    return replace(line, best=best(found), problem=" ".join(problems))
+        if "confirmation" in documents:
+            return confirmed(read_confirmation(documents["confirmation"])), bad
+        if "search" in documents:
+            return chosen(read_search(documents["search"])), bad
+    except RunError as error:
+        bad.append(str(error))
+    return (), bad
 
 
-def best(found: Results) -> tuple[str, ...]:
-    """A line a budget: of confirmed plans, else of those chosen on the search samples."""
-    if found.confirmation is not None:
-        q = found.confirmation.quantity
-        return tuple(
-            f"{p.budget}: {plus_minus(q.shown(p.metric))} {q.unit or q.name}, "
-            f"{in_bytes(p.total_bytes)}, confirmed"
-            for p in found.confirmation.plans
-        )
-    if found.search is None:
-        return ()
-    q, picked = found.search.quantity, []
-    for choice in found.search.chosen:
-        plan = found.search.candidate(choice.candidate)
+def confirmed(found: Confirmation) -> tuple[str, ...]:
+    """A line a budget."""
+    q = found.quantity
+    return tuple(
+        f"{p.budget}: {plus_minus(q.shown(p.metric))} {q.unit or q.name}, "
+        f"{in_bytes(p.total_bytes)}, confirmed"
+        for p in found.plans
+    )
+
+
+def chosen(search: Search) -> tuple[str, ...]:
+    """A line a budget that a plan was found for."""
+    q, lines = search.quantity, []
+    for choice in search.chosen:
+        plan = search.candidate(choice.candidate)
         if plan is not None:
             score = f"{plus_minus(q.shown(plan.metric))} {q.unit or q.name}"
-            picked.append(f"{choice.budget}: {score}, {in_bytes(plan.total_bytes)}, not confirmed")
-    return tuple(picked)
+            lines.append(f"{choice.budget}: {score}, {in_bytes(plan.total_bytes)}, not confirmed")
+    return tuple(lines)
 
 
 def last_change(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import nan
 
 from sensprobe.report.values import UNKNOWN, Measured, Quantity
@@ -149,12 +150,18 @@ class Search:
 
     @property
     def picks(self) -> dict[str, list[str]]:
-        """Candidate name -> the budgets it was chosen for."""
-        out: dict[str, list[str]] = {}
-        for choice in self.chosen:
-            if choice.candidate is not None:
-                out.setdefault(choice.candidate, []).append(choice.budget)
-        return out
+        """Candidate name -> the budgets it was chosen for; not to be changed."""
+        return _picks(self.chosen)
+
+
+@lru_cache(maxsize=64)
+def _picks(chosen: tuple[Chosen, ...]) -> dict[str, list[str]]:
+    """Asked for once a mark of every figure."""
+    out: dict[str, list[str]] = {}
+    for choice in chosen:
+        if choice.candidate is not None:
+            out.setdefault(choice.candidate, []).append(choice.budget)
+    return out
 
 
 @dataclass(frozen=True, slots=True)

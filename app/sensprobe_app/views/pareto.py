@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from math import inf, log2, nan
@@ -14,6 +15,7 @@ from sensprobe.report.fronts import FrontView, at_batch, best_within
 from sensprobe.report.gather import plan_title
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Candidate, Search
+from sensprobe.report.tables import symbol
 from sensprobe.report.values import digits, flagged, in_bytes, plus_minus
 from sensprobe_app.controls import chart, command, names_of, plain, theme
 from sensprobe_app.store import Found
@@ -99,20 +101,20 @@ def _steps(low: float, high: float) -> list[float]:
 def _draw(found: Found, view: FrontView, batch: int) -> None:
     assert found.search is not None
     search = at_batch(found.search, batch)
-    names = {title: name for title, name in titled(search).items() if title in view.selected}
-    view = replace(view, selected=tuple(names.values()))
+    wanted = {*view.selected, *st.query_params.get_all("plans")}
+    titles = titled(search, wanted)
+    view = replace(view, selected=tuple(titles[t] for t in view.selected if t in titles))
     st.plotly_chart(
         figures.frontier(search, theme(), view),
         theme=None,
         key="front",
-        on_select=partial(_take, {name: title for title, name in titled(search).items()}),
+        on_select=partial(_take, {name: title for title, name in titles.items()}),
         selection_mode=("points", "box"),
         alt="Score of every plan against its bytes",
     )
     best = best_within(search, view.budget if view.budget == view.budget else inf)
     if best is not None:
         _best(best, search, view)
-    titles = titled(search)
     picked = st.multiselect(
         "Plans side by side",
         list(titles),
@@ -138,12 +140,14 @@ def _best(best: Candidate, search: Search, view: FrontView) -> None:
     )
 
 
-def titled(search: Search) -> dict[str, str]:
-    """Title -> name of every plan: the telling ones first, the rest as they were evaluated."""
+def titled(search: Search, picked: Collection[str] = ()) -> dict[str, str]:
+    """Title -> name of the plans on offer: telling ones, those that are drawn, those picked."""
     first = tables.notable(search)
-    names = {c.name for c in first}
-    rest = [c for c in search.candidates if c.name not in names]
-    return {plan_title(c, search): c.name for c in [*first, *rest]}
+    rest = tables.thinned([c for c in search.candidates if symbol(c, search) == tables.DOMINATED])
+    out = {plan_title(c, search): c.name for c in [*first, *rest]}
+    if any(title not in out for title in picked):
+        out |= {t: c.name for c in search.candidates if (t := plan_title(c, search)) in picked}
+    return out
 
 
 def _take(names: dict[str, str]) -> None:
@@ -161,7 +165,7 @@ def _table(search: Search) -> None:
             st.dataframe(tables.beside(search), hide_index=True)
     st.download_button(
         "All plans as CSV",
-        rows.frontier_rows(search).to_csv(index=False),
+        lambda: rows.frontier_rows(search).to_csv(index=False),
         "plans.csv",
         "text/csv",
     )

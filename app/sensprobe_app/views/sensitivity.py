@@ -103,7 +103,7 @@ def _ranking(profile: Sensitivity, of: str, scheme: str, focus: list[str]) -> No
     st.session_state["_row_targets"] = list(table["target"])
     st.download_button(
         "Table as CSV",
-        rows.sensitivity_rows(profile).to_csv(index=False),
+        lambda: rows.sensitivity_rows(profile).to_csv(index=False),
         f"sensitivity-{profile.method}.csv",
         "text/csv",
     )

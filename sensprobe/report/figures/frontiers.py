@@ -44,7 +44,9 @@ def frontier(search: Search, theme: Theme = LIGHT, view: FrontView = EVERYTHING)
         plotted = [c for c in plotted if feasible(c, view.budget)]
     if not plotted:
         return empty(title, "no plan was evaluated", theme)
-    marks = {mark: [c for c in plotted if symbol(c, search) == mark] for mark in LOOKS}
+    marks: dict[str, list[Candidate]] = {mark: [] for mark in LOOKS}
+    for c in plotted:
+        marks[symbol(c, search)].append(c)
     every = len(marks[DOMINATED])
     marks[DOMINATED] = thinned(marks[DOMINATED])
     note = f" ({len(marks[DOMINATED]):,} of {every:,} drawn)" if every > MOST_DOMINATED else ""
