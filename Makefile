@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-gpu test-lm check format bench studies docs example clean
+.PHONY: demo test test-slow test-gpu test-lm check format bench studies docs screenshots example clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'sensprobe needs Python 3.11 or newer: make PYTHON=python3.12')"
@@ -52,6 +52,9 @@ bench: $(READY)
 
 studies: $(READY)
 	for study in studies/*/run.py; do $(BIN)/python $$study || exit 1; done
+
+screenshots: $(READY)
+	$(BIN)/python studies/readme/screenshots.py
 
 # The run that the dashboard shows where there is none yet.
 EXAMPLE := app/sensprobe_app/example/s4d-digits

@@ -15,6 +15,10 @@ from sensprobe_app.views import compare, pareto, plan, runs, search, sensitivity
 
 EXAMPLE = Path(__file__).parent / "example"
 EVERY = "2s"
+STYLE = """<style>
+[data-testid="stMainBlockContainer"] { padding-top: 4rem; }
+[data-testid="stMetricValue"] { font-size: 1.6rem; }
+</style>"""
 TITLES: dict[str, Callable[[store.Found], None]] = {
     "sensitivity": sensitivity.show,
     "pareto": pareto.show,
@@ -26,6 +30,7 @@ TITLES: dict[str, Callable[[store.Found], None]] = {
 def main(folder: Path) -> None:
     """Draw the page for a folder of runs."""
     st.set_page_config("sensprobe", layout="wide")
+    st.html(STYLE)
     lines = store.lines(folder)
     shown = folder
     if not lines:
@@ -39,10 +44,16 @@ def main(folder: Path) -> None:
     page = st.navigation(pages, position="top")
     with st.sidebar:
         st.markdown("### sensprobe")
-        st.caption(plain(str(folder)))
+        st.caption(plain(shown_path(folder)))
         if shown is EXAMPLE:
             st.info("No run here yet: this is the run that ships as an example.")
     page.run()
+
+
+def shown_path(folder: Path) -> str:
+    """As short as it can be named from where the dashboard was started."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
 
 
 def _with_run(view: Callable[[store.Found], None], lines: list[store.RunLine]) -> None:

@@ -12,8 +12,18 @@ from sensprobe.errors import UnsupportedError, UsageError
 
 APP = "sensprobe_app"
 LOOKS = {
-    "light": {"primaryColor": "#0072B2", "backgroundColor": "#FFFFFF", "textColor": "#22262B"},
-    "dark": {"primaryColor": "#56B4E9", "backgroundColor": "#14171C", "textColor": "#E4E7EB"},
+    "light": {
+        "primaryColor": "#0072B2",
+        "backgroundColor": "#FFFFFF",
+        "secondaryBackgroundColor": "#F4F5F7",
+        "textColor": "#22262B",
+    },
+    "dark": {
+        "primaryColor": "#56B4E9",
+        "backgroundColor": "#14171C",
+        "secondaryBackgroundColor": "#1D2127",
+        "textColor": "#E4E7EB",
+    },
 }
 """The page's colours are those of its figures: `report.theme`, which is slow to import."""
 
