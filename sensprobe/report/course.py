@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, log
 
+from sensprobe.errors import RunError
 from sensprobe.report.results import Search
 from sensprobe.report.values import digits, in_bytes, real
 from sensprobe.runs import Run
+from sensprobe.search.history import histories
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +68,23 @@ def seconds(run: Run) -> list[float]:
     """What each evaluation of a run took, in the order of writing; those not told are left out."""
     told = (real(entry.meta.get("seconds")) for entry in run.entries())
     return [value for value in told if isfinite(value)]
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """How the last search of a run went; `importance` is of its largest study."""
+
+    course: Course
+    seconds: tuple[float, ...]
+    importance: Mapping[str, float]
+    problem: str = ""  # why the storage could not be read
+
+
+def going(run: Run, search: Search) -> Going:
+    """From the search's result, the ledger and Optuna's storage."""
+    try:
+        studies, problem = histories(run.optuna_path), ""
+    except RunError as error:
+        studies, problem = [], str(error)
+    importance = studies[0].importance if studies else {}
+    return Going(course(search), tuple(seconds(run)), importance, problem)

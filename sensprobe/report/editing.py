@@ -61,6 +61,16 @@ def grid(entries: Entries, sites: Sequence[Site]) -> dict[str, dict[str, str]]:
     return out
 
 
+def cells_of(
+    entries: Entries, sites: Sequence[Site]
+) -> tuple[list[str], list[str], list[list[str | None]]]:
+    """The grid as a table: layers (what is in none first), names across, schemes or None."""
+    found = grid(entries, sites)
+    layers = sorted(found, key=lambda layer: -1 if layer == OUTSIDE else int(layer))
+    across = list(dict.fromkeys(name for layer in layers for name in found[layer]))
+    return layers, across, [[found[layer].get(name) for name in across] for layer in layers]
+
+
 def site_name(layer: str, inner: str) -> str:
     """The inverse of `place_of`."""
     return inner if layer == OUTSIDE else f"layers.{layer}.{inner}"

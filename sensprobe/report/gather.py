@@ -67,6 +67,14 @@ class Results:
                     out.setdefault(plan_title(found, self.search), found.entries)
         return out
 
+    @property
+    def chosen(self) -> dict[str, Entries]:
+        """The chosen plans alone, by the names a reader knows."""
+        if self.search is None:
+            return {}
+        found = (self.search.candidate(choice.candidate) for choice in self.search.chosen)
+        return {plan_title(c, self.search): c.entries for c in found if c is not None}
+
 
 def plan_title(candidate: Candidate, search: Search) -> str:
     """ "p17 (12KiB)", "uniform int6/head/asym"."""

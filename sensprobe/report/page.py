@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from sensprobe.report import figures, tables
 from sensprobe.report.agreement import agreement_table
+from sensprobe.report.course import Going
 from sensprobe.report.figures.style import scale, template
 from sensprobe.report.frame import FRAME
 from sensprobe.report.gather import Results
@@ -97,14 +98,16 @@ def _cell(tag: str, value: object, words: bool) -> str:
     return f'<{tag} class="{" ".join(kinds)}">{escape(text)}</{tag}>'
 
 
-def render(found: Results) -> str:
-    """The whole page."""
+def render(found: Results, went: Going | None = None) -> str:
+    """The whole page; with how its search went, where that is known."""
     page = Page()
     _confirmation(page, found)
     for profile in found.profiles:
         _sensitivity(page, profile, layers=profile.by == "site" and profile is found.sensitivity)
     _agreement(page, found)
     _search(page, found)
+    if went is not None:
+        _went(page, went)
     page.listing("How it was measured", method_notes(found))
     page.listing("What is missing", found.missing)
     about = f"{found.model} on {found.data}"
@@ -176,8 +179,17 @@ def _search(page: Page, found: Results) -> None:
         page.section("What the plans say")
         if found.sites:
             page.figure(figures.bytes_by_part(found.plans, found.sites, found.search.batch))
+            for name, entries in found.chosen.items():
+                page.figure(figures.plan_grid(entries, found.sites, f"Bits of {name}"))
         side = tables.side_by_side(found.plans, found.names, found.sites, found.search.batch)
         page.table(side, "Plans side by side", open=True)
+
+
+def _went(page: Page, went: Going) -> None:
+    page.section("How the search went", *([went.problem] if went.problem else []))
+    page.figure(figures.convergence(went.course))
+    page.figure(figures.importances(went.importance))
+    page.figure(figures.durations(went.seconds))
 
 
 def _confirmation(page: Page, found: Results) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from sensprobe.files import disk_errors, write_whole
 from sensprobe.report import rows, tables
+from sensprobe.report.course import Going, going
 from sensprobe.report.gather import Results, gather
 from sensprobe.report.page import render
 from sensprobe.runs import Run
@@ -40,9 +41,10 @@ def write_report(run: Run, out: Path | None = None, sites: Sequence[Site] = ()) 
     folder = run.path / FOLDER if out is None else Path(out)
     with disk_errors(folder, "creating"):
         folder.mkdir(parents=True, exist_ok=True)
-    drawn = tuple(_write(folder / name, content) for name, content in _images(found))
-    listed = tuple(_write(folder / name, _csv(table)) for name, table in _tables(found))
-    html = _write(folder / PAGE, render(found).encode())
+    went = going(run, found.search) if found.search is not None else None
+    drawn = tuple(_write(folder / name, content) for name, content in _images(found, went))
+    listed = tuple(_write(folder / name, csv_bytes(table)) for name, table in _tables(found))
+    html = _write(folder / PAGE, render(found, went).encode())
     return ReportFiles(folder, html, drawn, listed, found.missing)
 
 
@@ -51,7 +53,7 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-def _images(found: Results) -> Iterator[tuple[str, bytes]]:
+def _images(found: Results, went: Going | None) -> Iterator[tuple[str, bytes]]:
     from sensprobe.report import images  # Matplotlib: the dashboard does without
 
     for profile in found.profiles:
@@ -69,6 +71,12 @@ def _images(found: Results) -> Iterator[tuple[str, bytes]]:
         if found.plans and found.sites:
             drawn = images.bytes_by_part(found.plans, found.sites, found.search.batch)
             yield "bytes-by-part.png", drawn
+            for k, (name, entries) in enumerate(found.chosen.items()):
+                yield f"plan-{k}.png", images.plan_grid(entries, found.sites, f"Bits of {name}")
+    if went is not None:
+        yield "convergence.png", images.convergence(went.course)
+        yield "importances.png", images.importances(went.importance)
+        yield "durations.png", images.durations(went.seconds)
 
 
 def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -89,7 +97,7 @@ def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
         yield "beside.csv", rows.beside_rows(measured[0])
 
 
-def _csv(table: pd.DataFrame) -> bytes:
+def csv_bytes(table: pd.DataFrame) -> bytes:
     """UTF-8 with a mark that spreadsheets need; no text can act as a formula there."""
     safe = table.map(_inert)
     return safe.to_csv(index=False, float_format="%.6g").encode("utf-8-sig")

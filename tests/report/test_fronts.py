@@ -13,12 +13,13 @@ import sensprobe_app
 
 from sensprobe import api
 from sensprobe.plan import Plan, fingerprint
-from sensprobe.report import figures, gather
-from sensprobe.report.course import course, seconds
+from sensprobe.report import figures, gather, images, write_report
+from sensprobe.report.course import course, going, seconds
 from sensprobe.report.fronts import FrontView, at_batch, best_within
 from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
 from sensprobe.report.plans import resolved
+from sensprobe.report.results import Beside
 from sensprobe.runs import open_run
 from sensprobe.scheme import parse
 from sensprobe.search.history import histories
@@ -175,3 +176,40 @@ def test_fronts_of_runs_that_measure_different_things_are_not_drawn_together(fou
     same = figures.fronts({"one": found.search, "two": found.search}, "share")
     assert len(same.data) == 2
     assert not any(isnan(x) for x in same.data[0].x)
+
+
+def test_known_recipes_are_marked_by_name_on_screen_and_paper(found):
+    measured = found.search.candidates[3]
+    recipe = Beside(
+        "quamba", measured.weight_bytes, measured.state_bytes, measured.total_bytes,
+        measured.metric, measured.change, 0.9,
+    )  # fmt: skip
+    search = replace(found.search, also=(recipe,))
+    marks = [t for t in figures.frontier(search).data if t.name == "known recipe"]
+    assert [list(t.text) for t in marks] == [["quamba"]]
+    assert at_batch(search, 64).also[0].state_bytes == 64 * recipe.state_bytes
+    assert images.frontier(search) != images.frontier(found.search)
+
+
+def test_a_report_draws_the_plans_and_how_the_search_went(tmp_path):
+    shutil.copytree(EXAMPLE, tmp_path / "run")
+    files = write_report(open_run(tmp_path / "run"))
+    names = {path.name for path in files.images}
+    assert {
+        "plan-0.png",
+        "plan-1.png",
+        "convergence.png",
+        "importances.png",
+        "durations.png",
+    } <= names
+    assert "How the search went" in files.html.read_text(encoding="utf-8")
+
+
+def test_a_damaged_storage_is_said_and_costs_nothing_else(tmp_path):
+    shutil.copytree(EXAMPLE, tmp_path / "run")
+    (tmp_path / "run" / "optuna.db").write_bytes(b"not a database, for " * 99)
+    run = open_run(tmp_path / "run")
+    went = going(run, gather(run).search)
+    assert "optuna.db cannot be read" in went.problem
+    assert went.course.volume
+    assert not went.importance

@@ -17,6 +17,7 @@ from sensprobe.report.plans import resolved
 from sensprobe.report.results import Candidate, Search
 from sensprobe.report.tables import symbol
 from sensprobe.report.values import digits, flagged, in_bytes, plus_minus
+from sensprobe.report.writing import csv_bytes
 from sensprobe_app.controls import chart, command, names_of, plain, theme
 from sensprobe_app.store import Found
 from sensprobe_app.store import found as look
@@ -165,7 +166,7 @@ def _table(search: Search) -> None:
             st.dataframe(tables.beside(search), hide_index=True)
     st.download_button(
         "All plans as CSV",
-        lambda: rows.frontier_rows(search).to_csv(index=False),
+        lambda: csv_bytes(rows.frontier_rows(search)),
         "plans.csv",
         "text/csv",
     )

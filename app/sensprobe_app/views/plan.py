@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from sensprobe.errors import SensprobeError
@@ -29,6 +30,7 @@ from sensprobe.report.plans import resolved
 from sensprobe.report.results import Entries, Search
 from sensprobe.report.tables import notable
 from sensprobe.report.values import flagged, in_bytes, level_text, plus_minus
+from sensprobe.report.writing import csv_bytes
 from sensprobe.scheme import parse
 from sensprobe_app import jobs
 from sensprobe_app.controls import chart, choice, command, plain, theme
@@ -222,7 +224,7 @@ def _jobs(path: str) -> None:
 
 
 def _take_home(
-    found: Found, entries: Entries, own: str, title: str, figure: object, *, changed: bool
+    found: Found, entries: Entries, own: str, title: str, figure: go.Figure, *, changed: bool
 ) -> None:
     """Downloads: the plan, the grid as a page and as CSV, and an exported folder."""
     assert found.run is not None
@@ -230,10 +232,17 @@ def _take_home(
     plan = Plan(tuple((s, parse(t)) for s, t in entries), own)
     first, second, third, fourth = st.columns(4)
     first.download_button("plan.json", strict_json(plan.to_json()), "plan.json", "application/json")
-    table = pd.DataFrame.from_dict(grid(entries, found.sites), orient="index").to_csv()
-    second.download_button("Schemes as CSV", table, f"{own}.csv", "text/csv")
-    page = figure.to_html(include_plotlyjs=True)  # type: ignore[attr-defined]
-    third.download_button("Figure as HTML", page, f"{own}.html", "text/html")
+    table = pd.DataFrame.from_dict(grid(entries, found.sites), orient="index")
+    table = table.rename_axis("layer").reset_index()
+    second.download_button(
+        "Schemes as CSV", lambda: csv_bytes(table), f"{own}.csv", "text/csv", key="csv"
+    )
+    third.download_button(
+        "Figure as HTML",
+        lambda: figure.to_html(include_plotlyjs=True),
+        f"{own}.html",
+        "text/html",
+    )
     searched = found.search is not None and any(
         plan_title(c, found.search) == title for c in found.search.candidates
     )

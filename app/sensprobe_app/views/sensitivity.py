@@ -9,6 +9,7 @@ from sensprobe.report.agreement import agreement_table
 from sensprobe.report.grids import harshest
 from sensprobe.report.prose import about_agreement, about_sensitivity
 from sensprobe.report.results import Sensitivity
+from sensprobe.report.writing import csv_bytes
 from sensprobe_app.controls import chart, choice, command, plain, theme
 from sensprobe_app.store import Found
 
@@ -103,7 +104,7 @@ def _ranking(profile: Sensitivity, of: str, scheme: str, focus: list[str]) -> No
     st.session_state["_row_targets"] = list(table["target"])
     st.download_button(
         "Table as CSV",
-        lambda: rows.sensitivity_rows(profile).to_csv(index=False),
+        lambda: csv_bytes(rows.sensitivity_rows(profile)),
         f"sensitivity-{profile.method}.csv",
         "text/csv",
     )

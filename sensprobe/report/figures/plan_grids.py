@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from sensprobe.report.editing import OUTSIDE, bits_of, grid, site_name
+from sensprobe.report.editing import OUTSIDE, bits_of, cells_of, site_name
 from sensprobe.report.figures.style import empty, figure, label, scale, whole
 from sensprobe.report.results import Entries
 from sensprobe.report.theme import LIGHT, Theme
@@ -30,15 +30,10 @@ def plan_grid(
     """
     if not sites:
         return empty(title, "this run did not keep the model's sites", theme)
-    cells = grid(entries, sites)
-    layers = sorted(
-        cells, key=lambda layer: (layer != OUTSIDE, int(layer) if layer.isdigit() else 0)
-    )
-    across = list(dict.fromkeys(name for layer in layers for name in cells[layer]))
+    layers, across, cells = cells_of(entries, sites)
     kinds = {site.name: site.kind for site in sites}
     z, text, data = [], [], []
-    for layer in layers:
-        found = [cells[layer].get(name) for name in across]
+    for layer, found in zip(layers, cells, strict=True):
         z.append([None if s is None else min(bits_of(s), DEEPEST) for s in found])
         text.append(["" if s is None else _short(s) for s in found])
         names = [site_name(layer, name) for name in across]

@@ -8,5 +8,17 @@ from sensprobe.report.images.agreeing import agreement_scatter
 from sensprobe.report.images.bars import bytes_by_part
 from sensprobe.report.images.frontiers import frontier
 from sensprobe.report.images.maps import heat_map, layer_map
+from sensprobe.report.images.plan_grids import plan_grid
+from sensprobe.report.images.searching import convergence, durations, importances
 
-__all__ = ["agreement_scatter", "bytes_by_part", "frontier", "heat_map", "layer_map"]
+__all__ = [
+    "agreement_scatter",
+    "bytes_by_part",
+    "convergence",
+    "durations",
+    "frontier",
+    "heat_map",
+    "importances",
+    "layer_map",
+    "plan_grid",
+]

@@ -8,9 +8,9 @@ from math import isfinite, nan
 from matplotlib.axes import Axes
 
 from sensprobe.report.images.paper import SMALL, byte_axis, nothing, png, printable, sheet
-from sensprobe.report.results import Candidate, Search
+from sensprobe.report.results import Beside, Candidate, Search
 from sensprobe.report.tables import CHOSEN, DOMINATED, FRONT, UNIFORM, symbol, thinned
-from sensprobe.report.theme import BLUE, GREEN, GREY, LIGHT, ORANGE
+from sensprobe.report.theme import BLUE, GREEN, GREY, LIGHT, ORANGE, VERMILION
 from sensprobe.report.values import plus_minus
 
 
@@ -37,14 +37,16 @@ def frontier(search: Search) -> bytes:
     if not plotted:
         return nothing(title, "no plan was evaluated")
     figure, axes = sheet(7.4, 4.6, title)
-    low = min(c.total_bytes for c in plotted)
-    high = max(*(c.total_bytes for c in plotted), search.full_bytes, 1.3 * low)
+    beside = [b for b in search.also if b.total_bytes > 0 and isfinite(b.metric.value)]
+    sizes = [c.total_bytes for c in plotted] + [b.total_bytes for b in beside]
+    low, high = min(sizes), max(*sizes, search.full_bytes, 1.3 * min(sizes))
     unit = byte_axis(axes, low / 1.08, high * 1.08)
     axes.grid(color=LIGHT.faint, linewidth=0.6)
     _full_precision(axes, search)
     _steps(axes, search, plotted)
     for mark in LOOKS:
         _marks(axes, mark, [c for c in plotted if symbol(c, search) == mark], search)
+    _recipes(axes, beside, search)
     batch = f"weights and state at batch {search.batch}"
     axes.set_xlabel(f"{batch} ({unit}, log scale)", fontsize=9, color=LIGHT.ink)
     where = f"on {search.n:,} {search.split} samples"
@@ -98,6 +100,36 @@ def _marks(axes: Axes, mark: str, found: list[Candidate], search: Search) -> Non
     largest = max(c.total_bytes for c in drawn)
     for c, value in zip(drawn, values, strict=True):
         _label(axes, mark, c, value.value, search, last=c.total_bytes == largest)
+
+
+def _recipes(axes: Axes, found: list[Beside], search: Search) -> None:
+    """Plans measured beside the search, by their names."""
+    if not found:
+        return
+    values = [search.quantity.shown(b.metric) for b in found]
+    axes.errorbar(
+        [b.total_bytes for b in found],
+        [v.value for v in values],
+        yerr=[v.stderr if isfinite(v.stderr) else nan for v in values],
+        fmt="s",
+        markersize=6,
+        color=VERMILION,
+        markeredgecolor=LIGHT.paper,
+        markeredgewidth=0.6,
+        elinewidth=0.9,
+        label="known recipe",
+        zorder=8,
+    )
+    for b, value in zip(found, values, strict=True):
+        axes.annotate(
+            printable(b.name, 16),
+            (b.total_bytes, value.value),
+            xytext=(0, -13),
+            textcoords="offset points",
+            ha="center",
+            zorder=9,
+            **SMALL,
+        )
 
 
 def _label(axes: Axes, mark: str, c: Candidate, level: float, search: Search, last: bool) -> None:
