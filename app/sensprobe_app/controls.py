@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from sensprobe.report.results import Candidate
 from sensprobe.report.theme import DARK, LIGHT, Theme
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$@&])")
@@ -41,6 +43,11 @@ def chart(figure: go.Figure, key: str, alt: str, *, select: bool = False) -> lis
     return names_of(picked)
 
 
+def label_of(candidate: Candidate) -> str:
+    """What a plan is called here and in the address: the same while a search runs and after."""
+    return candidate.name if candidate.uniform is None else f"uniform {candidate.uniform}"
+
+
 def names_of(event: object) -> list[str]:
     """Names of picked marks, each once, in order."""
     points = getattr(getattr(event, "selection", None), "points", None) or []
@@ -49,14 +56,20 @@ def names_of(event: object) -> list[str]:
     return list(dict.fromkeys(str(name) for name in names if name))
 
 
-def choice(label: str, options: Sequence[str], key: str, **more: object) -> str | None:
-    """One of some names, kept in the address under `key`."""
+def choice(
+    label: str, options: Sequence[str], key: str, first: str | None = None, help: str | None = None
+) -> str | None:
+    """One of some names, kept in the address under `key` even where it is the `first` one: what is
+    first may be another tomorrow."""
     if not options:
         return None
-    return st.selectbox(label, options, key=key, bind="query-params", **more)  # type: ignore[arg-type]
+    now = st.session_state.get(key) or st.query_params.get(key)
+    if now not in options:
+        st.session_state[key] = first if first in options else options[0]
+    return st.selectbox(label, options, index=None, key=key, bind="query-params", help=help)
 
 
-def command(text: str, why: str) -> None:
-    """A command to type, with what it is for."""
+def command(words: Sequence[object], why: str) -> None:
+    """A command to type, each word quoted, with what it is for."""
     st.markdown(why)
-    st.code(text, language="bash")
+    st.code(shlex.join(str(word) for word in words), language="bash")

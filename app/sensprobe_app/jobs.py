@@ -25,7 +25,7 @@ from sensprobe.plan import Plan
 from sensprobe.runs import Run
 
 FOLDER = "plans"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 SETTINGS = {"norm": "--norm", "metric": "--metric", "data_seed": "--data-seed"}
 """What a run was made with and its evaluations must be made with too."""
 
@@ -77,9 +77,15 @@ def named(name: str) -> str:
     """A name that is safe for a file; UsageError for any other."""
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot name a plan here: use letters, digits, - and _, at most 40."
+            f"{name!r} cannot name a plan here: use letters, digits, - and _, at most 60."
         )
     return name
+
+
+def running(run: Run, name: str) -> bool:
+    """Whether a job of that name still runs."""
+    job = jobs().get((str(run.path), name))
+    return job is not None and job.running
 
 
 def measure(run: Run, plan: Plan, n: int) -> Job:
@@ -87,7 +93,8 @@ def measure(run: Run, plan: Plan, n: int) -> Job:
     settings = run.manifest.settings
     more = [w for key, flag in SETTINGS.items() if settings.get(key) is not None
             for w in (flag, str(settings[key]))]  # fmt: skip
-    path = _folder(run) / f"{named(plan.name)}.json"
+    _require_idle(run, named(plan.name))
+    path = _folder(run) / f"{plan.name}.json"
     write_whole(path, strict_json(plan.to_json()))
     words = [
         "eval", str(settings.get("model", run.manifest.model)),
@@ -107,6 +114,7 @@ def export(run: Run, plan: str) -> Job:
 
 
 def _start(run: Run, name: str, words: list[str]) -> Job:
+    _require_idle(run, name)
     folder = _folder(run)
     log, out = folder / f"{name}.log", folder / f"{name}.out.json"
     command = [sys.executable, "-m", "sensprobe", *words]
@@ -117,6 +125,12 @@ def _start(run: Run, name: str, words: list[str]) -> Job:
     job = Job(name, command, log, out, process, time.monotonic())
     jobs()[str(run.path), name] = job
     return job
+
+
+def _require_idle(run: Run, name: str) -> None:
+    """UsageError where a job of that name still runs: two would write the same files."""
+    if running(run, name):
+        raise UsageError(f"{name} is being worked on already; wait for it, or take another name.")
 
 
 def _folder(run: Run) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from sensprobe.errors import SensprobeError
 from sensprobe_app import store
 from sensprobe_app.controls import choice, plain
 from sensprobe_app.views import compare, pareto, plan, runs, search, sensitivity
@@ -72,7 +73,10 @@ def _with_run(view: Callable[[store.Found], None], lines: list[store.RunLine]) -
     if found.run is None:
         st.error(f"This run cannot be read. {plain(found.problem)}")
         return
-    view(found)
+    try:
+        view(found)
+    except SensprobeError as error:
+        st.error(plain(str(error)))
     _watch(found.line.path, store.mark(found.line.path))
 
 

@@ -21,6 +21,8 @@ from sensprobe.runs import Run, open_run
 from sensprobe.search.history import History, histories
 from sensprobe.sites import Site
 
+SEARCHES = ("search", "demo")
+"""Commands that leave a search's result when they end."""
 Stamp = tuple[tuple[str, int, int], ...]
 """(file, when it was changed, its size) of everything an answer depends on."""
 
@@ -79,21 +81,39 @@ def found(line: RunLine) -> Found:
     if line.path is None or not line.model:
         return Found(line, None, None, None, (), line.problem, False)
     try:
-        run = _run(str(line.path))
+        run = opened(line.path)
         run.refresh()
-        results, problem = _results(str(line.path), stamp(line.path / "results"))
+        results, problem = _results(run, str(line.path), stamp_of(line.path))
         sites = results.sites if results is not None and results.sites else _sites(run)
         search, partial = (results.search if results is not None else None), False
-        if search is None or _newer(line):
-            so_far = _so_far(str(line.path), stamp_of(line.path))
+        if search is None or searching(run):
+            so_far = _so_far(run, str(line.path), stamp_of(line.path))
             search, partial = (so_far, True) if so_far is not None else (search, False)
         return Found(line, run, results, search, sites, problem or line.problem, partial)
-    except (RunError, OSError, ValueError) as error:
-        return Found(line, None, None, None, (), str(error), False)
+    except Exception as error:  # whatever a damaged run does, it is that run's alone
+        return Found(line, None, None, None, (), told(error), False)
+
+
+def told(error: Exception) -> str:
+    """An error of ours as it is; another with its kind."""
+    return str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
+
+
+def opened(path: Path) -> Run:
+    """The run in a folder, kept open as long as it is the same run."""
+    about = (path / "run.json").stat()
+    ledger = path / "evaluations"
+    folder = ledger.stat().st_ino if ledger.is_dir() else 0
+    return _run(str(path), (about.st_ino, about.st_mtime_ns, about.st_size, folder))
+
+
+def searching(run: Run) -> bool:
+    """Whether a search goes on: its result on disk, if any, is an earlier one's."""
+    return any(writer.command in SEARCHES for writer in run.writers())
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
-def history(path: str, _stamp: Stamp, mark: Stamp) -> tuple[list[History], str]:
+def history(path: str, mark: Stamp) -> tuple[list[History], str]:
     """Studies of a run's Optuna storage, or why they cannot be read."""
     try:
         return histories(Path(path)), ""
@@ -102,13 +122,13 @@ def history(path: str, _stamp: Stamp, mark: Stamp) -> tuple[list[History], str]:
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
-def _run(path: str) -> Run:
+def _run(path: str, mark: tuple[int, ...]) -> Run:
     return open_run(path)
 
 
 def _running(path: Path) -> bool:
     try:
-        return bool(_run(str(path)).writers())
+        return bool(opened(path).writers())
     except (RunError, OSError, ValueError):
         return False
 
@@ -116,32 +136,29 @@ def _running(path: Path) -> bool:
 @st.cache_resource(show_spinner=False, max_entries=512)
 def _line(path: Path, folder: Path, mark: Stamp, running: bool) -> RunLine:
     try:
-        run = _run(str(path))
-    except (RunError, OSError, ValueError):
+        run = opened(path)
+        run.refresh()
+        return run_line(path, folder, run)
+    except RunError:
         return run_line(path, folder)  # which says what is wrong
-    run.refresh()
-    return run_line(path, folder, run)
+    except Exception as error:  # one damaged run hides no other
+        name = "/".join(path.relative_to(folder).parts) or "."
+        return RunLine(name, path, problem=told(error))
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
-def _results(path: str, mark: Stamp) -> tuple[Results | None, str]:
+def _results(_opened: Run, path: str, mark: Stamp) -> tuple[Results | None, str]:
     try:
-        return gather(_run(path)), ""
-    except RunError as error:
-        return None, str(error)
+        return gather(_opened), ""
+    except Exception as error:
+        return None, told(error)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _so_far(path: str, mark: Stamp) -> Search | None:
-    run = _run(path)
-    return search_so_far(run, _sites(run))
+def _so_far(_opened: Run, path: str, mark: Stamp) -> Search | None:
+    return search_so_far(_opened, _sites(_opened))
 
 
 def _sites(run: Run) -> tuple[Site, ...]:
     rows = run.read_result("sites")
     return read_sites(rows) if rows else ()
-
-
-def _newer(line: RunLine) -> bool:
-    """Whether a search goes on now: its result on disk is an earlier one's."""
-    return line.state == "running"

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "dashboard":  # starts without PyTorch
             from sensprobe.cli import dashboard
 
-            return dashboard.run(arguments)
+            dashboard.run(arguments)
         from sensprobe.cli import commands
 
         with interrupt.remembered():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from sensprobe.errors import UnsupportedError, UsageError
 
@@ -28,8 +29,8 @@ LOOKS = {
 """The page's colours are those of its figures: `report.theme`, which is slow to import."""
 
 
-def run(arguments: Namespace) -> int:
-    """Serve until stopped; the exit code of the server."""
+def run(arguments: Namespace) -> NoReturn:
+    """Become the server."""
     folder = Path(arguments.runs)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder that holds runs.")
@@ -39,10 +40,8 @@ def run(arguments: Namespace) -> int:
             "pip install -e '.[dashboard]' where you installed sensprobe from."
         )
     command = serving(folder, arguments.port, arguments.host, browser=arguments.browser)
-    try:
-        return subprocess.call(command)
-    except KeyboardInterrupt:
-        return 0
+    sys.stdout.flush()
+    os.execv(command[0], command)  # so that what stops this process stops the server
 
 
 def serving(folder: Path, port: int, host: str, *, browser: bool) -> list[str]:

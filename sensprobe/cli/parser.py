@@ -307,12 +307,18 @@ def _demo(commands: argparse._SubParsersAction) -> None:
     )
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
+    return int(text)
+
+
 def _dashboard(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("dashboard", help="runs in a browser: sensitivities, fronts, plans")
     sub.add_argument(
         "runs", nargs="?", default="runs", metavar="RUNS", help="a folder of runs (default: runs)"
     )
-    sub.add_argument("--port", type=int, default=8501, help="where it listens (default: 8501)")
+    sub.add_argument("--port", type=_port, default=8501, help="where it listens (default: 8501)")
     sub.add_argument(
         "--host",
         default="localhost",

@@ -51,7 +51,7 @@ class _Volume:
         self.area = 0.0
 
     def add(self, size: float, score: float) -> None:
-        if size >= self._edge or score <= self._floor:
+        if not 0 < size < self._edge or score <= self._floor:
             return
         if any(s <= size and v >= score for s, v in self._front):
             return

@@ -25,14 +25,16 @@ class FrontView:
 def at_batch(search: Search, batch: int) -> Search:
     """The same plans with the state of `batch` sequences: bytes, bits a value, and the front.
 
-    What was chosen stays what was chosen, at the batch it was searched for.
+    What was chosen stays what was chosen, at the batch it was searched for. A search that does not
+    say what state full precision has tells neither its bytes nor bits a value.
     """
     if batch == search.batch:
         return search
     factor = batch / search.batch
     full_state = round(search.full_state_bytes * factor)
     full = search.full_bytes - search.full_state_bytes + full_state
-    reals = full / 4  # full precision is float32
+    stateful = any(c.state_bytes for c in search.candidates)
+    reals = 0.0 if stateful and not full_state else full / 4  # full precision is float32
 
     def carried(c: Candidate) -> Candidate:
         state = round(c.state_bytes * factor)

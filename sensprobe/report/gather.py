@@ -12,7 +12,7 @@ from sensprobe.report.agreement import Agreement, agreement
 from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
 from sensprobe.report.results import Candidate, Confirmation, Entries, Search, Sensitivity
 from sensprobe.runs import Run
-from sensprobe.sites import Site
+from sensprobe.sites import Kind, Site
 
 Found = TypeVar("Found")
 PROFILES = tuple(f"sensitivity-{method}" for method in ("measured", "divergence", "taylor"))
@@ -120,6 +120,9 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     search = _read(run, "search", _search_reader(found), searching, missing)
     if search is not None and not found.sites:
         missing.append("Bytes by part need the model's sites, which this run did not keep.")
+    if search is not None and not search.full_state_bytes:  # an older run's
+        states = sum(4 * site.reals for site in found.sites if site.kind is Kind.STATE)
+        search = replace(search, full_state_bytes=search.batch * states)
     return replace(found, search=search, missing=tuple(missing))
 
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sensprobe.cost import site_bytes
+from sensprobe.plan import fingerprint
+from sensprobe.plan import uniform as uniform_plan
 from sensprobe.report.fronts import with_front
 from sensprobe.report.results import Candidate, Entries, Search
 from sensprobe.report.values import Measured, Quantity, metric_named
@@ -57,11 +59,13 @@ def search_so_far(run: Run, sites: Sequence[Site], batch: int = 1) -> Search | N
         return None
     prices = _Prices(sites, batch)
     names = _names(plan for plan in plans if plans[plan].entries)
+    uniform = _uniform(run, sites)
     candidates = []
     for mark, title in names.items():
         values = _values(run, plans[mark], array)
         if values is not None:
-            candidates.append(_candidate(title, plans[mark], values, baseline, prices))
+            same = uniform.get(mark)
+            candidates.append(_candidate(title, plans[mark], values, baseline, prices, same))
     if not candidates:
         return None
     weight, state = prices.of(())
@@ -136,17 +140,35 @@ def _mean(values: np.ndarray) -> Measured:
 
 
 def _candidate(
-    name: str, plan: _Plan, values: np.ndarray, baseline: np.ndarray, prices: _Prices
+    name: str,
+    plan: _Plan,
+    values: np.ndarray,
+    baseline: np.ndarray,
+    prices: _Prices,
+    uniform: str | None,
 ) -> Candidate:
     weight, state = prices.of(plan.entries)
     n = min(len(values), len(baseline))
-    schemes = {scheme for _, scheme in plan.entries}
-    uniform = schemes.pop() if len(schemes) == 1 and len(plan.entries) == prices.count else None
     return Candidate(
         name, name, EDIT, uniform, plan.entries, weight, state, weight + state,
         8 * (weight + state) / prices.reals, _mean(values[:n]), _mean(values[:n] - baseline[:n]),
         nan, n, n < len(baseline), plan.radius, False,
     )  # fmt: skip
+
+
+def _uniform(run: Run, sites: Sequence[Site]) -> dict[str, str]:
+    """Fingerprint -> scheme of the uniform plans that a search of this run starts from."""
+    schemes: dict[str, None] = {}
+    for name in run.results():
+        if name.startswith("sensitivity-"):
+            document = run.read_result(name)
+            if isinstance(document, dict):
+                schemes |= dict.fromkeys(map(str, document.get("schemes", ())))
+    out = {}
+    for text in schemes:
+        plan = uniform_plan(parse(text), sites).resolve(sites)
+        out[fingerprint(plan)] = text
+    return out
 
 
 def _names(marks: Iterable[str]) -> dict[str, str]:
@@ -165,7 +187,6 @@ class _Prices:
         self._sites, self._batch = {site.name: site for site in sites}, batch
         self._known: dict[tuple[str, str | None], tuple[int, int]] = {}
         memory = [site for site in sites if site.kind is not Kind.ACTIVATION]
-        self.count = len(sites)
         self.reals = sum(s.reals * (batch if s.kind is Kind.STATE else 1) for s in memory)
 
     def of(self, entries: Entries) -> tuple[int, int]:

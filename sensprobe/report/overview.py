@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from os import sep
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def run_folders(folder: Path) -> list[Path]:
     root = folder.resolve()
     found, level = [], [folder]
     for _ in range(DEPTH + 1):
-        runs = [one for one in level if (one / NAME).is_file()]
+        runs = [one for one in level if isfile(one / NAME)]
         found += runs
         level = [below for one in level if one not in runs for below in _below(one, root)]
     return sorted(found)
@@ -57,7 +58,12 @@ def _below(folder: Path, root: Path) -> list[Path]:
         inside = [entry for entry in folder.iterdir() if entry.is_dir()]
     except OSError:
         return []
-    return [e for e in inside if not e.name.startswith(".") and e.resolve().is_relative_to(root)]
+    return [e for e in inside if _shown(e.name) and e.resolve().is_relative_to(root)]
+
+
+def _shown(name: str) -> bool:
+    """Not hidden, and a name that a page can show."""
+    return not name.startswith(".") and name.isprintable()
 
 
 def overview(folder: Path) -> list[RunLine]:

@@ -40,7 +40,7 @@ Document = Mapping[str, Any]
 def _whole(name: str, command: str) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RunError(
             f"the {name} result cannot be read ({type(error).__name__}: {error}); "
             f"`sensprobe {command}` with the same --run writes it again."
@@ -62,9 +62,18 @@ def read_sensitivity(document: Document) -> Sensitivity:
             metric_named(str(document["metric"]), document.get("sign")),
             additive_named(key),
             measured(baseline.get("metric")),
-            tuple(str(scheme) for scheme in document["schemes"]),
+            _schemes(document),
             tuple(_row(row, key) for row in document["rows"]),
         )
+
+
+def _schemes(document: Document) -> tuple[str, ...]:
+    """Those asked for; ValueError where there are none, or a row has another."""
+    asked = tuple(str(scheme) for scheme in document["schemes"])
+    others = {str(row["scheme"]) for row in document["rows"]} - set(asked)
+    if not asked or others:
+        raise ValueError(f"schemes {list(asked)}, rows of {sorted(others)}")
+    return asked
 
 
 def _row(row: Document, additive: str) -> Row:
@@ -72,7 +81,7 @@ def _row(row: Document, additive: str) -> Row:
         str(row["target"]),
         str(row["part"]),
         str(row["kind"]),
-        row.get("layer"),
+        None if row.get("layer") is None else int(row["layer"]),
         str(row["scheme"]),
         tuple(str(scheme) for scheme in row.get("applied") or ()),
         _count(row.get("weight_bytes")),
@@ -93,7 +102,7 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
             quantity = metric_named(document["metric"], document.get("sign"))
         return Search(
             str(document["method"]),
-            _count(document.get("batch")),
+            max(_count(document.get("batch")), 1),
             str(document["split"]),
             _count(document.get("n")),
             real(document.get("evaluations")),
@@ -195,17 +204,15 @@ def _confirmed(plan: Document) -> Confirmed:
 def read_sites(rows: Sequence[Document]) -> tuple[Site, ...]:
     """Sites from their JSON form: name, part, kind, shape, axes, complex."""
     with _whole("sites", "search"):
-        return tuple(
-            Site(
-                str(row["site"]),
-                Part(row["part"]),
-                Kind(row["kind"]),
-                tuple(row["shape"]),
-                tuple(Axis(axis) for axis in row["axes"]),
-                bool(row["complex"]),
-            )
-            for row in rows
-        )
+        return tuple(_site(row) for row in rows)
+
+
+def _site(row: Document) -> Site:
+    shape, axes = tuple(map(int, row["shape"])), tuple(Axis(axis) for axis in row["axes"])
+    if len(shape) != len(axes):
+        raise ValueError(f"{row['site']} has shape {shape} and axes {axes}")
+    part, kind = Part(row["part"]), Kind(row["kind"])
+    return Site(str(row["site"]), part, kind, shape, axes, bool(row["complex"]))
 
 
 def _count(value: Any) -> int:

@@ -75,14 +75,26 @@ def read(folder: Path) -> Manifest:
         )
     known = {f.name for f in dataclasses.fields(Manifest)}
     fields = {name: value for name, value in document.items() if name in known}
-    fields["sites"] = {site: tuple(shape) for site, shape in document.get("sites", {}).items()}
     try:
-        return Manifest(**fields)
-    except TypeError as error:
+        fields["sites"] = {site: tuple(shape) for site, shape in document.get("sites", {}).items()}
+        found = Manifest(**fields)
+        _check_types(found)
+        return found
+    except (TypeError, AttributeError, ValueError) as error:
         raise RunError(
             f"{path} lacks what a run needs ({error}); restore it from a copy, or give --run "
             "another folder"
         ) from error
+
+
+def _check_types(found: Manifest) -> None:
+    """TypeError where a field is of another type than it was written with."""
+    for field_name in ("model", "model_fingerprint", "data", "data_fingerprint", "created", "tool"):
+        if not isinstance(getattr(found, field_name), str):
+            raise TypeError(f"{field_name} is no text")
+    for field_name in ("splits", "settings"):
+        if not isinstance(getattr(found, field_name), Mapping):
+            raise TypeError(f"{field_name} is no table")
 
 
 def check_same(folder: Path, found: Manifest, asked: Manifest) -> None:

@@ -200,7 +200,7 @@ class Run:
             return json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} cannot be read ({error}); delete it and run the command that made it again"
             ) from error

@@ -186,12 +186,14 @@ class SegmentReader:
         return not self.alive() and self.lines_path.stat().st_size == self._offset + torn
 
     def alive(self) -> bool:
-        """Whether the process that owns this segment still runs."""
-        with self.lines_path.open("rb") as stream:
-            try:
+        """Whether the process that owns this segment still runs; nobody's, where it was removed."""
+        try:
+            with self.lines_path.open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
         return False
 
     def document(self, place: Place, lines: BinaryIO) -> dict[str, JSON] | None:

@@ -50,7 +50,8 @@ def histories(storage: Path) -> list[History]:
             finally:
                 opened.engine.dispose()
     except Exception as error:  # SQLAlchemy's and Optuna's many
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = error.__cause__ or error
+        reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise RunError(
             f"{storage} cannot be read ({reason}); the run's evaluations do not depend on it."
         ) from error

@@ -22,6 +22,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from sensprobe import api
 from sensprobe.plan import from_json
+from sensprobe.report import gather
 from sensprobe.report.theme import DARK
 from sensprobe.runs import open_run
 
@@ -133,10 +134,12 @@ def test_a_click_on_a_mark_puts_its_plan_beside_others_and_into_the_address(page
 
 
 def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
-    page.goto(f"{served}/plan?run=digits")
+    search = gather(open_run(runs / "digits")).search
+    assert search is not None
+    start = search.chosen[1].candidate
+    page.goto(f"{served}/plan?run=digits&plan={start}")
     page.locator(METRIC).nth(3).wait_for()
     before = page.locator(METRIC).all_inner_texts()
-    title = page.get_by_role("combobox").nth(1).input_value()
     put_in_second_column(page, "fp16")
     expect(page.locator(METRIC).nth(3)).to_have_text("not yet", timeout=PATIENCE)
     after = page.locator(METRIC).all_inner_texts()
@@ -147,13 +150,15 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     told.value.save_as(tmp_path / "plan.json")
     plan = from_json(json.loads((tmp_path / "plan.json").read_text(encoding="utf-8")))
     schemes = {pattern: str(scheme) for pattern, scheme in plan.entries}
-    assert schemes["layers.0.A"] == "fp16", title
+    assert schemes["layers.0.A"] == "fp16"
     assert f"{api.cost('s4d-digits', plan)['total_bytes'] / 1024:.2f} KiB" == after[0]
 
     count = open_run(runs / "digits").count
     page.get_by_role("button", name="Measure it").click()
     expect(page.locator(METRIC).nth(3)).to_contain_text("±", timeout=2 * PATIENCE)
     assert open_run(runs / "digits").count == count + 1
+    assert f"plan={start}" in page.url
+    assert page.locator(METRIC).all_inner_texts()[0] == after[0], "the edit is still there"
 
 
 def put_in_second_column(page, scheme: str) -> None:
@@ -209,6 +214,21 @@ def test_an_empty_folder_says_what_to_run_and_shows_the_example(page, tmp_path):
         page.goto(f"{address}/pareto")
         page.locator(CHART).first.wait_for()
     assert not (tmp_path / "nothing").exists()
+
+
+def test_what_stops_the_command_stops_the_server(runs):
+    started = serving(runs)
+    address = started.__enter__()
+    started.process.terminate()
+    assert started.process.wait(timeout=30) is not None
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+        except OSError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("it still answers")
 
 
 def test_only_this_machine_is_listened_to(served):

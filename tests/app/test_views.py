@@ -7,9 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import sensprobe_app
 from streamlit.testing.v1 import AppTest
 
+from sensprobe.runs import open_run
+
 WAIT = 60
+EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 
 
 def page(folder: str, view: str, run: str) -> None:
@@ -26,7 +30,7 @@ def page(folder: str, view: str, run: str) -> None:
     elif view == "compare":
         compare.show(lines)
     else:
-        line = next(line for line in lines if line.name == run)
+        line = next((line for line in lines if line.name == run), lines[0])
         found = store.found(line)
         if found.run is None:
             import streamlit as st
@@ -111,6 +115,70 @@ def test_a_run_of_an_older_version_is_drawn(runs):
     for view in ("sensitivity", "pareto", "search", "compare"):
         assert not drawn(runs, view).error
     assert "did not keep the model" in words(drawn(runs, "plan"))
+
+
+DAMAGE = {
+    "search": [
+        {"batch": 0}, {"batch": None}, {"full": {"metric": {}, "total_bytes": 1e999}},
+        {"candidates": [{"name": "p1", "metric": {}, "weight_bytes": 0, "state_bytes": 0,
+                         "total_bytes": -5}]},
+    ],
+    "sensitivity-measured": [{"schemes": []}, {"schemes": ["other"]}],
+    "sites": [[{"site": "x", "part": "A", "kind": "weight", "shape": ["a"], "axes": ["head"],
+                "complex": False}]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [(name, change) for name, changes in DAMAGE.items() for change in changes]
+)
+def test_damaged_values_are_said_or_passed_over(runs, name, change):
+    path = runs / "digits" / "results" / f"{name}.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(document | change if isinstance(change, dict) else change))
+    for view in ("runs", "sensitivity", "pareto", "plan", "search", "compare"):
+        drawn(runs, view)
+
+
+@pytest.mark.parametrize(
+    "change", [{"sites": [1]}, {"settings": []}, {"model": 7}, {"data": None}, {"created": "once"}]
+)
+def test_a_damaged_manifest_is_said_and_hides_no_other(runs, change):
+    shutil.copytree(runs / "digits", runs / "good")
+    path = runs / "digits" / "run.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(document | change), encoding="utf-8")
+    for view in ("runs", "pareto", "compare"):
+        drawn(runs, view, "good")
+        drawn(runs, view)
+
+
+def test_a_run_that_is_made_anew_is_read_anew(runs):
+    assert "digits" in list(drawn(runs, "runs").dataframe[0].value["data"])
+    shutil.rmtree(runs / "digits" / "evaluations")
+    assert drawn(runs, "runs").dataframe[0].value["evaluations"][0] == 0
+    shutil.rmtree(runs / "digits")
+    drawn(runs, "runs")
+    shutil.copytree(EXAMPLE, runs / "digits")
+    assert drawn(runs, "runs").dataframe[0].value["evaluations"][0] > 100
+
+
+def test_a_command_to_copy_is_quoted(runs):
+    path = runs / "digits" / "run.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(document | {"model": "m; touch here"}), encoding="utf-8")
+    shutil.rmtree(runs / "digits" / "results")
+    assert "profile 'm; touch here' --data" in words(drawn(runs, "sensitivity"))
+
+
+def test_another_command_on_the_run_leaves_the_finished_search(runs):
+    run = open_run(runs / "digits")
+    with run.working("eval"):
+        assert "measured so far" not in words(drawn(runs, "pareto"))
+    with run.working("search"):
+        test = drawn(runs, "pareto")
+        assert "measured so far" in words(test)
+        assert "uniform int8/head/asym/dynamic" in test.multiselect(key="plans").options
 
 
 def test_text_of_a_run_stays_text(runs):

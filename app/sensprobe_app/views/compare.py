@@ -46,7 +46,10 @@ def show(lines: list[store.RunLine]) -> None:
             else:
                 st.caption(plain(f"{line.name}: no plan was searched for yet. {found.problem}"))
     if not searches:
-        command("sensprobe search --run RUN --budget 12KiB", "Two searched runs make a comparison:")
+        command(
+            ["sensprobe", "search", "--run", "RUN", "--budget", "12KiB"],
+            "Two searched runs make a comparison:",
+        )
         return
     chart(
         figures.fronts(searches, what, theme()),

@@ -12,13 +12,12 @@ import streamlit as st
 from sensprobe.plan import diff
 from sensprobe.report import figures, rows, tables
 from sensprobe.report.fronts import FrontView, at_batch, best_within
-from sensprobe.report.gather import plan_title
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Candidate, Search
 from sensprobe.report.tables import symbol
 from sensprobe.report.values import digits, flagged, in_bytes, plus_minus
 from sensprobe.report.writing import csv_bytes
-from sensprobe_app.controls import chart, command, names_of, plain, theme
+from sensprobe_app.controls import chart, command, label_of, names_of, plain, theme
 from sensprobe_app.store import Found
 from sensprobe_app.store import found as look
 
@@ -32,7 +31,7 @@ def show(found: Found) -> None:
     st.title("Pareto")
     if found.search is None:
         command(
-            f"sensprobe search --run {found.line.path} --budget 12KiB",
+            ["sensprobe", "search", "--run", found.line.path, "--budget", "12KiB"],
             "No plan was searched for yet; a search is:",
         )
         return
@@ -134,9 +133,10 @@ def _best(best: Candidate, search: Search, view: FrontView) -> None:
     within = f" within {in_bytes(view.budget)}" if view.budget == view.budget else ""
     change = q.shown(best.change)
     st.markdown(
-        f"**Best measured{within}**: {plain(plan_title(best, search))}, "
+        f"**Best measured{within}**: {plain(label_of(best))}, "
         f"{plain(plus_minus(q.shown(best.metric)))} {plain(q.unit or q.name)} "
-        f"({plain(flagged(plus_minus(change, signed=True), change))} to full precision), "
+        f"({plain(flagged(plus_minus(change, signed=True), change))} {plain(q.change_unit)} "
+        "to full precision), "
         f"{in_bytes(best.total_bytes)} at batch {search.batch}"
     )
 
@@ -145,9 +145,9 @@ def titled(search: Search, picked: Collection[str] = ()) -> dict[str, str]:
     """Title -> name of the plans on offer: telling ones, those that are drawn, those picked."""
     first = tables.notable(search)
     rest = tables.thinned([c for c in search.candidates if symbol(c, search) == tables.DOMINATED])
-    out = {plan_title(c, search): c.name for c in [*first, *rest]}
+    out = {label_of(c): c.name for c in [*first, *rest]}
     if any(title not in out for title in picked):
-        out |= {t: c.name for c in search.candidates if (t := plan_title(c, search)) in picked}
+        out |= {t: c.name for c in search.candidates if (t := label_of(c)) in picked}
     return out
 
 
@@ -175,9 +175,9 @@ def _table(search: Search) -> None:
 def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None:
     st.subheader("Side by side")
     q = search.quantity
-    plans = {plan_title(c, search): c.entries for c in chosen}
+    plans = {label_of(c): c.entries for c in chosen}
     facts = {
-        plan_title(c, search): {
+        label_of(c): {
             q.heading: plus_minus(q.shown(c.metric)),
             q.change_heading: flagged(
                 plus_minus(q.shown(c.change), signed=True), q.shown(c.change)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -24,19 +26,30 @@ from sensprobe.report.editing import (
     predicted,
     site_name,
 )
-from sensprobe.report.gather import plan_title
 from sensprobe.report.live import measured_plan
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Entries, Search
-from sensprobe.report.tables import notable
+from sensprobe.report.tables import mark_of, notable
 from sensprobe.report.values import flagged, in_bytes, level_text, plus_minus
 from sensprobe.report.writing import csv_bytes
+from sensprobe.runs import Run
 from sensprobe.scheme import parse
 from sensprobe_app import jobs
-from sensprobe_app.controls import chart, choice, command, plain, theme
+from sensprobe_app.controls import chart, choice, command, label_of, plain, theme
 from sensprobe_app.store import Found
 
 EXACT = "full precision"
+
+
+class Known(NamedTuple):
+    """A plan to start from: what it is called in files, what it is, whether `export` knows it."""
+
+    entries: Entries
+    name: str
+    mark: str = ""
+    searched: bool = False
+
+
 EVERY = "1s"
 
 
@@ -45,8 +58,15 @@ def show(found: Found) -> None:
     st.title("Plan")
     if not found.sites:
         command(
-            f"sensprobe profile {found.line.model} --data {found.line.data} "
-            f"--run {found.line.path}",
+            [
+                "sensprobe",
+                "profile",
+                found.line.model,
+                "--data",
+                found.line.data,
+                "--run",
+                found.line.path,
+            ],
             "This run did not keep the model's sites; the same command keeps them now:",
         )
         return
@@ -63,7 +83,9 @@ def show(found: Found) -> None:
             key="batch",
             bind="query-params",
         )
-    base = known[name]
+    base = known[name].entries
+    if known[name].mark:
+        st.caption(plain(known[name].mark))
     changes = _editor(found, name, base)
     try:
         entries = edited(base, changes, found.sites)
@@ -74,21 +96,24 @@ def show(found: Found) -> None:
     title = "Bits by layer and part" + (" (edited)" if changes else "")
     figure = figures.plan_grid(entries, found.sites, title, theme())
     chart(figure, "grid", "Bits of every site, layers down, names across")
-    own = f"{name.split()[0]}-edited" if changes else name.split()[0]
+    own = f"{known[name].name}-edited" if changes else known[name].name
     _measure(found, entries, own)
-    _take_home(found, entries, own, name, figure, changed=bool(changes))
+    searched = known[name].searched and not changes
+    _take_home(found, entries, own, figure, searched=searched)
 
 
-def _known(search: Search | None) -> dict[str, Entries]:
-    """Title -> plan: what was chosen, the front, uniform plans and recipes, and full precision."""
+def _known(search: Search | None) -> dict[str, Known]:
+    """Label -> plan: what was chosen, the front, uniform plans and recipes, and full precision."""
     if search is None:
-        return {EXACT: ()}
+        return {EXACT: Known((), "exact")}
     ordered = sorted(search.candidates, key=lambda c: (c.name not in search.picks, not c.on_front))
-    shown = {c.name for c in notable(search)}
-    out = {plan_title(c, search): c.entries for c in ordered if c.name in shown}
-    out |= {b.name: b.entries for b in search.also if b.entries}
-    out |= {plan_title(c, search): c.entries for c in ordered if c.name not in shown}
-    return out | {EXACT: ()}
+    telling = {c.name for c in notable(search)}
+    ordered.sort(key=lambda c: c.name not in telling)
+    out = {label_of(c): Known(c.entries, c.name, mark_of(c, search), True) for c in ordered}
+    out |= {
+        b.name: Known(b.entries, b.name, "known recipe", True) for b in search.also if b.entries
+    }
+    return out | {EXACT: Known((), "exact")}
 
 
 def _editor(found: Found, name: str, base: Entries) -> dict[str, str]:
@@ -169,7 +194,7 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         fourth.metric(
             f"measured {q.heading}",
             plus_minus(q.shown(score)),
-            f"{flagged(plus_minus(shown, signed=True), shown)} to full precision",
+            f"{flagged(plus_minus(shown, signed=True), shown)} {q.change_unit} to full precision",
             delta_color="off",
             delta_arrow="off",
         )
@@ -194,13 +219,19 @@ def _measure(found: Found, entries: Entries, own: str) -> None:
     n = found.search.n if found.search is not None else _samples(found)
     name = st.text_input("Name", own, key=f"name {own}", max_chars=40)
     about = f"Scores it on {n:,} search samples with `sensprobe eval`, in the background."
-    if st.button("Measure it", help=about, disabled=not entries):
-        try:
-            plan = Plan(tuple((s, parse(t)) for s, t in entries), jobs.named(name))
-            jobs.measure(found.run, plan, n)
-        except SensprobeError as error:
-            st.error(plain(str(error)))
+    going = jobs.running(found.run, name)
+    if st.button("Measure it", help=about, disabled=going or not entries):
+        plan = Plan(tuple((s, parse(t)) for s, t in entries), name)
+        _start(lambda run: jobs.measure(run, plan, n), found.run)
     st.fragment(run_every=EVERY)(_jobs)(str(found.run.path))
+
+
+def _start(job: Callable[[Run], object], run: Run) -> None:
+    """Starts a job, or says why it cannot."""
+    try:
+        job(run)
+    except (SensprobeError, OSError) as error:
+        st.error(plain(str(error)))
 
 
 def _jobs(path: str) -> None:
@@ -224,7 +255,7 @@ def _jobs(path: str) -> None:
 
 
 def _take_home(
-    found: Found, entries: Entries, own: str, title: str, figure: go.Figure, *, changed: bool
+    found: Found, entries: Entries, own: str, figure: go.Figure, *, searched: bool
 ) -> None:
     """Downloads: the plan, the grid as a page and as CSV, and an exported folder."""
     assert found.run is not None
@@ -243,17 +274,14 @@ def _take_home(
         f"{own}.html",
         "text/html",
     )
-    searched = found.search is not None and any(
-        plan_title(c, found.search) == title for c in found.search.candidates
-    )
-    if changed or not searched or found.partial or not _writable(found):
+    if not searched or found.partial or not _writable(found):
         fourth.caption("A searched plan that is not edited can be exported as a folder that loads.")
         return
-    name = title.split()[0]
-    if found.search is not None and title.startswith("uniform "):
-        name = next(c.name for c in found.search.candidates if plan_title(c, found.search) == title)
-    if fourth.button("Export", help="packed weights, config.json, plan.json and a model card"):
-        jobs.export(found.run, name)
+    going = jobs.running(found.run, f"export-{own}")
+    about = "packed weights, config.json, plan.json and a model card"
+    if fourth.button("Export", help=about, disabled=going):
+        _start(lambda run: jobs.export(run, own), found.run)
+    name = own
     folder = found.run.path / "exported" / name
     if (folder / "config.json").is_file():
         fourth.download_button(f"{name}.zip", _zipped(folder), f"{name}.zip", "application/zip")

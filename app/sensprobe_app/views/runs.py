@@ -23,11 +23,11 @@ def show(folder: Path, shown: Path) -> None:
         what = "is empty" if folder.is_dir() else "does not exist"
         st.warning(f"{plain(str(folder))} {what}. A run is made by the first command below.")
         command(
-            f"sensprobe profile s4d-digits --data digits --run {folder / 'first'}",
+            ["sensprobe", "profile", "s4d-digits", "--data", "digits", "--run", folder / "first"],
             "Find where a model hurts:",
         )
         command(
-            f"sensprobe search --run {folder / 'first'} --budget 1.5KiB",
+            ["sensprobe", "search", "--run", folder / "first", "--budget", "1.5KiB"],
             "Then find the best plan for a budget:",
         )
         st.markdown("Below is the run that ships as an example; every view shows it.")
@@ -63,8 +63,8 @@ def table(lines: list[RunLine]) -> pd.DataFrame:
             "data": line.data,
             "evaluations": line.evaluations,
             "best plan per budget": "; ".join(line.best),
-            "last change": pd.to_datetime(line.changed or None, utc=True),
-            "started": pd.to_datetime(line.created or None, utc=True),
+            "last change": pd.to_datetime(line.changed or None, utc=True, errors="coerce"),
+            "started": pd.to_datetime(line.created or None, utc=True, errors="coerce"),
         }
         for line in lines
     ]

@@ -19,7 +19,7 @@ def show(found: Found) -> None:
     st.title("Search")
     if found.search is None:
         command(
-            f"sensprobe search --run {found.line.path} --budget 12KiB",
+            ["sensprobe", "search", "--run", found.line.path, "--budget", "12KiB"],
             "Nothing was searched for yet; a search is:",
         )
         return
@@ -48,7 +48,7 @@ def _draw(found: Found) -> None:
         "Hypervolume of the front against plans evaluated",
     )
     storage = found.run.optuna_path
-    studies, problem = store.history(str(storage), (), store.stamp(storage))
+    studies, problem = store.history(str(storage), store.stamp(storage))
     if problem:
         st.warning(plain(problem))
     if studies:

@@ -22,8 +22,15 @@ def show(found: Found) -> None:
     results = found.results
     if results is None or not results.profiles:
         command(
-            f"sensprobe profile {found.line.model} --data {found.line.data} "
-            f"--run {found.line.path}",
+            [
+                "sensprobe",
+                "profile",
+                found.line.model,
+                "--data",
+                found.line.data,
+                "--run",
+                found.line.path,
+            ],
             "This run holds no sensitivities yet; they come from:",
         )
         return
@@ -39,7 +46,7 @@ def show(found: Found) -> None:
             "Scheme of the layer map and the table",
             profile.schemes,
             "scheme",
-            index=profile.schemes.index(harshest(profile)),
+            first=harshest(profile),
         )
     for sentence in about_sensitivity(profile):
         st.markdown(plain(sentence))
