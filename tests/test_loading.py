@@ -113,12 +113,6 @@ def test_an_unknown_model_says_what_there_is(
     assert "a checkpoint file, a folder that `sensprobe export` wrote, or a model.toml" in text
 
 
-def test_a_recipe_without_weights_says_how_to_make_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "recipes", lambda: {"s4d-big": Path("s4d-big.toml")})
-    with pytest.raises(UsageError, match="sensprobe train s4d-big"):
-        load_model("s4d-big")
-
-
 def test_norm_is_only_for_checkpoints_that_do_not_say(
     model: Model, x: torch.Tensor, tmp_path: Path
 ) -> None:

@@ -77,13 +77,15 @@ def _with_run(view: Callable[[store.Found], None], lines: list[store.RunLine]) -
         view(found)
     except SensprobeError as error:
         st.error(plain(str(error)))
-    _watch(found.line.path, store.mark(found.line.path))
+    waiting = found.search is None
+    _watch(found.line.path, waiting, store.mark(found.line.path, waiting))
 
 
 @st.fragment(run_every=EVERY)
-def _watch(path: Path, seen: store.Mark) -> None:
-    """Draws everything anew where a command on this run has begun, ended, or left a result."""
-    if store.mark(path) != seen:
+def _watch(path: Path, waiting: bool, seen: store.Mark) -> None:
+    """Draws everything anew where a command on this run has begun, ended, or left a result; while
+    there is no plan to show, wherever anything was measured. What is shown follows by itself."""
+    if store.mark(path, waiting) != seen:
         st.rerun()
 
 

@@ -65,9 +65,10 @@ def stamp_of(path: Path) -> Stamp:
     return stamp(path / "run.json", path / "evaluations", path / "results")
 
 
-def mark(path: Path) -> Mark:
-    """What, when it changes, changes more of a view than the part that follows by itself."""
-    return _running(path), stamp(path / "results")
+def mark(path: Path, waiting: bool) -> Mark:
+    """What, when it changes, changes more of a view than the part that follows by itself; all of
+    the run for a view that waits for its first plan."""
+    return _running(path), stamp_of(path) if waiting else stamp(path / "results")
 
 
 def lines(folder: Path) -> list[RunLine]:

@@ -174,19 +174,32 @@ def put_in_second_column(page, scheme: str) -> None:
     page.keyboard.press("Enter")
 
 
-def test_a_search_is_followed_from_start_to_end(page, runs):
+SLOW = """
+import time
+
+def right(outputs, targets):
+    time.sleep(0.3)
+    return (outputs.argmax(-1) == targets).float()
+"""
+"""A metric that takes its time, so that there is a search to follow on any machine."""
+
+
+def test_a_search_is_followed_from_start_to_end(page, runs, tmp_path):
     """A new run appears, counts up while it is searched, and ends with what was chosen; what the
     reader picked stays picked."""
+    (tmp_path / "slow.py").write_text(SLOW, encoding="utf-8")
+    metric = f"python:{tmp_path / 'slow.py'}:right"
     with serving(runs) as address:
         page.goto(f"{address}/")
         page.locator(TABLE).first.wait_for()
-        api.profile("s4d-digits", "digits", runs / "live", ["int8/head/asym", "int4/head/asym"])
+        schemes = ["int8/head/asym", "int4/head/asym"]
+        api.profile("s4d-digits", "digits", runs / "live", schemes, limit=64, metric=metric)
         page.goto(f"{address}/search?run=live")
         page.get_by_text("Nothing was searched for yet").wait_for()
         search = subprocess.Popen(
             [
                 sys.executable, "-m", "sensprobe", "search", "--run", str(runs / "live"),
-                "--budget", "1.5KiB", "--evaluations", "100",
+                "--budget", "1.5KiB", "--evaluations", "40", "--limit", "64",
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
