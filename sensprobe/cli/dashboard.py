@@ -46,8 +46,7 @@ def run(arguments: Namespace) -> NoReturn:
 
 def serving(folder: Path, port: int, host: str, *, browser: bool) -> list[str]:
     """The command line of the server."""
-    found = find_spec(APP)
-    if found is None or found.origin is None:
+    if find_spec(APP) is None:
         raise UnsupportedError(
             f"the package {APP} is not installed beside sensprobe; install both."
         )
@@ -64,14 +63,5 @@ def serving(folder: Path, port: int, host: str, *, browser: bool) -> list[str]:
         **{f"theme.{name}.{key}": c for name, look in LOOKS.items() for key, c in look.items()},
     }
     flags = [f"--{name}={value}" for name, value in settings.items()]
-    page = Path(found.origin).parent / "main.py"
-    return [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        str(page),
-        *flags,
-        "--",
-        str(folder.resolve()),
-    ]
+    words = [*flags, "--", str(folder.resolve())]
+    return [sys.executable, "-m", f"{APP}.serve", *words]

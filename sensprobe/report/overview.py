@@ -100,7 +100,10 @@ def _best(run: Run) -> tuple[tuple[str, ...], list[str]]:
     results cannot be read."""
     documents: dict[str, Any] = {}
     bad: list[str] = []
-    for name in run.results():
+    names = run.results()
+    if "confirmation" in names:  # the search's document is large, and what is best not in it
+        names = [name for name in names if not name.startswith("search")]
+    for name in names:
         try:
             documents[name] = run.read_result(name)
         except RunError as error:

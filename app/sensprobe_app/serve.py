@@ -1,0 +1,37 @@
+"""Streamlit's server, with what the first page needs imported while it starts.
+
+`python -m sensprobe_app.serve FLAGS -- RUNS`: the flags are those of `streamlit run`.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from threading import Thread
+
+from streamlit.web.cli import main as streamlit
+
+PAGE = Path(__file__).with_name("main.py")
+OBJECTS = 200_000
+"""Objects made between two looks for garbage: a large run is read as so many at once."""
+
+
+def warm(folder: Path) -> None:
+    """Import what takes seconds, read the run that changed last and draw its front: the first page
+    then finds it done. What is wrong with a run is said there."""
+    from sensprobe.report import figures
+    from sensprobe_app import main, store
+
+    del main  # imported for the page
+    lines = store.lines(folder)
+    found = store.found(lines[0]) if lines else None
+    if found is not None and found.search is not None:
+        figures.frontier(found.search)
+
+
+if __name__ == "__main__":
+    gc.set_threshold(OBJECTS)
+    Thread(target=warm, args=(Path(sys.argv[-1]),), daemon=True).start()
+    sys.argv = ["streamlit", "run", str(PAGE), *sys.argv[1:]]
+    sys.exit(streamlit())
