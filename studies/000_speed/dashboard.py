@@ -120,14 +120,14 @@ def first_chart(page: Page, folder: Path) -> tuple[float, str, subprocess.Popen[
          "--port", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    while True:
-        try:
-            page.goto(address)
-            break
-        except Exception:
-            if time.perf_counter() - began > 60:
-                raise
-            time.sleep(0.05)
+    while True:  # the command opens the browser when its server listens
+        with socket.socket() as probe:
+            if probe.connect_ex(("localhost", port)) == 0:
+                break
+        if time.perf_counter() - began > 60:
+            sys.exit("the dashboard did not start")
+        time.sleep(0.02)
+    page.goto(address)
     page.locator(CHART).first.wait_for(timeout=60_000)
     return time.perf_counter() - began, address, process
 
