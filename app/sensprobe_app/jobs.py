@@ -62,7 +62,7 @@ class Job:
     def found(self) -> dict[str, object] | None:
         """The document it printed, once it is done."""
         try:
-            return json.loads(self.out.read_bytes())  # type: ignore[no-any-return]
+            return json.loads(self.out.read_bytes())
         except (OSError, ValueError):
             return None
 

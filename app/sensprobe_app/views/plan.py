@@ -153,12 +153,12 @@ def _table(
         for name in frame.columns
     }
     after = st.data_editor(frame, column_config=columns, key=f"edit {key}", num_rows="fixed")
+    now = dict(zip(rows, after.to_dict(orient="records"), strict=True))
     return {
-        site_name(layer, str(name)): str(after.iloc[row, column])
-        for row, layer in enumerate(rows)
-        for column, name in enumerate(frame.columns)
-        if frame.iloc[row, column] == frame.iloc[row, column]
-        and after.iloc[row, column] != frame.iloc[row, column]
+        site_name(layer, name): str(now[layer][name])
+        for layer, cells in rows.items()
+        for name, before in cells.items()
+        if str(now[layer][name]) != before
     }
 
 

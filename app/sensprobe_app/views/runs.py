@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pandas as pd
 import streamlit as st
+from pandas.api.typing import NaTType
 
 from sensprobe.report.overview import RunLine
 from sensprobe_app import store
@@ -63,9 +64,14 @@ def table(lines: list[RunLine]) -> pd.DataFrame:
             "data": line.data,
             "evaluations": line.evaluations,
             "best plan per budget": "; ".join(line.best),
-            "last change": pd.to_datetime(line.changed or None, utc=True, errors="coerce"),
-            "started": pd.to_datetime(line.created or None, utc=True, errors="coerce"),
+            "last change": _time(line.changed),
+            "started": _time(line.created),
         }
         for line in lines
     ]
     return pd.DataFrame(rows)
+
+
+def _time(text: str) -> pd.Timestamp | NaTType:
+    """Not a time, where the text is none."""
+    return pd.to_datetime(text, utc=True, errors="coerce")
