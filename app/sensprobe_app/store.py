@@ -7,7 +7,7 @@ Nothing here writes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
@@ -18,8 +18,10 @@ from sensprobe.report.overview import RunLine, run_folders, run_line
 from sensprobe.report.read import read_sites
 from sensprobe.report.results import Search
 from sensprobe.runs import Run, open_run
-from sensprobe.search.history import History, histories
 from sensprobe.sites import Site
+
+if TYPE_CHECKING:
+    from sensprobe.search.history import History
 
 SEARCHES = ("search", "demo")
 """Commands that leave a search's result when they end."""
@@ -116,6 +118,8 @@ def searching(run: Run) -> bool:
 @st.cache_resource(show_spinner=False, max_entries=16)
 def history(path: str, mark: Stamp) -> tuple[list[History], str]:
     """Studies of a run's Optuna storage, or why they cannot be read."""
+    from sensprobe.search.history import histories  # imports Optuna, a third of a second
+
     try:
         return histories(Path(path)), ""
     except RunError as error:

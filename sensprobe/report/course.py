@@ -10,7 +10,6 @@ from sensprobe.errors import RunError
 from sensprobe.report.results import Search
 from sensprobe.report.values import digits, in_bytes, real
 from sensprobe.runs import Run
-from sensprobe.search.history import histories
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ def course(search: Search) -> Course:
 
 
 class _Volume:
-    """`search.pareto.hypervolume` of a growing front, kept up to date point by point."""
+    """`pareto.hypervolume` of a growing front, kept up to date point by point."""
 
     def __init__(self, most_bytes: float, floor: float) -> None:
         self._edge, self._floor = most_bytes, floor
@@ -82,6 +81,8 @@ class Going:
 
 def going(run: Run, search: Search) -> Going:
     """From the search's result, the ledger and Optuna's storage."""
+    from sensprobe.search.history import histories  # Optuna: the dashboard starts without
+
     try:
         studies, problem = histories(run.optuna_path), ""
     except RunError as error:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 
+from sensprobe.pareto import nondominated
 from sensprobe.report.results import Candidate, Search
-from sensprobe.search.pareto import nondominated
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 Rooms, each using only those above it:
 
     problem     plain values: options, decisions, problem, budget, sample, candidate, result
-    pareto      fronts and hypervolume (NumPy alone; reports use it)
     monotone    noisy sensitivities made monotone in bits
     frontier    the additive model's hull, and its whole front when small
     knapsack    exact plans for any budget (MILP)

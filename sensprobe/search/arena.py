@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sensprobe.search.pareto import nondominated
+from sensprobe.pareto import nondominated
 from sensprobe.search.problem import (
     Assignment,
     Candidate,

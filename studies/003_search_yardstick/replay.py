@@ -17,8 +17,8 @@ from enumeration import Enumeration
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import create_study
 
+from sensprobe.pareto import hypervolume
 from sensprobe.search import Assignment, Event, search
-from sensprobe.search.pareto import hypervolume
 from sensprobe.search.studies import quiet
 
 BASELINE = 1  # evaluations full precision costs

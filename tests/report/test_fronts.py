@@ -12,6 +12,7 @@ import pytest
 import sensprobe_app
 
 from sensprobe import api
+from sensprobe.pareto import hypervolume
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.report import figures, gather, images, write_report
 from sensprobe.report.course import course, going, seconds
@@ -23,7 +24,6 @@ from sensprobe.report.results import Beside
 from sensprobe.runs import open_run
 from sensprobe.scheme import parse
 from sensprobe.search.history import histories
-from sensprobe.search.pareto import hypervolume
 
 EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 

@@ -14,8 +14,8 @@ from optuna.samplers import TPESampler
 from search_problems import classifier, every
 
 from sensprobe.errors import BudgetError, UsageError
+from sensprobe.pareto import hypervolume
 from sensprobe.search import Assignment, Budget, Problem, Sample, SearchResult, search
-from sensprobe.search.pareto import hypervolume
 
 METHODS = ("gains", "direct", "frontier")
 SPENT = 16

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensprobe.search.pareto import hypervolume, nondominated
+from sensprobe.pareto import hypervolume, nondominated
 
 clouds = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 20)), max_size=25)
 
