@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import ceil
 
 from sensprobe.errors import UsageError
@@ -64,6 +65,7 @@ def code_bytes(scheme: Scheme, site: Site) -> int:
     return ceil(site.reals * scheme.format.bits / 8)
 
 
+@lru_cache(maxsize=2**16)
 def site_bytes(site: Site, scheme: Scheme = EXACT) -> tuple[int, int]:
     """(bytes stored once, bytes a sequence) of one site."""
     scales = scale_bytes(scheme, site)

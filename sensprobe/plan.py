@@ -23,6 +23,7 @@ from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import Kind, Site, matching, nearest
 
 VERSION = 1
+NAME_DIGITS = 4
 
 Resolved = dict[str, Scheme]
 """Site name -> scheme, exact sites left out, in the order of the model's sites."""
@@ -79,6 +80,14 @@ def fingerprint(resolved: Mapping[str, Scheme]) -> str:
     """Identity of what is computed: equal for plans that resolve to the same schemes."""
     text = json.dumps(sorted((name, str(scheme)) for name, scheme in resolved.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def short_names(fingerprints: Iterable[str]) -> dict[str, str]:
+    """Fingerprint -> `p` and its first digits, as many as tell all apart: a name a plan keeps."""
+    marks, digits = set(fingerprints), NAME_DIGITS
+    while len({mark[:digits] for mark in marks}) < len(marks):
+        digits += 1
+    return {mark: f"p{mark[:digits]}" for mark in marks}
 
 
 def uniform(scheme: Scheme, sites: Iterable[Site], name: str = "") -> Plan:

@@ -32,6 +32,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from math import ceil, isfinite, prod
 
 from sensprobe.errors import SchemeError
@@ -214,6 +215,7 @@ _WORDS: list[tuple[str, str]] = [
 _SLOT = {"group": "granularity", "percentile": "range", "given": "range", "stochastic": "rounding"}
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Scheme:
     """The scheme a text stands for.
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from sensprobe.report.overview import RunLine
 from sensprobe.report.results import Candidate
 from sensprobe.report.theme import DARK, LIGHT, Theme
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$@&])")
+PICKS = ("points", "box")
+BATCHES = tuple(2**k for k in range(11))
 CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 
 
@@ -26,34 +29,31 @@ def theme() -> Theme:
     return DARK if getattr(st.context.theme, "type", "light") == "dark" else LIGHT
 
 
-def chart(figure: go.Figure, key: str, alt: str, *, select: bool = False) -> list[str]:
-    """A figure; with `select`, the names (`customdata[0]`) of the marks that are picked in it."""
-    if not select:
-        st.plotly_chart(figure, theme=None, key=key, config=CHART, alt=alt)
-        return []
-    picked = st.plotly_chart(
-        figure,
-        theme=None,
-        key=key,
-        config=CHART,
-        alt=alt,
-        on_select="rerun",
-        selection_mode=("points", "box"),
-    )
-    return names_of(picked)
+def chart(
+    figure: go.Figure, key: str, alt: str, on_select: Callable[[], None] | None = None
+) -> None:
+    """A figure; where marks can be picked, `on_select` is told and `picked` says which."""
+    more = {} if on_select is None else {"on_select": on_select, "selection_mode": PICKS}
+    st.plotly_chart(figure, theme=None, key=key, config=CHART, alt=alt, **more)  # type: ignore[call-overload]
+
+
+def picked(key: str) -> list[str]:
+    """Names (`customdata[0]`) of the marks picked in a chart, each once, in order."""
+    points = st.session_state[key]["selection"]["points"]
+    data = [point.get("customdata") for point in points]
+    names = [d[0] if isinstance(d, list) else (d or {}).get("0", "") for d in data if d]
+    return list(dict.fromkeys(str(name) for name in names if name))
+
+
+def add(key: str, names: Sequence[str]) -> None:
+    """Names join what a multiselect holds."""
+    before = list(st.session_state.get(key, ()))
+    st.session_state[key] = list(dict.fromkeys([*before, *names]))
 
 
 def label_of(candidate: Candidate) -> str:
     """What a plan is called here and in the address: the same while a search runs and after."""
     return candidate.name if candidate.uniform is None else f"uniform {candidate.uniform}"
-
-
-def names_of(event: object) -> list[str]:
-    """Names of picked marks, each once, in order."""
-    points = getattr(getattr(event, "selection", None), "points", None) or []
-    data = [p.get("customdata") for p in points]
-    names = [d[0] if isinstance(d, list) else (d or {}).get("0", "") for d in data if d]
-    return list(dict.fromkeys(str(name) for name in names if name))
 
 
 def choice(
@@ -69,7 +69,32 @@ def choice(
     return st.selectbox(label, options, index=None, key=key, bind="query-params", help=help)
 
 
+def batch_of(first: int, key: str = "batch") -> int:
+    """The sequences whose state is kept: a power of two, or what was searched for."""
+    return st.select_slider(
+        "Batch: sequences whose state is kept",
+        sorted({*BATCHES, first}),
+        value=first,
+        key=key,
+        bind="query-params",
+    )
+
+
 def command(words: Sequence[object], why: str) -> None:
     """A command to type, each word quoted, with what it is for."""
     st.markdown(why)
     st.code(shlex.join(str(word) for word in words), language="bash")
+
+
+def profile_command(line: RunLine, why: str) -> None:
+    """How this run gets its sensitivities, and its sites."""
+    words = ["--data", line.data, "--run", line.path]
+    command(["sensprobe", "profile", line.model, *words], why)
+
+
+def search_command(line: RunLine) -> None:
+    """How this run gets plans."""
+    command(
+        ["sensprobe", "search", "--run", line.path, "--budget", "12KiB"],
+        "Nothing was searched for yet; a search is:",
+    )

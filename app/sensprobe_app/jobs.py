@@ -9,7 +9,6 @@ Everything lies in the run's own folder `plans/`:
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -35,7 +34,6 @@ class Job:
     """A command that was started here."""
 
     name: str
-    command: list[str]
     log: Path
     out: Path
     process: subprocess.Popen[bytes]
@@ -57,14 +55,6 @@ class Job:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
-
-    @property
-    def found(self) -> dict[str, object] | None:
-        """The document it printed, once it is done."""
-        try:
-            return json.loads(self.out.read_bytes())
-        except (OSError, ValueError):
-            return None
 
 
 @st.cache_resource(show_spinner=False)
@@ -122,7 +112,7 @@ def _start(run: Run, name: str, words: list[str]) -> Job:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=told, stderr=said, start_new_session=True
         )
-    job = Job(name, command, log, out, process, time.monotonic())
+    job = Job(name, log, out, process, time.monotonic())
     jobs()[str(run.path), name] = job
     return job
 

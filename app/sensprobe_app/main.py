@@ -14,7 +14,6 @@ from sensprobe_app import store
 from sensprobe_app.controls import choice, plain
 from sensprobe_app.views import compare, pareto, plan, runs, search, sensitivity
 
-EXAMPLE = Path(__file__).parent / "example"
 EVERY = "2s"
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 4rem; }
@@ -35,7 +34,7 @@ def main(folder: Path) -> None:
     lines = store.lines(folder)
     shown = folder
     if not lines:
-        lines, shown = store.lines(EXAMPLE), EXAMPLE
+        lines, shown = store.lines(store.EXAMPLE), store.EXAMPLE
     pages = [st.Page(partial(runs.show, folder, shown), title="Runs", default=True)]
     for name, view in TITLES.items():
         pages.append(
@@ -46,7 +45,7 @@ def main(folder: Path) -> None:
     with st.sidebar:
         st.markdown("### sensprobe")
         st.caption(plain(shown_path(folder)))
-        if shown is EXAMPLE:
+        if shown is store.EXAMPLE:
             st.info("No run here yet: this is the run that ships as an example.")
     page.run()
 

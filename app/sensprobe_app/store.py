@@ -13,9 +13,9 @@ import streamlit as st
 
 from sensprobe.errors import RunError
 from sensprobe.report import Results, gather
+from sensprobe.report.gather import sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
-from sensprobe.report.read import read_sites
 from sensprobe.report.results import Search
 from sensprobe.runs import Run, open_run
 from sensprobe.sites import Site
@@ -23,12 +23,12 @@ from sensprobe.sites import Site
 if TYPE_CHECKING:
     from sensprobe.search.history import History
 
+EXAMPLE = Path(__file__).parent / "example"
+"""A folder with the run that ships; nothing is written there."""
 SEARCHES = ("search", "demo")
 """Commands that leave a search's result when they end."""
 Stamp = tuple[tuple[str, int, int], ...]
 """(file, when it was changed, its size) of everything an answer depends on."""
-
-
 Mark = tuple[bool, Stamp]
 """Whether a process works on a run, and its results."""
 
@@ -81,13 +81,14 @@ def lines(folder: Path) -> list[RunLine]:
 
 def found(line: RunLine) -> Found:
     """What a run holds now."""
-    if line.path is None or not line.model:
+    if not line.model:
         return Found(line, None, None, None, (), line.problem, False)
     try:
         run = opened(line.path)
         run.refresh()
-        results, problem = _results(run, str(line.path), stamp_of(line.path))
-        sites = results.sites if results is not None and results.sites else _sites(run)
+        kept = stamp(line.path / "run.json", line.path / "results")
+        results, problem = _results(run, str(line.path), kept)
+        sites = results.sites if results is not None and results.sites else sites_of(run)
         search, partial = (results.search if results is not None else None), False
         if search is None or searching(run):
             so_far = _so_far(run, str(line.path), stamp_of(line.path))
@@ -161,9 +162,4 @@ def _results(_opened: Run, path: str, mark: Stamp) -> tuple[Results | None, str]
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _so_far(_opened: Run, path: str, mark: Stamp) -> Search | None:
-    return search_so_far(_opened, _sites(_opened))
-
-
-def _sites(run: Run) -> tuple[Site, ...]:
-    rows = run.read_result("sites")
-    return read_sites(rows) if rows else ()
+    return search_so_far(_opened, sites_of(_opened))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
+import time
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from sensprobe.errors import UnsupportedError, UsageError
 
@@ -65,3 +70,42 @@ def serving(folder: Path, port: int, host: str, *, browser: bool) -> list[str]:
     flags = [f"--{name}={value}" for name, value in settings.items()]
     words = [*flags, "--", str(folder.resolve())]
     return [sys.executable, "-m", f"{APP}.serve", *words]
+
+
+class Served(NamedTuple):
+    """A dashboard that listens, and the process it is."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def served(folder: Path | str, cwd: Path | None = None, seconds: float = 60) -> Iterator[Served]:
+    """The command on a free port of this machine while inside: for tests and for studies.
+
+    RuntimeError where nothing listens after so many seconds.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    words = ["dashboard", str(folder), "--no-browser", "--port", str(port)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sensprobe", *words],
+        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        _wait_for(port, seconds)
+        yield Served(f"http://localhost:{port}", process)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(port: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with socket.socket() as probe:
+            if probe.connect_ex(("localhost", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"nothing listens at port {port} after {seconds:.0f} s")

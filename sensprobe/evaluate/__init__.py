@@ -13,19 +13,12 @@ from sensprobe.apply import Applier
 from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.dead_band import by_position, dead_bands
-from sensprobe.evaluate.outcomes import (
-    ADDITIVE,
-    DIVERGENCE,
-    LOWER_IS_BETTER,
-    NAMES,
-    PRIMARY,
-    Metric,
-    outcomes,
-)
-from sensprobe.evaluate.score import Score, mean, paired
+from sensprobe.evaluate.outcomes import Metric, outcomes
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
+from sensprobe.metrics import ADDITIVE, DIVERGENCE, LOWER_IS_BETTER, NAMES, PRIMARY
 from sensprobe.models import Model
 from sensprobe.scheme import Scheme
+from sensprobe.score import Score, mean, paired
 from sensprobe.taps import EXACT
 
 __all__ = [

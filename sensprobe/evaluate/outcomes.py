@@ -24,32 +24,6 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 """A user's metric: (outputs (n, …), targets (n, …)) -> one finite value a sample (n,); higher is
 better. Outputs of an unstable plan may be NaN or infinite: what those are worth is its to say."""
 
-DIVERGENCE = "divergence"
-"""The metric that needs no labels: how far outputs are from those of full precision."""
-PRIMARY = {
-    "classification": "correct",
-    "regression": "squared_error",
-    "language": "bits_per_byte",
-    "unlabelled": "kl",
-}
-"""The per-sample array behind a task's headline metric."""
-NAMES = {
-    "correct": "accuracy",
-    "squared_error": "mse",
-    "bits_per_byte": "bits_per_byte",
-    "custom": "custom",
-    "kl": DIVERGENCE,
-    "distance": DIVERGENCE,
-}
-ADDITIVE = {
-    "classification": "kl",
-    "regression": "distance",
-    "language": "kl",
-    "unlabelled": "kl",
-}
-"""The per-sample array that sensitivities add up in."""
-LOWER_IS_BETTER = frozenset({"squared_error", "bits_per_byte", *ADDITIVE.values()})
-
 
 def classification(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
     """correct, cross_entropy and, against baseline logits, kl = KL(baseline || model); nats."""

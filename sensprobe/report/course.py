@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, log
+from math import isfinite
 
 from sensprobe.errors import RunError
+from sensprobe.pareto import hypervolume
 from sensprobe.report.results import Search
 from sensprobe.report.values import digits, in_bytes, real
 from sensprobe.runs import Run
@@ -29,38 +30,22 @@ def course(search: Search) -> Course:
     sign = search.quantity.sign
     scores = [sign * c.metric.value for c in search.candidates if isfinite(c.metric.value)]
     floor = sign * search.chance if isfinite(search.chance) else min(scores, default=0.0)
-    volume = _Volume(search.full_bytes, floor)
     names, grown = [], []
+    front: list[tuple[float, float]] = []  # (bytes, score), and what it covers
+    volume = 0.0
     for c in search.candidates:
-        if not c.stopped_early and isfinite(c.metric.value):
-            volume.add(c.total_bytes, sign * c.metric.value)
+        point = (c.total_bytes, sign * c.metric.value)
+        whole = not c.stopped_early and isfinite(c.metric.value) and c.total_bytes > 0
+        if whole and not any(size <= point[0] and score >= point[1] for size, score in front):
+            front = [p for p in front if p[0] < point[0] or p[1] > point[1]] + [point]
+            volume = hypervolume(
+                *zip(*front, strict=True), reference_bytes=search.full_bytes, reference_score=floor
+            )
         names.append(c.uniform or c.name)
-        grown.append(volume.area)
+        grown.append(volume)
     q = search.quantity
     what = f"{q.name} {digits(q.scale * sign * floor, 3)} {q.unit}".rstrip()
     return Course(tuple(names), tuple(grown), f"{what}, {in_bytes(search.full_bytes)}")
-
-
-class _Volume:
-    """`pareto.hypervolume` of a growing front, kept up to date point by point."""
-
-    def __init__(self, most_bytes: float, floor: float) -> None:
-        self._edge, self._floor = most_bytes, floor
-        self._front: list[tuple[float, float]] = []  # growing bytes, growing score
-        self.area = 0.0
-
-    def add(self, size: float, score: float) -> None:
-        if not 0 < size < self._edge or score <= self._floor:
-            return
-        if any(s <= size and v >= score for s, v in self._front):
-            return
-        kept = [(s, v) for s, v in self._front if s < size or v > score]
-        self._front = sorted([*kept, (size, score)])
-        edges = [*(s for s, _ in self._front[1:]), self._edge]
-        self.area = sum(
-            log(right / s) * (v - self._floor)
-            for (s, v), right in zip(self._front, edges, strict=True)
-        )
 
 
 def seconds(run: Run) -> list[float]:

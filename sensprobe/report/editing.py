@@ -1,7 +1,7 @@
-"""A plan as a grid to read and to change, with what a change would cost.
+"""A plan as a grid to read and to change, and what a change would lose.
 
-Bytes are exact. The loss is a prediction: what each target was found to lose alone, added up.
-Errors are added as if independent. What no profile priced is named, never guessed.
+The loss is a prediction: what each target was found to lose alone, added up. Errors are added as if
+independent. What no profile priced is named, never guessed.
 """
 
 from __future__ import annotations
@@ -11,28 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite, sqrt
 
-from sensprobe.cost import site_bytes
 from sensprobe.errors import SensprobeError
 from sensprobe.fitting import adapt, check
-from sensprobe.report.plans import EXACT_TEXT, resolved
+from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, place_of, resolved
 from sensprobe.report.results import Entries, Row, Sensitivity
 from sensprobe.report.values import UNKNOWN, Measured
 from sensprobe.scheme import Scheme, parse
-from sensprobe.sites import Kind, Site, matching
-
-OUTSIDE = "–"
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """Exact bytes of a plan at a batch."""
-
-    weights: int
-    state: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.state
+from sensprobe.sites import Site, matching
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +27,6 @@ class Prediction:
     loss: Measured
     priced: int
     unpriced: tuple[str, ...]
-
-
-def place_of(site: str) -> tuple[str, str]:
-    """("3", "out_proj") of `layers.3.out_proj`; what is in no layer is in "–"."""
-    head, _, rest = site.partition(".")
-    layer, dot, inner = rest.partition(".")
-    return (layer, inner) if head == "layers" and layer.isdigit() and dot else (OUTSIDE, site)
 
 
 def grid(entries: Entries, sites: Sequence[Site]) -> dict[str, dict[str, str]]:
@@ -91,16 +69,6 @@ def edited(entries: Entries, changes: Mapping[str, str], sites: Sequence[Site]) 
     return tuple((name, str(scheme)) for name, scheme in chosen.items())
 
 
-def bytes_of(entries: Entries, sites: Sequence[Site], batch: int) -> Bytes:
-    """Bytes of a plan, to the byte."""
-    chosen = resolved(entries, sites)
-    prices = [
-        site_bytes(site, chosen[site.name]) if site.name in chosen else site_bytes(site)
-        for site in sites
-    ]
-    return Bytes(sum(once for once, _ in prices), batch * sum(each for _, each in prices))
-
-
 def predicted(entries: Entries, sites: Sequence[Site], found: Sensitivity) -> Prediction:
     """Loss of a plan by what each target of a profile lost alone, in its additive unit."""
     chosen = {name: str(scheme) for name, scheme in resolved(entries, sites).items()}
@@ -141,11 +109,6 @@ def options(found: Iterable[Sensitivity], entries: Entries, sites: Sequence[Site
 def bits_of(text: str) -> float:
     """Bits a real number takes in a scheme, without scales."""
     return 32.0 if text == EXACT_TEXT else float(parse(text).bits_per_real)
-
-
-def holds_memory(site: Site) -> bool:
-    """Whether a site's scheme decides bytes."""
-    return site.kind is not Kind.ACTIVATION
 
 
 def _is_applied(row: Row, members: Sequence[Site], schemes: Mapping[str, str]) -> bool:

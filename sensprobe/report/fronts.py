@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isfinite, nan
 
 from sensprobe.pareto import nondominated
-from sensprobe.report.results import Candidate, Search
+from sensprobe.report.results import Beside, Candidate, Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,19 @@ def at_batch(search: Search, batch: int) -> Search:
     stateful = any(c.state_bytes for c in search.candidates)
     reals = 0.0 if stateful and not full_state else full / 4  # full precision is float32
 
+    def state_of(plan: Candidate | Beside) -> int:
+        return round(plan.state_bytes * factor)
+
     def carried(c: Candidate) -> Candidate:
-        state = round(c.state_bytes * factor)
+        state = state_of(c)
         total = c.weight_bytes + state
         bits = 8 * total / reals if reals else nan
         return replace(c, state_bytes=state, total_bytes=total, effective_bits=bits)
 
     also = [
-        replace(b, state_bytes=round(b.state_bytes * factor),
-                total_bytes=b.weight_bytes + round(b.state_bytes * factor))
+        replace(b, state_bytes=state_of(b), total_bytes=b.weight_bytes + state_of(b))
         for b in search.also
-    ]  # fmt: skip
+    ]
     candidates = with_front([carried(c) for c in search.candidates], search.quantity.sign)
     return replace(
         search,

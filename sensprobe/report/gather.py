@@ -107,7 +107,7 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
         run.manifest.created,
         run.manifest.tool,
         tuple(run.manifest.sites),
-        tuple(sites) or _sites(run),
+        tuple(sites) or sites_of(run),
         _read(run, "sensitivity-measured", read_sensitivity, profile, missing),
         _read(run, "sensitivity-taylor", read_sensitivity, f"{profile} --method taylor", missing),
         None,
@@ -149,7 +149,8 @@ def _read(
     return None
 
 
-def _sites(run: Run) -> tuple[Site, ...]:
+def sites_of(run: Run) -> tuple[Site, ...]:
+    """The sites a run kept; none where it did not, or they cannot be read."""
     try:
         rows = run.read_result("sites")
         if rows is None:

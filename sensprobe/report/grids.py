@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import copysign, floor, inf, isfinite, isnan, log10, nan
 from statistics import median
 
+from sensprobe.report.plans import OUTSIDE
 from sensprobe.report.results import Row, Sensitivity
 from sensprobe.report.values import (
     NOISE,
@@ -59,9 +60,6 @@ def harshest(found: Sensitivity) -> str:
         if isfinite(row.additive.value):
             lost[row.scheme] = lost.get(row.scheme, 0.0) + row.additive.value
     return max(lost, key=lambda scheme: lost[scheme])
-
-
-OUTSIDE = "outside"
 
 
 def by_layer(found: Sensitivity, scheme: str) -> Grid:

@@ -13,6 +13,8 @@ from sensprobe.scheme import parse
 from sensprobe.sites import Kind, Part, Site, matching
 
 EXACT_TEXT = "fp32"
+OUTSIDE = "outside"
+"""In the place of a layer, for what is in none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,17 @@ def bytes_by_part(entries: Entries, sites: Sequence[Site], batch: int = 1) -> li
     return [PartBytes(part.value, *both) for part, both in spent.items() if any(both)]
 
 
+def place_of(site: str) -> tuple[str, str]:
+    """("3", "out_proj") of `layers.3.out_proj`; what is in no layer is `OUTSIDE`."""
+    head, _, rest = site.partition(".")
+    layer, dot, inner = rest.partition(".")
+    return (layer, inner) if head == "layers" and layer.isdigit() and dot else (OUTSIDE, site)
+
+
 def group_of(name: str) -> str:
     """`layers.3.out_proj.bias` -> `layers.*.out_proj.bias`; other names as they are."""
-    head, _, rest = name.partition(".")
-    layer, dot, inner = rest.partition(".")
-    return f"layers.*.{inner}" if head == "layers" and layer.isdigit() and dot else name
+    layer, inner = place_of(name)
+    return name if layer == OUTSIDE else f"layers.*.{inner}"
 
 
 def schemes_by_group(entries: Entries, names: Sequence[str] = ()) -> dict[str, str]:

@@ -20,6 +20,7 @@ from sensprobe.runs.record import (
     Span,
     address_of,
     entry_of,
+    key_from,
 )
 from sensprobe.runs.segment import Outcome, Place, SegmentReader
 
@@ -78,6 +79,10 @@ class Ledger:
                 return evaluation
             self._drop(spans, key.span, place)
         return None
+
+    def measured_keys(self) -> list[EvaluationKey]:
+        """Of every evaluation, from the index alone."""
+        return [key_from(base, span) for base, spans in self._places.items() for span in spans]
 
     def entries(self) -> Iterator[Entry]:
         """Each evaluation of this moment once, without its arrays, in the order of writing."""

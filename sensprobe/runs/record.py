@@ -152,10 +152,15 @@ def address_of(document: Mapping[str, JSON]) -> tuple[Base, Span]:
     return (model, data, split, plan, calibration, semantics), (start, stop)
 
 
+def key_from(base: Base, span: Span) -> EvaluationKey:
+    """The inverse of `EvaluationKey.base` and `.span`."""
+    (model, data, split, plan, calibration, semantics), (start, stop) = base, span
+    return EvaluationKey(model, data, split, start, stop, plan, calibration, semantics)
+
+
 def key_of(document: Mapping[str, JSON]) -> EvaluationKey:
     """The key of an evaluation's line."""
-    (model, data, split, plan, calibration, semantics), (start, stop) = address_of(document)
-    return EvaluationKey(model, data, split, start, stop, plan, calibration, semantics)
+    return key_from(*address_of(document))
 
 
 def entry_of(document: Mapping[str, JSON]) -> Entry:

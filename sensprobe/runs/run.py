@@ -121,6 +121,11 @@ class Run:
             writer.append(evaluation)
             self._ledger.refresh_segment(writer.lines_path.name)
 
+    def measured_keys(self) -> list[EvaluationKey]:
+        """What was measured up to now, from the index alone: nothing is read."""
+        with self._lock:
+            return self._ledger.measured_keys()
+
     def entries(self) -> Iterator[Entry]:
         """What was measured up to now, without the arrays, in the order of writing."""
         with self._lock:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sensprobe.evaluate.score import Score, mean, paired
 from sensprobe.scheme import Scheme
+from sensprobe.score import Score, mean, paired
 from sensprobe.sensitivity.targets import Target
 
 Arrays = Mapping[str, np.ndarray]

@@ -30,13 +30,14 @@ from torch import Tensor
 
 from sensprobe import runtime
 from sensprobe.apply import Applier
-from sensprobe.evaluate.outcomes import ADDITIVE, CAP, FARTHEST
-from sensprobe.evaluate.score import mean
+from sensprobe.evaluate.outcomes import CAP, FARTHEST
+from sensprobe.metrics import ADDITIVE
 from sensprobe.models import Model
 from sensprobe.models.s4d import Recurrence
 from sensprobe.ops.convolution import ssm_kernel
 from sensprobe.rounding import real_view
 from sensprobe.scheme import Scheme
+from sensprobe.score import mean
 from sensprobe.sensitivity.gradients import (
     Gradients,
     activation_shapes,

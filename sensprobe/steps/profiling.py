@@ -9,8 +9,8 @@ from typing import Any
 from sensprobe.cost import site_bytes
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import DIVERGENCE, mean
-from sensprobe.evaluate.score import Score
 from sensprobe.scheme import Scheme, parse
+from sensprobe.score import Score
 from sensprobe.sensitivity import Sensitivity, Target, measured, pairs_of, targets, taylor
 from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench

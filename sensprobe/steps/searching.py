@@ -10,7 +10,7 @@ from typing import Any
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import BATCH, mean
 from sensprobe.files import strict_json
-from sensprobe.plan import Plan, fingerprint
+from sensprobe.plan import Plan, fingerprint, short_names
 from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
 from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
@@ -22,7 +22,6 @@ from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.workbench import Workbench
 
-NAME_DIGITS = 4
 EVALUATIONS = 100
 """What a search spends where nothing is said."""
 ASKED = ("method", "batch", "seed", "n", "evaluations", "budgets", "decisions")
@@ -237,12 +236,10 @@ def _document(
 
 
 def _names(space: Space, found: SearchResult) -> dict[Assignment, str]:
-    """A name a plan keeps in every search: p and the first digits of its fingerprint."""
+    """A name a plan keeps in every search."""
     marks = {c.assignment: fingerprint(space.resolved(c.assignment)) for c in found.candidates}
-    different, digits = len(set(marks.values())), NAME_DIGITS
-    while len({mark[:digits] for mark in marks.values()}) < different:
-        digits += 1
-    return {assignment: f"p{mark[:digits]}" for assignment, mark in marks.items()}
+    names = short_names(marks.values())
+    return {assignment: names[mark] for assignment, mark in marks.items()}
 
 
 def _candidate(

@@ -12,39 +12,41 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import sensprobe_app
 from playwright.sync_api import Page, sync_playwright
+from sensprobe_app.store import EXAMPLE
 
+from sensprobe.cli.dashboard import served
 from sensprobe.cost import cost
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.report import gather
+from sensprobe.report.plans import resolved
 from sensprobe.runs import Evaluation, EvaluationKey, open_run
-from sensprobe.scheme import Scheme, parse
+from sensprobe.scheme import Scheme
 from sensprobe.sites import Site
 
-EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
+RUN = EXAMPLE / "s4d-digits"
 EVALUATIONS, CLICKS, SAMPLES = 10_000, 9, 400
 CHART = ".js-plotly-plot .main-svg"
 
 
 def made_up(folder: Path, count: int) -> None:
     """A run with `count` evaluations more than the one that ships, all of them candidates."""
-    shutil.copytree(EXAMPLE, folder)
+    shutil.copytree(RUN, folder)
     run = open_run(folder)
     found = gather(run)
     assert found.search is not None
     sites = found.sites
-    options = {site.name: schemes_of(site.name, found.search) for site in sites}
-    options = {name: schemes for name, schemes in options.items() if schemes}
+    options: dict[str, list[Scheme]] = {}
+    for c in found.search.candidates:
+        for name, scheme in resolved(c.entries, sites).items():
+            options.setdefault(name, []).append(scheme)
     document = run.read_result("search")
     full = next(e for e in run.entries() if e.key.split == "search" and not e.meta["plan"])
     rng = np.random.default_rng(0)
@@ -53,16 +55,6 @@ def made_up(folder: Path, count: int) -> None:
     ]
     run.close()
     run.write_result("search", document)
-
-
-def schemes_of(site: str, search: object) -> list[Scheme]:
-    """What the plans that ship put a site in."""
-    texts = {s for c in search.candidates for name, s in c.entries if matches(name, site)}  # type: ignore[attr-defined]
-    return [parse(text) for text in sorted(texts)]
-
-
-def matches(pattern: str, site: str) -> bool:
-    return pattern.replace("layers.*", "layers.0") == site
 
 
 def candidate(
@@ -108,30 +100,6 @@ def candidate(
     }
 
 
-def first_chart(page: Page, folder: Path) -> tuple[float, str, subprocess.Popen[bytes]]:
-    """Seconds from the command to the front drawn; the address and the process."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    address = f"http://localhost:{port}/pareto"
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sensprobe", "dashboard", str(folder), "--no-browser",
-         "--port", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while True:  # the command opens the browser when its server listens
-        with socket.socket() as probe:
-            if probe.connect_ex(("localhost", port)) == 0:
-                break
-        if time.perf_counter() - began > 60:
-            sys.exit("the dashboard did not start")
-        time.sleep(0.02)
-    page.goto(address)
-    page.locator(CHART).first.wait_for(timeout=60_000)
-    return time.perf_counter() - began, address, process
-
-
 def click(page: Page, place: int) -> float:
     """Seconds from a click on a mark to its plan in the address and the table drawn."""
     marks = page.locator(".scatterlayer .trace .points path")
@@ -153,19 +121,21 @@ def main() -> None:
         size = (Path(where) / "runs" / "large" / "results" / "search.json").stat().st_size
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 1200})
-        seconds, _, process = first_chart(page, Path(where) / "runs")
-        try:
+        began = time.perf_counter()
+        with served(Path(where) / "runs") as dashboard:
+            listens = time.perf_counter() - began
+            page.goto(f"{dashboard.address}/pareto")
+            page.locator(CHART).first.wait_for(timeout=60_000)
+            seconds = time.perf_counter() - began
             page.wait_for_timeout(2000)
             shown = page.locator(".scatterlayer .trace .points path").count()
             each = [click(page, shown - 1 - 3 * k) for k in range(CLICKS)]
-        finally:
-            process.terminate()
-            process.wait()
         browser.close()
     print(json.dumps({
         "evaluations": count,
         "search.json": f"{size / 2**20:.1f} MiB",
         "marks drawn": shown,
+        "the server listens (s)": round(listens, 2),
         "first chart (s)": round(seconds, 2),
         "selection (ms), median": round(1000 * statistics.median(each)),
         "selection (ms), all": [round(1000 * s) for s in each],

@@ -8,18 +8,16 @@ With FOLDER every view, light and dark, goes there instead, to be looked at.
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import sensprobe_app
 from playwright.sync_api import Browser, sync_playwright
+from sensprobe_app.store import EXAMPLE
+
+from sensprobe.cli.dashboard import served
 
 HERE = Path(__file__).parent
-EXAMPLE = Path(sensprobe_app.__file__).parent / "example"
 WIDE, TALL, TALLEST = 1280, 860, 3600
 VIEWS = ("", "sensitivity", "pareto", "plan", "search", "compare")
 
@@ -45,37 +43,12 @@ def photograph(browser: Browser, address: str, path: Path, scheme: str, tall: in
 
 def main() -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    folder = tempfile.mkdtemp()
-    shutil.copytree(EXAMPLE, Path(folder) / "runs")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "sensprobe", "dashboard", "runs", "--no-browser",
-         "--port", str(port)],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_for(port)
-        with sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(EXAMPLE, Path(folder) / "runs")
+        with served("runs", Path(folder)) as dashboard, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            shoot(browser, f"http://localhost:{port}", Path(sys.argv[1]) if sys.argv[1:] else None)
+            shoot(browser, dashboard.address, Path(sys.argv[1]) if sys.argv[1:] else None)
             browser.close()
-    finally:
-        server.terminate()
-        server.wait()
-        shutil.rmtree(folder)
-
-
-def wait_for(port: int, seconds: float = 60) -> None:
-    """Until something listens there."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with socket.socket() as probe:
-            if probe.connect_ex(("localhost", port)) == 0:
-                return
-        time.sleep(0.1)
-    sys.exit(f"nothing listens at port {port}")
 
 
 def shoot(browser: Browser, base: str, folder: Path | None) -> None:

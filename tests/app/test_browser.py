@@ -14,13 +14,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from sensprobe import api
+from sensprobe.cli.dashboard import served as served_at
 from sensprobe.plan import from_json
 from sensprobe.report import gather
 from sensprobe.report.theme import DARK
@@ -65,40 +64,8 @@ def page(browser):
 @pytest.fixture
 def served(runs):
     """The address of `sensprobe dashboard` over a folder with the run `digits`."""
-    with serving(runs) as address:
-        yield address
-
-
-class serving:
-    """`sensprobe dashboard FOLDER` on a free port while inside."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            self.port = free.getsockname()[1]
-        words = ["dashboard", str(folder), "--no-browser", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sensprobe", *words],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> str:
-        address = f"http://localhost:{self.port}"
-        until = time.monotonic() + PATIENCE / 1000
-        while time.monotonic() < until:
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-                return address
-            except OSError:
-                time.sleep(0.1)
-        self.__exit__()
-        raise AssertionError("the dashboard did not start")
-
-    def __exit__(self, *_: object) -> None:
-        os.killpg(self.process.pid, 15)
-        self.process.wait()
+    with served_at(runs) as dashboard:
+        yield dashboard.address
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -133,6 +100,21 @@ def test_a_click_on_a_mark_puts_its_plan_beside_others_and_into_the_address(page
     page.get_by_text("Side by side", exact=True).wait_for()
 
 
+def test_a_box_drawn_around_marks_picks_their_plans(page, served):
+    page.goto(f"{served}/pareto?run=digits")
+    page.locator(".scatterlayer .points path").first.wait_for()
+    page.wait_for_timeout(1000)  # until the chart has its tools
+    page.locator(".js-plotly-plot").first.hover()
+    page.locator('[data-title="Box Select"]').first.click()
+    ground = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    assert ground is not None
+    page.mouse.move(ground["x"] + 5, ground["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(ground["x"] + 110, ground["y"] + 300, steps=8)
+    page.mouse.up()
+    page.wait_for_url(re.compile(r"plans=.*plans="))
+
+
 def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     search = gather(open_run(runs / "digits")).search
     assert search is not None
@@ -140,7 +122,7 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     page.goto(f"{served}/plan?run=digits&plan={start}")
     page.locator(METRIC).nth(3).wait_for()
     before = page.locator(METRIC).all_inner_texts()
-    put_in_second_column(page, "fp16")
+    put_in_column_of_a(page, "fp16")
     expect(page.locator(METRIC).nth(3)).to_have_text("not yet", timeout=PATIENCE)
     after = page.locator(METRIC).all_inner_texts()
     assert after[0] != before[0], "bytes follow the edit"
@@ -161,17 +143,24 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     assert page.locator(METRIC).all_inner_texts()[0] == after[0], "the edit is still there"
 
 
-def put_in_second_column(page, scheme: str) -> None:
-    """Type a scheme into the cell of A, by keyboard alone once the table has the focus."""
-    box = page.locator(TABLE).first.bounding_box()
+def put_in_column_of_a(page, scheme: str) -> None:
+    """Type a scheme into the first layer's cell of A: by keyboard alone once the table has the
+    focus, and each key only when the one before it has shown its effect."""
+    table = page.locator(TABLE).first
+    first, second = (table.get_by_test_id(f"glide-cell-{column}-0") for column in (1, 2))
+    box = table.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + 110, box["y"] + 52)
+    expect(first).to_have_attribute("aria-selected", "true", timeout=PATIENCE)
     page.keyboard.press("ArrowRight")
+    expect(second).to_have_attribute("aria-selected", "true", timeout=PATIENCE)
     page.keyboard.press("Enter")
-    page.wait_for_timeout(400)
+    editor = page.get_by_test_id("portal").locator("input")
+    editor.wait_for()
     page.keyboard.type(scheme)
-    page.wait_for_timeout(300)
+    expect(editor).to_have_value(scheme, timeout=PATIENCE)
     page.keyboard.press("Enter")
+    expect(second).to_have_text(scheme, timeout=PATIENCE)
 
 
 SLOW = """
@@ -189,7 +178,8 @@ def test_a_search_is_followed_from_start_to_end(page, runs, tmp_path):
     reader picked stays picked."""
     (tmp_path / "slow.py").write_text(SLOW, encoding="utf-8")
     metric = f"python:{tmp_path / 'slow.py'}:right"
-    with serving(runs) as address:
+    with served_at(runs) as dashboard:
+        address = dashboard.address
         page.goto(f"{address}/")
         page.locator(TABLE).first.wait_for()
         schemes = ["int8/head/asym", "int4/head/asym"]
@@ -221,7 +211,8 @@ def test_a_search_is_followed_from_start_to_end(page, runs, tmp_path):
 
 
 def test_an_empty_folder_says_what_to_run_and_shows_the_example(page, tmp_path):
-    with serving(tmp_path / "nothing") as address:
+    with served_at(tmp_path / "nothing") as dashboard:
+        address = dashboard.address
         page.goto(address)
         page.get_by_text("sensprobe profile s4d-digits").first.wait_for()
         page.goto(f"{address}/pareto")
@@ -230,18 +221,17 @@ def test_an_empty_folder_says_what_to_run_and_shows_the_example(page, tmp_path):
 
 
 def test_what_stops_the_command_stops_the_server(runs):
-    started = serving(runs)
-    address = started.__enter__()
-    started.process.terminate()
-    assert started.process.wait(timeout=30) is not None
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        try:
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-        except OSError:
-            return
-        time.sleep(0.1)
-    raise AssertionError("it still answers")
+    with served_at(runs) as dashboard:
+        dashboard.process.terminate()
+        assert dashboard.process.wait(timeout=30) is not None
+        port = int(dashboard.address.rpartition(":")[2])
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("localhost", port)) != 0:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("it still answers")
 
 
 def test_only_this_machine_is_listened_to(served):

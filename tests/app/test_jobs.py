@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from sensprobe_app import jobs
 
@@ -32,8 +34,7 @@ def test_a_plan_is_measured_into_the_same_ledger(runs):
     assert found is not None
     quantity, score, change = found
     assert quantity.name == "accuracy"
-    assert job.found is not None
-    assert score.value == pytest.approx(job.found["value"])
+    assert score.value == pytest.approx(json.loads(job.out.read_bytes())["value"])
     assert score.n == 400
     assert change.value <= 0
     written = {p.relative_to(runs / "digits").parts[0] for p in (runs / "digits").rglob("*.*")}
@@ -55,4 +56,4 @@ def test_what_fails_says_why(runs):
     job = jobs.export(run, "nosuchplan")
     assert job.process.wait(timeout=300) != 0
     assert "nosuchplan" in job.said
-    assert job.found is None
+    assert not job.out.read_bytes()

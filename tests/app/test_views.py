@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import sensprobe_app
+from sensprobe_app import store
 from streamlit.testing.v1 import AppTest
 
 from sensprobe.runs import open_run
 
 WAIT = 60
-EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
+EXAMPLE = store.EXAMPLE / "s4d-digits"
 
 
 def page(folder: str, view: str, run: str) -> None:
@@ -26,7 +26,7 @@ def page(folder: str, view: str, run: str) -> None:
     where = Path(folder)
     lines = store.lines(where)
     if view == "runs":
-        runs.show(where, where if lines else main.EXAMPLE)
+        runs.show(where, where if lines else store.EXAMPLE)
     elif view == "compare":
         compare.show(lines)
     else:
@@ -137,7 +137,7 @@ def test_damaged_values_are_said_or_passed_over(runs, name, change):
     document = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(document | change if isinstance(change, dict) else change))
     for view in ("runs", "sensitivity", "pareto", "plan", "search", "compare"):
-        drawn(runs, view)
+        assert drawn(runs, view).title
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,14 @@ def test_a_damaged_manifest_is_said_and_hides_no_other(runs, change):
     document = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(document | change), encoding="utf-8")
     for view in ("runs", "pareto", "compare"):
-        drawn(runs, view, "good")
-        drawn(runs, view)
+        assert not drawn(runs, view, "good").error
+    listed = drawn(runs, "runs").dataframe[0].value
+    assert len(listed) == 2
+    assert (
+        "created" in change
+        or "cannot be read" in words(drawn(runs, "runs"))
+        or "lacks" in words(drawn(runs, "runs"))
+    )
 
 
 def test_a_run_that_is_made_anew_is_read_anew(runs):

@@ -20,11 +20,11 @@ from sensprobe import lm_eval
 from sensprobe.apply import Applier
 from sensprobe.errors import DataError, SensprobeError, UsageError
 from sensprobe.evaluate.lm_harness.scoring import Asked, Scorer
-from sensprobe.evaluate.score import paired
 from sensprobe.loading import load_model
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.plan import Plan
 from sensprobe.scheme import parse
+from sensprobe.score import paired
 from sensprobe.taps import EXACT
 
 lm = pytest.mark.lm

@@ -7,7 +7,7 @@ import streamlit as st
 from sensprobe.report import figures
 from sensprobe.report.fronts import at_batch
 from sensprobe_app import store
-from sensprobe_app.controls import chart, choice, command, plain, theme
+from sensprobe_app.controls import batch_of, chart, choice, command, plain, theme
 
 SHOWN = {
     "score": "score",
@@ -34,9 +34,7 @@ def show(lines: list[store.RunLine]) -> None:
     with second:
         what = SHOWN[choice("Shown", list(SHOWN), "as") or "score"]
     with third:
-        batch = st.select_slider(
-            "Batch", [2**k for k in range(11)], value=1, key="at", bind="query-params"
-        )
+        batch = batch_of(1, "at")
     searches = {}
     for line in lines:
         if line.name in picked:

@@ -17,11 +17,19 @@ from sensprobe.report.results import Candidate, Search
 from sensprobe.report.tables import symbol
 from sensprobe.report.values import digits, flagged, in_bytes, plus_minus
 from sensprobe.report.writing import csv_bytes
-from sensprobe_app.controls import chart, command, label_of, names_of, plain, theme
+from sensprobe_app.controls import (
+    add,
+    batch_of,
+    chart,
+    label_of,
+    picked,
+    plain,
+    search_command,
+    theme,
+)
 from sensprobe_app.store import Found
 from sensprobe_app.store import found as look
 
-BATCHES = [2**k for k in range(11)]
 STEPS = 48
 EVERY = "2s"
 
@@ -30,10 +38,7 @@ def show(found: Found) -> None:
     """The front and the plans picked on it."""
     st.title("Pareto")
     if found.search is None:
-        command(
-            ["sensprobe", "search", "--run", found.line.path, "--budget", "12KiB"],
-            "No plan was searched for yet; a search is:",
-        )
+        search_command(found.line)
         return
     view, batch = _controls(found.search)
     if found.partial:
@@ -41,6 +46,7 @@ def show(found: Found) -> None:
             "The search goes on, or was stopped: plans are as measured so far, their errors "
             "without the data's groups, bytes counted for the batch above."
         )
+    if found.partial and found.running:
         st.fragment(run_every=EVERY)(_follow)(found, view, batch)
     else:
         _draw(found, view, batch)
@@ -56,14 +62,7 @@ def _controls(search: Search) -> tuple[FrontView, int]:
     """How the front is looked at; everything here lives in the address."""
     first, second, third = st.columns([2, 3, 2])
     with first:
-        batches = sorted({*BATCHES, search.batch})
-        batch = st.select_slider(
-            "Batch: sequences whose state is kept",
-            batches,
-            value=search.batch,
-            key="batch",
-            bind="query-params",
-        )
+        batch = batch_of(search.batch)
     seen = at_batch(search, batch)
     with second:
         sizes = [c.total_bytes for c in seen.candidates] + [seen.full_bytes]
@@ -88,8 +87,7 @@ def _controls(search: Search) -> tuple[FrontView, int]:
             help="Instead of the score: what is lost to full precision.",
         )
     budget = steps[place] if place < STEPS else nan
-    picked = tuple(st.session_state.get("plans", ()))
-    return FrontView(budget, feasible, not linear, loss, picked), batch
+    return FrontView(budget, feasible, not linear, loss), batch
 
 
 def _steps(low: float, high: float) -> list[float]:
@@ -101,21 +99,19 @@ def _steps(low: float, high: float) -> list[float]:
 def _draw(found: Found, view: FrontView, batch: int) -> None:
     assert found.search is not None
     search = at_batch(found.search, batch)
-    wanted = {*view.selected, *st.query_params.get_all("plans")}
-    titles = titled(search, wanted)
-    view = replace(view, selected=tuple(titles[t] for t in view.selected if t in titles))
-    st.plotly_chart(
+    now = tuple(st.session_state.get("plans", ()))
+    titles = titled(search, {*now, *st.query_params.get_all("plans")})
+    view = replace(view, selected=tuple(titles[title] for title in now if title in titles))
+    chart(
         figures.frontier(search, theme(), view),
-        theme=None,
-        key="front",
-        on_select=partial(_take, {name: title for title, name in titles.items()}),
-        selection_mode=("points", "box"),
-        alt="Score of every plan against its bytes",
+        "front",
+        "Score of every plan against its bytes",
+        partial(_take, {name: title for title, name in titles.items()}),
     )
     best = best_within(search, view.budget if view.budget == view.budget else inf)
     if best is not None:
         _best(best, search, view)
-    picked = st.multiselect(
+    shown = st.multiselect(
         "Plans side by side",
         list(titles),
         key="plans",
@@ -123,7 +119,7 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
         placeholder="pick marks in the chart, or names here",
     )
     _table(search)
-    chosen = [c for c in (search.candidate(titles.get(title)) for title in picked) if c is not None]
+    chosen = [c for c in (search.candidate(titles.get(title)) for title in shown) if c is not None]
     if chosen:
         _side_by_side(chosen, search, found)
 
@@ -141,22 +137,19 @@ def _best(best: Candidate, search: Search, view: FrontView) -> None:
     )
 
 
-def titled(search: Search, picked: Collection[str] = ()) -> dict[str, str]:
-    """Title -> name of the plans on offer: telling ones, those that are drawn, those picked."""
+def titled(search: Search, wanted: Collection[str] = ()) -> dict[str, str]:
+    """Title -> name of the plans on offer: telling ones, those that are drawn, those wanted."""
     first = tables.notable(search)
     rest = tables.thinned([c for c in search.candidates if symbol(c, search) == tables.DOMINATED])
     out = {label_of(c): c.name for c in [*first, *rest]}
-    if any(title not in out for title in picked):
-        out |= {t: c.name for c in search.candidates if (t := label_of(c)) in picked}
+    if any(title not in out for title in wanted):
+        out |= {t: c.name for c in search.candidates if (t := label_of(c)) in wanted}
     return out
 
 
-def _take(names: dict[str, str]) -> None:
+def _take(titles: dict[str, str]) -> None:
     """Marks picked in the chart (by name) join the plans side by side (by title)."""
-    picked = [names[name] for name in names_of(st.session_state["front"]) if name in names]
-    before = list(st.session_state.get("plans", ()))
-    if picked:
-        st.session_state["plans"] = [*before, *(t for t in picked if t not in before)]
+    add("plans", [titles[name] for name in picked("front") if name in titles])
 
 
 def _table(search: Search) -> None:

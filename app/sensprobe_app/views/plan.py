@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +13,13 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from sensprobe.cost import cost
 from sensprobe.errors import SensprobeError
 from sensprobe.files import strict_json
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.report import figures
 from sensprobe.report.editing import (
-    OUTSIDE,
     Prediction,
-    bytes_of,
     edited,
     grid,
     options,
@@ -27,7 +27,7 @@ from sensprobe.report.editing import (
     site_name,
 )
 from sensprobe.report.live import measured_plan
-from sensprobe.report.plans import resolved
+from sensprobe.report.plans import OUTSIDE, resolved
 from sensprobe.report.results import Entries, Search
 from sensprobe.report.tables import mark_of, notable
 from sensprobe.report.values import flagged, in_bytes, level_text, plus_minus
@@ -35,10 +35,11 @@ from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe.scheme import parse
 from sensprobe_app import jobs
-from sensprobe_app.controls import chart, choice, command, label_of, plain, theme
-from sensprobe_app.store import Found
+from sensprobe_app.controls import batch_of, chart, choice, label_of, plain, profile_command, theme
+from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
+EVERY = "1s"
 
 
 class Known(NamedTuple):
@@ -50,39 +51,19 @@ class Known(NamedTuple):
     searched: bool = False
 
 
-EVERY = "1s"
-
-
 def show(found: Found) -> None:
     """The plan chosen, its grid, an editor, and what to do with it."""
     st.title("Plan")
     if not found.sites:
-        command(
-            [
-                "sensprobe",
-                "profile",
-                found.line.model,
-                "--data",
-                found.line.data,
-                "--run",
-                found.line.path,
-            ],
-            "This run did not keep the model's sites; the same command keeps them now:",
-        )
+        why = "This run did not keep the model's sites; the same command keeps them now:"
+        profile_command(found.line, why)
         return
     known = _known(found.search)
     first, second = st.columns([3, 2])
     with first:
         name = str(choice("Plan", list(known), "plan"))
     with second:
-        start = found.search.batch if found.search is not None else 1
-        batch = st.select_slider(
-            "Batch: sequences whose state is kept",
-            sorted({*(2**k for k in range(11)), start}),
-            value=start,
-            key="batch",
-            bind="query-params",
-        )
+        batch = batch_of(found.search.batch if found.search is not None else 1)
     base = known[name].entries
     if known[name].mark:
         st.caption(plain(known[name].mark))
@@ -164,16 +145,18 @@ def _table(
 
 def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed: bool) -> None:
     """Bytes, exact; loss, predicted and (where the ledger has it) measured."""
-    now, before = (bytes_of(e, found.sites, batch) for e in (entries, base))
+    now, before = (
+        cost(found.sites, resolved(e, found.sites), batch=batch) for e in (entries, base)
+    )
     first, second, third, fourth = st.columns(4)
     first.metric(
         f"bytes at batch {batch}",
-        in_bytes(now.total),
-        f"{now.total - before.total:+,} bytes" if changed else None,
+        in_bytes(now.total_bytes),
+        f"{now.total_bytes - before.total_bytes:+,} bytes" if changed else None,
         delta_color="inverse",
     )
-    second.metric("weights", in_bytes(now.weights))
-    second.caption(f"state {in_bytes(now.state)}")
+    second.metric("weights", in_bytes(now.weight_bytes))
+    second.caption(f"state {in_bytes(now.state_bytes)}")
     profile = found.results.sensitivity if found.results is not None else None
     if profile is not None:
         guess = predicted(entries, found.sites, profile)
@@ -217,7 +200,7 @@ def _measure(found: Found, entries: Entries, own: str) -> None:
         st.caption("The example run is read-only: make a run of your own to measure plans in it.")
         return
     n = found.search.n if found.search is not None else _samples(found)
-    name = st.text_input("Name", own, key=f"name {own}", max_chars=40)
+    name = st.text_input("Name", own, key=f"name {own}", max_chars=60)
     about = f"Scores it on {n:,} search samples with `sensprobe eval`, in the background."
     going = jobs.running(found.run, name)
     if st.button("Measure it", help=about, disabled=going or not entries):
@@ -281,10 +264,11 @@ def _take_home(
     about = "packed weights, config.json, plan.json and a model card"
     if fourth.button("Export", help=about, disabled=going):
         _start(lambda run: jobs.export(run, own), found.run)
-    name = own
-    folder = found.run.path / "exported" / name
+    folder = found.run.path / "exported" / own
     if (folder / "config.json").is_file():
-        fourth.download_button(f"{name}.zip", _zipped(folder), f"{name}.zip", "application/zip")
+        fourth.download_button(
+            f"{own}.zip", partial(_zipped, folder), f"{own}.zip", "application/zip"
+        )
 
 
 def _zipped(folder: Path) -> bytes:
@@ -302,6 +286,4 @@ def _samples(found: Found) -> int:
 
 
 def _writable(found: Found) -> bool:
-    from sensprobe_app.main import EXAMPLE
-
     return not found.line.path.is_relative_to(EXAMPLE)

@@ -8,7 +8,7 @@ from sensprobe.report import figures
 from sensprobe.report.course import course, seconds
 from sensprobe.report.prose import about_search
 from sensprobe_app import store
-from sensprobe_app.controls import chart, choice, command, plain, theme
+from sensprobe_app.controls import chart, choice, plain, search_command, theme
 from sensprobe_app.store import Found
 
 EVERY = "2s"
@@ -18,10 +18,7 @@ def show(found: Found) -> None:
     """Convergence, importances, durations, failures; followed while the search runs."""
     st.title("Search")
     if found.search is None:
-        command(
-            ["sensprobe", "search", "--run", found.line.path, "--budget", "12KiB"],
-            "Nothing was searched for yet; a search is:",
-        )
+        search_command(found.line)
         return
     if found.running:
         st.fragment(run_every=EVERY)(_follow)(found)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import streamlit as st
 
 from sensprobe.report import figures, rows, tables
@@ -10,7 +13,7 @@ from sensprobe.report.grids import harshest
 from sensprobe.report.prose import about_agreement, about_sensitivity
 from sensprobe.report.results import Sensitivity
 from sensprobe.report.writing import csv_bytes
-from sensprobe_app.controls import chart, choice, command, plain, theme
+from sensprobe_app.controls import add, chart, choice, picked, plain, profile_command, theme
 from sensprobe_app.store import Found
 
 QUANTITIES = {"headline metric": "metric", "what adds up": "additive"}
@@ -21,18 +24,7 @@ def show(found: Found) -> None:
     st.title("Sensitivity")
     results = found.results
     if results is None or not results.profiles:
-        command(
-            [
-                "sensprobe",
-                "profile",
-                found.line.model,
-                "--data",
-                found.line.data,
-                "--run",
-                found.line.path,
-            ],
-            "This run holds no sensitivities yet; they come from:",
-        )
+        profile_command(found.line, "This run holds no sensitivities yet; they come from:")
         return
     profiles = {p.method: p for p in results.profiles}
     first, second, third = st.columns(3)
@@ -50,8 +42,8 @@ def show(found: Found) -> None:
         )
     for sentence in about_sensitivity(profile):
         st.markdown(plain(sentence))
-    focus = _maps(profile, of, str(scheme))
-    _ranking(profile, of, str(scheme), focus)
+    _maps(profile, of, str(scheme))
+    _ranking(profile, of, str(scheme))
     if results.agreement is not None and results.measured is not None:
         st.subheader("Does the cheap estimate agree?")
         st.markdown(plain(about_agreement(results.agreement)))
@@ -73,29 +65,30 @@ def _quantity(profile: Sensitivity) -> str:
     return QUANTITIES[picked or names[0]]
 
 
-def _maps(profile: Sensitivity, of: str, scheme: str) -> list[str]:
-    """Both maps; targets picked in them."""
+def _maps(profile: Sensitivity, of: str, scheme: str) -> None:
+    """Both maps; targets picked in them join those that the ranking shows."""
     figure = figures.heat_map(profile, of, theme())
-    picked = chart(figure, "map", "Loss of every target in every scheme", select=True)
+    chart(figure, "map", "Loss of every target in every scheme", partial(_take, "map"))
     if profile.by == "site":
         layers = figures.layer_map(profile, scheme, of, theme())
-        picked += chart(layers, "layers", "Loss by layer and part", select=True)
-    return picked
+        chart(layers, "layers", "Loss by layer and part", partial(_take, "layers"))
 
 
-def _ranking(profile: Sensitivity, of: str, scheme: str, focus: list[str]) -> None:
-    """The ranking of the targets chosen in the table (all, where none are)."""
+def _take(key: str) -> None:
+    add("targets", picked(key))
+
+
+def _ranking(profile: Sensitivity, of: str, scheme: str) -> None:
+    """The ranking of the targets picked (all, where none are), and the table to pick from."""
     targets = st.multiselect(
         "Only these targets",
         profile.targets,
         key="targets",
         bind="query-params",
-        placeholder="all of them; pick rows of the table, or names here",
+        placeholder="all of them; pick cells of a map, rows of the table, or names here",
     )
-    wanted = [*targets, *(name for name in focus if name not in targets)]
-    kept = _of(profile, wanted)
     chart(
-        figures.ranking(kept, of, theme=theme()),
+        figures.ranking(_of(profile, targets), of, theme=theme()),
         "ranking",
         "Targets by what they lose, with 95 % intervals",
     )
@@ -104,11 +97,10 @@ def _ranking(profile: Sensitivity, of: str, scheme: str, focus: list[str]) -> No
     st.dataframe(
         table,
         hide_index=True,
-        on_select=_take_rows,
+        on_select=partial(_take_rows, list(table["target"])),
         selection_mode="multi-row",
         key="rows",
     )
-    st.session_state["_row_targets"] = list(table["target"])
     st.download_button(
         "Table as CSV",
         lambda: csv_bytes(rows.sensitivity_rows(profile)),
@@ -117,16 +109,13 @@ def _ranking(profile: Sensitivity, of: str, scheme: str, focus: list[str]) -> No
     )
 
 
-def _take_rows() -> None:
+def _take_rows(names: list[str]) -> None:
     """Rows picked in the table become the targets that the ranking shows."""
-    names = st.session_state.get("_row_targets", [])
-    picked = st.session_state["rows"]["selection"]["rows"]
-    st.session_state["targets"] = list(dict.fromkeys(names[k] for k in picked if k < len(names)))
+    rows_picked = st.session_state["rows"]["selection"]["rows"]
+    st.session_state["targets"] = list(dict.fromkeys(names[k] for k in rows_picked))
 
 
 def _of(profile: Sensitivity, targets: list[str]) -> Sensitivity:
-    from dataclasses import replace
-
     if not targets:
         return profile
     return replace(profile, rows=tuple(row for row in profile.rows if row.target in targets))

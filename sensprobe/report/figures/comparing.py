@@ -8,7 +8,7 @@ from math import isfinite
 import plotly.graph_objects as go
 
 from sensprobe.report.figures.frontiers import byte_axis, hover
-from sensprobe.report.figures.style import empty, figure, label, number_or_none
+from sensprobe.report.figures.style import empty, error_bars, figure, label, number_or_none
 from sensprobe.report.results import Candidate, Search
 from sensprobe.report.theme import LIGHT, SERIES, SYMBOLS, Theme
 
@@ -55,12 +55,7 @@ def _line(name: str, search: Search, of: str, place: int) -> go.Scatter:
     return go.Scatter(
         x=[share * c.total_bytes for c in front],
         y=[number_or_none(v.value) for v in values],
-        error_y={
-            "type": "data",
-            "array": [number_or_none(v.stderr) for v in values],
-            "thickness": 1.2,
-            "width": 3,
-        },
+        error_y=error_bars(values),
         mode="lines+markers",
         line={"shape": "hv", "color": colour, "width": 1.5},
         marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9, "color": colour},

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from sensprobe.report.figures.style import empty, figure, label, number_or_none, whole
+from sensprobe.report.figures.style import empty, error_bars, figure, label, whole
 from sensprobe.report.fronts import FrontView, feasible
 from sensprobe.report.results import Beside, Candidate, Search
 from sensprobe.report.tables import (
@@ -50,10 +50,9 @@ def frontier(search: Search, theme: Theme = LIGHT, view: FrontView = EVERYTHING)
     every = len(marks[DOMINATED])
     marks[DOMINATED] = thinned(marks[DOMINATED])
     note = f" ({len(marks[DOMINATED]):,} of {every:,} drawn)" if every > MOST_DOMINATED else ""
-    low = min(c.total_bytes for c in plotted)
-    beside = [b.total_bytes for b in search.also if b.total_bytes > 0]
-    low = min([low, *beside])
-    high = max(*(c.total_bytes for c in plotted), search.full_bytes, 1.3 * low, *beside)
+    beside = [b for b in search.also if b.total_bytes > 0 and isfinite(b.metric.value)]
+    sizes = [c.total_bytes for c in plotted] + [b.total_bytes for b in beside]
+    low, high = min(sizes), max(*sizes, search.full_bytes, 1.3 * min(sizes))
     edges = (low / 1.08, high * 1.08)
     height = _Height(search, view.loss, [*(c.change for c in plotted)])
     traces = [
@@ -64,7 +63,7 @@ def frontier(search: Search, theme: Theme = LIGHT, view: FrontView = EVERYTHING)
             _marks(mark, name, marks[mark], search, height)
             for mark, name in ((FRONT, "front"), (UNIFORM, "uniform"), (CHOSEN, "chosen"))
         ),
-        *_recipes(search, height),
+        *_recipes(beside, search, height),
         *_selected([c for c in plotted if c.name in view.selected], search, height),
     ]
     return figure(
@@ -119,9 +118,8 @@ def byte_axis(what: str, low: float, high: float, *, log: bool = True) -> dict[s
     return {"type": "linear", "title": {"text": f"{what} ({unit})"}, **places}
 
 
-def _recipes(search: Search, height: _Height) -> list[go.Scatter]:
+def _recipes(found: list[Beside], search: Search, height: _Height) -> list[go.Scatter]:
     """Plans measured beside the search, by their names."""
-    found = [b for b in search.also if b.total_bytes > 0 and isfinite(b.metric.value)]
     if not found:
         return []
     values = [height.of(b) for b in found]
@@ -129,12 +127,7 @@ def _recipes(search: Search, height: _Height) -> list[go.Scatter]:
         go.Scatter(
             x=[b.total_bytes for b in found],
             y=[v.value for v in values],
-            error_y={
-                "type": "data",
-                "array": [number_or_none(v.stderr) for v in values],
-                "thickness": 1.2,
-                "width": 3,
-            },
+            error_y=error_bars(values),
             mode="markers+text",
             text=[label(b.name, 16) for b in found],
             textposition="bottom center",
@@ -195,7 +188,6 @@ def _marks(
 ) -> go.Scatter:
     picks = search.picks
     values = [height.of(c) for c in found]
-    bars = [number_or_none(v.stderr) for v in values]
     names = {
         UNIFORM: [label((c.uniform or "").split("/")[0], 12) for c in found],
         CHOSEN: [label(", ".join(picks.get(c.name, ())), 32) for c in found],
@@ -206,13 +198,7 @@ def _marks(
     return go.Scatter(
         x=[c.total_bytes for c in found],
         y=[v.value for v in values],
-        error_y={
-            "type": "data",
-            "array": bars,
-            "thickness": 1.2,
-            "width": 3,
-            "visible": mark != DOMINATED,
-        },
+        error_y=error_bars(values, visible=mark != DOMINATED),
         mode="markers+text" if names else "markers",
         text=names,
         textposition="bottom right" if mark == UNIFORM else "top left",

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from sensprobe.report.figures.style import empty, figure, label, number_or_none, scale, whole
+from sensprobe.report.figures.style import (
+    empty,
+    figure,
+    heat_cells,
+    label,
+    number_or_none,
+    scale,
+    whole,
+)
 from sensprobe.report.grids import (
     Grid,
     Shading,
@@ -52,19 +60,7 @@ def _map(found: Sensitivity, grid: Grid, of: str, theme: Theme, title: str) -> g
         [[row.target, _hover(found, row)] if row else ["", ""] for row in line]
         for line in grid.cells
     ]
-    trace = go.Heatmap(
-        z=z,
-        x=list(range(len(grid.across))),
-        y=list(range(len(grid.down))),
-        text=text,
-        customdata=data,
-        texttemplate="%{text}",
-        hovertemplate="%{customdata[1]}<extra></extra>",
-        hoverongaps=False,
-        xgap=2,
-        ygap=2,
-        coloraxis="coloraxis",
-    )
+    trace = heat_cells(z, text, data)
     return figure(
         [trace],
         title,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from sensprobe.report.editing import OUTSIDE, bits_of, cells_of, site_name
-from sensprobe.report.figures.style import empty, figure, label, scale, whole
+from sensprobe.report.editing import bits_of, cells_of, site_name
+from sensprobe.report.figures.style import empty, figure, heat_cells, label, scale, whole
+from sensprobe.report.plans import OUTSIDE
 from sensprobe.report.results import Entries
 from sensprobe.report.theme import LIGHT, Theme
 from sensprobe.scheme import parse
@@ -43,22 +44,9 @@ def plan_grid(
                 for name, s in zip(names, found, strict=True)
             ]
         )
-    trace = go.Heatmap(
-        z=z,
-        x=list(range(len(across))),
-        y=list(range(len(layers))),
-        text=text,
-        customdata=data,
-        texttemplate="%{text}",
-        hovertemplate="%{customdata[1]}<extra></extra>",
-        hoverongaps=False,
-        xgap=2,
-        ygap=2,
-        coloraxis="coloraxis",
-    )
     plain = {"showgrid": False, "zeroline": False}
     return figure(
-        [trace],
+        [heat_cells(z, text, data)],
         title,
         theme,
         subtitle="bits a value, scales apart; a dot stands for full precision",

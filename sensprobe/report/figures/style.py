@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 
 from sensprobe.report.theme import LIGHT, SERIES, Theme
-from sensprobe.report.values import shortened
+from sensprobe.report.values import Measured, shortened
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+Rows = Sequence[Sequence[Any]]
 LABEL = 28  # characters of a name on an axis; the whole name is in the hover text
 
 
@@ -89,6 +91,29 @@ def empty(title: str, why: str, theme: Theme) -> go.Figure:
     }
     hidden = {"visible": False}
     return figure([], title, theme, annotations=[note], xaxis=hidden, yaxis=hidden, height=220)
+
+
+def error_bars(values: Iterable[Measured], *, visible: bool = True) -> dict[str, Any]:
+    """One standard error up and down; none where it is not known."""
+    bars = [number_or_none(value.stderr) for value in values]
+    return {"type": "data", "array": bars, "thickness": 1.2, "width": 3, "visible": visible}
+
+
+def heat_cells(z: Rows, text: Rows, data: Rows) -> go.Heatmap:
+    """Cells at whole numbers with a text on each; `data` are [name, hover text]."""
+    return go.Heatmap(
+        z=z,
+        x=list(range(len(z[0]) if z else 0)),
+        y=list(range(len(z))),
+        text=text,
+        customdata=data,
+        texttemplate="%{text}",
+        hovertemplate="%{customdata[1]}<extra></extra>",
+        hoverongaps=False,
+        xgap=2,
+        ygap=2,
+        coloraxis="coloraxis",
+    )
 
 
 def number_or_none(value: float) -> float | None:

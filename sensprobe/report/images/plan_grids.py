@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from sensprobe.report.editing import OUTSIDE, bits_of, cells_of
+from sensprobe.report.editing import bits_of, cells_of
 from sensprobe.report.images.paper import nothing, png, printable, sheet
+from sensprobe.report.plans import OUTSIDE
 from sensprobe.report.results import Entries
 from sensprobe.report.theme import LIGHT
 from sensprobe.sites import Site
