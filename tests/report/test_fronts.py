@@ -116,6 +116,20 @@ def test_a_plan_of_the_ledger_is_found_by_what_it_computes(run, found):
     assert measured_plan(run, "nothing") is None
 
 
+def test_a_plan_is_found_that_a_metric_of_the_users_own_scored(tmp_path):
+    source = "def right(outputs, targets):\n    return (outputs.argmax(-1) == targets).float()\n"
+    (tmp_path / "own.py").write_text(source, encoding="utf-8")
+    metric = f"python:{tmp_path / 'own.py'}:right"
+    api.profile("s4d-digits", "digits", tmp_path / "run", ["int4"], limit=64, metric=metric)
+    plan = Plan((("layers.0.A", parse("int8/head/asym")),))
+    told = api.evaluate(
+        "s4d-digits", "digits", plan, limit=64, metric=metric, split="search", run=tmp_path / "run"
+    )
+    quantity, score, _ = measured_plan(open_run(tmp_path / "run"), fingerprint(dict(plan.entries)))
+    assert quantity.name == "right"
+    assert score.value == pytest.approx(told["value"])
+
+
 def test_the_history_is_read_without_writing(tmp_path):
     path = tmp_path / "optuna.db"
     shutil.copy(EXAMPLE / "optuna.db", path)
