@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from sensprobe import zoo
+from sensprobe import runtime, zoo
 from sensprobe.apply import Applier, needs_calibration, observe, wanted_by
 from sensprobe.checkpoints import (
     hub,
@@ -35,6 +35,7 @@ from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
 from sensprobe.models import Model, is_language_model
+from sensprobe.packed import Arena, PackedTap, stream_of
 from sensprobe.plan import EXACT_PLAN, Plan
 from sensprobe.plan import read as read_plan
 from sensprobe.presets import PRESETS, unknown
@@ -266,9 +267,10 @@ def load(
         plan.json, or {pattern: scheme}; or a list of such. None runs the model as it is: at full
         precision, an exported one as exported. Later patterns override earlier ones. An exported
         model takes no other plan: its weights are rounded already.
-    device: "cpu", or "cuda" ("cuda:1") where there is one. Everything but a call and `step` still
-        happens on the CPU; without a GPU kernel the recurrence runs as the reference loop there,
-        which is slow and may differ from the CPU in the last bits.
+    device: "cpu", where an exported model's weights and states stay packed in memory (see
+        `LoadedModel`), or "cuda" ("cuda:1") where there is one. Everything but a call and `step`
+        still happens on the CPU; without a GPU kernel the recurrence runs as the reference loop
+        there, which is slow and may differ from the CPU in the last bits.
     calibration: sequences, as a call takes them, that fix the ranges of static activations and
         states, and what `gptq` rounds by; run once, on the CPU, at full precision.
     norm: where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post (its default).
@@ -285,8 +287,10 @@ def load(
                 f"{source.name} is an exported model, and its weights are rounded already. Load "
                 "the model it was made from under the plan, or leave the plan out."
             )
+        chosen = Plan(tuple(source.artefact.plan.items()), source.name)
+        if place.type == "cpu":
+            return _packed(source.name, chosen, source.artefact)
         tap = source.artefact.tap
-        chosen = Plan(tuple(tap.plan.items()), source.name)
     else:
         chosen = EXACT_PLAN if plan is None else as_plan(plan, source.model)
         schemes = chosen.resolve(source.model.sites.values())
@@ -295,6 +299,18 @@ def load(
     weights = {n: tap.weights[n] for n, s in source.model.sites.items() if s.kind is Kind.WEIGHT}
     runs = type(source.model)(source.model.config, weights)  # type: ignore[call-arg]
     return LoadedModel(source.name, chosen, tap.plan, place, runs, tap)
+
+
+def _packed(name: str, plan: Plan, artefact: Artefact) -> LoadedModel:
+    """An exported model on the CPU: its weights stay packed, and what was decoded goes."""
+    sites = artefact.model.sites
+    arena = Arena.of(artefact.tensors, sites, artefact.plan)
+    tap = PackedTap(artefact.plan, {}, arena.scales(), round=runtime.rounded, arena=arena)
+    nothing = {n: torch.empty(0) for n, s in sites.items() if s.kind is Kind.WEIGHT}
+    runs = type(artefact.model)(artefact.model.config, nothing)  # type: ignore[call-arg]
+    stream, why = stream_of(runs, arena, tap.scales)
+    place = torch.device("cpu")
+    return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, stream, why)
 
 
 def _device(device: str | torch.device) -> torch.device:

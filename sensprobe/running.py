@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -15,7 +16,9 @@ from sensprobe.cost import Cost, cost
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import BATCH
 from sensprobe.models import Model, per_step, together
+from sensprobe.packed import Arena, PackedState, Stream
 from sensprobe.plan import Plan
+from sensprobe.runtime.choice import say
 from sensprobe.scheme import Scheme
 from sensprobe.sites import Site
 from sensprobe.taps import RoundingTap
@@ -91,6 +94,12 @@ class LoadedModel:
     """A model under a plan, ready to run. Make one with `load`.
 
     Calling it and `step` keep no gradients and change nothing in it; threads may share one.
+
+    An exported model on the CPU is *packed*: `weight_bytes` of weights and scales as in the file,
+    and states of as many bytes as the plan costs. A call decodes one weight at a time and gives
+    what the simulation gives, to the bit. `step` reads packed memory as it is; its sums over inputs
+    have another order, so outputs are within float32 of the simulation's. Plans that no streaming
+    kernel has a way for decode weights in `step` too, and keep float32 states; a warning says why.
     """
 
     name: str
@@ -99,6 +108,9 @@ class LoadedModel:
     device: torch.device
     _model: Model = field(repr=False)
     _tap: RoundingTap = field(repr=False)
+    _arena: Arena | None = field(default=None, repr=False)
+    _stream: Stream | None = field(default=None, repr=False)
+    _why: str = field(default="", repr=False)
 
     @property
     def sites(self) -> dict[str, Site]:
@@ -109,6 +121,26 @@ class LoadedModel:
     def spectral_radius(self) -> float:
         """max |A| as stored; above 1 the recurrence is unstable."""
         return self._model.spectral_radius(self._tap)
+
+    @property
+    def packed(self) -> bool:
+        """Whether weights and states are packed in memory."""
+        return self._stream is not None
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of memory that hold weights and static scales."""
+        if self._arena is not None:
+            return self._arena.bytes
+        scales = [x for pair in self._tap.scales.values() for x in pair if x is not None]
+        return sum(x.nbytes for x in [*self._tap.weights.values(), *scales])
+
+    def state_bytes(self, batch: int = 1) -> int:
+        """Bytes of memory that hold the state of `batch` sequences between steps."""
+        state = self.start(batch)
+        if isinstance(state, PackedState):
+            return state.bytes
+        return sum(held.nbytes for held in _held(state))
 
     def cost(self, batch: int = 1) -> Cost:
         """Bytes of weights and of the state of `batch` sequences under the plan."""
@@ -134,6 +166,10 @@ class LoadedModel:
         """The state of `batch` sequences before their first step."""
         if batch < 1:
             raise UsageError(f"batch {batch}: at least one sequence must run to have a state.")
+        if self._stream is not None:
+            return self._stream.start(batch)
+        if self._why:
+            say(logging.WARNING, self._why)
         with self._placed():
             return self._model.start(batch, self._tap)
 
@@ -144,9 +180,26 @@ class LoadedModel:
         step; the state given stays as it was.
         """
         x = _as_step(x, self._model).to(self.device)
+        if self._stream is not None:
+            return self._stream.step(x, state)
         with torch.no_grad(), self._placed():
             return self._model.step(x, state, self._tap)
+
+    def advance(self, x: Array, state: Any) -> tuple[Tensor, Any]:
+        """As `step`, but a packed state is written over: the state given is of no more use."""
+        if self._stream is not None:
+            return self._stream.advance(_as_step(x, self._model), state)
+        return self.step(x, state)
 
     def _placed(self) -> AbstractContextManager[Any]:
         """Where the model makes new tensors."""
         return nullcontext() if self.device.type == "cpu" else self.device
+
+
+def _held(state: Any) -> Iterator[Tensor]:
+    """The tensors that a state of a model's own remembers."""
+    for one in state.memories:
+        for memory in one if isinstance(one, tuple) else (one,):
+            yield memory.state
+            if memory.residual is not None:
+                yield memory.residual

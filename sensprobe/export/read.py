@@ -35,13 +35,15 @@ from sensprobe.taps import RoundingTap, StaticScale
 class Artefact:
     """An exported model. `model` has the decoded weights; `tap` runs it under `plan`, as simulated.
 
-    `plan` names sites in full; `config` is the document in config.json.
+    `plan` names sites in full; `config` is the document in config.json; `tensors` is what the file
+    holds, packed.
     """
 
     model: Model
     tap: RoundingTap
     plan: Resolved
     config: dict[str, Any]
+    tensors: Mapping[str, Tensor]
 
 
 def is_artefact(folder: Path) -> bool:
@@ -66,9 +68,8 @@ def load_artefact(folder: Path) -> Artefact:
     require_finite({name: real_view(w) for name, w in weights.items()}, folder / WEIGHTS)
     scales = scales_of(tensors, sites, plan)
     _require_positive(scales, folder / WEIGHTS)
-    return Artefact(
-        build(weights), RoundingTap(plan, weights, scales, round=runtime.rounded), plan, config
-    )
+    tap = RoundingTap(plan, weights, scales, round=runtime.rounded)
+    return Artefact(build(weights), tap, plan, config, tensors)
 
 
 def _require_files(folder: Path) -> None:

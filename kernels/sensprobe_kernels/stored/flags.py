@@ -13,6 +13,8 @@ _njit: Any = njit  # its own annotations leave out two options
 
 # Called from compiled code only: wrappers for other callers would double the time it takes.
 inline = _njit(forceinline=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# The same, for what is called from many places and works long enough not to mind: compiled once.
+apart = _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 # What a scale spans. STATIC: at least a head; STATIC_EACH: less. Read live: GROUP, states of one
 # head, every `group` along n; TENSOR, all heads.

@@ -1,0 +1,5 @@
+"""A model's streaming step as one call: a list of operations on packed tensors and packed states.
+
+`cpu.Program` is what a caller fills and runs; `steps` is what is compiled, once for all models and
+plans: schemes, sizes and places are numbers it reads.
+"""

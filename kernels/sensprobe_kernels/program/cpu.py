@@ -1,0 +1,148 @@
+"""Filling a program and running it on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensprobe_kernels.packed.tensor import FIELDS, Packed
+from sensprobe_kernels.program.recurrence import Scratch
+from sensprobe_kernels.program.steps import Call, Machine, build
+from sensprobe_kernels.program.tables import (
+    STATE_FIELDS,
+    STORED_FIELDS,
+    WIDTH,
+    State,
+    Stored,
+)
+from sensprobe_kernels.stored.threads import scratch
+from sensprobe_kernels.vector import LANES
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+class Register(NamedTuple):
+    """A float32 array (batch, pitch) of work memory from number `at` on, `size` columns of use."""
+
+    at: int
+    pitch: int
+    size: int
+
+    def part(self, first: int, size: int) -> Register:
+        """Some of its columns, in place."""
+        return Register(self.at + first, self.pitch, size)
+
+
+def padded(size: int) -> int:
+    """The next multiple of sixteen."""
+    return -(-size // LANES) * LANES
+
+
+@dataclass
+class Program:
+    """Operations for steps of `batch` sequences, and the tables they read.
+
+    data: packed weights and static scales; everything else is filled by `add` and the methods that
+    give numbers of table rows.
+    """
+
+    data: Bytes
+    batch: int
+    ops: list[list[int]] = field(default_factory=list)
+    tensors: list[Packed] = field(default_factory=list)
+    stores: list[Stored] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+    consts: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    work_size: int = 0
+    largest: int = LANES  # numbers of a tensor that is decoded whole
+    _machine: Machine | None = None
+    _scratch: Scratch | None = None
+
+    def register(self, size: int) -> Register:
+        made = Register(self.work_size, padded(size), size)
+        self.work_size += self.batch * made.pitch
+        return made
+
+    def tensor(self, tensor: Packed) -> int:
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def store(self, stored: Stored) -> int:
+        self.stores.append(stored)
+        return len(self.stores) - 1
+
+    def state(self, state: State) -> int:
+        self.states.append(state)
+        return len(self.states) - 1
+
+    def constants(self, *values: float) -> int:
+        """The place of the first of them."""
+        self.consts += values
+        return len(self.consts) - len(values)
+
+    def table(self, places: list[int]) -> int:
+        self.places += places
+        return len(self.places) - len(places)
+
+    def add(self, code: int, *numbers: int) -> None:
+        """Append an operation: its code and the numbers `tables` lists."""
+        self.ops.append([code, *numbers, *[0] * (WIDTH - 1 - len(numbers))])
+
+    def decodes(self, count: int) -> None:
+        """Make room for a tensor of so many numbers that an operation decodes whole."""
+        self.largest = max(self.largest, count)
+
+    def finish(self) -> None:
+        """Make the arrays a step reads; nothing may be added after."""
+        self._machine = Machine(
+            np.array(self.ops, np.int64).reshape(-1, WIDTH),
+            np.array(self.tensors, np.int64).reshape(-1, FIELDS),
+            np.array(self.stores, np.int64).reshape(-1, STORED_FIELDS),
+            np.array(self.states, np.int64).reshape(-1, STATE_FIELDS),
+            np.array([*self.consts, *[0.0] * 8], np.float32),
+            np.array([*self.places, 0], np.int64),
+            self.data,
+        )
+        states = [(s.rows, s.n) for s in self.states] or [(LANES, 1)]
+        numbers = max(rows * n for rows, n in states)
+        rows = max(rows for rows, _ in states)
+        flat = max(LANES * max(n for _, n in states), max(t.columns for t in self.tensors))
+        self._scratch = Scratch(
+            state=scratch(numbers),
+            rest=scratch(numbers),
+            decays=scratch(numbers),
+            flat=scratch(padded(flat) + LANES),
+            scales=scratch(rows),
+            zeros=scratch(rows),
+            known=scratch(5 * rows),
+            tensor=scratch(padded(self.largest) + 2 * LANES),
+        )
+        self.work = scratch(self.work_size + LANES)
+
+    def run(
+        self,
+        memory: Bytes,
+        inputs: Floats,
+        tokens: NDArray[np.int64],
+        sums: Floats,
+        step: int,
+        first: int = 0,
+    ) -> None:
+        """One step of every sequence: changes `memory` (batch, bytes), `sums` and the registers."""
+        assert self._machine is not None
+        assert self._scratch is not None
+        flat = memory.reshape(-1)
+        call = Call(
+            flat, flat.size // self.batch, self.work, inputs, tokens, sums, self.batch, step, first
+        )
+        build()(self._machine, call, self._scratch)
+
+    def read(self, register: Register) -> Floats:
+        """A copy of a register: (batch, size)."""
+        rows = self.work[register.at : register.at + self.batch * register.pitch]
+        return rows.reshape(self.batch, register.pitch)[:, : register.size].copy()

@@ -1,0 +1,243 @@
+"""Packed states: to sixteen lanes and back.
+
+A state is rows of n numbers, the rows of a tile of sixteen one a lane: (tiles, n, 16) floats in
+scratch, of one sequence. Memory holds codes row after row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sensprobe_kernels.octets import (
+    bfloats_at,
+    byte_at,
+    float_at,
+    floats_at,
+    half_at,
+    halves_at,
+    put_bfloats,
+    put_byte,
+    put_float,
+    put_floats,
+    put_half,
+    put_halves,
+    put_short,
+    put_word,
+    reader,
+    rounded_off,
+    short_at,
+    word_at,
+    writer,
+)
+from sensprobe_kernels.packed.tensor import BFLOAT, HALF, OFFSET, SIGNED, SINGLE, Packed, values
+from sensprobe_kernels.program.tables import State
+from sensprobe_kernels.stored.flags import S16, S32, apart, inline
+from sensprobe_kernels.vector import (
+    LANES,
+    Floats,
+    Ints,
+    absolute,
+    bits,
+    every_int,
+    from_bits,
+    load,
+    rint,
+    shift_left,
+    shift_right,
+    shift_sign,
+    store,
+    transpose,
+)
+
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_read2, _read3, _read4 = reader(2), reader(3), reader(4)
+_read5, _read6, _read7, _read8 = reader(5), reader(6), reader(7), reader(8)
+_write2, _write3, _write4 = writer(2), writer(3), writer(4)
+_write5, _write6, _write7, _write8 = writer(5), writer(6), writer(7), writer(8)
+
+
+@inline
+def _codes(memory: Any, at: int, width: int) -> Ints:
+    """Sixteen codes from a whole byte on."""
+    if width == 8:
+        return _read8(memory, at)
+    if width == 4:
+        return _read4(memory, at)
+    if width == 2:
+        return _read2(memory, at)
+    if width == 3:
+        return _read3(memory, at)
+    if width == 5:
+        return _read5(memory, at)
+    if width == 6:
+        return _read6(memory, at)
+    return _read7(memory, at)
+
+
+@inline
+def _put_codes(memory: Any, at: int, codes: Ints, width: int) -> None:
+    if width == 8:
+        _write8(memory, at, LANES, codes)
+    elif width == 4:
+        _write4(memory, at, LANES, codes)
+    elif width == 2:
+        _write2(memory, at, LANES, codes)
+    elif width == 3:
+        _write3(memory, at, LANES, codes)
+    elif width == 5:
+        _write5(memory, at, LANES, codes)
+    elif width == 6:
+        _write6(memory, at, LANES, codes)
+    else:
+        _write7(memory, at, LANES, codes)
+
+
+@inline
+def _named(s: State) -> Packed:
+    """What `values` needs to know of a state's codes."""
+    return Packed(0, s.bits, s.kind, s.rows, s.n, -1, 0, -1, 0, 1, s.shift, s.factor, 1)
+
+
+@inline
+def _numbers(memory: Any, base: int, i: int, s: State) -> Floats:
+    """Sixteen of the state's numbers from number i, a multiple of 16, before scale and zero."""
+    at = base + s.at
+    if s.kind == SINGLE:
+        return floats_at(memory, at + 4 * i)
+    if s.kind == HALF:
+        return halves_at(memory, at + 2 * i)
+    if s.kind == BFLOAT:
+        return bfloats_at(memory, at + 2 * i)
+    return values(_codes(memory, at + (i * s.bits >> 3), s.bits), 0, _named(s))
+
+
+@inline
+def _put_numbers(memory: Any, base: int, i: int, x: Floats, s: State) -> None:
+    """The inverse of `_numbers`."""
+    at = base + s.at
+    if s.kind == SINGLE:
+        put_floats(memory, at + 4 * i, x)
+    elif s.kind == HALF:
+        put_halves(memory, at + 2 * i, x)
+    elif s.kind == BFLOAT:
+        put_bfloats(memory, at + 2 * i, x)
+    else:
+        place = at + (i * s.bits >> 3)
+        if s.kind == SIGNED or s.kind == OFFSET:
+            _put_codes(memory, place, rounded_off(x), s.bits)
+        else:
+            _put_codes(memory, place, _small_codes(x, s), s.bits)
+
+
+@inline
+def _small_codes(x: Floats, s: State) -> Ints:
+    """Codes of numbers that a small format has, or that a division left next to one."""
+    low = from_bits(every_int((127 - s.factor) << 23))
+    half = every_int(1 << (s.shift - 1))
+    index = shift_right(bits(absolute(x) * low) + half, every_int(s.shift))
+    sign = shift_left(shift_right(bits(x), every_int(31)), every_int(s.bits - 1))
+    there = shift_sign(every_int(0) - index, every_int(31))  # all ones but for zero
+    return index | (sign & there)
+
+
+@inline
+def live_at(memory: Any, base: int, s: State, scales: int, i: int) -> Any:
+    """Live scale i of a state."""
+    if scales == S16:
+        return half_at(memory, base + s.scale_at + 2 * i)
+    if scales == S32:
+        return float_at(memory, base + s.scale_at + 4 * i)
+    return np.float32(math.ldexp(1.0, byte_at(memory, base + s.scale_at + i)))
+
+
+@inline
+def live_zero_at(memory: Any, base: int, s: State, scales: int, i: int) -> Any:
+    if s.zero_at < 0:
+        return _ZERO
+    if scales == S32:
+        return np.float32(word_at(memory, base + s.zero_at + 4 * i))
+    return np.float32(short_at(memory, base + s.zero_at + 2 * i))
+
+
+@inline
+def put_live(
+    memory: Any, base: int, s: State, scales: int, i: int, scale: float, zero: float
+) -> None:
+    """Write live scale i, and its zero point where there is one."""
+    if scales == S16:
+        put_half(memory, base + s.scale_at + 2 * i, scale)
+    elif scales == S32:
+        put_float(memory, base + s.scale_at + 4 * i, scale)
+    else:
+        put_byte(memory, base + s.scale_at + i, exponent_of(scale))
+    if s.zero_at >= 0:
+        if scales == S32:
+            put_word(memory, base + s.zero_at + 4 * i, int(zero))
+        else:
+            put_short(memory, base + s.zero_at + 2 * i, int(zero))
+
+
+@inline
+def exponent_of(scale: float) -> int:
+    """Of a power of two."""
+    return math.frexp(scale)[1] - 1
+
+
+@apart
+def unpack_tile(
+    memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
+) -> None:
+    """Tile k to `state`; scale and zero point one a row. `flat` is scratch for 16 n numbers."""
+    first = k * LANES * s.n
+    for i in range(0, LANES * s.n, LANES):
+        store(flat, i, _numbers(memory, base, first + i, s))
+    _turned(flat, state, first, s.n)
+    if s.kind < HALF:
+        for i in range(first, first + LANES * s.n, LANES):
+            store(state, i, (load(state, i) - zero) * scale)
+
+
+@inline
+def _turned(flat: Any, state: Any, first: int, n: int) -> None:
+    """Rows (16, n) to lanes (n, 16)."""
+    for c in range(0, n, LANES):
+        transpose(flat, c, n, LANES, min(LANES, n - c), state, first + c * LANES, LANES)
+
+
+@apart
+def pack_tile(
+    memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
+) -> None:
+    """The inverse of `unpack_tile`, for numbers that were rounded to what codes can name."""
+    first, n = k * LANES * s.n, s.n
+    if s.kind < HALF:
+        for i in range(first, first + LANES * n, LANES):
+            x = load(state, i) / scale
+            store(state, i, x if s.kind > OFFSET else rint(x) + zero)
+    for c in range(0, n, LANES):
+        count = min(LANES, n - c)
+        transpose(state, first + c * LANES, LANES, count, LANES, flat, c, n)
+    for i in range(0, LANES * n, LANES):
+        _put_numbers(memory, base, first + i, load(flat, i), s)
+
+
+@apart
+def unpack_rest(memory: Any, base: int, k: int, s: State, flat: Any, rest: Any) -> None:
+    """Tile k of the residuals of error feedback, bfloat16, to lanes."""
+    first = k * LANES * s.n
+    for i in range(0, LANES * s.n, LANES):
+        store(flat, i, bfloats_at(memory, base + s.residual_at + 2 * (first + i)))
+    _turned(flat, rest, first, s.n)
+
+
+@apart
+def pack_rest(memory: Any, base: int, k: int, s: State, flat: Any, rest: Any) -> None:
+    first, n = k * LANES * s.n, s.n
+    for c in range(0, n, LANES):
+        count = min(LANES, n - c)
+        transpose(rest, first + c * LANES, LANES, count, LANES, flat, c, n)
+    for i in range(0, LANES * n, LANES):
+        put_bfloats(memory, base + s.residual_at + 2 * (first + i), load(flat, i))

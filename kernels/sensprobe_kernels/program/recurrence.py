@@ -1,0 +1,265 @@
+"""One step of what remembers: the short convolution and both selective recurrences.
+
+The state of one sequence is brought to sixteen lanes, advanced by the functions that scans are made
+of, and packed again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sensprobe_kernels.packed.rows import decode_row
+from sensprobe_kernels.packed.tensor import Packed
+from sensprobe_kernels.program.memory import (
+    live_at,
+    live_zero_at,
+    pack_rest,
+    pack_tile,
+    put_live,
+    unpack_rest,
+    unpack_tile,
+)
+from sensprobe_kernels.program.scales import known_each, known_one
+from sensprobe_kernels.program.tables import State, Stored, flags_in
+from sensprobe_kernels.selective_scan.decays import unit_decays
+from sensprobe_kernels.selective_scan.job import Given, Job, Kept, Place
+from sensprobe_kernels.selective_scan.numbers import no_scale, noise, nothing
+from sensprobe_kernels.selective_scan.steps import observe, settle, spot
+from sensprobe_kernels.stored.flags import (
+    CLIP,
+    DIVIDED,
+    EXACT,
+    GROUP,
+    STATIC,
+    STATIC_EACH,
+    TENSOR,
+    Flags,
+    apart,
+    inline,
+)
+from sensprobe_kernels.stored.lanes import Scale, clamp, kept
+from sensprobe_kernels.stored.scales import across, live_scale, unseen, widen
+from sensprobe_kernels.vector import (
+    LANES,
+    Floats,
+    every,
+    load,
+    negative,
+    rint,
+    spread,
+    store,
+    transpose,
+)
+
+
+class Scratch(NamedTuple):
+    """float32 arrays a step may overwrite: a layer's state and residual in lanes, decays, one
+    tile's rows, scale and zero point of every tile, static decay scales, and a decoded tensor."""
+
+    state: Any
+    rest: Any
+    decays: Any
+    flat: Any
+    scales: Any
+    zeros: Any
+    known: Any
+    tensor: Any
+
+
+@inline
+def _zero_of(scale: Scale, flags: Flags) -> Floats:
+    """The zero point that a Scale was made from."""
+    if flags.quotient == DIVIDED:
+        return negative(scale.low)
+    return rint(negative(scale.low) / scale.scale)
+
+
+@inline
+def _keep_scale(x: Scratch, k: int, scale: Scale, flags: Flags) -> None:
+    store(x.scales, k * LANES, scale.scale)
+    store(x.zeros, k * LANES, _zero_of(scale, flags) if flags.asym else every(np.float32(0)))
+
+
+@inline
+def _live(flags: Flags) -> bool:
+    return flags.span == GROUP or flags.span == TENSOR
+
+
+@inline
+def static_scale(data: Any, d: Stored, k: int, numbers: Any, flags: Flags) -> Scale:
+    """Of tile k, calibrated: one for all, one for `stride` rows, or one a row."""
+    if flags.span == EXACT:
+        return no_scale()
+    if d.stride % LANES == 0:
+        return known_one(data, d, k * LANES // d.stride if d.stride else 0, numbers, flags)
+    return known_each(data, d, k * LANES, LANES, numbers, flags)
+
+
+@apart
+def bring(data: Any, memory: Any, base: int, s: State, d: Stored, numbers: Any, x: Scratch) -> None:
+    """A sequence's state from memory to scratch."""
+    flags = flags_in(d)
+    for k in range(s.rows // LANES):
+        if _live(flags):
+            _live_scales(memory, base, s, d, k, x)
+        else:
+            scale = static_scale(data, d, k, numbers, flags)
+            store(x.scales, k * LANES, scale.scale)
+            store(x.zeros, k * LANES, every(np.float32(0)))
+            if flags.asym:
+                store(x.zeros, k * LANES, _zero_of(scale, flags))
+        scale, zero = load(x.scales, k * LANES), load(x.zeros, k * LANES)
+        unpack_tile(memory, base, k, s, scale, zero, x.flat, x.state)
+        if flags.feedback:
+            unpack_rest(memory, base, k, s, x.flat, x.rest)
+
+
+@inline
+def _live_scales(memory: Any, base: int, s: State, d: Stored, k: int, x: Scratch) -> None:
+    """Scales of tile k as memory holds them, one a lane."""
+    if d.span == TENSOR:
+        i = k // s.unit
+        store(x.scales, k * LANES, every(live_at(memory, base, s, d.scales, i)))
+        store(x.zeros, k * LANES, every(live_zero_at(memory, base, s, d.scales, i)))
+        return
+    for i in range(k * LANES, (k + 1) * LANES):
+        x.scales[i] = live_at(memory, base, s, d.scales, i)
+        x.zeros[i] = live_zero_at(memory, base, s, d.scales, i)
+
+
+@apart
+def take_back(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
+    """A sequence's state from scratch to memory."""
+    flags = flags_in(d)
+    for k in range(s.rows // LANES):
+        if d.span == TENSOR:
+            if k % s.unit == 0:
+                at = k * LANES
+                put_live(memory, base, s, d.scales, k // s.unit, x.scales[at], x.zeros[at])
+        elif d.span == GROUP:
+            for i in range(k * LANES, (k + 1) * LANES):
+                put_live(memory, base, s, d.scales, i, x.scales[i], x.zeros[i])
+        scale, zero = load(x.scales, k * LANES), load(x.zeros, k * LANES)
+        pack_tile(memory, base, k, s, scale, zero, x.flat, x.state)
+        if flags.feedback:
+            pack_rest(memory, base, k, s, x.flat, x.rest)
+
+
+# -- the recurrences ------------------------------------------------------------------------------
+
+
+@apart
+def advance(
+    data: Any, job: Job, given: Given, head: bool, s: State, d: Stored, p: Stored, numbers: Any,
+    x: Scratch,
+) -> None:  # fmt: skip
+    """One step of all tiles: y, and the state in scratch with its scales."""
+    flags, passed = flags_in(d), flags_in(p)
+    tiles = s.rows // LANES
+    if not head:
+        unit_decays(job, given, Place(0, 0, tiles), 0, x.decays, passed)
+    unit, all_of_it = s.unit if d.span == TENSOR else 1, Place(0, 0, tiles)
+    for k0 in range(0, tiles, unit):
+        seen = unseen(flags)
+        for k in range(k0, k0 + unit):
+            at = spot(job, given, all_of_it, k, 0, head)
+            seen = observe(job, given, at, 0, s.n, x.decays, head, seen, flags)
+        if d.span == GROUP:
+            scale = live_scale(seen, numbers, d.scales, flags)
+        elif d.span == TENSOR:
+            scale = live_scale(across(seen), numbers, d.scales, flags)
+        else:
+            scale = static_scale(data, d, k0, numbers, flags)
+        for k in range(k0, k0 + unit):
+            at = spot(job, given, all_of_it, k, 0, head)
+            y = settle(job, given, all_of_it, at, 0, s.n, scale, nothing(), flags)
+            store(given.y, at.value, y)
+            _keep_scale(x, k, scale, flags)
+
+
+@apart
+def in_lanes(data: Any, t: Packed, x: Scratch, out: Any) -> None:
+    """A tensor (rows, columns) as (tiles, columns, 16)."""
+    n = t.columns
+    for k in range(t.rows // LANES):
+        for r in range(LANES):
+            decode_row(data, t, k * LANES + r, x.flat, r * n)
+        for c in range(0, n, LANES):
+            to = (k * n + c) * LANES
+            transpose(x.flat, c, n, LANES, min(LANES, n - c), out, to, LANES)
+
+
+@apart
+def fill_known(data: Any, p: Stored, tiles: int, numbers: Any, x: Scratch) -> None:
+    """Static scales of the decay, as `known_scale` reads them: (5, tiles, 1, 16), as multiples."""
+    flags = flags_in(p)
+    if flags.span != STATIC and flags.span != STATIC_EACH:
+        return
+    field = tiles * LANES
+    for k in range(tiles):
+        scale = static_scale(data, p, k, numbers, flags)
+        zero = _zero_of(scale, flags) if flags.asym else every(np.float32(0))
+        high = spread(numbers, 0)
+        store(x.known, k * LANES, scale.scale)
+        store(x.known, k * LANES + field, scale.inverse)
+        store(x.known, k * LANES + 2 * field, scale.rest)
+        low = negative(zero) if flags.asym else negative(high)
+        store(x.known, k * LANES + 3 * field, low)
+        store(x.known, k * LANES + 4 * field, high - zero if flags.asym else high)
+
+
+@inline
+def job_of(s: State, d: Stored, p: Stored, first: int, step: int) -> Job:
+    """Sizes of one step of one sequence."""
+    tiles = s.rows // LANES
+    return Job(
+        1, tiles, s.heads, tiles, s.n, s.channels, max(1, s.channels // LANES), s.groups, first,
+        step, 0, 1,
+        Kept(d.group, d.scales, 1, d.key0, d.key1), Kept(p.group, p.scales, 1, p.key0, p.key1),
+    )  # fmt: skip
+
+
+# -- the convolution ------------------------------------------------------------------------------
+
+
+@apart
+def convolve(
+    data: Any, s: State, d: Stored, job: Job, given: Given, weight: Any, bias: Any, numbers: Any,
+    x: Scratch,
+) -> None:  # fmt: skip
+    """y from the window and the present input, and the window moved up by one, rounded."""
+    flags, n = flags_in(d), s.n
+    tiles = s.rows // LANES
+    unit = s.unit if d.span == TENSOR else 1
+    for k0 in range(0, tiles, unit):
+        seen = unseen(flags)
+        for k in range(k0, k0 + unit):
+            at, value = k * n * LANES, load(given.x, k * LANES)
+            total, w = nothing(), k * (n + 1) * LANES
+            for i in range(n):
+                past = load(x.state, at + i * LANES)
+                total = total + load(weight, w + i * LANES) * past
+            total = total + load(weight, w + n * LANES) * value
+            store(given.y, k * LANES, total + load(bias, k * LANES))
+            for i in range(n):
+                v = value if i == n - 1 else load(x.state, at + (i + 1) * LANES)
+                if flags.clip:
+                    high = spread(numbers, CLIP)
+                    v = clamp(v, negative(high), high)
+                store(x.state, at + i * LANES, v)
+                seen = widen(seen, v, flags)
+        if d.span == GROUP:
+            scale = live_scale(seen, numbers, d.scales, flags)
+        elif d.span == TENSOR:
+            scale = live_scale(across(seen), numbers, d.scales, flags)
+        else:
+            scale = static_scale(data, d, k0, numbers, flags)
+        for k in range(k0, k0 + unit):
+            place = Place(0, k, k + 1)
+            for i in range(n):
+                at = (k * n + i) * LANES
+                z = noise(job, given, job.state, place, k, i, 0, flags)
+                store(x.state, at, kept(load(x.state, at), scale, z, numbers, flags))
+            _keep_scale(x, k, scale, flags)

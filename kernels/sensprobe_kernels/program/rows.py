@@ -1,0 +1,204 @@
+"""Operations on registers: one row a sequence, sixteen numbers at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sensprobe_kernels.packed.rows import decode_row
+from sensprobe_kernels.packed.tensor import Packed
+from sensprobe_kernels.passing.rows import Rows, _seen, _write
+from sensprobe_kernels.program.functions import gelu, sigmoid, silu, softplus
+from sensprobe_kernels.program.scales import known_each, known_one
+from sensprobe_kernels.program.tables import Stored, flags_in
+from sensprobe_kernels.selective_scan.exponential import exponential
+from sensprobe_kernels.stored.flags import GROUP, STATIC_EACH, apart, inline
+from sensprobe_kernels.stored.lanes import clamp, kept
+from sensprobe_kernels.stored.scales import live_scale
+from sensprobe_kernels.vector import (
+    LANES,
+    every,
+    load,
+    load_first,
+    store,
+    store_first,
+    summed,
+)
+
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+
+
+@apart
+def silus(work: Any, source: int, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(work, to + i, silu(load(work, source + i)))
+
+
+@apart
+def gelus(work: Any, source: int, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(work, to + i, gelu(load(work, source + i)))
+
+
+@inline
+def ramps(work: Any, source: int, to: int, size: int) -> None:
+    """y clamp(y + 2, 0, 1)."""
+    for i in range(0, size, LANES):
+        y = load(work, source + i)
+        store(work, to + i, y * clamp(y + every(np.float32(2)), every(_ZERO), every(_ONE)))
+
+
+@apart
+def softpluses(work: Any, source: int, to: int, size: int, low: float, high: float) -> None:
+    for i in range(0, size, LANES):
+        store(work, to + i, clamp(softplus(load(work, source + i)), every(low), every(high)))
+
+
+@apart
+def gates(work: Any, y: int, z: int, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(work, to + i, load(work, y + i) * silu(load(work, z + i)))
+
+
+@inline
+def sums(work: Any, a: int, b: int, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(work, to + i, load(work, a + i) + load(work, b + i))
+
+
+@apart
+def glus(work: Any, a: int, b: int, to: int, size: int) -> None:
+    """a sigmoid(b); b may start anywhere."""
+    for i in range(0, size - LANES + 1, LANES):
+        store(work, to + i, load(work, a + i) * sigmoid(load(work, b + i)))
+    left = size % LANES
+    if left:
+        i, none = size - left, every(_ZERO)
+        x = load_first(work, a + i, left, none) * sigmoid(load_first(work, b + i, left, none))
+        store_first(work, to + i, left, x)
+
+
+@apart
+def decays(work: Any, dt: int, A: Any, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(work, to + i, exponential(load(work, dt + i) * load(A, i)))
+
+
+@apart
+def skips(work: Any, y: int, x: int, to: int, D: Any, count: int, span: int) -> None:
+    """y + D x, a number of D for every `span` columns."""
+    if span == 1:
+        for i in range(0, count, LANES):
+            store(work, to + i, load(work, y + i) + load(D, i) * load(work, x + i))
+        return
+    for k in range(count):
+        d = every(D[k])
+        for i in range(k * span, (k + 1) * span - LANES + 1, LANES):
+            store(work, to + i, load(work, y + i) + d * load(work, x + i))
+        left = span % LANES
+        if left:
+            i, none = (k + 1) * span - left, every(_ZERO)
+            v = load_first(work, y + i, left, none) + d * load_first(work, x + i, left, none)
+            store_first(work, to + i, left, v)
+
+
+@inline
+def total(work: Any, at: int, size: int) -> Any:
+    """The sum over sixteen lanes, each from the first column upward, then by halves."""
+    y = every(_ZERO)
+    for i in range(0, size - LANES + 1, LANES):
+        y = y + load(work, at + i)
+    left = size % LANES
+    if left:
+        y = y + load_first(work, at + size - left, left, every(_ZERO))
+    return summed(y)
+
+
+@inline
+def _squares(work: Any, at: int, size: int, less: float) -> Any:
+    y, m = every(_ZERO), every(less)
+    for i in range(0, size - LANES + 1, LANES):
+        d = load(work, at + i) - m
+        y = y + d * d
+    left = size % LANES
+    if left:
+        d = load_first(work, at + size - left, left, m) - m
+        y = y + d * d
+    return summed(y)
+
+
+@apart
+def rms(work: Any, source: int, to: int, size: int, groups: int, eps: float) -> None:
+    """x / √(mean x² + eps) in each of `groups` runs of columns."""
+    run = size // groups
+    for g in range(groups):
+        at = source + g * run
+        mean = _squares(work, at, run, _ZERO) / np.float32(run)
+        r = every(_ONE / np.sqrt(mean + eps))
+        for i in range(0, run - LANES + 1, LANES):
+            store(work, to + g * run + i, load(work, at + i) * r)
+        left = run % LANES
+        if left:
+            i = run - left
+            x = load_first(work, at + i, left, every(_ZERO)) * r
+            store_first(work, to + g * run + i, left, x)
+
+
+@apart
+def layer_norm(
+    work: Any, source: int, to: int, size: int, eps: float, weight: Any, bias: Any
+) -> None:
+    """(x - mean) / √(variance + eps) · weight + bias."""
+    mean = total(work, source, size) / np.float32(size)
+    variance = _squares(work, source, size, mean) / np.float32(size)
+    r, m = every(_ONE / np.sqrt(variance + eps)), every(mean)
+    for i in range(0, size, LANES):
+        x = (load(work, source + i) - m) * r
+        store(work, to + i, x * load(weight, i) + load(bias, i))
+
+
+@inline
+def products(work: Any, at: int, factors: Any, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(work, at + i, load(work, at + i) * load(factors, i))
+
+
+@inline
+def raised(work: Any, at: int, terms: Any, size: int) -> None:
+    for i in range(0, size - LANES + 1, LANES):
+        store(work, at + i, load(work, at + i) + load(terms, i))
+    left = size % LANES
+    if left:
+        i, none = size - left, every(_ZERO)
+        x = load_first(work, at + i, left, none) + load_first(terms, i, left, none)
+        store_first(work, at + i, left, x)
+
+
+@apart
+def whole_tensor(data: Any, t: Packed, out: Any) -> None:
+    """Every number of a tensor, one row after the other."""
+    for r in range(t.rows):
+        decode_row(data, t, r, out, r * t.columns)
+
+
+@apart
+def rounds(data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any) -> None:
+    """Round a run of columns of one register row in place."""
+    flags = flags_in(s)
+    numbers = consts[s.numbers : s.numbers + 8]
+    if flags.span == GROUP:
+        rows = Rows(columns, s.group, s.scales, work, work, consts, numbers)
+        for first in range(at, at + columns, s.group):
+            end = min(first + s.group, at + columns)
+            scale = live_scale(_seen(rows, first, end, flags), numbers, s.scales, flags)
+            _write(rows, first, first, end, scale, flags)
+    elif flags.span == STATIC_EACH:
+        for i in range(0, columns, LANES):
+            count = min(LANES, columns - i)
+            scale = known_each(data, s, i, count, numbers, flags)
+            x = load_first(work, at + i, count, every(_ZERO))
+            store_first(work, at + i, count, kept(x, scale, every(_ZERO), numbers, flags))
+    else:
+        rows = Rows(columns, columns, s.scales, work, work, consts, numbers)
+        _write(rows, at, at, at + columns, known_one(data, s, 0, numbers, flags), flags)

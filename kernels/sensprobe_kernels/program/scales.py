@@ -1,0 +1,66 @@
+"""Static scales, read from packed bytes as they are needed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sensprobe_kernels.octets import byte_at, float_at, half_at, short_at, word_at
+from sensprobe_kernels.program.tables import Stored
+from sensprobe_kernels.stored.flags import LEVELS, PEAK, S16, S32, Flags, inline
+from sensprobe_kernels.stored.lanes import Scale, scale_from
+from sensprobe_kernels.vector import LANES, Floats, every, fused, load, negative, spread
+
+_ONE = np.float32(1.0)
+
+
+@inline
+def scale_in(data: Any, s: Stored, i: int) -> Any:
+    if s.scale_at < 0:
+        return _ONE
+    if s.scales == S16:
+        return half_at(data, s.scale_at + 2 * i)
+    if s.scales == S32:
+        return float_at(data, s.scale_at + 4 * i)
+    return np.float32(math.ldexp(1.0, byte_at(data, s.scale_at + i)))
+
+
+@inline
+def zero_in(data: Any, s: Stored, i: int) -> Any:
+    if s.zero_at < 0:
+        return np.float32(0.0)
+    if s.scales == S32:
+        return np.float32(word_at(data, s.zero_at + 4 * i))
+    return np.float32(short_at(data, s.zero_at + 2 * i))
+
+
+@inline
+def scale_with(scale: Floats, zero: Floats, numbers: Any, flags: Flags) -> Scale:
+    """A Scale from what memory holds of it."""
+    inverse = every(_ONE) / scale
+    rest = fused(negative(scale), inverse, every(_ONE)) * inverse
+    if flags.asym:
+        return scale_from(
+            scale, inverse, rest, negative(zero), spread(numbers, LEVELS) - zero, flags
+        )
+    high = spread(numbers, PEAK)
+    return scale_from(scale, inverse, rest, negative(high), high, flags)
+
+
+@inline
+def known_one(data: Any, s: Stored, i: int, numbers: Any, flags: Flags) -> Scale:
+    """Scale i, in every lane."""
+    return scale_with(every(scale_in(data, s, i)), every(zero_in(data, s, i)), numbers, flags)
+
+
+@inline
+def known_each(data: Any, s: Stored, first: int, count: int, numbers: Any, flags: Flags) -> Scale:
+    """Scales of numbers `first` and on, `stride` of which share one; one a lane, that of the first
+    in lanes past `count`."""
+    scales, zeros = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    for i in range(LANES):
+        at = (first + (i if i < count else 0)) // s.stride
+        scales[i], zeros[i] = scale_in(data, s, at), zero_in(data, s, at)
+    return scale_with(load(scales, 0), load(zeros, 0), numbers, flags)

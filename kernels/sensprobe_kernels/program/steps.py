@@ -1,0 +1,273 @@
+"""The compiled step: goes through the operations of a program, for every sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sensprobe_kernels.packed.rows import decode_row, multiply
+from sensprobe_kernels.packed.tensor import packed_of
+from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.recurrence import (
+    Scratch,
+    advance,
+    bring,
+    convolve,
+    fill_known,
+    in_lanes,
+    job_of,
+    take_back,
+)
+from sensprobe_kernels.program.rows import (
+    decays,
+    gates,
+    gelus,
+    glus,
+    layer_norm,
+    products,
+    raised,
+    ramps,
+    rms,
+    rounds,
+    silus,
+    skips,
+    softpluses,
+    sums,
+    whole_tensor,
+)
+from sensprobe_kernels.program.tables import state_of, stored_of
+from sensprobe_kernels.selective_scan.job import Given
+from sensprobe_kernels.stored.flags import inline
+from sensprobe_kernels.stored.source import compiled, fingerprint
+from sensprobe_kernels.vector import LANES
+
+_njit_folder = Path(__file__).parent
+_SOURCE = (
+    fingerprint(_njit_folder)
+    ^ fingerprint(_njit_folder.parent / "packed")
+    ^ fingerprint(_njit_folder.parent / "selective_scan")
+    ^ fingerprint(_njit_folder.parent / "passing")
+)
+_MINUS_ZERO = np.float32(-0.0)
+
+
+class Machine(NamedTuple):
+    """Arrays of one program. data: packed weights and static scales, uint8. The tables are int64,
+    `consts` float32, `places` int64: heads of tiles and their rows of B and C."""
+
+    ops: Any
+    tensors: Any
+    stores: Any
+    states: Any
+    consts: Any
+    places: Any
+    data: Any
+
+
+class Call(NamedTuple):
+    """What one step works on: packed states (batch · state_bytes), register memory, inputs
+    (batch, d_input) or tokens (batch,), sums over all steps of what is pooled, float32, and the
+    steps every sequence has taken. `first` is the place of the first sequence in its data set."""
+
+    memory: Any
+    state_bytes: int
+    work: Any
+    inputs: Any
+    tokens: Any
+    sums: Any
+    batch: int
+    step: int
+    first: int
+
+
+@inline
+def _given(
+    machine: Machine, x: Any, dt: Any, decay: Any, B: Any, C: Any, y: Any, A: Any, s: Any,
+    numbers: Any, others: Any, scratch: Scratch,
+) -> Given:  # fmt: skip
+    tiles = s.rows // LANES
+    heads = machine.places[s.table : s.table + tiles]
+    rows = machine.places[s.table + tiles : s.table + 2 * tiles]
+    return Given(
+        x, dt, A, decay, B, C, y, scratch.state, scratch.rest, scratch.known, numbers,
+        scratch.known, others, heads, rows, scratch.flat, scratch.flat,
+    )  # fmt: skip
+
+
+@inline
+def _convolve(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
+    s = state_of(machine.states, row[6])
+    d, work = stored_of(machine.stores, s.store), call.work
+    numbers = machine.consts[d.numbers : d.numbers + 8]
+    filters = scratch.tensor
+    in_lanes(machine.data, packed_of(machine.tensors, row[1]), scratch, filters)
+    bias = filters[s.rows * (s.n + 1) :]
+    if row[2] >= 0:
+        decode_row(machine.data, packed_of(machine.tensors, row[2]), 0, bias, 0)
+    else:
+        bias[: s.rows] = _MINUS_ZERO
+    for b in range(call.batch):
+        base, shift = b * call.state_bytes, b * row[5]
+        bring(machine.data, call.memory, base, s, d, numbers, scratch)
+        x, y = work[row[3] + shift :], work[row[4] + shift :]
+        given = _given(machine, x, x, x, x, x, y, x, s, numbers, numbers, scratch)
+        job = job_of(s, d, d, call.first + b, call.step)
+        convolve(machine.data, s, d, job, given, filters, bias, numbers, scratch)
+        take_back(call.memory, base, s, d, scratch)
+
+
+@inline
+def _channels(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
+    s, p = state_of(machine.states, row[9]), stored_of(machine.stores, row[10])
+    d, work, pitch = stored_of(machine.stores, s.store), call.work, row[7]
+    numbers = machine.consts[d.numbers : d.numbers + 8]
+    others = machine.consts[p.numbers : p.numbers + 8]
+    in_lanes(machine.data, packed_of(machine.tensors, row[3]), scratch, scratch.tensor)
+    fill_known(machine.data, p, s.rows // LANES, others, scratch)
+    for b in range(call.batch):
+        base, shift, along = b * call.state_bytes, b * pitch, b * row[8]
+        bring(machine.data, call.memory, base, s, d, numbers, scratch)
+        x, dt, y = work[row[1] + shift :], work[row[2] + shift :], work[row[6] + shift :]
+        B, C = work[row[4] + along :], work[row[5] + along :]
+        given = _given(
+            machine, x, dt, scratch.flat, B, C, y, scratch.tensor, s, numbers, others, scratch
+        )
+        job = job_of(s, d, p, call.first + b, call.step)
+        advance(machine.data, job, given, False, s, d, p, numbers, scratch)
+        take_back(call.memory, base, s, d, scratch)
+
+
+@inline
+def _heads(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
+    s = state_of(machine.states, row[10])
+    d, work = stored_of(machine.stores, s.store), call.work
+    numbers = machine.consts[d.numbers : d.numbers + 8]
+    for b in range(call.batch):
+        base, wide, narrow, out = b * call.state_bytes, b * row[2], b * row[5], b * row[9]
+        bring(machine.data, call.memory, base, s, d, numbers, scratch)
+        x, y = work[row[1] + wide :], work[row[8] + out :]
+        dt, a = work[row[3] + narrow :], work[row[4] + narrow :]
+        B, C = work[row[6] + wide :], work[row[7] + wide :]
+        given = _given(machine, x, dt, a, B, C, y, x, s, numbers, numbers, scratch)
+        job = job_of(s, d, d, call.first + b, call.step)
+        advance(machine.data, job, given, True, s, d, d, numbers, scratch)
+        take_back(call.memory, base, s, d, scratch)
+
+
+@inline
+def _norm(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
+    work, pitch = call.work, row[3]
+    if row[0] == op.RMS:
+        if row[7] >= 0:
+            whole_tensor(machine.data, packed_of(machine.tensors, row[7]), scratch.tensor)
+        for b in range(call.batch):
+            at = row[2] + b * pitch
+            rms(work, row[1] + b * pitch, at, row[4], row[5], machine.consts[row[6]])
+            if row[7] >= 0:
+                products(work, at, scratch.tensor, row[4])
+        return
+    weight, bias = scratch.tensor, scratch.tensor[pitch:]
+    whole_tensor(machine.data, packed_of(machine.tensors, row[6]), weight)
+    whole_tensor(machine.data, packed_of(machine.tensors, row[7]), bias)
+    for b in range(call.batch):
+        at, to = row[1] + b * pitch, row[2] + b * pitch
+        layer_norm(work, at, to, row[4], machine.consts[row[5]], weight, bias)
+
+
+@inline
+def _rows(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
+    """What takes the registers of all sequences alike: they lie one after the other."""
+    work, code, batch = call.work, row[0], call.batch
+    if code == op.SILU:
+        silus(work, row[1], row[2], batch * row[3])
+    elif code == op.GELU:
+        gelus(work, row[1], row[2], batch * row[3])
+    elif code == op.RAMP:
+        ramps(work, row[1], row[2], batch * row[3])
+    elif code == op.GATE:
+        gates(work, row[1], row[2], row[3], batch * row[4])
+    elif code == op.ADD:
+        sums(work, row[1], row[2], row[3], batch * row[4])
+    elif code == op.SOFTPLUS:
+        low, high = machine.consts[row[4]], machine.consts[row[5]]
+        softpluses(work, row[1], row[2], batch * row[3], low, high)
+
+
+@inline
+def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
+    """What goes from sequence to sequence."""
+    work, code = call.work, row[0]
+    if code == op.BIAS or code == op.SKIP or code == op.DECAY:
+        t = row[5] if code == op.SKIP else row[3] if code == op.DECAY else row[1]
+        whole_tensor(machine.data, packed_of(machine.tensors, t), scratch.tensor)
+    for b in range(call.batch):
+        if code == op.BIAS:
+            raised(work, row[2] + b * row[3], scratch.tensor, row[4])
+        elif code == op.ROUND:
+            store = stored_of(machine.stores, row[5])
+            at = row[1] + b * row[2] + row[3]
+            rounds(machine.data, work, at, row[4], store, machine.consts)
+        elif code == op.SKIP:
+            y, x, to = row[1] + b * row[4], row[2] + b * row[8], row[3] + b * row[4]
+            skips(work, y, x, to, scratch.tensor, row[7], row[6])
+        elif code == op.DECAY:
+            decays(work, row[1] + b * row[2], scratch.tensor, row[4] + b * row[5], row[5])
+        elif code == op.HALF_GLU:
+            a = row[1] + b * row[2]
+            glus(work, a, a + row[5], row[3] + b * row[4], row[5])
+        elif code == op.COPY:
+            for i in range(row[5]):
+                work[row[3] + b * row[4] + i] = work[row[1] + b * row[2] + i]
+        elif code == op.INPUT:
+            for i in range(row[3]):
+                work[row[1] + b * row[2] + i] = call.inputs[b * row[3] + i]
+        elif code == op.EMBED:
+            t = packed_of(machine.tensors, row[1])
+            decode_row(machine.data, t, call.tokens[b], work, row[2] + b * row[3])
+        elif code == op.MEAN:
+            _mean(call, row, b)
+
+
+@inline
+def _mean(call: Call, row: Any, b: int) -> None:
+    """The mean over all steps of a register."""
+    source, to, at = row[1] + b * row[3], row[2] + b * row[3], b * row[4]
+    for i in range(row[4]):
+        call.sums[at + i] += call.work[source + i]
+        call.work[to + i] = call.sums[at + i] / np.float32(call.step + 1)
+
+
+@cache
+def build() -> Callable[..., int]:
+    """The compiled step: takes a Machine, a Call and Scratch. It releases the interpreter's lock,
+    and returns the fingerprint of its source."""
+    source = _SOURCE  # in the closure, hence in the key under which Numba caches
+
+    def step(machine: Machine, call: Call, scratch: Scratch) -> int:
+        for i in range(machine.ops.shape[0]):
+            row = machine.ops[i]
+            code = row[0]
+            if code == op.LINEAR:
+                multiply(
+                    machine.data, packed_of(machine.tensors, row[1]), call.work, row[2], row[3],
+                    call.batch, call.work, row[4], row[5], scratch.flat,
+                )  # fmt: skip
+            elif code == op.CONVOLVE:
+                _convolve(machine, call, row, scratch)
+            elif code == op.CHANNELS:
+                _channels(machine, call, row, scratch)
+            elif code == op.HEADS:
+                _heads(machine, call, row, scratch)
+            elif code == op.RMS or code == op.LAYER_NORM:
+                _norm(machine, call, row, scratch)
+            elif code in (op.SILU, op.GELU, op.RAMP, op.GATE, op.ADD, op.SOFTPLUS):
+                _rows(machine, call, row, scratch)
+            else:
+                _each(machine, call, row, scratch)
+        return source
+
+    return compiled(step)

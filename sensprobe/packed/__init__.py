@@ -1,0 +1,13 @@
+"""Exported models that run from packed memory: weights as in the file, states as the cost counts
+them.
+
+A whole sequence decodes one weight at a time and computes what the simulation computes, to the bit.
+A streaming step is one call of a kernel (`sensprobe_kernels.program`) that reads packed weights and
+states as they are; sums over inputs have an order of their own there, so its outputs are within
+float32 of the simulation's.
+"""
+
+from sensprobe.packed.arena import Arena
+from sensprobe.packed.stream import PackedState, PackedTap, Stream, stream_of
+
+__all__ = ["Arena", "PackedState", "PackedTap", "Stream", "stream_of"]

@@ -1,0 +1,68 @@
+"""An artefact's tensors as one array of bytes, as kernels read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sensprobe.export.tensors import layout, scales_of, weights_of
+from sensprobe.plan import Resolved
+from sensprobe.sites import Kind, Site
+from sensprobe.taps import StaticScale
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Packed weights and static scales, one tensor after the other in the order of the file.
+
+    `places` says at which byte each begins; `tensors` are views of the bytes.
+    """
+
+    sites: Mapping[str, Site]
+    plan: Resolved
+    data: NDArray[np.uint8]
+    places: Mapping[str, int]
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], sites: Mapping[str, Site], plan: Resolved) -> Arena:
+        """From the tensors that `layout(sites, plan)` names."""
+        entries = layout(sites, plan)
+        data = np.empty(sum(entry.size_bytes for entry in entries.values()), np.uint8)
+        places, kept, at = {}, {}, 0
+        for name in entries:
+            raw = tensors[name].contiguous().view(-1).view(torch.uint8)
+            here = data[at : at + raw.numel()]
+            here[...] = raw.numpy()
+            places[name], kept[name], at = at, torch.from_numpy(here), at + raw.numel()
+        return cls(sites, plan, data, places, kept)
+
+    @property
+    def bytes(self) -> int:
+        """As many as the plan's weights cost."""
+        return self.data.size
+
+    def weight(self, site: Site) -> Tensor:
+        """One weight decoded, float32 or complex64; nothing of it is kept."""
+        return weights_of(self._of(site), {site.name: site}, self.plan)[site.name]
+
+    def scales(self) -> dict[str, StaticScale]:
+        """Scales and zero points of static activations and states, float32."""
+        sites = {n: s for n, s in self.sites.items() if s.kind is not Kind.WEIGHT}
+        found: dict[str, Tensor] = {}
+        for site in sites.values():
+            found |= self._of(site)
+        return scales_of(found, sites, self.plan)
+
+    def _of(self, site: Site) -> dict[str, Tensor]:
+        """A site's stored tensors; copies, for numbers of several bytes may begin anywhere."""
+        entries = layout({site.name: site}, self.plan)
+        return {
+            name: self.tensors[name].clone().view(entry.dtype).view(entry.stored_shape)
+            for name, entry in entries.items()
+        }

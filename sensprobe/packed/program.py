@@ -1,0 +1,262 @@
+"""A model under a plan -> the program of its streaming step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.cpu import Program, Register
+
+from sensprobe.errors import UnsupportedError
+from sensprobe.models import Model
+from sensprobe.models.mamba import Mamba, MambaConfig
+from sensprobe.models.mamba2 import Mamba2, Mamba2Config
+from sensprobe.packed import describe
+from sensprobe.packed.arena import Arena
+from sensprobe.sites import Site
+from sensprobe.taps import StaticScale
+
+LOWEST, HIGHEST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program, the register of its outputs, bytes of state a sequence, and values it pools.
+
+    `registers` by name; those of one layer are the next one's too, and hold its values after.
+    """
+
+    program: Program
+    outputs: Register
+    state_bytes: int
+    pooled: int
+    registers: Mapping[str, Register]
+
+
+@dataclass
+class _Builder:
+    """What is known while a program is written."""
+
+    model: Model
+    arena: Arena
+    scales: Mapping[str, StaticScale]
+    program: Program
+    state_bytes: int = 0
+    registers: dict[tuple[str, int], Register] = field(default_factory=dict)
+    _tensors: dict[str, int] = field(default_factory=dict)
+
+    def site(self, name: str) -> Site:
+        return self.model.sites[name]
+
+    def register(self, name: str, size: int) -> Register:
+        """The one of that name: layers use the same."""
+        if (name, size) not in self.registers:
+            self.registers[name, size] = self.program.register(size)
+        return self.registers[name, size]
+
+    def tensor(self, name: str, *, whole: bool = False) -> int:
+        """A weight; -1 where the model has none. `whole`: it is decoded before it is used."""
+        if name not in self.model.sites:
+            return -1
+        site = self.site(name)
+        if name not in self._tensors:
+            self._tensors[name] = self.program.tensor(describe.packed(site, self.arena))
+        if whole:
+            self.program.decodes(site.reals)
+        return self._tensors[name]
+
+    def linear(self, name: str, x: Register, to: Register) -> Register:
+        """to = W x + bias."""
+        self.program.add(op.LINEAR, self.tensor(name), x.at, x.pitch, to.at, to.pitch)
+        bias = self.tensor(f"{name}.bias", whole=True)
+        if bias >= 0:
+            self.program.add(op.BIAS, bias, to.at, to.pitch, to.size)
+        return to
+
+    def passes(self, name: str, x: Register) -> Register:
+        """An activation, rounded in place where the plan says so."""
+        scheme = self.arena.plan.get(name)
+        if scheme is not None and scheme.bits_per_real < 32:
+            site = self.site(name)
+            store = describe.passing(self.program, site, scheme, self.scales.get(name), self.arena)
+            self.program.add(op.ROUND, x.at, x.pitch, 0, x.size, store)
+        return x
+
+    def state(self, name: str, *, heads: int = 1, groups: int = 1) -> int:
+        """A state, in the next bytes of a sequence's memory."""
+        site = self.site(name)
+        i, size = describe.state(
+            self.program, site, self.arena.plan.get(name), self.scales.get(name), self.arena,
+            self.state_bytes, heads=heads, groups=groups,
+        )  # fmt: skip
+        self.state_bytes += size
+        return i
+
+    def add(self, a: Register, b: Register, to: Register) -> Register:
+        self.program.add(op.ADD, a.at, b.at, to.at, to.pitch)
+        return to
+
+    def copy(self, x: Register, to: Register) -> Register:
+        self.program.add(op.COPY, x.at, x.pitch, to.at, to.pitch, x.size)
+        return to
+
+    def eps(self, value: float) -> int:
+        return self.program.constants(value)
+
+
+def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batch: int) -> Compiled:
+    """The program of `batch` sequences; UnsupportedError names a site no kernel has a way for."""
+    build = _Builder(model, arena, scales, Program(arena.data, batch))
+    if not isinstance(model, Mamba | Mamba2):
+        raise UnsupportedError(f"no streaming kernel for models of family {model.family}")
+    outputs, pooled = _framed(build, model)
+    build.program.finish()
+    registers = {name: register for (name, _), register in build.registers.items()}
+    return Compiled(build.program, outputs, build.state_bytes, pooled, registers)
+
+
+# -- around the mixers ----------------------------------------------------------------------------
+
+
+def _framed(b: _Builder, model: Mamba | Mamba2) -> tuple[Register, int]:
+    config = model.config
+    h, u = config.d_model, b.register("u", config.d_model)
+    if config.encoder == "embedding":
+        b.program.add(op.EMBED, b.tensor("embedding"), u.at, u.pitch)
+    else:
+        x = b.register("input", config.d_input)
+        b.program.add(op.INPUT, x.at, x.pitch, x.size)
+        b.linear("encoder", x, u)
+    for i in range(config.layers):
+        at, v = f"layers.{i}.", b.register("v", h)
+        v = _norm(b, at, u, v) if config.norm == "pre" else b.copy(u, v)
+        if isinstance(config, MambaConfig):
+            out = _mamba(b, at, v, config)
+        else:
+            out = _mamba2(b, at, v, config)
+        u = b.add(u, out, u) if config.residual else b.copy(out, u)
+        if config.norm == "post":
+            u = _norm(b, at, u, u)
+        b.passes(at + "out", u)
+    if config.final_norm:
+        u = _norm(b, "final.", u, u)
+    if config.pooling == "mean":
+        b.program.add(op.MEAN, u.at, u.at, u.pitch, u.size)
+    b.passes("head_in", u)
+    out = b.register("outputs", config.d_output)
+    pooled = h if config.pooling == "mean" else 0
+    if not config.tied_head:
+        return b.linear("head", u, out), pooled
+    b.program.add(op.LINEAR, b.tensor("embedding"), u.at, u.pitch, out.at, out.pitch)
+    if (bias := b.tensor("head.bias", whole=True)) >= 0:
+        b.program.add(op.BIAS, bias, out.at, out.pitch, out.size)
+    return out, pooled
+
+
+def _norm(b: _Builder, at: str, u: Register, to: Register) -> Register:
+    config = b.model.config
+    weight = b.tensor(at + "norm", whole=True)
+    eps = b.eps(config.norm_eps)
+    if config.norm_kind == "rms":
+        b.program.add(op.RMS, u.at, to.at, u.pitch, u.size, 1, eps, weight)
+        return to
+    b.program.decodes(2 * u.pitch)
+    bias = b.tensor(at + "norm.bias", whole=True)
+    b.program.add(op.LAYER_NORM, u.at, to.at, u.pitch, u.size, eps, weight, bias)
+    return to
+
+
+def _convolved(b: _Builder, at: str, x: Register, to: Register) -> Register:
+    """SiLU of the convolution."""
+    state = b.state(at + "conv_state")
+    weight, bias = b.tensor(at + "conv", whole=True), b.tensor(at + "conv.bias", whole=True)
+    b.program.decodes(prod(b.site(at + "conv").shape) + x.pitch)
+    b.program.add(op.CONVOLVE, weight, bias, x.at, to.at, to.pitch, state)
+    b.program.add(op.SILU, to.at, to.at, to.pitch)
+    return to
+
+
+def _softplus(b: _Builder, x: Register, low: float = LOWEST, high: float = HIGHEST) -> Register:
+    first = b.program.constants(low, high)
+    b.program.add(op.SOFTPLUS, x.at, x.at, x.pitch, first, first + 1)
+    return x
+
+
+# -- mixers ---------------------------------------------------------------------------------------
+
+
+def _mamba(b: _Builder, at: str, v: Register, config: MambaConfig) -> Register:
+    d, n, r = config.d_inner, config.d_state, config.dt_rank
+    b.passes(at + "in_proj_in", v)
+    z = b.passes(at + "z", b.linear(at + "in_proj.z", v, b.register("z", d)))
+    x = b.passes(at + "conv_in", b.linear(at + "in_proj.x", v, b.register("conv_in", d)))
+    x = b.passes(at + "x", _convolved(b, at, x, b.register("x", d)))
+    low = b.linear(at + "x_proj.dt", x, b.register("low", r))
+    B = b.linear(at + "x_proj.B", x, b.register("B", n))
+    C = b.linear(at + "x_proj.C", x, b.register("C", n))
+    if config.inner_norm:
+        eps = b.eps(config.inner_norm_eps)
+        for u in (low, B, C):
+            b.program.add(op.RMS, u.at, u.at, u.pitch, u.size, 1, eps, -1)
+    dt = b.linear(at + "dt_proj", b.passes(at + "dt_proj_in", low), b.register("dt", d))
+    b.passes(at + "dt", _softplus(b, dt))
+    b.passes(at + "B", B)
+    b.passes(at + "C", C)
+    y, A = b.register("y", d), b.tensor(at + "A", whole=True)
+    state, decay = b.state(at + "state"), _decay(b, at + "decay")
+    b.program.add(
+        op.CHANNELS, x.at, dt.at, A, B.at, C.at, y.at, y.pitch, B.pitch, state, decay
+    )  # fmt: skip
+    D = b.tensor(at + "D", whole=True)
+    b.program.add(op.SKIP, y.at, x.at, y.at, y.pitch, D, 1, d, x.pitch)
+    b.passes(at + "y", y)
+    b.program.add(op.GATE, y.at, z.at, y.at, y.pitch)
+    b.passes(at + "out_proj_in", y)
+    return b.linear(at + "out_proj", y, b.register("mixed", config.d_model))
+
+
+def _decay(b: _Builder, name: str) -> int:
+    """The store of Mamba's decays, which a kernel rounds inside the recurrence."""
+    scheme = b.arena.plan.get(name)
+    if scheme is None:
+        return describe.exact(b.program)
+    return describe.inside(b.program, b.site(name), scheme, b.scales.get(name), b.arena)
+
+
+def _mamba2(b: _Builder, at: str, v: Register, config: Mamba2Config) -> Register:
+    d, h, p = config.d_inner, config.heads, config.d_head
+    shared = config.groups * config.d_state
+    b.passes(at + "in_proj_in", v)
+    z = b.passes(at + "z", b.linear(at + "in_proj.z", v, b.register("z", d)))
+    together = b.register("conv_in", config.d_window)
+    first = {"x": 0, "B": d, "C": d + shared}
+    for name, column in first.items():
+        b.linear(f"{at}in_proj.{name}", v, together.part(column, config.rows[name]))
+    b.passes(at + "conv_in", together)
+    dt = b.linear(at + "in_proj.dt", v, b.register("dt", h))
+    mixed = _convolved(b, at, together, b.register("convolved", config.d_window))
+    x, B, C = (
+        b.passes(at + name, mixed.part(column, config.rows[name])) for name, column in first.items()
+    )
+    b.program.add(op.BIAS, b.tensor(at + "dt.bias", whole=True), dt.at, dt.pitch, h)
+    b.passes(at + "dt", _softplus(b, dt, config.dt_min, config.dt_max))
+    decay, A = b.register("decay", h), b.tensor(at + "A", whole=True)
+    b.program.add(op.DECAY, dt.at, dt.pitch, A, decay.at, decay.pitch)
+    b.passes(at + "decay", decay)
+    y, state = b.register("y", d), b.state(at + "state", heads=h, groups=config.groups)
+    b.program.add(
+        op.HEADS, x.at, x.pitch, dt.at, decay.at, dt.pitch, B.at, C.at, y.at, y.pitch, state
+    )  # fmt: skip
+    D = b.tensor(at + "D", whole=True)
+    span, count = (1, d) if config.D_per_channel else (p, h)
+    b.program.add(op.SKIP, y.at, x.at, y.at, y.pitch, D, span, count, x.pitch)
+    b.passes(at + "y", y)
+    b.program.add(op.GATE, y.at, z.at, y.at, y.pitch)
+    if config.gated_norm:
+        eps, weight = b.eps(config.norm_eps), b.tensor(at + "gated_norm", whole=True)
+        b.program.add(op.RMS, y.at, y.at, y.pitch, d, config.groups, eps, weight)
+    b.passes(at + "out_proj_in", y)
+    return b.linear(at + "out_proj", y, b.register("mixed", config.d_model))

@@ -1,0 +1,115 @@
+"""Products with packed matrices against the reference, to the bit, and against float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from builders import vector
+from numba import njit
+from sensprobe_kernels.packed.rows import decode_row, multiply
+from sensprobe_kernels.packed.tensor import FIELDS, packed_of
+
+from sensprobe.export.tensors import _packed, layout
+from sensprobe.ops.linear import linear
+from sensprobe.packed import describe
+from sensprobe.packed.arena import Arena
+from sensprobe.rounding import decode, encode
+from sensprobe.scheme import EXACT, Scheme, parse
+from sensprobe.sites import Axis, Kind, Part, Site
+
+SCHEMES = [
+    *(f"int{bits}/channel" for bits in range(2, 9)),
+    *(f"int{bits}/channel/asym" for bits in (2, 3, 4, 8)),
+    "int8", "int4/asym/pow2", "int4/group32", "int3/group16/asym", "int8/group32/asym/s32",
+    "e4m3/channel", "e5m2", "e2m1/group32", "log4/channel", "log8", "int12/channel",
+    "bf16", "fp16", "fp32",
+]  # fmt: skip
+SHAPES = [(1, 1), (3, 7), (5, 12), (4, 16), (13, 48), (8, 100), (33, 192)]
+
+
+@njit
+def _multiplied(data, tensors, x, batch, y, row):
+    t = packed_of(tensors, 0)
+    multiply(data, t, x, 0, t.columns, batch, y, 0, t.rows, row)
+
+
+@njit
+def _decoded(data, tensors, out):
+    t = packed_of(tensors, 0)
+    for r in range(t.rows):
+        decode_row(data, t, r, out, r * t.columns)
+
+
+def in_memory(shape: tuple[int, int], text: str, seed: int = 0):
+    """A random matrix, packed: arena, table of tensors, and the numbers it stands for."""
+    scheme, site = parse(text), Site("w", Part.HEAD, Kind.WEIGHT, shape, (Axis.OUT, Axis.IN))
+    return packed_matrix(vector(*shape, seed=seed), site, scheme)
+
+
+def packed_matrix(x, site: Site, scheme: Scheme):
+    fields = encode(x, scheme, site)
+    plan = {} if scheme == EXACT else {site.name: scheme}
+    tensors = _packed(site, fields, layout({site.name: site}, plan))
+    arena = Arena.of(tensors, {site.name: site}, plan)
+    table = np.zeros((1, FIELDS), np.int64)
+    table[0] = describe.packed(site, arena)
+    return arena, table, decode(fields, scheme, site)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_products_equal_the_reference_to_the_bit(scheme, shape):
+    arena, table, weight = in_memory(shape, scheme)
+    for batch in (1, 3):
+        x = vector(batch, shape[1], seed=1, dtype=torch.float32)
+        y = np.full((batch, shape[0]), np.nan, np.float32)
+        row = np.full(shape[1] + 16, np.nan, np.float32)
+        _multiplied(arena.data, table, x.numpy().reshape(-1), batch, y.reshape(-1), row)
+        np.testing.assert_array_equal(y, linear(x, weight).numpy())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_rows_decode_to_what_the_simulation_rounds_to(scheme, shape):
+    arena, table, weight = in_memory(shape, scheme)
+    out = np.full(shape[0] * shape[1] + 16, np.nan, np.float32)
+    _decoded(arena.data, table, out)
+    np.testing.assert_array_equal(out[:-16].reshape(shape), weight.numpy())
+    assert np.isnan(out[-16:]).all(), "nothing is written past the last row"
+    torch.testing.assert_close(arena.weight(arena.sites["w"]), weight, rtol=0, atol=0)
+
+
+def test_products_are_within_what_float32_explains():
+    """Of a sum in sixteen lanes: (products a lane + 4 halvings + 2 roundings) · 2^-24 · Σ |w x|."""
+    shape = (33, 192)
+    arena, table, weight = in_memory(shape, "int8/channel")
+    x = vector(192, seed=2, dtype=torch.float32)
+    y, row = np.zeros(33, np.float32), np.zeros(208, np.float32)
+
+    def error(data):
+        _multiplied(data, table, x.numpy(), 1, y, row)
+        exact = weight.double() @ x.double()
+        return np.abs(y - exact.numpy()), (weight.abs().double() @ x.abs().double()).numpy()
+
+    found, size = error(arena.data)
+    bound = (192 / 16 + 4 + 2) * 2.0**-24 * size
+    assert (found <= bound).all()
+    wrong = arena.data.copy()
+    wrong[arena.places["w.codes"]] ^= 1  # the lowest bit of one code of one row
+    found, _ = error(wrong)
+    assert found[0] > bound[0], "one code off by one is noticed"
+
+
+def test_zeros_and_saturated_codes():
+    site = Site("w", Part.HEAD, Kind.WEIGHT, (5, 40), (Axis.OUT, Axis.IN))
+    x = torch.zeros(5, 40, dtype=torch.float64)
+    x[1] = 1e30
+    x[2, ::2] = -1e-30
+    for text in ("int4/channel/s32", "e4m3/channel/s32", "int8/channel/asym/s32"):
+        arena, table, weight = packed_matrix(x, site, parse(text))
+        ones, y, row = np.ones(40, np.float32), np.zeros(5, np.float32), np.zeros(56, np.float32)
+        _multiplied(arena.data, table, ones, 1, y, row)
+        np.testing.assert_array_equal(y, linear(torch.ones(40), weight).numpy())
+        assert y[0] == 0
+        assert y[3] == 0

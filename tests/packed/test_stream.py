@@ -1,0 +1,370 @@
+"""Steps from packed memory: states to the bit, outputs within float32, bytes as the cost says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+import pytest
+import torch
+from selective import inputs, tiny
+from sensprobe_kernels.layout import unpack
+
+from sensprobe import load as load_model
+from sensprobe.apply import Applier
+from sensprobe.errors import DataError, UnsupportedError
+from sensprobe.export import export_model
+from sensprobe.export.tensors import stored
+from sensprobe.formats import Int
+from sensprobe.loading import load_model as source_of
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.ops import causal_conv, selective_scan
+from sensprobe.ops.exponential import exponential
+from sensprobe.packed import Arena, PackedTap, Stream
+from sensprobe.plan import Plan
+from sensprobe.rounding import Field, decode
+from sensprobe.scheme import RESIDUAL_BYTES, SCALE_BYTES, ZERO_BYTES, Rounding, parse, scale_shape
+from sensprobe.sites import Kind
+from sensprobe.storage import Memory
+from sensprobe.taps import RoundingTap
+
+ONE = {"d_input": 3, "d_output": 4, "d_model": 8, "pooling": "none"}
+CONFIGS = {
+    "mamba": MambaConfig(**ONE, dt_rank=3, d_state=5),
+    "mamba2": Mamba2Config(**ONE, d_state=8, d_head=16, groups=1, expand=4),
+    "tokens": MambaConfig(
+        d_input=11, d_output=11, d_model=16, encoder="embedding", tied_head=True, head_bias=False,
+        pooling="none", dt_rank=2, d_state=16, inner_norm=True, layers=2,
+    ),
+    "groups": Mamba2Config(
+        d_input=3, d_output=4, d_model=16, d_state=4, d_head=16, groups=2, layers=2, bias=True,
+        pooling="mean", norm="post", norm_kind="layer", D_per_channel=True, dt_min=0.01, dt_max=0.2,
+    ),
+    "bare": MambaConfig(
+        d_input=2, d_output=3, d_model=8, dt_rank=1, d_state=2, d_conv=2, norm="none",
+        residual=False, final_norm=False, conv_bias=False, pooling="last",
+    ),
+    "ungated": Mamba2Config(**ONE, d_state=24, d_head=32, expand=4, gated_norm=False),
+}  # fmt: skip
+STATES = [
+    "int8/head/dynamic", "int8/head/asym/dynamic", "int4/head/dynamic", "int3/head/asym/dynamic",
+    "int8/dynamic", "int6/asym/dynamic/pow2", "int5/head/dynamic/s32", "e4m3/head/dynamic",
+    "e2m1/head/dynamic", "log4/head/dynamic/s32", "fp16", "bf16", "fp32",
+    "int8/head/dynamic/stochastic", "int8/head/dynamic/feedback", "int4/head/asym/dynamic/clip1",
+    "int8/head/dynamic/truncate", "int8/head/range2", "int8/asym/range2", "e5m2/range2",
+]  # fmt: skip
+
+
+@dataclass
+class Packed:
+    """A tiny model under a plan: as simulated, and streaming from packed memory."""
+
+    model: object
+    tap: RoundingTap
+    stream: Stream
+    plan: dict
+
+    def step(self, x, state, sim):
+        """Outputs and states of both."""
+        with torch.no_grad():
+            want, sim = self.model.step(x, sim, self.tap)
+        got, state = self.stream.step(x, state)
+        return (got, state), (want, sim)
+
+
+def packed(config, plan: dict[str, str], seed: int = 0) -> Packed:
+    model = tiny(config, seed)
+    chosen = Plan(tuple((p, parse(s)) for p, s in plan.items())).resolve(model.sites.values())
+    applier = Applier(model)
+    tap = applier.tap(chosen)
+    arena = Arena.of(stored(applier, chosen, tap), model.sites, chosen)
+    return Packed(model, tap, Stream(model, arena, arena.scales()), chosen)
+
+
+def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
+    """States read from one sequence's bytes by the documented layout: site by site in the order
+    of the layers, each codes, live scales, zero points, residuals."""
+    out, at = {}, 0
+    for site in model.sites.values():
+        if site.kind is not Kind.STATE:
+            continue
+        scheme, count = plan.get(site.name), prod(site.shape)
+
+        def take(size: int) -> np.ndarray:
+            nonlocal at
+            at += size
+            return memory[at - size : at]
+
+        if scheme is None or not scheme.scaled:
+            bits = 32 if scheme is None else scheme.format.bits
+            kind = {
+                32: torch.float32,
+                16: torch.bfloat16 if str(scheme) == "bf16" else torch.float16,
+            }[bits]
+            raw = torch.from_numpy(take(count * bits // 8).copy()).view(kind)
+            out[site.name] = Memory(raw.float().view(site.shape))
+            continue
+        signed = isinstance(scheme.format, Int) and not scheme.asym
+        bits = scheme.format.bits
+        codes = unpack(take(ceil(count * bits / 8)), bits, count, signed).reshape(site.shape)
+        shape = scale_shape(scheme, site)
+        scale, zero = None, None
+        kinds = {2: torch.float16, 4: torch.float32, 1: torch.int8}
+        if scheme.dynamic:
+            size = SCALE_BYTES[scheme.scales]
+            raw = take(prod(shape) * size).copy()
+            scale = torch.from_numpy(raw).view(kinds[size]).view(shape)
+            if scheme.asym:
+                size = ZERO_BYTES[scheme.scales]
+                raw = take(prod(shape) * size).copy()
+                zero = torch.from_numpy(raw).view({2: torch.int16, 4: torch.int32}[size])
+                zero = zero.view(shape)
+        residual = None
+        if scheme.rounding is Rounding.FEEDBACK:
+            raw = torch.from_numpy(take(count * RESIDUAL_BYTES).copy())
+            residual = raw.view(torch.bfloat16).float().view(site.shape)
+        field = Field(torch.from_numpy(codes), bits, scale, zero)
+        out[site.name] = (field, residual, scheme, site)
+    assert at == memory.size
+    return out
+
+
+def values(entry, tap: RoundingTap) -> Memory:
+    """The float32 state an entry of `held` stands for."""
+    if isinstance(entry, Memory):
+        return entry
+    field, residual, scheme, site = entry
+    if field.scale is None:
+        scale, zero = tap.scales[site.name]
+        kept = scale if scheme.scales.value == "s32" else scale.half()
+        field = Field(field.codes, field.bits, kept, None if zero is None else zero.to(torch.int16))
+    return Memory(decode({"": field}, scheme, site), residual)
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "ungated"])
+@pytest.mark.parametrize("scheme", STATES)
+def test_each_step_leaves_the_state_the_reference_leaves(name, scheme):
+    """From the same packed state and the inputs the kernel itself computed, to the bit."""
+    window = scheme.replace("/feedback", "")
+    plan = {"layers.*.state": scheme, "layers.*.conv_state": window.replace("head", "channel")}
+    case = packed(CONFIGS[name], plan)
+    made, state, batch = case.stream.program(2), case.stream.start(2), 2
+    for t, x in enumerate(inputs(CONFIGS[name], batch, 6).unbind(1)):
+        before = state
+        _, state = case.stream.step(x, state)
+        for b in range(batch):
+            _same_states(case, made, before, state, b, t)
+
+
+def _same_states(case, made, before, after, b, t):
+    model, tap = case.model, case.tap.at(b)
+    old, new = (held(s.memory[b], model, case.plan) for s in (before, after))
+
+    def register(name):
+        return torch.from_numpy(made.program.read(made.registers[name]))[b]
+
+    def site(part):
+        return model.sites[f"layers.0.{part}"]
+
+    def weight(part):
+        return tap(site(part), model.weights[site(part).name])
+
+    def memory(part, states):
+        found = values(states[site(part).name], tap)
+        residual = None if found.residual is None else found.residual[None]
+        return Memory(found.state[None], residual, t)
+
+    bias = weight("conv.bias") if "layers.0.conv.bias" in model.sites else None
+    _, window = causal_conv.causal_conv(
+        register("conv_in")[None, None], weight("conv"), bias, tap.storage(site("conv_state")),
+        memory("conv_state", old),
+    )  # fmt: skip
+    _equal(window, memory("conv_state", new))
+    storage, first = tap.storage(site("state")), memory("state", old)
+    dt = register("dt")[None, None]
+    if hasattr(model.config, "dt_rank"):
+        x, B, C = (register(n)[None, None] for n in ("x", "B", "C"))
+        _, kept = selective_scan.selective_scan(x, dt, weight("A"), B, C, None, storage, first)
+    else:
+        config = model.config
+        x, B, C = model.parted(register("convolved")[None, None])
+        _, kept = selective_scan.head_scan(x, dt, weight("A"), B, C, None, storage, first)
+        torch.testing.assert_close(
+            register("decay"), exponential(register("dt") * weight("A")), rtol=0, atol=0
+        )
+        assert config.heads == len(register("dt"))
+    _equal(kept, memory("state", new))
+
+
+def _equal(want: Memory, got: Memory) -> None:
+    torch.testing.assert_close(got.state, want.state, rtol=0, atol=0)
+    if want.residual is not None:
+        torch.testing.assert_close(got.residual, want.residual, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8/channel", "int4/group32", "e4m3", "fp16"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_outputs_are_those_of_the_simulation(name, weights):
+    """Nothing is rounded on the way, so nothing can flip: float32 alone separates the two."""
+    model = tiny(CONFIGS[name])
+    plan = {
+        n: weights
+        for n, s in model.sites.items()
+        if s.kind is Kind.WEIGHT
+        and len(s.shape) == 2
+        and min(s.shape) > 1
+        and not n.endswith(("conv", "D"))
+    }
+    case = packed(CONFIGS[name], plan)
+    state, sim = case.stream.start(3), model.start(3, case.tap)
+    for x in inputs(CONFIGS[name], 3, 9).unbind(1):
+        (got, state), (want, sim) = case.step(x, state, sim)
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
+ROUNDED = [
+    "int8",
+    "int8/dynamic",
+    "int8/asym/dynamic",
+    "e4m3/dynamic",
+    "bf16",
+    "int6/group16/dynamic",
+]
+
+
+@pytest.mark.parametrize("scheme", ROUNDED)
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "tokens"])
+def test_activations_are_rounded_as_they_pass(name, scheme):
+    """One step from rest, every activation rounded: a flipped code moves an output by less than
+    the schemes' own error, which is measured here against the exact model."""
+    config = CONFIGS[name]
+    model = tiny(config)
+    where = [
+        n for n, s in model.sites.items() if s.kind is Kind.ACTIVATION and not n.endswith(".A")
+    ]
+    fitted = {
+        n: scheme if "dynamic" in scheme or scheme == "bf16" else "int8/range4" for n in where
+    }
+    if "group" in scheme:
+        fitted = {n: s for n, s in fitted.items() if not n.endswith("decay")}
+    case = packed(config, fitted)
+    x = inputs(config, 4, 1)[:, 0]
+    got, _ = case.stream.step(x, case.stream.start(4))
+    with torch.no_grad():
+        want, _ = model.step(x, model.start(4, case.tap), case.tap)
+        exact, _ = model.step(x, model.start(4))
+    damage = (want - exact).abs().max().item()
+    assert damage > 0
+    assert (got - want).abs().max().item() < damage / 2
+    assert (got - want).abs().median().item() < 1e-5
+
+
+def exported(plan: dict[str, str], folder):
+    """The byte model that ships, written under a plan and loaded again."""
+    model = source_of("mamba-bytes").model
+    chosen = Plan(tuple((p, parse(s)) for p, s in plan.items())).resolve(model.sites.values())
+    export_model(model, chosen, Applier(model), folder / "out", name="mamba-bytes")
+    return load_model(folder / "out")
+
+
+def test_live_buffers_are_the_bytes_of_the_plan(tmp_path):
+    plan = {
+        "layers.*.in_proj.*": "int4/group32", "layers.*.out_proj": "int3/channel/asym",
+        "embedding": "int8/channel", "layers.*.state": "int4/head/dynamic/feedback",
+        "layers.*.conv_state": "int8/channel/asym/dynamic", "layers.*.x": "int8/range8",
+    }  # fmt: skip
+    model = exported(plan, tmp_path)
+    assert model.packed
+    for batch in (1, 3):
+        told = model.cost(batch)
+        assert model.weight_bytes == told.weight_bytes
+        assert model.state_bytes(batch) == told.state_bytes
+
+
+def test_a_language_model_scores_packed_as_simulated(tmp_path):
+    """Bits a byte over held-out words, streamed from packed memory and simulated in one call."""
+    chosen = {
+        "layers.*.in_proj.*": "int8/channel", "layers.*.out_proj": "int4/group32",
+        "embedding": "int8/channel", "layers.*.state": "int8/head/dynamic",
+        "layers.*.x": "int8/dynamic", "layers.*.y": "int8/dynamic",
+    }  # fmt: skip
+    model = exported(chosen, tmp_path)
+    text = torch.tensor(list(b"The model reads bytes, one after the other, and guesses the next."))
+    told = load_model("mamba-bytes", chosen)(text[None])[0]
+    torch.testing.assert_close(model(text[None])[0], told, rtol=0, atol=0)
+    state, outputs = model.start(), []
+    for token in text:
+        out, state = model.step(token[None], state)
+        outputs.append(out[0])
+    scores = [
+        torch.nn.functional.cross_entropy(logits[:-1], text[1:], reduction="none")
+        for logits in (told, torch.stack(outputs))
+    ]
+    damage = (scores[0] - _exact_scores(text)).abs().mean()
+    assert (scores[0] - scores[1]).abs().mean() < damage / 2, "less than what rounding costs"
+    assert abs(scores[0].mean() - scores[1].mean()) < 0.01
+
+
+def _exact_scores(text):
+    logits = load_model("mamba-bytes")(text[None])[0]
+    return torch.nn.functional.cross_entropy(logits[:-1], text[1:], reduction="none")
+
+
+def test_the_state_given_stays_as_it_was():
+    case = packed(CONFIGS["mamba"], {"layers.*.state": "int8/head/dynamic"})
+    x = inputs(CONFIGS["mamba"], 2, 3)
+    state = case.stream.start(2)
+    _, state = case.stream.step(x[:, 0], state)
+    kept = state.memory.copy()
+    first, _ = case.stream.step(x[:, 1], state)
+    again, _ = case.stream.step(x[:, 1], state)
+    assert torch.equal(first, again)
+    assert (state.memory == kept).all()
+    written, _ = case.stream.advance(x[:, 1], state)
+    assert torch.equal(first, written)
+    assert (state.memory != kept).any()
+
+
+def test_sequences_do_not_meet():
+    """A batch gives what its sequences give alone."""
+    case = packed(CONFIGS["groups"], {"layers.*.state": "int8/head/dynamic"})
+    x = inputs(CONFIGS["groups"], 3, 4)
+    together, alone = case.stream.start(3), [case.stream.start(1) for _ in range(3)]
+    for t in range(4):
+        out, together = case.stream.step(x[:, t], together)
+        for b in range(3):
+            one, alone[b] = case.stream.step(x[b : b + 1, t], alone[b])
+            torch.testing.assert_close(out[b : b + 1], one, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ({"layers.*.y": "int8/hadamard/dynamic"}, "rotates an activation"),
+        ({"layers.*.out_proj": "int4/channel/hadamard"}, "rotates weights"),
+        ({"layers.*.state": "int8/head/dynamic/every4"}, "in full for 4 steps"),
+        ({"layers.*.state": "int12/head/dynamic"}, "more than 8 bits"),
+        ({"layers.*.x": "int8/dynamic/stochastic"}, "at random"),
+    ],
+)
+def test_a_plan_without_a_kernel_says_which_site_and_why(plan, why):
+    case = packed(CONFIGS["mamba"], plan)
+    with pytest.raises(UnsupportedError, match=f"layers.0.*{why}"):
+        case.stream.program(1)
+
+
+def test_a_state_of_another_batch_is_refused():
+    case = packed(CONFIGS["mamba"], {})
+    with pytest.raises(DataError, match=r"start\(2\)"):
+        case.stream.step(inputs(CONFIGS["mamba"], 2, 1)[:, 0], case.stream.start(1))
+
+
+def test_a_packed_tap_keeps_nothing_decoded():
+    case = packed(CONFIGS["mamba"], {"layers.*.in_proj.*": "int4"})
+    tap = PackedTap(case.plan, {}, case.stream.arena.scales(), arena=case.stream.arena)
+    assert tap.after(3).arena is case.stream.arena
+    assert not tap.weights
+    x = inputs(CONFIGS["mamba"], 2, 5)
+    torch.testing.assert_close(case.model(x, tap), case.model(x, case.tap), rtol=0, atol=0)
