@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from sensprobe import steps
 from sensprobe.errors import UsageError
 from sensprobe.evaluate.lm_harness import require
-from sensprobe.loading import OnePlan, PlanLike, as_plan, load_model
+from sensprobe.loading import OnePlan, PlanLike, as_plan, load_model, loaded, text_tokenizer
 from sensprobe.opening import open_applier, open_bench, reopen, resolved, settings_of
 from sensprobe.plan import Plan, parse_setting
 from sensprobe.progress import SILENT, Progress
@@ -251,6 +251,30 @@ def export(
     where `out` exists and is not an earlier export to replace.
     """
     return steps.export(reopen(run, progress), plan, Path(out), overwrite=overwrite)
+
+
+def generate(
+    model: Pathlike,
+    prompt: str = "",
+    plan: PlanLike | None = None,
+    *,
+    tokens: int = 200,
+    temperature: float = 0.0,
+    seed: int = 0,
+    write: Callable[[str], None] | None = None,
+) -> Document:
+    """Text that a language model goes on with after a prompt, from its streaming state.
+
+    An exported model runs from packed memory (see `sensprobe.load`). `write` is called with pieces
+    of text as they are known. Returns text, tokens, tokens_per_second, prompt_tokens, packed,
+    weight_bytes, state_bytes and more.
+    """
+    source = load_model(model)
+    tokenizer = text_tokenizer(source)
+    return steps.generate(
+        loaded(source, plan), tokenizer, prompt, tokens=tokens, temperature=temperature, seed=seed,
+        write=write or (lambda piece: None),
+    )  # fmt: skip
 
 
 def report(run: Pathlike, out: Pathlike | None = None) -> Document:

@@ -56,6 +56,9 @@ COMMON_STEMS = frozenset({"weights", "model", "ckpt", "checkpoint", "best", "las
 # -- MODEL ----------------------------------------------------------------------------------------
 
 
+CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Source:
     """A model and where it came from.
@@ -280,7 +283,16 @@ def load(
     calibration, DataError for sequences of another shape.
     """
     place = _device(device)
-    source = load_model(model, norm)
+    return loaded(load_model(model, norm), plan, place, calibration)
+
+
+def loaded(
+    source: Source,
+    plan: PlanLike | None = None,
+    place: torch.device = CPU,
+    calibration: Array | None = None,
+) -> LoadedModel:
+    """`load`, of what a MODEL names."""
     if source.artefact is not None:
         if plan is not None:
             raise UsageError(
@@ -309,8 +321,7 @@ def _packed(name: str, plan: Plan, artefact: Artefact) -> LoadedModel:
     nothing = {n: torch.empty(0) for n, s in sites.items() if s.kind is Kind.WEIGHT}
     runs = type(artefact.model)(artefact.model.config, nothing)  # type: ignore[call-arg]
     stream, why = stream_of(runs, arena, tap.scales)
-    place = torch.device("cpu")
-    return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, stream, why)
+    return LoadedModel(name, plan, tap.plan, CPU, runs, tap, arena, stream, why)
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -235,6 +235,28 @@ def doctor(arguments: Namespace) -> None:
         stdout.print(show.doctor(found))
 
 
+def generate(arguments: Namespace) -> None:
+    def write(piece: str) -> None:
+        if not arguments.json:
+            print(piece, end="", flush=True)
+
+    write(arguments.prompt)
+    document = api.generate(
+        arguments.model,
+        arguments.prompt,
+        _plan(arguments),
+        tokens=arguments.tokens,
+        temperature=arguments.temperature,
+        seed=arguments.seed,
+        write=write,
+    )
+    if arguments.json:
+        print_json(document)
+        return
+    print()
+    stderr.print(show.generation(document), style="dim")
+
+
 def _plan(arguments: Namespace) -> list[OnePlan] | None:
     """The plan of --plan and --set (later ones override); None where neither is given."""
     if not (arguments.plan or arguments.set):
@@ -256,6 +278,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "eval": evaluate,
     "cost": cost,
     "export": export,
+    "generate": generate,
     "report": report,
     "train": train,
     "demo": demo,

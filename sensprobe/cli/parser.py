@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         _eval,
         _cost,
         _export,
+        _generate,
         _report,
         _dashboard,
         _train,
@@ -273,6 +274,25 @@ def _export(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    _json(sub)
+
+
+def _generate(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "generate", help="text from a language model, an exported one from packed memory"
+    )
+    sub.add_argument("model", metavar="MODEL", help=MODEL)
+    _plan(sub)
+    sub.add_argument("--prompt", default="", metavar="TEXT", help="what to go on from")
+    sub.add_argument("--tokens", type=int, default=200, metavar="N", help="at most (default: 200)")
+    sub.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="draw from softmax(logits / T); 0, the default, takes the likeliest token",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of what is drawn")
     _json(sub)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sensprobe.steps.doctoring import doctor
     from sensprobe.steps.evaluating import evaluate, recorded_warnings
     from sensprobe.steps.exporting import export
+    from sensprobe.steps.generating import generate
     from sensprobe.steps.pricing import cost, list_presets, list_sites
     from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
     from sensprobe.steps.searching import SearchSettings, search
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate",
     "evaluate_tasks",
     "export",
+    "generate",
     "harness_model",
     "list_presets",
     "list_sites",
@@ -54,6 +56,7 @@ _HOME = {
     "evaluate": "evaluating",
     "evaluate_tasks": "tasks",
     "export": "exporting",
+    "generate": "generating",
     "harness_model": "tasks",
     "list_presets": "pricing",
     "list_sites": "pricing",

@@ -116,7 +116,7 @@ class Program:
             state=scratch(numbers),
             rest=scratch(numbers),
             decays=scratch(numbers),
-            flat=scratch(padded(flat) + LANES),
+            flat=scratch(padded(flat) + 2 * LANES),
             scales=scratch(rows),
             zeros=scratch(rows),
             known=scratch(5 * rows),

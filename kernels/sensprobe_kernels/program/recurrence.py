@@ -88,13 +88,13 @@ def _live(flags: Flags) -> bool:
 
 
 @inline
-def static_scale(data: Any, d: Stored, k: int, numbers: Any, flags: Flags) -> Scale:
+def static_scale(data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Scratch) -> Scale:
     """Of tile k, calibrated: one for all, one for `stride` rows, or one a row."""
     if flags.span == EXACT:
         return no_scale()
     if d.stride % LANES == 0:
         return known_one(data, d, k * LANES // d.stride if d.stride else 0, numbers, flags)
-    return known_each(data, d, k * LANES, LANES, numbers, flags)
+    return known_each(data, d, k * LANES, LANES, numbers, flags, x.flat)
 
 
 @apart
@@ -105,7 +105,7 @@ def bring(data: Any, memory: Any, base: int, s: State, d: Stored, numbers: Any, 
         if _live(flags):
             _live_scales(memory, base, s, d, k, x)
         else:
-            scale = static_scale(data, d, k, numbers, flags)
+            scale = static_scale(data, d, k, numbers, flags, x)
             store(x.scales, k * LANES, scale.scale)
             store(x.zeros, k * LANES, every(np.float32(0)))
             if flags.asym:
@@ -171,7 +171,7 @@ def advance(
         elif d.span == TENSOR:
             scale = live_scale(across(seen), numbers, d.scales, flags)
         else:
-            scale = static_scale(data, d, k0, numbers, flags)
+            scale = static_scale(data, d, k0, numbers, flags, x)
         for k in range(k0, k0 + unit):
             at = spot(job, given, all_of_it, k, 0, head)
             y = settle(job, given, all_of_it, at, 0, s.n, scale, nothing(), flags)
@@ -199,7 +199,7 @@ def fill_known(data: Any, p: Stored, tiles: int, numbers: Any, x: Scratch) -> No
         return
     field = tiles * LANES
     for k in range(tiles):
-        scale = static_scale(data, p, k, numbers, flags)
+        scale = static_scale(data, p, k, numbers, flags, x)
         zero = _zero_of(scale, flags) if flags.asym else every(np.float32(0))
         high = spread(numbers, 0)
         store(x.known, k * LANES, scale.scale)
@@ -255,7 +255,7 @@ def convolve(
         elif d.span == TENSOR:
             scale = live_scale(across(seen), numbers, d.scales, flags)
         else:
-            scale = static_scale(data, d, k0, numbers, flags)
+            scale = static_scale(data, d, k0, numbers, flags, x)
         for k in range(k0, k0 + unit):
             place = Place(0, k, k + 1)
             for i in range(n):

@@ -183,8 +183,8 @@ def whole_tensor(data: Any, t: Packed, out: Any) -> None:
 
 
 @apart
-def rounds(data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any) -> None:
-    """Round a run of columns of one register row in place."""
+def rounds(data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, lanes: Any) -> None:
+    """Round a run of columns of one register row in place; `lanes` is scratch for 32 numbers."""
     flags = flags_in(s)
     numbers = consts[s.numbers : s.numbers + 8]
     if flags.span == GROUP:
@@ -196,7 +196,7 @@ def rounds(data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any) 
     elif flags.span == STATIC_EACH:
         for i in range(0, columns, LANES):
             count = min(LANES, columns - i)
-            scale = known_each(data, s, i, count, numbers, flags)
+            scale = known_each(data, s, i, count, numbers, flags, lanes)
             x = load_first(work, at + i, count, every(_ZERO))
             store_first(work, at + i, count, kept(x, scale, every(_ZERO), numbers, flags))
     else:

@@ -56,11 +56,12 @@ def known_one(data: Any, s: Stored, i: int, numbers: Any, flags: Flags) -> Scale
 
 
 @inline
-def known_each(data: Any, s: Stored, first: int, count: int, numbers: Any, flags: Flags) -> Scale:
+def known_each(
+    data: Any, s: Stored, first: int, count: int, numbers: Any, flags: Flags, lanes: Any
+) -> Scale:
     """Scales of numbers `first` and on, `stride` of which share one; one a lane, that of the first
-    in lanes past `count`."""
-    scales, zeros = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    in lanes past `count`. `lanes` is scratch for 32."""
     for i in range(LANES):
         at = (first + (i if i < count else 0)) // s.stride
-        scales[i], zeros[i] = scale_in(data, s, at), zero_in(data, s, at)
-    return scale_with(load(scales, 0), load(zeros, 0), numbers, flags)
+        lanes[i], lanes[LANES + i] = scale_in(data, s, at), zero_in(data, s, at)
+    return scale_with(load(lanes, 0), load(lanes, LANES), numbers, flags)

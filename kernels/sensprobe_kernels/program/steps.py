@@ -45,13 +45,10 @@ from sensprobe_kernels.stored.flags import inline
 from sensprobe_kernels.stored.source import compiled, fingerprint
 from sensprobe_kernels.vector import LANES
 
-_njit_folder = Path(__file__).parent
-_SOURCE = (
-    fingerprint(_njit_folder)
-    ^ fingerprint(_njit_folder.parent / "packed")
-    ^ fingerprint(_njit_folder.parent / "selective_scan")
-    ^ fingerprint(_njit_folder.parent / "passing")
-)
+_HERE = Path(__file__).parent
+_SOURCE = fingerprint(_HERE)
+for _folder in ("packed", "passing", "selective_scan"):
+    _SOURCE ^= fingerprint(_HERE.parent / _folder)
 _MINUS_ZERO = np.float32(-0.0)
 
 
@@ -210,7 +207,7 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         elif code == op.ROUND:
             store = stored_of(machine.stores, row[5])
             at = row[1] + b * row[2] + row[3]
-            rounds(machine.data, work, at, row[4], store, machine.consts)
+            rounds(machine.data, work, at, row[4], store, machine.consts, scratch.flat)
         elif code == op.SKIP:
             y, x, to = row[1] + b * row[4], row[2] + b * row[8], row[3] + b * row[4]
             skips(work, y, x, to, scratch.tensor, row[7], row[6])

@@ -37,7 +37,7 @@ def turned(x: Array, signs: Array | None, power: int, threads: int) -> Array:
     pieces = [(i, min(i + few, blocks)) for i in range(0, blocks, few)]
 
     def work(start: int, stop: int) -> None:
-        run(given, start, stop)
+        run(given, np.empty(base * power, np.float32), start, stop)
 
     spread_out(work, pieces, threads)
     return out

@@ -55,21 +55,22 @@ def _mixed(line: Any, out: Any, at: int, blocks: Blocks) -> None:
 
 @cache
 def build() -> Callable[..., int]:
-    """The compiled transform: takes Blocks, the first block and the one after the last. It returns
-    the fingerprint of its source."""
+    """The compiled transform: takes Blocks, scratch for one block, the first block and the one
+    after the last. It returns the fingerprint of its source."""
     source = _SOURCE  # in the closure, hence in the key under which Numba caches
 
-    def turn_blocks(blocks: Blocks, start: int, stop: int) -> int:
+    def turn_blocks(blocks: Blocks, line: Any, start: int, stop: int) -> int:
         count = blocks.base * blocks.power
-        line = np.empty(count, np.float32)
         for block in range(start, stop):
             at = block * count
-            line[:] = blocks.x[at : at + count]
+            for i in range(count):
+                line[i] = blocks.x[at + i]
             _butterflies(line, count, blocks.power)
             if blocks.base > 1:
                 _mixed(line, blocks.out, at, blocks)
             else:
-                blocks.out[at : at + count] = line
+                for i in range(count):
+                    blocks.out[at + i] = line[i]
             for i in range(at, at + count):
                 blocks.out[i] *= blocks.factor
         return source

@@ -11,10 +11,12 @@ from numba import njit
 
 _njit: Any = njit  # its own annotations leave out two options
 
-# Called from compiled code only: wrappers for other callers would double the time it takes.
-inline = _njit(forceinline=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Called from compiled code only: wrappers for other callers would double the time it takes. Nothing
+# makes an array, so nothing needs to count who holds one: counting would take longer than the work.
+_inside = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+inline = _njit(forceinline=True, **_inside)
 # The same, for what is called from many places and works long enough not to mind: compiled once.
-apart = _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+apart = _njit(**_inside)
 
 # What a scale spans. STATIC: at least a head; STATIC_EACH: less. Read live: GROUP, states of one
 # head, every `group` along n; TENSOR, all heads.

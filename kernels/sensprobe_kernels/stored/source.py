@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from numba import njit
+
+_njit: Any = njit  # its own annotations leave out an option
 
 
 def fingerprint(folder: Path) -> int:
     """Of the source compiled from a folder beside this one: Numba watches one file, a scan is made
     of several."""
     here = Path(__file__).parent
-    read = [*sorted(folder.glob("*.py")), *sorted(here.glob("*.py")), here.parent / "vector.py"]
+    words = [here.parent / name for name in ("vector.py", "octets.py")]
+    read = [*sorted(folder.glob("*.py")), *sorted(here.glob("*.py")), *words]
     files = [file for file in read if file.name != "cpu.py"]  # calls what is compiled
     return int(sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:15], 16)
 
@@ -25,6 +29,6 @@ def compiled(function: Callable[..., int]) -> Callable[..., int]:
     key under which Numba caches.
     """
     try:
-        return njit(function, cache=True, nogil=True)
+        return _njit(function, cache=True, nogil=True, _nrt=False)
     except RuntimeError:  # no folder to cache in
-        return njit(function, nogil=True)
+        return _njit(function, nogil=True, _nrt=False)

@@ -1,0 +1,95 @@
+"""Text from a language model, one token a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sensprobe.data import Tokenizer
+from sensprobe.errors import DataError, UsageError
+from sensprobe.running import LoadedModel
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def generate(
+    model: LoadedModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    tokens: int,
+    temperature: float,
+    seed: int,
+    write: Callable[[str], None],
+) -> dict[str, Any]:
+    """Go on from a prompt; `write` is called with pieces of text as they are known.
+
+    Temperature 0 takes the likeliest token, others draw from softmax(logits / temperature) with a
+    generator seeded so that the same call writes the same.
+    """
+    if tokens < 1:
+        raise UsageError(f"--tokens {tokens}: ask for at least one token.")
+    if not temperature >= 0:
+        raise UsageError(f"--temperature {temperature}: it cannot be negative; 0 draws nothing.")
+    read = _read(model, tokenizer, prompt)
+    state, began = model.start(), time.perf_counter()
+    for token in read:
+        outputs, state = model.advance(_one(token), state)
+    ready, generator = time.perf_counter(), torch.Generator().manual_seed(seed)
+    written: list[int] = []
+    told = ""
+    for k in range(tokens):
+        token = _next(outputs[0], temperature, generator)
+        if token == tokenizer.end:
+            break
+        written.append(token)
+        text = tokenizer.decode(written)
+        if not text.endswith(REPLACEMENT):
+            write(text[len(told) :])
+            told = text
+        if k + 1 < tokens:
+            outputs, state = model.advance(_one(token), state)
+    taken = time.perf_counter() - ready
+    text = tokenizer.decode(written)
+    write(text[len(told) :])
+    return {
+        "model": model.name,
+        "prompt": prompt,
+        "text": text,
+        "prompt_tokens": len(read),
+        "tokens": len(written),
+        "prompt_seconds": ready - began,
+        "seconds": taken,
+        "tokens_per_second": len(written) / taken if taken else 0.0,
+        "packed": model.packed,
+        "weight_bytes": model.weight_bytes,
+        "state_bytes": model.state_bytes(),
+    }
+
+
+def _read(model: LoadedModel, tokenizer: Tokenizer, prompt: str) -> np.ndarray:
+    """The prompt's tokens after the one that stands before a text."""
+    tokens = tokenizer.encode(prompt.encode("utf-8", "surrogatepass"))[0]
+    known = model.sites["embedding"].shape[0]
+    if len(tokens) and tokens.max() >= known:
+        raise DataError(
+            f"the tokenizer of {model.name} makes tokens up to {tokens.max()}, the model knows 0 "
+            f"to {known - 1}: it is not the one it was trained with."
+        )
+    return np.insert(tokens, 0, tokenizer.start)
+
+
+def _one(token: int) -> Tensor:
+    return torch.tensor([int(token)])
+
+
+def _next(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+    if not temperature:
+        return int(logits.argmax())
+    chances = torch.softmax(logits.double() / temperature, dim=-1)
+    return int(torch.multinomial(chances, 1, generator=generator))

@@ -1,0 +1,78 @@
+"""`sensprobe generate`: text on stdout, speed and memory on stderr."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sensprobe.apply import Applier
+from sensprobe.cli import main
+from sensprobe.export import export_model
+from sensprobe.loading import load_model
+from sensprobe.plan import Plan
+from sensprobe.scheme import parse
+
+PLAN = {"layers.*.in_proj.?": "int8/channel", "layers.*.state": "int8/head/dynamic"}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "mamba-bytes"
+    model = load_model("mamba-bytes").model
+    plan = Plan(tuple((p, parse(s)) for p, s in PLAN.items())).resolve(model.sites.values())
+    export_model(model, plan, Applier(model), folder, name="mamba-bytes")
+    return folder
+
+
+def test_a_prompt_is_gone_on_from(exported, capsys):
+    assert main(["generate", str(exported), "--prompt", "It was ", "--tokens", "12"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("It was ")
+    assert len(out.strip()) > len("It was")
+    assert "12 tokens" in err
+    assert "packed" in err
+    assert main(["generate", str(exported), "--prompt", "It was ", "--tokens", "12"]) == 0
+    assert capsys.readouterr().out == out, "the likeliest token is the same each time"
+
+
+def test_one_document_and_nothing_else(exported, capsys):
+    words = ["generate", str(exported), "--tokens", "5", "--json", "--temperature", "0.8"]
+    assert main([*words, "--seed", "1"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["tokens"], told["prompt_tokens"], told["packed"]) == (5, 1, True)
+    cost = load_model("mamba-bytes").model.sites
+    assert told["weight_bytes"] < sum(s.full_bytes for s in cost.values())
+    assert told["tokens_per_second"] > 0
+    assert main([*words, "--seed", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == told["text"]
+    assert main([*words, "--seed", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] != told["text"]
+
+
+def test_packed_and_simulated_write_the_same(exported, capsys):
+    """Of the model and plan that were exported; greedy, so an answer near a tie could differ."""
+    sets = [word for pattern, scheme in PLAN.items() for word in ("--set", f"{pattern}={scheme}")]
+    words = ["--prompt", "There is no ", "--tokens", "20"]
+    assert main(["generate", str(exported), *words]) == 0
+    packed = capsys.readouterr().out
+    assert main(["generate", "mamba-bytes", *sets, *words]) == 0
+    out, err = capsys.readouterr()
+    assert out == packed
+    assert "float32" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["s4d-digits"], "does not predict the next of its tokens"),
+        (["mamba-bytes", "--tokens", "0"], "at least one token"),
+        (["mamba-bytes", "--temperature", "-1"], "cannot be negative"),
+        (["no-such-model"], "no-such-model"),
+    ],
+)
+def test_what_cannot_be_says_why(words, why, capsys):
+    assert main(["generate", *words]) in (1, 2)
+    out, err = capsys.readouterr()
+    assert why in " ".join(err.split())
+    assert not out
