@@ -37,8 +37,8 @@ def _at(context: Any, builder: Any, array_type: Any, array: Any, at: Any, kind: 
 # -- codes ----------------------------------------------------------------------------------------
 
 
-def _spread_out(builder: Any, line: Any, bits: int) -> Any:
-    """2 b bytes as sixteen codes in the low bits of 32."""
+def _spread_out(builder: Any, line: Any, bits: int, signed: bool = False) -> Any:
+    """2 b bytes as sixteen codes in the low bits of 32, signed ones filled with their sign."""
     size = 2 * bits
     undefined = ir.Constant(_vector(_BYTE, size), ir.Undefined)
 
@@ -47,16 +47,19 @@ def _spread_out(builder: Any, line: Any, bits: int) -> Any:
         picked = builder.shuffle_vector(line, undefined, _constants(chosen))
         return builder.zext(picked, _I.llvm)
 
-    if bits == 8:
+    if bits == 8 and not signed:
         return bytes_of(0)
     codes = bytes_of(0)
     if 8 % bits:  # some codes lie in two bytes
         codes = builder.or_(codes, builder.shl(bytes_of(8), _constants([8] * LANES)))
+    if signed:
+        up = [32 - bits - i * bits % 8 for i in range(LANES)]
+        return builder.ashr(builder.shl(codes, _constants(up)), _constants([32 - bits] * LANES))
     codes = builder.lshr(codes, _constants([i * bits % 8 for i in range(LANES)]))
     return builder.and_(codes, _constants([(1 << bits) - 1] * LANES))
 
 
-def reader(bits: int) -> Any:
+def reader(bits: int, signed: bool = False) -> Any:
     """A function (bytes, at) -> Ints: the sixteen codes of `bits` bits from byte `at` on."""
     line_type = _vector(_BYTE, 2 * bits)
 
@@ -64,14 +67,14 @@ def reader(bits: int) -> Any:
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             array, at = args
             place = _at(context, builder, sig.args[0], array, at, line_type)
-            return _spread_out(builder, builder.load(place, align=1), bits)
+            return _spread_out(builder, builder.load(place, align=1), bits, signed)
 
         return _I(array, types.intp), lower
 
     return intrinsic(codes)
 
 
-def first_reader(bits: int) -> Any:
+def first_reader(bits: int, signed: bool = False) -> Any:
     """A function (bytes, at, count) -> Ints: as `reader`, of which only the first `count` codes'
     bytes are read and the others are 0."""
     size = 2 * bits
@@ -95,7 +98,7 @@ def first_reader(bits: int) -> Any:
             function = cgutils.get_or_insert_function(builder.module, kind, name)
             zero = cgutils.get_null_value(line_type)
             line = builder.call(function, [place, _WORD(1), mask, zero])
-            found = _spread_out(builder, line, bits)
+            found = _spread_out(builder, line, bits, signed)
             lanes = _constants(list(range(LANES)))
             inside = builder.icmp_signed(
                 "<", lanes, _splat(builder, builder.trunc(count, _WORD), _WORD)
@@ -240,6 +243,16 @@ def lane(typing: Any, values: Any, place: Any) -> Any:
 
 
 @intrinsic
+def first_int(typing: Any, values: Any) -> Any:
+    """The first of sixteen whole numbers."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.sext(builder.extract_element(args[0], _WORD(0)), ir.IntType(64))
+
+    return types.int64(_I), lower
+
+
+@intrinsic
 def whole_numbers(typing: Any, values: Any) -> Any:
     """Signed whole numbers as float32."""
 
@@ -257,3 +270,19 @@ def rounded_off(typing: Any, values: Any) -> Any:
         return builder.fptosi(args[0], _I.llvm)
 
     return _I(_F), lower
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, at: Any) -> Any:
+    """Ask for the cache line of a byte, which may lie outside the array."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array, at = args
+        place = _at(context, builder, sig.args[0], array, at, _BYTE)
+        pointer = _BYTE.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _WORD, _WORD, _WORD])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [place, _WORD(0), _WORD(3), _WORD(1)])  # to read, to keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), lower

@@ -53,17 +53,21 @@ def packed(site: Site, arena: Arena) -> Packed:
     scheme = arena.plan.get(site.name, EXACT)
     if scheme.hadamard:
         raise refuse(site, scheme, "rotates weights")
-    if isinstance(scheme.format, Polar | LogPolar) or site.is_complex:
-        raise refuse(site, scheme, "reads complex weights")
+    if isinstance(scheme.format, Polar | LogPolar):
+        raise refuse(site, scheme, "reads magnitude and phase")
     if scheme.granularity == "decoupled":
         raise refuse(site, scheme, "multiplies two scales of a weight")
-    rows, columns = prod(site.shape[:-1]), site.shape[-1]
+    rows, columns = prod(site.shape[:-1]), site.shape[-1] * (2 if site.is_complex else 1)
     if not scheme.scaled:
         place = arena.places[site.name]
         kind, bits = PLAIN[scheme.format], scheme.format.bits  # type: ignore[index]
         return Packed(place, bits, kind, rows, columns, -1, 0, -1, 0, columns, 0, 0, 1)
-    *over, along = scale_shape(scheme, site)
+    shape = scale_shape(scheme, site)
+    parts = shape[-1] if site.is_complex else 1
+    *over, along = shape[:-1] if site.is_complex else shape
     stride, group = _scaled(site, scheme, tuple(over), along)
+    if site.is_complex:
+        stride, group = stride * parts, 2 * group
     bits = scheme.format.bits
     whole = bits <= LARGEST_CODE and (rows == 1 or columns * bits % 8 == 0)
     kind, shift, factor = _codes(scheme.format, scheme.asym)
@@ -71,7 +75,7 @@ def packed(site: Site, arena: Arena) -> Packed:
         arena.places[f"{site.name}.codes"], bits, kind, rows, columns,
         arena.places[f"{site.name}.scale"], SCALES[scheme.scales],
         arena.places[f"{site.name}.zero"] if scheme.asym else -1,
-        stride, group, shift, factor, int(whole and (group >= columns or group % 8 == 0)),
+        stride, group, shift, factor, int(whole and (group >= columns or group % 8 == 0)), parts,
     )  # fmt: skip
 
 
@@ -266,6 +270,79 @@ def state(
     bits = scheme.format.bits
     i = made(store, bits, kind, shift, factor, unit, live, scale_at, zero_at, residual_at)
     return i, end - at
+
+
+def complex_state(
+    program: Program,
+    site: Site,
+    scheme: Scheme | None,
+    static: StaticScale | None,
+    arena: Arena,
+    at: int,
+) -> tuple[int, int]:
+    """(a row of the table of states, bytes it takes a sequence), of pairs (heads, n)."""
+    program.complex = True
+    heads, n = site.shape
+    count, natural = 2 * heads * n, (2 * heads * n, 2 * n, 1, 2)
+    if scheme is None or not scheme.scaled:
+        kind = SINGLE if scheme is None else PLAIN[scheme.format]  # type: ignore[index]
+        bits, live, (shift, factor) = 32 if scheme is None else scheme.format.bits, 0, (0, 0)
+        order, store = natural, exact(program)
+        if scheme is not None:
+            _require_plain(site, scheme)
+            known = store_of(Rounded(scheme, site))
+            assert known is not None
+            store = _stored(program, known, flags.STATIC)
+    else:
+        _require_plain(site, scheme)
+        order = _order(site, scheme)
+        kind, shift, factor = _codes(scheme.format, scheme.asym)
+        bits, live = scheme.format.bits, scale_count(scheme, site) if scheme.dynamic else 0
+        known = store_of(Rounded(scheme, site, *(static or (None, None))))
+        assert known is not None
+        store = (
+            _stored(program, known, flags.GROUP, group=order[0])
+            if scheme.dynamic
+            else _stored(program, known, flags.STATIC, place=(site, scheme, arena))
+        )
+    scale_at = end = at + ceil(count * bits / 8)
+    zero_at = -1
+    if live:
+        assert scheme is not None
+        end += live * SCALE_BYTES[scheme.scales]
+        if scheme.asym:
+            zero_at, end = end, end + live * ZERO_BYTES[scheme.scales]
+    row = State(
+        store, at, bits, kind, shift, factor, 2 * heads, n, 1, heads, 1, 1, live, scale_at, zero_at,
+        -1, 0, *order,
+    )  # fmt: skip
+    return program.state(row), end - at
+
+
+def _require_plain(site: Site, scheme: Scheme) -> None:
+    if scheme.every != 1:
+        raise refuse(site, scheme, f"keeps a state in full for {scheme.every} steps")
+    if scheme.scaled and scheme.format.bits > LARGEST_CODE:
+        raise refuse(site, scheme, f"packs states in more than {LARGEST_CODE} bits")
+    odd = scheme.rounding in (Rounding.STOCHASTIC, Rounding.FEEDBACK)
+    if odd or scheme.clip is not None or isinstance(scheme.format, Polar | LogPolar):
+        raise refuse(site, scheme, "keeps a complex state so")
+
+
+def _order(site: Site, scheme: Scheme) -> tuple[int, int, int, int]:
+    """run, by_head, by_part and by_pair of a scaled complex state."""
+    heads, n = site.shape
+    *over, along, parts = scale_shape(scheme, site)
+    if scheme.granularity == "decoupled" or prod(over) not in (1, heads):
+        raise refuse(site, scheme, "keeps a complex state so")
+    each = prod(over) == heads and heads > 1
+    if along > 1:
+        if parts == 2 or n % scheme.group:
+            raise refuse(site, scheme, "has several scales in a head of a complex state")
+        return 2 * scheme.group, 2 * n, 1, 2
+    if parts == 1:
+        return (2 * n if each or heads == 1 else 2 * heads * n), 2 * n, 1, 2
+    return (n, 2 * n, n, 1) if each or heads == 1 else (heads * n, n, heads * n, 1)
 
 
 def _state_store(

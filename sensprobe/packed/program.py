@@ -14,6 +14,7 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.models import Model
 from sensprobe.models.mamba import Mamba, MambaConfig
 from sensprobe.models.mamba2 import Mamba2, Mamba2Config
+from sensprobe.models.s4d import S4D, S4DConfig
 from sensprobe.packed import describe
 from sensprobe.packed.arena import Arena
 from sensprobe.sites import Site
@@ -110,9 +111,12 @@ class _Builder:
 def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batch: int) -> Compiled:
     """The program of `batch` sequences; UnsupportedError names a site no kernel has a way for."""
     build = _Builder(model, arena, scales, Program(arena.data, batch))
-    if not isinstance(model, Mamba | Mamba2):
+    if isinstance(model, S4D):
+        outputs, pooled = _s4d(build, model.config)
+    elif isinstance(model, Mamba | Mamba2):
+        outputs, pooled = _framed(build, model)
+    else:
         raise UnsupportedError(f"no streaming kernel for models of family {model.family}")
-    outputs, pooled = _framed(build, model)
     build.program.finish()
     registers = {name: register for (name, _), register in build.registers.items()}
     return Compiled(build.program, outputs, build.state_bytes, pooled, registers)
@@ -260,3 +264,55 @@ def _mamba2(b: _Builder, at: str, v: Register, config: Mamba2Config) -> Register
         b.program.add(op.RMS, y.at, y.at, y.pitch, d, config.groups, eps, weight)
     b.passes(at + "out_proj_in", y)
     return b.linear(at + "out_proj", y, b.register("mixed", config.d_model))
+
+
+# -- S4D ------------------------------------------------------------------------------------------
+
+
+def _s4d(b: _Builder, config: S4DConfig) -> tuple[Register, int]:
+    h, u = config.d_model, b.register("u", config.d_model)
+    x = b.register("input", config.d_input)
+    b.program.add(op.INPUT, x.at, x.pitch, x.size)
+    b.linear("encoder", x, u)
+    for i in range(config.layers):
+        at, v = f"layers.{i}.", b.register("v", h)
+        v = _layer_norm(b, at, u, v) if config.norm == "pre" else b.copy(u, v)
+        out = _s4d_mixed(b, at, b.passes(at + "x", v), config)
+        u = b.add(u, out, u) if config.residual else b.copy(out, u)
+        if config.norm == "post":
+            u = _layer_norm(b, at, u, u)
+        b.passes(at + "out", u)
+    if config.pooling == "mean":
+        b.program.add(op.MEAN, u.at, u.at, u.pitch, u.size)
+    b.passes("head_in", u)
+    outputs = b.linear("head", u, b.register("outputs", config.d_output))
+    return outputs, h if config.pooling == "mean" else 0
+
+
+def _layer_norm(b: _Builder, at: str, u: Register, to: Register) -> Register:
+    b.program.decodes(2 * u.pitch)
+    weight, bias = b.tensor(at + "norm", whole=True), b.tensor(at + "norm.bias", whole=True)
+    b.program.add(op.LAYER_NORM, u.at, to.at, u.pitch, u.size, b.eps(1e-5), weight, bias)
+    return to
+
+
+def _s4d_mixed(b: _Builder, at: str, x: Register, config: S4DConfig) -> Register:
+    h, y = config.d_model, b.register("y", config.d_model)
+    A, B, C = (b.tensor(at + part, whole=True) for part in "ABC")
+    b.program.decodes(3 * b.site(at + "A").reals)
+    state, size = describe.complex_state(
+        b.program, b.site(at + "state"), b.arena.plan.get(at + "state"),
+        b.scales.get(at + "state"), b.arena, b.state_bytes,
+    )  # fmt: skip
+    b.state_bytes += size
+    b.program.add(op.DIAGONAL, x.at, y.at, y.pitch, A, B, C, state)
+    D = b.tensor(at + "D", whole=True)
+    b.program.add(op.SKIP, y.at, x.at, y.at, y.pitch, D, 1, h, x.pitch)
+    b.passes(at + "y", y)
+    b.program.add(op.GELU if config.activation == "gelu" else op.RAMP, y.at, y.at, y.pitch)
+    b.passes(at + "out_proj_in", y)
+    wide = b.linear(at + "out_proj", y, b.register("wide", 2 * h))
+    b.passes(at + "out_proj_out", wide)
+    out = b.register("mixed", h)
+    b.program.add(op.HALF_GLU, wide.at, wide.pitch, out.at, out.pitch, h)
+    return out

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil, prod
-
-import numpy as np
 import pytest
 import torch
+from packed_memory import held, packed, same, values
 from selective import inputs, tiny
-from sensprobe_kernels.layout import unpack
 
 from sensprobe import load as load_model
 from sensprobe.apply import Applier
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.export import export_model
-from sensprobe.export.tensors import stored
-from sensprobe.formats import Int
 from sensprobe.loading import load_model as source_of
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.ops import causal_conv, selective_scan
 from sensprobe.ops.exponential import exponential
-from sensprobe.packed import Arena, PackedTap, Stream
+from sensprobe.packed import PackedTap
 from sensprobe.plan import Plan
-from sensprobe.rounding import Field, decode
-from sensprobe.scheme import RESIDUAL_BYTES, SCALE_BYTES, ZERO_BYTES, Rounding, parse, scale_shape
+from sensprobe.scheme import parse
 from sensprobe.sites import Kind
 from sensprobe.storage import Memory
-from sensprobe.taps import RoundingTap
 
 ONE = {"d_input": 3, "d_output": 4, "d_model": 8, "pooling": "none"}
 CONFIGS = {
@@ -57,99 +49,13 @@ STATES = [
 ]  # fmt: skip
 
 
-@dataclass
-class Packed:
-    """A tiny model under a plan: as simulated, and streaming from packed memory."""
-
-    model: object
-    tap: RoundingTap
-    stream: Stream
-    plan: dict
-
-    def step(self, x, state, sim):
-        """Outputs and states of both."""
-        with torch.no_grad():
-            want, sim = self.model.step(x, sim, self.tap)
-        got, state = self.stream.step(x, state)
-        return (got, state), (want, sim)
-
-
-def packed(config, plan: dict[str, str], seed: int = 0) -> Packed:
-    model = tiny(config, seed)
-    chosen = Plan(tuple((p, parse(s)) for p, s in plan.items())).resolve(model.sites.values())
-    applier = Applier(model)
-    tap = applier.tap(chosen)
-    arena = Arena.of(stored(applier, chosen, tap), model.sites, chosen)
-    return Packed(model, tap, Stream(model, arena, arena.scales()), chosen)
-
-
-def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
-    """States read from one sequence's bytes by the documented layout: site by site in the order
-    of the layers, each codes, live scales, zero points, residuals."""
-    out, at = {}, 0
-    for site in model.sites.values():
-        if site.kind is not Kind.STATE:
-            continue
-        scheme, count = plan.get(site.name), prod(site.shape)
-
-        def take(size: int) -> np.ndarray:
-            nonlocal at
-            at += size
-            return memory[at - size : at]
-
-        if scheme is None or not scheme.scaled:
-            bits = 32 if scheme is None else scheme.format.bits
-            kind = {
-                32: torch.float32,
-                16: torch.bfloat16 if str(scheme) == "bf16" else torch.float16,
-            }[bits]
-            raw = torch.from_numpy(take(count * bits // 8).copy()).view(kind)
-            out[site.name] = Memory(raw.float().view(site.shape))
-            continue
-        signed = isinstance(scheme.format, Int) and not scheme.asym
-        bits = scheme.format.bits
-        codes = unpack(take(ceil(count * bits / 8)), bits, count, signed).reshape(site.shape)
-        shape = scale_shape(scheme, site)
-        scale, zero = None, None
-        kinds = {2: torch.float16, 4: torch.float32, 1: torch.int8}
-        if scheme.dynamic:
-            size = SCALE_BYTES[scheme.scales]
-            raw = take(prod(shape) * size).copy()
-            scale = torch.from_numpy(raw).view(kinds[size]).view(shape)
-            if scheme.asym:
-                size = ZERO_BYTES[scheme.scales]
-                raw = take(prod(shape) * size).copy()
-                zero = torch.from_numpy(raw).view({2: torch.int16, 4: torch.int32}[size])
-                zero = zero.view(shape)
-        residual = None
-        if scheme.rounding is Rounding.FEEDBACK:
-            raw = torch.from_numpy(take(count * RESIDUAL_BYTES).copy())
-            residual = raw.view(torch.bfloat16).float().view(site.shape)
-        field = Field(torch.from_numpy(codes), bits, scale, zero)
-        out[site.name] = (field, residual, scheme, site)
-    assert at == memory.size
-    return out
-
-
-def values(entry, tap: RoundingTap) -> Memory:
-    """The float32 state an entry of `held` stands for."""
-    if isinstance(entry, Memory):
-        return entry
-    field, residual, scheme, site = entry
-    if field.scale is None:
-        scale, zero = tap.scales[site.name]
-        kept = scale if scheme.scales.value == "s32" else scale.half()
-        field = Field(field.codes, field.bits, kept, None if zero is None else zero.to(torch.int16))
-    return Memory(decode({"": field}, scheme, site), residual)
-
-
 @pytest.mark.parametrize("name", ["mamba", "mamba2", "ungated"])
 @pytest.mark.parametrize("scheme", STATES)
 def test_each_step_leaves_the_state_the_reference_leaves(name, scheme):
     """From the same packed state and the inputs the kernel itself computed, to the bit."""
     window = scheme.replace("/feedback", "")
     plan = {"layers.*.state": scheme, "layers.*.conv_state": window.replace("head", "channel")}
-    case = packed(CONFIGS[name], plan)
+    case = packed(tiny(CONFIGS[name]), plan)
     made, state, batch = case.stream.program(2), case.stream.start(2), 2
     for t, x in enumerate(inputs(CONFIGS[name], batch, 6).unbind(1)):
         before = state
@@ -181,7 +87,7 @@ def _same_states(case, made, before, after, b, t):
         register("conv_in")[None, None], weight("conv"), bias, tap.storage(site("conv_state")),
         memory("conv_state", old),
     )  # fmt: skip
-    _equal(window, memory("conv_state", new))
+    same(window, memory("conv_state", new))
     storage, first = tap.storage(site("state")), memory("state", old)
     dt = register("dt")[None, None]
     if hasattr(model.config, "dt_rank"):
@@ -195,13 +101,7 @@ def _same_states(case, made, before, after, b, t):
             register("decay"), exponential(register("dt") * weight("A")), rtol=0, atol=0
         )
         assert config.heads == len(register("dt"))
-    _equal(kept, memory("state", new))
-
-
-def _equal(want: Memory, got: Memory) -> None:
-    torch.testing.assert_close(got.state, want.state, rtol=0, atol=0)
-    if want.residual is not None:
-        torch.testing.assert_close(got.residual, want.residual, rtol=0, atol=0)
+    same(kept, memory("state", new))
 
 
 @pytest.mark.parametrize("weights", ["fp32", "int8/channel", "int4/group32", "e4m3", "fp16"])
@@ -217,7 +117,7 @@ def test_outputs_are_those_of_the_simulation(name, weights):
         and min(s.shape) > 1
         and not n.endswith(("conv", "D"))
     }
-    case = packed(CONFIGS[name], plan)
+    case = packed(tiny(CONFIGS[name]), plan)
     state, sim = case.stream.start(3), model.start(3, case.tap)
     for x in inputs(CONFIGS[name], 3, 9).unbind(1):
         (got, state), (want, sim) = case.step(x, state, sim)
@@ -249,7 +149,7 @@ def test_activations_are_rounded_as_they_pass(name, scheme):
     }
     if "group" in scheme:
         fitted = {n: s for n, s in fitted.items() if not n.endswith("decay")}
-    case = packed(config, fitted)
+    case = packed(model, fitted)
     x = inputs(config, 4, 1)[:, 0]
     got, _ = case.stream.step(x, case.stream.start(4))
     with torch.no_grad():
@@ -313,7 +213,7 @@ def _exact_scores(text):
 
 
 def test_the_state_given_stays_as_it_was():
-    case = packed(CONFIGS["mamba"], {"layers.*.state": "int8/head/dynamic"})
+    case = packed(tiny(CONFIGS["mamba"]), {"layers.*.state": "int8/head/dynamic"})
     x = inputs(CONFIGS["mamba"], 2, 3)
     state = case.stream.start(2)
     _, state = case.stream.step(x[:, 0], state)
@@ -329,7 +229,7 @@ def test_the_state_given_stays_as_it_was():
 
 def test_sequences_do_not_meet():
     """A batch gives what its sequences give alone."""
-    case = packed(CONFIGS["groups"], {"layers.*.state": "int8/head/dynamic"})
+    case = packed(tiny(CONFIGS["groups"]), {"layers.*.state": "int8/head/dynamic"})
     x = inputs(CONFIGS["groups"], 3, 4)
     together, alone = case.stream.start(3), [case.stream.start(1) for _ in range(3)]
     for t in range(4):
@@ -350,19 +250,19 @@ def test_sequences_do_not_meet():
     ],
 )
 def test_a_plan_without_a_kernel_says_which_site_and_why(plan, why):
-    case = packed(CONFIGS["mamba"], plan)
+    case = packed(tiny(CONFIGS["mamba"]), plan)
     with pytest.raises(UnsupportedError, match=f"layers.0.*{why}"):
         case.stream.program(1)
 
 
 def test_a_state_of_another_batch_is_refused():
-    case = packed(CONFIGS["mamba"], {})
+    case = packed(tiny(CONFIGS["mamba"]), {})
     with pytest.raises(DataError, match=r"start\(2\)"):
         case.stream.step(inputs(CONFIGS["mamba"], 2, 1)[:, 0], case.stream.start(1))
 
 
 def test_a_packed_tap_keeps_nothing_decoded():
-    case = packed(CONFIGS["mamba"], {"layers.*.in_proj.*": "int4"})
+    case = packed(tiny(CONFIGS["mamba"]), {"layers.*.in_proj.*": "int4"})
     tap = PackedTap(case.plan, {}, case.stream.arena.scales(), arena=case.stream.arena)
     assert tap.after(3).arena is case.stream.arena
     assert not tap.weights

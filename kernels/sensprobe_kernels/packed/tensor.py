@@ -1,7 +1,8 @@
 """A packed tensor as compiled code sees it: where its codes and scales lie, and what they mean.
 
 A tensor is rows of `columns` numbers that lie in one array of bytes, whole tensors one after the
-other. Number (row, column) has scale `row · stride + column // group`.
+other. Number (row, column) has scale `row · stride + column // group · parts + column % parts`;
+columns of complex tensors are real and imaginary by turns, and two parts have a scale each.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Packed(NamedTuple):
     shift: int
     factor: int
     whole: int
+    parts: int = 1
 
 
 FIELDS = len(Packed._fields)
@@ -69,7 +71,7 @@ def packed_of(tensors: Any, i: int) -> Packed:
     return Packed(
         tensors[i, 0], tensors[i, 1], tensors[i, 2], tensors[i, 3], tensors[i, 4], tensors[i, 5],
         tensors[i, 6], tensors[i, 7], tensors[i, 8], tensors[i, 9], tensors[i, 10], tensors[i, 11],
-        tensors[i, 12],
+        tensors[i, 12], tensors[i, 13],
     )  # fmt: skip
 
 
@@ -152,7 +154,7 @@ def value_at(data: Any, t: Packed, row: int, column: int) -> Any:
     if t.kind == BFLOAT:
         word = every_int(short_at(data, t.at + 2 * i) << 16)
         return lane(from_bits(word), 0)
-    at = row * t.stride + column // t.group
+    at = row * t.stride + column // t.group * t.parts + column % t.parts
     scale, zero = scale_at(data, t, at), zero_at(data, t, at)
     found = values(every_int(code_at(data, t, i)), zero, t) * every(scale)
     return lane(found, 0)

@@ -59,6 +59,7 @@ class Program:
     consts: list[float] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     work_size: int = 0
+    complex: bool = False  # a state is: its scales may be as many as its numbers
     largest: int = LANES  # numbers of a tensor that is decoded whole
     _machine: Machine | None = None
     _scratch: Scratch | None = None
@@ -110,7 +111,7 @@ class Program:
         )
         states = [(s.rows, s.n) for s in self.states] or [(LANES, 1)]
         numbers = max(rows * n for rows, n in states)
-        rows = max(rows for rows, _ in states)
+        rows = max(max(rows for rows, _ in states), numbers if self.complex else 0)
         flat = max(LANES * max(n for _, n in states), max(t.columns for t in self.tensors))
         self._scratch = Scratch(
             state=scratch(numbers),

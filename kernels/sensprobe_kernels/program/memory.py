@@ -14,10 +14,12 @@ import numpy as np
 from sensprobe_kernels.octets import (
     bfloats_at,
     byte_at,
+    first_int,
     float_at,
     floats_at,
     half_at,
     halves_at,
+    lane,
     put_bfloats,
     put_byte,
     put_float,
@@ -32,7 +34,16 @@ from sensprobe_kernels.octets import (
     word_at,
     writer,
 )
-from sensprobe_kernels.packed.tensor import BFLOAT, HALF, OFFSET, SIGNED, SINGLE, Packed, values
+from sensprobe_kernels.packed.tensor import (
+    BFLOAT,
+    HALF,
+    OFFSET,
+    SIGNED,
+    SINGLE,
+    SMALL,
+    Packed,
+    values,
+)
 from sensprobe_kernels.program.tables import State
 from sensprobe_kernels.stored.flags import S16, S32, apart, inline
 from sensprobe_kernels.vector import (
@@ -41,6 +52,7 @@ from sensprobe_kernels.vector import (
     Ints,
     absolute,
     bits,
+    every,
     every_int,
     from_bits,
     load,
@@ -96,9 +108,9 @@ def _put_codes(memory: Any, at: int, codes: Ints, width: int) -> None:
 
 
 @inline
-def _named(s: State) -> Packed:
+def named(s: State) -> Packed:
     """What `values` needs to know of a state's codes."""
-    return Packed(0, s.bits, s.kind, s.rows, s.n, -1, 0, -1, 0, 1, s.shift, s.factor, 1)
+    return Packed(0, s.bits, s.kind, s.rows, s.n, -1, 0, -1, 0, 1, s.shift, s.factor, 1, 1)
 
 
 @inline
@@ -111,7 +123,7 @@ def _numbers(memory: Any, base: int, i: int, s: State) -> Floats:
         return halves_at(memory, at + 2 * i)
     if s.kind == BFLOAT:
         return bfloats_at(memory, at + 2 * i)
-    return values(_codes(memory, at + (i * s.bits >> 3), s.bits), 0, _named(s))
+    return values(_codes(memory, at + (i * s.bits >> 3), s.bits), 0, named(s))
 
 
 @inline
@@ -241,3 +253,57 @@ def pack_rest(memory: Any, base: int, k: int, s: State, flat: Any, rest: Any) ->
         transpose(rest, first + c * LANES, LANES, count, LANES, flat, c, n)
     for i in range(0, LANES * n, LANES):
         put_bfloats(memory, base + s.residual_at + 2 * (first + i), load(flat, i))
+
+
+# -- one number at a time -------------------------------------------------------------------------
+
+
+@inline
+def raw_value(memory: Any, base: int, i: int, s: State, t: Packed) -> Any:
+    """Number i of the state, before scale and zero."""
+    at = base + s.at
+    if s.kind == SINGLE:
+        return float_at(memory, at + 4 * i)
+    if s.kind == HALF:
+        return half_at(memory, at + 2 * i)
+    if s.kind == BFLOAT:
+        return lane(from_bits(every_int(short_at(memory, at + 2 * i) << 16)), 0)
+    first = i * s.bits
+    place = at + (first >> 3)
+    word = np.int64(memory[place])
+    if (first & 7) + s.bits > 8:
+        word |= np.int64(memory[place + 1]) << 8
+    code = (word >> (first & 7)) & ((1 << s.bits) - 1)
+    if s.kind == SIGNED:
+        half = 1 << (s.bits - 1)
+        return np.float32((code ^ half) - half)
+    if s.kind == OFFSET:
+        return np.float32(code)
+    return lane(values(every_int(code), 0, t), 0)
+
+
+@inline
+def put_number(memory: Any, base: int, i: int, v: Any, s: State) -> None:
+    """Write number i; neighbours in the same byte stay."""
+    at = base + s.at
+    if s.kind == SINGLE:
+        put_float(memory, at + 4 * i, v)
+        return
+    if s.kind == HALF:
+        put_half(memory, at + 2 * i, v)
+        return
+    if s.kind == BFLOAT:
+        put_short(memory, at + 2 * i, first_int(bits(every(v))) >> 16)
+        return
+    if s.kind == SMALL:
+        code = first_int(_small_codes(every(v), s))
+    else:
+        code = np.int64(v)
+    mask = (1 << s.bits) - 1
+    first = i * s.bits
+    place, shift = at + (first >> 3), first & 7
+    code = (code & mask) << shift
+    mask <<= shift
+    memory[place] = np.uint8((np.int64(memory[place]) & ~mask | code) & 255)
+    if shift + s.bits > 8:
+        memory[place + 1] = np.uint8((np.int64(memory[place + 1]) & ~(mask >> 8)) | (code >> 8))

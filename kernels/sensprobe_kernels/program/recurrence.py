@@ -69,7 +69,7 @@ class Scratch(NamedTuple):
 
 
 @inline
-def _zero_of(scale: Scale, flags: Flags) -> Floats:
+def zero_of(scale: Scale, flags: Flags) -> Floats:
     """The zero point that a Scale was made from."""
     if flags.quotient == DIVIDED:
         return negative(scale.low)
@@ -79,7 +79,7 @@ def _zero_of(scale: Scale, flags: Flags) -> Floats:
 @inline
 def _keep_scale(x: Scratch, k: int, scale: Scale, flags: Flags) -> None:
     store(x.scales, k * LANES, scale.scale)
-    store(x.zeros, k * LANES, _zero_of(scale, flags) if flags.asym else every(np.float32(0)))
+    store(x.zeros, k * LANES, zero_of(scale, flags) if flags.asym else every(np.float32(0)))
 
 
 @inline
@@ -109,7 +109,7 @@ def bring(data: Any, memory: Any, base: int, s: State, d: Stored, numbers: Any, 
             store(x.scales, k * LANES, scale.scale)
             store(x.zeros, k * LANES, every(np.float32(0)))
             if flags.asym:
-                store(x.zeros, k * LANES, _zero_of(scale, flags))
+                store(x.zeros, k * LANES, zero_of(scale, flags))
         scale, zero = load(x.scales, k * LANES), load(x.zeros, k * LANES)
         unpack_tile(memory, base, k, s, scale, zero, x.flat, x.state)
         if flags.feedback:
@@ -200,7 +200,7 @@ def fill_known(data: Any, p: Stored, tiles: int, numbers: Any, x: Scratch) -> No
     field = tiles * LANES
     for k in range(tiles):
         scale = static_scale(data, p, k, numbers, flags, x)
-        zero = _zero_of(scale, flags) if flags.asym else every(np.float32(0))
+        zero = zero_of(scale, flags) if flags.asym else every(np.float32(0))
         high = spread(numbers, 0)
         store(x.known, k * LANES, scale.scale)
         store(x.known, k * LANES + field, scale.inverse)

@@ -12,6 +12,7 @@ import numpy as np
 from sensprobe_kernels.packed.rows import decode_row, multiply
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.diagonal import diagonal
 from sensprobe_kernels.program.recurrence import (
     Scratch,
     advance,
@@ -156,6 +157,19 @@ def _heads(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
 
 
 @inline
+def _diagonal(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
+    s = state_of(machine.states, row[7])
+    d, size = stored_of(machine.stores, s.store), 2 * s.heads * s.n
+    for i in range(3):
+        t = packed_of(machine.tensors, row[4 + i])
+        whole_tensor(machine.data, t, scratch.tensor[i * size :])
+    for b in range(call.batch):
+        base, shift = b * call.state_bytes, b * row[3]
+        x, y = call.work[row[1] + shift :], call.work[row[2] + shift :]
+        diagonal(machine.data, call.memory, base, s, d, x, y, machine.consts, scratch)
+
+
+@inline
 def _norm(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     work, pitch = call.work, row[3]
     if row[0] == op.RMS:
@@ -259,6 +273,8 @@ def build() -> Callable[..., int]:
                 _channels(machine, call, row, scratch)
             elif code == op.HEADS:
                 _heads(machine, call, row, scratch)
+            elif code == op.DIAGONAL:
+                _diagonal(machine, call, row, scratch)
             elif code == op.RMS or code == op.LAYER_NORM:
                 _norm(machine, call, row, scratch)
             elif code in (op.SILU, op.GELU, op.RAMP, op.GATE, op.ADD, op.SOFTPLUS):

@@ -1,0 +1,97 @@
+"""S4D from packed memory: the complex state to the bit, outputs within float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from builders import CONFIGS, tiny, vector
+from packed_memory import held, packed, same, values
+
+from sensprobe.cost import cost
+from sensprobe.errors import UnsupportedError
+from sensprobe.models.s4d import S4DConfig
+from sensprobe.ops.diagonal_scan import diagonal_scan
+from sensprobe.storage import Memory
+
+STATES = [
+    "int8/head/asym/parts/dynamic", "int8/head/dynamic", "int8/dynamic", "int6/asym/parts/dynamic",
+    "int3/head/asym/dynamic", "int4/head/parts/dynamic/pow2", "int5/asym/dynamic/s32",
+    "e4m3/head/dynamic", "e2m1/parts/dynamic", "log4/head/dynamic/s32", "fp16", "bf16", "fp32",
+    "int8/head/range2", "int8/asym/parts/range2", "int8/head/dynamic/truncate",
+    "int8/group2/dynamic",
+]  # fmt: skip
+ONE = S4DConfig(d_input=1, d_output=3, d_model=5, d_state=4)  # no multiple of anything
+
+
+@pytest.mark.parametrize("scheme", STATES)
+def test_each_step_leaves_the_state_the_reference_leaves(scheme):
+    model = tiny(ONE)
+    case = packed(model, {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"})
+    made, state = case.stream.program(2), case.stream.start(2)
+    site = model.sites["layers.0.state"]
+    for t, x in enumerate(vector(2, 6, 1, dtype=torch.float32).unbind(1)):
+        before = state
+        _, state = case.stream.step(x, state)
+        u = torch.from_numpy(made.program.read(made.registers["v"]))
+        A, B, C = (
+            case.tap(model.sites[f"layers.0.{n}"], model.weights[f"layers.0.{n}"]) for n in "ABC"
+        )
+        for b in range(2):
+            old, new = (
+                values(held(s.memory[b], model, case.plan)[site.name], case.tap)
+                for s in (before, state)
+            )
+            kept = Memory(old.state[None], None, t)
+            _, want = diagonal_scan(u[b][None, None], A, B, C, case.tap.storage(site), kept)
+            same(want, Memory(new.state[None]))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {},
+        {"layers.*.[ABC]": "int8/head/asym/parts", "layers.*.out_proj": "int4/channel"},
+        {"layers.*.[ABC]": "int4/head", "layers.*.D": "int8", "encoder": "fp16"},
+        {"layers.*.[ABC]": "int6/group2", "head": "int8/channel/asym"},
+        {"layers.*.[AC]": "fp16", "layers.*.out_proj": "e4m3/channel"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", [*CONFIGS, "one"])
+def test_outputs_are_those_of_the_simulation(name, plan):
+    config = ONE if name == "one" else CONFIGS[name]
+    if config.d_state < 2 and plan:
+        plan = {"layers.*.out_proj": "int4"}
+    if config.d_input == 1:
+        plan = {p: s for p, s in plan.items() if p != "encoder"}
+    model = tiny(config)
+    case = packed(model, plan)
+    state, sim = case.stream.start(3), model.start(3, case.tap)
+    for x in vector(3, 9, config.d_input, dtype=torch.float32).unbind(1):
+        (got, state), (want, sim) = case.step(x, state, sim)
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
+def test_live_buffers_are_the_bytes_of_the_plan():
+    model = tiny(ONE)
+    case = packed(
+        model, {"layers.*.state": "int3/head/asym/parts/dynamic", "layers.*.A": "int8/head/asym"}
+    )
+    told = cost(model.sites.values(), case.plan, batch=3)
+    assert case.stream.arena.bytes == told.weight_bytes
+    assert case.stream.start(3).bytes == told.state_bytes
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ({"layers.*.A": "polar(m8,p8)/head"}, "magnitude and phase"),
+        ({"layers.*.state": "int8/head/dynamic/feedback"}, "complex state so"),
+        ({"layers.*.state": "int8/head/dynamic/every16"}, "in full for 16 steps"),
+        ({"layers.*.state": "int12/head/dynamic"}, "more than 8 bits"),
+        ({"layers.*.state": "int8/group2/parts/dynamic"}, "several scales in a head"),
+    ],
+)
+def test_a_plan_without_a_kernel_says_which_site_and_why(plan, why):
+    with pytest.raises(UnsupportedError, match=f"layers.0.*{why}"):
+        packed(tiny(ONE), plan).stream.program(1)
