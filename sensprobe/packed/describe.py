@@ -283,7 +283,7 @@ def complex_state(
     """(a row of the table of states, bytes it takes a sequence), of pairs (heads, n)."""
     program.complex = True
     heads, n = site.shape
-    count, natural = 2 * heads * n, (2 * heads * n, 2 * n, 1, 2)
+    count, natural = 2 * heads * n, (2 * heads * n, 1)
     if scheme is None or not scheme.scaled:
         kind = SINGLE if scheme is None else PLAIN[scheme.format]  # type: ignore[index]
         bits, live, (shift, factor) = 32 if scheme is None else scheme.format.bits, 0, (0, 0)
@@ -329,20 +329,17 @@ def _require_plain(site: Site, scheme: Scheme) -> None:
         raise refuse(site, scheme, "keeps a complex state so")
 
 
-def _order(site: Site, scheme: Scheme) -> tuple[int, int, int, int]:
-    """run, by_head, by_part and by_pair of a scaled complex state."""
+def _order(site: Site, scheme: Scheme) -> tuple[int, int]:
+    """run and parts of a scaled complex state."""
     heads, n = site.shape
     *over, along, parts = scale_shape(scheme, site)
     if scheme.granularity == "decoupled" or prod(over) not in (1, heads):
         raise refuse(site, scheme, "keeps a complex state so")
-    each = prod(over) == heads and heads > 1
     if along > 1:
-        if parts == 2 or n % scheme.group:
-            raise refuse(site, scheme, "has several scales in a head of a complex state")
-        return 2 * scheme.group, 2 * n, 1, 2
-    if parts == 1:
-        return (2 * n if each or heads == 1 else 2 * heads * n), 2 * n, 1, 2
-    return (n, 2 * n, n, 1) if each or heads == 1 else (heads * n, n, heads * n, 1)
+        if n % scheme.group:
+            raise refuse(site, scheme, "keeps groups of a complex state that n does not fill")
+        return 2 * scheme.group, parts
+    return 2 * n * heads // prod(over), parts
 
 
 def _state_store(

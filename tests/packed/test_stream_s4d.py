@@ -18,7 +18,7 @@ STATES = [
     "int3/head/asym/dynamic", "int4/head/parts/dynamic/pow2", "int5/asym/dynamic/s32",
     "e4m3/head/dynamic", "e2m1/parts/dynamic", "log4/head/dynamic/s32", "fp16", "bf16", "fp32",
     "int8/head/range2", "int8/asym/parts/range2", "int8/head/dynamic/truncate",
-    "int8/group2/dynamic",
+    "int8/group2/dynamic", "int5/group2/asym/parts/dynamic",
 ]  # fmt: skip
 ONE = S4DConfig(d_input=1, d_output=3, d_model=5, d_state=4)  # no multiple of anything
 
@@ -89,7 +89,6 @@ def test_live_buffers_are_the_bytes_of_the_plan():
         ({"layers.*.state": "int8/head/dynamic/feedback"}, "complex state so"),
         ({"layers.*.state": "int8/head/dynamic/every16"}, "in full for 16 steps"),
         ({"layers.*.state": "int12/head/dynamic"}, "more than 8 bits"),
-        ({"layers.*.state": "int8/group2/parts/dynamic"}, "several scales in a head"),
     ],
 )
 def test_a_plan_without_a_kernel_says_which_site_and_why(plan, why):

@@ -28,6 +28,7 @@ from sensprobe_kernels.packed.tensor import (
     SIGNED,
     SINGLE,
     Packed,
+    by_turns,
     scale_at,
     value_at,
     values,
@@ -59,16 +60,18 @@ def _decoder(bits: int) -> Any:
     @inline
     def decode(data: Any, t: Packed, row: int, out: Any, to: int) -> None:
         for g in range(0, t.columns, t.group):
-            at = row * t.stride + g // t.group
-            scale, zero = every(scale_at(data, t, at)), zero_at(data, t, at)
+            at = row * t.stride + g // t.group * t.parts
+            other = at + t.parts - 1
+            scale = by_turns(scale_at(data, t, at), scale_at(data, t, other))
+            zero = by_turns(np.float32(zero_at(data, t, at)), np.float32(zero_at(data, t, other)))
             end = min(g + t.group, t.columns)
             place = t.at + ((row * t.columns + g) * bits >> 3)
             for c in range(g, end - LANES + 1, LANES):
-                store(out, to + c, values(read(data, place), zero, t) * scale)
+                store(out, to + c, (values(read(data, place), 0, t) - zero) * scale)
                 place += 2 * bits
             left = (end - g) % LANES
             if left:
-                x = values(first(data, place, left), zero, t) * scale
+                x = (values(first(data, place, left), 0, t) - zero) * scale
                 store_first(out, to + end - left, left, x)
 
     return decode
@@ -150,7 +153,7 @@ def decode_row(data: Any, t: Packed, row: int, out: Any, to: int) -> None:
     """A row as float32 to out[to : to + columns]."""
     if t.kind >= HALF and t.whole:
         _plain(data, t, row, out, to)
-    elif not t.whole or t.parts > 1 or (t.group % LANES and t.group < t.columns):
+    elif not t.whole or (t.group % LANES and t.group < t.columns):
         for c in range(t.columns):
             out[to + c] = value_at(data, t, row, c)
     elif t.bits == 8:

@@ -26,13 +26,18 @@ from sensprobe_kernels.vector import (
     Floats,
     Ints,
     bits,
+    choose,
     every,
     every_int,
     from_bits,
+    less,
+    number,
+    places,
     shift_left,
     shift_right,
 )
 
+_HALF = np.float32(0.5)
 # What codes are: two's complement; whole numbers less a zero point; small floats of a sign and
 # `bits - 1` bits that order as the numbers do; or numbers without scales.
 SIGNED, OFFSET, SMALL, HALF, BFLOAT, SINGLE = range(6)
@@ -131,6 +136,13 @@ def values(codes: Ints, zero: int, t: Packed) -> Floats:
     if t.kind == SMALL:
         return small_floats(codes, t)
     return integers(codes, flip_of(t), level_of(zero, t))
+
+
+@inline
+def by_turns(even: float, odd: float) -> Floats:
+    """Two numbers in places 0, 2, 4, … and 1, 3, 5, …"""
+    turn = number(places() & every_int(1))
+    return choose(less(every(_HALF), turn), every(odd), every(even))
 
 
 @inline

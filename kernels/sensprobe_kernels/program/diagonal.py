@@ -11,34 +11,54 @@ from typing import Any
 import numpy as np
 
 from sensprobe_kernels.octets import lane
-from sensprobe_kernels.packed.tensor import HALF, OFFSET, SIGNED
-from sensprobe_kernels.passing.rows import Rows, _seen, _write
+from sensprobe_kernels.packed.tensor import HALF, OFFSET, by_turns
 from sensprobe_kernels.program.memory import (
     live_at,
     live_zero_at,
     named,
     put_live,
     put_number,
+    put_numbers,
     raw_value,
+    raw_values,
 )
 from sensprobe_kernels.program.recurrence import Scratch, zero_of
-from sensprobe_kernels.program.scales import known_one, scale_in, zero_in
+from sensprobe_kernels.program.scales import scale_in, scale_with, zero_in
 from sensprobe_kernels.program.tables import State, Stored, flags_in
-from sensprobe_kernels.stored.flags import EXACT, GROUP, apart, inline
-from sensprobe_kernels.stored.scales import live_scale
+from sensprobe_kernels.stored.flags import EXACT, GROUP, Flags, apart, inline
+from sensprobe_kernels.stored.lanes import Scale, kept
+from sensprobe_kernels.stored.scales import Range, across, live_scale, unseen, widen
+from sensprobe_kernels.vector import (
+    LANES,
+    Floats,
+    Ints,
+    choose,
+    every,
+    every_int,
+    less,
+    load,
+    load_first,
+    number,
+    places,
+    rint,
+    store,
+    store_first,
+)
 
-_TWO = np.float32(2.0)
+_ZERO, _HALF, _TWO = np.float32(0.0), np.float32(0.5), np.float32(2.0)
 
 
 @inline
-def _place(s: State, head: int, part: int, pair: int) -> int:
-    return head * s.by_head + part * s.by_part + pair * s.by_pair
+def _pair(values: Any, r: int, s: State) -> Floats:
+    """Those of run r, by turns where parts have their own."""
+    i = r * s.parts
+    return by_turns(values[i], values[i + s.parts - 1])
 
 
 @inline
 def _scales(data: Any, memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
     """Scale and zero point of every run, as memory holds them."""
-    for r in range(2 * s.heads * s.n // s.run):
+    for r in range(2 * s.heads * s.n // s.run * s.parts):
         if d.span == GROUP:
             x.scales[r] = live_at(memory, base, s, d.scales, r)
             x.zeros[r] = live_zero_at(memory, base, s, d.scales, r)
@@ -48,33 +68,40 @@ def _scales(data: Any, memory: Any, base: int, s: State, d: Stored, x: Scratch) 
 
 @inline
 def _bring(memory: Any, base: int, s: State, x: Scratch) -> None:
-    """The state, each number at its place."""
-    i, t = 0, named(s)
-    for head in range(s.heads):
-        for pair in range(s.n):
-            for part in range(2):
-                at = _place(s, head, part, pair)
-                v = raw_value(memory, base, i, s, t)
-                if s.kind < HALF:
-                    v = (v - x.zeros[at // s.run]) * x.scales[at // s.run]
-                x.state[at] = v
-                i += 1
+    """The state from memory to scratch."""
+    count, t = 2 * s.heads * s.n, named(s)
+    for i in range(0, count - LANES + 1, LANES):
+        store(x.state, i, raw_values(memory, base, i, s))
+    for i in range(count - count % LANES, count):
+        x.state[i] = raw_value(memory, base, i, s, t)
+    if s.kind >= HALF:
+        return
+    for r in range(count // s.run):
+        scale, zero = _pair(x.scales, r, s), _pair(x.zeros, r, s)
+        for i in range(r * s.run, (r + 1) * s.run, LANES):
+            left = min(LANES, (r + 1) * s.run - i)
+            v = (load_first(x.state, i, left, zero) - zero) * scale
+            store_first(x.state, i, left, v)
 
 
 @inline
-def _take_back(memory: Any, base: int, s: State, x: Scratch) -> None:
-    i = 0
-    for head in range(s.heads):
-        for pair in range(s.n):
-            for part in range(2):
-                at = _place(s, head, part, pair)
-                v = x.state[at]
-                if s.kind < HALF:
-                    v = v / x.scales[at // s.run]
-                if s.kind == SIGNED or s.kind == OFFSET:
-                    v = np.float32(np.rint(v)) + x.zeros[at // s.run]
-                put_number(memory, base, i, v, s)
-                i += 1
+def _take_back(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
+    """The inverse."""
+    count = 2 * s.heads * s.n
+    if s.kind < HALF:
+        for r in range(count // s.run):
+            scale, zero = _pair(x.scales, r, s), _pair(x.zeros, r, s)
+            for i in range(r * s.run, (r + 1) * s.run, LANES):
+                left = min(LANES, (r + 1) * s.run - i)
+                v = load_first(x.state, i, left, zero) / scale
+                store_first(x.state, i, left, v if s.kind > OFFSET else rint(v) + zero)
+    for i in range(0, count - LANES + 1, LANES):
+        put_numbers(memory, base, i, load(x.state, i), s)
+    for i in range(count - count % LANES, count):
+        put_number(memory, base, i, x.state[i], s)
+    if d.span == GROUP:
+        for r in range(count // s.run * s.parts):
+            put_live(memory, base, s, d.scales, r, x.scales[r], x.zeros[r])
 
 
 @inline
@@ -83,32 +110,83 @@ def _advance(s: State, u: Any, x: Scratch) -> None:
     A, B = x.tensor, x.tensor[2 * s.heads * s.n :]
     for head in range(s.heads):
         drive = u[head]
-        for pair in range(s.n):
-            i = 2 * (head * s.n + pair)
-            at_re, at_im = _place(s, head, 0, pair), _place(s, head, 1, pair)
-            re, im = x.state[at_re], x.state[at_im]
-            x.state[at_re] = (A[i] * re - A[i + 1] * im) + B[i] * drive
-            x.state[at_im] = (A[i] * im + A[i + 1] * re) + B[i + 1] * drive
+        for i in range(2 * head * s.n, 2 * (head + 1) * s.n, 2):
+            re, im = x.state[i], x.state[i + 1]
+            x.state[i] = (A[i] * re - A[i + 1] * im) + B[i] * drive
+            x.state[i + 1] = (A[i] * im + A[i + 1] * re) + B[i + 1] * drive
+
+
+# -- rounding -------------------------------------------------------------------------------------
 
 
 @inline
-def _round(data: Any, s: State, d: Stored, consts: Any, x: Scratch) -> None:
+def _only(x: Ints, others: int, part: int) -> Ints:
+    """x in the places of one part, a number in the others."""
+    turn = places() & every_int(1)  # 1 in imaginary places
+    inside = every_int(0) - turn if part else turn - every_int(1)  # all ones, or none
+    return (x & inside) | (every_int(others) & (inside ^ every_int(-1)))
+
+
+@inline
+def _range_of(seen: Range, part: int, flags: Flags) -> Range:
+    """What was seen of one part, in every place."""
+    none = unseen(flags)
+    if flags.asym:
+        low = _only(seen.low, 0x7FFFFFFF, part)
+        return across(Range(low, _only(seen.high, -0x80000000, part)))
+    return across(Range(none.low, _only(seen.high, 0, part)))
+
+
+@inline
+def _mixed(a: Scale, b: Scale) -> Scale:
+    """Scales of real and imaginary parts, by turns."""
+    odd = less(every(_HALF), number(places() & every_int(1)))
+    return Scale(
+        choose(odd, b.scale, a.scale), choose(odd, b.inverse, a.inverse),
+        choose(odd, b.rest, a.rest), choose(odd, b.low, a.low), choose(odd, b.high, a.high),
+        choose(odd, b.shift, a.shift),
+    )  # fmt: skip
+
+
+@inline
+def _live(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: Scratch) -> Scale:
+    """The live scale of run r, which is kept."""
+    first, seen = r * s.run, unseen(flags)
+    again = by_turns(x.state[first], x.state[first + 1])
+    for i in range(first, first + s.run, LANES):
+        left = min(LANES, first + s.run - i)
+        seen = widen(seen, load_first(x.state, i, left, again), flags)
+    if s.parts == 1:
+        scale = live_scale(across(seen), numbers, d.scales, flags)
+    else:
+        re = live_scale(_range_of(seen, 0, flags), numbers, d.scales, flags)
+        im = live_scale(_range_of(seen, 1, flags), numbers, d.scales, flags)
+        scale = _mixed(re, im)
+    zero = zero_of(scale, flags)
+    for part in range(s.parts):
+        x.scales[r * s.parts + part] = lane(scale.scale, part)
+        x.zeros[r * s.parts + part] = lane(zero, part) if flags.asym else _ZERO
+    return scale
+
+
+@inline
+def _round(s: State, d: Stored, consts: Any, x: Scratch) -> None:
     """Every run by its scale, live ones read first."""
     flags = flags_in(d)
     if flags.span == EXACT:
         return
     numbers = consts[d.numbers : d.numbers + 8]
-    rows = Rows(s.run, s.run, d.scales, x.state, x.state, consts, numbers)
     for r in range(2 * s.heads * s.n // s.run):
-        first = r * s.run
-        end = first + s.run
         if flags.span == GROUP:
-            scale = live_scale(_seen(rows, first, end, flags), numbers, d.scales, flags)
+            scale = _live(s, d, r, numbers, flags, x)
         else:
-            scale = known_one(data, d, r, numbers, flags)
-        _write(rows, first, first, end, scale, flags)
-        x.scales[r] = lane(scale.scale, 0)
-        x.zeros[r] = lane(zero_of(scale, flags), 0) if flags.asym else np.float32(0)
+            scale = scale_with(_pair(x.scales, r, s), _pair(x.zeros, r, s), numbers, flags)
+        for i in range(r * s.run, (r + 1) * s.run, LANES):
+            left = min(LANES, (r + 1) * s.run - i)
+            v = kept(
+                load_first(x.state, i, left, every(_ZERO)), scale, every(_ZERO), numbers, flags
+            )
+            store_first(x.state, i, left, v)
 
 
 @inline
@@ -116,12 +194,9 @@ def _outputs(s: State, y: Any, x: Scratch) -> None:
     C = x.tensor[4 * s.heads * s.n :]
     for head in range(s.heads):
         i = 2 * head * s.n
-        re, im = x.state[_place(s, head, 0, 0)], x.state[_place(s, head, 1, 0)]
-        total = C[i] * re - C[i + 1] * im
-        for pair in range(1, s.n):
-            i += 2
-            re, im = x.state[_place(s, head, 0, pair)], x.state[_place(s, head, 1, pair)]
-            total = total + (C[i] * re - C[i + 1] * im)
+        total = C[i] * x.state[i] - C[i + 1] * x.state[i + 1]
+        for k in range(i + 2, i + 2 * s.n, 2):
+            total = total + (C[k] * x.state[k] - C[k + 1] * x.state[k + 1])
         y[head] = _TWO * total
 
 
@@ -133,9 +208,6 @@ def diagonal(
     _scales(data, memory, base, s, d, x)
     _bring(memory, base, s, x)
     _advance(s, u, x)
-    _round(data, s, d, consts, x)
+    _round(s, d, consts, x)
     _outputs(s, y, x)
-    if d.span == GROUP:
-        for r in range(2 * s.heads * s.n // s.run):
-            put_live(memory, base, s, d.scales, r, x.scales[r], x.zeros[r])
-    _take_back(memory, base, s, x)
+    _take_back(memory, base, s, d, x)

@@ -114,7 +114,7 @@ def named(s: State) -> Packed:
 
 
 @inline
-def _numbers(memory: Any, base: int, i: int, s: State) -> Floats:
+def raw_values(memory: Any, base: int, i: int, s: State) -> Floats:
     """Sixteen of the state's numbers from number i, a multiple of 16, before scale and zero."""
     at = base + s.at
     if s.kind == SINGLE:
@@ -127,8 +127,8 @@ def _numbers(memory: Any, base: int, i: int, s: State) -> Floats:
 
 
 @inline
-def _put_numbers(memory: Any, base: int, i: int, x: Floats, s: State) -> None:
-    """The inverse of `_numbers`."""
+def put_numbers(memory: Any, base: int, i: int, x: Floats, s: State) -> None:
+    """The inverse of `raw_values`."""
     at = base + s.at
     if s.kind == SINGLE:
         put_floats(memory, at + 4 * i, x)
@@ -205,7 +205,7 @@ def unpack_tile(
     """Tile k to `state`; scale and zero point one a row. `flat` is scratch for 16 n numbers."""
     first = k * LANES * s.n
     for i in range(0, LANES * s.n, LANES):
-        store(flat, i, _numbers(memory, base, first + i, s))
+        store(flat, i, raw_values(memory, base, first + i, s))
     _turned(flat, state, first, s.n)
     if s.kind < HALF:
         for i in range(first, first + LANES * s.n, LANES):
@@ -233,7 +233,7 @@ def pack_tile(
         count = min(LANES, n - c)
         transpose(state, first + c * LANES, LANES, count, LANES, flat, c, n)
     for i in range(0, LANES * n, LANES):
-        _put_numbers(memory, base, first + i, load(flat, i), s)
+        put_numbers(memory, base, first + i, load(flat, i), s)
 
 
 @apart

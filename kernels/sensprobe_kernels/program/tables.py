@@ -89,9 +89,8 @@ class State(NamedTuple):
     rows · n numbers; `kind` and the three that follow as in `packed.tensor.Packed`. `unit` is how
     many tiles of sixteen rows share a live scale under TENSOR; `live` how many scales there are.
 
-    A complex state of `heads` recurrences has n pairs a head. Its numbers are put in such an order
-    that those of one scale, `run` of them, lie together: (head, part, pair) are then `by_head`,
-    `by_part` and `by_pair` apart.
+    A complex state has n pairs a head, real and imaginary by turns. `run` numbers that follow one
+    another share a scale, or each of `parts` 2 has its own.
     """
 
     store: int
@@ -112,9 +111,7 @@ class State(NamedTuple):
     residual_at: int
     table: int  # where the head of each tile, then its row of B and C, are among the places
     run: int = 0
-    by_head: int = 0
-    by_part: int = 0
-    by_pair: int = 0
+    parts: int = 1
 
 
 STATE_FIELDS = len(State._fields)
@@ -127,5 +124,5 @@ def state_of(states: Any, i: int) -> State:
         states[i, 0], states[i, 1], states[i, 2], states[i, 3], states[i, 4], states[i, 5],
         states[i, 6], states[i, 7], states[i, 8], states[i, 9], states[i, 10], states[i, 11],
         states[i, 12], states[i, 13], states[i, 14], states[i, 15], states[i, 16], states[i, 17],
-        states[i, 18], states[i, 19], states[i, 20],
+        states[i, 18],
     )  # fmt: skip
