@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 import torch
@@ -49,13 +50,15 @@ class Stream:
     """Steps of a model from packed memory, by one program a batch size.
 
     model: config and sites; its weights are not looked at. scales: of static activations and
-    states. A model or plan that no kernel has a way for is an UnsupportedError.
+    states. A model or plan that no kernel has a way for is an UnsupportedError. Threads may share
+    one; their steps take turns.
     """
 
     model: Model
     arena: Arena
     scales: Mapping[str, StaticScale]
     _programs: dict[int, Compiled] = field(default_factory=dict)
+    _turn: Lock = field(default_factory=Lock, repr=False)
 
     def start(self, batch: int) -> PackedState:
         """The state before the first step: every code, and every scale, of zeros."""
@@ -83,8 +86,9 @@ class Stream:
         none = np.zeros(0, np.float32)
         tokens = x.numpy() if self.model.reads_tokens else np.zeros(0, np.int64)
         inputs = none if self.model.reads_tokens else x.contiguous().numpy().reshape(-1)
-        made.program.run(state.memory, inputs, tokens, state.sums.reshape(-1), state.steps)
-        outputs = torch.from_numpy(made.program.read(made.outputs))
+        with self._turn:  # registers are the program's
+            made.program.run(state.memory, inputs, tokens, state.sums.reshape(-1), state.steps)
+            outputs = torch.from_numpy(made.program.read(made.outputs))
         return outputs, PackedState(state.memory, state.sums, state.steps + 1)
 
     def program(self, batch: int) -> Compiled:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from packed_memory import held, packed, same, values
@@ -18,6 +20,7 @@ from sensprobe.ops import causal_conv, selective_scan
 from sensprobe.ops.exponential import exponential
 from sensprobe.packed import PackedTap
 from sensprobe.plan import Plan
+from sensprobe.runtime.choice import said
 from sensprobe.scheme import parse
 from sensprobe.sites import Kind
 from sensprobe.storage import Memory
@@ -227,6 +230,23 @@ def test_the_state_given_stays_as_it_was():
     assert (state.memory != kept).any()
 
 
+def test_threads_share_a_stream():
+    case = packed(tiny(CONFIGS["tokens"]), {"layers.*.state": "int8/head/dynamic"})
+    x = inputs(CONFIGS["tokens"], 4, 40)
+
+    def run(b):
+        state, out = case.stream.start(1), []
+        for t in range(40):
+            logits, state = case.stream.step(x[b : b + 1, t], state)
+            out.append(logits)
+        return torch.stack(out)
+
+    alone = [run(b) for b in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        for one, other in zip(alone, threads.map(run, range(4)), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_sequences_do_not_meet():
     """A batch gives what its sequences give alone."""
     case = packed(tiny(CONFIGS["groups"]), {"layers.*.state": "int8/head/dynamic"})
@@ -268,3 +288,24 @@ def test_a_packed_tap_keeps_nothing_decoded():
     assert not tap.weights
     x = inputs(CONFIGS["mamba"], 2, 5)
     torch.testing.assert_close(case.model(x, tap), case.model(x, case.tap), rtol=0, atol=0)
+
+
+def test_a_plan_without_a_kernel_still_steps_and_says_so(tmp_path, caplog):
+    """Weights are decoded as they are met, and outputs are the simulation's to the bit."""
+    plan = {"layers.*.y": "int8/hadamard/dynamic", "layers.*.out_proj": "int4/channel"}
+    model = exported(plan, tmp_path)
+    assert not model.packed
+    said.clear()
+    with caplog.at_level("WARNING", logger="sensprobe.runtime"):
+        state = model.start(2)
+    assert "layers.0.y" in caplog.text
+    assert "rotates" in caplog.text
+    simulated = load_model("mamba-bytes", plan)
+    other = simulated.start(2)
+    for token in (65, 66, 67):
+        x = torch.tensor([token, token + 9])
+        got, state = model.advance(x, state)
+        want, other = simulated.step(x, other)
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+    assert model.weight_bytes == model.cost().weight_bytes
+    assert model.state_bytes(2) == simulated.state_bytes(2)
