@@ -277,6 +277,19 @@ def generate(
     )  # fmt: skip
 
 
+def bench(
+    shapes: Sequence[str] = ("130m",), *, batch: int = 1, progress: Progress = SILENT
+) -> Document:
+    """How fast this machine's CPU runs operations on packed memory, at the shapes of published
+    models (130m, 370m, 790m, 1.4b, 2.8b).
+
+    Returns machine, copy_bytes_per_second, and rows: operation, model, size, scheme, seconds,
+    quartiles, bytes that must move, bytes_per_second, of_copy, and the ratio to PyTorch's own
+    (products in bfloat16, state updates in float32).
+    """
+    return steps.bench(shapes, batch=batch, progress=progress)
+
+
 def report(run: Pathlike, out: Pathlike | None = None) -> Document:
     """Write a run's tables (CSV), pictures (PNG) and page (HTML) to `out` (RUN/report).
 

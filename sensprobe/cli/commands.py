@@ -257,6 +257,14 @@ def generate(arguments: Namespace) -> None:
     stderr.print(show.generation(document), style="dim")
 
 
+def bench(arguments: Namespace) -> None:
+    document = api.bench(arguments.shapes or ("130m",), batch=arguments.batch, progress=Bar(stderr))
+    if arguments.json:
+        print_json(document)
+    else:
+        stdout.print(show.bench(document))
+
+
 def _plan(arguments: Namespace) -> list[OnePlan] | None:
     """The plan of --plan and --set (later ones override); None where neither is given."""
     if not (arguments.plan or arguments.set):
@@ -279,6 +287,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "cost": cost,
     "export": export,
     "generate": generate,
+    "bench": bench,
     "report": report,
     "train": train,
     "demo": demo,

@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         _cost,
         _export,
         _generate,
+        _bench,
         _report,
         _dashboard,
         _train,
@@ -293,6 +294,18 @@ def _generate(commands: argparse._SubParsersAction) -> None:
         help="draw from softmax(logits / T); 0, the default, takes the likeliest token",
     )
     sub.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    _json(sub)
+
+
+def _bench(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser("bench", help="how fast operations on packed memory run here")
+    sub.add_argument(
+        "--shapes",
+        action="append",
+        metavar="NAME",
+        help="of the Mambas of that size: 130m (the default), 370m, 790m, 1.4b, 2.8b (repeatable)",
+    )
+    sub.add_argument("--batch", type=int, default=1, help="sequences a step (default: 1)")
     _json(sub)
 
 

@@ -302,3 +302,24 @@ def generation(document: dict[str, Any]) -> str:
         f"{document['prompt_tokens']:,} read; weights {size(document['weight_bytes'])}, state "
         f"{size(document['state_bytes'])}, {kept}"
     )
+
+
+def bench(document: dict[str, Any]) -> Table:
+    """Times, bandwidths and ratios of operations on packed memory."""
+    copied = document["copy_bytes_per_second"]
+    table = Table(
+        title=f"batch {document['batch']}, one thread; copying: {copied / 1e9:.1f} GB/s",
+        title_justify="left",
+    )
+    for heading in ("operation", "size", "scheme"):
+        table.add_column(heading)
+    for heading in ("µs", "GB/s", "of copy", "× torch"):
+        table.add_column(heading, justify="right")
+    for row in document["rows"]:
+        table.add_row(
+            f"{row['operation']}, {row['model']}", row["size"], row["scheme"],
+            f"{1e6 * row['seconds']:,.1f}",
+            f"{row['bytes_per_second'] / 1e9:.1f}", f"{row['of_copy']:.0%}",
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+        )  # fmt: skip
+    return table

@@ -134,7 +134,7 @@ def stored(applier: Applier, plan: Mapping[str, Scheme], tap: RoundingTap) -> di
     for site in sites.values():
         if site.kind is Kind.WEIGHT:
             fields = applier.encoded(site, plan.get(site.name, EXACT))
-            tensors |= _packed(site, fields, entries)
+            tensors |= packed_fields(site, fields, entries)
         elif site.name in tap.scales:
             scale, zero = tap.scales[site.name]
             scales = plan[site.name].scales
@@ -144,7 +144,7 @@ def stored(applier: Applier, plan: Mapping[str, Scheme], tap: RoundingTap) -> di
     return {name: tensors[name].cpu().contiguous() for name in entries}
 
 
-def _packed(site: Site, fields: Fields, entries: Mapping[str, Entry]) -> dict[str, Tensor]:
+def packed_fields(site: Site, fields: Fields, entries: Mapping[str, Entry]) -> dict[str, Tensor]:
     tensors = {}
     for part, field in fields.items():
         at = f"{site.name}.{part}" if part else site.name

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sensprobe.steps.benching import bench
     from sensprobe.steps.confirming import confirm
     from sensprobe.steps.doctoring import doctor
     from sensprobe.steps.evaluating import evaluate, recorded_warnings
@@ -28,6 +29,7 @@ __all__ = [
     "DEFAULT_SCHEMES",
     "SearchSettings",
     "TaskSettings",
+    "bench",
     "check_profile",
     "confirm",
     "cost",
@@ -49,6 +51,7 @@ _HOME = {
     "DEFAULT_SCHEMES": "profiling",
     "SearchSettings": "searching",
     "TaskSettings": "tasks",
+    "bench": "benching",
     "check_profile": "profiling",
     "confirm": "confirming",
     "cost": "pricing",

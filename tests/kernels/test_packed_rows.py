@@ -10,7 +10,7 @@ from numba import njit
 from sensprobe_kernels.packed.rows import decode_row, multiply
 from sensprobe_kernels.packed.tensor import FIELDS, packed_of
 
-from sensprobe.export.tensors import _packed, layout
+from sensprobe.export.tensors import layout, packed_fields
 from sensprobe.ops.linear import linear
 from sensprobe.packed import describe
 from sensprobe.packed.arena import Arena
@@ -50,7 +50,7 @@ def in_memory(shape: tuple[int, int], text: str, seed: int = 0):
 def packed_matrix(x, site: Site, scheme: Scheme):
     fields = encode(x, scheme, site)
     plan = {} if scheme == EXACT else {site.name: scheme}
-    tensors = _packed(site, fields, layout({site.name: site}, plan))
+    tensors = packed_fields(site, fields, layout({site.name: site}, plan))
     arena = Arena.of(tensors, {site.name: site}, plan)
     table = np.zeros((1, FIELDS), np.int64)
     table[0] = describe.packed(site, arena)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -124,6 +124,12 @@ class Program:
             tensor=scratch(padded(self.largest) + 2 * LANES),
         )
         self.work = scratch(self.work_size + LANES)
+
+    def only(self, code: int) -> Program:
+        """A finished program of nothing but its operations of one kind, on the same registers."""
+        kept = replace(self, ops=[row for row in self.ops if row[0] == code])
+        kept.finish()
+        return kept
 
     def run(
         self,

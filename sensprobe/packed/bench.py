@@ -1,0 +1,197 @@
+"""Operations on packed memory, each timed alone at the shapes of published models.
+
+    bytes      what must move: packed weights and scales, inputs and outputs; states in and out
+    bandwidth  bytes over time, beside what copying a large array reaches in the same run
+    reference  PyTorch's bfloat16 product, or its float32 state update, at the same shape
+
+Every case is warmed, cases and references take turns, medians are told with their quartiles.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.cpu import Program
+
+from sensprobe.apply import Applier
+from sensprobe.export.tensors import layout, packed_fields, stored
+from sensprobe.models import FAMILIES, Model, mamba, mamba2
+from sensprobe.models.frame import Shapes
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.packed import describe
+from sensprobe.packed.arena import Arena
+from sensprobe.packed.program import compiled
+from sensprobe.rounding import encode
+from sensprobe.scheme import Scheme, parse
+from sensprobe.sites import Axis, Kind, Part, Site
+
+SHAPES = {"130m": 768, "370m": 1024, "790m": 1536, "1.4b": 2048, "2.8b": 2560}
+"""Width of the residual stream of the published Mambas and Mamba-2s."""
+WEIGHTS = ("int8/channel", "int4/group32", "int4/channel", "int3/channel", "int2/channel")
+STATES = ("fp32", "fp16", "int8/head/dynamic", "int4/head/dynamic")
+COPIED_BYTES, LEAST_SECONDS, ROUNDS = 1 << 28, 0.02, 9
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to time: `run` and its reference, and the bytes that `run` must move."""
+
+    operation: str
+    model: str
+    size: str
+    scheme: str
+    bytes: int
+    run: Callable[[], Any]
+    reference: Callable[[], Any] | None
+
+
+def cases(shape: str, batch: int) -> list[Case]:
+    """Products with the in-projection and updates of one layer's state of both families."""
+    width = SHAPES[shape]
+    products = [_product(shape, 4 * width, width, parse(text), batch) for text in WEIGHTS]
+    updates = [_update(shape, family, text, batch) for family in (1, 2) for text in STATES]
+    return products + updates
+
+
+def measured(case: Case, copied: float) -> dict[str, Any]:
+    """Times of one case; `copied` is the bytes a second that copying reaches."""
+    count = _repeats(case.run)
+    again = _repeats(case.reference) if case.reference else 0
+    mine, theirs = [], []
+    for _ in range(ROUNDS):
+        mine.append(_seconds(case.run, count))
+        if case.reference:
+            theirs.append(_seconds(case.reference, again))
+    seconds = statistics.median(mine)
+    low, _, high = statistics.quantiles(mine, n=4)
+    other = statistics.median(theirs) if theirs else None
+    return {
+        "operation": case.operation,
+        "model": case.model,
+        "size": case.size,
+        "scheme": case.scheme,
+        "seconds": seconds,
+        "quartiles": [low, high],
+        "bytes": case.bytes,
+        "bytes_per_second": case.bytes / seconds,
+        "of_copy": case.bytes / seconds / copied,
+        "reference_seconds": other,
+        "ratio": None if other is None else other / seconds,
+    }
+
+
+def copy_bandwidth() -> float:
+    """Bytes read and written a second by copying an array larger than any cache, one thread."""
+    source = np.ones(COPIED_BYTES // 2, np.uint8)
+    target = np.empty_like(source)
+    times = [_seconds(lambda: np.copyto(target, source), 1) for _ in range(5)]
+    return COPIED_BYTES / statistics.median(times)
+
+
+def _seconds(run: Callable[[], Any], count: int) -> float:
+    began = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - began) / count
+
+
+def _repeats(run: Callable[[], Any]) -> int:
+    """How many runs take long enough to time; compiles and warms."""
+    run()
+    return max(1, int(LEAST_SECONDS / max(_seconds(run, 1), 1e-7)))
+
+
+def _product(shape: str, rows: int, columns: int, scheme: Scheme, batch: int) -> Case:
+    """y = W x of random numbers."""
+    site = Site("w", Part.HEAD, Kind.WEIGHT, (rows, columns), (Axis.OUT, Axis.IN))
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(rows, columns, dtype=torch.float64, generator=generator)
+    sites, plan = {site.name: site}, {site.name: scheme}
+    fields = encode(w, scheme, site)
+    arena = Arena.of(packed_fields(site, fields, layout(sites, plan)), sites, plan)
+    program = Program(arena.data, batch)
+    x, y = program.register(columns), program.register(rows)
+    tensor = program.tensor(describe.packed(site, arena))
+    program.add(op.LINEAR, tensor, x.at, x.pitch, y.at, y.pitch)
+    program.finish()
+    program.work[:] = 1
+    none, memory = np.zeros(0, np.float32), np.zeros((batch, 0), np.uint8)
+    tokens = np.zeros(0, np.int64)
+    given, half = torch.ones(batch, columns, dtype=torch.bfloat16), w.to(torch.bfloat16)
+    return Case(
+        "linear", shape, f"{rows}×{columns}", str(scheme),
+        arena.bytes + 4 * batch * (rows + columns),
+        lambda: program.run(memory, none, tokens, none, 0),
+        lambda: torch.nn.functional.linear(given, half),
+    )  # fmt: skip
+
+
+def _update(shape: str, family: int, scheme: str, batch: int) -> Case:
+    """One layer's recurrence, one step, from packed state to packed state."""
+    width = SHAPES[shape]
+    model = _one_layer(width, family)
+    chosen = {} if scheme == "fp32" else {"layers.0.state": parse(scheme)}
+    applier = Applier(model)
+    arena = Arena.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
+    made = compiled(model, arena, {}, batch)
+    kind = op.CHANNELS if family == 1 else op.HEADS
+    program = made.program.only(kind)
+    memory = np.zeros((batch, made.state_bytes), np.uint8)
+    none, tokens = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    program.work[:] = 0.5
+    site = model.sites["layers.0.state"]
+    reference = _torch_update(site.shape, batch)
+
+    each = made.state_bytes - 4 * model.sites["layers.0.conv_state"].reals
+    small = sum(model.sites[f"layers.0.{n}"].reals for n in ("x", "y", "dt", "B", "C"))
+    A = 4 * model.sites["layers.0.A"].reals
+    return Case(
+        f"state, Mamba{'' if family == 1 else '-2'}", shape,
+        "×".join(str(n) for n in site.shape), scheme, 2 * batch * each + 4 * batch * small + A,
+        lambda: program.run(memory, none, tokens, none, 0),
+        reference,
+    )  # fmt: skip
+
+
+def _torch_update(shape: tuple[int, ...], batch: int) -> Callable[[], Any]:
+    """h = exp(dt A) h + (dt x) B and y = C h in float32: a decay a state of (channels, n), or one a
+    head of (heads, p, n)."""
+    *rows, n = shape
+    state, x = torch.zeros(batch, *shape), torch.full((batch, *rows, 1), 0.5)
+    dt = torch.full((batch, rows[0], *[1] * (len(shape) - 1)), 0.5)
+    A = torch.full(shape if len(rows) == 1 else (rows[0], 1, 1), -1.0)
+    B = C = torch.full((batch, *[1] * len(rows), n), 0.5)
+
+    def run() -> Any:
+        state.mul_(torch.exp(dt * A)).add_((dt * x) * B)
+        return (state * C).sum(-1)
+
+    return run
+
+
+def _one_layer(width: int, family: int) -> Model:
+    """A model of one layer whose weights say nothing."""
+    common: dict[str, Any] = {
+        "d_input": 16, "d_output": 16, "d_model": width, "encoder": "embedding", "tied_head": True,
+        "pooling": "none", "head_bias": False,
+    }  # fmt: skip
+    if family == 1:
+        config = MambaConfig(**common, dt_rank=-(-width // 16))
+        weights = mamba.deploy(_filled(mamba.parameter_shapes(config)), config)
+        return FAMILIES[mamba.FAMILY][1](config, weights)
+    other = Mamba2Config(**common)
+    return FAMILIES[mamba2.FAMILY][1](
+        other, mamba2.deploy(_filled(mamba2.parameter_shapes(other)), other)
+    )
+
+
+def _filled(shapes: Shapes) -> dict[str, torch.Tensor]:
+    return {name: torch.full(shape, 0.01) for name, shape in shapes.items()}
