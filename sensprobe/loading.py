@@ -35,7 +35,7 @@ from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
 from sensprobe.models import Model, is_language_model
-from sensprobe.packed import Arena, PackedTap, stream_of
+from sensprobe.packed import Arena, stream_of
 from sensprobe.plan import EXACT_PLAN, Plan
 from sensprobe.plan import read as read_plan
 from sensprobe.presets import PRESETS, unknown
@@ -317,7 +317,7 @@ def _packed(name: str, plan: Plan, artefact: Artefact) -> LoadedModel:
     """An exported model on the CPU: its weights stay packed, and what was decoded goes."""
     sites = artefact.model.sites
     arena = Arena.of(artefact.tensors, sites, artefact.plan)
-    tap = PackedTap(artefact.plan, {}, arena.scales(), round=runtime.rounded, arena=arena)
+    tap = RoundingTap(artefact.plan, arena.weights, arena.scales(), round=runtime.rounded)
     nothing = {n: torch.empty(0) for n, s in sites.items() if s.kind is Kind.WEIGHT}
     runs = type(artefact.model)(artefact.model.config, nothing)  # type: ignore[call-arg]
     stream, why = stream_of(runs, arena, tap.scales)

@@ -98,8 +98,9 @@ class LoadedModel:
     An exported model on the CPU is *packed*: `weight_bytes` of weights and scales as in the file,
     and states of as many bytes as the plan costs. A call decodes one weight at a time and gives
     what the simulation gives, to the bit. `step` reads packed memory as it is; its sums over inputs
-    have another order, so outputs are within float32 of the simulation's. Plans that no streaming
-    kernel has a way for decode weights in `step` too, and keep float32 states; a warning says why.
+    have another order, so outputs are within float32 of the simulation's. Codes have no NaN: in a
+    packed state it is 0. Plans that no streaming kernel has a way for decode weights in `step` too,
+    and keep float32 states; a warning says why.
     """
 
     name: str
@@ -124,7 +125,8 @@ class LoadedModel:
 
     @property
     def packed(self) -> bool:
-        """Whether weights and states are packed in memory."""
+        """Whether steps run from packed weights and states. An exported model's weights are packed
+        even where its plan lets no kernel step; its states are then kept in float32."""
         return self._stream is not None
 
     @property

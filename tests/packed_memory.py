@@ -11,11 +11,19 @@ from sensprobe_kernels.layout import unpack
 
 from sensprobe.apply import Applier
 from sensprobe.export.tensors import stored
-from sensprobe.formats import Int
+from sensprobe.formats import BF16, Int
 from sensprobe.packed import Arena, Stream
 from sensprobe.plan import Plan
 from sensprobe.rounding import Field, decode
-from sensprobe.scheme import RESIDUAL_BYTES, SCALE_BYTES, ZERO_BYTES, Rounding, parse, scale_shape
+from sensprobe.scheme import (
+    RESIDUAL_BYTES,
+    SCALE_BYTES,
+    ZERO_BYTES,
+    Rounding,
+    Scales,
+    parse,
+    scale_shape,
+)
 from sensprobe.sites import Kind
 from sensprobe.storage import Memory
 from sensprobe.taps import RoundingTap
@@ -66,10 +74,14 @@ def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
             bits = 32 if scheme is None else scheme.format.bits
             kind = {
                 32: torch.float32,
-                16: torch.bfloat16 if str(scheme) == "bf16" else torch.float16,
+                16: torch.bfloat16 if scheme and scheme.format == BF16 else torch.float16,
             }[bits]
             raw = torch.from_numpy(take(count * bits // 8).copy()).view(kind)
-            out[site.name] = Memory(raw.float().view(shape))
+            residual = None
+            if scheme is not None and scheme.rounding is Rounding.FEEDBACK:
+                rest = torch.from_numpy(take(count * RESIDUAL_BYTES).copy())
+                residual = rest.view(torch.bfloat16).float().view(shape)
+            out[site.name] = Memory(raw.float().view(shape), residual)
             continue
         signed = isinstance(scheme.format, Int) and not scheme.asym
         bits = scheme.format.bits
@@ -103,8 +115,8 @@ def values(entry, tap: RoundingTap) -> Memory:
     field, residual, scheme, site = entry
     if field.scale is None:
         scale, zero = tap.scales[site.name]
-        kept = scale if scheme.scales.value == "s32" else scale.half()
-        field = Field(field.codes, field.bits, kept, None if zero is None else zero.to(torch.int16))
+        kept = scale if scheme.scales is not Scales.S16 else scale.half()
+        field = Field(field.codes, field.bits, kept, None if zero is None else zero.to(torch.int32))
     state = decode({"": field}, scheme, site)
     return Memory(torch.view_as_real(state) if state.is_complex() else state, residual)
 

@@ -240,7 +240,6 @@ def generate(arguments: Namespace) -> None:
         if not arguments.json:
             print(piece, end="", flush=True)
 
-    write(arguments.prompt)
     document = api.generate(
         arguments.model,
         arguments.prompt,

@@ -296,11 +296,11 @@ def next_after_export(document: Mapping[str, Any]) -> str:
 
 def generation(document: dict[str, Any]) -> str:
     """How fast text was written, and from what memory."""
-    kept = "packed" if document["packed"] else "float32"
+    state = "packed" if document["packed"] else "in float32"
     return (
         f"{document['tokens']:,} tokens, {document['tokens_per_second']:,.0f} a second, after "
         f"{document['prompt_tokens']:,} read; weights {size(document['weight_bytes'])}, state "
-        f"{size(document['state_bytes'])}, {kept}"
+        f"{size(document['state_bytes'])} {state}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,11 @@ class Arena:
         """As many as the plan's weights cost."""
         return self.data.size
 
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Every weight, decoded when it is asked for and not kept."""
+        return _Decoded(self)
+
     def weight(self, site: Site) -> Tensor:
         """One weight decoded, float32 or complex64; nothing of it is kept."""
         return weights_of(self._of(site), {site.name: site}, self.plan)[site.name]
@@ -66,3 +71,25 @@ class Arena:
             name: self.tensors[name].clone().view(entry.dtype).view(entry.stored_shape)
             for name, entry in entries.items()
         }
+
+
+class _Decoded(Mapping[str, Tensor]):
+    """An arena's weights by name."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._names = dict.fromkeys(n for n, s in arena.sites.items() if s.kind is Kind.WEIGHT)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self:
+            raise KeyError(name)
+        return self._arena.weight(self._arena.sites[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -144,13 +144,13 @@ def _update(shape: str, family: int, scheme: str, batch: int) -> Case:
     made = compiled(model, arena, {}, batch)
     kind = op.CHANNELS if family == 1 else op.HEADS
     program = made.program.only(kind)
-    memory = np.zeros((batch, made.state_bytes), np.uint8)
+    memory = np.tile(made.fresh, (batch, 1))
     none, tokens = np.zeros(0, np.float32), np.zeros(0, np.int64)
     program.work[:] = 0.5
     site = model.sites["layers.0.state"]
     reference = _torch_update(site.shape, batch)
 
-    each = made.state_bytes - 4 * model.sites["layers.0.conv_state"].reals
+    each = made.fresh.size - 4 * model.sites["layers.0.conv_state"].reals
     small = sum(model.sites[f"layers.0.{n}"].reals for n in ("x", "y", "dt", "B", "C"))
     A = 4 * model.sites["layers.0.A"].reals
     return Case(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, prod
+from math import prod
 
 from sensprobe_kernels.packed.tensor import (
     BFLOAT,
@@ -14,24 +14,19 @@ from sensprobe_kernels.packed.tensor import (
     Packed,
 )
 from sensprobe_kernels.program.cpu import Program
-from sensprobe_kernels.program.tables import State, Stored
+from sensprobe_kernels.program.tables import Stored
 from sensprobe_kernels.stored import flags
 from sensprobe_kernels.stored.store import Store, numbers, quotient
-from sensprobe_kernels.vector import LANES
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPolar, Polar
 from sensprobe.packed.arena import Arena
-from sensprobe.runtime.stores import spanned, store_of
+from sensprobe.runtime.stores import neighbours, store_of
 from sensprobe.scheme import (
     EXACT,
-    RESIDUAL_BYTES,
-    SCALE_BYTES,
-    ZERO_BYTES,
     Rounding,
     Scales,
     Scheme,
-    scale_count,
     scale_shape,
 )
 from sensprobe.sites import Site
@@ -70,7 +65,7 @@ def packed(site: Site, arena: Arena) -> Packed:
         stride, group = stride * parts, 2 * group
     bits = scheme.format.bits
     whole = bits <= LARGEST_CODE and (rows == 1 or columns * bits % 8 == 0)
-    kind, shift, factor = _codes(scheme.format, scheme.asym)
+    kind, shift, factor = codes(scheme.format, scheme.asym)
     return Packed(
         arena.places[f"{site.name}.codes"], bits, kind, rows, columns,
         arena.places[f"{site.name}.scale"], SCALES[scheme.scales],
@@ -92,7 +87,7 @@ def _scaled(site: Site, scheme: Scheme, over: tuple[int, ...], along: int) -> tu
     return along, scheme.group
 
 
-def _codes(format: Format, asym: bool) -> tuple[int, int, int]:
+def codes(format: Format, asym: bool) -> tuple[int, int, int]:
     """kind, shift and factor of `Packed`."""
     if isinstance(format, Int):
         return (OFFSET if asym else SIGNED), 0, 0
@@ -118,39 +113,21 @@ def passing(
     if store is None:
         raise refuse(site, scheme, "rounds so")
     if not scheme.scaled:
-        return _stored(program, store, flags.STATIC)
+        return stored(program, store, flags.STATIC)
     shape = scale_shape(scheme, site)
-    run = _run(shape, scheme, site)
+    run = neighbours(shape, scheme, site)
     if run is None:
         raise refuse(site, scheme, "rounds numbers that are no neighbours by one scale")
     if scheme.dynamic:
-        return _stored(program, store, flags.GROUP, group=run)
+        return stored(program, store, flags.GROUP, group=run)
     one = prod(shape) == 1
-    return _stored(
+    return stored(
         program, store, flags.STATIC if one else flags.STATIC_EACH,
         place=(site, scheme, arena), stride=0 if one else run,
     )  # fmt: skip
 
 
-def _run(shape: tuple[int, ...], scheme: Scheme, site: Site) -> int | None:
-    """Neighbours that share a scale; None if those that share one are no neighbours."""
-    if scheme.granularity == "decoupled":
-        return None
-    if scheme.granularity == "group":
-        run = min(scheme.group, site.shape[-1])
-        return run if len(site.shape) == 1 or site.shape[-1] % run == 0 else None
-    run, shared = 1, True
-    for size, scales in zip(reversed(site.shape), reversed(shape), strict=True):
-        if scales == 1 and shared:
-            run *= size
-        elif scales == size:
-            shared = False
-        else:
-            return None
-    return run
-
-
-def _stored(
+def stored(
     program: Program,
     store: Store,
     span: int,
@@ -162,8 +139,10 @@ def _stored(
 ) -> int:
     """A row of the table of stores."""
     scale_at = zero_at = -1
+    scales = store.scales
     if place is not None:
         site, scheme, arena = place
+        scales = SCALES[scheme.scales]
         scale_at = arena.places[f"{site.name}.scale"]
         zero_at = arena.places[f"{site.name}.zero"] if scheme.asym else -1
     stored = Stored(
@@ -175,7 +154,7 @@ def _stored(
         int(feedback),
         int(store.clip is not None),
         group,
-        store.scales,
+        scales,
         *store.key,
         program.constants(*numbers(store).tolist()),
         scale_at,
@@ -187,188 +166,4 @@ def _stored(
 
 def exact(program: Program) -> int:
     """The store of what is not rounded."""
-    return _stored(program, Store(), flags.EXACT)
-
-
-def inside(
-    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, arena: Arena
-) -> int:
-    """The store of what an operation computes and rounds inside itself: rows of the last axis."""
-    rows = prod(site.shape[:-1])
-    if scheme.rounding is Rounding.FEEDBACK or scheme.every != 1:
-        raise refuse(site, scheme, "rounds so")
-    store, _ = _state_store(program, site, scheme, static, arena, rows)
-    return store
-
-
-# -- states ---------------------------------------------------------------------------------------
-
-
-def state(
-    program: Program,
-    site: Site,
-    scheme: Scheme | None,
-    static: StaticScale | None,
-    arena: Arena,
-    at: int,
-    *,
-    heads: int = 1,
-    groups: int = 1,
-) -> tuple[int, int]:
-    """(a row of the table of states, bytes it takes a sequence): rows of the last axis, from byte
-    `at` of a sequence's memory on. `heads` that own the rows, in `groups` that share B and C."""
-    rows, n = prod(site.shape[:-1]), site.shape[-1]
-    tiles, own = rows // LANES, rows // heads
-    if own % LANES:
-        reason = f"takes {own} channels of a head; sixteen go together"
-        raise refuse(site, scheme or EXACT, reason)
-    table = program.table([k * heads // tiles for k in range(tiles)])
-    program.table([k * groups // tiles for k in range(tiles)])
-
-    def made(
-        store: int, bits: int, kind: int, shift: int, factor: int, unit: int, live: int,
-        scale_at: int, zero_at: int, residual_at: int,
-    ) -> int:  # fmt: skip
-        row = State(
-            store,
-            at,
-            bits,
-            kind,
-            shift,
-            factor,
-            rows,
-            n,
-            unit,
-            heads,
-            own,
-            groups,
-            live,
-            scale_at,
-            zero_at,
-            residual_at,
-            table,
-        )  # fmt: skip
-        return program.state(row)
-
-    if scheme is None:
-        store = exact(program)
-        return made(store, 32, SINGLE, 0, 0, 1, 0, -1, -1, -1), 4 * rows * n
-    store, unit = _state_store(program, site, scheme, static, arena, own)
-    codes = ceil(rows * n * scheme.format.bits / 8)
-    live = scale_count(scheme, site) if scheme.scaled and scheme.dynamic else 0
-    scale_at, end = at + codes, at + codes + live * SCALE_BYTES[scheme.scales]
-    zero_at = -1
-    if live and scheme.asym:
-        zero_at, end = end, end + live * ZERO_BYTES[scheme.scales]
-    residual_at = -1
-    if scheme.rounding is Rounding.FEEDBACK:
-        residual_at, end = end, end + RESIDUAL_BYTES * rows * n
-    if not scheme.scaled:
-        kind, shift, factor = PLAIN[scheme.format], 0, 0  # type: ignore[index]
-    else:
-        kind, shift, factor = _codes(scheme.format, scheme.asym)
-    bits = scheme.format.bits
-    i = made(store, bits, kind, shift, factor, unit, live, scale_at, zero_at, residual_at)
-    return i, end - at
-
-
-def complex_state(
-    program: Program,
-    site: Site,
-    scheme: Scheme | None,
-    static: StaticScale | None,
-    arena: Arena,
-    at: int,
-) -> tuple[int, int]:
-    """(a row of the table of states, bytes it takes a sequence), of pairs (heads, n)."""
-    program.complex = True
-    heads, n = site.shape
-    count, natural = 2 * heads * n, (2 * heads * n, 1)
-    if scheme is None or not scheme.scaled:
-        kind = SINGLE if scheme is None else PLAIN[scheme.format]  # type: ignore[index]
-        bits, live, (shift, factor) = 32 if scheme is None else scheme.format.bits, 0, (0, 0)
-        order, store = natural, exact(program)
-        if scheme is not None:
-            _require_plain(site, scheme)
-            known = store_of(Rounded(scheme, site))
-            assert known is not None
-            store = _stored(program, known, flags.STATIC)
-    else:
-        _require_plain(site, scheme)
-        order = _order(site, scheme)
-        kind, shift, factor = _codes(scheme.format, scheme.asym)
-        bits, live = scheme.format.bits, scale_count(scheme, site) if scheme.dynamic else 0
-        known = store_of(Rounded(scheme, site, *(static or (None, None))))
-        assert known is not None
-        store = (
-            _stored(program, known, flags.GROUP, group=order[0])
-            if scheme.dynamic
-            else _stored(program, known, flags.STATIC, place=(site, scheme, arena))
-        )
-    scale_at = end = at + ceil(count * bits / 8)
-    zero_at = -1
-    if live:
-        assert scheme is not None
-        end += live * SCALE_BYTES[scheme.scales]
-        if scheme.asym:
-            zero_at, end = end, end + live * ZERO_BYTES[scheme.scales]
-    row = State(
-        store, at, bits, kind, shift, factor, 2 * heads, n, 1, heads, 1, 1, live, scale_at, zero_at,
-        -1, 0, *order,
-    )  # fmt: skip
-    return program.state(row), end - at
-
-
-def _require_plain(site: Site, scheme: Scheme) -> None:
-    if scheme.every != 1:
-        raise refuse(site, scheme, f"keeps a state in full for {scheme.every} steps")
-    if scheme.scaled and scheme.format.bits > LARGEST_CODE:
-        raise refuse(site, scheme, f"packs states in more than {LARGEST_CODE} bits")
-    odd = scheme.rounding in (Rounding.STOCHASTIC, Rounding.FEEDBACK)
-    if odd or scheme.clip is not None or isinstance(scheme.format, Polar | LogPolar):
-        raise refuse(site, scheme, "keeps a complex state so")
-
-
-def _order(site: Site, scheme: Scheme) -> tuple[int, int]:
-    """run and parts of a scaled complex state."""
-    heads, n = site.shape
-    *over, along, parts = scale_shape(scheme, site)
-    if scheme.granularity == "decoupled" or prod(over) not in (1, heads):
-        raise refuse(site, scheme, "keeps a complex state so")
-    if along > 1:
-        if n % scheme.group:
-            raise refuse(site, scheme, "keeps groups of a complex state that n does not fill")
-        return 2 * scheme.group, parts
-    return 2 * n * heads // prod(over), parts
-
-
-def _state_store(
-    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, arena: Arena, own: int
-) -> tuple[int, int]:
-    """The store of a state, and how many tiles share a live scale."""
-    if scheme.every != 1:
-        raise refuse(site, scheme, f"keeps a state in full for {scheme.every} steps")
-    if scheme.scaled and scheme.format.bits > LARGEST_CODE:
-        raise refuse(site, scheme, f"packs states in more than {LARGEST_CODE} bits")
-    storage = Rounded(scheme, site, *(static or (None, None)))
-    found = spanned(storage)
-    if found is None:
-        raise refuse(site, scheme, "keeps a state so")
-    store, by_head = found
-    feedback = scheme.rounding is Rounding.FEEDBACK
-    if not scheme.scaled:
-        return _stored(program, store, flags.STATIC, feedback=feedback), 1
-    rows, n = prod(site.shape[:-1]), site.shape[-1]
-    if scheme.dynamic:
-        if store.span == flags.GROUP and store.group < n:
-            raise refuse(site, scheme, "has several live scales in a row of a state")
-        unit = 1 if store.span == flags.GROUP else (own if by_head else rows) // LANES
-        return _stored(program, store, store.span, group=n, feedback=feedback), unit
-    *over, along = scale_shape(scheme, site) if scheme.granularity != "decoupled" else (0, 0)
-    shared = rows // max(prod(over), 1)
-    if along != 1 or not (prod(over) == 1 or shared == 1 or shared % LANES == 0):
-        raise refuse(site, scheme, "reads such static scales of a state")
-    return _stored(
-        program, store, flags.STATIC, place=(site, scheme, arena), feedback=feedback,
-        stride=0 if prod(over) == 1 else shared,
-    ), 1  # fmt: skip
+    return stored(program, Store(), flags.EXACT)

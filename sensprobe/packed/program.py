@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 
@@ -15,7 +16,7 @@ from sensprobe.models import Model
 from sensprobe.models.mamba import Mamba, MambaConfig
 from sensprobe.models.mamba2 import Mamba2, Mamba2Config
 from sensprobe.models.s4d import S4D, S4DConfig
-from sensprobe.packed import describe
+from sensprobe.packed import describe, states
 from sensprobe.packed.arena import Arena
 from sensprobe.sites import Site
 from sensprobe.taps import StaticScale
@@ -25,14 +26,14 @@ LOWEST, HIGHEST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).ma
 
 @dataclass(frozen=True)
 class Compiled:
-    """A program, the register of its outputs, bytes of state a sequence, and values it pools.
+    """A program, the register of its outputs, a sequence's state at rest, and values it pools.
 
     `registers` by name; those of one layer are the next one's too, and hold its values after.
     """
 
     program: Program
     outputs: Register
-    state_bytes: int
+    fresh: NDArray[np.uint8]
     pooled: int
     registers: Mapping[str, Register]
 
@@ -45,7 +46,7 @@ class _Builder:
     arena: Arena
     scales: Mapping[str, StaticScale]
     program: Program
-    state_bytes: int = 0
+    fresh: list[NDArray[np.uint8]] = field(default_factory=list)
     registers: dict[tuple[str, int], Register] = field(default_factory=dict)
     _tensors: dict[str, int] = field(default_factory=dict)
 
@@ -89,12 +90,21 @@ class _Builder:
     def state(self, name: str, *, heads: int = 1, groups: int = 1) -> int:
         """A state, in the next bytes of a sequence's memory."""
         site = self.site(name)
-        i, size = describe.state(
+        found = states.state(
             self.program, site, self.arena.plan.get(name), self.scales.get(name), self.arena,
-            self.state_bytes, heads=heads, groups=groups,
+            sum(map(len, self.fresh)), heads=heads, groups=groups,
         )  # fmt: skip
-        self.state_bytes += size
-        return i
+        self.fresh.append(found.fresh)
+        return found.row
+
+    def complex_state(self, name: str) -> int:
+        """One of pairs."""
+        found = states.complex_state(
+            self.program, self.site(name), self.arena.plan.get(name), self.scales.get(name),
+            self.arena, sum(map(len, self.fresh)),
+        )  # fmt: skip
+        self.fresh.append(found.fresh)
+        return found.row
 
     def add(self, a: Register, b: Register, to: Register) -> Register:
         self.program.add(op.ADD, a.at, b.at, to.at, to.pitch)
@@ -119,7 +129,8 @@ def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batc
         raise UnsupportedError(f"no streaming kernel for models of family {model.family}")
     build.program.finish()
     registers = {name: register for (name, _), register in build.registers.items()}
-    return Compiled(build.program, outputs, build.state_bytes, pooled, registers)
+    fresh = np.concatenate([np.zeros(0, np.uint8), *build.fresh])
+    return Compiled(build.program, outputs, fresh, pooled, registers)
 
 
 # -- around the mixers ----------------------------------------------------------------------------
@@ -227,7 +238,7 @@ def _decay(b: _Builder, name: str) -> int:
     scheme = b.arena.plan.get(name)
     if scheme is None:
         return describe.exact(b.program)
-    return describe.inside(b.program, b.site(name), scheme, b.scales.get(name), b.arena)
+    return states.inside(b.program, b.site(name), scheme, b.scales.get(name), b.arena)
 
 
 def _mamba2(b: _Builder, at: str, v: Register, config: Mamba2Config) -> Register:
@@ -300,11 +311,7 @@ def _s4d_mixed(b: _Builder, at: str, x: Register, config: S4DConfig) -> Register
     h, y = config.d_model, b.register("y", config.d_model)
     A, B, C = (b.tensor(at + part, whole=True) for part in "ABC")
     b.program.decodes(3 * b.site(at + "A").reals)
-    state, size = describe.complex_state(
-        b.program, b.site(at + "state"), b.arena.plan.get(at + "state"),
-        b.scales.get(at + "state"), b.arena, b.state_bytes,
-    )  # fmt: skip
-    b.state_bytes += size
+    state = b.complex_state(at + "state")
     b.program.add(op.DIAGONAL, x.at, y.at, y.pitch, A, B, C, state)
     D = b.tensor(at + "D", whole=True)
     b.program.add(op.SKIP, y.at, x.at, y.at, y.pitch, D, 1, h, x.pitch)

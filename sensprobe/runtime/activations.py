@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sensprobe.runtime.choice import differentiated
 from sensprobe.runtime.rotation import rotate, rotate_back
-from sensprobe.runtime.stores import scales_of, store_of
+from sensprobe.runtime.stores import neighbours, scales_of, store_of
 from sensprobe.scheme import Rounding, Scheme
 from sensprobe.sites import Site
 from sensprobe.storage import Rounded
@@ -55,7 +55,7 @@ def _store(storage: Rounded) -> Store | None:
     if store is None or not scheme.scaled:
         return store
     if scheme.dynamic:
-        run = _run(scales_of(storage), scheme, site)
+        run = neighbours(scales_of(storage), scheme, site)
         return None if run is None else store._replace(span=GROUP, group=run)
     assert storage.scale is not None
     if storage.scale.numel() > 1:
@@ -63,19 +63,3 @@ def _store(storage: Rounded) -> Store | None:
     else:
         flat = [None if x is None else x.reshape(-1).numpy() for x in (storage.scale, storage.zero)]
     return store._replace(scale=flat[0], zero=flat[1])
-
-
-def _run(shape: tuple[int, ...], scheme: Scheme, site: Site) -> int | None:
-    """Neighbours that share a live scale; None if those that share one are no neighbours."""
-    if scheme.granularity == "group":
-        even = len(site.shape) == 1 or site.shape[-1] % scheme.group == 0
-        return min(scheme.group, site.shape[-1]) if even else None
-    run, shared = 1, True
-    for size, scales in zip(reversed(site.shape), reversed(shape), strict=True):
-        if scales == 1 and shared:
-            run *= size
-        elif scales == size:
-            shared = False
-        else:
-            return None
-    return run

@@ -11,7 +11,8 @@ from torch import Tensor
 from sensprobe.formats import BF16, FP32, Float, Int, Log, LogPolar, Polar
 from sensprobe.philox import key_of
 from sensprobe.rounding import LARGEST_SCALE, SMALLEST_SCALE, spread
-from sensprobe.scheme import ZERO_PEAK, Rounding, Scales, scale_shape
+from sensprobe.scheme import ZERO_PEAK, Rounding, Scales, Scheme, scale_shape
+from sensprobe.sites import Site
 from sensprobe.storage import Rounded, Storage, Watched
 
 if TYPE_CHECKING:
@@ -105,6 +106,25 @@ def scales_of(storage: Rounded) -> tuple[int, ...]:
     """Shape of the scales, the trailing axis of complex numbers left out."""
     shape = scale_shape(storage.scheme, storage.site)
     return shape[:-1] if storage.site.is_complex else shape
+
+
+def neighbours(shape: tuple[int, ...], scheme: Scheme, site: Site) -> int | None:
+    """How many neighbours in memory share a scale, of scales of that shape; None if those that
+    share one are no neighbours."""
+    if scheme.granularity == "decoupled":
+        return None
+    if scheme.granularity == "group":
+        run = min(scheme.group, site.shape[-1])
+        return run if len(site.shape) == 1 or site.shape[-1] % run == 0 else None
+    run, shared = 1, True
+    for size, scales in zip(reversed(site.shape), reversed(shape), strict=True):
+        if scales == 1 and shared:
+            run *= size
+        elif scales == size:
+            shared = False
+        else:
+            return None
+    return run
 
 
 def spanned(storage: Storage) -> tuple[Store, bool] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,20 @@ def generate(
     seed: int,
     write: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Go on from a prompt; `write` is called with pieces of text as they are known.
+    """Go on from a prompt; `write` is called with the prompt and then with pieces of text as they
+    are known, once nothing can be refused any more.
 
     Temperature 0 takes the likeliest token, others draw from softmax(logits / temperature) with a
     generator seeded so that the same call writes the same.
     """
     if tokens < 1:
         raise UsageError(f"--tokens {tokens}: ask for at least one token.")
-    if not temperature >= 0:
-        raise UsageError(f"--temperature {temperature}: it cannot be negative; 0 draws nothing.")
+    if not (isfinite(temperature) and temperature >= 0):
+        raise UsageError(f"--temperature {temperature}: a number from 0, which draws nothing, up.")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: a whole number from 0 to 2^63 - 1.")
     read = _read(model, tokenizer, prompt)
+    write(prompt)
     state, began = model.start(), time.perf_counter()
     for token in read:
         outputs, state = model.advance(_one(token), state)
@@ -91,5 +96,6 @@ def _one(token: int) -> Tensor:
 def _next(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
     if not temperature:
         return int(logits.argmax())
-    chances = torch.softmax(logits.double() / temperature, dim=-1)
+    below = logits.double() - logits.max()
+    chances = torch.softmax((below / temperature).nan_to_num(0.0), dim=-1)  # 0 / 0 is the largest
     return int(torch.multinomial(chances, 1, generator=generator))

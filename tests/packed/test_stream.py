@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from packed_memory import held, packed, same, values
@@ -18,12 +21,13 @@ from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.ops import causal_conv, selective_scan
 from sensprobe.ops.exponential import exponential
-from sensprobe.packed import PackedTap
+from sensprobe.packed import PackedState
 from sensprobe.plan import Plan
 from sensprobe.runtime.choice import said
 from sensprobe.scheme import parse
 from sensprobe.sites import Kind
 from sensprobe.storage import Memory
+from sensprobe.taps import RoundingTap
 
 ONE = {"d_input": 3, "d_output": 4, "d_model": 8, "pooling": "none"}
 CONFIGS = {
@@ -49,6 +53,8 @@ STATES = [
     "e2m1/head/dynamic", "log4/head/dynamic/s32", "fp16", "bf16", "fp32",
     "int8/head/dynamic/stochastic", "int8/head/dynamic/feedback", "int4/head/asym/dynamic/clip1",
     "int8/head/dynamic/truncate", "int8/head/range2", "int8/asym/range2", "e5m2/range2",
+    "int8/range2/pow2", "int8/asym/range2/s32", "e4m3/range2/s32",
+    "int8/head/asym/dynamic/s32", "fp16/feedback", "bf16/feedback/clip1",
 ]  # fmt: skip
 
 
@@ -105,6 +111,117 @@ def _same_states(case, made, before, after, b, t):
         )
         assert config.heads == len(register("dt"))
     same(kept, memory("state", new))
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+@pytest.mark.parametrize("scheme", STATES)
+def test_the_first_step_starts_from_zero(name, scheme):
+    """Outputs after one step are the simulation's: what memory held before it was 0."""
+    window = scheme.replace("/feedback", "").replace("head", "channel")
+    case = packed(tiny(CONFIGS[name]), {"layers.*.state": scheme, "layers.*.conv_state": window})
+    x = inputs(CONFIGS[name], 2, 1)[:, 0]
+    (got, _), (want, _) = case.step(x, case.stream.start(2), case.model.start(2, case.tap))
+    torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    ["int8", "int8/asym", "int8/pow2", "int8/head/s32", "e4m3/s32", "fp16", "int12", "int8/dynamic",
+     "int8/head/asym/dynamic"],
+)  # fmt: skip
+def test_decays_are_rounded_as_in_the_simulation(scheme):
+    given = scheme if "dynamic" in scheme or scheme == "fp16" else f"{scheme}/range1"
+    case = packed(tiny(CONFIGS["mamba"]), {"layers.*.decay": given})
+    state, sim = case.stream.start(2), case.model.start(2, case.tap)
+    for x in inputs(CONFIGS["mamba"], 2, 5).unbind(1):
+        (got, state), (want, sim) = case.step(x, state, sim)
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    ["int8/dynamic/truncate/s32", "int16/dynamic/truncate", "e4m3/dynamic/truncate/s32",
+     "int8/group20/dynamic/truncate/s32", "int8/range2/pow2", "int8/asym/range2/s32",
+     "e4m3/range2/s32", "int8/range2/truncate"],
+)  # fmt: skip
+def test_registers_hold_what_the_reference_rounds_to(scheme):
+    """z, which nothing follows: rounded once, to the bit, wherever its runs end."""
+    config = MambaConfig(**{**ONE, "d_model": 24}, dt_rank=2, d_state=4)
+    model = tiny(config)
+    free, case = packed(model, {}), packed(model, {"layers.0.z": scheme})
+    for seed in range(4):
+        x = inputs(config, 3, 1, seed=seed)[:, 0]
+        for one in (free, case):
+            one.stream.step(x, one.stream.start(3))
+        raw, found = (
+            torch.from_numpy(
+                one.stream.program(3).program.read(one.stream.program(3).registers["z"])
+            )
+            for one in (free, case)
+        )
+        want = case.tap(model.sites["layers.0.z"], raw)
+        torch.testing.assert_close(found, want, rtol=0, atol=0)
+
+
+def test_a_range_without_zero_has_no_code_to_start_from():
+    case = packed(tiny(CONFIGS["mamba"]), {"layers.*.state": "int8/asym/range0.5:2"})
+    with pytest.raises(UnsupportedError, match=r"layers.0.state.*starts at 0"):
+        case.stream.program(1)
+
+
+def test_codes_of_a_narrow_range_far_from_zero_stay_codes():
+    """Zero points near 2^23 leave quotients off by one: a code must not wrap around."""
+    config = MambaConfig(**ONE, dt_rank=3, d_state=5, d_conv=3)
+    model = tiny(config)
+    case = packed(model, {"layers.*.conv_state": "int8/channel/asym/dynamic/s32"})
+    made, state, x = case.stream.program(1), case.stream.start(1), inputs(config, 1, 1)[:, 0]
+    for t in range(12):
+        before = state
+        _, state = case.stream.step(x * (1 + 1e-6 * t), state)
+        _same_states(case, made, before, state, 0, t)
+
+
+def test_a_state_that_no_number_stands_for_becomes_zero():
+    case = packed(tiny(CONFIGS["mamba"]), {"layers.*.state": "int8/range2"})
+    x = torch.full((1, 3), torch.nan)
+    _, state = case.stream.step(x, case.stream.start(1))
+    held_ = held(state.memory[0], case.model, case.plan)["layers.0.state"]
+    assert not values(held_, case.tap).state.any()
+
+
+def test_a_state_must_be_whole(tmp_path):
+    case = packed(tiny(CONFIGS["groups"]), {"layers.*.state": "int8/head/dynamic"})
+    x, state = inputs(CONFIGS["groups"], 1, 1)[:, 0], case.stream.start(1)
+    wide = np.zeros((1, 2 * state.memory.shape[1]), np.uint8)[:, ::2]
+    for wrong in (
+        None,
+        case.model.start(1, case.tap),
+        PackedState(state.memory, np.zeros((1, 0), np.float32), 0),
+        PackedState(wide, state.sums, 0),
+    ):
+        for step in (case.stream.step, case.stream.advance):
+            with pytest.raises(DataError, match=r"start\(1\)"):
+                step(x, wrong)
+
+
+def test_tokens_may_lie_apart_and_inputs_ask_for_gradients():
+    case = packed(tiny(CONFIGS["tokens"]), {})
+    tokens = inputs(CONFIGS["tokens"], 3, 4)
+    got, _ = case.stream.step(tokens[:, 1], case.stream.start(3))
+    want, _ = case.stream.step(tokens[:, 1].contiguous(), case.stream.start(3))
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+    case = packed(tiny(CONFIGS["mamba"]), {})
+    out, _ = case.stream.step(torch.ones(1, 3, requires_grad=True), case.stream.start(1))
+    assert not out.requires_grad
+
+
+def test_a_packed_model_can_be_copied(tmp_path):
+    model = exported({"layers.*.state": "int8/head/dynamic"}, tmp_path)
+    x = torch.tensor([65])
+    want, _ = model.step(x, model.start())
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        got, _ = twin.step(x, twin.start())
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("weights", ["fp32", "int8/channel", "int4/group32", "e4m3", "fp16"])
@@ -281,11 +398,14 @@ def test_a_state_of_another_batch_is_refused():
         case.stream.step(inputs(CONFIGS["mamba"], 2, 1)[:, 0], case.stream.start(1))
 
 
-def test_a_packed_tap_keeps_nothing_decoded():
+def test_weights_are_decoded_as_they_are_asked_for():
     case = packed(tiny(CONFIGS["mamba"]), {"layers.*.in_proj.*": "int4"})
-    tap = PackedTap(case.plan, {}, case.stream.arena.scales(), arena=case.stream.arena)
-    assert tap.after(3).arena is case.stream.arena
-    assert not tap.weights
+    weights = case.stream.arena.weights
+    assert weights["layers.0.D"] is not weights["layers.0.D"]
+    assert set(weights) == {n for n, s in case.model.sites.items() if s.kind is Kind.WEIGHT}
+    with pytest.raises(KeyError):
+        weights["layers.0.x"]
+    tap = RoundingTap(case.plan, weights, case.stream.arena.scales())
     x = inputs(CONFIGS["mamba"], 2, 5)
     torch.testing.assert_close(case.model(x, tap), case.model(x, case.tap), rtol=0, atol=0)
 

@@ -18,7 +18,8 @@ STATES = [
     "int3/head/asym/dynamic", "int4/head/parts/dynamic/pow2", "int5/asym/dynamic/s32",
     "e4m3/head/dynamic", "e2m1/parts/dynamic", "log4/head/dynamic/s32", "fp16", "bf16", "fp32",
     "int8/head/range2", "int8/asym/parts/range2", "int8/head/dynamic/truncate",
-    "int8/group2/dynamic", "int5/group2/asym/parts/dynamic",
+    "int8/range2/pow2", "int8/head/asym/parts/range2/s32", "int8/group2/dynamic",
+    "int5/group2/asym/parts/dynamic",
 ]  # fmt: skip
 ONE = S4DConfig(d_input=1, d_output=3, d_model=5, d_state=4)  # no multiple of anything
 
@@ -44,6 +45,15 @@ def test_each_step_leaves_the_state_the_reference_leaves(scheme):
             kept = Memory(old.state[None], None, t)
             _, want = diagonal_scan(u[b][None, None], A, B, C, case.tap.storage(site), kept)
             same(want, Memory(new.state[None]))
+
+
+@pytest.mark.parametrize("scheme", STATES)
+def test_the_first_step_starts_from_zero(scheme):
+    model = tiny(ONE)
+    case = packed(model, {"layers.*.state": scheme})
+    x = torch.zeros(2, 1)
+    (got, _), (want, _) = case.step(x, case.stream.start(2), model.start(2, case.tap))
+    torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
 
 
 @pytest.mark.parametrize(

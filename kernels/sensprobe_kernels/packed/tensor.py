@@ -81,25 +81,31 @@ def packed_of(tensors: Any, i: int) -> Packed:
 
 
 @inline
+def read_scale(data: Any, at: int, scales: int, i: int) -> Any:
+    """Scale i of those from byte `at` on, as float32."""
+    if scales == S16:
+        return half_at(data, at + 2 * i)
+    if scales == S32:
+        return float_at(data, at + 4 * i)
+    return np.float32(math.ldexp(1.0, byte_at(data, at + i)))
+
+
+@inline
+def read_zero(data: Any, at: int, scales: int, i: int) -> int:
+    """Zero point i of those from byte `at` on."""
+    return word_at(data, at + 4 * i) if scales == S32 else short_at(data, at + 2 * i)
+
+
+@inline
 def scale_at(data: Any, t: Packed, i: int) -> Any:
-    """Scale i as float32; 1 where there is none."""
-    if t.scale_at < 0:
-        return np.float32(1.0)
-    if t.scales == S16:
-        return half_at(data, t.scale_at + 2 * i)
-    if t.scales == S32:
-        return float_at(data, t.scale_at + 4 * i)
-    return np.float32(math.ldexp(1.0, byte_at(data, t.scale_at + i)))
+    """Scale i; 1 where there is none."""
+    return np.float32(1.0) if t.scale_at < 0 else read_scale(data, t.scale_at, t.scales, i)
 
 
 @inline
 def zero_at(data: Any, t: Packed, i: int) -> int:
     """Zero point i; 0 where there is none."""
-    if t.zero_at < 0:
-        return 0
-    if t.scales == S32:
-        return word_at(data, t.zero_at + 4 * i)
-    return short_at(data, t.zero_at + 2 * i)
+    return 0 if t.zero_at < 0 else read_zero(data, t.zero_at, t.scales, i)
 
 
 @inline

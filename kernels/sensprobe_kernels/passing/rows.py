@@ -72,7 +72,7 @@ def _known(rows: Rows, column: int, count: int, flags: Flags) -> Scale:
 
 
 @inline
-def _seen(rows: Rows, start: int, stop: int, flags: Flags) -> Range:
+def run_range(rows: Rows, start: int, stop: int, flags: Flags) -> Range:
     """The range of a run, in every lane."""
     seen = unseen(flags)
     if stop - start < LANES:
@@ -122,7 +122,7 @@ def build(key: Key) -> Callable[..., int]:
             if span == GROUP:
                 for at in range(first, first + rows.columns, rows.run):
                     end = min(at + rows.run, first + rows.columns)
-                    seen = _seen(rows, at, end, flags)
+                    seen = run_range(rows, at, end, flags)
                     scale = live_scale(seen, rows.numbers, rows.scales, flags)
                     _write(rows, first, at, end, scale, flags)
             else:

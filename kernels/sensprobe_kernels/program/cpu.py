@@ -61,6 +61,7 @@ class Program:
     work_size: int = 0
     complex: bool = False  # a state is: its scales may be as many as its numbers
     largest: int = LANES  # numbers of a tensor that is decoded whole
+    work: Floats = field(default_factory=lambda: np.zeros(0, np.float32))  # all registers
     _machine: Machine | None = None
     _scratch: Scratch | None = None
 
@@ -138,14 +139,13 @@ class Program:
         tokens: NDArray[np.int64],
         sums: Floats,
         step: int,
-        first: int = 0,
     ) -> None:
         """One step of every sequence: changes `memory` (batch, bytes), `sums` and the registers."""
         assert self._machine is not None
         assert self._scratch is not None
         flat = memory.reshape(-1)
         call = Call(
-            flat, flat.size // self.batch, self.work, inputs, tokens, sums, self.batch, step, first
+            flat, flat.size // self.batch, self.work, inputs, tokens, sums, self.batch, step, 0
         )
         build()(self._machine, call, self._scratch)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sensprobe_kernels.octets import lane
-from sensprobe_kernels.packed.tensor import HALF, OFFSET, by_turns
+from sensprobe_kernels.packed.tensor import HALF, by_turns
 from sensprobe_kernels.program.memory import (
     live_at,
     live_zero_at,
@@ -19,6 +19,7 @@ from sensprobe_kernels.program.memory import (
     put_live,
     put_number,
     put_numbers,
+    ratios,
     raw_value,
     raw_values,
 )
@@ -40,7 +41,6 @@ from sensprobe_kernels.vector import (
     load_first,
     number,
     places,
-    rint,
     store,
     store_first,
 )
@@ -93,8 +93,8 @@ def _take_back(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
             scale, zero = _pair(x.scales, r, s), _pair(x.zeros, r, s)
             for i in range(r * s.run, (r + 1) * s.run, LANES):
                 left = min(LANES, (r + 1) * s.run - i)
-                v = load_first(x.state, i, left, zero) / scale
-                store_first(x.state, i, left, v if s.kind > OFFSET else rint(v) + zero)
+                v = load_first(x.state, i, left, zero)
+                store_first(x.state, i, left, ratios(v, scale, zero, s))
     for i in range(0, count - LANES + 1, LANES):
         put_numbers(memory, base, i, load(x.state, i), s)
     for i in range(count - count % LANES, count):

@@ -13,7 +13,6 @@ import numpy as np
 
 from sensprobe_kernels.octets import (
     bfloats_at,
-    byte_at,
     first_int,
     float_at,
     floats_at,
@@ -31,7 +30,6 @@ from sensprobe_kernels.octets import (
     reader,
     rounded_off,
     short_at,
-    word_at,
     writer,
 )
 from sensprobe_kernels.packed.tensor import (
@@ -42,19 +40,25 @@ from sensprobe_kernels.packed.tensor import (
     SINGLE,
     SMALL,
     Packed,
+    read_scale,
+    read_zero,
     values,
 )
 from sensprobe_kernels.program.tables import State
 from sensprobe_kernels.stored.flags import S16, S32, apart, inline
+from sensprobe_kernels.stored.lanes import clamp
 from sensprobe_kernels.vector import (
     LANES,
     Floats,
     Ints,
     absolute,
     bits,
+    choose,
     every,
     every_int,
     from_bits,
+    is_nan,
+    less,
     load,
     rint,
     shift_left,
@@ -138,6 +142,7 @@ def put_numbers(memory: Any, base: int, i: int, x: Floats, s: State) -> None:
         put_bfloats(memory, at + 2 * i, x)
     else:
         place = at + (i * s.bits >> 3)
+        x = choose(is_nan(x), every(_ZERO), x)  # no code stands for it
         if s.kind == SIGNED or s.kind == OFFSET:
             _put_codes(memory, place, rounded_off(x), s.bits)
         else:
@@ -158,20 +163,14 @@ def _small_codes(x: Floats, s: State) -> Ints:
 @inline
 def live_at(memory: Any, base: int, s: State, scales: int, i: int) -> Any:
     """Live scale i of a state."""
-    if scales == S16:
-        return half_at(memory, base + s.scale_at + 2 * i)
-    if scales == S32:
-        return float_at(memory, base + s.scale_at + 4 * i)
-    return np.float32(math.ldexp(1.0, byte_at(memory, base + s.scale_at + i)))
+    return read_scale(memory, base + s.scale_at, scales, i)
 
 
 @inline
 def live_zero_at(memory: Any, base: int, s: State, scales: int, i: int) -> Any:
     if s.zero_at < 0:
         return _ZERO
-    if scales == S32:
-        return np.float32(word_at(memory, base + s.zero_at + 4 * i))
-    return np.float32(short_at(memory, base + s.zero_at + 2 * i))
+    return np.float32(read_zero(memory, base + s.zero_at, scales, i))
 
 
 @inline
@@ -219,6 +218,27 @@ def _turned(flat: Any, state: Any, first: int, n: int) -> None:
         transpose(flat, c, n, LANES, min(LANES, n - c), state, first + c * LANES, LANES)
 
 
+@inline
+def ratios(x: Floats, scale: Floats, zero: Floats, s: State) -> Floats:
+    """What codes say of numbers that were rounded to multiples of the scale.
+
+    x is a float32 product, and x / scale may round to a neighbour where zero points are large: the
+    whole number is the one whose product is x.
+    """
+    if s.kind > OFFSET:
+        return x / scale
+    one = every(_ONE)
+    q = rint(x / scale)
+    q = choose(less(q * scale, x), q + one, choose(less(x, q * scale), q - one, q))
+    return q if s.kind == SIGNED else clamp(q + zero, every(_ZERO), every(levels_of(s)))
+
+
+@inline
+def levels_of(s: State) -> Any:
+    """The largest code."""
+    return np.float32((1 << s.bits) - 1)
+
+
 @apart
 def pack_tile(
     memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
@@ -227,8 +247,7 @@ def pack_tile(
     first, n = k * LANES * s.n, s.n
     if s.kind < HALF:
         for i in range(first, first + LANES * n, LANES):
-            x = load(state, i) / scale
-            store(state, i, x if s.kind > OFFSET else rint(x) + zero)
+            store(state, i, ratios(load(state, i), scale, zero, s))
     for c in range(0, n, LANES):
         count = min(LANES, n - c)
         transpose(state, first + c * LANES, LANES, count, LANES, flat, c, n)
@@ -295,6 +314,8 @@ def put_number(memory: Any, base: int, i: int, v: Any, s: State) -> None:
     if s.kind == BFLOAT:
         put_short(memory, at + 2 * i, first_int(bits(every(v))) >> 16)
         return
+    if v != v:  # no code stands for NaN
+        v = _ZERO
     if s.kind == SMALL:
         code = first_int(_small_codes(every(v), s))
     else:

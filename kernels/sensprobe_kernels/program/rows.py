@@ -8,13 +8,13 @@ import numpy as np
 
 from sensprobe_kernels.packed.rows import decode_row
 from sensprobe_kernels.packed.tensor import Packed
-from sensprobe_kernels.passing.rows import Rows, _seen, _write
+from sensprobe_kernels.passing.rows import Rows, run_range
 from sensprobe_kernels.program.functions import gelu, sigmoid, silu, softplus
 from sensprobe_kernels.program.scales import known_each, known_one
 from sensprobe_kernels.program.tables import Stored, flags_in
 from sensprobe_kernels.selective_scan.exponential import exponential
-from sensprobe_kernels.stored.flags import GROUP, STATIC_EACH, apart, inline
-from sensprobe_kernels.stored.lanes import clamp, kept
+from sensprobe_kernels.stored.flags import GROUP, STATIC_EACH, Flags, apart, inline
+from sensprobe_kernels.stored.lanes import Scale, clamp, kept
 from sensprobe_kernels.stored.scales import live_scale
 from sensprobe_kernels.vector import (
     LANES,
@@ -185,20 +185,30 @@ def whole_tensor(data: Any, t: Packed, out: Any) -> None:
 @apart
 def rounds(data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, lanes: Any) -> None:
     """Round a run of columns of one register row in place; `lanes` is scratch for 32 numbers."""
-    flags = flags_in(s)
+    flags, end = flags_in(s), at + columns
     numbers = consts[s.numbers : s.numbers + 8]
     if flags.span == GROUP:
         rows = Rows(columns, s.group, s.scales, work, work, consts, numbers)
-        for first in range(at, at + columns, s.group):
-            end = min(first + s.group, at + columns)
-            scale = live_scale(_seen(rows, first, end, flags), numbers, s.scales, flags)
-            _write(rows, first, first, end, scale, flags)
+        for first in range(at, end, s.group):
+            last = min(first + s.group, end)
+            scale = live_scale(run_range(rows, first, last, flags), numbers, s.scales, flags)
+            _round(work, first, last, scale, numbers, flags)
     elif flags.span == STATIC_EACH:
-        for i in range(0, columns, LANES):
-            count = min(LANES, columns - i)
-            scale = known_each(data, s, i, count, numbers, flags, lanes)
-            x = load_first(work, at + i, count, every(_ZERO))
-            store_first(work, at + i, count, kept(x, scale, every(_ZERO), numbers, flags))
+        for i in range(at, end, LANES):
+            last = min(i + LANES, end)
+            scale = known_each(data, s, i - at, last - i, numbers, flags, lanes)
+            _round(work, i, last, scale, numbers, flags)
     else:
-        rows = Rows(columns, columns, s.scales, work, work, consts, numbers)
-        _write(rows, at, at, at + columns, known_one(data, s, 0, numbers, flags), flags)
+        _round(work, at, end, known_one(data, s, 0, numbers, flags), numbers, flags)
+
+
+@inline
+def _round(work: Any, first: int, last: int, scale: Scale, numbers: Any, flags: Flags) -> None:
+    """Numbers that share a scale, each once: rounding what was rounded may move it again."""
+    none = every(_ZERO)
+    for i in range(first, last - LANES + 1, LANES):
+        store(work, i, kept(load(work, i), scale, none, numbers, flags))
+    left = (last - first) % LANES
+    if left:
+        x = kept(load_first(work, last - left, left, none), scale, none, numbers, flags)
+        store_first(work, last - left, left, x)

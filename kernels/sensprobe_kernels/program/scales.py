@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.octets import byte_at, float_at, half_at, short_at, word_at
+from sensprobe_kernels.packed.tensor import read_scale, read_zero
 from sensprobe_kernels.program.tables import Stored
-from sensprobe_kernels.stored.flags import LEVELS, PEAK, S16, S32, Flags, inline
+from sensprobe_kernels.stored.flags import LEVELS, PEAK, Flags, inline
 from sensprobe_kernels.stored.lanes import Scale, scale_from
 from sensprobe_kernels.vector import LANES, Floats, every, fused, load, negative, spread
 
-_ONE = np.float32(1.0)
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
 @inline
 def scale_in(data: Any, s: Stored, i: int) -> Any:
-    if s.scale_at < 0:
-        return _ONE
-    if s.scales == S16:
-        return half_at(data, s.scale_at + 2 * i)
-    if s.scales == S32:
-        return float_at(data, s.scale_at + 4 * i)
-    return np.float32(math.ldexp(1.0, byte_at(data, s.scale_at + i)))
+    return _ONE if s.scale_at < 0 else read_scale(data, s.scale_at, s.scales, i)
 
 
 @inline
 def zero_in(data: Any, s: Stored, i: int) -> Any:
-    if s.zero_at < 0:
-        return np.float32(0.0)
-    if s.scales == S32:
-        return np.float32(word_at(data, s.zero_at + 4 * i))
-    return np.float32(short_at(data, s.zero_at + 2 * i))
+    return _ZERO if s.zero_at < 0 else np.float32(read_zero(data, s.zero_at, s.scales, i))
 
 
 @inline

@@ -29,7 +29,6 @@ CONVOLVE = 12  # weight, bias, x, to, pitch, state
 DECAY = 13  # dt, its pitch, tensor of A, to, pitch
 CHANNELS = 14  # x, dt, tensor of A, B, C, to, pitch, pitch of B, state, store of the decay
 HEADS = 15  # x, its pitch, dt, decay, their pitch, B, C, to, pitch, state
-LAST = 16  # from, to, pitch
 MEAN = 17  # from, to, pitch, size
 GELU = 18  # from, to, pitch
 HALF_GLU = 19  # from, its pitch, to, pitch, size: a sigmoid(b)
@@ -87,7 +86,7 @@ class State(NamedTuple):
     """A state in a sequence's bytes: codes, then live scales and zero points, then residuals.
 
     rows · n numbers; `kind` and the three that follow as in `packed.tensor.Packed`. `unit` is how
-    many tiles of sixteen rows share a live scale under TENSOR; `live` how many scales there are.
+    many tiles of sixteen rows share a live scale under TENSOR.
 
     A complex state has n pairs a head, real and imaginary by turns. `run` numbers that follow one
     another share a scale, or each of `parts` 2 has its own.
@@ -105,7 +104,6 @@ class State(NamedTuple):
     heads: int
     channels: int  # of a head
     groups: int  # rows of B and C
-    live: int
     scale_at: int
     zero_at: int
     residual_at: int
@@ -124,5 +122,4 @@ def state_of(states: Any, i: int) -> State:
         states[i, 0], states[i, 1], states[i, 2], states[i, 3], states[i, 4], states[i, 5],
         states[i, 6], states[i, 7], states[i, 8], states[i, 9], states[i, 10], states[i, 11],
         states[i, 12], states[i, 13], states[i, 14], states[i, 15], states[i, 16], states[i, 17],
-        states[i, 18],
     )  # fmt: skip

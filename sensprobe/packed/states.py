@@ -1,0 +1,211 @@
+"""States as the tables of a program have them, and their bytes before the first step."""
+
+from __future__ import annotations
+
+from math import ceil, prod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sensprobe_kernels.layout import pack
+from sensprobe_kernels.program.cpu import Program
+from sensprobe_kernels.program.tables import State
+from sensprobe_kernels.stored import flags
+from sensprobe_kernels.vector import LANES
+
+from sensprobe.formats import Float, LogPolar, Polar
+from sensprobe.packed.arena import Arena
+from sensprobe.packed.describe import LARGEST_CODE, PLAIN, codes, exact, refuse, stored
+from sensprobe.rounding import spread
+from sensprobe.runtime.stores import spanned, store_of
+from sensprobe.scheme import (
+    EXACT,
+    RESIDUAL_BYTES,
+    SCALE_BYTES,
+    ZERO_BYTES,
+    Rounding,
+    Scheme,
+    scale_count,
+    scale_shape,
+)
+from sensprobe.sites import Site
+from sensprobe.storage import Rounded
+from sensprobe.taps import StaticScale
+
+
+class Kept(NamedTuple):
+    """A row of the table of states, and the bytes of a sequence that starts."""
+
+    row: int
+    fresh: NDArray[np.uint8]
+
+
+class _Layout(NamedTuple):
+    """Where a state's fields begin, and its bytes at rest."""
+
+    bits: int
+    kind: int
+    shift: int
+    factor: int
+    scale_at: int
+    zero_at: int
+    residual_at: int
+    fresh: NDArray[np.uint8]
+
+
+def state(
+    program: Program,
+    site: Site,
+    scheme: Scheme | None,
+    static: StaticScale | None,
+    arena: Arena,
+    at: int,
+    *,
+    heads: int = 1,
+    groups: int = 1,
+) -> Kept:
+    """A real state from byte `at` of a sequence's memory on: rows of its last axis, in `heads` that
+    own as many each, in `groups` that share B and C."""
+    rows, n = prod(site.shape[:-1]), site.shape[-1]
+    tiles, own = rows // LANES, rows // heads
+    if own % LANES:
+        raise refuse(site, scheme or EXACT, f"takes {own} rows; sixteen go together")
+    _require(site, scheme)
+    table = program.table([k * heads // tiles for k in range(tiles)])
+    program.table([k * groups // tiles for k in range(tiles)])
+    store, unit = exact(program), 1
+    if scheme is not None:
+        store, unit = _store(program, site, scheme, static, arena, own)
+    x = _layout(site, scheme, static, at)
+    row = State(
+        store, at, x.bits, x.kind, x.shift, x.factor, rows, n, unit, heads, own, groups, x.scale_at,
+        x.zero_at, x.residual_at, table,
+    )  # fmt: skip
+    return Kept(program.state(row), x.fresh)
+
+
+def complex_state(
+    program: Program,
+    site: Site,
+    scheme: Scheme | None,
+    static: StaticScale | None,
+    arena: Arena,
+    at: int,
+) -> Kept:
+    """A state of pairs (heads, n)."""
+    program.complex = True
+    heads, n = site.shape
+    run, parts, store = 2 * heads * n, 1, exact(program)
+    _require(site, scheme)
+    if scheme is not None:
+        odd = scheme.rounding in (Rounding.STOCHASTIC, Rounding.FEEDBACK)
+        if odd or scheme.clip is not None:
+            raise refuse(site, scheme, "keeps a complex state so")
+        known = store_of(Rounded(scheme, site, *(static or (None, None))))
+        assert known is not None
+        if scheme.scaled:
+            run, parts = _runs(site, scheme)
+        if scheme.scaled and scheme.dynamic:
+            store = stored(program, known, flags.GROUP, group=run)
+        else:
+            place = (site, scheme, arena) if scheme.scaled else None
+            store = stored(program, known, flags.STATIC, place=place)
+    x = _layout(site, scheme, static, at)
+    row = State(
+        store, at, x.bits, x.kind, x.shift, x.factor, 2 * heads, n, 1, heads, 1, 1, x.scale_at,
+        x.zero_at, -1, 0, run, parts,
+    )  # fmt: skip
+    return Kept(program.state(row), x.fresh)
+
+
+def inside(
+    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, arena: Arena
+) -> int:
+    """The store of what an operation computes and rounds inside itself: rows of the last axis."""
+    if scheme.rounding is Rounding.FEEDBACK or scheme.every != 1:
+        raise refuse(site, scheme, "rounds so")
+    return _store(program, site, scheme, static, arena, prod(site.shape[:-1]))[0]
+
+
+def _require(site: Site, scheme: Scheme | None) -> None:
+    if scheme is None:
+        return
+    if scheme.every != 1:
+        raise refuse(site, scheme, f"keeps a state in full for {scheme.every} steps")
+    if isinstance(scheme.format, Polar | LogPolar):
+        raise refuse(site, scheme, "keeps magnitude and phase")
+    if scheme.scaled and scheme.format.bits > LARGEST_CODE:
+        raise refuse(site, scheme, f"packs states in more than {LARGEST_CODE} bits")
+
+
+def _runs(site: Site, scheme: Scheme) -> tuple[int, int]:
+    """Numbers that share the scales of a complex state, and how many parts have their own."""
+    heads, n = site.shape
+    *over, along, parts = scale_shape(scheme, site) if scheme.granularity != "decoupled" else (0, 0)
+    if prod(over) not in (1, heads):
+        raise refuse(site, scheme, "keeps a complex state so")
+    if along > 1:
+        if n % scheme.group:
+            raise refuse(site, scheme, "keeps groups of a complex state that n does not fill")
+        return 2 * scheme.group, parts
+    return 2 * n * heads // prod(over), parts
+
+
+def _store(
+    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, arena: Arena, own: int
+) -> tuple[int, int]:
+    """The store of a real state, and how many tiles share a live scale."""
+    found = spanned(Rounded(scheme, site, *(static or (None, None))))
+    if found is None:
+        raise refuse(site, scheme, "keeps a state so")
+    store, by_head = found
+    feedback = scheme.rounding is Rounding.FEEDBACK
+    if not scheme.scaled:
+        return stored(program, store, flags.STATIC, feedback=feedback), 1
+    rows, n = prod(site.shape[:-1]), site.shape[-1]
+    if scheme.dynamic:
+        if store.span == flags.GROUP and store.group < n:
+            raise refuse(site, scheme, "has several live scales in a row of a state")
+        unit = 1 if store.span == flags.GROUP else (own if by_head else rows) // LANES
+        return stored(program, store, store.span, group=n, feedback=feedback), unit
+    *over, along = scale_shape(scheme, site) if scheme.granularity != "decoupled" else (0, 0)
+    shared = rows // max(prod(over), 1)
+    if along != 1 or not (prod(over) == 1 or shared == 1 or shared % LANES == 0):
+        raise refuse(site, scheme, "reads such static scales of a state")
+    stride = 0 if prod(over) == 1 else shared
+    place = (site, scheme, arena)
+    row = stored(program, store, flags.STATIC, place=place, feedback=feedback, stride=stride)
+    return row, 1
+
+
+def _layout(site: Site, scheme: Scheme | None, static: StaticScale | None, at: int) -> _Layout:
+    """Codes, live scales, live zero points, residuals, one after the other from byte `at` on."""
+    scheme = scheme or EXACT
+    count, bits = site.reals, scheme.format.bits
+    if scheme.scaled:
+        kind, shift, factor = codes(scheme.format, scheme.asym)
+    else:
+        assert isinstance(scheme.format, Float)
+        kind, shift, factor = PLAIN[scheme.format], 0, 0
+    packed = ceil(count * bits / 8)
+    live = scale_count(scheme, site) if scheme.scaled and scheme.dynamic else 0
+    scale_at, end = at + packed, at + packed + live * SCALE_BYTES[scheme.scales]
+    zero_at = residual_at = -1
+    if live and scheme.asym:
+        zero_at, end = end, end + live * ZERO_BYTES[scheme.scales]
+    if scheme.rounding is Rounding.FEEDBACK:
+        residual_at, end = end, end + RESIDUAL_BYTES * count
+    fresh = np.zeros(end - at, np.uint8)
+    if static is not None and static[1] is not None:
+        fresh[:packed] = pack(_at_rest(site, scheme, static[1]), bits)
+    return _Layout(bits, kind, shift, factor, scale_at, zero_at, residual_at, fresh)
+
+
+def _at_rest(site: Site, scheme: Scheme, zero: torch.Tensor) -> NDArray[np.int64]:
+    """The codes of zeros under calibrated zero points."""
+    shape = (*site.shape, 2) if site.is_complex else site.shape
+    points = spread(zero, scheme, site).expand(shape)
+    if points.min() < 0 or points.max() >= 2**scheme.format.bits:
+        raise refuse(site, scheme, "starts at 0, which its range leaves out")
+    return points.to(torch.int64).numpy()
