@@ -266,8 +266,8 @@ def generate(
     """Text that a language model goes on with after a prompt, from its streaming state.
 
     An exported model runs from packed memory (see `sensprobe.load`). `write` is called with the
-    prompt, then with pieces of text as they are known. Returns text, tokens, tokens_per_second, prompt_tokens, packed,
-    weight_bytes, state_bytes and more.
+    prompt, then with pieces of text as they are known. Returns text, tokens, tokens_per_second,
+    prompt_tokens, packed, weight_bytes, state_bytes and more.
     """
     source = load_model(model)
     tokenizer = text_tokenizer(source)
