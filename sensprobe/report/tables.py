@@ -38,7 +38,7 @@ from sensprobe.sites import Site
 
 FULL = "full precision"
 DOMINATED, FRONT, UNIFORM, CHOSEN = "·", "●", "◇", "★"
-MOST_DOMINATED = 600  # marks on a figure; more would say nothing and make a page slow
+MOST_DOMINATED = 400  # marks on a figure; more would say nothing and make a page slow
 MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "dominated"}
 
 

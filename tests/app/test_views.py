@@ -210,6 +210,10 @@ def test_the_address_opens_the_same_view(runs):
 def test_the_batch_changes_bytes_at_once(runs):
     one, many = (drawn(runs, "pareto", batch=batch) for batch in ("1", "1024"))
     assert "at batch 1024" in words(many)
+    assert not one.dataframe, "the table is made when it is opened"
+    for test in (one, many):
+        test.session_state["table"] = True
+        test.run()
     assert not one.dataframe[0].value.equals(many.dataframe[0].value)
 
 

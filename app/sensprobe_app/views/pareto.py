@@ -153,10 +153,12 @@ def _take(titles: dict[str, str]) -> None:
 
 
 def _table(search: Search) -> None:
-    with st.expander("Front, uniform and chosen plans"):
-        st.dataframe(tables.frontier(search), hide_index=True)
-        if search.also:
-            st.dataframe(tables.beside(search), hide_index=True)
+    table = st.expander("Front, uniform and chosen plans", key="table", on_change="rerun")
+    if table.open:  # a browser loads what draws tables while it could be drawing the chart
+        with table:
+            st.dataframe(tables.frontier(search), hide_index=True)
+            if search.also:
+                st.dataframe(tables.beside(search), hide_index=True)
     st.download_button(
         "All plans as CSV",
         lambda: csv_bytes(rows.frontier_rows(search)),
