@@ -43,6 +43,6 @@ def run_demo(run: Path, stdout: Console, stderr: Console) -> None:
     step(f"report --run {run}")
     stdout.print(show.report_files(api.report(run)))
     stdout.print(Rule("next", align="left"))
-    stdout.print(f"sensprobe eval {out} --data {DATA}   # the exported model, run packed")
+    stdout.print(f"sensprobe eval {out} --data {DATA}   # the exported model, reloaded")
     stdout.print("sensprobe profile YOUR.safetensors --data npz:YOUR.npz --run runs/mine")
     stdout.print(f"done in {duration(time.perf_counter() - began)}")
