@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from packed_memory import held, packed, same, values
+from packed_memory import CONFIGS, ONE, STATES, held, packed, same_states, values
 from selective import inputs, tiny
 
 from sensprobe import load as load_model
@@ -18,44 +18,12 @@ from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.export import export_model
 from sensprobe.loading import load_model as source_of
 from sensprobe.models.mamba import MambaConfig
-from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.ops import causal_conv, selective_scan
-from sensprobe.ops.exponential import exponential
 from sensprobe.packed import PackedState
 from sensprobe.plan import Plan
 from sensprobe.runtime.choice import said
 from sensprobe.scheme import parse
 from sensprobe.sites import Kind
-from sensprobe.storage import Memory
 from sensprobe.taps import RoundingTap
-
-ONE = {"d_input": 3, "d_output": 4, "d_model": 8, "pooling": "none"}
-CONFIGS = {
-    "mamba": MambaConfig(**ONE, dt_rank=3, d_state=5),
-    "mamba2": Mamba2Config(**ONE, d_state=8, d_head=16, groups=1, expand=4),
-    "tokens": MambaConfig(
-        d_input=11, d_output=11, d_model=16, encoder="embedding", tied_head=True, head_bias=False,
-        pooling="none", dt_rank=2, d_state=16, inner_norm=True, layers=2,
-    ),
-    "groups": Mamba2Config(
-        d_input=3, d_output=4, d_model=16, d_state=4, d_head=16, groups=2, layers=2, bias=True,
-        pooling="mean", norm="post", norm_kind="layer", D_per_channel=True, dt_min=0.01, dt_max=0.2,
-    ),
-    "bare": MambaConfig(
-        d_input=2, d_output=3, d_model=8, dt_rank=1, d_state=2, d_conv=2, norm="none",
-        residual=False, final_norm=False, conv_bias=False, pooling="last",
-    ),
-    "ungated": Mamba2Config(**ONE, d_state=24, d_head=32, expand=4, gated_norm=False),
-}  # fmt: skip
-STATES = [
-    "int8/head/dynamic", "int8/head/asym/dynamic", "int4/head/dynamic", "int3/head/asym/dynamic",
-    "int8/dynamic", "int6/asym/dynamic/pow2", "int5/head/dynamic/s32", "e4m3/head/dynamic",
-    "e2m1/head/dynamic", "log4/head/dynamic/s32", "fp16", "bf16", "fp32",
-    "int8/head/dynamic/stochastic", "int8/head/dynamic/feedback", "int4/head/asym/dynamic/clip1",
-    "int8/head/dynamic/truncate", "int8/head/range2", "int8/asym/range2", "e5m2/range2",
-    "int8/range2/pow2", "int8/asym/range2/s32", "e4m3/range2/s32",
-    "int8/head/asym/dynamic/s32", "fp16/feedback", "bf16/feedback/clip1",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2", "ungated"])
@@ -69,48 +37,9 @@ def test_each_step_leaves_the_state_the_reference_leaves(name, scheme):
     for t, x in enumerate(inputs(CONFIGS[name], batch, 6).unbind(1)):
         before = state
         _, state = case.stream.step(x, state)
+        registers = {name: made.program.read(at) for name, at in made.registers.items()}
         for b in range(batch):
-            _same_states(case, made, before, state, b, t)
-
-
-def _same_states(case, made, before, after, b, t):
-    model, tap = case.model, case.tap.at(b)
-    old, new = (held(s.memory[b], model, case.plan) for s in (before, after))
-
-    def register(name):
-        return torch.from_numpy(made.program.read(made.registers[name]))[b]
-
-    def site(part):
-        return model.sites[f"layers.0.{part}"]
-
-    def weight(part):
-        return tap(site(part), model.weights[site(part).name])
-
-    def memory(part, states):
-        found = values(states[site(part).name], tap)
-        residual = None if found.residual is None else found.residual[None]
-        return Memory(found.state[None], residual, t)
-
-    bias = weight("conv.bias") if "layers.0.conv.bias" in model.sites else None
-    _, window = causal_conv.causal_conv(
-        register("conv_in")[None, None], weight("conv"), bias, tap.storage(site("conv_state")),
-        memory("conv_state", old),
-    )  # fmt: skip
-    same(window, memory("conv_state", new))
-    storage, first = tap.storage(site("state")), memory("state", old)
-    dt = register("dt")[None, None]
-    if hasattr(model.config, "dt_rank"):
-        x, B, C = (register(n)[None, None] for n in ("x", "B", "C"))
-        _, kept = selective_scan.selective_scan(x, dt, weight("A"), B, C, None, storage, first)
-    else:
-        config = model.config
-        x, B, C = model.parted(register("convolved")[None, None])
-        _, kept = selective_scan.head_scan(x, dt, weight("A"), B, C, None, storage, first)
-        torch.testing.assert_close(
-            register("decay"), exponential(register("dt") * weight("A")), rtol=0, atol=0
-        )
-        assert config.heads == len(register("dt"))
-    same(kept, memory("state", new))
+            same_states(case, registers, before.memory[b], state.memory[b], b, t)
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2"])
@@ -178,7 +107,14 @@ def test_codes_of_a_narrow_range_far_from_zero_stay_codes():
     for t in range(12):
         before = state
         _, state = case.stream.step(x * (1 + 1e-6 * t), state)
-        _same_states(case, made, before, state, 0, t)
+        same_states(
+            case,
+            {n: made.program.read(at) for n, at in made.registers.items()},
+            before.memory[0],
+            state.memory[0],
+            0,
+            t,
+        )
 
 
 def test_a_state_that_no_number_stands_for_becomes_zero():

@@ -1,0 +1,122 @@
+"""Triton launches as values: what runs, what is compiled ahead of time and what a graph captures
+are the same thing.
+
+Kernels repeat the float32 arithmetic of the reference, so products and sums are never contracted.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_TYPES = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.uint8: "u8",
+    torch.int8: "i8",
+    torch.int16: "i16",
+    torch.int32: "i32",
+    torch.int64: "i64",
+}
+_ALIGNED = [["tt.divisibility", 16]]
+
+
+class LoweringError(Exception):
+    """No kernel for GPUs does what an operation asks; the text says what."""
+
+
+Argument = Tensor | int | float
+
+
+class Launch(NamedTuple):
+    """A kernel, how many programs of it, its arguments in order, and what it is compiled for."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    args: tuple[Argument, ...]
+    constants: Mapping[str, Any]
+    warps: int = 4
+    stages: int = 2
+
+
+class Assembly(NamedTuple):
+    """Of a kernel compiled ahead of time: `registers` of a thread, and `stack` bytes of memory that
+    it uses where registers ran out."""
+
+    ptx: str
+    registers: int
+    stack: int
+
+
+def run(launch: Launch) -> None:
+    """Start it on the device of its tensors."""
+    launch.kernel[launch.grid](
+        *launch.args, **launch.constants, num_warps=launch.warps, num_stages=launch.stages,
+        enable_fp_fusion=False,
+    )  # fmt: skip
+
+
+def assembly(launch: Launch, capability: int, *, fuse: bool = False) -> Assembly:
+    """Compile for GPUs of a compute capability (80, 90, …); no GPU is needed.
+
+    fuse: let products and sums be contracted, as `run` never does.
+    """
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernel = launch.kernel
+    names = [name for name in kernel.arg_names if name not in launch.constants]
+    assert len(names) == len(launch.args), f"{kernel.__name__}: {names}"
+    signature = {name: _type(x) for name, x in zip(names, launch.args, strict=True)}
+    attributes = {
+        (kernel.arg_names.index(name),): _ALIGNED
+        for name, x in zip(names, launch.args, strict=True)
+        if _aligned(x)
+    }
+    source = ASTSource(
+        fn=kernel,
+        signature=signature | dict.fromkeys(launch.constants, "constexpr"),
+        constexprs=dict(launch.constants),
+        attrs=attributes,
+    )
+    options = {
+        "num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": fuse,
+    }  # fmt: skip
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return Assembly(made.asm["ptx"], *_resources(made.asm["cubin"]))
+
+
+def _type(x: Argument) -> str:
+    if isinstance(x, Tensor):
+        return "*" + _TYPES[x.dtype]
+    return "fp32" if isinstance(x, float) else "i32"
+
+
+def _aligned(x: Argument) -> bool:
+    if isinstance(x, Tensor):
+        return x.data_ptr() % 16 == 0
+    return isinstance(x, int) and x % 16 == 0
+
+
+def _resources(binary: bytes) -> tuple[int, int]:
+    """Registers and bytes of stack of a thread, as NVIDIA's tool, which comes with Triton, reads
+    them from the machine code."""
+    from triton import knobs
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(binary)
+        told = subprocess.run(
+            [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", str(path)],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    found = dict(word.split(":", 1) for word in told.split() if word.count(":") == 1)
+    return int(found["REG"]), int(found["STACK"]) + int(found["LOCAL"])

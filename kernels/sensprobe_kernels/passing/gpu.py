@@ -1,0 +1,186 @@
+"""What passes between operations, in Triton: rows of registers, one or more sequences.
+
+    rows    elementwise functions, by the code of the operation (`program.tables`)
+    norm    RMS or layer norm, what is added before and rounded after with it
+    rounds  rounding alone; to numbers, or to int8 codes and their scale
+
+Rows are (batch, columns) of float32, rows `pitch` apart. What is rounded equals the reference bit
+for bit, given the same numbers; means are sums in any order.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.selective_scan.gpu import load_known
+from sensprobe_kernels.stored.gpu import (
+    EXACT,
+    GROUP,
+    clamp,
+    code_of,
+    exponential,
+    kept,
+    live_scale,
+    sigmoid,
+    silu,
+    softplus,
+)
+
+BIAS, SILU, SOFTPLUS = tl.constexpr(op.BIAS), tl.constexpr(op.SILU), tl.constexpr(op.SOFTPLUS)
+GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (op.GATE, op.ADD, op.SKIP, op.DECAY))
+GELU, HALF_GLU, RAMP = tl.constexpr(op.GELU), tl.constexpr(op.HALF_GLU), tl.constexpr(op.RAMP)
+COPY, MEAN = tl.constexpr(op.COPY), tl.constexpr(op.MEAN)
+
+
+@triton.jit
+def erf(x):
+    """An odd polynomial over an even one on [-4, 4], the one Eigen uses; within 5e-7."""
+    x = clamp(x, -4.0, 4.0)
+    q = x * x
+    p = q * -2.72614225801306e-10 + 2.77068142495902e-08
+    p = p * q + -2.10102402082508e-06
+    p = p * q + -5.69250639462346e-05
+    p = p * q + -7.34990630326855e-04
+    p = p * q + -2.95459980854025e-03
+    p = p * q + -1.60960333262415e-02
+    d = q * -1.45660718464996e-05 + -2.13374055278905e-04
+    d = d * q + -1.68282697438203e-03
+    d = d * q + -7.37332916720468e-03
+    d = d * q + -1.42647390514189e-02
+    return tl.div_rn(x * p, d)
+
+
+@triton.jit
+def rows(
+    a, b, small, y, columns, a_pitch, b_pitch, y_pitch, span, low, high,
+    CODE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """y = f(a, b): `small` is a tensor of one number for every `span` columns."""
+    i, batch = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1)
+    inside = i < columns
+    x = tl.load(a + batch * a_pitch + i, mask=inside, other=0.0)
+    if CODE == SILU:
+        x = silu(x)
+    elif CODE == GELU:
+        x = x * 0.5 * (1.0 + erf(x * 0.7071067811865476))
+    elif CODE == RAMP:
+        x = x * clamp(x + 2.0, 0.0, 1.0)
+    elif CODE == SOFTPLUS:
+        x = clamp(softplus(x), low, high)
+    elif CODE == BIAS:
+        x = x + tl.load(small + i, mask=inside, other=0.0)
+    elif CODE == DECAY:
+        x = exponential(x * tl.load(small + i, mask=inside, other=0.0))
+    elif CODE != COPY:
+        other = tl.load(b + batch * b_pitch + i, mask=inside, other=0.0)
+        if CODE == GATE:
+            x = x * silu(other)
+        elif CODE == ADD:
+            x = x + other
+        elif CODE == HALF_GLU:
+            x = x * sigmoid(other)
+        else:
+            tl.static_assert(CODE == SKIP)
+            x = x + tl.load(small + i // span, mask=inside, other=0.0) * other
+    tl.store(y + batch * y_pitch + i, x, mask=inside)
+
+
+@triton.jit
+def mean(x, sums, y, slots, times, columns, pitch, BLOCK: tl.constexpr):
+    """The mean over all steps: sums (slots, columns) take x in."""
+    i, batch = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1)
+    inside = i < columns
+    slot = tl.load(slots + batch)
+    total = tl.load(sums + slot * columns + i, mask=inside, other=0.0)
+    total = total + tl.load(x + batch * pitch + i, mask=inside, other=0.0)
+    tl.store(sums + slot * columns + i, total, mask=inside)
+    steps = (tl.load(times + slot) + 1).to(tl.float32)
+    tl.store(y + batch * pitch + i, tl.div_rn(total, steps), mask=inside)
+
+
+@triton.jit
+def scales_of(x, inside, known, known_zero, column, run: tl.constexpr, stride, r: tl.constexpr):
+    """Scale and zero point of each of W numbers of a row: live ones of every `run`, 0 for all of
+    them, or static ones of every `stride` columns."""
+    W: tl.constexpr = x.shape[0]
+    if r.span == GROUP and run:
+        parts = tl.reshape(x, (W // run, run))
+        s, z = live_scale(parts, tl.reshape(inside, (W // run, run)), 1, r)
+        s = tl.reshape(tl.broadcast_to(s, (W // run, run)), (W,))
+        return s, tl.reshape(tl.broadcast_to(z, (W // run, run)), (W,))
+    elif r.span == GROUP:
+        return live_scale(x, inside, 0, r)
+    else:
+        return load_known(known, known_zero, column, stride, inside, r)
+
+
+@triton.jit
+def rounded(x, inside, known, known_zero, run: tl.constexpr, stride, r: tl.constexpr):
+    """A row of numbers as memory gives them back."""
+    if r.span == EXACT:
+        return x
+    column = tl.arange(0, x.shape[0])
+    s, z = scales_of(x, inside, known, known_zero, column, run, stride, r)
+    return kept(x, s, z, 0.0, r)
+
+
+@triton.jit
+def rounds(
+    x, y, known, known_zero, columns, pitch, stride,
+    W: tl.constexpr, run: tl.constexpr, r: tl.constexpr,
+):  # fmt: skip
+    """y = x rounded, a row a program."""
+    i, batch = tl.arange(0, W), tl.program_id(0)
+    inside = i < columns
+    v = tl.load(x + batch * pitch + i, mask=inside, other=0.0)
+    v = rounded(v, inside, known, known_zero, run, stride, r)
+    tl.store(y + batch * pitch + i, v, mask=inside)
+
+
+@triton.jit
+def codes(x, out, out_scale, known, known_zero, columns, pitch, W: tl.constexpr, r: tl.constexpr):
+    """int8 codes (batch, columns) of x, for `gemm_int8`, and the scale of each row: live, or the
+    static one."""
+    i, batch = tl.arange(0, W), tl.program_id(0)
+    inside = i < columns
+    v = tl.load(x + batch * pitch + i, mask=inside, other=0.0)
+    s, z = scales_of(v, inside, known, known_zero, i, 0, 0, r)
+    q = code_of(kept(v, s, z, 0.0, r), s, z, r)
+    tl.store(out + batch * columns + i, q.to(tl.int8), mask=inside)
+    tl.store(out_scale + batch + i * 0, s + tl.zeros((W,), tl.float32), mask=i == 0)
+
+
+@triton.jit
+def norm(
+    x, added, weight, bias, y, known, known_zero, columns, pitch, y_pitch, stride, eps,
+    W: tl.constexpr, run: tl.constexpr, ADDS: tl.constexpr, LAYER: tl.constexpr,
+    WEIGHTED: tl.constexpr, r: tl.constexpr,
+):  # fmt: skip
+    """x / √(mean x² + eps) · weight of a row, or a group of columns (the grid's second axis), a
+    program, then rounded. ADDS: x takes `added` in first, and keeps the sum. LAYER: layer norm."""
+    i = tl.arange(0, W)
+    inside, first = i < columns, tl.program_id(1) * columns
+    at = x + tl.program_id(0) * pitch + first + i
+    v = tl.load(at, mask=inside, other=0.0)
+    if ADDS:
+        v = v + tl.load(added + tl.program_id(0) * pitch + first + i, mask=inside, other=0.0)
+        tl.store(at, v, mask=inside)
+    count = columns.to(tl.float32)
+    if LAYER:
+        v = tl.where(inside, v - tl.div_rn(tl.sum(v, 0), count), 0.0)
+    v = v * tl.div_rn(1.0, tl.sqrt_rn(tl.div_rn(tl.sum(v * v, 0), count) + eps))
+    if WEIGHTED:
+        v = v * tl.load(weight + first + i, mask=inside, other=0.0)
+    if LAYER:
+        v = v + tl.load(bias + first + i, mask=inside, other=0.0)
+    v = rounded(v, inside, known, known_zero, run, stride, r)
+    tl.store(y + tl.program_id(0) * y_pitch + first + i, v, mask=inside)
+
+
+@triton.jit
+def tick(slots, times):
+    """One more step of each sequence."""
+    at = times + tl.load(slots + tl.program_id(0))
+    tl.store(at, tl.load(at) + 1)

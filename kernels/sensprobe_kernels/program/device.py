@@ -1,0 +1,194 @@
+"""What a program reads, in the memory of a GPU: every byte of its weights and states once.
+
+Weights of products lie each on their own, aligned, their scales typed; static scales of activations
+and states likewise; what is left, small tensors, stays one array of bytes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sensprobe_kernels.packed.tensor import BFLOAT, HALF, OFFSET, SINGLE, Packed
+from sensprobe_kernels.program.cpu import Bytes
+from sensprobe_kernels.program.tables import State, Stored
+from sensprobe_kernels.stored.flags import GROUP, S16, S32, TENSOR
+
+Row = list[int]
+"""An operation: see `tables`."""
+_SCALE = {S16: torch.float16, S32: torch.float32}
+_ZERO = {S32: torch.int32}
+_PLAIN = {HALF: torch.float16, BFLOAT: torch.bfloat16, SINGLE: torch.float32}
+
+
+class Weight(NamedTuple):
+    """Codes or numbers of a packed tensor, its scales and zero points; what it lacks is `codes`."""
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor
+
+
+def scale_type(scales: int) -> torch.dtype:
+    return _SCALE.get(scales, torch.int8)
+
+
+def zero_type(scales: int) -> torch.dtype:
+    return _ZERO.get(scales, torch.int16)
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    return -(-count * bits // 8)
+
+
+@dataclass
+class Weights:
+    """The bytes of a program's weights, taken out piece by piece."""
+
+    data: Bytes
+    device: str
+    _taken: list[tuple[int, int]] = field(default_factory=list)
+    _known: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
+
+    def take(self, at: int, count: int, kind: torch.dtype) -> Tensor:
+        """`count` numbers from byte `at` on, on their own."""
+        if (at, kind) not in self._known:
+            size = count * kind.itemsize
+            raw = torch.from_numpy(self.data[at : at + size].copy())
+            self._known[at, kind] = raw.view(kind).to(self.device)
+            self._taken.append((at, at + size))
+        found = self._known[at, kind]
+        assert found.numel() >= count
+        return found
+
+    def weight(self, t: Packed) -> Weight:
+        count = t.rows * t.columns
+        if t.kind >= HALF:
+            numbers = self.take(t.at, count, _PLAIN[t.kind])
+            return Weight(numbers, numbers, numbers)
+        codes = self.take(t.at, packed_bytes(count, t.bits), torch.uint8)
+        scales = (t.rows - 1) * t.stride + -(-t.columns // t.group) * t.parts
+        scale = self.take(t.scale_at, scales, scale_type(t.scales))
+        zero = codes
+        if t.kind == OFFSET:
+            zero = self.take(t.zero_at, scales, zero_type(t.scales))
+        return Weight(codes, scale, zero)
+
+    def known(self, s: Stored, count: int, nothing: Tensor) -> tuple[Tensor, Tensor]:
+        """Static scales and zero points of a store that spans `count` rows or columns."""
+        if s.scale_at < 0:
+            return nothing, nothing
+        scales = -(-count // s.stride) if s.stride else 1
+        scale = self.take(s.scale_at, scales, scale_type(s.scales))
+        if s.zero_at < 0:
+            return scale, nothing
+        return scale, self.take(s.zero_at, scales, zero_type(s.scales))
+
+    def rest(self, tensors: list[Packed]) -> tuple[Tensor, list[Packed]]:
+        """All bytes not taken, one after the other, and where tensors among them begin now."""
+        self._taken.sort()
+        ends = [end for _, end in self._taken]
+        before = np.concatenate([[0], np.cumsum([b - a for a, b in self._taken])])
+        left = np.ones(self.data.size, bool)
+        for start, end in self._taken:
+            left[start:end] = False
+
+        def moved(at: int) -> int:
+            return at if at < 0 else at - int(before[bisect_right(ends, at)])
+
+        found = [
+            t._replace(at=moved(t.at), scale_at=moved(t.scale_at), zero_at=moved(t.zero_at))
+            for t in tensors
+        ]
+        return torch.from_numpy(self.data[left].copy()).to(self.device), found
+
+    @property
+    def taken_bytes(self) -> int:
+        return sum(end - start for start, end in self._taken)
+
+
+@dataclass
+class Slots:
+    """One state of many sequences: (slots, …) codes, live scales and zero points, residuals.
+
+    A field the state lacks is the codes.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor
+    rest: Tensor
+    spans: list[tuple[Tensor, int]]  # each field and its byte in a sequence's memory
+
+    @classmethod
+    def of(cls, s: State, stored: Stored, slots: int, size: int, device: str) -> Slots:
+        """`size`: bytes of the state in a sequence's memory."""
+        count, end = s.rows * s.n, s.at + size
+        kind = _PLAIN.get(s.kind, torch.uint8)
+        each = count if s.kind >= HALF else packed_bytes(count, s.bits)
+        codes = torch.zeros(slots, each, dtype=kind, device=device)
+        spans = [(codes, s.at)]
+
+        def field(at: int, kind: torch.dtype, stop: int) -> Tensor:
+            if at < 0 or stop <= at:
+                return codes
+            made = torch.zeros(slots, (stop - at) // kind.itemsize, dtype=kind, device=device)
+            spans.append((made, at))
+            return made
+
+        rest_at = s.residual_at if s.residual_at >= 0 else end
+        zero_at = s.zero_at if s.zero_at >= 0 else rest_at
+        live = stored.span in (GROUP, TENSOR)
+        scale = field(s.scale_at if live else -1, scale_type(stored.scales), zero_at)
+        zero = field(s.zero_at, zero_type(stored.scales), rest_at)
+        rest = field(s.residual_at, torch.bfloat16, end)
+        return cls(codes, scale, zero, rest, spans)
+
+    def put(self, memory: Tensor, slots: Tensor) -> None:
+        """From sequences' bytes (batch, bytes)."""
+        for x, at in self.spans:
+            size = x.shape[1] * x.dtype.itemsize
+            raw = memory[:, at : at + size].clone(memory_format=torch.contiguous_format)
+            x[slots] = raw.view(x.dtype).to(x.device)
+
+    def get(self, memory: Tensor, slots: Tensor) -> None:
+        """The inverse."""
+        for x, at in self.spans:
+            raw = x[slots].contiguous().cpu().view(torch.uint8)
+            memory[:, at : at + raw.shape[1]] = raw
+
+    @property
+    def bytes(self) -> int:
+        return sum(x.numel() * x.dtype.itemsize for x, _ in self.spans)
+
+
+class Held(NamedTuple):
+    """A state: where it lies, and its static scales and zero points."""
+
+    state: State
+    stored: Stored
+    slots: Slots
+    known: tuple[Tensor, Tensor]
+
+
+class Memory(NamedTuple):
+    """What launches read and write. order: the slot of each sequence; times: steps of each slot;
+    bytes: small tensors, where `packed` says; statics: of stores."""
+
+    work: Tensor
+    tokens: Tensor
+    inputs: Tensor
+    order: Tensor
+    times: Tensor
+    sums: Tensor
+    nothing: Tensor
+    weights: dict[int, Weight]
+    held: list[Held]
+    statics: dict[int, tuple[Tensor, Tensor]]
+    bytes: Tensor
+    packed: list[Packed]

@@ -1,0 +1,140 @@
+"""Launches of what remembers: the short convolution and the selective recurrences, one step."""
+
+from __future__ import annotations
+
+import triton
+from torch import Tensor
+
+from sensprobe_kernels.causal_conv import gpu as causal_conv
+from sensprobe_kernels.launch import Argument, Launch, LoweringError
+from sensprobe_kernels.packed.gpu import Codes
+from sensprobe_kernels.packed.tensor import HALF
+from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.cpu import Program
+from sensprobe_kernels.program.device import Held, Memory, Row
+from sensprobe_kernels.program.tables import Stored
+from sensprobe_kernels.selective_scan import gpu as selective_scan
+from sensprobe_kernels.stored import flags
+from sensprobe_kernels.stored.gpu import EXACTLY, Rounds
+
+TILE, LARGEST_TILE = 1 << 12, 1 << 16  # states to a program; as many where they share a scale
+CONVOLVED = 256  # rows of a convolution to a program
+
+
+def rounds_of(program: Program, s: Stored) -> Rounds:
+    peak, _, zero_peak, floor, step, clip, least, most = program.consts[s.numbers : s.numbers + 8]
+    return Rounds(
+        s.span, s.code, s.rounding, int(s.quotient != flags.UNSCALED), s.asym, s.feedback, s.clip,
+        s.scales, peak, zero_peak, floor, step, clip, least, most,
+    )  # fmt: skip
+
+
+def state_codes(h: Held) -> Codes:
+    s = h.state
+    whole = s.bits == 8 or s.kind >= HALF or (s.n % 8 == 0 and s.n * s.bits % 8 == 0)
+    return Codes(s.bits, s.kind, s.shift, s.factor, h.stored.scales, 0 if whole else s.n)
+
+
+def keys(s: Stored) -> list[int]:
+    """A key of random bits as signed numbers of 32 bits."""
+    return [(key + (1 << 31)) % (1 << 32) - (1 << 31) for key in (s.key0, s.key1)]
+
+
+def _live(h: Held) -> int:
+    """Live scales of one sequence."""
+    return h.slots.scale.shape[1] if h.stored.span in (flags.GROUP, flags.TENSOR) else 0
+
+
+def _rows_of(h: Held, usual: int) -> int:
+    """Rows of a state to a program: all that share a scale, in one head."""
+    s = h.state
+    if h.stored.span != flags.TENSOR:
+        return min(usual, s.channels & -s.channels) if s.heads > 1 else usual
+    rows = min(s.unit * 16, s.rows)
+    R = triton.next_power_of_2(rows)
+    if rows not in (R, s.rows):
+        raise LoweringError(f"one live scale for {rows} rows of a state: a power of two, or all")
+    if R * triton.next_power_of_2(s.n) > LARGEST_TILE:
+        raise LoweringError(f"one live scale for {rows * s.n} states: at most {LARGEST_TILE}")
+    return R
+
+
+def _warps(numbers: int, r: Rounds) -> int:
+    """For a tile of states: 32 to a thread, or 16 where each takes random bits."""
+    each = 16 if r.rounding == flags.STOCHASTIC else 32
+    return min(32, max(4, numbers // (32 * each)))
+
+
+def convolution(
+    program: Program, m: Memory, row: Row, weight: Tensor, bias: Tensor, active: bool
+) -> Launch:
+    """Of CONVOLVE, and of the SiLU that follows if `active`."""
+    _, _, biased, source, to, pitch, state, *_ = row
+    h = m.held[state]
+    s, r = h.state, rounds_of(program, h.stored)
+    if r.feedback:
+        raise LoweringError("a window that keeps what rounding leaves over")
+    R = _rows_of(h, CONVOLVED)
+    given: tuple[Argument, ...] = (
+        m.work[source:], weight, bias, m.work[to:], h.slots.codes, h.slots.scale, h.slots.zero,
+        *h.known, m.order, m.times, *keys(h.stored), s.rows, h.slots.codes.shape[1], pitch,
+        _live(h), h.stored.stride,
+    )  # fmt: skip
+    constants = {
+        "n": s.n, "N": triton.next_power_of_2(s.n), "R": R, "BIASED": int(biased >= 0),
+        "ACTIVE": int(active), "c": state_codes(h), "r": r,
+    }  # fmt: skip
+    return Launch(causal_conv.step, (triton.cdiv(s.rows, R), program.batch), given, constants)
+
+
+def _decay(program: Program, m: Memory, store: int, n: int) -> tuple[Rounds, int]:
+    """How decays are rounded, and rows that share a static scale."""
+    stored = program.stores[store]
+    p = rounds_of(program, stored)
+    several = p.span == flags.GROUP and stored.group < n
+    if p.rounding == flags.STOCHASTIC or p.span == flags.TENSOR or several:
+        raise LoweringError("decays rounded at random, or by live scales of other than a row")
+    return p, stored.stride
+
+
+def recurrence(
+    program: Program, m: Memory, row: Row, A: Tensor | None, D: Tensor, skip: Row | None,
+    gate: Row | None,
+) -> Launch:  # fmt: skip
+    """Of CHANNELS, with A, or of HEADS; and of the SKIP and the GATE that follow."""
+    if A is None:
+        _, x, x_pitch, dt, decay, dt_pitch, B, C, y, y_pitch, state, *_ = row
+        A_or_decay, b_pitch, p, p_stride, p_known = (
+            m.work[decay:], x_pitch, EXACTLY, 0, (m.nothing, m.nothing),
+        )  # fmt: skip
+    else:
+        _, x, dt, _, B, C, y, y_pitch, b_pitch, state, store, *_ = row
+        A_or_decay, x_pitch, dt_pitch = A, y_pitch, y_pitch
+        p, p_stride = _decay(program, m, store, m.held[state].state.n)
+        p_known = m.statics[store]
+    h = m.held[state]
+    s, r, c = h.state, rounds_of(program, h.stored), state_codes(h)
+    N = max(triton.next_power_of_2(s.n), 8 if s.kind < HALF else 1)
+    R = _rows_of(h, max(16, TILE // N))
+    given: tuple[Argument, ...] = (
+        m.work[x:], m.work[dt:], A_or_decay, m.work[B:], m.work[C:], D,
+        m.work[gate[2] :] if gate else m.nothing, m.work[y:], h.slots.codes, h.slots.scale,
+        h.slots.zero, h.slots.rest, *h.known, *p_known, m.order, m.times, *keys(h.stored), s.rows,
+        s.n if c.ragged or s.kind >= HALF else s.n * s.bits // 8, h.slots.codes.shape[1], x_pitch,
+        dt_pitch, b_pitch, gate[4] if gate else 0, y_pitch, _live(h), h.stored.stride, p_stride,
+        s.rows // s.heads, s.rows // s.groups, skip[6] if skip else 1,
+    )  # fmt: skip
+    constants = {
+        "n": s.n, "N": N, "R": R, "HEADS": int(A is None), "SKIPS": int(skip is not None),
+        "GATED": int(gate is not None), "c": c, "r": r, "p": p,
+    }  # fmt: skip
+    grid = (triton.cdiv(s.rows, R), program.batch)
+    return Launch(selective_scan.step, grid, given, constants, _warps(R * N, r))
+
+
+def followers(after: list[Row], y: int) -> tuple[Row | None, Row | None]:
+    """The skip and the gate that follow a recurrence on its register."""
+    if not after or after[0][0] != op.SKIP or not after[0][1] == after[0][3] == y:
+        return None, None
+    gates = len(after) > 1 and after[1][0] == op.GATE and after[1][1] == after[1][3] == y
+    return after[0], after[1] if gates else None

@@ -1,0 +1,184 @@
+"""The selective recurrences of Mamba and Mamba-2 in Triton, their state packed.
+
+    step   one token of each sequence, from packed state to packed state, in place
+    scan   whole sequences, the state in registers and rounded at every step; the last one packed
+
+h = store(a h + (dt x) B), y = sum of C h, float32, as `steps` has them: what is rounded equals the
+reference bit for bit, given the same state and inputs; sums over n for y are in any order. Rows of
+(rows, n) numbers are channels, or heads one after the other; `own` rows are of one head, and
+`shared` rows read the same B and C.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from sensprobe_kernels.packed.gpu import HALF, codes_of, load_numbers, store_codes
+from sensprobe_kernels.stored.gpu import (
+    EXACT,
+    GROUP,
+    STOCHASTIC,
+    TENSOR,
+    clamp,
+    code_of,
+    exponential,
+    kept,
+    left_over,
+    live_scale,
+    load_scale,
+    noise,
+    silu,
+    store_scale,
+)
+
+
+@triton.jit
+def load_decay(A, known, known_zero, dt, row, col, n, there, stride, p: tl.constexpr):
+    """exp(dt A) of channels, rounded as `p` says; a static scale for every `stride` rows."""
+    a = tl.load(A + row * n + col, mask=there, other=0.0)
+    decay = exponential(dt * a)
+    if p.span == EXACT:
+        return decay
+    if p.span == GROUP:
+        s, z = live_scale(decay, there, 1, p)
+    else:
+        s, z = load_known(known, known_zero, row, stride, row >= 0, p)
+    return kept(decay, s, z, 0.0, p)
+
+
+@triton.jit
+def load_known(scale, zero, row, stride, inside, r: tl.constexpr):
+    """Static scales and zero points of rows: one for every `stride` of them, 0 for all."""
+    s, z = tl.full(row.shape, 1.0, tl.float32), tl.full(row.shape, 0.0, tl.float32)
+    if r.scaled:
+        place = row // tl.maximum(stride, 1) * (stride > 0)
+        s = load_scale(scale + place, inside, r.scales)
+        if r.asym:
+            z = tl.load(zero + place, mask=inside, other=0).to(tl.float32)
+    return s, z
+
+
+@triton.jit
+def load_live(scale, zero, at, inside, r: tl.constexpr):
+    s, z = load_scale(scale + at, inside, r.scales), tl.full(at.shape, 0.0, tl.float32)
+    if r.asym:
+        z = tl.load(zero + at, mask=inside, other=0).to(tl.float32)
+    return s, z
+
+
+@triton.jit
+def advanced(h, rest, decay, drive, B, r: tl.constexpr):
+    """a h + (dt x) B, with the residual added and clamped: what is about to be rounded."""
+    v = decay * h + drive * B
+    if r.feedback:
+        v = v + rest
+    if r.clipped:
+        v = clamp(v, -r.clip, r.clip)
+    return v
+
+
+@triton.jit
+def scale_for(v, there, s, z, r: tl.constexpr):
+    """Scale and zero point for v: the live ones of its rows or of all of it, or those given."""
+    if r.span == GROUP:
+        return live_scale(v, there, 1, r)
+    elif r.span == TENSOR:
+        s, z = live_scale(tl.reshape(v, (1, v.numel)), tl.reshape(there, (1, v.numel)), 1, r)
+        return s, z
+    else:
+        return s, z
+
+
+@triton.jit
+def put_state(
+    codes, rest_at, back, rest, s, z, row, n, pitch, inside, there, N: tl.constexpr,
+    c: tl.constexpr, r: tl.constexpr,
+):  # fmt: skip
+    """Pack a tile of a state, and its residuals."""
+    col = tl.arange(0, N)[None, :]
+    if c.kind >= HALF:
+        tl.store(codes + row * n + col, back.to(codes.dtype.element_ty), mask=there)
+    else:
+        q = code_of(back, s, z, r)
+        store_codes(codes, codes_of(q, c), row, 0, pitch, inside, N, c)
+    if r.feedback:
+        tl.store(rest_at + row * n + col, rest.to(tl.bfloat16), mask=there)
+
+
+@triton.jit
+def put_live(scale, zero, s, z, block, row, inside, r: tl.constexpr):
+    """Live scales to memory: of rows, or of the block."""
+    if r.span == GROUP:
+        at, inside = row, inside
+    else:
+        at, inside = block + row * 0, row == tl.min(row, 0, keep_dims=True)
+        s, z = s + tl.zeros(row.shape, tl.float32), z + tl.zeros(row.shape, tl.float32)
+    store_scale(scale + at, s, inside, r.scales)
+    if r.asym:
+        tl.store(zero + at, z.to(zero.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def finished(total, x, D, z, row, span, inside, SKIPS: tl.constexpr, GATED: tl.constexpr):
+    """y + D x, one D for `span` rows, times silu(z): what follows where nothing is rounded."""
+    if SKIPS:
+        total = total + tl.load(D + row // span, mask=inside, other=0.0) * x
+    if GATED:
+        total = total * silu(tl.load(z + row, mask=inside, other=0.0))
+    return total
+
+
+@triton.jit
+def step(
+    x, dt, A, B, C, D, gate, y, codes, scale, zero, rest, known, known_zero, decay_scale,
+    decay_zero, slots, times, key0, key1, rows, pitch, each, x_pitch, dt_pitch, b_pitch, gate_pitch,
+    y_pitch, live, stride, decay_stride, own, shared, span,
+    n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, HEADS: tl.constexpr, SKIPS: tl.constexpr,
+    GATED: tl.constexpr, c: tl.constexpr, r: tl.constexpr, p: tl.constexpr,
+):  # fmt: skip
+    """One token. x, y (batch, rows); dt (batch, rows), or of HEADS (batch, heads), whose decays
+    (batch, heads) `A` holds; else A (rows, n). B, C (batch, rows / shared, n). codes: `each` a
+    slot, of rows of `pitch` bytes; scale, zero: `live` a slot. slots (batch,) int64: where each
+    state lies; times (slots,) int32: the steps it has taken. n: states a row, N: padded.
+    """
+    block, b = tl.program_id(0), tl.program_id(1)
+    slot = tl.load(slots + b)
+    row, col = block * R + tl.arange(0, R)[:, None], tl.arange(0, N)[None, :]
+    inside = row < rows
+    there = inside & (col < n)
+    if r.span == GROUP:
+        s, z = load_live(scale + slot * live, zero + slot * live, row, inside, r)
+    elif r.span == TENSOR:
+        s, z = load_live(scale + slot * live, zero + slot * live, block + row * 0, inside, r)
+    else:
+        s, z = load_known(known, known_zero, row, stride, inside, r)
+    state = codes + slot * each
+    h = load_numbers(state, row, 0, n, pitch, s, z, inside, N, c)
+    left = rest + slot * rows * n
+    e = 0.0
+    if r.feedback:
+        e = tl.load(left + row * n + col, mask=there, other=0.0).to(tl.float32)
+    u = tl.load(x + b * x_pitch + row, mask=inside, other=0.0)
+    if HEADS:
+        t = tl.load(dt + b * dt_pitch + row // own, mask=inside, other=0.0)
+        decay = tl.load(A + b * dt_pitch + row // own, mask=inside, other=0.0)
+    else:
+        t = tl.load(dt + b * dt_pitch + row, mask=inside, other=0.0)
+        decay = load_decay(A, decay_scale, decay_zero, t, row, col, n, there, decay_stride, p)
+    along = b * b_pitch + block * R // shared * n + col
+    v = advanced(h, e, decay, t * u, tl.load(B + along, mask=col < n, other=0.0), r)
+    s, z = scale_for(v, there, s, z, r)
+    bits = 0.0
+    if r.rounding == STOCHASTIC:
+        bits = noise(col, row, slot, tl.load(times + slot), key0, key1)
+    back = kept(v, s, z, bits, r)
+    total = tl.sum(tl.where(there, back * tl.load(C + along, mask=col < n, other=0.0), 0.0), 1)
+    total = finished(total[:, None], u, D, gate + b * gate_pitch, row, span, inside, SKIPS, GATED)
+    tl.store(y + b * y_pitch + row, total, mask=inside)
+    if r.feedback:
+        e = left_over(v, back, s, z, r)
+    tl.debug_barrier()  # what other threads of this program read is now written
+    put_state(state, left, back, e, s, z, row, n, pitch, inside, there, N, c, r)
+    if r.span == GROUP or r.span == TENSOR:
+        put_live(scale + slot * live, zero + slot * live, s, z, block, row, inside, r)

@@ -1,0 +1,118 @@
+"""A model's step on a GPU: the states it leaves to the bit, its outputs within float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from packed_memory import CONFIGS, STATES, packed, same_states
+from selective import inputs, tiny
+from sensprobe_kernels.program.gpu import GpuProgram
+
+BATCH = 2
+
+
+def _on(device: str, case, slots: int = BATCH, batch: int = BATCH) -> tuple[GpuProgram, object]:
+    made = case.stream.program(batch)
+    return GpuProgram(made.program, made.fresh.size, slots, device), made
+
+
+def _feed(program: GpuProgram, x: torch.Tensor) -> None:
+    if x.dtype == torch.int64:
+        program.memory.tokens.copy_(x)
+    else:
+        program.memory.inputs[: x.numel()] = x.reshape(-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "scheme"),
+    [(name, 1, scheme) for name in ("mamba", "mamba2") for scheme in STATES]
+    + [(name, 2, "int4/head/dynamic/stochastic") for name in ("mamba", "mamba2", "ungated")],
+)
+def test_each_step_leaves_the_state_the_reference_leaves(device, name, batch, scheme):
+    """From the same packed state and the inputs the kernels themselves computed, to the bit."""
+    window = scheme.replace("/feedback", "")
+    plan = {"layers.*.state": scheme, "layers.*.conv_state": window.replace("head", "channel")}
+    case = packed(tiny(CONFIGS[name]), plan)
+    program, made = _on(device, case, batch, batch)
+    state, slots = case.stream.start(batch), torch.arange(batch)
+    for t, x in enumerate(inputs(CONFIGS[name], batch, 2).unbind(1)):
+        program.put(torch.from_numpy(state.memory), slots, t)
+        _feed(program, x)
+        program.step()
+        after = program.get(slots).numpy()
+        registers = {n: program.read(at).cpu() for n, at in made.registers.items()}
+        for b in range(batch):
+            same_states(case, registers, state.memory[b], after[b], b, t)
+        want, state = case.stream.step(x, state)
+        got = program.read(made.outputs).cpu()
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
+def test_the_comparison_can_fail(device):
+    """One code off by one is seen."""
+    case = packed(tiny(CONFIGS["mamba"]), {"layers.*.state": "int8/head/dynamic"})
+    program, made = _on(device, case)
+    state, slots = case.stream.start(BATCH), torch.arange(BATCH)
+    _feed(program, inputs(CONFIGS["mamba"], BATCH, 1)[:, 0])
+    program.put(torch.from_numpy(state.memory), slots, 0)
+    program.step()
+    after = program.get(slots).numpy()
+    registers = {n: program.read(at).cpu() for n, at in made.registers.items()}
+    same_states(case, registers, state.memory[0], after[0], 0, 0)
+    at = next(s.at for s in made.program.states if s.bits == 8)
+    after[0, at] ^= 1
+    with pytest.raises(AssertionError):
+        same_states(case, registers, state.memory[0], after[0], 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [("tokens", "int4/group8"), ("groups", "int8/channel/asym"), ("bare", "fp16")],
+)
+def test_whole_models_under_packed_weights(device, name, weight):
+    """Weights packed, activations rounded, states of int8: outputs of two steps."""
+    plan = {
+        "layers.*.in_proj.z": weight, "layers.*.in_proj.x": weight, "layers.*.out_proj": weight,
+        "layers.*.A": "int8", "layers.*.conv": "int8/channel", "layers.*.y": "int8/range4",
+        "layers.*.D": "int8", "layers.*.in_proj_in": "int8/dynamic",
+        "layers.*.state": "int8/head/dynamic",
+    }  # fmt: skip
+    case = packed(tiny(CONFIGS[name]), plan)
+    program, made = _on(device, case)
+    state, slots = case.stream.start(BATCH), torch.arange(BATCH)
+    program.put(torch.from_numpy(state.memory), slots, 0)
+    for x in inputs(CONFIGS[name], BATCH, 2).unbind(1):
+        _feed(program, x)
+        program.step()
+        want, state = case.stream.step(x, state)
+        got = program.read(made.outputs).cpu()
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
+def test_bytes_on_the_device_are_those_of_the_plan(device):
+    plan = {
+        "layers.*.in_proj.?": "int4/group8", "layers.*.A": "int8", "layers.*.norm": "int8",
+        "layers.*.state": "int8/head/dynamic", "layers.*.y": "int8/range2",
+    }  # fmt: skip
+    case = packed(tiny(CONFIGS["mamba2"]), plan)
+    program, made = _on(device, case, slots=5)
+    assert program.weight_bytes == case.stream.arena.bytes
+    assert program.held_bytes == 5 * made.fresh.size
+
+
+def test_any_sequences_step_in_any_order(device):
+    """Slots 3 and 1 of four: as if they stepped alone; the others stay as they were."""
+    case = packed(tiny(CONFIGS["mamba"]), {"layers.*.state": "int4/head/dynamic"})
+    program, _ = _on(device, case, slots=4)
+    xs = inputs(CONFIGS["mamba"], BATCH, 2)
+    fresh = torch.from_numpy(case.stream.start(4).memory)
+    program.put(fresh, torch.arange(4), 0)
+    program.memory.order.copy_(torch.tensor([3, 1]))
+    other, _ = _on(device, case)
+    other.put(fresh[:2], torch.arange(2), 0)
+    for x in xs.unbind(1):
+        for p in (program, other):
+            _feed(p, x)
+            p.step()
+    torch.testing.assert_close(program.get(torch.tensor([3, 1])), other.get(torch.arange(2)))
+    torch.testing.assert_close(program.get(torch.tensor([0, 2])), fresh[:2])

@@ -1,0 +1,113 @@
+"""Triton kernels compiled ahead of time for GPUs that need not be there, and the PTX read.
+
+Every launch of a step of models shaped as published ones compiles for sm_80 and sm_90, spills no
+register and contracts no product with a sum.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+
+import pytest
+from packed_memory import packed
+from selective import tiny
+
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba2 import Mamba2Config
+
+pytest.importorskip("triton", reason="Triton is there for Linux only")
+
+from sensprobe_kernels.launch import Launch, assembly
+from sensprobe_kernels.linear import gpu as linear
+from sensprobe_kernels.program.gpu import GpuProgram
+from sensprobe_kernels.selective_scan import gpu as selective_scan
+
+TOKENS = {"d_input": 512, "d_output": 512, "d_model": 512, "encoder": "embedding", "layers": 1}
+TOKENS |= {"tied_head": True, "head_bias": False, "pooling": "none"}
+CONFIGS = {
+    "mamba": MambaConfig(**TOKENS, dt_rank=32, d_state=16),
+    "mamba2": Mamba2Config(**TOKENS, d_state=128, d_head=64),
+}
+PLANS = {
+    "int4": {"layers.*.in_proj.?": "int4/group128", "layers.*.out_proj": "int4/group32",
+             "embedding": "int8/channel", "layers.*.state": "int8/head/dynamic",
+             "layers.*.conv_state": "int8/channel/dynamic", "layers.*.in_proj_in": "int8/dynamic"},
+    "int8": {"layers.*.in_proj.?": "int8/channel", "layers.*.out_proj": "int8/channel",
+             "layers.*.state": "int4/head/dynamic/stochastic", "layers.*.conv_state": "int4/range4",
+             "layers.*.norm": "int8", "layers.*.A": "int8", "layers.*.y": "int8/range8"},
+    "few": {"layers.*.in_proj.?": "int3/group128", "layers.*.out_proj": "int2/channel",
+            "layers.*.state": "e4m3/head/dynamic", "layers.*.conv_state": "fp16"},
+    "odd": {"layers.*.state": "int8/head/asym/dynamic/feedback"},
+}  # fmt: skip
+CASES = [(name, plan, 1) for name in CONFIGS for plan in PLANS]
+CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32)]
+
+
+@cache
+def launches(name: str, plan: str, batch: int) -> tuple[Launch, ...]:
+    """Of a step of one layer."""
+    case = packed(tiny(CONFIGS[name]), PLANS[plan])
+    made = case.stream.program(batch)
+    return tuple(GpuProgram(made.program, made.fresh.size, batch, "cpu").launches)
+
+
+def found(name: str, plan: str, batch: int, kernel: object) -> list[Launch]:
+    return [x for x in launches(name, plan, batch) if x.kernel is kernel]
+
+
+def instructions(ptx: str) -> Counter[str]:
+    """How often each occurs."""
+    lines = (re.sub(r"^@!?%p\d+\s+", "", line.strip()) for line in ptx.splitlines())
+    return Counter(line.split()[0].rstrip(";") for line in lines if line and line[0].isalpha())
+
+
+def unlike(given: tuple[Launch, ...]) -> list[Launch]:
+    """Those that are compiled for different things."""
+    kinds = {(x.kernel.__name__, repr(sorted(x.constants.items(), key=str))): x for x in given}
+    return list(kinds.values())
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("name", "plan", "batch"), CASES)
+def test_every_launch_compiles_and_keeps_to_its_registers(name, plan, batch, capability):
+    for launch in unlike(launches(name, plan, batch)):
+        made = assembly(launch, capability)
+        label = (launch.kernel.__name__, dict(launch.constants))
+        assert made.stack == 0, label
+        seen = instructions(made.ptx)
+        contracted = [i for i in seen if re.match(r"fma\.rn(\.ftz)?\.f(32|64)", i)]
+        assert not contracted or launch.constants.get("T"), label  # sums of products in any order
+        assert not any(re.match(r"(div|sqrt|rcp)\.(full|approx)", i) for i in seen), label
+
+
+@pytest.mark.parametrize("bits", ["int4", "int8"])
+def test_weights_of_products_come_sixteen_bytes_at_a_time(bits):
+    for launch in found("mamba2", bits, 1, linear.gemv):
+        seen = instructions(assembly(launch, 90).ptx)
+        narrow = sum(n for i, n in seen.items() if i.startswith("ld.global") and "v" not in i)
+        assert seen["ld.global.v4.b32"], launch.constants
+        assert narrow <= 2, (seen, launch.constants)  # the scales
+
+
+def test_products_of_many_vectors_use_tensor_cores():
+    given = [x for x in found("mamba2", "int4", 32, linear.gemm) if x.constants["c"].bits < 16]
+    assert given
+    for launch in given:
+        seen = instructions(assembly(launch, 90).ptx)
+        assert any(i.startswith("mma.sync") and "bf16" in i for i in seen), seen
+
+
+def test_packed_states_come_and_go_in_wide_words():
+    (launch,) = found("mamba2", "int4", 1, selective_scan.step)
+    seen = instructions(assembly(launch, 90).ptx)
+    assert seen["ld.global.v4.b32"] or seen["ld.global.v2.b32"], seen
+    assert seen["st.global.v4.b32"] or seen["st.global.v2.b32"], seen
+
+
+def test_these_readings_can_fail():
+    """A product and a sum that may be contracted are, and PTX shows it."""
+    (launch, *_) = found("mamba2", "int8", 1, linear.gemv)
+    made = assembly(launch, 90, fuse=True)
+    assert any(i.startswith("fma.rn") for i in instructions(made.ptx))
