@@ -21,7 +21,7 @@ pytest.importorskip("triton", reason="Triton is there for Linux only")
 
 from sensprobe_kernels.launch import Launch, assembly
 from sensprobe_kernels.linear import gpu as linear
-from sensprobe_kernels.program.gpu import GpuProgram
+from sensprobe_kernels.program.gpu import GpuProgram, States
 from sensprobe_kernels.selective_scan import gpu as selective_scan
 
 TOKENS = {"d_input": 512, "d_output": 512, "d_model": 512, "encoder": "embedding", "layers": 1}
@@ -50,7 +50,8 @@ def launches(name: str, plan: str, batch: int) -> tuple[Launch, ...]:
     """Of a step of one layer."""
     case = packed(tiny(CONFIGS[name]), PLANS[plan])
     made = case.stream.program(batch)
-    return tuple(GpuProgram(made.program, made.fresh.size, batch, "cpu").launches)
+    states = States(made.program, made.fresh.size, batch, "cpu")
+    return tuple(GpuProgram(made.program, 1, states, "cpu").launches)
 
 
 def found(name: str, plan: str, batch: int, kernel: object) -> list[Launch]:
@@ -100,7 +101,7 @@ def test_products_of_many_vectors_use_tensor_cores():
 
 
 def test_packed_states_come_and_go_in_wide_words():
-    (launch,) = found("mamba2", "int4", 1, selective_scan.step)
+    (launch,) = found("mamba2", "int4", 1, selective_scan.scan)
     seen = instructions(assembly(launch, 90).ptx)
     assert seen["ld.global.v4.b32"] or seen["ld.global.v2.b32"], seen
     assert seen["st.global.v4.b32"] or seen["st.global.v2.b32"], seen

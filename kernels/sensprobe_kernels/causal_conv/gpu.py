@@ -1,4 +1,4 @@
-"""One step of the short causal convolution in Triton, its window packed.
+"""The short causal convolution in Triton, its window packed between tokens.
 
 y = w_0 h_0 + … + w_{n-1} h_{n-1} + w_n x + bias, in that order; then x enters the window, which is
 rounded. Windows and outputs equal the reference bit for bit.
@@ -35,48 +35,48 @@ def _column(x, i, N: tl.constexpr):
 
 
 @triton.jit
-def step(
-    x, weight, bias, y, codes, scale, zero, known, known_zero, slots, times, key0, key1,
+def convolve(
+    x, weight, bias, y, codes, scale, zero, known, known_zero, slots, times, key0, key1, length,
     rows, each, x_pitch, live, stride,
     n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, BIASED: tl.constexpr, ACTIVE: tl.constexpr,
     c: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
-    """x, y (batch, rows), weight (rows, n + 1), bias (rows,); windows as states in
-    `selective_scan.gpu.step`, of codes in rows of whole bytes or ragged. ACTIVE: silu(y)."""
+    """x, y (batch, length, rows), weight (rows, n + 1), bias (rows,); windows as states in
+    `selective_scan.gpu.scan`, of codes in rows of whole bytes or ragged. ACTIVE: silu(y)."""
     block, b = tl.program_id(0), tl.program_id(1)
     slot = tl.load(slots + b)
     row, col = block * R + tl.arange(0, R)[:, None], tl.arange(0, N)[None, :]
     inside = row < rows
     there = inside & (col < n)
-    if r.span == GROUP:
-        s, z = load_live(scale + slot * live, zero + slot * live, row, inside, r)
-    elif r.span == TENSOR:
-        s, z = load_live(scale + slot * live, zero + slot * live, block + row * 0, inside, r)
+    if r.span == GROUP or r.span == TENSOR:
+        s, z = load_live(scale + slot * live, zero + slot * live, block, row, inside, r)
     else:
         s, z = load_known(known, known_zero, row, stride, inside, r)
     state = codes + slot * each
     h = load_numbers(state, row, 0, n, n, s, z, inside, N, c)
-    u = tl.load(x + b * x_pitch + row, mask=inside, other=0.0)
-    total = tl.full((R, 1), -0.0, tl.float32)
-    v = tl.zeros((R, N), tl.float32)
-    for i in tl.static_range(n):
-        past = _column(h, i, N)
-        total = total + tl.load(weight + row * (n + 1) + i, mask=inside, other=0.0) * past
-        v = tl.where(col == i, u if i == n - 1 else _column(h, i + 1, N), v)
-    total = total + tl.load(weight + row * (n + 1) + n, mask=inside, other=0.0) * u
-    if BIASED:
-        total = total + tl.load(bias + row, mask=inside, other=0.0)
-    if ACTIVE:
-        total = silu(total)
-    tl.store(y + b * x_pitch + row, total, mask=inside)
-    if r.clipped:
-        v = clamp(v, -r.clip, r.clip)
-    s, z = scale_for(v, there, s, z, r)
-    bits = 0.0
-    if r.rounding == STOCHASTIC:
-        bits = noise(col, row, slot, tl.load(times + slot), key0, key1)
-    back = kept(v, s, z, bits, r)
+    time, bits = tl.load(times + slot), 0.0
+    for t in range(length):
+        token = b * length + t
+        u = tl.load(x + token * x_pitch + row, mask=inside, other=0.0)
+        total = tl.full((R, 1), -0.0, tl.float32)
+        v = tl.zeros((R, N), tl.float32)
+        for i in tl.static_range(n):
+            past = _column(h, i, N)
+            total = total + tl.load(weight + row * (n + 1) + i, mask=inside, other=0.0) * past
+            v = tl.where(col == i, u if i == n - 1 else _column(h, i + 1, N), v)
+        total = total + tl.load(weight + row * (n + 1) + n, mask=inside, other=0.0) * u
+        if BIASED:
+            total = total + tl.load(bias + row, mask=inside, other=0.0)
+        if ACTIVE:
+            total = silu(total)
+        tl.store(y + token * x_pitch + row, total, mask=inside)
+        if r.clipped:
+            v = clamp(v, -r.clip, r.clip)
+        s, z = scale_for(v, there, s, z, r)
+        if r.rounding == STOCHASTIC:
+            bits = noise(col, row, slot, time + t, key0, key1)
+        h = kept(v, s, z, bits, r)
     tl.debug_barrier()  # what other threads of this program read is now written
-    put_state(state, state, back, 0.0, s, z, row, n, n, inside, there, N, c, r)
+    put_state(state, state, h, 0.0, s, z, row, n, n, inside, there, N, c, r)
     if r.span == GROUP or r.span == TENSOR:
         put_live(scale + slot * live, zero + slot * live, s, z, block, row, inside, r)

@@ -88,16 +88,17 @@ def rows(
 
 
 @triton.jit
-def mean(x, sums, y, slots, times, columns, pitch, BLOCK: tl.constexpr):
-    """The mean over all steps: sums (slots, columns) take x in."""
+def mean(x, sums, y, slots, times, length, columns, pitch, BLOCK: tl.constexpr):
+    """The mean over all steps so far: sums (slots, columns) take x (batch, length, columns) in."""
     i, batch = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1)
     inside = i < columns
     slot = tl.load(slots + batch)
-    total = tl.load(sums + slot * columns + i, mask=inside, other=0.0)
-    total = total + tl.load(x + batch * pitch + i, mask=inside, other=0.0)
+    total, time = tl.load(sums + slot * columns + i, mask=inside, other=0.0), tl.load(times + slot)
+    for t in range(length):
+        at = (batch * length + t) * pitch + i
+        total = total + tl.load(x + at, mask=inside, other=0.0)
+        tl.store(y + at, tl.div_rn(total, (time + t + 1).to(tl.float32)), mask=inside)
     tl.store(sums + slot * columns + i, total, mask=inside)
-    steps = (tl.load(times + slot) + 1).to(tl.float32)
-    tl.store(y + batch * pitch + i, tl.div_rn(total, steps), mask=inside)
 
 
 @triton.jit
@@ -180,7 +181,7 @@ def norm(
 
 
 @triton.jit
-def tick(slots, times):
-    """One more step of each sequence."""
+def tick(slots, times, length):
+    """So many more steps of each sequence."""
     at = times + tl.load(slots + tl.program_id(0))
-    tl.store(at, tl.load(at) + 1)
+    tl.store(at, tl.load(at) + length)

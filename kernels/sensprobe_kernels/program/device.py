@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from sensprobe_kernels.packed.tensor import BFLOAT, HALF, OFFSET, SINGLE, Packed
-from sensprobe_kernels.program.cpu import Bytes
+from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.cpu import Bytes, Program
 from sensprobe_kernels.program.tables import State, Stored
 from sensprobe_kernels.stored.flags import GROUP, S16, S32, TENSOR
 
@@ -177,9 +178,10 @@ class Held(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What launches read and write. order: the slot of each sequence; times: steps of each slot;
-    bytes: small tensors, where `packed` says; statics: of stores."""
+    """What launches read and write. length: tokens of each sequence; order: its slot; times: steps
+    of each slot; bytes: small tensors, where `packed` says; statics: of stores."""
 
+    length: int
     work: Tensor
     tokens: Tensor
     inputs: Tensor
@@ -192,3 +194,51 @@ class Memory(NamedTuple):
     statics: dict[int, tuple[Tensor, Tensor]]
     bytes: Tensor
     packed: list[Packed]
+
+
+class States:
+    """A program's weights and the states of `slots` sequences in a device's memory.
+
+    state_bytes: of one sequence. What the programs of other batches and lengths read, too.
+    """
+
+    def __init__(self, program: Program, state_bytes: int, slots: int, device: str = "cuda"):
+        self.state_bytes = state_bytes
+        ops, tensors, stores = program.ops, program.tensors, program.stores
+        weights, nothing = Weights(program.data, device), torch.zeros(16, device=device)
+        self.held = []
+        for s in program.states:
+            stored, after = stores[s.store], [o.at for o in program.states if o.at > s.at]
+            size = min(after, default=state_bytes) - s.at
+            fields = Slots.of(s, stored, slots, size, device)
+            self.held.append(Held(s, stored, fields, weights.known(stored, s.rows, nothing)))
+        large = {row[1] for row in ops if row[0] in (op.LINEAR, op.EMBED)}
+        self.weights = {i: weights.weight(tensors[i]) for i in sorted(large)}
+        spans = [(row[5], row[4]) for row in ops if row[0] == op.ROUND]
+        spans += [(row[10], program.states[row[9]].rows) for row in ops if row[0] == op.CHANNELS]
+        self.statics = {i: weights.known(stores[i], span, nothing) for i, span in spans}
+        self.bytes, self.packed = weights.rest(tensors)
+        self.weight_bytes = weights.taken_bytes + self.bytes.numel()
+        pooled = sum(row[4] for row in ops if row[0] == op.MEAN)
+        self.times = torch.zeros(slots, dtype=torch.int32, device=device)
+        self.sums = torch.zeros(slots, max(pooled, 1), device=device)
+
+    def put(self, memory: Tensor, slots: Tensor, times: int) -> None:
+        """States of sequences from their bytes (batch, bytes), after so many steps, with nothing
+        in the sums of what is pooled."""
+        for h in self.held:
+            h.slots.put(memory, slots)
+        self.times[slots] = times
+        self.sums[slots] = 0
+
+    def get(self, slots: Tensor) -> Tensor:
+        """The inverse: (batch, bytes)."""
+        memory = torch.zeros(len(slots), self.state_bytes, dtype=torch.uint8)
+        for h in self.held:
+            h.slots.get(memory, slots)
+        return memory
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all states."""
+        return sum(h.slots.bytes for h in self.held)

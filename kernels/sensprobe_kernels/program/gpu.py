@@ -8,75 +8,65 @@ from torch import Tensor
 from sensprobe_kernels.launch import Launch, LoweringError, run
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
-from sensprobe_kernels.program.device import Held, Memory, Slots, Weights
+from sensprobe_kernels.program.device import Memory, States
 from sensprobe_kernels.program.lowering import Lowering
 
-__all__ = ["GpuProgram", "LoweringError"]
+__all__ = ["GpuProgram", "LoweringError", "States"]
 
 
 class GpuProgram:
-    """A finished program on a device; `slots` sequences have a state, `program.batch` step at once.
+    """A finished program on a device, for `program.batch` tokens: `length` of each of as many
+    sequences as there are, one sequence after the other.
 
-    tokens or inputs, and `order`, the slot of each sequence that steps, are read where they lie, so
-    launches may be captured in a graph. state_bytes: of one sequence. Raises LoweringError for what
-    no kernel does.
+    tokens or inputs, and `order`, the slot of each sequence, are read where they lie, so launches
+    may be captured in a graph. Programs of other batches or lengths may share the memory of one.
+    Raises LoweringError for what no kernel does.
     """
 
-    def __init__(self, program: Program, state_bytes: int, slots: int, device: str = "cuda"):
-        self.batch, self.state_bytes = program.batch, state_bytes
-        ops, tensors, stores = program.ops, program.tensors, program.stores
-        weights, nothing = Weights(program.data, device), torch.zeros(16, device=device)
-        held = []
-        for s in program.states:
-            stored, after = stores[s.store], [o.at for o in program.states if o.at > s.at]
-            size = min(after, default=state_bytes) - s.at
-            fields = Slots.of(s, stored, slots, size, device)
-            held.append(Held(s, stored, fields, weights.known(stored, s.rows, nothing)))
-        large = {row[1] for row in ops if row[0] in (op.LINEAR, op.EMBED)}
-        products = {i: weights.weight(tensors[i]) for i in sorted(large)}
-        spans = [(row[5], row[4]) for row in ops if row[0] == op.ROUND]
-        spans += [(row[10], program.states[row[9]].rows) for row in ops if row[0] == op.CHANNELS]
-        statics = {i: weights.known(stores[i], span, nothing) for i, span in spans}
-        rest, packed = weights.rest(tensors)
-        pooled = sum(row[4] for row in ops if row[0] == op.MEAN)
+    def __init__(self, program: Program, length: int, states: States, device: str = "cuda"):
+        self.batch, self.length, self.states = program.batch // length, length, states
+        ops = program.ops
         wide = max([row[3] for row in ops if row[0] == op.INPUT], default=0)
         self.memory = Memory(
+            length=length,
             work=torch.zeros(program.work_size + 16, device=device),
-            tokens=torch.zeros(self.batch, dtype=torch.int64, device=device),
-            inputs=torch.zeros(self.batch * wide + 1, device=device),
+            tokens=torch.zeros(program.batch, dtype=torch.int64, device=device),
+            inputs=torch.zeros(program.batch * wide + 1, device=device),
             order=torch.arange(self.batch, device=device),
-            times=torch.zeros(slots, dtype=torch.int32, device=device),
-            sums=torch.zeros(slots, max(pooled, 1), device=device),
-            nothing=nothing, weights=products, held=held, statics=statics, bytes=rest,
-            packed=packed,
+            nothing=torch.zeros(16, device=device),
+            times=states.times, sums=states.sums, held=states.held, weights=states.weights,
+            statics=states.statics, bytes=states.bytes, packed=states.packed,
         )  # fmt: skip
-        self.weight_bytes = weights.taken_bytes + rest.numel()
         self.launches: list[Launch] = Lowering(program, self.memory).run()
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._warm = False
 
-    def step(self) -> None:
-        """One step of the sequences in `order`."""
+    def run(self) -> None:
+        """The next tokens of the sequences in `order`; on a GPU, from the second time on, as one
+        graph: the first compiles kernels, which cannot be captured."""
+        if self._graph is None and self._warm and self.memory.work.is_cuda:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._launch()
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._launch()
+        self._warm = True
+
+    def _launch(self) -> None:
         for launch in self.launches:
             run(launch)
 
+    def feed(self, x: Tensor) -> None:
+        """The tokens (batch · length,), or inputs (batch · length, d_input), of the next run."""
+        if x.is_floating_point():
+            self.memory.inputs[: x.numel()].copy_(x.reshape(-1))
+        else:
+            self.memory.tokens.copy_(x.reshape(-1))
+
     def read(self, register: Register) -> Tensor:
-        """A register: (batch, size)."""
-        rows = self.memory.work[register.at : register.at + self.batch * register.pitch]
-        return rows.view(self.batch, register.pitch)[:, : register.size]
-
-    def put(self, memory: Tensor, slots: Tensor, times: int) -> None:
-        """States of sequences from their bytes (batch, bytes), after so many steps."""
-        for h in self.memory.held:
-            h.slots.put(memory, slots)
-        self.memory.times[slots] = times
-
-    def get(self, slots: Tensor) -> Tensor:
-        """The inverse: (batch, bytes)."""
-        memory = torch.zeros(len(slots), self.state_bytes, dtype=torch.uint8)
-        for h in self.memory.held:
-            h.slots.get(memory, slots)
-        return memory
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of all states."""
-        return sum(h.slots.bytes for h in self.memory.held)
+        """A register: (batch · length, size)."""
+        count = self.batch * self.length
+        rows = self.memory.work[register.at : register.at + count * register.pitch]
+        return rows.view(count, register.pitch)[:, : register.size]

@@ -64,7 +64,7 @@ class Lowering:
         for segment in reversed(self.segments):
             self.launches.insert(segment.position, self._decoding(segment))
         m = self.memory
-        ticks = Launch(passing.tick, (self.program.batch,), (m.order, m.times), {}, 1)
+        ticks = Launch(passing.tick, (len(m.order),), (m.order, m.times, m.length), {}, 1)
         return [*self.launches, ticks]
 
     def _lower(self, ops: list[Row], at: int) -> int:
@@ -221,8 +221,9 @@ class Lowering:
 
     def _mean(self, row: Row) -> int:
         m, (_, source, to, pitch, columns, *_) = self.memory, row
-        given = (self.register(source), m.sums, self.register(to), m.order, m.times, columns, pitch)
-        grid = (triton.cdiv(columns, BLOCK), self.program.batch)
+        x, y = self.register(source), self.register(to)
+        given = (x, m.sums, y, m.order, m.times, m.length, columns, pitch)
+        grid = (triton.cdiv(columns, BLOCK), len(m.order))
         self._add(passing.mean, grid, given, BLOCK=BLOCK)
         return 1
 

@@ -1,4 +1,4 @@
-"""Launches of what remembers: the short convolution and the selective recurrences, one step."""
+"""Launches of what remembers: the short convolution and the selective recurrences."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def convolution(
     R = _rows_of(h, CONVOLVED)
     given: tuple[Argument, ...] = (
         m.work[source:], weight, bias, m.work[to:], h.slots.codes, h.slots.scale, h.slots.zero,
-        *h.known, m.order, m.times, *keys(h.stored), s.rows, h.slots.codes.shape[1], pitch,
-        _live(h), h.stored.stride,
+        *h.known, m.order, m.times, *keys(h.stored), m.length, s.rows, h.slots.codes.shape[1],
+        pitch, _live(h), h.stored.stride,
     )  # fmt: skip
     constants = {
         "n": s.n, "N": triton.next_power_of_2(s.n), "R": R, "BIASED": int(biased >= 0),
         "ACTIVE": int(active), "c": state_codes(h), "r": r,
     }  # fmt: skip
-    return Launch(causal_conv.step, (triton.cdiv(s.rows, R), program.batch), given, constants)
+    return Launch(causal_conv.convolve, (triton.cdiv(s.rows, R), len(m.order)), given, constants)
 
 
 def _decay(program: Program, m: Memory, store: int, n: int) -> tuple[Rounds, int]:
@@ -119,17 +119,18 @@ def recurrence(
     given: tuple[Argument, ...] = (
         m.work[x:], m.work[dt:], A_or_decay, m.work[B:], m.work[C:], D,
         m.work[gate[2] :] if gate else m.nothing, m.work[y:], h.slots.codes, h.slots.scale,
-        h.slots.zero, h.slots.rest, *h.known, *p_known, m.order, m.times, *keys(h.stored), s.rows,
-        s.n if c.ragged or s.kind >= HALF else s.n * s.bits // 8, h.slots.codes.shape[1], x_pitch,
-        dt_pitch, b_pitch, gate[4] if gate else 0, y_pitch, _live(h), h.stored.stride, p_stride,
+        h.slots.zero, h.slots.rest, *h.known, *p_known, m.order, m.times, *keys(h.stored),
+        m.length, s.rows, s.n if c.ragged or s.kind >= HALF else s.n * s.bits // 8,
+        h.slots.codes.shape[1], x_pitch, dt_pitch, b_pitch, gate[4] if gate else 0, y_pitch,
+        _live(h), h.stored.stride, p_stride,
         s.rows // s.heads, s.rows // s.groups, skip[6] if skip else 1,
     )  # fmt: skip
     constants = {
         "n": s.n, "N": N, "R": R, "HEADS": int(A is None), "SKIPS": int(skip is not None),
         "GATED": int(gate is not None), "c": c, "r": r, "p": p,
     }  # fmt: skip
-    grid = (triton.cdiv(s.rows, R), program.batch)
-    return Launch(selective_scan.step, grid, given, constants, _warps(R * N, r))
+    grid = (triton.cdiv(s.rows, R), len(m.order))
+    return Launch(selective_scan.scan, grid, given, constants, _warps(R * N, r))
 
 
 def followers(after: list[Row], y: int) -> tuple[Row | None, Row | None]:

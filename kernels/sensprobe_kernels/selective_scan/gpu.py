@@ -1,7 +1,7 @@
 """The selective recurrences of Mamba and Mamba-2 in Triton, their state packed.
 
-    step   one token of each sequence, from packed state to packed state, in place
-    scan   whole sequences, the state in registers and rounded at every step; the last one packed
+A state is read once, stays in registers for as many tokens as there are, is rounded after each, and
+is packed where it came from.
 
 h = store(a h + (dt x) B), y = sum of C h, float32, as `steps` has them: what is rounded equals the
 reference bit for bit, given the same state and inputs; sums over n for y are in any order. Rows of
@@ -34,9 +34,8 @@ from sensprobe_kernels.stored.gpu import (
 
 
 @triton.jit
-def load_decay(A, known, known_zero, dt, row, col, n, there, stride, p: tl.constexpr):
+def decay_of(a, known, known_zero, dt, row, there, stride, p: tl.constexpr):
     """exp(dt A) of channels, rounded as `p` says; a static scale for every `stride` rows."""
-    a = tl.load(A + row * n + col, mask=there, other=0.0)
     decay = exponential(dt * a)
     if p.span == EXACT:
         return decay
@@ -60,7 +59,12 @@ def load_known(scale, zero, row, stride, inside, r: tl.constexpr):
 
 
 @triton.jit
-def load_live(scale, zero, at, inside, r: tl.constexpr):
+def load_live(scale, zero, block, row, inside, r: tl.constexpr):
+    """Scales and zero points of rows (R, 1), or that of the block (1, 1)."""
+    at = row
+    if r.span == TENSOR:
+        at = tl.full((1, 1), block, tl.int32)
+        inside = at >= 0
     s, z = load_scale(scale + at, inside, r.scales), tl.full(at.shape, 0.0, tl.float32)
     if r.asym:
         z = tl.load(zero + at, mask=inside, other=0).to(tl.float32)
@@ -84,8 +88,7 @@ def scale_for(v, there, s, z, r: tl.constexpr):
     if r.span == GROUP:
         return live_scale(v, there, 1, r)
     elif r.span == TENSOR:
-        s, z = live_scale(tl.reshape(v, (1, v.numel)), tl.reshape(there, (1, v.numel)), 1, r)
-        return s, z
+        return live_scale(tl.reshape(v, (1, v.numel)), tl.reshape(there, (1, v.numel)), 1, r)
     else:
         return s, z
 
@@ -108,12 +111,11 @@ def put_state(
 
 @triton.jit
 def put_live(scale, zero, s, z, block, row, inside, r: tl.constexpr):
-    """Live scales to memory: of rows, or of the block."""
-    if r.span == GROUP:
-        at, inside = row, inside
-    else:
-        at, inside = block + row * 0, row == tl.min(row, 0, keep_dims=True)
-        s, z = s + tl.zeros(row.shape, tl.float32), z + tl.zeros(row.shape, tl.float32)
+    """The inverse of `load_live`."""
+    at = row
+    if r.span == TENSOR:
+        at = tl.full((1, 1), block, tl.int32)
+        inside = at >= 0
     store_scale(scale + at, s, inside, r.scales)
     if r.asym:
         tl.store(zero + at, z.to(zero.dtype.element_ty), mask=inside)
@@ -130,27 +132,26 @@ def finished(total, x, D, z, row, span, inside, SKIPS: tl.constexpr, GATED: tl.c
 
 
 @triton.jit
-def step(
+def scan(
     x, dt, A, B, C, D, gate, y, codes, scale, zero, rest, known, known_zero, decay_scale,
-    decay_zero, slots, times, key0, key1, rows, pitch, each, x_pitch, dt_pitch, b_pitch, gate_pitch,
-    y_pitch, live, stride, decay_stride, own, shared, span,
+    decay_zero, slots, times, key0, key1, length, rows, pitch, each, x_pitch, dt_pitch, b_pitch,
+    gate_pitch, y_pitch, live, stride, decay_stride, own, shared, span,
     n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, HEADS: tl.constexpr, SKIPS: tl.constexpr,
     GATED: tl.constexpr, c: tl.constexpr, r: tl.constexpr, p: tl.constexpr,
 ):  # fmt: skip
-    """One token. x, y (batch, rows); dt (batch, rows), or of HEADS (batch, heads), whose decays
-    (batch, heads) `A` holds; else A (rows, n). B, C (batch, rows / shared, n). codes: `each` a
-    slot, of rows of `pitch` bytes; scale, zero: `live` a slot. slots (batch,) int64: where each
-    state lies; times (slots,) int32: the steps it has taken. n: states a row, N: padded.
+    """`length` tokens of each sequence. x, y (batch, length, rows); dt the same, or of HEADS
+    (batch, length, heads), whose decays `A` holds; else A (rows, n). B, C (batch, length,
+    rows / shared, n). codes: `each` a slot, of rows of `pitch` bytes; scale, zero: `live` a slot.
+    slots (batch,) int64: where each state lies; times (slots,) int32: the steps it has taken.
+    n: states a row, N: padded. Pitches: from one token to the next.
     """
     block, b = tl.program_id(0), tl.program_id(1)
     slot = tl.load(slots + b)
     row, col = block * R + tl.arange(0, R)[:, None], tl.arange(0, N)[None, :]
     inside = row < rows
     there = inside & (col < n)
-    if r.span == GROUP:
-        s, z = load_live(scale + slot * live, zero + slot * live, row, inside, r)
-    elif r.span == TENSOR:
-        s, z = load_live(scale + slot * live, zero + slot * live, block + row * 0, inside, r)
+    if r.span == GROUP or r.span == TENSOR:
+        s, z = load_live(scale + slot * live, zero + slot * live, block, row, inside, r)
     else:
         s, z = load_known(known, known_zero, row, stride, inside, r)
     state = codes + slot * each
@@ -159,26 +160,34 @@ def step(
     e = 0.0
     if r.feedback:
         e = tl.load(left + row * n + col, mask=there, other=0.0).to(tl.float32)
-    u = tl.load(x + b * x_pitch + row, mask=inside, other=0.0)
-    if HEADS:
-        t = tl.load(dt + b * dt_pitch + row // own, mask=inside, other=0.0)
-        decay = tl.load(A + b * dt_pitch + row // own, mask=inside, other=0.0)
-    else:
-        t = tl.load(dt + b * dt_pitch + row, mask=inside, other=0.0)
-        decay = load_decay(A, decay_scale, decay_zero, t, row, col, n, there, decay_stride, p)
-    along = b * b_pitch + block * R // shared * n + col
-    v = advanced(h, e, decay, t * u, tl.load(B + along, mask=col < n, other=0.0), r)
-    s, z = scale_for(v, there, s, z, r)
-    bits = 0.0
-    if r.rounding == STOCHASTIC:
-        bits = noise(col, row, slot, tl.load(times + slot), key0, key1)
-    back = kept(v, s, z, bits, r)
-    total = tl.sum(tl.where(there, back * tl.load(C + along, mask=col < n, other=0.0), 0.0), 1)
-    total = finished(total[:, None], u, D, gate + b * gate_pitch, row, span, inside, SKIPS, GATED)
-    tl.store(y + b * y_pitch + row, total, mask=inside)
-    if r.feedback:
-        e = left_over(v, back, s, z, r)
+    time, bits = tl.load(times + slot), 0.0
+    if not HEADS:
+        a = tl.load(A + row * n + col, mask=there, other=0.0)
+    for t in range(length):
+        token = b * length + t
+        u = tl.load(x + token * x_pitch + row, mask=inside, other=0.0)
+        if HEADS:
+            step = tl.load(dt + token * dt_pitch + row // own, mask=inside, other=0.0)
+            decay = tl.load(A + token * dt_pitch + row // own, mask=inside, other=0.0)
+        else:
+            step = tl.load(dt + token * dt_pitch + row, mask=inside, other=0.0)
+            decay = decay_of(a, decay_scale, decay_zero, step, row, there, decay_stride, p)
+        along = token * b_pitch + block * R // shared * n + col
+        drive = step * u
+        v = advanced(h, e, decay, drive, tl.load(B + along, mask=col < n, other=0.0), r)
+        s, z = scale_for(v, there, s, z, r)
+        if r.rounding == STOCHASTIC:
+            bits = noise(col, row, slot, time + t, key0, key1)
+        h = kept(v, s, z, bits, r)
+        if r.feedback:
+            e = left_over(v, h, s, z, r)
+        total = tl.where(there, h * tl.load(C + along, mask=col < n, other=0.0), 0.0)
+        total = finished(
+            tl.sum(total, 1)[:, None], u, D, gate + token * gate_pitch, row, span, inside, SKIPS,
+            GATED,
+        )  # fmt: skip
+        tl.store(y + token * y_pitch + row, total, mask=inside)
     tl.debug_barrier()  # what other threads of this program read is now written
-    put_state(state, left, back, e, s, z, row, n, pitch, inside, there, N, c, r)
+    put_state(state, left, h, e, s, z, row, n, pitch, inside, there, N, c, r)
     if r.span == GROUP or r.span == TENSOR:
         put_live(scale + slot * live, zero + slot * live, s, z, block, row, inside, r)
