@@ -60,6 +60,7 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
     """The model in a folder for which `is_checkpoint` holds."""
     source = path / CONFIG
     document = json.loads(source.read_text(encoding="utf-8"))
+    _require_unquantized(document, path)
     reader = hf if hf.described(document) else mamba_ssm
     try:
         config = reader.config_from(document, source)
@@ -75,6 +76,19 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
     family = own.family_of(config)
     params = fitted(tensors, rules, own.parameter_shapes(config), weights, family)
     return own.build(params, config, weights), {}
+
+
+def _require_unquantized(document: Mapping[str, Any], path: Path) -> None:
+    """CheckpointError for weights that are packed for a runtime."""
+    described = document.get("quantization_config")
+    packed = (path / "hf_quant_config.json").is_file() or described is not None
+    if packed:
+        method = described.get("quant_method") if isinstance(described, Mapping) else None
+        runtime = method or "modelopt"
+        raise CheckpointError(
+            f"{path} holds weights packed for {runtime}, which only that reads. Name the model it "
+            "was made from; a folder of `sensprobe export --for` has a plan.json for --plan."
+        )
 
 
 def _require_tied(tensors: Mapping[str, Tensor], source: Path) -> None:
