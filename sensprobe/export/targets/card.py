@@ -1,0 +1,68 @@
+"""The README.md of a folder for another runtime: what it is, how to load it, what it lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sensprobe.export.targets.fit import Fit, grouped
+from sensprobe.scheme import EXACT
+from sensprobe.sites import Kind, group_pattern
+
+
+def card_text(
+    name: str, fit: Fit, use: Sequence[str], sizes: Sequence[tuple[str, int, int]]
+) -> str:
+    """The card as Markdown. `sizes`: what, bytes under the plan, bytes here."""
+    rows = grouped(fit.model, fit.changes)
+    dropped, narrowed = ([r for r in rows if r["dropped"] is kind] for kind in (True, False))
+    sections = [
+        f"# {name}, for {fit.target.name}\n\nA state space model ({fit.model.family}): "
+        f"{fit.target.about}. Written by sensprobe; `plan.json` says what each tensor is stored in "
+        "here, in its words.",
+        "## Use\n\n```\n" + "\n".join(use) + "\n```",
+        "## Size in bytes\n\n"
+        + _table(["", "the plan", "here"], [[w, f"{a:,}", f"{b:,}"] for w, a, b in sizes]),
+        "## Kept\n\n" + _table(["sites", "scheme", "tensors"], _kept(fit)),
+        "## Dropped\n\n" + (_changes(dropped) if dropped else "Nothing of the plan."),
+    ]
+    if narrowed:
+        sections.append(
+            "## Narrowed\n\nFull precision in the plan, and not here.\n\n" + _changes(narrowed)
+        )
+    if anew := fit.rounded_anew():
+        sections.append("## Rounded anew\n\n" + anew_text(fit, anew))
+    return "\n\n".join(sections) + "\n"
+
+
+def anew_text(fit: Fit, names: Sequence[str]) -> str:
+    """That a runtime's own rounding was not simulated."""
+    kinds = ", ".join(sorted({fit.layouts[name].name for name in names}))
+    return (
+        f"{len(names)} matrices become {kinds}, as many bytes as planned, but on a grid of "
+        f"{fit.target.name}'s own: the plan's score is not theirs. Measure again there."
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _changes(rows: list[dict[str, Any]]) -> str:
+    head = ["sites", "tensors", "the plan", "here", "why"]
+    cells = [
+        [f"`{r['sites']}`", str(r["count"]), f"`{r['asked']}`", r["becomes"], r["why"]]
+        for r in rows
+    ]
+    return _table(head, cells)
+
+
+def _kept(fit: Fit) -> list[list[str]]:
+    """What every weight and state is in, and activations that are rounded."""
+    groups: dict[tuple[str, str], int] = {}
+    for name, site in fit.model.sites.items():
+        if site.kind is not Kind.ACTIVATION or name in fit.plan:
+            key = group_pattern(site), str(fit.plan.get(name, EXACT))
+            groups[key] = groups.get(key, 0) + 1
+    return [[f"`{sites}`", f"`{scheme}`", str(n)] for (sites, scheme), n in groups.items()]

@@ -1,0 +1,105 @@
+"""Writing a folder for another runtime: whole or not at all, and read back before it is there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from sensprobe.apply import Applier
+from sensprobe.checkpoints.to_hf import hf_document
+from sensprobe.cost import cost
+from sensprobe.errors import RunError
+from sensprobe.export.document import CARD, CONFIG, PLAN, TOKENIZER, WEIGHTS, to_bytes
+from sensprobe.export.folder import require_place, write_folder
+from sensprobe.export.targets.card import card_text
+from sensprobe.export.targets.emit import EMITTERS, Emitted
+from sensprobe.export.targets.fit import Fit
+from sensprobe.export.targets.use import use
+from sensprobe.plan import Plan
+
+FILES = frozenset({CONFIG, WEIGHTS, PLAN, CARD})
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where a folder lies, what its tensors weigh, and how it is loaded.
+
+    `weight_bytes` and `state_bytes` are pairs: under the plan, and as the target keeps it. (What
+    llama.cpp keeps is not in the folder: it makes a file of its own.)
+    """
+
+    path: Path
+    weight_bytes: tuple[int, int]
+    state_bytes: tuple[int, int]
+    folder_bytes: int
+    use: tuple[str, ...]
+
+
+def write_for(
+    fit: Fit,
+    applier: Applier,
+    out: Path,
+    *,
+    name: str,
+    batch: int = 1,
+    overwrite: bool = False,
+    tokenizer: bytes | None = None,
+) -> Written:
+    """Write a fitted plan as folder `out`.
+
+    Raises UnsupportedError for a model that transformers has no class for, UsageError where `out`
+    is taken, RunError where the disk refuses.
+    """
+    out = Path(out).expanduser().resolve()
+    document = hf_document(fit.model)
+    emitted = EMITTERS[fit.target.name](fit, applier)
+    require_place(out, FILES | emitted.files.keys(), overwrite, frozenset({TOKENIZER}))
+    sites = fit.model.sites.values()
+    before, after = (cost(sites, plan, batch=batch) for plan in (fit.asked, fit.plan))
+    data = sum(tensor.nbytes for tensor in emitted.tensors.values())
+    kept = after.weight_bytes if emitted.converted else data
+    lines = use(fit, out.name)
+    sizes = [
+        ("weights and scales", before.weight_bytes, kept),
+        (f"state, batch {batch}", before.state_bytes, after.state_bytes),
+    ]
+    files = emitted.files | {
+        WEIGHTS: save(emitted.tensors, emitted.metadata),
+        CONFIG: to_bytes(document | {"dtype": emitted.dtype} | emitted.config),
+        PLAN: to_bytes(Plan(tuple(fit.plan.items()), name).to_json()),
+        CARD: card_text(name, fit, lines, sizes).encode(),
+    }
+    if tokenizer is not None:
+        files[TOKENIZER] = tokenizer
+    write_folder(out, files, lambda draft: _require_same(draft, emitted))
+    return Written(
+        out,
+        (before.weight_bytes, kept),
+        (before.state_bytes, after.state_bytes),
+        sum(len(content) for content in files.values()),
+        tuple(lines),
+    )
+
+
+def _require_same(folder: Path, emitted: Emitted) -> None:
+    """RunError unless the files read back as what was made."""
+    json.loads((folder / CONFIG).read_text())
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        names = set(file.keys())
+        same = names == set(emitted.tensors) and all(
+            torch.equal(_bits(file.get_tensor(n)), _bits(t)) for n, t in emitted.tensors.items()
+        )
+    if not same:
+        raise RunError(
+            f"what was written to {folder.parent} does not read back as what was made, so it was "
+            "removed. Check the disk and export again."
+        )
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().view(-1).view(torch.uint8)

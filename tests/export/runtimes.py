@@ -1,0 +1,59 @@
+"""Small language models that transformers has classes for, and plans that use every layout."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import selective
+import torch
+
+from sensprobe.apply import Applier, observe, wanted_by
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.plan import Resolved
+from sensprobe.scheme import Scheme, parse
+from sensprobe.sites import matching
+
+TOKENS: dict[str, Any] = {
+    "encoder": "embedding",
+    "d_input": 24,
+    "d_output": 24,
+    "d_model": 32,
+    "layers": 2,
+    "pooling": "none",
+    "head_bias": False,
+}
+CONFIGS = {
+    "mamba": MambaConfig(**TOKENS, dt_rank=2, d_state=4),
+    "mamba, biases": MambaConfig(**TOKENS, dt_rank=32, d_state=4, bias=True, tied_head=True),
+    "falcon": MambaConfig(**TOKENS, dt_rank=2, d_state=4, inner_norm=True, tied_head=True),
+    "mamba2": Mamba2Config(**TOKENS, d_state=8, d_head=16, groups=2),
+    "mamba2, tied": Mamba2Config(
+        **TOKENS, d_state=8, d_head=8, tied_head=True, bias=True, dt_min=0.01, dt_max=0.5
+    ),
+}
+NAMES = list(CONFIGS)
+
+
+@cache
+def model(name: str) -> Any:
+    return selective.tiny(CONFIGS[name], seed=3)
+
+
+def tokens(count: int = 2, length: int = 9) -> torch.Tensor:
+    return selective.inputs(CONFIGS["mamba"], count, length, seed=4)
+
+
+def plan_of(name: str, schemes: dict[str, str]) -> Resolved:
+    """A resolved plan from patterns; those that match nothing in this model are left out."""
+    sites = model(name).sites.values()
+    chosen: dict[str, Scheme] = {}
+    for pattern, scheme in schemes.items():
+        chosen |= {site.name: parse(scheme) for site in matching(pattern, sites)}
+    return {s.name: chosen[s.name] for s in sites if s.name in chosen and not chosen[s.name].exact}
+
+
+def applier(name: str, plan: Resolved) -> Applier:
+    """One that is calibrated for a plan."""
+    return Applier(model(name), observe(model(name), tokens(), wanted_by(plan, model(name))))

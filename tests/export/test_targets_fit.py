@@ -1,0 +1,256 @@
+"""What of a plan a target keeps, what becomes of the rest, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from runtimes import CONFIGS, applier, model, plan_of
+from tiny_models import tiny
+
+from sensprobe.cli.parser import TARGETS as SAID
+from sensprobe.errors import CheckpointError, RunError, UnsupportedError, UsageError
+from sensprobe.export import folder
+from sensprobe.export.targets import TARGETS, fit, grouped, require_family, target_named, write_for
+from sensprobe.loading import load_model
+from sensprobe.plan import from_json
+from sensprobe.presets import PRESETS
+from sensprobe.scheme import parse
+from sensprobe.sites import Kind
+
+EVERYTHING = {
+    "*": "int8/channel",
+    "*.bias": "fp16",
+    "embedding": "int4/group32",
+    "*.in_proj.x": "int8/channel/hadamard",
+    "*.state": "int8/dynamic",
+    "*.x": "int8",
+}
+
+
+def reasons(target: str, schemes: dict[str, str], name: str = "mamba2") -> dict[str, str]:
+    found = fit(TARGETS[target], model(name), plan_of(name, schemes))
+    return {change.site: change.why for change in found.changes}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("preset", ["quamba2", "w4a8"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_scheme_is_kept_or_has_a_row(target: str, preset: str, name: str) -> None:
+    """Whatever the plan: what is written differs from it exactly where a row says so."""
+    if model(name).family not in TARGETS[target].matrices:
+        return
+    sites = model(name).sites
+    plan = PRESETS[preset].plan(model(name).family, sites.values()).resolve(sites.values())
+    plan |= plan_of(name, {"*.D": "fp16", "layers.0.out_proj": "int8/group32"})
+    found = fit(TARGETS[target], model(name), plan)
+    rows = {change.site: change for change in found.changes}
+    for site in sites:
+        asked, kept = plan.get(site), found.plan.get(site)
+        assert (site in rows) == (asked != kept), site
+        if site in rows:
+            activation = sites[site].kind is Kind.ACTIVATION
+            assert rows[site].becomes == (
+                "the runtime's dtype" if activation else str(kept or "fp32")
+            )
+            assert rows[site].why
+    assert sum(r["count"] for r in grouped(model(name), found.changes)) == len(rows)
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if "mamba2" in TARGETS[t].matrices])
+def test_fitting_what_was_fitted_changes_nothing(target: str) -> None:
+    found = fit(TARGETS[target], model("mamba2"), plan_of("mamba2", EVERYTHING | {"*.D": "fp16"}))
+    again = fit(TARGETS[target], model("mamba2"), found.plan)
+    assert not again.changes
+    assert again.plan == found.plan
+
+
+def test_rows_of_one_tensor_stand_or_fall_together() -> None:
+    schemes = {
+        "layers.0.in_proj.*": "int4/group32",
+        "*.in_proj.dt": "int4/group16",
+        "*.out_proj": "int8",
+    }
+    found = reasons("compressed-tensors", schemes)
+    assert set(found) == {
+        *(f"layers.0.in_proj.{part}" for part in ("z", "x", "B", "C", "dt")),
+        *(f"layers.1.in_proj.{part}" for part in ("z", "x", "B", "C", "dt")),
+    } - {f"layers.1.in_proj.{part}" for part in ("z", "x", "B", "C")}
+    assert (
+        "in_proj.weight is one tensor (layers.0.in_proj.z in int4/group32"
+        in found["layers.0.in_proj.dt"]
+    )
+
+
+def test_a_scale_for_a_tensor_and_one_a_row_share_a_layout() -> None:
+    schemes = {"*.in_proj.*": "int8", "*.in_proj.z": "int8/channel", "*.in_proj.B": "int8/group99"}
+    assert not reasons("compressed-tensors", schemes)
+
+
+def test_states_have_one_format_for_all_layers() -> None:
+    found = reasons("vllm", {"*.state": "bf16", "layers.1.state": "fp16", "*.out_proj": "int8"})
+    assert found["layers.0.state"] == found["layers.1.state"]
+    assert found["layers.0.state"] == "vllm has one format for every layer's state"
+    assert "layers.0.state" not in reasons("vllm", {"*.state": "bf16"})
+
+
+@pytest.mark.parametrize(
+    ("target", "site", "scheme", "why"),
+    [
+        ("vllm", "out_proj", "int5/channel", "vllm has no int5 matrices"),
+        ("vllm", "out_proj", "int4/group16", "pack-quantized has groups of 32, 64, 128"),
+        ("vllm", "out_proj", "int4/group32/s32", "pack-quantized keeps scales as s16"),
+        ("vllm", "out_proj", "int8/hadamard", "its codes are those of a rotated matrix"),
+        ("vllm", "state", "int8/dynamic", "vllm keeps this state in fp32 or fp16 or bf16"),
+        ("vllm", "conv", "int8", "vllm keeps this tensor in fp16"),
+        ("vllm", "A", "fp16", "vllm keeps this tensor in fp32"),
+        ("vllm", "y", "int8/dynamic", "an activation stays in the runtime's own dtype"),
+        ("modelopt", "out_proj", "int4/group32/asym", "W4A16_AWQ has no zero points"),
+        ("llama.cpp", "out_proj", "int8/channel", "q8_0 has no scale a channel"),
+        ("llama.cpp", "conv", "fp16", "llama.cpp keeps this tensor in fp32"),
+        ("compressed-tensors", "out_proj", "int4/group24", "needs groups that divide the 64"),
+        ("torchao", "out_proj", "e4m3/channel", "torchao has no e4m3 matrices"),
+    ],
+)
+def test_why_not(target: str, site: str, scheme: str, why: str) -> None:
+    found = reasons(target, {"*.in_proj.*": "fp16", f"layers.0.{site}": scheme})
+    assert why in found[f"layers.0.{site}"]
+
+
+def test_zero_points_beyond_the_codes_are_not_expressed() -> None:
+    """A row of weights on one side of zero has its zero point far outside."""
+    plan = plan_of("mamba2", {"*.out_proj": "int4/channel/asym"})
+    shifted = {**model("mamba2").weights}
+    shifted["layers.1.out_proj"] = shifted["layers.1.out_proj"].clone()
+    shifted["layers.1.out_proj"][5] += 4
+    other = type(model("mamba2"))(model("mamba2").config, shifted)
+    found = fit(TARGETS["compressed-tensors"], other, plan)
+    assert [c.site for c in found.changes] == ["layers.1.out_proj"]
+    assert "zero point" in found.changes[0].why
+
+
+def test_unknown_targets_families_and_plans_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"no target 'trt'\. There are: .*llama\.cpp, a folder"):
+        target_named("trt")
+    with pytest.raises(UnsupportedError, match="vllm knows mamba and mamba2 models, and this one"):
+        require_family(TARGETS["vllm"], tiny("one layer"))
+    with pytest.raises(
+        UnsupportedError, match="modelopt knows mamba2 models, and this one is mamba"
+    ):
+        require_family(TARGETS["modelopt"], model("mamba"))
+    plan = plan_of("mamba", {"*.in_proj.*": "int8/channel"})
+    with pytest.raises(
+        UsageError, match=r"vllm can express nothing of this plan \(layers.0.in_proj"
+    ):
+        fit(TARGETS["vllm"], model("mamba"), plan)
+
+
+def test_the_command_line_names_the_targets_there_are() -> None:
+    assert sorted(SAID.split(", ")) == sorted(TARGETS)
+
+
+# -- the folder -----------------------------------------------------------------------------------
+
+PLAN = {"*.out_proj": "int8/channel", "*.state": "int4/dynamic"}
+
+
+def export(out: Path, target: str = "vllm", overwrite: bool = False) -> None:
+    plan = plan_of("mamba2", PLAN)
+    fitted = fit(TARGETS[target], model("mamba2"), plan)
+    write_for(fitted, applier("mamba2", plan), out, name="mine", overwrite=overwrite)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_folder_says_what_it_is_and_what_it_lost(target: str, tmp_path: Path) -> None:
+    if target == "modelopt":
+        plan = plan_of("mamba2", PLAN | {"*.out_proj": "int4/group32"})
+        write_for(
+            fit(TARGETS[target], model("mamba2"), plan),
+            applier("mamba2", plan),
+            tmp_path / "m",
+            name="mine",
+        )
+    elif target == "llama.cpp":
+        plan = plan_of("mamba2", PLAN | {"*.out_proj": "int8/group32"})
+        write_for(
+            fit(TARGETS[target], model("mamba2"), plan),
+            applier("mamba2", plan),
+            tmp_path / "m",
+            name="mine",
+        )
+    else:
+        export(tmp_path / "m", target)
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert card.startswith(f"# mine, for {target}\n")
+    first = TARGETS[target].states["state"][0]
+    assert f"| `layers.*.state` | 2 | `int4/dynamic` | {first} |" in card
+    plan = from_json(json.loads((tmp_path / "m" / "plan.json").read_text()))
+    kept = plan.resolve(model("mamba2").sites.values())
+    assert not fit(TARGETS[target], model("mamba2"), kept).changes
+
+
+def test_a_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    export(tmp_path / "m")
+    with pytest.raises(UsageError, match="holds an exported model already"):
+        export(tmp_path / "m")
+    export(tmp_path / "m", overwrite=True)
+    (tmp_path / "m" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"did not write \(mine.txt\)"):
+        export(tmp_path / "m", overwrite=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds other things \(notes\)"):
+        export(tmp_path / "other", overwrite=True)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder.os, "fsync", full)
+    with pytest.raises(RunError, match="disk is full; free some space"):
+        export(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", ["vllm", "modelopt", "torchao"])
+def test_packed_folders_are_not_read_as_checkpoints(target: str, tmp_path: Path) -> None:
+    schemes = {"*.out_proj": "int4/group32", "*.in_proj.*": "int4/group32"}
+    plan = plan_of("mamba2", schemes)
+    fitted = fit(TARGETS[target], model("mamba2"), plan)
+    write_for(fitted, applier("mamba2", plan), tmp_path / "m", name="mine")
+    with pytest.raises(CheckpointError, match=r"packed for .*Name the model it was made from"):
+        load_model(tmp_path / "m")
+
+
+def test_an_unquantized_folder_reads_back_as_the_plan_left_it(tmp_path: Path) -> None:
+    plan = plan_of("mamba", {"*.in_proj.*": "int8/group32", "*.D": "fp32"})
+    fitted = fit(TARGETS["llama.cpp"], model("mamba"), plan)
+    write_for(fitted, applier("mamba", plan), tmp_path / "m", name="mine")
+    weights = applier("mamba", plan).tap(plan).weights
+    again = load_model(tmp_path / "m").model
+    assert again.config == model("mamba").config
+    for name in ("layers.0.in_proj.x", "layers.1.in_proj.z", "head", "layers.1.conv"):
+        assert torch.equal(again.weights[name], weights[name])
+
+
+def test_no_runtimes_package_is_imported_to_write_for_it() -> None:
+    code = (
+        "import sys, sensprobe.export.targets, sensprobe.steps.exporting_for; "
+        "print([m for m in ('torchao', 'compressed_tensors', 'gguf', 'transformers', 'vllm') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_schemes_worth_profiling_are_expressed() -> None:
+    for target in TARGETS.values():
+        for scheme in target.examples:
+            wide = parse(scheme).group in (0, 32)
+            schemes = {"*.out_proj": scheme if wide else "int4/group32", "*.D": "fp32"}
+            assert not [c for c in reasons(target.name, schemes) if c.endswith("out_proj")]
