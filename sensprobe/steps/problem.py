@@ -2,11 +2,12 @@
 
 A decision is a profiled target whose bytes count (weights and states; activations pass through).
 Its options are the profiled schemes and full precision. `--freeze` takes sites out, at a scheme of
-the user's; `--tie` joins decisions into one.
+the user's; `--tie` joins decisions into one; `--target` does both, and takes away options.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
@@ -18,7 +19,8 @@ from sensprobe.formats import Float, Int, Log
 from sensprobe.plan import Plan, Resolved, adapted
 from sensprobe.scheme import EXACT, Scheme, parse
 from sensprobe.search import Assignment, Decision, Option, Problem
-from sensprobe.sites import Kind, Site, group_pattern, matching, nearest
+from sensprobe.sites import EVERY_LAYER, Kind, Site, group_pattern, matching, nearest
+from sensprobe.steps.targeting import Limits
 
 Chosen = dict[str, Scheme]
 """Site name -> scheme."""
@@ -88,26 +90,29 @@ def build_space(
     schemes: Sequence[Scheme] = (),
     freeze: Sequence[tuple[str, Scheme]] = (),
     tie: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> Space:
-    """The search space a profile opens. `schemes` restricts the options to those named."""
+    """The search space a profile opens. `schemes` restricts the options to those named, `limits` to
+    what a runtime can express."""
     ordered = tuple(sites.values())
     frozen = dict(adapted(freeze, ordered).entries) if freeze else {}
+    if limits is not None:
+        limits.require(frozen)
+        frozen = {**limits.freeze, **frozen}
     free = _free_targets(sites, sensitivity, set(frozen))
     if not free:
         raise UsageError("every profiled weight and state is frozen: nothing is left to search.")
-    rows = _rows_by_target(sensitivity)
     allowed = {str(s) for s in schemes}
     if strange := sorted(allowed - set(sensitivity["schemes"])):
         raise UsageError(
             f"--scheme {', '.join(strange)}: not profiled in this run, which has "
             f"{', '.join(sensitivity['schemes'])}. Profile it first, or choose among these."
         )
-    groups = _tied(free, tie, ordered)
+    groups = _tied(free, _ties(tie, ordered) + list(limits.groups if limits else ()))
+    known = _Profiled(sites, sensitivity, free, batch, allowed, frozen, limits)
     decisions, meaning, asked = [], [], []
     for name, members in groups.items():
-        decision, chosen, words = _decision(
-            name, members, free, rows, sites, sensitivity, batch, allowed
-        )
+        decision, chosen, words = _decision(name, members, known)
         decisions.append(decision)
         meaning.append(chosen)
         asked.append(words)
@@ -118,13 +123,6 @@ def build_space(
         tuple(decisions), sum(once for once, _ in stored), batch * sum(each for _, each in stored)
     )
     return Space(problem, tuple(meaning), tuple(asked), frozen, ordered)
-
-
-def _rows_by_target(sensitivity: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for row in sensitivity["rows"]:
-        rows.setdefault(row["target"], []).append(row)
-    return rows
 
 
 def _free_targets(
@@ -141,66 +139,105 @@ def _free_targets(
     return out
 
 
-def _tied(
-    free: Mapping[str, list[str]], tie: Sequence[str], sites: Sequence[Site]
-) -> dict[str, list[str]]:
-    """Decision name -> targets it joins."""
-    groups: dict[str, list[str]] = {}
-    taken: set[str] = set()
+Group = tuple[str, frozenset[str]]
+"""What to call it, and sites that share one scheme."""
+
+
+def _ties(tie: Sequence[str], sites: Sequence[Site]) -> list[Group]:
+    """The sites each pattern of the user joins."""
+    groups = []
     for pattern in tie:
-        named = {s.name for s in matching(pattern, sites)}
+        named = frozenset(s.name for s in matching(pattern, sites))
         if not named:
             raise PlanError(
                 f"--tie {pattern!r} matches no site. Nearest: {', '.join(nearest(pattern, sites))}."
             )
-        members = [t for t, names in free.items() if t not in taken and named & set(names)]
+        groups.append((pattern, named))
+    return groups
+
+
+def _tied(free: Mapping[str, list[str]], groups: Iterable[Group]) -> dict[str, list[str]]:
+    """Decision name -> targets it joins. Groups that share a target become one."""
+    joined: dict[str, list[str]] = {}
+    for label, named in groups:
+        members = [t for t, names in free.items() if named & set(names)]
+        met = [other for other, targets in joined.items() if set(targets) & set(members)]
+        for other in met:
+            members = [*members, *joined.pop(other)]
         if members:
-            groups[pattern] = members
-            taken |= set(members)
-    return groups | {t: [t] for t in free if t not in taken}
+            label = re.sub(r"^layers\.\d+\.", EVERY_LAYER, met[0]) if met else label
+            joined[label] = [t for t in free if t in members]
+    taken = {t for targets in joined.values() for t in targets}
+    return joined | {t: [t] for t in free if t not in taken}
+
+
+@dataclass(frozen=True, slots=True)
+class _Profiled:
+    """What decisions are made of: targets and their sites, what each loses, and what is allowed."""
+
+    sites: Mapping[str, Site]
+    sensitivity: Mapping[str, Any]
+    free: Mapping[str, list[str]]  # target -> its sites
+    batch: int
+    allowed: set[str]  # schemes; empty: all
+    frozen: Chosen
+    limits: Limits | None
+
+    def rows(self, target: str) -> dict[str, dict[str, Any]]:
+        """Scheme -> what a target loses in it."""
+        rows = self.sensitivity["rows"]
+        return {row["scheme"]: row for row in rows if row["target"] == target}
+
+    def why_not(self, chosen: Chosen) -> dict[str, str]:
+        """What speaks against an option beside what is frozen; nothing without limits."""
+        if self.limits is None:
+            return {}
+        reasons = self.limits.why_not({**self.frozen, **chosen})
+        return {name: why for name, why in reasons.items() if name in chosen}
 
 
 def _decision(
-    name: str,
-    members: list[str],
-    free: Mapping[str, list[str]],
-    rows: Mapping[str, list[dict[str, Any]]],
-    sites: Mapping[str, Site],
-    sensitivity: Mapping[str, Any],
-    batch: int,
-    allowed: set[str],
+    name: str, members: list[str], known: _Profiled
 ) -> tuple[Decision, tuple[Chosen, ...], tuple[str, ...]]:
     """One decision: the schemes every member was profiled in, and full precision."""
-    every = [{row["scheme"]: row for row in rows[m]} for m in members]
+    every = [known.rows(m) for m in members]
+    sites, allowed = known.sites, known.allowed
     common = [s for s in every[0] if all(s in e for e in every) and (not allowed or s in allowed)]
-    names = [n for m in members for n in free[m]]
-    options, meaning, asked = [], [], []
+    names = [n for m in members for n in known.free[m]]
+    offers: dict[str, tuple[Option, Chosen]] = {}
     for scheme in common:
         found = [e[scheme] for e in every]
         chosen = dict(adapted([(n, parse(scheme)) for n in names], sites.values()).entries)
-        losses = [row[sensitivity["additive"]] for row in found]
-        _require_errors(losses, name)
-        options.append(
-            _option(
-                scheme,
-                chosen,
-                sites,
-                batch,
-                sum(x["value"] for x in losses),
-                sqrt(sum(x["stderr"] ** 2 for x in losses)),
-                _drop(found, sensitivity["sign"]),
-            )
-        )
-        meaning.append(chosen)
-        asked.append(scheme)
-    if not allowed or str(EXACT) in allowed or not options:
+        offers[scheme] = _offer(name, scheme, chosen, found, known), chosen
+    if not allowed or str(EXACT) in allowed or not offers:
         chosen = dict.fromkeys(names, EXACT)
-        options.append(_option(str(EXACT), chosen, sites, batch, 0.0, 0.0))
-        meaning.append(chosen)
-        asked.append(str(EXACT))
+        option = _option(str(EXACT), chosen, sites, known.batch, 0.0, 0.0)
+        offers.setdefault(str(EXACT), (option, chosen))
+    tried = {scheme: known.why_not(chosen) for scheme, (_, chosen) in offers.items()}
+    kept = {scheme: offer for scheme, offer in offers.items() if not tried[scheme]}
+    if not kept and known.limits is not None:
+        raise known.limits.no_option(name, tried)
     site = sites[names[0]]
+    options, meaning = zip(*kept.values(), strict=True)
     depth = _depth(site, sites.values())
-    return Decision(name, site.part.value, depth, tuple(options)), tuple(meaning), tuple(asked)
+    return Decision(name, site.part.value, depth, options), meaning, tuple(kept)
+
+
+def _offer(
+    name: str, scheme: str, chosen: Chosen, found: Sequence[Mapping[str, Any]], known: _Profiled
+) -> Option:
+    """The option of a scheme that every member was profiled in."""
+    losses = [row[known.sensitivity["additive"]] for row in found]
+    _require_errors(losses, name)
+    return _option(
+        scheme,
+        chosen,
+        known.sites,
+        known.batch,
+        sum(x["value"] for x in losses),
+        sqrt(sum(x["stderr"] ** 2 for x in losses)),
+        _drop(found, known.sensitivity["sign"]),
+    )
 
 
 def _drop(found: Sequence[Mapping[str, Any]], sign: int) -> float:

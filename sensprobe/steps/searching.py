@@ -20,6 +20,7 @@ from sensprobe.search.knapsack import check_budget
 from sensprobe.steps.beside import measure_beside, resolve_beside, sample
 from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
+from sensprobe.steps.targeting import limits_of
 from sensprobe.workbench import Workbench
 
 EVALUATIONS = 100
@@ -44,6 +45,7 @@ class SearchSettings:
     schemes: tuple[Scheme, ...] = ()
     freeze: tuple[tuple[str, Scheme], ...] = ()
     tie: tuple[str, ...] = ()
+    target: str | None = None  # a runtime whose limits the plans keep
     also: tuple[Plan, ...] = ()  # measured beside the search; each has a name of its own
 
 
@@ -73,6 +75,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         )
     if not 0 <= settings.seed < 2**32:
         raise UsageError(f"--seed {settings.seed}: give a whole number from 0 to {2**32 - 1}.")
+    limits = None if settings.target is None else limits_of(settings.target, bench.source.model)
     sensitivity = sensitivity_of(run)
     space = build_space(
         bench.source.model.sites,
@@ -81,6 +84,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         schemes=settings.schemes,
         freeze=settings.freeze,
         tie=settings.tie,
+        limits=limits,
     )
     others = resolve_beside(bench, settings.also)
     full = cost(bench.source, {}, settings.batch)
@@ -199,6 +203,7 @@ def _document(
     smallest, largest = space.problem.smallest(), space.problem.largest()
     return {
         "method": found.method,
+        "target": settings.target,
         "batch": settings.batch,
         "seed": settings.seed,
         "split": "search",
