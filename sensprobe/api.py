@@ -205,6 +205,7 @@ def search(
     evaluations: int | None = None,
     seed: int = 0,
     limit: int | None = None,
+    target: str | None = None,
     also: Sequence[OnePlan] = (),
     confirm: bool = True,
     progress: Progress = SILENT,
@@ -213,8 +214,9 @@ def search(
 
     A budget limits weights and state together; `weight_budget` and `state_budget` go with every
     one. `max_loss` (points) asks for the fewest bytes that lose no more. `freeze` entries are
-    "PATTERN=SCHEME", `tie` entries patterns. `also` are plans to measure beside the search: they
-    take no part in it. Returns {"search", "confirmation"}, kept in `run`.
+    "PATTERN=SCHEME", `tie` entries patterns. `target` names a runtime (vllm, compressed-tensors,
+    modelopt, torchao, llama.cpp) whose limits every plan keeps. `also` are plans to measure beside
+    the search: they take no part in it. Returns {"search", "confirmation"}, kept in `run`.
     """
     settings = steps.SearchSettings(
         budgets=_budgets(_listed(budgets), weight_budget, state_budget, max_loss),
@@ -226,6 +228,7 @@ def search(
         schemes=tuple(_scheme(s) for s in _listed(schemes)),
         freeze=tuple(parse_setting(text) for text in _listed(freeze)),
         tie=_listed(tie),
+        target=target,
     )
     bench = reopen(run, progress)
     assert bench.run is not None
@@ -242,15 +245,22 @@ def export(
     plan: str,
     out: Pathlike,
     *,
+    target: str | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
     """Write a plan of a run (a candidate, or a budget's label) as a folder that loads anywhere.
 
-    Returns path, weight_bytes, header_bytes, folder_bytes, cost and the confirmed numbers. RunError
-    where `out` exists and is not an earlier export to replace.
+    Returns path, weight_bytes, header_bytes, folder_bytes, cost and the confirmed numbers.
+    UsageError where `out` exists and is not an earlier export to replace. With a `target` (vllm,
+    compressed-tensors, modelopt, torchao, llama.cpp) the folder is for that runtime; the document
+    then has dropped and narrowed (rows of what does not become what the plan says, and why),
+    rounded_anew, use (how to load it), and bytes under the plan and as written.
     """
-    return steps.export(reopen(run, progress), plan, Path(out), overwrite=overwrite)
+    bench = reopen(run, progress)
+    if target is not None:
+        return steps.export_for(bench, plan, target, Path(out), overwrite=overwrite)
+    return steps.export(bench, plan, Path(out), overwrite=overwrite)
 
 
 def generate(

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from sensprobe import api
-from sensprobe.cli import show, show_tasks
+from sensprobe.cli import show, show_targets, show_tasks
 from sensprobe.cli.bar import Bar
 from sensprobe.cli.training import TrainingBar
 from sensprobe.errors import UsageError
@@ -86,6 +86,7 @@ def search(arguments: Namespace) -> None:
         schemes=arguments.scheme,
         freeze=arguments.freeze,
         tie=arguments.tie,
+        target=arguments.target,
         batch=arguments.batch,
         method=arguments.method,
         evaluations=arguments.evaluations,
@@ -187,11 +188,15 @@ def export(arguments: Namespace) -> None:
         arguments.run,
         arguments.plan,
         arguments.out,
+        target=arguments.target,
         overwrite=arguments.overwrite,
         progress=Bar(stderr),
     )
     if arguments.json:
         print_json(document)
+    elif arguments.target is not None:
+        for part in show_targets.exported_for(document):
+            stdout.print(part, soft_wrap=isinstance(part, str), markup=False)
     else:
         stdout.print(show.exported(document))
         stderr.print(show.next_after_export(document), style="dim")

@@ -10,6 +10,7 @@ MODEL = (
     "transformers), an exported folder, or a model.toml"
 )
 DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
+TARGETS = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -176,6 +177,11 @@ def _search(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--scheme", action="append", default=[], help="allow only these profiled schemes"
     )
+    sub.add_argument(
+        "--target",
+        metavar="NAME",
+        help=f"search only what a runtime can express: {TARGETS}",
+    )
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
     sub.add_argument(
         "--method",
@@ -272,6 +278,12 @@ def _export(commands: argparse._SubParsersAction) -> None:
         required=True,
         metavar="NAME",
         help="a candidate (p17), a budget (12KiB), or what --also measured (quamba)",
+    )
+    sub.add_argument(
+        "--for",
+        dest="target",
+        metavar="NAME",
+        help=f"write it for another runtime, and print what that cannot express: {TARGETS}",
     )
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--overwrite", action="store_true", help="replace an earlier export")

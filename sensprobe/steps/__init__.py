@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sensprobe.steps.doctoring import doctor
     from sensprobe.steps.evaluating import evaluate, recorded_warnings
     from sensprobe.steps.exporting import export
+    from sensprobe.steps.exporting_for import export_for
     from sensprobe.steps.generating import generate
     from sensprobe.steps.pricing import cost, list_presets, list_sites
     from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate",
     "evaluate_tasks",
     "export",
+    "export_for",
     "generate",
     "harness_model",
     "list_presets",
@@ -59,6 +61,7 @@ _HOME = {
     "evaluate": "evaluating",
     "evaluate_tasks": "tasks",
     "export": "exporting",
+    "export_for": "exporting_for",
     "generate": "generating",
     "harness_model": "tasks",
     "list_presets": "pricing",

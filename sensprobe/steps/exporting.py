@@ -80,7 +80,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         name=f"{bench.source.name}-{candidate['name']}",
         card=_facts(bench, candidate, confirmed, batch),
         overwrite=overwrite,
-        tokenizer=_tokenizer(bench),
+        tokenizer=tokenizer_of(bench),
     )
     predicted = cost(bench.source, resolved, batch)
     if result.weight_bytes != predicted["weight_bytes"]:
@@ -100,7 +100,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
     }
 
 
-def _tokenizer(bench: Workbench) -> bytes | None:
+def tokenizer_of(bench: Workbench) -> bytes | None:
     """The tokenizer.json of the model, to lie beside its weights again."""
     reader = bench.source.tokenizer
     return None if reader is None or reader.file is None else reader.file.read_bytes()
