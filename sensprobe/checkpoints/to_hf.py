@@ -36,12 +36,13 @@ ARCHITECTURES = {
 class HfTensor:
     """One tensor of transformers: its name, the sites whose rows it joins, and how it is shaped.
 
-    `matrix` marks the weight of a linear map or of an embedding, which a runtime may quantize.
+    `matrix` names the weight of a linear map or of an embedding, which a runtime may quantize:
+    in_proj, x_proj, dt_proj, out_proj, embedding or head. Other tensors have none.
     """
 
     name: str
     sites: tuple[str, ...]
-    matrix: bool = False
+    matrix: str = ""
     shaped: Callable[[Tensor], Tensor] = lambda whole: whole
 
     @property
@@ -72,13 +73,13 @@ def model_type(model: Model) -> str:
 
 def hf_tensors(model: Model) -> list[HfTensor]:
     """Every tensor of the model in transformers; each weight site is in exactly one."""
-    out = [HfTensor("backbone.embeddings.weight", ("embedding",), matrix=True)]
+    out = [HfTensor("backbone.embeddings.weight", ("embedding",), "embedding")]
     for i in range(model.config.layers):
         ours, theirs = f"layers.{i}.", f"backbone.layers.{i}."
         out.append(HfTensor(theirs + "norm.weight", (ours + "norm",)))
         out += _mixer(model.family, ours, theirs + "mixer.")
     out.append(HfTensor("backbone.norm_f.weight", ("final.norm",)))
-    out.append(HfTensor("lm_head.weight", ("head",), matrix=True))
+    out.append(HfTensor("lm_head.weight", ("head",), "head"))
     return [tensor for tensor in out if model.sites.keys() >= set(tensor.sites)]
 
 
@@ -90,15 +91,15 @@ def _mixer(family: str, ours: str, theirs: str) -> list[HfTensor]:
 
     rows = [f"in_proj.{name}" for name in IN_PROJ_ROWS[family]]
     out = [
-        tensor("in_proj.weight", *rows, matrix=True),
+        tensor("in_proj.weight", *rows, matrix="in_proj"),
         tensor("in_proj.bias", *(f"{row}.bias" for row in rows)),
         tensor("conv1d.weight", "conv", shaped=_filters),
         tensor("conv1d.bias", "conv.bias"),
     ]
     if family == "mamba":
         out += [
-            tensor("x_proj.weight", *(f"x_proj.{name}" for name in X_PROJ_ROWS), matrix=True),
-            tensor("dt_proj.weight", "dt_proj", matrix=True),
+            tensor("x_proj.weight", *(f"x_proj.{row}" for row in X_PROJ_ROWS), matrix="x_proj"),
+            tensor("dt_proj.weight", "dt_proj", matrix="dt_proj"),
             tensor("dt_proj.bias", "dt_proj.bias"),
         ]
     else:
@@ -108,7 +109,7 @@ def _mixer(family: str, ours: str, theirs: str) -> list[HfTensor]:
         tensor("A_log", "A", shaped=_logarithm),
         tensor("D", "D"),
         tensor("norm.weight", "gated_norm"),
-        tensor("out_proj.weight", "out_proj", matrix=True),
+        tensor("out_proj.weight", "out_proj", matrix="out_proj"),
         tensor("out_proj.bias", "out_proj.bias"),
     ]
 

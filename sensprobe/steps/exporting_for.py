@@ -7,7 +7,15 @@ from typing import Any
 
 from sensprobe.checkpoints.to_hf import hf_document
 from sensprobe.errors import UsageError
-from sensprobe.export.targets import fit, grouped, require_family, target_named, write_for
+from sensprobe.export.targets import (
+    Fit,
+    Written,
+    fit,
+    grouped,
+    require_family,
+    target_named,
+    write_for,
+)
 from sensprobe.export.targets.card import anew_text
 from sensprobe.steps.exporting import plan_of, tokenizer_of
 from sensprobe.workbench import Workbench
@@ -42,13 +50,16 @@ def export_for(
         overwrite=overwrite,
         tokenizer=tokenizer_of(bench),
     )
-    rows, anew = grouped(model, fitted.changes), fitted.rounded_anew()
+    known = {"plan": candidate["name"], "batch": batch, "confirmed": confirmed}
+    return _document(fitted, written) | known
+
+
+def _document(fitted: Fit, written: Written) -> dict[str, Any]:
+    rows, anew = grouped(fitted.model, fitted.changes), fitted.rounded_anew()
     return {
         "path": str(written.path),
-        "target": chosen.name,
-        "about": chosen.about,
-        "plan": candidate["name"],
-        "batch": batch,
+        "target": fitted.target.name,
+        "about": fitted.target.about,
         "weight_bytes": {"plan": written.weight_bytes[0], "here": written.weight_bytes[1]},
         "state_bytes": {"plan": written.state_bytes[0], "here": written.state_bytes[1]},
         "folder_bytes": written.folder_bytes,
@@ -57,5 +68,4 @@ def export_for(
         "narrowed": [row for row in rows if not row["dropped"]],
         "rounded_anew": {"tensors": anew, "about": anew_text(fitted, anew) if anew else ""},
         "use": list(written.use),
-        "confirmed": confirmed,
     }

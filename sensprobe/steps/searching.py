@@ -76,6 +76,8 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     if not 0 <= settings.seed < 2**32:
         raise UsageError(f"--seed {settings.seed}: give a whole number from 0 to {2**32 - 1}.")
     limits = None if settings.target is None else limits_of(settings.target, bench.source.model)
+    if limits is not None:
+        bench.progress.note(limits.about())
     sensitivity = sensitivity_of(run)
     space = build_space(
         bench.source.model.sites,

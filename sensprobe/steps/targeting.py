@@ -46,6 +46,14 @@ class Limits:
                 f"--freeze {name}={frozen[name]}: {why}. Leave it out, or search without --target."
             )
 
+    def about(self) -> str:
+        """What of a search the target settles, in a line."""
+        formats = sorted({str(scheme.format) for scheme in self.freeze.values()})
+        return (
+            f"for {self.judge.target.name}, {len(self.freeze)} tensors stay in "
+            f"{' or '.join(formats)} and {len(self.groups)} groups share a scheme each"
+        )
+
     def no_option(self, decision: str, tried: Mapping[str, Mapping[str, str]]) -> UsageError:
         """The error for a decision none of whose profiled schemes the target can express."""
         target = self.judge.target

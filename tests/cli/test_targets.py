@@ -62,6 +62,8 @@ def test_what_is_searched_for_a_target_is_exported_whole(
     assert (done["quantized"] > 0) == ((family, target) != ("mamba", "vllm"))
     again = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert again["name"].endswith(done["plan"])
+    note = f"for {target}, "
+    assert note in shell.ok("search", "--run", run, "--target", target, *FEW).err
     printed = shell.ok(*asked, "--out", tmp_path / "again").out
     assert "dropped: nothing, the plan is kept whole" in printed
     assert done["use"][-1].replace("out", "again") in printed

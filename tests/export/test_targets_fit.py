@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from runtimes import CONFIGS, applier, model, plan_of
 from tiny_models import tiny
 
@@ -16,8 +18,9 @@ from sensprobe.cli.parser import TARGETS as SAID
 from sensprobe.errors import CheckpointError, RunError, UnsupportedError, UsageError
 from sensprobe.export import folder
 from sensprobe.export.targets import TARGETS, fit, grouped, require_family, target_named, write_for
+from sensprobe.fitting import why_not
 from sensprobe.loading import load_model
-from sensprobe.plan import from_json
+from sensprobe.plan import Resolved, from_json
 from sensprobe.presets import PRESETS
 from sensprobe.scheme import parse
 from sensprobe.sites import Kind
@@ -59,6 +62,42 @@ def test_every_scheme_is_kept_or_has_a_row(target: str, preset: str, name: str) 
             )
             assert rows[site].why
     assert sum(r["count"] for r in grouped(model(name), found.changes)) == len(rows)
+
+
+NEAR = ["int8/channel", "int4/group32", "int4/group32/asym", "e4m3/channel", "int8", "fp16", "bf16"]
+LIVE = ["int8/dynamic", "e4m3/dynamic", "int8"]
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[str, str, Resolved]:
+    """A target, a model it knows, and a plan some of which it can express, layers often alike."""
+    target, name = draw(st.sampled_from(list(TARGETS))), draw(st.sampled_from(list(CONFIGS)))
+    name = name if model(name).family in TARGETS[target].matrices else "mamba2"
+    chosen: dict[str, str] = {}
+    for pattern in ("*.in_proj.*", "*.out_proj", "*.x_proj.*", "head", "embedding"):
+        chosen[pattern] = draw(st.sampled_from(NEAR))
+    chosen |= {p: draw(st.sampled_from(LIVE)) for p in ("*.in_proj_in", "*.out_proj_in", "*.x")}
+    chosen |= {p: draw(st.sampled_from(NEAR[-2:])) for p in ("*.bias", "*.state", "*.norm", "*.D")}
+    sites = list(model(name).sites)
+    for site in draw(st.lists(st.sampled_from(sites), max_size=4)):
+        fits = [s for s in (*NEAR, *LIVE) if why_not(parse(s), model(name).sites[site]) is None]
+        chosen[site] = draw(st.sampled_from([*fits, "fp32"]))
+    return target, name, plan_of(name, chosen)
+
+
+@settings(max_examples=100, deadline=None)
+@given(plans())
+def test_whatever_the_plan_rows_tell_every_difference(case: tuple[str, str, Resolved]) -> None:
+    """And what is written is kept whole when it is asked for again."""
+    target, name, plan = case
+    try:
+        found = fit(TARGETS[target], model(name), plan)
+    except UsageError:
+        assume(False)
+    rows = {change.site for change in found.changes}
+    assert rows == {n for n in model(name).sites if plan.get(n) != found.plan.get(n)}
+    again = fit(TARGETS[target], model(name), found.plan)
+    assert (again.changes, again.plan, again.layouts) == ((), found.plan, found.layouts)
 
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if "mamba2" in TARGETS[t].matrices])

@@ -47,7 +47,7 @@ def _layouts(packed: Layout, scales: frozenset[Scales]) -> tuple[Layout, ...]:
 
 TARGET = Target(
     name="compressed-tensors",
-    about="a folder that transformers loads with compressed-tensors, in float32",
+    about="a folder that compressed-tensors makes transformers' model of, in float32",
     matrices={family: parts | {"head"} for family, parts in LINEARS.items()},
     layouts=_layouts(
         Layout(

@@ -89,7 +89,7 @@ def fit(target: Target, model: Model, plan: Mapping[str, Scheme]) -> Fit:
     _require_some(target, plan, reasons)
     kept = dict(asked)
     for name in reasons:
-        kept[name] = _becomes(judge, name)
+        kept[name] = _becomes(judge, name, asked, reasons)
     changes = tuple(
         Change(name, asked[name], _words(judge, name, kept[name]), why)
         for name, why in reasons.items()
@@ -104,11 +104,18 @@ def fit(target: Target, model: Model, plan: Mapping[str, Scheme]) -> Fit:
     return Fit(target, model, dict(plan), known, changes, layouts)
 
 
-def _becomes(judge: Judge, name: str) -> Scheme:
-    """What the runtime keeps a site in when it cannot keep what was asked."""
-    site = judge.model.sites[name]
+def _becomes(
+    judge: Judge, name: str, asked: Mapping[str, Scheme], reasons: Mapping[str, str]
+) -> Scheme:
+    """What the runtime keeps a site in when it cannot keep what was asked: of a state what those of
+    other layers are in."""
+    sites = judge.model.sites
+    site = sites[name]
     if site.kind is Kind.ACTIVATION:
         return EXACT
+    if site.kind is Kind.STATE:
+        alike = (asked[n] for n, s in sites.items() if s.part is site.part and n not in reasons)
+        return next(alike, parse(judge.target.floats(site)[0]))
     return parse(judge.target.floats(site)[0])
 
 

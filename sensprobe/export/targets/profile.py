@@ -70,7 +70,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Target:
-    """A runtime. `matrices`: family -> parts it quantizes (`in_proj` stands for all its rows).
+    """A runtime. `matrices`: family -> those it quantizes (see `HfTensor.matrix`).
 
     `rest` are the formats every other weight may be kept in, the first where none is asked for;
     `parts` are exceptions to it. `states` are the formats of each kind of state, one for all
@@ -89,8 +89,7 @@ class Target:
 
     def quantizes(self, family: str, tensor: HfTensor) -> bool:
         """Whether a tensor may be in a layout."""
-        part = tensor.sites[0].rpartition("layers.")[2].lstrip("0123456789.").partition(".")[0]
-        return tensor.matrix and part in self.matrices[family]
+        return tensor.matrix in self.matrices[family]
 
     def floats(self, site: Site) -> tuple[str, ...]:
         """The formats an unquantized weight or a state may be kept in."""
@@ -136,13 +135,16 @@ class Judge:
 
     def reasons(self, schemes: Mapping[str, Scheme]) -> dict[str, str]:
         """Site -> why its scheme is not expressed, of those in `schemes` (exact ones too)."""
-        out = {n: r for n in schemes if (r := self._alone(self.model.sites[n], schemes))}
+        sites = self.model.sites
+        live = [n for n in schemes if sites[n].kind is Kind.ACTIVATION and not schemes[n].exact]
+        kept = [n for n in schemes if sites[n].kind is not Kind.ACTIVATION]
+        out = {n: reason for n in kept if (reason := self._alone(sites[n], schemes))}
         for tensor in self.tensors:
             named = [n for n in tensor.sites if n in schemes]
             out |= self._together(tensor, {n: schemes[n] for n in named}, out)
         for part in self.target.states:
             out |= self._one_for_all(part, schemes, out)
-        return out
+        return out | {n: r for n in live if (r := self._activation(n, schemes, out))}
 
     def layout(self, tensor: HfTensor, schemes: Mapping[str, Scheme]) -> Layout | None:
         """The layout a tensor is kept in under schemes that are expressed."""
@@ -151,27 +153,28 @@ class Judge:
 
     def _alone(self, site: Site, schemes: Mapping[str, Scheme]) -> str | None:
         scheme = schemes[site.name]
-        if site.kind is Kind.ACTIVATION:
-            return None if scheme.exact else self._activation(site, schemes)
         if scheme.scaled and site.kind is Kind.WEIGHT and self._quantized(site):
             return self._find(site, schemes)[1]
         floats = self.target.floats(site)
-        plain = replace(scheme, rounding=Rounding.NEAREST) if site.kind is Kind.WEIGHT else scheme
+        weight = site.kind is Kind.WEIGHT
+        plain = replace(scheme, rounding=Rounding.NEAREST, seed=0) if weight else scheme
         if plain in map(parse, floats):
             return None
-        what = "this state" if site.kind is Kind.STATE else "this tensor"
+        what = "this tensor" if weight else "this state"
         return f"{self.target.name} keeps {what} in {' or '.join(floats)}"
 
     def _quantized(self, site: Site) -> bool:
         return self.target.quantizes(self.model.family, self.holder[site.name])
 
-    def _activation(self, site: Site, schemes: Mapping[str, Scheme]) -> str | None:
+    def _activation(
+        self, name: str, schemes: Mapping[str, Scheme], known: Mapping[str, str]
+    ) -> str | None:
         """Why a rounded activation is not kept: no layout of what multiplies it rounds it so."""
-        readers = [n for n, operand in self.reads.items() if operand == site.name]
-        known = [n for n in readers if n in schemes]
+        readers = [n for n, operand in self.reads.items() if operand == name]
+        asked = [n for n in readers if n in schemes]
         for layout in self.target.layouts:
-            if layout.reads is not None and parse(layout.reads) == schemes[site.name]:
-                found = [self._find(self.model.sites[n], schemes)[0] for n in known]
+            if layout.reads is not None and parse(layout.reads) == schemes[name]:
+                found = [n in known or self._find(self.model.sites[n], schemes)[0] for n in asked]
                 if readers and all(one is layout for one in found):
                     return None
         return f"an activation {self.target.activations}"

@@ -59,15 +59,9 @@ def write_for(
     document = hf_document(fit.model)
     emitted = EMITTERS[fit.target.name](fit, applier)
     require_place(out, FILES | emitted.files.keys(), overwrite, frozenset({TOKENIZER}))
-    sites = fit.model.sites.values()
-    before, after = (cost(sites, plan, batch=batch) for plan in (fit.asked, fit.plan))
-    data = sum(tensor.nbytes for tensor in emitted.tensors.values())
-    kept = after.weight_bytes if emitted.converted else data
+    weights, states = _sizes(fit, emitted, batch)
     lines = use(fit, out.name)
-    sizes = [
-        ("weights and scales", before.weight_bytes, kept),
-        (f"state, batch {batch}", before.state_bytes, after.state_bytes),
-    ]
+    sizes = [("weights and scales", *weights), (f"state, batch {batch}", *states)]
     files = emitted.files | {
         WEIGHTS: save(emitted.tensors, emitted.metadata),
         CONFIG: to_bytes(document | {"dtype": emitted.dtype} | emitted.config),
@@ -77,13 +71,17 @@ def write_for(
     if tokenizer is not None:
         files[TOKENIZER] = tokenizer
     write_folder(out, files, lambda draft: _require_same(draft, emitted))
-    return Written(
-        out,
-        (before.weight_bytes, kept),
-        (before.state_bytes, after.state_bytes),
-        sum(len(content) for content in files.values()),
-        tuple(lines),
-    )
+    whole = sum(len(content) for content in files.values())
+    return Written(out, weights, states, whole, tuple(lines))
+
+
+def _sizes(fit: Fit, emitted: Emitted, batch: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Bytes of weights and of states: each under the plan, and as the target keeps them."""
+    sites = fit.model.sites.values()
+    before, after = (cost(sites, plan, batch=batch) for plan in (fit.asked, fit.plan))
+    data = sum(tensor.nbytes for tensor in emitted.tensors.values())
+    kept = after.weight_bytes if emitted.converted else data
+    return (before.weight_bytes, kept), (before.state_bytes, after.state_bytes)
 
 
 def _require_same(folder: Path, emitted: Emitted) -> None:
