@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import selective
 import torch
-from runtimes import applier, model, plan_of
+from runtimes import TOKENS, applier, model, plan_of
 from safetensors.torch import load_file
 
 from sensprobe.export.targets import TARGETS, fit, write_for
+from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.scheme import parse
 
 TARGET = TARGETS["modelopt"]
 SCHEMES = {
@@ -63,6 +66,16 @@ def test_weights_read_back_as_the_simulations(tmp_path: Path) -> None:
             assert stored.dtype == torch.float8_e4m3fn
             values = stored.float().numpy() * scale.numpy()[:, None]
         assert np.array_equal(values, tensor.of(weights).numpy())
+
+
+def test_rows_that_do_not_pair_are_not_packed() -> None:
+    """One head makes an odd number of rows of in_proj: z, x, B, C and dt."""
+    odd = selective.tiny(Mamba2Config(**TOKENS, d_state=8, d_head=64))
+    matrices = [n for n in odd.sites if n.endswith(".out_proj") or ".in_proj." in n]
+    plan = {n: parse("int4/group32") for n in matrices}
+    dropped = {c.site: c.why for c in fit(TARGET, odd, plan).dropped}
+    assert dropped.keys() == {n for n in odd.sites if ".in_proj." in n}
+    assert set(dropped.values()) == {"W4A16_AWQ packs 2 rows together, and there are 145"}
 
 
 def test_it_offers_e4m3_only_where_inputs_are_rounded_too() -> None:

@@ -32,7 +32,7 @@ TARGET = Target(
     about="a folder as ModelOpt exports one for TensorRT-LLM or vLLM, in float16",
     matrices={"mamba2": frozenset({"in_proj", "out_proj"})},
     layouts=(
-        Layout(AWQ, frozenset({"int4"}), frozenset({"group"})),
+        Layout(AWQ, frozenset({"int4"}), frozenset({"group"}), rows=2),
         Layout(FP8, frozenset({"e4m3"}), frozenset({"channel"}), reads="e4m3/dynamic"),
     ),
     rest=("fp16",),

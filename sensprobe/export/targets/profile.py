@@ -35,7 +35,7 @@ class Layout:
     "none", those that are "codes" themselves, or "int8" (of codes centred on 0). `reads` is the
     scheme that the runtime rounds the matrix's input to. `same` tells that it reads our codes;
     otherwise it rounds the weights anew, to a grid of its own. `dense` tells that codes take as
-    many bits there as the format has.
+    many bits there as the format has. Rows are stored `rows` at a time.
     """
 
     name: str
@@ -48,9 +48,10 @@ class Layout:
     reads: str | None = None
     same: bool = True
     dense: bool = True
+    rows: int = 1
 
-    def why_not(self, scheme: Scheme, columns: int) -> str | None:
-        """Why a stored scheme (see `stored`) is not in this layout; None if it is."""
+    def why_not(self, scheme: Scheme, rows: int, columns: int) -> str | None:
+        """Why a matrix's stored scheme (see `stored`) is not in this layout; None if it is."""
         if str(scheme.format) not in self.formats:
             return f"{self.name} has no {scheme.format}"
         if scheme.granularity not in self.granularities:
@@ -65,6 +66,8 @@ class Layout:
             return f"{self.name} has a zero point a scale"
         if scheme.scales not in self.scales:
             return f"{self.name} keeps scales as {', '.join(sorted(self.scales))}"
+        if rows % self.rows:
+            return f"{self.name} packs {self.rows} rows together, and there are {rows}"
         return None
 
 
@@ -187,9 +190,11 @@ class Judge:
         kept = stored(scheme, site.shape[-1])
         if not any(str(kept.format) in layout.formats for layout in self.target.layouts):
             return None, f"{self.target.name} has no {kept.format} matrices"
+        rows = sum(self.model.sites[n].shape[0] for n in self.holder[site.name].sites)
         reasons = []
         for layout in self.target.layouts:
-            reason = layout.why_not(kept, site.shape[-1]) or self._zero_points(layout, site, scheme)
+            reason = layout.why_not(kept, rows, site.shape[-1])
+            reason = reason or self._zero_points(layout, site, scheme)
             if reason is None and layout.reads is not None and parse(layout.reads) != operand:
                 reason = (
                     f"{layout.name} rounds its input to {layout.reads}, which the plan does not"
