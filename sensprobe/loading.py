@@ -13,6 +13,7 @@ A `pathlib.Path` is always a path.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,11 +36,12 @@ from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
 from sensprobe.models import Model, is_language_model
-from sensprobe.packed import Arena, stream_of
+from sensprobe.packed import Arena, device_stream_of, stream_of
 from sensprobe.plan import EXACT_PLAN, Plan
 from sensprobe.plan import read as read_plan
 from sensprobe.presets import PRESETS, unknown
 from sensprobe.running import Array, LoadedModel, as_sequences
+from sensprobe.runtime.choice import say
 from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import Kind
 from sensprobe.taps import RoundingTap
@@ -270,10 +272,10 @@ def load(
         plan.json, or {pattern: scheme}; or a list of such. None runs the model as it is: at full
         precision, an exported one as exported. Later patterns override earlier ones. An exported
         model takes no other plan: its weights are rounded already.
-    device: "cpu", where an exported model's weights and states stay packed in memory (see
-        `LoadedModel`), or "cuda" ("cuda:1") where there is one. Everything but a call and `step`
-        still happens on the CPU; without a GPU kernel the recurrence runs as the reference loop
-        there, which is slow and may differ from the CPU in the last bits.
+    device: "cpu", or "cuda" ("cuda:1") where there is one. An exported model stays packed in the
+        memory of either (see `LoadedModel`). Any other runs on a GPU as the reference loop, which
+        is slow and may differ from the CPU in the last bits, as does an exported one whose plan no
+        kernel there takes; a warning says why.
     calibration: sequences, as a call takes them, that fix the ranges of static activations and
         states, and what `gptq` rounds by; run once, on the CPU, at full precision.
     norm: where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post (its default).
@@ -300,8 +302,8 @@ def loaded(
                 "the model it was made from under the plan, or leave the plan out."
             )
         chosen = Plan(tuple(source.artefact.plan.items()), source.name)
-        if place.type == "cpu":
-            return _packed(source.name, chosen, source.artefact)
+        if (packed := _packed(source.name, chosen, source.artefact, place)) is not None:
+            return packed
         tap = source.artefact.tap
     else:
         chosen = EXACT_PLAN if plan is None else as_plan(plan, source.model)
@@ -313,15 +315,22 @@ def loaded(
     return LoadedModel(source.name, chosen, tap.plan, place, runs, tap)
 
 
-def _packed(name: str, plan: Plan, artefact: Artefact) -> LoadedModel:
-    """An exported model on the CPU: its weights stay packed, and what was decoded goes."""
+def _packed(name: str, plan: Plan, artefact: Artefact, place: torch.device) -> LoadedModel | None:
+    """An exported model whose weights stay packed, what was decoded gone; None where no kernel of
+    a GPU runs it."""
     sites = artefact.model.sites
     arena = Arena.of(artefact.tensors, sites, artefact.plan)
     tap = RoundingTap(artefact.plan, arena.weights, arena.scales(), round=runtime.rounded)
     nothing = {n: torch.empty(0) for n, s in sites.items() if s.kind is Kind.WEIGHT}
     runs = type(artefact.model)(artefact.model.config, nothing)  # type: ignore[call-arg]
-    stream, why = stream_of(runs, arena, tap.scales)
-    return LoadedModel(name, plan, tap.plan, CPU, runs, tap, arena, stream, why)
+    if place.type == "cpu":
+        stream, why = stream_of(runs, arena, tap.scales)
+        return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, stream, why)
+    there, why = device_stream_of(runs, arena, tap.scales, place)
+    if there is None:
+        say(logging.WARNING, why)
+        return None
+    return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, there)
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -16,7 +16,7 @@ from sensprobe.cost import Cost, cost
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import BATCH
 from sensprobe.models import Model, per_step, together
-from sensprobe.packed import Arena, PackedState, Stream
+from sensprobe.packed import Arena, DeviceStream, Stream
 from sensprobe.plan import Plan
 from sensprobe.runtime.choice import say
 from sensprobe.scheme import Scheme
@@ -95,12 +95,12 @@ class LoadedModel:
 
     Calling it and `step` keep no gradients and change nothing in it; threads may share one.
 
-    An exported model on the CPU is *packed*: `weight_bytes` of weights and scales as in the file,
-    and states of as many bytes as the plan costs. A call decodes one weight at a time and gives
-    what the simulation gives, to the bit. `step` reads packed memory as it is; its sums over inputs
-    have another order, so outputs are within float32 of the simulation's. Codes have no NaN: in a
-    packed state it is 0. Plans that no streaming kernel has a way for decode weights in `step` too,
-    and keep float32 states; a warning says why.
+    An exported model is *packed*: `weight_bytes` of weights and scales as in the file, and states
+    of as many bytes as the plan costs. On the CPU a call decodes one weight at a time and gives
+    what the simulation gives, to the bit; on a GPU it is many steps at once. `step` reads packed
+    memory as it is; its sums over inputs have another order, so outputs are within float32 of the
+    simulation's. Codes have no NaN: in a packed state it is 0. Plans that no streaming kernel has a
+    way for decode weights in `step` too, and keep float32 states; a warning says why.
     """
 
     name: str
@@ -110,7 +110,7 @@ class LoadedModel:
     _model: Model = field(repr=False)
     _tap: RoundingTap = field(repr=False)
     _arena: Arena | None = field(default=None, repr=False)
-    _stream: Stream | None = field(default=None, repr=False)
+    _stream: Stream | DeviceStream | None = field(default=None, repr=False)
     _why: str = field(default="", repr=False)
 
     @property
@@ -132,6 +132,8 @@ class LoadedModel:
     @property
     def weight_bytes(self) -> int:
         """Bytes of memory that hold weights and static scales."""
+        if isinstance(self._stream, DeviceStream):
+            return self._stream.weight_bytes
         if self._arena is not None:
             return self._arena.bytes
         scales = [x for pair in self._tap.scales.values() for x in pair if x is not None]
@@ -140,7 +142,7 @@ class LoadedModel:
     def state_bytes(self, batch: int = 1) -> int:
         """Bytes of memory that hold the state of `batch` sequences between steps."""
         state = self.start(batch)
-        if isinstance(state, PackedState):
+        if self._stream is not None:
             return state.bytes
         return sum(held.nbytes for held in _held(state))
 
@@ -158,6 +160,10 @@ class LoadedModel:
         x = as_sequences(x, self._model).to(self.device)
         every = x.shape[1:2] if per_step(self._model) else ()
         parts = [torch.zeros(0, *every, self._model.config.d_output, device=self.device)]
+        if isinstance(self._stream, DeviceStream):
+            return torch.cat(
+                parts + [self._stream.whole(part) for part in x.split(BATCH) if len(x)]
+            )
         with torch.no_grad(), self._placed():
             size = together(self._model, x.shape[1], BATCH)
             for first in range(0, len(x), size):
@@ -190,7 +196,7 @@ class LoadedModel:
     def advance(self, x: Array, state: Any) -> tuple[Tensor, Any]:
         """As `step`, but a packed state is written over: the state given is of no more use."""
         if self._stream is not None:
-            return self._stream.advance(_as_step(x, self._model), state)
+            return self._stream.advance(_as_step(x, self._model).to(self.device), state)
         return self.step(x, state)
 
     def _placed(self) -> AbstractContextManager[Any]:

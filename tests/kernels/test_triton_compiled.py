@@ -21,7 +21,8 @@ pytest.importorskip("triton", reason="Triton is there for Linux only")
 
 from sensprobe_kernels.launch import Launch, assembly
 from sensprobe_kernels.linear import gpu as linear
-from sensprobe_kernels.program.gpu import GpuProgram, States
+from sensprobe_kernels.program.device import States, Weights
+from sensprobe_kernels.program.gpu import GpuProgram
 from sensprobe_kernels.selective_scan import gpu as selective_scan
 
 TOKENS = {"d_input": 512, "d_output": 512, "d_model": 512, "encoder": "embedding", "layers": 1}
@@ -50,8 +51,9 @@ def launches(name: str, plan: str, batch: int) -> tuple[Launch, ...]:
     """Of a step of one layer."""
     case = packed(tiny(CONFIGS[name]), PLANS[plan])
     made = case.stream.program(batch)
-    states = States(made.program, made.fresh.size, batch, "cpu")
-    return tuple(GpuProgram(made.program, 1, states, "cpu").launches)
+    weights = Weights(made.program.data, "cpu")
+    states = States(made.program, made.fresh.size, batch, weights)
+    return tuple(GpuProgram(made.program, 1, states).launches)
 
 
 def found(name: str, plan: str, batch: int, kernel: object) -> list[Launch]:

@@ -47,7 +47,8 @@ def product(
 
 
 def codes_of(t: Packed) -> Codes:
-    return Codes(t.bits, t.kind, t.shift, t.factor, t.scales)
+    ragged = t.columns if t.bits < 8 and t.columns % 8 else 0
+    return Codes(t.bits, t.kind, t.shift, t.factor, t.scales, ragged)
 
 
 def group_of(t: Packed) -> int:
@@ -58,7 +59,6 @@ def group_of(t: Packed) -> int:
 def check(t: Packed) -> None:
     """LoweringError for a packed tensor whose rows no kernel reads."""
     group = group_of(t)
-    if t.parts != 1 or t.columns * t.bits % 8 or (t.kind < HALF and t.columns % 8):
-        raise LoweringError(f"rows of {t.columns} numbers in {t.bits} bits: a multiple of 8")
+    assert t.parts == 1, "a product with a complex tensor"
     if group & (group - 1) or 0 < group < 8:
         raise LoweringError(f"scales of {group} columns: a power of two from 8 on")

@@ -55,10 +55,12 @@ class Weights:
     device: str
     _taken: list[tuple[int, int]] = field(default_factory=list)
     _known: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
+    _rest: tuple[Tensor, list[Packed]] | None = None
 
     def take(self, at: int, count: int, kind: torch.dtype) -> Tensor:
         """`count` numbers from byte `at` on, on their own."""
         if (at, kind) not in self._known:
+            assert self._rest is None, "what is left was taken already"
             size = count * kind.itemsize
             raw = torch.from_numpy(self.data[at : at + size].copy())
             self._known[at, kind] = raw.view(kind).to(self.device)
@@ -92,6 +94,11 @@ class Weights:
 
     def rest(self, tensors: list[Packed]) -> tuple[Tensor, list[Packed]]:
         """All bytes not taken, one after the other, and where tensors among them begin now."""
+        if self._rest is None:
+            self._rest = self._left(tensors)
+        return self._rest
+
+    def _left(self, tensors: list[Packed]) -> tuple[Tensor, list[Packed]]:
         self._taken.sort()
         ends = [end for _, end in self._taken]
         before = np.concatenate([[0], np.cumsum([b - a for a, b in self._taken])])
@@ -109,8 +116,10 @@ class Weights:
         return torch.from_numpy(self.data[left].copy()).to(self.device), found
 
     @property
-    def taken_bytes(self) -> int:
-        return sum(end - start for start, end in self._taken)
+    def bytes(self) -> int:
+        """Of the device's memory, once nothing is left to take."""
+        assert self._rest is not None
+        return sum(end - start for start, end in self._taken) + self._rest[0].numel()
 
 
 @dataclass
@@ -197,15 +206,15 @@ class Memory(NamedTuple):
 
 
 class States:
-    """A program's weights and the states of `slots` sequences in a device's memory.
+    """The states of `slots` sequences in a device's memory, and the weights, which others share.
 
-    state_bytes: of one sequence. What the programs of other batches and lengths read, too.
+    state_bytes: of one sequence. Programs of any batch and length that were made alike may use one.
     """
 
-    def __init__(self, program: Program, state_bytes: int, slots: int, device: str = "cuda"):
-        self.state_bytes = state_bytes
+    def __init__(self, program: Program, state_bytes: int, slots: int, weights: Weights):
+        self.state_bytes, device = state_bytes, weights.device
         ops, tensors, stores = program.ops, program.tensors, program.stores
-        weights, nothing = Weights(program.data, device), torch.zeros(16, device=device)
+        nothing = torch.zeros(16, device=device)
         self.held = []
         for s in program.states:
             stored, after = stores[s.store], [o.at for o in program.states if o.at > s.at]
@@ -218,7 +227,6 @@ class States:
         spans += [(row[10], program.states[row[9]].rows) for row in ops if row[0] == op.CHANNELS]
         self.statics = {i: weights.known(stores[i], span, nothing) for i, span in spans}
         self.bytes, self.packed = weights.rest(tensors)
-        self.weight_bytes = weights.taken_bytes + self.bytes.numel()
         pooled = sum(row[4] for row in ops if row[0] == op.MEAN)
         self.times = torch.zeros(slots, dtype=torch.int32, device=device)
         self.sums = torch.zeros(slots, max(pooled, 1), device=device)
@@ -237,6 +245,18 @@ class States:
         for h in self.held:
             h.slots.get(memory, slots)
         return memory
+
+    def saved(self) -> list[Tensor]:
+        """A copy of all slots."""
+        return [x.clone() for x in self._all()]
+
+    def restore(self, saved: list[Tensor]) -> None:
+        """The inverse."""
+        for x, kept in zip(self._all(), saved, strict=True):
+            x.copy_(kept)
+
+    def _all(self) -> list[Tensor]:
+        return [*(x for h in self.held for x, _ in h.slots.spans), self.times, self.sums]
 
     @property
     def held_bytes(self) -> int:

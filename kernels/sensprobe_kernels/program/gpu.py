@@ -23,7 +23,8 @@ class GpuProgram:
     Raises LoweringError for what no kernel does.
     """
 
-    def __init__(self, program: Program, length: int, states: States, device: str = "cuda"):
+    def __init__(self, program: Program, length: int, states: States):
+        device = states.times.device
         self.batch, self.length, self.states = program.batch // length, length, states
         ops = program.ops
         wide = max([row[3] for row in ops if row[0] == op.INPUT], default=0)
