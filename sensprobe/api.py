@@ -288,16 +288,23 @@ def generate(
 
 
 def bench(
-    shapes: Sequence[str] = ("130m",), *, batch: int = 1, progress: Progress = SILENT
+    shapes: Sequence[str] = ("130m",),
+    *,
+    batch: int = 1,
+    device: str = "cpu",
+    run: Pathlike | None = None,
+    progress: Progress = SILENT,
 ) -> Document:
-    """How fast this machine's CPU runs operations on packed memory, at the shapes of published
-    models (130m, 370m, 790m, 1.4b, 2.8b).
+    """How fast this machine runs operations on packed memory, at the shapes of published models
+    (130m, 370m, 790m, 1.4b, 2.8b).
 
-    Returns machine, copy_bytes_per_second, and rows: operation, model, size, scheme, seconds,
-    quartiles, bytes that must move, bytes_per_second, of_copy, and the ratio to PyTorch's own
-    (products in bfloat16, state updates in float32).
+    Returns created, machine, device, versions, copy_bytes_per_second, and rows: operation, model,
+    size, scheme, seconds, quartiles, bytes that must move, bytes_per_second, of_copy, and the ratio
+    to PyTorch's own (products in bfloat16, state updates in float32). With `run` every case is kept
+    there as it is measured; one that is stopped keeps those it finished, and the next starts anew.
     """
-    return steps.bench(shapes, batch=batch, progress=progress)
+    kept = None if run is None else open_run(run)
+    return steps.bench(_listed(shapes), batch=batch, device=device, run=kept, progress=progress)
 
 
 def report(run: Pathlike, out: Pathlike | None = None) -> Document:

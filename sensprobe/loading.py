@@ -284,7 +284,7 @@ def load(
     cannot be used, PlanError and SchemeError for a plan that does not fit the model or lacks
     calibration, DataError for sequences of another shape.
     """
-    place = _device(device)
+    place = device_named(device)
     return loaded(load_model(model, norm), plan, place, calibration)
 
 
@@ -333,7 +333,8 @@ def _packed(name: str, plan: Plan, artefact: Artefact, place: torch.device) -> L
     return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, there)
 
 
-def _device(device: str | torch.device) -> torch.device:
+def device_named(device: str | torch.device) -> torch.device:
+    """The device, which is there; UsageError says what is instead."""
     try:
         place = torch.device(device)
     except RuntimeError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from io import TextIOWrapper
 
@@ -18,6 +19,9 @@ from sensprobe.errors import SensprobeError
 # Idle threads of torch's OpenMP spin for milliseconds, on the cores that the scan's threads need: a
 # whole evaluation takes a third longer. The variable is read when torch is loaded, further below.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+GO_ON = ("profile", "search", "train", "demo")
+"""Commands that keep what they finished, and go on from there when run again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,10 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with interrupt.remembered():
             return commands.COMMANDS[arguments.command](arguments) or 0
     except KeyboardInterrupt:
-        print(
-            "\nStopped. What was finished is kept; the same command goes on from there.",
-            file=sys.stderr,
-        )
+        print(f"\n{_stopped(arguments)}", file=sys.stderr)
         return 130
     except SensprobeError as error:
         if arguments.debug:
@@ -67,6 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def _stopped(arguments: Namespace) -> str:
+    """What an interrupted command leaves, and what running it again does."""
+    run = getattr(arguments, "run", None)
+    if arguments.command == "bench" and run:
+        return f"Stopped. The cases that were timed are kept in {run}; the next bench starts anew."
+    if arguments.command in GO_ON or (arguments.command == "eval" and run):
+        return "Stopped. What was finished is kept; the same command goes on from there."
+    return "Stopped."
 
 
 if __name__ == "__main__":

@@ -262,11 +262,19 @@ def generate(arguments: Namespace) -> None:
 
 
 def bench(arguments: Namespace) -> None:
-    document = api.bench(arguments.shapes or ("130m",), batch=arguments.batch, progress=Bar(stderr))
+    document = api.bench(
+        arguments.shapes or ("130m",),
+        batch=arguments.batch,
+        device=arguments.device,
+        run=arguments.run,
+        progress=Bar(stderr),
+    )
     if arguments.json:
         print_json(document)
     else:
         stdout.print(show.bench(document))
+        if arguments.run:
+            stderr.print(show.next_after_bench(arguments.run), style="dim")
 
 
 def _plan(arguments: Namespace) -> list[OnePlan] | None:

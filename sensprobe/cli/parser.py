@@ -318,6 +318,10 @@ def _bench(commands: argparse._SubParsersAction) -> None:
         help="of the Mambas of that size: 130m (the default), 370m, 790m, 1.4b, 2.8b (repeatable)",
     )
     sub.add_argument("--batch", type=int, default=1, help="sequences a step (default: 1)")
+    sub.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="what runs them (default: cpu)"
+    )
+    sub.add_argument("--run", type=Path, metavar="DIR", help="keep the results in this run")
     _json(sub)
 
 

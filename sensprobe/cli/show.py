@@ -202,9 +202,10 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
 def run_tables(run: Run) -> Iterator[RenderableType]:
     """Every table a run's results give, in the order of the main job."""
     from sensprobe.report.agreement import agreement
+    from sensprobe.report.benches import benches_of, latest
     from sensprobe.report.gather import PROFILES
     from sensprobe.report.read import read_sensitivity
-    from sensprobe.report.terminal import agreement_line
+    from sensprobe.report.terminal import agreement_line, bench_report
 
     documents = {name: run.read_result(name) for name in (*PROFILES, "search", "confirmation")}
     found = {name: d for name, d in documents.items() if isinstance(d, dict)}
@@ -216,6 +217,8 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
         yield agreement_line(agreement(*pair))
     if "search" in found:
         yield from search(found["search"], found.get("confirmation"))
+    for bench_kept in latest(benches_of(run)):
+        yield bench_report(bench_kept)
 
 
 def exported(document: Mapping[str, Any]) -> RenderableType:
@@ -304,22 +307,13 @@ def generation(document: dict[str, Any]) -> str:
     )
 
 
-def bench(document: dict[str, Any]) -> Table:
+def bench(document: dict[str, Any]) -> RenderableType:
     """Times, bandwidths and ratios of operations on packed memory."""
-    copied = document["copy_bytes_per_second"]
-    table = Table(
-        title=f"batch {document['batch']}, one thread; copying: {copied / 1e9:.1f} GB/s",
-        title_justify="left",
-    )
-    for heading in ("operation", "size", "scheme"):
-        table.add_column(heading)
-    for heading in ("µs", "GB/s", "of copy", "× torch"):
-        table.add_column(heading, justify="right")
-    for row in document["rows"]:
-        table.add_row(
-            f"{row['operation']}, {row['model']}", row["size"], row["scheme"],
-            f"{1e6 * row['seconds']:,.1f}",
-            f"{row['bytes_per_second'] / 1e9:.1f}", f"{row['of_copy']:.0%}",
-            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
-        )  # fmt: skip
-    return table
+    from sensprobe.report.benches import read_bench
+    from sensprobe.report.terminal import bench_report
+
+    return bench_report(read_bench(document))
+
+
+def next_after_bench(run: Path) -> str:
+    return f"kept in {run}: sensprobe report --run {run}, or sensprobe dashboard {run}"

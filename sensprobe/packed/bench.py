@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -71,7 +71,6 @@ def measured(case: Case, copied: float) -> dict[str, Any]:
         if case.reference:
             theirs.append(_seconds(case.reference, again))
     seconds = statistics.median(mine)
-    low, _, high = statistics.quantiles(mine, n=4)
     other = statistics.median(theirs) if theirs else None
     return {
         "operation": case.operation,
@@ -79,13 +78,19 @@ def measured(case: Case, copied: float) -> dict[str, Any]:
         "size": case.size,
         "scheme": case.scheme,
         "seconds": seconds,
-        "quartiles": [low, high],
+        "quartiles": _quartiles(mine),
         "bytes": case.bytes,
         "bytes_per_second": case.bytes / seconds,
         "of_copy": case.bytes / seconds / copied,
         "reference_seconds": other,
+        "reference_quartiles": _quartiles(theirs) if theirs else None,
         "ratio": None if other is None else other / seconds,
     }
+
+
+def _quartiles(seconds: list[float]) -> list[float]:
+    low, _, high = statistics.quantiles(seconds, n=4)
+    return [low, high]
 
 
 def copy_bandwidth() -> float:
@@ -94,6 +99,19 @@ def copy_bandwidth() -> float:
     target = np.empty_like(source)
     times = [_seconds(lambda: np.copyto(target, source), 1) for _ in range(5)]
     return COPIED_BYTES / statistics.median(times)
+
+
+class Bench(NamedTuple):
+    """How a device is benched: its cases at a shape and batch, how one is timed beside the bytes a
+    second that copying reaches, and those."""
+
+    cases: Callable[[str, int], list[Case]]
+    measured: Callable[[Case, float], dict[str, Any]]
+    copied: Callable[[], float]
+
+
+DEVICES = {"cpu": Bench(cases, measured, copy_bandwidth)}
+"""What runs on packed memory on each device; a device without kernels is not here."""
 
 
 def _seconds(run: Callable[[], Any], count: int) -> float:

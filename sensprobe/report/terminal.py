@@ -19,6 +19,8 @@ from rich.text import Text
 
 from sensprobe.report import tables
 from sensprobe.report.agreement import Agreement
+from sensprobe.report.bench_tables import about_bench, bench_table
+from sensprobe.report.benches import BenchRun
 from sensprobe.report.prose import about_agreement, missed_limits, samples_seen
 from sensprobe.report.results import Confirmation, Row, Search, Sensitivity
 from sensprobe.report.values import (
@@ -193,6 +195,16 @@ def beside_table(found: Search | Confirmation) -> RenderableType:
 def agreement_line(found: Agreement) -> Text:
     """τ over all schemes in one sentence, with what it means."""
     return Text(about_agreement(found))
+
+
+def bench_report(found: BenchRun) -> RenderableType:
+    """Where a bench was made, and a row a case."""
+    where, *how = about_bench(found)
+    return Group(
+        Text(where, style="bold"),
+        *(Text(line, style=DIM) for line in how),
+        _table(bench_table(found), left=("operation", "shape", "scheme"), drop=("25", "size")),
+    )
 
 
 def _table(frame: pd.DataFrame, left: Sequence[str], drop: Iterable[str] = ()) -> Fitted:

@@ -9,6 +9,7 @@
 Killed at any moment and started again, a command finds what it had measured. numpy only, no torch.
 """
 
+from sensprobe.runs.benches import KeptBench
 from sensprobe.runs.ledger import Writer
 from sensprobe.runs.manifest import VERSION, Manifest
 from sensprobe.runs.opening import open_run
@@ -20,6 +21,7 @@ __all__ = [
     "Entry",
     "Evaluation",
     "EvaluationKey",
+    "KeptBench",
     "Manifest",
     "Run",
     "State",

@@ -3,6 +3,7 @@
     run.json        the inputs it belongs to; written once
     evaluations/    one segment a writer; append-only
     results/        JSON tables, each replaced whole
+    benches/        how fast machines ran operations, a file a bench; append-only
     optuna.db       the search's own storage
 
 Nothing here deletes or rewrites an evaluation. Several processes may write at once.
@@ -15,7 +16,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ import numpy as np
 
 from sensprobe.errors import RunError
 from sensprobe.files import disk_errors, strict_json, write_whole
+from sensprobe.runs import benches
 from sensprobe.runs import manifest as manifests
 from sensprobe.runs.ledger import Ledger, Writer
 from sensprobe.runs.manifest import Manifest
@@ -179,6 +181,18 @@ class Run:
         """The processes that write here now, this one included."""
         self.refresh()
         return self._ledger.writers()
+
+    @contextlib.contextmanager
+    def benching(self, about: Mapping[str, JSON]) -> Iterator[Callable[[Mapping[str, JSON]], None]]:
+        """A new bench of this run, of where and how it is measured; what it gives keeps a case for
+        good."""
+        self._check_writable()
+        with benches.writing(self.path, about) as keep:
+            yield keep
+
+    def benches(self) -> list[benches.KeptBench]:
+        """Every bench, in the order they began."""
+        return benches.kept(self.path)
 
     def write_result(self, name: str, data: JSON) -> None:
         """Replaces results/NAME.json as a whole. Numbers that are not finite become null."""

@@ -34,6 +34,24 @@ SYNC_SECONDS = 5.0
 Outcome = Literal["finished", "stopped"]
 
 
+def new_name() -> str:
+    """A name no other writer has; names sort by when they were made."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return f"{stamp}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def is_written(path: Path) -> bool:
+    """Whether the process that owns a file of lines still runs; nobody's, where it was removed."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 class SegmentWriter:
     """Appends to a new segment in `folder`. Not for several threads at once.
 
@@ -42,11 +60,9 @@ class SegmentWriter:
     """
 
     def __init__(self, folder: Path, command: str) -> None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        name = f"{stamp}-{os.getpid()}-{secrets.token_hex(3)}"
         self.pid = os.getpid()
         self.usable = True
-        self.lines_path = folder / f"{name}.jsonl"
+        self.lines_path = folder / f"{new_name()}.jsonl"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         who: dict[str, JSON] = {"host": socket.gethostname(), "pid": self.pid, "command": command}
         with disk_errors(self.lines_path, "creating"), contextlib.ExitStack() as undo:
@@ -186,15 +202,8 @@ class SegmentReader:
         return not self.alive() and self.lines_path.stat().st_size == self._offset + torn
 
     def alive(self) -> bool:
-        """Whether the process that owns this segment still runs; nobody's, where it was removed."""
-        try:
-            with self.lines_path.open("rb") as stream:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            return False
-        return False
+        """Whether the process that owns this segment still runs."""
+        return is_written(self.lines_path)
 
     def document(self, place: Place, lines: BinaryIO) -> dict[str, JSON] | None:
         lines.seek(place.offset)

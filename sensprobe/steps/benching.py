@@ -2,42 +2,107 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from sensprobe.errors import UsageError
+from sensprobe.errors import UnsupportedError, UsageError
+from sensprobe.loading import device_named
 from sensprobe.packed import bench as packed
 from sensprobe.progress import SILENT, Progress
+from sensprobe.runs import Run
+from sensprobe.runs.record import now
+from sensprobe.steps.doctoring import installed
+
+PACKAGES = ("sensprobe", "torch", "numba", "numpy", "triton")
+"""Whose versions a bench is of, where they are installed."""
+PROCESSOR = Path("/proc/cpuinfo")
 
 
-def bench(shapes: Sequence[str], *, batch: int, progress: Progress = SILENT) -> dict[str, Any]:
+def bench(
+    shapes: Sequence[str],
+    *,
+    batch: int,
+    device: str = "cpu",
+    run: Run | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
     """Products with packed weights and updates of packed states at the shapes of published models.
 
-    Returns machine, threads, batch, copy_bytes_per_second, and a row a case (see `packed.bench`).
+    Returns where and how (see `_about`), and a row a case (see `packed.bench`). A run keeps every
+    case when it is measured.
     """
     if unknown := sorted(set(shapes) - set(packed.SHAPES)):
         known = ", ".join(packed.SHAPES)
         raise UsageError(f"no shape {', '.join(unknown)}; there are those of {known}.")
     if batch < 1:
         raise UsageError(f"--batch {batch}: at least one vector must be multiplied.")
-    copied, rows = packed.copy_bandwidth(), []
-    for shape in shapes:
-        cases = packed.cases(shape, batch)
-        progress.begin(f"timing the shapes of {shape}", len(cases))
-        try:
-            for case in cases:
-                rows.append(packed.measured(case, copied))
-                progress.advance()
-        finally:
-            progress.end()
+    how = _way(device)
+    about = _about(shapes, batch, device) | {"copy_bytes_per_second": how.copied()}
+    rows: list[dict[str, Any]] = []
+    with nullcontext(lambda row: None) if run is None else run.benching(about) as keep:
+        for shape in about["shapes"]:
+            rows += _timed(how, shape, about, keep, progress)
+    return about | {"rows": rows}
+
+
+def _way(device: str) -> packed.Bench:
+    """How a device is benched; UsageError where it is not here, UnsupportedError where it has no
+    kernels."""
+    place = device_named(device)
+    if place.type not in packed.DEVICES:
+        raise UnsupportedError(
+            f"--device {device}: no operation on packed memory has a kernel for it yet; there are "
+            f"those of {', '.join(packed.DEVICES)}. Leave --device out."
+        )
+    return packed.DEVICES[place.type]
+
+
+def _timed(
+    how: packed.Bench,
+    shape: str,
+    about: Mapping[str, Any],
+    keep: Callable[[Mapping[str, Any]], None],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    cases, rows = how.cases(shape, about["batch"]), []
+    progress.begin(f"timing the shapes of {shape}", len(cases))
+    try:
+        for case in cases:
+            rows.append(how.measured(case, about["copy_bytes_per_second"]))
+            keep(rows[-1])
+            progress.advance()
+    finally:
+        progress.end()
+    return rows
+
+
+def _about(shapes: Sequence[str], batch: int, device: str) -> dict[str, Any]:
+    """When, where and with what: a bandwidth means nothing without."""
+    versions = {package: installed(package) for package in PACKAGES}
     return {
-        "machine": f"{platform.machine()}, {platform.system()}, torch {torch.__version__}",
+        "created": now(),
+        "machine": f"{_processor()}, {os.cpu_count()} CPUs, {platform.system()}",
+        "cpus": os.cpu_count(),
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "load": os.getloadavg()[0],
+        "versions": {"python": platform.python_version()}
+        | {package: version for package, version in versions.items() if version},
         "threads": 1,
         "reference_threads": torch.get_num_threads(),
+        "shapes": list(dict.fromkeys(shapes)),
         "batch": batch,
-        "copy_bytes_per_second": copied,
-        "rows": rows,
     }
+
+
+def _processor() -> str:
+    """What the processor calls itself; its architecture where it does not say."""
+    lines = PROCESSOR.read_text(errors="replace").splitlines() if PROCESSOR.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

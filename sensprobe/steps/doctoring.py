@@ -35,7 +35,8 @@ EXTRAS = {
 }
 
 
-def _installed(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -45,17 +46,17 @@ def _installed(package: str) -> str | None:
 def doctor() -> dict[str, Any]:
     """Versions, implementations, extras with what each would add, and what ships."""
     return {
-        "sensprobe": _installed("sensprobe"),
+        "sensprobe": installed("sensprobe"),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
-        "core": {package: _installed(package) for package in CORE},
+        "core": {package: installed(package) for package in CORE},
         "implementations": [row._asdict() for row in runtime.describe()],
         "extras": [
             {
                 "package": package,
-                "version": _installed(package),
+                "version": installed(package),
                 "adds": adds,
                 "install": f"pip install -e '.[{extra}]'",
             }

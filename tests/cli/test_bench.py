@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from rich.console import Console
 
-from sensprobe.cli import main
+from sensprobe.cli import commands, main
 from sensprobe.packed import bench
+from sensprobe.runs import Manifest, open_run
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +48,73 @@ def test_bytes_are_those_that_must_move():
 MAMBA_INT8 = ("state, Mamba", "int8/head/dynamic")
 
 
-def test_a_table_for_people(capsys):
+def test_a_table_for_people(capsys, monkeypatch):
+    monkeypatch.setattr(commands, "stdout", Console(width=80))
     assert main(["bench", "--shapes", "tiny"]) == 0
-    out = capsys.readouterr().out
-    assert "linear, tiny" in out
-    assert "GB/s" in out
+    lines = capsys.readouterr().out.splitlines()
+    assert any("copying a large array reaches" in line for line in lines)
+    (head,) = (line for line in lines if "GB/s" in line and "scheme" in line)
+    assert head.rstrip().endswith("× PyTorch")
+    assert any("int8/head/dynamic" in line for line in lines), "a scheme is shown whole"
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_run_keeps_what_was_printed(tmp_path, capsys):
+    run = open_run(tmp_path / "run", Manifest("m", "a", "d", "b", 1))
+    words = ["bench", "--shapes", "tiny", "--batch", "2", "--run", str(run.path)]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert main(words) == 0
+    assert f"kept in {run.path}" in capsys.readouterr().err
+    first, second = run.benches()
+    assert first.document == told
+    assert len(second.rows) == len(told["rows"])
+    assert {"created", "machine", "device", "versions"} <= set(told)
+    assert told["versions"]["torch"] == torch.__version__
+
+
+def test_a_stopped_bench_keeps_its_cases(tmp_path, capsys, monkeypatch):
+    run = open_run(tmp_path / "run", Manifest("m", "a", "d", "b", 1))
+    timed = []
+
+    def measured(case, copied):
+        if len(timed) == 2:
+            raise KeyboardInterrupt
+        timed.append(case)
+        return bench.measured(case, copied)
+
+    monkeypatch.setitem(bench.DEVICES, "cpu", bench.DEVICES["cpu"]._replace(measured=measured))
+    assert main(["bench", "--shapes", "tiny", "--run", str(run.path)]) == 130
+    out, err = capsys.readouterr()
+    assert not out
+    assert f"timed are kept in {run.path}; the next bench starts anew" in err
+    (found,) = run.benches()
+    assert (len(found.rows), found.outcome) == (2, "stopped")
+    timed.clear()
+    assert main(["bench", "--shapes", "tiny"]) == 130
+    assert "kept" not in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_not_benched_into(tmp_path, capsys):
+    assert main(["bench", "--shapes", "tiny", "--run", str(tmp_path / "none")]) == 1
+    assert "no run at" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_gpu_that_is_not_there(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["bench", "--shapes", "tiny", "--device", "cuda"]) == 2
+    said = capsys.readouterr().err
+    assert "device cuda: torch sees no CUDA GPU here. Use cpu" in said
+
+
+def test_a_device_without_kernels(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delitem(bench.DEVICES, "cuda", raising=False)
+    assert main(["bench", "--shapes", "tiny", "--device", "cuda"]) == 1
+    said = capsys.readouterr().err
+    assert "no operation on packed memory has a kernel for it yet; there are those of cpu" in said
 
 
 @pytest.mark.parametrize(

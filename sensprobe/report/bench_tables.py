@@ -1,0 +1,109 @@
+"""Benches as tables for people, and in sentences; headings carry the units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from sensprobe.report.benches import BenchCase, BenchRun, Pair
+from sensprobe.report.values import MISSING, NOISE, digits, number
+
+GIGA, MICRO, PERCENT = 1e-9, 1e6, 100
+BUSY = 0.25
+"""Share of the processors that others may want before a reader is told."""
+
+
+def about_bench(found: BenchRun) -> list[str]:
+    """Where and when; what each number is measured against; what is missing."""
+    lines = [f"{found.moment} UTC on {found.device_name or found.machine or 'an unknown machine'}"]
+    lines.append(f"{_how(found)}. Medians; PyTorch has {_threads(found.reference_threads)}.")
+    if found.load > BUSY * found.cpus:
+        lines.append(
+            f"About {digits(found.load, 2)} other processes wanted its {found.cpus} CPUs when it "
+            "began: times and ratios bear less."
+        )
+    if found.outcome != "finished":
+        state = "It is still running" if found.outcome == "running" else "It was stopped"
+        lines.append(f"{state}, after {len(found.cases)} cases.")
+    return lines + ([found.problem] if found.problem else [])
+
+
+def _how(found: BenchRun) -> str:
+    copied = digits(GIGA * found.copied, 3)
+    batch = f"Batch {found.batch}, " if found.batch else "Unknown batch, "
+    return f"{batch}{_threads(found.threads)}; copying a large array reaches {copied} GB/s"
+
+
+def _threads(count: int) -> str:
+    return {0: "an unknown number of threads", 1: "one thread"}.get(count, f"{count} threads")
+
+
+def versions_of(found: BenchRun) -> str:
+    """ "sensprobe 0.1.0, torch 2.9.0"."""
+    return ", ".join(f"{package} {version}" for package, version in found.versions)
+
+
+def bench_table(found: BenchRun) -> pd.DataFrame:
+    """A row a case."""
+    return pd.DataFrame(_case(case) for case in found.cases)
+
+
+def _case(c: BenchCase) -> dict[str, str]:
+    middle = f"{digits(MICRO * c.low, 3)}–{digits(MICRO * c.high, 3)}" if c.low > 0 else MISSING
+    return {
+        "operation": c.operation,
+        "shape": c.model,
+        "size": c.size,
+        "scheme": c.scheme,
+        "µs": digits(MICRO * c.seconds, 3),
+        "25–75 % (µs)": middle,
+        "GB/s": digits(GIGA * c.bandwidth, 3),
+        "% of copy": number(PERCENT * c.of_copy, 0),
+        "× PyTorch": number(c.ratio, 2),
+    }
+
+
+def pair_table(found: Sequence[Pair]) -> pd.DataFrame:
+    """Cases of two benches; a difference whose quartiles overlap stands behind a dot."""
+    rows = [
+        {
+            "operation": p.one.operation,
+            "shape": p.one.model,
+            "scheme": p.one.scheme,
+            "this one (µs)": digits(MICRO * p.one.seconds, 3),
+            "the other (µs)": digits(MICRO * p.other.seconds, 3),
+            "this one (% of copy)": number(PERCENT * p.one.of_copy, 0),
+            "the other (% of copy)": number(PERCENT * p.other.of_copy, 0),
+            "times as fast": f"{'' if p.apart else f'{NOISE} '}{number(p.times, 2)}",
+        }
+        for p in found
+    ]
+    return pd.DataFrame(rows)
+
+
+def bench_rows(benches: Sequence[BenchRun]) -> pd.DataFrame:
+    """Every case of every bench as numbers, for CSV."""
+    return pd.DataFrame(
+        {
+            "measured (UTC)": b.moment,
+            "machine": b.machine,
+            "device": b.device_name,
+            "versions": versions_of(b),
+            "batch": b.batch,
+            "copy (bytes/s)": b.copied,
+            "operation": c.operation,
+            "shape": c.model,
+            "size": c.size,
+            "scheme": c.scheme,
+            "seconds": c.seconds,
+            "25 % (seconds)": c.low,
+            "75 % (seconds)": c.high,
+            "moved (bytes)": c.bytes,
+            "bandwidth (bytes/s)": c.bandwidth,
+            "share of copy": c.of_copy,
+            "times as fast as PyTorch": c.ratio,
+        }
+        for b in benches
+        for c in b.cases
+    )

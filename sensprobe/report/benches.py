@@ -1,0 +1,180 @@
+"""Benches as typed values: what ran how fast, where; one alone, or two beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf, isfinite, nan
+from typing import Any
+
+from sensprobe.report.values import real
+from sensprobe.runs import KeptBench, Run
+
+Name = tuple[str, str, str]
+"""(operation, model, scheme): what two benches have in common of a case."""
+NAMED = ("operation", "model", "size", "scheme")
+NUMBERS = ("bytes", "bytes_per_second", "of_copy", "ratio")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchCase:
+    """An operation at a shape in a scheme: median and quartiles in seconds, bytes that must move.
+
+    `of_copy` is the share of what copying reaches in the same bench; `ratio` how many times as fast
+    as PyTorch's own. NaN stands for what was not measured.
+    """
+
+    operation: str
+    model: str
+    size: str
+    scheme: str
+    seconds: float
+    low: float
+    high: float
+    bytes: float
+    bandwidth: float
+    of_copy: float
+    ratio: float
+
+    @property
+    def name(self) -> Name:
+        return (self.operation, self.model, self.scheme)
+
+    @property
+    def copy_range(self) -> tuple[float, float]:
+        """The share of copying at the upper and the lower quartile of the time."""
+        return (self.of_copy * self.seconds / self.high, self.of_copy * self.seconds / self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRun:
+    """One bench: its cases, where and how they were measured. `problem` says what is damaged."""
+
+    name: str
+    created: str  # UTC, ISO 8601
+    machine: str
+    device: str
+    device_name: str
+    versions: tuple[tuple[str, str], ...]
+    batch: int
+    threads: int
+    reference_threads: int
+    copied: float  # bytes a second
+    load: float  # processes that wanted to run when it began, its own not among them
+    cpus: int
+    cases: tuple[BenchCase, ...]
+    outcome: str = "finished"  # or running, stopped
+    problem: str = ""
+
+    @property
+    def moment(self) -> str:
+        """ "2026-03-01 12:30", in UTC; "at an unknown time" where the bench does not say."""
+        return self.created[:16].replace("T", " ") or "at an unknown time"
+
+    @property
+    def title(self) -> str:
+        """What tells it from others of a run."""
+        batch = f", batch {self.batch}" if self.batch else ""
+        return f"{self.moment}, {self.device or 'unknown device'}{batch}"
+
+
+def benches_of(run: Run) -> list[BenchRun]:
+    """Every bench a run holds, the latest first; those that cannot be read say why."""
+    return [read_kept(kept) for kept in reversed(run.benches())]
+
+
+def latest(benches: Iterable[BenchRun]) -> list[BenchRun]:
+    """Of benches, the latest first, the first one with cases of each machine, device and batch."""
+    found: dict[tuple[str, str, int], BenchRun] = {}
+    for bench in benches:
+        if bench.cases:
+            found.setdefault((bench.machine, bench.device, bench.batch), bench)
+    return list(found.values())
+
+
+def read_kept(kept: KeptBench) -> BenchRun:
+    """A bench on disk; what an older one does not say is empty, zero or NaN."""
+    return read_bench(kept.document, kept.name, kept.outcome, kept.problem)
+
+
+def read_bench(
+    document: Mapping[str, Any], name: str = "", outcome: str = "finished", problem: str = ""
+) -> BenchRun:
+    """What `sensprobe bench` returned. Rows that lack a name or a time are left out, and told."""
+    found = [_case(row) for row in document.get("rows") or ()]
+    cases = tuple(case for case in found if case is not None)
+    if len(cases) < len(found):
+        problem = f"{problem} {len(found) - len(cases)} case(s) have no name or no time.".strip()
+    versions = document.get("versions")
+    return BenchRun(
+        name,
+        _text(document, "created"),
+        _text(document, "machine"),
+        _text(document, "device"),
+        _text(document, "device_name"),
+        tuple((str(k), str(v)) for k, v in versions.items()) if isinstance(versions, dict) else (),
+        _count(document.get("batch")),
+        _count(document.get("threads")),
+        _count(document.get("reference_threads")),
+        real(document.get("copy_bytes_per_second")),
+        real(document.get("load")),
+        _count(document.get("cpus")),
+        cases,
+        outcome,
+        problem,
+    )
+
+
+def _case(row: Any) -> BenchCase | None:
+    if not isinstance(row, Mapping):
+        return None
+    operation, model, size, scheme = (_text(row, key) for key in NAMED)
+    seconds = real(row.get("seconds"))
+    if not (operation and scheme and isfinite(seconds) and seconds > 0):
+        return None
+    low, high = _quartiles(row.get("quartiles"))
+    moved, bandwidth, of_copy, ratio = (real(row.get(key)) for key in NUMBERS)
+    return BenchCase(
+        operation, model, size, scheme, seconds, low, high, moved, bandwidth, of_copy, ratio
+    )
+
+
+def _quartiles(found: Any) -> tuple[float, float]:
+    """Two times in growing order, or NaN and NaN."""
+    low, high = map(real, found) if isinstance(found, list) and len(found) == 2 else (nan, nan)
+    return (low, high) if 0 < low <= high < inf else (nan, nan)
+
+
+def _text(document: Mapping[str, Any], key: str) -> str:
+    value = document.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+# -- two of them -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A case in two benches; `times` is how many times as fast it is in the first."""
+
+    one: BenchCase
+    other: BenchCase
+
+    @property
+    def times(self) -> float:
+        return self.other.seconds / self.one.seconds
+
+    @property
+    def apart(self) -> bool:
+        """Whether the quartiles of the two leave a gap; False where either has none."""
+        return self.one.high < self.other.low or self.other.high < self.one.low
+
+
+def pairs(one: BenchRun, other: BenchRun) -> list[Pair]:
+    """Cases that both benches have, in the order of the first."""
+    theirs = {case.name: case for case in other.cases}
+    return [Pair(case, theirs[case.name]) for case in one.cases if case.name in theirs]
