@@ -12,7 +12,7 @@ import streamlit as st
 from sensprobe.errors import SensprobeError
 from sensprobe_app import store
 from sensprobe_app.controls import choice, plain
-from sensprobe_app.views import compare, pareto, plan, runs, search, sensitivity
+from sensprobe_app.views import compare, kernels, pareto, plan, runs, search, sensitivity
 
 EVERY = "2s"
 STYLE = """<style>
@@ -41,6 +41,7 @@ def main(folder: Path) -> None:
             st.Page(partial(_with_run, view, lines), title=name.capitalize(), url_path=name)
         )
     pages.append(st.Page(partial(compare.show, lines), title="Compare", url_path="compare"))
+    pages.append(st.Page(partial(kernels.show, lines), title="Kernels", url_path="kernels"))
     page = st.navigation(pages, position="top")
     with st.sidebar:
         st.markdown("### sensprobe")

@@ -13,6 +13,7 @@ import streamlit as st
 
 from sensprobe.errors import RunError
 from sensprobe.report import Results, gather
+from sensprobe.report.benches import BenchRun, benches_of
 from sensprobe.report.gather import sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
@@ -98,6 +99,25 @@ def found(line: RunLine) -> Found:
         return Found(line, None, None, None, (), told(error), False)
 
 
+def benches(lines: list[RunLine]) -> dict[str, BenchRun]:
+    """Every bench of some runs, the latest first, by what tells it from the others."""
+    every = [
+        (line.name, bench) for line in lines for bench in _benches(line.path, bench_mark([line]))
+    ]
+    every.sort(key=lambda pair: pair[1].name, reverse=True)
+    several = len({name for name, _ in every}) > 1
+    out: dict[str, BenchRun] = {}
+    for name, bench in every:
+        title = f"{bench.title} ({name})" if several else bench.title
+        out[title if title not in out else f"{title}, {bench.name}"] = bench
+    return out
+
+
+def bench_mark(lines: list[RunLine]) -> Stamp:
+    """What changes where a bench of these runs does."""
+    return stamp(*(line.path / "benches" for line in lines))
+
+
 def told(error: Exception) -> str:
     """An error of ours as it is; another with its kind."""
     return str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
@@ -158,6 +178,14 @@ def _results(_opened: Run, path: str, mark: Stamp) -> tuple[Results | None, str]
         return gather(_opened), ""
     except Exception as error:
         return None, told(error)
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _benches(path: Path, mark: Stamp) -> list[BenchRun]:
+    try:
+        return benches_of(opened(path))
+    except (RunError, OSError, ValueError):
+        return []  # the run itself is damaged, which is said where runs are listed
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

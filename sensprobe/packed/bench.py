@@ -2,7 +2,8 @@
 
     bytes      what must move: packed weights and scales, inputs and outputs; states in and out
     bandwidth  bytes over time, beside what copying a large array reaches in the same run
-    reference  PyTorch's bfloat16 product, or its float32 state update, at the same shape
+    reference  PyTorch's bfloat16 product, or its float32 state update, at the same shape, on one
+               thread or on all it has, whichever is faster
 
 Every case is warmed, cases and references take turns, medians are told with their quartiles.
 """
@@ -63,15 +64,11 @@ def cases(shape: str, batch: int) -> list[Case]:
 
 def measured(case: Case, copied: float) -> dict[str, Any]:
     """Times of one case; `copied` is the bytes a second that copying reaches."""
-    count = _repeats(case.run)
-    again = _repeats(case.reference) if case.reference else 0
-    mine, theirs = [], []
-    for _ in range(ROUNDS):
-        mine.append(_seconds(case.run, count))
-        if case.reference:
-            theirs.append(_seconds(case.reference, again))
+    mine, theirs = _in_turns(case)
     seconds = statistics.median(mine)
-    other = statistics.median(theirs) if theirs else None
+    threads = min(theirs, key=lambda count: statistics.median(theirs[count]), default=None)
+    quickest = [] if threads is None else theirs[threads]
+    other = statistics.median(quickest) if quickest else None
     return {
         "operation": case.operation,
         "model": case.model,
@@ -83,9 +80,29 @@ def measured(case: Case, copied: float) -> dict[str, Any]:
         "bytes_per_second": case.bytes / seconds,
         "of_copy": case.bytes / seconds / copied,
         "reference_seconds": other,
-        "reference_quartiles": _quartiles(theirs) if theirs else None,
+        "reference_quartiles": _quartiles(quickest) if quickest else None,
+        "reference_threads": threads,
         "ratio": None if other is None else other / seconds,
     }
+
+
+def _in_turns(case: Case) -> tuple[list[float], dict[int, list[float]]]:
+    """Seconds of a case and, by its threads, of PyTorch: one, and as many as it would take. Where
+    others want the processors too, threads that wait for each other can be slower than one."""
+    most = torch.get_num_threads()
+    mine: list[float] = []
+    theirs: dict[int, list[float]] = {count: [] for count in {1, most} if case.reference}
+    count = _repeats(case.run)
+    try:
+        for _ in range(ROUNDS):
+            mine.append(_seconds(case.run, count))
+            for threads, seconds in theirs.items():
+                assert case.reference is not None
+                torch.set_num_threads(threads)
+                seconds.append(_seconds(case.reference, _repeats(case.reference)))
+    finally:
+        torch.set_num_threads(most)
+    return mine, theirs
 
 
 def _quartiles(seconds: list[float]) -> list[float]:

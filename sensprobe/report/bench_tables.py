@@ -16,8 +16,9 @@ BUSY = 0.25
 
 def about_bench(found: BenchRun) -> list[str]:
     """Where and when; what each number is measured against; what is missing."""
-    lines = [f"{found.moment} UTC on {found.device_name or found.machine or 'an unknown machine'}"]
-    lines.append(f"{_how(found)}. Medians; PyTorch has {_threads(found.reference_threads)}.")
+    when = f"{found.moment} UTC" if found.created else "At an unknown time"
+    lines = [f"{when} on {found.device_name or found.machine or 'an unknown machine'}"]
+    lines.append(f"{_how(found)}. Medians; PyTorch has {_torch(found.reference_threads)}.")
     if found.load > BUSY * found.cpus:
         lines.append(
             f"About {digits(found.load, 2)} other processes wanted its {found.cpus} CPUs when it "
@@ -37,6 +38,10 @@ def _how(found: BenchRun) -> str:
 
 def _threads(count: int) -> str:
     return {0: "an unknown number of threads", 1: "one thread"}.get(count, f"{count} threads")
+
+
+def _torch(most: int) -> str:
+    return f"one thread or {most}, whichever is faster" if most > 1 else _threads(most)
 
 
 def versions_of(found: BenchRun) -> str:
@@ -65,16 +70,17 @@ def _case(c: BenchCase) -> dict[str, str]:
 
 
 def pair_table(found: Sequence[Pair]) -> pd.DataFrame:
-    """Cases of two benches; a difference whose quartiles overlap stands behind a dot."""
+    """Cases of one bench and of another, and how many times as fast they are in the one; where
+    their quartiles overlap, behind a dot."""
     rows = [
         {
             "operation": p.one.operation,
             "shape": p.one.model,
             "scheme": p.one.scheme,
-            "this one (µs)": digits(MICRO * p.one.seconds, 3),
-            "the other (µs)": digits(MICRO * p.other.seconds, 3),
-            "this one (% of copy)": number(PERCENT * p.one.of_copy, 0),
-            "the other (% of copy)": number(PERCENT * p.other.of_copy, 0),
+            "µs": digits(MICRO * p.one.seconds, 3),
+            "other (µs)": digits(MICRO * p.other.seconds, 3),
+            "% of copy": number(PERCENT * p.one.of_copy, 0),
+            "other (% of copy)": number(PERCENT * p.other.of_copy, 0),
             "times as fast": f"{'' if p.apart else f'{NOISE} '}{number(p.times, 2)}",
         }
         for p in found

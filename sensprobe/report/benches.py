@@ -21,7 +21,8 @@ class BenchCase:
     """An operation at a shape in a scheme: median and quartiles in seconds, bytes that must move.
 
     `of_copy` is the share of what copying reaches in the same bench; `ratio` how many times as fast
-    as PyTorch's own. NaN stands for what was not measured.
+    as PyTorch's own, from `ratio_low` to `ratio_high` by the quartiles of PyTorch's time. NaN
+    stands for what was not measured.
     """
 
     operation: str
@@ -35,6 +36,8 @@ class BenchCase:
     bandwidth: float
     of_copy: float
     ratio: float
+    ratio_low: float
+    ratio_high: float
 
     @property
     def name(self) -> Name:
@@ -68,8 +71,8 @@ class BenchRun:
 
     @property
     def moment(self) -> str:
-        """ "2026-03-01 12:30", in UTC; "at an unknown time" where the bench does not say."""
-        return self.created[:16].replace("T", " ") or "at an unknown time"
+        """ "2026-03-01 12:30", in UTC; "unknown time" where the bench does not say."""
+        return self.created[:16].replace("T", " ") or "unknown time"
 
     @property
     def title(self) -> str:
@@ -134,9 +137,11 @@ def _case(row: Any) -> BenchCase | None:
         return None
     low, high = _quartiles(row.get("quartiles"))
     moved, bandwidth, of_copy, ratio = (real(row.get(key)) for key in NUMBERS)
+    quick, slow = _quartiles(row.get("reference_quartiles"))
     return BenchCase(
-        operation, model, size, scheme, seconds, low, high, moved, bandwidth, of_copy, ratio
-    )
+        operation, model, size, scheme, seconds, low, high, moved, bandwidth, of_copy, ratio,
+        quick / seconds, slow / seconds,
+    )  # fmt: skip
 
 
 def _quartiles(found: Any) -> tuple[float, float]:

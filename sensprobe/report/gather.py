@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sensprobe.errors import RunError
 from sensprobe.report.agreement import Agreement, agreement
+from sensprobe.report.benches import BenchRun, benches_of
 from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
 from sensprobe.report.results import Candidate, Confirmation, Entries, Search, Sensitivity
 from sensprobe.runs import Run
@@ -36,6 +37,7 @@ class Results:
     confirmation: Confirmation | None = None
     missing: tuple[str, ...] = ()
     divergence: Sensitivity | None = None
+    benches: tuple[BenchRun, ...] = ()  # the latest first
 
     @property
     def profiles(self) -> tuple[Sensitivity, ...]:
@@ -90,8 +92,8 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     `sites` are the model's; without them the run's own result `sites`, or the search's, is used.
     RunError where the run holds no result at all.
     """
-    names = set(run.results())
-    if not names & {*PROFILES, "search", "confirmation"}:
+    names, benches = set(run.results()), tuple(benches_of(run))
+    if not (names & {*PROFILES, "search", "confirmation"} or any(b.cases for b in benches)):
         raise RunError(
             f"{run.path} holds no results to report. Run `sensprobe profile MODEL --data DATA "
             f"--run {run.path}` first."
@@ -123,7 +125,8 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     if search is not None and not search.full_state_bytes:  # an older run's
         states = sum(4 * site.reals for site in found.sites if site.kind is Kind.STATE)
         search = replace(search, full_state_bytes=search.batch * states)
-    return replace(found, search=search, missing=tuple(missing))
+    missing += [bench.problem for bench in benches if bench.problem]
+    return replace(found, search=search, missing=tuple(missing), benches=benches)
 
 
 def _search_reader(found: Results) -> Callable[[Mapping[str, Any]], Search]:

@@ -18,6 +18,8 @@ from plotly.offline import get_plotlyjs
 
 from sensprobe.report import figures, tables
 from sensprobe.report.agreement import agreement_table
+from sensprobe.report.bench_tables import about_bench, bench_table, versions_of
+from sensprobe.report.benches import BenchRun, latest
 from sensprobe.report.course import Going
 from sensprobe.report.figures.style import scale, template
 from sensprobe.report.frame import FRAME
@@ -108,6 +110,8 @@ def render(found: Results, went: Going | None = None) -> str:
     _search(page, found)
     if went is not None:
         _went(page, went)
+    for bench in latest(found.benches):
+        _bench(page, bench)
     page.listing("How it was measured", method_notes(found))
     page.listing("What is missing", found.missing)
     about = f"{found.model} on {found.data}"
@@ -190,6 +194,13 @@ def _went(page: Page, went: Going) -> None:
     page.figure(figures.convergence(went.course))
     page.figure(figures.importances(went.importance))
     page.figure(figures.durations(went.seconds))
+
+
+def _bench(page: Page, found: BenchRun) -> None:
+    page.section("How fast operations on packed memory run", *about_bench(found))
+    page.figure(figures.bandwidths(found))
+    page.figure(figures.ratios(found))
+    page.table(bench_table(found), f"Every case, with {versions_of(found)}")
 
 
 def _confirmation(page: Page, found: Results) -> None:

@@ -10,6 +10,8 @@ import pandas as pd
 
 from sensprobe.files import disk_errors, write_whole
 from sensprobe.report import rows, tables
+from sensprobe.report.bench_tables import bench_rows
+from sensprobe.report.benches import latest
 from sensprobe.report.course import Going, going
 from sensprobe.report.gather import Results, gather
 from sensprobe.report.page import render
@@ -77,6 +79,9 @@ def _images(found: Results, went: Going | None) -> Iterator[tuple[str, bytes]]:
         yield "convergence.png", images.convergence(went.course)
         yield "importances.png", images.importances(went.importance)
         yield "durations.png", images.durations(went.seconds)
+    for k, bench in enumerate(latest(found.benches)):
+        yield f"bench-{k}-bandwidths.png", images.bandwidths(bench)
+        yield f"bench-{k}-ratios.png", images.ratios(bench)
 
 
 def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -95,6 +100,8 @@ def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     measured = [m for m in (found.confirmation, found.search) if m is not None and m.also]
     if measured:
         yield "beside.csv", rows.beside_rows(measured[0])
+    if found.benches:
+        yield "benches.csv", bench_rows(found.benches)
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

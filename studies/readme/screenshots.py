@@ -2,7 +2,8 @@
 
 python studies/readme/screenshots.py [FOLDER]
 
-With FOLDER every view, light and dark, goes there instead, to be looked at.
+With FOLDER every view, light and dark, goes there instead, to be looked at, with a bench of this
+machine in the run.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 from sensprobe_app.store import EXAMPLE
 
+from sensprobe import api
 from sensprobe.cli.dashboard import served
 
 HERE = Path(__file__).parent
 WIDE, TALL, TALLEST = 1280, 860, 3600
-VIEWS = ("", "sensitivity", "pareto", "plan", "search", "compare")
+VIEWS = ("", "sensitivity", "pareto", "plan", "search", "compare", "kernels")
 
 
 def photograph(browser: Browser, address: str, path: Path, scheme: str, tall: int) -> None:
@@ -45,6 +47,8 @@ def main() -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(EXAMPLE, Path(folder) / "runs")
+        if sys.argv[1:]:
+            api.bench(run=Path(folder) / "runs" / "s4d-digits")
         with served("runs", Path(folder)) as dashboard, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             shoot(browser, dashboard.address, Path(sys.argv[1]) if sys.argv[1:] else None)

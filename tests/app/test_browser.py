@@ -16,6 +16,7 @@ import sys
 import time
 
 import pytest
+import report_documents as documents
 from playwright.sync_api import expect, sync_playwright
 
 from sensprobe import api
@@ -26,7 +27,7 @@ from sensprobe.report.theme import DARK
 from sensprobe.runs import open_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-VIEWS = ("", "sensitivity", "pareto", "plan", "search", "compare")
+VIEWS = ("", "sensitivity", "pareto", "plan", "search", "compare", "kernels")
 PATIENCE = 60_000
 CHART = ".js-plotly-plot .main-svg"
 METRIC = '[data-testid="stMetricValue"]'
@@ -63,7 +64,8 @@ def page(browser):
 
 @pytest.fixture
 def served(runs):
-    """The address of `sensprobe dashboard` over a folder with the run `digits`."""
+    """The address of `sensprobe dashboard` over a folder with the run `digits`, with a bench."""
+    documents.keep_bench(runs / "digits", documents.bench())
     with served_at(runs) as dashboard:
         yield dashboard.address
 
@@ -82,6 +84,20 @@ def test_every_view_is_drawn(browser, served, scheme):
             ground = page.locator(CHART).first.evaluate("svg => svg.style.background")
             assert ground == "rgb(20, 23, 28)", DARK.paper
     context.close()
+
+
+def test_a_bench_that_is_made_appears_and_is_put_beside_another(page, served, runs):
+    page.goto(f"{served}/kernels")
+    page.locator(".scatterlayer .points path").first.wait_for()
+    assert page.get_by_text("Side by side", exact=True).count() == 0
+    later = documents.bench(2e-4) | {"created": "2026-03-02T09:00:00+00:00"}
+    documents.keep_bench(runs / "digits", later)
+    page.get_by_label("Beside it").click()
+    page.get_by_role("option", name="2026-03-02 09:00, cpu, batch 1").click()
+    page.get_by_text("Side by side", exact=True).wait_for()
+    page.wait_for_url(re.compile(r"beside=2026-03-02"))
+    page.locator(".gtitle-subtitle").first.wait_for()
+    assert "open: 2026-03-02 09:00" in page.locator(".gtitle-subtitle").first.inner_html()
 
 
 def test_a_click_on_a_mark_puts_its_plan_beside_others_and_into_the_address(page, served):

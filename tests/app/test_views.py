@@ -4,57 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
+from app_pages import drawn, words
 from sensprobe_app import store
-from streamlit.testing.v1 import AppTest
 
 from sensprobe.runs import open_run
 
-WAIT = 60
 EXAMPLE = store.EXAMPLE / "s4d-digits"
 
 
-def page(folder: str, view: str, run: str) -> None:
-    """What `main` draws for one view; sources of functions given to AppTest stand alone."""
-    from pathlib import Path
-
-    from sensprobe_app import main, store
-    from sensprobe_app.views import compare, runs
-
-    where = Path(folder)
-    lines = store.lines(where)
-    if view == "runs":
-        runs.show(where, where if lines else store.EXAMPLE)
-    elif view == "compare":
-        compare.show(lines)
-    else:
-        line = next((line for line in lines if line.name == run), lines[0])
-        found = store.found(line)
-        if found.run is None:
-            import streamlit as st
-
-            st.error(found.problem)
-        else:
-            main.TITLES[view](found)
-
-
-def drawn(folder: Path, view: str, run: str = "digits", **query: str) -> AppTest:
-    test = AppTest.from_function(page, args=(str(folder), view, run), default_timeout=WAIT)
-    for key, value in query.items():
-        test.query_params[key] = value
-    test.run()
-    assert not test.exception, test.exception
-    return test
-
-
-def words(test: AppTest) -> str:
-    kinds = (test.markdown, test.caption, test.warning, test.error, test.code, test.info)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
-
-
-@pytest.mark.parametrize("view", ["runs", "sensitivity", "pareto", "plan", "search", "compare"])
+@pytest.mark.parametrize(
+    "view", ["runs", "sensitivity", "pareto", "plan", "search", "compare", "kernels"]
+)
 def test_a_finished_run_is_drawn(runs, view):
     test = drawn(runs, view)
     assert not test.error

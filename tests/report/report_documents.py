@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from math import sqrt
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from sensprobe.cost import cost
 from sensprobe.plan import Plan, adapted, fingerprint, uniform
+from sensprobe.runs import open_run
 from sensprobe.scheme import parse
 from sensprobe.sites import Axis, Kind, Part, Site
 
@@ -341,3 +343,40 @@ def hostile(document: dict[str, Any]) -> dict[str, Any]:
 def search_of(candidates: list[dict[str, Any]]) -> dict[str, Any]:
     """The fake search with other candidates, none chosen."""
     return search() | {"candidates": candidates, "chosen": [], "budgets": []}
+
+
+def bench(
+    seconds: float = 1e-4, shapes: tuple[str, ...] = ("130m", "370m"), batch: int = 1
+) -> dict[str, Any]:
+    """What `sensprobe bench` returns: every case takes `seconds`, twice that at the second shape,
+    moves a megabyte, and is twice as fast as PyTorch; copying reaches 20 GB/s."""
+    rows = []
+    for k, shape in enumerate(shapes):
+        for operation, scheme in BENCHED:
+            time = seconds * (k + 1)
+            rows.append(
+                {
+                    "operation": operation, "model": shape, "size": "3072×768", "scheme": scheme,
+                    "seconds": time, "quartiles": [0.9 * time, 1.1 * time], "bytes": 10**6,
+                    "bytes_per_second": 1e6 / time, "of_copy": 1e6 / time / 2e10,
+                    "reference_seconds": 2 * time, "reference_quartiles": [1.9 * time, 2.2 * time],
+                    "reference_threads": 1, "ratio": 2.0,
+                }
+            )  # fmt: skip
+    return {
+        "created": "2026-03-01T12:30:45.000000+00:00", "machine": "EPYC, 2 CPUs, Linux", "cpus": 2,
+        "device": "cpu", "device_name": "EPYC", "load": 0.1,
+        "versions": {"sensprobe": "0.1.0", "torch": "2.9.0"}, "threads": 1, "reference_threads": 2,
+        "shapes": list(shapes), "batch": batch, "copy_bytes_per_second": 2e10, "rows": rows,
+    }  # fmt: skip
+
+
+BENCHED = (("linear", "int8/channel"), ("linear", "int4/group32"), ("state, Mamba", "fp32"))
+
+
+def keep_bench(run: Path, document: dict[str, Any]) -> Path:
+    """Puts a bench into a run as the command does; its file."""
+    with open_run(run).benching({k: v for k, v in document.items() if k != "rows"}) as keep:
+        for row in document["rows"]:
+            keep(row)
+    return max((run / "benches").iterdir())

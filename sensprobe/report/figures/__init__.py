@@ -6,6 +6,7 @@ every mark carries in `customdata[0]` the name of the plan or target it stands f
 
 from sensprobe.report.figures.agreeing import agreement_scatter
 from sensprobe.report.figures.bars import bytes_by_part
+from sensprobe.report.figures.benching import bandwidths, ratios
 from sensprobe.report.figures.comparing import fronts
 from sensprobe.report.figures.frontiers import frontier
 from sensprobe.report.figures.maps import heat_map, layer_map
@@ -16,6 +17,7 @@ from sensprobe.report.figures.style import template
 
 __all__ = [
     "agreement_scatter",
+    "bandwidths",
     "bytes_by_part",
     "convergence",
     "durations",
@@ -26,5 +28,6 @@ __all__ = [
     "layer_map",
     "plan_grid",
     "ranking",
+    "ratios",
     "template",
 ]

@@ -6,6 +6,7 @@ the font lacks becomes a box: no text from a model can break a picture.
 
 from sensprobe.report.images.agreeing import agreement_scatter
 from sensprobe.report.images.bars import bytes_by_part
+from sensprobe.report.images.benching import bandwidths, ratios
 from sensprobe.report.images.frontiers import frontier
 from sensprobe.report.images.maps import heat_map, layer_map
 from sensprobe.report.images.plan_grids import plan_grid
@@ -13,6 +14,7 @@ from sensprobe.report.images.searching import convergence, durations, importance
 
 __all__ = [
     "agreement_scatter",
+    "bandwidths",
     "bytes_by_part",
     "convergence",
     "durations",
@@ -21,4 +23,5 @@ __all__ = [
     "importances",
     "layer_map",
     "plan_grid",
+    "ratios",
 ]
