@@ -8,6 +8,7 @@
     ├── CheckpointError       weights that are missing, damaged, unsafe, or do not fit
     ├── DataError             data that is missing, damaged or out of range
     ├── RunError              a run folder that is damaged, locked, or of another model or data
+    ├── CapacityError         more memory than there is
     └── UnsupportedError      no implementation for this operation, device and format
 
 A message says what was asked, what exists, and what to do. The command line prints it alone and
@@ -49,6 +50,10 @@ class DataError(SensprobeError):
 
 class RunError(SensprobeError):
     """A run folder that is damaged, in use, or belongs to other inputs."""
+
+
+class CapacityError(SensprobeError):
+    """Something needs more memory than there is."""
 
 
 class UnsupportedError(SensprobeError):

@@ -15,12 +15,13 @@ from torch import Tensor
 from sensprobe.cost import Cost, cost
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import BATCH
+from sensprobe.memory import free_bytes, room
 from sensprobe.models import Model, per_step, together
 from sensprobe.packed import Arena, DeviceStream, Stream
 from sensprobe.plan import Plan
 from sensprobe.runtime.choice import say
 from sensprobe.scheme import Scheme
-from sensprobe.sites import Site
+from sensprobe.sites import Kind, Site
 from sensprobe.taps import RoundingTap
 
 Array: TypeAlias = Tensor | np.ndarray
@@ -171,14 +172,17 @@ class LoadedModel:
         return torch.cat(parts)
 
     def start(self, batch: int = 1) -> Any:
-        """The state of `batch` sequences before their first step."""
+        """The state of `batch` sequences before their first step.
+
+        CapacityError, before anything is allocated, where it needs more memory than is free.
+        """
         if batch < 1:
             raise UsageError(f"batch {batch}: at least one sequence must run to have a state.")
-        if self._stream is not None:
-            return self._stream.start(batch)
         if self._why:
             say(logging.WARNING, self._why)
-        with self._placed():
+        with self._room(batch), self._placed():
+            if self._stream is not None:
+                return self._stream.start(batch)
             return self._model.start(batch, self._tap)
 
     def step(self, x: Array, state: Any) -> tuple[Tensor, Any]:
@@ -198,6 +202,20 @@ class LoadedModel:
         if self._stream is not None:
             return self._stream.advance(_as_step(x, self._model).to(self.device), state)
         return self.step(x, state)
+
+    def _room(self, batch: int) -> AbstractContextManager[None]:
+        """Of the state of `batch` sequences: packed as the cost counts it, else float32."""
+        held = sum(4 * site.reals for site in self.sites.values() if site.kind is Kind.STATE)
+        each = self.cost().state_bytes if self.packed else held
+        cpu = self.device.type == "cpu"
+        free = free_bytes() if cpu else torch.cuda.mem_get_info(self.device)[0]
+        return room(
+            each * batch,
+            free,
+            f"the state of {batch:,} sequences of {self.name} ({each:,} bytes each, beside "
+            f"{self.weight_bytes:,} of weights)",
+            f"Ask for a smaller batch: {max((free or 0) // max(each, 1), 1):,} at most fit now.",
+        )
 
     def _placed(self) -> AbstractContextManager[Any]:
         """Where the model makes new tensors."""

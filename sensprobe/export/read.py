@@ -8,6 +8,7 @@ model.safetensors                     -> those tensors, and nothing else
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -23,12 +24,13 @@ from sensprobe.errors import CheckpointError, PlanError, SchemeError
 from sensprobe.export import document
 from sensprobe.export.document import CONFIG, FILES, NEEDED, PLAN, WEIGHTS
 from sensprobe.export.tensors import Entry, layout, scales_of, weights_of
+from sensprobe.memory import free_bytes, room
 from sensprobe.models import FAMILIES, Model
 from sensprobe.plan import Resolved, fingerprint
 from sensprobe.plan import read as read_plan
 from sensprobe.rounding import real_view
-from sensprobe.sites import Site
-from sensprobe.taps import RoundingTap, StaticScale
+from sensprobe.sites import Kind, Site
+from sensprobe.taps import RoundingTap
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,28 @@ def load_artefact(folder: Path) -> Artefact:
             f"{folder}: {CONFIG} and {PLAN} do not describe the same tensors: one of them was "
             "changed. Copy the folder again, or export it again."
         )
-    tensors = _tensors(folder / WEIGHTS, entries, config)
-    weights = weights_of(tensors, sites, plan)
+    with _room(folder, entries, sites):
+        tensors = _tensors(folder / WEIGHTS, entries, config)
+        weights = weights_of(tensors, sites, plan)
     require_finite({name: real_view(w) for name, w in weights.items()}, folder / WEIGHTS)
     scales = scales_of(tensors, sites, plan)
-    _require_positive(scales, folder / WEIGHTS)
     tap = RoundingTap(plan, weights, scales, round=runtime.rounded)
     return Artefact(build(weights), tap, plan, config, tensors)
+
+
+def _room(
+    folder: Path, entries: Mapping[str, Entry], sites: Mapping[str, Site]
+) -> AbstractContextManager[None]:
+    """Of the packed weights, and of them decoded: both are held while a file is checked."""
+    packed = sum(entry.size_bytes for entry in entries.values())
+    decoded = sum(4 * site.reals for site in sites.values() if site.kind is Kind.WEIGHT)
+    return room(
+        packed + decoded,
+        free_bytes(),
+        f"{folder}: {packed:,} bytes of packed weights, and {decoded:,} as they are decoded while "
+        "the file is checked",
+        "Free some memory, or load it on a machine with more.",
+    )
 
 
 def _require_files(folder: Path) -> None:
@@ -136,7 +153,8 @@ def _tensors(
                 f"{path}: {name} is {tensors[name].dtype}, and the plan needs {entry.dtype}. "
                 "Export it again."
             )
-    if document.sha256(path.read_bytes()) != config["weights"]["sha256"]:
+    _require_scales(tensors, entries, path)
+    if document.sha256_of(path) != config["weights"]["sha256"]:
         raise CheckpointError(
             f"{path} is not the file {CONFIG} was written with (its SHA-256 differs): it is "
             "damaged or was changed. Copy the folder again, or export it again."
@@ -144,10 +162,18 @@ def _tensors(
     return tensors
 
 
-def _require_positive(scales: Mapping[str, StaticScale], path: Path) -> None:
-    for name, (scale, _) in scales.items():
-        if not (torch.isfinite(scale).all() and (scale > 0).all()):
+def _require_scales(
+    tensors: Mapping[str, Tensor], entries: Mapping[str, Entry], path: Path
+) -> None:
+    """CheckpointError where a scale is one that no export writes: they are positive and finite."""
+    for name, entry in entries.items():
+        if not (name.endswith(".scale") and entry.dtype.is_floating_point):
+            continue
+        values = tensors[name].flatten()
+        wrong = values[~(torch.isfinite(values) & (values > 0))]
+        if len(wrong):
             raise CheckpointError(
-                f"{path}: the scales of {name} are not all positive numbers: the file is damaged. "
-                "Export it again."
+                f"{path}: the scales of {entry.site} are not all positive numbers ({name}: "
+                f"{len(wrong)} of {len(values)}, the first is {wrong[0].item():g}): the file is "
+                "damaged. Copy the folder again, or export it again."
             )

@@ -118,16 +118,27 @@ def copy_bandwidth() -> float:
     return COPIED_BYTES / statistics.median(times)
 
 
-class Bench(NamedTuple):
-    """How a device is benched: its cases at a shape and batch, how one is timed beside the bytes a
-    second that copying reaches, and those."""
+def held_bytes(shape: str, batch: int) -> int:
+    """What the cases of a shape hold at least, all of them made at once: vectors in and out,
+    packed states and the reference's in float32."""
+    width, floats = SHAPES[shape], 4
+    vectors = len(WEIGHTS) * (width + 4 * width) * floats
+    states = [2 * width * n for n in (16, 128)]  # of Mamba and Mamba-2 as published
+    packed = sum(parse(scheme).format.bits / 8 for scheme in STATES)
+    return batch * int(vectors + sum(states) * (packed + floats * len(STATES)))
 
+
+class Bench(NamedTuple):
+    """How a device is benched: what its cases hold at a shape and batch, those, how one is timed
+    beside the bytes a second that copying reaches, and what that is."""
+
+    held: Callable[[str, int], int]
     cases: Callable[[str, int], list[Case]]
     measured: Callable[[Case, float], dict[str, Any]]
     copied: Callable[[], float]
 
 
-DEVICES = {"cpu": Bench(cases, measured, copy_bandwidth)}
+DEVICES = {"cpu": Bench(held_bytes, cases, measured, copy_bandwidth)}
 """What runs on packed memory on each device; a device without kernels is not here."""
 
 

@@ -20,6 +20,7 @@ from sensprobe_kernels.stored.store import Store, numbers, quotient
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPolar, Polar
+from sensprobe.packed.advice import advice
 from sensprobe.packed.arena import Arena
 from sensprobe.runtime.stores import neighbours, store_of
 from sensprobe.scheme import (
@@ -40,7 +41,13 @@ LARGEST_CODE = 8
 
 
 def refuse(site: Site, scheme: Scheme, why: str) -> UnsupportedError:
-    return UnsupportedError(f"{site.name} in {scheme}: no streaming kernel {why}")
+    """Which site, in which scheme, why; what kernels take, and how to search for it."""
+    return UnsupportedError(f"{site.name} in {scheme}: no streaming kernel {why} ({advice(site)})")
+
+
+def misfit(site: Site, why: str) -> UnsupportedError:
+    """A site that no scheme helps."""
+    return UnsupportedError(f"{site.name}: {why}, whatever the scheme")
 
 
 def packed(site: Site, arena: Arena) -> Packed:

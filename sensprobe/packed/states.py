@@ -16,7 +16,7 @@ from sensprobe_kernels.vector import LANES
 
 from sensprobe.formats import Float, LogPolar, Polar
 from sensprobe.packed.arena import Arena
-from sensprobe.packed.describe import LARGEST_CODE, PLAIN, codes, exact, refuse, stored
+from sensprobe.packed.describe import LARGEST_CODE, PLAIN, codes, exact, misfit, refuse, stored
 from sensprobe.rounding import spread
 from sensprobe.runtime.stores import spanned, store_of
 from sensprobe.scheme import (
@@ -70,7 +70,7 @@ def state(
     rows, n = prod(site.shape[:-1]), site.shape[-1]
     tiles, own = rows // LANES, rows // heads
     if own % LANES:
-        raise refuse(site, scheme or EXACT, f"takes {own} rows; sixteen go together")
+        raise misfit(site, f"it has {own} rows, and streaming kernels take sixteen together")
     _require(site, scheme)
     table = program.table([k * heads // tiles for k in range(tiles)])
     program.table([k * groups // tiles for k in range(tiles)])

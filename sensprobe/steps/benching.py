@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from sensprobe.errors import UnsupportedError, UsageError
 from sensprobe.loading import device_named
+from sensprobe.memory import free_bytes, room
 from sensprobe.packed import bench as packed
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run
@@ -70,7 +71,9 @@ def _timed(
     keep: Callable[[Mapping[str, Any]], None],
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    cases, rows = how.cases(shape, about["batch"]), []
+    batch, rows = about["batch"], []
+    with _room(how, shape, batch):
+        cases = how.cases(shape, batch)
     progress.begin(f"timing the shapes of {shape}", len(cases))
     try:
         for case in cases:
@@ -80,6 +83,16 @@ def _timed(
     finally:
         progress.end()
     return rows
+
+
+def _room(how: packed.Bench, shape: str, batch: int) -> AbstractContextManager[None]:
+    """Of what the cases of a shape hold at least."""
+    return room(
+        how.held(shape, batch),
+        free_bytes(),
+        f"--batch {batch:,} at the shapes of {shape}",
+        "Ask for a smaller batch.",
+    )
 
 
 def _about(shapes: Sequence[str], batch: int, device: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import NAMES, applier, tiny
 
-from sensprobe.errors import CheckpointError
-from sensprobe.export import export_model, is_artefact, load_artefact
+from sensprobe.errors import CapacityError, CheckpointError
+from sensprobe.export import export_model, is_artefact, load_artefact, read
 from sensprobe.scheme import parse
 
 PLAN = {
@@ -82,6 +82,12 @@ def test_truncated_files(name: str, keep: float, folder: Path) -> None:
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: int(len(content) * keep)])
     refused(folder, name)
+
+
+def test_a_file_of_weights_cut_short_says_so_and_what_to_do(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(folder, f"{path} cannot be read as safetensors .*truncated or damaged; copy it again")
 
 
 def test_one_flipped_bit_in_the_weights(folder: Path) -> None:
@@ -161,10 +167,7 @@ def test_a_changed_plan(schemes: Any, match: str, folder: Path) -> None:
         (lambda t: t.update(extra=torch.zeros(1)), "left over: extra"),
         (lambda t: t.update({"head": t["head"].half()}), "needs torch.bfloat16"),
         (lambda t: t["head.bias"].fill_(float("nan")), "NaN or infinite values: head.bias"),
-        (lambda t: t["layers.0.A.scale"].fill_(float("inf")), "infinite values: layers.0.A"),
         (lambda t: t["layers.0.C.codes"].fill_(0x7F), "code 127, and e4m3 has 127 magnitudes"),
-        (lambda t: t[SCALE].fill_(0), "scales of layers.0.state are not all positive"),
-        (lambda t: t[SCALE].fill_(float("nan")), "scales of layers.0.state are not all positive"),
     ],
 )
 def test_tensors_that_do_not_fit(
@@ -172,6 +175,40 @@ def test_tensors_that_do_not_fit(
 ) -> None:
     edit_tensors(folder, change)
     refused(folder, match)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "0", "-1"])
+@pytest.mark.parametrize("site", ["layers.0.A", "layers.0.C", "layers.0.state"])
+@pytest.mark.parametrize("signed_for", [False, True])
+def test_a_corrupted_scale(site: str, value: str, signed_for: bool, folder: Path) -> None:
+    """Of a weight and of a state; also where the file's digest was not made to fit."""
+    before = (folder / "config.json").read_bytes()
+    edit_tensors(folder, lambda t: t[f"{site}.scale"].view(-1)[-1:].fill_(float(value)))
+    if not signed_for:
+        (folder / "config.json").write_bytes(before)
+    refused(
+        folder,
+        rf"{folder}/model.safetensors: the scales of {site} are not all positive numbers "
+        rf"\({site}.scale: 1 of \d+, the first is {value}\): the file is damaged. Copy the folder "
+        "again, or export it again.",
+    )
+
+
+def test_more_weights_than_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said from shapes alone: nothing of the file is read."""
+    weights = sum(t.nbytes for t in load_file(folder / "model.safetensors").values())
+    decoded = sum(4 * w.numel() * (1 + w.is_complex()) for w in tiny(NAMES[0]).weights.values())
+    (folder / "model.safetensors").write_bytes(b"")
+    monkeypatch.setattr(read, "free_bytes", lambda: weights + decoded - 1)
+    wanted = (
+        f"{weights:,} bytes of packed weights, and {decoded:,} as they are decoded while the file "
+        f"is checked: that needs {weights + decoded:,} bytes, and {weights + decoded - 1:,} are "
+        "free. Free some memory"
+    )
+    with pytest.raises(CapacityError, match=wanted):
+        load_artefact(folder)
+    monkeypatch.setattr(read, "free_bytes", lambda: weights + decoded)
+    refused(folder, "is empty")
 
 
 class Payload:
