@@ -74,7 +74,7 @@ def _stopped(arguments: Namespace) -> str:
     """What an interrupted command leaves, and what running it again does."""
     run = getattr(arguments, "run", None)
     if arguments.command == "bench" and run:
-        return f"Stopped. The cases that were timed are kept in {run}; the next bench starts anew."
+        return f"Stopped. Every case that was timed is kept in {run}; the next bench starts anew."
     if arguments.command in GO_ON or (arguments.command == "eval" and run):
         return "Stopped. What was finished is kept; the same command goes on from there."
     return "Stopped."

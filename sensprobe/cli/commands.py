@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from sensprobe import api
-from sensprobe.cli import show, show_targets, show_tasks
+from sensprobe.cli import interrupt, show, show_targets, show_tasks
 from sensprobe.cli.bar import Bar
 from sensprobe.cli.training import TrainingBar
 from sensprobe.errors import UsageError
@@ -242,6 +242,7 @@ def doctor(arguments: Namespace) -> None:
 
 def generate(arguments: Namespace) -> None:
     def write(piece: str) -> None:
+        interrupt.check()
         if not arguments.json:
             print(piece, end="", flush=True)
 

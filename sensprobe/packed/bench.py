@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,12 +55,13 @@ class Case:
     reference: Callable[[], Any] | None
 
 
-def cases(shape: str, batch: int) -> list[Case]:
-    """Products with the in-projection and updates of one layer's state of both families."""
+def cases(shape: str, batch: int) -> list[Callable[[], Case]]:
+    """Products with the in-projection and updates of one layer's state of both families, each made
+    when it is its turn: those of a large shape take seconds and gigabytes."""
     width = SHAPES[shape]
-    products = [_product(shape, 4 * width, width, parse(text), batch) for text in WEIGHTS]
-    updates = [_update(shape, family, text, batch) for family in (1, 2) for text in STATES]
-    return products + updates
+    products = [partial(_product, shape, 4 * width, width, parse(text), batch) for text in WEIGHTS]
+    updates = [partial(_update, shape, family, text, batch) for family in (1, 2) for text in STATES]
+    return [*products, *updates]
 
 
 def measured(case: Case, copied: float) -> dict[str, Any]:
@@ -119,21 +121,17 @@ def copy_bandwidth() -> float:
 
 
 def held_bytes(shape: str, batch: int) -> int:
-    """What the cases of a shape hold at least, all of them made at once: vectors in and out,
-    packed states and the reference's in float32."""
-    width, floats = SHAPES[shape], 4
-    vectors = len(WEIGHTS) * (width + 4 * width) * floats
-    states = [2 * width * n for n in (16, 128)]  # of Mamba and Mamba-2 as published
-    packed = sum(parse(scheme).format.bits / 8 for scheme in STATES)
-    return batch * int(vectors + sum(states) * (packed + floats * len(STATES)))
+    """What the largest case of a shape holds at least: a state of Mamba-2 as published, in float32,
+    and the reference's."""
+    return 2 * 4 * batch * 2 * SHAPES[shape] * 128
 
 
 class Bench(NamedTuple):
-    """How a device is benched: what its cases hold at a shape and batch, those, how one is timed
-    beside the bytes a second that copying reaches, and what that is."""
+    """How a device is benched: the bytes that the largest case holds at a shape and batch, what
+    makes each case, how one is timed beside the bytes a second of copying, and those."""
 
     held: Callable[[str, int], int]
-    cases: Callable[[str, int], list[Case]]
+    cases: Callable[[str, int], list[Callable[[], Case]]]
     measured: Callable[[Case, float], dict[str, Any]]
     copied: Callable[[], float]
 

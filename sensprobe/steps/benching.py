@@ -72,12 +72,12 @@ def _timed(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     batch, rows = about["batch"], []
-    with _room(how, shape, batch):
-        cases = how.cases(shape, batch)
+    cases = how.cases(shape, batch)
     progress.begin(f"timing the shapes of {shape}", len(cases))
     try:
-        for case in cases:
-            rows.append(how.measured(case, about["copy_bytes_per_second"]))
+        for make in cases:
+            with _room(how, shape, batch):
+                rows.append(how.measured(make(), about["copy_bytes_per_second"]))
             keep(rows[-1])
             progress.advance()
     finally:

@@ -47,25 +47,23 @@ def generate(
         outputs, state = model.advance(_one(token), state)
     ready, generator = time.perf_counter(), torch.Generator().manual_seed(seed)
     written: list[int] = []
-    told = ""
+    told = (0, 0)
     for k in range(tokens):
         token = _next(outputs[0], temperature, generator)
         if token == tokenizer.end:
             break
         written.append(token)
-        text = tokenizer.decode(written)
-        if not text.endswith(REPLACEMENT):
-            write(text[len(told) :])
-            told = text
+        piece, told = _piece(tokenizer, written, told)
+        write(piece)
         if k + 1 < tokens:
             outputs, state = model.advance(_one(token), state)
     taken = time.perf_counter() - ready
-    text = tokenizer.decode(written)
-    write(text[len(told) :])
+    piece, _ = _piece(tokenizer, written, told, last=True)
+    write(piece)
     return {
         "model": model.name,
         "prompt": prompt,
-        "text": text,
+        "text": tokenizer.decode(written),
         "prompt_tokens": len(read),
         "tokens": len(written),
         "prompt_seconds": ready - began,
@@ -75,6 +73,22 @@ def generate(
         "weight_bytes": model.weight_bytes,
         "state_bytes": model.state_bytes(),
     }
+
+
+def _piece(
+    tokenizer: Tokenizer, written: list[int], told: tuple[int, int], *, last: bool = False
+) -> tuple[str, tuple[int, int]]:
+    """What tokens add to the text that was told; nothing while a character lacks some of its own.
+
+    `told` counts the tokens before the last piece, and before this one: a tokenizer may write a
+    token otherwise where a text begins, so each piece is read behind the one before it, and a long
+    text is not read anew at every token.
+    """
+    first, next_ = told
+    before, text = tokenizer.decode(written[first:next_]), tokenizer.decode(written[first:])
+    if text.endswith(REPLACEMENT) and not last:
+        return "", told
+    return text[len(before) :], (next_, len(written))
 
 
 def _read(model: LoadedModel, tokenizer: Tokenizer, prompt: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from rich.console import Console
 from sensprobe.cli import commands, main
 from sensprobe.packed import bench
 from sensprobe.runs import Manifest, open_run
+from sensprobe.steps import benching
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,8 @@ def test_every_operation_is_timed(capsys):
 def test_bytes_are_those_that_must_move():
     """Of an update: the packed state in and out, x, dt, y, B and C in float32, and A."""
     rows, n, batch = 128, 16, 2
-    (case,) = (c for c in bench.cases("tiny", batch) if (c.operation, c.scheme) == MAMBA_INT8)
+    made = [make() for make in bench.cases("tiny", batch)]
+    (case,) = (c for c in made if (c.operation, c.scheme) == MAMBA_INT8)
     state = rows * n + 2 * rows  # codes, and a float16 scale a channel
     assert case.bytes == 2 * batch * state + 4 * batch * (3 * rows + 2 * n) + 4 * rows * n
 
@@ -87,7 +89,7 @@ def test_a_stopped_bench_keeps_its_cases(tmp_path, capsys, monkeypatch):
     assert main(["bench", "--shapes", "tiny", "--run", str(run.path)]) == 130
     out, err = capsys.readouterr()
     assert not out
-    assert f"timed are kept in {run.path}; the next bench starts anew" in err
+    assert f"timed is kept in {run.path}; the next bench starts anew" in err
     (found,) = run.benches()
     assert (len(found.rows), found.outcome) == (2, "stopped")
     timed.clear()
@@ -99,6 +101,18 @@ def test_what_is_no_run_is_not_benched_into(tmp_path, capsys):
     assert main(["bench", "--shapes", "tiny", "--run", str(tmp_path / "none")]) == 1
     assert "no run at" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_batch_that_finds_no_room(tmp_path, capsys, monkeypatch):
+    run = open_run(tmp_path / "run", Manifest("m", "a", "d", "b", 1))
+    monkeypatch.setattr(benching, "free_bytes", lambda: 1 << 20)
+    words = ["bench", "--shapes", "tiny", "--batch", "100", "--run", str(run.path)]
+    assert main(words) == 1
+    needed = 2 * 4 * 100 * 2 * 64 * 128
+    said = capsys.readouterr().err
+    assert f"--batch 100 at the shapes of tiny: that needs {needed:,} bytes" in said
+    assert "Ask for a smaller batch" in said
+    assert run.benches() == []
 
 
 def test_a_gpu_that_is_not_there(capsys, monkeypatch):

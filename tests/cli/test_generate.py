@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 
 import pytest
 
 from sensprobe.apply import Applier
-from sensprobe.cli import main
+from sensprobe.cli import commands, main
+from sensprobe.data import BYTES
 from sensprobe.export import export_model
 from sensprobe.loading import load_model
 from sensprobe.plan import Plan
 from sensprobe.scheme import parse
+from sensprobe.steps import generating
 
 PLAN = {"layers.*.in_proj.?": "int8/channel", "layers.*.state": "int8/head/dynamic"}
 
@@ -86,3 +91,69 @@ def test_what_cannot_be_says_why(words, why, capsys):
     out, err = capsys.readouterr()
     assert why in " ".join(err.split())
     assert not out
+
+
+class Counting:
+    """Bytes, and how many were read at once."""
+
+    most = 0
+
+    def decode(self, tokens):
+        self.most = max(self.most, len(tokens))
+        return BYTES.decode(tokens)
+
+
+@pytest.mark.parametrize("text", ["It was so. " * 40, "naïve → 😀😀 ∂ " * 20])
+def test_pieces_are_the_text_and_none_is_read_anew(text):
+    tokenizer, told, pieces = Counting(), (0, 0), []
+    tokens = list(text.encode())
+    for k in range(len(tokens)):
+        piece, told = generating._piece(tokenizer, tokens[: k + 1], told)
+        pieces.append(piece)
+    assert "".join(pieces) == text
+    assert tokenizer.most <= 8
+
+
+def test_bytes_that_are_no_text_are_told_at_the_end():
+    tokens, told, pieces = [65, 0xFF, 66, 0xE2, 0x86], (0, 0), []
+    for k in range(len(tokens)):
+        piece, told = generating._piece(BYTES, tokens[: k + 1], told)
+        pieces.append(piece)
+    assert pieces == ["A", "", "\ufffdB", "", ""]
+    piece, _ = generating._piece(BYTES, tokens, told, last=True)
+    assert "".join([*pieces, piece]) == BYTES.decode(tokens)
+
+
+@pytest.mark.parametrize("words", [["generate", "--tokens", "100000"], ["generate", "--json"]])
+def test_a_stopped_generation_promises_nothing(exported, words, capsys, monkeypatch):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands.api, "generate", stopped)
+    assert main([*words, str(exported)]) == 130
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == "\nStopped.\n"
+
+
+def test_a_closed_pipe_ends_it_quietly(exported):
+    words = [sys.executable, "-m", "sensprobe", "generate", str(exported), "--tokens", "20000"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.read(1)
+    process.stdout.close()
+    assert process.wait(timeout=120) == 1
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_a_folder_cut_short_says_so(exported, tmp_path, capsys):
+    folder = shutil.copytree(exported, tmp_path / "cut")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert main(["generate", str(folder)]) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert f"{weights} cannot be read as safetensors" in err
+    assert "truncated or damaged; copy it again" in err
