@@ -282,7 +282,8 @@ def load(
 
     Raises UsageError for a MODEL or device that does not exist, CheckpointError for a file that
     cannot be used, PlanError and SchemeError for a plan that does not fit the model or lacks
-    calibration, DataError for sequences of another shape.
+    calibration, DataError for sequences of another shape, CapacityError for an exported model that
+    finds no room.
     """
     place = device_named(device)
     return loaded(load_model(model, norm), plan, place, calibration)

@@ -65,7 +65,7 @@ def stamp(*paths: Path) -> Stamp:
 
 def stamp_of(path: Path) -> Stamp:
     """Of everything in a run that a view reads."""
-    return stamp(path / "run.json", path / "evaluations", path / "results")
+    return stamp(*(path / name for name in ("run.json", "evaluations", "results", "benches")))
 
 
 def mark(path: Path, waiting: bool) -> Mark:

@@ -142,7 +142,7 @@ def chosen(search: Search) -> tuple[str, ...]:
 def last_change(path: Path) -> str:
     """When a file of the run was last written: UTC, ISO 8601, to the second; "" where none is."""
     files = [path / NAME, path / "optuna.db"]
-    for inside in ("evaluations", "results"):
+    for inside in ("evaluations", "results", "benches"):
         files += (path / inside).glob("[!.]*")
     times = []
     for file in files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sensprobe.errors import RunError
 from sensprobe.report import figures, gather, images, write_report
 from sensprobe.report.bench_tables import about_bench, bench_rows, bench_table
 from sensprobe.report.benches import latest, pairs, read_bench
+from sensprobe.report.overview import last_change
 from sensprobe.report.theme import DARK
 from sensprobe.runs import Manifest, Run, open_run
 
@@ -121,6 +123,14 @@ def test_a_run_of_benches_alone_has_a_report(run: Run) -> None:
     table = pd.read_csv(files.folder / "benches.csv")
     assert len(table) == len(bench_rows(gather(run).benches)) == 6
     assert list(table["share of copy"][:4]) == pytest.approx([0.5, 0.5, 0.5, 0.25])
+
+
+def test_a_bench_is_a_change_of_its_run(run: Run) -> None:
+    os.utime(run.path / "run.json", (0, 0))
+    assert last_change(run.path).startswith("1970-01-01")
+    path = documents.keep_bench(run.path, documents.bench())
+    os.utime(path, (86400, 86400))
+    assert last_change(run.path).startswith("1970-01-02")
 
 
 def test_a_damaged_bench_is_among_what_is_missing(run: Run) -> None:
