@@ -78,7 +78,7 @@ def gemm(
 ):  # fmt: skip
     """The same for many vectors, on tensor cores.
 
-    Codes of up to eight bits are bfloat16 numbers; x is the sum of two, which leaves out 2^-17 of
+    Codes of up to eight bits are bfloat16 numbers; x is the sum of two, which leaves out 2^-18 of
     it; products of bfloat16 numbers are exact in float32, in which they are added. K divides G, or
     a row has one scale (G 0). T is the type the products are made in: bfloat16, or float32 where
     Triton's interpreter runs, which knows no products of bfloat16.
@@ -135,7 +135,7 @@ def gemm_int8(
             part = tl.dot(v, tl.trans(((w ^ half) - half).to(tl.int8)), part)
         s = load_scale(scale + r * stride + start // group, r < rows, c.scales)
         total += part.to(tl.float32) * s[None, :]
-    own = tl.load(x_scale + (m if LIVE else m * 0), mask=m < batch, other=0.0)
+    own = tl.load(x_scale + m * LIVE, mask=m < batch, other=0.0)
     total = total * own[:, None]
     if BIASED:
         total += tl.load(bias + r, mask=r < rows, other=0.0)[None, :]
