@@ -47,12 +47,12 @@ class Launch(NamedTuple):
 
 
 class Assembly(NamedTuple):
-    """Of a kernel compiled ahead of time: `registers` of a thread, and `stack` bytes of memory that
-    it uses where registers ran out."""
+    """Of a kernel compiled ahead of time: `registers` of a thread, and bytes that it writes to
+    memory where they ran out."""
 
     ptx: str
     registers: int
-    stack: int
+    spilled_bytes: int
 
 
 def run(launch: Launch) -> None:
@@ -91,7 +91,7 @@ def assembly(launch: Launch, capability: int, *, fuse: bool = False) -> Assembly
         "num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": fuse,
     }  # fmt: skip
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    return Assembly(made.asm["ptx"], *_resources(made.asm["cubin"]))
+    return Assembly(made.asm["ptx"], *_resources(made.asm["ptx"], capability))
 
 
 def _type(x: Argument) -> str:
@@ -106,17 +106,18 @@ def _aligned(x: Argument) -> bool:
     return isinstance(x, int) and x % 16 == 0
 
 
-def _resources(binary: bytes) -> tuple[int, int]:
-    """Registers and bytes of stack of a thread, as NVIDIA's tool, which comes with Triton, reads
-    them from the machine code."""
-    from triton import knobs
+def _resources(ptx: str, capability: int) -> tuple[int, int]:
+    """Registers of a thread, and bytes it spills, as NVIDIA's assembler, which comes with Triton,
+    tells them."""
+    from triton.backends.nvidia.compiler import get_ptxas
 
+    arch = f"sm_{capability}" + ("a" if capability >= 90 else "")
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(binary)
+        path = Path(folder) / "kernel.ptx"
+        path.write_text(ptx)
         told = subprocess.run(
-            [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", str(path)],
+            [get_ptxas(capability).path, "-v", f"-arch={arch}", str(path), "-o", f"{path}.cubin"],
             capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-    found = dict(word.split(":", 1) for word in told.split() if word.count(":") == 1)
-    return int(found["REG"]), int(found["STACK"]) + int(found["LOCAL"])
+        ).stderr  # fmt: skip
+    words = told.replace(",", " ").split()
+    return int(words[words.index("registers") - 1]), int(words[words.index("spill") - 2])

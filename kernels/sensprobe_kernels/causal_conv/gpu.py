@@ -54,7 +54,7 @@ def convolve(
         s, z = load_known(known, known_zero, row, stride, inside, r)
     state = codes + slot * each
     h = load_numbers(state, row, 0, n, n, s, z, inside, N, c)
-    time, bits = tl.load(times + slot), 0.0
+    time = tl.load(times + slot)
     for t in range(length):
         token = b * length + t
         u = tl.load(x + token * x_pitch + row, mask=inside, other=0.0)
@@ -73,6 +73,7 @@ def convolve(
         if r.clipped:
             v = clamp(v, -r.clip, r.clip)
         s, z = scale_for(v, there, s, z, r)
+        bits = 0.0
         if r.rounding == STOCHASTIC:
             bits = noise(col, row, slot, time + t, key0, key1)
         h = kept(v, s, z, bits, r)

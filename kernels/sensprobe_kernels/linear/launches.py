@@ -29,7 +29,7 @@ def product(
     )  # fmt: skip
     constants = {"G": group, "BIASED": int(bias is not None), "c": c}
     if batch <= FEW:
-        K = min(1024, triton.next_power_of_2(t.columns))
+        K = min(1024, triton.next_power_of_2(max(t.columns, 8)))
         each = 1 << min(32, 128 // t.bits).bit_length() - 1  # to a thread: about sixteen bytes
         most = triton.next_power_of_2(max(1, t.rows // PROGRAMS))
         R = max(min(most, 128 * each // K), 32 * each // K, 1)

@@ -84,9 +84,12 @@ class Weights:
 
     def known(self, s: Stored, count: int, nothing: Tensor) -> tuple[Tensor, Tensor]:
         """Static scales and zero points of a store that spans `count` rows or columns."""
+        return self.scales(s, -(-count // s.stride) if s.stride else 1, nothing)
+
+    def scales(self, s: Stored, scales: int, nothing: Tensor) -> tuple[Tensor, Tensor]:
+        """So many of them."""
         if s.scale_at < 0:
             return nothing, nothing
-        scales = -(-count // s.stride) if s.stride else 1
         scale = self.take(s.scale_at, scales, scale_type(s.scales))
         if s.zero_at < 0:
             return scale, nothing
@@ -220,7 +223,11 @@ class States:
             stored, after = stores[s.store], [o.at for o in program.states if o.at > s.at]
             size = min(after, default=state_bytes) - s.at
             fields = Slots.of(s, stored, slots, size, device)
-            self.held.append(Held(s, stored, fields, weights.known(stored, s.rows, nothing)))
+            if s.run:
+                known = weights.scales(stored, s.rows * s.n // s.run * s.parts, nothing)
+            else:
+                known = weights.known(stored, s.rows, nothing)
+            self.held.append(Held(s, stored, fields, known))
         large = {row[1] for row in ops if row[0] in (op.LINEAR, op.EMBED)}
         self.weights = {i: weights.weight(tensors[i]) for i in sorted(large)}
         spans = [(row[5], row[4]) for row in ops if row[0] == op.ROUND]

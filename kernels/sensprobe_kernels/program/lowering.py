@@ -84,7 +84,7 @@ class Lowering:
         if kind == op.ROUND:
             return self._round(row)
         if kind == op.DIAGONAL:
-            raise LoweringError("streaming an S4D or S5 model")
+            return self._diagonal(row, after)
         if kind == op.EMBED:
             return self._embed(row)
         return self._mean(row) if kind == op.MEAN else self._elementwise(row)
@@ -205,6 +205,12 @@ class Lowering:
         given = (self.program, self.memory, row, None if heads else A, D, skip, gate)
         self.launches.append(remembering.recurrence(*given))
         return 1 + (skip is not None) + (gate is not None)
+
+    def _diagonal(self, row: Row, after: list[Row]) -> int:
+        skip, _ = remembering.followers(after, row[2])
+        tensors = self.small(*row[4:7], skip[5] if skip else -1)
+        self.launches.append(remembering.diagonal(self.program, self.memory, row, tensors, skip))
+        return 1 + (skip is not None)
 
     def _embed(self, row: Row) -> int:
         m = self.memory

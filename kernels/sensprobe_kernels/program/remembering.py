@@ -6,6 +6,7 @@ import triton
 from torch import Tensor
 
 from sensprobe_kernels.causal_conv import gpu as causal_conv
+from sensprobe_kernels.diagonal_scan import gpu as diagonal_scan
 from sensprobe_kernels.launch import Argument, Launch, LoweringError
 from sensprobe_kernels.packed.gpu import Codes
 from sensprobe_kernels.packed.tensor import HALF
@@ -29,10 +30,16 @@ def rounds_of(program: Program, s: Stored) -> Rounds:
     )  # fmt: skip
 
 
-def state_codes(h: Held) -> Codes:
+def state_codes(h: Held, n: int) -> Codes:
+    """Of rows of n numbers."""
     s = h.state
-    whole = s.bits == 8 or s.kind >= HALF or (s.n % 8 == 0 and s.n * s.bits % 8 == 0)
-    return Codes(s.bits, s.kind, s.shift, s.factor, h.stored.scales, 0 if whole else s.n)
+    whole = s.bits == 8 or s.kind >= HALF or n % 8 == 0
+    return Codes(s.bits, s.kind, s.shift, s.factor, h.stored.scales, 0 if whole else n)
+
+
+def _row_size(c: Codes, n: int) -> int:
+    """What a kernel takes as the pitch of rows of n numbers."""
+    return n if c.ragged or c.kind >= HALF else n * c.bits // 8
 
 
 def keys(s: Stored) -> list[int]:
@@ -60,8 +67,8 @@ def _rows_of(h: Held, usual: int) -> int:
 
 
 def _warps(numbers: int, r: Rounds) -> int:
-    """For a tile of states: 32 to a thread, or 16 where each takes random bits."""
-    each = 16 if r.rounding == flags.STOCHASTIC else 32
+    """For a tile of states: 32 to a thread, or 16 where each takes random bits or a residual."""
+    each = 16 if r.rounding == flags.STOCHASTIC or r.feedback else 32
     return min(32, max(4, numbers // (32 * each)))
 
 
@@ -82,7 +89,7 @@ def convolution(
     )  # fmt: skip
     constants = {
         "n": s.n, "N": triton.next_power_of_2(s.n), "R": R, "BIASED": int(biased >= 0),
-        "ACTIVE": int(active), "c": state_codes(h), "r": r,
+        "ACTIVE": int(active), "c": state_codes(h, s.n), "r": r,
     }  # fmt: skip
     return Launch(causal_conv.convolve, (triton.cdiv(s.rows, R), len(m.order)), given, constants)
 
@@ -113,14 +120,15 @@ def recurrence(
         p, p_stride = _decay(program, m, store, m.held[state].state.n)
         p_known = m.statics[store]
     h = m.held[state]
-    s, r, c = h.state, rounds_of(program, h.stored), state_codes(h)
+    s, r = h.state, rounds_of(program, h.stored)
+    c = state_codes(h, s.n)
     N = max(triton.next_power_of_2(s.n), 8 if s.kind < HALF else 1)
     R = _rows_of(h, max(16, TILE // N))
     given: tuple[Argument, ...] = (
         m.work[x:], m.work[dt:], A_or_decay, m.work[B:], m.work[C:], D,
         m.work[gate[2] :] if gate else m.nothing, m.work[y:], h.slots.codes, h.slots.scale,
         h.slots.zero, h.slots.rest, *h.known, *p_known, m.order, m.times, *keys(h.stored),
-        m.length, s.rows, s.n if c.ragged or s.kind >= HALF else s.n * s.bits // 8,
+        m.length, s.rows, _row_size(c, s.n),
         h.slots.codes.shape[1], x_pitch, dt_pitch, b_pitch, gate[4] if gate else 0, y_pitch,
         _live(h), h.stored.stride, p_stride,
         s.rows // s.heads, s.rows // s.groups, skip[6] if skip else 1,
@@ -131,6 +139,34 @@ def recurrence(
     }  # fmt: skip
     grid = (triton.cdiv(s.rows, R), len(m.order))
     return Launch(selective_scan.scan, grid, given, constants, _warps(R * N, r))
+
+
+def diagonal(
+    program: Program, m: Memory, row: Row, tensors: list[Tensor], skip: Row | None
+) -> Launch:
+    """Of DIAGONAL, and of the SKIP that follows; tensors: A, B, C, D."""
+    _, x, y, pitch, _, _, _, state, *_ = row
+    h = m.held[state]
+    s, r = h.state, rounds_of(program, h.stored)
+    c, whole = state_codes(h, 2 * s.n), int(s.run == 2 * s.n * s.heads)
+    if r.scaled and s.run != 2 * s.n and not whole:
+        raise LoweringError("scales of groups of a complex state")
+    N = max(4, triton.next_power_of_2(s.n))
+    R = triton.next_power_of_2(s.heads) if whole else max(8, TILE // (8 * N))
+    if r.live and whole and 2 * R * N > LARGEST_TILE:
+        raise LoweringError(f"one live scale for {2 * s.heads * s.n} numbers of a state")
+    if not r.live:
+        R = max(8, TILE // (8 * N))
+    given: tuple[Argument, ...] = (
+        m.work[x:], *tensors, m.work[y:], h.slots.codes, h.slots.scale, h.slots.zero, *h.known,
+        m.order, m.length, s.heads, _row_size(c, 2 * s.n), h.slots.codes.shape[1], pitch, _live(h),
+    )  # fmt: skip
+    constants = {
+        "n": s.n, "N": N, "R": R, "PARTS": s.parts, "WHOLE": whole, "SKIPS": int(skip is not None),
+        "c": c, "r": r,
+    }  # fmt: skip
+    grid = (triton.cdiv(s.heads, R), len(m.order))
+    return Launch(diagonal_scan.scan, grid, given, constants, _warps(4 * R * N, r))
 
 
 def followers(after: list[Row], y: int) -> tuple[Row | None, Row | None]:

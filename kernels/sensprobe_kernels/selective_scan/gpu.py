@@ -88,7 +88,7 @@ def scale_for(v, there, s, z, r: tl.constexpr):
     if r.span == GROUP:
         return live_scale(v, there, 1, r)
     elif r.span == TENSOR:
-        return live_scale(tl.reshape(v, (1, v.numel)), tl.reshape(there, (1, v.numel)), 1, r)
+        return live_scale(v, there, -1, r)
     else:
         return s, z
 
@@ -160,7 +160,7 @@ def scan(
     e = 0.0
     if r.feedback:
         e = tl.load(left + row * n + col, mask=there, other=0.0).to(tl.float32)
-    time, bits = tl.load(times + slot), 0.0
+    time = tl.load(times + slot)
     if not HEADS:
         a = tl.load(A + row * n + col, mask=there, other=0.0)
     for t in range(length):
@@ -176,6 +176,7 @@ def scan(
         drive = step * u
         v = advanced(h, e, decay, drive, tl.load(B + along, mask=col < n, other=0.0), r)
         s, z = scale_for(v, there, s, z, r)
+        bits = 0.0
         if r.rounding == STOCHASTIC:
             bits = noise(col, row, slot, time + t, key0, key1)
         h = kept(v, s, z, bits, r)

@@ -263,16 +263,39 @@ def whole_quotient(x, scale):
 
 @triton.jit
 def live_scale(x, inside, AXIS: tl.constexpr, r: tl.constexpr):
-    """Scale and zero point of what lies along an axis, where `inside`; both keep the axis."""
+    """Scale and zero point of what lies along an axis, -1: of all of a tile, where `inside`; both
+    keep the axes."""
+    return live_scale_of_two(x, x, inside, AXIS, r)
+
+
+@triton.jit
+def live_scale_of_two(x, y, inside, AXIS: tl.constexpr, r: tl.constexpr):
+    """The same of two tiles together."""
     if r.asym:
-        key = key_of(x)
-        low = tl.min(tl.where(inside, key, 0x7FFFFFFF), AXIS, keep_dims=True)
-        high = tl.max(tl.where(inside, key, -0x80000000), AXIS, keep_dims=True)
+        a, b = key_of(x), key_of(y)
+        low = _least(tl.where(inside, tl.minimum(a, b), 0x7FFFFFFF), AXIS)
+        high = _most(tl.where(inside, tl.maximum(a, b), -0x80000000), AXIS)
         none = high < low  # nothing is inside
         return affine_of(tl.where(none, 0, low), tl.where(none, 0, high), r)
-    high = tl.max(tl.where(inside, largest_bits(x), 0), AXIS, keep_dims=True)
-    scale = scale_of(high, r)
+    both = tl.maximum(largest_bits(x), largest_bits(y))
+    scale = scale_of(_most(tl.where(inside, both, 0), AXIS), r)
     return scale, tl.zeros_like(scale)
+
+
+@triton.jit
+def _least(x, AXIS: tl.constexpr):
+    if AXIS == -1:
+        return tl.min(tl.min(x, 1, keep_dims=True), 0, keep_dims=True)
+    else:
+        return tl.min(x, AXIS, keep_dims=True)
+
+
+@triton.jit
+def _most(x, AXIS: tl.constexpr):
+    if AXIS == -1:
+        return tl.max(tl.max(x, 1, keep_dims=True), 0, keep_dims=True)
+    else:
+        return tl.max(x, AXIS, keep_dims=True)
 
 
 @triton.jit

@@ -1,0 +1,129 @@
+"""The diagonal complex recurrence of S4D and S5 in Triton, its state packed between tokens.
+
+    h = A h + B u,  y = 2 · Re sum of C h
+
+Complex numbers are real and imaginary parts by turns in memory, and two tiles in registers. The
+state is read once, stays in registers for as many tokens as there are, is rounded after each as the
+reference rounds it, bit for bit, and is packed where it came from; sums for y are in any order.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from sensprobe_kernels.packed.gpu import load_numbers
+from sensprobe_kernels.selective_scan.gpu import finished, put_state
+from sensprobe_kernels.stored.gpu import (
+    GROUP,
+    kept,
+    live_scale,
+    live_scale_of_two,
+    load_scale,
+    store_scale,
+)
+
+
+@triton.jit
+def _turns(a, b, N: tl.constexpr):
+    """Two tiles (R, N) as one (R, 2N), a number of each by turns."""
+    return tl.reshape(tl.join(a, b), (a.shape[0], 2 * N))
+
+
+@triton.jit
+def _apart(x, N: tl.constexpr):
+    """The inverse."""
+    return tl.split(tl.reshape(x, (x.shape[0], N, 2)))
+
+
+@triton.jit
+def _kept_scales(
+    scale, zero, run, part: tl.constexpr, inside, PARTS: tl.constexpr, r: tl.constexpr
+):
+    """Scale and zero point of one part of runs, 1 and 0 where there are none."""
+    at = run * PARTS + (part if PARTS == 2 else 0)
+    s, z = tl.full(run.shape, 1.0, tl.float32), tl.full(run.shape, 0.0, tl.float32)
+    if r.scaled:
+        s = load_scale(scale + at, inside, r.scales)
+        if r.asym:
+            z = tl.load(zero + at, mask=inside, other=0).to(tl.float32)
+    return s, z
+
+
+@triton.jit
+def _live_scales(
+    re, im, there, N: tl.constexpr, PARTS: tl.constexpr, WHOLE: tl.constexpr, r: tl.constexpr
+):
+    """Scales and zero points of both parts: of rows (R, 1), or of the whole state (1, 1)."""
+    axis: tl.constexpr = -1 if WHOLE else 1
+    if PARTS == 2:
+        a, az = live_scale(re, there, axis, r)
+        b, bz = live_scale(im, there, axis, r)
+        return a, az, b, bz
+    else:
+        a, az = live_scale_of_two(re, im, there, axis, r)
+        return a, az, a, az
+
+
+@triton.jit
+def scan(
+    x, A, B, C, D, y, codes, scale, zero, known, known_zero, slots, length, heads, pitch, each,
+    x_pitch, live,
+    n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, PARTS: tl.constexpr, WHOLE: tl.constexpr,
+    SKIPS: tl.constexpr, c: tl.constexpr, r: tl.constexpr,
+):  # fmt: skip
+    """x, y (batch, length, heads); A, B, C (heads, n) pairs of float32. codes: `each` a slot, of
+    rows of `pitch` bytes that hold n pairs; scale, zero: `live` a slot. PARTS 2: a scale for each
+    part; WHOLE: for the whole state instead of a head, and there is one program."""
+    block, b = tl.program_id(0), tl.program_id(1)
+    slot = tl.load(slots + b)
+    row, col = block * R + tl.arange(0, R)[:, None], tl.arange(0, N)[None, :]
+    inside = row < heads
+    there = inside & (col < n)
+    run, present = row, inside
+    if WHOLE:
+        run = tl.full((1, 1), 0, tl.int32)
+        present = run >= 0
+    from_scale, from_zero = known, known_zero
+    if r.span == GROUP:
+        from_scale, from_zero = scale + slot * live, zero + slot * live
+    s, sz = _kept_scales(from_scale, from_zero, run, 0, present, PARTS, r)
+    e, ez = _kept_scales(from_scale, from_zero, run, 1, present, PARTS, r)
+    none = tl.zeros((R, N), tl.float32)
+    state = codes + slot * each
+    h = load_numbers(
+        state, row, 0, 2 * n, pitch, _turns(s + none, e + none, N),
+        _turns(sz + none, ez + none, N), inside, 2 * N, c,
+    )  # fmt: skip
+    re, im = _apart(h, N)
+    pair = (row * n + col) * 2
+    a, ai = tl.load(A + pair, mask=there, other=0.0), tl.load(A + pair + 1, mask=there, other=0.0)
+    d, di = tl.load(B + pair, mask=there, other=0.0), tl.load(B + pair + 1, mask=there, other=0.0)
+    o, oi = tl.load(C + pair, mask=there, other=0.0), tl.load(C + pair + 1, mask=there, other=0.0)
+    for t in range(length):
+        token = b * length + t
+        u = tl.load(x + token * x_pitch + row, mask=inside, other=0.0)
+        real = (a * re - ai * im) + d * u
+        imag = (a * im + ai * re) + di * u
+        if r.span == GROUP:
+            s, sz, e, ez = _live_scales(real, imag, there, N, PARTS, WHOLE, r)
+        re, im = kept(real, s, sz, 0.0, r), kept(imag, e, ez, 0.0, r)
+        total = tl.sum(tl.where(there, o * re - oi * im, 0.0), 1)[:, None] * 2.0
+        total = finished(total, u, D, D, row, 1, inside, SKIPS, 0)
+        tl.store(y + token * x_pitch + row, total, mask=inside)
+    tl.debug_barrier()  # what other threads of this program read is now written
+    put_state(
+        state, state, _turns(re, im, N), 0.0, _turns(s + none, e + none, N),
+        _turns(sz + none, ez + none, N), row, 2 * n, pitch, inside, _turns(there, there, N), 2 * N,
+        c, r,
+    )  # fmt: skip
+    if r.span == GROUP:
+        at = scale + slot * live + run * PARTS
+        store_scale(at, s, present, r.scales)
+        if PARTS == 2:
+            store_scale(at + 1, e, present, r.scales)
+        if r.asym:
+            to = zero + slot * live + run * PARTS
+            tl.store(to, sz.to(zero.dtype.element_ty), mask=present)
+            if PARTS == 2:
+                tl.store(to + 1, ez.to(zero.dtype.element_ty), mask=present)
