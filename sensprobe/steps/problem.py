@@ -189,11 +189,8 @@ class _Profiled:
         return {row["scheme"]: row for row in rows if row["target"] == target}
 
     def why_not(self, chosen: Chosen) -> dict[str, str]:
-        """What speaks against an option beside what is frozen; nothing without limits."""
-        if self.limits is None:
-            return {}
-        reasons = self.limits.why_not({**self.frozen, **chosen})
-        return {name: why for name, why in reasons.items() if name in chosen}
+        """What speaks against an option and what is frozen together; nothing without limits."""
+        return {} if self.limits is None else self.limits.why_not({**self.frozen, **chosen})
 
 
 def _decision(

@@ -40,8 +40,9 @@ class Limits:
 
     def require(self, frozen: Mapping[str, Scheme]) -> None:
         """UsageError for what the user froze at a scheme that the target cannot express."""
-        if reasons := self.why_not(frozen):
-            name, why = next(iter(reasons.items()))
+        reasons = self.why_not({**self.freeze, **frozen})
+        if lost := [name for name in reasons if name in frozen]:
+            name, why = lost[0], reasons[lost[0]]
             raise UsageError(
                 f"--freeze {name}={frozen[name]}: {why}. Leave it out, or search without --target."
             )

@@ -17,7 +17,7 @@ from sensprobe.models.mamba2 import Mamba2Config
 WIDE = BYTES | {"d_model": 32, "layers": 2}
 CONFIGS: dict[str, Config] = {
     "mamba": MambaConfig(**WIDE, dt_rank=2, d_state=3),
-    "mamba2": Mamba2Config(**WIDE, d_state=3, d_head=16),
+    "mamba2": Mamba2Config(**WIDE, d_state=4, d_head=8),
 }
 SCHEMES = ["fp16", "int8/channel", "int8/group32", "int4/group32", "int8/head/asym/dynamic"]
 CASES = [

@@ -28,7 +28,7 @@ CONFIGS = {
     "mamba": MambaConfig(**TOKENS, dt_rank=2, d_state=4),
     "mamba, biases": MambaConfig(**TOKENS, dt_rank=32, d_state=4, bias=True, tied_head=True),
     "falcon": MambaConfig(**TOKENS, dt_rank=2, d_state=4, inner_norm=True, tied_head=True),
-    "mamba2": Mamba2Config(**TOKENS, d_state=8, d_head=16, groups=2),
+    "mamba2": Mamba2Config(**TOKENS, d_state=8, d_head=8, groups=2),
     "mamba2, tied": Mamba2Config(
         **TOKENS, d_state=8, d_head=8, tied_head=True, bias=True, dt_min=0.01, dt_max=0.5
     ),

@@ -29,7 +29,7 @@ TOKENS: dict[str, Any] = {
 }
 MODELS = {
     "mamba": selective.tiny(MambaConfig(**TOKENS, dt_rank=2, d_state=4, bias=True)),
-    "mamba2": selective.tiny(Mamba2Config(**TOKENS, d_state=8, d_head=16)),
+    "mamba2": selective.tiny(Mamba2Config(**TOKENS, d_state=8, d_head=8)),
 }
 SCHEMES = (
     "fp16",
@@ -73,11 +73,8 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("by", ["site", "part"])
-@pytest.mark.parametrize(("name", "target"), CASES)
-def test_any_plan_of_the_space_is_kept_whole(name: str, target: str, by: str) -> None:
+def require_kept_whole(found: Space, name: str, target: str) -> None:
     """Every option of every decision, the others at their first: no row, dropped or narrowed."""
-    found = space(name, target, by)
     first = tuple(0 for _ in found.meaning)
     assert found.problem.count > 1
     for k, options in enumerate(found.meaning):
@@ -86,6 +83,50 @@ def test_any_plan_of_the_space_is_kept_whole(name: str, target: str, by: str) ->
             fitted = fit(TARGETS[target], MODELS[name], plan)
             assert not fitted.changes
             assert all(layout.dense for layout in fitted.layouts.values())
+
+
+@pytest.mark.parametrize("by", ["site", "part"])
+@pytest.mark.parametrize(("name", "target"), CASES)
+def test_any_plan_of_the_space_is_kept_whole(name: str, target: str, by: str) -> None:
+    require_kept_whole(space(name, target, by), name, target)
+
+
+@pytest.mark.parametrize("live", ["int8/dynamic", "e4m3/dynamic"])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("mamba", "compressed-tensors"), ("mamba2", "compressed-tensors"), ("mamba2", "vllm")],
+)
+def test_beside_rounded_inputs_only_what_rounds_them_is_offered(
+    name: str, target: str, live: str
+) -> None:
+    found = space(name, target, freeze=[("layers.*.out_proj_in", parse(live))])
+    asked = dict(zip((d.name for d in found.problem.decisions), found.asked, strict=True))
+    kept = {"int8/dynamic": ("int8/channel",), "e4m3/dynamic": ("e4m3/channel",)}
+    assert asked["layers.1.out_proj"] == kept[live]
+    assert len(asked["layers.1.in_proj.weight"]) > 1
+    require_kept_whole(found, name, target)
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "site"),
+    [
+        ("mamba2", "vllm", "head_in"),
+        ("mamba", "vllm", "layers.0.in_proj_in"),
+        ("mamba2", "torchao", "layers.0.out_proj_in"),
+    ],
+)
+def test_inputs_that_nothing_there_rounds_cannot_be_frozen(
+    name: str, target: str, site: str
+) -> None:
+    with pytest.raises(UsageError, match=f"--freeze {site}=int8/dynamic: an activation stays"):
+        space(name, target, freeze=[(site, parse("int8/dynamic"))])
+
+
+def test_an_input_that_a_bare_product_reads_leaves_no_option() -> None:
+    """transformers multiplies Mamba's dt_proj by its weight, past the module that would round."""
+    frozen = [("layers.0.dt_proj_in", parse("int8/dynamic"))]
+    with pytest.raises(UsageError, match=r"compressed-tensors can keep layers.0.dt_proj in none"):
+        space("mamba", "compressed-tensors", freeze=frozen)
 
 
 def test_without_the_target_the_same_space_has_plans_that_are_not_kept() -> None:
@@ -107,12 +148,9 @@ def test_vllm_leaves_two_projections_a_layer_and_the_caches() -> None:
         "layers.1.out_proj",
     ]
     asked = dict(zip(names, found.asked, strict=True))
-    kept = ("fp16", "int8/channel", "int8/group32", "int4/group32", "int4/channel/asym")
     assert asked["layers.0.in_proj.weight"] == (
-        *kept,
-        "e4m3/channel",
-        "int8/head/asym/dynamic",
-    )
+        "fp16", "int8/channel", "int8/group32", "int4/group32", "int4/channel/asym", "e4m3/channel",
+    )  # fmt: skip
     assert set(asked["layers.*.state"]) == {"fp16", "bf16", "fp32"}
     assert found.frozen["embedding"] == parse("fp16")
     assert found.frozen["layers.0.A"] == parse("fp32")

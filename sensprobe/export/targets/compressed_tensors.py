@@ -29,19 +29,34 @@ from sensprobe.sites import Part
 
 VERSION = "0.20.0"
 """Of the format as it is written here."""
-ROW = frozenset({"channel"})
+ROW, SPANS = frozenset({"channel"}), frozenset({"channel", "group"})
 LIVE = "int8/dynamic", "e4m3/dynamic"
 """An activation with a scale a time step, which is a scale a token."""
 
 
-def _layouts(packed: Layout, scales: frozenset[Scales]) -> tuple[Layout, ...]:
+def _layouts(packed: tuple[Layout, ...], scales: frozenset[Scales]) -> tuple[Layout, ...]:
     """Those of matrices whose input is rounded, then those of matrices alone."""
     int8, e4m3 = frozenset({"int8"}), frozenset({"e4m3"})
     return (
         Layout("int-quantized", int8, ROW, scales=scales, reads=LIVE[0]),
         Layout("float-quantized", e4m3, ROW, scales=scales, reads=LIVE[1]),
-        packed,
+        *packed,
         Layout("float-quantized", e4m3, ROW, scales=scales),
+    )
+
+
+def _served(name: str, together: int, zeros: str = "none") -> Layout:
+    """What vLLM has a kernel for on any GPU: zero points of int4 alone, whole words of codes."""
+    groups, half = frozenset({32, 64, 128}), frozenset({Scales.S16})
+    return Layout(
+        "pack-quantized",
+        frozenset({name}),
+        SPANS,
+        groups,
+        zeros,
+        scales=half,
+        rows=together,
+        columns=together,
     )
 
 
@@ -50,17 +65,20 @@ TARGET = Target(
     about="a folder that compressed-tensors makes transformers' model of, in float32",
     matrices={family: parts | {"head"} for family, parts in LINEARS.items()},
     layouts=_layouts(
-        Layout(
-            "pack-quantized",
-            frozenset(f"int{bits}" for bits in range(2, 9)),
-            frozenset({"channel", "group"}),
-            zeros="codes",
+        (
+            Layout(
+                "pack-quantized",
+                frozenset(f"int{bits}" for bits in range(2, 9)),
+                SPANS,
+                zeros="codes",
+            ),
         ),
         EVERY_SCALE,
     ),
     rest=FLOATS,
     parts={Part.A: ("fp32",)},
     states={Part.STATE: ("fp32",), Part.CONV_STATE: ("fp32",)},
+    bare=frozenset({"dt_proj"}),  # as in transformers
     examples=("fp16", "int8/channel", "int4/group32"),
 )
 
@@ -70,14 +88,7 @@ VLLM = Target(
     # vLLM hands its quantization config to Mamba-2's in_proj and out_proj, to no matrix of Mamba.
     matrices={"mamba": frozenset(), "mamba2": frozenset({"in_proj", "out_proj"})},
     layouts=_layouts(
-        Layout(
-            "pack-quantized",
-            frozenset({"int4", "int8"}),
-            frozenset({"channel", "group"}),
-            groups=frozenset({32, 64, 128}),
-            zeros="codes",
-            scales=frozenset({Scales.S16}),
-        ),
+        (_served("int4", 8, zeros="codes"), _served("int8", 4)),
         frozenset({Scales.S16}),
     ),
     rest=("fp16",),

@@ -35,7 +35,7 @@ class Layout:
     "none", those that are "codes" themselves, or "int8" (of codes centred on 0). `reads` is the
     scheme that the runtime rounds the matrix's input to. `same` tells that it reads our codes;
     otherwise it rounds the weights anew, to a grid of its own. `dense` tells that codes take as
-    many bits there as the format has. Rows are stored `rows` at a time.
+    many bits there as the format has. Rows are stored `rows` at a time, columns `columns`.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Layout:
     same: bool = True
     dense: bool = True
     rows: int = 1
+    columns: int = 1
 
     def why_not(self, scheme: Scheme, rows: int, columns: int) -> str | None:
         """Why a matrix's stored scheme (see `stored`) is not in this layout; None if it is."""
@@ -66,8 +67,12 @@ class Layout:
             return f"{self.name} has a zero point a scale"
         if scheme.scales not in self.scales:
             return f"{self.name} keeps scales as {', '.join(sorted(self.scales))}"
-        if rows % self.rows:
-            return f"{self.name} packs {self.rows} rows together, and there are {rows}"
+        for what, together, count in (
+            ("rows", self.rows, rows),
+            ("columns", self.columns, columns),
+        ):
+            if count % together:
+                return f"{self.name} packs {together} {what} together, and there are {count}"
         return None
 
 
@@ -77,7 +82,8 @@ class Target:
 
     `rest` are the formats every other weight may be kept in, the first where none is asked for;
     `parts` are exceptions to it. `states` are the formats of each kind of state, one for all
-    layers; the first where none is asked for. `examples` are schemes worth profiling for it.
+    layers; the first where none is asked for. `examples` are schemes worth profiling for it. `bare`
+    are matrices that it multiplies without their module, which would round the input.
     """
 
     name: str
@@ -88,6 +94,7 @@ class Target:
     states: Mapping[Part, tuple[str, ...]]
     examples: tuple[str, ...]
     parts: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)
+    bare: frozenset[str] = frozenset()
     activations: str = "stays in the runtime's own dtype"
 
     def quantizes(self, family: str, tensor: HfTensor) -> bool:
@@ -195,15 +202,21 @@ class Judge:
         for layout in self.target.layouts:
             reason = layout.why_not(kept, rows, site.shape[-1])
             reason = reason or self._zero_points(layout, site, scheme)
-            if reason is None and layout.reads is not None and parse(layout.reads) != operand:
-                reason = (
-                    f"{layout.name} rounds its input to {layout.reads}, which the plan does not"
-                )
+            reason = reason or self._input(layout, site, operand)
             if reason is None:
                 return layout, None
             if str(kept.format) in layout.formats:
                 reasons.append(reason)
         return None, reasons[-1]
+
+    def _input(self, layout: Layout, site: Site, operand: Scheme) -> str | None:
+        """Why a layout that rounds a matrix's input is not that of a plan."""
+        if layout.reads is None:
+            return None
+        if parse(layout.reads) != operand:
+            return f"{layout.name} rounds its input to {layout.reads}, which the plan does not"
+        bare = self.holder[site.name].matrix in self.target.bare
+        return f"{self.target.name} never rounds the input of this matrix" if bare else None
 
     def _zero_points(self, layout: Layout, site: Site, scheme: Scheme) -> str | None:
         """Why a matrix's zero points do not fit; ranges on one side of zero have far ones."""
