@@ -26,7 +26,9 @@ KEY = "sensprobe_artefact"
 PLAN, CONFIG, WEIGHTS, CARD = "plan.json", "config.json", "model.safetensors", "README.md"
 TOKENIZER = "tokenizer.json"
 FILES = frozenset({PLAN, CONFIG, WEIGHTS, CARD})
-OPTIONAL = frozenset({TOKENIZER})
+QUANT_CONFIG, TYPES = "hf_quant_config.json", "tensor-types.txt"
+"""What ModelOpt's folders and llama.cpp's have besides."""
+OPTIONAL = frozenset({TOKENIZER, QUANT_CONFIG, TYPES})
 NEEDED = (CONFIG, PLAN, WEIGHTS)
 MEANING = {"classification": "logits", "regression": "targets", "language": "logits"}
 

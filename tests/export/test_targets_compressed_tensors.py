@@ -105,9 +105,8 @@ def test_the_lines_that_are_printed_load_a_mixed_plan(name: str, tmp_path: Path)
     plan = plan_of(name, MIXED)
     fitted = fit(TARGET, model(name), plan)
     result = write_for(fitted, applier(name, plan), tmp_path / "out", name="mine")
-    lines = "\n".join(result.use).replace('"out', f'"{tmp_path / "out"}')
     scope: dict[str, Any] = {}
-    exec(lines, scope)
+    exec("\n".join(result.use), scope)
     with torch.inference_mode():
         found = scope["model"].eval()(tokens()).logits
         want = model(name)(tokens(), applier(name, plan).tap(plan))
@@ -155,8 +154,10 @@ def test_vllm_gets_flags_for_its_caches_and_float16_for_the_rest(tmp_path: Path)
     plan = plan_of("mamba2", schemes)
     fitted = fit(TARGETS["vllm"], model("mamba2"), plan)
     result = write_for(fitted, applier("mamba2", plan), tmp_path / "out", name="mine")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "vllm serve out --dtype float16" in card
     assert result.use == (
-        "vllm serve out --dtype float16 --mamba-ssm-cache-dtype bfloat16 "
+        f"vllm serve {tmp_path / 'out'} --dtype float16 --mamba-ssm-cache-dtype bfloat16 "
         "--mamba-cache-dtype float16",
     )
     assert not fitted.dropped

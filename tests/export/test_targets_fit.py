@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import selective
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from runtimes import CONFIGS, applier, model, plan_of
+from runtimes import CONFIGS, TOKENS, applier, model, plan_of
 from tiny_models import tiny
 
 from sensprobe.cli.parser import TARGETS as SAID
@@ -20,6 +23,7 @@ from sensprobe.export import folder
 from sensprobe.export.targets import TARGETS, fit, grouped, require_family, target_named, write_for
 from sensprobe.fitting import why_not
 from sensprobe.loading import load_model
+from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.plan import Resolved, from_json
 from sensprobe.presets import PRESETS
 from sensprobe.scheme import parse
@@ -144,6 +148,7 @@ def test_states_have_one_format_for_all_layers() -> None:
         ("vllm", "out_proj", "int4/group16", "pack-quantized has groups of 32, 64, 128"),
         ("vllm", "out_proj", "int4/group32/s32", "pack-quantized keeps scales as s16"),
         ("vllm", "out_proj", "int8/hadamard", "its codes are those of a rotated matrix"),
+        ("vllm", "out_proj", "int8/channel/asym", "pack-quantized has no zero points"),
         ("vllm", "state", "int8/dynamic", "vllm keeps this state in fp32 or fp16 or bf16"),
         ("vllm", "conv", "int8", "vllm keeps this tensor in fp16"),
         ("vllm", "A", "fp16", "vllm keeps this tensor in fp32"),
@@ -158,6 +163,17 @@ def test_states_have_one_format_for_all_layers() -> None:
 def test_why_not(target: str, site: str, scheme: str, why: str) -> None:
     found = reasons(target, {"*.in_proj.*": "fp16", f"layers.0.{site}": scheme})
     assert why in found[f"layers.0.{site}"]
+
+
+def test_vllm_packs_whole_words_of_rows() -> None:
+    odd = selective.tiny(Mamba2Config(**TOKENS, d_state=8, d_head=16))
+    plan = {n: parse("int4/group32") for n in odd.sites if ".in_proj." in n or "out_proj" in n}
+    plan = {n: s for n, s in plan.items() if odd.sites[n].kind is Kind.WEIGHT}
+    dropped = {c.site: c.why for c in fit(TARGETS["vllm"], odd, plan).dropped}
+    assert dropped.keys() == {n for n in plan if ".in_proj." in n}
+    assert set(dropped.values()) == {"pack-quantized packs 8 rows together, and there are 148"}
+    whole = {n: parse("int8/channel") for n in plan}
+    assert not fit(TARGETS["vllm"], odd, whole).dropped
 
 
 def test_zero_points_beyond_the_codes_are_not_expressed() -> None:
@@ -246,6 +262,37 @@ def test_a_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
         export(tmp_path / "other", overwrite=True)
 
 
+@pytest.mark.parametrize("before", ["modelopt", "llama.cpp", "torchao"])
+def test_a_folder_for_one_runtime_gives_way_to_one_for_another(before: str, tmp_path: Path) -> None:
+    plan = plan_of("mamba2", PLAN | {"*.out_proj": "int4/group32"})
+    fitted = fit(TARGETS[before], model("mamba2"), plan)
+    write_for(fitted, applier("mamba2", plan), tmp_path / "m", name="mine")
+    with pytest.raises(UsageError, match="holds an exported model already"):
+        export(tmp_path / "m")
+    export(tmp_path / "m", overwrite=True)
+    held = {path.name for path in (tmp_path / "m").iterdir()}
+    assert held == {"README.md", "config.json", "model.safetensors", "plan.json"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_lines_that_load_a_folder_hold_for_any_name(target: str, tmp_path: Path) -> None:
+    schemes = {"*.out_proj": "int8/group32", "*.state": "fp32", "*.conv": "fp16"}
+    fitted = fit(TARGETS[target], model("mamba2"), plan_of("mamba2", schemes))
+    folder = tmp_path / 'the "best" of {us}'
+    plan = plan_of("mamba2", schemes)
+    result = write_for(fitted, applier("mamba2", plan), folder, name="mine")
+    if target in ("compressed-tensors", "torchao"):
+        named = [
+            n.value
+            for n in ast.walk(ast.parse("\n".join(result.use)))
+            if isinstance(n, ast.Constant)
+        ]
+    else:
+        named = [word for line in result.use for word in shlex.split(line)]
+    assert str(folder) in named
+    assert str(tmp_path) not in (folder / "README.md").read_text()
+
+
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -254,6 +301,18 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(RunError, match="disk is full; free some space"):
         export(tmp_path / "m")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_folder_without_packed_weights_is_no_quantized_one(target: str, tmp_path: Path) -> None:
+    plan = plan_of("mamba2", {"embedding": "fp16", "*.norm": "fp32"})
+    fitted = fit(TARGETS[target], model("mamba2"), plan)
+    assert not fitted.layouts
+    write_for(fitted, applier("mamba2", plan), tmp_path / "m", name="mine")
+    assert "quantization_config" not in json.loads((tmp_path / "m" / "config.json").read_text())
+    assert not (tmp_path / "m" / "hf_quant_config.json").exists()
+    weights = applier("mamba2", fitted.plan).tap(fitted.plan).weights
+    assert torch.equal(load_model(tmp_path / "m").model.weights["embedding"], weights["embedding"])
 
 
 @pytest.mark.parametrize("target", ["vllm", "modelopt", "torchao"])

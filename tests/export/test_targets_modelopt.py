@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import selective
 import torch
 from runtimes import TOKENS, applier, model, plan_of
@@ -45,6 +46,29 @@ def test_every_linear_layer_is_listed_once(tmp_path: Path) -> None:
         at(1, "in"): {"quant_algo": "FP8_PER_CHANNEL_PER_TOKEN"},
     }
     assert config["exclude_modules"] == ["backbone.embeddings", at(1, "out"), "lm_head"]
+
+
+@pytest.mark.parametrize("scheme", ["int4/group16", "e4m3/channel"])
+def test_layers_that_are_alike_need_no_list(scheme: str, tmp_path: Path) -> None:
+    """Not every vLLM looks for FP8_PER_CHANNEL_PER_TOKEN under MIXED_PRECISION."""
+    plan = plan_of("mamba2", {"*.out_proj": scheme, "*.out_proj_in": "e4m3/dynamic"})
+    fitted = fit(TARGET, model("mamba2"), plan)
+    write_for(fitted, applier("mamba2", plan), tmp_path / "out", name="mine")
+    config = json.loads((tmp_path / "out" / "hf_quant_config.json").read_text())["quantization"]
+    at = "backbone.layers.{}.mixer.in_proj".format
+    alike = {
+        "int4/group16": {
+            "quant_algo": "W4A16_AWQ",
+            "group_size": 16,
+            "has_zero_point": False,
+            "pre_quant_scale": False,
+        },
+        "e4m3/channel": {"quant_algo": "FP8_PER_CHANNEL_PER_TOKEN"},
+    }
+    assert config == alike[scheme] | {
+        "kv_cache_quant_algo": None,
+        "exclude_modules": ["backbone.embeddings", at(0), at(1), "lm_head"],
+    }
 
 
 def test_weights_read_back_as_the_simulations(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sensprobe.apply import Applier
 from sensprobe.checkpoints.to_hf import HfTensor
-from sensprobe.export.document import to_bytes
+from sensprobe.export.document import QUANT_CONFIG, TYPES, to_bytes
 from sensprobe.export.targets import compressed_tensors, llama_cpp, modelopt, torchao
 from sensprobe.export.targets.codes import Codes, codes_of, float_of
 from sensprobe.export.targets.fit import Fit
@@ -73,12 +73,14 @@ def for_modelopt(fit: Fit, applier: Applier) -> Emitted:
     def entries(tensor: HfTensor, codes: Codes) -> Any:
         return modelopt.entries(tensor.module, codes, fit.layouts[tensor.name])
 
-    files = {modelopt.CONFIG: to_bytes(modelopt.quant_config(fit))}
+    files = {QUANT_CONFIG: to_bytes(modelopt.quant_config(fit))} if fit.layouts else {}
     return Emitted(_tensors(fit, applier, entries), "float16", files=files)
 
 
 def for_torchao(fit: Fit, applier: Applier) -> Emitted:
     tensors = _tensors(fit, applier, lambda t, codes: torchao.entries(t.module, codes))
+    if not fit.layouts:
+        return Emitted(tensors, "float32")
     config = {"quantization_config": torchao.quantization_config(fit)}
     return Emitted(tensors, "float32", config, torchao.metadata(fit, fit.tensors))
 
@@ -97,7 +99,7 @@ def for_llama_cpp(fit: Fit, applier: Applier) -> Emitted:
     for tensor in fit.tensors:
         scheme = EXACT if tensor.name in fit.layouts else fit.scheme(tensor)
         tensors[tensor.name] = float_of(tensor, scheme, tap)
-    types = {llama_cpp.TYPES: llama_cpp.types_file(fit)}
+    types = {TYPES: llama_cpp.types_file(fit)}
     return Emitted(tensors, "float32", files=types, converted=True)
 
 

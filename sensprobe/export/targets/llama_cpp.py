@@ -20,7 +20,6 @@ from sensprobe.export.targets.profile import Layout, Target
 from sensprobe.scheme import Scales
 from sensprobe.sites import Part
 
-TYPES = "tensor-types.txt"
 BLOCK = frozenset({32})
 GROUP, HALF = frozenset({"group"}), frozenset({Scales.S16})
 FLOAT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}

@@ -1,6 +1,7 @@
 """NVIDIA ModelOpt: `hf_quant_config.json`, which TensorRT-LLM and vLLM read beside the weights.
 
-`quant_algo` is MIXED_PRECISION and `quantized_layers` lists every quantized layer by name:
+Where all quantized layers are alike, `quant_algo` names what they are in, and `exclude_modules` the
+others. Else it is MIXED_PRECISION, and `quantized_layers` lists every quantized layer by name:
 
     W4A16_AWQ                     int4 in groups: M.weight (uint8, two rows to a byte)
                                   M.weight_scale (rows, groups)
@@ -8,7 +9,8 @@
                                   M.weight (float8_e4m3fn)  M.weight_scale (rows)
 
 ModelOpt's FP8 has one scale a matrix, and those of a fused one differ; its W8A8 is SmoothQuant's,
-which no plan says. vLLM reads FP8_PER_CHANNEL_PER_TOKEN of these two, TensorRT-LLM both.
+which no plan says. vLLM reads FP8_PER_CHANNEL_PER_TOKEN of these two, TensorRT-LLM both. Not every
+vLLM looks for it under MIXED_PRECISION, and none takes that with no layer: then no file is written.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from sensprobe.export.targets.fit import Fit
 from sensprobe.export.targets.profile import FLOATS, Layout, Target
 from sensprobe.sites import Part
 
-CONFIG = "hf_quant_config.json"
 AWQ, FP8 = "W4A16_AWQ", "FP8_PER_CHANNEL_PER_TOKEN"
 TARGET = Target(
     name="modelopt",
@@ -43,7 +44,7 @@ TARGET = Target(
 
 
 def quant_config(fit: Fit) -> dict[str, Any]:
-    """The document of hf_quant_config.json."""
+    """The document of hf_quant_config.json, of a plan that quantizes some layer."""
     layers: dict[str, dict[str, Any]] = {}
     for tensor in fit.tensors:
         if (layout := fit.layouts.get(tensor.name)) is None:
@@ -53,12 +54,13 @@ def quant_config(fit: Fit) -> dict[str, Any]:
             group = fit.scheme(tensor).group
             layer |= {"group_size": group, "has_zero_point": False, "pre_quant_scale": False}
         layers[tensor.module] = layer
+    first, *others = layers.values()
+    mixed = {"quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
     return {
         "producer": {"name": "sensprobe", "version": __version__},
         "quantization": {
-            "quant_algo": "MIXED_PRECISION",
+            **(first if all(layer == first for layer in others) else mixed),
             "kv_cache_quant_algo": None,
-            "quantized_layers": layers,
             "exclude_modules": [
                 t.module for t in fit.tensors if t.matrix and t.module not in layers
             ],

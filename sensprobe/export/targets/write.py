@@ -14,7 +14,16 @@ from sensprobe.apply import Applier
 from sensprobe.checkpoints.to_hf import hf_document
 from sensprobe.cost import cost
 from sensprobe.errors import RunError
-from sensprobe.export.document import CARD, CONFIG, PLAN, TOKENIZER, WEIGHTS, to_bytes
+from sensprobe.export.document import (
+    CARD,
+    CONFIG,
+    FILES,
+    OPTIONAL,
+    PLAN,
+    TOKENIZER,
+    WEIGHTS,
+    to_bytes,
+)
 from sensprobe.export.folder import require_place, write_folder
 from sensprobe.export.targets.card import card_text
 from sensprobe.export.targets.emit import EMITTERS, Emitted
@@ -22,12 +31,10 @@ from sensprobe.export.targets.fit import Fit
 from sensprobe.export.targets.use import use
 from sensprobe.plan import Plan
 
-FILES = frozenset({CONFIG, WEIGHTS, PLAN, CARD})
-
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Where a folder lies, what its tensors weigh, and how it is loaded.
+    """Where a folder lies, what its tensors weigh, and how it is loaded from where it was written.
 
     `weight_bytes` and `state_bytes` are pairs: under the plan, and as the target keeps it. (What
     llama.cpp keeps is not in the folder: it makes a file of its own.)
@@ -55,24 +62,23 @@ def write_for(
     Raises UnsupportedError for a model that transformers has no class for, UsageError where `out`
     is taken, RunError where the disk refuses.
     """
-    out = Path(out).expanduser().resolve()
+    path = Path(out).expanduser().resolve()
     document = hf_document(fit.model)
+    require_place(path, FILES, overwrite, OPTIONAL)
     emitted = EMITTERS[fit.target.name](fit, applier)
-    require_place(out, FILES | emitted.files.keys(), overwrite, frozenset({TOKENIZER}))
     weights, states = _sizes(fit, emitted, batch)
-    lines = use(fit, out.name)
     sizes = [("weights and scales", *weights), (f"state, batch {batch}", *states)]
     files = emitted.files | {
         WEIGHTS: save(emitted.tensors, emitted.metadata),
         CONFIG: to_bytes(document | {"dtype": emitted.dtype} | emitted.config),
         PLAN: to_bytes(Plan(tuple(fit.plan.items()), name).to_json()),
-        CARD: card_text(name, fit, lines, sizes).encode(),
+        CARD: card_text(name, fit, use(fit, path.name), sizes).encode(),
     }
     if tokenizer is not None:
         files[TOKENIZER] = tokenizer
-    write_folder(out, files, lambda draft: _require_same(draft, emitted))
+    write_folder(path, files, lambda draft: _require_same(draft, emitted))
     whole = sum(len(content) for content in files.values())
-    return Written(out, weights, states, whole, tuple(lines))
+    return Written(path, weights, states, whole, tuple(use(fit, str(out))))
 
 
 def _sizes(fit: Fit, emitted: Emitted, batch: int) -> tuple[tuple[int, int], tuple[int, int]]:
