@@ -55,7 +55,7 @@ def export_for(
 
 
 def _document(fitted: Fit, written: Written) -> dict[str, Any]:
-    rows, anew = grouped(fitted.model, fitted.changes), fitted.rounded_anew()
+    rows = grouped(fitted.model, fitted.changes)
     return {
         "path": str(written.path),
         "target": fitted.target.name,
@@ -66,6 +66,6 @@ def _document(fitted: Fit, written: Written) -> dict[str, Any]:
         "quantized": len(fitted.layouts),
         "dropped": [row for row in rows if row["dropped"]],
         "narrowed": [row for row in rows if not row["dropped"]],
-        "rounded_anew": {"tensors": anew, "about": anew_text(fitted, anew) if anew else ""},
+        "rounded_anew": {"tensors": fitted.rounded_anew(), "about": anew_text(fitted)},
         "use": list(written.use),
     }

@@ -136,6 +136,28 @@ def test_rounded_inputs_become_input_activations(tmp_path: Path) -> None:
     assert torch.equal(found, weights["layers.1.out_proj"])
 
 
+def test_loaded_modules_round_their_inputs_with_a_scale_of_their_own(tmp_path: Path) -> None:
+    """The largest of a token / 127.5, where the simulation has / 127; the export says so."""
+    plan = plan_of("mamba2", {"*.in_proj.*": "int8/channel", "*.in_proj_in": "int8/dynamic"})
+    fitted = fit(TARGET, model("mamba2"), plan)
+    result = write_for(fitted, applier("mamba2", plan), tmp_path / "out", name="mine")
+    scope: dict[str, Any] = {}
+    exec("\n".join(result.use), scope)
+    module = scope["model"].get_submodule("backbone.layers.1.mixer.in_proj")
+    x = torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        error = module(x) - x @ module.weight.T
+    scale = x.abs().amax(-1, keepdim=True) / 127.5
+    rounded = (x / scale).round().clamp(-128, 127) * scale
+    expected = (rounded - x) @ module.weight.T
+    assert (error - expected).abs().max() < 32 * torch.finfo(torch.float32).eps * x.abs().max()
+    assert expected.abs().max() > 1e-3
+    assert (
+        "inputs of 2 matrices are rounded with scales that compressed-tensors reads"
+        in (tmp_path / "out" / "README.md").read_text()
+    )
+
+
 def test_what_is_not_quantized_is_named_and_kept_in_its_format(tmp_path: Path) -> None:
     _, config, tensors = written("mamba", MIXED | {"head": "fp16"}, tmp_path / "out")
     assert config["quantization_config"]["ignore"] == ["backbone.embeddings", "lm_head"]

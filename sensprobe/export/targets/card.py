@@ -30,18 +30,26 @@ def card_text(
         sections.append(
             "## Narrowed\n\nFull precision in the plan, and not here.\n\n" + _changes(narrowed)
         )
-    if anew := fit.rounded_anew():
-        sections.append("## Rounded anew\n\n" + anew_text(fit, anew))
+    if about := anew_text(fit):
+        sections.append("## Rounded anew\n\n" + about)
     return "\n\n".join(sections) + "\n"
 
 
-def anew_text(fit: Fit, names: Sequence[str]) -> str:
-    """That a runtime's own rounding was not simulated."""
-    kinds = ", ".join(sorted({fit.layouts[name].name for name in names}))
-    return (
-        f"{len(names)} matrices become {kinds}, as many bytes as planned, but on a grid of "
-        f"{fit.target.name}'s own: the plan's score is not theirs. Measure again there."
-    )
+def anew_text(fit: Fit) -> str:
+    """What of a runtime's own rounding was not simulated; nothing where all was."""
+    said, names = [], fit.rounded_anew()
+    if names:
+        kinds = ", ".join(sorted({fit.layouts[name].name for name in names}))
+        said.append(
+            f"{len(names)} matrices become {kinds}, as many bytes as planned, but on a grid of "
+            f"{fit.target.name}'s own: the plan's score is not theirs. Measure again there."
+        )
+    if live := sum(layout.reads is not None for layout in fit.layouts.values()):
+        said.append(
+            f"The inputs of {live} matrices are rounded with scales that {fit.target.name} reads "
+            "from them, near the simulation's and not equal to them."
+        )
+    return " ".join(said)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -8,6 +8,8 @@
     float-quantized    e4m3: M.weight (float8_e4m3fn)  M.weight_scale
     int-quantized      int8 of which the input is rounded too, a live scale a token: M.weight (int8)
 
+compressed-tensors' live scale of int8 is the largest / 127.5, ours / 127; both clamp.
+
 Zero points are packed the same way, down the rows. Checked with compressed-tensors 0.20.
 """
 
