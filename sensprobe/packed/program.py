@@ -84,7 +84,7 @@ class _Builder:
         if scheme is not None and scheme.bits_per_real < 32:
             site = self.site(name)
             store = describe.passing(self.program, site, scheme, self.scales.get(name), self.arena)
-            self.program.add(op.ROUND, x.at, x.pitch, 0, x.size, store)
+            self.program.add(op.ROUND, x.at, x.pitch, x.size, store)
         return x
 
     def state(self, name: str, *, heads: int = 1, groups: int = 1) -> int:

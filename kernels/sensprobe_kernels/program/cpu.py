@@ -145,7 +145,7 @@ class Program:
         assert self._scratch is not None
         flat = memory.reshape(-1)
         call = Call(
-            flat, flat.size // self.batch, self.work, inputs, tokens, sums, self.batch, step, 0
+            flat, flat.size // self.batch, self.work, inputs, tokens, sums, self.batch, step
         )
         build()(self._machine, call, self._scratch)
 

@@ -40,7 +40,7 @@ from sensprobe_kernels.stored.flags import (
     inline,
 )
 from sensprobe_kernels.stored.lanes import Scale, clamp, kept
-from sensprobe_kernels.stored.scales import across, live_scale, unseen, widen
+from sensprobe_kernels.stored.scales import Range, across, live_scale, unseen, widen
 from sensprobe_kernels.vector import (
     LANES,
     Floats,
@@ -95,6 +95,18 @@ def static_scale(data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Sc
     if d.stride % LANES == 0:
         return known_one(data, d, k * LANES // d.stride if d.stride else 0, numbers, flags)
     return known_each(data, d, k * LANES, LANES, numbers, flags, x.flat)
+
+
+@inline
+def _scale_of(
+    seen: Range, data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Scratch
+) -> Scale:
+    """Of what is about to be rounded, tile k and those that share its scale."""
+    if d.span == GROUP:
+        return live_scale(seen, numbers, d.scales, flags)
+    if d.span == TENSOR:
+        return live_scale(across(seen), numbers, d.scales, flags)
+    return static_scale(data, d, k, numbers, flags, x)
 
 
 @apart
@@ -166,12 +178,7 @@ def advance(
         for k in range(k0, k0 + unit):
             at = spot(job, given, all_of_it, k, 0, head)
             seen = observe(job, given, at, 0, s.n, x.decays, head, seen, flags)
-        if d.span == GROUP:
-            scale = live_scale(seen, numbers, d.scales, flags)
-        elif d.span == TENSOR:
-            scale = live_scale(across(seen), numbers, d.scales, flags)
-        else:
-            scale = static_scale(data, d, k0, numbers, flags, x)
+        scale = _scale_of(seen, data, d, k0, numbers, flags, x)
         for k in range(k0, k0 + unit):
             at = spot(job, given, all_of_it, k, 0, head)
             y = settle(job, given, all_of_it, at, 0, s.n, scale, nothing(), flags)
@@ -250,12 +257,7 @@ def convolve(
                     v = clamp(v, negative(high), high)
                 store(x.state, at + i * LANES, v)
                 seen = widen(seen, v, flags)
-        if d.span == GROUP:
-            scale = live_scale(seen, numbers, d.scales, flags)
-        elif d.span == TENSOR:
-            scale = live_scale(across(seen), numbers, d.scales, flags)
-        else:
-            scale = static_scale(data, d, k0, numbers, flags, x)
+        scale = _scale_of(seen, data, d, k0, numbers, flags, x)
         for k in range(k0, k0 + unit):
             place = Place(0, k, k + 1)
             for i in range(n):

@@ -69,7 +69,7 @@ class Machine(NamedTuple):
 class Call(NamedTuple):
     """What one step works on: packed states (batch · state_bytes), register memory, inputs
     (batch, d_input) or tokens (batch,), sums over all steps of what is pooled, float32, and the
-    steps every sequence has taken. `first` is the place of the first sequence in its data set."""
+    steps every sequence has taken."""
 
     memory: Any
     state_bytes: int
@@ -79,7 +79,6 @@ class Call(NamedTuple):
     sums: Any
     batch: int
     step: int
-    first: int
 
 
 @inline
@@ -113,7 +112,7 @@ def _convolve(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         bring(machine.data, call.memory, base, s, d, numbers, scratch)
         x, y = work[row[3] + shift :], work[row[4] + shift :]
         given = _given(machine, x, x, x, x, x, y, x, s, numbers, numbers, scratch)
-        job = job_of(s, d, d, call.first + b, call.step)
+        job = job_of(s, d, d, b, call.step)
         convolve(machine.data, s, d, job, given, filters, bias, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -134,7 +133,7 @@ def _channels(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         given = _given(
             machine, x, dt, scratch.flat, B, C, y, scratch.tensor, s, numbers, others, scratch
         )
-        job = job_of(s, d, p, call.first + b, call.step)
+        job = job_of(s, d, p, b, call.step)
         advance(machine.data, job, given, False, s, d, p, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -151,7 +150,7 @@ def _heads(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         dt, a = work[row[3] + narrow :], work[row[4] + narrow :]
         B, C = work[row[6] + wide :], work[row[7] + wide :]
         given = _given(machine, x, dt, a, B, C, y, x, s, numbers, numbers, scratch)
-        job = job_of(s, d, d, call.first + b, call.step)
+        job = job_of(s, d, d, b, call.step)
         advance(machine.data, job, given, True, s, d, d, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -219,9 +218,9 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         if code == op.BIAS:
             raised(work, row[2] + b * row[3], scratch.tensor, row[4])
         elif code == op.ROUND:
-            store = stored_of(machine.stores, row[5])
-            at = row[1] + b * row[2] + row[3]
-            rounds(machine.data, work, at, row[4], store, machine.consts, scratch.flat)
+            store = stored_of(machine.stores, row[4])
+            at = row[1] + b * row[2]
+            rounds(machine.data, work, at, row[3], store, machine.consts, scratch.flat)
         elif code == op.SKIP:
             y, x, to = row[1] + b * row[4], row[2] + b * row[8], row[3] + b * row[4]
             skips(work, y, x, to, scratch.tensor, row[7], row[6])
