@@ -44,10 +44,9 @@ def refuse(site: Site, scheme: Scheme, why: str) -> UnsupportedError:
 
 
 def packed(site: Site, arena: Arena) -> Packed:
-    """A weight as `rows` of `columns`; one axis is one row unless its numbers differ in scale."""
+    """A weight as `rows` of `columns`; one axis is one row unless its numbers differ in scale. Of
+    one that is stored rotated `Packed` still lacks what takes it back."""
     scheme = arena.plan.get(site.name, EXACT)
-    if scheme.hadamard:
-        raise refuse(site, scheme, "rotates weights")
     if isinstance(scheme.format, Polar | LogPolar):
         raise refuse(site, scheme, "reads magnitude and phase")
     if scheme.granularity == "decoupled":
@@ -107,8 +106,6 @@ def passing(
     """The store of an activation."""
     if scheme.rounding is Rounding.STOCHASTIC:
         raise refuse(site, scheme, "rounds an activation at random")
-    if scheme.hadamard:
-        raise refuse(site, scheme, "rotates an activation")
     store = store_of(Rounded(scheme, site, *(static or (None, None))))
     if store is None:
         raise refuse(site, scheme, "rounds so")

@@ -150,7 +150,7 @@ _offset4, _offset8 = _product(4, False), _product(8, False)
 
 @apart
 def decode_row(data: Any, t: Packed, row: int, out: Any, to: int) -> None:
-    """A row as float32 to out[to : to + columns]."""
+    """A row as float32 to out[to : to + columns]; a rotated one stays rotated."""
     if t.kind >= HALF and t.whole:
         _plain(data, t, row, out, to)
     elif not t.whole or (t.group % LANES and t.group < t.columns):
@@ -210,7 +210,8 @@ def multiply(
     data: Any, t: Packed, x: Any, x_at: int, x_pitch: int, batch: int, y: Any, y_at: int,
     y_pitch: int, row: Any,
 ) -> None:  # fmt: skip
-    """y = W x of `batch` vectors that lie `x_pitch` apart; `row` is scratch for one row."""
+    """y = W x of `batch` vectors that lie `x_pitch` apart; `row` is scratch for one row. A matrix
+    stored rotated takes vectors that are."""
     done = 0
     if t.whole and t.parts == 1 and (t.group % LANES == 0 or t.group >= t.columns):
         if t.kind == SIGNED and t.bits == 8:

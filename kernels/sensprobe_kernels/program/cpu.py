@@ -61,6 +61,7 @@ class Program:
     work_size: int = 0
     complex: bool = False  # a state is: its scales may be as many as its numbers
     largest: int = LANES  # numbers of a tensor that is decoded whole
+    longest: int = LANES  # numbers of a row
     work: Floats = field(default_factory=lambda: np.zeros(0, np.float32))  # all registers
     _machine: Machine | None = None
     _scratch: Scratch | None = None
@@ -95,6 +96,10 @@ class Program:
         """Append an operation: its code and the numbers `tables` lists."""
         self.ops.append([code, *numbers, *[0] * (WIDTH - 1 - len(numbers))])
 
+    def turns(self, size: int) -> None:
+        """Make room for transforms of rows of so many numbers."""
+        self.longest = max(self.longest, size)
+
     def decodes(self, count: int) -> None:
         """Make room for a tensor of so many numbers that an operation decodes whole."""
         self.largest = max(self.largest, count)
@@ -113,7 +118,8 @@ class Program:
         states = [(s.rows, s.n) for s in self.states] or [(LANES, 1)]
         numbers = max(rows * n for rows, n in states)
         rows = max(max(rows for rows, _ in states), numbers if self.complex else 0)
-        flat = max(LANES * max(n for _, n in states), max(t.columns for t in self.tensors))
+        longest = max([self.longest, *(t.columns for t in self.tensors)])
+        flat = max(LANES * max(n for _, n in states), longest)
         self._scratch = Scratch(
             state=scratch(numbers),
             rest=scratch(numbers),
@@ -123,6 +129,7 @@ class Program:
             zeros=scratch(rows),
             known=scratch(5 * rows),
             tensor=scratch(padded(self.largest) + 2 * LANES),
+            wide=np.zeros(longest),
         )
         self.work = scratch(self.work_size + LANES)
 

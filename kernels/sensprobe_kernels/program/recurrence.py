@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.packed.rows import decode_row
 from sensprobe_kernels.packed.tensor import Packed
 from sensprobe_kernels.program.memory import (
     live_at,
@@ -21,6 +20,7 @@ from sensprobe_kernels.program.memory import (
     unpack_rest,
     unpack_tile,
 )
+from sensprobe_kernels.program.rows import plain_row
 from sensprobe_kernels.program.scales import known_each, known_one
 from sensprobe_kernels.program.tables import State, Stored, flags_in
 from sensprobe_kernels.selective_scan.decays import unit_decays
@@ -56,7 +56,8 @@ from sensprobe_kernels.vector import (
 
 class Scratch(NamedTuple):
     """float32 arrays a step may overwrite: a layer's state and residual in lanes, decays, one
-    tile's rows, scale and zero point of every tile, static decay scales, and a decoded tensor."""
+    tile's rows, scale and zero point of every tile, static decay scales, and a decoded
+    tensor; `wide` is float64, for a row."""
 
     state: Any
     rest: Any
@@ -66,6 +67,7 @@ class Scratch(NamedTuple):
     zeros: Any
     known: Any
     tensor: Any
+    wide: Any
 
 
 @inline
@@ -187,12 +189,12 @@ def advance(
 
 
 @apart
-def in_lanes(data: Any, t: Packed, x: Scratch, out: Any) -> None:
+def in_lanes(data: Any, consts: Any, t: Packed, x: Scratch, out: Any) -> None:
     """A tensor (rows, columns) as (tiles, columns, 16)."""
     n = t.columns
     for k in range(t.rows // LANES):
         for r in range(LANES):
-            decode_row(data, t, k * LANES + r, x.flat, r * n)
+            plain_row(data, consts, t, k * LANES + r, x.flat, r * n, x.wide)
         for c in range(0, n, LANES):
             to = (k * n + c) * LANES
             transpose(x.flat, c, n, LANES, min(LANES, n - c), out, to, LANES)

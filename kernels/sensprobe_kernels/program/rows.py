@@ -12,6 +12,7 @@ from sensprobe_kernels.passing.rows import Rows, run_range
 from sensprobe_kernels.program.functions import gelu, sigmoid, silu, softplus
 from sensprobe_kernels.program.scales import known_each, known_one
 from sensprobe_kernels.program.tables import Stored, flags_in
+from sensprobe_kernels.rotation.rows import Turn, turn_single
 from sensprobe_kernels.selective_scan.exponential import exponential
 from sensprobe_kernels.stored.flags import GROUP, STATIC_EACH, Flags, apart, inline
 from sensprobe_kernels.stored.lanes import Scale, clamp, kept
@@ -176,10 +177,18 @@ def raised(work: Any, at: int, terms: Any, size: int) -> None:
 
 
 @apart
-def whole_tensor(data: Any, t: Packed, out: Any) -> None:
+def plain_row(data: Any, consts: Any, t: Packed, row: int, out: Any, to: int, wide: Any) -> None:
+    """A row as float32, taken back where it is stored rotated; `wide` is float64 scratch for it."""
+    decode_row(data, t, row, out, to)
+    if t.power:
+        turn_single(Turn(t.base, t.power, t.signs), consts, out, to, t.columns, wide)
+
+
+@apart
+def whole_tensor(data: Any, consts: Any, t: Packed, out: Any, wide: Any) -> None:
     """Every number of a tensor, one row after the other."""
     for r in range(t.rows):
-        decode_row(data, t, r, out, r * t.columns)
+        plain_row(data, consts, t, r, out, r * t.columns, wide)
 
 
 @apart

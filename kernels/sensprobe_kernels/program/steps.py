@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.packed.rows import decode_row, multiply
+from sensprobe_kernels.packed.rows import multiply
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.diagonal import diagonal
@@ -29,6 +29,7 @@ from sensprobe_kernels.program.rows import (
     gelus,
     glus,
     layer_norm,
+    plain_row,
     products,
     raised,
     ramps,
@@ -41,6 +42,7 @@ from sensprobe_kernels.program.rows import (
     whole_tensor,
 )
 from sensprobe_kernels.program.tables import state_of, stored_of
+from sensprobe_kernels.rotation.rows import Turn, turn_row
 from sensprobe_kernels.selective_scan.job import Given
 from sensprobe_kernels.stored.flags import inline
 from sensprobe_kernels.stored.source import compiled, fingerprint
@@ -48,7 +50,7 @@ from sensprobe_kernels.vector import LANES
 
 _HERE = Path(__file__).parent
 _SOURCE = fingerprint(_HERE)
-for _folder in ("packed", "passing", "selective_scan"):
+for _folder in ("packed", "passing", "rotation", "selective_scan"):
     _SOURCE ^= fingerprint(_HERE.parent / _folder)
 _MINUS_ZERO = np.float32(-0.0)
 
@@ -96,15 +98,22 @@ def _given(
 
 
 @inline
+def _decoded(machine: Machine, i: int, out: Any, scratch: Scratch) -> None:
+    """Tensor i, whole."""
+    t = packed_of(machine.tensors, i)
+    whole_tensor(machine.data, machine.consts, t, out, scratch.wide)
+
+
+@inline
 def _convolve(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     s = state_of(machine.states, row[6])
     d, work = stored_of(machine.stores, s.store), call.work
     numbers = machine.consts[d.numbers : d.numbers + 8]
     filters = scratch.tensor
-    in_lanes(machine.data, packed_of(machine.tensors, row[1]), scratch, filters)
+    in_lanes(machine.data, machine.consts, packed_of(machine.tensors, row[1]), scratch, filters)
     bias = filters[s.rows * (s.n + 1) :]
     if row[2] >= 0:
-        decode_row(machine.data, packed_of(machine.tensors, row[2]), 0, bias, 0)
+        _decoded(machine, row[2], bias, scratch)
     else:
         bias[: s.rows] = _MINUS_ZERO
     for b in range(call.batch):
@@ -123,7 +132,8 @@ def _channels(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     d, work, pitch = stored_of(machine.stores, s.store), call.work, row[7]
     numbers = machine.consts[d.numbers : d.numbers + 8]
     others = machine.consts[p.numbers : p.numbers + 8]
-    in_lanes(machine.data, packed_of(machine.tensors, row[3]), scratch, scratch.tensor)
+    A = packed_of(machine.tensors, row[3])
+    in_lanes(machine.data, machine.consts, A, scratch, scratch.tensor)
     fill_known(machine.data, p, s.rows // LANES, others, scratch)
     for b in range(call.batch):
         base, shift, along = b * call.state_bytes, b * pitch, b * row[8]
@@ -160,8 +170,7 @@ def _diagonal(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     s = state_of(machine.states, row[7])
     d, size = stored_of(machine.stores, s.store), 2 * s.heads * s.n
     for i in range(3):
-        t = packed_of(machine.tensors, row[4 + i])
-        whole_tensor(machine.data, t, scratch.tensor[i * size :])
+        _decoded(machine, row[4 + i], scratch.tensor[i * size :], scratch)
     for b in range(call.batch):
         base, shift = b * call.state_bytes, b * row[3]
         x, y = call.work[row[1] + shift :], call.work[row[2] + shift :]
@@ -173,7 +182,7 @@ def _norm(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     work, pitch = call.work, row[3]
     if row[0] == op.RMS:
         if row[7] >= 0:
-            whole_tensor(machine.data, packed_of(machine.tensors, row[7]), scratch.tensor)
+            _decoded(machine, row[7], scratch.tensor, scratch)
         for b in range(call.batch):
             at = row[2] + b * pitch
             rms(work, row[1] + b * pitch, at, row[4], row[5], machine.consts[row[6]])
@@ -181,8 +190,8 @@ def _norm(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
                 products(work, at, scratch.tensor, row[4])
         return
     weight, bias = scratch.tensor, scratch.tensor[pitch:]
-    whole_tensor(machine.data, packed_of(machine.tensors, row[6]), weight)
-    whole_tensor(machine.data, packed_of(machine.tensors, row[7]), bias)
+    _decoded(machine, row[6], weight, scratch)
+    _decoded(machine, row[7], bias, scratch)
     for b in range(call.batch):
         at, to = row[1] + b * pitch, row[2] + b * pitch
         layer_norm(work, at, to, row[4], machine.consts[row[5]], weight, bias)
@@ -213,14 +222,12 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     work, code = call.work, row[0]
     if code == op.BIAS or code == op.SKIP or code == op.DECAY:
         t = row[5] if code == op.SKIP else row[3] if code == op.DECAY else row[1]
-        whole_tensor(machine.data, packed_of(machine.tensors, t), scratch.tensor)
+        _decoded(machine, t, scratch.tensor, scratch)
     for b in range(call.batch):
         if code == op.BIAS:
             raised(work, row[2] + b * row[3], scratch.tensor, row[4])
         elif code == op.ROUND:
-            store = stored_of(machine.stores, row[4])
-            at = row[1] + b * row[2]
-            rounds(machine.data, work, at, row[3], store, machine.consts, scratch.flat)
+            _round(machine, call, row, b, scratch)
         elif code == op.SKIP:
             y, x, to = row[1] + b * row[4], row[2] + b * row[8], row[3] + b * row[4]
             skips(work, y, x, to, scratch.tensor, row[7], row[6])
@@ -237,9 +244,24 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
                 work[row[1] + b * row[2] + i] = call.inputs[b * row[3] + i]
         elif code == op.EMBED:
             t = packed_of(machine.tensors, row[1])
-            decode_row(machine.data, t, call.tokens[b], work, row[2] + b * row[3])
+            at = row[2] + b * row[3]
+            plain_row(machine.data, machine.consts, t, call.tokens[b], work, at, scratch.wide)
         elif code == op.MEAN:
             _mean(call, row, b)
+
+
+@inline
+def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> None:
+    """One sequence's numbers: rotated, rounded, and taken back, each where the row says so."""
+    work, consts, size = call.work, machine.consts, row[3]
+    source, at = row[1] + b * row[2], row[5] + b * row[6]
+    base, power = row[7], row[8]
+    if power:
+        turn_row(Turn(base, power, row[9]), consts, work, source, work, at, size, scratch.flat)
+    store = stored_of(machine.stores, row[4])
+    rounds(machine.data, work, at, size, store, consts, scratch.flat)
+    if power and row[10] >= 0:
+        turn_row(Turn(base, power, row[10]), consts, work, at, work, source, size, scratch.flat)
 
 
 @inline

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 from sensprobe_kernels.stored.flags import Flags, flags_of, inline
 
 # Operations, and what follows them in their row. A tensor is a row of the table of tensors, -1
-# where there is none; a store and a state likewise.
+# where there is none; a store and a state likewise. What is rounded is first rotated where there is
+# a power, and taken back to where it came from unless `signs back` is -1.
 EMBED = 0  # tensor, to, pitch
 INPUT = 1  # to, pitch, size
 LINEAR = 2  # tensor, from, its pitch, to, its pitch
 BIAS = 3  # tensor, to, pitch, size
 RMS = 4  # from, to, pitch, size, groups, constant of eps, tensor
 LAYER_NORM = 5  # from, to, pitch, size, constant of eps, weight, bias
-ROUND = 6  # register, pitch, columns, store
+ROUND = 6  # from, its pitch, columns, store, to, its pitch, base, power, signs, signs back
 SILU = 7  # from, to, pitch
 SOFTPLUS = 8  # from, to, pitch, constants of the smallest and largest
 GATE = 9  # y, z, to, pitch: y silu(z)
