@@ -98,8 +98,10 @@ class LoadedModel:
     An exported model on the CPU is *packed*: `weight_bytes` of weights and scales as in the file,
     and states of as many bytes as the plan costs. A call decodes one weight at a time and gives
     what the simulation gives, to the bit. `step` reads packed memory as it is; its sums over inputs
-    have another order, so outputs are within float32 of the simulation's. Codes have no NaN: in a
-    packed state it is 0. Plans that no streaming kernel has a way for decode weights in `step` too,
+    have another order, so outputs are within float32 of the simulation's. Where a weight and the
+    activation it multiplies are both integers, their codes are multiplied and summed exactly. Codes
+    have no NaN: in a packed state, and in an activation with a static scale whose codes are
+    multiplied, it is 0. Plans that no streaming kernel has a way for decode weights in `step` too,
     and keep float32 states; a warning says why.
     """
 

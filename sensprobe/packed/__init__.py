@@ -4,7 +4,7 @@ them.
 A whole sequence decodes one weight at a time and computes what the simulation computes, to the bit.
 A streaming step is one call of a kernel (`sensprobe_kernels.program`) that reads packed weights and
 states as they are; sums over inputs have an order of their own there, so its outputs are within
-float32 of the simulation's.
+float32 of the simulation's. Integers are multiplied by integers as such (`sensprobe.ops.linear`).
 """
 
 from sensprobe.packed.arena import Arena

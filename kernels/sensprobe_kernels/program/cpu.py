@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensprobe_kernels.packed.tensor import FIELDS, Packed
+from sensprobe_kernels.pairs import PAIRS
 from sensprobe_kernels.program.recurrence import Scratch
 from sensprobe_kernels.program.steps import Call, Machine, build
 from sensprobe_kernels.program.tables import (
@@ -59,16 +60,24 @@ class Program:
     consts: list[float] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     work_size: int = 0
+    codes_size: int = 0
     complex: bool = False  # a state is: its scales may be as many as its numbers
     largest: int = LANES  # numbers of a tensor that is decoded whole
     longest: int = LANES  # numbers of a row
     work: Floats = field(default_factory=lambda: np.zeros(0, np.float32))  # all registers
+    _codes: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     _machine: Machine | None = None
     _scratch: Scratch | None = None
 
     def register(self, size: int) -> Register:
         made = Register(self.work_size, padded(size), size)
         self.work_size += self.batch * made.pitch
+        return made
+
+    def codes(self, size: int) -> Register:
+        """One of whole numbers, in the block of codes."""
+        made = Register(self.codes_size, -(-size // PAIRS) * PAIRS, size)
+        self.codes_size += self.batch * made.pitch
         return made
 
     def tensor(self, tensor: Packed) -> int:
@@ -132,6 +141,7 @@ class Program:
             wide=np.zeros(longest),
         )
         self.work = scratch(self.work_size + LANES)
+        self._codes = scratch(self.codes_size // 2 + LANES).view(np.int16)
 
     def only(self, code: int) -> Program:
         """A finished program of nothing but its operations of one kind, on the same registers."""
@@ -152,8 +162,9 @@ class Program:
         assert self._scratch is not None
         flat = memory.reshape(-1)
         call = Call(
-            flat, flat.size // self.batch, self.work, inputs, tokens, sums, self.batch, step
-        )
+            flat, flat.size // self.batch, self.work, self._codes, inputs, tokens, sums, self.batch,
+            step,
+        )  # fmt: skip
         build()(self._machine, call, self._scratch)
 
     def read(self, register: Register) -> Floats:

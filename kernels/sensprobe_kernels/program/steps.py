@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sensprobe_kernels.packed.integers import Coded, multiply_codes
 from sensprobe_kernels.packed.rows import multiply
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
@@ -24,6 +25,7 @@ from sensprobe_kernels.program.recurrence import (
     take_back,
 )
 from sensprobe_kernels.program.rows import (
+    Codes,
     decays,
     gates,
     gelus,
@@ -69,13 +71,14 @@ class Machine(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What one step works on: packed states (batch · state_bytes), register memory, inputs
-    (batch, d_input) or tokens (batch,), sums over all steps of what is pooled, float32, and the
-    steps every sequence has taken."""
+    """What one step works on: packed states (batch · state_bytes), register memory and
+    that of codes, inputs (batch, d_input) or tokens (batch,), sums over all steps of what is
+    pooled, float32, and the steps every sequence has taken."""
 
     memory: Any
     state_bytes: int
     work: Any
+    codes: Any
     inputs: Any
     tokens: Any
     sums: Any
@@ -252,14 +255,17 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
 
 @inline
 def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> None:
-    """One sequence's numbers: rotated, rounded, and taken back, each where the row says so."""
+    """One sequence's numbers: rotated, rounded, codes kept, and taken back, each where the row says
+    so."""
     work, consts, size = call.work, machine.consts, row[3]
     source, at = row[1] + b * row[2], row[5] + b * row[6]
     base, power = row[7], row[8]
     if power:
         turn_row(Turn(base, power, row[9]), consts, work, source, work, at, size, scratch.flat)
     store = stored_of(machine.stores, row[4])
-    rounds(machine.data, work, at, size, store, consts, scratch.flat)
+    to = row[11] + b * row[12] if row[11] >= 0 else -1
+    codes = Codes(call.codes, to, row[13] + b * row[14])
+    rounds(machine.data, work, at, size, store, consts, scratch.flat, codes)
     if power and row[10] >= 0:
         turn_row(Turn(base, power, row[10]), consts, work, at, work, source, size, scratch.flat)
 
@@ -288,6 +294,10 @@ def build() -> Callable[..., int]:
                     machine.data, packed_of(machine.tensors, row[1]), call.work, row[2], row[3],
                     call.batch, call.work, row[4], row[5], scratch.flat,
                 )  # fmt: skip
+            elif code == op.LINEAR_CODES:
+                x = Coded(call.codes, row[2], row[3], row[4], call.work, row[5], row[6])
+                t = packed_of(machine.tensors, row[1])
+                multiply_codes(machine.data, t, x, call.batch, call.work, row[7], row[8])
             elif code == op.CONVOLVE:
                 _convolve(machine, call, row, scratch)
             elif code == op.CHANNELS:
