@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from sensprobe.cost import Cost, cost
-from sensprobe.errors import DataError, UsageError
+from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.evaluate import BATCH
 from sensprobe.models import Model, per_step, together
-from sensprobe.packed import Arena, PackedState, Stream
+from sensprobe.packed import Arena, PackedState, Slots, Stream
 from sensprobe.plan import Plan
 from sensprobe.runtime.choice import say
 from sensprobe.scheme import Scheme
@@ -189,11 +189,32 @@ class LoadedModel:
         with torch.no_grad(), self._placed():
             return self._model.step(x, state, self._tap)
 
-    def advance(self, x: Array, state: Any) -> tuple[Tensor, Any]:
-        """As `step`, but a packed state is written over: the state given is of no more use."""
+    def advance(self, x: Array, state: Any, slots: Slots | None = None) -> tuple[Tensor, Any]:
+        """As `step`, but a packed state is written over: the state given is of no more use.
+
+        A packed state is also a pool of slots, `start(capacity)` of them, for serving sequences
+        that come and go: with `slots` x holds a step of the sequences in these slots, in this
+        order, and the others wait. `restart` makes room for new ones. What a sequence gives does
+        not depend on which others are there. (Random rounding draws by slot and step, as the
+        simulation does by place in a batch.) DataError for a slot out of range or named twice.
+        """
         if self._stream is not None:
-            return self._stream.advance(_as_step(x, self._model), state)
+            return self._stream.advance(_as_step(x, self._model), state, slots)
+        if slots is not None:
+            raise self._no_slots()
         return self.step(x, state)
+
+    def restart(self, state: Any, slots: Slots) -> None:
+        """Put some slots of a packed state back to before the first step."""
+        if self._stream is None:
+            raise self._no_slots()
+        self._stream.restart(state, slots)
+
+    def _no_slots(self) -> UnsupportedError:
+        why = self._why or "load an exported model, on the CPU"
+        return UnsupportedError(
+            f"only packed states have slots, and {self.name} keeps none: {why}."
+        )
 
     def _placed(self) -> AbstractContextManager[Any]:
         """Where the model makes new tensors."""

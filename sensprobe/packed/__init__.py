@@ -8,6 +8,6 @@ float32 of the simulation's. Integers are multiplied by integers as such (`sensp
 """
 
 from sensprobe.packed.arena import Arena
-from sensprobe.packed.stream import PackedState, Stream, stream_of
+from sensprobe.packed.stream import PackedState, Slots, Stream, stream_of
 
-__all__ = ["Arena", "PackedState", "Stream", "stream_of"]
+__all__ = ["Arena", "PackedState", "Slots", "Stream", "stream_of"]

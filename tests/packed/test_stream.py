@@ -197,8 +197,8 @@ def test_a_state_must_be_whole(tmp_path):
     for wrong in (
         None,
         case.model.start(1, case.tap),
-        PackedState(state.memory, np.zeros((1, 0), np.float32), 0),
-        PackedState(wide, state.sums, 0),
+        PackedState(state.memory, np.zeros((1, 0), np.float32), state.steps),
+        PackedState(wide, state.sums, state.steps),
     ):
         for step in (case.stream.step, case.stream.advance):
             with pytest.raises(DataError, match=r"start\(1\)"):

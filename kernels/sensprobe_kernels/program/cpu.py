@@ -24,6 +24,7 @@ from sensprobe_kernels.vector import LANES
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Places = NDArray[np.int64]
 
 
 class Register(NamedTuple):
@@ -155,15 +156,20 @@ class Program:
         inputs: Floats,
         tokens: NDArray[np.int64],
         sums: Floats,
-        step: int,
+        steps: Places,
+        slots: Places,
     ) -> None:
-        """One step of every sequence: changes `memory` (batch, bytes), `sums` and the registers."""
+        """One step of the sequences in some slots, at most `batch` of them and each once: changes
+        `memory` (slots, bytes), `sums` (slots · columns) and the registers.
+
+        inputs (sequences · d_input) or tokens (sequences,); steps taken before, one a slot.
+        """
         assert self._machine is not None
         assert self._scratch is not None
-        flat = memory.reshape(-1)
+        assert slots.size <= self.batch
         call = Call(
-            flat, flat.size // self.batch, self.work, self._codes, inputs, tokens, sums, self.batch,
-            step,
+            memory.reshape(-1), memory.shape[1], self.work, self._codes, inputs, tokens, sums,
+            slots.size, slots, steps,
         )  # fmt: skip
         build()(self._machine, call, self._scratch)
 

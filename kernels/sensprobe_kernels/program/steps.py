@@ -71,9 +71,10 @@ class Machine(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What one step works on: packed states (batch · state_bytes), register memory and
-    that of codes, inputs (batch, d_input) or tokens (batch,), sums over all steps of what is
-    pooled, float32, and the steps every sequence has taken."""
+    """What one step works on: packed states (slots · state_bytes), register memory and that of
+    codes, inputs (batch, d_input) or tokens (batch,), float32 sums over all steps of what is pooled
+    (slots, columns), the slot of each sequence of the batch, and the steps that every slot has
+    taken. What is rounded at random draws by slot and step."""
 
     memory: Any
     state_bytes: int
@@ -83,7 +84,8 @@ class Call(NamedTuple):
     tokens: Any
     sums: Any
     batch: int
-    step: int
+    slots: Any
+    steps: Any
 
 
 @inline
@@ -98,6 +100,12 @@ def _given(
         x, dt, A, decay, B, C, y, scratch.state, scratch.rest, scratch.known, numbers,
         scratch.known, others, heads, rows, scratch.flat, scratch.flat,
     )  # fmt: skip
+
+
+@inline
+def _base(call: Call, b: int) -> int:
+    """Where the state of sequence b of the batch begins."""
+    return call.slots[b] * call.state_bytes
 
 
 @inline
@@ -120,11 +128,11 @@ def _convolve(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     else:
         bias[: s.rows] = _MINUS_ZERO
     for b in range(call.batch):
-        base, shift = b * call.state_bytes, b * row[5]
+        base, shift = _base(call, b), b * row[5]
         bring(machine.data, call.memory, base, s, d, numbers, scratch)
         x, y = work[row[3] + shift :], work[row[4] + shift :]
         given = _given(machine, x, x, x, x, x, y, x, s, numbers, numbers, scratch)
-        job = job_of(s, d, d, b, call.step)
+        job = job_of(s, d, d, call.slots[b], call.steps[call.slots[b]])
         convolve(machine.data, s, d, job, given, filters, bias, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -139,14 +147,14 @@ def _channels(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     in_lanes(machine.data, machine.consts, A, scratch, scratch.tensor)
     fill_known(machine.data, p, s.rows // LANES, others, scratch)
     for b in range(call.batch):
-        base, shift, along = b * call.state_bytes, b * pitch, b * row[8]
+        base, shift, along = _base(call, b), b * pitch, b * row[8]
         bring(machine.data, call.memory, base, s, d, numbers, scratch)
         x, dt, y = work[row[1] + shift :], work[row[2] + shift :], work[row[6] + shift :]
         B, C = work[row[4] + along :], work[row[5] + along :]
         given = _given(
             machine, x, dt, scratch.flat, B, C, y, scratch.tensor, s, numbers, others, scratch
         )
-        job = job_of(s, d, p, b, call.step)
+        job = job_of(s, d, p, call.slots[b], call.steps[call.slots[b]])
         advance(machine.data, job, given, False, s, d, p, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -157,13 +165,13 @@ def _heads(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     d, work = stored_of(machine.stores, s.store), call.work
     numbers = machine.consts[d.numbers : d.numbers + 8]
     for b in range(call.batch):
-        base, wide, narrow, out = b * call.state_bytes, b * row[2], b * row[5], b * row[9]
+        base, wide, narrow, out = _base(call, b), b * row[2], b * row[5], b * row[9]
         bring(machine.data, call.memory, base, s, d, numbers, scratch)
         x, y = work[row[1] + wide :], work[row[8] + out :]
         dt, a = work[row[3] + narrow :], work[row[4] + narrow :]
         B, C = work[row[6] + wide :], work[row[7] + wide :]
         given = _given(machine, x, dt, a, B, C, y, x, s, numbers, numbers, scratch)
-        job = job_of(s, d, d, b, call.step)
+        job = job_of(s, d, d, call.slots[b], call.steps[call.slots[b]])
         advance(machine.data, job, given, True, s, d, d, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -175,7 +183,7 @@ def _diagonal(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     for i in range(3):
         _decoded(machine, row[4 + i], scratch.tensor[i * size :], scratch)
     for b in range(call.batch):
-        base, shift = b * call.state_bytes, b * row[3]
+        base, shift = _base(call, b), b * row[3]
         x, y = call.work[row[1] + shift :], call.work[row[2] + shift :]
         diagonal(machine.data, call.memory, base, s, d, x, y, machine.consts, scratch)
 
@@ -273,10 +281,11 @@ def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> 
 @inline
 def _mean(call: Call, row: Any, b: int) -> None:
     """The mean over all steps of a register."""
-    source, to, at = row[1] + b * row[3], row[2] + b * row[3], b * row[4]
+    slot, source, to = call.slots[b], row[1] + b * row[3], row[2] + b * row[3]
+    at, steps = slot * row[4], np.float32(call.steps[slot] + 1)
     for i in range(row[4]):
         call.sums[at + i] += call.work[source + i]
-        call.work[to + i] = call.sums[at + i] / np.float32(call.step + 1)
+        call.work[to + i] = call.sums[at + i] / steps
 
 
 @cache
