@@ -93,7 +93,9 @@ class Stream:
         tokens = given if reads else np.zeros(0, np.int64)
         with self._turn:  # registers are the program's
             sums = state.sums.reshape(-1)
-            made.program.run(state.memory, inputs, tokens, sums, state.steps, chosen)
+            made.program.run(
+                state.memory, inputs, tokens, sums, state.steps, chosen, torch.get_num_threads()
+            )
             outputs = torch.from_numpy(made.program.read(made.outputs)[: len(chosen)])
             state.steps[chosen] += 1
         return outputs, state

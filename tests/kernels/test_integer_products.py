@@ -26,7 +26,9 @@ SHAPES = [(1, 1), (1, 37), (3, 8), (5, 24), (4, 32), (13, 48), (8, 104), (33, 19
 def _multiplied(data, tensors, codes, run, scales, batch, y):
     t = packed_of(tensors, 0)
     per = -(-t.columns // run)
-    multiply_codes(data, t, Coded(codes, 0, t.columns, run, scales, 0, per), batch, y, 0, t.rows)
+    multiply_codes(
+        data, t, 0, t.rows, Coded(codes, 0, t.columns, run, scales, 0, per), batch, y, 0, t.rows
+    )
 
 
 def vectors(batch: int, columns: int, run: int, seed: int = 1):

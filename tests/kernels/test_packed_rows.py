@@ -28,7 +28,7 @@ SHAPES = [(1, 1), (3, 7), (5, 12), (4, 16), (13, 48), (8, 100), (33, 192)]
 @njit
 def _multiplied(data, tensors, x, batch, y, row):
     t = packed_of(tensors, 0)
-    multiply(data, t, x, 0, t.columns, batch, y, 0, t.rows, row)
+    multiply(data, t, 0, t.rows, x, 0, t.columns, batch, y, 0, t.rows, row)
 
 
 @njit

@@ -117,12 +117,13 @@ def _product(bits: int) -> Any:
 
     @inline
     def product(
-        data: Any, t: Packed, x: Coded, batch: int, y: Any, y_at: int, y_pitch: int
-    ) -> None:
+        data: Any, t: Packed, start: int, stop: int, x: Coded, batch: int, y: Any, y_at: int,
+        y_pitch: int,
+    ) -> None:  # fmt: skip
         flip = every_short(1 << 15 if t.kind == OFFSET else 0)
         size, run = t.columns * bits >> 1, min(t.group, x.run)
-        for row in range(0, t.rows, 4):
-            rows, ahead = _four_from(row, t), t.at + (row // 4 + AHEAD) * size
+        for row in range(start, stop, 4):
+            rows, ahead = _four_from(row, t), t.at + row * size // 4 + AHEAD * size
             for i in range(ahead, ahead + size, LINE):
                 prefetch(data, i)
             for b in range(batch):
@@ -136,7 +137,7 @@ def _product(bits: int) -> Any:
                     a = spread(x.scales, x.scale_at + b * x.scale_pitch + g // x.run)
                     s = _scales(data, t, rows, g // t.group)
                     total = total + whole_numbers(found) * s * a
-                store_first(y, y_at + b * y_pitch + row, min(4, t.rows - row), total)
+                store_first(y, y_at + b * y_pitch + row, min(4, stop - row), total)
 
     return product
 
@@ -146,15 +147,16 @@ _product2, _product3, _product4, _product8 = (_product(bits) for bits in BITS)
 
 @apart
 def multiply_codes(
-    data: Any, t: Packed, x: Coded, batch: int, y: Any, y_at: int, y_pitch: int
-) -> None:
-    """y = W x of `batch` vectors, where the codes of W are SIGNED or OFFSET, in one of BITS, and
-    groups of columns that share scales start at whole bytes."""
+    data: Any, t: Packed, start: int, stop: int, x: Coded, batch: int, y: Any, y_at: int,
+    y_pitch: int,
+) -> None:  # fmt: skip
+    """Rows `start` to `stop` of y = W x of `batch` vectors, where the codes of W are SIGNED or
+    OFFSET, in one of BITS, and groups of columns that share scales start at whole bytes."""
     if t.bits == 8:
-        _product8(data, t, x, batch, y, y_at, y_pitch)
+        _product8(data, t, start, stop, x, batch, y, y_at, y_pitch)
     elif t.bits == 4:
-        _product4(data, t, x, batch, y, y_at, y_pitch)
+        _product4(data, t, start, stop, x, batch, y, y_at, y_pitch)
     elif t.bits == 3:
-        _product3(data, t, x, batch, y, y_at, y_pitch)
+        _product3(data, t, start, stop, x, batch, y, y_at, y_pitch)
     else:
-        _product2(data, t, x, batch, y, y_at, y_pitch)
+        _product2(data, t, start, stop, x, batch, y, y_at, y_pitch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 
 from sensprobe_kernels.packed.tensor import FIELDS, Packed
 from sensprobe_kernels.pairs import PAIRS
+from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.products import Call, Machine
 from sensprobe_kernels.program.recurrence import Scratch
-from sensprobe_kernels.program.steps import Call, Machine, build
+from sensprobe_kernels.program.sharing import GATE, LIMIT, OVER
+from sensprobe_kernels.program.steps import build
 from sensprobe_kernels.program.tables import (
     STATE_FIELDS,
     STORED_FIELDS,
@@ -22,6 +26,10 @@ from sensprobe_kernels.program.tables import (
 from sensprobe_kernels.stored.threads import scratch
 from sensprobe_kernels.vector import LANES
 
+LEAST_BYTES = 1 << 23
+"""Codes in large products for each thread that pays for being started in every step."""
+PIECE_BYTES = 1 << 16
+"""Codes in a piece of a product."""
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -69,6 +77,7 @@ class Program:
     _codes: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     _machine: Machine | None = None
     _scratch: Scratch | None = None
+    _helpers: int = 0  # threads beside the caller's that pay
 
     def register(self, size: int) -> Register:
         made = Register(self.work_size, padded(size), size)
@@ -116,6 +125,7 @@ class Program:
 
     def finish(self) -> None:
         """Make the arrays a step reads; nothing may be added after."""
+        pieces, ends = self._pieces()
         self._machine = Machine(
             np.array(self.ops, np.int64).reshape(-1, WIDTH),
             np.array(self.tensors, np.int64).reshape(-1, FIELDS),
@@ -123,6 +133,8 @@ class Program:
             np.array(self.states, np.int64).reshape(-1, STATE_FIELDS),
             np.array([*self.consts, *[0.0] * 8], np.float32),
             np.array([*self.places, 0], np.int64),
+            np.array(pieces, np.int64).reshape(-1, 3),
+            np.array(ends, np.int64),
             self.data,
         )
         states = [(s.rows, s.n) for s in self.states] or [(LANES, 1)]
@@ -144,6 +156,24 @@ class Program:
         self.work = scratch(self.work_size + LANES)
         self._codes = scratch(self.codes_size // 2 + LANES).view(np.int16)
 
+    def _pieces(self) -> tuple[list[tuple[int, int, int]], list[int]]:
+        """Pieces of products that are worth sharing, and their number up to each operation."""
+        pieces: list[tuple[int, int, int]] = []
+        ends, sizes = [], {}
+        for i, row in enumerate(self.ops):
+            if row[0] in (op.LINEAR, op.LINEAR_CODES):
+                t = self.tensors[row[1]]
+                sizes[i] = t.rows * t.columns * t.bits // 8
+        large = {i: size for i, size in sizes.items() if size >= 2 * PIECE_BYTES}
+        self._helpers = sum(large.values()) // LEAST_BYTES
+        for i, row in enumerate(self.ops):
+            if i in large:
+                rows = self.tensors[row[1]].rows
+                few = max(4, rows * PIECE_BYTES // large[i] // 4 * 4)
+                pieces += [(i, k, min(k + few, rows)) for k in range(0, rows, few)]
+            ends.append(len(pieces))
+        return pieces, ends
+
     def only(self, code: int) -> Program:
         """A finished program of nothing but its operations of one kind, on the same registers."""
         kept = replace(self, ops=[row for row in self.ops if row[0] == code])
@@ -158,20 +188,43 @@ class Program:
         sums: Floats,
         steps: Places,
         slots: Places,
+        threads: int = 1,
     ) -> None:
         """One step of the sequences in some slots, at most `batch` of them and each once: changes
         `memory` (slots, bytes), `sums` (slots · columns) and the registers.
 
         inputs (sequences · d_input) or tokens (sequences,); steps taken before, one a slot.
+        Large products are shared among threads, where there is enough of them; results do not
+        depend on it.
         """
         assert self._machine is not None
         assert self._scratch is not None
         assert slots.size <= self.batch
         call = Call(
             memory.reshape(-1), memory.shape[1], self.work, self._codes, inputs, tokens, sums,
-            slots.size, slots, steps,
+            slots.size, slots, steps, np.zeros(0, np.int64),
         )  # fmt: skip
-        build()(self._machine, call, self._scratch)
+        helpers = min(threads - 1, self._helpers)
+        if helpers > 0:
+            self._run_shared(call._replace(gate=np.zeros(GATE, np.int64)), self._scratch, helpers)
+        else:
+            build()(self._machine, call, self._scratch, 0)
+
+    def _run_shared(self, call: Call, own: Scratch, count: int) -> None:
+        """With helpers that live as long as the step: nothing is left that a fork would break."""
+        run, helpers = build(), []
+        for _ in range(count):
+            other = own._replace(flat=np.zeros_like(own.flat))
+            helpers.append(Thread(target=run, args=(self._machine, call, other, 1)))
+        try:
+            for helper in helpers:
+                helper.start()
+            run(self._machine, call, own, 0)
+        finally:
+            call.gate[LIMIT] = OVER
+            for helper in helpers:
+                if helper.ident is not None:
+                    helper.join()
 
     def read(self, register: Register) -> Floats:
         """A copy of a register: (batch, size)."""

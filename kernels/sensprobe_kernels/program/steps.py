@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.packed.integers import Coded, multiply_codes
-from sensprobe_kernels.packed.rows import multiply
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.diagonal import diagonal
+from sensprobe_kernels.program.products import Call, Machine, help_out, linear
 from sensprobe_kernels.program.recurrence import (
     Scratch,
     advance,
@@ -43,6 +42,7 @@ from sensprobe_kernels.program.rows import (
     sums,
     whole_tensor,
 )
+from sensprobe_kernels.program.sharing import OVER, opened
 from sensprobe_kernels.program.tables import state_of, stored_of
 from sensprobe_kernels.rotation.rows import Turn, turn_row
 from sensprobe_kernels.selective_scan.job import Given
@@ -55,37 +55,6 @@ _SOURCE = fingerprint(_HERE)
 for _folder in ("packed", "passing", "rotation", "selective_scan"):
     _SOURCE ^= fingerprint(_HERE.parent / _folder)
 _MINUS_ZERO = np.float32(-0.0)
-
-
-class Machine(NamedTuple):
-    """Arrays of one program. data: packed weights and static scales, uint8. The tables are int64,
-    `consts` float32, `places` int64: heads of tiles and their rows of B and C."""
-
-    ops: Any
-    tensors: Any
-    stores: Any
-    states: Any
-    consts: Any
-    places: Any
-    data: Any
-
-
-class Call(NamedTuple):
-    """What one step works on: packed states (slots · state_bytes), register memory and that of
-    codes, inputs (batch, d_input) or tokens (batch,), float32 sums over all steps of what is pooled
-    (slots, columns), the slot of each sequence of the batch, and the steps that every slot has
-    taken. What is rounded at random draws by slot and step."""
-
-    memory: Any
-    state_bytes: int
-    work: Any
-    codes: Any
-    inputs: Any
-    tokens: Any
-    sums: Any
-    batch: int
-    slots: Any
-    steps: Any
 
 
 @inline
@@ -290,23 +259,20 @@ def _mean(call: Call, row: Any, b: int) -> None:
 
 @cache
 def build() -> Callable[..., int]:
-    """The compiled step: takes a Machine, a Call and Scratch. It releases the interpreter's lock,
+    """The compiled step: takes a Machine, a Call, Scratch of the caller's own, and whether to help
+    another thread that runs the same step (1) or to run it (0). It releases the interpreter's lock,
     and returns the fingerprint of its source."""
     source = _SOURCE  # in the closure, hence in the key under which Numba caches
 
-    def step(machine: Machine, call: Call, scratch: Scratch) -> int:
+    def step(machine: Machine, call: Call, scratch: Scratch, helper: int) -> int:
+        if helper:
+            help_out(machine, call, scratch)
+            return source
         for i in range(machine.ops.shape[0]):
             row = machine.ops[i]
             code = row[0]
-            if code == op.LINEAR:
-                multiply(
-                    machine.data, packed_of(machine.tensors, row[1]), call.work, row[2], row[3],
-                    call.batch, call.work, row[4], row[5], scratch.flat,
-                )  # fmt: skip
-            elif code == op.LINEAR_CODES:
-                x = Coded(call.codes, row[2], row[3], row[4], call.work, row[5], row[6])
-                t = packed_of(machine.tensors, row[1])
-                multiply_codes(machine.data, t, x, call.batch, call.work, row[7], row[8])
+            if code == op.LINEAR or code == op.LINEAR_CODES:
+                linear(machine, call, i, scratch)
             elif code == op.CONVOLVE:
                 _convolve(machine, call, row, scratch)
             elif code == op.CHANNELS:
@@ -321,6 +287,8 @@ def build() -> Callable[..., int]:
                 _rows(machine, call, row, scratch)
             else:
                 _each(machine, call, row, scratch)
+        if call.gate.size:
+            opened(call.gate, OVER)
         return source
 
     return compiled(step)
