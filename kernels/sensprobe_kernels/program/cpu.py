@@ -26,7 +26,7 @@ from sensprobe_kernels.program.tables import (
 from sensprobe_kernels.stored.threads import scratch
 from sensprobe_kernels.vector import LANES
 
-LEAST_BYTES = 1 << 23
+LEAST_BYTES = 1 << 25
 """Codes in large products for each thread that pays for being started in every step."""
 PIECE_BYTES = 1 << 16
 """Codes in a piece of a product."""
