@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from sensprobe.cost import Cost, cost
-from sensprobe.errors import DataError, UsageError
+from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.evaluate import BATCH
 from sensprobe.memory import free_bytes, room
 from sensprobe.models import Model, per_step, together
-from sensprobe.packed import Arena, DeviceStream, Stream
+from sensprobe.packed import Arena, DeviceStream, Slots, Stream
 from sensprobe.plan import Plan
 from sensprobe.runtime.choice import say
 from sensprobe.scheme import Scheme
@@ -100,8 +100,10 @@ class LoadedModel:
     of as many bytes as the plan costs. On the CPU a call decodes one weight at a time and gives
     what the simulation gives, to the bit; on a GPU it is many steps at once. `step` reads packed
     memory as it is; its sums over inputs have another order, so outputs are within float32 of the
-    simulation's. Codes have no NaN: in a packed state it is 0. Plans that no streaming kernel has a
-    way for decode weights in `step` too, and keep float32 states; a warning says why.
+    simulation's. Where a weight and the activation it multiplies are both integers, their codes are
+    multiplied and summed exactly. Codes have no NaN: in a packed state, and in an activation with a
+    static scale whose codes are multiplied, it is 0. Plans that no streaming kernel has a way for
+    decode weights in `step` too, and keep float32 states; a warning says why.
     """
 
     name: str
@@ -197,11 +199,32 @@ class LoadedModel:
         with torch.no_grad(), self._placed():
             return self._model.step(x, state, self._tap)
 
-    def advance(self, x: Array, state: Any) -> tuple[Tensor, Any]:
-        """As `step`, but a packed state is written over: the state given is of no more use."""
+    def advance(self, x: Array, state: Any, slots: Slots | None = None) -> tuple[Tensor, Any]:
+        """As `step`, but a packed state is written over: the state given is of no more use.
+
+        A packed state is also a pool of slots, `start(capacity)` of them, for serving sequences
+        that come and go: with `slots` x holds a step of the sequences in these slots, in this
+        order, and the others wait. `restart` makes room for new ones. What a sequence gives does
+        not depend on which others are there. (Random rounding draws by slot and step, as the
+        simulation does by place in a batch.) DataError for a slot out of range or named twice.
+        """
         if self._stream is not None:
-            return self._stream.advance(_as_step(x, self._model).to(self.device), state)
+            return self._stream.advance(_as_step(x, self._model).to(self.device), state, slots)
+        if slots is not None:
+            raise self._no_slots()
         return self.step(x, state)
+
+    def restart(self, state: Any, slots: Slots) -> None:
+        """Put some slots of a packed state back to before the first step."""
+        if self._stream is None:
+            raise self._no_slots()
+        self._stream.restart(state, slots)
+
+    def _no_slots(self) -> UnsupportedError:
+        why = self._why or "load an exported model"
+        return UnsupportedError(
+            f"only packed states have slots, and {self.name} keeps none: {why}."
+        )
 
     def _room(self, batch: int) -> AbstractContextManager[None]:
         """Of the state of `batch` sequences: packed as the cost counts it, else float32."""

@@ -7,28 +7,32 @@ from math import ceil, prod
 
 import numpy as np
 import torch
+from builders import vector
 from sensprobe_kernels.layout import unpack
+from sensprobe_kernels.packed.tensor import FIELDS
 
 from sensprobe.apply import Applier
-from sensprobe.export.tensors import stored
+from sensprobe.export.tensors import layout, packed_fields, stored
 from sensprobe.formats import BF16, Int
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.ops import causal_conv, selective_scan
 from sensprobe.ops.exponential import exponential
-from sensprobe.packed import Arena, Stream
+from sensprobe.packed import Arena, Stream, describe
 from sensprobe.plan import Plan
-from sensprobe.rounding import Field, decode
+from sensprobe.rounding import Field, decode, encode, spread, unpack_scale
 from sensprobe.scheme import (
+    EXACT,
     RESIDUAL_BYTES,
     SCALE_BYTES,
     ZERO_BYTES,
     Rounding,
     Scales,
+    Scheme,
     parse,
     scale_shape,
 )
-from sensprobe.sites import Kind
+from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Memory
 from sensprobe.taps import RoundingTap
 
@@ -202,3 +206,38 @@ def same_states(
         )
         assert config.heads == len(register("dt"))
     same(kept, memory("state", new))
+
+
+def in_memory(shape: tuple[int, int], text: str, seed: int = 0):
+    """A random matrix, packed: arena, table of tensors, and the numbers it stands for."""
+    scheme, site = parse(text), Site("w", Part.HEAD, Kind.WEIGHT, shape, (Axis.OUT, Axis.IN))
+    return packed_matrix(vector(*shape, seed=seed), site, scheme)
+
+
+def packed_matrix(x, site: Site, scheme: Scheme):
+    fields = encode(x, scheme, site)
+    plan = {} if scheme == EXACT else {site.name: scheme}
+    tensors = packed_fields(site, fields, layout({site.name: site}, plan))
+    arena = Arena.of(tensors, {site.name: site}, plan)
+    table = np.zeros((1, FIELDS), np.int64)
+    table[0] = describe.packed(site, arena)
+    return arena, table, decode(fields, scheme, site)
+
+
+def whole_numbers(arena: Arena, name: str) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """A packed matrix as codes less zero points, scales (rows, groups) and the size of a group."""
+    site, scheme = arena.sites[name], arena.plan[name]
+    rows, columns = site.shape
+    entries = layout({name: site}, arena.plan)
+    fields = {
+        end: arena.tensors[f"{name}.{end}"].clone().view(entry.dtype).view(entry.stored_shape)
+        for end, entry in ((key.rsplit(".", 1)[1], entry) for key, entry in entries.items())
+    }
+    packed_codes, signed = fields["codes"].numpy(), not scheme.asym
+    codes = unpack(packed_codes, scheme.format.bits, rows * columns, signed).reshape(rows, columns)
+    q = torch.from_numpy(codes).long()
+    if scheme.asym:
+        q = q - spread(fields["zero"].long(), scheme, site)
+    scales = unpack_scale(fields["scale"])
+    group = scheme.group if scheme.granularity == "group" else columns
+    return q, scales.expand(rows, scales.shape[1]), min(group, columns)

@@ -59,6 +59,27 @@ def _spread_out(builder: Any, line: Any, bits: int, signed: bool = False) -> Any
     return builder.and_(codes, _constants([(1 << bits) - 1] * LANES))
 
 
+def _first_bytes(builder: Any, count: Any, bits: int, size: int) -> Any:
+    """A mask of those of `size` bytes that the first `count` codes of `bits` bits lie in."""
+    filled = builder.add(builder.mul(count, count.type(bits)), count.type(7))
+    there = builder.trunc(builder.lshr(filled, count.type(3)), _BYTE)
+    none = ir.Constant(_vector(_BYTE, size), ir.Undefined)
+    one = builder.insert_element(none, there, _WORD(0))
+    every = builder.shuffle_vector(one, none, _constants([0] * size))
+    return builder.icmp_unsigned("<", _constants(list(range(size)), _BYTE), every)
+
+
+def _masked_bytes(builder: Any, place: Any, mask: Any) -> Any:
+    """Bytes from a place where the mask says so, 0 elsewhere."""
+    kind, size = place.type.pointee, mask.type.count
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(kind, [place.type, _WORD, mask.type, kind]),
+        f"llvm.masked.load.v{size}i8.p0",
+    )
+    return builder.call(function, [place, _WORD(1), mask, cgutils.get_null_value(kind)])
+
+
 def reader(bits: int, signed: bool = False) -> Any:
     """A function (bytes, at) -> Ints: the sixteen codes of `bits` bits from byte `at` on."""
     line_type = _vector(_BYTE, 2 * bits)
@@ -78,26 +99,13 @@ def first_reader(bits: int, signed: bool = False) -> Any:
     """A function (bytes, at, count) -> Ints: as `reader`, of which only the first `count` codes'
     bytes are read and the others are 0."""
     size = 2 * bits
-    line_type, mask_type = _vector(_BYTE, size), _vector(ir.IntType(1), size)
+    line_type = _vector(_BYTE, size)
 
     def codes(typing: Any, array: Any, at: Any, count: Any) -> Any:
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             array, at, count = args
             place = _at(context, builder, sig.args[0], array, at, line_type)
-            seven = builder.add(builder.mul(count, count.type(bits)), count.type(7))
-            there = builder.trunc(builder.lshr(seven, count.type(3)), _BYTE)
-            one = builder.insert_element(
-                ir.Constant(line_type, ir.Undefined), there, ir.IntType(32)(0)
-            )
-            every = builder.shuffle_vector(
-                one, ir.Constant(line_type, ir.Undefined), _constants([0] * size)
-            )
-            mask = builder.icmp_unsigned("<", _constants(list(range(size)), _BYTE), every)
-            name = f"llvm.masked.load.v{size}i8.p0"
-            kind = ir.FunctionType(line_type, [line_type.as_pointer(), _WORD, mask_type, line_type])
-            function = cgutils.get_or_insert_function(builder.module, kind, name)
-            zero = cgutils.get_null_value(line_type)
-            line = builder.call(function, [place, _WORD(1), mask, zero])
+            line = _masked_bytes(builder, place, _first_bytes(builder, count, bits, size))
             found = _spread_out(builder, line, bits, signed)
             lanes = _constants(list(range(LANES)))
             inside = builder.icmp_signed(
@@ -115,25 +123,16 @@ def writer(bits: int) -> Any:
     whole numbers from byte `at` on; count · bits is a multiple of 8."""
     whole = ir.IntType(LANES * bits)
     size = 2 * bits
-    line_type, mask_type = _vector(_BYTE, size), _vector(ir.IntType(1), size)
+    line_type = _vector(_BYTE, size)
 
     def put(typing: Any, array: Any, at: Any, count: Any, codes: Any) -> Any:
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             array, at, count, codes = args
             place = _at(context, builder, sig.args[0], array, at, line_type)
             line = _drawn_together(builder, codes, bits, whole, line_type)
-            there = builder.trunc(
-                builder.lshr(builder.mul(count, count.type(bits)), count.type(3)), _BYTE
-            )
-            one = builder.insert_element(
-                ir.Constant(line_type, ir.Undefined), there, ir.IntType(32)(0)
-            )
-            every = builder.shuffle_vector(
-                one, ir.Constant(line_type, ir.Undefined), _constants([0] * size)
-            )
-            mask = builder.icmp_unsigned("<", _constants(list(range(size)), _BYTE), every)
+            mask = _first_bytes(builder, count, bits, size)
             kind = ir.FunctionType(
-                ir.VoidType(), [line_type, line_type.as_pointer(), _WORD, mask_type]
+                ir.VoidType(), [line_type, line_type.as_pointer(), _WORD, mask.type]
             )
             name = f"llvm.masked.store.v{size}i8.p0"
             function = cgutils.get_or_insert_function(builder.module, kind, name)

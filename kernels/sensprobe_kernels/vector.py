@@ -300,6 +300,23 @@ def fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return _F(_F, _F, _F), lower
 
 
+def _butterfly(half: int) -> Any:
+    """a + b and a - b of numbers that are `half` places apart, each where one of them was."""
+
+    def emit(builder: Any, x: Any) -> Any:
+        lower, upper = (
+            builder.shuffle_vector(x, x, ir.Constant(_I.llvm, [chosen(i) for i in range(LANES)]))
+            for chosen in (lambda i: i & ~half, lambda i: i | half)
+        )
+        first = ir.Constant(_M.llvm, [not i & half for i in range(LANES)])
+        return builder.select(first, builder.fadd(lower, upper), builder.fsub(lower, upper))
+
+    return _unary(_F, _F, emit, _butterfly.__doc__ or "")
+
+
+butterfly1, butterfly2, butterfly4, butterfly8 = (_butterfly(half) for half in (1, 2, 4, 8))
+
+
 # -- two values -----------------------------------------------------------------------------------
 
 

@@ -4,11 +4,20 @@ them.
 A whole sequence decodes one weight at a time and computes what the simulation computes, to the bit.
 A streaming step is one call of a kernel (`sensprobe_kernels.program`) that reads packed weights and
 states as they are; sums over inputs have an order of their own there, so its outputs are within
-float32 of the simulation's. On a GPU whole sequences run so, too.
+float32 of the simulation's. Integers are multiplied by integers as such (`sensprobe.ops.linear`).
+On a GPU whole sequences run so, too.
 """
 
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.device import DeviceStream, device_stream_of
-from sensprobe.packed.stream import PackedState, Stream, stream_of
+from sensprobe.packed.stream import PackedState, Slots, Stream, stream_of
 
-__all__ = ["Arena", "DeviceStream", "PackedState", "Stream", "device_stream_of", "stream_of"]
+__all__ = [
+    "Arena",
+    "DeviceStream",
+    "PackedState",
+    "Slots",
+    "Stream",
+    "device_stream_of",
+    "stream_of",
+]

@@ -56,6 +56,10 @@ class Arena:
         """One weight decoded, float32 or complex64; nothing of it is kept."""
         return weights_of(self._of(site), {site.name: site}, self.plan)[site.name]
 
+    def zero_points(self, site: Site) -> Tensor | None:
+        """Those of a weight; None where it has none."""
+        return self._of(site).get(f"{site.name}.zero")
+
     def scales(self) -> dict[str, StaticScale]:
         """Scales and zero points of static activations and states, float32."""
         sites = {n: s for n, s in self.sites.items() if s.kind is not Kind.WEIGHT}

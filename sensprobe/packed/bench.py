@@ -168,12 +168,12 @@ def _product(shape: str, rows: int, columns: int, scheme: Scheme, batch: int) ->
     program.finish()
     program.work[:] = 1
     none, memory = np.zeros(0, np.float32), np.zeros((batch, 0), np.uint8)
-    tokens = np.zeros(0, np.int64)
+    tokens, steps, slots = np.zeros(0, np.int64), np.zeros(batch, np.int64), np.arange(batch)
     given, half = torch.ones(batch, columns, dtype=torch.bfloat16), w.to(torch.bfloat16)
     return Case(
         "linear", shape, f"{rows}×{columns}", str(scheme),
         arena.bytes + 4 * batch * (rows + columns),
-        lambda: program.run(memory, none, tokens, none, 0),
+        lambda: program.run(memory, none, tokens, none, steps, slots),
         lambda: torch.nn.functional.linear(given, half),
     )  # fmt: skip
 
@@ -190,6 +190,7 @@ def _update(shape: str, family: int, scheme: str, batch: int) -> Case:
     program = made.program.only(kind)
     memory = np.tile(made.fresh, (batch, 1))
     none, tokens = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    steps, slots = np.zeros(batch, np.int64), np.arange(batch)
     program.work[:] = 0.5
     site = model.sites["layers.0.state"]
     reference = _torch_update(site.shape, batch)
@@ -200,7 +201,7 @@ def _update(shape: str, family: int, scheme: str, batch: int) -> Case:
     return Case(
         f"state, Mamba{'' if family == 1 else '-2'}", shape,
         "×".join(str(n) for n in site.shape), scheme, 2 * batch * each + 4 * batch * small + A,
-        lambda: program.run(memory, none, tokens, none, 0),
+        lambda: program.run(memory, none, tokens, none, steps, slots),
         reference,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from sensprobe_kernels.packed.integers import BITS
 from sensprobe_kernels.packed.tensor import (
     BFLOAT,
     HALF,
@@ -17,6 +18,7 @@ from sensprobe_kernels.program.cpu import Program
 from sensprobe_kernels.program.tables import Stored
 from sensprobe_kernels.stored import flags
 from sensprobe_kernels.stored.store import Store, numbers, quotient
+from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPolar, Polar
@@ -51,10 +53,9 @@ def misfit(site: Site, why: str) -> UnsupportedError:
 
 
 def packed(site: Site, arena: Arena) -> Packed:
-    """A weight as `rows` of `columns`; one axis is one row unless its numbers differ in scale."""
+    """A weight as `rows` of `columns`; one axis is one row unless its numbers differ in scale. Of
+    one that is stored rotated `Packed` still lacks what takes it back."""
     scheme = arena.plan.get(site.name, EXACT)
-    if scheme.hadamard:
-        raise refuse(site, scheme, "rotates weights")
     if isinstance(scheme.format, Polar | LogPolar):
         raise refuse(site, scheme, "reads magnitude and phase")
     if scheme.granularity == "decoupled":
@@ -114,8 +115,6 @@ def passing(
     """The store of an activation."""
     if scheme.rounding is Rounding.STOCHASTIC:
         raise refuse(site, scheme, "rounds an activation at random")
-    if scheme.hadamard:
-        raise refuse(site, scheme, "rotates an activation")
     store = store_of(Rounded(scheme, site, *(static or (None, None))))
     if store is None:
         raise refuse(site, scheme, "rounds so")
@@ -132,6 +131,42 @@ def passing(
         program, store, flags.STATIC if one else flags.STATIC_EACH,
         place=(site, scheme, arena), stride=0 if one else run,
     )  # fmt: skip
+
+
+# -- integer products -----------------------------------------------------------------------------
+
+
+def coded(site: Site, scheme: Scheme) -> int:
+    """How many neighbours of an activation share a scale, if products may take its codes; else 0.
+
+    Those of symmetric integers of up to eight bits, whose scale is one for all, or live for a run.
+    """
+    if not isinstance(scheme.format, Int) or scheme.asym or scheme.format.bits > LARGEST_CODE:
+        return 0
+    shape = scale_shape(scheme, site)
+    if prod(shape) == 1:
+        return site.shape[-1]
+    return (neighbours(shape, scheme, site) or 0) if scheme.dynamic else 0
+
+
+def multiplies(t: Packed, zeros: Tensor | None, peak: int, run: int) -> bool:
+    """Whether a weight is multiplied by codes up to `peak` of which `run` share a scale: its own
+    are whole numbers that start where bytes do, and no sum leaves int32.
+
+    zeros: the weight's zero points, if it has any.
+    """
+    if t.kind not in (SIGNED, OFFSET) or t.bits not in BITS or not t.whole or t.parts > 1:
+        return False
+    few, many = sorted((min(run, t.columns), min(t.group, t.columns)))
+    if few < t.columns and (few * t.bits % 8 or (many < t.columns and many % few)):
+        return False
+    largest = 2 ** (t.bits - 1)
+    if zeros is not None:
+        largest = max(2**t.bits - 1 - int(zeros.min()), int(zeros.max()))
+    return largest * peak * few < 2**31
+
+
+# -- the table of stores --------------------------------------------------------------------------
 
 
 def stored(

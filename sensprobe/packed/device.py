@@ -7,13 +7,16 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import ref
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import Model, per_step
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.program import Compiled, compiled
+from sensprobe.packed.stream import Slots, chosen_slots
 from sensprobe.taps import StaticScale
 
 if TYPE_CHECKING:
@@ -25,18 +28,18 @@ TOKENS = 4096
 
 
 class DeviceState:
-    """States of a batch in a device's memory: in the slots that programs write, or beside them."""
+    """States of `slots` sequences in a device's memory: where programs write, or beside it."""
 
-    def __init__(self, batch: int, size: int) -> None:
-        self.batch, self.bytes = batch, size
+    def __init__(self, slots: int, size: int) -> None:
+        self.slots, self.bytes = slots, size
         self.saved: list[Tensor] | None = None
 
 
 class DeviceStream:
     """As `Stream`, on a device: `whole` sequences as well as steps.
 
-    Weights lie there once, in as many bytes as the plan says; so do the states of each batch size
-    in use, and copies of those that `step` was given. Threads may share one; they take turns.
+    Weights lie there once, in as many bytes as the plan says; so do the states of each number of
+    slots in use, and copies of those that `step` was given. Threads may share one; they take turns.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class DeviceStream:
 
         self.model, self._arena, self._scales = model, arena, scales
         self._weights = Weights(arena.data, str(device))
-        self._programs: dict[tuple[int, int], tuple[GpuProgram, Compiled]] = {}
+        self._programs: dict[tuple[int, int, int], tuple[GpuProgram, Compiled]] = {}
         self._states: dict[int, States] = {}
         self._within: dict[int, ref[DeviceState]] = {}
         self._turn = Lock()
@@ -54,7 +57,7 @@ class DeviceStream:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the device's memory that hold weights and static scales."""
-        self._program(1, 1)
+        self._program(1, 1, 1)
         return self._weights.bytes
 
     def start(self, batch: int) -> DeviceState:
@@ -62,91 +65,111 @@ class DeviceStream:
         with self._turn:
             return self._fresh(batch)
 
+    def restart(self, state: DeviceState, slots: Slots) -> None:
+        """Put some slots back to before the first step."""
+        with self._turn:
+            self._bring(state, None)
+            self._clear(state.slots, chosen_slots(slots, state.slots))
+
     def step(self, x: Tensor, state: DeviceState) -> tuple[Tensor, DeviceState]:
         """One step: x (batch, d_input) or tokens (batch,) -> outputs and the state after it."""
         with self._turn:
             self._bring(state, len(x))
-            state.saved = self._states[state.batch].saved()
-            return self._run(x, state.batch, 1), self._own(state.batch)
+            state.saved = self._states[state.slots].saved()
+            after = self._own(state.slots)
+            return self._run(x, state.slots, np.arange(len(x)), 1), after
 
-    def advance(self, x: Tensor, state: DeviceState) -> tuple[Tensor, DeviceState]:
-        """As `step`; the state given is of no more use."""
+    def advance(
+        self, x: Tensor, state: DeviceState, slots: Slots | None = None
+    ) -> tuple[Tensor, DeviceState]:
+        """As `step`, in the memory of the state given; with `slots` the sequences of x are those in
+        these slots, in this order, and the others wait."""
         with self._turn:
-            self._bring(state, len(x))
-            return self._run(x, state.batch, 1), self._own(state.batch)
+            self._bring(state, len(x) if slots is None else None)
+            chosen = np.arange(len(x)) if slots is None else chosen_slots(slots, state.slots)
+            if len(chosen) != len(x):
+                raise DataError(
+                    f"x holds a step of {len(x)} sequence(s) for {len(chosen)} slot(s)."
+                )
+            state.saved = None
+            return self._run(x, state.slots, chosen, 1), state
 
     def whole(self, x: Tensor) -> Tensor:
         """Outputs of sequences (batch, length, …): at every step where the model has them, else at
         the last. The longest pieces that are powers of two go at once."""
         batch, length = x.shape[:2]
         with self._turn:
-            self._fresh(batch)
+            state = self._fresh(batch)
             found, first, outputs = [], 0, torch.zeros(0)
             while first < length:
                 piece = 1 << (min(length - first, max(1, TOKENS // batch)).bit_length() - 1)
                 given = x[:, first : first + piece].flatten(0, 1)
-                outputs = self._run(given, batch, piece).unflatten(0, (batch, piece))
+                outputs = self._run(given, state.slots, np.arange(batch), piece)
+                outputs = outputs.unflatten(0, (batch, piece))
                 if per_step(self.model):
                     found.append(outputs)
                 first += piece
-            self._own(batch)
         return torch.cat(found, dim=1) if found else outputs[:, -1]
 
-    def _program(self, batch: int, length: int) -> tuple[GpuProgram, Compiled]:
+    def _program(self, slots: int, batch: int, length: int) -> tuple[GpuProgram, Compiled]:
         from sensprobe_kernels.program.device import States
         from sensprobe_kernels.program.gpu import GpuProgram
 
-        if (batch, length) not in self._programs:
+        if (slots, batch, length) not in self._programs:
             made = compiled(self.model, self._arena, self._scales, batch * length)
-            if batch not in self._states:
+            if slots not in self._states:
                 size = made.fresh.size
-                self._states[batch] = States(made.program, size, batch, self._weights)
-            program = GpuProgram(made.program, length, self._states[batch])
-            self._programs[batch, length] = program, made
-        return self._programs[batch, length]
+                self._states[slots] = States(made.program, size, slots, self._weights)
+            program = GpuProgram(made.program, length, self._states[slots])
+            self._programs[slots, batch, length] = program, made
+        return self._programs[slots, batch, length]
 
-    def _run(self, x: Tensor, batch: int, length: int) -> Tensor:
-        program, made = self._program(batch, length)
+    def _run(self, x: Tensor, slots: int, chosen: NDArray[np.int64], length: int) -> Tensor:
+        program, made = self._program(slots, len(chosen), length)
+        program.memory.order.copy_(torch.from_numpy(chosen))
         program.feed(x)
         program.run()
         return program.read(made.outputs).clone()
 
-    def _fresh(self, batch: int) -> DeviceState:
-        _, made = self._program(batch, 1)
-        self._leave(batch)
-        fresh = torch.from_numpy(made.fresh).expand(batch, -1)
-        self._states[batch].put(fresh, torch.arange(batch), 0)
-        return self._own(batch)
+    def _fresh(self, slots: int) -> DeviceState:
+        self._program(slots, slots, 1)
+        self._leave(slots)
+        self._clear(slots, np.arange(slots))
+        return self._own(slots)
 
-    def _own(self, batch: int) -> DeviceState:
-        """A state that lies in the slots."""
-        state = DeviceState(batch, self._states[batch].held_bytes)
-        self._within[batch] = ref(state)
+    def _clear(self, slots: int, chosen: NDArray[np.int64]) -> None:
+        _, made = self._program(slots, slots, 1)
+        fresh = torch.from_numpy(made.fresh).expand(len(chosen), -1)
+        self._states[slots].put(fresh, torch.from_numpy(chosen), 0)
+
+    def _own(self, slots: int) -> DeviceState:
+        """A state that lies where programs write."""
+        state = DeviceState(slots, self._states[slots].held_bytes)
+        self._within[slots] = ref(state)
         return state
 
-    def _leave(self, batch: int) -> None:
-        """Save the state that lies in the slots, if it is of use to anyone."""
-        state = self._within[batch]() if batch in self._within else None
+    def _leave(self, slots: int) -> None:
+        """Save the state that lies where programs write, if it is of use to anyone."""
+        state = self._within[slots]() if slots in self._within else None
         if state is not None:
-            state.saved = self._states[batch].saved()
-        self._within.pop(batch, None)
+            state.saved = self._states[slots].saved()
+        self._within.pop(slots, None)
 
-    def _bring(self, state: object, batch: int) -> None:
-        """A state to the slots. DataError unless it is one of `batch` sequences."""
-        if not isinstance(state, DeviceState) or state.batch != batch:
+    def _bring(self, state: object, batch: int | None) -> None:
+        """A state to where programs write. DataError unless it is one, of `batch` sequences."""
+        if not isinstance(state, DeviceState) or batch not in (None, state.slots):
+            many = state.slots if isinstance(state, DeviceState) else 1
             raise DataError(
-                f"the state is not one of {batch} sequence(s) of this model on this device, which "
-                f"x holds a step of; make one with start({batch})."
+                f"the state is not one of {batch or many} sequence(s) of this model on this "
+                f"device, which x holds a step of; make one with start({batch or many})."
             )
-        inside = self._within.get(batch)
+        inside = self._within.get(state.slots)
         if inside is not None and inside() is state:
             return
-        if state.saved is None:
-            raise DataError("the state was written over by `advance`; go on with the one it gave.")
-        self._leave(batch)
-        self._program(batch, 1)
-        self._states[batch].restore(state.saved)
-        self._within[batch] = ref(state)
+        self._leave(state.slots)
+        assert state.saved is not None
+        self._states[state.slots].restore(state.saved)
+        self._within[state.slots] = ref(state)
 
 
 def device_stream_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -18,7 +18,7 @@ from sensprobe.models.mamba2 import Mamba2, Mamba2Config
 from sensprobe.models.s4d import S4D, S4DConfig
 from sensprobe.packed import describe, states
 from sensprobe.packed.arena import Arena
-from sensprobe.sites import Site
+from sensprobe.packed.builder import Builder
 from sensprobe.taps import StaticScale
 
 LOWEST, HIGHEST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
@@ -38,89 +38,9 @@ class Compiled:
     registers: Mapping[str, Register]
 
 
-@dataclass
-class _Builder:
-    """What is known while a program is written."""
-
-    model: Model
-    arena: Arena
-    scales: Mapping[str, StaticScale]
-    program: Program
-    fresh: list[NDArray[np.uint8]] = field(default_factory=list)
-    registers: dict[tuple[str, int], Register] = field(default_factory=dict)
-    _tensors: dict[str, int] = field(default_factory=dict)
-
-    def site(self, name: str) -> Site:
-        return self.model.sites[name]
-
-    def register(self, name: str, size: int) -> Register:
-        """The one of that name: layers use the same."""
-        if (name, size) not in self.registers:
-            self.registers[name, size] = self.program.register(size)
-        return self.registers[name, size]
-
-    def tensor(self, name: str, *, whole: bool = False) -> int:
-        """A weight; -1 where the model has none. `whole`: it is decoded before it is used."""
-        if name not in self.model.sites:
-            return -1
-        site = self.site(name)
-        if name not in self._tensors:
-            self._tensors[name] = self.program.tensor(describe.packed(site, self.arena))
-        if whole:
-            self.program.decodes(site.reals)
-        return self._tensors[name]
-
-    def linear(self, name: str, x: Register, to: Register) -> Register:
-        """to = W x + bias."""
-        self.program.add(op.LINEAR, self.tensor(name), x.at, x.pitch, to.at, to.pitch)
-        bias = self.tensor(f"{name}.bias", whole=True)
-        if bias >= 0:
-            self.program.add(op.BIAS, bias, to.at, to.pitch, to.size)
-        return to
-
-    def passes(self, name: str, x: Register) -> Register:
-        """An activation, rounded in place where the plan says so."""
-        scheme = self.arena.plan.get(name)
-        if scheme is not None and scheme.bits_per_real < 32:
-            site = self.site(name)
-            store = describe.passing(self.program, site, scheme, self.scales.get(name), self.arena)
-            self.program.add(op.ROUND, x.at, x.pitch, 0, x.size, store)
-        return x
-
-    def state(self, name: str, *, heads: int = 1, groups: int = 1) -> int:
-        """A state, in the next bytes of a sequence's memory."""
-        site = self.site(name)
-        found = states.state(
-            self.program, site, self.arena.plan.get(name), self.scales.get(name), self.arena,
-            sum(map(len, self.fresh)), heads=heads, groups=groups,
-        )  # fmt: skip
-        self.fresh.append(found.fresh)
-        return found.row
-
-    def complex_state(self, name: str) -> int:
-        """One of pairs."""
-        found = states.complex_state(
-            self.program, self.site(name), self.arena.plan.get(name), self.scales.get(name),
-            self.arena, sum(map(len, self.fresh)),
-        )  # fmt: skip
-        self.fresh.append(found.fresh)
-        return found.row
-
-    def add(self, a: Register, b: Register, to: Register) -> Register:
-        self.program.add(op.ADD, a.at, b.at, to.at, to.pitch)
-        return to
-
-    def copy(self, x: Register, to: Register) -> Register:
-        self.program.add(op.COPY, x.at, x.pitch, to.at, to.pitch, x.size)
-        return to
-
-    def eps(self, value: float) -> int:
-        return self.program.constants(value)
-
-
 def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batch: int) -> Compiled:
     """The program of `batch` sequences; UnsupportedError names a site no kernel has a way for."""
-    build = _Builder(model, arena, scales, Program(arena.data, batch))
+    build = Builder(model, arena, scales, Program(arena.data, batch))
     if isinstance(model, S4D):
         outputs, pooled = _s4d(build, model.config)
     elif isinstance(model, Mamba | Mamba2):
@@ -136,7 +56,7 @@ def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batc
 # -- around the mixers ----------------------------------------------------------------------------
 
 
-def _framed(b: _Builder, model: Mamba | Mamba2) -> tuple[Register, int]:
+def _framed(b: Builder, model: Mamba | Mamba2) -> tuple[Register, int]:
     config = model.config
     h, u = config.d_model, b.register("u", config.d_model)
     if config.encoder == "embedding":
@@ -165,13 +85,10 @@ def _framed(b: _Builder, model: Mamba | Mamba2) -> tuple[Register, int]:
     pooled = h if config.pooling == "mean" else 0
     if not config.tied_head:
         return b.linear("head", u, out), pooled
-    b.program.add(op.LINEAR, b.tensor("embedding"), u.at, u.pitch, out.at, out.pitch)
-    if (bias := b.tensor("head.bias", whole=True)) >= 0:
-        b.program.add(op.BIAS, bias, out.at, out.pitch, out.size)
-    return out, pooled
+    return b.linear("embedding", u, out, bias="head.bias"), pooled
 
 
-def _norm(b: _Builder, at: str, u: Register, to: Register) -> Register:
+def _norm(b: Builder, at: str, u: Register, to: Register) -> Register:
     config = b.model.config
     weight = b.tensor(at + "norm", whole=True)
     eps = b.eps(config.norm_eps)
@@ -184,7 +101,7 @@ def _norm(b: _Builder, at: str, u: Register, to: Register) -> Register:
     return to
 
 
-def _convolved(b: _Builder, at: str, x: Register, to: Register) -> Register:
+def _convolved(b: Builder, at: str, x: Register, to: Register) -> Register:
     """SiLU of the convolution."""
     state = b.state(at + "conv_state")
     weight, bias = b.tensor(at + "conv", whole=True), b.tensor(at + "conv.bias", whole=True)
@@ -194,7 +111,7 @@ def _convolved(b: _Builder, at: str, x: Register, to: Register) -> Register:
     return to
 
 
-def _softplus(b: _Builder, x: Register, low: float = LOWEST, high: float = HIGHEST) -> Register:
+def _softplus(b: Builder, x: Register, low: float = LOWEST, high: float = HIGHEST) -> Register:
     first = b.program.constants(low, high)
     b.program.add(op.SOFTPLUS, x.at, x.at, x.pitch, first, first + 1)
     return x
@@ -203,7 +120,7 @@ def _softplus(b: _Builder, x: Register, low: float = LOWEST, high: float = HIGHE
 # -- mixers ---------------------------------------------------------------------------------------
 
 
-def _mamba(b: _Builder, at: str, v: Register, config: MambaConfig) -> Register:
+def _mamba(b: Builder, at: str, v: Register, config: MambaConfig) -> Register:
     d, n, r = config.d_inner, config.d_state, config.dt_rank
     b.passes(at + "in_proj_in", v)
     z = b.passes(at + "z", b.linear(at + "in_proj.z", v, b.register("z", d)))
@@ -233,7 +150,7 @@ def _mamba(b: _Builder, at: str, v: Register, config: MambaConfig) -> Register:
     return b.linear(at + "out_proj", y, b.register("mixed", config.d_model))
 
 
-def _decay(b: _Builder, name: str) -> int:
+def _decay(b: Builder, name: str) -> int:
     """The store of Mamba's decays, which a kernel rounds inside the recurrence."""
     scheme = b.arena.plan.get(name)
     if scheme is None:
@@ -241,7 +158,7 @@ def _decay(b: _Builder, name: str) -> int:
     return states.inside(b.program, b.site(name), scheme, b.scales.get(name), b.arena)
 
 
-def _mamba2(b: _Builder, at: str, v: Register, config: Mamba2Config) -> Register:
+def _mamba2(b: Builder, at: str, v: Register, config: Mamba2Config) -> Register:
     d, h, p = config.d_inner, config.heads, config.d_head
     shared = config.groups * config.d_state
     b.passes(at + "in_proj_in", v)
@@ -280,7 +197,7 @@ def _mamba2(b: _Builder, at: str, v: Register, config: Mamba2Config) -> Register
 # -- S4D ------------------------------------------------------------------------------------------
 
 
-def _s4d(b: _Builder, config: S4DConfig) -> tuple[Register, int]:
+def _s4d(b: Builder, config: S4DConfig) -> tuple[Register, int]:
     h, u = config.d_model, b.register("u", config.d_model)
     x = b.register("input", config.d_input)
     b.program.add(op.INPUT, x.at, x.pitch, x.size)
@@ -300,14 +217,14 @@ def _s4d(b: _Builder, config: S4DConfig) -> tuple[Register, int]:
     return outputs, h if config.pooling == "mean" else 0
 
 
-def _layer_norm(b: _Builder, at: str, u: Register, to: Register) -> Register:
+def _layer_norm(b: Builder, at: str, u: Register, to: Register) -> Register:
     b.program.decodes(2 * u.pitch)
     weight, bias = b.tensor(at + "norm", whole=True), b.tensor(at + "norm.bias", whole=True)
     b.program.add(op.LAYER_NORM, u.at, to.at, u.pitch, u.size, b.eps(1e-5), weight, bias)
     return to
 
 
-def _s4d_mixed(b: _Builder, at: str, x: Register, config: S4DConfig) -> Register:
+def _s4d_mixed(b: Builder, at: str, x: Register, config: S4DConfig) -> Register:
     h, y = config.d_model, b.register("y", config.d_model)
     A, B, C = (b.tensor(at + part, whole=True) for part in "ABC")
     b.program.decodes(3 * b.site(at + "A").reals)

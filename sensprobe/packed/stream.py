@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,14 +18,21 @@ from sensprobe.packed.arena import Arena
 from sensprobe.packed.program import Compiled, compiled
 from sensprobe.taps import StaticScale
 
+Slots: TypeAlias = Sequence[int] | NDArray[np.integer] | Tensor
+
 
 @dataclass(frozen=True)
 class PackedState:
-    """States of a batch as memory holds them, (batch, bytes); sums of what is pooled; steps."""
+    """States as memory holds them, one slot a sequence: (slots, bytes); sums of what is pooled
+    (slots, columns); and steps taken (slots,)."""
 
     memory: NDArray[np.uint8]
     sums: NDArray[np.float32]
-    steps: int
+    steps: NDArray[np.int64]
+
+    @property
+    def slots(self) -> int:
+        return len(self.memory)
 
     @property
     def bytes(self) -> int:
@@ -34,7 +41,7 @@ class PackedState:
 
 @dataclass
 class Stream:
-    """Steps of a model from packed memory, by one program a batch size.
+    """Steps of a model from packed memory, by one program a number of slots.
 
     model: config and sites; its weights are not looked at. scales: of static activations and
     states. A model or plan that no kernel has a way for is an UnsupportedError. Threads may share
@@ -51,25 +58,47 @@ class Stream:
         """The state before the first step: zeros, as its codes say them."""
         made = self.program(batch)
         sums = np.zeros((batch, made.pooled), np.float32)
-        return PackedState(np.tile(made.fresh, (batch, 1)), sums, 0)
+        return PackedState(np.tile(made.fresh, (batch, 1)), sums, np.zeros(batch, np.int64))
+
+    def restart(self, state: PackedState, slots: Slots) -> None:
+        """Put some slots back to before the first step."""
+        made = self._check(state, state.slots if isinstance(state, PackedState) else 1)
+        chosen = chosen_slots(slots, state.slots)
+        with self._turn:
+            state.memory[chosen], state.sums[chosen], state.steps[chosen] = made.fresh, 0, 0
 
     def step(self, x: Tensor, state: PackedState) -> tuple[Tensor, PackedState]:
         """One step: x (batch, d_input) or tokens (batch,) -> outputs and the state after it."""
         self._check(state, len(x))
-        after = PackedState(state.memory.copy(), state.sums.copy(), state.steps)
+        after = PackedState(state.memory.copy(), state.sums.copy(), state.steps.copy())
         return self.advance(x, after)
 
-    def advance(self, x: Tensor, state: PackedState) -> tuple[Tensor, PackedState]:
-        """As `step`, in the memory of the state given."""
-        made = self._check(state, len(x))
+    def advance(
+        self, x: Tensor, state: PackedState, slots: Slots | None = None
+    ) -> tuple[Tensor, PackedState]:
+        """As `step`, in the memory of the state given; with `slots` the sequences of x are those in
+        these slots, in this order, and the others wait."""
+        if slots is None:
+            made, chosen = self._check(state, len(x)), np.arange(len(x))
+        else:
+            made = self._check(state, state.slots if isinstance(state, PackedState) else 1)
+            chosen = chosen_slots(slots, state.slots)
+            if len(chosen) != len(x):
+                raise DataError(
+                    f"x holds a step of {len(x)} sequence(s) for {len(chosen)} slot(s)."
+                )
         given = np.ascontiguousarray(x.detach().numpy()).reshape(-1)
         reads = self.model.reads_tokens
         inputs = np.zeros(0, np.float32) if reads else given
         tokens = given if reads else np.zeros(0, np.int64)
         with self._turn:  # registers are the program's
-            made.program.run(state.memory, inputs, tokens, state.sums.reshape(-1), state.steps)
-            outputs = torch.from_numpy(made.program.read(made.outputs))
-        return outputs, PackedState(state.memory, state.sums, state.steps + 1)
+            sums = state.sums.reshape(-1)
+            made.program.run(
+                state.memory, inputs, tokens, sums, state.steps, chosen, torch.get_num_threads()
+            )
+            outputs = torch.from_numpy(made.program.read(made.outputs)[: len(chosen)])
+            state.steps[chosen] += 1
+        return outputs, state
 
     def _check(self, state: object, batch: int) -> Compiled:
         """The program of a batch; DataError unless the state is one of its."""
@@ -78,6 +107,7 @@ class Stream:
             isinstance(state, PackedState)
             and _whole(state.memory, np.uint8, (batch, made.fresh.size))
             and _whole(state.sums, np.float32, (batch, made.pooled))
+            and _whole(state.steps, np.int64, (batch,))
         )
         if not fits:
             raise DataError(
@@ -109,6 +139,23 @@ def stream_of(
     except UnsupportedError as error:
         return None, str(error)
     return stream, ""
+
+
+def chosen_slots(slots: Slots, count: int) -> NDArray[np.int64]:
+    """Slots as a kernel takes them; DataError for one that is not there, or named twice."""
+    given = np.asarray(slots)
+    if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
+        raise DataError(f"slots are a list of whole numbers, not {slots!r}.")
+    chosen = given.astype(np.int64)
+    outside = chosen[(chosen < 0) | (chosen >= count)]
+    if outside.size:
+        raise DataError(f"slot {outside[0]} is out of range: the state has slots 0 to {count - 1}.")
+    found, times = np.unique(chosen, return_counts=True)
+    if (times > 1).any():
+        raise DataError(
+            f"slot {found[times > 1][0]} is named twice: a sequence takes one step at a time."
+        )
+    return chosen
 
 
 def _whole(x: NDArray[Any], kind: type, shape: tuple[int, ...]) -> bool:

@@ -45,14 +45,29 @@ def test_a_state_given_to_step_stays_as_it_was(device):
     torch.testing.assert_close(c, a[:1], rtol=1e-6, atol=1e-6)
 
 
-def test_a_state_written_over_is_refused(device):
+def test_slots_step_in_any_order_and_start_again(device):
+    """Of three: 2 and 0 step, then 0 starts anew; 1 was never touched."""
     _, stream = _stream(device, "mamba")
-    x, state = inputs(CONFIGS["mamba"], 1, 1)[:, 0].to(device), stream.start(1)
-    stream.advance(x, state)
-    with pytest.raises(DataError, match=r"written over by `advance`; go on with the one it gave"):
-        stream.step(x, state)
+    xs, pool, alone = inputs(CONFIGS["mamba"], 2, 2).to(device), stream.start(3), stream.start(1)
+    got, pool = stream.advance(xs[:, 0], pool, [2, 0])
+    want, alone = stream.advance(xs[:1, 0], alone)
+    torch.testing.assert_close(got[:1], want, rtol=1e-6, atol=1e-6)
+    stream.restart(pool, [0])
+    again, pool = stream.advance(xs[1:, 0], pool, [0])
+    torch.testing.assert_close(again, got[1:], rtol=1e-6, atol=1e-6)
+    first, _ = stream.advance(xs[1:, 0], pool, [1])
+    torch.testing.assert_close(first, got[1:], rtol=1e-6, atol=1e-6)
+
+
+def test_states_and_slots_that_do_not_fit_are_refused(device):
+    _, stream = _stream(device, "mamba")
+    x, pool = inputs(CONFIGS["mamba"], 1, 1)[:, 0].to(device), stream.start(2)
     with pytest.raises(DataError, match=r"not one of 1 sequence\(s\).*start\(1\)"):
-        stream.step(x, stream.start(2))
+        stream.step(x, pool)
+    with pytest.raises(DataError, match="slot"):
+        stream.advance(x, pool, [2])
+    with pytest.raises(DataError, match="slot"):
+        stream.advance(x, pool, [0, 1])
 
 
 @pytest.mark.parametrize("name", ["tokens", "groups"])

@@ -7,15 +7,12 @@ import pytest
 import torch
 from builders import vector
 from numba import njit
+from packed_memory import in_memory, packed_matrix
 from sensprobe_kernels.packed.rows import decode_row, multiply
-from sensprobe_kernels.packed.tensor import FIELDS, packed_of
+from sensprobe_kernels.packed.tensor import packed_of
 
-from sensprobe.export.tensors import layout, packed_fields
 from sensprobe.ops.linear import linear
-from sensprobe.packed import describe
-from sensprobe.packed.arena import Arena
-from sensprobe.rounding import decode, encode
-from sensprobe.scheme import EXACT, Scheme, parse
+from sensprobe.scheme import parse
 from sensprobe.sites import Axis, Kind, Part, Site
 
 SCHEMES = [
@@ -31,7 +28,7 @@ SHAPES = [(1, 1), (3, 7), (5, 12), (4, 16), (13, 48), (8, 100), (33, 192)]
 @njit
 def _multiplied(data, tensors, x, batch, y, row):
     t = packed_of(tensors, 0)
-    multiply(data, t, x, 0, t.columns, batch, y, 0, t.rows, row)
+    multiply(data, t, 0, t.rows, x, 0, t.columns, batch, y, 0, t.rows, row)
 
 
 @njit
@@ -39,22 +36,6 @@ def _decoded(data, tensors, out):
     t = packed_of(tensors, 0)
     for r in range(t.rows):
         decode_row(data, t, r, out, r * t.columns)
-
-
-def in_memory(shape: tuple[int, int], text: str, seed: int = 0):
-    """A random matrix, packed: arena, table of tensors, and the numbers it stands for."""
-    scheme, site = parse(text), Site("w", Part.HEAD, Kind.WEIGHT, shape, (Axis.OUT, Axis.IN))
-    return packed_matrix(vector(*shape, seed=seed), site, scheme)
-
-
-def packed_matrix(x, site: Site, scheme: Scheme):
-    fields = encode(x, scheme, site)
-    plan = {} if scheme == EXACT else {site.name: scheme}
-    tensors = packed_fields(site, fields, layout({site.name: site}, plan))
-    arena = Arena.of(tensors, {site.name: site}, plan)
-    table = np.zeros((1, FIELDS), np.int64)
-    table[0] = describe.packed(site, arena)
-    return arena, table, decode(fields, scheme, site)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

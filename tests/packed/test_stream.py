@@ -71,7 +71,8 @@ def test_decays_are_rounded_as_in_the_simulation(scheme):
     "scheme",
     ["int8/dynamic/truncate/s32", "int16/dynamic/truncate", "e4m3/dynamic/truncate/s32",
      "int8/group20/dynamic/truncate/s32", "int8/range2/pow2", "int8/asym/range2/s32",
-     "e4m3/range2/s32", "int8/range2/truncate"],
+     "e4m3/range2/s32", "int8/range2/truncate", "int4/dynamic/truncate/hadamard",
+     "int6/asym/dynamic/hadamard", "int8/group20/dynamic/hadamard", "bf16/hadamard"],
 )  # fmt: skip
 def test_registers_hold_what_the_reference_rounds_to(scheme):
     """z, which nothing follows: rounded once, to the bit, wherever its runs end."""
@@ -132,8 +133,8 @@ def test_a_state_must_be_whole(tmp_path):
     for wrong in (
         None,
         case.model.start(1, case.tap),
-        PackedState(state.memory, np.zeros((1, 0), np.float32), 0),
-        PackedState(wide, state.sums, 0),
+        PackedState(state.memory, np.zeros((1, 0), np.float32), state.steps),
+        PackedState(wide, state.sums, state.steps),
     ):
         for step in (case.stream.step, case.stream.advance):
             with pytest.raises(DataError, match=r"start\(1\)"):
@@ -315,8 +316,6 @@ def test_sequences_do_not_meet():
 @pytest.mark.parametrize(
     ("plan", "why"),
     [
-        ({"layers.*.y": "int8/hadamard/dynamic"}, "rotates an activation"),
-        ({"layers.*.out_proj": "int4/channel/hadamard"}, "rotates weights"),
         ({"layers.*.state": "int8/head/dynamic/every4"}, "in full for 4 steps"),
         ({"layers.*.state": "int12/head/dynamic"}, "more than 8 bits"),
         ({"layers.*.x": "int8/dynamic/stochastic"}, "at random"),
@@ -348,14 +347,14 @@ def test_weights_are_decoded_as_they_are_asked_for():
 
 def test_a_plan_without_a_kernel_still_steps_and_says_so(tmp_path, caplog):
     """Weights are decoded as they are met, and outputs are the simulation's to the bit."""
-    plan = {"layers.*.y": "int8/hadamard/dynamic", "layers.*.out_proj": "int4/channel"}
+    plan = {"layers.*.y": "int8/dynamic/stochastic", "layers.*.out_proj": "int4/channel"}
     model = exported(plan, tmp_path)
     assert not model.packed
     said.clear()
     with caplog.at_level("WARNING", logger="sensprobe.runtime"):
         state = model.start(2)
     assert "layers.0.y" in caplog.text
-    assert "rotates" in caplog.text
+    assert "at random" in caplog.text
     simulated = load_model("mamba-bytes", plan)
     other = simulated.start(2)
     for token in (65, 66, 67):

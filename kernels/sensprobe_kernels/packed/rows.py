@@ -78,7 +78,8 @@ def _decoder(bits: int) -> Any:
 
 
 def _product(bits: int, signed: bool) -> Any:
-    """Multiplies by four rows at a time of whole numbers of so many bits; gives the rows done."""
+    """Multiplies by four rows at a time of whole numbers of so many bits; gives the first row left
+    over."""
     read, first = reader(bits, signed), first_reader(bits, signed)
 
     @inline
@@ -119,13 +120,13 @@ def _product(bits: int, signed: bool) -> Any:
 
     @inline
     def product(
-        data: Any, t: Packed, x: Any, x_at: int, x_pitch: int, batch: int, y: Any, y_at: int,
-        y_pitch: int,
+        data: Any, t: Packed, first_row: int, last_row: int, x: Any, x_at: int, x_pitch: int,
+        batch: int, y: Any, y_at: int, y_pitch: int,
     ) -> int:  # fmt: skip
-        whole = t.rows - t.rows % 4
+        whole = last_row - (last_row - first_row) % 4
         size = t.columns * bits >> 1  # bytes of four rows
-        for row in range(0, whole, 4):
-            ahead = t.at + row // 4 * size + AHEAD * size
+        for row in range(first_row, whole, 4):
+            ahead = t.at + row * size // 4 + AHEAD * size
             for i in range(ahead, ahead + size, LINE):
                 prefetch(data, i)
             for b in range(batch):
@@ -150,7 +151,7 @@ _offset4, _offset8 = _product(4, False), _product(8, False)
 
 @apart
 def decode_row(data: Any, t: Packed, row: int, out: Any, to: int) -> None:
-    """A row as float32 to out[to : to + columns]."""
+    """A row as float32 to out[to : to + columns]; a rotated one stays rotated."""
     if t.kind >= HALF and t.whole:
         _plain(data, t, row, out, to)
     elif not t.whole or (t.group % LANES and t.group < t.columns):
@@ -207,25 +208,26 @@ def _dot(row: Any, x: Any, x_at: int, columns: int) -> Any:
 
 @apart
 def multiply(
-    data: Any, t: Packed, x: Any, x_at: int, x_pitch: int, batch: int, y: Any, y_at: int,
-    y_pitch: int, row: Any,
+    data: Any, t: Packed, first: int, last: int, x: Any, x_at: int, x_pitch: int, batch: int,
+    y: Any, y_at: int, y_pitch: int, row: Any,
 ) -> None:  # fmt: skip
-    """y = W x of `batch` vectors that lie `x_pitch` apart; `row` is scratch for one row."""
-    done = 0
+    """Rows `first` to `last` of y = W x of `batch` vectors that lie `x_pitch` apart; `row` is
+    scratch for one row. A matrix stored rotated takes vectors that are."""
+    done = first
     if t.whole and t.parts == 1 and (t.group % LANES == 0 or t.group >= t.columns):
         if t.kind == SIGNED and t.bits == 8:
-            done = _signed8(data, t, x, x_at, x_pitch, batch, y, y_at, y_pitch)
+            done = _signed8(data, t, first, last, x, x_at, x_pitch, batch, y, y_at, y_pitch)
         elif t.kind == SIGNED and t.bits == 4:
-            done = _signed4(data, t, x, x_at, x_pitch, batch, y, y_at, y_pitch)
+            done = _signed4(data, t, first, last, x, x_at, x_pitch, batch, y, y_at, y_pitch)
         elif t.kind == SIGNED and t.bits == 3:
-            done = _signed3(data, t, x, x_at, x_pitch, batch, y, y_at, y_pitch)
+            done = _signed3(data, t, first, last, x, x_at, x_pitch, batch, y, y_at, y_pitch)
         elif t.kind == SIGNED and t.bits == 2:
-            done = _signed2(data, t, x, x_at, x_pitch, batch, y, y_at, y_pitch)
+            done = _signed2(data, t, first, last, x, x_at, x_pitch, batch, y, y_at, y_pitch)
         elif t.kind == OFFSET and t.bits == 8:
-            done = _offset8(data, t, x, x_at, x_pitch, batch, y, y_at, y_pitch)
+            done = _offset8(data, t, first, last, x, x_at, x_pitch, batch, y, y_at, y_pitch)
         elif t.kind == OFFSET and t.bits == 4:
-            done = _offset4(data, t, x, x_at, x_pitch, batch, y, y_at, y_pitch)
-    for r in range(done, t.rows):
+            done = _offset4(data, t, first, last, x, x_at, x_pitch, batch, y, y_at, y_pitch)
+    for r in range(done, last):
         decode_row(data, t, r, row, 0)
         for b in range(batch):
             y[y_at + b * y_pitch + r] = _dot(row, x, x_at + b * x_pitch, t.columns)

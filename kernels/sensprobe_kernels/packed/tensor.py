@@ -49,6 +49,9 @@ class Packed(NamedTuple):
     A small float is what float32 makes of its code without the sign, moved up by `shift`, times
     2^`factor`. `scales` is how a scale is stored: S16, S32 or POW2; `whole` says that every row
     starts at a whole byte and that codes have at most eight bits.
+
+    With a `power` codes are those of the Hadamard transform of every row, in blocks of base · power
+    columns; the matrix that takes it back starts at `signs` of a program's constants.
     """
 
     at: int
@@ -65,6 +68,9 @@ class Packed(NamedTuple):
     factor: int
     whole: int
     parts: int = 1
+    base: int = 0
+    power: int = 0
+    signs: int = 0
 
 
 FIELDS = len(Packed._fields)
@@ -76,7 +82,7 @@ def packed_of(tensors: Any, i: int) -> Packed:
     return Packed(
         tensors[i, 0], tensors[i, 1], tensors[i, 2], tensors[i, 3], tensors[i, 4], tensors[i, 5],
         tensors[i, 6], tensors[i, 7], tensors[i, 8], tensors[i, 9], tensors[i, 10], tensors[i, 11],
-        tensors[i, 12], tensors[i, 13],
+        tensors[i, 12], tensors[i, 13], tensors[i, 14], tensors[i, 15], tensors[i, 16],
     )  # fmt: skip
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensprobe_kernels.packed.tensor import FIELDS, Packed
+from sensprobe_kernels.pairs import PAIRS
+from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.products import Call, Machine
 from sensprobe_kernels.program.recurrence import Scratch
-from sensprobe_kernels.program.steps import Call, Machine, build
+from sensprobe_kernels.program.sharing import GATE, LIMIT, OVER
+from sensprobe_kernels.program.steps import build
 from sensprobe_kernels.program.tables import (
     STATE_FIELDS,
     STORED_FIELDS,
@@ -21,8 +26,13 @@ from sensprobe_kernels.program.tables import (
 from sensprobe_kernels.stored.threads import scratch
 from sensprobe_kernels.vector import LANES
 
+LEAST_BYTES = 1 << 25
+"""Codes in large products for each thread that pays for being started in every step."""
+PIECE_BYTES = 1 << 16
+"""Codes in a piece of a product."""
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Places = NDArray[np.int64]
 
 
 class Register(NamedTuple):
@@ -59,15 +69,25 @@ class Program:
     consts: list[float] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     work_size: int = 0
+    codes_size: int = 0
     complex: bool = False  # a state is: its scales may be as many as its numbers
     largest: int = LANES  # numbers of a tensor that is decoded whole
+    longest: int = LANES  # numbers of a row
     work: Floats = field(default_factory=lambda: np.zeros(0, np.float32))  # all registers
+    _codes: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     _machine: Machine | None = None
     _scratch: Scratch | None = None
+    _helpers: int = 0  # threads beside the caller's that pay
 
     def register(self, size: int) -> Register:
         made = Register(self.work_size, padded(size), size)
         self.work_size += self.batch * made.pitch
+        return made
+
+    def codes(self, size: int) -> Register:
+        """One of whole numbers, in the block of codes."""
+        made = Register(self.codes_size, -(-size // PAIRS) * PAIRS, size)
+        self.codes_size += self.batch * made.pitch
         return made
 
     def tensor(self, tensor: Packed) -> int:
@@ -95,12 +115,17 @@ class Program:
         """Append an operation: its code and the numbers `tables` lists."""
         self.ops.append([code, *numbers, *[0] * (WIDTH - 1 - len(numbers))])
 
+    def turns(self, size: int) -> None:
+        """Make room for transforms of rows of so many numbers."""
+        self.longest = max(self.longest, size)
+
     def decodes(self, count: int) -> None:
         """Make room for a tensor of so many numbers that an operation decodes whole."""
         self.largest = max(self.largest, count)
 
     def finish(self) -> None:
         """Make the arrays a step reads; nothing may be added after."""
+        pieces, ends = self._pieces()
         self._machine = Machine(
             np.array(self.ops, np.int64).reshape(-1, WIDTH),
             np.array(self.tensors, np.int64).reshape(-1, FIELDS),
@@ -108,12 +133,15 @@ class Program:
             np.array(self.states, np.int64).reshape(-1, STATE_FIELDS),
             np.array([*self.consts, *[0.0] * 8], np.float32),
             np.array([*self.places, 0], np.int64),
+            np.array(pieces, np.int64).reshape(-1, 3),
+            np.array(ends, np.int64),
             self.data,
         )
         states = [(s.rows, s.n) for s in self.states] or [(LANES, 1)]
         numbers = max(rows * n for rows, n in states)
         rows = max(max(rows for rows, _ in states), numbers if self.complex else 0)
-        flat = max(LANES * max(n for _, n in states), max(t.columns for t in self.tensors))
+        longest = max([self.longest, *(t.columns for t in self.tensors)])
+        flat = max(LANES * max(n for _, n in states), longest)
         self._scratch = Scratch(
             state=scratch(numbers),
             rest=scratch(numbers),
@@ -123,8 +151,28 @@ class Program:
             zeros=scratch(rows),
             known=scratch(5 * rows),
             tensor=scratch(padded(self.largest) + 2 * LANES),
+            wide=np.zeros(longest),
         )
         self.work = scratch(self.work_size + LANES)
+        self._codes = scratch(self.codes_size // 2 + LANES).view(np.int16)
+
+    def _pieces(self) -> tuple[list[tuple[int, int, int]], list[int]]:
+        """Pieces of products that are worth sharing, and their number up to each operation."""
+        pieces: list[tuple[int, int, int]] = []
+        ends, sizes = [], {}
+        for i, row in enumerate(self.ops):
+            if row[0] in (op.LINEAR, op.LINEAR_CODES):
+                t = self.tensors[row[1]]
+                sizes[i] = t.rows * t.columns * t.bits // 8
+        large = {i: size for i, size in sizes.items() if size >= 2 * PIECE_BYTES}
+        self._helpers = sum(large.values()) // LEAST_BYTES
+        for i, row in enumerate(self.ops):
+            if i in large:
+                rows = self.tensors[row[1]].rows
+                few = max(4, rows * PIECE_BYTES // large[i] // 4 * 4)
+                pieces += [(i, k, min(k + few, rows)) for k in range(0, rows, few)]
+            ends.append(len(pieces))
+        return pieces, ends
 
     def only(self, code: int) -> Program:
         """A finished program of nothing but its operations of one kind, on the same registers."""
@@ -138,16 +186,45 @@ class Program:
         inputs: Floats,
         tokens: NDArray[np.int64],
         sums: Floats,
-        step: int,
+        steps: Places,
+        slots: Places,
+        threads: int = 1,
     ) -> None:
-        """One step of every sequence: changes `memory` (batch, bytes), `sums` and the registers."""
+        """One step of the sequences in some slots, at most `batch` of them and each once: changes
+        `memory` (slots, bytes), `sums` (slots · columns) and the registers.
+
+        inputs (sequences · d_input) or tokens (sequences,); steps taken before, one a slot.
+        Large products are shared among threads, where there is enough of them; results do not
+        depend on it.
+        """
         assert self._machine is not None
         assert self._scratch is not None
-        flat = memory.reshape(-1)
+        assert slots.size <= self.batch
         call = Call(
-            flat, flat.size // self.batch, self.work, inputs, tokens, sums, self.batch, step, 0
-        )
-        build()(self._machine, call, self._scratch)
+            memory.reshape(-1), memory.shape[1], self.work, self._codes, inputs, tokens, sums,
+            slots.size, slots, steps, np.zeros(0, np.int64),
+        )  # fmt: skip
+        helpers = min(threads - 1, self._helpers)
+        if helpers > 0:
+            self._run_shared(call._replace(gate=np.zeros(GATE, np.int64)), self._scratch, helpers)
+        else:
+            build()(self._machine, call, self._scratch, 0)
+
+    def _run_shared(self, call: Call, own: Scratch, count: int) -> None:
+        """With helpers that live as long as the step: nothing is left that a fork would break."""
+        run, helpers = build(), []
+        for _ in range(count):
+            other = own._replace(flat=np.zeros_like(own.flat))
+            helpers.append(Thread(target=run, args=(self._machine, call, other, 1)))
+        try:
+            for helper in helpers:
+                helper.start()
+            run(self._machine, call, own, 0)
+        finally:
+            call.gate[LIMIT] = OVER
+            for helper in helpers:
+                if helper.ident is not None:
+                    helper.join()
 
     def read(self, register: Register) -> Floats:
         """A copy of a register: (batch, size)."""

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.packed.rows import decode_row
 from sensprobe_kernels.packed.tensor import Packed
 from sensprobe_kernels.program.memory import (
     live_at,
@@ -21,6 +20,7 @@ from sensprobe_kernels.program.memory import (
     unpack_rest,
     unpack_tile,
 )
+from sensprobe_kernels.program.rows import plain_row
 from sensprobe_kernels.program.scales import known_each, known_one
 from sensprobe_kernels.program.tables import State, Stored, flags_in
 from sensprobe_kernels.selective_scan.decays import unit_decays
@@ -40,7 +40,7 @@ from sensprobe_kernels.stored.flags import (
     inline,
 )
 from sensprobe_kernels.stored.lanes import Scale, clamp, kept
-from sensprobe_kernels.stored.scales import across, live_scale, unseen, widen
+from sensprobe_kernels.stored.scales import Range, across, live_scale, unseen, widen
 from sensprobe_kernels.vector import (
     LANES,
     Floats,
@@ -56,7 +56,8 @@ from sensprobe_kernels.vector import (
 
 class Scratch(NamedTuple):
     """float32 arrays a step may overwrite: a layer's state and residual in lanes, decays, one
-    tile's rows, scale and zero point of every tile, static decay scales, and a decoded tensor."""
+    tile's rows, scale and zero point of every tile, static decay scales, and a decoded
+    tensor; `wide` is float64, for a row."""
 
     state: Any
     rest: Any
@@ -66,6 +67,7 @@ class Scratch(NamedTuple):
     zeros: Any
     known: Any
     tensor: Any
+    wide: Any
 
 
 @inline
@@ -95,6 +97,18 @@ def static_scale(data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Sc
     if d.stride % LANES == 0:
         return known_one(data, d, k * LANES // d.stride if d.stride else 0, numbers, flags)
     return known_each(data, d, k * LANES, LANES, numbers, flags, x.flat)
+
+
+@inline
+def _scale_of(
+    seen: Range, data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Scratch
+) -> Scale:
+    """Of what is about to be rounded, tile k and those that share its scale."""
+    if d.span == GROUP:
+        return live_scale(seen, numbers, d.scales, flags)
+    if d.span == TENSOR:
+        return live_scale(across(seen), numbers, d.scales, flags)
+    return static_scale(data, d, k, numbers, flags, x)
 
 
 @apart
@@ -166,12 +180,7 @@ def advance(
         for k in range(k0, k0 + unit):
             at = spot(job, given, all_of_it, k, 0, head)
             seen = observe(job, given, at, 0, s.n, x.decays, head, seen, flags)
-        if d.span == GROUP:
-            scale = live_scale(seen, numbers, d.scales, flags)
-        elif d.span == TENSOR:
-            scale = live_scale(across(seen), numbers, d.scales, flags)
-        else:
-            scale = static_scale(data, d, k0, numbers, flags, x)
+        scale = _scale_of(seen, data, d, k0, numbers, flags, x)
         for k in range(k0, k0 + unit):
             at = spot(job, given, all_of_it, k, 0, head)
             y = settle(job, given, all_of_it, at, 0, s.n, scale, nothing(), flags)
@@ -180,12 +189,12 @@ def advance(
 
 
 @apart
-def in_lanes(data: Any, t: Packed, x: Scratch, out: Any) -> None:
+def in_lanes(data: Any, consts: Any, t: Packed, x: Scratch, out: Any) -> None:
     """A tensor (rows, columns) as (tiles, columns, 16)."""
     n = t.columns
     for k in range(t.rows // LANES):
         for r in range(LANES):
-            decode_row(data, t, k * LANES + r, x.flat, r * n)
+            plain_row(data, consts, t, k * LANES + r, x.flat, r * n, x.wide)
         for c in range(0, n, LANES):
             to = (k * n + c) * LANES
             transpose(x.flat, c, n, LANES, min(LANES, n - c), out, to, LANES)
@@ -250,12 +259,7 @@ def convolve(
                     v = clamp(v, negative(high), high)
                 store(x.state, at + i * LANES, v)
                 seen = widen(seen, v, flags)
-        if d.span == GROUP:
-            scale = live_scale(seen, numbers, d.scales, flags)
-        elif d.span == TENSOR:
-            scale = live_scale(across(seen), numbers, d.scales, flags)
-        else:
-            scale = static_scale(data, d, k0, numbers, flags, x)
+        scale = _scale_of(seen, data, d, k0, numbers, flags, x)
         for k in range(k0, k0 + unit):
             place = Place(0, k, k + 1)
             for i in range(n):

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from sensprobe_kernels.octets import lane, rounded_off
 from sensprobe_kernels.packed.rows import decode_row
 from sensprobe_kernels.packed.tensor import Packed
+from sensprobe_kernels.pairs import put_shorts
 from sensprobe_kernels.passing.rows import Rows, run_range
 from sensprobe_kernels.program.functions import gelu, sigmoid, silu, softplus
 from sensprobe_kernels.program.scales import known_each, known_one
 from sensprobe_kernels.program.tables import Stored, flags_in
+from sensprobe_kernels.rotation.rows import Turn, turn_single
 from sensprobe_kernels.selective_scan.exponential import exponential
-from sensprobe_kernels.stored.flags import GROUP, STATIC_EACH, Flags, apart, inline
+from sensprobe_kernels.stored.flags import GROUP, PEAK, STATIC_EACH, Flags, apart, inline
 from sensprobe_kernels.stored.lanes import Scale, clamp, kept
 from sensprobe_kernels.stored.scales import live_scale
 from sensprobe_kernels.vector import (
     LANES,
+    choose,
     every,
+    is_nan,
     load,
     load_first,
+    negative,
+    rint,
+    spread,
     store,
     store_first,
     summed,
@@ -176,14 +184,33 @@ def raised(work: Any, at: int, terms: Any, size: int) -> None:
 
 
 @apart
-def whole_tensor(data: Any, t: Packed, out: Any) -> None:
-    """Every number of a tensor, one row after the other."""
-    for r in range(t.rows):
-        decode_row(data, t, r, out, r * t.columns)
+def plain_row(data: Any, consts: Any, t: Packed, row: int, out: Any, to: int, wide: Any) -> None:
+    """A row as float32, taken back where it is stored rotated; `wide` is float64 scratch for it."""
+    decode_row(data, t, row, out, to)
+    if t.power:
+        turn_single(Turn(t.base, t.power, t.signs), consts, out, to, t.columns, wide)
 
 
 @apart
-def rounds(data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, lanes: Any) -> None:
+def whole_tensor(data: Any, consts: Any, t: Packed, out: Any, wide: Any) -> None:
+    """Every number of a tensor, one row after the other."""
+    for r in range(t.rows):
+        plain_row(data, consts, t, r, out, r * t.columns, wide)
+
+
+class Codes(NamedTuple):
+    """Where codes of what was rounded go, and their scales; an array of int16 and places in it and
+    in the registers, `at` -1 where they are not asked for."""
+
+    array: Any
+    at: int
+    scales: int
+
+
+@apart
+def rounds(
+    data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, lanes: Any, codes: Codes
+) -> None:
     """Round a run of columns of one register row in place; `lanes` is scratch for 32 numbers."""
     flags, end = flags_in(s), at + columns
     numbers = consts[s.numbers : s.numbers + 8]
@@ -193,13 +220,33 @@ def rounds(data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, 
             last = min(first + s.group, end)
             scale = live_scale(run_range(rows, first, last, flags), numbers, s.scales, flags)
             _round(work, first, last, scale, numbers, flags)
+            if codes.at >= 0:
+                _encode(work, first, last, scale, numbers, codes, first - at)
+                work[codes.scales + (first - at) // s.group] = lane(scale.scale, 0)
     elif flags.span == STATIC_EACH:
         for i in range(at, end, LANES):
             last = min(i + LANES, end)
             scale = known_each(data, s, i - at, last - i, numbers, flags, lanes)
             _round(work, i, last, scale, numbers, flags)
     else:
-        _round(work, at, end, known_one(data, s, 0, numbers, flags), numbers, flags)
+        scale = known_one(data, s, 0, numbers, flags)
+        _round(work, at, end, scale, numbers, flags)
+        if codes.at >= 0:
+            _encode(work, at, end, scale, numbers, codes, 0)
+            work[codes.scales] = lane(scale.scale, 0)
+
+
+@inline
+def _encode(
+    work: Any, first: int, last: int, scale: Scale, numbers: Any, codes: Codes, to: int
+) -> None:
+    """Codes of numbers that were rounded: multiples of the scale, within a rounding each. NaN,
+    which no code stands for, becomes 0. Places up to the next multiple of sixteen become 0 too."""
+    none, high = every(_ZERO), spread(numbers, PEAK)
+    for i in range(first, last, LANES):
+        q = rint(load_first(work, i, min(LANES, last - i), none) / scale.scale)
+        q = choose(is_nan(q), none, clamp(q, negative(high), high))
+        put_shorts(codes.array, codes.at + to + i - first, rounded_off(q))
 
 
 @inline

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.packed.rows import decode_row, multiply
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.diagonal import diagonal
+from sensprobe_kernels.program.products import Call, Machine, help_out, linear
 from sensprobe_kernels.program.recurrence import (
     Scratch,
     advance,
@@ -24,11 +24,13 @@ from sensprobe_kernels.program.recurrence import (
     take_back,
 )
 from sensprobe_kernels.program.rows import (
+    Codes,
     decays,
     gates,
     gelus,
     glus,
     layer_norm,
+    plain_row,
     products,
     raised,
     ramps,
@@ -40,7 +42,9 @@ from sensprobe_kernels.program.rows import (
     sums,
     whole_tensor,
 )
+from sensprobe_kernels.program.sharing import OVER, opened
 from sensprobe_kernels.program.tables import state_of, stored_of
+from sensprobe_kernels.rotation.rows import Turn, turn_row
 from sensprobe_kernels.selective_scan.job import Given
 from sensprobe_kernels.stored.flags import inline
 from sensprobe_kernels.stored.source import compiled, fingerprint
@@ -48,38 +52,9 @@ from sensprobe_kernels.vector import LANES
 
 _HERE = Path(__file__).parent
 _SOURCE = fingerprint(_HERE)
-for _folder in ("packed", "passing", "selective_scan"):
+for _folder in ("packed", "passing", "rotation", "selective_scan"):
     _SOURCE ^= fingerprint(_HERE.parent / _folder)
 _MINUS_ZERO = np.float32(-0.0)
-
-
-class Machine(NamedTuple):
-    """Arrays of one program. data: packed weights and static scales, uint8. The tables are int64,
-    `consts` float32, `places` int64: heads of tiles and their rows of B and C."""
-
-    ops: Any
-    tensors: Any
-    stores: Any
-    states: Any
-    consts: Any
-    places: Any
-    data: Any
-
-
-class Call(NamedTuple):
-    """What one step works on: packed states (batch · state_bytes), register memory, inputs
-    (batch, d_input) or tokens (batch,), sums over all steps of what is pooled, float32, and the
-    steps every sequence has taken. `first` is the place of the first sequence in its data set."""
-
-    memory: Any
-    state_bytes: int
-    work: Any
-    inputs: Any
-    tokens: Any
-    sums: Any
-    batch: int
-    step: int
-    first: int
 
 
 @inline
@@ -97,23 +72,36 @@ def _given(
 
 
 @inline
+def _base(call: Call, b: int) -> int:
+    """Where the state of sequence b of the batch begins."""
+    return call.slots[b] * call.state_bytes
+
+
+@inline
+def _decoded(machine: Machine, i: int, out: Any, scratch: Scratch) -> None:
+    """Tensor i, whole."""
+    t = packed_of(machine.tensors, i)
+    whole_tensor(machine.data, machine.consts, t, out, scratch.wide)
+
+
+@inline
 def _convolve(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     s = state_of(machine.states, row[6])
     d, work = stored_of(machine.stores, s.store), call.work
     numbers = machine.consts[d.numbers : d.numbers + 8]
     filters = scratch.tensor
-    in_lanes(machine.data, packed_of(machine.tensors, row[1]), scratch, filters)
+    in_lanes(machine.data, machine.consts, packed_of(machine.tensors, row[1]), scratch, filters)
     bias = filters[s.rows * (s.n + 1) :]
     if row[2] >= 0:
-        decode_row(machine.data, packed_of(machine.tensors, row[2]), 0, bias, 0)
+        _decoded(machine, row[2], bias, scratch)
     else:
         bias[: s.rows] = _MINUS_ZERO
     for b in range(call.batch):
-        base, shift = b * call.state_bytes, b * row[5]
+        base, shift = _base(call, b), b * row[5]
         bring(machine.data, call.memory, base, s, d, numbers, scratch)
         x, y = work[row[3] + shift :], work[row[4] + shift :]
         given = _given(machine, x, x, x, x, x, y, x, s, numbers, numbers, scratch)
-        job = job_of(s, d, d, call.first + b, call.step)
+        job = job_of(s, d, d, call.slots[b], call.steps[call.slots[b]])
         convolve(machine.data, s, d, job, given, filters, bias, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -124,17 +112,18 @@ def _channels(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     d, work, pitch = stored_of(machine.stores, s.store), call.work, row[7]
     numbers = machine.consts[d.numbers : d.numbers + 8]
     others = machine.consts[p.numbers : p.numbers + 8]
-    in_lanes(machine.data, packed_of(machine.tensors, row[3]), scratch, scratch.tensor)
+    A = packed_of(machine.tensors, row[3])
+    in_lanes(machine.data, machine.consts, A, scratch, scratch.tensor)
     fill_known(machine.data, p, s.rows // LANES, others, scratch)
     for b in range(call.batch):
-        base, shift, along = b * call.state_bytes, b * pitch, b * row[8]
+        base, shift, along = _base(call, b), b * pitch, b * row[8]
         bring(machine.data, call.memory, base, s, d, numbers, scratch)
         x, dt, y = work[row[1] + shift :], work[row[2] + shift :], work[row[6] + shift :]
         B, C = work[row[4] + along :], work[row[5] + along :]
         given = _given(
             machine, x, dt, scratch.flat, B, C, y, scratch.tensor, s, numbers, others, scratch
         )
-        job = job_of(s, d, p, call.first + b, call.step)
+        job = job_of(s, d, p, call.slots[b], call.steps[call.slots[b]])
         advance(machine.data, job, given, False, s, d, p, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -145,13 +134,13 @@ def _heads(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     d, work = stored_of(machine.stores, s.store), call.work
     numbers = machine.consts[d.numbers : d.numbers + 8]
     for b in range(call.batch):
-        base, wide, narrow, out = b * call.state_bytes, b * row[2], b * row[5], b * row[9]
+        base, wide, narrow, out = _base(call, b), b * row[2], b * row[5], b * row[9]
         bring(machine.data, call.memory, base, s, d, numbers, scratch)
         x, y = work[row[1] + wide :], work[row[8] + out :]
         dt, a = work[row[3] + narrow :], work[row[4] + narrow :]
         B, C = work[row[6] + wide :], work[row[7] + wide :]
         given = _given(machine, x, dt, a, B, C, y, x, s, numbers, numbers, scratch)
-        job = job_of(s, d, d, call.first + b, call.step)
+        job = job_of(s, d, d, call.slots[b], call.steps[call.slots[b]])
         advance(machine.data, job, given, True, s, d, d, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -161,10 +150,9 @@ def _diagonal(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     s = state_of(machine.states, row[7])
     d, size = stored_of(machine.stores, s.store), 2 * s.heads * s.n
     for i in range(3):
-        t = packed_of(machine.tensors, row[4 + i])
-        whole_tensor(machine.data, t, scratch.tensor[i * size :])
+        _decoded(machine, row[4 + i], scratch.tensor[i * size :], scratch)
     for b in range(call.batch):
-        base, shift = b * call.state_bytes, b * row[3]
+        base, shift = _base(call, b), b * row[3]
         x, y = call.work[row[1] + shift :], call.work[row[2] + shift :]
         diagonal(machine.data, call.memory, base, s, d, x, y, machine.consts, scratch)
 
@@ -174,7 +162,7 @@ def _norm(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     work, pitch = call.work, row[3]
     if row[0] == op.RMS:
         if row[7] >= 0:
-            whole_tensor(machine.data, packed_of(machine.tensors, row[7]), scratch.tensor)
+            _decoded(machine, row[7], scratch.tensor, scratch)
         for b in range(call.batch):
             at = row[2] + b * pitch
             rms(work, row[1] + b * pitch, at, row[4], row[5], machine.consts[row[6]])
@@ -182,8 +170,8 @@ def _norm(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
                 products(work, at, scratch.tensor, row[4])
         return
     weight, bias = scratch.tensor, scratch.tensor[pitch:]
-    whole_tensor(machine.data, packed_of(machine.tensors, row[6]), weight)
-    whole_tensor(machine.data, packed_of(machine.tensors, row[7]), bias)
+    _decoded(machine, row[6], weight, scratch)
+    _decoded(machine, row[7], bias, scratch)
     for b in range(call.batch):
         at, to = row[1] + b * pitch, row[2] + b * pitch
         layer_norm(work, at, to, row[4], machine.consts[row[5]], weight, bias)
@@ -214,14 +202,12 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     work, code = call.work, row[0]
     if code == op.BIAS or code == op.SKIP or code == op.DECAY:
         t = row[5] if code == op.SKIP else row[3] if code == op.DECAY else row[1]
-        whole_tensor(machine.data, packed_of(machine.tensors, t), scratch.tensor)
+        _decoded(machine, t, scratch.tensor, scratch)
     for b in range(call.batch):
         if code == op.BIAS:
             raised(work, row[2] + b * row[3], scratch.tensor, row[4])
         elif code == op.ROUND:
-            store = stored_of(machine.stores, row[5])
-            at = row[1] + b * row[2] + row[3]
-            rounds(machine.data, work, at, row[4], store, machine.consts, scratch.flat)
+            _round(machine, call, row, b, scratch)
         elif code == op.SKIP:
             y, x, to = row[1] + b * row[4], row[2] + b * row[8], row[3] + b * row[4]
             skips(work, y, x, to, scratch.tensor, row[7], row[6])
@@ -238,35 +224,55 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
                 work[row[1] + b * row[2] + i] = call.inputs[b * row[3] + i]
         elif code == op.EMBED:
             t = packed_of(machine.tensors, row[1])
-            decode_row(machine.data, t, call.tokens[b], work, row[2] + b * row[3])
+            at = row[2] + b * row[3]
+            plain_row(machine.data, machine.consts, t, call.tokens[b], work, at, scratch.wide)
         elif code == op.MEAN:
             _mean(call, row, b)
 
 
 @inline
+def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> None:
+    """One sequence's numbers: rotated, rounded, codes kept, and taken back, each where the row says
+    so."""
+    work, consts, size = call.work, machine.consts, row[3]
+    source, at = row[1] + b * row[2], row[5] + b * row[6]
+    base, power = row[7], row[8]
+    if power:
+        turn_row(Turn(base, power, row[9]), consts, work, source, work, at, size, scratch.flat)
+    store = stored_of(machine.stores, row[4])
+    to = row[11] + b * row[12] if row[11] >= 0 else -1
+    codes = Codes(call.codes, to, row[13] + b * row[14])
+    rounds(machine.data, work, at, size, store, consts, scratch.flat, codes)
+    if power and row[10] >= 0:
+        turn_row(Turn(base, power, row[10]), consts, work, at, work, source, size, scratch.flat)
+
+
+@inline
 def _mean(call: Call, row: Any, b: int) -> None:
     """The mean over all steps of a register."""
-    source, to, at = row[1] + b * row[3], row[2] + b * row[3], b * row[4]
+    slot, source, to = call.slots[b], row[1] + b * row[3], row[2] + b * row[3]
+    at, steps = slot * row[4], np.float32(call.steps[slot] + 1)
     for i in range(row[4]):
         call.sums[at + i] += call.work[source + i]
-        call.work[to + i] = call.sums[at + i] / np.float32(call.step + 1)
+        call.work[to + i] = call.sums[at + i] / steps
 
 
 @cache
 def build() -> Callable[..., int]:
-    """The compiled step: takes a Machine, a Call and Scratch. It releases the interpreter's lock,
+    """The compiled step: takes a Machine, a Call, Scratch of the caller's own, and whether to help
+    another thread that runs the same step (1) or to run it (0). It releases the interpreter's lock,
     and returns the fingerprint of its source."""
     source = _SOURCE  # in the closure, hence in the key under which Numba caches
 
-    def step(machine: Machine, call: Call, scratch: Scratch) -> int:
+    def step(machine: Machine, call: Call, scratch: Scratch, helper: int) -> int:
+        if helper:
+            help_out(machine, call, scratch)
+            return source
         for i in range(machine.ops.shape[0]):
             row = machine.ops[i]
             code = row[0]
-            if code == op.LINEAR:
-                multiply(
-                    machine.data, packed_of(machine.tensors, row[1]), call.work, row[2], row[3],
-                    call.batch, call.work, row[4], row[5], scratch.flat,
-                )  # fmt: skip
+            if code == op.LINEAR or code == op.LINEAR_CODES:
+                linear(machine, call, i, scratch)
             elif code == op.CONVOLVE:
                 _convolve(machine, call, row, scratch)
             elif code == op.CHANNELS:
@@ -281,6 +287,8 @@ def build() -> Callable[..., int]:
                 _rows(machine, call, row, scratch)
             else:
                 _each(machine, call, row, scratch)
+        if call.gate.size:
+            opened(call.gate, OVER)
         return source
 
     return compiled(step)

@@ -2,7 +2,7 @@
 
 A register is a float32 array (batch, pitch) in one block of work memory, its pitch a multiple of
 sixteen; an operation names registers by where they start. Columns beyond a register's size hold
-anything.
+anything. Codes of activations are int16, in a block of their own.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from typing import Any, NamedTuple
 from sensprobe_kernels.stored.flags import Flags, flags_of, inline
 
 # Operations, and what follows them in their row. A tensor is a row of the table of tensors, -1
-# where there is none; a store and a state likewise.
+# where there is none; a store and a state likewise. What is rounded is first rotated where there is
+# a power, and taken back to where it came from unless `signs back` is -1; its codes are kept
+# unless they go to -1.
 EMBED = 0  # tensor, to, pitch
 INPUT = 1  # to, pitch, size
 LINEAR = 2  # tensor, from, its pitch, to, its pitch
 BIAS = 3  # tensor, to, pitch, size
 RMS = 4  # from, to, pitch, size, groups, constant of eps, tensor
 LAYER_NORM = 5  # from, to, pitch, size, constant of eps, weight, bias
-ROUND = 6  # register, pitch, first column, columns, store
+# from, its pitch, columns, store, to, its pitch, base, power, signs, signs back, codes, their
+# pitch, scales, their pitch
+ROUND = 6
 SILU = 7  # from, to, pitch
 SOFTPLUS = 8  # from, to, pitch, constants of the smallest and largest
 GATE = 9  # y, z, to, pitch: y silu(z)
@@ -29,6 +33,8 @@ CONVOLVE = 12  # weight, bias, x, to, pitch, state
 DECAY = 13  # dt, its pitch, tensor of A, to, pitch
 CHANNELS = 14  # x, dt, tensor of A, B, C, to, pitch, pitch of B, state, store of the decay
 HEADS = 15  # x, its pitch, dt, decay, their pitch, B, C, to, pitch, state
+# tensor, codes, their pitch, columns that share a scale, scales, their pitch, to, its pitch
+LINEAR_CODES = 16
 MEAN = 17  # from, to, pitch, size
 GELU = 18  # from, to, pitch
 HALF_GLU = 19  # from, its pitch, to, pitch, size: a sigmoid(b)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
 import numpy as np
 
-from sensprobe_kernels.rotation.rows import Blocks, build
+from sensprobe_kernels.rotation.rows import Turn, build
 from sensprobe_kernels.stored.store import Array
 from sensprobe_kernels.stored.threads import spread_out
+from sensprobe_kernels.vector import LANES
 
 _WORK = 1 << 15
 """Least numbers that one thread takes at a time."""
@@ -24,20 +23,15 @@ def turned(x: Array, signs: Array | None, power: int, threads: int) -> Array:
     if not x.size:
         return out
     base = 1 if signs is None else len(signs)
-    given = Blocks(
-        base,
-        power,
-        np.float32(1 / sqrt(base * power)),
-        np.ones(1, np.float32) if signs is None else signs.reshape(-1),
-        x.reshape(-1),
-        out.reshape(-1),
-    )
+    flat = np.ones(1, np.float32) if signs is None else signs.reshape(-1)
+    turn, count = Turn(base, power, 0), base * power
     run = build()
-    blocks, few = x.size // (base * power), max(1, _WORK // (base * power))
+    blocks, few = x.size // count, max(1, _WORK // count)
     pieces = [(i, min(i + few, blocks)) for i in range(0, blocks, few)]
 
     def work(start: int, stop: int) -> None:
-        run(given, np.empty(base * power, np.float32), start, stop)
+        line = np.zeros(count + LANES, np.float32)
+        run(turn, flat, x.reshape(-1), out.reshape(-1), line, start, stop)
 
     spread_out(work, pieces, threads)
     return out

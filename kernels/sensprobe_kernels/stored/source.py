@@ -16,7 +16,7 @@ def fingerprint(folder: Path) -> int:
     """Of the source compiled from a folder beside this one: Numba watches one file, a scan is made
     of several."""
     here = Path(__file__).parent
-    words = [here.parent / name for name in ("vector.py", "octets.py")]
+    words = [here.parent / name for name in ("vector.py", "octets.py", "pairs.py")]
     read = [*sorted(folder.glob("*.py")), *sorted(here.glob("*.py")), *words]
     files = [file for file in read if file.name != "cpu.py"]  # calls what is compiled
     return int(sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:15], 16)

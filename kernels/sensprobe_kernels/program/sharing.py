@@ -1,0 +1,128 @@
+"""Rows of large products, shared among the threads of one step.
+
+A product is cut into pieces of its rows, and the pieces of all products of a program are numbered
+in the order they are met. Whoever runs the program opens a product by raising the limit up to which
+pieces may be taken; it and its helpers take the next one until none is left, and it goes on when
+all are done. A number names one piece of one product, so a helper that slept through several
+products takes nothing twice; one that never wakes is not waited for. Rows are computed alike
+whoever does, hence results do not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from sensprobe_kernels.stored.flags import inline
+from sensprobe_kernels.vector import _pointer, intrinsic
+
+# Places in the array that threads meet at, a cache line each.
+NEXT, LIMIT, DONE = 0, 8, 16
+GATE = 24
+OVER = -1
+"""The limit once nothing more will be opened."""
+
+_LONG = ir.IntType(64)
+_ARM = platform.machine() in ("arm64", "aarch64")
+_PAUSE, _HINT = ("llvm.aarch64.hint", (1,)) if _ARM else ("llvm.x86.sse2.pause", ())
+
+
+@intrinsic
+def _read(typing: Any, gate: Any, at: Any) -> Any:
+    """A number, and with it all that was written before it was."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _pointer(context, builder, sig.args[0], *args)
+        return builder.load_atomic(place, "acquire", 8)
+
+    return types.int64(gate, types.intp), lower
+
+
+@intrinsic
+def _write(typing: Any, gate: Any, at: Any, value: Any) -> Any:
+    """The other half of `_read`."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        gate, at, value = args
+        place = _pointer(context, builder, sig.args[0], gate, at)
+        builder.store_atomic(value, place, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(gate, types.intp, types.int64), lower
+
+
+@intrinsic
+def _count_up(typing: Any, gate: Any, at: Any) -> Any:
+    """One more."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _pointer(context, builder, sig.args[0], *args)
+        return builder.atomic_rmw("add", place, _LONG(1), "acq_rel")
+
+    return types.int64(gate, types.intp), lower
+
+
+@intrinsic
+def _swap(typing: Any, gate: Any, at: Any, old: Any, new: Any) -> Any:
+    """Whether a number was `old`, and is `new` now."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        gate, at, old, new = args
+        place = _pointer(context, builder, sig.args[0], gate, at)
+        found = builder.cmpxchg(place, old, new, "acq_rel", "acquire")
+        return builder.extract_value(found, 1)
+
+    return types.boolean(gate, types.intp, types.int64, types.int64), lower
+
+
+@intrinsic
+def _rest(typing: Any) -> Any:
+    """Leave the processor's units to others for a moment."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        numbers = [ir.IntType(32)(n) for n in _HINT]
+        kind = ir.FunctionType(ir.VoidType(), [n.type for n in numbers])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, _PAUSE), numbers)
+        return context.get_dummy_value()
+
+    return types.void(), lower
+
+
+@inline
+def taken(gate: Any) -> int:
+    """The number of a piece, now the caller's; -1 where none is open, -2 once that is all."""
+    while True:
+        limit, number = _read(gate, LIMIT), _read(gate, NEXT)
+        if limit == OVER:
+            return -2
+        if number >= limit:
+            return -1
+        if _swap(gate, NEXT, number, number + 1):
+            return number
+
+
+@inline
+def opened(gate: Any, limit: int) -> None:
+    """Let pieces below a limit be taken."""
+    _write(gate, LIMIT, limit)
+
+
+@inline
+def finished(gate: Any) -> None:
+    """Tell that a piece is done."""
+    _count_up(gate, DONE)
+
+
+@inline
+def waited(gate: Any, count: int) -> None:
+    """Until so many are."""
+    while _read(gate, DONE) < count:
+        _rest()
+
+
+@inline
+def idle() -> None:
+    _rest()
