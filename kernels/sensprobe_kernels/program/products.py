@@ -9,8 +9,8 @@ from sensprobe_kernels.packed.rows import multiply
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.recurrence import Scratch
-from sensprobe_kernels.program.sharing import finished, idle, opened, taken, waited
-from sensprobe_kernels.stored.flags import apart, inline
+from sensprobe_kernels.program.sharing import NONE, finished, idle, opened, taken, waited
+from sensprobe_kernels.stored.flags import inline
 
 
 class Machine(NamedTuple):
@@ -50,49 +50,40 @@ class Call(NamedTuple):
     gate: Any
 
 
-@apart
-def _product(machine: Machine, call: Call, i: int, first: int, last: int, row: Any) -> None:
-    """Some rows of the product that is operation i; `row` is scratch."""
-    o, data, work, batch = machine.ops[i], machine.data, call.work, call.batch
-    t = packed_of(machine.tensors, o[1])
-    if o[0] == op.LINEAR:
-        multiply(data, t, first, last, work, o[2], o[3], batch, work, o[4], o[5], row)
-    else:
-        x = Coded(call.codes, o[2], o[3], o[4], work, o[5], o[6])
-        multiply_codes(data, t, first, last, x, batch, work, o[7], o[8])
-
-
 @inline
-def _piece(machine: Machine, call: Call, number: int, scratch: Scratch) -> None:
-    i = machine.pieces[number, 0]
-    first, last = machine.pieces[number, 1], machine.pieces[number, 2]
-    _product(machine, call, i, first, last, scratch.flat)
-    finished(call.gate)
+def linear(machine: Machine, call: Call, i: int, helper: int, scratch: Scratch) -> None:
+    """The product that is operation i, its pieces shared where there are helpers; a helper takes
+    pieces of every product until the step is over.
 
-
-@inline
-def linear(machine: Machine, call: Call, i: int, scratch: Scratch) -> None:
-    """The product that is operation i, its pieces shared where there are helpers."""
-    end = machine.ends[i]
-    if not call.gate.size or end == (machine.ends[i - 1] if i else 0):
-        rows = machine.tensors[machine.ops[i, 1], 3]
-        _product(machine, call, i, 0, rows, scratch.flat)
-        return
-    opened(call.gate, end)
-    number = taken(call.gate)
-    while number >= 0:
-        _piece(machine, call, number, scratch)
+    One function with one call of each kernel, called in one place: every other would be compiled
+    with all of it again.
+    """
+    start, end, number = machine.ends[i - 1] if i else 0, machine.ends[i], 0
+    alone = not helper and (not call.gate.size or start == end)
+    if not alone:
+        if not helper:
+            opened(call.gate, end)
         number = taken(call.gate)
-    waited(call.gate, end)
-
-
-@inline
-def help_out(machine: Machine, call: Call, scratch: Scratch) -> None:
-    """Take pieces until all is over."""
-    number = taken(call.gate)
-    while number != -2:
+    while number >= 0 or (helper and number == NONE):
         if number >= 0:
-            _piece(machine, call, number, scratch)
+            k = i if alone else machine.pieces[number, 0]
+            o = machine.ops[k]
+            t = packed_of(machine.tensors, o[1])
+            first, last = 0, t.rows
+            if not alone:
+                first, last = machine.pieces[number, 1], machine.pieces[number, 2]
+            data, work, batch = machine.data, call.work, call.batch
+            if o[0] == op.LINEAR:
+                x, to = o[2], o[4]
+                multiply(data, t, first, last, work, x, o[3], batch, work, to, o[5], scratch.flat)
+            else:
+                codes = Coded(call.codes, o[2], o[3], o[4], work, o[5], o[6])
+                multiply_codes(data, t, first, last, codes, batch, work, o[7], o[8])
+            if alone:
+                return
+            finished(call.gate)
         else:
             idle()
         number = taken(call.gate)
+    if not helper:
+        waited(call.gate, end)

@@ -183,7 +183,7 @@ def raised(work: Any, at: int, terms: Any, size: int) -> None:
         store_first(work, at + i, left, x)
 
 
-@apart
+@inline
 def plain_row(data: Any, consts: Any, t: Packed, row: int, out: Any, to: int, wide: Any) -> None:
     """A row as float32, taken back where it is stored rotated; `wide` is float64 scratch for it."""
     decode_row(data, t, row, out, to)

@@ -24,6 +24,8 @@ NEXT, LIMIT, DONE = 0, 8, 16
 GATE = 24
 OVER = -1
 """The limit once nothing more will be opened."""
+NONE, ENDED = -1, -2
+"""In place of a piece: none is open; none will be."""
 
 _LONG = ir.IntType(64)
 _ARM = platform.machine() in ("arm64", "aarch64")
@@ -93,13 +95,13 @@ def _rest(typing: Any) -> Any:
 
 @inline
 def taken(gate: Any) -> int:
-    """The number of a piece, now the caller's; -1 where none is open, -2 once that is all."""
+    """The number of a piece, now the caller's, NONE or ENDED."""
     while True:
         limit, number = _read(gate, LIMIT), _read(gate, NEXT)
         if limit == OVER:
-            return -2
+            return ENDED
         if number >= limit:
-            return -1
+            return NONE
         if _swap(gate, NEXT, number, number + 1):
             return number
 

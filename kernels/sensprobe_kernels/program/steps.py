@@ -12,7 +12,7 @@ import numpy as np
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.diagonal import diagonal
-from sensprobe_kernels.program.products import Call, Machine, help_out, linear
+from sensprobe_kernels.program.products import Call, Machine, linear
 from sensprobe_kernels.program.recurrence import (
     Scratch,
     advance,
@@ -265,14 +265,13 @@ def build() -> Callable[..., int]:
     source = _SOURCE  # in the closure, hence in the key under which Numba caches
 
     def step(machine: Machine, call: Call, scratch: Scratch, helper: int) -> int:
-        if helper:
-            help_out(machine, call, scratch)
-            return source
         for i in range(machine.ops.shape[0]):
             row = machine.ops[i]
             code = row[0]
-            if code == op.LINEAR or code == op.LINEAR_CODES:
-                linear(machine, call, i, scratch)
+            if helper or code == op.LINEAR or code == op.LINEAR_CODES:
+                linear(machine, call, i, helper, scratch)
+                if helper:
+                    break
             elif code == op.CONVOLVE:
                 _convolve(machine, call, row, scratch)
             elif code == op.CHANNELS:
@@ -287,7 +286,7 @@ def build() -> Callable[..., int]:
                 _rows(machine, call, row, scratch)
             else:
                 _each(machine, call, row, scratch)
-        if call.gate.size:
+        if call.gate.size and not helper:
             opened(call.gate, OVER)
         return source
 
