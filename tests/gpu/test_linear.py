@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from sensprobe_kernels.launch import LoweringError, run
+from sensprobe_kernels.launch import LoweringError
+from sensprobe_kernels.launch import run as run_launch
 from sensprobe_kernels.layout import pack
 from sensprobe_kernels.linear.launches import FEW, product, whole_product
 from sensprobe_kernels.packed.tensor import OFFSET, SIGNED, SINGLE, SMALL, Packed
@@ -20,6 +21,8 @@ from sensprobe_kernels.program.device import Weight
 from sensprobe_kernels.stored.flags import POW2, S16, S32
 from torch import Tensor
 from triton import knobs
+
+from sensprobe.ops.linear import linear_codes
 
 EPS = torch.finfo(torch.float32).eps
 SIZES = [(1, 8), (5, 24), (37, 136), (67, 640)]
@@ -99,7 +102,7 @@ def _product(device: str, given: Made, x: Tensor, bias: Tensor | None = None) ->
     memory[:, :columns] = x.to(device)
     y = torch.full((batch, rows + 3), float("nan"), device=device)
     bias = None if bias is None else bias.to(device)
-    run(product(memory, given.tensor, given.weight, bias, y, batch, [apart, rows + 3]))
+    run_launch(product(memory, given.tensor, given.weight, bias, y, batch, [apart, rows + 3]))
     assert y[:, rows:].isnan().all()
     return y[:, :rows].cpu()
 
@@ -145,41 +148,37 @@ def test_this_bound_catches_a_code_that_is_off_by_one(device):
 # -- whole numbers --------------------------------------------------------------------------------
 
 
-def _whole(device: str, given: Made, codes: Tensor, scale: Tensor) -> Tensor:
-    rows = given.tensor.rows
-    y = torch.full((len(codes), rows), float("nan"), device=device)
-    run(
-        whole_product(codes.to(device), scale.to(device), given.tensor, given.weight, None, y, rows)
-    )
+def _whole(device: str, given: Made, codes: Tensor, scale: Tensor, run: int) -> Tensor:
+    rows, (batch, columns) = given.tensor.rows, codes.shape
+    y = torch.full((batch, rows), float("nan"), device=device)
+    pitches = [columns, run, scale.shape[1], rows]
+    x, x_scale = codes.to(device), scale.to(device)
+    run_launch(whole_product(x, x_scale, given.tensor, given.weight, None, y, batch, pitches))
     return y.cpu()
 
 
-@pytest.mark.parametrize("scheme", ["int8", "int4", "int4/group32", "int8/group16"])
+@pytest.mark.parametrize(
+    "scheme",
+    ["int8", "int4", "int2", "int4/group32", "int8/group16", "int8/asym", "int4/asym/group32"],
+)
 @pytest.mark.parametrize(("rows", "columns"), [(5, 32), (37, 160), (16, 640)])
 @pytest.mark.parametrize("fill", ["random", "saturated"])
-def test_products_of_whole_numbers_are_exact_before_the_scales(device, scheme, rows, columns, fill):
-    """Sums over a group are whole numbers; with one group, so is what is scaled, to the bit."""
+def test_products_of_whole_numbers_are_the_references_to_the_bit(
+    device, scheme, rows, columns, fill
+):
     given = made(scheme, rows, columns, device, fill)
     generator = torch.Generator().manual_seed(3)
     codes = torch.randint(-127, 128, (3, columns), generator=generator, dtype=torch.int8)
     if fill == "saturated":
         codes = torch.full_like(codes, 127)
-    scale = torch.rand(3, generator=generator)
-    got = _whole(device, given, codes, scale)
     group = min(given.tensor.group, columns)
-    numbers = given.exact.view(rows, -1, group) / given.weight.scale.cpu().double()[..., None]
-    parts = torch.einsum("bgk,rgk->brg", codes.double().view(3, -1, group), numbers)
-    total = torch.zeros(3, rows)
-    for g in range(parts.shape[2]):  # float32, from the first group upward
-        total = total + parts[..., g].float() * given.weight.scale.cpu()[:, g].float()
-    torch.testing.assert_close(got, total * scale[:, None], rtol=0, atol=0)
-
-
-def test_a_whole_product_of_one_scale_for_all_vectors(device):
-    given, codes = made("int8", 5, 32, device), torch.ones(2, 32, dtype=torch.int8)
-    one = _whole(device, given, codes, torch.tensor([0.5]))
-    each = _whole(device, given, codes, torch.tensor([0.5, 0.5]))
-    torch.testing.assert_close(one, each, rtol=0, atol=0)
+    scales = given.weight.scale.cpu().float()
+    whole = (given.exact.view(rows, -1, group) / scales.double()[..., None]).round()
+    for run in {columns, group}:
+        scale = torch.rand(3, columns // run, generator=generator)
+        want = linear_codes(codes, scale, run, whole.view(rows, columns), scales, group)
+        got = _whole(device, given, codes, scale, run)
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
 def test_the_largest_sum_of_whole_numbers_fits_32_bits():

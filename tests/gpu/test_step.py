@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from packed_memory import CONFIGS, STATES, packed, same_states
+from packed_memory import CONFIGS, ONE, STATES, packed, same_states
 from selective import inputs, tiny
 from sensprobe_kernels.program.device import States, Weights
 from sensprobe_kernels.program.gpu import GpuProgram
+
+from sensprobe.models.mamba import MambaConfig
 
 BATCH = 2
 
@@ -78,6 +80,34 @@ def test_whole_models_under_packed_weights(device, name, weight):
     state, slots = case.stream.start(BATCH), torch.arange(BATCH)
     program.states.put(torch.from_numpy(state.memory), slots, 0)
     for x in inputs(CONFIGS[name], BATCH, 2).unbind(1):
+        program.feed(x)
+        program.run()
+        want, state = case.stream.step(x, state)
+        got = program.read(made.outputs).cpu()
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"layers.*.in_proj_in": "int8/dynamic", "layers.*.in_proj.?": "int8/channel",
+         "layers.*.out_proj_in": "int8/range3", "layers.*.out_proj": "int4/channel/asym"},
+        {"layers.*.out_proj_in": "int8/hadamard/dynamic",
+         "layers.*.in_proj_in": "int6/hadamard/dynamic",
+         "layers.*.in_proj.?": "int8/channel/hadamard"},
+        {"layers.*.out_proj_in": "int8/hadamard/dynamic",
+         "layers.*.out_proj": "int4/channel/hadamard"},
+    ],
+    ids=["whole numbers", "rotated", "rotated whole numbers"],
+)  # fmt: skip
+def test_products_of_codes_and_of_what_is_rotated(device, plan):
+    """16 and 24 columns: Sylvester's matrix, and two blocks of Paley's."""
+    config = MambaConfig(**(ONE | {"d_model": 24, "expand": 2}), dt_rank=3, d_state=4)
+    case = packed(tiny(config), plan)
+    program, made = _on(device, case)
+    state, slots = case.stream.start(BATCH), torch.arange(BATCH)
+    program.states.put(torch.from_numpy(state.memory), slots, 0)
+    for x in inputs(config, BATCH, 2).unbind(1):
         program.feed(x)
         program.run()
         want, state = case.stream.step(x, state)

@@ -113,30 +113,43 @@ def gemm(
 
 @triton.jit
 def gemm_int8(
-    x, x_scale, codes, scale, bias, y, batch, rows, width, pitch, y_pitch, group, stride,
-    M: tl.constexpr, R: tl.constexpr, K: tl.constexpr, BIASED: tl.constexpr, LIVE: tl.constexpr,
-    c: tl.constexpr,
+    x, x_scale, codes, scale, zero, bias, y, batch, rows, width, pitch, x_pitch, scale_pitch,
+    y_pitch, few, group, run, stride,
+    M: tl.constexpr, R: tl.constexpr, K: tl.constexpr, BIASED: tl.constexpr, c: tl.constexpr,
 ):  # fmt: skip
-    """y = (W x) in whole numbers on int8 tensor cores: x of codes (batch, width), with one scale,
-    or one a vector if LIVE; W of signed codes. Sums over K columns are exact, their scaled sum is
-    float32, from the first column upward."""
+    """y = W x of whole numbers on int8 tensor cores, as `sensprobe.ops.linear.linear_codes` has it,
+    to the bit: x of codes (batch, width), a scale for every `run` columns, W a scale for every
+    `group` of them; sums over `few`, the fewer of the two, are exact, and float32 adds their scaled
+    values from the first upward. Zero points come in by the sum of x: (q - z) x = q x - z x.
+    """
     r = tl.program_id(0) * R + tl.arange(0, R)
     m = tl.program_id(1) * M + tl.arange(0, M)
     total = tl.zeros((M, R), tl.float32)
     there = r[:, None] < rows
     half: tl.constexpr = 1 << (c.bits - 1)
-    for start in range(0, width, group):
-        part = tl.zeros((M, R), tl.int32)
-        for first in range(start, min(start + group, width), K):
+    for start in range(0, width, few):
+        end = tl.minimum(start + few, width)
+        part, seen = tl.zeros((M, R), tl.int32), tl.zeros((M,), tl.int32)
+        for first in range(start, end, K):
             k = first + tl.arange(0, K)
-            inside = (m[:, None] < batch) & (k[None, :] < width)
-            v = tl.load(x + m[:, None] * width + k[None, :], mask=inside, other=0)
+            inside = (m[:, None] < batch) & (k[None, :] < end)
+            v = tl.load(x + m[:, None] * x_pitch + k[None, :], mask=inside, other=0)
             w = load_codes(codes, r[:, None], first, pitch, there, K, c)
-            part = tl.dot(v, tl.trans(((w ^ half) - half).to(tl.int8)), part)
-        s = load_scale(scale + r * stride + start // group, r < rows, c.scales)
-        total += part.to(tl.float32) * s[None, :]
-    own = tl.load(x_scale + m * LIVE, mask=m < batch, other=0.0)
-    total = total * own[:, None]
+            if (
+                c.kind == OFFSET
+            ):  # codes of 8 bits less 128 fit int8, which the zero point gives back
+                shifted = w - half
+                seen += tl.sum(v.to(tl.int32), 1)
+            else:
+                shifted = (w ^ half) - half
+            part = tl.dot(v, tl.trans(shifted.to(tl.int8)), part)
+        place = r * stride + start // group
+        if c.kind == OFFSET:
+            z = tl.load(zero + place, mask=r < rows, other=0).to(tl.int32) - half
+            part = part - seen[:, None] * z[None, :]
+        s = load_scale(scale + place, r < rows, c.scales)
+        own = tl.load(x_scale + m * scale_pitch + start // run, mask=m < batch, other=0.0)
+        total += part.to(tl.float32) * s[None, :] * own[:, None]
     if BIASED:
         total += tl.load(bias + r, mask=r < rows, other=0.0)[None, :]
     out = y + m[:, None] * y_pitch + r[None, :]

@@ -10,7 +10,7 @@ from triton import knobs
 from sensprobe_kernels.launch import Argument, Launch, LoweringError
 from sensprobe_kernels.linear import gpu as linear
 from sensprobe_kernels.packed.gpu import Codes
-from sensprobe_kernels.packed.tensor import HALF, SIGNED, Packed
+from sensprobe_kernels.packed.tensor import HALF, OFFSET, Packed
 from sensprobe_kernels.program.device import Row, Weight
 
 PROGRAMS = 128  # of a product, at least, where it has so many rows
@@ -47,25 +47,29 @@ def product(
 
 
 def whole_product(
-    x: Tensor, x_scale: Tensor, t: Packed, w: Weight, bias: Tensor | None, y: Tensor, y_pitch: int
-) -> Launch:
-    """The same of int8 codes (batch, columns) and their scale, one or one a vector, and of signed
-    codes of 4 or 8 bits."""
+    x: Tensor, x_scale: Tensor, t: Packed, w: Weight, bias: Tensor | None, y: Tensor, batch: int,
+    pitches: Row,
+) -> Launch:  # fmt: skip
+    """The same of int8 codes, whose scales each span `run` columns. pitches: of the codes, the run,
+    of the scales, and of y. Weights: signed codes of 2, 4 or 8 bits, or less a zero point."""
     check(t)
-    batch, group = x.shape[0], group_of(t) or t.columns
-    if t.kind != SIGNED or t.bits not in (4, 8) or t.columns % 8:
-        raise LoweringError(f"whole numbers of kind {t.kind} in {t.bits} bits, {t.columns} a row")
-    if group < 16:
-        raise LoweringError(f"scales of {group} columns for whole numbers: 16 columns or more")
-    K = min(128, group if group_of(t) else 128)
+    pitch, run, scale_pitch, y_pitch = pitches
+    group = min(group_of(t) or t.columns, run)
+    if t.kind > OFFSET or t.bits not in (2, 4, 8) or t.columns % 8 or (group < 16 < t.columns):
+        raise LoweringError(
+            f"whole numbers: {t.bits} bits, {t.columns} columns, scales of {group} of them"
+        )
+    if max(group_of(t) or t.columns, run) % group:
+        raise LoweringError(f"scales of {run} columns beside others of {group_of(t)}")
+    K = min(128, triton.next_power_of_2(group)) if group >= t.columns else min(128, group)
     M, R = (16 if batch <= 16 else 32), 64
     given: tuple[Argument, ...] = (
-        x, x_scale, w.codes, w.scale, y if bias is None else bias, y, batch, t.rows, t.columns,
-        t.columns * t.bits // 8, y_pitch, group, t.stride,
+        x, x_scale, w.codes, w.scale, w.zero, y if bias is None else bias, y, batch, t.rows,
+        t.columns, t.columns * t.bits // 8, pitch, scale_pitch, y_pitch, group,
+        group_of(t) or t.columns, run, t.stride,
     )  # fmt: skip
     constants = {
-        "M": M, "R": R, "K": K, "BIASED": int(bias is not None), "LIVE": int(len(x_scale) > 1),
-        "c": codes_of(t),
+        "M": M, "R": R, "K": max(K, 32), "BIASED": int(bias is not None), "c": codes_of(t),
     }  # fmt: skip
     grid = (triton.cdiv(t.rows, R), triton.cdiv(batch, M))
     return Launch(linear.gemm_int8, grid, given, constants)

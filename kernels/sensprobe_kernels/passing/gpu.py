@@ -2,7 +2,7 @@
 
     rows    elementwise functions, by the code of the operation (`program.tables`)
     norm    RMS or layer norm, what is added before and rounded after with it
-    rounds  rounding alone; to numbers, or to int8 codes and their scale
+    rounds  a Hadamard transform, rounding, and the transform taken back; int8 codes are kept
 
 Rows are (batch, columns) of float32, rows `pitch` apart. What is rounded equals the reference bit
 for bit, given the same numbers; means are sums in any order.
@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.rotation.gpu import turned
 from sensprobe_kernels.selective_scan.gpu import load_known
 from sensprobe_kernels.stored.gpu import (
     EXACT,
@@ -128,29 +129,61 @@ def rounded(x, inside, known, known_zero, run: tl.constexpr, stride, r: tl.const
 
 
 @triton.jit
-def rounds(
-    x, y, known, known_zero, columns, pitch, stride,
-    W: tl.constexpr, run: tl.constexpr, r: tl.constexpr,
-):  # fmt: skip
-    """y = x rounded, a row a program."""
-    i, batch = tl.arange(0, W), tl.program_id(0)
-    inside = i < columns
-    v = tl.load(x + batch * pitch + i, mask=inside, other=0.0)
-    v = rounded(v, inside, known, known_zero, run, stride, r)
-    tl.store(y + batch * pitch + i, v, mask=inside)
+def keep_codes(v, s, z, out, out_scale, column, inside, run: tl.constexpr, r: tl.constexpr):
+    """int8 codes of rounded numbers, and the scale of every run of columns (0: of all of them); no
+    code stands for NaN: 0 does."""
+    q = code_of(v, s, z, r)
+    tl.store(out + column, q.to(tl.int8), mask=inside)
+    every: tl.constexpr = run if run else 1 << 30
+    scale = s + tl.zeros(v.shape, tl.float32)
+    tl.store(out_scale + column // every, scale, mask=inside & (column % every == 0))
 
 
 @triton.jit
-def codes(x, out, out_scale, known, known_zero, columns, pitch, W: tl.constexpr, r: tl.constexpr):
-    """int8 codes (batch, columns) of x, for `gemm_int8`, and the scale of each row: live, or the
-    static one."""
-    i, batch = tl.arange(0, W), tl.program_id(0)
-    inside = i < columns
-    v = tl.load(x + batch * pitch + i, mask=inside, other=0.0)
-    s, z = scales_of(v, inside, known, known_zero, i, 0, 0, r)
-    q = code_of(kept(v, s, z, 0.0, r), s, z, r)
-    tl.store(out + batch * columns + i, q.to(tl.int8), mask=inside)
-    tl.store(out_scale + batch + i * 0, s + tl.zeros((W,), tl.float32), mask=i == 0)
+def rounds(
+    x, y, signs, signs_back, out, out_scale, known, known_zero, columns, pitch, y_pitch, out_pitch,
+    scale_pitch, stride,
+    base: tl.constexpr, B: tl.constexpr, P: tl.constexpr, LOG: tl.constexpr, M: tl.constexpr,
+    run: tl.constexpr, BACK: tl.constexpr, CODED: tl.constexpr, r: tl.constexpr,
+):  # fmt: skip
+    """y = x rotated, if LOG or `base` say so, and rounded, a row a program; BACK: x = y taken back.
+    CODED: codes and scales are kept as well. A row is M lines of P numbers, B to a block of the
+    transform, of which `base` are there."""
+    batch = tl.program_id(0)
+    m, k = tl.arange(0, M)[:, None], tl.arange(0, P)[None, :]
+    column = (m // B * base + m % B) * P + k
+    inside = (m % B < base) & (column < columns)
+    at = x + batch * pitch + column
+    v = tl.load(at, mask=inside, other=0.0)
+    if LOG or base > 1:
+        v = turned(v, signs, base, B, P, LOG)
+    if r.span != EXACT:
+        if r.span == GROUP and run:
+            s, z = runs_of(v, inside, run, r)
+        elif r.span == GROUP:
+            s, z = live_scale(v, inside, -1, r)
+        else:
+            s, z = load_known(known, known_zero, column, stride, inside, r)
+        v = kept(v, s, z, 0.0, r)
+        if CODED:
+            keep_codes(
+                v, s, z, out + batch * out_pitch, out_scale + batch * scale_pitch, column, inside,
+                run, r,
+            )  # fmt: skip
+    tl.store(y + batch * y_pitch + column, v, mask=inside)
+    if BACK:
+        tl.store(at, turned(v, signs_back, base, B, P, LOG), mask=inside)
+
+
+@triton.jit
+def runs_of(v, inside, run: tl.constexpr, r: tl.constexpr):
+    """Live scales and zero points of every `run` numbers of a tile, its rows one after another."""
+    M: tl.constexpr = v.shape[0]
+    P: tl.constexpr = v.shape[1]
+    parts = tl.reshape(v, (M * P // run, run))
+    s, z = live_scale(parts, tl.reshape(inside, (M * P // run, run)), 1, r)
+    s = tl.reshape(tl.broadcast_to(s, (M * P // run, run)), (M, P))
+    return s, tl.reshape(tl.broadcast_to(z, (M * P // run, run)), (M, P))
 
 
 @triton.jit

@@ -191,7 +191,8 @@ class Held(NamedTuple):
 
 class Memory(NamedTuple):
     """What launches read and write. length: tokens of each sequence; order: its slot; times: steps
-    of each slot; bytes: small tensors, where `packed` says; statics: of stores."""
+    of each slot; codes: of activations; bytes: small tensors, where `packed` says; statics: of
+    stores."""
 
     length: int
     work: Tensor
@@ -201,6 +202,8 @@ class Memory(NamedTuple):
     times: Tensor
     sums: Tensor
     nothing: Tensor
+    codes: Tensor
+    consts: Tensor
     weights: dict[int, Weight]
     held: list[Held]
     statics: dict[int, tuple[Tensor, Tensor]]
@@ -228,9 +231,9 @@ class States:
             else:
                 known = weights.known(stored, s.rows, nothing)
             self.held.append(Held(s, stored, fields, known))
-        large = {row[1] for row in ops if row[0] in (op.LINEAR, op.EMBED)}
+        large = {row[1] for row in ops if row[0] in (op.LINEAR, op.LINEAR_CODES, op.EMBED)}
         self.weights = {i: weights.weight(tensors[i]) for i in sorted(large)}
-        spans = [(row[5], row[4]) for row in ops if row[0] == op.ROUND]
+        spans = [(row[4], row[3]) for row in ops if row[0] == op.ROUND]
         spans += [(row[10], program.states[row[9]].rows) for row in ops if row[0] == op.CHANNELS]
         self.statics = {i: weights.known(stores[i], span, nothing) for i, span in spans}
         self.bytes, self.packed = weights.rest(tensors)

@@ -35,6 +35,8 @@ class GpuProgram:
             inputs=torch.zeros(program.batch * wide + 1, device=device),
             order=torch.arange(self.batch, device=device),
             nothing=torch.zeros(16, device=device),
+            codes=torch.zeros(program.codes_size + 16, dtype=torch.int8, device=device),
+            consts=torch.tensor([*program.consts, 0.0], device=device),
             times=states.times, sums=states.sums, held=states.held, weights=states.weights,
             statics=states.statics, bytes=states.bytes, packed=states.packed,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sensprobe_kernels.launch import Launch, LoweringError
 from sensprobe_kernels.linear import gpu as linear
-from sensprobe_kernels.linear.launches import check, codes_of, group_of, product
+from sensprobe_kernels.linear.launches import check, codes_of, group_of, product, whole_product
 from sensprobe_kernels.passing import gpu as passing
 from sensprobe_kernels.program import remembering
 from sensprobe_kernels.program import tables as op
@@ -73,6 +73,8 @@ class Lowering:
         kind = row[0]
         if kind == op.LINEAR:
             return self._linear(row, after)
+        if kind == op.LINEAR_CODES:
+            return self._linear_codes(row, after)
         if kind == op.CONVOLVE:
             return self._convolve(row, after)
         if kind in (op.CHANNELS, op.HEADS):
@@ -148,13 +150,41 @@ class Lowering:
         return used
 
     def _round(self, row: Row) -> int:
-        _, at, pitch, first, columns, store, *_ = row
+        _, source, pitch, columns, store, to, y_pitch, base, power, signs, back, *kept = row
+        coded, coded_pitch, scales, scales_pitch, *_ = kept
+        m = self.memory
         r, run, stride, known = self._rounding(store, columns)
-        x = self.register(at + first)
-        W = triton.next_power_of_2(columns)
-        given = (x, x, *known, columns, pitch, stride)
-        self._add(passing.rounds, (self.program.batch,), given, W=W, run=run, r=r)
+        turns, log = power > 0, max(power, 1).bit_length() - 1
+        if turns:
+            P, B = power, triton.next_power_of_2(base)
+            M = triton.next_power_of_2(columns // (base * power)) * B
+            if run and base > 1:
+                raise LoweringError("live scales of groups of columns that Paley's matrix mixes")
+        else:
+            P, B, M = triton.next_power_of_2(columns), 1, 1
+        matrices = (m.consts[signs:], m.consts[max(back, 0) :])
+        given = (
+            self.register(source), self.register(to), *matrices, m.codes[max(coded, 0) :],
+            self.register(scales), *known, columns, pitch, y_pitch, coded_pitch, scales_pitch,
+            stride,
+        )  # fmt: skip
+        self._add(
+            passing.rounds, (self.program.batch,), given, base=base, B=B, P=P,
+            LOG=log if turns else 0, M=M, run=run, BACK=int(back >= 0), CODED=int(coded >= 0), r=r,
+        )  # fmt: skip
         return 1
+
+    def _linear_codes(self, row: Row, after: list[Row]) -> int:
+        _, t, codes, pitch, run, scales, scales_pitch, to, y_pitch, *_ = row
+        bias, used = None, 1
+        if after and after[0][0] == op.BIAS and after[0][2] == to:
+            (bias,), used = self.small(after[0][1]), 2
+        x, x_scale, y = self.memory.codes[codes:], self.register(scales), self.register(to)
+        tensor, weight = self.program.tensors[t], self.memory.weights[t]
+        pitches = [pitch, run, scales_pitch, y_pitch]
+        launch = whole_product(x, x_scale, tensor, weight, bias, y, self.program.batch, pitches)
+        self.launches.append(launch)
+        return used
 
     def _rounding(self, store: int, columns: int) -> tuple[Rounds, int, int, Any]:
         """Of a row that is rounded: how, columns that share a live scale (0: all), columns that
@@ -176,8 +206,8 @@ class Lowering:
         )
         r, run, stride, used = EXACTLY, 0, 0, 1
         known = (self.memory.nothing, self.memory.nothing)
-        if after and groups == 1 and after[0][:5] == [op.ROUND, to, pitch, 0, size]:
-            (r, run, stride, known), used = self._rounding(after[0][5], size), 2
+        if after and groups == 1 and _is_plain_rounding(after[0], to, pitch, size):
+            (r, run, stride, known), used = self._rounding(after[0][4], size), 2
         weight, bias = self.small(*tensors)
         x, columns = self.register(source), size // groups
         given = (
@@ -285,3 +315,9 @@ def _is_norm_of(after: list[Row], row: Row) -> bool:
         return False
     whole = after[0][0] == op.LAYER_NORM or after[0][5] == 1
     return whole and after[0][1] == row[3] == row[1]
+
+
+def _is_plain_rounding(row: Row, at: int, pitch: int, size: int) -> bool:
+    """Whether a register is rounded in place, without a transform, and its codes are not kept."""
+    in_place = row[:4] == [op.ROUND, at, pitch, size] and row[5] == at
+    return in_place and row[8] == 0 and row[11] < 0
