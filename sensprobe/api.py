@@ -29,7 +29,15 @@ from typing import TYPE_CHECKING, Any
 from sensprobe import steps
 from sensprobe.errors import UsageError
 from sensprobe.evaluate.lm_harness import require
-from sensprobe.loading import OnePlan, PlanLike, as_plan, load_model, loaded, text_tokenizer
+from sensprobe.loading import (
+    OnePlan,
+    PlanLike,
+    as_plan,
+    device_named,
+    load_model,
+    loaded,
+    text_tokenizer,
+)
 from sensprobe.opening import open_applier, open_bench, reopen, resolved, settings_of
 from sensprobe.plan import Plan, parse_setting
 from sensprobe.progress import SILENT, Progress
@@ -271,6 +279,7 @@ def generate(
     tokens: int = 200,
     temperature: float = 0.0,
     seed: int = 0,
+    device: str = "cpu",
     write: Callable[[str], None] | None = None,
 ) -> Document:
     """Text that a language model goes on with after a prompt, from its streaming state.
@@ -279,11 +288,11 @@ def generate(
     prompt, then with pieces of text as they are known. Returns text, tokens, tokens_per_second,
     prompt_tokens, packed, weight_bytes, state_bytes and more.
     """
-    source = load_model(model)
+    place, source = device_named(device), load_model(model)
     tokenizer = text_tokenizer(source)
     return steps.generate(
-        loaded(source, plan), tokenizer, prompt, tokens=tokens, temperature=temperature, seed=seed,
-        write=write or (lambda piece: None),
+        loaded(source, plan, place), tokenizer, prompt, tokens=tokens, temperature=temperature,
+        seed=seed, write=write or (lambda piece: None),
     )  # fmt: skip
 
 

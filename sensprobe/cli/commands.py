@@ -253,6 +253,7 @@ def generate(arguments: Namespace) -> None:
         tokens=arguments.tokens,
         temperature=arguments.temperature,
         seed=arguments.seed,
+        device=arguments.device,
         write=write,
     )
     if arguments.json:

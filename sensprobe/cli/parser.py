@@ -306,6 +306,7 @@ def _generate(commands: argparse._SubParsersAction) -> None:
         help="draw from softmax(logits / T); 0, the default, takes the likeliest token",
     )
     sub.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    sub.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1")
     _json(sub)
 
 

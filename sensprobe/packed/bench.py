@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sensprobe_kernels.packed.tensor import Packed
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program
 
@@ -126,20 +127,6 @@ def held_bytes(shape: str, batch: int) -> int:
     return 2 * 4 * batch * 2 * SHAPES[shape] * 128
 
 
-class Bench(NamedTuple):
-    """How a device is benched: the bytes that the largest case holds at a shape and batch, what
-    makes each case, how one is timed beside the bytes a second of copying, and those."""
-
-    held: Callable[[str, int], int]
-    cases: Callable[[str, int], list[Callable[[], Case]]]
-    measured: Callable[[Case, float], dict[str, Any]]
-    copied: Callable[[], float]
-
-
-DEVICES = {"cpu": Bench(held_bytes, cases, measured, copy_bandwidth)}
-"""What runs on packed memory on each device; a device without kernels is not here."""
-
-
 def _seconds(run: Callable[[], Any], count: int) -> float:
     began = time.perf_counter()
     for _ in range(count):
@@ -153,26 +140,38 @@ def _repeats(run: Callable[[], Any]) -> int:
     return max(1, int(LEAST_SECONDS / max(_seconds(run, 1), 1e-7)))
 
 
-def _product(shape: str, rows: int, columns: int, scheme: Scheme, batch: int) -> Case:
-    """y = W x of random numbers."""
+class Matrix(NamedTuple):
+    """Random numbers, packed, and as they were."""
+
+    arena: Arena
+    packed: Packed
+    exact: torch.Tensor
+
+
+def matrix(rows: int, columns: int, scheme: Scheme) -> Matrix:
     site = Site("w", Part.HEAD, Kind.WEIGHT, (rows, columns), (Axis.OUT, Axis.IN))
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(rows, columns, dtype=torch.float64, generator=generator)
     sites, plan = {site.name: site}, {site.name: scheme}
     fields = encode(w, scheme, site)
     arena = Arena.of(packed_fields(site, fields, layout(sites, plan)), sites, plan)
-    program = Program(arena.data, batch)
+    return Matrix(arena, describe.packed(site, arena), w)
+
+
+def _product(shape: str, rows: int, columns: int, scheme: Scheme, batch: int) -> Case:
+    """y = W x of random numbers."""
+    made = matrix(rows, columns, scheme)
+    program = Program(made.arena.data, batch)
     x, y = program.register(columns), program.register(rows)
-    tensor = program.tensor(describe.packed(site, arena))
-    program.add(op.LINEAR, tensor, x.at, x.pitch, y.at, y.pitch)
+    program.add(op.LINEAR, program.tensor(made.packed), x.at, x.pitch, y.at, y.pitch)
     program.finish()
     program.work[:] = 1
     none, memory = np.zeros(0, np.float32), np.zeros((batch, 0), np.uint8)
     tokens, steps, slots = np.zeros(0, np.int64), np.zeros(batch, np.int64), np.arange(batch)
-    given, half = torch.ones(batch, columns, dtype=torch.bfloat16), w.to(torch.bfloat16)
+    given, half = torch.ones(batch, columns, dtype=torch.bfloat16), made.exact.to(torch.bfloat16)
     return Case(
         "linear", shape, f"{rows}×{columns}", str(scheme),
-        arena.bytes + 4 * batch * (rows + columns),
+        made.arena.bytes + 4 * batch * (rows + columns),
         lambda: program.run(memory, none, tokens, none, steps, slots),
         lambda: torch.nn.functional.linear(given, half),
     )  # fmt: skip
@@ -181,7 +180,7 @@ def _product(shape: str, rows: int, columns: int, scheme: Scheme, batch: int) ->
 def _update(shape: str, family: int, scheme: str, batch: int) -> Case:
     """One layer's recurrence, one step, from packed state to packed state."""
     width = SHAPES[shape]
-    model = _one_layer(width, family)
+    model = like_published(width, family)
     chosen = {} if scheme == "fp32" else {"layers.0.state": parse(scheme)}
     applier = Applier(model)
     arena = Arena.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
@@ -193,7 +192,7 @@ def _update(shape: str, family: int, scheme: str, batch: int) -> Case:
     steps, slots = np.zeros(batch, np.int64), np.arange(batch)
     program.work[:] = 0.5
     site = model.sites["layers.0.state"]
-    reference = _torch_update(site.shape, batch)
+    reference = torch_update(site.shape, batch)
 
     each = made.fresh.size - 4 * model.sites["layers.0.conv_state"].reals
     small = sum(model.sites[f"layers.0.{n}"].reals for n in ("x", "y", "dt", "B", "C"))
@@ -206,14 +205,15 @@ def _update(shape: str, family: int, scheme: str, batch: int) -> Case:
     )  # fmt: skip
 
 
-def _torch_update(shape: tuple[int, ...], batch: int) -> Callable[[], Any]:
+def torch_update(shape: tuple[int, ...], batch: int, device: str = "cpu") -> Callable[[], Any]:
     """h = exp(dt A) h + (dt x) B and y = C h in float32: a decay a state of (channels, n), or one a
     head of (heads, p, n)."""
     *rows, n = shape
-    state, x = torch.zeros(batch, *shape), torch.full((batch, *rows, 1), 0.5)
-    dt = torch.full((batch, rows[0], *[1] * (len(shape) - 1)), 0.5)
-    A = torch.full(shape if len(rows) == 1 else (rows[0], 1, 1), -1.0)
-    B = C = torch.full((batch, *[1] * len(rows), n), 0.5)
+    with torch.device(device):
+        state, x = torch.zeros(batch, *shape), torch.full((batch, *rows, 1), 0.5)
+        dt = torch.full((batch, rows[0], *[1] * (len(shape) - 1)), 0.5)
+        A = torch.full(shape if len(rows) == 1 else (rows[0], 1, 1), -1.0)
+        B = C = torch.full((batch, *[1] * len(rows), n), 0.5)
 
     def run() -> Any:
         state.mul_(torch.exp(dt * A)).add_((dt * x) * B)
@@ -222,11 +222,11 @@ def _torch_update(shape: tuple[int, ...], batch: int) -> Callable[[], Any]:
     return run
 
 
-def _one_layer(width: int, family: int) -> Model:
-    """A model of one layer whose weights say nothing."""
+def like_published(width: int, family: int, layers: int = 1) -> Model:
+    """A model of a few layers whose weights say nothing."""
     common: dict[str, Any] = {
         "d_input": 16, "d_output": 16, "d_model": width, "encoder": "embedding", "tied_head": True,
-        "pooling": "none", "head_bias": False,
+        "pooling": "none", "head_bias": False, "layers": layers,
     }  # fmt: skip
     if family == 1:
         config = MambaConfig(**common, dt_rank=-(-width // 16))

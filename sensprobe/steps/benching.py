@@ -15,6 +15,7 @@ from sensprobe.errors import UnsupportedError, UsageError
 from sensprobe.loading import device_named
 from sensprobe.memory import free_bytes, room
 from sensprobe.packed import bench as packed
+from sensprobe.packed.bench_devices import DEVICES, Bench
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run
 from sensprobe.runs.record import now
@@ -52,20 +53,20 @@ def bench(
     return about | {"rows": rows}
 
 
-def _way(device: str) -> packed.Bench:
+def _way(device: str) -> Bench:
     """How a device is benched; UsageError where it is not here, UnsupportedError where it has no
     kernels."""
     place = device_named(device)
-    if place.type not in packed.DEVICES:
+    if place.type not in DEVICES:
         raise UnsupportedError(
             f"--device {device}: no operation on packed memory has a kernel for it yet; there are "
-            f"those of {', '.join(packed.DEVICES)}. Leave --device out."
+            f"those of {', '.join(DEVICES)}. Leave --device out."
         )
-    return packed.DEVICES[place.type]
+    return DEVICES[place.type]
 
 
 def _timed(
-    how: packed.Bench,
+    how: Bench,
     shape: str,
     about: Mapping[str, Any],
     keep: Callable[[Mapping[str, Any]], None],
@@ -76,7 +77,7 @@ def _timed(
     progress.begin(f"timing the shapes of {shape}", len(cases))
     try:
         for make in cases:
-            with _room(how, shape, batch):
+            with _room(how, shape, batch, about["device"]):
                 rows.append(how.measured(make(), about["copy_bytes_per_second"]))
             keep(rows[-1])
             progress.advance()
@@ -85,11 +86,12 @@ def _timed(
     return rows
 
 
-def _room(how: packed.Bench, shape: str, batch: int) -> AbstractContextManager[None]:
+def _room(how: Bench, shape: str, batch: int, device: str) -> AbstractContextManager[None]:
     """Of what the cases of a shape hold at least."""
+    free = free_bytes() if device == "cpu" else torch.cuda.mem_get_info()[0]
     return room(
         how.held(shape, batch),
-        free_bytes(),
+        free,
         f"--batch {batch:,} at the shapes of {shape}",
         "Ask for a smaller batch.",
     )

@@ -49,7 +49,7 @@ def generate(
     written: list[int] = []
     told = (0, 0)
     for k in range(tokens):
-        token = _next(outputs[0], temperature, generator)
+        token = _next(outputs[0].cpu(), temperature, generator)
         if token == tokenizer.end:
             break
         written.append(token)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sensprobe.cli import commands, main
 from sensprobe.packed import bench
+from sensprobe.packed.bench_devices import DEVICES
 from sensprobe.runs import Manifest, open_run
 from sensprobe.steps import benching
 
@@ -85,7 +86,7 @@ def test_a_stopped_bench_keeps_its_cases(tmp_path, capsys, monkeypatch):
         timed.append(case)
         return bench.measured(case, copied)
 
-    monkeypatch.setitem(bench.DEVICES, "cpu", bench.DEVICES["cpu"]._replace(measured=measured))
+    monkeypatch.setitem(DEVICES, "cpu", DEVICES["cpu"]._replace(measured=measured))
     assert main(["bench", "--shapes", "tiny", "--run", str(run.path)]) == 130
     out, err = capsys.readouterr()
     assert not out
@@ -123,9 +124,9 @@ def test_a_gpu_that_is_not_there(capsys, monkeypatch):
 
 
 def test_a_device_without_kernels(capsys, monkeypatch):
+    monkeypatch.delitem(DEVICES, "cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.delitem(bench.DEVICES, "cuda", raising=False)
     assert main(["bench", "--shapes", "tiny", "--device", "cuda"]) == 1
     said = capsys.readouterr().err
     assert "no operation on packed memory has a kernel for it yet; there are those of cpu" in said

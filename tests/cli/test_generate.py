@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from sensprobe.apply import Applier
 from sensprobe.cli import commands, main
@@ -157,3 +158,9 @@ def test_a_folder_cut_short_says_so(exported, tmp_path, capsys):
     assert not out
     assert f"{weights} cannot be read as safetensors" in err
     assert "truncated or damaged; copy it again" in err
+
+
+def test_a_gpu_that_is_not_there(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["generate", "mamba-bytes", "--device", "cuda"]) == 2
+    assert "device cuda: torch sees no CUDA GPU here. Use cpu" in capsys.readouterr().err

@@ -99,6 +99,8 @@ class Lowering:
     def small(self, *tensors: int) -> list[Tensor]:
         """Tensors decoded to scratch; what is not there (-1) is nothing."""
         sizes = {t: self._room(t) for t in tensors if t >= 0}
+        if not sizes:
+            return [self.memory.nothing for _ in tensors]
         if not self.segments or not self._fits(sizes):
             self.segments.append(_Segment(len(self.launches)))
         segment = self.segments[-1]

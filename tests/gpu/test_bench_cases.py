@@ -1,0 +1,41 @@
+"""What `sensprobe bench --device cuda` times runs, and moves the bytes it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from sensprobe.packed import bench, bench_gpu
+
+
+@pytest.fixture(autouse=True)
+def _small(device, monkeypatch):
+    monkeypatch.setattr(bench, "SHAPES", {"tiny": 128})
+    monkeypatch.setattr(bench_gpu, "LAYERS", {"tiny": 2})
+    monkeypatch.setattr(bench_gpu, "UPDATED", 2)
+    monkeypatch.setattr(bench_gpu, "DEVICE", device)
+
+
+@pytest.mark.parametrize("place", range(len(bench_gpu.WEIGHTS) + 2 * len(bench.STATES)))
+def test_every_case_runs(place):
+    case = bench_gpu.cases("tiny", 1)[place]()
+    case.run()
+    assert case.reference is not None
+    case.reference()
+    if case.operation == "linear":
+        bits = {"int8": 8, "int4": 4, "int3": 3, "int2": 2, "e4m3": 8}[case.scheme.split("/")[0]]
+        weights = 2 * 6 * 128**2 * bits // 8
+        scales = case.bytes - weights - 4 * 2 * (128 + 512 + 256 + 128)
+        assert 0 < scales <= weights / 4
+    else:
+        n, rows = (16, 256) if case.operation == "state, Mamba" else (128, 256)
+        bits = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}[case.scheme.split("/")[0]]
+        states = 2 * 2 * rows * n * bits // 8
+        assert states < case.bytes < 2 * states + 200_000
+
+
+@pytest.mark.gpu
+def test_times_are_those_of_graphs(device):
+    case = bench_gpu.cases("tiny", 1)[0]()
+    told = bench_gpu.measured(case, bench_gpu.copy_bandwidth())
+    assert 0 < told["seconds"] < 1
+    assert told["quartiles"][0] <= told["seconds"] <= told["quartiles"][1]
