@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
+import torch
 
 from sensprobe.packed import bench, bench_gpu
 
@@ -31,6 +35,19 @@ def test_every_case_runs(place):
         bits = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}[case.scheme.split("/")[0]]
         states = 2 * 2 * rows * n * bits // 8
         assert states < case.bytes < 2 * states + 200_000
+
+
+def test_what_the_study_decodes_with_runs(device):
+    """studies/000_speed/gpu.py, one layer of it."""
+    path = Path(__file__).parents[2] / "studies" / "000_speed" / "gpu.py"
+    spec = importlib.util.spec_from_file_location("study_000_gpu", path)
+    assert spec is not None
+    study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(study)
+    for plan in (study.PACKED, study.HALF):
+        stream = study._stream(128, 1, plan, device)
+        outputs, _ = stream.advance(torch.zeros(1, dtype=torch.int64), stream.start(1))
+        assert outputs.isfinite().all()
 
 
 @pytest.mark.gpu

@@ -23,6 +23,7 @@ pytest.importorskip("triton", reason="Triton is there for Linux only")
 
 from sensprobe_kernels.launch import Launch, assembly
 from sensprobe_kernels.linear import gpu as linear
+from sensprobe_kernels.passing import gpu as passing
 from sensprobe_kernels.program.device import States, Weights
 from sensprobe_kernels.program.gpu import GpuProgram
 from sensprobe_kernels.selective_scan import gpu as selective_scan
@@ -46,10 +47,13 @@ PLANS = {
     "heads": {"layers.*.state": "int8/head/asym/parts/dynamic",
               "layers.*.out_proj": "int4/channel"},
     "whole": {"layers.*.state": "int4/dynamic", "layers.*.A": "int8/head/asym/parts"},
+    "codes": {"layers.*.in_proj_in": "int8/dynamic", "layers.*.in_proj.?": "int8/channel",
+              "layers.*.out_proj_in": "int8/hadamard/dynamic",
+              "layers.*.out_proj": "int4/channel/hadamard"},
     "odd": {"layers.*.state": "int8/head/asym/dynamic/feedback"},
 }  # fmt: skip
 CASES = [(name, plan, 1) for name in ("mamba", "mamba2") for plan in ("int4", "int8", "few", "odd")]
-CASES += [("s4d", "heads", 1), ("s4d", "whole", 1)]
+CASES += [("s4d", "heads", 1), ("s4d", "whole", 1), ("mamba2", "codes", 1)]
 CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32)]
 
 
@@ -109,6 +113,29 @@ def test_products_of_many_vectors_use_tensor_cores():
     for launch in given:
         seen = instructions(assembly(launch, 90).ptx)
         assert any(i.startswith("mma.sync") and "bf16" in i for i in seen), seen
+
+
+def test_products_of_whole_numbers_use_int8_tensor_cores():
+    given = found("mamba2", "codes", 1, linear.gemm_int8)
+    assert {x.constants["c"].bits for x in given} == {4, 8}
+    for launch in given:
+        for capability in (80, 90):
+            seen = instructions(assembly(launch, capability).ptx)
+            assert any(i.startswith("mma.sync") and ".s32.s8.s8.s32" in i for i in seen), seen
+
+
+@pytest.mark.parametrize(
+    ("base", "power", "columns"), [(12, 64, 768), (20, 128, 2560), (20, 256, 5120)]
+)
+def test_transforms_of_the_widths_of_published_models_compile(base, power, columns):
+    """Paley's matrices, taken back after rounding."""
+    (plain,) = [x for x in found("mamba2", "codes", 1, passing.rounds) if x.constants["LOG"]]
+    B = 32 if base > 16 else 16
+    constants = {"base": base, "B": B, "P": power, "LOG": power.bit_length() - 1, "BACK": 1}
+    constants["M"] = B * columns // (base * power)
+    made = assembly(plain._replace(constants={**plain.constants, **constants}, warps=8), 90)
+    assert made.spilled_bytes == 0
+    assert not [i for i in instructions(made.ptx) if i.startswith("fma.rn.f32")]
 
 
 def test_packed_states_come_and_go_in_wide_words():

@@ -135,8 +135,10 @@ class Lowering:
         given = (self.memory.bytes, table, self.scratch)
         return Launch(small.decode, (len(table),), given, constants)
 
-    def _add(self, kernel: Any, grid: tuple[int, ...], given: Any, **constants: Any) -> None:
-        self.launches.append(Launch(kernel, grid, tuple(given), constants))
+    def _add(
+        self, kernel: Any, grid: tuple[int, ...], given: Any, *, warps: int = 4, **constants: Any
+    ) -> None:
+        self.launches.append(Launch(kernel, grid, tuple(given), constants, warps))
 
     # -- operations -------------------------------------------------------------------------------
 
@@ -171,7 +173,7 @@ class Lowering:
             stride,
         )  # fmt: skip
         self._add(
-            passing.rounds, (self.program.batch,), given, base=base, B=B, P=P,
+            passing.rounds, (self.program.batch,), given, warps=_warps(M * P), base=base, B=B, P=P,
             LOG=log if turns else 0, M=M, run=run, BACK=int(back >= 0), CODED=int(coded >= 0), r=r,
         )  # fmt: skip
         return 1
@@ -218,6 +220,7 @@ class Lowering:
         )  # fmt: skip
         self._add(
             passing.norm, (self.program.batch, groups), given, W=triton.next_power_of_2(columns),
+            warps=_warps(columns),
             run=run, ADDS=int(added is not None), LAYER=int(kind == op.LAYER_NORM),
             WEIGHTED=int(tensors[0] >= 0), r=r,
         )  # fmt: skip
@@ -323,3 +326,8 @@ def _is_plain_rounding(row: Row, at: int, pitch: int, size: int) -> bool:
     """Whether a register is rounded in place, without a transform, and its codes are not kept."""
     in_place = row[:4] == [op.ROUND, at, pitch, size] and row[5] == at
     return in_place and row[8] == 0 and row[11] < 0
+
+
+def _warps(columns: int) -> int:
+    """For a row: sixteen numbers a thread."""
+    return min(16, max(4, triton.next_power_of_2(columns) // 512))

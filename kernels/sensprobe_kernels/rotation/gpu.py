@@ -12,8 +12,7 @@ def turned(x, signs, base: tl.constexpr, B: tl.constexpr, P: tl.constexpr, LOG: 
     signs: Paley's matrix, (base, base)."""
     M: tl.constexpr = x.shape[0]
     for i in tl.static_range(LOG):
-        half: tl.constexpr = 1 << i
-        pairs = tl.permute(tl.reshape(x, (M, P // (2 * half), 2, half)), (0, 1, 3, 2))
+        pairs = tl.permute(tl.reshape(x, (M, P >> (i + 1), 2, 1 << i)), (0, 1, 3, 2))
         a, b = tl.split(pairs)
         x = tl.reshape(tl.permute(tl.join(a + b, a - b), (0, 1, 3, 2)), (M, P))
     if base > 1:
