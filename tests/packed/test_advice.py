@@ -36,7 +36,6 @@ REFUSED = [
     ("mamba", "layers.*.state", "int12/head/dynamic", "states in int2 to int8"),
     ("mamba", "layers.*.conv_state", "int9/dynamic", "states in int2 to int8"),
     ("mamba2", "layers.*.state", "int8/head/dynamic/every4", "rounded at every step"),
-    ("mamba2", "layers.*.out_proj", "int4/channel/hadamard", "weights in int2 to int16"),
     ("mamba", "layers.*.y", "int8/dynamic/stochastic", "to nearest or toward zero"),
     ("s4d", "layers.*.state", "int8/head/dynamic/feedback", "complex states in int2 to int8"),
     ("s4d", "layers.*.A", "polar(m8,p8)/head", "a scale a tensor, channel, head or group"),
