@@ -66,7 +66,8 @@ def run(launch: Launch) -> None:
 def assembly(launch: Launch, capability: int, *, fuse: bool = False) -> Assembly:
     """Compile for GPUs of a compute capability (80, 90, …); no GPU is needed.
 
-    fuse: let products and sums be contracted, as `run` never does.
+    Numbers that are 1 or multiples of 16 are known to the compiler, as they are when it compiles at
+    a launch. fuse: let products and sums be contracted, as `run` never does.
     """
     import triton
     from triton.backends.compiler import GPUTarget
@@ -75,16 +76,16 @@ def assembly(launch: Launch, capability: int, *, fuse: bool = False) -> Assembly
     kernel = launch.kernel
     names = [name for name in kernel.arg_names if name not in launch.constants]
     assert len(names) == len(launch.args), f"{kernel.__name__}: {names}"
-    signature = {name: _type(x) for name, x in zip(names, launch.args, strict=True)}
+    given = dict(zip(names, launch.args, strict=True))
+    ones = {name: 1 for name, x in given.items() if isinstance(x, int) and x == 1}
+    signature = {name: _type(x) for name, x in given.items()} | dict.fromkeys(ones, "constexpr")
     attributes = {
-        (kernel.arg_names.index(name),): _ALIGNED
-        for name, x in zip(names, launch.args, strict=True)
-        if _aligned(x)
+        (kernel.arg_names.index(name),): _ALIGNED for name, x in given.items() if _aligned(x)
     }
     source = ASTSource(
         fn=kernel,
         signature=signature | dict.fromkeys(launch.constants, "constexpr"),
-        constexprs=dict(launch.constants),
+        constexprs=ones | dict(launch.constants),
         attrs=attributes,
     )
     options = {

@@ -67,9 +67,9 @@ def _rows_of(h: Held, usual: int) -> int:
 
 
 def _warps(numbers: int, r: Rounds) -> int:
-    """For a tile of states: 32 to a thread, or 16 where each takes random bits or a residual."""
-    each = 16 if r.rounding == flags.STOCHASTIC or r.feedback else 32
-    return min(32, max(4, numbers // (32 * each)))
+    """For a tile of states: 32 to a thread, or 16 where each has a residual."""
+    least = 8 if r.rounding == flags.STOCHASTIC else 4
+    return min(32, max(least, numbers // (32 * (16 if r.feedback else 32))))
 
 
 def convolution(
