@@ -21,6 +21,7 @@ TOKENS: dict[str, Any] = {
     "pooling": "none",
     "head_bias": False,
 }
+WIDE: dict[str, Any] = TOKENS | {"d_input": 24, "d_output": 24, "d_model": 32, "layers": 2}
 SMALL: dict[str, Any] = {"d_input": 2, "d_output": 3, "d_model": 4}
 MAMBAS = {
     "bare": MambaConfig(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -68,10 +68,16 @@ def cases(shape: str, batch: int) -> list[Callable[[], Case]]:
 def measured(case: Case, copied: float) -> dict[str, Any]:
     """Times of one case; `copied` is the bytes a second that copying reaches."""
     mine, theirs = _in_turns(case)
-    seconds = statistics.median(mine)
     threads = min(theirs, key=lambda count: statistics.median(theirs[count]), default=None)
-    quickest = [] if threads is None else theirs[threads]
-    other = statistics.median(quickest) if quickest else None
+    return told(case, mine, [] if threads is None else theirs[threads], threads, copied)
+
+
+def told(
+    case: Case, mine: Sequence[float], theirs: Sequence[float], threads: int | None, copied: float
+) -> dict[str, Any]:
+    """What is told of the seconds of a case and of its reference, if it has one."""
+    seconds = statistics.median(mine)
+    other = statistics.median(theirs) if theirs else None
     return {
         "operation": case.operation,
         "model": case.model,
@@ -83,7 +89,7 @@ def measured(case: Case, copied: float) -> dict[str, Any]:
         "bytes_per_second": case.bytes / seconds,
         "of_copy": case.bytes / seconds / copied,
         "reference_seconds": other,
-        "reference_quartiles": _quartiles(quickest) if quickest else None,
+        "reference_quartiles": _quartiles(theirs) if theirs else None,
         "reference_threads": threads,
         "ratio": None if other is None else other / seconds,
     }
@@ -108,7 +114,7 @@ def _in_turns(case: Case) -> tuple[list[float], dict[int, list[float]]]:
     return mine, theirs
 
 
-def _quartiles(seconds: list[float]) -> list[float]:
+def _quartiles(seconds: Sequence[float]) -> list[float]:
     low, _, high = statistics.quantiles(seconds, n=4)
     return [low, high]
 

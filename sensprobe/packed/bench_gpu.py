@@ -11,7 +11,7 @@ PyTorch's products are bfloat16, its updates float32.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -55,22 +55,7 @@ def measured(case: Case, copied: float) -> dict[str, Any]:
     assert case.reference is not None
     runs = [_captured(case.run), _captured(case.reference)]
     mine, theirs = zip(*([_seconds(run) for run in runs] for _ in range(bench.ROUNDS)), strict=True)
-    seconds, other = statistics.median(mine), statistics.median(theirs)
-    return {
-        "operation": case.operation,
-        "model": case.model,
-        "size": case.size,
-        "scheme": case.scheme,
-        "seconds": seconds,
-        "quartiles": _quartiles(mine),
-        "bytes": case.bytes,
-        "bytes_per_second": case.bytes / seconds,
-        "of_copy": case.bytes / seconds / copied,
-        "reference_seconds": other,
-        "reference_quartiles": _quartiles(theirs),
-        "reference_threads": None,
-        "ratio": other / seconds,
-    }
+    return bench.told(case, mine, theirs, None, copied)
 
 
 def copy_bandwidth() -> float:
@@ -82,12 +67,10 @@ def copy_bandwidth() -> float:
 
 
 def _captured(run: Callable[[], Any]) -> Callable[[], Any]:
-    """A graph of it, which waits for no launch. Programs make theirs."""
+    """A graph of it, which waits for no launch."""
     for _ in range(3):
         run()
     torch.cuda.synchronize()
-    if getattr(run, "__self__", None) is not None:
-        return run
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
@@ -103,11 +86,6 @@ def _seconds(run: Callable[[], Any]) -> float:
     end.record()
     end.synchronize()
     return start.elapsed_time(end) / 1000 / REPLAYS
-
-
-def _quartiles(seconds: Sequence[float]) -> list[float]:
-    low, _, high = statistics.quantiles(seconds, n=4)
-    return [low, high]
 
 
 def _products(shape: str, scheme: Scheme, batch: int) -> Case:
@@ -133,7 +111,7 @@ def _products(shape: str, scheme: Scheme, batch: int) -> Case:
     moves = sum(4 * batch * layers * sum(size) for size in sizes)
     return Case(
         "linear", shape, f"{layers}×({' + '.join(f'{r}×{c}' for r, c in sizes)})", str(scheme),
-        weights.bytes + moves, runs.run, _torch_products(sizes, layers, batch),
+        weights.bytes + moves, runs.launch, _torch_products(sizes, layers, batch),
     )  # fmt: skip
 
 
@@ -174,6 +152,6 @@ def _updates(shape: str, family: int, scheme: str, batch: int) -> Case:
     return Case(
         f"state, Mamba{'' if family == 1 else '-2'}", shape,
         f"{UPDATED}×{'×'.join(str(n) for n in site.shape)}", scheme,
-        2 * batch * each + UPDATED * (4 * batch * small + A), runs.run,
+        2 * batch * each + UPDATED * (4 * batch * small + A), runs.launch,
         lambda: [update() for update in updates],
     )  # fmt: skip

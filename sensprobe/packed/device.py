@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import ref
@@ -10,6 +11,7 @@ from weakref import ref
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sensprobe_kernels.launch import LoweringError
 from torch import Tensor
 
 from sensprobe.errors import DataError, UnsupportedError
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from sensprobe_kernels.program.device import States
     from sensprobe_kernels.program.gpu import GpuProgram
 
-TOKENS = 4096
+TOKENS = 1024
 """That are worked on at once; registers are made for as many."""
 
 
@@ -176,10 +178,8 @@ def device_stream_of(
     model: Model, arena: Arena, scales: Mapping[str, StaticScale], device: torch.device
 ) -> tuple[DeviceStream | None, str]:
     """A stream on a device; or None where no kernel there runs the plan, and why."""
-    try:
-        from sensprobe_kernels.program.gpu import LoweringError
-    except ModuleNotFoundError as error:
-        return None, f"packed models step on {device.type} with Triton, and {error}"
+    if find_spec("triton") is None:
+        return None, f"packed models step on {device.type} with Triton, which is not installed"
     stream = DeviceStream(model, arena, scales, device)
     try:
         stream.start(1)

@@ -39,7 +39,8 @@ class Compiled:
 
 
 def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batch: int) -> Compiled:
-    """The program of `batch` sequences; UnsupportedError names a site no kernel has a way for."""
+    """The program of `batch` sequences, to be finished where it is run; UnsupportedError names a
+    site no kernel has a way for."""
     build = Builder(model, arena, scales, Program(arena.data, batch))
     if isinstance(model, S4D):
         outputs, pooled = _s4d(build, model.config)
@@ -47,7 +48,6 @@ def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batc
         outputs, pooled = _framed(build, model)
     else:
         raise UnsupportedError(f"no streaming kernel for models of family {model.family}")
-    build.program.finish()
     registers = {name: register for (name, _), register in build.registers.items()}
     fresh = np.concatenate([np.zeros(0, np.uint8), *build.fresh])
     return Compiled(build.program, outputs, fresh, pooled, registers)

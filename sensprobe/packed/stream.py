@@ -125,7 +125,9 @@ class Stream:
 
     def program(self, batch: int) -> Compiled:
         if batch not in self._programs:
-            self._programs[batch] = compiled(self.model, self.arena, self.scales, batch)
+            made = compiled(self.model, self.arena, self.scales, batch)
+            made.program.finish()
+            self._programs[batch] = made
         return self._programs[batch]
 
 

@@ -15,22 +15,15 @@ from sensprobe.plan import Resolved
 from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import matching
 
-TOKENS: dict[str, Any] = {
-    "encoder": "embedding",
-    "d_input": 24,
-    "d_output": 24,
-    "d_model": 32,
-    "layers": 2,
-    "pooling": "none",
-    "head_bias": False,
-}
 CONFIGS = {
-    "mamba": MambaConfig(**TOKENS, dt_rank=2, d_state=4),
-    "mamba, biases": MambaConfig(**TOKENS, dt_rank=32, d_state=4, bias=True, tied_head=True),
-    "falcon": MambaConfig(**TOKENS, dt_rank=2, d_state=4, inner_norm=True, tied_head=True),
-    "mamba2": Mamba2Config(**TOKENS, d_state=8, d_head=8, groups=2),
+    "mamba": MambaConfig(**selective.WIDE, dt_rank=2, d_state=4),
+    "mamba, biases": MambaConfig(
+        **selective.WIDE, dt_rank=32, d_state=4, bias=True, tied_head=True
+    ),
+    "falcon": MambaConfig(**selective.WIDE, dt_rank=2, d_state=4, inner_norm=True, tied_head=True),
+    "mamba2": Mamba2Config(**selective.WIDE, d_state=8, d_head=8, groups=2),
     "mamba2, tied": Mamba2Config(
-        **TOKENS, d_state=8, d_head=8, tied_head=True, bias=True, dt_min=0.01, dt_max=0.5
+        **selective.WIDE, d_state=8, d_head=8, tied_head=True, bias=True, dt_min=0.01, dt_max=0.5
     ),
 }
 NAMES = list(CONFIGS)

@@ -14,7 +14,7 @@ import selective
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from runtimes import CONFIGS, TOKENS, applier, model, plan_of
+from runtimes import CONFIGS, applier, model, plan_of
 from tiny_models import tiny
 
 from sensprobe.cli.parser import TARGETS as SAID
@@ -166,7 +166,7 @@ def test_why_not(target: str, site: str, scheme: str, why: str) -> None:
 
 
 def test_vllm_packs_whole_words_of_rows() -> None:
-    odd = selective.tiny(Mamba2Config(**TOKENS, d_state=8, d_head=16))
+    odd = selective.tiny(Mamba2Config(**selective.WIDE, d_state=8, d_head=16))
     plan = {n: parse("int4/group32") for n in odd.sites if ".in_proj." in n or "out_proj" in n}
     plan = {n: s for n, s in plan.items() if odd.sites[n].kind is Kind.WEIGHT}
     dropped = {c.site: c.why for c in fit(TARGETS["vllm"], odd, plan).dropped}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import selective
 import torch
-from runtimes import TOKENS, applier, model, plan_of
+from runtimes import applier, model, plan_of
 from safetensors.torch import load_file
 
 from sensprobe.export.targets import TARGETS, fit, write_for
@@ -94,7 +94,7 @@ def test_weights_read_back_as_the_simulations(tmp_path: Path) -> None:
 
 def test_rows_that_do_not_pair_are_not_packed() -> None:
     """One head makes an odd number of rows of in_proj: z, x, B, C and dt."""
-    odd = selective.tiny(Mamba2Config(**TOKENS, d_state=8, d_head=64))
+    odd = selective.tiny(Mamba2Config(**selective.WIDE, d_state=8, d_head=64))
     matrices = [n for n in odd.sites if n.endswith(".out_proj") or ".in_proj." in n]
     plan = {n: parse("int4/group32") for n in matrices}
     dropped = {c.site: c.why for c in fit(TARGET, odd, plan).dropped}

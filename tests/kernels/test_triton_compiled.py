@@ -43,18 +43,20 @@ PLANS = {
              "layers.*.state": "int8/head/dynamic/stochastic", "layers.*.conv_state": "int4/range4",
              "layers.*.norm": "int8", "layers.*.A": "int8", "layers.*.y": "int8/range8"},
     "few": {"layers.*.in_proj.?": "int3/group128", "layers.*.out_proj": "int2/channel",
-            "layers.*.state": "e4m3/head/dynamic", "layers.*.conv_state": "fp16"},
+            "layers.*.state": "e4m3/head/dynamic", "layers.*.conv_state": "fp16",
+            "layers.*.in_proj_in": "e4m3/dynamic"},
     "heads": {"layers.*.state": "int8/head/asym/parts/dynamic",
               "layers.*.out_proj": "int4/channel"},
     "whole": {"layers.*.state": "int4/dynamic", "layers.*.A": "int8/head/asym/parts"},
     "codes": {"layers.*.in_proj_in": "int8/dynamic", "layers.*.in_proj.?": "int8/channel",
               "layers.*.out_proj_in": "int8/hadamard/dynamic",
               "layers.*.out_proj": "int4/channel/hadamard"},
+    "random": {"layers.*.state": "int4/head/dynamic/stochastic"},
     "odd": {"layers.*.state": "int8/head/asym/dynamic/feedback"},
 }  # fmt: skip
 CASES = [(name, plan, 1) for name in ("mamba", "mamba2") for plan in ("int4", "int8", "few", "odd")]
 CASES += [("s4d", "heads", 1), ("s4d", "whole", 1), ("mamba2", "codes", 1)]
-CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32)]
+CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32), ("mamba2", "random", 1)]
 
 
 @cache
@@ -136,6 +138,16 @@ def test_transforms_of_the_widths_of_published_models_compile(base, power, colum
     made = assembly(plain._replace(constants={**plain.constants, **constants}, warps=8), 90)
     assert made.spilled_bytes == 0
     assert not [i for i in instructions(made.ptx) if i.startswith("fma.rn.f32")]
+
+
+@pytest.mark.parametrize("run", [0, 128])
+@pytest.mark.parametrize("columns", [768, 2560, 5120])
+def test_norms_of_the_widths_of_published_models_compile(columns, run):
+    """Rounded by one live scale, or by one of every 128 columns."""
+    (plain,) = [x for x in found("mamba2", "few", 1, passing.norm) if x.constants["r"].span]
+    W = 1 << (columns - 1).bit_length()
+    made = assembly(plain._replace(constants={**plain.constants, "W": W, "run": run}, warps=8), 90)
+    assert made.spilled_bytes == 0
 
 
 def test_packed_states_come_and_go_in_wide_words():

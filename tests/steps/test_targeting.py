@@ -18,18 +18,9 @@ from sensprobe.sites import Kind, group_pattern
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.steps.targeting import limits_of
 
-TOKENS: dict[str, Any] = {
-    "encoder": "embedding",
-    "d_input": 24,
-    "d_output": 24,
-    "d_model": 32,
-    "layers": 2,
-    "pooling": "none",
-    "head_bias": False,
-}
 MODELS = {
-    "mamba": selective.tiny(MambaConfig(**TOKENS, dt_rank=2, d_state=4, bias=True)),
-    "mamba2": selective.tiny(Mamba2Config(**TOKENS, d_state=8, d_head=8)),
+    "mamba": selective.tiny(MambaConfig(**selective.WIDE, dt_rank=2, d_state=4, bias=True)),
+    "mamba2": selective.tiny(Mamba2Config(**selective.WIDE, d_state=8, d_head=8)),
 }
 SCHEMES = (
     "fp16",

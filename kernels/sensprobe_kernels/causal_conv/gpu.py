@@ -9,23 +9,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.packed.gpu import load_numbers
-from sensprobe_kernels.selective_scan.gpu import (
-    load_known,
-    load_live,
-    put_live,
-    put_state,
-    scale_for,
-)
-from sensprobe_kernels.stored.gpu import (
-    GROUP,
-    STOCHASTIC,
-    TENSOR,
-    clamp,
-    kept,
-    noise,
-    silu,
-)
+from sensprobe_kernels.state.gpu import load_state, put_state, scale_for
+from sensprobe_kernels.stored.gpu import STOCHASTIC, clamp, kept, noise, silu
 
 
 @triton.jit
@@ -48,12 +33,10 @@ def convolve(
     row, col = block * R + tl.arange(0, R)[:, None], tl.arange(0, N)[None, :]
     inside = row < rows
     there = inside & (col < n)
-    if r.span == GROUP or r.span == TENSOR:
-        s, z = load_live(scale + slot * live, zero + slot * live, block, row, inside, r)
-    else:
-        s, z = load_known(known, known_zero, row, stride, inside, r)
-    state = codes + slot * each
-    h = load_numbers(state, row, 0, n, n, s, z, inside, N, c)
+    codes, scale, zero = codes + slot * each, scale + slot * live, zero + slot * live
+    h, e, s, z = load_state(
+        codes, scale, zero, codes, known, known_zero, block, row, n, n, stride, inside, N, c, r
+    )
     time = tl.load(times + slot)
     for t in range(length):
         token = b * length + t
@@ -77,7 +60,4 @@ def convolve(
         if r.rounding == STOCHASTIC:
             bits = noise(col, row, slot, time + t, key0, key1)
         h = kept(v, s, z, bits, r)
-    tl.debug_barrier()  # what other threads of this program read is now written
-    put_state(state, state, h, 0.0, s, z, row, n, n, inside, there, N, c, r)
-    if r.span == GROUP or r.span == TENSOR:
-        put_live(scale + slot * live, zero + slot * live, s, z, block, row, inside, r)
+    put_state(codes, scale, zero, codes, h, e, s, z, block, row, n, n, inside, N, c, r)

@@ -13,7 +13,8 @@ import triton
 import triton.language as tl
 
 from sensprobe_kernels.packed.gpu import load_numbers
-from sensprobe_kernels.selective_scan.gpu import finished, put_state
+from sensprobe_kernels.selective_scan.gpu import finished
+from sensprobe_kernels.state.gpu import put_codes
 from sensprobe_kernels.stored.gpu import (
     GROUP,
     kept,
@@ -112,10 +113,9 @@ def scan(
         total = finished(total, u, D, D, row, 1, inside, SKIPS, 0)
         tl.store(y + token * x_pitch + row, total, mask=inside)
     tl.debug_barrier()  # what other threads of this program read is now written
-    put_state(
-        state, state, _turns(re, im, N), 0.0, _turns(s + none, e + none, N),
-        _turns(sz + none, ez + none, N), row, 2 * n, pitch, inside, _turns(there, there, N), 2 * N,
-        c, r,
+    put_codes(
+        state, _turns(re, im, N), _turns(s + none, e + none, N), _turns(sz + none, ez + none, N),
+        row, 2 * n, pitch, inside, 2 * N, c, r,
     )  # fmt: skip
     if r.span == GROUP:
         at = scale + slot * live + run * PARTS

@@ -11,14 +11,14 @@ from sensprobe_kernels.launch import Argument, Launch, LoweringError
 from sensprobe_kernels.linear import gpu as linear
 from sensprobe_kernels.packed.gpu import Codes
 from sensprobe_kernels.packed.tensor import HALF, OFFSET, Packed
-from sensprobe_kernels.program.device import Row, Weight
+from sensprobe_kernels.program.device import Weight
 
 PROGRAMS = 128  # of a product, at least, where it has so many rows
 FEW = 4  # vectors that a product takes one at a time
 
 
 def product(
-    x: Tensor, t: Packed, w: Weight, bias: Tensor | None, y: Tensor, batch: int, pitches: Row
+    x: Tensor, t: Packed, w: Weight, bias: Tensor | None, y: Tensor, batch: int, pitches: list[int]
 ) -> Launch:
     """y (batch, rows) = W x + bias; `pitches` of x and y."""
     check(t)
@@ -48,7 +48,7 @@ def product(
 
 def whole_product(
     x: Tensor, x_scale: Tensor, t: Packed, w: Weight, bias: Tensor | None, y: Tensor, batch: int,
-    pitches: Row,
+    pitches: list[int],
 ) -> Launch:  # fmt: skip
     """The same of int8 codes, whose scales each span `run` columns. pitches: of the codes, the run,
     of the scales, and of y. Weights: signed codes of 2, 4 or 8 bits, or less a zero point."""

@@ -16,6 +16,7 @@ from sensprobe_kernels.stored.gpu import from_bits, to_bits
 
 SIGNED, OFFSET = tl.constexpr(packed.SIGNED), tl.constexpr(packed.OFFSET)
 SMALL, HALF = tl.constexpr(packed.SMALL), tl.constexpr(packed.HALF)
+BFLOAT, SINGLE = tl.constexpr(packed.BFLOAT), tl.constexpr(packed.SINGLE)
 
 
 class Codes(NamedTuple):

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.rotation.gpu import turned
-from sensprobe_kernels.selective_scan.gpu import load_known
+from sensprobe_kernels.state.gpu import load_known
 from sensprobe_kernels.stored.gpu import (
     EXACT,
     GROUP,
@@ -103,29 +103,20 @@ def mean(x, sums, y, slots, times, length, columns, pitch, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def scales_of(x, inside, known, known_zero, column, run: tl.constexpr, stride, r: tl.constexpr):
-    """Scale and zero point of each of W numbers of a row: live ones of every `run`, 0 for all of
-    them, or static ones of every `stride` columns."""
-    W: tl.constexpr = x.shape[0]
+def scales_of(v, inside, known, known_zero, column, run: tl.constexpr, stride, r: tl.constexpr):
+    """Scale and zero point of each number of a tile, its rows one after another: live ones of every
+    `run`, 0 for all of them, or static ones of every `stride` columns."""
+    M: tl.constexpr = v.shape[0]
+    P: tl.constexpr = v.shape[1]
     if r.span == GROUP and run:
-        parts = tl.reshape(x, (W // run, run))
-        s, z = live_scale(parts, tl.reshape(inside, (W // run, run)), 1, r)
-        s = tl.reshape(tl.broadcast_to(s, (W // run, run)), (W,))
-        return s, tl.reshape(tl.broadcast_to(z, (W // run, run)), (W,))
+        parts = tl.reshape(v, (M * P // run, run))
+        s, z = live_scale(parts, tl.reshape(inside, (M * P // run, run)), 1, r)
+        s = tl.reshape(tl.broadcast_to(s, (M * P // run, run)), (M, P))
+        return s, tl.reshape(tl.broadcast_to(z, (M * P // run, run)), (M, P))
     elif r.span == GROUP:
-        return live_scale(x, inside, 0, r)
+        return live_scale(v, inside, -1, r)
     else:
         return load_known(known, known_zero, column, stride, inside, r)
-
-
-@triton.jit
-def rounded(x, inside, known, known_zero, run: tl.constexpr, stride, r: tl.constexpr):
-    """A row of numbers as memory gives them back."""
-    if r.span == EXACT:
-        return x
-    column = tl.arange(0, x.shape[0])
-    s, z = scales_of(x, inside, known, known_zero, column, run, stride, r)
-    return kept(x, s, z, 0.0, r)
 
 
 @triton.jit
@@ -158,12 +149,7 @@ def rounds(
     if LOG or base > 1:
         v = turned(v, signs, base, B, P, LOG)
     if r.span != EXACT:
-        if r.span == GROUP and run:
-            s, z = runs_of(v, inside, run, r)
-        elif r.span == GROUP:
-            s, z = live_scale(v, inside, -1, r)
-        else:
-            s, z = load_known(known, known_zero, column, stride, inside, r)
+        s, z = scales_of(v, inside, known, known_zero, column, run, stride, r)
         v = kept(v, s, z, 0.0, r)
         if CODED:
             keep_codes(
@@ -176,17 +162,6 @@ def rounds(
 
 
 @triton.jit
-def runs_of(v, inside, run: tl.constexpr, r: tl.constexpr):
-    """Live scales and zero points of every `run` numbers of a tile, its rows one after another."""
-    M: tl.constexpr = v.shape[0]
-    P: tl.constexpr = v.shape[1]
-    parts = tl.reshape(v, (M * P // run, run))
-    s, z = live_scale(parts, tl.reshape(inside, (M * P // run, run)), 1, r)
-    s = tl.reshape(tl.broadcast_to(s, (M * P // run, run)), (M, P))
-    return s, tl.reshape(tl.broadcast_to(z, (M * P // run, run)), (M, P))
-
-
-@triton.jit
 def norm(
     x, added, weight, bias, y, known, known_zero, columns, pitch, y_pitch, stride, eps,
     W: tl.constexpr, run: tl.constexpr, ADDS: tl.constexpr, LAYER: tl.constexpr,
@@ -194,7 +169,7 @@ def norm(
 ):  # fmt: skip
     """x / √(mean x² + eps) · weight of a row, or a group of columns (the grid's second axis), a
     program, then rounded. ADDS: x takes `added` in first, and keeps the sum. LAYER: layer norm."""
-    i = tl.arange(0, W)
+    i = tl.arange(0, W)[None, :]
     inside, first = i < columns, tl.program_id(1) * columns
     at = x + tl.program_id(0) * pitch + first + i
     v = tl.load(at, mask=inside, other=0.0)
@@ -203,13 +178,17 @@ def norm(
         tl.store(at, v, mask=inside)
     count = columns.to(tl.float32)
     if LAYER:
-        v = tl.where(inside, v - tl.div_rn(tl.sum(v, 0), count), 0.0)
-    v = v * tl.div_rn(1.0, tl.sqrt_rn(tl.div_rn(tl.sum(v * v, 0), count) + eps))
+        middle = tl.div_rn(tl.sum(v, 1, keep_dims=True), count)
+        v = tl.where(inside, v - middle, 0.0)
+    square = tl.div_rn(tl.sum(v * v, 1, keep_dims=True), count)
+    v = v * tl.div_rn(1.0, tl.sqrt_rn(square + eps))
     if WEIGHTED:
         v = v * tl.load(weight + first + i, mask=inside, other=0.0)
     if LAYER:
         v = v + tl.load(bias + first + i, mask=inside, other=0.0)
-    v = rounded(v, inside, known, known_zero, run, stride, r)
+    if r.span != EXACT:
+        s, z = scales_of(v, inside, known, known_zero, i, run, stride, r)
+        v = kept(v, s, z, 0.0, r)
     tl.store(y + tl.program_id(0) * y_pitch + first + i, v, mask=inside)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sensprobe_kernels.layout import packed_bytes
 from sensprobe_kernels.packed.tensor import BFLOAT, HALF, OFFSET, SINGLE, Packed
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Bytes, Program
@@ -41,10 +42,6 @@ def scale_type(scales: int) -> torch.dtype:
 
 def zero_type(scales: int) -> torch.dtype:
     return _ZERO.get(scales, torch.int16)
-
-
-def packed_bytes(count: int, bits: int) -> int:
-    return -(-count * bits // 8)
 
 
 @dataclass

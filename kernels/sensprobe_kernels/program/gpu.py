@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sensprobe_kernels.launch import Launch, LoweringError, run
+from sensprobe_kernels.launch import Launch, run
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 from sensprobe_kernels.program.device import Memory, States
 from sensprobe_kernels.program.lowering import Lowering
-
-__all__ = ["GpuProgram", "LoweringError", "States"]
 
 
 class GpuProgram:
@@ -50,14 +48,15 @@ class GpuProgram:
         if self._graph is None and self._warm and self.memory.work.is_cuda:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self._launch()
+                self.launch()
         if self._graph is not None:
             self._graph.replay()
         else:
-            self._launch()
+            self.launch()
         self._warm = True
 
-    def _launch(self) -> None:
+    def launch(self) -> None:
+        """The same, one launch after the other."""
         for launch in self.launches:
             run(launch)
 

@@ -8,7 +8,7 @@ its gate.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -40,6 +40,19 @@ class _Segment:
     rows: list[Row] = field(default_factory=list)
     places: dict[int, int] = field(default_factory=dict)
     used: int = 0
+
+
+class _Function(NamedTuple):
+    """Of one register or two, as `passing.rows` takes it; -1: there is none."""
+
+    a: int
+    y: int
+    columns: int
+    pitches: tuple[int, int, int]  # of a, b and y
+    b: int = -1
+    small: int = -1
+    span: int = 1
+    bounds: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass
@@ -144,14 +157,18 @@ class Lowering:
 
     def _linear(self, row: Row, after: list[Row]) -> int:
         _, t, source, x_pitch, to, y_pitch, *_ = row
-        bias, used = None, 1
-        if after and after[0][0] == op.BIAS and after[0][2] == to:
-            (bias,), used = self.small(after[0][1]), 2
+        bias, used = self._bias(after, to)
         x, y = self.register(source), self.register(to)
         tensor, weight = self.program.tensors[t], self.memory.weights[t]
         pitches = [x_pitch, y_pitch]
         self.launches.append(product(x, tensor, weight, bias, y, self.program.batch, pitches))
         return used
+
+    def _bias(self, after: list[Row], to: int) -> tuple[Tensor | None, int]:
+        """The bias that the product into register `to` takes in; operations that are done."""
+        if after and after[0][0] == op.BIAS and after[0][2] == to:
+            return self.small(after[0][1])[0], 2
+        return None, 1
 
     def _round(self, row: Row) -> int:
         _, source, pitch, columns, store, to, y_pitch, base, power, signs, back, *kept = row
@@ -180,9 +197,7 @@ class Lowering:
 
     def _linear_codes(self, row: Row, after: list[Row]) -> int:
         _, t, codes, pitch, run, scales, scales_pitch, to, y_pitch, *_ = row
-        bias, used = None, 1
-        if after and after[0][0] == op.BIAS and after[0][2] == to:
-            (bias,), used = self.small(after[0][1]), 2
+        bias, used = self._bias(after, to)
         x, x_scale, y = self.memory.codes[codes:], self.register(scales), self.register(to)
         tensor, weight = self.program.tensors[t], self.memory.weights[t]
         pitches = [pitch, run, scales_pitch, y_pitch]
@@ -235,14 +250,14 @@ class Lowering:
 
     def _recurrence(self, row: Row, after: list[Row]) -> int:
         heads = row[0] == op.HEADS
-        skip, gate = remembering.followers(after, row[8 if heads else 6])
+        skip, gate = remembering.followers(after, row[1], row[8 if heads else 6])
         A, D = self.small(-1 if heads else row[3], skip[5] if skip else -1)
         given = (self.program, self.memory, row, None if heads else A, D, skip, gate)
         self.launches.append(remembering.recurrence(*given))
         return 1 + (skip is not None) + (gate is not None)
 
     def _diagonal(self, row: Row, after: list[Row]) -> int:
-        skip, _ = remembering.followers(after, row[2])
+        skip, _ = remembering.followers(after, row[1], row[2])
         tensors = self.small(*row[4:7], skip[5] if skip else -1)
         self.launches.append(remembering.diagonal(self.program, self.memory, row, tensors, skip))
         return 1 + (skip is not None)
@@ -270,48 +285,40 @@ class Lowering:
 
     def _elementwise(self, row: Row) -> int:
         """One function of a register or two, an input or a copy."""
-        m, kind, register = self.memory, row[0], self.register
-        a, b, tensor, y, columns, pitches, span, low, high = (
-            m.work, m.work, -1, m.work, 0, [0, 0, 0], 1, 0.0, 0.0,
-        )  # fmt: skip
-        if kind == op.INPUT:
-            a, y, columns, pitches = m.inputs, register(row[1]), row[3], [row[3], 0, row[2]]
-            kind = op.COPY
-        elif kind == op.COPY:
-            a, y, columns, pitches = register(row[1]), register(row[3]), row[5], [row[2], 0, row[4]]
-        elif kind == op.BIAS:
-            tensor, a, columns, pitches = row[1], register(row[2]), row[4], [row[3], 0, row[3]]
-            y = a
-        elif kind in (op.SILU, op.GELU, op.RAMP, op.SOFTPLUS):
-            a, y, columns, pitches = register(row[1]), register(row[2]), row[3], [row[3]] * 3
-            if kind == op.SOFTPLUS:
-                low, high = self.program.consts[row[4]], self.program.consts[row[5]]
-        elif kind in (op.GATE, op.ADD):
-            a, b, y, columns = register(row[1]), register(row[2]), register(row[3]), row[4]
-            pitches = [row[4]] * 3
-        elif kind == op.SKIP:
-            a, b, y, tensor, span = (
-                register(row[1]),
-                register(row[2]),
-                register(row[3]),
-                row[5],
-                row[6],
-            )
-            columns, pitches = row[6] * row[7], [row[4], row[8], row[4]]
-        elif kind == op.DECAY:
-            a, tensor, y, columns = register(row[1]), row[3], register(row[4]), row[5]
-            columns = self.program.tensors[tensor].rows * self.program.tensors[tensor].columns
-            pitches = [row[2], 0, row[5]]
-        elif kind == op.HALF_GLU:
-            a, b, y, columns = register(row[1]), register(row[1] + row[5]), register(row[3]), row[5]
-            pitches = [row[2], row[2], row[4]]
-        else:
-            raise LoweringError(f"operation {kind}")
-        (factors,) = self.small(tensor)
-        grid = (triton.cdiv(columns, BLOCK), self.program.batch)
-        given = (a, b, factors, y, columns, *pitches, span, low, high)
-        self._add(passing.rows, grid, given, CODE=kind, BLOCK=BLOCK)
+        f, m = self._function(row), self.memory
+        (factors,) = self.small(f.small)
+        grid = (triton.cdiv(f.columns, BLOCK), self.program.batch)
+        a = m.inputs if row[0] == op.INPUT else self.register(f.a)
+        b, y, (low, high) = self.register(max(f.b, 0)), self.register(f.y), f.bounds
+        given = (a, b, factors, y, f.columns, *f.pitches, f.span, low, high)
+        code = op.COPY if row[0] == op.INPUT else row[0]
+        self._add(passing.rows, grid, given, CODE=code, BLOCK=BLOCK)
         return 1
+
+    def _function(self, row: Row) -> _Function:
+        consts, tensors = self.program.consts, self.program.tensors
+        match row[0], *row[1:]:
+            case op.INPUT, to, pitch, columns, *_:
+                return _Function(-1, to, columns, (columns, 0, pitch))
+            case op.COPY, x, x_pitch, y, y_pitch, columns, *_:
+                return _Function(x, y, columns, (x_pitch, 0, y_pitch))
+            case op.BIAS, tensor, x, pitch, columns, *_:
+                return _Function(x, x, columns, (pitch, 0, pitch), small=tensor)
+            case op.SOFTPLUS, x, y, columns, low, high, *_:
+                bounds = consts[low], consts[high]
+                return _Function(x, y, columns, (columns, 0, columns), bounds=bounds)
+            case ((op.SILU | op.GELU | op.RAMP), x, y, columns, *_):
+                return _Function(x, y, columns, (columns, 0, columns))
+            case ((op.GATE | op.ADD), a, b, y, columns, *_):
+                return _Function(a, y, columns, (columns, columns, columns), b)
+            case op.SKIP, a, b, y, pitch, tensor, span, heads, b_pitch, *_:
+                return _Function(a, y, span * heads, (pitch, b_pitch, pitch), b, tensor, span)
+            case op.DECAY, x, x_pitch, tensor, y, y_pitch, *_:
+                columns = tensors[tensor].rows * tensors[tensor].columns
+                return _Function(x, y, columns, (x_pitch, 0, y_pitch), small=tensor)
+            case op.HALF_GLU, x, pitch, y, y_pitch, columns, *_:
+                return _Function(x, y, columns, (pitch, pitch, y_pitch), x + columns)
+        raise LoweringError(f"operation {row[0]}")
 
 
 def _is_norm_of(after: list[Row], row: Row) -> bool:

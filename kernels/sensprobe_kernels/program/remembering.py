@@ -152,11 +152,11 @@ def diagonal(
     if r.scaled and s.run != 2 * s.n and not whole:
         raise LoweringError("scales of groups of a complex state")
     N = max(4, triton.next_power_of_2(s.n))
-    R = triton.next_power_of_2(s.heads) if whole else max(8, TILE // (8 * N))
-    if r.live and whole and 2 * R * N > LARGEST_TILE:
-        raise LoweringError(f"one live scale for {2 * s.heads * s.n} numbers of a state")
-    if not r.live:
-        R = max(8, TILE // (8 * N))
+    R = max(8, TILE // (8 * N))
+    if r.live and whole:
+        R = triton.next_power_of_2(s.heads)
+        if 2 * R * N > LARGEST_TILE:
+            raise LoweringError(f"one live scale for {2 * s.heads * s.n} numbers of a state")
     given: tuple[Argument, ...] = (
         m.work[x:], *tensors, m.work[y:], h.slots.codes, h.slots.scale, h.slots.zero, *h.known,
         m.order, m.length, s.heads, _row_size(c, 2 * s.n), h.slots.codes.shape[1], pitch, _live(h),
@@ -169,9 +169,9 @@ def diagonal(
     return Launch(diagonal_scan.scan, grid, given, constants, _warps(4 * R * N, r))
 
 
-def followers(after: list[Row], y: int) -> tuple[Row | None, Row | None]:
-    """The skip and the gate that follow a recurrence on its register."""
-    if not after or after[0][0] != op.SKIP or not after[0][1] == after[0][3] == y:
+def followers(after: list[Row], x: int, y: int) -> tuple[Row | None, Row | None]:
+    """The skip and the gate that follow a recurrence from x to y, on its registers."""
+    if not after or after[0][0] != op.SKIP or after[0][1:4] != [y, x, y]:
         return None, None
     gates = len(after) > 1 and after[1][0] == op.GATE and after[1][1] == after[1][3] == y
     return after[0], after[1] if gates else None

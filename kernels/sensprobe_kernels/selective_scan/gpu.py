@@ -14,22 +14,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.packed.gpu import HALF, codes_of, load_numbers, store_codes
+from sensprobe_kernels.state.gpu import load_known, load_state, put_state, scale_for
 from sensprobe_kernels.stored.gpu import (
     EXACT,
     GROUP,
     STOCHASTIC,
-    TENSOR,
     clamp,
-    code_of,
     exponential,
     kept,
     left_over,
     live_scale,
-    load_scale,
     noise,
     silu,
-    store_scale,
 )
 
 
@@ -47,31 +43,6 @@ def decay_of(a, known, known_zero, dt, row, there, stride, p: tl.constexpr):
 
 
 @triton.jit
-def load_known(scale, zero, row, stride, inside, r: tl.constexpr):
-    """Static scales and zero points of rows: one for every `stride` of them, 0 for all."""
-    s, z = tl.full(row.shape, 1.0, tl.float32), tl.full(row.shape, 0.0, tl.float32)
-    if r.scaled:
-        place = row // tl.maximum(stride, 1) * (stride > 0)
-        s = load_scale(scale + place, inside, r.scales)
-        if r.asym:
-            z = tl.load(zero + place, mask=inside, other=0).to(tl.float32)
-    return s, z
-
-
-@triton.jit
-def load_live(scale, zero, block, row, inside, r: tl.constexpr):
-    """Scales and zero points of rows (R, 1), or that of the block (1, 1)."""
-    at = row
-    if r.span == TENSOR:
-        at = tl.full((1, 1), block, tl.int32)
-        inside = at >= 0
-    s, z = load_scale(scale + at, inside, r.scales), tl.full(at.shape, 0.0, tl.float32)
-    if r.asym:
-        z = tl.load(zero + at, mask=inside, other=0).to(tl.float32)
-    return s, z
-
-
-@triton.jit
 def advanced(h, rest, decay, drive, B, r: tl.constexpr):
     """a h + (dt x) B, with the residual added and clamped: what is about to be rounded."""
     v = decay * h + drive * B
@@ -80,45 +51,6 @@ def advanced(h, rest, decay, drive, B, r: tl.constexpr):
     if r.clipped:
         v = clamp(v, -r.clip, r.clip)
     return v
-
-
-@triton.jit
-def scale_for(v, there, s, z, r: tl.constexpr):
-    """Scale and zero point for v: the live ones of its rows or of all of it, or those given."""
-    if r.span == GROUP:
-        return live_scale(v, there, 1, r)
-    elif r.span == TENSOR:
-        return live_scale(v, there, -1, r)
-    else:
-        return s, z
-
-
-@triton.jit
-def put_state(
-    codes, rest_at, back, rest, s, z, row, n, pitch, inside, there, N: tl.constexpr,
-    c: tl.constexpr, r: tl.constexpr,
-):  # fmt: skip
-    """Pack a tile of a state, and its residuals."""
-    col = tl.arange(0, N)[None, :]
-    if c.kind >= HALF:
-        tl.store(codes + row * n + col, back.to(codes.dtype.element_ty), mask=there)
-    else:
-        q = code_of(back, s, z, r)
-        store_codes(codes, codes_of(q, c), row, 0, pitch, inside, N, c)
-    if r.feedback:
-        tl.store(rest_at + row * n + col, rest.to(tl.bfloat16), mask=there)
-
-
-@triton.jit
-def put_live(scale, zero, s, z, block, row, inside, r: tl.constexpr):
-    """The inverse of `load_live`."""
-    at = row
-    if r.span == TENSOR:
-        at = tl.full((1, 1), block, tl.int32)
-        inside = at >= 0
-    store_scale(scale + at, s, inside, r.scales)
-    if r.asym:
-        tl.store(zero + at, z.to(zero.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -150,16 +82,11 @@ def scan(
     row, col = block * R + tl.arange(0, R)[:, None], tl.arange(0, N)[None, :]
     inside = row < rows
     there = inside & (col < n)
-    if r.span == GROUP or r.span == TENSOR:
-        s, z = load_live(scale + slot * live, zero + slot * live, block, row, inside, r)
-    else:
-        s, z = load_known(known, known_zero, row, stride, inside, r)
-    state = codes + slot * each
-    h = load_numbers(state, row, 0, n, pitch, s, z, inside, N, c)
-    left = rest + slot * rows * n
-    e = 0.0
-    if r.feedback:
-        e = tl.load(left + row * n + col, mask=there, other=0.0).to(tl.float32)
+    codes, rest = codes + slot * each, rest + slot * rows * n
+    scale, zero = scale + slot * live, zero + slot * live
+    h, e, s, z = load_state(
+        codes, scale, zero, rest, known, known_zero, block, row, n, pitch, stride, inside, N, c, r
+    )
     time = tl.load(times + slot)
     if not HEADS:
         a = tl.load(A + row * n + col, mask=there, other=0.0)
@@ -188,7 +115,4 @@ def scan(
             GATED,
         )  # fmt: skip
         tl.store(y + token * y_pitch + row, total, mask=inside)
-    tl.debug_barrier()  # what other threads of this program read is now written
-    put_state(state, left, h, e, s, z, row, n, pitch, inside, there, N, c, r)
-    if r.span == GROUP or r.span == TENSOR:
-        put_live(scale + slot * live, zero + slot * live, s, z, block, row, inside, r)
+    put_state(codes, scale, zero, rest, h, e, s, z, block, row, n, pitch, inside, N, c, r)

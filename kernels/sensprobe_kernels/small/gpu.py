@@ -5,7 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.stored.gpu import from_bits, to_bits
+from sensprobe_kernels.packed.gpu import BFLOAT, HALF, OFFSET, SINGLE, SMALL
+from sensprobe_kernels.stored.gpu import S16, S32, from_bits, to_bits
 
 
 @triton.jit
@@ -38,11 +39,11 @@ def decode(data, table, out, FIELDS: tl.constexpr, BLOCK: tl.constexpr):
     i = first + tl.arange(0, BLOCK)
     inside = i < first + count
     x = tl.zeros((BLOCK,), tl.float32)
-    if kind == 5:
+    if kind == SINGLE:
         x = from_bits(_bytes(at + 4 * i, 4, inside))
-    elif kind == 4:
+    elif kind == BFLOAT:
         x = from_bits(_bytes(at + 2 * i, 2, inside) << 16)
-    elif kind == 3:
+    elif kind == HALF:
         x = _half_at(at + 2 * i, inside)
     else:
         bit = i * bits
@@ -56,25 +57,25 @@ def decode(data, table, out, FIELDS: tl.constexpr, BLOCK: tl.constexpr):
         code = (word >> (bit & 7).to(tl.int32)) & ((1 << bits) - 1)
         place = i // columns * stride + i % columns // group * parts + i % columns % parts
         scale = tl.zeros((BLOCK,), tl.float32) + 1.0
-        if scales == 0:
+        if scales == S16:
             scale = _half_at(data + scale_at + 2 * place, inside)
-        elif scales == 1:
+        elif scales == S32:
             scale = from_bits(_bytes(data + scale_at + 4 * place, 4, inside))
         else:
             power = tl.load(data + scale_at + place, mask=inside, other=0).to(tl.int8)
             scale = from_bits((power.to(tl.int32) + 127) << 23)
         zero = tl.zeros((BLOCK,), tl.int32)
-        if kind == 1:
-            if scales == 1:
+        if kind == OFFSET:
+            if scales == S32:
                 zero = _bytes(data + zero_at + 4 * place, 4, inside)
             else:
                 zero = _bytes(data + zero_at + 2 * place, 2, inside).to(tl.int16).to(tl.int32)
-        if kind == 2:
+        if kind == SMALL:
             magnitude = code & ((1 << (bits - 1)) - 1)
             x = from_bits(magnitude << shift.to(tl.int32))
             x = x * from_bits((tl.zeros((BLOCK,), tl.int32) + factor + 127) << 23)
             x = from_bits(to_bits(x) | ((code >> (bits - 1)) << 31)) * scale
-        elif kind == 1:
+        elif kind == OFFSET:
             x = (code - zero).to(tl.float32) * scale
         else:
             sign = 1 << (bits - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from math import prod
 from threading import Thread
 from typing import TypeAlias
 
@@ -47,6 +48,12 @@ def scratch(size: int) -> Array:
     return _from_line(np.zeros(size + LANES, np.float32), size)
 
 
+def lines(shape: tuple[int, ...]) -> Array:
+    """Numbers yet to be written, from the start of a cache line."""
+    size = prod(shape)
+    return _from_line(np.empty(size + LANES, np.float32), size).reshape(shape)
+
+
 def aligned(x: Array) -> Array:
     """x, contiguous and starting at a cache line; a copy where it does not.
 
@@ -54,7 +61,7 @@ def aligned(x: Array) -> Array:
     """
     if x.flags.c_contiguous and x.ctypes.data % (4 * LANES) == 0:
         return x
-    out = _from_line(np.empty(x.size + LANES, np.float32), x.size).reshape(x.shape)
+    out = lines(x.shape)
     out[...] = x
     return out
 
