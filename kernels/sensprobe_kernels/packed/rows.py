@@ -149,7 +149,7 @@ _signed8 = _product(8, True)
 _offset4, _offset8 = _product(4, False), _product(8, False)
 
 
-@apart
+@inline
 def decode_row(data: Any, t: Packed, row: int, out: Any, to: int) -> None:
     """A row as float32 to out[to : to + columns]; a rotated one stays rotated."""
     if t.kind >= HALF and t.whole:

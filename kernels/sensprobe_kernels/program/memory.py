@@ -45,7 +45,7 @@ from sensprobe_kernels.packed.tensor import (
     values,
 )
 from sensprobe_kernels.program.tables import State
-from sensprobe_kernels.stored.flags import S16, S32, apart, inline
+from sensprobe_kernels.stored.flags import S16, S32, inline
 from sensprobe_kernels.stored.lanes import clamp
 from sensprobe_kernels.vector import (
     LANES,
@@ -197,7 +197,7 @@ def exponent_of(scale: float) -> int:
     return math.frexp(scale)[1] - 1
 
 
-@apart
+@inline
 def unpack_tile(
     memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
 ) -> None:
@@ -239,7 +239,7 @@ def levels_of(s: State) -> Any:
     return np.float32((1 << s.bits) - 1)
 
 
-@apart
+@inline
 def pack_tile(
     memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
 ) -> None:
@@ -255,7 +255,7 @@ def pack_tile(
         put_numbers(memory, base, first + i, load(flat, i), s)
 
 
-@apart
+@inline
 def unpack_rest(memory: Any, base: int, k: int, s: State, flat: Any, rest: Any) -> None:
     """Tile k of the residuals of error feedback, bfloat16, to lanes."""
     first = k * LANES * s.n
@@ -264,7 +264,7 @@ def unpack_rest(memory: Any, base: int, k: int, s: State, flat: Any, rest: Any) 
     _turned(flat, rest, first, s.n)
 
 
-@apart
+@inline
 def pack_rest(memory: Any, base: int, k: int, s: State, flat: Any, rest: Any) -> None:
     first, n = k * LANES * s.n, s.n
     for c in range(0, n, LANES):

@@ -15,8 +15,9 @@ _njit: Any = njit  # its own annotations leave out two options
 # makes an array, so nothing needs to count who holds one: counting would take longer than the work.
 _inside = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 inline = _njit(forceinline=True, **_inside)
-# The same, for what is called from many places and works long enough not to mind: compiled once.
-apart = _njit(**_inside)
+# The same, for what is called from several places and works long enough not to mind the call, whose
+# arguments all go through memory. Said outright: else what an inlined function calls is inlined too.
+apart = _njit(forceinline=False, **_inside)
 
 # What a scale spans. STATIC: at least a head; STATIC_EACH: less. Read live: GROUP, states of one
 # head, every `group` along n; TENSOR, all heads.
