@@ -107,6 +107,21 @@ def store(typing: Any, array: Any, at: Any, value: Any) -> Any:
     return types.void(array, types.intp, _F), lower
 
 
+@intrinsic
+def prefetch(typing: Any, array: Any, at: Any) -> Any:
+    """Ask for the cache line of position `at`, which may lie outside the array; nothing waits."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        place = builder.bitcast(_pointer(context, builder, sig.args[0], *args), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [place, word(0), word(3), word(1)])  # to read, to keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), lower
+
+
 def _splat(builder: Any, scalar: Any, element: ir.Type) -> Any:
     vector = ir.VectorType(element, LANES)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.IntType(32)(0))

@@ -20,14 +20,14 @@ from sensprobe_kernels.selective_scan.job import Given, Job, Kept
 from sensprobe_kernels.selective_scan.units import Key, build, build_decays
 from sensprobe_kernels.stored.flags import STATIC, STATIC_EACH, TENSOR
 from sensprobe_kernels.stored.store import Array, Store, known, numbers, quotient
-from sensprobe_kernels.stored.threads import aligned, scratch, spread_out
+from sensprobe_kernels.stored.threads import aligned, lines, scratch, spread_out
 from sensprobe_kernels.vector import LANES
 
 _NONE = np.zeros(0, np.float32)
-TILES = 8
-"""Tiles that go through time together: half a kilobyte side by side in memory."""
+TILES = 4
+"""Tiles that go through time together: a quarter of a kilobyte side by side in memory."""
 
-_WORK = 1 << 17
+_WORK = 1 << 21
 """Least numbers of state written by what one thread takes at a time."""
 
 
@@ -98,7 +98,7 @@ def prepare(
         decay.reshape(-1) if isinstance(decay, np.ndarray) else _NONE,
         B.reshape(-1),
         C.reshape(-1),
-        scratch(batch * length * tiles * LANES),
+        lines((batch * length * tiles * LANES,)),
         tiled(state).reshape(-1),
         _NONE if residual is None else tiled(residual).reshape(-1),
         _known(store, (heads, p, n)),

@@ -7,13 +7,44 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensprobe_kernels.selective_scan.exponential import Four, exponential, exponentials
+from sensprobe_kernels.selective_scan.exponential import Eight, Four, exponentials
 from sensprobe_kernels.selective_scan.job import Given, Job, Place
-from sensprobe_kernels.selective_scan.numbers import known_scale, noise, shared_scale
-from sensprobe_kernels.stored.flags import EXACT, GROUP, STATIC, STATIC_EACH, TENSOR, Flags, inline
+from sensprobe_kernels.selective_scan.numbers import (
+    known_scale,
+    noise,
+    shared_scale,
+)
+from sensprobe_kernels.stored.flags import (
+    EXACT,
+    GROUP,
+    STATIC,
+    STATIC_EACH,
+    TENSOR,
+    Flags,
+    inline,
+)
 from sensprobe_kernels.stored.lanes import Scale, kept
 from sensprobe_kernels.stored.scales import Range, live_scale, unseen, widen
-from sensprobe_kernels.vector import LANES, load, store
+from sensprobe_kernels.vector import LANES, Floats, load, store
+
+
+@inline
+def _four(dt: Floats, given: Given, A: int, left: int) -> Four:
+    """dt A of four states, the last of those left again and again where there are fewer."""
+    return Four(
+        dt * load(given.A, A),
+        dt * load(given.A, A + min(1, left) * LANES),
+        dt * load(given.A, A + min(2, left) * LANES),
+        dt * load(given.A, A + min(3, left) * LANES),
+    )
+
+
+@inline
+def _put(four: Four, out: Any, at: int, left: int) -> None:
+    store(out, at, four.a)
+    store(out, at + min(1, left) * LANES, four.b)
+    store(out, at + min(2, left) * LANES, four.c)
+    store(out, at + min(3, left) * LANES, four.d)
 
 
 @inline
@@ -21,23 +52,51 @@ def _raw(job: Job, given: Given, place: Place, k: int, i0: int, i1: int, t: int,
     """Exact decays i0 to i1 of tile k."""
     dt = load(given.dt, ((place.b * job.length + t) * job.tiles + k) * LANES)
     A, at = (k * job.n + i0) * LANES, ((k - place.k0) * job.n + i0) * LANES
-    for _ in range(i0, i1 - 3, 4):
-        four = exponentials(
-            Four(
-                dt * load(given.A, A),
-                dt * load(given.A, A + LANES),
-                dt * load(given.A, A + 2 * LANES),
-                dt * load(given.A, A + 3 * LANES),
-            )
+    for _ in range((i1 - i0) // 8):
+        high = 4 * LANES
+        eight = exponentials(Eight(_four(dt, given, A, 3), _four(dt, given, A + high, 3)))
+        _put(eight.low, out, at, 3)
+        _put(eight.high, out, at + high, 3)
+        A, at = A + 8 * LANES, at + 8 * LANES
+    if (i1 - i0) % 8:
+        left = (i1 - i0) % 8 - 1  # after the first
+        high = min(4, left) * LANES
+        low_left, high_left = left, max(left - 4, 0)
+        eight = exponentials(
+            Eight(_four(dt, given, A, low_left), _four(dt, given, A + high, high_left))
         )
-        store(out, at, four.a)
-        store(out, at + LANES, four.b)
-        store(out, at + 2 * LANES, four.c)
-        store(out, at + 3 * LANES, four.d)
-        A, at = A + 4 * LANES, at + 4 * LANES
-    for _ in range((i1 - i0) % 4):
-        store(out, at, exponential(dt * load(given.A, A)))
-        A, at = A + LANES, at + LANES
+        _put(eight.low, out, at, low_left)
+        _put(eight.high, out, at + high, high_left)
+
+
+@inline
+def _raw_tiles(job: Job, given: Given, place: Place, k0: int, k1: int, t: int, out: Any) -> None:
+    """Exact decays of tiles k0 to k1, all in one loop where each takes whole eights."""
+    if job.n % 8:
+        for k in range(k0, k1):
+            _raw(job, given, place, k, 0, job.n, t, out)
+        return
+    line = ((place.b * job.length + t) * job.tiles + k0) * LANES
+    A, at, high = k0 * job.n * LANES, (k0 - place.k0) * job.n * LANES, 4 * LANES
+    dt, done = load(given.dt, line), 0
+    for _ in range((k1 - k0) * job.n // 8):
+        if done == job.n:
+            done, line = 0, line + LANES
+            dt = load(given.dt, line)
+        eight = exponentials(Eight(_four(dt, given, A, 3), _four(dt, given, A + high, 3)))
+        _put(eight.low, out, at, 3)
+        _put(eight.high, out, at + high, 3)
+        A, at, done = A + 8 * LANES, at + 8 * LANES, done + 8
+
+
+@inline
+def _widened(
+    job: Job, place: Place, k: int, i0: int, i1: int, out: Any, seen: Range, flags: Flags
+) -> Range:
+    """The range of what was seen and decays i0 to i1 of tile k."""
+    for i in range(i0, i1):
+        seen = widen(seen, load(out, ((k - place.k0) * job.n + i) * LANES), flags)
+    return seen
 
 
 @inline
@@ -47,9 +106,7 @@ def _observe(
 ) -> Range:  # fmt: skip
     """Exact decays i0 to i1 of tile k; the range of what was seen and them."""
     _raw(job, given, place, k, i0, i1, t, out)
-    for i in range(i0, i1):
-        seen = widen(seen, load(out, ((k - place.k0) * job.n + i) * LANES), flags)
-    return seen
+    return _widened(job, place, k, i0, i1, out, seen, flags)
 
 
 @inline
@@ -71,9 +128,7 @@ def _tile_decays(
     job: Job, given: Given, place: Place, k: int, t: int, out: Any, flags: Flags
 ) -> None:
     """Those of one tile, whose scales are its own."""
-    if flags.span == EXACT:
-        _raw(job, given, place, k, 0, job.n, t, out)
-    elif flags.span == GROUP:
+    if flags.span == GROUP:
         for i0 in range(0, job.n, job.decay.group):
             i1 = min(i0 + job.decay.group, job.n)
             seen = _observe(job, given, place, k, i0, i1, t, out, unseen(flags), flags)
@@ -91,10 +146,11 @@ def _four_decays(
 ) -> None:
     """Those of tiles k to k + 3, a live range a channel: one scale need not wait for another."""
     numbers, kind, none = given.decay_numbers, job.decay.scales, unseen(flags)
-    r0 = _observe(job, given, place, k, 0, job.n, t, out, none, flags)
-    r1 = _observe(job, given, place, k + 1, 0, job.n, t, out, none, flags)
-    r2 = _observe(job, given, place, k + 2, 0, job.n, t, out, none, flags)
-    r3 = _observe(job, given, place, k + 3, 0, job.n, t, out, none, flags)
+    _raw_tiles(job, given, place, k, k + 4, t, out)
+    r0 = _widened(job, place, k, 0, job.n, out, none, flags)
+    r1 = _widened(job, place, k + 1, 0, job.n, out, none, flags)
+    r2 = _widened(job, place, k + 2, 0, job.n, out, none, flags)
+    r3 = _widened(job, place, k + 3, 0, job.n, out, none, flags)
     s0, s1 = live_scale(r0, numbers, kind, flags), live_scale(r1, numbers, kind, flags)
     s2, s3 = live_scale(r2, numbers, kind, flags), live_scale(r3, numbers, kind, flags)
     _settle(job, given, place, k, 0, job.n, t, out, s0, flags)
@@ -106,6 +162,9 @@ def _four_decays(
 @inline
 def unit_decays(job: Job, given: Given, place: Place, t: int, out: Any, flags: Flags) -> None:
     """Those of all tiles of a unit."""
+    if flags.span == EXACT:
+        _raw_tiles(job, given, place, place.k0, place.k1, t, out)
+        return
     if flags.span != TENSOR:
         k = place.k0
         if flags.span == GROUP and job.decay.group >= job.n:

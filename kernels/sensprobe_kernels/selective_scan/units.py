@@ -33,9 +33,11 @@ from sensprobe_kernels.stored.flags import (
 )
 from sensprobe_kernels.stored.scales import unseen
 from sensprobe_kernels.stored.source import compiled, fingerprint
-from sensprobe_kernels.vector import LANES, load, store
+from sensprobe_kernels.vector import LANES, load, prefetch, store
 
 SOURCE = fingerprint(Path(__file__).parent)
+AHEAD = 3
+"""Steps from the one at hand to the one whose numbers are asked for."""
 Key = tuple[int, int, int, int, int, int, int]
 """The fields of `Flags`, in order."""
 
@@ -55,6 +57,17 @@ def _mark(job: Job, given: Given, place: Place, stretch: int, flags: Flags) -> N
     copy(given.state, at, given.marks, to, size)
     if flags.feedback:
         copy(given.residual, at, given.rests, to, size)
+
+
+@inline
+def _ask(job: Job, given: Given, place: Place, t: int, head: bool) -> None:
+    """For the lines of a later step: each lies in a page of its own, where no processor looks."""
+    first = ((place.b * job.length + t) * job.tiles + place.k0) * LANES
+    for i in range(first, first + (place.k1 - place.k0) * LANES, LANES):
+        prefetch(given.x, i)
+        prefetch(given.y, i)
+        if not head:
+            prefetch(given.dt, i)
 
 
 @inline
@@ -140,6 +153,7 @@ def build(state: Key, decay: Key, head: bool) -> Callable[..., int]:
             for t in range(job.length):
                 if job.mark and t % job.mark == 0:
                     _mark(job, given, place, t // job.mark, kept)
+                _ask(job, given, place, t + AHEAD, head)
                 step(job, given, place, t, decays, head, kept, passed)
         return source
 

@@ -16,7 +16,7 @@ _njit: Any = njit  # its own annotations leave out two options
 _inside = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 inline = _njit(forceinline=True, **_inside)
 # The same, for what is called from several places and works long enough not to mind the call, whose
-# arguments all go through memory. Said outright: else what an inlined function calls is inlined too.
+# arguments all go through memory. Said outright: an inlined caller would inline it too.
 apart = _njit(forceinline=False, **_inside)
 
 # What a scale spans. STATIC: at least a head; STATIC_EACH: less. Read live: GROUP, states of one
