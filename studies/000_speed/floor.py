@@ -4,7 +4,8 @@
 
 Prints the clock, and for each kind of state the cycles one core spends on a step of one complex
 state of sixteen sequences: the slope of the time over n, so that reading, transposing and writing
-do not count. The bound is derived in README.md.
+do not count; and those of sixteen exponentials, as the selective scan takes them. The bounds are
+derived in README.md.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ import numba
 import numpy as np
 import torch
 from bench import DYNAMIC, HEADS, SEQUENCES, STATIC, STEPS, problem, storage
+from sensprobe_kernels.selective_scan.exponential import Eight, Four, exponentials
+from sensprobe_kernels.stored.flags import inline
+from sensprobe_kernels.stored.threads import aligned, lines
+from sensprobe_kernels.vector import LANES, load, store
 
 from sensprobe.runtime import diagonal_scan
 
-LANES, RUNS = 16, 25
+RUNS = 25
 NARROW, WIDE = 32, 64  # states a head
 
 
@@ -33,6 +38,29 @@ def chain(count: int, x: np.uint64) -> np.uint64:
     for _ in range(count):
         x = (x ^ np.uint64(5)) + np.uint64(1)
     return x
+
+
+@numba.njit(nogil=True)
+def exponentials_of(x: np.ndarray, y: np.ndarray, times: int) -> None:
+    """y = exp(x) again and again, a multiple of 128 numbers."""
+    for _ in range(times):
+        for i in range(0, x.size, 8 * LANES):
+            found = exponentials(Eight(_four(x, i), _four(x, i + 4 * LANES)))
+            _put(y, i, found.low)
+            _put(y, i + 4 * LANES, found.high)
+
+
+@inline
+def _four(x: np.ndarray, i: int) -> Four:
+    return Four(load(x, i), load(x, i + LANES), load(x, i + 2 * LANES), load(x, i + 3 * LANES))
+
+
+@inline
+def _put(y: np.ndarray, i: int, four: Four) -> None:
+    store(y, i, four.a)
+    store(y, i + LANES, four.b)
+    store(y, i + 2 * LANES, four.c)
+    store(y, i + 3 * LANES, four.d)
 
 
 def least(call: Callable[[], object]) -> float:
@@ -62,6 +90,10 @@ def main() -> None:
     for name, scheme in (("exact", None), (STATIC, STATIC), (DYNAMIC, DYNAMIC)):
         cycles = (seconds(WIDE, scheme) - seconds(NARROW, scheme)) * hertz / steps
         print(f"{name:34}{cycles:6.1f} cycles a complex state of {LANES} sequences")
+    count, near = 2000, aligned(-5 * np.random.default_rng(0).random(1024, np.float32))
+    out = lines(near.shape)
+    cycles = least(lambda: exponentials_of(near, out, count)) * hertz * LANES / (count * near.size)
+    print(f"{'exponentials':34}{cycles:6.1f} cycles for {LANES}")
 
 
 if __name__ == "__main__":
