@@ -196,7 +196,9 @@ def same_states(
     dt = register("dt")[None, None]
     if hasattr(model.config, "dt_rank"):
         x, B, C = (register(n)[None, None] for n in ("x", "B", "C"))
-        _, kept = selective_scan.selective_scan(x, dt, weight("A"), B, C, None, storage, first)
+        _, kept = selective_scan.selective_scan(
+            x, dt, weight("A"), B, C, tap.storage(site("decay")), storage, first
+        )
     else:
         config = model.config
         x, B, C = model.parted(register("convolved")[None, None])

@@ -17,13 +17,17 @@ import pytest
 import torch
 from packed_memory import CONFIGS, packed
 from selective import tiny
+from sensprobe_kernels.launch import Launch
+from sensprobe_kernels.launch import run as run_launch
 from sensprobe_kernels.packed.tensor import SINGLE, Packed
+from sensprobe_kernels.passing.gpu import tick
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 from sensprobe_kernels.program.device import States, Weights
 from sensprobe_kernels.program.gpu import GpuProgram
 from torch import Tensor
 from torch.nn import functional as F
+from triton import knobs
 
 from sensprobe.packed import describe
 from sensprobe.rounding import scale_and_zero
@@ -103,6 +107,16 @@ FILLS: dict[str, Callable[[Tensor], Tensor]] = {
     "large": lambda x: x.sign() * 1e15,
     "shifted": lambda x: x + 100,
 }
+
+
+@pytest.mark.skipif(not knobs.runtime.interpret, reason="only the interpreter is watched")
+def test_places_outside_are_found(device):
+    x, y = torch.zeros(16), torch.zeros(16)
+    ticks = Launch(tick, (1,), (x.long()[8:].clone(), y.int(), 1), {}, 1)
+    run_launch(ticks)
+    beyond = ticks._replace(args=(torch.tensor([16]), y.int(), 1))
+    with pytest.raises(Exception, match="outside all arguments"):
+        run_launch(beyond)
 
 
 # -- norms ----------------------------------------------------------------------------------------

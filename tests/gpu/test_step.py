@@ -46,6 +46,28 @@ def test_each_step_leaves_the_state_the_reference_leaves(device, name, batch, sc
         torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
 
 
+@pytest.mark.parametrize(
+    "scheme",
+    ["int8/range1", "int8/asym/range1", "int8/range1/pow2", "int8/head/range1/s32", "fp16",
+     "e4m3/range1/s32", "int12/range1", "int8/head/dynamic", "int6/head/asym/dynamic",
+     "int4/head/dynamic/stochastic", "int8/range1/stochastic"],
+)  # fmt: skip
+def test_decays_are_rounded_as_the_reference_rounds_them(device, scheme):
+    """Which a state kept in full shows to the bit."""
+    case = packed(tiny(CONFIGS["mamba"]), {"layers.*.decay": scheme})
+    program, made = _on(device, case)
+    state, slots = case.stream.start(BATCH), torch.arange(BATCH)
+    for t, x in enumerate(inputs(CONFIGS["mamba"], BATCH, 3).unbind(1)):
+        program.states.put(torch.from_numpy(state.memory), slots, t)
+        program.feed(x)
+        program.run()
+        after = program.states.get(slots).numpy()
+        registers = {n: program.read(at).cpu() for n, at in made.registers.items()}
+        for b in range(BATCH):
+            same_states(case, registers, state.memory[b], after[b], b, t)
+        _, state = case.stream.step(x, state)
+
+
 def test_the_comparison_can_fail(device):
     """One code off by one is seen."""
     case = packed(tiny(CONFIGS["mamba"]), {"layers.*.state": "int8/head/dynamic"})

@@ -51,12 +51,14 @@ PLANS = {
     "codes": {"layers.*.in_proj_in": "int8/dynamic", "layers.*.in_proj.?": "int8/channel",
               "layers.*.out_proj_in": "int8/hadamard/dynamic",
               "layers.*.out_proj": "int4/channel/hadamard"},
+    "drawn": {"layers.*.decay": "int8/head/dynamic/stochastic"},
     "random": {"layers.*.state": "int4/head/dynamic/stochastic"},
     "odd": {"layers.*.state": "int8/head/asym/dynamic/feedback"},
 }  # fmt: skip
 CASES = [(name, plan, 1) for name in ("mamba", "mamba2") for plan in ("int4", "int8", "few", "odd")]
 CASES += [("s4d", "heads", 1), ("s4d", "whole", 1), ("mamba2", "codes", 1)]
 CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32), ("mamba2", "random", 1)]
+CASES += [("mamba", "drawn", 1)]
 
 
 @cache

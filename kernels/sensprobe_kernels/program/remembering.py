@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 from torch import Tensor
 
@@ -94,14 +96,20 @@ def convolution(
     return Launch(causal_conv.convolve, (triton.cdiv(s.rows, R), len(m.order)), given, constants)
 
 
-def _decay(program: Program, m: Memory, store: int, n: int) -> tuple[Rounds, int]:
-    """How decays are rounded, and rows that share a static scale."""
+class _Decay(NamedTuple):
+    """How decays are rounded: a static scale for every `stride` rows, random bits by `keys`."""
+
+    rounds: Rounds = EXACTLY
+    stride: int = 0
+    keys: tuple[int, ...] = (0, 0)
+
+
+def _decay(program: Program, store: int, n: int) -> _Decay:
     stored = program.stores[store]
     p = rounds_of(program, stored)
-    several = p.span == flags.GROUP and stored.group < n
-    if p.rounding == flags.STOCHASTIC or p.span == flags.TENSOR or several:
-        raise LoweringError("decays rounded at random, or by live scales of other than a row")
-    return p, stored.stride
+    if p.span == flags.TENSOR or (p.span == flags.GROUP and stored.group < n):
+        raise LoweringError("decays rounded by live scales of other than a row")
+    return _Decay(p, stored.stride, tuple(keys(stored)))
 
 
 def recurrence(
@@ -111,14 +119,12 @@ def recurrence(
     """Of CHANNELS, with A, or of HEADS; and of the SKIP and the GATE that follow."""
     if A is None:
         _, x, x_pitch, dt, decay, dt_pitch, B, C, y, y_pitch, state, *_ = row
-        A_or_decay, b_pitch, p, p_stride, p_known = (
-            m.work[decay:], x_pitch, EXACTLY, 0, (m.nothing, m.nothing),
-        )  # fmt: skip
+        A_or_decay, b_pitch = m.work[decay:], x_pitch
+        p, p_known = _Decay(), (m.nothing, m.nothing)
     else:
         _, x, dt, _, B, C, y, y_pitch, b_pitch, state, store, *_ = row
         A_or_decay, x_pitch, dt_pitch = A, y_pitch, y_pitch
-        p, p_stride = _decay(program, m, store, m.held[state].state.n)
-        p_known = m.statics[store]
+        p, p_known = _decay(program, store, m.held[state].state.n), m.statics[store]
     h = m.held[state]
     s, r = h.state, rounds_of(program, h.stored)
     c = state_codes(h, s.n)
@@ -127,15 +133,15 @@ def recurrence(
     given: tuple[Argument, ...] = (
         m.work[x:], m.work[dt:], A_or_decay, m.work[B:], m.work[C:], D,
         m.work[gate[2] :] if gate else m.nothing, m.work[y:], h.slots.codes, h.slots.scale,
-        h.slots.zero, h.slots.rest, *h.known, *p_known, m.order, m.times, *keys(h.stored),
+        h.slots.zero, h.slots.rest, *h.known, *p_known, m.order, m.times, *keys(h.stored), *p.keys,
         m.length, s.rows, _row_size(c, s.n),
         h.slots.codes.shape[1], x_pitch, dt_pitch, b_pitch, gate[4] if gate else 0, y_pitch,
-        _live(h), h.stored.stride, p_stride,
+        _live(h), h.stored.stride, p.stride,
         s.rows // s.heads, s.rows // s.groups, skip[6] if skip else 1,
     )  # fmt: skip
     constants = {
         "n": s.n, "N": N, "R": R, "HEADS": int(A is None), "SKIPS": int(skip is not None),
-        "GATED": int(gate is not None), "c": c, "r": r, "p": p,
+        "GATED": int(gate is not None), "c": c, "r": r, "p": p.rounds,
     }  # fmt: skip
     grid = (triton.cdiv(s.rows, R), len(m.order))
     return Launch(selective_scan.scan, grid, given, constants, _warps(R * N, r))

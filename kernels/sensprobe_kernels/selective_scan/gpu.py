@@ -30,16 +30,17 @@ from sensprobe_kernels.stored.gpu import (
 
 
 @triton.jit
-def decay_of(a, known, known_zero, dt, row, there, stride, p: tl.constexpr):
-    """exp(dt A) of channels, rounded as `p` says; a static scale for every `stride` rows."""
+def decay_of(a, known, known_zero, dt, row, inside, there, stride, bits, p: tl.constexpr):
+    """exp(dt A) of channels, rounded as `p` says; a static scale for every `stride` rows. bits:
+    uniform in [0, 1), where it rounds at random."""
     decay = exponential(dt * a)
     if p.span == EXACT:
         return decay
     if p.span == GROUP:
         s, z = live_scale(decay, there, 1, p)
     else:
-        s, z = load_known(known, known_zero, row, stride, row >= 0, p)
-    return kept(decay, s, z, 0.0, p)
+        s, z = load_known(known, known_zero, row, stride, inside, p)
+    return kept(decay, s, z, bits, p)
 
 
 @triton.jit
@@ -66,8 +67,8 @@ def finished(total, x, D, z, row, span, inside, SKIPS: tl.constexpr, GATED: tl.c
 @triton.jit
 def scan(
     x, dt, A, B, C, D, gate, y, codes, scale, zero, rest, known, known_zero, decay_scale,
-    decay_zero, slots, times, key0, key1, length, rows, pitch, each, x_pitch, dt_pitch, b_pitch,
-    gate_pitch, y_pitch, live, stride, decay_stride, own, shared, span,
+    decay_zero, slots, times, key0, key1, decay_key0, decay_key1, length, rows, pitch, each,
+    x_pitch, dt_pitch, b_pitch, gate_pitch, y_pitch, live, stride, decay_stride, own, shared, span,
     n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, HEADS: tl.constexpr, SKIPS: tl.constexpr,
     GATED: tl.constexpr, c: tl.constexpr, r: tl.constexpr, p: tl.constexpr,
 ):  # fmt: skip
@@ -98,7 +99,12 @@ def scan(
             decay = tl.load(A + token * dt_pitch + row // own, mask=inside, other=0.0)
         else:
             step = tl.load(dt + token * dt_pitch + row, mask=inside, other=0.0)
-            decay = decay_of(a, decay_scale, decay_zero, step, row, there, decay_stride, p)
+            drawn = 0.0
+            if p.rounding == STOCHASTIC:
+                drawn = noise(col, row, slot, time + t, decay_key0, decay_key1)
+            decay = decay_of(
+                a, decay_scale, decay_zero, step, row, inside, there, decay_stride, drawn, p
+            )
         along = token * b_pitch + block * R // shared * n + col
         drive = step * u
         v = advanced(h, e, decay, drive, tl.load(B + along, mask=col < n, other=0.0), r)
