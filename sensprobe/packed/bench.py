@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from sensprobe_kernels.packed.tensor import Packed
 from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.cpu import Program
+from sensprobe_kernels.program.cpu import Program, Register
 
 from sensprobe.apply import Applier
 from sensprobe.export.tensors import layout, packed_fields, stored
@@ -39,6 +39,8 @@ from sensprobe.sites import Axis, Kind, Part, Site
 SHAPES = {"130m": 768, "370m": 1024, "790m": 1536, "1.4b": 2048, "2.8b": 2560}
 """Width of the residual stream of the published Mambas and Mamba-2s."""
 WEIGHTS = ("int8/channel", "int4/group32", "int4/channel", "int3/channel", "int2/channel")
+WHOLE = ("int8/channel", "int4/channel")
+"""Weights that multiply codes of int8 inputs."""
 STATES = ("fp32", "fp16", "int8/head/dynamic", "int4/head/dynamic")
 COPIED_BYTES, LEAST_SECONDS, ROUNDS = 1 << 28, 0.02, 9
 
@@ -61,6 +63,9 @@ def cases(shape: str, batch: int) -> list[Callable[[], Case]]:
     when it is its turn: those of a large shape take seconds and gigabytes."""
     width = SHAPES[shape]
     products = [partial(_product, shape, 4 * width, width, parse(text), batch) for text in WEIGHTS]
+    products += [
+        partial(_product, shape, 4 * width, width, parse(text), batch, whole=True) for text in WHOLE
+    ]
     updates = [partial(_update, shape, family, text, batch) for family in (1, 2) for text in STATES]
     return [*products, *updates]
 
@@ -164,23 +169,46 @@ def matrix(rows: int, columns: int, scheme: Scheme) -> Matrix:
     return Matrix(arena, describe.packed(site, arena), w)
 
 
-def _product(shape: str, rows: int, columns: int, scheme: Scheme, batch: int) -> Case:
-    """y = W x of random numbers."""
+def _product(
+    shape: str, rows: int, columns: int, scheme: Scheme, batch: int, *, whole: bool = False
+) -> Case:
+    """y = W x of random numbers; `whole`: of codes of x, a byte each, and a scale for all of it."""
     made = matrix(rows, columns, scheme)
     program = Program(made.arena.data, batch)
-    x, y = program.register(columns), program.register(rows)
-    program.add(op.LINEAR, program.tensor(made.packed), x.at, x.pitch, y.at, y.pitch)
+    y = program.register(rows)
+    multiply(program, program.tensor(made.packed), columns, y, whole=whole)
     program.finish()
     program.work[:] = 1
     none, memory = np.zeros(0, np.float32), np.zeros((batch, 0), np.uint8)
     tokens, steps, slots = np.zeros(0, np.int64), np.zeros(batch, np.int64), np.arange(batch)
     given, half = torch.ones(batch, columns, dtype=torch.bfloat16), made.exact.to(torch.bfloat16)
     return Case(
-        "linear", shape, f"{rows}×{columns}", str(scheme),
-        made.arena.bytes + 4 * batch * (rows + columns),
+        operation(whole=whole), shape, f"{rows}×{columns}", str(scheme),
+        made.arena.bytes + batch * (input_bytes(columns, whole=whole) + 4 * rows),
         lambda: program.run(memory, none, tokens, none, steps, slots),
         lambda: torch.nn.functional.linear(given, half),
     )  # fmt: skip
+
+
+def operation(*, whole: bool) -> str:
+    return "linear, int8 inputs" if whole else "linear"
+
+
+def input_bytes(columns: int, *, whole: bool) -> int:
+    """Of one vector: float32, or bytes and their scale."""
+    return columns + 4 if whole else 4 * columns
+
+
+def multiply(program: Program, tensor: int, columns: int, y: Register, *, whole: bool) -> None:
+    """Append the product with a tensor, into y."""
+    if whole:
+        x, scale = program.codes(columns), program.register(1)
+        program.add(
+            op.LINEAR_CODES, tensor, x.at, x.pitch, columns, scale.at, scale.pitch, y.at, y.pitch
+        )
+        return
+    x = program.register(columns)
+    program.add(op.LINEAR, tensor, x.at, x.pitch, y.at, y.pitch)
 
 
 def _update(shape: str, family: int, scheme: str, batch: int) -> Case:

@@ -38,6 +38,7 @@ def cases(shape: str, batch: int) -> list[Callable[[], Case]]:
     """Products with all projections of a model, and updates of the states of some layers of both
     families, each made when it is its turn."""
     products = [partial(_products, shape, parse(text), batch) for text in WEIGHTS]
+    products += [partial(_products, shape, parse(text), batch, whole=True) for text in bench.WHOLE]
     updates = [
         partial(_updates, shape, family, text, batch) for family in (1, 2) for text in STATES
     ]
@@ -88,8 +89,8 @@ def _seconds(run: Callable[[], Any]) -> float:
     return start.elapsed_time(end) / 1000 / REPLAYS
 
 
-def _products(shape: str, scheme: Scheme, batch: int) -> Case:
-    """y = W x with every layer's projections in and out, of random numbers."""
+def _products(shape: str, scheme: Scheme, batch: int, *, whole: bool = False) -> Case:
+    """y = W x with every layer's projections in and out, of random numbers, or codes of x."""
     from sensprobe_kernels.program.device import States, Weights
     from sensprobe_kernels.program.gpu import GpuProgram
 
@@ -99,18 +100,22 @@ def _products(shape: str, scheme: Scheme, batch: int) -> Case:
     data = np.concatenate([np.tile(m.arena.data, layers) for m in made])
     program, first = Program(data, batch), 0
     for m in made:
-        x, y = program.register(m.packed.columns), program.register(m.packed.rows)
+        y = program.register(m.packed.rows)
         for layer in range(layers):
             at, t = first + layer * m.arena.bytes, m.packed
             moved = [p + at if p >= 0 else p for p in (t.at, t.scale_at, t.zero_at)]
             t = t._replace(at=moved[0], scale_at=moved[1], zero_at=moved[2])
-            program.add(op.LINEAR, program.tensor(t), x.at, x.pitch, y.at, y.pitch)
+            bench.multiply(program, program.tensor(t), t.columns, y, whole=whole)
         first += layers * m.arena.bytes
     weights = Weights(data, DEVICE)
     runs = GpuProgram(program, 1, States(program, 0, batch, weights))
-    moves = sum(4 * batch * layers * sum(size) for size in sizes)
+    moves = sum(
+        batch * layers * (4 * rows + bench.input_bytes(columns, whole=whole))
+        for rows, columns in sizes
+    )
     return Case(
-        "linear", shape, f"{layers}×({' + '.join(f'{r}×{c}' for r, c in sizes)})", str(scheme),
+        bench.operation(whole=whole), shape,
+        f"{layers}×({' + '.join(f'{r}×{c}' for r, c in sizes)})", str(scheme),
         weights.bytes + moves, runs.launch, _torch_products(sizes, layers, batch),
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ def test_every_operation_is_timed(capsys):
     found = {(row["operation"], row["scheme"]) for row in told["rows"]}
     assert found == {
         *(("linear", scheme) for scheme in bench.WEIGHTS),
+        *(("linear, int8 inputs", scheme) for scheme in bench.WHOLE),
         *((f"state, {name}", scheme) for name in ("Mamba", "Mamba-2") for scheme in bench.STATES),
     }
     for row in told["rows"]:
@@ -46,6 +47,18 @@ def test_bytes_are_those_that_must_move():
     (case,) = (c for c in made if (c.operation, c.scheme) == MAMBA_INT8)
     state = rows * n + 2 * rows  # codes, and a float16 scale a channel
     assert case.bytes == 2 * batch * state + 4 * batch * (3 * rows + 2 * n) + 4 * rows * n
+
+
+@pytest.mark.parametrize("scheme", bench.WHOLE)
+def test_inputs_of_whole_numbers_are_a_byte_each(scheme):
+    """And a float32 scale; what is timed is the product of codes."""
+    rows, columns, batch = 4 * 64, 64, 2
+    made = [make() for make in bench.cases("tiny", batch)]
+    (case,) = (c for c in made if (c.operation, c.scheme) == ("linear, int8 inputs", scheme))
+    bits = int(scheme[3])
+    weights = rows * columns * bits // 8 + 2 * rows
+    assert case.bytes == weights + batch * (columns + 4 + 4 * rows)
+    case.run()
 
 
 MAMBA_INT8 = ("state, Mamba", "int8/head/dynamic")

@@ -19,16 +19,20 @@ def _small(device, monkeypatch):
     monkeypatch.setattr(bench_gpu, "DEVICE", device)
 
 
-@pytest.mark.parametrize("place", range(len(bench_gpu.WEIGHTS) + 2 * len(bench.STATES)))
+CASES = len(bench_gpu.WEIGHTS) + len(bench.WHOLE) + 2 * len(bench.STATES)
+
+
+@pytest.mark.parametrize("place", range(CASES))
 def test_every_case_runs(place):
     case = bench_gpu.cases("tiny", 1)[place]()
     case.run()
     assert case.reference is not None
     case.reference()
-    if case.operation == "linear":
+    if case.operation.startswith("linear"):
+        inputs = 128 + 256 + 2 * 4 if case.operation.endswith("int8 inputs") else 4 * (128 + 256)
         bits = {"int8": 8, "int4": 4, "int3": 3, "int2": 2, "e4m3": 8}[case.scheme.split("/")[0]]
         weights = 2 * 6 * 128**2 * bits // 8
-        scales = case.bytes - weights - 4 * 2 * (128 + 512 + 256 + 128)
+        scales = case.bytes - weights - 2 * (inputs + 4 * (512 + 128))
         assert 0 < scales <= weights / 4
     else:
         n, rows = (16, 256) if case.operation == "state, Mamba" else (128, 256)
