@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import ref
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from sensprobe_kernels.program.gpu import GpuProgram
 
 TOKENS = 1024
-"""That are worked on at once; registers are made for as many."""
+"""That are worked on at once, which fills a GPU; registers are made for as many."""
 
 
 class DeviceState:
@@ -178,8 +177,10 @@ def device_stream_of(
     model: Model, arena: Arena, scales: Mapping[str, StaticScale], device: torch.device
 ) -> tuple[DeviceStream | None, str]:
     """A stream on a device; or None where no kernel there runs the plan, and why."""
-    if find_spec("triton") is None:
-        return None, f"packed models step on {device.type} with Triton, which is not installed"
+    try:
+        import sensprobe_kernels.program.gpu  # noqa: F401
+    except ModuleNotFoundError as error:
+        return None, f"packed models step on {device.type} with Triton, and {error}"
     stream = DeviceStream(model, arena, scales, device)
     try:
         stream.start(1)

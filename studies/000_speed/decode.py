@@ -103,6 +103,7 @@ def measured(name: str, model: Model, schemes: dict[str, str], count: int) -> di
     mine, other = statistics.median(ours), statistics.median(theirs)
     return {
         "model": name,
+        "threads": torch.get_num_threads(),
         **sizes,
         "float32 (steps/s)": round(1 / other),
         "packed (steps/s)": round(1 / mine),

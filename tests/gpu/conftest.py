@@ -32,14 +32,14 @@ def device() -> str:
 
 
 class Bounds:
-    """Memory that a launch was given; a kernel that reads or writes beside it is found out."""
+    """Allocations a launch was given; a kernel that reads or writes beside them is found out."""
 
     def __init__(self) -> None:
         self.starts = self.ends = np.zeros(0, np.uint64)
 
     def known(self, given: Iterable[object]) -> None:
         stores = [x.untyped_storage() for x in given if isinstance(x, torch.Tensor)]
-        spans = sorted({(s.data_ptr(), s.data_ptr() + s.nbytes()) for s in stores})
+        spans = sorted({(s.data_ptr(), s.data_ptr() + s.nbytes()) for s in stores}) or [(0, 0)]
         self.starts, self.ends = np.array(spans, np.uint64).reshape(-1, 2).T
 
     def check(self, pointers: Any, mask: Any) -> None:
@@ -54,7 +54,7 @@ class Bounds:
 
 @pytest.fixture(scope="session", autouse=True)
 def bounds() -> Iterator[None]:
-    """Whatever a kernel reads or writes belongs to one of its arguments."""
+    """Whatever a kernel reads or writes lies in the allocation of one of its arguments."""
     if not INTERPRETED:
         yield
         return

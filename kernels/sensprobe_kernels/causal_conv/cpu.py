@@ -37,6 +37,6 @@ def convolve(
     def work(start: int, stop: int) -> None:
         compiled(run.job, run.given, filters, start, stop)
 
-    spread_out(work, begun(run.job), threads)
+    spread_out(work, begun(run, threads), threads)
     y, after, _ = ended(run)
     return y[:, :, 0], after[:, 0]

@@ -13,7 +13,7 @@ from sensprobe_kernels.program.lowering import Lowering
 
 
 class GpuProgram:
-    """A finished program on a device, for `program.batch` tokens: `length` of each of as many
+    """A program on a device, for `program.batch` tokens: `length` of each of as many
     sequences as there are, one sequence after the other.
 
     tokens or inputs, and `order`, the slot of each sequence, are read where they lie, so launches

@@ -297,7 +297,7 @@ class Lowering:
 
     def _function(self, row: Row) -> _Function:
         consts, tensors = self.program.consts, self.program.tensors
-        match row[0], *row[1:]:
+        match row:
             case op.INPUT, to, pitch, columns, *_:
                 return _Function(-1, to, columns, (columns, 0, pitch))
             case op.COPY, x, x_pitch, y, y_pitch, columns, *_:

@@ -18,7 +18,7 @@ import numpy as np
 from sensprobe_kernels.selective_scan.gradient import Adjoint, Work, build_gradient
 from sensprobe_kernels.selective_scan.job import Given, Job, Kept
 from sensprobe_kernels.selective_scan.units import Key, build, build_decays
-from sensprobe_kernels.stored.flags import STATIC, STATIC_EACH, TENSOR
+from sensprobe_kernels.stored.flags import STATIC, STATIC_EACH, STOCHASTIC, TENSOR
 from sensprobe_kernels.stored.store import Array, Store, known, numbers, quotient
 from sensprobe_kernels.stored.threads import aligned, lines, scratch, spread_out
 from sensprobe_kernels.vector import LANES
@@ -27,8 +27,8 @@ _NONE = np.zeros(0, np.float32)
 TILES = 4
 """Tiles that go through time together: a quarter of a kilobyte side by side in memory."""
 
-_WORK = 1 << 21
-"""Least numbers of state written by what one thread takes at a time."""
+_WORK, _SLOW_WORK = 1 << 21, 1 << 19
+"""Least numbers of state written by what one thread takes at a time; where it draws random bits."""
 
 
 class Decays(NamedTuple):
@@ -114,10 +114,13 @@ def prepare(
     return Run(job, given, *keys, computed is None, x.shape)
 
 
-def begun(job: Job) -> list[tuple[int, int]]:
-    """Pieces for the threads: units from and up to."""
+def begun(run: Run, threads: int) -> list[tuple[int, int]]:
+    """Pieces for the threads, as many for each: units from and up to."""
+    job, slow = run.job, STOCHASTIC in (run.state[2], run.decay[2])
     units = job.batch * -(-job.tiles // job.unit)
-    few = max(1, _WORK // (job.unit * LANES * job.n * job.length))
+    few = (_SLOW_WORK if slow else _WORK) // (job.unit * LANES * job.n * job.length)
+    pieces = -(-units // max(1, few))
+    few = max(1, units // (-(-pieces // threads) * threads))
     return [(i, min(i + few, units)) for i in range(0, units, few)]
 
 
@@ -138,7 +141,7 @@ def scan(run: Run, threads: int) -> Result:
         decays = scratch(run.job.unit * run.job.n * LANES)
         compiled(run.job, run.given, decays, start, stop)
 
-    spread_out(work, begun(run.job), threads)
+    spread_out(work, begun(run, threads), threads)
     return ended(run)
 
 
@@ -163,7 +166,7 @@ def decays_of(run: Run, threads: int) -> Array:
     def work(start: int, stop: int) -> None:
         compiled(job, run.given, written, scratch(job.unit * job.n * LANES), start, stop)
 
-    spread_out(work, begun(job), threads)
+    spread_out(work, begun(run, threads), threads)
     rows = written.reshape(length * batch, job.tiles, job.n, LANES)
     return _untiled(rows, heads, p).reshape(length, batch, heads, p, job.n)
 

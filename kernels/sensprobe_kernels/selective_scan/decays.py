@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensprobe_kernels.selective_scan.exponential import Eight, Four, exponentials
+from sensprobe_kernels.selective_scan.exponential import (
+    Eight,
+    Four,
+    exponential,
+    exponentials,
+)
 from sensprobe_kernels.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.selective_scan.numbers import (
     known_scale,
@@ -48,25 +53,31 @@ def _put(four: Four, out: Any, at: int, left: int) -> None:
 
 
 @inline
+def _eight(dt: Floats, given: Given, A: int, out: Any, at: int, left: int) -> None:
+    """Exact decays of five to eight states: of the second four, `left` follow the first."""
+    high = 4 * LANES
+    found = exponentials(Eight(_four(dt, given, A, 3), _four(dt, given, A + high, left)))
+    _put(found.low, out, at, 3)
+    _put(found.high, out, at + high, left)
+
+
+@inline
 def _raw(job: Job, given: Given, place: Place, k: int, i0: int, i1: int, t: int, out: Any) -> None:
     """Exact decays i0 to i1 of tile k."""
     dt = load(given.dt, ((place.b * job.length + t) * job.tiles + k) * LANES)
     A, at = (k * job.n + i0) * LANES, ((k - place.k0) * job.n + i0) * LANES
     for _ in range((i1 - i0) // 8):
-        high = 4 * LANES
-        eight = exponentials(Eight(_four(dt, given, A, 3), _four(dt, given, A + high, 3)))
-        _put(eight.low, out, at, 3)
-        _put(eight.high, out, at + high, 3)
+        _eight(dt, given, A, out, at, 3)
         A, at = A + 8 * LANES, at + 8 * LANES
-    if (i1 - i0) % 8:
-        left = (i1 - i0) % 8 - 1  # after the first
-        high = min(4, left) * LANES
-        low_left, high_left = left, max(left - 4, 0)
-        eight = exponentials(
-            Eight(_four(dt, given, A, low_left), _four(dt, given, A + high, high_left))
-        )
-        _put(eight.low, out, at, low_left)
-        _put(eight.high, out, at + high, high_left)
+    rest = (i1 - i0) % 8
+    if rest > 4:
+        _eight(dt, given, A, out, at, rest - 5)
+    elif rest > 2:
+        four = _four(dt, given, A, rest - 1)
+        _put(exponentials(Eight(four, four)).low, out, at, rest - 1)
+    else:
+        for i in range(0, rest * LANES, LANES):
+            store(out, at + i, exponential(dt * load(given.A, A + i)))
 
 
 @inline
@@ -77,15 +88,13 @@ def _raw_tiles(job: Job, given: Given, place: Place, k0: int, k1: int, t: int, o
             _raw(job, given, place, k, 0, job.n, t, out)
         return
     line = ((place.b * job.length + t) * job.tiles + k0) * LANES
-    A, at, high = k0 * job.n * LANES, (k0 - place.k0) * job.n * LANES, 4 * LANES
+    A, at = k0 * job.n * LANES, (k0 - place.k0) * job.n * LANES
     dt, done = load(given.dt, line), 0
     for _ in range((k1 - k0) * job.n // 8):
         if done == job.n:
             done, line = 0, line + LANES
             dt = load(given.dt, line)
-        eight = exponentials(Eight(_four(dt, given, A, 3), _four(dt, given, A + high, 3)))
-        _put(eight.low, out, at, 3)
-        _put(eight.high, out, at + high, 3)
+        _eight(dt, given, A, out, at, 3)
         A, at, done = A + 8 * LANES, at + 8 * LANES, done + 8
 
 

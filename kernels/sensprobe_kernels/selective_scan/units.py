@@ -37,7 +37,8 @@ from sensprobe_kernels.vector import LANES, load, prefetch, store
 
 SOURCE = fingerprint(Path(__file__).parent)
 AHEAD = 3
-"""Steps from the one at hand to the one whose numbers are asked for."""
+"""Steps from the one at hand to the one whose numbers are asked for: a step takes longer than
+memory, but not much longer."""
 Key = tuple[int, int, int, int, int, int, int]
 """The fields of `Flags`, in order."""
 
@@ -61,7 +62,8 @@ def _mark(job: Job, given: Given, place: Place, stretch: int, flags: Flags) -> N
 
 @inline
 def _ask(job: Job, given: Given, place: Place, t: int, head: bool) -> None:
-    """For the lines of a later step: each lies in a page of its own, where no processor looks."""
+    """For the lines of a later step: those of a wide model lie pages apart, and a processor looks
+    ahead within one."""
     first = ((place.b * job.length + t) * job.tiles + place.k0) * LANES
     for i in range(first, first + (place.k1 - place.k0) * LANES, LANES):
         prefetch(given.x, i)

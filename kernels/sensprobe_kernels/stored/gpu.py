@@ -325,7 +325,8 @@ def noise(i, row, sequence, step, key0, key1):
     c2, c3 = sequence.to(tl.uint32), step.to(tl.uint32)
     none = (c0 ^ c1 ^ c2 ^ c3) * 0
     c0, c1, c2, c3 = c0 + none, c1 + none, c2 + none, c3 + none
-    k0, k1 = none + key0.to(tl.uint32), none + key1.to(tl.uint32)
+    same = none.to(tl.int32)  # a key that is 1 is no tensor
+    k0, k1 = (same + key0).to(tl.uint32), (same + key1).to(tl.uint32)
     m0 = tl.full(c0.shape, 0xD2511F53, tl.uint32)
     m1 = tl.full(c0.shape, 0xCD9E8D57, tl.uint32)
     for _ in tl.static_range(10):
