@@ -9,12 +9,25 @@ import gc
 import sys
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
+import uvicorn
 from streamlit.web.cli import main as streamlit
 
 PAGE = Path(__file__).with_name("main.py")
 OBJECTS = 200_000
 """Objects made between two looks for garbage: a large run is read as so many at once."""
+
+PATIENCE = 2
+"""Seconds that a stopped server waits for browsers to let go; by itself it waits for ever."""
+
+
+class Config(uvicorn.Config):
+    """What Streamlit sets its server up with."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("timeout_graceful_shutdown", PATIENCE)
+        super().__init__(*args, **options)
 
 
 def warm(folder: Path) -> None:
@@ -32,6 +45,7 @@ def warm(folder: Path) -> None:
 
 if __name__ == "__main__":
     gc.set_threshold(OBJECTS)
+    uvicorn.Config = Config  # type: ignore[misc]
     Thread(target=warm, args=(Path(sys.argv[-1]),), daemon=True).start()
     sys.argv = ["streamlit", "run", str(PAGE), *sys.argv[1:]]
     sys.exit(streamlit())

@@ -98,7 +98,11 @@ def served(folder: Path | str, cwd: Path | None = None, seconds: float = 60) -> 
         yield Served(f"http://localhost:{port}", process)
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _wait_for(port: int, seconds: float) -> None:
