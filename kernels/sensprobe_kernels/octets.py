@@ -269,19 +269,3 @@ def rounded_off(typing: Any, values: Any) -> Any:
         return builder.fptosi(args[0], _I.llvm)
 
     return _I(_F), lower
-
-
-@intrinsic
-def prefetch(typing: Any, array: Any, at: Any) -> Any:
-    """Ask for the cache line of a byte, which may lie outside the array."""
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        array, at = args
-        place = _at(context, builder, sig.args[0], array, at, _BYTE)
-        pointer = _BYTE.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _WORD, _WORD, _WORD])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [place, _WORD(0), _WORD(3), _WORD(1)])  # to read, to keep, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), lower

@@ -109,7 +109,7 @@ def store(typing: Any, array: Any, at: Any, value: Any) -> Any:
 
 @intrinsic
 def prefetch(typing: Any, array: Any, at: Any) -> Any:
-    """Ask for the cache line of position `at`, which may lie outside the array; nothing waits."""
+    """Ask for the cache line of a position, which may lie outside the array, of any type."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)

@@ -99,10 +99,10 @@ def served(folder: Path | str, cwd: Path | None = None, seconds: float = 60) -> 
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            raise
 
 
 def _wait_for(port: int, seconds: float) -> None:

@@ -24,7 +24,7 @@ from sensprobe_kernels.stored.flags import (
     TENSOR,
 )
 from sensprobe_kernels.stored.store import Array, Store, known, numbers, quotient
-from sensprobe_kernels.stored.threads import aligned, lines, scratch, spread_out
+from sensprobe_kernels.stored.threads import lines, scratch, spread_out
 from sensprobe_kernels.vector import LANES
 
 HEADS = 16
@@ -49,7 +49,6 @@ def scan(
     batch, length, heads = u.shape
     n = coefficients[0].shape[1]
     y = lines(u.shape)
-    u = aligned(u)
     if not (batch and length and heads and n):
         return y
     job = Job(

@@ -135,9 +135,8 @@ def gemm_int8(
             inside = (m[:, None] < batch) & (k[None, :] < end)
             v = tl.load(x + m[:, None] * x_pitch + k[None, :], mask=inside, other=0)
             w = load_codes(codes, r[:, None], first, pitch, there, K, c)
-            if (
-                c.kind == OFFSET
-            ):  # codes of 8 bits less 128 fit int8, which the zero point gives back
+            if c.kind == OFFSET:
+                # codes of 8 bits less 128 fit int8; the zero point gives it back
                 shifted = w - half
                 seen += tl.sum(v.to(tl.int32), 1)
             else:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.octets import prefetch, whole_numbers
+from sensprobe_kernels.octets import whole_numbers
 from sensprobe_kernels.packed.rows import AHEAD, LINE
 from sensprobe_kernels.packed.tensor import OFFSET, Packed, scale_at, zero_at
 from sensprobe_kernels.pairs import (
@@ -31,7 +31,15 @@ from sensprobe_kernels.pairs import (
     times,
 )
 from sensprobe_kernels.stored.flags import apart, inline
-from sensprobe_kernels.vector import Floats, Ints, every, every_int, spread, store_first
+from sensprobe_kernels.vector import (
+    Floats,
+    Ints,
+    every,
+    every_int,
+    prefetch,
+    spread,
+    store_first,
+)
 
 BITS = (2, 3, 4, 8)
 """Widths of codes that are multiplied."""

@@ -18,7 +18,6 @@ from sensprobe_kernels.octets import (
     first_reader,
     floats_at,
     halves_at,
-    prefetch,
     reader,
     whole_numbers,
 )
@@ -43,6 +42,7 @@ from sensprobe_kernels.vector import (
     every_int,
     load,
     load_first,
+    prefetch,
     store,
     store_first,
     summed,

@@ -18,7 +18,7 @@ import numpy as np
 from sensprobe_kernels.selective_scan.gradient import Adjoint, Work, build_gradient
 from sensprobe_kernels.selective_scan.job import Given, Job, Kept
 from sensprobe_kernels.selective_scan.units import Key, build, build_decays
-from sensprobe_kernels.stored.flags import STATIC, STATIC_EACH, STOCHASTIC, TENSOR
+from sensprobe_kernels.stored.flags import STATIC, STATIC_EACH, STOCHASTIC, TENSOR, Flags
 from sensprobe_kernels.stored.store import Array, Store, known, numbers, quotient
 from sensprobe_kernels.stored.threads import aligned, lines, scratch, spread_out
 from sensprobe_kernels.vector import LANES
@@ -116,7 +116,8 @@ def prepare(
 
 def begun(run: Run, threads: int) -> list[tuple[int, int]]:
     """Pieces for the threads, as many for each: units from and up to."""
-    job, slow = run.job, STOCHASTIC in (run.state[2], run.decay[2])
+    job = run.job
+    slow = STOCHASTIC in (Flags(*run.state).rounding, Flags(*run.decay).rounding)
     units = job.batch * -(-job.tiles // job.unit)
     few = (_SLOW_WORK if slow else _WORK) // (job.unit * LANES * job.n * job.length)
     pieces = -(-units // max(1, few))

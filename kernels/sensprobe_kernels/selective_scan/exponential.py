@@ -7,7 +7,7 @@ looks only a few dozen operations ahead always has two that need not wait.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,55 +91,70 @@ def _kept(x: Floats, y: Floats) -> Floats:
     return choose(less(x, every(_LOWEST)), every(_ZERO), y)
 
 
+@inline
+def _powers(shifted: Four) -> Four:
+    return Four(_power(shifted.a), _power(shifted.b), _power(shifted.c), _power(shifted.d))
+
+
+@inline
+def _cut(x: Four, y: Four) -> Four:
+    return Four(_kept(x.a, y.a), _kept(x.b, y.b), _kept(x.c, y.c), _kept(x.d, y.d))
+
+
 class Eight(NamedTuple):
     low: Four
     high: Four
 
 
-@inline
-def _reduced(x: Eight) -> tuple[Eight, Eight]:
-    """n + 1.5 · 2^23 and r, where x = n log 2 + r. Adding 1.5 · 2^23 rounds to a whole number."""
-    inside = Eight(_inside(x.low), _inside(x.high))
-    product = Eight(_scaled(inside.low, _LOG2_E), _scaled(inside.high, _LOG2_E))
-    shifted = Eight(_raised(product.low, _SHIFT), _raised(product.high, _SHIFT))
-    n = Eight(_raised(shifted.low, -_SHIFT), _raised(shifted.high, -_SHIFT))
-    most = Eight(_scaled(n.low, _LN2_HIGH), _scaled(n.high, _LN2_HIGH))
-    r = Eight(_minus(inside.low, most.low), _minus(inside.high, most.high))
-    least = Eight(_scaled(n.low, _LN2_LOW), _scaled(n.high, _LN2_LOW))
-    return shifted, Eight(_minus(r.low, least.low), _minus(r.high, least.high))
+def _each(operation: Any) -> Any:
+    """What does to eight what another does to four."""
+
+    @inline
+    def of_eight(x: Eight) -> Eight:
+        return Eight(operation(x.low), operation(x.high))
+
+    return of_eight
 
 
-@inline
-def _next(p: Eight, r: Eight, term: float) -> Eight:
-    """p r + term."""
-    product = Eight(_times(p.low, r.low), _times(p.high, r.high))
-    return Eight(_raised(product.low, term), _raised(product.high, term))
+def _all(operation: Any) -> Any:
+    """The same, with one number for all."""
+
+    @inline
+    def of_eight(x: Eight, number: float) -> Eight:
+        return Eight(operation(x.low, number), operation(x.high, number))
+
+    return of_eight
 
 
-@inline
-def _power_of(shifted: Four) -> Four:
-    return Four(_power(shifted.a), _power(shifted.b), _power(shifted.c), _power(shifted.d))
+def _both(operation: Any) -> Any:
+    """The same, with eight others."""
+
+    @inline
+    def of_eight(x: Eight, y: Eight) -> Eight:
+        return Eight(operation(x.low, y.low), operation(x.high, y.high))
+
+    return of_eight
 
 
-@inline
-def _ended(x: Four, y: Four) -> Four:
-    return Four(_kept(x.a, y.a), _kept(x.b, y.b), _kept(x.c, y.c), _kept(x.d, y.d))
+_inside8, _powers8 = _each(_inside), _each(_powers)
+_scaled8, _raised8 = _all(_scaled), _all(_raised)
+_times8, _plus8, _minus8, _cut8 = _both(_times), _both(_plus), _both(_minus), _both(_cut)
 
 
 @inline
 def exponentials(x: Eight) -> Eight:
-    """2^n (p(r) r² + r + 1)."""
-    shifted, r = _reduced(x)
-    p = Eight(_scaled(r.low, _P0), _scaled(r.high, _P0))
-    p = Eight(_raised(p.low, _P1), _raised(p.high, _P1))
-    p = _next(_next(_next(_next(p, r, _P2), r, _P3), r, _P4), r, _P5)
-    square = Eight(_times(r.low, r.low), _times(r.high, r.high))
-    y = Eight(_times(p.low, square.low), _times(p.high, square.high))
-    y = Eight(_plus(y.low, r.low), _plus(y.high, r.high))
-    y = Eight(_raised(y.low, _ONE), _raised(y.high, _ONE))
-    power = Eight(_power_of(shifted.low), _power_of(shifted.high))
-    y = Eight(_times(y.low, power.low), _times(y.high, power.high))
-    return Eight(_ended(x.low, y.low), _ended(x.high, y.high))
+    """2^n (p(r) r² + r + 1). Adding 1.5 · 2^23 rounds to a whole number."""
+    inside = _inside8(x)
+    shifted = _raised8(_scaled8(inside, _LOG2_E), _SHIFT)
+    n = _raised8(shifted, -_SHIFT)
+    r = _minus8(_minus8(inside, _scaled8(n, _LN2_HIGH)), _scaled8(n, _LN2_LOW))
+    p = _raised8(_scaled8(r, _P0), _P1)
+    p = _raised8(_times8(p, r), _P2)
+    p = _raised8(_times8(p, r), _P3)
+    p = _raised8(_times8(p, r), _P4)
+    p = _raised8(_times8(p, r), _P5)
+    y = _raised8(_plus8(_times8(p, _times8(r, r)), r), _ONE)
+    return _cut8(x, _times8(y, _powers8(shifted)))
 
 
 @inline

@@ -37,8 +37,7 @@ from sensprobe_kernels.vector import LANES, load, prefetch, store
 
 SOURCE = fingerprint(Path(__file__).parent)
 AHEAD = 3
-"""Steps from the one at hand to the one whose numbers are asked for: a step takes longer than
-memory, but not much longer."""
+"""Steps from the one at hand to the one whose numbers are asked for."""
 Key = tuple[int, int, int, int, int, int, int]
 """The fields of `Flags`, in order."""
 
