@@ -20,7 +20,6 @@ from sensprobe.errors import DataError
 FILE = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"
 BYTE_VALUES = 256
-NEWLINE = 10
 TEXT_EDGES = ("<|endoftext|>", "<s>", "<bos>", "<|begin_of_text|>", "</s>", "<eos>")
 """What tokenizers call the token that stands between two texts, where their settings do not say."""
 
@@ -48,7 +47,7 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def start(self) -> int:
+    def start(self) -> tuple[int, ...]:
         """What stands before a text that nothing precedes. DataError where no token says so."""
         ...
 
@@ -60,12 +59,13 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ByteTokenizer:
-    """A token is a byte. A text starts as a paragraph does, after a newline; no byte ends it."""
+    """A token is a byte. A text starts as a sentence does, after another's full stop and a space: a
+    newline alone may as well stand inside one, where lines are wrapped. No byte ends it."""
 
     name: str = "bytes"
     size: int = BYTE_VALUES
     file: None = None
-    start: int = NEWLINE
+    start: tuple[int, ...] = tuple(b". ")
     end: None = None
 
     def encode(self, content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -106,9 +106,9 @@ class FileTokenizer:
         return str(_read(self.file).decode(list(tokens), skip_special_tokens=True))
 
     @property
-    def start(self) -> int:
+    def start(self) -> tuple[int, ...]:
         """The token that its settings call bos, else eos, else one of `TEXT_EDGES`."""
-        return self._edge("bos_token", "eos_token")
+        return (self._edge("bos_token", "eos_token"),)
 
     @property
     def end(self) -> int:

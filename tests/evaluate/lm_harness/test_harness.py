@@ -13,6 +13,7 @@ from selective import tiny
 
 from sensprobe.apply import Applier
 from sensprobe.data import BYTES, FileTokenizer, Split
+from sensprobe.data.windows import IGNORED
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import TextEvaluator
 from sensprobe.scheme import parse
@@ -62,7 +63,7 @@ def test_a_continuation_is_scored_after_its_context(model: Any, plan: Any) -> No
     want = [
         log_p(model, tap, list(b"The state decays"), 9),
         log_p(model, tap, list(b"The state decay"), 9),
-        log_p(model, tap, list(b"\nAlone."), 1),
+        log_p(model, tap, list(b". Alone."), 2),
         log_p(model, tap, list(b"A b"), 1),  # a space at the end counts to what follows
         0.0,
     ]
@@ -73,9 +74,10 @@ def test_a_continuation_is_scored_after_its_context(model: Any, plan: Any) -> No
 
 def test_rolling_is_the_bits_per_byte_of_a_window(model: Any) -> None:
     text = "the state decays while steps go on"
-    whole = torch.tensor([list(f"\n{text}".encode())], dtype=torch.int32)
-    size = torch.tensor([len(text)])
-    split = Split("search", whole[:, :-1], whole[:, 1:], None, torch.arange(1), "", "", size)
+    whole = torch.tensor([list(f". {text}".encode())], dtype=torch.int32)
+    x, y, size = whole[:, :-1], whole[:, 1:].clone(), torch.tensor([len(text)])
+    y[:, 0] = IGNORED  # a text starts after a full stop and this space
+    split = Split("search", x, y, None, torch.arange(1), "", "", size)
     for plan in ({}, PLAN):
         applier = Applier(model)
         bits = TextEvaluator(model, applier, split).evaluate(plan, 0, 1)["bits_per_byte"][0]
@@ -99,7 +101,7 @@ def test_it_writes_until_a_stop_string(model: Any) -> None:
     assert found == [whole[: whole.find(stop)]] * 2 + [whole]
     assert harness(model).generate_until(requests("generate_until", ("", plain))) == harness(
         model
-    ).generate_until(requests("generate_until", ("\n", plain)))
+    ).generate_until(requests("generate_until", (". ", plain)))
 
 
 def test_sampling_is_refused(model: Any) -> None:
