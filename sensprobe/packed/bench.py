@@ -2,8 +2,9 @@
 
     bytes      what must move: packed weights and scales, inputs and outputs; states in and out
     bandwidth  bytes over time, beside what copying a large array reaches in the same run
-    reference  PyTorch's bfloat16 product, or its float32 state update, at the same shape, on one
-               thread or on all it has, whichever is faster
+    reference  PyTorch's own at the same shape (see `bench_references`), on one thread or on all it
+               has, whichever is faster
+    mamba_ssm  on a GPU, where that package is installed: its kernel of the same update or scan
 
 Every case is warmed, cases and references take turns, medians are told with their quartiles.
 """
@@ -23,25 +24,21 @@ from sensprobe_kernels.packed.tensor import Packed
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 
-from sensprobe.apply import Applier
-from sensprobe.export.tensors import layout, packed_fields, stored
-from sensprobe.models import FAMILIES, Model, mamba, mamba2
-from sensprobe.models.frame import Shapes
-from sensprobe.models.mamba import MambaConfig
-from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.packed import describe
+from sensprobe.export.tensors import layout, packed_fields
+from sensprobe.packed import bench_models, describe
+from sensprobe.packed import bench_references as references
 from sensprobe.packed.arena import Arena
-from sensprobe.packed.program import compiled
+from sensprobe.packed.bench_models import VOCABULARY, like_published, program_of
+from sensprobe.packed.bench_references import Run
+from sensprobe.packed.bench_scans import SCANS, TOKENS, Scan
+from sensprobe.packed.bench_steps import STEPS, Step
 from sensprobe.rounding import encode
 from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import Axis, Kind, Part, Site
 
-SHAPES = {"130m": 768, "370m": 1024, "790m": 1536, "1.4b": 2048, "2.8b": 2560}
-"""Width of the residual stream of the published Mambas and Mamba-2s."""
 WEIGHTS = ("int8/channel", "int4/group32", "int4/channel", "int3/channel", "int2/channel")
 WHOLE = ("int8/channel", "int4/channel")
 """Weights that multiply codes of int8 inputs."""
-STATES = ("fp32", "fp16", "int8/head/dynamic", "int4/head/dynamic")
 COPIED_BYTES, LEAST_SECONDS, ROUNDS = 1 << 28, 0.02, 9
 
 
@@ -54,35 +51,43 @@ class Case:
     size: str
     scheme: str
     bytes: int
-    run: Callable[[], Any]
-    reference: Callable[[], Any] | None
+    run: Run
+    reference: Run | None
+    kernel: Run | None = None  # that of mamba_ssm
 
 
 def cases(shape: str, batch: int) -> list[Callable[[], Case]]:
-    """Products with the in-projection and updates of one layer's state of both families, each made
-    when it is its turn: those of a large shape take seconds and gigabytes."""
-    width = SHAPES[shape]
+    """Products with the in-projection, the other operations of a step of one layer, and scans, each
+    made when it is its turn: those of a large shape take seconds and gigabytes."""
+    width = bench_models.SHAPES[shape]
     products = [partial(_product, shape, 4 * width, width, parse(text), batch) for text in WEIGHTS]
     products += [
         partial(_product, shape, 4 * width, width, parse(text), batch, whole=True) for text in WHOLE
     ]
-    updates = [partial(_update, shape, family, text, batch) for family in (1, 2) for text in STATES]
-    return [*products, *updates]
+    scans = [partial(_scan, shape, scan, batch) for scan in SCANS]
+    return [*products, *(partial(_step, shape, step, batch) for step in STEPS), *scans]
 
 
 def measured(case: Case, copied: float) -> dict[str, Any]:
     """Times of one case; `copied` is the bytes a second that copying reaches."""
     mine, theirs = _in_turns(case)
     threads = min(theirs, key=lambda count: statistics.median(theirs[count]), default=None)
-    return told(case, mine, [] if threads is None else theirs[threads], threads, copied)
+    return told(case, copied, mine, [] if threads is None else theirs[threads], threads=threads)
 
 
 def told(
-    case: Case, mine: Sequence[float], theirs: Sequence[float], threads: int | None, copied: float
+    case: Case,
+    copied: float,
+    mine: Sequence[float],
+    theirs: Sequence[float],
+    kernel: Sequence[float] = (),
+    threads: int | None = None,
 ) -> dict[str, Any]:
-    """What is told of the seconds of a case and of its reference, if it has one."""
+    """What is told of the seconds of a case, of its reference and of mamba_ssm's kernel, where
+    there are any."""
     seconds = statistics.median(mine)
     other = statistics.median(theirs) if theirs else None
+    third = statistics.median(kernel) if kernel else None
     return {
         "operation": case.operation,
         "model": case.model,
@@ -97,6 +102,8 @@ def told(
         "reference_quartiles": _quartiles(theirs) if theirs else None,
         "reference_threads": threads,
         "ratio": None if other is None else other / seconds,
+        "mamba_ssm_seconds": third,
+        "mamba_ssm_ratio": None if third is None else third / seconds,
     }
 
 
@@ -135,7 +142,7 @@ def copy_bandwidth() -> float:
 def held_bytes(shape: str, batch: int) -> int:
     """What the largest case of a shape holds at least: a state of Mamba-2 as published, in float32,
     and the reference's."""
-    return 2 * 4 * batch * 2 * SHAPES[shape] * 128
+    return 2 * 4 * batch * 2 * bench_models.SHAPES[shape] * 128
 
 
 def _seconds(run: Callable[[], Any], count: int) -> float:
@@ -211,66 +218,32 @@ def multiply(program: Program, tensor: int, columns: int, y: Register, *, whole:
     program.add(op.LINEAR, tensor, x.at, x.pitch, y.at, y.pitch)
 
 
-def _update(shape: str, family: int, scheme: str, batch: int) -> Case:
-    """One layer's recurrence, one step, from packed state to packed state."""
-    width = SHAPES[shape]
-    model = like_published(width, family)
-    chosen = {} if scheme == "fp32" else {"layers.0.state": parse(scheme)}
-    applier = Applier(model)
-    arena = Arena.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
-    made = compiled(model, arena, {}, batch)
-    kind = op.CHANNELS if family == 1 else op.HEADS
-    program = made.program.only(kind)
-    memory = np.tile(made.fresh, (batch, 1))
-    none, tokens = np.zeros(0, np.float32), np.zeros(0, np.int64)
+def _step(shape: str, step: Step, batch: int) -> Case:
+    """Operations of a layer, from packed memory to packed memory."""
+    model = step.model(bench_models.SHAPES[shape], 1)
+    _, made = program_of(model, step.plan, batch)
+    program, memory = made.program.only(*step.codes), np.tile(made.fresh, (batch, 1))
+    none, tokens = np.zeros(0, np.float32), np.arange(batch) * 7 % VOCABULARY
     steps, slots = np.zeros(batch, np.int64), np.arange(batch)
     program.work[:] = 0.5
-    site = model.sites["layers.0.state"]
-    reference = torch_update(site.shape, batch)
-
-    each = made.fresh.size - 4 * model.sites["layers.0.conv_state"].reals
-    small = sum(model.sites[f"layers.0.{n}"].reals for n in ("x", "y", "dt", "B", "C"))
-    A = 4 * model.sites["layers.0.A"].reals
+    size = step.shape(model)
     return Case(
-        f"state, Mamba{'' if family == 1 else '-2'}", shape,
-        "×".join(str(n) for n in site.shape), scheme, 2 * batch * each + 4 * batch * small + A,
+        step.operation, shape, times(size), step.scheme, step.moved(model, step.plan, batch),
         lambda: program.run(memory, none, tokens, none, steps, slots),
-        reference,
+        step.reference(size, batch, "cpu"),
     )  # fmt: skip
 
 
-def torch_update(shape: tuple[int, ...], batch: int, device: str = "cpu") -> Callable[[], Any]:
-    """h = exp(dt A) h + (dt x) B and y = C h in float32: a decay a state of (channels, n), or one a
-    head of (heads, p, n)."""
-    *rows, n = shape
-    with torch.device(device):
-        state, x = torch.zeros(batch, *shape), torch.full((batch, *rows, 1), 0.5)
-        dt = torch.full((batch, rows[0], *[1] * (len(shape) - 1)), 0.5)
-        A = torch.full(shape if len(rows) == 1 else (rows[0], 1, 1), -1.0)
-        B = C = torch.full((batch, *[1] * len(rows), n), 0.5)
-
-    def run() -> Any:
-        state.mul_(torch.exp(dt * A)).add_((dt * x) * B)
-        return (state * C).sum(-1)
-
-    return run
+def times(shape: tuple[int, ...]) -> str:
+    return "×".join(str(n) for n in shape)
 
 
-def like_published(width: int, family: int, layers: int = 1) -> Model:
-    """A model of a few layers whose weights say nothing."""
-    common: dict[str, Any] = {
-        "d_input": 16, "d_output": 16, "d_model": width, "encoder": "embedding", "tied_head": True,
-        "pooling": "none", "head_bias": False, "layers": layers,
-    }  # fmt: skip
-    if family == 1:
-        config = MambaConfig(**common, dt_rank=-(-width // 16))
-        weights = mamba.deploy(_filled(mamba.parameter_shapes(config)), config)
-        return FAMILIES[mamba.FAMILY][1](config, weights)
-    other = Mamba2Config(**common)
-    return FAMILIES[mamba2.FAMILY][1](
-        other, mamba2.deploy(_filled(mamba2.parameter_shapes(other)), other)
-    )
-
-
-def _filled(shapes: Shapes) -> dict[str, torch.Tensor]:
-    return {name: torch.full(shape, 0.01) for name, shape in shapes.items()}
+def _scan(shape: str, scan: Scan, batch: int) -> Case:
+    """A recurrence over some tokens, as whole sequences run: in float32 memory, states rounded."""
+    model = like_published(bench_models.SHAPES[shape], scan.family)
+    site = model.sites["layers.0.state"]
+    return Case(
+        scan.operation, shape, f"{TOKENS}×{times(site.shape)}", scan.scheme,
+        scan.moved(model, batch), scan.run(model, batch),
+        references.torch_scan(site.shape, batch, TOKENS),
+    )  # fmt: skip

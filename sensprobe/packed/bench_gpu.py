@@ -1,32 +1,39 @@
-"""Operations on packed memory timed on a GPU, each as a CUDA graph beside PyTorch's as another.
+"""Operations on packed memory timed on a GPU, each as a CUDA graph beside PyTorch's as another, and
+mamba_ssm's where that is installed.
 
     linear     both projections of every layer of a model at once: one alone is bound by its launch,
                and caches hold it
-    state      the update of the states of eight layers, which no cache holds together
+    steps      of eight layers, whose states no cache holds together (an embedding: of one)
+    scans      of one layer
     copying    an array larger than any cache
-
-PyTorch's products are bfloat16, its updates float32.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program
 
-from sensprobe.apply import Applier
-from sensprobe.export.tensors import stored
-from sensprobe.packed import bench
+from sensprobe.models import mamba
+from sensprobe.packed import bench, bench_models
+from sensprobe.packed import bench_references as references
 from sensprobe.packed.arena import Arena
-from sensprobe.packed.bench import STATES, Case, like_published, matrix, torch_update
-from sensprobe.packed.program import compiled
+from sensprobe.packed.bench import Case, matrix
+from sensprobe.packed.bench_models import like_published, program_of
+from sensprobe.packed.bench_references import Run
+from sensprobe.packed.bench_scans import SCANS, TOKENS, Scan
+from sensprobe.packed.bench_steps import STEPS, Step
+from sensprobe.packed.program import Compiled
 from sensprobe.scheme import Scheme, parse
+
+if TYPE_CHECKING:
+    from sensprobe_kernels.program.gpu import GpuProgram
 
 WEIGHTS = ("int8/channel", "int4/group128", "int4/group32", "int3/group128", "int2/group32", "e4m3")
 LAYERS = {"130m": 24, "370m": 48, "790m": 48, "1.4b": 48, "2.8b": 64}
@@ -35,28 +42,27 @@ DEVICE = "cuda"
 
 
 def cases(shape: str, batch: int) -> list[Callable[[], Case]]:
-    """Products with all projections of a model, and updates of the states of some layers of both
-    families, each made when it is its turn."""
+    """Products with all projections of a model, the other operations of a step of some layers, and
+    scans, each made when it is its turn."""
     products = [partial(_products, shape, parse(text), batch) for text in WEIGHTS]
     products += [partial(_products, shape, parse(text), batch, whole=True) for text in bench.WHOLE]
-    updates = [
-        partial(_updates, shape, family, text, batch) for family in (1, 2) for text in STATES
-    ]
-    return [*products, *updates]
+    scans = [partial(_scan, shape, scan, batch) for scan in SCANS]
+    return [*products, *(partial(_steps, shape, step, batch) for step in STEPS), *scans]
 
 
 def held_bytes(shape: str, batch: int) -> int:
     """What the largest case holds at least: PyTorch's products, or float32 states of Mamba-2."""
-    products = 2 * LAYERS[shape] * 6 * bench.SHAPES[shape] ** 2
-    return max(products, 4 * UPDATED * batch * 2 * bench.SHAPES[shape] * 128)
+    products = 2 * LAYERS[shape] * 6 * bench_models.SHAPES[shape] ** 2
+    return max(products, 4 * UPDATED * batch * 2 * bench_models.SHAPES[shape] * 128)
 
 
 def measured(case: Case, copied: float) -> dict[str, Any]:
     """Times of one case; `copied` is the bytes a second that copying reaches."""
     assert case.reference is not None
-    runs = [_captured(case.run), _captured(case.reference)]
-    mine, theirs = zip(*([_seconds(run) for run in runs] for _ in range(bench.ROUNDS)), strict=True)
-    return bench.told(case, mine, theirs, None, copied)
+    runs = [_captured(run) for run in (case.run, case.reference, case.kernel) if run is not None]
+    rounds = [[_seconds(run) for run in runs] for _ in range(bench.ROUNDS)]
+    mine, theirs, *kernel = zip(*rounds, strict=True)
+    return bench.told(case, copied, mine, theirs, kernel[0] if kernel else ())
 
 
 def copy_bandwidth() -> float:
@@ -94,7 +100,7 @@ def _products(shape: str, scheme: Scheme, batch: int, *, whole: bool = False) ->
     from sensprobe_kernels.program.device import States, Weights
     from sensprobe_kernels.program.gpu import GpuProgram
 
-    width, layers = bench.SHAPES[shape], LAYERS[shape]
+    width, layers = bench_models.SHAPES[shape], LAYERS[shape]
     sizes = [(4 * width, width), (width, 2 * width)]
     made = [matrix(*size, scheme) for size in sizes]
     data = np.concatenate([np.tile(m.arena.data, layers) for m in made])
@@ -132,31 +138,53 @@ def _torch_products(sizes: list[tuple[int, int]], layers: int, batch: int) -> Ca
     return run
 
 
-def _updates(shape: str, family: int, scheme: str, batch: int) -> Case:
-    """The recurrences of some layers, one step, from packed state to packed state."""
+def _steps(shape: str, step: Step, batch: int) -> Case:
+    """Operations of a step of some layers, from packed memory to packed memory."""
+    layers = 1 if step.codes == (op.EMBED,) else UPDATED
+    model = step.model(bench_models.SHAPES[shape], layers)
+    arena, made = program_of(model, step.plan, batch)
+    runs = _running(arena, made, step.codes, batch, 1)
+    runs.memory.tokens.copy_(torch.arange(batch) * 7 % bench_models.VOCABULARY)
+    size = step.shape(model)
+    each = [step.reference(size, batch, DEVICE) for _ in range(layers)]
+    kernels = [step.kernel(size, batch, DEVICE) if step.kernel else None for _ in range(layers)]
+    return Case(
+        step.operation, shape, f"{layers}×{bench.times(size)}", step.scheme,
+        layers * step.moved(model, step.plan, batch), runs.launch, lambda: [run() for run in each],
+        _all(kernels),
+    )  # fmt: skip
+
+
+def _all(kernels: Sequence[Run | None]) -> Run | None:
+    """All of them, if they are there."""
+    found = [run for run in kernels if run is not None]
+    return (lambda: [run() for run in found]) if found else None
+
+
+def _scan(shape: str, scan: Scan, batch: int) -> Case:
+    """A recurrence over some tokens of a layer, its state packed."""
+    model = like_published(bench_models.SHAPES[shape], scan.family)
+    arena, made = program_of(model, scan.plan(), batch * TOKENS)
+    code = op.CHANNELS if scan.family == mamba.FAMILY else op.HEADS
+    runs = _running(arena, made, (code,), batch, TOKENS)
+    size = model.sites["layers.0.state"].shape
+    return Case(
+        scan.operation, shape, f"{TOKENS}×{bench.times(size)}", scan.scheme,
+        scan.moved(model, batch), runs.launch,
+        references.torch_scan(size, batch, TOKENS, DEVICE),
+        references.ssm_scan(size, batch, TOKENS, DEVICE),
+    )  # fmt: skip
+
+
+def _running(
+    arena: Arena, made: Compiled, codes: tuple[int, ...], batch: int, tokens: int
+) -> GpuProgram:
+    """Some operations of a program, of so many sequences and tokens of each, on numbers."""
     from sensprobe_kernels.program.device import States, Weights
     from sensprobe_kernels.program.gpu import GpuProgram
 
-    model = like_published(bench.SHAPES[shape], family, UPDATED)
-    chosen = {}
-    if scheme != "fp32":
-        chosen = {f"layers.{i}.state": parse(scheme) for i in range(UPDATED)}
-    applier = Applier(model)
-    arena = Arena.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
-    made = compiled(model, arena, {}, batch)
-    program = made.program.only(op.CHANNELS if family == 1 else op.HEADS)
+    program = made.program.only(*codes)
     states = States(program, made.fresh.size, batch, Weights(arena.data, DEVICE))
-    runs = GpuProgram(program, 1, states)
+    runs = GpuProgram(program, tokens, states)
     runs.memory.work.fill_(0.5)
-    site = model.sites["layers.0.state"]
-    windows = sum(s.reals for n, s in model.sites.items() if n.endswith(".conv_state"))
-    each = made.fresh.size - 4 * windows
-    small = sum(model.sites[f"layers.0.{n}"].reals for n in ("x", "y", "dt", "B", "C"))
-    A = 4 * model.sites["layers.0.A"].reals
-    updates = [torch_update(site.shape, batch, DEVICE) for _ in range(UPDATED)]
-    return Case(
-        f"state, Mamba{'' if family == 1 else '-2'}", shape,
-        f"{UPDATED}×{'×'.join(str(n) for n in site.shape)}", scheme,
-        2 * batch * each + UPDATED * (4 * batch * small + A), runs.launch,
-        lambda: [update() for update in updates],
-    )  # fmt: skip
+    return runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from sensprobe.report.benches import BenchCase, BenchRun, Pair
 from sensprobe.report.values import MISSING, NOISE, digits, number
 
 GIGA, MICRO, PERCENT = 1e-9, 1e6, 100
+KERNELS = "× mamba_ssm"
 BUSY = 0.25
 """Share of the processors that others may want before a reader is told."""
 
@@ -50,8 +52,14 @@ def versions_of(found: BenchRun) -> str:
 
 
 def bench_table(found: BenchRun) -> pd.DataFrame:
-    """A row a case."""
-    return pd.DataFrame(_case(case) for case in found.cases)
+    """A row a case; beside mamba_ssm where that was there."""
+    table = pd.DataFrame(_case(case) for case in found.cases)
+    return table if _beside_kernels(found) else table.drop(columns=KERNELS, errors="ignore")
+
+
+def _beside_kernels(found: BenchRun) -> bool:
+    """Whether any case was timed beside mamba_ssm's kernel."""
+    return any(isfinite(case.kernel_ratio) for case in found.cases)
 
 
 def _case(c: BenchCase) -> dict[str, str]:
@@ -66,6 +74,7 @@ def _case(c: BenchCase) -> dict[str, str]:
         "GB/s": digits(GIGA * c.bandwidth, 3),
         "% of copy": number(PERCENT * c.of_copy, 0),
         "× PyTorch": number(c.ratio, 2),
+        KERNELS: number(c.kernel_ratio, 2),
     }
 
 
@@ -109,6 +118,7 @@ def bench_rows(benches: Sequence[BenchRun]) -> pd.DataFrame:
             "bandwidth (bytes/s)": c.bandwidth,
             "share of copy": c.of_copy,
             "times as fast as PyTorch": c.ratio,
+            "times as fast as mamba_ssm": c.kernel_ratio,
         }
         for b in benches
         for c in b.cases

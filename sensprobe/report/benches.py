@@ -13,7 +13,7 @@ from sensprobe.runs import KeptBench, Run
 Name = tuple[str, str, str]
 """(operation, model, scheme): what two benches have in common of a case."""
 NAMED = ("operation", "model", "size", "scheme")
-NUMBERS = ("bytes", "bytes_per_second", "of_copy", "ratio")
+NUMBERS = ("bytes", "bytes_per_second", "of_copy", "ratio", "mamba_ssm_ratio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class BenchCase:
     """An operation at a shape in a scheme: median and quartiles in seconds, bytes that must move.
 
     `of_copy` is the share of what copying reaches in the same bench; `ratio` how many times as fast
-    as PyTorch's own, from `ratio_low` to `ratio_high` by the quartiles of PyTorch's time. NaN
-    stands for what was not measured.
+    as PyTorch's own, from `ratio_low` to `ratio_high` by the quartiles of PyTorch's time, and
+    `kernel_ratio` as the kernel of mamba_ssm. NaN stands for what was not measured.
     """
 
     operation: str
@@ -38,6 +38,7 @@ class BenchCase:
     ratio: float
     ratio_low: float
     ratio_high: float
+    kernel_ratio: float = nan
 
     @property
     def name(self) -> Name:
@@ -136,11 +137,11 @@ def _case(row: Any) -> BenchCase | None:
     if not (operation and scheme and isfinite(seconds) and seconds > 0):
         return None
     low, high = _quartiles(row.get("quartiles"))
-    moved, bandwidth, of_copy, ratio = (real(row.get(key)) for key in NUMBERS)
+    moved, bandwidth, of_copy, ratio, kernel = (real(row.get(key)) for key in NUMBERS)
     quick, slow = _quartiles(row.get("reference_quartiles"))
     return BenchCase(
         operation, model, size, scheme, seconds, low, high, moved, bandwidth, of_copy, ratio,
-        quick / seconds, slow / seconds,
+        quick / seconds, slow / seconds, kernel,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import torch
 from sensprobe.errors import UnsupportedError, UsageError
 from sensprobe.loading import device_named
 from sensprobe.memory import free_bytes, room
-from sensprobe.packed import bench as packed
+from sensprobe.packed import bench_models
 from sensprobe.packed.bench_devices import DEVICES, Bench
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run
@@ -34,13 +34,13 @@ def bench(
     run: Run | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Products with packed weights and updates of packed states at the shapes of published models.
+    """Every operation on packed memory at the shapes of published models.
 
     Returns where and how (see `_about`), and a row a case (see `packed.bench`). A run keeps every
     case when it is measured.
     """
-    if unknown := sorted(set(shapes) - set(packed.SHAPES)):
-        known = ", ".join(packed.SHAPES)
+    if unknown := sorted(set(shapes) - set(bench_models.SHAPES)):
+        known = ", ".join(bench_models.SHAPES)
         raise UsageError(f"no shape {', '.join(unknown)}; there are those of {known}.")
     if batch < 1:
         raise UsageError(f"--batch {batch}: at least one vector must be multiplied.")

@@ -24,8 +24,9 @@ from sensprobe.apply import Applier
 from sensprobe.export.tensors import stored
 from sensprobe.files import write_whole
 from sensprobe.packed import Arena, DeviceStream
-from sensprobe.packed.bench import ROUNDS, SHAPES, like_published
+from sensprobe.packed.bench import ROUNDS
 from sensprobe.packed.bench_gpu import LAYERS
+from sensprobe.packed.bench_models import SHAPES, like_published
 from sensprobe.plan import Plan
 from sensprobe.scheme import parse
 
@@ -70,7 +71,7 @@ def decoding(width: int, layers: int, batch: int, device: str) -> dict[str, Any]
 
 
 def _stream(width: int, layers: int, plan: Mapping[str, str], device: str) -> DeviceStream:
-    model = like_published(width, 2, layers)
+    model = like_published(width, "mamba2", layers)
     chosen = Plan(tuple((p, parse(s)) for p, s in plan.items())).resolve(model.sites.values())
     applier = Applier(model)
     arena = Arena.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)

@@ -9,8 +9,9 @@ import torch
 from rich.console import Console
 
 from sensprobe.cli import commands, main
-from sensprobe.packed import bench
+from sensprobe.packed import bench, bench_models, bench_scans
 from sensprobe.packed.bench_devices import DEVICES
+from sensprobe.packed.bench_steps import STEPS
 from sensprobe.runs import Manifest, open_run
 from sensprobe.steps import benching
 
@@ -18,7 +19,9 @@ from sensprobe.steps import benching
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     """One small shape and few rounds: the numbers are not looked at here."""
-    monkeypatch.setattr(bench, "SHAPES", {"tiny": 64})
+    monkeypatch.setattr(bench_models, "SHAPES", {"tiny": 64})
+    for module in (bench, bench_scans):
+        monkeypatch.setattr(module, "TOKENS", 3)
     monkeypatch.setattr(bench, "LEAST_SECONDS", 1e-4)
     monkeypatch.setattr(bench, "ROUNDS", 2)
     monkeypatch.setattr(bench, "COPIED_BYTES", 1 << 16)
@@ -32,8 +35,14 @@ def test_every_operation_is_timed(capsys):
     assert found == {
         *(("linear", scheme) for scheme in bench.WEIGHTS),
         *(("linear, int8 inputs", scheme) for scheme in bench.WHOLE),
-        *((f"state, {name}", scheme) for name in ("Mamba", "Mamba-2") for scheme in bench.STATES),
+        *((step.operation, step.scheme) for step in STEPS),
+        *((scan.operation, scan.scheme) for scan in bench_scans.SCANS),
     }
+    assert {operation for operation, _ in found} == {
+        "linear", "linear, int8 inputs", "state, Mamba", "state, Mamba-2", "state, S4D",
+        "convolution", "norm, rounded", "rotation, rounded", "embedding", "scan, Mamba",
+        "scan, Mamba-2",
+    }  # fmt: skip
     for row in told["rows"]:
         assert row["seconds"] > 0
         assert row["ratio"] == pytest.approx(row["reference_seconds"] / row["seconds"])

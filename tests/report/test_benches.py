@@ -40,6 +40,13 @@ def test_shares_and_ratios_have_the_ends_of_their_quartiles() -> None:
     assert (case.ratio_low, case.ratio_high) == pytest.approx((1.9, 2.2))
 
 
+def test_cases_stand_beside_mamba_ssm_where_it_was_there() -> None:
+    assert "× mamba_ssm" not in bench_table(read_bench(documents.bench()))
+    found = read_bench(changed(mamba_ssm_ratio=1.25))
+    assert list(bench_table(found)["× mamba_ssm"][:2]) == ["1.25", "–"]
+    assert bench_rows([found])["times as fast as mamba_ssm"][0] == 1.25
+
+
 @pytest.mark.parametrize("row", [{"seconds": None}, {"seconds": 0}, {"scheme": 4}])
 def test_a_case_without_a_name_or_a_time_is_left_out_and_told(row: dict[str, Any]) -> None:
     found = read_bench(changed(**row))

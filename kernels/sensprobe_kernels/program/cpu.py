@@ -174,9 +174,9 @@ class Program:
             ends.append(len(pieces))
         return pieces, ends
 
-    def only(self, code: int) -> Program:
-        """A finished program of nothing but its operations of one kind, on the same registers."""
-        kept = replace(self, ops=[row for row in self.ops if row[0] == code])
+    def only(self, *codes: int) -> Program:
+        """A finished program of nothing but its operations of some kinds, on the same registers."""
+        kept = replace(self, ops=[row for row in self.ops if row[0] in codes])
         kept.finish()
         return kept
 

@@ -1,0 +1,56 @@
+"""Recurrences over some tokens at once, as a prefill or a whole sequence runs them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from sensprobe.models import Model, mamba, mamba2
+from sensprobe.packed.bench_models import resolved
+from sensprobe.packed.bench_references import Run
+from sensprobe.packed.bench_steps import EXACTLY, state_bytes
+from sensprobe.runtime import head_scan, selective_scan
+from sensprobe.storage import Rounded, Storage
+
+TOKENS = 128
+STATE = "layers.0.state"
+
+
+class Scan(NamedTuple):
+    """A family's recurrence, its state rounded after every token."""
+
+    operation: str
+    family: str
+    scheme: str
+
+    def plan(self) -> dict[str, str]:
+        return {} if self.scheme == EXACTLY else {"layers.*.state": self.scheme}
+
+    def moved(self, model: Model, batch: int) -> int:
+        """Bytes: x, dt, B, C and y of every token in float32, the state in and out, A."""
+        passing = sum(model.sites[f"layers.0.{n}"].reals for n in ("x", "dt", "B", "C", "y"))
+        states = 2 * state_bytes(model, self.plan())
+        return batch * (4 * TOKENS * passing + states) + 4 * model.sites["layers.0.A"].reals
+
+    def run(self, model: Model, batch: int) -> Run:
+        """On the CPU, with the kernels of the simulation."""
+        site = model.sites[STATE]
+        *rows, n = site.shape
+        kept: Storage = None
+        if self.plan():
+            kept = Rounded(resolved(model, self.plan())[STATE], site)
+        x = torch.full((batch, TOKENS, *rows), 0.5)
+        dt = torch.full((batch, TOKENS, rows[0]), 0.5)
+        if self.family == mamba.FAMILY:
+            A, B = torch.full((*rows, n), -1.0), torch.full((batch, TOKENS, n), 0.5)
+            return lambda: selective_scan(x, dt, A, B, B, None, kept)
+        A, B = torch.full((rows[0],), -1.0), torch.full((batch, TOKENS, 1, n), 0.5)
+        return lambda: head_scan(x, dt, A, B, B, None, kept)
+
+
+SCANS = tuple(
+    Scan(f"scan, {name}", family, scheme)
+    for name, family in (("Mamba", mamba.FAMILY), ("Mamba-2", mamba2.FAMILY))
+    for scheme in (EXACTLY, "int8/head/dynamic")
+)

@@ -1,0 +1,149 @@
+"""Operations of one step that remember, look up, normalise or rotate, cut out of a model's program.
+
+Each is what a plan makes of a part of one layer, timed on any device; products are elsewhere, for
+one layer's are too few to time on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from sensprobe_kernels.program import tables as op
+
+from sensprobe.cost import site_bytes
+from sensprobe.models import Model, mamba, mamba2, s4d
+from sensprobe.packed import bench_references as references
+from sensprobe.packed.bench_models import VOCABULARY, like_published, resolved
+from sensprobe.packed.bench_references import Run
+from sensprobe.scheme import EXACT
+
+STATES = ("fp32", "fp16", "int8/head/dynamic", "int4/head/dynamic")
+PAIRS = ("fp32", "int8/head/asym/parts/dynamic")
+WINDOWS = ("fp32", "int8/channel/dynamic")
+ROWS = ("int8/channel", "int4/group32")
+EXACTLY = "fp32"
+
+Site = str
+"""Of the first layer, or around the layers."""
+
+
+class Step(NamedTuple):
+    """`codes` are the operations of the program, `plan` what it is of, `site` what is told of its
+    shape and scheme. `moved`: bytes, of a layer. `kernel`: that of mamba_ssm."""
+
+    operation: str
+    family: str
+    site: Site
+    scheme: str
+    plan: Mapping[str, str]
+    codes: tuple[int, ...]
+    moved: Callable[[Model, Mapping[str, str], int], int]
+    reference: Callable[[tuple[int, ...], int, str], Run]
+    kernel: Callable[[tuple[int, ...], int, str], Run | None] | None = None
+
+    def model(self, width: int, layers: int) -> Model:
+        """One whose program has the operations, once a layer."""
+        if self.site == "embedding":
+            return like_published(width, self.family, 1, VOCABULARY, final_norm=False)
+        return like_published(width, self.family, layers, final_norm=False)
+
+    def shape(self, model: Model) -> tuple[int, ...]:
+        return model.sites[self.site].shape
+
+
+def _held(model: Model, plan: Mapping[str, str], *names: str) -> int:
+    """Bytes of weights and scales, or of a sequence's states."""
+    chosen = resolved(model, plan)
+    return sum(sum(site_bytes(model.sites[n], chosen.get(n, EXACT))) for n in names)
+
+
+def state_bytes(model: Model, plan: Mapping[str, str]) -> int:
+    """Of a layer's recurrent state."""
+    return _held(model, plan, "layers.0.state")
+
+
+def _reals(model: Model, *names: str) -> int:
+    return sum(model.sites[f"layers.0.{name}"].reals for name in names)
+
+
+def _update(model: Model, plan: Mapping[str, str], batch: int) -> int:
+    """The state in and out; x, dt, B, C and y in float32; A."""
+    passing = 4 * _reals(model, "x", "dt", "B", "C", "y")
+    each = 2 * state_bytes(model, plan) + passing
+    return batch * each + _held(model, plan, "layers.0.A")
+
+
+def _diagonal(model: Model, plan: Mapping[str, str], batch: int) -> int:
+    """The state in and out; u and y in float32; A, B and C."""
+    each = 2 * state_bytes(model, plan) + 4 * _reals(model, "x", "y")
+    return batch * each + _held(model, plan, *(f"layers.0.{n}" for n in "ABC"))
+
+
+def _window(model: Model, plan: Mapping[str, str], batch: int) -> int:
+    """The window in and out; x and y in float32; weights and biases."""
+    each = 2 * _held(model, plan, "layers.0.conv_state") + 8 * _reals(model, "conv.bias")
+    return batch * each + _held(model, plan, "layers.0.conv", "layers.0.conv.bias")
+
+
+def _normed(model: Model, plan: Mapping[str, str], batch: int) -> int:
+    """A row in, and out rounded, in float32; weights."""
+    return 8 * batch * _reals(model, "in_proj_in") + _held(model, plan, "layers.0.norm")
+
+
+def _rotated(model: Model, plan: Mapping[str, str], batch: int) -> int:
+    """A row in, in float32; codes of a byte and a scale out."""
+    return batch * (5 * _reals(model, "out_proj_in") + 4)
+
+
+def _row(model: Model, plan: Mapping[str, str], batch: int) -> int:
+    """A packed row in, a float32 one out."""
+    rows, columns = model.sites["embedding"].shape
+    return batch * (_held(model, plan, "embedding") // rows + 4 * columns)
+
+
+def _step(
+    operation: str, family: str, site: Site, scheme: str, codes: tuple[int, ...],
+    moved: Callable[[Model, Mapping[str, str], int], int],
+    reference: Callable[[tuple[int, ...], int, str], Run], also: Mapping[str, str] | None = None,
+    kernel: Callable[[tuple[int, ...], int, str], Run | None] | None = None,
+) -> Step:  # fmt: skip
+    pattern = site.replace(".0.", ".*.")
+    plan = dict(also or {}) | ({} if scheme == EXACTLY else {pattern: scheme})
+    return Step(operation, family, site, scheme, plan, codes, moved, reference, kernel)
+
+
+_RECURRENCES = (
+    ("state, Mamba", mamba.FAMILY, op.CHANNELS),
+    ("state, Mamba-2", mamba2.FAMILY, op.HEADS),
+)
+
+STEPS = (
+    *(
+        _step(name, family, "layers.0.state", scheme, (code,), _update, references.torch_update,
+              kernel=references.ssm_update)
+        for name, family, code in _RECURRENCES
+        for scheme in STATES
+    ),
+    *(
+        _step("state, S4D", s4d.FAMILY, "layers.0.state", scheme, (op.DIAGONAL,), _diagonal,
+              references.torch_diagonal)
+        for scheme in PAIRS
+    ),
+    *(
+        _step("convolution", mamba2.FAMILY, "layers.0.conv_state", scheme, (op.CONVOLVE, op.SILU),
+              _window, references.torch_window)
+        for scheme in WINDOWS
+    ),
+    _step("norm, rounded", mamba.FAMILY, "layers.0.in_proj_in", "int8/dynamic",
+          (op.RMS, op.ROUND), _normed, references.torch_norm),
+    _step("rotation, rounded", mamba.FAMILY, "layers.0.out_proj_in", "int8/hadamard/dynamic",
+          (op.ROUND,), _rotated, references.torch_rotation,
+          {"layers.*.out_proj": "int8/channel/hadamard"}),
+    *(
+        _step("embedding", mamba.FAMILY, "embedding", scheme, (op.EMBED,), _row,
+              references.torch_rows)
+        for scheme in ROWS
+    ),
+)  # fmt: skip
+"""What is timed beside products, at each shape."""
