@@ -35,6 +35,7 @@ from sensprobe.checkpoints import (
 from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
+from sensprobe.memory import room
 from sensprobe.models import Model, is_language_model
 from sensprobe.packed import Arena, device_stream_of, stream_of
 from sensprobe.plan import EXACT_PLAN, Plan
@@ -327,7 +328,13 @@ def _packed(name: str, plan: Plan, artefact: Artefact, place: torch.device) -> L
     if place.type == "cpu":
         stream, why = stream_of(runs, arena, tap.scales)
         return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, stream, why)
-    there, why = device_stream_of(runs, arena, tap.scales, place)
+    with room(
+        arena.bytes,
+        torch.cuda.mem_get_info(place)[0],
+        f"the weights of {name} on {place}",
+        "Free some of that GPU's memory, or run on the CPU.",
+    ):
+        there, why = device_stream_of(runs, arena, tap.scales, place)
     if there is None:
         say(logging.WARNING, why)
         return None

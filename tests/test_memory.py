@@ -11,8 +11,12 @@ import pytest
 import torch
 
 from sensprobe import load, memory, running
+from sensprobe.apply import Applier
 from sensprobe.errors import CapacityError
+from sensprobe.export import export_model
+from sensprobe.loading import as_plan, load_model
 from sensprobe.memory import free_bytes, room
+from sensprobe.packed import lacking
 
 HUGE = 1 << 60
 
@@ -73,3 +77,30 @@ def test_a_batch_whose_state_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> N
         f"{model.weight_bytes:,} of weights): that needs {11 * each:,} bytes, and {10 * each:,} "
         "are free. Ask for a smaller batch: 10 at most fit now."
     )
+
+
+def test_weights_that_find_no_room_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before any of them is put there."""
+    model = load_model("s4d-digits").model
+    plan = as_plan({"layers.*.A": "int8/head"}, model).resolve(model.sites.values())
+    export_model(model, plan, Applier(model), tmp_path / "small", name="s4d-digits")
+    needed = load(tmp_path / "small").weight_bytes
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (needed - 1, 1 << 30))
+    with pytest.raises(CapacityError) as told:
+        load(tmp_path / "small", device="cuda")
+    assert f"needs {needed:,} bytes, and {needed - 1:,} are free" in str(told.value)
+    assert "the weights of s4d-digits on cuda" in str(told.value)
+
+
+def test_a_gpu_without_the_instructions_has_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    why = lacking(torch.device("cuda"))
+    assert "compute capability 8.0 or more" in why
+    assert why.endswith("Tesla T4 has 7.5")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert lacking(torch.device("cuda")) == lacking(torch.device("cpu")) == ""

@@ -9,7 +9,7 @@ On a GPU whole sequences run so, too.
 """
 
 from sensprobe.packed.arena import Arena
-from sensprobe.packed.device import DeviceStream, device_stream_of
+from sensprobe.packed.device import DeviceStream, device_stream_of, lacking
 from sensprobe.packed.stream import PackedState, Slots, Stream, stream_of
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "Slots",
     "Stream",
     "device_stream_of",
+    "lacking",
     "stream_of",
 ]

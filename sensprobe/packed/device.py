@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TOKENS = 1024
 """That are worked on at once, which fills a GPU; registers are made for as many."""
+CAPABILITY = (8, 0)
+"""Compute capability from which on there are products of bfloat16 and of int8 in tensor cores."""
 
 
 class DeviceState:
@@ -173,10 +175,27 @@ class DeviceStream:
         self._within[state.slots] = ref(state)
 
 
+def lacking(device: torch.device) -> str:
+    """What a GPU lacks that kernels need; nothing where it is none, or has it all."""
+    if device.type != "cuda" or (has := torch.cuda.get_device_capability(device)) >= CAPABILITY:
+        return ""
+    return (
+        f"kernels for packed models need a GPU of compute capability {_dotted(CAPABILITY)} or "
+        f"more, for its products of bfloat16 and int8; {torch.cuda.get_device_name(device)} has "
+        f"{_dotted(has)}"
+    )
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(str(n) for n in version)
+
+
 def device_stream_of(
     model: Model, arena: Arena, scales: Mapping[str, StaticScale], device: torch.device
 ) -> tuple[DeviceStream | None, str]:
     """A stream on a device; or None where no kernel there runs the plan, and why."""
+    if why := lacking(device):
+        return None, why
     try:
         import sensprobe_kernels.program.gpu  # noqa: F401
     except ModuleNotFoundError as error:

@@ -14,7 +14,7 @@ import torch
 from sensprobe.errors import UnsupportedError, UsageError
 from sensprobe.loading import device_named
 from sensprobe.memory import free_bytes, room
-from sensprobe.packed import bench_models
+from sensprobe.packed import bench_models, lacking
 from sensprobe.packed.bench_devices import DEVICES, Bench
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run
@@ -62,6 +62,8 @@ def _way(device: str) -> Bench:
             f"--device {device}: no operation on packed memory has a kernel for it yet; there are "
             f"those of {', '.join(DEVICES)}. Leave --device out."
         )
+    if why := lacking(place):
+        raise UnsupportedError(f"--device {device}: {why}. Leave --device out.")
     return DEVICES[place.type]
 
 

@@ -148,6 +148,17 @@ def test_a_gpu_that_is_not_there(capsys, monkeypatch):
     assert "device cuda: torch sees no CUDA GPU here. Use cpu" in said
 
 
+def test_a_gpu_without_the_instructions(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    assert main(["bench", "--shapes", "tiny", "--device", "cuda"]) == 1
+    said = capsys.readouterr().err
+    assert "need a GPU of compute capability 8.0 or more" in said
+    assert "Tesla T4 has 7.5. Leave --device out" in said
+
+
 def test_a_device_without_kernels(capsys, monkeypatch):
     monkeypatch.delitem(DEVICES, "cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
