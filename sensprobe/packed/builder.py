@@ -58,10 +58,10 @@ class Builder:
     program: Program
     fresh: list[NDArray[np.uint8]] = field(default_factory=list)
     registers: dict[tuple[str, int], Register] = field(default_factory=dict)
+    untaken: dict[str, Codes] = field(default_factory=dict)  # by the recurrence they are for
     _tensors: dict[str, int] = field(default_factory=dict)
     _operands: dict[str, Operand] = field(default_factory=dict)
     _coded: dict[tuple[str, int], Register] = field(default_factory=dict)
-    _scanned: dict[str, Codes] = field(default_factory=dict)
     _signs: dict[tuple[int, bool], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -152,7 +152,7 @@ class Builder:
         scales = self.register(f"{site.part} scales", ceil(x.size / run))
         codes = Codes(self._codes(site.part, x.size), scales, run, readers)
         if readers:
-            self._scanned[site.name] = codes
+            self.untaken[site.name] = codes
         return codes
 
     def _rounded_rotated(
@@ -193,18 +193,14 @@ class Builder:
         )  # fmt: skip
 
     def operands(self, *names: str) -> int:
-        """Where the codes of what a recurrence reads lie, as it takes them; -1: there are none."""
-        if not any(name in self._scanned for name in names):
-            return -1
-        places = []
-        for name in names:
-            c = self._scanned.get(name)
-            places += (
-                [-1, 0, 0, 0, 0]
-                if c is None
-                else [c.codes.at, c.codes.pitch, c.run, c.scales.at, c.scales.pitch]
-            )
-        return self.program.table(places)
+        """Where the codes of what a recurrence takes lie, see `tables`; -1: there are none."""
+        found, places = [self.untaken.pop(name, None) for name in names], []
+        for c in found:
+            if c is None:
+                places += [-1, 0, 0, 0, 0]
+            else:
+                places += [c.codes.at, c.codes.pitch, c.run, c.scales.at, c.scales.pitch]
+        return self.program.table(places) if any(found) else -1
 
     def _codes(self, name: str, size: int) -> Register:
         """Room for codes: layers use the same."""

@@ -48,6 +48,7 @@ def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batc
         outputs, pooled = _framed(build, model)
     else:
         raise UnsupportedError(f"no streaming kernel for models of family {model.family}")
+    assert not build.untaken, f"numbers that may not be written are read: {list(build.untaken)}"
     registers = {name: register for (name, _), register in build.registers.items()}
     fresh = np.concatenate([np.zeros(0, np.uint8), *build.fresh])
     return Compiled(build.program, outputs, fresh, pooled, registers)

@@ -34,7 +34,7 @@ from sensprobe.storage import Memory
 from sensprobe.taps import rounded
 
 BATCH, EPS = 2, torch.finfo(torch.float32).eps
-HALVES = {
+MODELS = {
     "mamba": CONFIGS["mamba"],
     "mamba2": CONFIGS["mamba2"],
     "groups": Mamba2Config(**ONE, d_state=8, d_head=16, groups=2, expand=4, D_per_channel=True),
@@ -174,10 +174,10 @@ class Watched:
 
 def follow(device, name: str, plan, *, length: int = 1, steps: int = 2, batch: int = BATCH):
     """Steps of a model, each checked; the last program, watched."""
-    case = packed(tiny(HALVES[name]), plan)
+    case = packed(tiny(MODELS[name]), plan)
     watched = Watched(case, device, batch, length)
     state = torch.from_numpy(case.stream.start(batch).memory)
-    xs = inputs(HALVES[name], batch, steps * length)
+    xs = inputs(MODELS[name], batch, steps * length)
     for first in range(0, steps * length, length):
         after = watched.run(xs[:, first : first + length], state, first)
         watched.check(state.numpy(), after.numpy(), first)
@@ -250,7 +250,7 @@ def test_what_stays_in_numbers(device, scheme):
 
 
 def test_activations_rounded_at_random_are_refused():
-    case = packed(tiny(HALVES["mamba2"]), plan_of("int8/dynamic/stochastic", "fp32", "fp32"))
+    case = packed(tiny(MODELS["mamba2"]), plan_of("int8/dynamic/stochastic", "fp32", "fp32"))
     with pytest.raises(UnsupportedError, match="rounds an activation at random"):
         case.stream.program(1)
 
@@ -258,7 +258,7 @@ def test_activations_rounded_at_random_are_refused():
 @pytest.mark.parametrize("scheme", ["int8/dynamic", "int8/range4", "int8/dynamic/pow2"])
 def test_NaN_and_infinity_pass_as_the_reference_has_them(device, scheme):
     """One channel of a static scale, all of a live one; a state that is kept in full shows it."""
-    case = packed(tiny(HALVES["mamba2"]), plan_of(scheme, scheme, "fp32", "fp32"))
+    case = packed(tiny(MODELS["mamba2"]), plan_of(scheme, scheme, "fp32", "fp32"))
 
     def alter(launch):
         if launch.kernel is passing.rounds:
@@ -266,7 +266,7 @@ def test_NaN_and_infinity_pass_as_the_reference_has_them(device, scheme):
 
     watched = Watched(case, device, 1, 1, alter)
     before = torch.from_numpy(case.stream.start(1).memory)
-    after = watched.run(inputs(HALVES["mamba2"], 1, 1), before, 0)
+    after = watched.run(inputs(MODELS["mamba2"], 1, 1), before, 0)
     assert watched.numbers["x"].isnan().any()
     watched.check(before.numpy(), after.numpy(), 0)
 
@@ -274,7 +274,7 @@ def test_NaN_and_infinity_pass_as_the_reference_has_them(device, scheme):
 def test_this_comparison_can_fail(device):
     """A code of B that is off by one is seen in the state; numbers that are off are not: nothing
     reads them."""
-    case = packed(tiny(HALVES["mamba2"]), plan_of(*["int8/dynamic"] * 3, "fp32"))
+    case = packed(tiny(MODELS["mamba2"]), plan_of(*["int8/dynamic"] * 3, "fp32"))
     off = 1
 
     def alter(launch):
@@ -283,7 +283,7 @@ def test_this_comparison_can_fail(device):
 
     watched = Watched(case, device, BATCH, 1, alter)
     before = torch.from_numpy(case.stream.start(BATCH).memory)
-    xs = inputs(HALVES["mamba2"], BATCH, 1)
+    xs = inputs(MODELS["mamba2"], BATCH, 1)
     after = watched.run(xs, before, 0)
     with pytest.raises(AssertionError):
         watched.check(before.numpy(), after.numpy(), 0)
