@@ -17,7 +17,7 @@ from sensprobe.formats import Int
 from sensprobe.models import Model
 from sensprobe.packed import describe, states
 from sensprobe.packed.arena import Arena
-from sensprobe.scheme import EXACT
+from sensprobe.scheme import EXACT, Scheme
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.taps import StaticScale
 from sensprobe.transforms import factors, paley
@@ -27,11 +27,13 @@ READ_BY_LINEAR_MAPS = frozenset({Part.IN_PROJ_IN, Part.DT_PROJ_IN, Part.OUT_PROJ
 
 
 class Codes(NamedTuple):
-    """Whole numbers in the basis they were rounded in, and their scales, one for `run` of them."""
+    """Whole numbers in the basis they were rounded in, and their scales, one for `run` of them;
+    `readers` as in `tables`."""
 
     codes: Register
     scales: Register
     run: int
+    readers: int = 0
 
 
 class Operand(NamedTuple):
@@ -56,6 +58,7 @@ class Builder:
     program: Program
     fresh: list[NDArray[np.uint8]] = field(default_factory=list)
     registers: dict[tuple[str, int], Register] = field(default_factory=dict)
+    untaken: dict[str, Codes] = field(default_factory=dict)  # by the recurrence they are for
     _tensors: dict[str, int] = field(default_factory=dict)
     _operands: dict[str, Operand] = field(default_factory=dict)
     _coded: dict[tuple[str, int], Register] = field(default_factory=dict)
@@ -103,7 +106,7 @@ class Builder:
         if self._stored_rotated(name):
             read = operand.rotated or self._rotated("input", x)
         if operand.codes is not None and self._takes_codes(name):
-            codes, scales, run = operand.codes
+            codes, scales, run, _ = operand.codes
             self.program.add(
                 op.LINEAR_CODES, self.tensor(name), codes.at, codes.pitch, run, scales.at,
                 scales.pitch, to.at, to.pitch,
@@ -116,15 +119,13 @@ class Builder:
             self.program.add(op.BIAS, row, to.at, to.pitch, to.size)
         return to
 
-    def passes(self, name: str, x: Register) -> Register:
-        """An activation, rounded in place where the plan says so; linear maps find it."""
+    def passes(self, name: str, x: Register, *, scanned: bool = False) -> Register:
+        """An activation, rounded in place where the plan says so; linear maps find it, and
+        recurrences its codes if it is `scanned`: then nothing but they and linear maps reads it."""
         site, scheme = self.site(name), self.arena.plan.get(name, EXACT)
-        readers = [n for n, read in self._reads.items() if read == name]
-        rotated, store, codes = [self._stored_rotated(n) for n in readers], -1, None
-        if any(self._takes_codes(n) for n in readers):
-            run = describe.coded(site, scheme)
-            scales = self.register(f"{site.part} scales", ceil(x.size / run))
-            codes = Codes(self._codes(site.part, x.size), scales, run)
+        maps = [n for n, read in self._reads.items() if read == name]
+        rotated, store = [self._stored_rotated(n) for n in maps], -1
+        codes = self._kept_codes(site, scheme, x, maps, scanned=scanned)
         if scheme.bits_per_real < 32:
             store = describe.passing(self.program, site, scheme, self.scales.get(name), self.arena)
         if scheme.hadamard:
@@ -135,6 +136,24 @@ class Builder:
         also = self._rotated(site.part, x) if any(rotated) else None
         self._operands[name] = Operand(x, also, codes)
         return x
+
+    def _kept_codes(
+        self, site: Site, scheme: Scheme, x: Register, maps: list[str], *, scanned: bool
+    ) -> Codes | None:
+        """Room for those of an activation, if linear maps or a recurrence may take them."""
+        multiplied, readers = [self._takes_codes(name) for name in maps], 0
+        if scanned and describe.scanned(site, scheme):
+            readers = op.SCANNED
+            readers |= op.MULTIPLIED if any(multiplied) else 0
+            readers |= 0 if all(multiplied) else op.PLAIN
+        elif not any(multiplied):
+            return None
+        run = describe.coded(site, scheme)
+        scales = self.register(f"{site.part} scales", ceil(x.size / run))
+        codes = Codes(self._codes(site.part, x.size), scales, run, readers)
+        if readers:
+            self.untaken[site.name] = codes
+        return codes
 
     def _rounded_rotated(
         self, site: Site, x: Register, store: int, rotated: list[bool], codes: Codes | None
@@ -163,14 +182,25 @@ class Builder:
         back: int = -1,
         codes: Codes | None = None,
     ) -> None:
-        kept = (-1, 0, 0, 0)
+        kept = (-1, 0, 0, 0, 0)
         if codes is not None:
-            kept = (codes.codes.at, codes.codes.pitch, codes.scales.at, codes.scales.pitch)
+            at, scales = codes.codes, codes.scales
+            kept = (at.at, at.pitch, scales.at, scales.pitch, codes.readers)
         self.program.turns(x.size)
         self.program.add(
             op.ROUND, x.at, x.pitch, x.size, store, to.at, to.pitch, *(turn or Turn(1, 0, 0)), back,
             *kept,
         )  # fmt: skip
+
+    def operands(self, *names: str) -> int:
+        """Where the codes of what a recurrence takes lie, see `tables`; -1: there are none."""
+        found, places = [self.untaken.pop(name, None) for name in names], []
+        for c in found:
+            if c is None:
+                places += [-1, 0, 0, 0, 0]
+            else:
+                places += [c.codes.at, c.codes.pitch, c.run, c.scales.at, c.scales.pitch]
+        return self.program.table(places) if any(found) else -1
 
     def _codes(self, name: str, size: int) -> Register:
         """Room for codes: layers use the same."""

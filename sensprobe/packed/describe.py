@@ -41,6 +41,9 @@ PLAIN = {FP32: SINGLE, FP16: HALF, BF16: BFLOAT}
 LARGEST_CODE = 8
 """Bits of the widest codes a state may have, and of those that weights are read in sixteens."""
 
+FEWEST_CODES = 8
+"""That share a scale, where a recurrence reads codes of a byte in place of numbers of four."""
+
 
 def refuse(site: Site, scheme: Scheme, why: str) -> UnsupportedError:
     """Which site, in which scheme, why; what kernels take, and how to search for it."""
@@ -145,8 +148,14 @@ def coded(site: Site, scheme: Scheme) -> int:
         return 0
     shape = scale_shape(scheme, site)
     if prod(shape) == 1:
-        return site.shape[-1]
+        return prod(site.shape)
     return (neighbours(shape, scheme, site) or 0) if scheme.dynamic else 0
+
+
+def scanned(site: Site, scheme: Scheme) -> int:
+    """The same where recurrences may take codes, not rotated: scales must be few beside them."""
+    run = 0 if scheme.hadamard else coded(site, scheme)
+    return run if run >= min(FEWEST_CODES, prod(site.shape)) else 0
 
 
 def multiplies(t: Packed, zeros: Tensor | None, peak: int, run: int) -> bool:

@@ -48,6 +48,7 @@ def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batc
         outputs, pooled = _framed(build, model)
     else:
         raise UnsupportedError(f"no streaming kernel for models of family {model.family}")
+    assert not build.untaken, f"numbers that may not be written are read: {list(build.untaken)}"
     registers = {name: register for (name, _), register in build.registers.items()}
     fresh = np.concatenate([np.zeros(0, np.uint8), *build.fresh])
     return Compiled(build.program, outputs, fresh, pooled, registers)
@@ -125,7 +126,7 @@ def _mamba(b: Builder, at: str, v: Register, config: MambaConfig) -> Register:
     b.passes(at + "in_proj_in", v)
     z = b.passes(at + "z", b.linear(at + "in_proj.z", v, b.register("z", d)))
     x = b.passes(at + "conv_in", b.linear(at + "in_proj.x", v, b.register("conv_in", d)))
-    x = b.passes(at + "x", _convolved(b, at, x, b.register("x", d)))
+    x = b.passes(at + "x", _convolved(b, at, x, b.register("x", d)), scanned=True)
     low = b.linear(at + "x_proj.dt", x, b.register("low", r))
     B = b.linear(at + "x_proj.B", x, b.register("B", n))
     C = b.linear(at + "x_proj.C", x, b.register("C", n))
@@ -135,12 +136,13 @@ def _mamba(b: Builder, at: str, v: Register, config: MambaConfig) -> Register:
             b.program.add(op.RMS, u.at, u.at, u.pitch, u.size, 1, eps, -1)
     dt = b.linear(at + "dt_proj", b.passes(at + "dt_proj_in", low), b.register("dt", d))
     b.passes(at + "dt", _softplus(b, dt))
-    b.passes(at + "B", B)
-    b.passes(at + "C", C)
+    b.passes(at + "B", B, scanned=True)
+    b.passes(at + "C", C, scanned=True)
     y, A = b.register("y", d), b.tensor(at + "A", whole=True)
     state, decay = b.state(at + "state"), _decay(b, at + "decay")
     b.program.add(
-        op.CHANNELS, x.at, dt.at, A, B.at, C.at, y.at, y.pitch, B.pitch, state, decay
+        op.CHANNELS, x.at, dt.at, A, B.at, C.at, y.at, y.pitch, B.pitch, state, decay,
+        b.operands(at + "x", at + "B", at + "C"),
     )  # fmt: skip
     D = b.tensor(at + "D", whole=True)
     b.program.add(op.SKIP, y.at, x.at, y.at, y.pitch, D, 1, d, x.pitch)
@@ -171,7 +173,8 @@ def _mamba2(b: Builder, at: str, v: Register, config: Mamba2Config) -> Register:
     dt = b.linear(at + "in_proj.dt", v, b.register("dt", h))
     mixed = _convolved(b, at, together, b.register("convolved", config.d_window))
     x, B, C = (
-        b.passes(at + name, mixed.part(column, config.rows[name])) for name, column in first.items()
+        b.passes(at + name, mixed.part(column, config.rows[name]), scanned=True)
+        for name, column in first.items()
     )
     b.program.add(op.BIAS, b.tensor(at + "dt.bias", whole=True), dt.at, dt.pitch, h)
     b.passes(at + "dt", _softplus(b, dt, config.dt_min, config.dt_max))
@@ -180,7 +183,8 @@ def _mamba2(b: Builder, at: str, v: Register, config: Mamba2Config) -> Register:
     b.passes(at + "decay", decay)
     y, state = b.register("y", d), b.state(at + "state", heads=h, groups=config.groups)
     b.program.add(
-        op.HEADS, x.at, x.pitch, dt.at, decay.at, dt.pitch, B.at, C.at, y.at, y.pitch, state
+        op.HEADS, x.at, x.pitch, dt.at, decay.at, dt.pitch, B.at, C.at, y.at, y.pitch, state,
+        b.operands(at + "x", at + "B", at + "C"),
     )  # fmt: skip
     D = b.tensor(at + "D", whole=True)
     span, count = (1, d) if config.D_per_channel else (p, h)

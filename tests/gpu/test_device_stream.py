@@ -71,9 +71,12 @@ def test_states_and_slots_that_do_not_fit_are_refused(device):
 
 
 @pytest.mark.parametrize("name", ["tokens", "groups"])
-def test_whole_sequences_are_steps(device, name):
-    """Five tokens are four and one; the model's pooling sees all of them."""
-    case, stream = _stream(device, name, {"layers.*.state": "int8/head/dynamic"})
+@pytest.mark.parametrize("passing", ["fp32", "int8/range4"])
+def test_whole_sequences_are_steps(device, name, passing):
+    """Five tokens are four and one; the model's pooling sees all of them. x, B and C: numbers, or
+    codes, in two layers."""
+    plan = dict.fromkeys(["layers.*.x", "layers.*.B", "layers.*.C"], passing)
+    case, stream = _stream(device, name, plan | {"layers.*.state": "int8/head/dynamic"})
     xs = inputs(CONFIGS[name], 2, 5)
     got, state = stream.whole(xs.to(device)).cpu(), case.stream.start(2)
     for t in range(5):

@@ -51,6 +51,12 @@ PLANS = {
     "codes": {"layers.*.in_proj_in": "int8/dynamic", "layers.*.in_proj.?": "int8/channel",
               "layers.*.out_proj_in": "int8/hadamard/dynamic",
               "layers.*.out_proj": "int4/channel/hadamard"},
+    "scanned": {"layers.*.x": "int8/dynamic", "layers.*.B": "int8/dynamic",
+                "layers.*.C": "int8/dynamic", "layers.*.state": "int8/head/dynamic"},
+    "static": {"layers.*.x": "int8/range4", "layers.*.B": "int8/range4",
+               "layers.*.C": "int4/range4", "layers.*.state": "int4/head/dynamic/feedback"},
+    "multiplied": {"layers.*.x": "int8/dynamic", "layers.*.x_proj.*": "int8/channel",
+                   "layers.*.B": "int8/dynamic"},
     "drawn": {"layers.*.decay": "int8/head/dynamic/stochastic"},
     "random": {"layers.*.state": "int4/head/dynamic/stochastic"},
     "odd": {"layers.*.state": "int8/head/asym/dynamic/feedback"},
@@ -58,7 +64,8 @@ PLANS = {
 CASES = [(name, plan, 1) for name in ("mamba", "mamba2") for plan in ("int4", "int8", "few", "odd")]
 CASES += [("s4d", "heads", 1), ("s4d", "whole", 1), ("mamba2", "codes", 1)]
 CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32), ("mamba2", "random", 1)]
-CASES += [("mamba", "drawn", 1)]
+CASES += [("mamba", "drawn", 1), ("mamba", "scanned", 1), ("mamba2", "scanned", 1)]
+CASES += [("mamba", "multiplied", 32), ("mamba2", "static", 1)]
 
 
 @cache
@@ -157,6 +164,21 @@ def test_packed_states_come_and_go_in_wide_words():
     seen = instructions(assembly(launch, 90).ptx)
     assert seen["ld.global.v4.b32"] or seen["ld.global.v2.b32"], seen
     assert seen["st.global.v4.b32"] or seen["st.global.v2.b32"], seen
+
+
+@pytest.mark.parametrize("length", [1, 64])
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+def test_codes_of_B_and_C_come_sixteen_at_a_time(name, length):
+    """One load of each, where numbers take four."""
+    loads = {}
+    for plan in ("int4", "scanned"):
+        (launch,) = found(name, plan, 1, selective_scan.scan)
+        assert launch.constants["runs"] == ((0, 0, 0) if plan == "scanned" else (-1, -1, -1))
+        names = [n for n in launch.kernel.arg_names if n not in launch.constants]
+        given = dict(zip(names, launch.args, strict=True)) | {"length": length}
+        launch = launch._replace(args=tuple(given.values()))
+        loads[plan] = instructions(assembly(launch, 90).ptx)["ld.global.v4.b32"]
+    assert loads["scanned"] == loads["int4"] - 2 * (4 - 1)
 
 
 def test_these_readings_can_fail():

@@ -162,6 +162,31 @@ def test_sums_that_may_leave_int32_are_not_made():
     assert describe.multiplies(matrix(2**9, 2**9), far, 127, 2**9)
 
 
+@pytest.mark.parametrize(
+    ("part", "weights", "readers"),
+    [("B", (), op.SCANNED), ("C", ("x_proj.dt",), op.SCANNED), ("x", (), op.SCANNED | op.PLAIN),
+     ("x", ("x_proj.dt", "x_proj.B", "x_proj.C"), op.SCANNED | op.MULTIPLIED),
+     ("x", ("x_proj.dt",), op.SCANNED | op.MULTIPLIED | op.PLAIN)],
+)  # fmt: skip
+def test_codes_that_a_recurrence_alone_reads_are_not_made_here(part, weights, readers):
+    """The row says who reads them and where the recurrence finds them, for kernels that do."""
+    plan = {f"layers.*.{name}": "int8/channel" for name in weights}
+    case = packed(model_of("mamba"), plan | {f"layers.*.{part}": "int8/dynamic"})
+    program = case.stream.program(2).program
+    (rounds,) = (row for row in program.ops if row[0] == op.ROUND)
+    (scan,) = (row for row in program.ops if row[0] == op.CHANNELS)
+    codes, pitch, scales, scales_pitch, found = rounds[11:16]
+    size = case.model.sites[f"layers.0.{part}"].reals
+    told = {n: program.places[scan[11] + 5 * i :][:5] for i, n in enumerate("xBC")}
+    none = [-1, 0, 0, 0, 0]
+    want = dict.fromkeys("xBC", none) | {part: [codes, pitch, size, scales, scales_pitch]}
+    assert (found, told) == (readers, want)
+    program._codes[:] = 99
+    case.stream.step(steps_of("mamba", 2), case.stream.start(2))
+    made = program._codes[codes : codes + 2 * pitch].reshape(2, pitch)[:, :size] != 99
+    assert made.any() == bool(readers & op.MULTIPLIED)
+
+
 def test_an_input_that_no_code_stands_for():
     """NaN is 0 under a static scale; a live scale is NaN, and so is what it scales."""
     x = torch.full((1, 3), torch.nan)

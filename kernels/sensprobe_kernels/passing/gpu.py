@@ -19,6 +19,7 @@ from sensprobe_kernels.state.gpu import load_known
 from sensprobe_kernels.stored.gpu import (
     EXACT,
     GROUP,
+    NAN_CODE,
     clamp,
     code_of,
     exponential,
@@ -120,10 +121,15 @@ def scales_of(v, inside, known, known_zero, column, run: tl.constexpr, stride, r
 
 
 @triton.jit
-def keep_codes(v, s, z, out, out_scale, column, inside, run: tl.constexpr, r: tl.constexpr):
+def keep_codes(
+    v, s, z, out, out_scale, column, inside, run: tl.constexpr, NANS: tl.constexpr,
+    r: tl.constexpr,
+):  # fmt: skip
     """int8 codes of rounded numbers, and the scale of every run of columns (0: of all of them); no
-    code stands for NaN: 0 does."""
-    q = code_of(v, s, z, r)
+    code stands for NaN: 0 does, or with NANS `NAN_CODE`, which products take for what it says."""
+    q = clamp(code_of(v, s, z, r), -r.peak, r.peak)
+    if NANS:
+        q = tl.where(v != v, NAN_CODE, q)
     tl.store(out + column, q.to(tl.int8), mask=inside)
     every: tl.constexpr = run if run else 1 << 30
     scale = s + tl.zeros(v.shape, tl.float32)
@@ -135,11 +141,12 @@ def rounds(
     x, y, signs, signs_back, out, out_scale, known, known_zero, columns, pitch, y_pitch, out_pitch,
     scale_pitch, stride,
     base: tl.constexpr, B: tl.constexpr, P: tl.constexpr, LOG: tl.constexpr, M: tl.constexpr,
-    run: tl.constexpr, BACK: tl.constexpr, CODED: tl.constexpr, r: tl.constexpr,
+    run: tl.constexpr, BACK: tl.constexpr, CODED: tl.constexpr, NANS: tl.constexpr,
+    PLAIN: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
     """y = x rotated, if LOG or `base` say so, and rounded, a row a program; BACK: x = y taken back.
-    CODED: codes and scales are kept as well. A row is M lines of P numbers, B to a block of the
-    transform, of which `base` are there."""
+    CODED: codes and scales are kept as well, and unless PLAIN, alone. A row is M lines of P
+    numbers, B to a block of the transform, of which `base` are there."""
     batch = tl.program_id(0)
     m, k = tl.arange(0, M)[:, None], tl.arange(0, P)[None, :]
     column = (m // B * base + m % B) * P + k
@@ -154,9 +161,10 @@ def rounds(
         if CODED:
             keep_codes(
                 v, s, z, out + batch * out_pitch, out_scale + batch * scale_pitch, column, inside,
-                run, r,
+                run, NANS, r,
             )  # fmt: skip
-    tl.store(y + batch * y_pitch + column, v, mask=inside)
+    if PLAIN:
+        tl.store(y + batch * y_pitch + column, v, mask=inside)
     if BACK:
         tl.store(at, turned(v, signs_back, base, B, P, LOG), mask=inside)
 

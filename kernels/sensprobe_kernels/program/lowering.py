@@ -172,7 +172,7 @@ class Lowering:
 
     def _round(self, row: Row) -> int:
         _, source, pitch, columns, store, to, y_pitch, base, power, signs, back, *kept = row
-        coded, coded_pitch, scales, scales_pitch, *_ = kept
+        coded, coded_pitch, scales, scales_pitch, readers, *_ = kept
         m = self.memory
         r, run, stride, known = self._rounding(store, columns)
         turns, log = power > 0, max(power, 1).bit_length() - 1
@@ -191,7 +191,9 @@ class Lowering:
         )  # fmt: skip
         self._add(
             passing.rounds, (self.program.batch,), given, warps=_warps(M * P), base=base, B=B, P=P,
-            LOG=log if turns else 0, M=M, run=run, BACK=int(back >= 0), CODED=int(coded >= 0), r=r,
+            LOG=log if turns else 0, M=M, run=run, BACK=int(back >= 0), CODED=int(coded >= 0),
+            NANS=readers & op.SCANNED, PLAIN=int(readers & (op.SCANNED | op.PLAIN) != op.SCANNED),
+            r=r,
         )  # fmt: skip
         return 1
 

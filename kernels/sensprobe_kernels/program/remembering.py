@@ -17,6 +17,7 @@ from sensprobe_kernels.program.cpu import Program
 from sensprobe_kernels.program.device import Held, Memory, Row
 from sensprobe_kernels.program.tables import Stored
 from sensprobe_kernels.selective_scan import gpu as selective_scan
+from sensprobe_kernels.selective_scan.gpu import Runs
 from sensprobe_kernels.stored import flags
 from sensprobe_kernels.stored.gpu import EXACTLY, Rounds
 
@@ -112,36 +113,68 @@ def _decay(program: Program, store: int, n: int) -> _Decay:
     return _Decay(p, stored.stride, tuple(keys(stored)))
 
 
+class _Operand(NamedTuple):
+    """Numbers or codes and what lies between tokens, scales likewise, and a field of `Runs`."""
+
+    numbers: Tensor
+    pitch: int
+    scale: Tensor
+    scales: int
+    run: int
+
+
+def operands(
+    program: Program, m: Memory, place: int, registers: list[tuple[int, int, int]]
+) -> list[_Operand]:
+    """What a recurrence reads as x, B and C, of registers, their pitch and columns: codes where the
+    program keeps some."""
+    found = []
+    for i, (at, pitch, columns) in enumerate(registers):
+        first = place + 5 * i
+        if place < 0 or program.places[first] < 0:
+            found.append(_Operand(m.work[at:], pitch, m.nothing, 0, -1))
+            continue
+        codes, codes_pitch, run, scales, scales_pitch = program.places[first : first + 5]
+        run = run if run < columns else 0
+        found.append(_Operand(m.codes[codes:], codes_pitch, m.work[scales:], scales_pitch, run))
+    return found
+
+
 def recurrence(
     program: Program, m: Memory, row: Row, A: Tensor | None, D: Tensor, skip: Row | None,
     gate: Row | None,
 ) -> Launch:  # fmt: skip
     """Of CHANNELS, with A, or of HEADS; and of the SKIP and the GATE that follow."""
     if A is None:
-        _, x, x_pitch, dt, decay, dt_pitch, B, C, y, y_pitch, state, *_ = row
+        _, x, x_pitch, dt, decay, dt_pitch, B, C, y, y_pitch, state, place, *_ = row
         A_or_decay, b_pitch = m.work[decay:], x_pitch
         p, p_known = _Decay(), (m.nothing, m.nothing)
     else:
-        _, x, dt, _, B, C, y, y_pitch, b_pitch, state, store, *_ = row
+        _, x, dt, _, B, C, y, y_pitch, b_pitch, state, store, place, *_ = row
         A_or_decay, x_pitch, dt_pitch = A, y_pitch, y_pitch
         p, p_known = _decay(program, store, m.held[state].state.n), m.statics[store]
     h = m.held[state]
     s, r = h.state, rounds_of(program, h.stored)
     c = state_codes(h, s.n)
     N = max(triton.next_power_of_2(s.n), 8 if s.kind < HALF else 1)
-    R = _rows_of(h, max(16, TILE // N))
+    R, wide = _rows_of(h, max(16, TILE // N)), s.groups * s.n
+    three = operands(
+        program, m, place, [(x, x_pitch, s.rows), (B, b_pitch, wide), (C, b_pitch, wide)]
+    )
+    xs, Bs, Cs = three
     given: tuple[Argument, ...] = (
-        m.work[x:], m.work[dt:], A_or_decay, m.work[B:], m.work[C:], D,
-        m.work[gate[2] :] if gate else m.nothing, m.work[y:], h.slots.codes, h.slots.scale,
-        h.slots.zero, h.slots.rest, *h.known, *p_known, m.order, m.times, *keys(h.stored), *p.keys,
-        m.length, s.rows, _row_size(c, s.n),
-        h.slots.codes.shape[1], x_pitch, dt_pitch, b_pitch, gate[4] if gate else 0, y_pitch,
-        _live(h), h.stored.stride, p.stride,
+        xs.numbers, m.work[dt:], A_or_decay, Bs.numbers, Cs.numbers, D,
+        m.work[gate[2] :] if gate else m.nothing, m.work[y:], *(o.scale for o in three),
+        h.slots.codes, h.slots.scale, h.slots.zero, h.slots.rest, *h.known, *p_known, m.order,
+        m.times, *keys(h.stored), *p.keys, m.length, s.rows, _row_size(c, s.n),
+        h.slots.codes.shape[1], *(o.pitch for o in three), *(o.scales for o in three), dt_pitch,
+        gate[4] if gate else 0, y_pitch, _live(h), h.stored.stride, p.stride,
         s.rows // s.heads, s.rows // s.groups, skip[6] if skip else 1,
     )  # fmt: skip
     constants = {
         "n": s.n, "N": N, "R": R, "HEADS": int(A is None), "SKIPS": int(skip is not None),
-        "GATED": int(gate is not None), "c": c, "r": r, "p": p.rounds,
+        "GATED": int(gate is not None), "runs": Runs(*(o.run for o in three)), "c": c, "r": r,
+        "p": p.rounds,
     }  # fmt: skip
     grid = (triton.cdiv(s.rows, R), len(m.order))
     return Launch(selective_scan.scan, grid, given, constants, _warps(R * N, r))

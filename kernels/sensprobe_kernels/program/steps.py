@@ -240,7 +240,8 @@ def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> 
     if power:
         turn_row(Turn(base, power, row[9]), consts, work, source, work, at, size, scratch.flat)
     store = stored_of(machine.stores, row[4])
-    to = row[11] + b * row[12] if row[11] >= 0 else -1
+    coded = row[11] >= 0 and row[15] & (op.SCANNED | op.MULTIPLIED) != op.SCANNED
+    to = row[11] + b * row[12] if coded else -1
     codes = Codes(call.codes, to, row[13] + b * row[14])
     rounds(machine.data, work, at, size, store, consts, scratch.flat, codes)
     if power and row[10] >= 0:

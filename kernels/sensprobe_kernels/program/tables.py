@@ -14,7 +14,10 @@ from sensprobe_kernels.stored.flags import Flags, flags_of, inline
 # Operations, and what follows them in their row. A tensor is a row of the table of tensors, -1
 # where there is none; a store and a state likewise. What is rounded is first rotated where there is
 # a power, and taken back to where it came from unless `signs back` is -1; its codes are kept
-# unless they go to -1.
+# unless they go to -1. `readers` says of codes that a recurrence may read who else does.
+# `operands` of a recurrence are a place of fifteen numbers, or -1: of x, B and C each codes, their
+# pitch, columns that share a scale, scales and their pitch, codes -1 where there are none. Kernels
+# for GPUs read those and not the registers; those of the CPU read registers alone.
 EMBED = 0  # tensor, to, pitch
 INPUT = 1  # to, pitch, size
 LINEAR = 2  # tensor, from, its pitch, to, its pitch
@@ -22,7 +25,7 @@ BIAS = 3  # tensor, to, pitch, size
 RMS = 4  # from, to, pitch, size, groups, constant of eps, tensor
 LAYER_NORM = 5  # from, to, pitch, size, constant of eps, weight, bias
 # from, its pitch, columns, store, to, its pitch, base, power, signs, signs back, codes, their
-# pitch, scales, their pitch
+# pitch, scales, their pitch, readers
 ROUND = 6
 SILU = 7  # from, to, pitch
 SOFTPLUS = 8  # from, to, pitch, constants of the smallest and largest
@@ -31,8 +34,9 @@ ADD = 10  # a, b, to, pitch
 SKIP = 11  # y, x, to, pitch, tensor of D, columns a number of it, numbers of it, pitch of x
 CONVOLVE = 12  # weight, bias, x, to, pitch, state
 DECAY = 13  # dt, its pitch, tensor of A, to, pitch
-CHANNELS = 14  # x, dt, tensor of A, B, C, to, pitch, pitch of B, state, store of the decay
-HEADS = 15  # x, its pitch, dt, decay, their pitch, B, C, to, pitch, state
+# x, dt, tensor of A, B, C, to, pitch, pitch of B, state, store of the decay, operands
+CHANNELS = 14
+HEADS = 15  # x, its pitch, dt, decay, their pitch, B, C, to, pitch, state, operands
 # tensor, codes, their pitch, columns that share a scale, scales, their pitch, to, its pitch
 LINEAR_CODES = 16
 MEAN = 17  # from, to, pitch, size
@@ -44,6 +48,11 @@ RAMP = 22  # from, to, pitch: y clamp(y + 2, 0, 1)
 
 WIDTH = 16
 """Numbers in a row of the table of operations."""
+
+# Readers, of what a recurrence may read in codes.
+SCANNED = 1  # the recurrence
+MULTIPLIED = 2  # linear maps, the codes
+PLAIN = 4  # linear maps, the numbers
 
 
 class Stored(NamedTuple):

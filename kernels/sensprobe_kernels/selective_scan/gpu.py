@@ -7,9 +7,14 @@ h = store(a h + (dt x) B), y = sum of C h, float32, as `steps` has them: what is
 reference bit for bit, given the same state and inputs; sums over n for y are in any order. Rows of
 (rows, n) numbers are channels, or heads one after the other; `own` rows are of one head, and
 `shared` rows read the same B and C.
+
+x, B and C are numbers, or the int8 codes they were rounded to, times their scales: the same
+numbers, but that a zero has no sign, in a quarter of the bytes.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
@@ -18,6 +23,7 @@ from sensprobe_kernels.state.gpu import load_known, load_state, put_state, scale
 from sensprobe_kernels.stored.gpu import (
     EXACT,
     GROUP,
+    NAN_CODE,
     STOCHASTIC,
     clamp,
     exponential,
@@ -27,6 +33,30 @@ from sensprobe_kernels.stored.gpu import (
     noise,
     silu,
 )
+
+
+class Runs(NamedTuple):
+    """How many neighbours share a scale in the codes of x, B and C; 0: all of a token do, -1: there
+    are numbers and no codes."""
+
+    x: int = -1
+    B: int = -1
+    C: int = -1
+
+
+@triton.jit
+def operand(x, scale, token, pitch, scales, column, mask, run: tl.constexpr):
+    """Columns of one of x, B and C: numbers, or codes and their scales, `run` as in `Runs`; tokens
+    are `pitch` columns and `scales` scales apart."""
+    v = tl.load(x + token * pitch + column, mask=mask, other=0)
+    if run < 0:
+        return v
+    q, at = v.to(tl.float32), scale + token * scales
+    if run > 0:
+        s = tl.load(at + column // run, mask=mask, other=0.0)
+    else:
+        s = tl.load(at)
+    return tl.where(q == NAN_CODE, float("nan"), q * s)
 
 
 @triton.jit
@@ -66,17 +96,19 @@ def finished(total, x, D, z, row, span, inside, SKIPS: tl.constexpr, GATED: tl.c
 
 @triton.jit
 def scan(
-    x, dt, A, B, C, D, gate, y, codes, scale, zero, rest, known, known_zero, decay_scale,
-    decay_zero, slots, times, key0, key1, decay_key0, decay_key1, length, rows, pitch, each,
-    x_pitch, dt_pitch, b_pitch, gate_pitch, y_pitch, live, stride, decay_stride, own, shared, span,
+    x, dt, A, B, C, D, gate, y, x_scale, B_scale, C_scale, codes, scale, zero, rest, known,
+    known_zero, decay_scale, decay_zero, slots, times, key0, key1, decay_key0, decay_key1, length,
+    rows, pitch, each, x_pitch, B_pitch, C_pitch, x_scales, B_scales, C_scales, dt_pitch,
+    gate_pitch, y_pitch, live, stride, decay_stride, own, shared, span,
     n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, HEADS: tl.constexpr, SKIPS: tl.constexpr,
-    GATED: tl.constexpr, c: tl.constexpr, r: tl.constexpr, p: tl.constexpr,
+    GATED: tl.constexpr, runs: tl.constexpr, c: tl.constexpr, r: tl.constexpr, p: tl.constexpr,
 ):  # fmt: skip
     """`length` tokens of each sequence. x, y (batch, length, rows); dt the same, or of HEADS
     (batch, length, heads), whose decays `A` holds; else A (rows, n). B, C (batch, length,
     rows / shared, n). codes: `each` a slot, of rows of `pitch` bytes; scale, zero: `live` a slot.
     slots (batch,) int64: where each state lies; times (slots,) int32: the steps it has taken.
-    n: states a row, N: padded. Pitches: from one token to the next.
+    n: states a row, N: padded. Pitches: from one token to the next, as `x_scales` and the like are
+    of scales of codes.
     """
     block, b = tl.program_id(0), tl.program_id(1)
     slot = tl.load(slots + b)
@@ -93,7 +125,7 @@ def scan(
         a = tl.load(A + row * n + col, mask=there, other=0.0)
     for t in range(length):
         token = b * length + t
-        u = tl.load(x + token * x_pitch + row, mask=inside, other=0.0)
+        u = operand(x, x_scale, token, x_pitch, x_scales, row, inside, runs.x)
         if HEADS:
             step = tl.load(dt + token * dt_pitch + row // own, mask=inside, other=0.0)
             decay = tl.load(A + token * dt_pitch + row // own, mask=inside, other=0.0)
@@ -105,9 +137,9 @@ def scan(
             decay = decay_of(
                 a, decay_scale, decay_zero, step, row, inside, there, decay_stride, drawn, p
             )
-        along = token * b_pitch + block * R // shared * n + col
-        drive = step * u
-        v = advanced(h, e, decay, drive, tl.load(B + along, mask=col < n, other=0.0), r)
+        along, drive = block * R // shared * n + col, step * u
+        b_t = operand(B, B_scale, token, B_pitch, B_scales, along, col < n, runs.B)
+        v = advanced(h, e, decay, drive, b_t, r)
         s, z = scale_for(v, there, s, z, r)
         bits = 0.0
         if r.rounding == STOCHASTIC:
@@ -115,7 +147,8 @@ def scan(
         h = kept(v, s, z, bits, r)
         if r.feedback:
             e = left_over(v, h, s, z, r)
-        total = tl.where(there, h * tl.load(C + along, mask=col < n, other=0.0), 0.0)
+        c_t = operand(C, C_scale, token, C_pitch, C_scales, along, col < n, runs.C)
+        total = tl.where(there, h * c_t, 0.0)
         total = finished(
             tl.sum(total, 1)[:, None], u, D, gate + token * gate_pitch, row, span, inside, SKIPS,
             GATED,

@@ -19,6 +19,7 @@ INTEGER, WIDE, ANY = tl.constexpr(f.INTEGER), tl.constexpr(f.WIDE), tl.constexpr
 TRUNCATE, STOCHASTIC = tl.constexpr(f.TRUNCATE), tl.constexpr(f.STOCHASTIC)
 S16, S32, POW2 = tl.constexpr(f.S16), tl.constexpr(f.S32), tl.constexpr(f.POW2)
 
+NAN_CODE = tl.constexpr(-128.0)  # no code of symmetric integers of up to 8 bits
 _SHIFT = tl.constexpr(1.5 * 2**23)
 _EXPONENT = tl.constexpr(0x7F800000)
 _MAGNITUDE = tl.constexpr(0x7FFFFFFF)
