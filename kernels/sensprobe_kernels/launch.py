@@ -36,7 +36,8 @@ Argument = Tensor | int | float
 
 
 class Launch(NamedTuple):
-    """A kernel, how many programs of it, its arguments in order, and what it is compiled for."""
+    """A kernel, how many programs of it, its arguments in order, and what it is compiled for;
+    `registers` of a thread where the assembler is not to choose."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -44,6 +45,7 @@ class Launch(NamedTuple):
     constants: Mapping[str, Any]
     warps: int = 4
     stages: int = 2
+    registers: int | None = None
 
 
 class Assembly(NamedTuple):
@@ -59,7 +61,7 @@ def run(launch: Launch) -> None:
     """Start it on the device of its tensors."""
     launch.kernel[launch.grid](
         *launch.args, **launch.constants, num_warps=launch.warps, num_stages=launch.stages,
-        enable_fp_fusion=False,
+        enable_fp_fusion=False, maxnreg=launch.registers,
     )  # fmt: skip
 
 
@@ -90,6 +92,7 @@ def assembly(launch: Launch, capability: int, *, fuse: bool = False) -> Assembly
     )
     options = {
         "num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": fuse,
+        "maxnreg": launch.registers,
     }  # fmt: skip
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     return Assembly(made.asm["ptx"], *_resources(made.asm["ptx"], capability))

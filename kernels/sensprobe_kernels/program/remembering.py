@@ -75,6 +75,11 @@ def _warps(numbers: int, r: Rounds) -> int:
     return min(32, max(least, numbers // (32 * (16 if r.feedback else 32))))
 
 
+def _registers(warps: int, tokens: int) -> int | None:
+    """As many as there are, where a loop over tokens makes the assembler spare them and spill."""
+    return min(255, (1 << 16) // (32 * warps)) if tokens > 1 else None
+
+
 def convolution(
     program: Program, m: Memory, row: Row, weight: Tensor, bias: Tensor, active: bool
 ) -> Launch:
@@ -177,7 +182,9 @@ def recurrence(
         "p": p.rounds,
     }  # fmt: skip
     grid = (triton.cdiv(s.rows, R), len(m.order))
-    return Launch(selective_scan.scan, grid, given, constants, _warps(R * N, r))
+    warps = _warps(R * N, r)
+    registers = _registers(warps, m.length)
+    return Launch(selective_scan.scan, grid, given, constants, warps, registers=registers)
 
 
 def diagonal(
