@@ -112,7 +112,8 @@ def test_every_launch_compiles_and_keeps_to_its_registers(name, plan, batch, cap
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(
     ("name", "plan"),
-    [("mamba", "int8"), ("mamba2", "int4"), ("mamba2", "few"), ("mamba2", "odd"), ("s4d", "heads")],
+    [("mamba", "int8"), ("mamba2", "int4"), ("mamba2", "few"), ("mamba2", "odd"), ("s4d", "heads"),
+     ("mamba", "scanned"), ("mamba2", "scanned")],
 )
 def test_recurrences_over_many_tokens_keep_to_their_registers(name, plan, capability):
     """A prefill. (States of int4 rounded at random, 64 × 128 of them with one scale, spill 84 bytes
