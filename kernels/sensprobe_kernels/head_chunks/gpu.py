@@ -12,8 +12,8 @@ and the last token of a chunk reads the state as stored (`sensprobe.ops.head_chu
 float32 ones of tensor cores, three of TF32 each: a number is split into the nearest of eleven bits
 and the rest, of which eleven bits are read, and what that leaves out of a product is within 2^-21
 of it. Each S is a sum of its own, of numbers of one sign, so exponents are off by no more than as
-many roundings, however far a block decays. Sums are in any order; the exponential, and all that rounds the state at a
-chunk's end, are the arithmetic of `stored`, operation for operation.
+many roundings, however far a block decays. Sums are in any order; the exponential, and all that
+rounds the state at a chunk's end, are the arithmetic of `stored`, operation for operation.
 
 What is not finite reaches earlier tokens of its block, as in any product of matrices.
 """

@@ -25,7 +25,8 @@ TILE, LARGEST_TILE = 1 << 12, 1 << 16  # states to a program; as many where they
 CONVOLVED = 256  # rows of a convolution to a program
 BLOCK, SLICE = 16, 16  # tokens, and columns of a state, to a product: the least there are
 LONGEST_CHUNK = 1 << 10  # steps
-CHUNK_TILE, LARGEST_CHUNK_TILE = 1 << 13, 1 << 14  # states to a program; where they share a scale
+# States to a program of chunks; where they share a scale, at the price of registers that run out.
+CHUNK_TILE, LARGEST_CHUNK_TILE = 1 << 13, 1 << 14
 
 
 def rounds_of(program: Program, s: Stored) -> Rounds:
