@@ -166,9 +166,7 @@ class LoadedModel:
         every = x.shape[1:2] if per_step(self._model) else ()
         parts = [torch.zeros(0, *every, self._model.config.d_output, device=self.device)]
         if self._whole is not None:
-            return torch.cat(
-                parts + [self._whole.whole(part) for part in x.split(BATCH) if len(x)]
-            )  # fmt: skip
+            return torch.cat(parts + [self._whole.whole(part) for part in x.split(BATCH) if len(x)])
         with torch.no_grad(), self._placed():
             size = together(self._model, x.shape[1], BATCH)
             for first in range(0, len(x), size):
