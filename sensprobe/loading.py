@@ -328,6 +328,14 @@ def _packed(name: str, plan: Plan, artefact: Artefact, place: torch.device) -> L
     if place.type == "cpu":
         stream, why = stream_of(runs, arena, tap.scales)
         return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, stream, why)
+    return _on_device(name, plan, arena, runs, tap, place)
+
+
+def _on_device(
+    name: str, plan: Plan, arena: Arena, runs: Model, tap: RoundingTap, place: torch.device
+) -> LoadedModel | None:
+    """A packed model in a device's memory; where kernels run whole sequences only, its steps decode
+    weights as they go."""
     with room(
         arena.bytes,
         torch.cuda.mem_get_info(place)[0],
@@ -338,7 +346,10 @@ def _packed(name: str, plan: Plan, artefact: Artefact, place: torch.device) -> L
     if there is None:
         say(logging.WARNING, why)
         return None
-    return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, there)
+    weights = arena.weights_on(place)
+    tap = replace(_moved(replace(tap, weights={}), place), weights=weights)
+    steps = None if why else there
+    return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, steps, why, there)
 
 
 def device_named(device: str | torch.device) -> torch.device:

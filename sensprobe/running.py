@@ -103,7 +103,8 @@ class LoadedModel:
     simulation's. Where a weight and the activation it multiplies are both integers, their codes are
     multiplied and summed exactly. Codes have no NaN: in a packed state, and in an activation with a
     static scale whose codes are multiplied, it is 0. Plans that no streaming kernel has a way for
-    decode weights in `step` too, and keep float32 states; a warning says why.
+    decode weights in `step` too, and keep float32 states; a warning says why. Of those a GPU runs
+    one in calls: a Mamba-2 state that is stored every so many steps.
     """
 
     name: str
@@ -115,6 +116,7 @@ class LoadedModel:
     _arena: Arena | None = field(default=None, repr=False)
     _stream: Stream | DeviceStream | None = field(default=None, repr=False)
     _why: str = field(default="", repr=False)
+    _whole: DeviceStream | None = field(default=None, repr=False)
 
     @property
     def sites(self) -> dict[str, Site]:
@@ -135,8 +137,8 @@ class LoadedModel:
     @property
     def weight_bytes(self) -> int:
         """Bytes of memory that hold weights and static scales."""
-        if isinstance(self._stream, DeviceStream):
-            return self._stream.weight_bytes
+        if self._whole is not None:
+            return self._whole.weight_bytes
         if self._arena is not None:
             return self._arena.bytes
         scales = [x for pair in self._tap.scales.values() for x in pair if x is not None]
@@ -163,10 +165,8 @@ class LoadedModel:
         x = as_sequences(x, self._model).to(self.device)
         every = x.shape[1:2] if per_step(self._model) else ()
         parts = [torch.zeros(0, *every, self._model.config.d_output, device=self.device)]
-        if isinstance(self._stream, DeviceStream):
-            return torch.cat(
-                parts + [self._stream.whole(part) for part in x.split(BATCH) if len(x)]
-            )
+        if self._whole is not None:
+            return torch.cat(parts + [self._whole.whole(part) for part in x.split(BATCH) if len(x)])
         with torch.no_grad(), self._placed():
             size = together(self._model, x.shape[1], BATCH)
             for first in range(0, len(x), size):

@@ -50,7 +50,11 @@ class Arena:
     @property
     def weights(self) -> Mapping[str, Tensor]:
         """Every weight, decoded when it is asked for and not kept."""
-        return _Decoded(self)
+        return self.weights_on(torch.device("cpu"))
+
+    def weights_on(self, device: torch.device) -> Mapping[str, Tensor]:
+        """The same, on a device."""
+        return _Decoded(self, device)
 
     def weight(self, site: Site) -> Tensor:
         """One weight decoded, float32 or complex64; nothing of it is kept."""
@@ -80,14 +84,14 @@ class Arena:
 class _Decoded(Mapping[str, Tensor]):
     """An arena's weights by name."""
 
-    def __init__(self, arena: Arena) -> None:
-        self._arena = arena
+    def __init__(self, arena: Arena, device: torch.device) -> None:
+        self._arena, self._device = arena, device
         self._names = dict.fromkeys(n for n, s in arena.sites.items() if s.kind is Kind.WEIGHT)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self:
             raise KeyError(name)
-        return self._arena.weight(self._arena.sites[name])
+        return self._arena.weight(self._arena.sites[name]).to(self._device)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

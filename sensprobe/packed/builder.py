@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, lcm
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +59,8 @@ class Builder:
     fresh: list[NDArray[np.uint8]] = field(default_factory=list)
     registers: dict[tuple[str, int], Register] = field(default_factory=dict)
     untaken: dict[str, Codes] = field(default_factory=dict)  # by the recurrence they are for
+    chunk: int = 1  # steps after which every state is in memory again
+    no_steps: str = ""  # why fewer cannot run, where they cannot
     _tensors: dict[str, int] = field(default_factory=dict)
     _operands: dict[str, Operand] = field(default_factory=dict)
     _coded: dict[tuple[str, int], Register] = field(default_factory=dict)
@@ -238,13 +240,16 @@ class Builder:
 
     # -- states -----------------------------------------------------------------------------------
 
-    def state(self, name: str, *, heads: int = 1, groups: int = 1) -> int:
-        """A state, in the next bytes of a sequence's memory."""
-        site = self.site(name)
+    def state(self, name: str, *, heads: int = 1, groups: int = 1, every: int = 1) -> int:
+        """A state, in the next bytes of a sequence's memory; it is there after `every` steps."""
+        site, scheme = self.site(name), self.arena.plan.get(name)
         found = states.state(
-            self.program, site, self.arena.plan.get(name), self.scales.get(name), self.arena,
-            sum(map(len, self.fresh)), heads=heads, groups=groups,
+            self.program, site, scheme, self.scales.get(name), self.arena,
+            sum(map(len, self.fresh)), heads=heads, groups=groups, every=every,
         )  # fmt: skip
+        if scheme is not None and every > 1:
+            self.chunk = lcm(self.chunk, every)
+            self.no_steps = self.no_steps or str(states.kept_in_full(site, scheme))
         self.fresh.append(found.fresh)
         return found.row
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from sensprobe_kernels.program.gpu import GpuProgram
 
 TOKENS = 1024
-"""That are worked on at once, which fills a GPU; registers are made for as many."""
+"""That are worked on at once, which fills a GPU; registers are made for as many. No chunk of
+states that are stored every so many steps is longer."""
 CAPABILITY = (8, 0)
 """Compute capability from which on there are products of bfloat16 and of int8 in tensor cores."""
 
@@ -41,6 +42,8 @@ class DeviceState:
 class DeviceStream:
     """As `Stream`, on a device: `whole` sequences as well as steps.
 
+    States that memory holds every so many steps only (`no_steps` says which) leave it whole
+    sequences, and `start` is an UnsupportedError.
     Weights lie there once, in as many bytes as the plan says; so do the states of each number of
     slots in use, and copies of those that `step` was given. Threads may share one; they take turns.
     """
@@ -63,8 +66,16 @@ class DeviceStream:
         self._program(1, 1, 1)
         return self._weights.bytes
 
+    @property
+    def no_steps(self) -> str:
+        """Why only whole sequences run, where that is so."""
+        with self._turn:
+            return self._program(1, 1, 1)[1].no_steps
+
     def start(self, batch: int) -> DeviceState:
         """The state before the first step."""
+        if self.no_steps:
+            raise UnsupportedError(f"{self.no_steps}; whole sequences run.")
         with self._turn:
             return self._fresh(batch)
 
@@ -100,19 +111,32 @@ class DeviceStream:
     def whole(self, x: Tensor) -> Tensor:
         """Outputs of sequences (batch, length, …): at every step where the model has them, else at
         the last. The longest pieces that are powers of two go at once."""
-        batch, length = x.shape[:2]
         with self._turn:
-            state = self._fresh(batch)
-            found, first, outputs = [], 0, torch.zeros(0)
-            while first < length:
-                piece = 1 << (min(length - first, max(1, TOKENS // batch)).bit_length() - 1)
-                given = x[:, first : first + piece].flatten(0, 1)
-                outputs = self._run(given, state.slots, np.arange(batch), piece)
-                outputs = outputs.unflatten(0, (batch, piece))
-                if per_step(self.model):
-                    found.append(outputs)
-                first += piece
-        return torch.cat(found, dim=1) if found else outputs[:, -1]
+            state = self._fresh(len(x))
+            chunk = self._program(len(x), len(x), 1)[1].chunk
+            many = max(1, TOKENS // chunk)
+            slots = np.arange(len(x))
+            outputs = [
+                self._sequences(x[first : first + many], state, slots[first : first + many], chunk)
+                for first in range(0, len(x), many)
+            ]
+        return torch.cat(outputs)
+
+    def _sequences(
+        self, x: Tensor, state: DeviceState, slots: NDArray[np.int64], chunk: int
+    ) -> Tensor:
+        """`whole`, of the sequences in some slots: pieces of whole chunks, then what is left."""
+        (batch, length), first = x.shape[:2], 0
+        found: list[Tensor] = []
+        while first < length:
+            left, most = length - first, max(chunk, TOKENS // batch)
+            piece = left if left < chunk else 1 << (min(left, most).bit_length() - 1)
+            given = x[:, first : first + piece].flatten(0, 1)
+            outputs = self._run(given, state.slots, slots, piece).unflatten(0, (batch, piece))
+            found = [*found, outputs] if per_step(self.model) else [outputs[:, -1:]]
+            first += piece
+        every = torch.cat(found, dim=1)
+        return every if per_step(self.model) else every[:, -1]
 
     def _program(self, slots: int, batch: int, length: int) -> tuple[GpuProgram, Compiled]:
         from sensprobe_kernels.program.device import States
@@ -193,7 +217,8 @@ def _dotted(version: tuple[int, int]) -> str:
 def device_stream_of(
     model: Model, arena: Arena, scales: Mapping[str, StaticScale], device: torch.device
 ) -> tuple[DeviceStream | None, str]:
-    """A stream on a device; or None where no kernel there runs the plan, and why."""
+    """A stream on a device, and why it runs whole sequences only where it does; or None where no
+    kernel there runs the plan, and why."""
     if why := lacking(device):
         return None, why
     try:
@@ -202,9 +227,8 @@ def device_stream_of(
         return None, f"packed models step on {device.type} with Triton, and {error}"
     stream = DeviceStream(model, arena, scales, device)
     try:
-        stream.start(1)
+        return stream, stream.no_steps
     except UnsupportedError as error:
         return None, str(error)
     except LoweringError as error:
         return None, f"no kernel of {device.type} for {error}"
-    return stream, ""

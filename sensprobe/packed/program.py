@@ -19,6 +19,7 @@ from sensprobe.models.s4d import S4D, S4DConfig
 from sensprobe.packed import describe, states
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.builder import Builder
+from sensprobe.scheme import EXACT
 from sensprobe.taps import StaticScale
 
 LOWEST, HIGHEST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
@@ -29,6 +30,8 @@ class Compiled:
     """A program, the register of its outputs, a sequence's state at rest, and values it pools.
 
     `registers` by name; those of one layer are the next one's too, and hold its values after.
+    States are in memory after every `chunk` steps. Where that is not every step, `no_steps` says
+    why no single one runs: whole sequences do, chunk by chunk, on a GPU.
     """
 
     program: Program
@@ -36,6 +39,8 @@ class Compiled:
     fresh: NDArray[np.uint8]
     pooled: int
     registers: Mapping[str, Register]
+    chunk: int
+    no_steps: str
 
 
 def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batch: int) -> Compiled:
@@ -51,7 +56,9 @@ def compiled(model: Model, arena: Arena, scales: Mapping[str, StaticScale], batc
     assert not build.untaken, f"numbers that may not be written are read: {list(build.untaken)}"
     registers = {name: register for (name, _), register in build.registers.items()}
     fresh = np.concatenate([np.zeros(0, np.uint8), *build.fresh])
-    return Compiled(build.program, outputs, fresh, pooled, registers)
+    return Compiled(
+        build.program, outputs, fresh, pooled, registers, build.chunk, build.no_steps
+    )  # fmt: skip
 
 
 # -- around the mixers ----------------------------------------------------------------------------
@@ -172,20 +179,14 @@ def _mamba2(b: Builder, at: str, v: Register, config: Mamba2Config) -> Register:
     b.passes(at + "conv_in", together)
     dt = b.linear(at + "in_proj.dt", v, b.register("dt", h))
     mixed = _convolved(b, at, together, b.register("convolved", config.d_window))
+    scanned = not _chunked(b, at)
     x, B, C = (
-        b.passes(at + name, mixed.part(column, config.rows[name]), scanned=True)
+        b.passes(at + name, mixed.part(column, config.rows[name]), scanned=scanned)
         for name, column in first.items()
     )
     b.program.add(op.BIAS, b.tensor(at + "dt.bias", whole=True), dt.at, dt.pitch, h)
     b.passes(at + "dt", _softplus(b, dt, config.dt_min, config.dt_max))
-    decay, A = b.register("decay", h), b.tensor(at + "A", whole=True)
-    b.program.add(op.DECAY, dt.at, dt.pitch, A, decay.at, decay.pitch)
-    b.passes(at + "decay", decay)
-    y, state = b.register("y", d), b.state(at + "state", heads=h, groups=config.groups)
-    b.program.add(
-        op.HEADS, x.at, x.pitch, dt.at, decay.at, dt.pitch, B.at, C.at, y.at, y.pitch, state,
-        b.operands(at + "x", at + "B", at + "C"),
-    )  # fmt: skip
+    y = _heads(b, at, (x, dt, B, C), config)
     D = b.tensor(at + "D", whole=True)
     span, count = (1, d) if config.D_per_channel else (p, h)
     b.program.add(op.SKIP, y.at, x.at, y.at, y.pitch, D, span, count, x.pitch)
@@ -196,6 +197,35 @@ def _mamba2(b: Builder, at: str, v: Register, config: Mamba2Config) -> Register:
         b.program.add(op.RMS, y.at, y.at, y.pitch, d, config.groups, eps, weight)
     b.passes(at + "out_proj_in", y)
     return b.linear(at + "out_proj", y, b.register("mixed", config.d_model))
+
+
+def _heads(b: Builder, at: str, reads: tuple[Register, ...], config: Mamba2Config) -> Register:
+    """The recurrence: step by step, or in chunks where decays are exact and the state is stored
+    at their ends only."""
+    (x, dt, B, C), name = reads, at + "state"
+    y, A = b.register("y", config.d_inner), b.tensor(at + "A", whole=True)
+    if _chunked(b, at):
+        every = b.arena.plan[name].every
+        state = b.state(name, heads=config.heads, groups=config.groups, every=every)
+        b.program.add(
+            op.CHUNKS, x.at, x.pitch, dt.at, dt.pitch, A, B.at, C.at, y.at, y.pitch, state, every
+        )  # fmt: skip
+        return y
+    decay = b.register("decay", config.heads)
+    b.program.add(op.DECAY, dt.at, dt.pitch, A, decay.at, decay.pitch)
+    b.passes(at + "decay", decay)
+    state = b.state(name, heads=config.heads, groups=config.groups)
+    b.program.add(
+        op.HEADS, x.at, x.pitch, dt.at, decay.at, dt.pitch, B.at, C.at, y.at, y.pitch, state,
+        b.operands(at + "x", at + "B", at + "C"),
+    )  # fmt: skip
+    return y
+
+
+def _chunked(b: Builder, at: str) -> bool:
+    """Whether a layer's state is in memory at the ends of chunks only, whose decays are exact."""
+    plan = b.arena.plan
+    return plan.get(at + "state", EXACT).every > 1 and at + "decay" not in plan
 
 
 # -- S4D ------------------------------------------------------------------------------------------

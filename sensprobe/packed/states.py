@@ -14,6 +14,7 @@ from sensprobe_kernels.program.tables import State
 from sensprobe_kernels.stored import flags
 from sensprobe_kernels.vector import LANES
 
+from sensprobe.errors import UnsupportedError
 from sensprobe.formats import Float, LogPolar, Polar
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.describe import LARGEST_CODE, PLAIN, codes, exact, misfit, refuse, stored
@@ -64,14 +65,16 @@ def state(
     *,
     heads: int = 1,
     groups: int = 1,
+    every: int = 1,
 ) -> Kept:
     """A real state from byte `at` of a sequence's memory on: rows of its last axis, in `heads` that
-    own as many each, in `groups` that share B and C."""
+    own as many each, in `groups` that share B and C. every: steps that the operation keeps it in
+    full."""
     rows, n = prod(site.shape[:-1]), site.shape[-1]
     tiles, own = rows // LANES, rows // heads
     if own % LANES:
         raise misfit(site, f"it has {own} rows, and streaming kernels take sixteen together")
-    _require(site, scheme)
+    _require(site, scheme, every)
     table = program.table([k * heads // tiles for k in range(tiles)])
     program.table([k * groups // tiles for k in range(tiles)])
     store, unit = exact(program), 1
@@ -128,11 +131,16 @@ def inside(
     return _store(program, site, scheme, static, arena, prod(site.shape[:-1]))[0]
 
 
-def _require(site: Site, scheme: Scheme | None) -> None:
+def kept_in_full(site: Site, scheme: Scheme) -> UnsupportedError:
+    """Why no step runs: memory holds the state at some of them only."""
+    return refuse(site, scheme, f"keeps a state in full for {scheme.every} steps")
+
+
+def _require(site: Site, scheme: Scheme | None, every: int = 1) -> None:
     if scheme is None:
         return
-    if scheme.every != 1:
-        raise refuse(site, scheme, f"keeps a state in full for {scheme.every} steps")
+    if scheme.every != every:
+        raise kept_in_full(site, scheme)
     if isinstance(scheme.format, Polar | LogPolar):
         raise refuse(site, scheme, "keeps magnitude and phase")
     if scheme.scaled and scheme.format.bits > LARGEST_CODE:

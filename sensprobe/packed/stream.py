@@ -126,6 +126,8 @@ class Stream:
     def program(self, batch: int) -> Compiled:
         if batch not in self._programs:
             made = compiled(self.model, self.arena, self.scales, batch)
+            if made.no_steps:
+                raise UnsupportedError(made.no_steps)
             made.program.finish()
             self._programs[batch] = made
         return self._programs[batch]

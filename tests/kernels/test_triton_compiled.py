@@ -18,9 +18,11 @@ from selective import tiny
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
+from sensprobe.packed.program import compiled
 
 pytest.importorskip("triton", reason="Triton is there for Linux only")
 
+from sensprobe_kernels.head_chunks import gpu as head_chunks
 from sensprobe_kernels.launch import Launch, assembly
 from sensprobe_kernels.linear import gpu as linear
 from sensprobe_kernels.passing import gpu as passing
@@ -112,8 +114,15 @@ def test_every_launch_compiles_and_keeps_to_its_registers(name, plan, batch, cap
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(
     ("name", "plan"),
-    [("mamba", "int8"), ("mamba2", "int4"), ("mamba2", "few"), ("mamba2", "odd"), ("s4d", "heads"),
-     ("mamba", "scanned"), ("mamba2", "scanned")],
+    [
+        ("mamba", "int8"),
+        ("mamba2", "int4"),
+        ("mamba2", "few"),
+        ("mamba2", "odd"),
+        ("s4d", "heads"),
+        ("mamba", "scanned"),
+        ("mamba2", "scanned"),
+    ],
 )
 def test_recurrences_over_many_tokens_keep_to_their_registers(name, plan, capability):
     """A prefill. (States of int4 rounded at random, 64 × 128 of them with one scale, spill 84 bytes
@@ -195,6 +204,39 @@ def test_codes_of_B_and_C_come_sixteen_at_a_time(name, length):
         launch = launch._replace(args=tuple(given.values()))
         loads[plan] = instructions(assembly(launch, 90).ptx)["ld.global.v4.b32"]
     assert loads["scanned"] == loads["int4"] - 2 * (4 - 1)
+
+
+CHUNKED = [
+    "int8/head/dynamic", "int8/head/asym/dynamic/feedback", "int4/head/dynamic/stochastic",
+    "e4m3/channel/dynamic/truncate", "int8/head/range2/clip1", "int6/head/dynamic",
+]  # fmt: skip
+
+
+@cache
+def chunks(scheme: str) -> Launch:
+    """Of a piece of 64 tokens, the state (64, 128) a head stored at its end."""
+    case = packed(tiny(CONFIGS["mamba2"]), {"layers.*.state": f"{scheme}/every64"})
+    made = compiled(case.model, case.stream.arena, case.stream.arena.scales(), 64)
+    states = States(made.program, made.fresh.size, 1, Weights(made.program.data, "cpu"))
+    launches = GpuProgram(made.program, 64, states).launches
+    (found,) = [x for x in launches if x.kernel is head_chunks.chunks]
+    return found
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("scheme", CHUNKED)
+def test_chunks_of_mamba2_use_tensor_cores_and_keep_to_their_registers(scheme, capability):
+    """Products are three of TF32 numbers, the larger half rounded to nearest; what is rounded for
+    memory is no part of them, so nothing is contracted."""
+    made = assembly(chunks(scheme), capability)
+    assert made.spilled_bytes == 0
+    seen = instructions(made.ptx)
+    products = [i for i in seen if "mma" in i]
+    assert products
+    assert all("f32.tf32.tf32.f32" in i for i in products), products
+    assert any(i.startswith("cvt.rna.tf32.f32") for i in seen)
+    assert not [i for i in seen if re.match(r"fma\.rn(\.ftz)?\.f(32|64)", i)]
+    assert not [i for i in seen if re.match(r"(div|sqrt|rcp)\.(full|approx)", i)]
 
 
 def test_these_readings_can_fail():

@@ -92,6 +92,8 @@ class Lowering:
             return self._convolve(row, after)
         if kind in (op.CHANNELS, op.HEADS):
             return self._recurrence(row, after)
+        if kind == op.CHUNKS:
+            return self._chunks(row, after)
         if kind == op.ADD and _is_norm_of(after, row):
             return 1 + self._norm(after[0], after[1:], row[2])
         if kind in (op.RMS, op.LAYER_NORM):
@@ -256,6 +258,12 @@ class Lowering:
         A, D = self.small(-1 if heads else row[3], skip[5] if skip else -1)
         given = (self.program, self.memory, row, None if heads else A, D, skip, gate)
         self.launches.append(remembering.recurrence(*given))
+        return 1 + (skip is not None) + (gate is not None)
+
+    def _chunks(self, row: Row, after: list[Row]) -> int:
+        skip, gate = remembering.followers(after, row[1], row[8])
+        A, D = self.small(row[5], skip[5] if skip else -1)
+        self.launches.append(remembering.chunks(self.program, self.memory, row, A, D, skip, gate))
         return 1 + (skip is not None) + (gate is not None)
 
     def _diagonal(self, row: Row, after: list[Row]) -> int:

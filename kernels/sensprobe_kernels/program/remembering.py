@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sensprobe_kernels.causal_conv import gpu as causal_conv
 from sensprobe_kernels.diagonal_scan import gpu as diagonal_scan
+from sensprobe_kernels.head_chunks import gpu as head_chunks
 from sensprobe_kernels.launch import Argument, Launch, LoweringError
 from sensprobe_kernels.packed.gpu import Codes
 from sensprobe_kernels.packed.tensor import HALF
@@ -23,6 +24,10 @@ from sensprobe_kernels.stored.gpu import EXACTLY, Rounds
 
 TILE, LARGEST_TILE = 1 << 12, 1 << 16  # states to a program; as many where they share a scale
 CONVOLVED = 256  # rows of a convolution to a program
+BLOCK, SLICE = 16, 16  # tokens, and columns of a state, to a product: the least there are
+LONGEST_CHUNK = 1 << 10  # steps
+# States to a program of chunks; where they share a scale, at the price of registers that run out.
+CHUNK_TILE, LARGEST_CHUNK_TILE = 1 << 13, 1 << 14
 
 
 def rounds_of(program: Program, s: Stored) -> Rounds:
@@ -185,6 +190,55 @@ def recurrence(
     warps = _warps(R * N, r)
     registers = _registers(warps, m.length)
     return Launch(selective_scan.scan, grid, given, constants, warps, registers=registers)
+
+
+def chunks(
+    program: Program, m: Memory, row: Row, A: Tensor, D: Tensor, skip: Row | None, gate: Row | None
+) -> Launch:
+    """Of CHUNKS, and of the SKIP and the GATE that follow."""
+    _, x, x_pitch, dt, dt_pitch, _, B, C, y, y_pitch, state, every, *_ = row
+    if every & (every - 1) or every > LONGEST_CHUNK:
+        raise LoweringError(
+            f"a state rounded every {every} steps: a power of two up to {LONGEST_CHUNK}"
+        )
+    h = m.held[state]
+    s, r = h.state, rounds_of(program, h.stored)
+    c, N = state_codes(h, s.n), max(SLICE, triton.next_power_of_2(s.n))
+    R, S = _chunk_rows(h, N, every), N // SLICE
+    given: tuple[Argument, ...] = (
+        m.work[x:], m.work[dt:], A, m.work[B:], m.work[C:], D,
+        m.work[gate[2] :] if gate else m.nothing, m.work[y:], h.slots.codes, h.slots.scale,
+        h.slots.zero, h.slots.rest, *h.known, m.order, m.times, *keys(h.stored), m.length, s.heads,
+        s.channels, _row_size(c, s.n), h.slots.codes.shape[1], x_pitch, dt_pitch, x_pitch,
+        gate[4] if gate else 0, y_pitch, _live(h), h.stored.stride, s.heads // s.groups,
+        skip[6] if skip else 1, every,
+    )  # fmt: skip
+    constants = {
+        "n": s.n, "N": N, "R": R, "S": S, "L": BLOCK, "SKIPS": int(skip is not None),
+        "GATED": int(gate is not None), "c": c, "r": r,
+    }  # fmt: skip
+    grid = (s.heads * triton.cdiv(s.channels, R), len(m.order))
+    warps = min(16, max(8 if r.rounding == flags.STOCHASTIC else 4, S))
+    return Launch(head_chunks.chunks, grid, given, constants, warps, stages=1)
+
+
+def _chunk_rows(h: Held, N: int, every: int) -> int:
+    """Rows of a state to a program: a head's, or as many of them as fit where each has its scale
+    or all have a static one."""
+    s = h.state
+    if h.stored.span != flags.TENSOR:
+        return min(max(16, CHUNK_TILE // N), s.channels & -s.channels)
+    R = triton.next_power_of_2(s.channels)
+    if s.unit * 16 != s.channels:
+        raise LoweringError(
+            f"one live scale for all heads of a state rounded every {every} steps: one a head"
+        )
+    if R * N > LARGEST_CHUNK_TILE:
+        raise LoweringError(
+            f"one live scale for {s.channels * s.n} states, rounded every {every} steps: at most "
+            f"{LARGEST_CHUNK_TILE}"
+        )
+    return R
 
 
 def diagonal(

@@ -45,6 +45,9 @@ HALF_GLU = 19  # from, its pitch, to, pitch, size: a sigmoid(b)
 COPY = 20  # from, its pitch, to, its pitch, columns
 DIAGONAL = 21  # x, to, pitch, A, B, C, state
 RAMP = 22  # from, to, pitch: y clamp(y + 2, 0, 1)
+# x, its pitch, dt, its pitch, tensor of A, B, C, to, pitch, state, steps from one rounding of it to
+# the next; of whole sequences, on GPUs only
+CHUNKS = 23
 
 WIDTH = 16
 """Numbers in a row of the table of operations."""

@@ -75,8 +75,13 @@ def decay_of(a, known, known_zero, dt, row, inside, there, stride, bits, p: tl.c
 
 @triton.jit
 def advanced(h, rest, decay, drive, B, r: tl.constexpr):
-    """a h + (dt x) B, with the residual added and clamped: what is about to be rounded."""
-    v = decay * h + drive * B
+    """a h + (dt x) B, as it is about to be rounded."""
+    return offered(decay * h + drive * B, rest, r)
+
+
+@triton.jit
+def offered(v, rest, r: tl.constexpr):
+    """v with the residual added and clamped: what is about to be rounded."""
     if r.feedback:
         v = v + rest
     if r.clipped:

@@ -50,11 +50,17 @@ def load_state(
     else:
         s, z = load_known(known, known_zero, row, stride, inside, r)
     h = load_numbers(codes, row, 0, n, pitch, s, z, inside, N, c)
-    e = 0.0
+    return h, load_rest(rest, row, n, inside, N, r), s, z
+
+
+@triton.jit
+def load_rest(rest, row, n, inside, N: tl.constexpr, r: tl.constexpr):
+    """What rounding left over of a tile."""
     if r.feedback:
         col = tl.arange(0, N)[None, :]
-        e = tl.load(rest + row * n + col, mask=inside & (col < n), other=0.0).to(tl.float32)
-    return h, e, s, z
+        return tl.load(rest + row * n + col, mask=inside & (col < n), other=0.0).to(tl.float32)
+    else:
+        return 0.0
 
 
 @triton.jit
