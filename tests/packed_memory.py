@@ -16,7 +16,7 @@ from sensprobe.export.tensors import layout, packed_fields, stored
 from sensprobe.formats import BF16, Int
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.ops import causal_conv, selective_scan
+from sensprobe.ops import causal_conv, diagonal_scan, selective_scan
 from sensprobe.ops.exponential import exponential
 from sensprobe.packed import Arena, Stream, describe
 from sensprobe.plan import Plan
@@ -137,7 +137,7 @@ def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
         residual = None
         if scheme.rounding is Rounding.FEEDBACK:
             raw = torch.from_numpy(take(count * RESIDUAL_BYTES).copy())
-            residual = raw.view(torch.bfloat16).float().view(site.shape)
+            residual = raw.view(torch.bfloat16).float().view(codes.shape)
         field = Field(torch.from_numpy(codes), bits, scale, zero)
         out[site.name] = (field, residual, scheme, site)
     assert at == memory.size
@@ -155,6 +155,12 @@ def values(entry, tap: RoundingTap) -> Memory:
         field = Field(field.codes, field.bits, kept, None if zero is None else zero.to(torch.int32))
     state = decode({"": field}, scheme, site)
     return Memory(torch.view_as_real(state) if state.is_complex() else state, residual)
+
+
+def batched(memory: Memory, step: int) -> Memory:
+    """One sequence's, as a batch after so many steps."""
+    residual = None if memory.residual is None else memory.residual[None]
+    return Memory(memory.state[None], residual, step)
 
 
 def same(want: Memory, got: Memory) -> None:
@@ -182,9 +188,7 @@ def same_states(
         return tap(site(part), model.weights[site(part).name])
 
     def memory(part, states):
-        found = values(states[site(part).name], tap)
-        residual = None if found.residual is None else found.residual[None]
-        return Memory(found.state[None], residual, t)
+        return batched(values(states[site(part).name], tap), t)
 
     bias = weight("conv.bias") if "layers.0.conv.bias" in model.sites else None
     _, window = causal_conv.causal_conv(
@@ -208,6 +212,19 @@ def same_states(
         )
         assert config.heads == len(register("dt"))
     same(kept, memory("state", new))
+
+
+def same_complex_state(
+    case: Packed, u: torch.Tensor, before: np.ndarray, after: np.ndarray, b: int, t: int
+) -> None:
+    """The same of an S4D of one layer, given what its recurrence read, u (heads,)."""
+    model, tap = case.model, case.tap.at(b)
+    site = model.sites["layers.0.state"]
+    old, new = (values(held(m, model, case.plan)[site.name], tap) for m in (before, after))
+    A, B, C = (tap(model.sites[f"layers.0.{n}"], model.weights[f"layers.0.{n}"]) for n in "ABC")
+    storage, first = tap.storage(site), batched(old, t)
+    _, want = diagonal_scan.diagonal_scan(u[None, None], A, B, C, storage, first)
+    same(want, batched(new, t + 1))
 
 
 def in_memory(shape: tuple[int, int], text: str, seed: int = 0):

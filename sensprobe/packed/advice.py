@@ -12,8 +12,8 @@ TAKEN = {
     "every step",
 }
 COMPLEX = (
-    f"complex states in int2 to int8, {CODES}, a scale a tensor, head or group, rounded at every "
-    "step to nearest or toward zero, without clip"
+    f"complex states in int2 to int8, {CODES}, a scale a tensor, head or group that divides n, "
+    "rounded at every step"
 )
 SAFE = {
     Kind.WEIGHT: "int8/channel",

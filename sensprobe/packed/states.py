@@ -99,22 +99,20 @@ def complex_state(
     run, parts, store = 2 * heads * n, 1, exact(program)
     _require(site, scheme)
     if scheme is not None:
-        odd = scheme.rounding in (Rounding.STOCHASTIC, Rounding.FEEDBACK)
-        if odd or scheme.clip is not None:
-            raise refuse(site, scheme, "keeps a complex state so")
         known = store_of(Rounded(scheme, site, *(static or (None, None))))
         assert known is not None
+        feedback = scheme.rounding is Rounding.FEEDBACK
         if scheme.scaled:
             run, parts = _runs(site, scheme)
         if scheme.scaled and scheme.dynamic:
-            store = stored(program, known, flags.GROUP, group=run)
+            store = stored(program, known, flags.GROUP, group=run, feedback=feedback)
         else:
             place = (site, scheme, arena) if scheme.scaled else None
-            store = stored(program, known, flags.STATIC, place=place)
+            store = stored(program, known, flags.STATIC, place=place, feedback=feedback)
     x = _layout(site, scheme, static, at)
     row = State(
         store, at, x.bits, x.kind, x.shift, x.factor, 2 * heads, n, 1, heads, 1, 1, x.scale_at,
-        x.zero_at, -1, 0, run, parts,
+        x.zero_at, x.residual_at, 0, run, parts,
     )  # fmt: skip
     return Kept(program.state(row), x.fresh)
 

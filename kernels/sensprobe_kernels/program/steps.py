@@ -152,9 +152,10 @@ def _diagonal(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     for i in range(3):
         _decoded(machine, row[4 + i], scratch.tensor[i * size :], scratch)
     for b in range(call.batch):
-        base, shift = _base(call, b), b * row[3]
+        base, shift, slot = _base(call, b), b * row[3], call.slots[b]
         x, y = call.work[row[1] + shift :], call.work[row[2] + shift :]
-        diagonal(machine.data, call.memory, base, s, d, x, y, machine.consts, scratch)
+        data, step, consts = machine.data, call.steps[slot], machine.consts
+        diagonal(data, call.memory, base, s, d, slot, step, x, y, consts, scratch)
 
 
 @inline
