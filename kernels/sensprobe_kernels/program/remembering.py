@@ -155,21 +155,23 @@ def diagonal(
     h = m.held[state]
     s, r = h.state, rounds_of(program, h.stored)
     c, whole = state_codes(h, 2 * s.n), int(s.run == 2 * s.n * s.heads)
-    if r.scaled and s.run != 2 * s.n and not whole:
-        raise LoweringError("scales of groups of a complex state")
     N = max(4, triton.next_power_of_2(s.n))
+    G = s.run // 2 if s.run < 2 * s.n else N
+    if G & (G - 1):
+        raise LoweringError(f"scales of groups of {G} pairs of a state: a power of two")
     R = max(8, TILE // (8 * N))
     if r.live and whole:
         R = triton.next_power_of_2(s.heads)
         if 2 * R * N > LARGEST_TILE:
             raise LoweringError(f"one live scale for {2 * s.heads * s.n} numbers of a state")
     given: tuple[Argument, ...] = (
-        m.work[x:], *tensors, m.work[y:], h.slots.codes, h.slots.scale, h.slots.zero, *h.known,
-        m.order, m.length, s.heads, _row_size(c, 2 * s.n), h.slots.codes.shape[1], pitch, _live(h),
+        m.work[x:], *tensors, m.work[y:], h.slots.codes, h.slots.scale, h.slots.zero, h.slots.rest,
+        *h.known, m.order, m.times, *keys(h.stored), m.length, s.heads, _row_size(c, 2 * s.n),
+        h.slots.codes.shape[1], pitch, _live(h),
     )  # fmt: skip
     constants = {
-        "n": s.n, "N": N, "R": R, "PARTS": s.parts, "WHOLE": whole, "SKIPS": int(skip is not None),
-        "c": c, "r": r,
+        "n": s.n, "N": N, "R": R, "G": G, "PARTS": s.parts, "WHOLE": whole,
+        "SKIPS": int(skip is not None), "c": c, "r": r,
     }  # fmt: skip
     grid = (triton.cdiv(s.heads, R), len(m.order))
     return Launch(diagonal_scan.scan, grid, given, constants, _warps(4 * R * N, r))

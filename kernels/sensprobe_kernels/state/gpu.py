@@ -36,6 +36,20 @@ def _live_at(block, row, inside, r: tl.constexpr):
 
 
 @triton.jit
+def load_rest(rest, row, n, inside, N: tl.constexpr):
+    """What rounding left over of rows of n numbers."""
+    col = tl.arange(0, N)[None, :]
+    return tl.load(rest + row * n + col, mask=inside & (col < n), other=0.0).to(tl.float32)
+
+
+@triton.jit
+def put_rest(rest, e, row, n, inside, N: tl.constexpr):
+    """The inverse."""
+    col = tl.arange(0, N)[None, :]
+    tl.store(rest + row * n + col, e.to(tl.bfloat16), mask=inside & (col < n))
+
+
+@triton.jit
 def load_state(
     codes, scale, zero, rest, known, known_zero, block, row, n, pitch, stride, inside,
     N: tl.constexpr, c: tl.constexpr, r: tl.constexpr,
@@ -52,8 +66,7 @@ def load_state(
     h = load_numbers(codes, row, 0, n, pitch, s, z, inside, N, c)
     e = 0.0
     if r.feedback:
-        col = tl.arange(0, N)[None, :]
-        e = tl.load(rest + row * n + col, mask=inside & (col < n), other=0.0).to(tl.float32)
+        e = load_rest(rest, row, n, inside, N)
     return h, e, s, z
 
 
@@ -90,8 +103,7 @@ def put_state(
     tl.debug_barrier()  # what other threads of this program read is now written
     put_codes(codes, h, s, z, row, n, pitch, inside, N, c, r)
     if r.feedback:
-        col = tl.arange(0, N)[None, :]
-        tl.store(rest + row * n + col, e.to(tl.bfloat16), mask=inside & (col < n))
+        put_rest(rest, e, row, n, inside, N)
     if r.span == GROUP or r.span == TENSOR:
         at, there = _live_at(block, row, inside, r)
         store_scale(scale + at, s, there, r.scales)
