@@ -11,7 +11,7 @@ from builders import vector
 from sensprobe_kernels.layout import unpack
 from sensprobe_kernels.packed.tensor import FIELDS
 
-from sensprobe.apply import Applier
+from sensprobe.apply import Applier, observe
 from sensprobe.export.tensors import layout, packed_fields, stored
 from sensprobe.formats import BF16, Int
 from sensprobe.models.mamba import MambaConfig
@@ -53,6 +53,7 @@ CONFIGS = {
         residual=False, final_norm=False, conv_bias=False, pooling="last",
     ),
     "ungated": Mamba2Config(**ONE, d_state=24, d_head=32, expand=4, gated_norm=False),
+    "wide": MambaConfig(**ONE, dt_rank=3, d_state=16),
 }  # fmt: skip
 STATES = [
     "int8/head/dynamic", "int8/head/asym/dynamic", "int4/head/dynamic", "int3/head/asym/dynamic",
@@ -63,6 +64,14 @@ STATES = [
     "int8/range2/pow2", "int8/asym/range2/s32", "e4m3/range2/s32",
     "int8/head/asym/dynamic/s32", "fp16/feedback", "bf16/feedback/clip1",
 ]  # fmt: skip
+
+
+GROUPED = [
+    "int8/group4/dynamic", "int5/group2/asym/dynamic/feedback", "int8/group8/pow2/stochastic",
+    "int4/group8/dynamic/stochastic/s32", "log4/group4/dynamic/pow2", "int8/group4",
+    "int6/group2/asym/range1/s32", "e4m3/group4/feedback", "int8/group2/clip0.1",
+]  # fmt: skip
+"""Of which rows have several scales; calibrated ones differ."""
 
 
 @dataclass
@@ -82,10 +91,10 @@ class Packed:
         return (got, state), (want, sim)
 
 
-def packed(model, plan: dict[str, str]) -> Packed:
-    """A model under {pattern: scheme}."""
+def packed(model, plan: dict[str, str], x: torch.Tensor | None = None) -> Packed:
+    """A model under {pattern: scheme}; x: what it is calibrated on."""
     chosen = Plan(tuple((p, parse(s)) for p, s in plan.items())).resolve(model.sites.values())
-    applier = Applier(model)
+    applier = Applier(model) if x is None else Applier(model, observe(model, x))
     tap = applier.tap(chosen)
     arena = Arena.of(stored(applier, chosen, tap), model.sites, chosen)
     return Packed(model, tap, Stream(model, arena, arena.scales()), chosen)

@@ -24,11 +24,16 @@ SCHEMES = [
     "int8/head/asym/parts/range0.1/feedback/clip0.2", "int3/group2/dynamic/feedback/clip0.1",
     "e4m3/head/dynamic/feedback", "fp16/feedback", "bf16/feedback/clip0.1",
     "int4/head/dynamic/stochastic", "int8/asym/parts/range2/stochastic", "bf16/stochastic",
+    "int8/group2/parts/feedback", "int8/head/parts/stochastic", "int5/group2/s32",
     "int8/head/dynamic/clip0.1", "fp32/clip0.1",
 ]  # fmt: skip
 ONE = S4DConfig(d_input=1, d_output=3, d_model=5, d_state=4)  # no multiple of anything
 WIDE = S4DConfig(d_input=1, d_output=3, d_model=9, d_state=48)  # two programs, a row padded
 SLOTS = torch.tensor([2, 0])  # of two sequences, among three
+
+
+def _inputs(batch: int, length: int) -> torch.Tensor:
+    return vector(batch, length, 1, dtype=torch.float32)
 
 
 def _on(device: str, case, batch: int, length: int = 1):
@@ -59,8 +64,8 @@ def _follow(device: str, case, xs: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_each_step_leaves_the_state_the_reference_leaves(device, scheme):
-    case = packed(tiny(ONE), {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"})
-    _follow(device, case, vector(2, 3, 1, dtype=torch.float32))
+    plan, xs = {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"}, _inputs(2, 3)
+    _follow(device, packed(tiny(ONE), plan, xs / 2), xs)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def test_each_step_leaves_the_state_the_reference_leaves(device, scheme):
 @pytest.mark.parametrize("option", ["feedback", "stochastic", "clip0.1"])
 def test_wide_states_are_left_as_the_reference_leaves_them(device, scheme, option):
     case = packed(tiny(WIDE), {"layers.*.state": f"{scheme}/{option}"})
-    _follow(device, case, vector(1, 2, 1, dtype=torch.float32))
+    _follow(device, case, _inputs(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ def test_many_tokens_at_once_are_as_many_steps(device, scheme):
     """To the bit, and again from where they left."""
     case = packed(tiny(ONE), {"layers.*.state": scheme})
     (whole, _), (single, _) = _on(device, case, 2, length=3), _on(device, case, 2)
-    fresh, xs = torch.from_numpy(case.stream.start(2).memory), vector(2, 6, 1, dtype=torch.float32)
+    fresh, xs = torch.from_numpy(case.stream.start(2).memory), _inputs(2, 6)
     for program in (whole, single):
         program.states.put(fresh, SLOTS, 0)
     for first in (0, 3):

@@ -36,6 +36,7 @@ SPREAD = {
 REFUSED = [
     ("mamba", "layers.*.state", "int12/head/dynamic", "states in int2 to int8"),
     ("mamba", "layers.*.conv_state", "int9/dynamic", "states in int2 to int8"),
+    ("mamba2", "layers.*.state", "int8/group5/dynamic", "group that divides n"),
     ("mamba2", "layers.*.state", "int8/head/dynamic/every4", "rounded at every step"),
     ("mamba", "layers.*.y", "int8/dynamic/stochastic", "to nearest or toward zero"),
     ("s4d", "layers.*.state", "int12/head/dynamic/feedback", "complex states in int2 to int8"),

@@ -24,17 +24,23 @@ STATES = [
     "bf16/feedback/clip0.1",
     "int4/head/dynamic/stochastic", "int8/asym/parts/range2/stochastic", "bf16/stochastic",
     "int5/group2/asym/parts/dynamic/stochastic", "e2m1/dynamic/stochastic/clip0.1",
+    "int8/group2/parts/feedback", "int8/head/parts/stochastic", "int5/group2/s32",
     "int8/head/dynamic/clip0.1", "fp32/clip0.1", "int4/group2/parts/dynamic/clip0.1/truncate",
 ]  # fmt: skip
 ONE = S4DConfig(d_input=1, d_output=3, d_model=5, d_state=4)  # no multiple of anything
 WIDE = S4DConfig(d_input=1, d_output=3, d_model=9, d_state=48)
 
 
+def _inputs(batch, length):
+    return vector(batch, length, 1, dtype=torch.float32)
+
+
 @pytest.mark.parametrize("scheme", STATES)
 def test_each_step_leaves_the_state_the_reference_leaves(scheme):
-    case = packed(tiny(ONE), {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"})
+    plan, xs = {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"}, _inputs(2, 6)
+    case = packed(tiny(ONE), plan, xs / 2)
     made, state = case.stream.program(2), case.stream.start(2)
-    for t, x in enumerate(vector(2, 6, 1, dtype=torch.float32).unbind(1)):
+    for t, x in enumerate(xs.unbind(1)):
         before = state
         _, state = case.stream.step(x, state)
         u = torch.from_numpy(made.program.read(made.registers["v"]))
@@ -50,7 +56,7 @@ def test_wide_states_are_left_as_the_reference_leaves_them(scheme, option):
     """Rows of more numbers than a vector has, and that do not fill their last one."""
     case = packed(tiny(WIDE), {"layers.*.state": f"{scheme}/{option}"})
     made, state = case.stream.program(1), case.stream.start(1)
-    for t, x in enumerate(vector(1, 3, 1, dtype=torch.float32).unbind(1)):
+    for t, x in enumerate(_inputs(1, 3).unbind(1)):
         before = state
         _, state = case.stream.step(x, state)
         u = torch.from_numpy(made.program.read(made.registers["v"]))
@@ -65,7 +71,7 @@ def test_every_option_changes_what_is_kept(scheme, option):
     for text in (scheme, f"{scheme}/{option}"):
         case = packed(tiny(ONE), {"layers.*.state": text})
         state = case.stream.start(1)
-        for x in vector(1, 6, 1, dtype=torch.float32).unbind(1):
+        for x in _inputs(1, 6).unbind(1):
             _, state = case.stream.step(x, state)
         found = values(held(state.memory[0], case.model, case.plan)["layers.0.state"], case.tap)
         kept.append(found.state)
@@ -75,7 +81,7 @@ def test_every_option_changes_what_is_kept(scheme, option):
 @pytest.mark.parametrize("scheme", STATES)
 def test_the_first_step_starts_from_zero(scheme):
     model = tiny(ONE)
-    case = packed(model, {"layers.*.state": scheme})
+    case = packed(model, {"layers.*.state": scheme}, _inputs(2, 6))
     x = torch.zeros(2, 1)
     (got, _), (want, _) = case.step(x, case.stream.start(2), model.start(2, case.tap))
     torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())

@@ -158,7 +158,7 @@ def scan(
     re, im = _apart(h, N)
     re_rest, im_rest = 0.0, 0.0
     if r.feedback:
-        re_rest, im_rest = _apart(load_rest(rest, row, 2 * n, inside, 2 * N), N)
+        re_rest, im_rest = _apart(load_rest(rest, row, 2 * n, inside, 2 * N, r), N)
     time = tl.load(times + slot)
     pair = (row * n + col) * 2
     a, ai = tl.load(A + pair, mask=there, other=0.0), tl.load(A + pair + 1, mask=there, other=0.0)

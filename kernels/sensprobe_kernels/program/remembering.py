@@ -69,9 +69,16 @@ def _rows_of(h: Held, usual: int) -> int:
 
 
 def _warps(numbers: int, r: Rounds) -> int:
-    """For a tile of states: 32 to a thread, or 16 where each has a residual."""
+    """For a tile of states: 32 to a thread, or 16 where each has a residual or a scale."""
     least = 8 if r.rounding == flags.STOCHASTIC else 4
-    return min(32, max(least, numbers // (32 * (16 if r.feedback else 32))))
+    return min(32, max(least, numbers // (32 * (16 if r.feedback or r.group else 32))))
+
+
+def _grouped(r: Rounds, group: int) -> Rounds:
+    """Of a state in whose rows `group` neighbours share a scale."""
+    if r.live and group & (group - 1):
+        raise LoweringError(f"live scales of groups of {group} numbers of a state: a power of two")
+    return r._replace(group=group)
 
 
 def convolution(
@@ -126,7 +133,7 @@ def recurrence(
         A_or_decay, x_pitch, dt_pitch = A, y_pitch, y_pitch
         p, p_known = _decay(program, store, m.held[state].state.n), m.statics[store]
     h = m.held[state]
-    s, r = h.state, rounds_of(program, h.stored)
+    s, r = h.state, _grouped(rounds_of(program, h.stored), h.state.run)
     c = state_codes(h, s.n)
     N = max(triton.next_power_of_2(s.n), 8 if s.kind < HALF else 1)
     R = _rows_of(h, max(16, TILE // N))

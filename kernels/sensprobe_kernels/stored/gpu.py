@@ -27,7 +27,8 @@ _MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 class Rounds(NamedTuple):
     """What rounding is compiled for: `flags` and a scheme's constants, see `store.numbers`.
 
-    `scaled` says that numbers are divided by a scale; `scales` how a live one is kept.
+    `scaled` says that numbers are divided by a scale; `scales` how a live one is kept; `group` how
+    many neighbours in a row of a state share one, 0: all.
     """
 
     span: int
@@ -45,6 +46,7 @@ class Rounds(NamedTuple):
     clip: float
     smallest: float
     largest: float
+    group: int = 0
 
     @property
     def live(self) -> bool:
