@@ -11,12 +11,12 @@ from builders import vector
 from sensprobe_kernels.layout import unpack
 from sensprobe_kernels.packed.tensor import FIELDS
 
-from sensprobe.apply import Applier
+from sensprobe.apply import Applier, observe
 from sensprobe.export.tensors import layout, packed_fields, stored
 from sensprobe.formats import BF16, Int
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.ops import causal_conv, selective_scan
+from sensprobe.ops import causal_conv, diagonal_scan, selective_scan
 from sensprobe.ops.exponential import exponential
 from sensprobe.packed import Arena, Stream, describe
 from sensprobe.plan import Plan
@@ -53,6 +53,7 @@ CONFIGS = {
         residual=False, final_norm=False, conv_bias=False, pooling="last",
     ),
     "ungated": Mamba2Config(**ONE, d_state=24, d_head=32, expand=4, gated_norm=False),
+    "wide": MambaConfig(**ONE, dt_rank=3, d_state=16),
 }  # fmt: skip
 STATES = [
     "int8/head/dynamic", "int8/head/asym/dynamic", "int4/head/dynamic", "int3/head/asym/dynamic",
@@ -63,6 +64,14 @@ STATES = [
     "int8/range2/pow2", "int8/asym/range2/s32", "e4m3/range2/s32",
     "int8/head/asym/dynamic/s32", "fp16/feedback", "bf16/feedback/clip1",
 ]  # fmt: skip
+
+
+GROUPED = [
+    "int8/group4/dynamic", "int5/group2/asym/dynamic/feedback", "int8/group8/pow2/stochastic",
+    "int4/group8/dynamic/stochastic/s32", "log4/group4/dynamic/pow2", "int8/group4",
+    "int6/group2/asym/range1/s32", "e4m3/group4/feedback", "int8/group2/clip0.1",
+]  # fmt: skip
+"""Of which rows have several scales; calibrated ones differ."""
 
 
 @dataclass
@@ -82,10 +91,10 @@ class Packed:
         return (got, state), (want, sim)
 
 
-def packed(model, plan: dict[str, str]) -> Packed:
-    """A model under {pattern: scheme}."""
+def packed(model, plan: dict[str, str], x: torch.Tensor | None = None) -> Packed:
+    """A model under {pattern: scheme}; x: what it is calibrated on."""
     chosen = Plan(tuple((p, parse(s)) for p, s in plan.items())).resolve(model.sites.values())
-    applier = Applier(model)
+    applier = Applier(model) if x is None else Applier(model, observe(model, x))
     tap = applier.tap(chosen)
     arena = Arena.of(stored(applier, chosen, tap), model.sites, chosen)
     return Packed(model, tap, Stream(model, arena, arena.scales()), chosen)
@@ -137,7 +146,7 @@ def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
         residual = None
         if scheme.rounding is Rounding.FEEDBACK:
             raw = torch.from_numpy(take(count * RESIDUAL_BYTES).copy())
-            residual = raw.view(torch.bfloat16).float().view(site.shape)
+            residual = raw.view(torch.bfloat16).float().view(codes.shape)
         field = Field(torch.from_numpy(codes), bits, scale, zero)
         out[site.name] = (field, residual, scheme, site)
     assert at == memory.size
@@ -155,6 +164,12 @@ def values(entry, tap: RoundingTap) -> Memory:
         field = Field(field.codes, field.bits, kept, None if zero is None else zero.to(torch.int32))
     state = decode({"": field}, scheme, site)
     return Memory(torch.view_as_real(state) if state.is_complex() else state, residual)
+
+
+def batched(memory: Memory, step: int) -> Memory:
+    """One sequence's, as a batch after so many steps."""
+    residual = None if memory.residual is None else memory.residual[None]
+    return Memory(memory.state[None], residual, step)
 
 
 def same(want: Memory, got: Memory) -> None:
@@ -182,9 +197,7 @@ def same_states(
         return tap(site(part), model.weights[site(part).name])
 
     def memory(part, states):
-        found = values(states[site(part).name], tap)
-        residual = None if found.residual is None else found.residual[None]
-        return Memory(found.state[None], residual, t)
+        return batched(values(states[site(part).name], tap), t)
 
     bias = weight("conv.bias") if "layers.0.conv.bias" in model.sites else None
     _, window = causal_conv.causal_conv(
@@ -208,6 +221,19 @@ def same_states(
         )
         assert config.heads == len(register("dt"))
     same(kept, memory("state", new))
+
+
+def same_complex_state(
+    case: Packed, u: torch.Tensor, before: np.ndarray, after: np.ndarray, b: int, t: int
+) -> None:
+    """The same of an S4D of one layer, given what its recurrence read, u (heads,)."""
+    model, tap = case.model, case.tap.at(b)
+    site = model.sites["layers.0.state"]
+    old, new = (values(held(m, model, case.plan)[site.name], tap) for m in (before, after))
+    A, B, C = (tap(model.sites[f"layers.0.{n}"], model.weights[f"layers.0.{n}"]) for n in "ABC")
+    storage, first = tap.storage(site), batched(old, t)
+    _, want = diagonal_scan.diagonal_scan(u[None, None], A, B, C, storage, first)
+    same(want, batched(new, t + 1))
 
 
 def in_memory(shape: tuple[int, int], text: str, seed: int = 0):

@@ -30,7 +30,7 @@ from sensprobe.scheme import (
     scale_count,
     scale_shape,
 )
-from sensprobe.sites import Site
+from sensprobe.sites import Part, Site
 from sensprobe.storage import Rounded
 from sensprobe.taps import StaticScale
 
@@ -77,13 +77,14 @@ def state(
     _require(site, scheme, every)
     table = program.table([k * heads // tiles for k in range(tiles)])
     program.table([k * groups // tiles for k in range(tiles)])
-    store, unit = exact(program), 1
+    store, unit, run = exact(program), 1, 0
     if scheme is not None:
-        store, unit = _store(program, site, scheme, static, arena, own)
+        run = _group(site, scheme)
+        store, unit = _store(program, site, scheme, static, arena, own, run)
     x = _layout(site, scheme, static, at)
     row = State(
         store, at, x.bits, x.kind, x.shift, x.factor, rows, n, unit, heads, own, groups, x.scale_at,
-        x.zero_at, x.residual_at, table,
+        x.zero_at, x.residual_at, table, run,
     )  # fmt: skip
     return Kept(program.state(row), x.fresh)
 
@@ -102,22 +103,20 @@ def complex_state(
     run, parts, store = 2 * heads * n, 1, exact(program)
     _require(site, scheme)
     if scheme is not None:
-        odd = scheme.rounding in (Rounding.STOCHASTIC, Rounding.FEEDBACK)
-        if odd or scheme.clip is not None:
-            raise refuse(site, scheme, "keeps a complex state so")
         known = store_of(Rounded(scheme, site, *(static or (None, None))))
         assert known is not None
+        feedback = scheme.rounding is Rounding.FEEDBACK
         if scheme.scaled:
             run, parts = _runs(site, scheme)
         if scheme.scaled and scheme.dynamic:
-            store = stored(program, known, flags.GROUP, group=run)
+            store = stored(program, known, flags.GROUP, group=run, feedback=feedback)
         else:
             place = (site, scheme, arena) if scheme.scaled else None
-            store = stored(program, known, flags.STATIC, place=place)
+            store = stored(program, known, flags.STATIC, place=place, feedback=feedback)
     x = _layout(site, scheme, static, at)
     row = State(
         store, at, x.bits, x.kind, x.shift, x.factor, 2 * heads, n, 1, heads, 1, 1, x.scale_at,
-        x.zero_at, -1, 0, run, parts,
+        x.zero_at, x.residual_at, 0, run, parts,
     )  # fmt: skip
     return Kept(program.state(row), x.fresh)
 
@@ -160,10 +159,22 @@ def _runs(site: Site, scheme: Scheme) -> tuple[int, int]:
     return 2 * n * heads // prod(over), parts
 
 
+def _group(site: Site, scheme: Scheme) -> int:
+    """Numbers that share a scale where rows of a recurrence's state have several, else 0."""
+    n, grouped = site.shape[-1], scheme.scaled and scheme.granularity == "group"
+    if site.part is not Part.STATE or not grouped or scheme.group >= n:
+        return 0
+    if n % scheme.group:
+        raise refuse(site, scheme, "keeps groups of a state that n does not fill")
+    return scheme.group
+
+
 def _store(
-    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, arena: Arena, own: int
-) -> tuple[int, int]:
-    """The store of a real state, and how many tiles share a live scale."""
+    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, arena: Arena,
+    own: int, run: int = 0,
+) -> tuple[int, int]:  # fmt: skip
+    """The store of a real state, and how many tiles share a live scale; run: numbers that share one
+    where rows have several."""
     found = spanned(Rounded(scheme, site, *(static or (None, None))))
     if found is None:
         raise refuse(site, scheme, "keeps a state so")
@@ -173,13 +184,15 @@ def _store(
         return stored(program, store, flags.STATIC, feedback=feedback), 1
     rows, n = prod(site.shape[:-1]), site.shape[-1]
     if scheme.dynamic:
-        if store.span == flags.GROUP and store.group < n:
+        if store.span == flags.GROUP and store.group < n and not run:
             raise refuse(site, scheme, "has several live scales in a row of a state")
         unit = 1 if store.span == flags.GROUP else (own if by_head else rows) // LANES
-        return stored(program, store, store.span, group=n, feedback=feedback), unit
+        return stored(program, store, store.span, group=run or n, feedback=feedback), unit
     *over, along = scale_shape(scheme, site) if scheme.granularity != "decoupled" else (0, 0)
     shared = rows // max(prod(over), 1)
-    if along != 1 or not (prod(over) == 1 or shared == 1 or shared % LANES == 0):
+    if along != (n // run if run else 1) or not (
+        prod(over) == 1 or shared == 1 or shared % LANES == 0
+    ):
         raise refuse(site, scheme, "reads such static scales of a state")
     stride = 0 if prod(over) == 1 else shared
     place = (site, scheme, arena)

@@ -302,7 +302,8 @@ def test_a_loaded_model_calls_kernels_and_steps_as_the_simulation(device, caplog
     ("scheme", "says"),
     [("int8/head/dynamic/every6", "a state rounded every 6 steps: a power of two up to 1024"),
      ("int8/head/dynamic/every2048", "a state rounded every 2048 steps: a power of two up to"),
-     ("int8/dynamic/every16", "one live scale for all heads of a state rounded every 16 steps")],
+     ("int8/dynamic/every16", "one live scale for all heads of a state rounded every 16 steps"),
+     ("int8/group4/dynamic/every16", "scales of groups along a row of a state that is rounded in")],
 )  # fmt: skip
 def test_chunks_without_a_kernel_say_why(device, scheme, says):
     _, stream, why = _made(device, "mamba2", {"layers.*.state": scheme})

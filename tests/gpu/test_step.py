@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from packed_memory import CONFIGS, ONE, STATES, packed, same_states
+from packed_memory import CONFIGS, GROUPED, ONE, STATES, packed, same_states
 from selective import inputs, tiny
+from sensprobe_kernels.launch import LoweringError
 from sensprobe_kernels.program.device import States, Weights
 from sensprobe_kernels.program.gpu import GpuProgram
 
@@ -50,6 +51,19 @@ def test_each_step_leaves_the_state_the_reference_leaves(device, name, batch, sc
     plan = {"layers.*.state": scheme, "layers.*.conv_state": window.replace("head", "channel")}
     case = packed(tiny(CONFIGS[name]), plan)
     _follow(device, case, inputs(CONFIGS[name], batch, 2))
+
+
+@pytest.mark.parametrize("name", ["wide", "ungated"])
+@pytest.mark.parametrize("scheme", GROUPED)
+def test_rows_with_several_scales_are_left_as_the_reference_leaves_them(device, name, scheme):
+    xs = inputs(CONFIGS[name], 1, 2)
+    _follow(device, packed(tiny(CONFIGS[name]), {"layers.*.state": scheme}, xs / 2), xs)
+
+
+def test_live_scales_of_odd_groups_have_no_kernel(device):
+    case = packed(tiny(CONFIGS["ungated"]), {"layers.*.state": "int8/group6/dynamic"})
+    with pytest.raises(LoweringError, match="groups of 6 numbers of a state"):
+        _on(device, case)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +170,8 @@ def test_any_sequences_step_in_any_order(device):
 @pytest.mark.parametrize(
     ("name", "scheme"),
     [("mamba", "int8/head/asym/dynamic"), ("mamba2", "int4/head/dynamic/stochastic"),
-     ("mamba", "int8/head/dynamic/feedback"), ("groups", "e4m3/head/dynamic")],
+     ("mamba", "int8/head/dynamic/feedback"), ("groups", "e4m3/head/dynamic"),
+     ("ungated", "int8/group8/asym/dynamic")],
 )  # fmt: skip
 def test_many_tokens_at_once_are_as_many_steps(device, name, scheme):
     """States to the bit where inputs are, outputs at every token, and again from where it left."""

@@ -5,47 +5,98 @@ from __future__ import annotations
 import pytest
 import torch
 from builders import CONFIGS, tiny, vector
-from packed_memory import held, packed, same, values
+from packed_memory import packed, same_complex_state
 from sensprobe_kernels.launch import LoweringError
 from sensprobe_kernels.program.device import States, Weights
 from sensprobe_kernels.program.gpu import GpuProgram
 
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.ops.diagonal_scan import diagonal_scan
 from sensprobe.packed import DeviceStream
-from sensprobe.storage import Memory
 
 SCHEMES = [
     "int8/head/asym/parts/dynamic", "int8/dynamic", "int6/asym/parts/dynamic",
     "int3/head/asym/dynamic", "int4/head/parts/dynamic/pow2", "int5/asym/dynamic/s32",
     "e4m3/head/dynamic", "e2m1/parts/dynamic", "fp16", "bf16", "fp32", "int8/head/range2",
     "int8/asym/parts/range2", "int8/head/dynamic/truncate", "int8/head/asym/parts/range2/s32",
+    "int8/group2/dynamic", "int5/group2/asym/parts/dynamic", "int8/group2/parts/range2",
+    "int8/group1/asym/range2/pow2", "int4/group2/dynamic/pow2/stochastic",
+    "int8/head/dynamic/feedback", "int4/asym/parts/dynamic/feedback", "int8/head/range2/feedback",
+    "int8/head/asym/parts/range0.1/feedback/clip0.2", "int3/group2/dynamic/feedback/clip0.1",
+    "e4m3/head/dynamic/feedback", "fp16/feedback", "bf16/feedback/clip0.1",
+    "int4/head/dynamic/stochastic", "int8/asym/parts/range2/stochastic", "bf16/stochastic",
+    "int8/group2/parts/feedback", "int8/head/parts/stochastic", "int5/group2/s32",
+    "int8/head/dynamic/clip0.1", "fp32/clip0.1",
 ]  # fmt: skip
 ONE = S4DConfig(d_input=1, d_output=3, d_model=5, d_state=4)  # no multiple of anything
+WIDE = S4DConfig(d_input=1, d_output=3, d_model=9, d_state=48)  # two programs, a row padded
+SLOTS = torch.tensor([2, 0])  # of two sequences, among three
+
+
+def _inputs(batch: int, length: int) -> torch.Tensor:
+    return vector(batch, length, 1, dtype=torch.float32)
+
+
+def _on(device: str, case, batch: int, length: int = 1):
+    """A program of some of three slots."""
+    made = case.stream.program(batch * length)
+    weights = Weights(made.program.data, device)
+    states = States(made.program, made.fresh.size, 3, weights)
+    program = GpuProgram(made.program, length, states)
+    program.memory.order.copy_(SLOTS[:batch])
+    return program, made
+
+
+def _follow(device: str, case, xs: torch.Tensor) -> None:
+    """States that each step leaves are the reference's, to the bit."""
+    batch = len(xs)
+    program, made = _on(device, case, batch)
+    state, slots = case.stream.start(batch), SLOTS[:batch]
+    for t, x in enumerate(xs.unbind(1)):
+        program.states.put(torch.from_numpy(state.memory), slots, t)
+        program.feed(x)
+        program.run()
+        after = program.states.get(slots).numpy()
+        u = program.read(made.registers["v"]).cpu()
+        for b, slot in enumerate(slots.tolist()):
+            same_complex_state(case, u[b], state.memory[b], after[b], slot, t)
+        _, state = case.stream.step(x, state)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_each_step_leaves_the_state_the_reference_leaves(device, scheme):
-    model = tiny(ONE)
-    case = packed(model, {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"})
-    made, state = case.stream.program(1), case.stream.start(1)
-    weights = Weights(made.program.data, device)
-    program = GpuProgram(made.program, 1, States(made.program, made.fresh.size, 1, weights))
-    site, slots = model.sites["layers.0.state"], torch.arange(1)
-    for t, x in enumerate(vector(1, 3, 1, dtype=torch.float32).unbind(1)):
-        program.states.put(torch.from_numpy(state.memory), slots, t)
-        program.feed(x)
-        program.run()
-        memories = state.memory[0], program.states.get(slots).numpy()[0]
-        u = program.read(made.registers["v"]).cpu()
-        A, B, C = (
-            case.tap(model.sites[f"layers.0.{n}"], model.weights[f"layers.0.{n}"]) for n in "ABC"
-        )
-        old, new = (values(held(m, model, case.plan)[site.name], case.tap) for m in memories)
-        kept = Memory(old.state[None], None, t)
-        _, want = diagonal_scan(u[0][None, None], A, B, C, case.tap.storage(site), kept)
-        same(want, Memory(new.state[None]))
-        _, state = case.stream.step(x, state)
+    plan, xs = {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"}, _inputs(2, 3)
+    _follow(device, packed(tiny(ONE), plan, xs / 2), xs)
+
+
+@pytest.mark.parametrize(
+    "scheme", ["int8/group16/asym/parts/dynamic", "int5/group8/range2", "int7/dynamic"]
+)
+@pytest.mark.parametrize("option", ["feedback", "stochastic", "clip0.1"])
+def test_wide_states_are_left_as_the_reference_leaves_them(device, scheme, option):
+    case = packed(tiny(WIDE), {"layers.*.state": f"{scheme}/{option}"})
+    _follow(device, case, _inputs(1, 2))
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    ["int8/head/dynamic/feedback", "int4/dynamic/stochastic", "int8/group2/asym/parts/dynamic",
+     "int5/group2/range2/feedback/clip0.1"],
+)  # fmt: skip
+def test_many_tokens_at_once_are_as_many_steps(device, scheme):
+    """To the bit, and again from where they left."""
+    case = packed(tiny(ONE), {"layers.*.state": scheme})
+    (whole, _), (single, _) = _on(device, case, 2, length=3), _on(device, case, 2)
+    fresh, xs = torch.from_numpy(case.stream.start(2).memory), _inputs(2, 6)
+    for program in (whole, single):
+        program.states.put(fresh, SLOTS, 0)
+    for first in (0, 3):
+        whole.feed(xs[:, first : first + 3].flatten(0, 1))
+        whole.run()
+        for x in xs[:, first : first + 3].unbind(1):
+            single.feed(x)
+            single.run()
+        assert torch.equal(whole.states.get(SLOTS), single.states.get(SLOTS))
+    assert not torch.equal(whole.states.get(SLOTS), fresh)
 
 
 @pytest.mark.parametrize("name", [*CONFIGS])
@@ -63,10 +114,10 @@ def test_whole_sequences_are_steps(device, name):
     torch.testing.assert_close(got, want, rtol=3e-5, atol=3e-5 * want.abs().max().item())
 
 
-def test_scales_of_groups_have_no_kernel(device):
-    case = packed(tiny(ONE), {"layers.*.state": "int8/group2/dynamic"})
-    made = case.stream.program(1)
-    weights = Weights(made.program.data, device)
-    states = States(made.program, made.fresh.size, 1, weights)
-    with pytest.raises(LoweringError, match="scales of groups of a complex state"):
-        GpuProgram(made.program, 1, states)
+def test_groups_of_odd_sizes_have_no_kernel(device):
+    case = packed(
+        tiny(S4DConfig(d_input=1, d_output=3, d_model=5, d_state=6)),
+        {"layers.*.state": "int8/group3/dynamic"},
+    )
+    with pytest.raises(LoweringError, match="scales of groups of 3 pairs"):
+        _on(device, case, 1)

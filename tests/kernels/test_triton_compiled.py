@@ -62,12 +62,19 @@ PLANS = {
     "drawn": {"layers.*.decay": "int8/head/dynamic/stochastic"},
     "random": {"layers.*.state": "int4/head/dynamic/stochastic"},
     "odd": {"layers.*.state": "int8/head/asym/dynamic/feedback"},
+    "groups": {"layers.*.state": "int8/group16/asym/parts/dynamic/feedback/clip50"},
+    "rows": {"layers.*.state": "int8/group32/asym/dynamic/feedback"},
+    "known": {"layers.*.state": "int8/group32/range4"},
+    "all": {"layers.*.state": "int8/asym/parts/dynamic/feedback"},
+    "pairs": {"layers.*.state": "int3/group16/dynamic/stochastic"},
 }  # fmt: skip
 CASES = [(name, plan, 1) for name in ("mamba", "mamba2") for plan in ("int4", "int8", "few", "odd")]
 CASES += [("s4d", "heads", 1), ("s4d", "whole", 1), ("mamba2", "codes", 1)]
 CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32), ("mamba2", "random", 1)]
 CASES += [("mamba", "drawn", 1), ("mamba", "scanned", 1), ("mamba2", "scanned", 1)]
 CASES += [("mamba", "multiplied", 32), ("mamba2", "static", 1)]
+CASES += [("mamba2", "rows", 1), ("mamba2", "known", 1)]
+CASES += [("s4d", plan, 1) for plan in ("random", "odd", "groups", "all", "pairs")]
 
 
 @cache

@@ -30,14 +30,17 @@ PLAIN = ("fp16", "bf16", "fp32")
 SPREAD = {
     Kind.WEIGHT: ("", "/channel", "/head", "/group16", "/channel/asym"),
     Kind.ACTIVATION: ("/dynamic", "/range2", "/channel/dynamic", "/dynamic/truncate"),
-    Kind.STATE: ("/dynamic", "/head/dynamic", "/channel/dynamic", "/head/asym/dynamic", "/range2"),
-}
+    Kind.STATE: ("/dynamic", "/head/dynamic", "/channel/dynamic", "/head/asym/dynamic", "/range2",
+                 "/head/dynamic/feedback", "/range2/stochastic", "/head/asym/dynamic/clip2"),
+}  # fmt: skip
 REFUSED = [
     ("mamba", "layers.*.state", "int12/head/dynamic", "states in int2 to int8"),
     ("mamba", "layers.*.conv_state", "int9/dynamic", "states in int2 to int8"),
+    ("mamba2", "layers.*.state", "int8/group5/dynamic", "group that divides n"),
     ("mamba2", "layers.*.state", "int8/head/dynamic/every4", "rounded at every step"),
     ("mamba", "layers.*.y", "int8/dynamic/stochastic", "to nearest or toward zero"),
-    ("s4d", "layers.*.state", "int8/head/dynamic/feedback", "complex states in int2 to int8"),
+    ("s4d", "layers.*.state", "int12/head/dynamic/feedback", "complex states in int2 to int8"),
+    ("s4d", "layers.*.state", "int8/group3/dynamic", "group that divides n"),
     ("s4d", "layers.*.A", "polar(m8,p8)/head", "a scale a tensor, channel, head or group"),
 ]
 

@@ -36,7 +36,10 @@ PLANS = {
         "layers.*.out_proj": "int8/channel", "layers.*.out_proj_in": "int8/dynamic",
     },
     "mamba2": {"layers.*.state": "int8/head/dynamic/feedback"},
-    "s4d": {"layers.*.state": "int8/head/dynamic", "layers.*.out_proj_in": "int8/dynamic/hadamard"},
+    "s4d": {
+        "layers.*.state": "int8/head/dynamic/feedback",
+        "layers.*.out_proj_in": "int8/dynamic/hadamard",
+    },
 }  # fmt: skip
 CAPACITY, LENGTH = 5, 7
 
@@ -92,9 +95,10 @@ def test_sequences_that_come_and_go_run_as_if_alone(name):
     assert len(sizes) > 2
 
 
-def test_random_rounding_draws_by_slot_and_step():
+@pytest.mark.parametrize("name", ["mamba", "s4d"])
+def test_random_rounding_draws_by_slot_and_step(name):
     """So a batch stepped in parts and out of order is the batch stepped at once."""
-    stream, x = case_of("mamba", {"layers.*.state": "int8/head/dynamic/stochastic"})
+    stream, x = case_of(name, {"layers.*.state": "int8/head/dynamic/stochastic"})
     whole, parts = stream.start(CAPACITY), stream.start(CAPACITY)
     for t in range(3):
         want, whole = stream.step(x[:CAPACITY, t], whole)

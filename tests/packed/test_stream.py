@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from packed_memory import CONFIGS, ONE, STATES, held, packed, same_states, values
+from packed_memory import CONFIGS, GROUPED, ONE, STATES, held, packed, same_states, values
 from selective import inputs, tiny
 
 from sensprobe import load as load_model
 from sensprobe.apply import Applier
+from sensprobe.cost import cost
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.export import export_model
 from sensprobe.loading import load_model as source_of
@@ -32,14 +33,31 @@ def test_each_step_leaves_the_state_the_reference_leaves(name, scheme):
     """From the same packed state and the inputs the kernel itself computed, to the bit."""
     window = scheme.replace("/feedback", "")
     plan = {"layers.*.state": scheme, "layers.*.conv_state": window.replace("head", "channel")}
-    case = packed(tiny(CONFIGS[name]), plan)
-    made, state, batch = case.stream.program(2), case.stream.start(2), 2
-    for t, x in enumerate(inputs(CONFIGS[name], batch, 6).unbind(1)):
+    _follow(packed(tiny(CONFIGS[name]), plan), inputs(CONFIGS[name], 2, 6))
+
+
+def _follow(case, xs):
+    """States that each step leaves are the reference's, to the bit."""
+    made, state = case.stream.program(len(xs)), case.stream.start(len(xs))
+    for t, x in enumerate(xs.unbind(1)):
         before = state
         _, state = case.stream.step(x, state)
         registers = {name: made.program.read(at) for name, at in made.registers.items()}
-        for b in range(batch):
+        for b in range(len(xs)):
             same_states(case, registers, before.memory[b], state.memory[b], b, t)
+
+
+@pytest.mark.parametrize("name", ["wide", "mamba2", "ungated"])
+@pytest.mark.parametrize("scheme", GROUPED)
+def test_rows_with_several_scales_are_left_as_the_reference_leaves_them(name, scheme):
+    """From zero on; the bytes are those of the plan."""
+    xs = inputs(CONFIGS[name], 2, 4)
+    case = packed(tiny(CONFIGS[name]), {"layers.*.state": scheme}, xs / 2)
+    _follow(case, xs)
+    told = cost(case.model.sites.values(), case.plan, batch=2)
+    assert case.stream.start(2).bytes == told.state_bytes
+    (got, _), (want, _) = case.step(xs[:, 0], case.stream.start(2), case.model.start(2, case.tap))
+    torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2"])
@@ -318,6 +336,9 @@ def test_sequences_do_not_meet():
     [
         ({"layers.*.state": "int8/head/dynamic/every4"}, "in full for 4 steps"),
         ({"layers.*.state": "int12/head/dynamic"}, "more than 8 bits"),
+        ({"layers.*.state": "int8/group2/dynamic"}, "groups of a state that n does not fill"),
+        ({"layers.*.conv_state": "int8/group2/dynamic"}, "several live scales in a row"),
+        ({"layers.*.decay": "int8/group2/dynamic"}, "several live scales in a row"),
         ({"layers.*.x": "int8/dynamic/stochastic"}, "at random"),
     ],
 )

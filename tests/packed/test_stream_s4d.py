@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from builders import CONFIGS, tiny, vector
-from packed_memory import held, packed, same, values
+from packed_memory import held, packed, same_complex_state, values
 
 from sensprobe.cost import cost
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.ops.diagonal_scan import diagonal_scan
-from sensprobe.storage import Memory
 
 STATES = [
     "int8/head/asym/parts/dynamic", "int8/head/dynamic", "int8/dynamic", "int6/asym/parts/dynamic",
@@ -20,37 +18,70 @@ STATES = [
     "int8/head/range2", "int8/asym/parts/range2", "int8/head/dynamic/truncate",
     "int8/range2/pow2", "int8/head/asym/parts/range2/s32", "int8/group2/dynamic",
     "int5/group2/asym/parts/dynamic",
+    "int8/head/dynamic/feedback", "int4/asym/parts/dynamic/feedback", "int8/head/range2/feedback",
+    "int8/head/asym/parts/range0.1/feedback/clip0.2", "int3/group2/dynamic/feedback/clip0.1",
+    "e4m3/head/dynamic/feedback", "int8/asym/dynamic/s32/feedback", "fp16/feedback",
+    "bf16/feedback/clip0.1",
+    "int4/head/dynamic/stochastic", "int8/asym/parts/range2/stochastic", "bf16/stochastic",
+    "int5/group2/asym/parts/dynamic/stochastic", "e2m1/dynamic/stochastic/clip0.1",
+    "int8/group2/parts/feedback", "int8/head/parts/stochastic", "int5/group2/s32",
+    "int8/head/dynamic/clip0.1", "fp32/clip0.1", "int4/group2/parts/dynamic/clip0.1/truncate",
 ]  # fmt: skip
 ONE = S4DConfig(d_input=1, d_output=3, d_model=5, d_state=4)  # no multiple of anything
+WIDE = S4DConfig(d_input=1, d_output=3, d_model=9, d_state=48)
+
+
+def _inputs(batch, length):
+    return vector(batch, length, 1, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("scheme", STATES)
 def test_each_step_leaves_the_state_the_reference_leaves(scheme):
-    model = tiny(ONE)
-    case = packed(model, {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"})
+    plan, xs = {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"}, _inputs(2, 6)
+    case = packed(tiny(ONE), plan, xs / 2)
     made, state = case.stream.program(2), case.stream.start(2)
-    site = model.sites["layers.0.state"]
-    for t, x in enumerate(vector(2, 6, 1, dtype=torch.float32).unbind(1)):
+    for t, x in enumerate(xs.unbind(1)):
         before = state
         _, state = case.stream.step(x, state)
         u = torch.from_numpy(made.program.read(made.registers["v"]))
-        A, B, C = (
-            case.tap(model.sites[f"layers.0.{n}"], model.weights[f"layers.0.{n}"]) for n in "ABC"
-        )
         for b in range(2):
-            old, new = (
-                values(held(s.memory[b], model, case.plan)[site.name], case.tap)
-                for s in (before, state)
-            )
-            kept = Memory(old.state[None], None, t)
-            _, want = diagonal_scan(u[b][None, None], A, B, C, case.tap.storage(site), kept)
-            same(want, Memory(new.state[None]))
+            same_complex_state(case, u[b], before.memory[b], state.memory[b], b, t)
+
+
+@pytest.mark.parametrize(
+    "scheme", ["int8/group16/asym/parts/dynamic", "int5/range2", "int7/dynamic"]
+)
+@pytest.mark.parametrize("option", ["feedback", "stochastic", "clip0.1/feedback"])
+def test_wide_states_are_left_as_the_reference_leaves_them(scheme, option):
+    """Rows of more numbers than a vector has, and that do not fill their last one."""
+    case = packed(tiny(WIDE), {"layers.*.state": f"{scheme}/{option}"})
+    made, state = case.stream.program(1), case.stream.start(1)
+    for t, x in enumerate(_inputs(1, 3).unbind(1)):
+        before = state
+        _, state = case.stream.step(x, state)
+        u = torch.from_numpy(made.program.read(made.registers["v"]))
+        same_complex_state(case, u[0], before.memory[0], state.memory[0], 0, t)
+
+
+@pytest.mark.parametrize("option", ["feedback", "stochastic", "clip0.1", "truncate"])
+@pytest.mark.parametrize("scheme", ["int5/head/dynamic", "int5/range2", "bf16"])
+def test_every_option_changes_what_is_kept(scheme, option):
+    """So the checks to the bit see each of them at work."""
+    kept = []
+    for text in (scheme, f"{scheme}/{option}"):
+        case = packed(tiny(ONE), {"layers.*.state": text})
+        state = case.stream.start(1)
+        for x in _inputs(1, 6).unbind(1):
+            _, state = case.stream.step(x, state)
+        found = values(held(state.memory[0], case.model, case.plan)["layers.0.state"], case.tap)
+        kept.append(found.state)
+    assert not torch.equal(*kept)
 
 
 @pytest.mark.parametrize("scheme", STATES)
 def test_the_first_step_starts_from_zero(scheme):
     model = tiny(ONE)
-    case = packed(model, {"layers.*.state": scheme})
+    case = packed(model, {"layers.*.state": scheme}, _inputs(2, 6))
     x = torch.zeros(2, 1)
     (got, _), (want, _) = case.step(x, case.stream.start(2), model.start(2, case.tap))
     torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
@@ -82,11 +113,14 @@ def test_outputs_are_those_of_the_simulation(name, plan):
         torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
 
 
-def test_live_buffers_are_the_bytes_of_the_plan():
+@pytest.mark.parametrize(
+    "scheme",
+    ["int3/head/asym/parts/dynamic", "int3/group2/asym/parts/dynamic/feedback", "fp16/feedback",
+     "int3/range2/feedback", "int3/group2/dynamic/stochastic"],
+)  # fmt: skip
+def test_live_buffers_are_the_bytes_of_the_plan(scheme):
     model = tiny(ONE)
-    case = packed(
-        model, {"layers.*.state": "int3/head/asym/parts/dynamic", "layers.*.A": "int8/head/asym"}
-    )
+    case = packed(model, {"layers.*.state": scheme, "layers.*.A": "int8/head/asym"})
     told = cost(model.sites.values(), case.plan, batch=3)
     assert case.stream.arena.bytes == told.weight_bytes
     assert case.stream.start(3).bytes == told.state_bytes
@@ -96,7 +130,7 @@ def test_live_buffers_are_the_bytes_of_the_plan():
     ("plan", "why"),
     [
         ({"layers.*.A": "polar(m8,p8)/head"}, "magnitude and phase"),
-        ({"layers.*.state": "int8/head/dynamic/feedback"}, "complex state so"),
+        ({"layers.*.state": "int8/group3/dynamic"}, "groups of a complex state that n does not"),
         ({"layers.*.state": "int8/head/dynamic/every16"}, "in full for 16 steps"),
         ({"layers.*.state": "int12/head/dynamic"}, "more than 8 bits"),
     ],

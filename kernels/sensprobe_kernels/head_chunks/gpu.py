@@ -23,8 +23,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.selective_scan.gpu import finished, offered
-from sensprobe_kernels.state.gpu import load_rest, load_state, put_state, scale_for
+from sensprobe_kernels.selective_scan.gpu import finished
+from sensprobe_kernels.state.gpu import load_rest, load_state, offered, put_state, scale_for
 from sensprobe_kernels.stored.gpu import STOCHASTIC, exponential, kept, left_over, noise
 
 _THREE = tl.constexpr("tf32x3")

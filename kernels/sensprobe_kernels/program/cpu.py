@@ -139,7 +139,8 @@ class Program:
         )
         states = [(s.rows, s.n) for s in self.states] or [(LANES, 1)]
         numbers = max(rows * n for rows, n in states)
-        rows = max(max(rows for rows, _ in states), numbers if self.complex else 0)
+        scales = [s.rows * max(1, s.n // s.run if s.run else 1) for s in self.states]
+        rows = max([LANES, *scales, numbers if self.complex else 0])
         longest = max([self.longest, *(t.columns for t in self.tensors)])
         flat = max(LANES * max(n for _, n in states), longest)
         self._scratch = Scratch(

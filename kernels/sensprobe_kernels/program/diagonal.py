@@ -2,6 +2,8 @@
 
 re = (A_re h_re - A_im h_im) + B_re u        y = 2 · sum of C_re re - C_im im, from n = 0 upward
 im = (A_re h_im + A_im h_re) + B_im u
+
+The state lies in scratch as in memory: real and imaginary parts by turns, head after head.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sensprobe_kernels.octets import lane
-from sensprobe_kernels.packed.tensor import HALF, by_turns
+from sensprobe_kernels.packed.tensor import BFLOAT, HALF, by_turns
 from sensprobe_kernels.program.memory import (
     live_at,
     live_zero_at,
@@ -26,8 +28,8 @@ from sensprobe_kernels.program.memory import (
 from sensprobe_kernels.program.recurrence import Scratch, zero_of
 from sensprobe_kernels.program.scales import scale_in, scale_with, zero_in
 from sensprobe_kernels.program.tables import State, Stored, flags_in
-from sensprobe_kernels.stored.flags import EXACT, GROUP, Flags, apart, inline
-from sensprobe_kernels.stored.lanes import Scale, kept
+from sensprobe_kernels.stored.flags import CLIP, EXACT, GROUP, STOCHASTIC, Flags, apart, inline
+from sensprobe_kernels.stored.lanes import Scale, clamp, kept, left_over, noise_pair
 from sensprobe_kernels.stored.scales import Range, across, live_scale, unseen, widen
 from sensprobe_kernels.vector import (
     LANES,
@@ -39,6 +41,7 @@ from sensprobe_kernels.vector import (
     less,
     load,
     load_first,
+    negative,
     number,
     places,
     store,
@@ -67,13 +70,52 @@ def _scales(data: Any, memory: Any, base: int, s: State, d: Stored, x: Scratch) 
 
 
 @inline
-def _bring(memory: Any, base: int, s: State, x: Scratch) -> None:
-    """The state from memory to scratch."""
+def _bring_raw(memory: Any, base: int, s: State, out: Any) -> None:
+    """Numbers from memory, before scale and zero."""
     count, t = 2 * s.heads * s.n, named(s)
     for i in range(0, count - LANES + 1, LANES):
-        store(x.state, i, raw_values(memory, base, i, s))
+        store(out, i, raw_values(memory, base, i, s))
     for i in range(count - count % LANES, count):
-        x.state[i] = raw_value(memory, base, i, s, t)
+        out[i] = raw_value(memory, base, i, s, t)
+
+
+@inline
+def _take_raw_back(memory: Any, base: int, s: State, out: Any) -> None:
+    """The inverse."""
+    count = 2 * s.heads * s.n
+    for i in range(0, count - LANES + 1, LANES):
+        put_numbers(memory, base, i, load(out, i), s)
+    for i in range(count - count % LANES, count):
+        put_number(memory, base, i, out[i], s)
+
+
+@inline
+def _numbers_at(s: State, at: int, bits: int, kind: int) -> State:
+    """Numbers without scales, as many as a state has."""
+    return State(
+        s.store, at, bits, kind, 0, 0, s.rows, s.n, 1, s.heads, 1, 1, -1, -1, -1, 0, s.run, s.parts
+    )
+
+
+@apart
+def _bring_rest(memory: Any, base: int, s: State, x: Scratch) -> None:
+    """What rounding left over, from memory to scratch."""
+    _bring_raw(memory, base, _numbers_at(s, s.residual_at, 16, BFLOAT), x.rest)
+
+
+@apart
+def _take_rest_back(memory: Any, base: int, s: State, x: Scratch) -> None:
+    """The inverse."""
+    _take_raw_back(memory, base, _numbers_at(s, s.residual_at, 16, BFLOAT), x.rest)
+
+
+@inline
+def _bring(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
+    """The state from memory to scratch, and its residuals."""
+    count = 2 * s.heads * s.n
+    _bring_raw(memory, base, s, x.state)
+    if d.feedback:
+        _bring_rest(memory, base, s, x)
     if s.kind >= HALF:
         return
     for r in range(count // s.run):
@@ -95,10 +137,9 @@ def _take_back(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
                 left = min(LANES, (r + 1) * s.run - i)
                 v = load_first(x.state, i, left, zero)
                 store_first(x.state, i, left, ratios(v, scale, zero, s))
-    for i in range(0, count - LANES + 1, LANES):
-        put_numbers(memory, base, i, load(x.state, i), s)
-    for i in range(count - count % LANES, count):
-        put_number(memory, base, i, x.state[i], s)
+    _take_raw_back(memory, base, s, x.state)
+    if d.feedback:
+        _take_rest_back(memory, base, s, x)
     if d.span == GROUP:
         for r in range(count // s.run * s.parts):
             put_live(memory, base, s, d.scales, r, x.scales[r], x.zeros[r])
@@ -117,6 +158,36 @@ def _advance(s: State, u: Any, x: Scratch) -> None:
 
 
 # -- rounding -------------------------------------------------------------------------------------
+
+
+@apart
+def _prepare(s: State, flags: Flags, numbers: Any, x: Scratch) -> None:
+    """What is about to be rounded: residuals added, clamped."""
+    count, high = 2 * s.heads * s.n, every(numbers[CLIP])
+    for i in range(0, count, LANES):
+        left = min(LANES, count - i)
+        v = load_first(x.state, i, left, every(_ZERO))
+        if flags.feedback:
+            v = v + load_first(x.rest, i, left, every(_ZERO))
+        if flags.clip:
+            v = clamp(v, negative(high), high)
+        store_first(x.state, i, left, v)
+
+
+@apart
+def _draw(s: State, d: Stored, slot: int, step: int, x: Scratch) -> None:
+    """Random numbers for every place, where other recurrences have their decays."""
+    sequence, time = every_int(slot), every_int(step)
+    for head in range(s.heads):
+        row = every_int(head)
+        for n in range(0, s.n, LANES):
+            re, im = noise_pair(every_int(n) + places(), row, sequence, time, d.key0, d.key1)
+            store(x.flat, 0, re)
+            store(x.flat, LANES, im)
+            first = 2 * (head * s.n + n)
+            for k in range(min(LANES, s.n - n)):
+                x.decays[first + 2 * k] = x.flat[k]
+                x.decays[first + 2 * k + 1] = x.flat[LANES + k]
 
 
 @inline
@@ -170,12 +241,16 @@ def _live(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: Scratch) -
 
 
 @inline
-def _round(s: State, d: Stored, consts: Any, x: Scratch) -> None:
+def _round(s: State, d: Stored, slot: int, step: int, consts: Any, x: Scratch) -> None:
     """Every run by its scale, live ones read first."""
-    flags = flags_in(d)
+    flags, nothing = flags_in(d), every(_ZERO)
     if flags.span == EXACT:
         return
     numbers = consts[d.numbers : d.numbers + 8]
+    if flags.feedback or flags.clip:
+        _prepare(s, flags, numbers, x)
+    if flags.rounding == STOCHASTIC:
+        _draw(s, d, slot, step, x)
     for r in range(2 * s.heads * s.n // s.run):
         if flags.span == GROUP:
             scale = _live(s, d, r, numbers, flags, x)
@@ -183,10 +258,13 @@ def _round(s: State, d: Stored, consts: Any, x: Scratch) -> None:
             scale = scale_with(_pair(x.scales, r, s), _pair(x.zeros, r, s), numbers, flags)
         for i in range(r * s.run, (r + 1) * s.run, LANES):
             left = min(LANES, (r + 1) * s.run - i)
-            v = kept(
-                load_first(x.state, i, left, every(_ZERO)), scale, every(_ZERO), numbers, flags
-            )
-            store_first(x.state, i, left, v)
+            v, noise = load_first(x.state, i, left, nothing), nothing
+            if flags.rounding == STOCHASTIC:
+                noise = load_first(x.decays, i, left, nothing)
+            back = kept(v, scale, noise, numbers, flags)
+            store_first(x.state, i, left, back)
+            if flags.feedback:
+                store_first(x.rest, i, left, left_over(v, back, scale, flags))
 
 
 @inline
@@ -202,12 +280,13 @@ def _outputs(s: State, y: Any, x: Scratch) -> None:
 
 @apart
 def diagonal(
-    data: Any, memory: Any, base: int, s: State, d: Stored, u: Any, y: Any, consts: Any, x: Scratch
-) -> None:
+    data: Any, memory: Any, base: int, s: State, d: Stored, slot: int, step: int, u: Any, y: Any,
+    consts: Any, x: Scratch,
+) -> None:  # fmt: skip
     """One step of one sequence: u, y a number a head; A, B and C are decoded in x.tensor."""
     _scales(data, memory, base, s, d, x)
-    _bring(memory, base, s, x)
+    _bring(memory, base, s, d, x)
     _advance(s, u, x)
-    _round(s, d, consts, x)
+    _round(s, d, slot, step, consts, x)
     _outputs(s, y, x)
     _take_back(memory, base, s, d, x)

@@ -198,14 +198,21 @@ def exponent_of(scale: float) -> int:
 
 
 @inline
-def unpack_tile(
-    memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
-) -> None:
-    """Tile k to `state`; scale and zero point one a row. `flat` is scratch for 16 n numbers."""
+def raw_tile(memory: Any, base: int, k: int, s: State, flat: Any, state: Any) -> None:
+    """Tile k to `state`, before scale and zero. `flat` is scratch for 16 n numbers."""
     first = k * LANES * s.n
     for i in range(0, LANES * s.n, LANES):
         store(flat, i, raw_values(memory, base, first + i, s))
     _turned(flat, state, first, s.n)
+
+
+@inline
+def unpack_tile(
+    memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
+) -> None:
+    """The same, scaled; scale and zero point one a row."""
+    first = k * LANES * s.n
+    raw_tile(memory, base, k, s, flat, state)
     if s.kind < HALF:
         for i in range(first, first + LANES * s.n, LANES):
             store(state, i, (load(state, i) - zero) * scale)
@@ -240,19 +247,26 @@ def levels_of(s: State) -> Any:
 
 
 @inline
-def pack_tile(
-    memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
-) -> None:
-    """The inverse of `unpack_tile`, for numbers that were rounded to what codes can name."""
+def put_tile(memory: Any, base: int, k: int, s: State, flat: Any, state: Any) -> None:
+    """The inverse of `raw_tile`."""
     first, n = k * LANES * s.n, s.n
-    if s.kind < HALF:
-        for i in range(first, first + LANES * n, LANES):
-            store(state, i, ratios(load(state, i), scale, zero, s))
     for c in range(0, n, LANES):
         count = min(LANES, n - c)
         transpose(state, first + c * LANES, LANES, count, LANES, flat, c, n)
     for i in range(0, LANES * n, LANES):
         put_numbers(memory, base, first + i, load(flat, i), s)
+
+
+@inline
+def pack_tile(
+    memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
+) -> None:
+    """The inverse of `unpack_tile`, for numbers that were rounded to what codes can name."""
+    first = k * LANES * s.n
+    if s.kind < HALF:
+        for i in range(first, first + LANES * s.n, LANES):
+            store(state, i, ratios(load(state, i), scale, zero, s))
+    put_tile(memory, base, k, s, flat, state)
 
 
 @inline

@@ -56,7 +56,7 @@ from sensprobe_kernels.vector import (
 
 class Scratch(NamedTuple):
     """float32 arrays a step may overwrite: a layer's state and residual in lanes, decays, one
-    tile's rows, scale and zero point of every tile, static decay scales, and a decoded
+    tile's rows, scales and zero points of every tile, static decay scales, and a decoded
     tensor; `wide` is float64, for a row."""
 
     state: Any

@@ -75,9 +75,16 @@ def _rows_of(h: Held, usual: int) -> int:
 
 
 def _warps(numbers: int, r: Rounds) -> int:
-    """For a tile of states: 32 to a thread, or 16 where each has a residual."""
+    """For a tile of states: 32 to a thread, or 16 where each has a residual or a scale."""
     least = 8 if r.rounding == flags.STOCHASTIC else 4
-    return min(32, max(least, numbers // (32 * (16 if r.feedback else 32))))
+    return min(32, max(least, numbers // (32 * (16 if r.feedback or r.group else 32))))
+
+
+def _grouped(r: Rounds, group: int) -> Rounds:
+    """Of a state in whose rows `group` neighbours share a scale."""
+    if r.live and group & (group - 1):
+        raise LoweringError(f"live scales of groups of {group} numbers of a state: a power of two")
+    return r._replace(group=group)
 
 
 def _registers(warps: int, tokens: int) -> int | None:
@@ -164,7 +171,7 @@ def recurrence(
         A_or_decay, x_pitch, dt_pitch = A, y_pitch, y_pitch
         p, p_known = _decay(program, store, m.held[state].state.n), m.statics[store]
     h = m.held[state]
-    s, r = h.state, rounds_of(program, h.stored)
+    s, r = h.state, _grouped(rounds_of(program, h.stored), h.state.run)
     c = state_codes(h, s.n)
     N = max(triton.next_power_of_2(s.n), 8 if s.kind < HALF else 1)
     R, wide = _rows_of(h, max(16, TILE // N)), s.groups * s.n
@@ -203,6 +210,8 @@ def chunks(
         )
     h = m.held[state]
     s, r = h.state, rounds_of(program, h.stored)
+    if s.run:
+        raise LoweringError("scales of groups along a row of a state that is rounded in chunks")
     c, N = state_codes(h, s.n), max(SLICE, triton.next_power_of_2(s.n))
     R, S = _chunk_rows(h, N, every), N // SLICE
     given: tuple[Argument, ...] = (
@@ -249,21 +258,23 @@ def diagonal(
     h = m.held[state]
     s, r = h.state, rounds_of(program, h.stored)
     c, whole = state_codes(h, 2 * s.n), int(s.run == 2 * s.n * s.heads)
-    if r.scaled and s.run != 2 * s.n and not whole:
-        raise LoweringError("scales of groups of a complex state")
     N = max(4, triton.next_power_of_2(s.n))
+    G = s.run // 2 if s.run < 2 * s.n else N
+    if G & (G - 1):
+        raise LoweringError(f"scales of groups of {G} pairs of a state: a power of two")
     R = max(8, TILE // (8 * N))
     if r.live and whole:
         R = triton.next_power_of_2(s.heads)
         if 2 * R * N > LARGEST_TILE:
             raise LoweringError(f"one live scale for {2 * s.heads * s.n} numbers of a state")
     given: tuple[Argument, ...] = (
-        m.work[x:], *tensors, m.work[y:], h.slots.codes, h.slots.scale, h.slots.zero, *h.known,
-        m.order, m.length, s.heads, _row_size(c, 2 * s.n), h.slots.codes.shape[1], pitch, _live(h),
+        m.work[x:], *tensors, m.work[y:], h.slots.codes, h.slots.scale, h.slots.zero, h.slots.rest,
+        *h.known, m.order, m.times, *keys(h.stored), m.length, s.heads, _row_size(c, 2 * s.n),
+        h.slots.codes.shape[1], pitch, _live(h),
     )  # fmt: skip
     constants = {
-        "n": s.n, "N": N, "R": R, "PARTS": s.parts, "WHOLE": whole, "SKIPS": int(skip is not None),
-        "c": c, "r": r,
+        "n": s.n, "N": N, "R": R, "G": G, "PARTS": s.parts, "WHOLE": whole,
+        "SKIPS": int(skip is not None), "c": c, "r": r,
     }  # fmt: skip
     grid = (triton.cdiv(s.heads, R), len(m.order))
     return Launch(diagonal_scan.scan, grid, given, constants, _warps(4 * R * N, r))

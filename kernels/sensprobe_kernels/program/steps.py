@@ -12,6 +12,7 @@ import numpy as np
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.diagonal import diagonal
+from sensprobe_kernels.program.groups import in_groups
 from sensprobe_kernels.program.products import Call, Machine, linear
 from sensprobe_kernels.program.recurrence import (
     Scratch,
@@ -117,13 +118,17 @@ def _channels(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     fill_known(machine.data, p, s.rows // LANES, others, scratch)
     for b in range(call.batch):
         base, shift, along = _base(call, b), b * pitch, b * row[8]
-        bring(machine.data, call.memory, base, s, d, numbers, scratch)
         x, dt, y = work[row[1] + shift :], work[row[2] + shift :], work[row[6] + shift :]
         B, C = work[row[4] + along :], work[row[5] + along :]
         given = _given(
             machine, x, dt, scratch.flat, B, C, y, scratch.tensor, s, numbers, others, scratch
         )
         job = job_of(s, d, p, call.slots[b], call.steps[call.slots[b]])
+        if s.run:
+            data = machine.data
+            in_groups(data, call.memory, base, job, given, False, s, d, p, numbers, scratch)
+            continue
+        bring(machine.data, call.memory, base, s, d, numbers, scratch)
         advance(machine.data, job, given, False, s, d, p, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -135,12 +140,16 @@ def _heads(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     numbers = machine.consts[d.numbers : d.numbers + 8]
     for b in range(call.batch):
         base, wide, narrow, out = _base(call, b), b * row[2], b * row[5], b * row[9]
-        bring(machine.data, call.memory, base, s, d, numbers, scratch)
         x, y = work[row[1] + wide :], work[row[8] + out :]
         dt, a = work[row[3] + narrow :], work[row[4] + narrow :]
         B, C = work[row[6] + wide :], work[row[7] + wide :]
         given = _given(machine, x, dt, a, B, C, y, x, s, numbers, numbers, scratch)
         job = job_of(s, d, d, call.slots[b], call.steps[call.slots[b]])
+        if s.run:
+            data = machine.data
+            in_groups(data, call.memory, base, job, given, True, s, d, d, numbers, scratch)
+            continue
+        bring(machine.data, call.memory, base, s, d, numbers, scratch)
         advance(machine.data, job, given, True, s, d, d, numbers, scratch)
         take_back(call.memory, base, s, d, scratch)
 
@@ -152,9 +161,10 @@ def _diagonal(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     for i in range(3):
         _decoded(machine, row[4 + i], scratch.tensor[i * size :], scratch)
     for b in range(call.batch):
-        base, shift = _base(call, b), b * row[3]
+        base, shift, slot = _base(call, b), b * row[3], call.slots[b]
         x, y = call.work[row[1] + shift :], call.work[row[2] + shift :]
-        diagonal(machine.data, call.memory, base, s, d, x, y, machine.consts, scratch)
+        data, step, consts = machine.data, call.steps[slot], machine.consts
+        diagonal(data, call.memory, base, s, d, slot, step, x, y, consts, scratch)
 
 
 @inline

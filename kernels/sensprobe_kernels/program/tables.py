@@ -106,8 +106,10 @@ class State(NamedTuple):
     rows · n numbers; `kind` and the three that follow as in `packed.tensor.Packed`. `unit` is how
     many tiles of sixteen rows share a live scale under TENSOR.
 
+    `run` numbers that follow one another in a row share a scale, 0: all.
+
     A complex state has n pairs a head, real and imaginary by turns. `run` numbers that follow one
-    another share a scale, or each of `parts` 2 has its own.
+    another share a scale, be they of several heads, or each of `parts` 2 has its own.
     """
 
     store: int

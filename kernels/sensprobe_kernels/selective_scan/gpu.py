@@ -19,13 +19,12 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.state.gpu import load_known, load_state, put_state, scale_for
+from sensprobe_kernels.state.gpu import load_known, load_state, offered, put_state, scale_for
 from sensprobe_kernels.stored.gpu import (
     EXACT,
     GROUP,
     NAN_CODE,
     STOCHASTIC,
-    clamp,
     exponential,
     kept,
     left_over,
@@ -77,16 +76,6 @@ def decay_of(a, known, known_zero, dt, row, inside, there, stride, bits, p: tl.c
 def advanced(h, rest, decay, drive, B, r: tl.constexpr):
     """a h + (dt x) B, as it is about to be rounded."""
     return offered(decay * h + drive * B, rest, r)
-
-
-@triton.jit
-def offered(v, rest, r: tl.constexpr):
-    """v with the residual added and clamped: what is about to be rounded."""
-    if r.feedback:
-        v = v + rest
-    if r.clipped:
-        v = clamp(v, -r.clip, r.clip)
-    return v
 
 
 @triton.jit

@@ -28,7 +28,8 @@ _MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 class Rounds(NamedTuple):
     """What rounding is compiled for: `flags` and a scheme's constants, see `store.numbers`.
 
-    `scaled` says that numbers are divided by a scale; `scales` how a live one is kept.
+    `scaled` says that numbers are divided by a scale; `scales` how a live one is kept; `group` how
+    many neighbours in a row of a state share one, 0: all.
     """
 
     span: int
@@ -46,6 +47,7 @@ class Rounds(NamedTuple):
     clip: float
     smallest: float
     largest: float
+    group: int = 0
 
     @property
     def live(self) -> bool:
@@ -321,7 +323,14 @@ def store_scale(at, scale, inside, scales: tl.constexpr):
 
 @triton.jit
 def noise(i, row, sequence, step, key0, key1):
-    """Uniform in [0, 1) for each place: Philox 4x32-10 (Salmon et al. 2011)."""
+    """Uniform in [0, 1) for each place."""
+    first, _ = noise_pair(i, row, sequence, step, key0, key1)
+    return first
+
+
+@triton.jit
+def noise_pair(i, row, sequence, step, key0, key1):
+    """Two of them for each place: Philox 4x32-10 (Salmon et al. 2011)."""
     c0, c1 = i.to(tl.uint32), row.to(tl.uint32)
     c2, c3 = sequence.to(tl.uint32), step.to(tl.uint32)
     none = (c0 ^ c1 ^ c2 ^ c3) * 0
@@ -335,4 +344,5 @@ def noise(i, row, sequence, step, key0, key1):
         high1, low1 = tl.umulhi(c2, m1), c2 * m1
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = k0 + 0x9E3779B9, k1 + 0xBB67AE85
-    return (c0 >> 8).to(tl.float32) * 5.9604644775390625e-08
+    unit: tl.constexpr = 5.9604644775390625e-08  # 2^-24
+    return (c0 >> 8).to(tl.float32) * unit, (c1 >> 8).to(tl.float32) * unit
