@@ -20,7 +20,6 @@ import torch
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program
 
-from sensprobe.models import mamba
 from sensprobe.packed import bench, bench_models
 from sensprobe.packed import bench_references as references
 from sensprobe.packed.arena import Arena
@@ -165,8 +164,7 @@ def _scan(shape: str, scan: Scan, batch: int) -> Case:
     """A recurrence over some tokens of a layer, its state packed."""
     model = like_published(bench_models.SHAPES[shape], scan.family)
     arena, made = program_of(model, scan.plan(), batch * TOKENS)
-    code = op.CHANNELS if scan.family == mamba.FAMILY else op.HEADS
-    runs = _running(arena, made, (code,), batch, TOKENS)
+    runs = _running(arena, made, (scan.code,), batch, TOKENS)
     size = model.sites["layers.0.state"].shape
     return Case(
         scan.operation, shape, f"{TOKENS}×{bench.times(size)}", scan.scheme,

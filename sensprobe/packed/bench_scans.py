@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from sensprobe_kernels.program import tables as op
 
 from sensprobe.models import Model, mamba, mamba2
+from sensprobe.ops.head_chunks import head_chunks
 from sensprobe.packed.bench_models import resolved
 from sensprobe.packed.bench_references import Run
 from sensprobe.packed.bench_steps import EXACTLY, state_bytes
@@ -18,11 +20,12 @@ STATE = "layers.0.state"
 
 
 class Scan(NamedTuple):
-    """A family's recurrence, its state rounded after every token."""
+    """A family's recurrence; `code` is its operation in a program."""
 
     operation: str
     family: str
     scheme: str
+    code: int
 
     def plan(self) -> dict[str, str]:
         return {} if self.scheme == EXACTLY else {"layers.*.state": self.scheme}
@@ -34,7 +37,7 @@ class Scan(NamedTuple):
         return batch * (4 * TOKENS * passing + states) + 4 * model.sites["layers.0.A"].reals
 
     def run(self, model: Model, batch: int) -> Run:
-        """On the CPU, with the kernels of the simulation."""
+        """On the CPU, as the simulation runs it: by kernels, and chunks by PyTorch's products."""
         site = model.sites[STATE]
         *rows, n = site.shape
         kept: Storage = None
@@ -46,11 +49,18 @@ class Scan(NamedTuple):
             A, B = torch.full((*rows, n), -1.0), torch.full((batch, TOKENS, n), 0.5)
             return lambda: selective_scan(x, dt, A, B, B, None, kept)
         A, B = torch.full((rows[0],), -1.0), torch.full((batch, TOKENS, 1, n), 0.5)
-        return lambda: head_scan(x, dt, A, B, B, None, kept)
+        scan = head_chunks if self.code == op.CHUNKS else head_scan
+        return lambda: scan(x, dt, A, B, B, None, kept)
 
 
-SCANS = tuple(
-    Scan(f"scan, {name}", family, scheme)
-    for name, family in (("Mamba", mamba.FAMILY), ("Mamba-2", mamba2.FAMILY))
-    for scheme in (EXACTLY, "int8/head/dynamic")
+SCANS = (
+    *(
+        Scan(f"scan, {name}", family, scheme, code)
+        for name, family, code in (
+            ("Mamba", mamba.FAMILY, op.CHANNELS),
+            ("Mamba-2", mamba2.FAMILY, op.HEADS),
+        )
+        for scheme in (EXACTLY, "int8/head/dynamic")
+    ),
+    Scan("scan in chunks, Mamba-2", mamba2.FAMILY, "int8/head/dynamic/every64", op.CHUNKS),
 )

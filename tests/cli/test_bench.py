@@ -41,7 +41,7 @@ def test_every_operation_is_timed(capsys):
     assert {operation for operation, _ in found} == {
         "linear", "linear, int8 inputs", "state, Mamba", "state, Mamba-2", "state, S4D",
         "convolution", "norm, rounded", "rotation, rounded", "embedding", "scan, Mamba",
-        "scan, Mamba-2",
+        "scan, Mamba-2", "scan in chunks, Mamba-2",
     }  # fmt: skip
     for row in told["rows"]:
         assert row["seconds"] > 0
