@@ -46,8 +46,7 @@ class Tokenizer(Protocol):
         """The text of tokens; bytes that are no character yet are shown as U+FFFD."""
         ...
 
-    @property
-    def start(self) -> tuple[int, ...]:
+    def start(self, text: str) -> tuple[int, ...]:
         """What stands before a text that nothing precedes. DataError where no token says so."""
         ...
 
@@ -60,12 +59,12 @@ class Tokenizer(Protocol):
 @dataclass(frozen=True, slots=True)
 class ByteTokenizer:
     """A token is a byte. A text starts as a sentence does, after another's full stop and a space: a
-    newline alone may as well stand inside one, where lines are wrapped. No byte ends it."""
+    newline alone may as well stand inside one, where lines are wrapped. A text that begins with the
+    space brings it. No byte ends a text."""
 
     name: str = "bytes"
     size: int = BYTE_VALUES
     file: None = None
-    start: tuple[int, ...] = tuple(b". ")
     end: None = None
 
     def encode(self, content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -74,6 +73,9 @@ class ByteTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode("utf-8", "replace")
+
+    def start(self, text: str) -> tuple[int, ...]:
+        return tuple(b"." if text[:1].isspace() else b". ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,7 @@ class FileTokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return str(_read(self.file).decode(list(tokens), skip_special_tokens=True))
 
-    @property
-    def start(self) -> tuple[int, ...]:
+    def start(self, text: str) -> tuple[int, ...]:
         """The token that its settings call bos, else eos, else one of `TEXT_EDGES`."""
         return (self._edge("bos_token", "eos_token"),)
 

@@ -100,7 +100,7 @@ def _read(model: LoadedModel, tokenizer: Tokenizer, prompt: str) -> np.ndarray:
             f"the tokenizer of {model.name} makes tokens up to {tokens.max()}, the model knows 0 "
             f"to {known - 1}: it is not the one it was trained with."
         )
-    return np.insert(tokens, 0, tokenizer.start)
+    return np.insert(tokens, 0, tokenizer.start(prompt))
 
 
 def _one(token: int) -> Tensor:

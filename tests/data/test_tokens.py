@@ -95,21 +95,23 @@ def test_text_goes_there_and_back(tmp_path: Path) -> None:
 
 def test_a_text_starts_and_ends_as_the_tokenizer_says(tmp_path: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers")
-    assert (ByteTokenizer().start, ByteTokenizer().end) == (tuple(b". "), None)
+    assert (ByteTokenizer().start("A"), ByteTokenizer().end) == (tuple(b". "), None)
+    assert ByteTokenizer().start(" A") == ByteTokenizer().start("\nA") == tuple(b".")
+    assert ByteTokenizer().start("") == tuple(b". ")
     file = byte_level(tmp_path / "tokenizer.json")
     token = tokenizers.Tokenizer.from_file(str(file)).token_to_id
-    assert FileTokenizer(file).start == (FileTokenizer(file).end,) == (token("<|endoftext|>"),)
+    assert FileTokenizer(file).start("A") == (FileTokenizer(file).end,) == (token("<|endoftext|>"),)
     settings = tmp_path / "tokenizer_config.json"
     settings.write_text('{"bos_token": {"content": "a"}, "eos_token": "b", "clean": true}')
-    assert (FileTokenizer(file).start, FileTokenizer(file).end) == ((token("a"),), token("b"))
+    assert (FileTokenizer(file).start("A"), FileTokenizer(file).end) == ((token("a"),), token("b"))
     settings.write_text('{"eos_token": "b", "bos_token": null}')
-    assert FileTokenizer(file).start == (token("b"),)
+    assert FileTokenizer(file).start("A") == (token("b"),)
     settings.write_text("{")
     with pytest.raises(DataError, match=r"tokenizer_config\.json cannot be read"):
-        _ = FileTokenizer(file).start
+        FileTokenizer(file).start("A")
     settings.write_text("[]")
     with pytest.raises(DataError, match="holds no settings"):
-        _ = FileTokenizer(file).start
+        FileTokenizer(file).start("A")
 
 
 def test_a_tokenizer_without_edges_says_what_to_do(tmp_path: Path) -> None:
@@ -117,4 +119,4 @@ def test_a_tokenizer_without_edges_says_what_to_do(tmp_path: Path) -> None:
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="b"))
     made.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(DataError, match=r"Name it as bos_token in tokenizer_config\.json"):
-        _ = FileTokenizer(tmp_path / "tokenizer.json").start
+        FileTokenizer(tmp_path / "tokenizer.json").start("A")

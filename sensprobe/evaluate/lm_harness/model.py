@@ -83,7 +83,7 @@ class HarnessModel(LM):
         before, whole = self._encode(kept), self._encode(context + continuation)
         if len(before):
             return Asked(whole, len(before))
-        start = self._tokenizer.start
+        start = self._tokenizer.start(context + continuation)
         return Asked(np.insert(whole, 0, start), len(start))
 
     def _prompt(self, context: str, settings: dict[str, Any]) -> Prompt:
@@ -96,7 +96,7 @@ class HarnessModel(LM):
         stops = (until,) if isinstance(until, str) else tuple(until)
         tokens = self._encode(context)
         if not len(tokens):
-            tokens = np.array(self._tokenizer.start, np.int32)
+            tokens = np.array(self._tokenizer.start(context), np.int32)
         most = settings.get("max_gen_toks", TOKENS)
         return Prompt(tokens, tuple(stop for stop in stops if stop), int(most))
 
