@@ -35,13 +35,13 @@ from sensprobe.checkpoints import (
 from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
-from sensprobe.memory import free_bytes, room
+from sensprobe.memory import room
 from sensprobe.models import Model, is_language_model
 from sensprobe.packed import Arena, device_stream_of, stream_of
 from sensprobe.plan import EXACT_PLAN, Plan
 from sensprobe.plan import read as read_plan
 from sensprobe.presets import PRESETS, unknown
-from sensprobe.running import Array, LoadedModel, as_sequences
+from sensprobe.running import Array, LoadedModel, as_sequences, free_on
 from sensprobe.runtime.choice import say
 from sensprobe.scheme import Scheme, parse
 from sensprobe.sites import Kind
@@ -338,7 +338,7 @@ def _on_device(
     weights as they go."""
     with room(
         arena.bytes,
-        torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else free_bytes(),
+        free_on(place),
         f"the weights of {name} on {place}",
         "Free some of that GPU's memory, or run on the CPU.",
     ):

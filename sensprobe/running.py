@@ -102,7 +102,8 @@ class LoadedModel:
     memory as it is; its sums over inputs have another order, so outputs are within float32 of the
     simulation's. Where a weight and the activation it multiplies are both integers, their codes are
     multiplied and summed exactly. Codes have no NaN: in a packed state, and in an activation with a
-    static scale whose codes are multiplied, it is 0. Plans that no streaming kernel has a way for
+    static scale whose codes are multiplied, it is 0 (on a GPU the lowest code, where a recurrence
+    reads the codes too). Plans that no streaming kernel has a way for
     decode weights in `step` too, and keep float32 states; a warning says why. Of those a GPU runs
     one in calls: a Mamba-2 state that is stored every so many steps.
     """
@@ -230,8 +231,7 @@ class LoadedModel:
         """Of the state of `batch` sequences: packed as the cost counts it, else float32."""
         held = sum(4 * site.reals for site in self.sites.values() if site.kind is Kind.STATE)
         each = self.cost().state_bytes if self.packed else held
-        cpu = self.device.type == "cpu"
-        free = free_bytes() if cpu else torch.cuda.mem_get_info(self.device)[0]
+        free = free_on(self.device)
         return room(
             each * batch,
             free,
@@ -243,6 +243,14 @@ class LoadedModel:
     def _placed(self) -> AbstractContextManager[Any]:
         """Where the model makes new tensors."""
         return nullcontext() if self.device.type == "cpu" else self.device
+
+
+def free_on(place: torch.device) -> int | None:
+    """Bytes that can still be allocated on a device, those among them that torch keeps at hand."""
+    if place.type == "cpu":
+        return free_bytes()
+    kept = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
+    return torch.cuda.mem_get_info(place)[0] + kept
 
 
 def _held(state: Any) -> Iterator[Tensor]:

@@ -89,7 +89,9 @@ def test_weights_that_find_no_room_on_a_gpu(
     needed = load(tmp_path / "small").weight_bytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (needed - 1, 1 << 30))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (needed - 101, 1 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)  # 100 are at hand
     with pytest.raises(CapacityError) as told:
         load(tmp_path / "small", device="cuda")
     assert f"needs {needed:,} bytes, and {needed - 1:,} are free" in str(told.value)

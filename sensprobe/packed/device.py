@@ -74,19 +74,24 @@ class DeviceStream:
 
     def start(self, batch: int) -> DeviceState:
         """The state before the first step."""
-        if self.no_steps:
-            raise UnsupportedError(f"{self.no_steps}; whole sequences run.")
+        self._require_steps()
         with self._turn:
             return self._fresh(batch)
 
+    def _require_steps(self) -> None:
+        if self.no_steps:
+            raise UnsupportedError(f"{self.no_steps}; whole sequences run.")
+
     def restart(self, state: DeviceState, slots: Slots) -> None:
         """Put some slots back to before the first step."""
+        self._require_steps()
         with self._turn:
             self._bring(state, None)
             self._clear(state.slots, chosen_slots(slots, state.slots))
 
     def step(self, x: Tensor, state: DeviceState) -> tuple[Tensor, DeviceState]:
         """One step: x (batch, d_input) or tokens (batch,) -> outputs and the state after it."""
+        self._require_steps()
         with self._turn:
             self._bring(state, len(x))
             state.saved = self._states[state.slots].saved()
@@ -98,6 +103,7 @@ class DeviceStream:
     ) -> tuple[Tensor, DeviceState]:
         """As `step`, in the memory of the state given; with `slots` the sequences of x are those in
         these slots, in this order, and the others wait."""
+        self._require_steps()
         with self._turn:
             self._bring(state, len(x) if slots is None else None)
             chosen = np.arange(len(x)) if slots is None else chosen_slots(slots, state.slots)
@@ -125,14 +131,19 @@ class DeviceStream:
     def _sequences(
         self, x: Tensor, state: DeviceState, slots: NDArray[np.int64], chunk: int
     ) -> Tensor:
-        """`whole`, of the sequences in some slots: pieces of whole chunks, then what is left."""
+        """`whole`, of the sequences in some slots: pieces of whole chunks, then what is left, with
+        its last token again up to a power of two, for programs of any length would add up."""
         (batch, length), first = x.shape[:2], 0
         found: list[Tensor] = []
         while first < length:
             left, most = length - first, max(chunk, TOKENS // batch)
-            piece = left if left < chunk else 1 << (min(left, most).bit_length() - 1)
-            given = x[:, first : first + piece].flatten(0, 1)
-            outputs = self._run(given, state.slots, slots, piece).unflatten(0, (batch, piece))
+            piece = 1 << (min(left, most).bit_length() - 1)
+            if left < chunk:
+                piece = 1 << (left - 1).bit_length()
+            given = x[:, first : first + piece]
+            filled = [given, *[given[:, -1:]] * (piece - given.shape[1])]
+            outputs = self._run(torch.cat(filled, 1).flatten(0, 1), state.slots, slots, piece)
+            outputs = outputs.unflatten(0, (batch, piece))[:, : given.shape[1]]
             found = [*found, outputs] if per_step(self.model) else [outputs[:, -1:]]
             first += piece
         every = torch.cat(found, dim=1)

@@ -19,7 +19,7 @@ from sensprobe_kernels.program.device import States, Weights
 from sensprobe_kernels.program.gpu import GpuProgram
 from torch import Tensor
 
-from sensprobe.errors import DataError, UnsupportedError
+from sensprobe.errors import UnsupportedError
 from sensprobe.loading import _on_device
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.ops.selective_scan import head_scan
@@ -89,7 +89,7 @@ def test_layers_of_unlike_chunks_and_more_sequences_than_fit(device, monkeypatch
     got = stream.whole(x.to(device)).cpu()
     torch.testing.assert_close(got, case.model(x, case.tap), rtol=3e-5, atol=3e-5)
     pieces = {made for made in stream._programs if made[0] == 3}
-    assert pieces == {(3, 3, 1), (3, 2, 8), (3, 1, 16), (3, 2, 3), (3, 1, 3)}
+    assert pieces == {(3, 3, 1), (3, 2, 8), (3, 1, 16), (3, 2, 4), (3, 1, 4)}
 
 
 # -- the operation alone --------------------------------------------------------------------------
@@ -276,15 +276,16 @@ def test_steps_are_refused_and_say_what_runs(device):
     with pytest.raises(UnsupportedError, match=r"in full for 16 steps .*; whole sequences run\."):
         stream.start(1)
     x = inputs(CONFIGS["mamba2"], 1, 1)[:, 0].to(device)
-    with pytest.raises(DataError, match="make one with start"):
-        stream.advance(x, None)
+    for call in (lambda: stream.advance(x, None), lambda: stream.step(x, None)):
+        with pytest.raises(UnsupportedError, match="in full for 16 steps"):
+            call()
     with pytest.raises(UnsupportedError, match="in full for 16 steps"):
         case.stream.start(1)
 
 
 def test_a_loaded_model_calls_kernels_and_steps_as_the_simulation(device, caplog):
     case = packed(tiny(CONFIGS["mamba2"]), {"layers.*.state": f"int8/head/dynamic/every{K}"})
-    arena, x = case.stream.arena, inputs(CONFIGS["mamba2"], 2, 3)
+    arena, x = case.stream.arena, inputs(CONFIGS["mamba2"], 2, K + 2)
     model = _on_device("tiny", Plan(()), arena, case.model, case.tap, torch.device(device))
     assert model is not None
     assert not model.packed
@@ -293,7 +294,7 @@ def test_a_loaded_model_calls_kernels_and_steps_as_the_simulation(device, caplog
     torch.testing.assert_close(called.cpu(), case.model(x, case.tap), rtol=3e-5, atol=3e-5)
     state = model.start(2)
     assert "in full for 16 steps" in caplog.text
-    for t in range(3):
+    for t in range(K + 2):
         y, state = model.step(x[:, t], state)
         torch.testing.assert_close(y, called[:, t], rtol=3e-5, atol=3e-5)
 

@@ -61,7 +61,7 @@ def _live(h: Held) -> int:
 
 
 def _rows_of(h: Held, usual: int) -> int:
-    """Rows of a state to a program: all that share a scale, in one head."""
+    """Rows of a state to a program: all that share a live scale, else of one head."""
     s = h.state
     if h.stored.span != flags.TENSOR:
         return min(usual, s.channels & -s.channels) if s.heads > 1 else usual
@@ -175,6 +175,8 @@ def recurrence(
     c = state_codes(h, s.n)
     N = max(triton.next_power_of_2(s.n), 8 if s.kind < HALF else 1)
     R, wide = _rows_of(h, max(16, TILE // N)), s.groups * s.n
+    if s.groups > 1 and s.rows // s.groups < R:
+        raise LoweringError("one live scale for heads that read several B and C")
     three = operands(
         program, m, place, [(x, x_pitch, s.rows), (B, b_pitch, wide), (C, b_pitch, wide)]
     )
