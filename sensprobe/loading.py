@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from hashlib import sha256
@@ -311,7 +312,8 @@ def loaded(
         chosen = EXACT_PLAN if plan is None else as_plan(plan, source.model)
         schemes = chosen.resolve(source.model.sites.values())
         tap = _calibrated(source.model, schemes, calibration).tap(schemes)
-    tap = _moved(tap, place)
+    with _decoded_on(place, source):
+        tap = _moved(tap, place)
     weights = {n: tap.weights[n] for n, s in source.model.sites.items() if s.kind is Kind.WEIGHT}
     runs = type(source.model)(source.model.config, weights)  # type: ignore[call-arg]
     return LoadedModel(source.name, chosen, tap.plan, place, runs, tap)
@@ -372,6 +374,17 @@ def device_named(device: str | torch.device) -> torch.device:
                 f"device {device}: there is no GPU {place.index}; the last is cuda:{count - 1}."
             )
     return place
+
+
+def _decoded_on(place: torch.device, source: Source) -> AbstractContextManager[None]:
+    """Room for a model's weights in float32, where they are copied to a GPU."""
+    sites = source.model.sites.values() if place.type == "cuda" else ()
+    return room(
+        sum(4 * site.reals for site in sites if site.kind is Kind.WEIGHT),
+        free_on(place),
+        f"the weights of {source.name} on {place} in float32",
+        "Free some of that GPU's memory, or run on the CPU.",
+    )
 
 
 def _moved(tap: RoundingTap, device: torch.device) -> RoundingTap:

@@ -17,6 +17,7 @@ from sensprobe.export import export_model
 from sensprobe.loading import as_plan, load_model
 from sensprobe.memory import free_bytes, room
 from sensprobe.packed import lacking
+from sensprobe.sites import Kind
 
 HUGE = 1 << 60
 
@@ -95,7 +96,10 @@ def test_weights_that_find_no_room_on_a_gpu(
     with pytest.raises(CapacityError) as told:
         load(tmp_path / "small", device="cuda")
     assert f"needs {needed:,} bytes, and {needed - 1:,} are free" in str(told.value)
-    assert "the weights of s4d-digits on cuda" in str(told.value)
+    assert "the weights of s4d-digits on cuda: " in str(told.value)
+    full = sum(4 * s.reals for s in model.sites.values() if s.kind is Kind.WEIGHT)
+    with pytest.raises(CapacityError, match=f"on cuda in float32: that needs {full:,} bytes"):
+        load("s4d-digits", device="cuda")
 
 
 def test_a_gpu_without_the_instructions_has_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
