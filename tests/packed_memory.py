@@ -54,6 +54,7 @@ CONFIGS = {
     ),
     "ungated": Mamba2Config(**ONE, d_state=24, d_head=32, expand=4, gated_norm=False),
     "wide": MambaConfig(**ONE, dt_rank=3, d_state=16),
+    "pairs": Mamba2Config(**ONE, d_state=4, d_head=16, groups=2, expand=8, D_per_channel=True),
 }  # fmt: skip
 STATES = [
     "int8/head/dynamic", "int8/head/asym/dynamic", "int4/head/dynamic", "int3/head/asym/dynamic",

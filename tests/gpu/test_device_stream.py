@@ -95,15 +95,6 @@ def test_a_plan_without_a_kernel_says_why(device):
     assert why == f"no kernel of {device} for scales of 12 columns: a power of two from 8 on"
 
 
-def test_a_scale_across_groups_has_no_kernel(device):
-    """A program would read the B and C of one group for the heads of all."""
-    case = packed(tiny(CONFIGS["groups"]), {"layers.*.state": "int8/dynamic"})
-    given = (case.model, case.stream.arena, case.stream.arena.scales(), torch.device(device))
-    stream, why = device_stream_of(*given)
-    assert stream is None
-    assert why == f"no kernel of {device} for one live scale for heads that read several B and C"
-
-
 @pytest.mark.parametrize("weight", ["int8", "int4", "int3/asym"])
 def test_rows_that_fill_no_byte(device, weight):
     """dt_proj has 3 columns, x_proj rows of 16."""

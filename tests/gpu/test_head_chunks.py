@@ -39,7 +39,6 @@ SCHEMES = [
 MANTISSA = {"e4m3": 3, "e5m2": 2, "bf16": 7, "fp16": 10}
 CONFIGS = CONFIGS | {
     "odd": Mamba2Config(**ONE, d_state=24, d_head=48, groups=1, expand=12),
-    "pairs": Mamba2Config(**ONE, d_state=4, d_head=16, groups=2, expand=8, D_per_channel=True),
 }
 
 

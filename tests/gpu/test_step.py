@@ -43,7 +43,8 @@ def _follow(device: str, case, xs: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     ("name", "batch", "scheme"),
     [(name, 1, scheme) for name in ("mamba", "mamba2") for scheme in STATES]
-    + [(name, 2, "int4/head/dynamic/stochastic") for name in ("mamba", "mamba2", "ungated")],
+    + [(name, 2, "int4/head/dynamic/stochastic") for name in ("mamba", "mamba2", "ungated")]
+    + [("pairs", 2, "int8/dynamic")],
 )
 def test_each_step_leaves_the_state_the_reference_leaves(device, name, batch, scheme):
     """From the same packed state and the inputs the kernels themselves computed, to the bit."""

@@ -175,8 +175,6 @@ def recurrence(
     c = state_codes(h, s.n)
     N = max(triton.next_power_of_2(s.n), 8 if s.kind < HALF else 1)
     R, wide = _rows_of(h, max(16, TILE // N)), s.groups * s.n
-    if s.groups > 1 and s.rows // s.groups < R:
-        raise LoweringError("one live scale for heads that read several B and C")
     three = operands(
         program, m, place, [(x, x_pitch, s.rows), (B, b_pitch, wide), (C, b_pitch, wide)]
     )
@@ -190,10 +188,11 @@ def recurrence(
         gate[4] if gate else 0, y_pitch, _live(h), h.stored.stride, p.stride,
         s.rows // s.heads, s.rows // s.groups, skip[6] if skip else 1,
     )  # fmt: skip
+    across = s.groups > 1 and s.rows // s.groups < R
     constants = {
-        "n": s.n, "N": N, "R": R, "HEADS": int(A is None), "SKIPS": int(skip is not None),
-        "GATED": int(gate is not None), "runs": Runs(*(o.run for o in three)), "c": c, "r": r,
-        "p": p.rounds,
+        "n": s.n, "N": N, "R": R, "HEADS": int(A is None), "ACROSS": int(across),
+        "SKIPS": int(skip is not None), "GATED": int(gate is not None),
+        "runs": Runs(*(o.run for o in three)), "c": c, "r": r, "p": p.rounds,
     }  # fmt: skip
     grid = (triton.cdiv(s.rows, R), len(m.order))
     warps = _warps(R * N, r)

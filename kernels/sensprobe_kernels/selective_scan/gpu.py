@@ -94,15 +94,16 @@ def scan(
     known_zero, decay_scale, decay_zero, slots, times, key0, key1, decay_key0, decay_key1, length,
     rows, pitch, each, x_pitch, B_pitch, C_pitch, x_scales, B_scales, C_scales, dt_pitch,
     gate_pitch, y_pitch, live, stride, decay_stride, own, shared, span,
-    n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, HEADS: tl.constexpr, SKIPS: tl.constexpr,
-    GATED: tl.constexpr, runs: tl.constexpr, c: tl.constexpr, r: tl.constexpr, p: tl.constexpr,
+    n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, HEADS: tl.constexpr, ACROSS: tl.constexpr,
+    SKIPS: tl.constexpr, GATED: tl.constexpr, runs: tl.constexpr, c: tl.constexpr,
+    r: tl.constexpr, p: tl.constexpr,
 ):  # fmt: skip
     """`length` tokens of each sequence. x, y (batch, length, rows); dt the same, or of HEADS
     (batch, length, heads), whose decays `A` holds; else A (rows, n). B, C (batch, length,
     rows / shared, n). codes: `each` a slot, of rows of `pitch` bytes; scale, zero: `live` a slot.
     slots (batch,) int64: where each state lies; times (slots,) int32: the steps it has taken.
-    n: states a row, N: padded. Pitches: from one token to the next, as `x_scales` and the like are
-    of scales of codes.
+    n: states a row, N: padded. ACROSS: rows of a program read several B and C. Pitches: from one
+    token to the next, as `x_scales` and the like are of scales of codes.
     """
     block, b = tl.program_id(0), tl.program_id(1)
     slot = tl.load(slots + b)
@@ -117,6 +118,10 @@ def scan(
     time = tl.load(times + slot)
     if not HEADS:
         a = tl.load(A + row * n + col, mask=there, other=0.0)
+    if ACROSS:
+        along, reads = row // shared * n + col, there
+    else:
+        along, reads = block * R // shared * n + col, col < n
     for t in range(length):
         token = b * length + t
         u = operand(x, x_scale, token, x_pitch, x_scales, row, inside, runs.x)
@@ -131,8 +136,8 @@ def scan(
             decay = decay_of(
                 a, decay_scale, decay_zero, step, row, inside, there, decay_stride, drawn, p
             )
-        along, drive = block * R // shared * n + col, step * u
-        b_t = operand(B, B_scale, token, B_pitch, B_scales, along, col < n, runs.B)
+        drive = step * u
+        b_t = operand(B, B_scale, token, B_pitch, B_scales, along, reads, runs.B)
         v = advanced(h, e, decay, drive, b_t, r)
         s, z = scale_for(v, there, s, z, r)
         bits = 0.0
@@ -141,7 +146,7 @@ def scan(
         h = kept(v, s, z, bits, r)
         if r.feedback:
             e = left_over(v, h, s, z, r)
-        c_t = operand(C, C_scale, token, C_pitch, C_scales, along, col < n, runs.C)
+        c_t = operand(C, C_scale, token, C_pitch, C_scales, along, reads, runs.C)
         total = tl.where(there, h * c_t, 0.0)
         total = finished(
             tl.sum(total, 1)[:, None], u, D, gate + token * gate_pitch, row, span, inside, SKIPS,
