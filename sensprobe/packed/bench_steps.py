@@ -24,9 +24,6 @@ WINDOWS = ("fp32", "int8/channel/dynamic")
 ROWS = ("int8/channel", "int4/group32")
 EXACTLY = "fp32"
 
-Site = str
-"""Of the first layer, or around the layers."""
-
 
 class Step(NamedTuple):
     """`codes` are the operations of the program, `plan` what it is of, `site` what is told of its
@@ -34,7 +31,7 @@ class Step(NamedTuple):
 
     operation: str
     family: str
-    site: Site
+    site: str
     scheme: str
     plan: Mapping[str, str]
     codes: tuple[int, ...]
@@ -103,7 +100,7 @@ def _row(model: Model, plan: Mapping[str, str], batch: int) -> int:
 
 
 def _step(
-    operation: str, family: str, site: Site, scheme: str, codes: tuple[int, ...],
+    operation: str, family: str, site: str, scheme: str, codes: tuple[int, ...],
     moved: Callable[[Model, Mapping[str, str], int], int],
     reference: Callable[[tuple[int, ...], int, str], Run], also: Mapping[str, str] | None = None,
     kernel: Callable[[tuple[int, ...], int, str], Run | None] | None = None,
