@@ -12,10 +12,18 @@ from torch import Tensor
 
 from sensprobe.checkpoints import folder, own, s4, toml
 from sensprobe.checkpoints.files import require_file
+from sensprobe.checkpoints.stored import STORED, bytes_a_value
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import Model
 
-__all__ = ["NORMS", "is_checkpoint_folder", "read_checkpoint", "weights_fingerprint"]
+__all__ = [
+    "NORMS",
+    "STORED",
+    "bytes_a_value",
+    "is_checkpoint_folder",
+    "read_checkpoint",
+    "weights_fingerprint",
+]
 
 is_checkpoint_folder = folder.is_checkpoint
 
@@ -23,7 +31,8 @@ NORMS = ("none", "pre", "post")
 
 
 def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[str, Any]]:
-    """The model in a checkpoint, and the file's header or what it records.
+    """The model in a checkpoint, and the file's header or what it records; under `STORED` always
+    the type that each weight site has in the file.
 
     A checkpoint is a file, a model.toml, or a folder that mamba_ssm or transformers wrote.
 

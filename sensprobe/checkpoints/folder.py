@@ -21,6 +21,7 @@ from sensprobe.checkpoints import hf, mamba_ssm, own
 from sensprobe.checkpoints.files import read_safetensors, read_torch
 from sensprobe.checkpoints.fit import require_numbers
 from sensprobe.checkpoints.keymap import Rule, fitted
+from sensprobe.checkpoints.stored import STORED, stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import Model
 
@@ -75,7 +76,8 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
         rules = [Rule("lm_head.weight", ""), *RULES]
     family = own.family_of(config)
     params = fitted(tensors, rules, own.parameter_shapes(config), weights, family)
-    return own.build(params, config, weights), {}
+    model = own.build(params, config, weights)
+    return model, {STORED: stored_dtypes(params, model.sites.values())}
 
 
 def _require_unquantized(document: Mapping[str, Any], path: Path) -> None:

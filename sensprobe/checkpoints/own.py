@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
+from sensprobe.checkpoints.stored import STORED, stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
 from sensprobe.models.s4d import S4DConfig
@@ -125,7 +126,8 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
         )
     require_format(header, path)
     _, config = config_from(header, path)
-    return build(tensors, config, path), header
+    model = build(tensors, config, path)
+    return model, header | {STORED: stored_dtypes(tensors, model.sites.values())}
 
 
 def require_format(header: Mapping[str, Any], path: Path) -> None:

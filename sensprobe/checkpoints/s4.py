@@ -18,6 +18,7 @@ from torch import Tensor
 from sensprobe.checkpoints.files import read_torch
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
 from sensprobe.checkpoints.own import build, parameter_shapes
+from sensprobe.checkpoints.stored import STORED, stored_dtypes
 from sensprobe.errors import CheckpointError
 from sensprobe.models import Model
 from sensprobe.models.s4d import FAMILY, S4DConfig
@@ -54,9 +55,11 @@ def read(path: Path, norm: str = "post") -> tuple[Model, dict[str, Any]]:
     require_shapes(state, wanted, path, FAMILY)
     params = {ours: state[theirs].reshape(shapes[ours]) for theirs, ours in names.items()}
     for i in range(config.layers):
-        ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)
-        params[f"layers.{i}.B"] = torch.view_as_real(ones)
-    return build(params, config, path), {"recorded": _recorded(loaded)}
+        params[f"layers.{i}.B"] = torch.zeros_like(params[f"layers.{i}.C"])
+        params[f"layers.{i}.B"][..., 0] = 1
+    model = build(params, config, path)
+    stored = stored_dtypes(params, model.sites.values())
+    return model, {"recorded": _recorded(loaded), STORED: stored}
 
 
 def _state_dict(loaded: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from sensprobe.checkpoints import own, s4
 from sensprobe.checkpoints.files import read_safetensors, read_torch, require_file
 from sensprobe.checkpoints.fit import require_numbers
 from sensprobe.checkpoints.keymap import fitted, rules_from
+from sensprobe.checkpoints.stored import STORED, stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import Model
 from sensprobe.models.s4d import FAMILY
@@ -94,7 +95,8 @@ def _read_own(
         "family": document.get("family", header.get("family")),
         "config": {**recorded, **config} if isinstance(recorded, dict) else recorded,
     }
-    return own.build(tensors, own.config_from(described, path)[1], weights), header
+    model = own.build(tensors, own.config_from(described, path)[1], weights)
+    return model, header | {STORED: stored_dtypes(tensors, model.sites.values())}
 
 
 def _read_keys(
@@ -111,7 +113,8 @@ def _read_keys(
     own.require_layers(sizes, tensors, weights)
     shapes = own.parameter_shapes(sizes)
     params = fitted(tensors, rules, shapes, weights, family, every_rule=True)
-    return own.build(params, sizes, weights), {}
+    model = own.build(params, sizes, weights)
+    return model, {STORED: stored_dtypes(params, model.sites.values())}
 
 
 def _tensors(weights: Path) -> dict[str, Any]:

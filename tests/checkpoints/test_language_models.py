@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fnmatch import fnmatch
 from math import prod
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from language_models import (
     WIDTH,
     N,
     shard,
+    theirs,
     write,
 )
-from selective import inputs, tiny
+from selective import inputs, parameters, tiny
 
 import sensprobe
 from sensprobe import api
-from sensprobe.checkpoints import hf, mamba_ssm, read_checkpoint
+from sensprobe.checkpoints import STORED, hf, mamba_ssm, read_checkpoint
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.errors import CheckpointError, DataError, UnsupportedError, UsageError
 from sensprobe.loading import load_model
@@ -170,7 +172,7 @@ def test_a_folder_comes_back_to_the_bit(tmp_path, document, config, file):
     model, header = read_checkpoint(write(tmp_path, document, config, file))
     want = tiny(config)
     assert model.config == config
-    assert header == {}
+    assert set(header[STORED].values()) == {"float32"}
     assert set(model.weights) == set(want.weights)
     assert all(torch.equal(w, want.weights[name]) for name, w in model.weights.items())
 
@@ -195,6 +197,20 @@ def test_half_precision_is_read_as_it_is(tmp_path):
     name = "backbone.layers.0.mixer.in_proj.weight"
     model, _ = read_checkpoint(write(tmp_path, SSM_CONFIG, SSM, **{name: half}))
     assert torch.equal(model.weights["layers.0.in_proj.x"], half[: 2 * WIDTH].float())
+
+
+@pytest.mark.parametrize(("document", "config"), [(SSM_CONFIG, SSM), (SSM2_CONFIG, SSM2)])
+def test_every_weight_site_has_the_type_of_its_parameters_in_the_file(tmp_path, document, config):
+    """All in float16 but one, which is in another type each time: its sites have that, no other."""
+    half = {name: t.half() for name, t in theirs(parameters(config)).items()}
+    sites = {"in_proj.weight": "in_proj.*", "A_log": "A", "conv1d.bias": "conv.bias"}
+    for theirs_name, pattern in sites.items():
+        name = f"backbone.layers.1.mixer.{theirs_name}"
+        file = half | {name: half[name].to(torch.bfloat16)}
+        stored = read_checkpoint(write(tmp_path, document, config, **file))[1][STORED]
+        other = {site for site, dtype in stored.items() if dtype != "float16"}
+        assert other == {s for s in stored if fnmatch(s, f"layers.1.{pattern}")}
+        assert {stored[s] for s in other} == {"bfloat16"}
 
 
 def test_tensors_that_do_not_fit_are_named_as_the_file_has_them(tmp_path):
