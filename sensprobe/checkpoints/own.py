@@ -8,7 +8,7 @@ pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
+from sensprobe.checkpoints.keymap import Rule, fitted
 from sensprobe.checkpoints.stored import STORED, stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
@@ -106,6 +107,21 @@ def build(params: Mapping[str, Tensor], config: Any, source: Path) -> Model:
     return FAMILIES[family][1](config, weights)
 
 
+def fit_model(
+    tensors: Mapping[str, Any],
+    rules: Sequence[Rule],
+    config: Any,
+    source: Path,
+    every_rule: bool = False,
+) -> tuple[Model, dict[str, Any]]:
+    """The model of a file's tensors under `rules` (see `fitted`), and how it stores them."""
+    require_layers(config, tensors, source)
+    wanted = parameter_shapes(config)
+    params = fitted(tensors, rules, wanted, source, family_of(config), every_rule)
+    model = build(params, config, source)
+    return model, {STORED: stored_dtypes(params, model.sites.values())}
+
+
 def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> None:
     """CheckpointError for more layers than tensors, before anything is made for each of them."""
     if config.layers > len(tensors):
@@ -125,9 +141,8 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
             "that file instead."
         )
     require_format(header, path)
-    _, config = config_from(header, path)
-    model = build(tensors, config, path)
-    return model, header | {STORED: stored_dtypes(tensors, model.sites.values())}
+    model, found = fit_model(tensors, [], config_from(header, path)[1], path)
+    return model, header | found
 
 
 def require_format(header: Mapping[str, Any], path: Path) -> None:
