@@ -1,7 +1,9 @@
 """`model.toml`: a checkpoint together with what its file does not say.
 
-The keys: `file`, the weights, beside the toml; `format`, s4 (state-spaces/s4 example.py), own or
-keys; `family`; a table `[config]` with anything of the family's config, as in
+README.md beside this module has every key, parameter and config field with an example each. The
+keys: `file`, the weights, beside the toml; `format`, s4 (state-spaces/s4 example.py), own or keys;
+`family`; `entry`, which of several state_dicts in the file is read (see `entries`); a table
+`[config]` with anything of the family's config, as in
 
     file = "ckpt.pth"
     format = "s4"
@@ -16,6 +18,9 @@ and, of format keys, a table `[keys]` from the file's names to those of our para
     [keys]
     "linear_in.*" = "encoder.*"
     "mamba.conv1d.*" = "layers.0.conv.*"
+
+`{i}` carries numbers of layers over: "blocks.{i}.mamba.*" = "layers.{i}.*". What is mapped to "" is
+left unread, whatever it holds.
 """
 
 from __future__ import annotations
