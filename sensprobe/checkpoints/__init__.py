@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sensprobe.checkpoints import folder, own, s4, toml
 from sensprobe.checkpoints.files import require_file
-from sensprobe.checkpoints.stored import STORED, bytes_a_value
+from sensprobe.checkpoints.own import Parameters
+from sensprobe.checkpoints.stored import STORED, bytes_a_value, stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import Model
 
@@ -40,6 +41,12 @@ def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[st
     nothing is said); other files say so themselves. Raises CheckpointError for a file that is
     missing, damaged, unsafe or of another kind of model, UsageError for a norm there is not.
     """
+    stored = _parameters(path, norm)
+    model = own.build(stored.tensors, stored.config, stored.source)
+    return model, {**stored.header, STORED: stored_dtypes(stored.tensors, model.sites.values())}
+
+
+def _parameters(path: Path, norm: str | None) -> Parameters:
     if norm is not None and norm not in NORMS:
         raise UsageError(f"norm {norm!r} is not one of {', '.join(NORMS)}.")
     if folder.is_checkpoint(path):

@@ -23,7 +23,6 @@ from sensprobe.checkpoints.entries import state_of
 from sensprobe.checkpoints.files import read_safetensors, read_torch
 from sensprobe.checkpoints.keymap import Rule
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import Model
 
 CONFIG = "config.json"
 OWN_KEY = "sensprobe_artefact"
@@ -66,8 +65,8 @@ def is_checkpoint(path: Path) -> bool:
     return hf.described(document) or mamba_ssm.described(document)
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any]]:
-    """The model in a folder for which `is_checkpoint` holds."""
+def read(path: Path) -> own.Parameters:
+    """The parameters in a folder for which `is_checkpoint` holds."""
     source = path / CONFIG
     document = json.loads(source.read_text(encoding="utf-8"))
     _require_unquantized(document, path)
@@ -83,7 +82,7 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
         rules = [Rule("lm_head.weight", ""), *RULES]
     else:
         _require_head(tensors, weights)
-    return own.fit_model(tensors, rules, config, weights)
+    return own.fit(tensors, rules, config, weights, {})
 
 
 def _require_unquantized(document: Mapping[str, Any], path: Path) -> None:

@@ -9,7 +9,7 @@ pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .lo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,24 @@ from torch import Tensor
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
 from sensprobe.checkpoints.keymap import Rule, fitted
-from sensprobe.checkpoints.stored import STORED, stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
 from sensprobe.models.s4d import S4DConfig
 
 FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a checkpoint holds, under our names: tensors as stored, and the config of their model.
+
+    `source` is the file that errors name; `header` is what the file says of itself.
+    """
+
+    tensors: Mapping[str, Tensor]
+    config: Any
+    source: Path
+    header: Mapping[str, Any]
 
 
 def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, Any]:
@@ -107,19 +119,19 @@ def build(params: Mapping[str, Tensor], config: Any, source: Path) -> Model:
     return FAMILIES[family][1](config, weights)
 
 
-def fit_model(
+def fit(
     tensors: Mapping[str, Any],
     rules: Sequence[Rule],
     config: Any,
     source: Path,
+    header: Mapping[str, Any],
     every_rule: bool = False,
-) -> tuple[Model, dict[str, Any]]:
-    """The model of a file's tensors under `rules` (see `fitted`), and how it stores them."""
+) -> Parameters:
+    """The parameters of a config's model among a file's tensors (see `fitted`)."""
     require_layers(config, tensors, source)
     wanted = parameter_shapes(config)
     params = fitted(tensors, rules, wanted, source, family_of(config), every_rule)
-    model = build(params, config, source)
-    return model, {STORED: stored_dtypes(params, model.sites.values())}
+    return Parameters(params, config, source, header)
 
 
 def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> None:
@@ -131,8 +143,8 @@ def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> Non
         )
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any]]:
-    """Model and header of an own checkpoint."""
+def read(path: Path) -> Parameters:
+    """The parameters in an own checkpoint."""
     tensors, header = read_safetensors(path)
     if not header:
         raise CheckpointError(
@@ -141,8 +153,8 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
             "that file instead."
         )
     require_format(header, path)
-    model, found = fit_model(tensors, [], config_from(header, path)[1], path)
-    return model, header | found
+    _, config = config_from(header, path)
+    return fit(tensors, [], config, path, header)
 
 
 def require_format(header: Mapping[str, Any], path: Path) -> None:

@@ -19,11 +19,9 @@ from sensprobe.checkpoints.entries import entries, listed, state_of
 from sensprobe.checkpoints.files import read_torch
 from sensprobe.checkpoints.fit import family_hint
 from sensprobe.checkpoints.keymap import fitted
-from sensprobe.checkpoints.own import build, parameter_shapes
+from sensprobe.checkpoints.own import Parameters, parameter_shapes
 from sensprobe.checkpoints.prefixes import variants
-from sensprobe.checkpoints.stored import STORED, stored_dtypes
 from sensprobe.errors import CheckpointError
-from sensprobe.models import Model
 from sensprobe.models.s4d import FAMILY, S4DConfig
 
 _LAYER = {
@@ -45,8 +43,8 @@ _OUTSIDE = {
 }
 
 
-def read(path: Path, norm: str = "post", entry: str | None = None) -> tuple[Model, dict[str, Any]]:
-    """Model, and what the file records of itself: accuracy (a fraction) and epoch, if there.
+def read(path: Path, norm: str = "post", entry: str | None = None) -> Parameters:
+    """The parameters; `recorded` in the header has accuracy (a fraction) and epoch, if there.
 
     `entry` names the state_dict to read, where the file holds several (see `entries`).
     """
@@ -63,9 +61,7 @@ def read(path: Path, norm: str = "post", entry: str | None = None) -> tuple[Mode
     for i in range(config.layers):
         params[f"layers.{i}.B"] = torch.zeros_like(params[f"layers.{i}.C"])
         params[f"layers.{i}.B"][..., 0] = 1
-    model = build(params, config, path)
-    stored = stored_dtypes(params, model.sites.values())
-    return model, {"recorded": _recorded(loaded), STORED: stored}
+    return Parameters(params, config, path, {"recorded": _recorded(loaded)})
 
 
 def _state_dict(loaded: Mapping[str, Any], path: Path, entry: str | None) -> dict[str, Any]:

@@ -34,15 +34,14 @@ from sensprobe.checkpoints.entries import state_of
 from sensprobe.checkpoints.files import read_safetensors, read_torch, require_file
 from sensprobe.checkpoints.keymap import rules_from
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import Model
 from sensprobe.models.s4d import FAMILY
 
 KEYS = {"file", "format", "family", "entry", "config", "keys"}
 Document = dict[str, Any]
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any]]:
-    """The model a model.toml describes."""
+def read(path: Path) -> own.Parameters:
+    """The parameters of the model that a model.toml describes."""
     require_file(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -76,9 +75,7 @@ def _usual(document: Document, weights: Path) -> str:
     return "s4" if weights.suffix != ".safetensors" else "own"
 
 
-def _read_s4(
-    path: Path, weights: Path, document: Document, config: Document
-) -> tuple[Model, dict[str, Any]]:
+def _read_s4(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
     if unknown := sorted(set(config) - {"norm"}):
         raise CheckpointError(
             f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}; its file "
@@ -92,9 +89,7 @@ def _read_s4(
         raise CheckpointError(f"{path}: config.{error}") from None
 
 
-def _read_own(
-    path: Path, weights: Path, document: Document, config: Document
-) -> tuple[Model, dict[str, Any]]:
+def _read_own(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
     tensors, header = read_safetensors(weights)
     if header:
         own.require_format(header, weights)
@@ -104,13 +99,10 @@ def _read_own(
         "config": {**recorded, **config} if isinstance(recorded, dict) else recorded,
     }
     state = state_of(tensors, weights, document.get("entry"))
-    model, found = own.fit_model(state, [], own.config_from(described, path)[1], weights)
-    return model, header | found
+    return own.fit(state, [], own.config_from(described, path)[1], weights, header)
 
 
-def _read_keys(
-    path: Path, weights: Path, document: Document, config: Document
-) -> tuple[Model, dict[str, Any]]:
+def _read_keys(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
     table = document.get("keys", {})
     if not isinstance(table, dict):
         raise CheckpointError(f"{path}: keys is {table!r}; it must be a table, [keys].")
@@ -120,7 +112,7 @@ def _read_keys(
     safe = weights.suffix == ".safetensors"
     loaded = read_safetensors(weights)[0] if safe else read_torch(weights)
     state = state_of(loaded, weights, document.get("entry"))
-    return own.fit_model(state, rules, sizes, weights, every_rule=True)
+    return own.fit(state, rules, sizes, weights, {}, every_rule=True)
 
 
 _READERS = {"s4": _read_s4, "own": _read_own, "keys": _read_keys}
