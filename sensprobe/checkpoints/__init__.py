@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from sensprobe.checkpoints import folder, own, s4, toml
 from sensprobe.checkpoints.files import require_file
+from sensprobe.checkpoints.identity import earlier_name, earlier_weights, fingerprint
 from sensprobe.checkpoints.own import Parameters
-from sensprobe.checkpoints.stored import STORED, bytes_a_value, stored_dtypes
+from sensprobe.checkpoints.stored import bytes_a_value, stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import Model
 
 __all__ = [
     "NORMS",
-    "STORED",
+    "Checkpoint",
     "bytes_a_value",
     "is_checkpoint_folder",
+    "open_checkpoint",
     "read_checkpoint",
-    "weights_fingerprint",
 ]
 
 is_checkpoint_folder = folder.is_checkpoint
@@ -31,9 +29,25 @@ is_checkpoint_folder = folder.is_checkpoint
 NORMS = ("none", "pre", "post")
 
 
-def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[str, Any]]:
-    """The model in a checkpoint, and the file's header or what it records; under `STORED` always
-    the type that each weight site has in the file.
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model, what its file says of itself, and its name: of what the file holds, not of what a
+    processor makes of it (see `identity`)."""
+
+    model: Model
+    header: Mapping[str, Any]
+    fingerprint: str
+    stored: Mapping[str, str]  # the type of every weight site in the file
+
+
+def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, Mapping[str, Any]]:
+    """The model in a checkpoint and the file's header, as `open_checkpoint`."""
+    found = open_checkpoint(path, norm)
+    return found.model, found.header
+
+
+def open_checkpoint(path: Path, norm: str | None = None) -> Checkpoint:
+    """The model in a checkpoint, with its header and its name.
 
     A checkpoint is a file, a model.toml, or a folder that mamba_ssm or transformers wrote.
 
@@ -43,7 +57,17 @@ def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, dict[st
     """
     stored = _parameters(path, norm)
     model = own.build(stored.tensors, stored.config, stored.source)
-    return model, {**stored.header, STORED: stored_dtypes(stored.tensors, model.sites.values())}
+    name = fingerprint(model.family, stored.config, stored.tensors)
+    dtypes = stored_dtypes(stored.tensors, model.sites.values())
+    return Checkpoint(model, stored.header, name, dtypes)
+
+
+def earlier_names(path: Path, norm: str | None = None) -> frozenset[str]:
+    """What `open_checkpoint`'s model was called before, as this machine computes it."""
+    stored = _parameters(path, norm)
+    model = own.build(stored.tensors, stored.config, stored.source)
+    weights = earlier_weights(model.weights, stored.tensors, stored.config)
+    return frozenset([earlier_name(stored.config, weights)])
 
 
 def _parameters(path: Path, norm: str | None) -> Parameters:
@@ -61,14 +85,3 @@ def _parameters(path: Path, norm: str | None) -> Parameters:
     if path.suffix == ".safetensors":
         return own.read(path)
     return s4.read(path, norm or "post")
-
-
-def weights_fingerprint(weights: Mapping[str, Tensor], config: Any) -> str:
-    """Identity of a model: its config and every weight, to the bit."""
-    digest = hashlib.sha256(repr(config).encode())
-    for name in sorted(weights):
-        tensor = weights[name].detach()
-        real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-        digest.update(name.encode())
-        digest.update(real.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -59,8 +59,8 @@ def read(path: Path, norm: str = "post", entry: str | None = None) -> Parameters
     state = fitted(state, [], wanted, path, FAMILY)
     params = {ours: state[theirs].reshape(shapes[ours]) for theirs, ours in names.items()}
     for i in range(config.layers):
-        params[f"layers.{i}.B"] = torch.zeros_like(params[f"layers.{i}.C"])
-        params[f"layers.{i}.B"][..., 0] = 1
+        ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)
+        params[f"layers.{i}.B"] = torch.view_as_real(ones)
     return Parameters(params, config, path, {"recorded": _recorded(loaded)})
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from sensprobe.sites import Kind, Site
 
-STORED = "stored"
-"""The key, in what a reader returns beside the model, of {weight site: name of its type}."""
-_LOGARITHMS = {"A": ("A_log", "log_A_real", "A_imag"), "dt.bias": ("dt_bias",)}
+_COMPUTED = {"A": ("A_log", "log_A_real", "A_imag"), "B": ("C",), "dt.bias": ("dt_bias",)}
+"""What weights with other names come from; S4D's B, which is 1 in many files and in some not
+there, counts as C does."""
 
 
 def stored_dtypes(params: Mapping[str, Tensor], sites: Iterable[Site]) -> dict[str, str]:
@@ -33,7 +33,9 @@ def stored_dtypes(params: Mapping[str, Tensor], sites: Iterable[Site]) -> dict[s
 def _parameters(site: str) -> Iterator[str]:
     """What the parameters behind a site may be called; a family has some of them."""
     inner = site.split(".", 2)[2] if site.startswith("layers.") else site
-    yield from (site.removesuffix(inner) + name for name in _LOGARITHMS.get(inner, ()))
+    if inner in _COMPUTED:
+        yield from (site.removesuffix(inner) + name for name in _COMPUTED[inner])
+        return
     stem, end = (site[:-5], ".bias") if site.endswith(".bias") else (site, ".weight")
     yield site  # `layers.0.D`, `encoder.bias`
     yield stem + end

@@ -30,7 +30,7 @@ from selective import inputs, parameters, tiny
 
 import sensprobe
 from sensprobe import api
-from sensprobe.checkpoints import STORED, hf, mamba_ssm, read_checkpoint
+from sensprobe.checkpoints import hf, mamba_ssm, open_checkpoint, read_checkpoint
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.errors import CheckpointError, DataError, UnsupportedError, UsageError
 from sensprobe.loading import load_model
@@ -203,7 +203,7 @@ def test_a_folder_comes_back_to_the_bit(tmp_path, document, config, file):
     model, header = read_checkpoint(write(tmp_path, document, config, file))
     want = tiny(config)
     assert model.config == config
-    assert set(header[STORED].values()) == {"float32"}
+    assert header == {}
     assert set(model.weights) == set(want.weights)
     assert all(torch.equal(w, want.weights[name]) for name, w in model.weights.items())
 
@@ -298,7 +298,7 @@ def test_every_weight_site_has_the_type_of_its_parameters_in_the_file(tmp_path, 
     for theirs_name, pattern in sites.items():
         name = f"backbone.layers.1.mixer.{theirs_name}"
         file = half | {name: half[name].to(torch.bfloat16)}
-        stored = read_checkpoint(write(tmp_path, document, config, **file))[1][STORED]
+        stored = open_checkpoint(write(tmp_path, document, config, **file)).stored
         other = {site for site, dtype in stored.items() if dtype != "float16"}
         assert other == {s for s in stored if fnmatch(s, f"layers.1.{pattern}")}
         assert {stored[s] for s in other} == {"bfloat16"}
