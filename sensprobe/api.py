@@ -85,7 +85,7 @@ def cost(
     Without a plan: full precision; of an exported model its own plan.
     """
     source = load_model(model, norm)
-    return steps.cost(source, resolved(source, plan), batch)
+    return steps.cost_beside_stored(source, resolved(source, plan), batch)
 
 
 def evaluate(

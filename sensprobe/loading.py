@@ -109,7 +109,10 @@ class Source:
 
     @property
     def stored_dtype(self) -> str:
-        """The types of the weights in the file, the one with most bytes first: "bfloat16"."""
+        """The types of the weights in the file, the one with most bytes first: "bfloat16"; of an
+        exported model "packed"."""
+        if self.artefact is not None:
+            return "packed"
         found: dict[str, int] = {}
         for site in self.model.sites.values():
             if site.kind is Kind.WEIGHT:

@@ -120,7 +120,8 @@ def test_what_a_user_has_is_counted_as_the_file_stores_it(
     exported = load_model(tmp_path / "m")
     priced = cost(exported.model.sites.values(), exported.artefact.plan)  # type: ignore[union-attr]
     assert exported.stored_bytes == priced.weight_bytes
-    assert exported.stored_dtype == f"fp32, {A}"
+    assert exported.stored_dtype == "packed"
+    assert exported.stored_as(exported.model.sites["layers.0.A"])[0] == A
 
 
 def test_a_folder_that_is_none_of_ours(tmp_path: Path) -> None:

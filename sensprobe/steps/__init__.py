@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sensprobe.steps.exporting import export
     from sensprobe.steps.exporting_for import export_for
     from sensprobe.steps.generating import generate
-    from sensprobe.steps.pricing import cost, list_presets, list_sites
+    from sensprobe.steps.pricing import cost, cost_beside_stored, list_presets, list_sites
     from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
     from sensprobe.steps.searching import SearchSettings, search
     from sensprobe.steps.tasks import TaskSettings, evaluate_tasks, harness_model
@@ -34,6 +34,7 @@ __all__ = [
     "check_profile",
     "confirm",
     "cost",
+    "cost_beside_stored",
     "doctor",
     "evaluate",
     "evaluate_tasks",
@@ -57,6 +58,7 @@ _HOME = {
     "check_profile": "profiling",
     "confirm": "confirming",
     "cost": "pricing",
+    "cost_beside_stored": "pricing",
     "doctor": "doctoring",
     "evaluate": "evaluating",
     "evaluate_tasks": "tasks",

@@ -24,19 +24,26 @@ def list_sites(source: Source) -> list[dict[str, Any]]:
     return rows
 
 
-def cost(source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1) -> dict[str, Any]:
-    """Bytes, effective bits and bit operations of a plan (or of one that is resolved already).
-
-    Beside them what the weights take without it: `stored_weight_bytes` as the model's file has
-    them (in `stored_dtype`), and `full_weight_bytes` in float32.
-    """
+def cost(
+    source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1
+) -> dict[str, float | int]:
+    """Bytes, effective bits and bit operations of a plan (or of one that is resolved already)."""
     sites = source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else plan
+    return price(sites, resolved, source.model.products, batch).to_json()
+
+
+def cost_beside_stored(
+    source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1
+) -> dict[str, Any]:
+    """A plan's cost, and what the weights take without it: `stored_weight_bytes` as the model's
+    file has them (in `stored_dtype`), and `full_weight_bytes` in float32."""
+    weights = (s for s in source.model.sites.values() if s.kind is Kind.WEIGHT)
     return {
-        **price(sites, resolved, source.model.products, batch).to_json(),
+        **cost(source, plan, batch),
         "stored_weight_bytes": source.stored_bytes,
         "stored_dtype": source.stored_dtype,
-        "full_weight_bytes": sum(s.full_bytes for s in sites if s.kind is Kind.WEIGHT),
+        "full_weight_bytes": sum(site.full_bytes for site in weights),
     }
 
 
@@ -58,4 +65,4 @@ def _priced(source: Source, preset: Preset, batch: int) -> dict[str, Any]:
         plan = preset.plan(source.model.family, source.model.sites.values())
     except UsageError as error:
         return {"why_not": str(error)}
-    return {"cost": cost(source, plan, batch)}
+    return {"cost": cost_beside_stored(source, plan, batch)}

@@ -18,7 +18,7 @@ from sensprobe.search import search as run_search
 from sensprobe.search.exhaustive import check_count
 from sensprobe.search.knapsack import check_budget
 from sensprobe.steps.beside import measure_beside, resolve_beside, sample
-from sensprobe.steps.pricing import cost
+from sensprobe.steps.pricing import cost, cost_beside_stored
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.steps.targeting import limits_of
 from sensprobe.workbench import Workbench
@@ -208,7 +208,7 @@ def _document(
     names = _names(space, found)
     uniform = {a: scheme for scheme, a in space.uniform().items()}
     front = {c.assignment for c in found.front}
-    full = cost(bench.source, {}, settings.batch)
+    full = cost_beside_stored(bench.source, {}, settings.batch)
     smallest, largest = space.problem.smallest(), space.problem.largest()
     return {
         "method": found.method,
