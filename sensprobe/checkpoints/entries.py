@@ -28,7 +28,7 @@ State = Mapping[str, Any]
 _AVERAGED = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak"}
 _MODEL = re.compile("model|module|net")
 _NO_MODEL = ("optim", "sched", "lr", "scaler", "rng", "hparams", "hyper", "config", "args", "loops")
-_DEPTH = 3
+_DEPTH = 5
 
 
 def state_of(
@@ -41,8 +41,8 @@ def state_of(
 
     `entry` names the entry; without it the one that can be meant is taken: of those that `looks`
     finds right, where there are such, the only one that is no average. CheckpointError lists the
-    entries where several can be meant, or where the named one is not there. What holds no entry
-    at all is returned as it is.
+    entries where several can be meant, or where the named one is not there, and says what a file
+    without tensors holds.
     """
     found = dict(_entries(loaded))
     if entry is not None:
@@ -60,6 +60,8 @@ def state_of(
             f'entry = "{next(filter(None, trained))}".'
         )
     if not trained:
+        if not any(isinstance(t, Tensor) or "." in str(name) for name, t in loaded.items()):
+            raise CheckpointError(f"{path} holds no tensors by name: {_kinds(loaded)}.")
         return {str(name): value for name, value in loaded.items()}
     chosen = trained[0]
     others = [name for name in likely if name != chosen]
@@ -117,6 +119,12 @@ def _parted(path: str, state: dict[str, Any]) -> Iterator[tuple[str, State]]:
     for first, part in parts.items():
         if any(isinstance(value, Tensor) and value.ndim for value in part.values()):
             yield f"{path}.{first}".strip("."), part
+
+
+def _kinds(loaded: Mapping[Any, Any]) -> str:
+    """What the entries of a file are, where none has named tensors."""
+    kinds = [f"{_called(str(k))} is of type {type(v).__name__}" for k, v in loaded.items()]
+    return ", ".join(kinds[:6]) or "it is empty"
 
 
 def _is_average(name: str) -> bool:

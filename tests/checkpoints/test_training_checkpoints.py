@@ -200,6 +200,11 @@ def test_what_a_file_of_another_kind_holds_is_said(tmp_path):
     assert "It holds `state_dict` (1 tensors: blocks.0.w). Describe another kind of" in said
 
 
+def test_a_file_without_named_tensors_says_what_it_holds(tmp_path):
+    said = refusal(keyed(tmp_path, {"decay": 0.9, "shadow_params": [torch.ones(2)]}))
+    assert "no tensors by name: `decay` is of type float, `shadow_params` is of type list" in said
+
+
 def test_counters_and_notes_are_left_unread_and_whole_numbers_for_a_weight_are_not(tmp_path):
     notes = {"bn.num_batches_tracked": torch.tensor(9), "ids": torch.arange(4), "epoch": 3}
     path = keyed(tmp_path, one_block() | notes)
