@@ -25,7 +25,8 @@ PREFIX = "hf:"
 _SPEC = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 SMALL = ("config.json", "tokenizer.json")
-WEIGHTS = (("*.safetensors", "*.safetensors.index.json"), ("pytorch_model.bin",))
+WHOLE = "model.safetensors"
+WEIGHTS = ((WHOLE,), ("*.safetensors", "*.safetensors.index.json"), ("pytorch_model.bin",))
 """What holds weights, the first kind that is there."""
 T = TypeVar("T")
 
@@ -101,6 +102,8 @@ def _cached(repo: str, revision: str) -> Path | None:
     held = [path.name for path in folder.iterdir()]
     if not is_checkpoint(folder) or not any(_matching(held, kind) for kind in WEIGHTS):
         return None
+    if WHOLE in held:
+        return folder  # an index beside it is of older weights
     return folder if all(_shards(path) <= {*held} for path in folder.glob("*.index.json")) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from dataclasses import dataclass, field
@@ -128,6 +129,15 @@ def test_a_download_that_was_cut_off_is_done_again(served: Hub) -> None:
         (served.cache / COMMIT / name).unlink()
         load_model(f"hf:{REPO}@{COMMIT}")
         assert served.asked[-1].startswith("download")
+
+
+def test_a_whole_file_needs_no_shards_of_an_index_beside_it(served: Hub) -> None:
+    index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    (served.files / "model.safetensors.index.json").write_text(json.dumps(index))
+    load_model(f"hf:{REPO}")
+    shutil.copy(served.files / "model.safetensors.index.json", served.cache / COMMIT)
+    served.up = False
+    load_model(f"hf:{REPO}@{COMMIT}")
 
 
 def test_costs_are_those_of_the_folder(served: Hub) -> None:
