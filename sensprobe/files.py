@@ -44,6 +44,15 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
         raise RunError(f"{doing} {path} failed: {advice}") from error
 
 
+def require_inside(folder: Path) -> None:
+    """RunError where a folder that is written to is a link: its target lies who knows where."""
+    if folder.is_symlink():
+        raise RunError(
+            f"{folder} is a link to {os.readlink(folder)}, and nothing is written through links. "
+            "Put the folder itself there, or remove the link."
+        )
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces `path`, or leaves it as it was and raises `RunError`."""
     with disk_errors(path, "writing"), _temporary(path, content) as draft:

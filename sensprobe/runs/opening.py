@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from sensprobe.errors import RunError
@@ -12,15 +13,18 @@ from sensprobe.runs.ledger import Ledger
 from sensprobe.runs.manifest import Manifest
 from sensprobe.runs.run import Run
 
+IDENTITY = ("model", "data", "semantics")
+"""What `Manifest.identity` holds."""
+
 
 def open_run(
-    path: str | Path, manifest: Manifest | None = None, *, reuse_siblings: bool = False
+    path: str | Path, manifest: Manifest | None = None, *, reuse: Sequence[str | Path] = ()
 ) -> Run:
     """The run in folder `path`; with a manifest it is created where there is none.
 
     An existing run must be of the manifest's model, data and semantics, else `RunError` names what
-    differs. With `reuse_siblings`, evaluations of runs in the same parent folder with the same
-    model, data and semantics are found too.
+    differs. Evaluations of the runs in `reuse` are found too; each must be of the same model, data
+    and semantics. No other run is looked at: a ledger's checksums tell damage, not who wrote it.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
@@ -32,11 +36,8 @@ def open_run(
     found = manifests.read(folder)
     if manifest is not None:
         manifests.check_same(folder, found, manifest)
-    notices: list[str] = []
-    siblings = _siblings(folder, found, notices) if reuse_siblings else ()
-    run = Run(folder, found, siblings)
-    run.notices += notices
-    return run
+    others = [Path(other) for other in reuse]
+    return Run(folder, found, tuple(_reused(o, found) for o in others if not _same(o, folder)))
 
 
 def _create(folder: Path, manifest: Manifest) -> None:
@@ -60,21 +61,26 @@ def _create(folder: Path, manifest: Manifest) -> None:
         raise
 
 
-def _siblings(folder: Path, mine: Manifest, notices: list[str]) -> tuple[Ledger, ...]:
-    """Ledgers of the runs beside this one whose numbers are interchangeable with its own."""
-    own = folder.resolve()
-    ledgers = []
-    for other in sorted(own.parent.iterdir()):
-        if other == own or not (other / manifests.NAME).is_file():
-            continue
-        try:
-            theirs = manifests.read(other)
-        except RunError as error:
-            notices.append(f"the run beside this one is not used: {error}")
-            continue
-        if theirs.identity == mine.identity:
-            ledgers.append(Ledger(other))
-    return tuple(ledgers)
+def _reused(folder: Path, mine: Manifest) -> Ledger:
+    """The ledger of a run whose evaluations the user wants to be used in another."""
+    if not (folder / manifests.NAME).is_file():
+        raise RunError(f"--reuse {folder}: there is no run (it has no {manifests.NAME})")
+    theirs = manifests.read(folder)
+    if theirs.identity != mine.identity:
+        differing = [
+            what
+            for what, a, b in zip(IDENTITY, theirs.identity, mine.identity, strict=True)
+            if a != b
+        ]
+        raise RunError(
+            f"--reuse {folder}: that run is of another {', another '.join(differing)}, so its "
+            "evaluations say nothing here. Leave it out, or name one of the same inputs"
+        )
+    return Ledger(folder)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _no_run(folder: Path) -> str:
