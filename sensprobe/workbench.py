@@ -1,8 +1,8 @@
 """A model, its data and a run folder, opened together: what every step of the main job works on.
 
 Calibrates once, freezes the full-precision baseline, and answers `measure(plan)` from the ledger
-where the plan was evaluated before, by any process, in this run or one that is reused. Where several
-processes ask for the same plan at once, one measures it and the others wait for that.
+where the plan was evaluated before, by any process, in this run or one that is reused. Where
+several processes ask for the same plan at once, one measures it and the others wait for that.
 """
 
 from __future__ import annotations

@@ -367,8 +367,11 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, room: str) -> None:
     run, elsewhere = open_run(tmp_path / "r", MANIFEST), tmp_path / "elsewhere"
     elsewhere.mkdir()
     (run.path / room).symlink_to(elsewhere)
+    writes = {
+        "evaluations": lambda: run.append(evaluation()),
+        "results": lambda: run.write_result("t", 1),
+        "leases": lambda: run.leased(evaluation().key, pytest.fail).__enter__(),
+    }
     with pytest.raises(RunError, match=f"{room} is a link to .*elsewhere, and nothing is written"):
-        with run.leased(evaluation().key, pytest.fail):
-            run.write_result("t", 1)
-            run.append(evaluation())
+        writes[room]()
     assert list(elsewhere.iterdir()) == []

@@ -4,8 +4,8 @@
 
 The system drops a lock when its process ends, however it ends, so no lease outlives its holder and
 nothing has to be timed out. A file is removed by whoever holds its lock; one that a killed process
-left is removed by the next who asks for it, or with `sweep`. Nobody may hold two leases, so there is
-no circle to wait in.
+left is removed by the next who asks for it, or with `sweep`. Nobody may hold two leases, so that
+there is no circle to wait in.
 """
 
 from __future__ import annotations

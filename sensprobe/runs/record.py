@@ -22,7 +22,7 @@ from sensprobe.files import plain
 JSON = Any  # null, bool, int, float, str, list or dict of these
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|i1", "|u1", "|b1")
 FROM_RUN = "from_run"
-"""In `meta`: the folder of the run that an evaluation was taken from, where it was not made here."""
+"""In `meta`: the folder of the run an evaluation was taken from, where it was not made here."""
 _SEAL = b',"crc":"'
 _DECODER = json.JSONDecoder()  # `json.loads` of bytes guesses their encoding first
 
@@ -134,7 +134,9 @@ def is_whole(document: Mapping[str, JSON]) -> bool:
     """Whether an evaluation's line says what such a line says. The seal tells damage from none, and
     not who sealed it."""
     key, arrays, end = document.get("key"), document.get("arrays"), document.get("end")
-    if not (isinstance(key, list) and len(key) == 8 and isinstance(arrays, dict) and _count(end)):
+    if not (isinstance(key, list) and len(key) == 8 and isinstance(arrays, dict)):
+        return False
+    if not (isinstance(end, int) and _count(end)):
         return False
     *names, semantics, start, stop = key
     if not (all(isinstance(n, str) for n in names) and _count(start) and _count(stop)):

@@ -92,7 +92,7 @@ class Run:
         return _gaps(key, self._spans(key))
 
     def holds(self, key: EvaluationKey) -> bool:
-        """Whether this run's own evaluations, without those that are reused, cover [start, stop)."""
+        """Whether this run's own evaluations, without any reused, cover [start, stop)."""
         with self._lock:
             return not _gaps(key, self._ledger.spans(key.base))
 
@@ -273,7 +273,7 @@ class Run:
         if self.manifest.version < manifests.VERSION:
             raise RunError(
                 f"{self.path} has the older layout {self.manifest.version} and can only be read; "
-                f"give --run a new folder and --reuse {self.path}, what was evaluated is found there"
+                f"give --run a new folder and --reuse {self.path}, which finds what was evaluated"
             )
 
     def _collect_notices(self) -> None:
