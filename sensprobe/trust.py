@@ -114,7 +114,7 @@ def _refusal(
                 if files]  # fmt: skip
         why = f"It was allowed before, and since then {' and '.join(said)}"
     return (
-        f"{origin} names code to run: {name}() of {_shown(str(path))} "
+        f"{_shown(origin)} names code to run: {name}() of {_shown(str(path))} "
         f"(sha256 {now[path.name][:12]}…)"
         f"{beside}. {why}, so nothing was run. Read it, and where you trust it give the same "
         "command --allow-code (in Python allow_code=True); that is remembered until it changes."
@@ -122,7 +122,7 @@ def _refusal(
 
 
 def _shown(name: str) -> str:
-    """A name that another user may have chosen: what would move a terminal's cursor is spelt out."""
+    """A name that a stranger may have chosen: what would move a terminal's cursor is spelt out."""
     return name if name.isprintable() else ascii(name)
 
 

@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.machinery import (
@@ -77,7 +78,8 @@ def files_of(path: Path) -> Files:
 def _imported(content: bytes, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Names of modules, from the folder's root, that a file's import statements may mean."""
     try:
-        tree = ast.parse(content)
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return  # importing it will say so
     for node in ast.walk(tree):
@@ -173,10 +175,12 @@ class Code:
                 "It was not run; look at it, and use --allow-code"
             )
         if self._sealed and self.files.get(name) != found:
-            how = "has changed since" if name in self.files else "is imported only when"
+            mine = self.path.name
+            new = f"is imported while {mine} is called, and was not known when it was loaded"
+            how = f"has changed since {mine} was loaded" if name in self.files else new
             raise CodeError(
-                f"{file} {how} {self.path.name} was loaded and called, so what was measured with "
-                "it could not be told apart; import it at the top of that file, and start again"
+                f"{file} {how}, so that what is measured with it could not be told apart. Import "
+                "it at the top of that file, and run the command again"
             )
         self.files[name] = found
         return content

@@ -18,6 +18,12 @@ settings.register_profile("sensprobe", max_examples=60, deadline=None, derandomi
 settings.load_profile("sensprobe")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _allowed_code(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What code tests allow is not remembered for whoever runs them."""
+    os.environ["SENSPROBE_TRUST"] = str(tmp_path_factory.mktemp("trust") / "allowed-code.json")
+
+
 @pytest.fixture
 def reference_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     """States run on the reference loop: for tiny models it is done before a kernel compiles."""
