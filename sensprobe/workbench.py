@@ -222,10 +222,10 @@ class Workbench:
         run, key = self.run, self.key(plan, split, start, stop)
         if run is None:
             return self._measured(plan, split, start, stop)
-        known = run.gather(key) if run.holds(key) else None
+        known = self._known(run, key) if run.holds(key) else None
         if known is None:
             with run.leased(key, self._waiting):
-                known = run.gather(key)
+                known = self._known(run, key)
                 if known is None:
                     began = time.perf_counter()
                     arrays = self._measured(plan, split, start, stop)
@@ -239,6 +239,11 @@ class Workbench:
                     return arrays
         self.progress.advance(stop - start)
         return known.arrays
+
+    def _known(self, run: Run, key: EvaluationKey) -> Evaluation | None:
+        """What the ledger has, if it says what is scored."""
+        known = run.gather(key)
+        return known if known is not None and self.primary in known.arrays else None
 
     def _measured(
         self, plan: Resolved, split: str, start: int, stop: int
