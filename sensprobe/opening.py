@@ -111,7 +111,8 @@ def reopen(
     allows it. Nothing is loaded before that is known.
     """
     settings = dict(open_run(run).manifest.settings)
-    if not all(isinstance(settings.get(key), str) for key in ("model", "data")):
+    texts = [settings.get(key) for key in ("model", "data", "metric")]
+    if not all(isinstance(text, str) for text in (*texts[:2], texts[2] or "")):
         raise RunError(f"{run} does not remember its model and data; profile into a new folder.")
     gate = Remembered(str(run), allow_code, progress)
     check_settings(settings, gate)

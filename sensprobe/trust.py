@@ -75,15 +75,21 @@ class Remembered:
             return None
         known = allowed(path, name)
         try:
-            now = files_of(path)
+            regular = stat.S_ISREG(path.stat().st_mode) and path.suffix == ".py"
+            now = files_of(path) if regular else Files()
         except OSError as error:
-            raise CodeError(
-                f"{self.origin} names code of {path}, which cannot be read ({error.strerror}). Put "
-                "it back where it was, or name the file as it is called now, with a new run."
-            ) from error
+            raise self._unreadable(path, str(error.strerror)) from error
+        if not now:
+            raise self._unreadable(path, "it is not a Python file")
         if known is None or not now.items() <= known.items():
             raise CodeError(_refusal(self.origin, path, name, known, now))
         return known
+
+    def _unreadable(self, path: Path, why: str) -> CodeError:
+        return CodeError(
+            f"{_shown(self.origin)} names code of {_shown(str(path))}, which cannot be read "
+            f"({why}). Put it back where it was, or name it as it is called now, with a new run."
+        )
 
     def ran(self, code: Code, name: str) -> None:
         self.ran_files[str(code.path)] = dict(code.files)

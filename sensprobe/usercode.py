@@ -46,7 +46,14 @@ def parsed(spec: str) -> tuple[Path, str]:
     path, _, name = spec.removeprefix(PREFIX).rpartition(":")
     if not spec.startswith(PREFIX) or not path or not name.isidentifier():
         raise UsageError(f"{spec!r} does not name a function; write python:FILE.py:FUNCTION")
-    return Path(path).expanduser().resolve(), name
+    try:
+        return Path(path).expanduser().resolve(), name
+    except (
+        ValueError,
+        OSError,
+        RuntimeError,
+    ) as error:  # a null byte, a loop of links, no such ~user
+        raise UsageError(f"{spec!r} does not name a file ({error})") from error
 
 
 def mark_of(files: Mapping[str, str]) -> str:

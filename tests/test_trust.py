@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sensprobe import trust
-from sensprobe.errors import CodeError
-from sensprobe.trust import Named, Remembered, allowed, store
+from sensprobe.errors import CodeError, UsageError
+from sensprobe.trust import Named, Remembered, allowed, check_settings, store
 from sensprobe.usercode import Code
 
 
@@ -68,6 +68,12 @@ def test_another_place_is_another_file(mine: Path, tmp_path: Path) -> None:
         Remembered("r").check(other / "mine.py", "f")
     with pytest.raises(CodeError, match=r"cannot be read \(No such file or directory\)"):
         Remembered("r").check(tmp_path / "gone.py", "f")
+
+
+@pytest.mark.parametrize("spec", ["python:/dev/zero:f", "python:/dev:f", "python:a\0.py:f"])
+def test_what_is_no_file_of_python_is_not_read(spec: str) -> None:
+    with pytest.raises((CodeError, UsageError), match=r"not a Python file|does not name a file"):
+        check_settings({"metric": None, "data": spec}, Remembered("r"))
 
 
 @pytest.mark.parametrize("body", ["", "[" * 100_000, "[]", '{"version": 9}', '{"allowed": [1]}'])
