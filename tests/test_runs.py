@@ -335,6 +335,19 @@ def test_a_named_run_of_other_inputs_is_refused(
         open_second()
 
 
+def test_a_named_run_of_an_older_version_is_used_where_its_name_is_proved(tmp_path: Path) -> None:
+    first, _ = reused_pair(tmp_path, {})
+    asked = replace(MANIFEST, model_fingerprint="2-" + "a" * 62)
+    key = replace(evaluation().key, model=asked.model_fingerprint)
+    second = open_run(tmp_path / "second", asked, earlier=lambda: {"a" * 64}, reuse=[first.path])
+    found = second.gather(key)
+    assert found is not None
+    assert found.key == key
+    assert open_run(tmp_path / "second").holds(key)
+    with pytest.raises(RunError, match="made by an older sensprobe, whose name for the model"):
+        open_run(tmp_path / "third", asked, reuse=[first.path])
+
+
 def test_a_run_beside_is_not_looked_at(tmp_path: Path) -> None:
     """Checksums tell damage and not who wrote a ledger, so a folder that lies there is not
     believed; and its damage is nobody's trouble."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from sensprobe.errors import RunError
@@ -11,20 +11,24 @@ from sensprobe.files import disk_errors, is_draft
 from sensprobe.runs import manifest as manifests
 from sensprobe.runs.ledger import Ledger
 from sensprobe.runs.manifest import Manifest
-from sensprobe.runs.run import Run
-
-IDENTITY = ("model", "data", "semantics")
-"""What `Manifest.identity` holds."""
+from sensprobe.runs.run import Reused, Run
 
 
 def open_run(
-    path: str | Path, manifest: Manifest | None = None, *, reuse: Sequence[str | Path] = ()
+    path: str | Path,
+    manifest: Manifest | None = None,
+    *,
+    earlier: Callable[[], Collection[str]] = frozenset,
+    reuse: Sequence[str | Path] = (),
 ) -> Run:
     """The run in folder `path`; with a manifest it is created where there is none.
 
     An existing run must be of the manifest's model, data and semantics, else `RunError` names what
-    differs. Evaluations of the runs in `reuse` are found too; each must be of the same model, data
-    and semantics. No other run is looked at: a ledger's checksums tell damage, not who wrote it.
+    differs. `earlier` computes names that the model had in runs of older versions; a run whose
+    older name is none of these may be of the model or not, so nothing that it measured is used, and
+    a notice says so. Evaluations of the runs in `reuse` are found too; each must be of the same
+    model, data and semantics. No other run is looked at: a ledger's checksums tell damage, not who
+    wrote it.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
@@ -34,10 +38,23 @@ def open_run(
             raise RunError(_no_run(folder))
         _create(folder, manifest)
     found = manifests.read(folder)
+    notices: list[str] = []
+    name: str | None = found.model_fingerprint
     if manifest is not None:
-        manifests.check_same(folder, found, manifest)
+        name = manifests.known_as(found, manifest, earlier)
+        manifests.check_same(folder, found, manifest, model=name is None)
+        if name is not None and name != found.model_fingerprint:
+            notices.append(
+                f"{folder} was made by an older sensprobe, whose name for the model "
+                f"({found.model_fingerprint}) depends on the processor and cannot be compared with "
+                "the model here: nothing that it measured is used, and all is measured anew"
+            )
     others = [Path(other) for other in reuse]
-    return Run(folder, found, tuple(_reused(o, found) for o in others if not _same(o, folder)))
+    asked = found if manifest is None else manifest
+    reused = [_reused(other, asked, earlier) for other in others if not _same(other, folder)]
+    run = Run(folder, found, tuple(reused), name)
+    run.notices += notices
+    return run
 
 
 def _create(folder: Path, manifest: Manifest) -> None:
@@ -61,22 +78,28 @@ def _create(folder: Path, manifest: Manifest) -> None:
         raise
 
 
-def _reused(folder: Path, mine: Manifest) -> Ledger:
-    """The ledger of a run whose evaluations the user wants to be used in another."""
+def _reused(folder: Path, asked: Manifest, earlier: Callable[[], Collection[str]]) -> Reused:
+    """A run whose evaluations the user wants to be used in another."""
     if not (folder / manifests.NAME).is_file():
         raise RunError(f"--reuse {folder}: there is no run (it has no {manifests.NAME})")
     theirs = manifests.read(folder)
-    if theirs.identity != mine.identity:
-        differing = [
-            what
-            for what, a, b in zip(IDENTITY, theirs.identity, mine.identity, strict=True)
-            if a != b
-        ]
+    name = manifests.known_as(theirs, asked, earlier)
+    same = {
+        "model": name is not None,
+        "data": theirs.data_fingerprint == asked.data_fingerprint,
+        "semantics": theirs.semantics == asked.semantics,
+    }
+    if differing := [what for what, is_same in same.items() if not is_same]:
         raise RunError(
             f"--reuse {folder}: that run is of another {', another '.join(differing)}, so its "
             "evaluations say nothing here. Leave it out, or name one of the same inputs"
         )
-    return Ledger(folder)
+    if name != theirs.model_fingerprint:
+        raise RunError(
+            f"--reuse {folder}: that run was made by an older sensprobe, whose name for the model "
+            "depends on the processor and cannot be compared with the model here. Leave it out"
+        )
+    return Reused(Ledger(folder), theirs.model_fingerprint)
 
 
 def _same(one: Path, other: Path) -> bool:

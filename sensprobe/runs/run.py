@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -38,15 +38,30 @@ State = Literal["new", "running", "finished", "stopped"]
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
+class Reused(NamedTuple):
+    """Another run whose evaluations are used."""
+
+    ledger: Ledger
+    model_name: str  # the model's fingerprint in its keys
+
+
 class Run:
     """An open run folder; get one from `open_run`. Safe to use from several threads.
 
-    `notices` collects, for the command line to print once, what had to be skipped while reading.
+    `model_name` is the model's fingerprint in the keys of this run. `notices` collects, for the
+    command line to print once, what had to be skipped while reading.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, reused: tuple[Ledger, ...] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        reused: tuple[Reused, ...] = (),
+        model_name: str | None = None,
+    ) -> None:
         self.path = path
         self.manifest = manifest
+        self.model_name = model_name or manifest.model_fingerprint
         self.notices: list[str] = []
         self._ledger = Ledger(path)
         self._reused = reused
@@ -65,7 +80,7 @@ class Run:
         with self._lock:
             count = self._ledger.refresh()
             for other in self._reused:
-                other.refresh()
+                other.ledger.refresh()
             self._collect_notices()
             return count
 
@@ -78,10 +93,10 @@ class Run:
         with self._lock:
             evaluation = self._ledger.find(key)
             for other in () if evaluation else self._reused:
-                found = other.find(key)
+                found = other.ledger.find(self._there(key, other))
                 if found is not None:
-                    origin = str(other.folder.parent.resolve())
-                    evaluation = replace(found, meta={**found.meta, FROM_RUN: origin})
+                    origin = str(other.ledger.folder.parent.resolve())
+                    evaluation = replace(found, key=key, meta={**found.meta, FROM_RUN: origin})
                     self.append(evaluation)
                     break
             self._collect_notices()
@@ -256,7 +271,13 @@ class Run:
     def _spans(self, key: EvaluationKey) -> list[Span]:
         with self._lock:
             spans = set(self._ledger.spans(key.base))
-            return sorted(spans.union(*(other.spans(key.base) for other in self._reused)))
+            for other in self._reused:
+                spans.update(other.ledger.spans(self._there(key, other).base))
+            return sorted(spans)
+
+    def _there(self, key: EvaluationKey, other: Reused) -> EvaluationKey:
+        """The same evaluation as a run that is reused names it."""
+        return replace(key, model=other.model_name) if key.model == self.model_name else key
 
     def _own_writer(self) -> SegmentWriter:
         """This process's segment; a forked child does not inherit its parent's."""
@@ -277,7 +298,7 @@ class Run:
             )
 
     def _collect_notices(self) -> None:
-        for ledger in (self._ledger, *self._reused):
+        for ledger in (self._ledger, *(other.ledger for other in self._reused)):
             name = "" if ledger is self._ledger else f"{ledger.folder.parent}/"
             self.notices += [name + notice for notice in ledger.notices]
             ledger.notices.clear()
