@@ -21,6 +21,7 @@ from sensprobe.runs import open_run
 
 REFUSED = "so nothing was run. Read it, and where you trust it give the same command --allow-code"
 PLAN = ["--set", "layers.*.A=int8"]
+pytestmark = pytest.mark.usefixtures("reference_scan")
 
 
 @pytest.fixture(autouse=True)
