@@ -1,8 +1,8 @@
-"""What every test shares: one thread, the same examples of a property each time, and how many cases.
+"""What every test shares: one thread, the same examples of a property, and how many cases.
 
-`make test` runs a few cases of each parametrized test, in even steps from its first to its last, and
-leaves out what is marked `thorough`. `make test-all`, which CI calls, sets SENSPROBE_ALL_TESTS and
-runs every one. Processes that a test starts inherit it.
+`make test` runs a few cases of each parametrized test, in even steps from its first to its last,
+and leaves out what is marked `thorough`. `make test-all`, which CI calls, sets SENSPROBE_ALL_TESTS
+and runs every one. Processes that a test starts inherit it.
 """
 
 from __future__ import annotations
