@@ -19,7 +19,7 @@ from sensprobe.checkpoints.files import read_torch
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
 from sensprobe.checkpoints.own import build, parameter_shapes
 from sensprobe.errors import CheckpointError
-from sensprobe.models import Model
+from sensprobe.models import Model, output_head
 from sensprobe.models.s4d import FAMILY, S4DConfig
 
 _LAYER = {
@@ -36,16 +36,19 @@ _LAYER = {
 _OUTSIDE = {
     "encoder.weight": "encoder.weight",
     "encoder.bias": "encoder.bias",
-    "decoder.weight": "head.weight",
-    "decoder.bias": "head.bias",
 }
 
 
-def read(path: Path, norm: str = "post") -> tuple[Model, dict[str, Any]]:
-    """Model, and what the file records of itself: accuracy (a fraction) and epoch, if there."""
+def read(
+    path: Path, norm: str = "post", head: Any = output_head.DEFAULT
+) -> tuple[Model, dict[str, Any]]:
+    """Model, and what the file records of itself: accuracy (a fraction) and epoch, if there.
+
+    `head` says what the decoder is where it is not one linear map (see `models.output_head`).
+    """
     loaded = read_torch(path)
     state = _state_dict(loaded, path)
-    config = _config(state, norm, path)
+    config = _config(state, norm, head, path)
     names = _names(config)
     shapes = parameter_shapes(config)
     wanted = {theirs: shapes[ours] for theirs, ours in names.items()}
@@ -77,14 +80,16 @@ def _state_dict(loaded: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _config(state: Mapping[str, Tensor], norm: str, path: Path) -> S4DConfig:
+def _config(state: Mapping[str, Tensor], norm: str, head: Any, path: Path) -> S4DConfig:
     """The sizes, from the shapes of three tensors."""
+    matrices = [n for n, t in state.items() if n.startswith("decoder.") and t.ndim == 2]
+    last = "decoder.weight" if head == output_head.DEFAULT or not matrices else matrices[-1]
     layers = len({m[1] for name in state if (m := re.match(r"s4_layers\.(\d+)\.", name))})
     sizes = []
     for name, axes in (
         ("s4_layers.0.kernel.log_A_real", "heads, pairs"),
         ("encoder.weight", "heads, inputs"),
-        ("decoder.weight", "outputs, heads"),
+        (last, "outputs, heads"),
     ):
         shape = tuple(state[name].shape) if name in state else "missing"
         if not isinstance(shape, tuple) or len(shape) != 2 or 0 in shape:
@@ -93,12 +98,14 @@ def _config(state: Mapping[str, Tensor], norm: str, path: Path) -> S4DConfig:
             )
         sizes.append(shape)
     (h, n), (_, d_input), (d_output, _) = sizes
-    return S4DConfig(d_input, d_output, h, n, layers, norm, residual=True)
+    return S4DConfig(d_input, d_output, h, n, layers, norm, residual=True, head=head)
 
 
 def _names(config: S4DConfig) -> dict[str, str]:
     """Their name of each tensor -> ours; norms where the config has them."""
     names = dict(_OUTSIDE)
+    for ours in output_head.parameter_shapes(config):
+        names["decoder" + ours.removeprefix("head")] = ours
     for i in range(config.layers):
         for theirs, ours in _LAYER.items():
             if config.norm != "none" or not theirs.startswith("norms."):

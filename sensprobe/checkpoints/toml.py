@@ -16,6 +16,12 @@ and, of format keys, a table `[keys]` from the file's names to those of our para
     [keys]
     "linear_in.*" = "encoder.*"
     "mamba.conv1d.*" = "layers.0.conv.*"
+
+A head of several layers is a list in [config], as nn.Sequential has them (see
+`models.output_head`), and its parameters have its numbers:
+
+    config.head = ["linear 64", "relu", "dropout", "linear"]
+    keys = { "classifier.*" = "head.*" }
 """
 
 from __future__ import annotations
@@ -70,15 +76,15 @@ def _usual(document: Document, weights: Path) -> str:
 def _read_s4(
     path: Path, weights: Path, document: Document, config: Document
 ) -> tuple[Model, dict[str, Any]]:
-    if unknown := sorted(set(config) - {"norm"}):
+    if unknown := sorted(set(config) - {"norm", "head"}):
         raise CheckpointError(
-            f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}; its file "
-            "has the sizes."
+            f"{path}: format s4 takes only `norm` and `head` in [config], not "
+            f"{', '.join(unknown)}; its file has the sizes."
         )
     if (family := document.get("family", FAMILY)) != FAMILY:
         raise CheckpointError(f"{path}: format s4 is of family {FAMILY}, not {family!r}.")
     try:
-        return s4.read(weights, config.get("norm", "post"))
+        return s4.read(weights, config.get("norm", "post"), config.get("head", "linear"))
     except UsageError as error:
         raise CheckpointError(f"{path}: config.{error}") from None
 
