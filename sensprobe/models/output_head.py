@@ -39,7 +39,7 @@ MOST = 64
 """Layers a head may have."""
 _NUMBER = r"\d{1,9}"
 _LINEAR = re.compile(rf"linear( {_NUMBER})?( without bias)?")
-_NORM = re.compile(r"(layer norm|rms norm)( \d{0,9}(?:\.\d{1,20})?(?:e-?\d{1,2})?)?")
+_NORM = re.compile(r"(layer norm|rms norm)( \d{1,9}(?:\.\d{1,20})?(?:e-?\d{1,2})?)?")
 _IDLE = re.compile(r"(dropout|identity)( \d?(?:\.\d{1,20})?)?")
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 
@@ -106,7 +106,7 @@ def _layers(head: str, size: int, d_output: int, has_bias: bool, tied: bool) -> 
             size = rows
         elif found := _NORM.fullmatch(text):
             weight, bias = f"{at}.norm", f"{at}.norm.bias" if found[1] == "layer norm" else ""
-            eps = _number(found[2], text) if found[2] else 1e-5
+            eps = float(found[2] or 1e-5)
             out.append(Layer(found[1], at, size, size, weight, bias, eps=eps))
         elif text in _FUNCTIONS:
             out.append(Layer(text, at, size, size))
@@ -130,13 +130,6 @@ def _check_rows(rows: int, text: str, last: bool, d_output: int) -> None:
         )
     if last and rows != d_output:
         raise UsageError(f'head ends in "{text}", and d_output is {d_output}.')
-
-
-def _number(text: str, layer: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f'head: "{layer}" ends in no number; write "layer norm 1e-6".') from None
 
 
 # -- what a family says of it ---------------------------------------------------------------------
