@@ -17,9 +17,9 @@ from torch import Tensor
 
 from sensprobe.checkpoints.files import read_torch
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
-from sensprobe.checkpoints.own import build, parameter_shapes
+from sensprobe.checkpoints.own import Parameters, parameter_shapes
 from sensprobe.errors import CheckpointError
-from sensprobe.models import Model, output_head
+from sensprobe.models import output_head
 from sensprobe.models.s4d import FAMILY, S4DConfig
 
 _LAYER = {
@@ -39,10 +39,8 @@ _OUTSIDE = {
 }
 
 
-def read(
-    path: Path, norm: str = "post", head: Any = output_head.DEFAULT
-) -> tuple[Model, dict[str, Any]]:
-    """Model, and what the file records of itself: accuracy (a fraction) and epoch, if there.
+def read(path: Path, norm: str = "post", head: Any = output_head.DEFAULT) -> Parameters:
+    """The parameters; `recorded` in the header has accuracy (a fraction) and epoch, if there.
 
     `head` says what the decoder is where it is not one linear map (see `models.output_head`).
     """
@@ -59,7 +57,7 @@ def read(
     for i in range(config.layers):
         ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)
         params[f"layers.{i}.B"] = torch.view_as_real(ones)
-    return build(params, config, path), {"recorded": _recorded(loaded)}
+    return Parameters(params, config, path, {"recorded": _recorded(loaded)})
 
 
 def _state_dict(loaded: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
