@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from sensprobe import load
 from sensprobe.apply import Applier, observe
-from sensprobe.checkpoints import read_checkpoint, weights_fingerprint
+from sensprobe.checkpoints import read_checkpoint
+from sensprobe.checkpoints.identity import fingerprint
 from sensprobe.cost import cost
 from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.export import export_model, load_artefact
@@ -139,7 +140,7 @@ def test_a_head_is_part_of_what_a_model_is():
     """With the same weights: functions have none."""
     relu, silu = (replace(PLAIN, head=["linear 5", name, "linear"]) for name in ("relu", "silu"))
     weights = tiny(relu).weights
-    assert weights_fingerprint(weights, relu) != weights_fingerprint(weights, silu)
+    assert fingerprint("s4d", relu, weights) != fingerprint("s4d", silu, weights)
 
 
 @pytest.mark.parametrize(
