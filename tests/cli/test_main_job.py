@@ -165,7 +165,7 @@ def test_a_run_from_before_the_input_was_a_site_goes_on(
     for path, document in zip((manifest, kept, profile), documents, strict=True):
         path.write_text(json.dumps(document))
     few = ["--budget", "2KiB", "--evaluations", "4", "--no-confirm", "--json"]
-    found = shell.ok("search", "--run", run, *few).json
+    found = shell.ok("search", "--run", run, *few).json["search"]
     assert found["chosen"][0]["candidate"]
     assert not any(name == "input" for c in found["candidates"] for name, _ in c["plan"]["schemes"])
     assert shell.ok("report", "--run", run, "--json").json
