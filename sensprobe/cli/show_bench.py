@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from math import nan
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,21 +11,24 @@ from rich.text import Text
 
 from sensprobe.report.bench_tables import about_bench, versions_of
 from sensprobe.report.benches import read_bench
-from sensprobe.report.values import MISSING, Measured, digits, plus_minus
+from sensprobe.report.values import MISSING, Measured, digits, number, plus_minus, shortened
 
-MICRO, KILO, GIGA = 1e6, 1e-3, 1e-9
-COLUMNS = ("µs", "%", "kB", "% of\ncopy", "full precision\nµs", "\nkB", "times as\nfast")
+GIGA, PERCENT, LABEL = 1e-9, 100, 16
+UNITS = (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
+LEAST = 2.0
+"""Of a unit, where there is a smaller one."""
 NOTE = (
     "Operations are timed inside the step; other: what entering and leaving it takes. kB: bytes "
     "that must move, exact; % of copy: their bandwidth, against copying a large array. Medians "
-    "over rounds, ± a standard error."
+    "over rounds, ± a standard error; × how many times as fast."
 )
 Row = Mapping[str, Any]
+Rows = Mapping[str, Mapping[str, Row]]
 
 
 def model_bench(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     """What was timed where, and for every batch a table and what PyTorch takes."""
-    found = read_bench(document)
+    found = read_bench({**document, "rows": []})
     where, *how = about_bench(found)
     yield Text(where, style="bold")
     yield Text("\n".join([*how, versions_of(found)]), style="dim")
@@ -55,78 +57,83 @@ def _memory(document: Mapping[str, Any]) -> str:
 
 def _batch(document: Mapping[str, Any], batch: int) -> RenderableType:
     rows = [row for row in document["rows"] if row["batch"] == batch]
-    of = {name: {r["operation"]: r for r in rows if r["scheme"] == name} for name in _names(rows)}
-    first, *_ = of.values()
-    full = of.get("full precision", {}) if document["plan"] else {}
+    names = dict.fromkeys(row["scheme"] for row in rows)
+    of = {name: {r["operation"]: r for r in rows if r["scheme"] == name} for name in names}
+    step, *_ = (found["step"] for found in of.values())
+    copied = Measured(GIGA * step["copy_bytes_per_second"], GIGA * step["copy_stderr"])
+    return Group(
+        Text(
+            f"\nBatch {batch}, beside PyTorch's own of the model in float32; copying a large array "
+            f"reaches {plus_minus(copied)} GB/s"
+        ),
+        _whole(of, document["length"]),
+        Text(""),
+        _inside(of),
+    )
+
+
+def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(f"\nbatch {batch}")
-    for heading in COLUMNS if full else COLUMNS[:4]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name in dict.fromkeys([*first, *full]):
-        table.add_row(_label(name, document), *_cells(first.get(name), full.get(name), bool(full)))
-    lines = [*(_torch(label, of) for label in ("step", "sequence")), _copied(first["step"])]
-    return Group(Text(""), table, *(Text(line) for line in lines))
+    for k, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if k else "left", no_wrap=True)
+    return table
 
 
-def _copied(step: Row) -> str:
-    found = Measured(GIGA * step["copy_bytes_per_second"], GIGA * step["copy_stderr"])
-    return f"Copying a large array, one thread: {plus_minus(found)} GB/s, read and written"
+def _whole(of: Rows, length: int) -> Table:
+    """A step and a sequence of every way to run the model."""
+    table = _table("", "step", "× PyTorch", f"sequence of {length:,}", "× PyTorch")
+    for name, rows in of.items():
+        cells = []
+        for row in (rows["step"], rows["sequence"]):
+            unit, factor = _unit([row])
+            beside = "" if name == "PyTorch" else _measured(row, "ratio", 1)
+            cells += [f"{_measured(row, 'seconds', factor)} {unit}", beside]
+        table.add_row(shortened(name, LABEL), *cells)
+    return table
 
 
-def _names(rows: list[Row]) -> list[str]:
-    return list(dict.fromkeys(row["scheme"] for row in rows))
+def _inside(of: Rows) -> Table:
+    """The step of the plan by kinds of operations, beside that of full precision."""
+    (first, rows), *others = ((name, rows) for name, rows in of.items() if name != "PyTorch")
+    full = others[0][1] if others else {}
+    kinds = {name: None for name in [*rows, *full] if name != "sequence"}
+    unit, factor = _unit([rows["step"], *(full[name] for name in full if name == "step")])
+    headings = ["", f"{shortened(first, LABEL)}\n{unit}", "\n%", "\nkB", "% of\ncopy"]
+    if full:
+        headings += [f"full precision\n{unit}", "\nkB", "\n×"]
+    table = _table(*headings)
+    for name in kinds:
+        row, other = rows.get(name), full.get(name)
+        share, copied = (_percent(row, key) for key in ("share", "of_copy"))
+        cells = [_measured(row, "seconds", factor), share, _kilobytes(row), copied]
+        if full:
+            beside = _measured(row, "times", 1)
+            cells += [_measured(other, "seconds", factor), _kilobytes(other), beside]
+        table.add_row(name if name == "step" else f"  {name}", *cells)
+    return table
 
 
-def _label(name: str, document: Mapping[str, Any]) -> str:
-    if name == "sequence":
-        return f"sequence of {document['length']:,}"
-    return name if name == "step" else f"  {name}"
-
-
-def _cells(row: Row | None, full: Row | None, beside: bool) -> list[str]:
-    cells = [_time(row), _share(row), _kilobytes(row), _percent(row, "of_copy")]
-    if not beside:
-        return cells
-    return [*cells, _time(full), _kilobytes(full), _measured(row, "times", 1)]
-
-
-def _time(row: Row | None) -> str:
-    return _measured(row, "seconds", MICRO)
+def _unit(rows: Sequence[Row]) -> tuple[str, float]:
+    """The unit that suits the shortest of some times."""
+    shortest = min(row["seconds"] for row in rows)
+    return next((unit for unit in UNITS if shortest * unit[1] >= LEAST), UNITS[-1])
 
 
 def _measured(row: Row | None, key: str, factor: float) -> str:
-    """A value with its standard error, beyond three digits of it no decimals."""
+    """A value with its standard error."""
     if row is None or row.get(key) is None:
         return MISSING
     stderr = row["stderr" if key == "seconds" else f"{key}_stderr"]
     return plus_minus(Measured(row[key] * factor, stderr * factor))
 
 
-def _share(row: Row | None) -> str:
-    return _percent(row, "share")
-
-
 def _percent(row: Row | None, key: str) -> str:
     if row is None or row.get(key) is None:
         return ""
-    return f"{100 * row[key]:.0f}"
+    return number(PERCENT * row[key], 0)
 
 
 def _kilobytes(row: Row | None) -> str:
     if row is None or not row.get("bytes"):
         return ""
-    return digits(KILO * row["bytes"], 3)
-
-
-def _torch(label: str, of: Mapping[str, Mapping[str, Row]]) -> str:
-    """PyTorch's time, and how many times as fast each of the others is."""
-    theirs = of["PyTorch"][label]
-    others = [
-        f"{name} {plus_minus(Measured(rows[label]['ratio'], rows[label].get('ratio_stderr', nan)))}"
-        for name, rows in of.items()
-        if name != "PyTorch"
-    ]
-    return (
-        f"PyTorch's own {label} in float32: {_time(theirs)} µs; times as fast as that: "
-        f"{', '.join(others)}"
-    )
+    return digits(row["bytes"] / 1000, 3)

@@ -8,7 +8,6 @@ round. On a GPU the operations of a kind run alone, as a graph of them.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,9 @@ from sensprobe.packed.stream import Stream
 
 READINGS = 64
 """Of the clock, by operations on nothing, to learn what one takes."""
-NANO = 1e-9
+NANO, RESOLVED = 1e-9, 1.0
+"""Seconds in a nanosecond; what is less than the clock resolves is not told."""
+_NO_TOKENS = np.zeros(0, np.int64)
 
 
 def inside(name: str, stream: Stream, x: Tensor) -> Subject:
@@ -33,29 +34,27 @@ def inside(name: str, stream: Stream, x: Tensor) -> Subject:
     other. The arrays are the subject's own."""
     batch = len(x)
     made, state = stream.program(batch), stream.start(batch)
-    given = np.ascontiguousarray(x.numpy()).reshape(-1)
-    tokens = stream.model.reads_tokens
-    call: tuple[Any, ...] = (
-        state.memory,
-        np.zeros(0, np.float32) if tokens else given,
-        given if tokens else np.zeros(0, np.int64),
-        state.sums.reshape(-1),
-        state.steps,
-        np.arange(batch),
-    )
+    given, nothing = np.ascontiguousarray(x.numpy()).reshape(-1), np.zeros(0, np.float32)
+    inputs, tokens = (nothing, given) if stream.model.reads_tokens else (given, _NO_TOKENS)
+    sums, slots = state.sums.reshape(-1), np.arange(batch)
     empty = _nothing(made.program)
     kinds, which = _kinds(made)
+
+    def ends(program: Program) -> NDArray[np.int64]:
+        """Runs a step; when it began, and when each operation was over."""
+        clock, threads = np.zeros(len(program.ops) + 1, np.int64), torch.get_num_threads()
+        program.run(state.memory, inputs, tokens, sums, state.steps, slots, threads, clock)
+        return clock
 
     def timed(count: int) -> dict[str, float]:
         steps = np.empty((count, len(kinds)))
         for i in range(count):
-            ends = _clocked(made.program, call)
+            steps[i] = np.bincount(which, np.diff(ends(made.program)), len(kinds))
             state.steps[:] += 1
-            steps[i] = np.bincount(which, np.diff(ends), len(kinds))
-        reading = float(middle(np.diff(_clocked(empty, call))))
+        reading = float(middle(np.diff(ends(empty))))
         found = middle(steps) - reading * np.bincount(which, minlength=len(kinds))
-        # A reading resolves a nanosecond; less is not told.
-        return {f"{name} {kind}": max(float(t), 1.0) * NANO for kind, t in zip(kinds, found, strict=True)}
+        least = np.maximum(found, RESOLVED) * NANO
+        return {f"{name} {kind}": float(t) for kind, t in zip(kinds, least, strict=True)}
 
     return timed
 
@@ -65,13 +64,6 @@ def _kinds(made: Compiled) -> tuple[list[str], NDArray[np.int64]]:
     names = [KIND_OF[row[0]] for row in made.program.ops]
     kinds = list(dict.fromkeys(names))
     return kinds, np.array([kinds.index(name) for name in names])
-
-
-def _clocked(program: Program, call: tuple[Any, ...]) -> NDArray[np.int64]:
-    """Runs a step alone, and returns when it began and when each operation was over."""
-    clock = np.zeros(len(program.ops) + 1, np.int64)
-    program.run(*call, threads=torch.get_num_threads(), clock=clock)
-    return clock
 
 
 def _nothing(program: Program) -> Program:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 ROUNDS, FEWEST = 21, 5
 LEAST_SECONDS = 0.02
 """How long one thing is timed in a round, where that is at least one run of it."""
-LONGEST_SECONDS = 20.0
+LONGEST_SECONDS = 6.0
 """How long one thing is timed in all, where `FEWEST` rounds take no longer."""
 NORMAL_QUARTILES = 1.349
 """Standard deviations between the quartiles of a normal distribution."""

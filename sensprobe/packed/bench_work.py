@@ -103,7 +103,12 @@ class _Table:
     def _remembered(self, row: list[int]) -> tuple[int, int]:
         """What keeps a state: it goes in and out."""
         place = {op.CONVOLVE: 6, op.CHANNELS: 9, op.HEADS: 10, op.DIAGONAL: 7}[row[0]]
-        tensors = {op.CONVOLVE: row[1:3], op.CHANNELS: row[3:4], op.HEADS: [], op.DIAGONAL: row[4:7]}
+        tensors = {
+            op.CONVOLVE: row[1:3],
+            op.CHANNELS: row[3:4],
+            op.HEADS: [],
+            op.DIAGONAL: row[4:7],
+        }
         s = self.program.states[row[place]]
         passing = {
             op.CONVOLVE: 2 * s.rows,
@@ -140,5 +145,3 @@ def _passing(row: list[int]) -> int:
         return 2 * row[5]
     assert code == op.MEAN
     return 4 * row[4]  # with the sum over all steps, in and out
-
-

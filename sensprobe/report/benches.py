@@ -136,7 +136,9 @@ def read_bench(
 def _subject(document: Mapping[str, Any]) -> str:
     """ "mamba-bytes under w8a8"; "" where a bench is not of a model."""
     model, plan = _text(document, "model"), _text(document, "plan_name")
-    return f"{model} under {plan}" if model and plan else model
+    if not model:
+        return ""
+    return f"{model} under {plan}" if document.get("plan") else f"{model} at full precision"
 
 
 def _case(row: Any) -> BenchCase | None:

@@ -36,15 +36,15 @@ def bench(
 ) -> dict[str, Any]:
     """Every operation on packed memory at the shapes of published models.
 
-    Returns where and how (see `about_here`), and a row a case (see `packed.bench`). A run keeps every
-    case when it is measured.
+    Returns where and how (see `about_here`), and a row a case (see `packed.bench`). A run keeps
+    every case when it is measured.
     """
     if unknown := sorted(set(shapes) - set(bench_models.SHAPES)):
         known = ", ".join(bench_models.SHAPES)
         raise UsageError(f"no shape {', '.join(unknown)}; there are those of {known}.")
     if batch < 1:
         raise UsageError(f"--batch {batch}: at least one vector must be multiplied.")
-    how = way(device)
+    how = bench_of(device)
     about = about_here(device) | {
         "threads": 1,
         "reference_threads": torch.get_num_threads(),
@@ -59,7 +59,7 @@ def bench(
     return about | {"rows": rows}
 
 
-def way(device: str) -> Bench:
+def bench_of(device: str) -> Bench:
     """How a device is benched; UsageError where it is not here, UnsupportedError where it has no
     kernels."""
     place = device_named(device)

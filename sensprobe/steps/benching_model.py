@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,42 +11,24 @@ import torch
 from torch import Tensor
 
 from sensprobe.apply import Applier
-from sensprobe.errors import UnsupportedError, UsageError
-from sensprobe.export.tensors import stored
-from sensprobe.loading import Source, packed_model
-from sensprobe.memory import free_bytes, room
+from sensprobe.errors import UsageError
+from sensprobe.loading import Source
 from sensprobe.models import Model
-from sensprobe.packed import Arena, DeviceStream, Stream, bench
+from sensprobe.packed import DeviceStream, Stream, bench
 from sensprobe.packed.bench_inside import inside, inside_on_gpu
 from sensprobe.packed.bench_rounds import ROUNDS, Rounds, Subject, Told, calls, told
 from sensprobe.packed.bench_work import bytes_by_kind
-from sensprobe.plan import EXACT_PLAN, Plan, fingerprint
+from sensprobe.plan import fingerprint
 from sensprobe.progress import SILENT, Progress
 from sensprobe.running import LoadedModel
 from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
-from sensprobe.sites import Kind
-from sensprobe.steps.benching import about_here, way
-from sensprobe.taps import RoundingTap
+from sensprobe.steps.benching import about_here, bench_of
+from sensprobe.steps.benching_ways import TORCH, Way, ways_of
 
 LENGTH = 256
 """Steps of a sequence where none is asked for."""
-FULL, TORCH = "full precision", "PyTorch"
 STEP, SEQUENCE, COPY, OTHER = "step", "sequence", "copy", "other"
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to run the model: under the plan or at full precision from packed memory, or as PyTorch
-    does. `arena` is None of the last."""
-
-    name: str
-    model: LoadedModel
-    arena: Arena | None
-
-    @property
-    def streams(self) -> bool:
-        return self.model.stream is not None
 
 
 def bench_model(
@@ -73,8 +54,8 @@ def bench_model(
         raise UsageError(f"--length {length}: a sequence has at least one step.")
     if wrong := [batch for batch in batches if batch < 1]:
         raise UsageError(f"--batch {wrong[0]}: at least one sequence must run.")
-    how = way(device)
-    ways = _ways(source, plan, applier, plan_name or "plan", torch.device(device))
+    how = bench_of(device)
+    ways = ways_of(source, plan, applier, plan_name, torch.device(device))
     about = _about(source, plan, ways, list(dict.fromkeys(batches)), length, device)
     rows: list[dict[str, Any]] = []
     with nullcontext(lambda row: None) if run is None else run.benching(about) as keep:
@@ -90,51 +71,6 @@ def bench_model(
 
 
 # -- what is timed --------------------------------------------------------------------------------
-
-
-def _ways(
-    source: Source, plan: Mapping[str, Scheme], applier: Applier, name: str, place: torch.device
-) -> list[Way]:
-    """The plan's (unless it rounds nothing), full precision's, and PyTorch's."""
-    weights = [s for s in source.model.sites.values() if s.kind is Kind.WEIGHT]
-    with room(
-        2 * sum(4 * site.reals for site in weights),
-        free_bytes(),
-        f"the weights of {source.name}, at full precision twice",
-        "Free some memory, or bench it on a machine with more.",
-    ):
-        plain = Applier(source.model)
-        ways = [
-            _packed(FULL, source, {}, stored(plain, {}, plain.tap({})), place),
-            Way(TORCH, _unpacked(source, plain.tap({}), place), None),
-        ]
-        if plan:
-            made = source.artefact
-            tensors = stored(applier, plan, applier.tap(plan)) if made is None else made.tensors
-            ways.insert(0, _packed(name, source, plan, tensors, place))
-    return ways
-
-
-def _packed(
-    name: str, source: Source, plan: Mapping[str, Scheme], tensors: Mapping[str, Tensor],
-    place: torch.device,
-) -> Way:  # fmt: skip
-    arena = Arena.of(tensors, source.model.sites, dict(plan))
-    made = packed_model(source.name, Plan(tuple(plan.items()), name), source.model, arena, place)
-    if made is None:
-        raise UnsupportedError(
-            f"--device {place}: no kernel there runs {source.name} under {name}; the warning above "
-            "says why. Leave --device out."
-        )
-    return Way(name, made, arena)
-
-
-def _unpacked(source: Source, tap: RoundingTap, place: torch.device) -> LoadedModel:
-    """As `load` runs the model without a plan."""
-    weights = {name: w.to(place) for name, w in tap.weights.items()}
-    runs = type(source.model)(source.model.config, weights)  # type: ignore[call-arg]
-    tap = RoundingTap({}, weights, {}, round=tap.round)
-    return LoadedModel(source.name, EXACT_PLAN, {}, place, runs, tap)
 
 
 def _sequences(model: Model, batch: int, length: int) -> Tensor:
@@ -219,7 +155,7 @@ def _rows(
     keep: Callable[[Mapping[str, Any]], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Of every way: its step, the kinds inside, the rest of it, and a sequence."""
-    copy, rows = found.values(COPY), []
+    copy, rows = found.values(COPY), list[dict[str, Any]]()
     for way in ways:
         about = {"model": f"{name}, batch {batch}", "scheme": way.name, "batch": batch}
         of_torch = found.values(f"{TORCH} {STEP}")
