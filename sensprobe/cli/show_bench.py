@@ -19,8 +19,9 @@ LEAST = 2.0
 """Of a unit, where there is a smaller one."""
 NOTE = (
     "Operations are timed inside the step; other: what entering and leaving it takes. kB: bytes "
-    "that must move, exact; % of copy: their bandwidth, against copying a large array. Medians "
-    "over rounds, ± a standard error; × how many times as fast."
+    "that must move, exact; % of copy: their bandwidth, against copying a large array. Sequences "
+    "run as in `sensprobe eval`, PyTorch's around the same scans. Medians over rounds, ± a "
+    "standard error; × how many times as fast."
 )
 Row = Mapping[str, Any]
 Rows = Mapping[str, Mapping[str, Row]]

@@ -106,13 +106,14 @@ def _call(model: LoadedModel, x: Tensor) -> Callable[[], Tensor]:
 
 def _steps(way: Way, x: Tensor) -> Subject:
     """Steps that go on from each other, as a server takes them: in place where memory is packed."""
-    held = [way.model.start(len(x))]
-    x = x.to(way.model.device)
+    model = way.steps or way.model
+    held = [model.start(len(x))]
+    x = x.to(model.device)
 
     def run() -> None:
-        _, held[0] = way.model.advance(x, held[0])
+        _, held[0] = model.advance(x, held[0])
 
-    return calls(f"{way.name} {STEP}", run, cuda=way.model.device.type == "cuda")
+    return calls(f"{way.name} {STEP}", run, cuda=model.device.type == "cuda")
 
 
 def _inside(way: Way, x: Tensor) -> Subject:

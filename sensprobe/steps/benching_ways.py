@@ -14,6 +14,7 @@ from sensprobe.export.tensors import stored
 from sensprobe.loading import Source, packed_model
 from sensprobe.memory import free_bytes, room
 from sensprobe.packed import Arena
+from sensprobe.packed.bench_torch import torch_model
 from sensprobe.plan import EXACT_PLAN, Plan
 from sensprobe.running import LoadedModel
 from sensprobe.scheme import Scheme
@@ -26,12 +27,13 @@ NAMELESS = "the plan"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to run the model: under the plan or at full precision from packed memory, or as PyTorch
-    does. `arena` is None of the last."""
+    """A way to run the model: under the plan or at full precision from packed memory, or in
+    PyTorch. `arena` is None of the last; `steps` is what steps, where that is another."""
 
     name: str
     model: LoadedModel
-    arena: Arena | None
+    arena: Arena | None = None
+    steps: LoadedModel | None = None
 
     @property
     def streams(self) -> bool:
@@ -57,7 +59,7 @@ def ways_of(
         plain = Applier(source.model)
         ways = [
             _packed(FULL, source, {}, stored(plain, {}, plain.tap({})), place),
-            Way(TORCH, _unpacked(source, plain.tap({}), place), None),
+            _in_torch(source, plain.tap({}), place),
         ]
         if plan:
             made = source.artefact
@@ -80,9 +82,14 @@ def _packed(
     return Way(name, made, arena)
 
 
-def _unpacked(source: Source, tap: RoundingTap, place: torch.device) -> LoadedModel:
-    """As `load` runs the model without a plan."""
+def _in_torch(source: Source, tap: RoundingTap, place: torch.device) -> Way:
+    """Steps in PyTorch alone; sequences as `load` runs the model without a plan, around its scans,
+    for a loop over the steps in Python is no way to run one."""
     weights = {name: w.to(place) for name, w in tap.weights.items()}
-    runs = type(source.model)(source.model.config, weights)  # type: ignore[call-arg]
     tap = RoundingTap({}, weights, {}, round=tap.round)
-    return LoadedModel(source.name, EXACT_PLAN, {}, place, runs, tap)
+    runs = type(source.model)(source.model.config, weights)  # type: ignore[call-arg]
+    whole, steps = (
+        LoadedModel(source.name, EXACT_PLAN, {}, place, made, tap)
+        for made in (runs, torch_model(runs))
+    )
+    return Way(TORCH, whole, steps=steps)

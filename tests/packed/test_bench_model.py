@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import builders
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from sensprobe.models.mamba import MambaConfig
 from sensprobe.packed import bench_rounds
 from sensprobe.packed.bench_inside import inside
 from sensprobe.packed.bench_rounds import Rounds, calls, middle, told
+from sensprobe.packed.bench_torch import torch_model
 from sensprobe.packed.bench_work import KIND_OF, bytes_by_kind
 
 PLANS = [
@@ -133,3 +135,15 @@ def test_slow_things_are_timed_in_fewer_rounds_and_together(monkeypatch):
 def _slept(name):
     time.sleep(0.004)
     return {name: 0.004}
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "groups", "bare", "s4d"])
+def test_the_step_in_pytorch_alone_is_the_models(name):
+    """To float32's precision: sums have another order, and the exponential is PyTorch's."""
+    model = builders.tiny() if name == "s4d" else tiny(CONFIGS[name])
+    xs = torch.randn(2, 4, model.config.d_input, generator=torch.Generator().manual_seed(0))
+    mine, state, own = torch_model(model), model.start(2), model.start(2)
+    for x in xs.unbind(1):
+        got, own = mine.step(x, own)
+        want, state = model.step(x, state)
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
