@@ -4,23 +4,30 @@ steps and sequences under a plan, beside full precision."""
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from command_line import Shell
+from packed_memory import CONFIGS
 from rich.console import Console
+from selective import tiny
 
+from sensprobe import steps
 from sensprobe.apply import Applier
-from sensprobe.cli import commands, main
+from sensprobe.cli import commands, main, show
 from sensprobe.export import export_model
-from sensprobe.loading import load_model
+from sensprobe.loading import Source, load_model
+from sensprobe.models.mamba import MambaConfig
 from sensprobe.packed import bench, bench_models, bench_rounds, bench_scans
 from sensprobe.packed.bench_devices import DEVICES
 from sensprobe.packed.bench_steps import STEPS
+from sensprobe.packed.bench_work import KINDS
 from sensprobe.plan import Plan, parse_setting
 from sensprobe.report.bench_tables import about_bench, bench_table
 from sensprobe.report.benches import benches_of, latest
 from sensprobe.runs import Manifest, open_run
+from sensprobe.scheme import parse
 from sensprobe.steps import benching
 
 
@@ -231,16 +238,23 @@ def test_a_model_without_a_plan_is_timed_at_full_precision_alone(capsys):
 
 
 def test_a_table_of_a_model_fits_80_columns(capsys, monkeypatch):
-    monkeypatch.setattr(commands, "stdout", Console(width=80))
-    assert main(["bench", "mamba-bytes", "--length", "2", "--plan", "w4a16"]) == 0
+    model = tiny(CONFIGS["tokens"])
+    schemes = {"layers.0.in_proj_in": parse("int8/dynamic"), "layers.1.D": parse("fp16")}
+    source = Source(model, "a-model-of-a-long-name", Path("."), {}, "f" * 16)
+    name = "a-plan-of-a-name-that-is-even-longer"
+    told = steps.bench_model(
+        source, schemes, Applier(model), plan_name=name, batches=(1, 64), length=2
+    )
+    printed = Console(width=80)
+    for part in show.bench(told):
+        printed.print(part)
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "under w4a16" in out
-    assert "…" not in out, "nothing is cut"
-    for name in ("step", "  products", "  convolution", "  recurrence", "  norms", "  other"):
-        assert any(line.startswith(f"{name} ") for line in lines), name
-    assert any("sequence of 2" in line for line in lines)
+    assert f"a-model-of-a-long-name under {name}" in " ".join(out.split())
+    for name in ("step", *(f"  {kind}" for kind in (*KINDS, "other"))):
+        assert sum(line.startswith(f"{name} ") for line in lines) == 2, name
+    assert sum("sequence of 2" in line for line in lines) == 2
 
 
 def test_a_plan_that_does_not_stream_is_timed_as_the_simulation(capsys, caplog):
@@ -259,6 +273,22 @@ def test_a_plan_that_does_not_stream_is_timed_as_the_simulation(capsys, caplog):
     said = " ".join(capsys.readouterr().out.split())
     assert "the plan does not stream from packed memory: layers.0.state" in said
     assert "Its step is the simulation's" in said
+
+
+def test_a_model_without_streaming_kernels_is_timed_as_the_simulation(capsys):
+    """At full precision too: twelve channels are not taken sixteen together."""
+    config = MambaConfig(d_input=2, d_output=3, d_model=6, dt_rank=1, d_state=2)
+    model = tiny(config)
+    source = Source(model, "odd", Path("."), {}, "f" * 16)
+    told = steps.bench_model(source, {}, Applier(model), length=2)
+    assert not told["packed"]
+    assert "it has 12 rows, and streaming kernels take sixteen together" in told["why_not_packed"]
+    assert {row["operation"] for row in told["rows"]} == {"step", "sequence"}
+    for part in show.bench(told):
+        commands.stdout.print(part)
+    assert "full precision does not stream from packed memory" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_plan_with_something_to_calibrate_takes_data(capsys):
