@@ -351,6 +351,42 @@ def bench(
     return steps.bench(_listed(shapes), batch=batch, device=device, run=kept, progress=progress)
 
 
+def bench_model(
+    model: Pathlike,
+    plan: PlanLike | None = None,
+    *,
+    data: str | None = None,
+    batches: Sequence[int] = (1,),
+    length: int | None = None,
+    device: str = "cpu",
+    norm: str | None = None,
+    data_seed: int = 0,
+    run: Pathlike | None = None,
+    progress: Progress = SILENT,
+) -> Document:
+    """How fast this machine runs a model under a plan (an exported one under its own), a step and a
+    whole sequence of `length` (256), beside full precision and PyTorch, for every batch.
+
+    `data` is what a plan with something to calibrate is calibrated on. Returns created, machine,
+    device, versions, threads, model, plan, batches, length, packed, why_not_packed, bytes of
+    weights and of a state, and rows: operation (step, sequence, or a kind inside a step), scheme
+    (the plan, full precision, PyTorch), batch, seconds with stderr and quartiles, bytes that must
+    move, of_copy, share of the step, times as fast as full precision, ratio to PyTorch. With `run`
+    every row is kept there.
+    """
+    source, schemes, applier = open_applier(
+        model, plan, data, norm=norm, data_seed=data_seed, progress=progress
+    )
+    named = "exported" if source.artefact is not None else ""
+    if plan is not None:
+        named = as_plan(plan, source.model).name
+    return steps.bench_model(
+        source, schemes, applier, plan_name=named, batches=tuple(batches),
+        length=steps.LENGTH if length is None else length, device=device,
+        run=None if run is None else open_run(run), progress=progress,
+    )  # fmt: skip
+
+
 def report(run: Pathlike, out: Pathlike | None = None) -> Document:
     """Write a run's tables (CSV), pictures (PNG) and page (HTML) to `out` (RUN/report).
 

@@ -162,8 +162,8 @@ def open_applier(
         named = [n for n, s in schemes.items() if needs_calibration({n: s}, source.model.sites)]
         raise UsageError(
             f"the plan has something to calibrate ({named[0]} in {schemes[named[0]]}, of "
-            f"{len(named)}), and tasks are not for that. Name text whose calibration split is: "
-            "--data text:FILE, or pydoc; or use dynamic schemes."
+            f"{len(named)}) and no data to do it on. Name data, of which the calibration split is "
+            "used: --data text:FILE, pydoc, digits, …; or use dynamic schemes."
         )
     return source, schemes, applier
 

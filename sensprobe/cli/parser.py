@@ -62,8 +62,8 @@ def _version() -> str:
     return f"sensprobe {__version__}"
 
 
-def _model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", metavar="MODEL", help=MODEL)
+def _model(sub: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    sub.add_argument("model", metavar="MODEL", nargs="?" if optional else None, help=MODEL)
     _norm(sub)
 
 
@@ -342,15 +342,41 @@ def _generate(commands: argparse._SubParsersAction) -> None:
     _json(sub)
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.strip().isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of sequences, nor several with commas between (1,8,64)"
+        )
+    return tuple(int(word) for word in words)
+
+
 def _bench(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser("bench", help="how fast operations on packed memory run here")
+    sub = commands.add_parser(
+        "bench",
+        help="how fast a model runs here under a plan, by operation; without one, operations on "
+        "packed memory at the shapes of published models",
+    )
+    _model(sub, optional=True)
+    _plan(sub)
+    sub.add_argument("--data", metavar="DATA", help=f"where a plan is to be calibrated: {DATA}")
+    sub.add_argument(
+        "--length", type=int, metavar="N", help="steps of a sequence of MODEL (default: 256)"
+    )
     sub.add_argument(
         "--shapes",
         action="append",
         metavar="NAME",
-        help="of the Mambas of that size: 130m (the default), 370m, 790m, 1.4b, 2.8b (repeatable)",
+        help="without MODEL, of the Mambas of that size: 130m (the default), 370m, 790m, 1.4b, "
+        "2.8b (repeatable)",
     )
-    sub.add_argument("--batch", type=int, default=1, help="sequences a step (default: 1)")
+    sub.add_argument(
+        "--batch",
+        type=_counts,
+        default=(1,),
+        metavar="N",
+        help="sequences a step (default: 1); of MODEL also several: 1,8,64",
+    )
     sub.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="what runs them (default: cpu)"
     )

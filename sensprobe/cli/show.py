@@ -323,12 +323,17 @@ def generation(document: dict[str, Any]) -> str:
     )
 
 
-def bench(document: dict[str, Any]) -> RenderableType:
-    """Times, bandwidths and ratios of operations on packed memory."""
+def bench(document: dict[str, Any]) -> Iterator[RenderableType]:
+    """Times, bandwidths and ratios of operations on packed memory, or of a model's steps."""
     from sensprobe.report.benches import read_bench
     from sensprobe.report.terminal import bench_report
 
-    return bench_report(read_bench(document))
+    if "model" in document:
+        from sensprobe.cli.show_bench import model_bench
+
+        yield from model_bench(document)
+    else:
+        yield bench_report(read_bench(document))
 
 
 def next_after_bench(run: Path) -> str:
