@@ -15,10 +15,10 @@ from typing import Any
 from sensprobe import zoo
 from sensprobe.apply import Applier, needs_calibration
 from sensprobe.checkpoints import hub
-from sensprobe.data import BYTES, load_data, load_function, reads_text, split_options, take
+from sensprobe.data import BYTES, check_limit, load_data, load_function, reads_text, split_options
 from sensprobe.errors import RunError, UsageError
-from sensprobe.evaluate import DIVERGENCE
 from sensprobe.loading import PlanLike, Source, as_plan, load_model, text_tokenizer
+from sensprobe.metrics import BUILT_IN
 from sensprobe.plan import Plan, Resolved
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run, open_run
@@ -61,9 +61,9 @@ def open_bench(
         progress.note(note)
     for split, limit in limits.items():
         if limit is not None:
-            take(dataset.splits[split], limit)
+            check_limit(split, dataset.splits.count(split), limit)
     metric = settings.get("metric")
-    own = None if metric == DIVERGENCE else metric
+    own = None if metric in BUILT_IN else metric
     bench = open_workbench(
         source,
         dataset,
@@ -73,7 +73,8 @@ def open_bench(
         metric=load_function(own) if own else None,
         metric_name=own.rpartition(":")[2] if own else "",
         metric_mark=_mark(own) if own else "",
-        by_divergence=metric == DIVERGENCE,
+        built_in=metric if metric in BUILT_IN else "",
+        data_seed=seed,
     )
     if bench.run is not None:
         _check_metric(bench.run, metric)

@@ -62,7 +62,7 @@ def described(bench: Workbench, row: Row, found: Arrays, full: Arrays) -> dict[s
     groups = bench.groups("search", len(full["kl"]))
     change = paired(found[bench.primary], full[bench.primary], groups)
     kl = mean(found["kl"], groups)
-    scale = 100.0 if bench.metric_label == "accuracy" else 1.0
+    scale = bench.info.scale
     return {
         "section": row.section,
         "part": row.part,
