@@ -74,8 +74,10 @@ def per_class(
     groups: NDArray[Any] | None,
 ) -> Iterator[dict[str, Any]]:
     """A row a class among the labels: samples, recall and, where predictions are known, how often
-    it was predicted, precision (None where never) and F1; each a value with its error, None where one sample (or
-    group) tells none."""
+    it was predicted, precision (None where never) and F1.
+
+    Each is a value with its error, which is None where one sample (or group) tells none.
+    """
     for one in np.unique(labels).tolist():
         mine = labels == one
         row: dict[str, Any] = {"class": one, "n": int(mine.sum())}

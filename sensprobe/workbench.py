@@ -364,7 +364,9 @@ class Workbench:
         self, plan: Resolved, split: str, start: int, stop: int, label: str
     ) -> Mapping[str, np.ndarray]:
         key = self.key(plan, split, start, stop)
-        known = None if self.run is None else self.run.gather(key) or self._from_whole(key, plan)
+        known = (
+            None if self.run is None else self.run.gather(key) or self._from_whole(key, plan, label)
+        )
         if known is not None:
             self.progress.advance(stop - start)
             return known.arrays
@@ -381,7 +383,7 @@ class Workbench:
             self.run.append(Evaluation(key, arrays, meta))
         return arrays
 
-    def _from_whole(self, key: EvaluationKey, plan: Resolved) -> Evaluation | None:
+    def _from_whole(self, key: EvaluationKey, plan: Resolved, label: str) -> Evaluation | None:
         """An evaluation in the seeded order out of one of the whole split as it lies, kept under
         its own key. None where there is none, or where rounding draws by a sample's position."""
         view = self._used.get(key.split)
@@ -393,7 +395,7 @@ class Workbench:
             return None
         here = view.order[key.start : key.stop]
         arrays = {name: np.asarray(values)[here] for name, values in known.arrays.items()}
-        found = Evaluation(key, arrays, known.meta)
+        found = Evaluation(key, arrays, {**known.meta, "label": label})
         self.run.append(found)
         return found
 

@@ -57,7 +57,8 @@ def evaluate(
     if bench.scores_divergence and bench.source.artefact is not None:
         raise UsageError(
             f"{bench.source.name} is an exported model: only the model it was made from tells how "
-            "far it is from full precision: sensprobe eval MODEL --metric divergence --plan "
+            f"far it is from full precision: sensprobe eval MODEL --metric "
+            f"{bench.built_in or 'divergence'} --plan "
             f"{bench.source.path}/plan.json."
         )
     stop = bench.size(split, limit)
