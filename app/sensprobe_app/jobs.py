@@ -79,7 +79,8 @@ def running(run: Run, name: str) -> bool:
 
 
 def measure(run: Run, plan: Plan, n: int) -> Job:
-    """Score a plan on the first n search samples; the evaluation lands in the run's ledger."""
+    """Score a plan, and full precision, on n search samples, as `--limit n` takes them; both
+    evaluations land in the run's ledger."""
     settings = run.manifest.settings
     more = [w for key, flag in SETTINGS.items() if settings.get(key) is not None
             for w in (flag, str(settings[key]))]  # fmt: skip
@@ -90,7 +91,7 @@ def measure(run: Run, plan: Plan, n: int) -> Job:
         "eval", str(settings.get("model", run.manifest.model)),
         "--data", str(settings.get("data", run.manifest.data)), *more,
         "--plan", str(path), "--run", str(run.path), "--split", "search", "--limit", str(n),
-        "--json",
+        "--compare", "--json",
     ]  # fmt: skip
     return _start(run, plan.name, words)
 
