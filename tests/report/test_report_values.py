@@ -21,8 +21,8 @@ from sensprobe.report.values import (
     level_text,
     measured,
     metric_named,
-    quantity_of,
     plus_minus,
+    quantity_of,
     short,
     shortened,
 )
