@@ -244,6 +244,7 @@ def _document(
         "sample": bench.sampled("search", len(baseline.score)),
         "full": {
             **{k: full[k] for k in ("weight_bytes", "state_bytes", "total_bytes")},
+            **{k: full[k] for k in ("stored_weight_bytes", "stored_dtype")},
             "metric": score_document(mean(bench.sign * baseline.score, baseline.group)),
         },
         "chance": bench.chance,
