@@ -120,6 +120,7 @@ def evaluate(arguments: Namespace) -> None:
         batch=arguments.batch,
         compare=arguments.compare,
         dead_band=arguments.dead_band,
+        per_class=arguments.per_class,
         run=arguments.run,
         norm=arguments.norm,
         metric=arguments.metric,
@@ -132,14 +133,14 @@ def evaluate(arguments: Namespace) -> None:
     if arguments.json:
         print_json(document)
     else:
-        stdout.print(show.evaluation(document))
+        stdout.print(show.evaluation(document, classes=arguments.per_class))
     return None
 
 
 def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.model is None:
         raise UsageError("--task scores a model: name it.")
-    for option in ("metric", "split", "dead_band", "run", "reuse"):
+    for option in ("metric", "split", "dead_band", "per_class", "run", "reuse"):
         if getattr(arguments, option):
             raise UsageError(
                 f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "
