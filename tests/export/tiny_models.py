@@ -95,7 +95,10 @@ def schemes() -> list[Scheme]:
         except SchemeError:
             continue
     found += [parse(f"int5/{word}") for word in ("p99", "mse", "range2", "asym/range-1:2/s32")]
-    found += [Scheme(FORMATS["int5"], rounding=r, seed=3, dynamic=True) for r in Rounding]
+    found += [
+        Scheme(FORMATS["int5"], rounding=r, seed=3 if r is Rounding.STOCHASTIC else 0, dynamic=True)
+        for r in Rounding
+    ]
     found += [Scheme(FORMATS["int6"], clip=1.5), Scheme(FORMATS["e4m3"], every=3, dynamic=True)]
     found += [Scheme(FORMATS["e5m2"], rounding=Rounding.STOCHASTIC, seed=1)]
     found += [parse(f"int4/{w}/gptq") for w in ("channel", "group2/asym", "hadamard", "mse/pow2")]
