@@ -1,8 +1,8 @@
-"""What every test shares: one thread, the same examples of a property each time, and how many cases.
+"""What every test shares: one thread, the same examples of a property, and how many cases.
 
-`make test` runs a few cases of each parametrized test, in even steps from its first to its last, and
-leaves out what is marked `thorough`. `make test-all`, which CI calls, sets SENSPROBE_ALL_TESTS and
-runs every one. Processes that a test starts inherit it.
+`make test` runs a few cases of each parametrized test, in even steps from its first to its last,
+and leaves out what is marked `thorough`. `make test-all`, which CI calls, sets SENSPROBE_ALL_TESTS
+and runs every one. Processes that a test starts inherit it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ CASES = 5
 torch.set_num_threads(1)
 settings.register_profile("sensprobe", max_examples=60, deadline=None, derandomize=True)
 settings.load_profile("sensprobe")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _allowed_code(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What code tests allow is not remembered for whoever runs them."""
+    os.environ["SENSPROBE_TRUST"] = str(tmp_path_factory.mktemp("trust") / "allowed-code.json")
 
 
 @pytest.hookimpl(trylast=True)

@@ -10,6 +10,7 @@ MODEL = (
     "transformers), an exported folder, or a model.toml"
 )
 DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
+LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
 TARGETS = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
 
 
@@ -64,6 +65,10 @@ def _version() -> str:
 
 def _model(sub: argparse.ArgumentParser, *, optional: bool = False) -> None:
     sub.add_argument("model", metavar="MODEL", nargs="?" if optional else None, help=MODEL)
+    _norm(sub)
+
+
+def _norm(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--norm",
         choices=("pre", "post"),
@@ -76,11 +81,15 @@ def _data(sub: argparse.ArgumentParser, *, required: bool = True) -> None:
     sub.add_argument(
         "--metric",
         metavar="METRIC",
-        help="divergence (from full precision; needs no labels), or your own, "
-        "python:FILE.py:FUNCTION: (outputs, targets) -> one value a sample, higher is better",
+        help="divergence or agreement (with full precision; need no labels), balanced-accuracy, f1 "
+        "(macro), or your own, python:FILE.py:FUNCTION: (outputs, targets) -> one value a sample; "
+        "its attributes unit and higher_is_better say what it measures",
     )
     sub.add_argument(
-        "--data-seed", type=int, default=0, help="shuffles data without splits of its own"
+        "--data-seed",
+        type=int,
+        default=0,
+        help="shuffles data without splits of its own, and draws the samples of --limit",
     )
 
 
@@ -107,6 +116,25 @@ def _json(sub: argparse.ArgumentParser) -> None:
 
 def _run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
+
+
+def _reuse(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--reuse",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="believe the evaluations of this run of the same model and data (repeatable)",
+    )
+
+
+def _allow_code(sub: argparse.ArgumentParser, who: str = "the run") -> None:
+    sub.add_argument(
+        "--allow-code",
+        action="store_true",
+        help=f"run the Python code that {who} names, from now on while it does not change",
+    )
 
 
 def _sites(commands: argparse._SubParsersAction) -> None:
@@ -136,8 +164,9 @@ def _profile(commands: argparse._SubParsersAction) -> None:
         default="measured",
         help="run each one (divergence: compare outputs alone), or estimate all from one gradient",
     )
-    sub.add_argument("--limit", type=int, metavar="N", help="use the first N samples of the split")
+    sub.add_argument("--limit", type=int, metavar="N", help=LIMIT.format("split"))
     _run(sub)
+    _reuse(sub)
     _json(sub)
 
 
@@ -162,7 +191,8 @@ def _search(commands: argparse._SubParsersAction) -> None:
         "--max-loss",
         type=float,
         metavar="LOSS",
-        help="fewest bytes that lose no more: points of accuracy, else the metric's own unit",
+        help="fewest bytes that lose no more: points where the metric is read in percent (accuracy "
+        "is), else the metric's own unit",
     )
     sub.add_argument(
         "--freeze",
@@ -203,18 +233,21 @@ def _search(commands: argparse._SubParsersAction) -> None:
         metavar="PLAN",
         help="measure a preset or a plan.json beside the search (repeatable)",
     )
-    sub.add_argument(
-        "--limit", type=int, metavar="N", help="use the first N samples of the search split"
-    )
+    sub.add_argument("--limit", type=int, metavar="N", help=LIMIT.format("search split"))
     sub.add_argument(
         "--no-confirm", action="store_true", help="leave the confirmation split unseen"
     )
+    _reuse(sub)
+    _allow_code(sub)
     _json(sub)
 
 
 def _eval(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("eval", help="score one plan, on data or on tasks of lm-eval")
-    _model(sub)
+    sub.add_argument(
+        "model", metavar="MODEL", nargs="?", help=f"{MODEL}; left out with --data: those of --run"
+    )
+    _norm(sub)
     _data(sub, required=False)
     _plan(sub)
     sub.add_argument(
@@ -223,11 +256,19 @@ def _eval(commands: argparse._SubParsersAction) -> None:
         help="which samples (default: confirmation, which profile and search do not see)",
     )
     sub.add_argument(
-        "--limit", type=int, metavar="N", help="use the first N samples of the split, or of a task"
+        "--limit",
+        type=int,
+        metavar="N",
+        help=LIMIT.format("split") + "; of a task its first N documents",
     )
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state the cost counts")
     sub.add_argument(
         "--compare", action="store_true", help="also run full precision on the same samples"
+    )
+    sub.add_argument(
+        "--per-class",
+        action="store_true",
+        help="also recall, precision and F1 of each class, of classification",
     )
     sub.add_argument(
         "--dead-band",
@@ -235,6 +276,8 @@ def _eval(commands: argparse._SubParsersAction) -> None:
         help="also count how often rounding keeps the state from moving, on 8 samples",
     )
     sub.add_argument("--run", type=Path, metavar="DIR", help="keep the evaluation in this run")
+    _reuse(sub)
+    _allow_code(sub)
     _tasks(sub)
     _json(sub)
 
@@ -287,6 +330,7 @@ def _export(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    _allow_code(sub)
     _json(sub)
 
 
@@ -373,6 +417,7 @@ def _train(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--restart", action="store_true", help="start afresh instead of going on where it stopped"
     )
+    _allow_code(sub, "the recipe")
     _json(sub)
 
 
