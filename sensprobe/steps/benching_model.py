@@ -206,6 +206,7 @@ def _row(seconds: np.ndarray, moved: int, copy: np.ndarray) -> dict[str, Any]:
         error = np.hypot(rest.stderr / rest.value, found.stderr / found.value)
         row |= {
             "bytes_per_second": moved / found.value,
+            "bytes_per_second_stderr": moved * found.stderr / found.value**2,
             "of_copy": share,
             "of_copy_stderr": float(share * error),
         }
@@ -222,6 +223,7 @@ def _beside(mine: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
     found, times = told(theirs), told(theirs / mine)
     return {
         "reference_seconds": found.value,
+        "reference_stderr": found.stderr,
         "reference_quartiles": list(found.quartiles),
         "ratio": times.value,
         "ratio_stderr": times.stderr,

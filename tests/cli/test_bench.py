@@ -219,6 +219,8 @@ def test_a_model_is_timed_under_its_plan_and_at_full_precision(capsys):
         for name in {"step", "sequence", *within}
     }
     assert all(row["stderr"] >= 0 and row["rounds"] >= 2 for row in rows.values())
+    for key in ("ratio", "times", "share", "of_copy", "bytes_per_second"):
+        assert all(row[f"{key}_stderr"] >= 0 for row in rows.values() if key in row), key
     step, full = (rows[way, 2, "step"] for way in ("the plan", "full precision"))
     assert step["bytes"] < full["bytes"]
     assert step["bytes"] == sum(rows["the plan", 2, name]["bytes"] or 0 for name in INSIDE)
