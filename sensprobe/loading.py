@@ -144,7 +144,7 @@ def _tokenizer(model: Model, path: Path) -> Tokenizer | None:
         return None
     file = (path if path.is_dir() else path.parent) / TOKENIZER
     if file.is_file():
-        return FileTokenizer(file.resolve())
+        return FileTokenizer(file.absolute())  # the hub keeps links: what lies beside is by name
     return BYTES if model.config.d_input == BYTES.size else None
 
 

@@ -29,7 +29,7 @@ from sensprobe.data.dataset import (
 )
 from sensprobe.data.pydoc_topics import training_text as pydoc_training_text
 from sensprobe.data.text import documents_of, split_options
-from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer
+from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer, readable, require_fit
 from sensprobe.data.user import load_function
 from sensprobe.errors import UsageError
 
@@ -49,7 +49,9 @@ __all__ = [
     "load_data",
     "load_function",
     "pydoc_training_text",
+    "readable",
     "reads_text",
+    "require_fit",
     "split_options",
     "take",
 ]

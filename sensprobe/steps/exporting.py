@@ -115,7 +115,8 @@ def _facts(
     known: dict[str, Any] = {}
     if confirmed is None and not candidate["stopped_early"]:
         n = candidate["n"]
-        known = {"searched": Score(**candidate["metric"], n=n, clusters=n)}
+        # A candidate's has no counts of its own; that of a plan measured beside the search has.
+        known = {"searched": Score(**({"n": n, "clusters": n} | candidate["metric"]))}
     if confirmed is not None:
         known = {
             "confirmed": Score(**confirmed["metric"]),

@@ -60,6 +60,7 @@ def evaluate_tasks(
     from sensprobe.evaluate.lm_harness.running import load_tasks
 
     model = harness_model(source, applier, plan, settings.batch, progress)
+    tell_of_ends(source, progress)
     tasks = load_tasks(
         settings.names,
         progress,
@@ -105,6 +106,16 @@ def harness_model(
     tokenizer = text_tokenizer(source)
     tap = applier.tap(plan) if plan else EXACT
     return HarnessModel(source.model, tap, tokenizer, source.name, batch or TOGETHER, progress)
+
+
+def tell_of_ends(source: Source, progress: Progress) -> None:
+    """Note where scores are not lm-eval's: its `hf` model reads what a tokenizer puts after every
+    text between a context and its continuation, too."""
+    if text_tokenizer(source).added[1]:
+        progress.note(
+            f"the tokenizer of {source.name} ends every text with a token of its own; it is left "
+            "out between a context and its continuation, where lm-eval's hf model puts it"
+        )
 
 
 def _check(source: Source, settings: TaskSettings, compare: bool) -> None:
