@@ -273,26 +273,31 @@ def export(
 
 def generate(
     model: Pathlike,
-    prompt: str = "",
+    prompt: str | bytes = "",
     plan: PlanLike | None = None,
     *,
+    data: str | None = None,
+    data_seed: int = 0,
     tokens: int = 200,
     temperature: float = 0.0,
     seed: int = 0,
     device: str = "cpu",
     write: Callable[[str], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Document:
     """Text that a language model goes on with after a prompt, from its streaming state.
 
-    An exported model runs from packed memory (see `sensprobe.load`). `write` is called with the
+    An exported model runs from packed memory (see `sensprobe.load`). `data` is text whose
+    calibration split fixes static ranges, and what `gptq` rounds by. `write` is called with the
     prompt, then with pieces of text as they are known. Returns text, tokens, tokens_per_second,
     prompt_tokens, packed, weight_bytes, state_bytes and more.
     """
-    place, source = device_named(device), load_model(model)
+    place = device_named(device)
+    source, _, applier = open_applier(model, plan, data, data_seed=data_seed, progress=progress)
     tokenizer = text_tokenizer(source)
     return steps.generate(
-        loaded(source, plan, place), tokenizer, prompt, tokens=tokens, temperature=temperature,
-        seed=seed, write=write or (lambda piece: None),
+        loaded(source, plan, place, applier=applier), tokenizer, prompt, tokens=tokens,
+        temperature=temperature, seed=seed, write=write or (lambda piece: None),
     )  # fmt: skip
 
 

@@ -296,8 +296,9 @@ def loaded(
     plan: PlanLike | None = None,
     place: torch.device = CPU,
     calibration: Array | None = None,
+    applier: Applier | None = None,
 ) -> LoadedModel:
-    """`load`, of what a MODEL names."""
+    """`load`, of what a MODEL names; `applier` is one that is calibrated for the plan already."""
     if source.artefact is not None:
         if plan is not None:
             raise UsageError(
@@ -311,7 +312,8 @@ def loaded(
     else:
         chosen = EXACT_PLAN if plan is None else as_plan(plan, source.model)
         schemes = chosen.resolve(source.model.sites.values())
-        tap = _calibrated(source.model, schemes, calibration).tap(schemes)
+        applier = applier or _calibrated(source.model, schemes, calibration)
+        tap = applier.tap(schemes)
     with _decoded_on(place, source):
         tap = _moved(tap, place)
     weights = {n: tap.weights[n] for n, s in source.model.sites.items() if s.kind is Kind.WEIGHT}

@@ -131,8 +131,8 @@ def open_applier(
         named = [n for n, s in schemes.items() if needs_calibration({n: s}, source.model.sites)]
         raise UsageError(
             f"the plan has something to calibrate ({named[0]} in {schemes[named[0]]}, of "
-            f"{len(named)}), and tasks are not for that. Name text whose calibration split is: "
-            "--data text:FILE, or pydoc; or use dynamic schemes."
+            f"{len(named)}) and no text to do it on. Name some, whose calibration split is read: "
+            "--data text:FILE, or --data pydoc; or use dynamic schemes."
         )
     return source, schemes, applier
 

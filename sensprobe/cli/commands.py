@@ -250,11 +250,14 @@ def generate(arguments: Namespace) -> None:
         arguments.model,
         arguments.prompt,
         _plan(arguments),
+        data=arguments.data,
+        data_seed=arguments.data_seed,
         tokens=arguments.tokens,
         temperature=arguments.temperature,
         seed=arguments.seed,
         device=arguments.device,
         write=write,
+        progress=Bar(stderr),
     )
     if arguments.json:
         print_json(document)

@@ -30,6 +30,7 @@ MODEL = "config.json"
 TRAVELLING = (SETTINGS, NAMES, ADDED, GENERATION)
 """What an export takes along beside the tokenizer.json."""
 ROLES = ("bos", "eos", "pad")
+IDS = tuple(f"{role}_token_id" for role in ROLES)
 REBUILT = "GPTNeoXTokenizer"
 """A class of transformers that puts nothing around a text, whatever the tokenizer.json says."""
 
@@ -102,6 +103,16 @@ def generation_document(folder: Path) -> bytes | None:
     missing = {f"{role}_token_id": as_written(known[role]) for role in known if role not in own}
     document = (_document(folder / GENERATION) or {}) | missing
     return (json.dumps(document, indent=1) + "\n").encode() if document else None
+
+
+def model_ids(folder: Path) -> dict[str, Any] | None:
+    """bos_token_id, eos_token_id and pad_token_id as a config.json of transformers has them, of
+    those it has; None where there is no such file."""
+    document = _document(folder / MODEL)
+    if document is None or not isinstance(document.get("model_type"), str):
+        return None
+    token_ids(folder / MODEL)
+    return {key: document[key] for key in IDS if key in document}
 
 
 def as_written(ids: tuple[int, ...]) -> int | list[int]:

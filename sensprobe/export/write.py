@@ -14,7 +14,7 @@ from sensprobe.checkpoints import weights_fingerprint
 from sensprobe.errors import RunError, SchemeError
 from sensprobe.export import document
 from sensprobe.export.card import CardFacts, card_text
-from sensprobe.export.document import CARD, CONFIG, FILES, OPTIONAL, PLAN, TOKENIZER, WEIGHTS
+from sensprobe.export.document import CARD, CONFIG, FILES, OPTIONAL, PLAN, WEIGHTS
 from sensprobe.export.folder import require_place, write_folder
 from sensprobe.export.read import load_artefact
 from sensprobe.export.tensors import layout, stored
@@ -49,16 +49,16 @@ def export_model(
     name: str,
     card: CardFacts | None = None,
     overwrite: bool = False,
-    tokenizer: bytes | None = None,
+    text_files: Mapping[str, bytes] | None = None,
 ) -> ExportResult:
     """Write a model under a resolved plan as folder `out`.
 
     `applier` is the one the plan was evaluated with: its calibration is what the file keeps, so
-    that a reloaded artefact computes what the simulation computed, to the bit. `tokenizer` is the
-    tokenizer.json the model's text is read with, where it has one. Raises UsageError where `out`
-    is taken (an artefact may be replaced with `overwrite`), SchemeError for a static scheme without
-    calibration or one that text cannot say, RunError where the disk refuses. `out` is whole or
-    untouched.
+    that a reloaded artefact computes what the simulation computed, to the bit. `text_files` are
+    the files the model's text is read with (`TEXT`), where it has some. Raises UsageError where
+    `out` is taken (an artefact may be replaced with `overwrite`), SchemeError for a static scheme
+    without calibration or one that text cannot say, RunError where the disk refuses. `out` is whole
+    or untouched.
     """
     out, facts = Path(out).expanduser().resolve(), card or CardFacts()
     require_place(out, FILES, overwrite, OPTIONAL)
@@ -79,8 +79,7 @@ def export_model(
         CONFIG: document.to_bytes(config),
         CARD: text.encode(),
     }
-    if tokenizer is not None:
-        files[TOKENIZER] = tokenizer
+    files |= text_files or {}
     write_folder(out, files, lambda draft: _require_same(draft, tap))
     size = config["weights"]["data_bytes"]
     whole = sum(len(content) for content in files.values())
