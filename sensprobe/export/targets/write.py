@@ -61,8 +61,9 @@ def write_for(
 ) -> Written:
     """Write a fitted plan as folder `out`.
 
-    `text_files` are the files the model's text is read with, `ids` what config.json says of the tokens
+    `text_files` are those the model's text is read with, `ids` what config.json says of the tokens
     that start, end and fill it up.
+
     Raises UnsupportedError for a model that transformers has no class for, UsageError where `out`
     is taken, RunError where the disk refuses.
     """
