@@ -106,7 +106,8 @@ def evaluate(
     `limit` uses the first samples of the split; `compare` adds the paired difference to full
     precision on the same samples; `dead_band` how often rounding keeps the state from moving; with
     `run` the evaluation is kept there. `warnings` says where
-    the score is far from what the checkpoint records of itself.
+    the score is far from what the checkpoint records of itself, and which states leave the range of
+    the float format they are kept in (`saturated` has the numbers).
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
     bench = open_bench(settings, run, progress)
@@ -122,7 +123,8 @@ def evaluate(
             dead_band=dead_band,
         )
     base = document if not schemes else document.get("baseline")
-    return document | {"warnings": _recorded(bench, base, norm)}
+    warnings = [*_recorded(bench, base, norm), *steps.saturation_warnings(document["saturated"])]
+    return document | {"warnings": warnings}
 
 
 def evaluate_tasks(
@@ -195,7 +197,9 @@ def profile(
     assert bench.run is not None
     with bench.run.working("profile"):
         document = steps.profile(bench, chosen, by=by, method=method, limit=limit)
-    return document | {"warnings": _recorded(bench, document["baseline"]["metric"], norm)}
+    warnings = _recorded(bench, document["baseline"]["metric"], norm)
+    warnings += steps.profiled_ranges(bench, document["schemes"], document["n"])
+    return document | {"warnings": warnings}
 
 
 def search(
@@ -245,6 +249,8 @@ def search(
     with bench.run.working("search"):
         found = steps.search(bench, settings)
         confirmed = steps.confirm(bench) if confirm else None
+    for warning in steps.chosen_ranges(bench, found):
+        progress.note(warning)
     return {"search": found, "confirmation": confirmed}
 
 

@@ -153,6 +153,7 @@ def _evaluate_tasks(arguments: Namespace) -> None:
         data_seed=arguments.data_seed,
         progress=Bar(stderr),
     )
+    _warn(document)
     if arguments.json:
         print_json(document)
     else:
@@ -192,6 +193,7 @@ def export(arguments: Namespace) -> None:
         overwrite=arguments.overwrite,
         progress=Bar(stderr),
     )
+    _warn(document)
     if arguments.json:
         print_json(document)
     elif arguments.target is not None:
@@ -291,7 +293,7 @@ def _plan(arguments: Namespace) -> list[OnePlan] | None:
 
 
 def _warn(document: dict[str, Any]) -> None:
-    for warning in document["warnings"]:
+    for warning in document.get("warnings", ()):
         stderr.print(warning, style="yellow")
 
 

@@ -14,6 +14,7 @@ from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.dead_band import by_position, dead_bands
 from sensprobe.evaluate.outcomes import Metric, outcomes
+from sensprobe.evaluate.saturation import SEQUENCES, rows_of, saturations, sentences, watched
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
 from sensprobe.metrics import ADDITIVE, DIVERGENCE, LOWER_IS_BETTER, NAMES, PRIMARY
 from sensprobe.models import Model
@@ -28,6 +29,7 @@ __all__ = [
     "LOWER_IS_BETTER",
     "NAMES",
     "PRIMARY",
+    "SEQUENCES",
     "Evaluator",
     "Metric",
     "Score",
@@ -38,6 +40,10 @@ __all__ = [
     "mean",
     "outcomes",
     "paired",
+    "rows_of",
+    "saturations",
+    "sentences",
+    "watched",
 ]
 
 SEMANTICS = 1

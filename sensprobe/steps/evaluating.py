@@ -13,6 +13,7 @@ from sensprobe.plan import Plan, fingerprint
 from sensprobe.scheme import Scheme
 from sensprobe.steps.language import text_facts, whole
 from sensprobe.steps.pricing import cost
+from sensprobe.steps.saturating import saturated
 from sensprobe.workbench import Workbench
 
 UNSTABLE = 1.0
@@ -80,6 +81,7 @@ def evaluate(
     }
     if bench.dataset.task == "language":
         out["text"] = text_facts(bench, arrays, split, groups)
+    out["saturated"] = saturated(bench, resolved, split, stop)
     if dead_band:
         out["dead_band"] = _dead_band(bench, resolved, split, min(stop, COUNTED_SAMPLES))
     if compare and resolved:

@@ -19,7 +19,9 @@ from sensprobe.export.targets import (
 )
 from sensprobe.export.targets.card import anew_text
 from sensprobe.loading import Source
+from sensprobe.sites import Kind
 from sensprobe.steps.exporting import plan_of, text_files
+from sensprobe.steps.saturating import saturated, saturation_warnings
 from sensprobe.workbench import Workbench
 
 
@@ -29,7 +31,8 @@ def export_for(
     """Write a run's plan to `out` as `target` reads it; returns what it keeps and what it drops.
 
     `dropped` are rows of sites that do not become what the plan says, `narrowed` of sites it left
-    exact that the runtime keeps in fewer bits. Raises UsageError for a target there is not or a
+    exact that the runtime keeps in fewer bits. `warnings` say which states leave the range of the
+    format it keeps them in. Raises UsageError for a target there is not or a
     plan it can express nothing of, UnsupportedError for a model it does not know.
     """
     if bench.run is None:
@@ -53,7 +56,15 @@ def export_for(
         text_files=text_files(bench.source, model_config=True),
         ids=_token_ids(bench.source),
     )
-    known = {"plan": candidate["name"], "batch": batch, "confirmed": confirmed}
+    states = {n: s for n, s in fitted.plan.items() if model.sites[n].kind is Kind.STATE}
+    found = saturated(bench, dict(resolved) | states, "search")
+    known = {
+        "plan": candidate["name"],
+        "batch": batch,
+        "confirmed": confirmed,
+        "saturated": found,
+        "warnings": saturation_warnings(found, target),
+    }
     return _document(fitted, written) | known
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sensprobe.apply import Applier
 from sensprobe.errors import UsageError
+from sensprobe.evaluate import rows_of, sentences
 from sensprobe.evaluate.lm_harness import require
 from sensprobe.loading import Source, text_tokenizer
 from sensprobe.plan import fingerprint
@@ -56,6 +57,7 @@ def evaluate_tasks(
     """
     require()
     _check(source, settings, compare)
+    from sensprobe.evaluate.lm_harness.model import LOOKED_AT
     from sensprobe.evaluate.lm_harness.results import rows
     from sensprobe.evaluate.lm_harness.running import load_tasks
 
@@ -84,6 +86,7 @@ def evaluate_tasks(
         "plan": {name: str(scheme) for name, scheme in plan.items()},
         "model": source.name,
         "model_fingerprint": source.fingerprint,
+        "warnings": sentences(rows_of(model.saturated or ()), LOOKED_AT),
         "max_abs_A": radius,
         "stable": radius <= UNSTABLE,
     }

@@ -18,14 +18,17 @@ from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate.lm_harness.generating import Prompt, Writer
 from sensprobe.evaluate.lm_harness.scoring import TOGETHER, Asked, Scorer
 from sensprobe.evaluate.lm_harness.sharing import apart
+from sensprobe.evaluate.saturation import Saturation, saturations
 from sensprobe.models import Model
 from sensprobe.progress import SILENT, Progress
-from sensprobe.taps import Tap
+from sensprobe.taps import RoundingTap, Tap
 
 TOKENS = 256
 """Generated at most where a task does not say."""
 TRIED = (32, 16)
 """Sequences and tokens that are run to see how long the rest will take."""
+LOOKED_AT = 4
+"""Sequences on which states are watched."""
 NAME = "sensprobe"
 
 
@@ -52,6 +55,7 @@ class HarnessModel(LM):
         super().__init__()
         self._model, self._tap, self._tokenizer = model, tap, tokenizer
         self._name, self._batch, self._progress = name, batch, progress
+        self.saturated: list[Saturation] | None = None
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """Of each (context, continuation): log p of the continuation, and whether it is what greedy
@@ -159,6 +163,7 @@ class HarnessModel(LM):
     def _scored(self, asked: Sequence[Asked]) -> list[tuple[float, bool]]:
         out = [(0.0, True)] * len(asked)
         some = [i for i, one in enumerate(asked) if one.first < len(one.tokens)]
+        self._look([asked[i].tokens for i in some[:LOOKED_AT]])
         self._begin([asked[i] for i in some])
         scorer = Scorer(self._model, self._tap, self._batch, self._progress.advance)
         try:
@@ -167,6 +172,12 @@ class HarnessModel(LM):
         finally:
             self._progress.end()
         return out
+
+    def _look(self, sequences: Sequence[np.ndarray]) -> None:
+        """What leaves its range in the first sequences that are asked for."""
+        if self.saturated is None and sequences and isinstance(self._tap, RoundingTap):
+            batches = [torch.from_numpy(tokens[None]) for tokens in sequences]
+            self.saturated = saturations(self._model, self._tap, batches)
 
     def _begin(self, asked: Sequence[Asked]) -> None:
         """Tell how many sequences there are, and about how long they take."""

@@ -153,3 +153,14 @@ def test_it_tells_how_far_it_is(model: Any) -> None:
     assert told.seconds is not None
     assert 0 < told.seconds < 1000
     assert np.isfinite(told.done)
+
+
+def test_it_keeps_what_leaves_its_range(model: Any) -> None:
+    tap = Applier(model).tap({"layers.0.state": parse("e4m3/range0.001")})
+    lm = harness(model, tap)
+    asked = requests("loglikelihood", *[("The state", f" decays {k}") for k in range(6)])
+    lm.loglikelihood(asked)
+    [found] = lm.saturated
+    assert (found.site.name, found.beyond > 0) == ("layers.0.state", True)
+    lm.loglikelihood(asked)
+    assert lm.saturated == [found]
