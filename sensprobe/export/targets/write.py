@@ -75,7 +75,7 @@ def write_for(
     sizes = [("weights and scales", *weights), (f"state, batch {batch}", *states)]
     files = emitted.files | {
         WEIGHTS: save(emitted.tensors, emitted.metadata),
-        CONFIG: to_bytes(document | (ids or {}) | {"dtype": emitted.dtype} | emitted.config),
+        CONFIG: to_bytes(document | dict(ids or {}) | {"dtype": emitted.dtype} | emitted.config),
         PLAN: to_bytes(Plan(tuple(fit.plan.items()), name).to_json()),
         CARD: card_text(name, fit, use(fit, path.name), sizes).encode(),
     }
