@@ -80,6 +80,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         bench.applier,
         out,
         name=f"{bench.source.name}-{candidate['name']}",
+        model_fingerprint=bench.source.fingerprint,
         card=_facts(bench, candidate, confirmed, batch),
         overwrite=overwrite,
         text_files=text_files(bench.source, model_config=False),
@@ -146,6 +147,8 @@ def _facts(
         data_fingerprint=bench.dataset.fingerprint,
         source=bench.source.name,
         batch=batch,
+        stored_weight_bytes=bench.source.stored_bytes,
+        stored_dtype=bench.source.stored_dtype,
         **known,
     )
 
