@@ -330,5 +330,5 @@ def test_a_vocabulary_too_small_for_its_tokenizer(
 ) -> None:
     folder = hugging_face(tmp_path / "lm", 280)
     size = max(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"].values())
-    says = f"the tokenizer makes tokens up to {size}, the model knows 0 to 279"
+    says = f"the tokenizer does not fit: it makes tokens up to {size}, the model knows 0 to 279"
     refused(shell, says, "eval", folder, "--data", f"text:{stories},{OPTIONS}")
