@@ -89,8 +89,8 @@ def cost(
 
 
 def evaluate(
-    model: Pathlike,
-    data: str,
+    model: Pathlike | None,
+    data: str | None,
     plan: PlanLike | None = None,
     *,
     split: str = "confirmation",
@@ -102,18 +102,25 @@ def evaluate(
     norm: str | None = None,
     metric: str | None = None,
     data_seed: int = 0,
+    reuse: Sequence[Pathlike] = (),
+    allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
     """The score of a plan: metric, value, stderr, n, cost, max_abs_A, plan_fingerprint and more.
 
     `limit` uses the first samples of the split; `compare` adds the paired difference to full
     precision on the same samples; `dead_band` how often rounding keeps the state from moving; with
-    `run` the evaluation is kept there. `warnings` says where
-    the score is far from what the checkpoint records of itself, and which states leave the range of
-    the float format they are kept in (`saturated` has the numbers).
+    `run` the evaluation is kept there; without `model` and `data` they are those of `run`, under
+    its metric. `warnings` says where the score is far from what the checkpoint records of itself,
+    and which states leave the range of the float format they are kept in (`saturated` has the
+    numbers). Evaluations of the runs in `reuse` count as this one's. `allow_code`: see `search`.
     """
-    settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
-    bench = open_bench(settings, run, progress)
+    if model is None or data is None:
+        named = (model, data, norm, metric) != (None,) * 4 or data_seed
+        bench = _bench_of_run(run, bool(named), reuse, allow_code, progress)
+    else:
+        settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
+        bench = open_bench(settings, run, progress, reuse=_listed(reuse))
     schemes = resolved(bench.source, plan)
     with bench.run.working("eval") if bench.run else nullcontext():
         document = steps.evaluate(
@@ -128,6 +135,21 @@ def evaluate(
     base = document if not schemes else document.get("baseline")
     warnings = [*_recorded(bench, base, norm), *steps.saturation_warnings(document["saturated"])]
     return document | {"warnings": warnings}
+
+
+def _bench_of_run(
+    run: Pathlike | None,
+    named: bool,
+    reuse: Sequence[Pathlike],
+    allow_code: bool,
+    progress: Progress,
+) -> Workbench:
+    """What a run remembers of its inputs; UsageError where there is none, or more is named."""
+    if run is None or named:
+        raise UsageError(
+            "eval scores a model on data: name both, or give --run DIR alone for those of a run."
+        )
+    return reopen(run, progress, reuse=_listed(reuse), allow_code=allow_code)
 
 
 def evaluate_tasks(
@@ -185,18 +207,20 @@ def profile(
     norm: str | None = None,
     metric: str | None = None,
     data_seed: int = 0,
+    reuse: Sequence[Pathlike] = (),
     progress: Progress = SILENT,
 ) -> Document:
     """What each part (all its layers together) or site loses in each scheme, kept in `run`.
 
     `measured` evaluates each alone, paired with full precision; `divergence` does too and keeps
     only how far outputs move, which needs no labels; `taylor` prices all of them from one forward
-    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr.
+    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr. Evaluations of
+    the runs in `reuse`, which are of the same model and data, are not made again.
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
     chosen = [_scheme(s) for s in _listed(schemes)]
     steps.check_profile(by, method)
-    bench = open_bench(settings, run, progress, limits={"search": limit})
+    bench = open_bench(settings, run, progress, {"search": limit}, reuse=_listed(reuse))
     assert bench.run is not None
     with bench.run.working("profile"):
         document = steps.profile(bench, chosen, by=by, method=method, limit=limit)
@@ -223,6 +247,8 @@ def search(
     target: str | None = None,
     also: Sequence[OnePlan] = (),
     confirm: bool = True,
+    reuse: Sequence[Pathlike] = (),
+    allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
     """The best plan for each budget, and the chosen ones confirmed on unseen data.
@@ -232,6 +258,10 @@ def search(
     "PATTERN=SCHEME", `tie` entries patterns. `target` names a runtime (vllm, compressed-tensors,
     modelopt, torchao, llama.cpp) whose limits every plan keeps. `also` are plans to measure beside
     the search: they take no part in it. Returns {"search", "confirmation"}, kept in `run`.
+
+    Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
+    is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
+    Evaluations of the runs in `reuse` are not made again.
     """
     settings = steps.SearchSettings(
         budgets=_budgets(_listed(budgets), weight_budget, state_budget, max_loss),
@@ -245,7 +275,7 @@ def search(
         tie=_listed(tie),
         target=target,
     )
-    bench = reopen(run, progress)
+    bench = reopen(run, progress, reuse=_listed(reuse), allow_code=allow_code)
     assert bench.run is not None
     beside = tuple(as_plan(plan, bench.source.model) for plan in _listed(also))
     settings = replace(settings, also=beside)
@@ -264,6 +294,7 @@ def export(
     *,
     target: str | None = None,
     overwrite: bool = False,
+    allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
     """Write a plan of a run (a candidate, or a budget's label) as a folder that loads anywhere.
@@ -272,9 +303,10 @@ def export(
     UsageError where `out` exists and is not an earlier export to replace. With a `target` (vllm,
     compressed-tensors, modelopt, torchao, llama.cpp) the folder is for that runtime; the document
     then has dropped and narrowed (rows of what does not become what the plan says, and why),
-    rounded_anew, use (how to load it), and bytes under the plan and as written.
+    rounded_anew, use (how to load it), and bytes under the plan and as written. `allow_code`: see
+    `search`.
     """
-    bench = reopen(run, progress)
+    bench = reopen(run, progress, allow_code=allow_code)
     if target is not None:
         return steps.export_for(bench, plan, target, Path(out), overwrite=overwrite)
     return steps.export(bench, plan, Path(out), overwrite=overwrite)
@@ -353,16 +385,18 @@ def train(
     out: Pathlike | None = None,
     *,
     restart: bool = False,
+    allow_code: bool = False,
     progress: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> Document:
     """Train at full precision by a recipe that ships or a TOML file; then measure on unseen data.
 
     Returns weights (the checkpoint's path), parameters, n, value, stderr: the accuracy on the
     confirmation split, of a language model the bits per byte of held-out text, which the checkpoint
-    records.
+    records. Code (`python:…`) that only the recipe names as data is run with `allow_code`, or as
+    it was when it was allowed before.
     """
     where = None if out is None else Path(out)
-    return steps.train(str(study), data, where, progress, restart=restart)
+    return steps.train(str(study), data, where, progress, restart=restart, allow_code=allow_code)
 
 
 def doctor() -> Document:

@@ -1,13 +1,14 @@
 """A model, its data and a run folder, opened together: what every step of the main job works on.
 
 Calibrates once, freezes the full-precision baseline, and answers `measure(plan)` from the ledger
-where the plan was evaluated before, by any process, in this run or a sibling.
+where the plan was evaluated before, by any process, in this run or one that is reused. Where
+several processes ask for the same plan at once, one measures it and the others wait for that.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +84,7 @@ class Workbench:
     _evaluators: dict[str, Evaluator | TextEvaluator] = field(default_factory=dict)
     _expected: Wanted = field(default_factory=Wanted)
     _watched: Wanted | None = None  # None before calibration
+    _waited: bool = False
 
     def __post_init__(self) -> None:
         _require_same_kind(self.source, self.dataset)
@@ -222,22 +224,46 @@ class Workbench:
         self, plan: Resolved, split: str, start: int, stop: int, label: str = ""
     ) -> Mapping[str, np.ndarray]:
         """Per-sample arrays of a resolved plan on [start, stop), from the ledger if there."""
-        key = self.key(plan, split, start, stop)
-        if self.run is not None and (known := self.run.gather(key)) is not None:
-            self.progress.advance(stop - start)
-            return known.arrays
+        run, key = self.run, self.key(plan, split, start, stop)
+        if run is None:
+            return self._measured(plan, split, start, stop)
+        known = self._known(run, key) if run.holds(key) else None
+        if known is None:
+            with run.leased(key, self._waiting):
+                known = self._known(run, key)
+                if known is None:
+                    began = time.perf_counter()
+                    arrays = self._measured(plan, split, start, stop)
+                    meta = {
+                        "label": label,
+                        "plan": [[name, str(scheme)] for name, scheme in plan.items()],
+                        "seconds": time.perf_counter() - began,
+                        "radius": self.evaluator(split).spectral_radius(plan),
+                    }
+                    run.append(Evaluation(key, arrays, meta))
+                    return arrays
+        self.progress.advance(stop - start)
+        return known.arrays
+
+    def _known(self, run: Run, key: EvaluationKey) -> Evaluation | None:
+        """What the ledger has, if it says what is scored."""
+        known = run.gather(key)
+        return known if known is not None and self.primary in known.arrays else None
+
+    def _measured(
+        self, plan: Resolved, split: str, start: int, stop: int
+    ) -> Mapping[str, np.ndarray]:
         self.ready(plan)
-        began = time.perf_counter()
-        arrays = self.evaluator(split).evaluate(plan, start, stop)
-        if self.run is not None:
-            meta = {
-                "label": label,
-                "plan": [[name, str(scheme)] for name, scheme in plan.items()],
-                "seconds": time.perf_counter() - began,
-                "radius": self.evaluator(split).spectral_radius(plan),
-            }
-            self.run.append(Evaluation(key, arrays, meta))
-        return arrays
+        return self.evaluator(split).evaluate(plan, start, stop)
+
+    def _waiting(self) -> None:
+        """Said once: where two processes do the same work, they meet at every plan."""
+        if not self._waited:
+            self.progress.note(
+                "another process measures a plan of this run that is asked for here: waiting for "
+                "it, so that nothing is measured twice"
+            )
+        self._waited = True
 
     def seconds_a_sample(self, split: str, stop: int) -> float:
         """Measured at full precision on some samples, warm: what estimates are made of."""
@@ -285,15 +311,19 @@ def open_workbench(
     metric_name: str = "",
     metric_mark: str = "",
     by_divergence: bool = False,
+    reuse: Sequence[str | Path] = (),
 ) -> Workbench:
-    """Open model, data and (where given) the run folder; RunError if the run is of other inputs."""
+    """Open model, data and (where given) the run folder; RunError if the run is of other inputs.
+
+    Evaluations of the runs in `reuse` are used where they have them, and copied.
+    """
     opened = None
     if run is not None:
         opened = open_run(
             run,
             manifest_of(source, dataset, settings or {}),
             earlier=source.earlier,
-            reuse_siblings=True,
+            reuse=reuse,
         )
         if "sites" not in opened.results():
             opened.write_result("sites", [site.to_json() for site in source.model.sites.values()])

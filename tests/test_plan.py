@@ -73,7 +73,7 @@ def test_a_layer_beyond_the_model_is_an_error():
 
 
 def test_a_scheme_that_makes_no_sense_for_one_of_the_sites_is_an_error():
-    with pytest.raises(SchemeError, match=r"int8/head.*encoder \(weight\): it has no heads"):
+    with pytest.raises(SchemeError, match=r"int8/head.*input \(activation\): it has no heads"):
         plan("*=int8/head").resolve(DEEP)
 
 

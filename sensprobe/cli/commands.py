@@ -66,6 +66,7 @@ def profile(arguments: Namespace) -> None:
         norm=arguments.norm,
         metric=arguments.metric,
         data_seed=arguments.data_seed,
+        reuse=arguments.reuse,
         progress=Bar(stderr),
     )
     _warn(document)
@@ -94,6 +95,8 @@ def search(arguments: Namespace) -> None:
         limit=arguments.limit,
         also=arguments.also,
         confirm=not arguments.no_confirm,
+        reuse=arguments.reuse,
+        allow_code=arguments.allow_code,
         progress=Bar(stderr),
     )
     if arguments.json:
@@ -121,6 +124,8 @@ def evaluate(arguments: Namespace) -> None:
         norm=arguments.norm,
         metric=arguments.metric,
         data_seed=arguments.data_seed,
+        reuse=arguments.reuse,
+        allow_code=arguments.allow_code,
         progress=Bar(stderr),
     )
     _warn(document)
@@ -132,7 +137,9 @@ def evaluate(arguments: Namespace) -> None:
 
 
 def _evaluate_tasks(arguments: Namespace) -> None:
-    for option in ("metric", "split", "dead_band", "run"):
+    if arguments.model is None:
+        raise UsageError("--task scores a model: name it.")
+    for option in ("metric", "split", "dead_band", "run", "reuse"):
         if getattr(arguments, option):
             raise UsageError(
                 f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "
@@ -162,10 +169,10 @@ def _evaluate_tasks(arguments: Namespace) -> None:
 
 
 def _require_data(arguments: Namespace) -> None:
-    if arguments.data is None:
+    if arguments.data is None and (arguments.model is not None or arguments.run is None):
         raise UsageError(
             "eval scores a model on data or on tasks: give --data DATA (digits, text:FILE, …), or "
-            "--task TASK (blimp, …)."
+            "--task TASK (blimp, …), or no MODEL and --run DIR for those of a run."
         )
     for option in ("include", "num_fewshot", "batch_size"):
         if getattr(arguments, option) is not None:
@@ -191,6 +198,7 @@ def export(arguments: Namespace) -> None:
         arguments.out,
         target=arguments.target,
         overwrite=arguments.overwrite,
+        allow_code=arguments.allow_code,
         progress=Bar(stderr),
     )
     _warn(document)
@@ -220,6 +228,7 @@ def train(arguments: Namespace) -> None:
         arguments.data,
         arguments.out,
         restart=arguments.restart,
+        allow_code=arguments.allow_code,
         progress=TrainingBar(stderr),
     )
     if arguments.json:

@@ -64,6 +64,10 @@ def _version() -> str:
 
 def _model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", metavar="MODEL", help=MODEL)
+    _norm(sub)
+
+
+def _norm(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--norm",
         choices=("pre", "post"),
@@ -109,6 +113,25 @@ def _run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
 
 
+def _reuse(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--reuse",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="believe the evaluations of this run of the same model and data (repeatable)",
+    )
+
+
+def _allow_code(sub: argparse.ArgumentParser, who: str = "the run") -> None:
+    sub.add_argument(
+        "--allow-code",
+        action="store_true",
+        help=f"run the Python code that {who} names, from now on while it does not change",
+    )
+
+
 def _sites(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("sites", help="every site: shape, kind, bytes at full precision")
     _model(sub)
@@ -138,6 +161,7 @@ def _profile(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--limit", type=int, metavar="N", help="use the first N samples of the split")
     _run(sub)
+    _reuse(sub)
     _json(sub)
 
 
@@ -209,12 +233,17 @@ def _search(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--no-confirm", action="store_true", help="leave the confirmation split unseen"
     )
+    _reuse(sub)
+    _allow_code(sub)
     _json(sub)
 
 
 def _eval(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("eval", help="score one plan, on data or on tasks of lm-eval")
-    _model(sub)
+    sub.add_argument(
+        "model", metavar="MODEL", nargs="?", help=f"{MODEL}; left out with --data: those of --run"
+    )
+    _norm(sub)
     _data(sub, required=False)
     _plan(sub)
     sub.add_argument(
@@ -235,6 +264,8 @@ def _eval(commands: argparse._SubParsersAction) -> None:
         help="also count how often rounding keeps the state from moving, on 8 samples",
     )
     sub.add_argument("--run", type=Path, metavar="DIR", help="keep the evaluation in this run")
+    _reuse(sub)
+    _allow_code(sub)
     _tasks(sub)
     _json(sub)
 
@@ -287,6 +318,7 @@ def _export(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    _allow_code(sub)
     _json(sub)
 
 
@@ -353,6 +385,7 @@ def _train(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--restart", action="store_true", help="start afresh instead of going on where it stopped"
     )
+    _allow_code(sub, "the recipe")
     _json(sub)
 
 

@@ -218,6 +218,7 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
     from sensprobe.report.agreement import agreement
     from sensprobe.report.benches import benches_of, latest
     from sensprobe.report.gather import PROFILES
+    from sensprobe.report.prose import about_origins
     from sensprobe.report.read import read_sensitivity
     from sensprobe.report.terminal import agreement_line, bench_report
 
@@ -233,6 +234,7 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
         yield from search(found["search"], found.get("confirmation"))
     for bench_kept in latest(benches_of(run)):
         yield bench_report(bench_kept)
+    yield from map(Text, about_origins(run.count, run.origins))
 
 
 def exported(document: Mapping[str, Any]) -> RenderableType:

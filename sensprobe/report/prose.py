@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sensprobe.report.agreement import Agreement
 from sensprobe.report.gather import Results
 from sensprobe.report.results import Confirmation, Confirmed, Search, Sensitivity
@@ -142,9 +144,18 @@ SIGNS = (
 )
 
 
+def about_origins(evaluations: int, origins: Mapping[str, int]) -> list[str]:
+    """Which evaluations a run did not make itself, a sentence a run they come from."""
+    return [
+        f"{count:,} of {evaluations:,} evaluations were not made in this run: they were taken from "
+        f"{origin} (--reuse) and are believed as they stand there."
+        for origin, count in sorted(origins.items())
+    ]
+
+
 def method_notes(found: Results) -> list[str]:
     """What was measured on which samples, and what every sign on the page means."""
-    notes = list(SIGNS)
+    notes = [*about_origins(found.evaluations, found.origins), *SIGNS]
     if found.sensitivity is not None:
         notes += _profile_notes(found.sensitivity)
     if found.agreement is not None:

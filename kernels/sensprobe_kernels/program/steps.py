@@ -35,6 +35,7 @@ from sensprobe_kernels.program.rows import (
     products,
     raised,
     ramps,
+    relus,
     rms,
     rounds,
     silus,
@@ -197,6 +198,8 @@ def _rows(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         gelus(work, row[1], row[2], batch * row[3])
     elif code == op.RAMP:
         ramps(work, row[1], row[2], batch * row[3])
+    elif code == op.RELU:
+        relus(work, row[1], row[2], batch * row[3])
     elif code == op.GATE:
         gates(work, row[1], row[2], row[3], batch * row[4])
     elif code == op.ADD:
@@ -293,7 +296,7 @@ def build() -> Callable[..., int]:
                 _diagonal(machine, call, row, scratch)
             elif code == op.RMS or code == op.LAYER_NORM:
                 _norm(machine, call, row, scratch)
-            elif code in (op.SILU, op.GELU, op.RAMP, op.GATE, op.ADD, op.SOFTPLUS):
+            elif code in (op.SILU, op.GELU, op.RAMP, op.RELU, op.GATE, op.ADD, op.SOFTPLUS):
                 _rows(machine, call, row, scratch)
             else:
                 _each(machine, call, row, scratch)
