@@ -115,8 +115,9 @@ def evaluate(
     same samples; `dead_band` how often rounding keeps the state from moving. With `run` the
     evaluation is kept there; `per_class` then still has each class's precision and F1. Without
     `model` and `data` they are those of `run`, under its metric. `warnings` says where the score is
-    far from what the checkpoint records of itself. Evaluations of the runs in `reuse` count as this
-    one's. `allow_code`: see `search`.
+    far from what the checkpoint records of itself, and which states leave the range of the float
+    format they are kept in (`saturated` has the numbers). Evaluations of the runs in `reuse` count
+    as this one's. `allow_code`: see `search`.
     """
     if model is None or data is None:
         named = (model, data, norm, metric) != (None,) * 4 or data_seed
@@ -137,7 +138,8 @@ def evaluate(
             classes=per_class,
         )
     base = document if not schemes else document.get("baseline")
-    return document | {"warnings": _recorded(bench, base, norm)}
+    warnings = [*_recorded(bench, base, norm), *steps.saturation_warnings(document["saturated"])]
+    return document | {"warnings": warnings}
 
 
 def _bench_of_run(
@@ -227,7 +229,9 @@ def profile(
     assert bench.run is not None
     with bench.run.working("profile"):
         document = steps.profile(bench, chosen, by=by, method=method, limit=limit)
-    return document | {"warnings": _recorded(bench, document["baseline"]["metric"], norm)}
+    warnings = _recorded(bench, document["baseline"]["metric"], norm)
+    warnings += steps.profiled_ranges(bench, document["schemes"], document["n"])
+    return document | {"warnings": warnings}
 
 
 def search(
@@ -284,6 +288,8 @@ def search(
     with bench.run.working("search"):
         found = steps.search(bench, settings)
         confirmed = steps.confirm(bench) if confirm else None
+    for warning in steps.chosen_ranges(bench, found):
+        progress.note(warning)
     return {"search": found, "confirmation": confirmed}
 
 
@@ -314,26 +320,31 @@ def export(
 
 def generate(
     model: Pathlike,
-    prompt: str = "",
+    prompt: str | bytes = "",
     plan: PlanLike | None = None,
     *,
+    data: str | None = None,
+    data_seed: int = 0,
     tokens: int = 200,
     temperature: float = 0.0,
     seed: int = 0,
     device: str = "cpu",
     write: Callable[[str], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Document:
     """Text that a language model goes on with after a prompt, from its streaming state.
 
-    An exported model runs from packed memory (see `sensprobe.load`). `write` is called with the
+    An exported model runs from packed memory (see `sensprobe.load`). `data` is text whose
+    calibration split fixes static ranges, and what `gptq` rounds by. `write` is called with the
     prompt, then with pieces of text as they are known. Returns text, tokens, tokens_per_second,
     prompt_tokens, packed, weight_bytes, state_bytes and more.
     """
-    place, source = device_named(device), load_model(model)
+    place = device_named(device)
+    source, _, applier = open_applier(model, plan, data, data_seed=data_seed, progress=progress)
     tokenizer = text_tokenizer(source)
     return steps.generate(
-        loaded(source, plan, place), tokenizer, prompt, tokens=tokens, temperature=temperature,
-        seed=seed, write=write or (lambda piece: None),
+        loaded(source, plan, place, applier=applier), tokenizer, prompt, tokens=tokens,
+        temperature=temperature, seed=seed, write=write or (lambda piece: None),
     )  # fmt: skip
 
 

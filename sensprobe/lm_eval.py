@@ -25,6 +25,7 @@ from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.evaluate.lm_harness import require
 from sensprobe.opening import open_applier
 from sensprobe.steps import harness_model
+from sensprobe.steps.tasks import tell_of_ends
 
 if TYPE_CHECKING:
     from sensprobe.evaluate.lm_harness.model import HarnessModel
@@ -53,7 +54,9 @@ def open_model(**given: Any) -> HarnessModel:
         data_seed=int(given.get("data_seed", 0)),
         progress=progress,
     )
-    return harness_model(source, applier, plan, _together(batch), progress)
+    model = harness_model(source, applier, plan, _together(batch), progress)
+    tell_of_ends(source, progress)
+    return model
 
 
 def _together(batch: Any) -> int | None:

@@ -193,7 +193,7 @@ def _tokenizer(model: Model, path: Path) -> Tokenizer | None:
         return None
     file = (path if path.is_dir() else path.parent) / TOKENIZER
     if file.is_file():
-        return FileTokenizer(file.resolve())
+        return FileTokenizer(file.absolute())  # the hub keeps links: what lies beside is by name
     return BYTES if model.config.d_input == BYTES.size else None
 
 
@@ -345,8 +345,9 @@ def loaded(
     plan: PlanLike | None = None,
     place: torch.device = CPU,
     calibration: Array | None = None,
+    applier: Applier | None = None,
 ) -> LoadedModel:
-    """`load`, of what a MODEL names."""
+    """`load`, of what a MODEL names; `applier` is one that is calibrated for the plan already."""
     if source.artefact is not None:
         if plan is not None:
             raise UsageError(
@@ -362,7 +363,8 @@ def loaded(
     else:
         chosen = EXACT_PLAN if plan is None else as_plan(plan, source.model)
         schemes = chosen.resolve(source.model.sites.values())
-        tap = _calibrated(source.model, schemes, calibration).tap(schemes)
+        applier = applier or _calibrated(source.model, schemes, calibration)
+        tap = applier.tap(schemes)
     with _decoded_on(place, source):
         tap = _moved(tap, place)
     weights = {n: tap.weights[n] for n, s in source.model.sites.items() if s.kind is Kind.WEIGHT}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sensprobe.cost import Cost, cost
 from sensprobe.errors import DataError, UnsupportedError, UsageError
-from sensprobe.evaluate import BATCH
+from sensprobe.evaluate import BATCH, rows_of, saturations, sentences
 from sensprobe.memory import free_bytes, room
 from sensprobe.models import Model, per_step, together
 from sensprobe.packed import Arena, DeviceStream, Slots, Stream
@@ -24,7 +24,11 @@ from sensprobe.scheme import Scheme
 from sensprobe.sites import Kind, Site
 from sensprobe.taps import RoundingTap
 
+logger = logging.getLogger("sensprobe.running")
+
 Array: TypeAlias = Tensor | np.ndarray
+LOOKED_AT = 4
+"""Sequences of a first call on which states are watched."""
 
 
 def as_sequences(x: Array, model: Model) -> Tensor:
@@ -94,7 +98,9 @@ def _real(x: Array) -> Tensor:
 class LoadedModel:
     """A model under a plan, ready to run. Make one with `load`.
 
-    Calling it and `step` keep no gradients and change nothing in it; threads may share one.
+    Calling it and `step` keep no gradients and change nothing in it; threads may share one. The
+    first call on a CPU also watches states that are kept in fp16 or another float format of a fixed
+    range, on its first sequences: a warning is logged where they leave it.
 
     An exported model is *packed*: `weight_bytes` of weights and scales as in the file, and states
     of as many bytes as the plan costs. On the CPU a call decodes one weight at a time and gives
@@ -118,6 +124,7 @@ class LoadedModel:
     _stream: Stream | DeviceStream | None = field(default=None, repr=False)
     _why: str = field(default="", repr=False)
     _whole: DeviceStream | None = field(default=None, repr=False)
+    _looked: list[bool] = field(default_factory=list, repr=False)  # something where it was
 
     @property
     def sites(self) -> dict[str, Site]:
@@ -175,6 +182,7 @@ class LoadedModel:
         batches that `sensprobe eval` uses, so that both give the same numbers to the bit.
         """
         x = as_sequences(x, self._model).to(self.device)
+        self._look(x[:LOOKED_AT])
         every = x.shape[1:2] if per_step(self._model) else ()
         parts = [torch.zeros(0, *every, self._model.config.d_output, device=self.device)]
         if self._whole is not None:
@@ -184,6 +192,14 @@ class LoadedModel:
             for first in range(0, len(x), size):
                 parts.append(self._model(x[first : first + size], self._tap.at(first)))
         return torch.cat(parts)
+
+    def _look(self, x: Tensor) -> None:
+        """Warn, once, where states leave the range of the float format they are kept in."""
+        if self._looked or not len(x) or self.device.type != "cpu":
+            return
+        self._looked.append(True)
+        for warning in sentences(rows_of(saturations(self._model, self._tap, [x])), len(x)):
+            logger.warning("%s: %s", self.name, warning)
 
     def start(self, batch: int = 1) -> Any:
         """The state of `batch` sequences before their first step.

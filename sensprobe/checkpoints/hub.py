@@ -3,7 +3,8 @@
 A revision is a branch, a tag or a commit. `pinned` turns it into the commit it stands for now,
 which is what a run remembers; a commit that was fetched once is read from the hub's own cache,
 without a network. Only the config, the weights (safetensors where there are any, else
-pytorch_model.bin) and tokenizer.json are fetched, after saying how much that is.
+pytorch_model.bin), tokenizer.json and what says where texts start and stop are fetched, after
+saying how much that is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ logger = logging.getLogger("sensprobe.hub")
 PREFIX = "hf:"
 _SPEC = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-SMALL = ("config.json", "tokenizer.json")
+SMALL = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+)
 WHOLE = "model.safetensors"
 WEIGHTS = ((WHOLE,), ("*.safetensors", "*.safetensors.index.json"), ("pytorch_model.bin",))
 """What holds weights, the first kind that is there."""

@@ -161,6 +161,7 @@ def _evaluate_tasks(arguments: Namespace) -> None:
         data_seed=arguments.data_seed,
         progress=Bar(stderr),
     )
+    _warn(document)
     if arguments.json:
         print_json(document)
     else:
@@ -201,6 +202,7 @@ def export(arguments: Namespace) -> None:
         allow_code=arguments.allow_code,
         progress=Bar(stderr),
     )
+    _warn(document)
     if arguments.json:
         print_json(document)
     elif arguments.target is not None:
@@ -260,11 +262,14 @@ def generate(arguments: Namespace) -> None:
         arguments.model,
         arguments.prompt,
         _plan(arguments),
+        data=arguments.data,
+        data_seed=arguments.data_seed,
         tokens=arguments.tokens,
         temperature=arguments.temperature,
         seed=arguments.seed,
         device=arguments.device,
         write=write,
+        progress=Bar(stderr),
     )
     if arguments.json:
         print_json(document)
@@ -332,7 +337,7 @@ def _plan(arguments: Namespace) -> list[OnePlan] | None:
 
 
 def _warn(document: dict[str, Any]) -> None:
-    for warning in document["warnings"]:
+    for warning in document.get("warnings", ()):
         stderr.print(warning, style="yellow")
 
 

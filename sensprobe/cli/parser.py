@@ -340,6 +340,12 @@ def _generate(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("model", metavar="MODEL", help=MODEL)
     _plan(sub)
+    sub.add_argument(
+        "--data",
+        metavar="DATA",
+        help="text whose calibration split fixes static ranges, for a plan that has some",
+    )
+    sub.add_argument("--data-seed", type=int, default=0, help="shuffles that text's documents")
     sub.add_argument("--prompt", default="", metavar="TEXT", help="what to go on from")
     sub.add_argument("--tokens", type=int, default=200, metavar="N", help="at most (default: 200)")
     sub.add_argument(

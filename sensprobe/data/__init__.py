@@ -35,7 +35,7 @@ from sensprobe.data.sampling import (
     reordered,
 )
 from sensprobe.data.text import documents_of, split_options
-from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer
+from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer, readable, require_fit
 from sensprobe.data.user import UserFunction, load_function
 from sensprobe.errors import UsageError
 from sensprobe.trust import Gate, Named
@@ -61,8 +61,10 @@ __all__ = [
     "load_function",
     "missing_classes",
     "pydoc_training_text",
+    "readable",
     "reads_text",
     "reordered",
+    "require_fit",
     "split_options",
 ]
 

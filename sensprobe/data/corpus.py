@@ -18,6 +18,14 @@ LEAST = 3
 """Documents that a calibration, a search and a confirmation need."""
 
 
+def _encoded(document: Document, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and where each ends. What a tokenizer puts before every text stands where the document
+    begins, as a model meets it there, and is no byte of it; what it puts after is left out."""
+    tokens, ends = tokenizer.encode(document.content)
+    before = tokenizer.added[0] if document.begins else ()
+    return np.insert(tokens, 0, before), np.insert(ends, 0, [0] * len(before))
+
+
 class Corpus:
     """Documents as tokens, and every window there is: position i is the same window in every run.
 
@@ -29,7 +37,7 @@ class Corpus:
     ) -> None:
         self.spec, self.documents, self.windowing = spec, documents, windowing
         self._vocabulary = tokenizer.size
-        self._encoded = [tokenizer.encode(d.content) for d in documents]
+        self._encoded = [_encoded(d, tokenizer) for d in documents]
         starts = [windowing.starts(len(tokens)) for tokens, _ in self._encoded]
         self._start = np.concatenate(starts)
         self.group = np.repeat(np.arange(len(starts)), [len(s) for s in starts])

@@ -170,9 +170,9 @@ def check_fits(dataset: Dataset, *, d_input: int, outputs: int) -> None:
         known = min(d_input, outputs)
         if dataset.d_input > known:
             raise DataError(
-                f"{dataset.name}: the tokenizer makes tokens up to {dataset.d_input - 1:,}, the "
-                f"model knows 0 to {known - 1:,}; put the tokenizer.json of this very model into "
-                "its folder"
+                f"{dataset.name}: the tokenizer does not fit: it makes tokens up to "
+                f"{dataset.d_input - 1:,}, the model knows 0 to {known - 1:,}; put the "
+                "tokenizer.json of this very model into its folder"
             )
         return
     if dataset.d_input != d_input:

@@ -38,10 +38,12 @@ STRETCH_BYTES = 8192
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A name, for rules and messages, and valid UTF-8."""
+    """A name, for rules and messages, and valid UTF-8. `begins` is False of a stretch that starts
+    inside a longer one."""
 
     name: str
     content: bytes
+    begins: bool = True
 
 
 def held_out(document: Document) -> bool:
@@ -89,7 +91,7 @@ def stretches(documents: list[Document]) -> list[Document]:
         if len(edges) > 1 and len(content) - edges[-1] < STRETCH_BYTES:
             edges.pop()
         for k, (start, stop) in enumerate(zip(edges, [*edges[1:], len(content)], strict=True)):
-            out.append(Document(f"{document.name}@{k}", content[start:stop]))
+            out.append(Document(f"{document.name}@{k}", content[start:stop], begins=k == 0))
     return out
 
 

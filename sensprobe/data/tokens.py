@@ -6,7 +6,6 @@ ends, so that a loss can be counted by byte whatever the tokens are.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,13 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sensprobe.data.special import SETTINGS, special_tokens
 from sensprobe.errors import DataError
 
-FILE = "tokenizer.json"
-SETTINGS = "tokenizer_config.json"
 BYTE_VALUES = 256
 TEXT_EDGES = ("<|endoftext|>", "<s>", "<bos>", "<|begin_of_text|>", "</s>", "<eos>")
 """What tokenizers call the token that stands between two texts, where their settings do not say."""
+PROBES = ("a", "0", "the", ".")
+"""Texts of which one has tokens in any tokenizer, to see what it puts around them."""
 
 
 class Tokenizer(Protocol):
@@ -46,13 +46,27 @@ class Tokenizer(Protocol):
         """The text of tokens; bytes that are no character yet are shown as U+FFFD."""
         ...
 
+    @property
+    def added(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What the tokenizer itself puts before every text, and after it; mostly nothing."""
+        ...
+
     def start(self, text: str) -> tuple[int, ...]:
         """What stands before a text that nothing precedes. DataError where no token says so."""
         ...
 
     @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end a text, any of them; empty where none does."""
+        ...
+
+    @property
     def end(self) -> int | None:
-        """What ends a text; None where no token does."""
+        """The first of those; None where there is none."""
+        ...
+
+    def named(self, role: str) -> tuple[int, ...]:
+        """The token that its own settings name bos, eos or pad; empty where they name none."""
         ...
 
 
@@ -65,6 +79,8 @@ class ByteTokenizer:
     name: str = "bytes"
     size: int = BYTE_VALUES
     file: None = None
+    added: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    ends: tuple[int, ...] = ()
     end: None = None
 
     def encode(self, content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -74,13 +90,20 @@ class ByteTokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode("utf-8", "replace")
 
+    def named(self, role: str) -> tuple[int, ...]:
+        return ()
+
     def start(self, text: str) -> tuple[int, ...]:
         return tuple(b"." if text[:1].isspace() else b". ")
 
 
 @dataclass(frozen=True, slots=True)
 class FileTokenizer:
-    """A Hugging Face tokenizer.json; read on first use, with the package `tokenizers`."""
+    """A Hugging Face tokenizer.json; read on first use, with the package `tokenizers`.
+
+    Truncation and padding that the file keeps are ignored: a text is read whole, and nothing added.
+    The documents beside it say which tokens start and end a text (see `special`).
+    """
 
     file: Path
 
@@ -93,10 +116,16 @@ class FileTokenizer:
         """One more than its largest id."""
         return max(_read(self.file).get_vocab(with_added_tokens=True).values()) + 1
 
+    @property
+    def added(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """As its post-processor says; of a class that transformers builds anew, nothing."""
+        bare = special_tokens(self.file.parent).bare
+        return ((), ()) if bare else _added(self.file)
+
     def encode(self, content: bytes) -> tuple[np.ndarray, np.ndarray]:
         """Nothing is put before or after the text. A character in several tokens ends in the first;
         what belongs to no token (spaces that a tokenizer drops) ends in the token after it."""
-        text = content.decode("utf-8")
+        text = _decoded(content)
         encoded = _read(self.file).encode(text, add_special_tokens=False)
         widths = [len(character.encode()) for character in text] if len(text) < len(content) else 1
         ends = np.cumsum(np.broadcast_to(widths, len(text)))
@@ -108,37 +137,67 @@ class FileTokenizer:
         return str(_read(self.file).decode(list(tokens), skip_special_tokens=True))
 
     def start(self, text: str) -> tuple[int, ...]:
-        """The token that its settings call bos, else eos, else one of `TEXT_EDGES`."""
-        return (self._edge("bos_token", "eos_token"),)
-
-    @property
-    def end(self) -> int:
-        return self._edge("eos_token", "bos_token")
-
-    def _edge(self, *settings: str) -> int:
-        named = _settings(self.file)
-        for name in (*(named[key] for key in settings if key in named), *TEXT_EDGES):
-            if (token := _read(self.file).token_to_id(name)) is not None:
-                return int(token)
+        """What it puts before a text itself; else the token named bos, else that named eos, else
+        bos or eos of generation_config.json or config.json, else one of `TEXT_EDGES`."""
+        known = special_tokens(self.file.parent)
+        own = self.added[0]
+        found = own or self.named("bos") or self.named("eos")
+        found = found or known.ids.get("bos", ())[:1] or known.ids.get("eos", ())[:1]
+        if found := found or self._edge():
+            return found
         raise DataError(
             f"{self.file} has no token that stands between texts (looked for "
             f"{', '.join(TEXT_EDGES)}). Name it as bos_token in {SETTINGS} beside it."
         )
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """eos of generation_config.json, else of config.json, else the token named eos, else that
+        named bos, else one of `TEXT_EDGES`."""
+        known = special_tokens(self.file.parent).ids.get("eos", ())
+        return known or self.named("eos") or self.named("bos") or self._edge()
 
-def _settings(file: Path) -> dict[str, str]:
-    """Names of special tokens that the file beside a tokenizer gives; none where there is none."""
-    beside = file.with_name(SETTINGS)
-    if not beside.is_file():
-        return {}
+    @property
+    def end(self) -> int | None:
+        return next(iter(self.ends), None)
+
+    def named(self, role: str) -> tuple[int, ...]:
+        name = special_tokens(self.file.parent).names.get(role)
+        token = None if name is None else _read(self.file).token_to_id(name)
+        return () if token is None else (int(token),)
+
+    def _edge(self) -> tuple[int, ...]:
+        found = (_read(self.file).token_to_id(name) for name in TEXT_EDGES)
+        return next(((int(token),) for token in found if token is not None), ())
+
+
+def readable(text: str | bytes) -> str:
+    """The text as UTF-8 has it: what it has no form for (bytes of another encoding that a command
+    line passed on, halves of a surrogate pair) is shown as U+FFFD."""
+    if isinstance(text, bytes):
+        return text.decode("utf-8", "replace")
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def require_fit(tokens: Sequence[int] | np.ndarray, known: int, name: str) -> None:
+    """DataError where a token is beyond the embedding of a model of `known` tokens."""
+    largest = int(np.max(tokens, initial=0))
+    if largest >= known:
+        raise DataError(
+            f"the tokenizer of {name} does not fit: it makes tokens up to {largest}, the model "
+            f"knows 0 to {known - 1}. Put the tokenizer.json of this very model into its folder, "
+            "with the documents beside it."
+        )
+
+
+def _decoded(content: bytes) -> str:
     try:
-        known = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{beside} cannot be read ({error}); copy it again") from None
-    if not isinstance(known, dict):
-        raise DataError(f"{beside} holds no settings (a JSON object); copy it again")
-    plain = {key: v.get("content") if isinstance(v, dict) else v for key, v in known.items()}
-    return {key: value for key, value in plain.items() if isinstance(value, str)}
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"the text is not UTF-8: byte {content[error.start]:#04x} at position {error.start:,} "
+            "fits nowhere; save it as UTF-8"
+        ) from None
 
 
 @cache
@@ -150,8 +209,26 @@ def _read(path: Path) -> Any:
             f"{path} needs the package `tokenizers`, which is not installed: pip install -e '.[lm]'"
         ) from None
     try:
-        return Reader.from_file(str(path))
+        reader = Reader.from_file(str(path))
     except Exception as error:  # what the reader raises for a damaged file is a bare Exception
         raise DataError(
             f"{path} is not a tokenizer that `tokenizers` reads ({error}); copy it again"
         ) from None
+    # Settings of whoever saved it, for batches of theirs.
+    reader.no_truncation()
+    reader.no_padding()
+    return reader
+
+
+@cache
+def _added(path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What a tokenizer's post-processor puts before and after a text."""
+    reader = _read(path)
+    if not reader.num_special_tokens_to_add(False):
+        return (), ()
+    for probe in PROBES:
+        inner, whole = (reader.encode(probe, add_special_tokens=s).ids for s in (False, True))
+        places = [k for k in range(len(whole)) if inner and whole[k : k + len(inner)] == inner]
+        if places:
+            return tuple(whole[: places[0]]), tuple(whole[places[0] + len(inner) :])
+    return (), ()

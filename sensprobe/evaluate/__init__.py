@@ -14,6 +14,7 @@ from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.dead_band import by_position, dead_bands
 from sensprobe.evaluate.outcomes import Metric, outcomes, told_apart
+from sensprobe.evaluate.saturation import SEQUENCES, rows_of, saturations, sentences, watched
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
 from sensprobe.metrics import ADDITIVE, DIVERGENCE, NAMES, PRIMARY
 from sensprobe.models import Model
@@ -27,6 +28,7 @@ __all__ = [
     "DIVERGENCE",
     "NAMES",
     "PRIMARY",
+    "SEQUENCES",
     "Evaluator",
     "Metric",
     "Score",
@@ -38,8 +40,12 @@ __all__ = [
     "outcomes",
     "paired",
     "ratio",
+    "rows_of",
+    "saturations",
     "score_document",
+    "sentences",
     "told_apart",
+    "watched",
     "with_p",
 ]
 

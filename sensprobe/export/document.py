@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe import __version__
+from sensprobe.data.special import TRAVELLING
 from sensprobe.errors import CheckpointError
 from sensprobe.evaluate import SEMANTICS
 from sensprobe.export.tensors import Entry
@@ -25,10 +26,12 @@ FORMAT = 1
 KEY = "sensprobe_artefact"
 PLAN, CONFIG, WEIGHTS, CARD = "plan.json", "config.json", "model.safetensors", "README.md"
 TOKENIZER = "tokenizer.json"
+TEXT = frozenset({TOKENIZER, *TRAVELLING})
+"""What a language model's text is read with, and where it starts and stops."""
 FILES = frozenset({PLAN, CONFIG, WEIGHTS, CARD})
 QUANT_CONFIG, TYPES = "hf_quant_config.json", "tensor-types.txt"
 """What ModelOpt's folders and llama.cpp's have besides."""
-OPTIONAL = frozenset({TOKENIZER, QUANT_CONFIG, TYPES})
+OPTIONAL = TEXT | {QUANT_CONFIG, TYPES}
 NEEDED = (CONFIG, PLAN, WEIGHTS)
 MEANING = {"classification": "logits", "regression": "targets", "language": "logits"}
 

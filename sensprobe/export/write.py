@@ -14,7 +14,7 @@ from sensprobe.checkpoints.identity import fingerprint as identity
 from sensprobe.errors import RunError, SchemeError
 from sensprobe.export import document
 from sensprobe.export.card import CardFacts, card_text
-from sensprobe.export.document import CARD, CONFIG, FILES, OPTIONAL, PLAN, TOKENIZER, WEIGHTS
+from sensprobe.export.document import CARD, CONFIG, FILES, OPTIONAL, PLAN, WEIGHTS
 from sensprobe.export.folder import require_place, write_folder
 from sensprobe.export.read import load_artefact
 from sensprobe.export.tensors import layout, stored
@@ -50,18 +50,17 @@ def export_model(
     model_fingerprint: str = "",
     card: CardFacts | None = None,
     overwrite: bool = False,
-    tokenizer: bytes | None = None,
+    text_files: Mapping[str, bytes] | None = None,
 ) -> ExportResult:
     """Write a model under a resolved plan as folder `out`.
 
     `applier` is the one the plan was evaluated with: its calibration is what the file keeps, so
     that a reloaded artefact computes what the simulation computed, to the bit. `model_fingerprint`
     is the name of the checkpoint at full precision (without it one of `model.weights`), which the
-    artefact records. `tokenizer` is the
-    tokenizer.json the model's text is read with, where it has one. Raises UsageError where `out`
-    is taken (an artefact may be replaced with `overwrite`), SchemeError for a static scheme without
-    calibration or one that text cannot say, RunError where the disk refuses. `out` is whole or
-    untouched.
+    artefact records. `text_files` are those the model's text is read with (`TEXT`), where it has
+    some. Raises UsageError where `out` is taken (an artefact may be replaced with `overwrite`),
+    SchemeError for a static scheme without calibration or one that text cannot say, RunError where
+    the disk refuses. `out` is whole or untouched.
     """
     out, facts = Path(out).expanduser().resolve(), card or CardFacts()
     require_place(out, FILES, overwrite, OPTIONAL)
@@ -82,8 +81,7 @@ def export_model(
         CONFIG: document.to_bytes(config),
         CARD: text.encode(),
     }
-    if tokenizer is not None:
-        files[TOKENIZER] = tokenizer
+    files |= text_files or {}
     write_folder(out, files, lambda draft: _require_same(draft, tap))
     size = config["weights"]["data_bytes"]
     whole = sum(len(content) for content in files.values())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sensprobe.steps.generating import generate
     from sensprobe.steps.pricing import cost, cost_beside_stored, list_presets, list_sites
     from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
+    from sensprobe.steps.saturating import chosen_ranges, profiled_ranges, saturation_warnings
     from sensprobe.steps.searching import SearchSettings, search
     from sensprobe.steps.tasks import TaskSettings, evaluate_tasks, harness_model
     from sensprobe.steps.training import train
@@ -35,6 +36,7 @@ __all__ = [
     "bench",
     "bench_model",
     "check_profile",
+    "chosen_ranges",
     "confirm",
     "cost",
     "cost_beside_stored",
@@ -48,7 +50,9 @@ __all__ = [
     "list_presets",
     "list_sites",
     "profile",
+    "profiled_ranges",
     "recorded_warnings",
+    "saturation_warnings",
     "search",
     "train",
 ]
@@ -75,6 +79,9 @@ _HOME = {
     "list_sites": "pricing",
     "profile": "profiling",
     "recorded_warnings": "evaluating",
+    "saturation_warnings": "saturating",
+    "chosen_ranges": "saturating",
+    "profiled_ranges": "saturating",
     "search": "searching",
     "train": "training",
 }

@@ -16,6 +16,7 @@ from sensprobe.plan import Plan, fingerprint
 from sensprobe.scheme import Scheme
 from sensprobe.steps.language import text_facts, whole
 from sensprobe.steps.pricing import cost
+from sensprobe.steps.saturating import saturated
 from sensprobe.workbench import Workbench
 
 UNSTABLE = 1.0
@@ -96,6 +97,7 @@ def evaluate(
     }
     if bench.dataset.task == "language":
         out["text"] = text_facts(bench, arrays, split, groups)
+    out["saturated"] = saturated(bench, resolved, split, stop)
     if bench.dataset.task == "classification":
         out["per_class"] = _classes(bench, arrays, split, groups)
     if dead_band:

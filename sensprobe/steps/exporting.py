@@ -7,9 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sensprobe.data.special import GENERATION, generation_document, travelling
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import Score
-from sensprobe.export import CardFacts, UniformFacts, export_model
+from sensprobe.export import TOKENIZER, CardFacts, UniformFacts, export_model
+from sensprobe.loading import Source
 from sensprobe.plan import Plan, from_json
 from sensprobe.runs import Run
 from sensprobe.steps.evaluating import UNSTABLE
@@ -81,7 +83,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         model_fingerprint=bench.source.fingerprint,
         card=_facts(bench, candidate, confirmed, batch),
         overwrite=overwrite,
-        tokenizer=tokenizer_of(bench),
+        text_files=text_files(bench.source, model_config=False),
     )
     predicted = cost(bench.source, resolved, batch)
     if result.weight_bytes != predicted["weight_bytes"]:
@@ -101,10 +103,20 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
     }
 
 
-def tokenizer_of(bench: Workbench) -> bytes | None:
-    """The tokenizer.json of the model, to lie beside its weights again."""
-    reader = bench.source.tokenizer
-    return None if reader is None or reader.file is None else reader.file.read_bytes()
+def text_files(source: Source, *, model_config: bool) -> dict[str, bytes]:
+    """The model's tokenizer.json and the documents beside it, to lie beside its weights again.
+
+    Where no `model_config` (a config.json of transformers) goes with them, generation_config.json
+    has the ids that the model's own says.
+    """
+    reader = source.tokenizer
+    if reader is None or reader.file is None:
+        return {}
+    folder = reader.file.parent
+    found = {TOKENIZER: reader.file.read_bytes()} | travelling(folder)
+    if not model_config and (generation := generation_document(folder)) is not None:
+        found[GENERATION] = generation
+    return found
 
 
 def _facts(
@@ -116,7 +128,8 @@ def _facts(
     known: dict[str, Any] = {}
     if confirmed is None and not candidate["stopped_early"]:
         n = candidate["n"]
-        known = {"searched": Score(**candidate["metric"], n=n, clusters=n)}
+        # A candidate's has no counts of its own; that of a plan measured beside the search has.
+        known = {"searched": Score(**({"n": n, "clusters": n} | candidate["metric"]))}
     if confirmed is not None:
         known = {
             "confirmed": Score(**confirmed["metric"]),

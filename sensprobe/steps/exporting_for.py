@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe.checkpoints.to_hf import hf_document
+from sensprobe.data.special import IDS, as_written, model_ids
 from sensprobe.errors import UsageError
 from sensprobe.export.targets import (
     Fit,
@@ -17,7 +18,10 @@ from sensprobe.export.targets import (
     write_for,
 )
 from sensprobe.export.targets.card import anew_text
-from sensprobe.steps.exporting import plan_of, tokenizer_of
+from sensprobe.loading import Source
+from sensprobe.sites import Kind
+from sensprobe.steps.exporting import plan_of, text_files
+from sensprobe.steps.saturating import saturated, saturation_warnings
 from sensprobe.workbench import Workbench
 
 
@@ -27,7 +31,8 @@ def export_for(
     """Write a run's plan to `out` as `target` reads it; returns what it keeps and what it drops.
 
     `dropped` are rows of sites that do not become what the plan says, `narrowed` of sites it left
-    exact that the runtime keeps in fewer bits. Raises UsageError for a target there is not or a
+    exact that the runtime keeps in fewer bits. `warnings` say which states leave the range of the
+    format it keeps them in. Raises UsageError for a target there is not or a
     plan it can express nothing of, UnsupportedError for a model it does not know.
     """
     if bench.run is None:
@@ -48,10 +53,36 @@ def export_for(
         name=f"{bench.source.name}-{candidate['name']}",
         batch=batch,
         overwrite=overwrite,
-        tokenizer=tokenizer_of(bench),
+        text_files=text_files(bench.source, model_config=True),
+        ids=_token_ids(bench.source),
     )
-    known = {"plan": candidate["name"], "batch": batch, "confirmed": confirmed}
+    states = {n: s for n, s in fitted.plan.items() if model.sites[n].kind is Kind.STATE}
+    found = saturated(bench, dict(resolved) | states, "search")
+    known = {
+        "plan": candidate["name"],
+        "batch": batch,
+        "confirmed": confirmed,
+        "saturated": found,
+        "warnings": saturation_warnings(found, target),
+    }
     return _document(fitted, written) | known
+
+
+def _token_ids(source: Source) -> dict[str, Any]:
+    """What config.json says of the tokens that start, end and fill up a text.
+
+    What transformers' own config.json of the model says, word for word, also where that is nothing:
+    it then takes the same defaults here. Of a model that has none, what its tokenizer says, and
+    null where that names none: the defaults of transformers are another tokenizer's.
+    """
+    folder = source.path if source.path.is_dir() else source.path.parent
+    if (own := model_ids(folder)) is not None:
+        return own
+    reader = source.tokenizer
+    if reader is None or reader.file is None:
+        return dict.fromkeys(IDS)
+    ids = (reader.start("")[:1], reader.ends, reader.named("pad"))
+    return {key: as_written(some) if some else None for key, some in zip(IDS, ids, strict=True)}
 
 
 def _document(fitted: Fit, written: Written) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe.data import Tokenizer
-from sensprobe.errors import DataError, UsageError
+from sensprobe.data import Tokenizer, readable, require_fit
+from sensprobe.errors import UsageError
 from sensprobe.running import LoadedModel
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -21,7 +21,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 def generate(
     model: LoadedModel,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompt: str | bytes,
     *,
     tokens: int,
     temperature: float,
@@ -31,8 +31,9 @@ def generate(
     """Go on from a prompt; `write` is called with the prompt and then with pieces of text as they
     are known, once nothing can be refused any more.
 
-    Temperature 0 takes the likeliest token, others draw from softmax(logits / temperature) with a
-    generator seeded so that the same call writes the same.
+    It ends at any of the tokens that end a text, or after `tokens`. What of a prompt is no UTF-8 is
+    read as U+FFFD. Temperature 0 takes the likeliest token, others draw from
+    softmax(logits / temperature) with a generator seeded so that the same call writes the same.
     """
     if tokens < 1:
         raise UsageError(f"--tokens {tokens}: ask for at least one token.")
@@ -40,7 +41,8 @@ def generate(
         raise UsageError(f"--temperature {temperature}: a number from 0, which draws nothing, up.")
     if not 0 <= seed < 2**63:
         raise UsageError(f"--seed {seed}: a whole number from 0 to 2^63 - 1.")
-    read = _read(model, tokenizer, prompt)
+    prompt = readable(prompt)
+    read, ends = _read(model, tokenizer, prompt), frozenset(tokenizer.ends)
     write(prompt)
     state, began = model.start(), time.perf_counter()
     for token in read:
@@ -50,7 +52,7 @@ def generate(
     told = (0, 0)
     for k in range(tokens):
         token = _next(outputs[0].cpu(), temperature, generator)
-        if token == tokenizer.end:
+        if token in ends:
             break
         written.append(token)
         piece, told = _piece(tokenizer, written, told)
@@ -92,15 +94,12 @@ def _piece(
 
 
 def _read(model: LoadedModel, tokenizer: Tokenizer, prompt: str) -> np.ndarray:
-    """The prompt's tokens after the one that stands before a text."""
-    tokens = tokenizer.encode(prompt.encode("utf-8", "surrogatepass"))[0]
-    known = model.sites["embedding"].shape[0]
-    if len(tokens) and tokens.max() >= known:
-        raise DataError(
-            f"the tokenizer of {model.name} makes tokens up to {tokens.max()}, the model knows 0 "
-            f"to {known - 1}: it is not the one it was trained with."
-        )
-    return np.insert(tokens, 0, tokenizer.start(prompt))
+    """The prompt's tokens after the one that stands before a text, which it may bring."""
+    tokens, start = tokenizer.encode(prompt.encode())[0], tokenizer.start(prompt)
+    if tokenizer.file is None or tuple(tokens[: len(start)]) != start:
+        tokens = np.insert(tokens, 0, start)
+    require_fit(tokens, model.sites["embedding"].shape[0], model.name)
+    return tokens
 
 
 def _one(token: int) -> Tensor:

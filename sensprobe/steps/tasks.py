@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sensprobe.apply import Applier
 from sensprobe.errors import UsageError
+from sensprobe.evaluate import rows_of, sentences
 from sensprobe.evaluate.lm_harness import require
 from sensprobe.loading import Source, text_tokenizer
 from sensprobe.plan import fingerprint
@@ -56,10 +57,12 @@ def evaluate_tasks(
     """
     require()
     _check(source, settings, compare)
+    from sensprobe.evaluate.lm_harness.model import LOOKED_AT
     from sensprobe.evaluate.lm_harness.results import rows
     from sensprobe.evaluate.lm_harness.running import load_tasks
 
     model = harness_model(source, applier, plan, settings.batch, progress)
+    tell_of_ends(source, progress)
     tasks = load_tasks(
         settings.names,
         progress,
@@ -83,6 +86,7 @@ def evaluate_tasks(
         "plan": {name: str(scheme) for name, scheme in plan.items()},
         "model": source.name,
         "model_fingerprint": source.fingerprint,
+        "warnings": sentences(rows_of(model.saturated or ()), LOOKED_AT),
         "max_abs_A": radius,
         "stable": radius <= UNSTABLE,
     }
@@ -105,6 +109,16 @@ def harness_model(
     tokenizer = text_tokenizer(source)
     tap = applier.tap(plan) if plan else EXACT
     return HarnessModel(source.model, tap, tokenizer, source.name, batch or TOGETHER, progress)
+
+
+def tell_of_ends(source: Source, progress: Progress) -> None:
+    """Note where scores are not lm-eval's: its `hf` model reads what a tokenizer puts after every
+    text between a context and its continuation, too."""
+    if text_tokenizer(source).added[1]:
+        progress.note(
+            f"the tokenizer of {source.name} ends every text with a token of its own; it is left "
+            "out between a context and its continuation, where lm-eval's hf model puts it"
+        )
 
 
 def _check(source: Source, settings: TaskSettings, compare: bool) -> None:

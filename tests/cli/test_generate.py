@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from language import write_stories
 
+from sensprobe import api
 from sensprobe.apply import Applier
 from sensprobe.cli import commands, main
 from sensprobe.data import BYTES
+from sensprobe.errors import DataError
 from sensprobe.export import export_model
 from sensprobe.loading import load_model
+from sensprobe.opening import open_applier
 from sensprobe.plan import Plan
 from sensprobe.scheme import parse
 from sensprobe.steps import generating
@@ -123,6 +131,78 @@ def test_bytes_that_are_no_text_are_told_at_the_end():
     assert pieces == ["A", "", "\ufffdB", "", ""]
     piece, _ = generating._piece(BYTES, tokens, told, last=True)
     assert "".join([*pieces, piece]) == BYTES.decode(tokens)
+
+
+def test_a_plan_with_static_ranges_takes_text_to_calibrate_on(capsys, tmp_path):
+    words = ["generate", "mamba-bytes", "--prompt", "It was ", "--tokens", "4", "--json"]
+    static = ["--set", "layers.*.y=int8", "--set", "layers.0.in_proj.?=int8/channel/gptq"]
+    assert main([*words, *static]) == 2
+    out, err = capsys.readouterr()
+    assert "Name some, whose calibration split is read: --data text:FILE" in " ".join(err.split())
+    assert not out
+    data = ["--data", f"text:{write_stories(tmp_path / 's', 12, 40)},length=32,context=8"]
+    assert main([*words, *static, *data]) == 0
+    text = json.loads(capsys.readouterr().out)["text"]
+    source, schemes, applier = open_applier("mamba-bytes", Plan(tuple(
+        (pattern, parse(scheme)) for pattern, scheme in (w.split("=") for w in static[1::2])
+    )), data[1])  # fmt: skip
+    tokens, model = list(b". It was "), source.model
+    for _ in range(4):
+        tokens.append(int(model(torch.tensor([tokens]), applier.tap(schemes))[0, -1].argmax()))
+    assert text == BYTES.decode(tokens[-4:])
+
+
+@pytest.mark.parametrize(
+    "raw", [b"caf\xe9 ", b"\xff\xfe", "\ud800x".encode("utf-8", "surrogatepass")]
+)
+def test_a_prompt_that_is_no_utf_8_is_read_with_replacements(exported, raw, capsys):
+    escaped = os.fsdecode(raw)  # as a command line passes it on
+    assert main(["generate", str(exported), "--tokens", "2", "--prompt", escaped]) == 0
+    assert capsys.readouterr().out.startswith(raw.decode("utf-8", "replace"))
+    assert main(["generate", str(exported), "--tokens", "2", "--prompt", escaped, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["prompt"] == raw.decode("utf-8", "replace")
+    assert api.generate(exported, raw, tokens=2)["text"] == told["text"]
+
+
+class Scripted:
+    """A model that says tokens in turn, and a tokenizer of which several end a text."""
+
+    name, packed, weight_bytes, sites = (
+        "scripted",
+        False,
+        0,
+        {"embedding": SimpleNamespace(shape=(9, 1))},
+    )
+    file, ends = Path("tokenizer.json"), (7, 5)
+
+    def start(self, text=None):
+        return iter([1, 1, 5, 2, 2, 2]) if text is None else (0,)
+
+    def state_bytes(self):
+        return 0
+
+    def advance(self, x, state):
+        return torch.nn.functional.one_hot(torch.tensor([next(state)]), 9).float(), state
+
+    def encode(self, content):
+        return np.array([0, 3] if content == b"<s>a" else [8 if content == b"a" else 9]), None
+
+    def decode(self, tokens):
+        return "".join(map(str, tokens))
+
+
+def test_any_token_that_ends_a_text_ends_it_and_none_is_beyond_the_embedding():
+    def asked(prompt):
+        model = Scripted()
+        return generating.generate(
+            model, model, prompt, tokens=6, temperature=0, seed=0, write=lambda piece: None
+        )
+
+    assert (asked("a")["text"], asked("a")["prompt_tokens"]) == ("1", 2)
+    assert asked("<s>a")["prompt_tokens"] == 2, "a prompt that brings the first token has it once"
+    with pytest.raises(DataError, match=r"tokenizer of scripted does not fit: .* 9, .* 0 to 8"):
+        asked("b")
 
 
 @pytest.mark.parametrize("words", [["generate", "--tokens", "100000"], ["generate", "--json"]])

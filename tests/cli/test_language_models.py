@@ -16,6 +16,7 @@ from language_models import HF_CONFIG, write
 from selective import Config
 
 from sensprobe.data import load_data
+from sensprobe.loading import load_model
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.runs import open_run
@@ -162,6 +163,10 @@ def test_relative_paths_of_text_are_remembered(
 
 def test_a_tokenizer_goes_with_the_model(shell: Shell, tmp_path: Path, stories: Path) -> None:
     folder, out, run = hugging_face(tmp_path / "lm", 300), tmp_path / "out", tmp_path / "run"
+    settings = {"bos_token": "a", "eos_token": "b"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    document = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(document | {"eos_token_id": [7, 9]}))
     data = ["--data", f"text:{stories},length=16,context=4"]
     found = shell.ok("eval", folder, *data, "--json").json
     text = found["text"]
@@ -176,6 +181,11 @@ def test_a_tokenizer_goes_with_the_model(shell: Shell, tmp_path: Path, stories: 
         shell.ok("export", "--run", run, "--plan", budget, "--out", out, *extra)
     own = (folder / "tokenizer.json").read_bytes()
     assert (out / "tokenizer.json").read_bytes() == own
+    before, after = (load_model(place).tokenizer for place in (folder, out))
+    assert before is not None
+    assert after is not None
+    assert (before.start(""), before.ends) == (after.start(""), after.ends)
+    assert after.ends == (7, 9)
     assert shell.ok("eval", out, *data, "--json").json["text"]["bytes"] == text["bytes"]
 
 
@@ -320,5 +330,5 @@ def test_a_vocabulary_too_small_for_its_tokenizer(
 ) -> None:
     folder = hugging_face(tmp_path / "lm", 280)
     size = max(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"].values())
-    says = f"the tokenizer makes tokens up to {size}, the model knows 0 to 279"
+    says = f"the tokenizer does not fit: it makes tokens up to {size}, the model knows 0 to 279"
     refused(shell, says, "eval", folder, "--data", f"text:{stories},{OPTIONS}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,22 @@ def test_a_preset_nobody_measured_is_not_exported(shell: Shell, searched: Path) 
     done = shell("export", "--run", searched, "--plan", "w4a8", "--out", searched / "out")
     assert done.code == 2
     assert "once `sensprobe search --also` has measured it" in done.err
+
+
+def test_a_plan_beside_an_unconfirmed_search_is_exported(
+    shell: Shell, searched: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(searched, tmp_path / "run")
+    (run / "results" / "confirmation.json").unlink()
+    shell.ok("export", "--run", run, "--plan", "mine", "--out", tmp_path / "out")
+    (metric,) = (row["metric"] for row in also_of(run) if row["name"] == "mine")
+    assert f"{100 * metric['value']:.2f}" in (tmp_path / "out" / "README.md").read_text()
+
+
+def also_of(run: Path) -> list[dict[str, Any]]:
+    found = open_run(run).read_result("search")
+    assert isinstance(found, dict)
+    return found["also"]
 
 
 def test_the_report_has_them(shell: Shell, searched: Path, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from language import story, write_stories
+from language import byte_level, story, write_stories
 
 from sensprobe.data import load_data
 from sensprobe.data.documents import read_documents
 from sensprobe.data.pydoc_topics import held_out, topics
+from sensprobe.data.tokens import FileTokenizer
 from sensprobe.errors import DataError, UsageError
 
 SMALL = "length=32,context=8"
@@ -155,3 +156,28 @@ def test_topics_share_no_paragraph() -> None:
 def test_pydoc_has_a_part_of_its_own() -> None:
     with pytest.raises(UsageError, match="train split of its own"):
         load_data("pydoc,part=train")
+
+
+def test_a_document_begins_with_what_its_tokenizer_puts_there(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    plain = FileTokenizer(byte_level(tmp_path / "tokenizer.json"))
+    made = tokenizers.Tokenizer.from_file(str(plain.file))
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        "<|endoftext|> $A <|endoftext|>", None, [("<|endoftext|>", 0)]
+    )
+    made.save(str(tmp_path / "own.json"))
+    own = FileTokenizer(tmp_path / "own.json")
+    long = tmp_path / "long.txt"
+    long.write_text(story(0, 12_000), encoding="utf-8")  # cut into stretches
+    for spec in (f"text:{write_stories(tmp_path / 's')}", f"text:{long}"):
+        splits = load_data(f"{spec},length=16,context=0", tokenizer=own).splits
+        rows = [x for split in splits.values() for x in split.x]
+        begun = [int(x[0]) == 0 for x in rows]
+        assert not any((x[1:] == 0).any() for x in rows)
+        assert sum(begun) == (1 if spec.endswith("long.txt") else 24)
+        for split in splits.values():
+            assert not (split.y == 0).any()
+            for x, y, size in zip(split.x, split.y, split.scored_bytes, strict=True):
+                text = plain.decode([*x.tolist(), *y[-1:].tolist()])
+                assert text.encode().endswith(plain.decode(y.tolist()).encode())
+                assert size == len(plain.decode(y.tolist()).encode())

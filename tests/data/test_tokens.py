@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from language import SAMPLE, byte_level
 
-from sensprobe.data.tokens import ByteTokenizer, FileTokenizer
+from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, readable
 from sensprobe.errors import DataError
 
 
@@ -120,3 +120,81 @@ def test_a_tokenizer_without_edges_says_what_to_do(tmp_path: Path) -> None:
     made.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(DataError, match=r"Name it as bos_token in tokenizer_config\.json"):
         FileTokenizer(tmp_path / "tokenizer.json").start("A")
+
+
+def test_truncation_and_padding_of_whoever_saved_it_are_ignored(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    file = byte_level(tmp_path / "tokenizer.json")
+    want = FileTokenizer(file).encode(SAMPLE.encode())[0].tolist()
+    made = tokenizers.Tokenizer.from_file(str(file))
+    made.enable_truncation(max_length=5)
+    made.enable_padding(length=900, pad_token="<|endoftext|>")
+    other = tmp_path / "saved.json"
+    made.save(str(other))
+    assert FileTokenizer(other).encode(SAMPLE.encode())[0].tolist() == want
+
+
+def test_what_a_tokenizer_puts_around_a_text(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    file = by_words(tmp_path / "tokenizer.json")
+    made = tokenizers.Tokenizer.from_file(str(file))
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        "<s> $A <?>", None, [("<s>", 0), ("<?>", 1)]
+    )
+    both = tmp_path / "both" / "tokenizer.json"
+    both.parent.mkdir()
+    made.save(str(both))
+    assert FileTokenizer(file).added == ((0,), ())
+    assert FileTokenizer(both).added == ((0,), (1,))
+    assert FileTokenizer(both).start("the") == (0,)
+    assert FileTokenizer(byte_level(tmp_path / "bare.json")).added == ((), ())
+    # transformers 5 makes this class anew from the vocabulary
+    (both.parent / "tokenizer_config.json").write_text('{"tokenizer_class": "GPTNeoXTokenizer"}')
+    assert FileTokenizer(both).added == ((), ())
+
+
+def test_documents_beside_a_tokenizer_in_the_order_of_transformers(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    file = byte_level(tmp_path / "tokenizer.json")
+    token = tokenizers.Tokenizer.from_file(str(file)).token_to_id
+    reader = FileTokenizer(file)
+    first = token("<|endoftext|>")
+    (tmp_path / "config.json").write_text('{"bos_token_id": 7, "eos_token_id": 8}')
+    assert (reader.start("a"), reader.ends) == ((7,), (8,))
+    generation = tmp_path / "generation_config.json"
+    generation.write_text('{"eos_token_id": [9, 5], "bos_token_id": -1}')
+    assert (reader.start("a"), reader.ends, reader.end) == ((7,), (9, 5), 9)
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text('{"bos_token": "a", "eos_token": "b"}')
+    assert (reader.start("a"), reader.ends) == ((token("a"),), (9, 5))
+    (tmp_path / "special_tokens_map.json").write_text('{"bos_token": {"content": "c"}}')
+    assert reader.start("a") == (token("c"),)
+    settings.write_text('{"bos_token": "a", "added_tokens_decoder": {}}')
+    assert reader.start("a") == (token("a"),)
+    for name in ("config.json", "generation_config.json"):
+        (tmp_path / name).unlink()
+    assert reader.ends == (token("a"),)
+    settings.unlink()
+    (tmp_path / "special_tokens_map.json").unlink()
+    assert (reader.start("a"), reader.ends) == ((first,), (first,))
+
+
+@pytest.mark.parametrize("value", ['"</s>"', "1.5", "[3, true]", "{}"])
+def test_an_id_that_is_none_is_named(tmp_path: Path, value: str) -> None:
+    reader = FileTokenizer(byte_level(tmp_path / "tokenizer.json"))
+    (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": {value}}}')
+    with pytest.raises(DataError, match=r"generation_config\.json: eos_token_id is .* no token's"):
+        _ = reader.ends
+
+
+def test_text_that_utf_8_has_no_form_for_is_replaced() -> None:
+    escaped = b"caf\xe9 \xff".decode("utf-8", "surrogateescape")
+    assert readable(escaped) == readable(b"caf\xe9 \xff") == "caf\ufffd \ufffd"
+    assert readable("\ud83d\ude00 \ud83d.") == "😀 \ufffd."
+    assert readable("\ufeffnaïve") == "\ufeffnaïve"
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    reader = FileTokenizer(byte_level(tmp_path / "tokenizer.json"))
+    with pytest.raises(DataError, match="not UTF-8: byte 0xe9 at position 3"):
+        reader.encode(b"caf\xe9")

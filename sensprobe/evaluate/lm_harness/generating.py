@@ -41,6 +41,11 @@ class Writer:
     tokenizer: Tokenizer
     batch: int = TOGETHER
     tick: Callable[[int], None] = lambda count: None
+    _ends: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """lm-eval stops at the tokenizer's own eos, too."""
+        self._ends = frozenset(self.tokenizer.ends + self.tokenizer.named("eos"))
 
     def continued(self, prompts: Sequence[Prompt]) -> list[str]:
         """What follows each prompt, in the order given."""
@@ -88,7 +93,7 @@ class Writer:
 
     def _stopped(self, one: Prompt, token: int) -> str | None:
         """Take a token; the text where it is the last one."""
-        if token == self.tokenizer.end:
+        if token in self._ends:
             return self.tokenizer.decode(one.made)
         one.made.append(token)
         text = self.tokenizer.decode(one.made)

@@ -13,28 +13,34 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.utils import simple_parse_args_string
 
-from sensprobe.data import Tokenizer
+from sensprobe.data import Tokenizer, readable, require_fit
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate.lm_harness.generating import Prompt, Writer
 from sensprobe.evaluate.lm_harness.scoring import TOGETHER, Asked, Scorer
 from sensprobe.evaluate.lm_harness.sharing import apart
+from sensprobe.evaluate.saturation import Saturation, saturations
 from sensprobe.models import Model
 from sensprobe.progress import SILENT, Progress
-from sensprobe.taps import Tap
+from sensprobe.taps import RoundingTap, Tap
 
 TOKENS = 256
 """Generated at most where a task does not say."""
 TRIED = (32, 16)
 """Sequences and tokens that are run to see how long the rest will take."""
+LOOKED_AT = 4
+"""Sequences on which states are watched."""
 NAME = "sensprobe"
 
 
 class HarnessModel(LM):
     """A language model under a tap, answering lm-eval's requests.
 
-    `name` is for messages. A text without context starts after the tokenizer's `start`; spaces at
-    the end of a context count to what follows, as lm-eval has it for every causal model. A model
-    that recurs has no longest context: nothing is ever cut off.
+    `name` is for messages. Tokens are those of lm-eval's own `hf` model: what the tokenizer puts
+    before every text stands before each (once, where the text brings it), a text without context
+    starts after the tokenizer's `start`, and spaces at the end of a context count to what follows.
+    Two things differ. What a tokenizer puts after every text stands at the end of a whole text
+    alone, not between a context and its continuation. And a model that recurs has no longest
+    context: nothing is ever cut off.
     """
 
     def __init__(
@@ -49,15 +55,16 @@ class HarnessModel(LM):
         super().__init__()
         self._model, self._tap, self._tokenizer = model, tap, tokenizer
         self._name, self._batch, self._progress = name, batch, progress
+        self.saturated: list[Saturation] | None = None
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """Of each (context, continuation): log p of the continuation, and whether it is what greedy
-        decoding gives. An empty continuation is certain."""
+        decoding gives. An empty continuation is certain; DataError for one without tokens."""
         return self._scored([self._pair(*request.args) for request in requests])
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
         """Of each (text,): log p of the whole, every token after all that precedes it."""
-        pairs = [self._pair("", request.args[0]) for request in requests]
+        pairs = [self._whole(request.args[0]) for request in requests]
         return [value for value, _ in self._scored(pairs)]
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
@@ -79,12 +86,58 @@ class HarnessModel(LM):
     # -- from text to tokens ----------------------------------------------------------------------
 
     def _pair(self, context: str, continuation: str) -> Asked:
+        """What follows a context is what the tokens of both have beyond as many as it has alone.
+
+        Where a token spans the join, that is nothing: the continuation is then encoded by itself,
+        as lm-eval's pull request 4055 does.
+        """
         kept = context.rstrip()
-        before, whole = self._encode(kept), self._encode(context + continuation)
-        if len(before):
-            return Asked(whole, len(before))
-        start = self._tokenizer.start(context + continuation)
-        return Asked(np.insert(whole, 0, start), len(start))
+        rest = context[len(kept) :] + continuation
+        if not kept:
+            return self._alone(rest)
+        before, whole = self._after_bos(kept), self._after_bos(kept + rest)
+        if not len(before):
+            return self._alone(rest)
+        after = whole[len(before) :]
+        if not len(after) and rest:
+            after = self._some(rest)
+        return Asked(np.concatenate([before, after]), len(before))
+
+    def _alone(self, text: str) -> Asked:
+        """A text that nothing precedes. One that brings the token it starts after has it once."""
+        tokens, start = self._some(text) if text else self._encode(text), self._start(text)
+        if len(start) == 1 < len(tokens) and tokens[0] == start[0]:
+            return Asked(tokens, 1)
+        return Asked(np.insert(tokens, 0, start), len(start))
+
+    def _whole(self, text: str) -> Asked:
+        """A text all of which is scored, with what the tokenizer puts around it."""
+        tokens, start = self._encode(text), self._start(text)
+        before, after = self._tokenizer.added
+        if not before or tuple(tokens[: len(before)]) != before:
+            tokens = np.concatenate([before, tokens, after]).astype(tokens.dtype)
+        return Asked(np.insert(tokens, 0, start), len(start))
+
+    def _after_bos(self, text: str) -> np.ndarray:
+        """The tokens of a text after what the tokenizer puts before it, unless it brings that."""
+        tokens, before = self._encode(text), self._tokenizer.added[0]
+        if tuple(tokens[: len(before)]) == before:
+            return tokens
+        return np.insert(tokens, 0, before)
+
+    def _some(self, text: str) -> np.ndarray:
+        tokens = self._encode(text)
+        if not len(tokens):
+            raise DataError(
+                f"the tokenizer of {self._name} makes no token of the continuation {text[:40]!r}, "
+                "so it has no likelihood; leave the task out, or use the model's own tokenizer."
+            )
+        return tokens
+
+    def _start(self, text: str) -> tuple[int, ...]:
+        start = self._tokenizer.start(text)
+        require_fit(start, self._model.config.d_input, self._name)
+        return start
 
     def _prompt(self, context: str, settings: dict[str, Any]) -> Prompt:
         if settings.get("do_sample") and settings.get("temperature", 1.0) > 0:
@@ -94,20 +147,15 @@ class HarnessModel(LM):
             )
         until = settings.get("until") or ()
         stops = (until,) if isinstance(until, str) else tuple(until)
-        tokens = self._encode(context)
+        tokens = self._after_bos(context)
         if not len(tokens):
-            tokens = np.array(self._tokenizer.start(context), np.int32)
+            tokens = np.array(self._start(context), np.int32)
         most = settings.get("max_gen_toks", TOKENS)
         return Prompt(tokens, tuple(stop for stop in stops if stop), int(most))
 
     def _encode(self, text: str) -> np.ndarray:
-        tokens = self._tokenizer.encode(text.encode("utf-8", "surrogatepass"))[0]
-        known = self._model.config.d_input
-        if len(tokens) and tokens.max() >= known:
-            raise DataError(
-                f"the tokenizer of {self._name} makes tokens up to {tokens.max()}, the model knows "
-                f"0 to {known - 1}: it is not the one it was trained with."
-            )
+        tokens = self._tokenizer.encode(readable(text).encode())[0]
+        require_fit(tokens, self._model.config.d_input, self._name)
         return tokens
 
     # -- running ----------------------------------------------------------------------------------
@@ -115,6 +163,7 @@ class HarnessModel(LM):
     def _scored(self, asked: Sequence[Asked]) -> list[tuple[float, bool]]:
         out = [(0.0, True)] * len(asked)
         some = [i for i, one in enumerate(asked) if one.first < len(one.tokens)]
+        self._look([asked[i].tokens for i in some[:LOOKED_AT]])
         self._begin([asked[i] for i in some])
         scorer = Scorer(self._model, self._tap, self._batch, self._progress.advance)
         try:
@@ -123,6 +172,12 @@ class HarnessModel(LM):
         finally:
             self._progress.end()
         return out
+
+    def _look(self, sequences: Sequence[np.ndarray]) -> None:
+        """What leaves its range in the first sequences that are asked for."""
+        if self.saturated is None and sequences and isinstance(self._tap, RoundingTap):
+            batches = [torch.from_numpy(tokens[None]) for tokens in sequences]
+            self.saturated = saturations(self._model, self._tap, batches)
 
     def _begin(self, asked: Sequence[Asked]) -> None:
         """Tell how many sequences there are, and about how long they take."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -20,7 +22,6 @@ from sensprobe.export.document import (
     FILES,
     OPTIONAL,
     PLAN,
-    TOKENIZER,
     WEIGHTS,
     to_bytes,
 )
@@ -55,9 +56,13 @@ def write_for(
     name: str,
     batch: int = 1,
     overwrite: bool = False,
-    tokenizer: bytes | None = None,
+    text_files: Mapping[str, bytes] | None = None,
+    ids: Mapping[str, Any] | None = None,
 ) -> Written:
     """Write a fitted plan as folder `out`.
+
+    `text_files` are those the model's text is read with, `ids` what config.json says of the tokens
+    that start, end and fill it up.
 
     Raises UnsupportedError for a model that transformers has no class for, UsageError where `out`
     is taken, RunError where the disk refuses.
@@ -70,12 +75,11 @@ def write_for(
     sizes = [("weights and scales", *weights), (f"state, batch {batch}", *states)]
     files = emitted.files | {
         WEIGHTS: save(emitted.tensors, emitted.metadata),
-        CONFIG: to_bytes(document | {"dtype": emitted.dtype} | emitted.config),
+        CONFIG: to_bytes(document | dict(ids or {}) | {"dtype": emitted.dtype} | emitted.config),
         PLAN: to_bytes(Plan(tuple(fit.plan.items()), name).to_json()),
         CARD: card_text(name, fit, use(fit, path.name), sizes).encode(),
     }
-    if tokenizer is not None:
-        files[TOKENIZER] = tokenizer
+    files |= text_files or {}
     write_folder(path, files, lambda draft: _require_same(draft, emitted))
     whole = sum(len(content) for content in files.values())
     return Written(path, weights, states, whole, tuple(use(fit, str(out))))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from language import MAMBA, MAMBA2, SAMPLE, byte_level
+from lm_requests import harness, requests
 from selective import tiny
 
 from sensprobe.apply import Applier
@@ -26,21 +27,6 @@ PLAN = {"layers.0.state": parse("int5/head/dynamic"), "embedding": parse("int4/c
 @pytest.fixture(params=[MAMBA, MAMBA2], ids=["mamba", "mamba2"])
 def model(request: pytest.FixtureRequest) -> Any:
     return tiny(request.param)
-
-
-def harness(model: Any, tap: Any = EXACT, tokenizer: Any = BYTES, batch: int = 8) -> Any:
-    from sensprobe.evaluate.lm_harness.model import HarnessModel
-
-    return HarnessModel(model, tap, tokenizer, "tiny", batch)
-
-
-def requests(kind: str, *arguments: tuple[Any, ...]) -> list[Any]:
-    from lm_eval.api.instance import Instance
-
-    return [
-        Instance(request_type=kind, doc={}, arguments=a, idx=i)  # type: ignore[arg-type]
-        for i, a in enumerate(arguments)
-    ]
 
 
 def log_p(model: Any, tap: Any, tokens: list[int], first: int) -> float:
@@ -167,3 +153,14 @@ def test_it_tells_how_far_it_is(model: Any) -> None:
     assert told.seconds is not None
     assert 0 < told.seconds < 1000
     assert np.isfinite(told.done)
+
+
+def test_it_keeps_what_leaves_its_range(model: Any) -> None:
+    tap = Applier(model).tap({"layers.0.state": parse("e4m3/range0.001")})
+    lm = harness(model, tap)
+    asked = requests("loglikelihood", *[("The state", f" decays {k}") for k in range(6)])
+    lm.loglikelihood(asked)
+    [found] = lm.saturated
+    assert (found.site.name, found.beyond > 0) == ("layers.0.state", True)
+    lm.loglikelihood(asked)
+    assert lm.saturated == [found]
