@@ -77,7 +77,9 @@ def cost(
     model: Pathlike, plan: PlanLike | None = None, *, batch: int = 1, norm: str | None = None
 ) -> Document:
     """What a plan weighs, from shapes alone: weight_bytes (scales and zero points with them),
-    state_bytes (of `batch` sequences), total_bytes, effective_bits, bit_operations a step.
+    state_bytes (of `batch` sequences, as the plan packs them), total_bytes, effective_bits,
+    bit_operations a step; held_state_bytes, which the streaming runtime holds between steps, and
+    held_why, which says why they are more, "" where they are not.
 
     Without a plan: full precision; of an exported model its own plan.
     """
@@ -214,6 +216,7 @@ def search(
     seed: int = 0,
     limit: int | None = None,
     target: str | None = None,
+    count_states: str | None = None,
     also: Sequence[OnePlan] = (),
     confirm: bool = True,
     progress: Progress = SILENT,
@@ -223,7 +226,9 @@ def search(
     A budget limits weights and state together; `weight_budget` and `state_budget` go with every
     one. `max_loss` (points) asks for the fewest bytes that lose no more. `freeze` entries are
     "PATTERN=SCHEME", `tie` entries patterns. `target` names a runtime (vllm, compressed-tensors,
-    modelopt, torchao, llama.cpp) whose limits every plan keeps. `also` are plans to measure beside
+    modelopt, torchao, llama.cpp) whose limits every plan keeps. `count_states` says what bytes of
+    states are: those that steps hold here ("held"; schemes that steps hold in full are then not
+    offered) or those a plan packs ("packed", and with a target). `also` are plans to measure beside
     the search: they take no part in it. Returns {"search", "confirmation"}, kept in `run`.
     """
     settings = steps.SearchSettings(
@@ -237,6 +242,7 @@ def search(
         freeze=tuple(parse_setting(text) for text in _listed(freeze)),
         tie=_listed(tie),
         target=target,
+        count_states=count_states,
     )
     bench = reopen(run, progress)
     assert bench.run is not None

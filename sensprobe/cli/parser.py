@@ -184,6 +184,13 @@ def _search(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
     sub.add_argument(
+        "--count-states",
+        choices=("held", "packed"),
+        help="bytes of states: what steps hold here, and no scheme that they hold in full (held, "
+        "the default), or what a plan packs, for a runtime that serves whole sequences in chunks "
+        "(packed, and with --target)",
+    )
+    sub.add_argument(
         "--method",
         choices=("gains", "direct", "frontier", "exhaustive"),
         default="gains",

@@ -161,13 +161,17 @@ def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
     table = _table(("", "left"), ("", "right"), title=f"{model}, batch {document['batch']}")
     for label, key in (
         ("weights", "weight_bytes"),
-        ("state", "state_bytes"),
+        ("state, packed", "state_bytes"),
         ("total", "total_bytes"),
+        ("state, as steps hold it here", "held_state_bytes"),
     ):
         table.add_row(label, f"{document[key]:,} bytes")
     table.add_row("effective bits", f"{document['effective_bits']:.3f}")
     table.add_row("bit operations a step", f"{document['bit_operations']:,}")
-    return table
+    if not document["held_why"]:
+        return table
+    why = document["held_why"].partition(" (")[0]
+    return Group(table, Text(f"steps hold every state in float32: {why}", style="dim"))
 
 
 def sensitivity(document: dict[str, Any]) -> RenderableType:

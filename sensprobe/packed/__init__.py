@@ -10,15 +10,18 @@ On a GPU whole sequences run so, too.
 
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.device import DeviceStream, device_stream_of, lacking
+from sensprobe.packed.holding import Holding, unpacked_bytes
 from sensprobe.packed.stream import PackedState, Slots, Stream, stream_of
 
 __all__ = [
     "Arena",
     "DeviceStream",
+    "Holding",
     "PackedState",
     "Slots",
     "Stream",
     "device_stream_of",
     "lacking",
     "stream_of",
+    "unpacked_bytes",
 ]

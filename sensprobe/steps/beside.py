@@ -13,6 +13,7 @@ from sensprobe.evaluate import mean, paired
 from sensprobe.plan import Plan, Resolved, fingerprint
 from sensprobe.scheme import Scheme
 from sensprobe.search import Sample
+from sensprobe.steps.counting import Counting
 from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench
 
@@ -46,7 +47,7 @@ def resolve_beside(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolve
 
 
 def measure_beside(
-    bench: Workbench, name: str, plan: Resolved, batch: int, baseline: Sample
+    bench: Workbench, name: str, plan: Resolved, batch: int, baseline: Sample, counts: Counting
 ) -> dict[str, Any]:
     """A plan measured on the whole search split: the fields of a candidate it has."""
     stop = baseline.n
@@ -57,6 +58,8 @@ def measure_beside(
     finally:
         bench.progress.end()
     price = cost(bench.source, plan, batch)
+    sites = bench.source.model.sites.values()
+    counted = counts.state_bytes(sites, plan, batch)
     change = paired(bench.sign * found.score, bench.sign * baseline.score, found.group)
     return {
         "name": name,
@@ -64,7 +67,11 @@ def measure_beside(
         "uniform": None,
         "plan": Plan(tuple(plan.items()), name).to_json(),
         "plan_fingerprint": fingerprint(plan),
-        **{k: price[k] for k in ("weight_bytes", "state_bytes", "total_bytes", "effective_bits")},
+        "weight_bytes": price["weight_bytes"],
+        "state_bytes": counted,
+        "total_bytes": price["weight_bytes"] + counted,
+        "packed_state_bytes": price["state_bytes"],
+        "effective_bits": price["effective_bits"],
         "metric": asdict(mean(bench.sign * found.score, found.group)),
         "loss": asdict(change),
         "extra_nats": float(np.mean(found.loss - baseline.loss)),

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sensprobe.cost import cost as packed_cost
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import BATCH, mean
 from sensprobe.files import strict_json
+from sensprobe.packed import Holding
 from sensprobe.plan import Plan, fingerprint, short_names
 from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
@@ -18,6 +20,7 @@ from sensprobe.search import search as run_search
 from sensprobe.search.exhaustive import check_count
 from sensprobe.search.knapsack import check_budget
 from sensprobe.steps.beside import measure_beside, resolve_beside, sample
+from sensprobe.steps.counting import Counting, counting
 from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.steps.targeting import limits_of
@@ -46,6 +49,7 @@ class SearchSettings:
     freeze: tuple[tuple[str, Scheme], ...] = ()
     tie: tuple[str, ...] = ()
     target: str | None = None  # a runtime whose limits the plans keep
+    count_states: str | None = None  # held (None, without a target) or packed: see `counting`
     also: tuple[Plan, ...] = ()  # measured beside the search; each has a name of its own
 
 
@@ -79,6 +83,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     if limits is not None:
         bench.progress.note(limits.about())
     sensitivity = sensitivity_of(run)
+    counts = counting(settings.count_states, Holding(bench.source.model), settings.target)
     space = build_space(
         bench.source.model.sites,
         sensitivity,
@@ -87,7 +92,10 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         freeze=settings.freeze,
         tie=settings.tie,
         limits=limits,
+        counts=counts,
     )
+    for note in counts.notes():
+        bench.progress.note(note)
     others = resolve_beside(bench, settings.also)
     full = cost(bench.source, {}, settings.batch)
     budgets = tuple(in_scores(budget, bench) for budget in settings.budgets)
@@ -99,7 +107,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     baseline = [sample(bench, {}, piece, stop) for piece in pieces]
     whole = Sample.join(baseline)
     bench.expect([*others.values(), *space.options()])
-    beside = [measure_beside(bench, n, p, settings.batch, whole) for n, p in others.items()]
+    beside = [measure_beside(bench, n, p, settings.batch, whole, counts) for n, p in others.items()]
     count = _allowed(space, settings, seconds)
     bench.progress.begin(
         f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
@@ -121,7 +129,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         )
     finally:
         bench.progress.end()
-    document = _document(bench, space, settings, found, whole, count) | {"also": beside}
+    document = _document(bench, space, settings, found, whole, count, counts) | {"also": beside}
     _set_earlier_aside(run, document)
     run.write_result("search", document)
     if found.interrupted:
@@ -197,6 +205,7 @@ def _document(
     found: SearchResult,
     baseline: Sample,
     count: int,
+    counts: Counting,
 ) -> dict[str, Any]:
     names = _names(space, found)
     uniform = {a: scheme for scheme, a in space.uniform().items()}
@@ -206,6 +215,8 @@ def _document(
     return {
         "method": found.method,
         "target": settings.target,
+        "count_states": counts.way,
+        "not_offered": counts.to_json(),
         "batch": settings.batch,
         "seed": settings.seed,
         "split": "search",
@@ -228,7 +239,8 @@ def _document(
         ],
         "budgets": [asdict(b) | {"label": str(b)} for b in settings.budgets],
         "candidates": [
-            _candidate(bench, space, settings, c, names, uniform, front) for c in found.candidates
+            _candidate(bench, space, settings, c, names, uniform, front, counts)
+            for c in found.candidates
         ],
         "chosen": [
             {
@@ -257,12 +269,15 @@ def _candidate(
     names: Mapping[Assignment, str],
     uniform: Mapping[Assignment, str],
     front: set[Assignment],
+    counts: Counting,
 ) -> dict[str, Any]:
     resolved = space.resolved(candidate.assignment)
     name = names[candidate.assignment]
-    price = cost(bench.source, resolved, settings.batch)
+    model = bench.source.model
+    price = packed_cost(space.sites, resolved, model.products, settings.batch)
     size = candidate.size
-    assert (price["weight_bytes"], price["state_bytes"]) == (size.weight, size.state), name
+    state_bytes = counts.state_bytes(space.sites, resolved, settings.batch)
+    assert (price.weight_bytes, state_bytes) == (size.weight, size.state), name
     return {
         "name": name,
         "label": candidate.name,
@@ -273,7 +288,8 @@ def _candidate(
         "weight_bytes": size.weight,
         "state_bytes": size.state,
         "total_bytes": size.total,
-        "effective_bits": price["effective_bits"],
+        "packed_state_bytes": price.state_bytes,
+        "effective_bits": price.effective_bits,
         "metric": {"value": bench.sign * candidate.score, "stderr": candidate.stderr},
         "loss": {"value": -bench.sign * candidate.drop, "stderr": candidate.drop_stderr},
         "extra_nats": candidate.extra_nats,

@@ -42,6 +42,20 @@ def test_cost_is_the_cost_object(shell: Shell) -> None:
     assert f"{full['total_bytes']:,} bytes" in shell.ok("cost", "s4d-digits").out
 
 
+def test_cost_says_what_a_plan_packs_and_what_steps_hold(shell: Shell) -> None:
+    asked = ["cost", "s4d-digits", "--batch", 2, "--set"]
+    every = shell.ok(*asked, "layers.*.state=int8/head/dynamic/every16", "--json").json
+    packed, full = 2 * (16 * 8 * 2 + 16 * 2), 2 * 16 * 8 * 2 * 4
+    assert (every["state_bytes"], every["held_state_bytes"]) == (packed, full)
+    assert "16 steps" in every["held_why"]
+    printed = shell.ok(*asked, "layers.*.state=int8/head/dynamic/every16").out
+    assert f"{packed:,} bytes" in printed
+    assert f"{full:,} bytes" in printed
+    step = shell.ok(*asked, "layers.*.state=int8/head/dynamic", "--json").json
+    assert step["held_state_bytes"] == step["state_bytes"]
+    assert step["held_why"] == ""
+
+
 def test_eval_scores_a_plan(shell: Shell, tmp_path: Path) -> None:
     asked = ["eval", "s4d-digits", "--data", "digits", "--limit", 100]
     found = shell.ok(*asked, "--set", "layers.*.state=int4/head", "--json").json
