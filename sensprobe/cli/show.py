@@ -15,8 +15,6 @@ from rich.text import Text
 
 from sensprobe.runs import Run
 
-RECURRENT = "max|A|"
-
 
 def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -105,7 +103,7 @@ def evaluation(document: Mapping[str, Any]) -> RenderableType:
         f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
         f"{cost['effective_bits']:.2f} bits a value"
     )
-    lines.append(stability(document["max_abs_A"]))
+    lines.append(stability(document))
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if "text" in document:
         parts += _text(document["text"])
@@ -148,13 +146,14 @@ def _text(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield table
 
 
-def stability(radius: float) -> str:
+def stability(document: Mapping[str, Any]) -> str:
+    """The largest |A| as stored; of Mambas the largest decay at rest."""
+    name, radius = document["radius_name"], document["max_abs_A"]
     if radius > 1:
         return (
-            f"{RECURRENT}  {radius:.4f}: above 1, the recurrence is UNSTABLE "
-            "(errors grow with length)"
+            f"{name}  {radius:.4f}: above 1, the recurrence is UNSTABLE (errors grow with length)"
         )
-    return f"{RECURRENT}  {radius:.4f}"
+    return f"{name}  {radius:.4f}"
 
 
 def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
@@ -230,7 +229,7 @@ def exported(document: Mapping[str, Any]) -> RenderableType:
         f"{document['path']}\n"
         f"tensors {document['weight_bytes']:,} bytes, as the cost model said; header "
         f"{document['header_bytes']:,}, whole folder {document['folder_bytes']:,}\n"
-        "reloaded: the same tensors and scales, to the bit\n" + stability(document["max_abs_A"])
+        "reloaded: the same tensors and scales, to the bit\n" + stability(document)
     )
 
 

@@ -35,7 +35,7 @@ def tasks(document: Mapping[str, Any]) -> RenderableType:
         f"\nbytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
         f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
         f"{cost['effective_bits']:.2f} bits a value",
-        stability(document["max_abs_A"]),
+        stability(document),
     ]
     if document["limit"] is not None:
         lines.append(f"of each task only the first {document['limit']:,} documents")

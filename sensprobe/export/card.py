@@ -59,13 +59,14 @@ def card_text(
     fingerprints: Mapping[str, str],
     folder: str,
 ) -> str:
-    """The card as Markdown. `radius`: max |A| as stored; `folder`: the artefact's folder name."""
+    """The card as Markdown. `radius`: the model's `spectral_radius` as stored; `folder`: the
+    artefact's folder name."""
     sections = [
         _title(name, model, plan, facts),
         _sizes(model, plan, facts.batch),
         _result(plan, model, facts),
         _schemes(model.sites, plan),
-        _stability(radius),
+        _stability(model, radius),
         _loading(model, facts, folder),
         _identity(fingerprints),
     ]
@@ -199,9 +200,10 @@ def _schemes(sites: Mapping[str, Site], plan: Mapping[str, Scheme]) -> str:
     return "## Schemes\n\n" + _table(head, rows, words=2) + "\n\nStates are those of one sequence."
 
 
-def _stability(radius: float) -> str:
+def _stability(model: Model, radius: float) -> str:
+    what = "|A| as stored" if model.radius_name == "max|A|" else f"{model.radius_name}, exp(dt A)"
     verdict = "stable" if radius <= 1 else "**unstable: the state can grow without bound**"
-    return f"## Stability\n\nLargest |A| as stored: {radius:.8f} ({verdict})."
+    return f"## Stability\n\nLargest {what}: {radius:.8f} ({verdict})."
 
 
 def _loading(model: Model, facts: CardFacts, folder: str) -> str:

@@ -3,8 +3,10 @@ them.
 
 A whole sequence decodes one weight at a time and computes what the simulation computes, to the bit.
 A streaming step is one call of a kernel (`sensprobe_kernels.program`) that reads packed weights and
-states as they are; sums over inputs have an order of their own there, so its outputs are within
-float32 of the simulation's. Integers are multiplied by integers as such (`sensprobe.ops.linear`).
+states as they are; sums over inputs have an order of their own there. With exact states its outputs
+are within float32 of the simulation's. A rounded state is chaotic in the order of sums: a value in
+the middle between two codes may go to either, and the sequence goes on from there. Integers are
+multiplied by integers as such (`sensprobe.ops.linear`).
 On a GPU whole sequences run so, too.
 """
 

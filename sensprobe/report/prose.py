@@ -32,7 +32,7 @@ def about_sensitivity(found: Sensitivity) -> list[str]:
         lines += [_worst(found, scheme) for scheme in found.schemes]
     unstable = sum(row.unstable for row in found.rows)
     if unstable:
-        lines.append(f"{UNSTABLE} {unstable} of them stored A with a magnitude above 1: unstable.")
+        lines.append(f"{UNSTABLE} {unstable} of them have {found.radius_name} above 1: unstable.")
     return [line for line in lines if line]
 
 
@@ -108,10 +108,11 @@ def about_confirmation(found: Confirmation) -> list[str]:
     q = found.quantity
     base = _level(q.shown(found.baseline), q)
     lines = [f"On {samples_seen(found)}; full precision has {q.name} {base}."]
-    return lines + [_confirmed(plan, q) for plan in found.plans] + missed_limits(found)
+    return lines + [_confirmed(plan, found) for plan in found.plans] + missed_limits(found)
 
 
-def _confirmed(plan: Confirmed, q: Quantity) -> str:
+def _confirmed(plan: Confirmed, found: Confirmation) -> str:
+    q = found.quantity
     change, gain = q.shown(plan.change), q.shown(plan.difference)
     lost = _change(change, q) + ("" if change.differs else ", within the error,")
     text = (
@@ -119,7 +120,7 @@ def _confirmed(plan: Confirmed, q: Quantity) -> str:
         f"{_level(q.shown(plan.metric), q)} ({lost} against full precision)."
     )
     if plan.radius > 1:
-        text += f" Its recurrence is unstable (max|A| {plan.radius:.4f})."
+        text += f" Its recurrence is unstable ({found.radius_name} {plan.radius:.4f})."
     if plan.uniform is None:
         return text + " No uniform plan fits."
     better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
@@ -131,7 +132,8 @@ SIGNS = (
     "± is one standard error of the mean over samples; bars in rankings are 95 % intervals.",
     f"{NOISE} marks what lies within 1.96 standard errors of zero: it is not called a difference. "
     "Of twenty true zeros about one is taken for a difference by chance.",
-    f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1.",
+    f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1, of Mambas one whose "
+    "decay at rest is.",
     "Changes and differences are paired: both models see the same samples.",
     "Cross-entropy and KL are capped at 50 nats a sample, of text a token: a plan at the cap says "
     "nothing at all.",

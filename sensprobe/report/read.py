@@ -13,6 +13,7 @@ from typing import Any
 
 from sensprobe.errors import RunError
 from sensprobe.report.results import (
+    RADIUS,
     Beside,
     Candidate,
     Chosen,
@@ -64,6 +65,7 @@ def read_sensitivity(document: Document) -> Sensitivity:
             measured(baseline.get("metric")),
             _schemes(document),
             tuple(_row(row, key) for row in document["rows"]),
+            _radius_name(document),
         )
 
 
@@ -119,7 +121,12 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
             ),
             tuple(_beside(row) for row in document.get("also") or ()),
             _count(full.get("state_bytes")),
+            _radius_name(document),
         )
+
+
+def _radius_name(document: Document) -> str:
+    return str(document.get("radius_name") or RADIUS)
 
 
 def _candidate(c: Document) -> Candidate:
@@ -161,6 +168,7 @@ def read_confirmation(document: Document) -> Confirmation:
             tuple(_confirmed(plan) for plan in document["plans"]),
             _count(document.get("looks")),
             tuple(_beside(row) for row in document.get("also") or ()),
+            _radius_name(document),
         )
 
 

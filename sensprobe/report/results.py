@@ -13,6 +13,9 @@ from math import nan
 
 from sensprobe.report.values import UNKNOWN, Measured, Quantity
 
+RADIUS = "max|A|"
+"""What tells a recurrence's stability, where a document does not say; of Mambas the largest decay
+at rest."""
 Entries = tuple[tuple[str, str], ...]
 """A plan as text: (pattern, scheme) in order; a later entry overrides an earlier one."""
 
@@ -31,7 +34,7 @@ class Row:
     state_bytes: int
     change: Measured
     additive: Measured
-    radius: float  # max|A| as stored
+    radius: float  # what `radius_name` says, as stored
     sites: tuple[str, ...] = ()  # those that were put in the scheme together
 
     @property
@@ -54,6 +57,7 @@ class Sensitivity:
     baseline: Measured
     schemes: tuple[str, ...]
     rows: tuple[Row, ...]
+    radius_name: str = RADIUS
 
     @property
     def targets(self) -> list[str]:
@@ -144,6 +148,7 @@ class Search:
     chosen: tuple[Chosen, ...]
     also: tuple[Beside, ...] = ()
     full_state_bytes: int = 0
+    radius_name: str = RADIUS
 
     def candidate(self, name: str | None) -> Candidate | None:
         return next((c for c in self.candidates if c.name == name), None)
@@ -194,6 +199,7 @@ class Confirmation:
     plans: tuple[Confirmed, ...]
     looks: int = 0  # other plans of the run that were scored on these samples before
     also: tuple[Beside, ...] = ()
+    radius_name: str = RADIUS
 
     def misses(self, plan: Confirmed) -> bool:
         """Whether a plan loses more here than its budget allows."""

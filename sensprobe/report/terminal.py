@@ -37,7 +37,8 @@ from sensprobe.report.values import (
 )
 
 LEGEND = (
-    f"{NOISE} within 1.96 standard errors of zero: no difference   {UNSTABLE} max|A| > 1: unstable"
+    f"{NOISE} within 1.96 standard errors of zero: no difference   {UNSTABLE} max|A| "
+    "(of Mambas the decay at rest) > 1: unstable"
 )
 GAP = 2  # columns between cells
 LABEL = 30  # columns a name may take

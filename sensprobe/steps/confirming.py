@@ -62,6 +62,7 @@ def confirm(
     document = {
         "split": "confirmation",
         "n": stop,
+        "radius_name": bench.source.model.radius_name,
         "metric": bench.metric_label,
         "sign": bench.sign,
         "baseline": asdict(mean(base, groups)),

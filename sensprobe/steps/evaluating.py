@@ -30,7 +30,8 @@ def evaluate(
     compare: bool = False,
     dead_band: bool = False,
 ) -> dict[str, Any]:
-    """The score of a plan with its standard error, its cost, and max|A| as stored.
+    """The score of a plan with its standard error, its cost, and `max_abs_A`: max|A| as stored, of
+    Mambas the largest decay at rest (`radius_name` says which).
 
     `compare` also runs full precision on the same samples and adds the paired difference. Text has
     more to say (`text_facts`), under `text`. `dead_band` adds how often rounding keeps the state
@@ -75,6 +76,7 @@ def evaluate(
         "data": bench.dataset.name,
         "split": split,
         "max_abs_A": radius,
+        "radius_name": bench.source.model.radius_name,
         "stable": radius <= UNSTABLE,
         "scores": {name: asdict(mean(values, groups)) for name, values in whole(arrays).items()},
     }

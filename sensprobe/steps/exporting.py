@@ -96,6 +96,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         "cost": predicted,
         "confirmed": confirmed,
         "max_abs_A": candidate["radius"],
+        "radius_name": bench.source.model.radius_name,
         "stable": candidate["radius"] <= UNSTABLE,
     }
 

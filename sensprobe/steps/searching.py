@@ -224,6 +224,7 @@ def _document(
         "evaluations": count,
         "spent": found.spent,
         "interrupted": found.interrupted,
+        "radius_name": bench.source.model.radius_name,
         "metric": bench.metric_label,
         "sign": bench.sign,
         "full": {

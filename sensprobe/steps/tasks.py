@@ -84,6 +84,7 @@ def evaluate_tasks(
         "model": source.name,
         "model_fingerprint": source.fingerprint,
         "max_abs_A": radius,
+        "radius_name": source.model.radius_name,
         "stable": radius <= UNSTABLE,
     }
 
