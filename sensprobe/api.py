@@ -43,7 +43,7 @@ from sensprobe.plan import Plan, parse_setting
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import open_run
 from sensprobe.scheme import Scheme, parse
-from sensprobe.units import byte_count
+from sensprobe.units import limit_bytes
 from sensprobe.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -224,15 +224,17 @@ def search(
     """The best plan for each budget, and the chosen ones confirmed on unseen data.
 
     A budget limits weights and state together; `weight_budget` and `state_budget` go with every
-    one. `max_loss` (points) asks for the fewest bytes that lose no more. `freeze` entries are
-    "PATTERN=SCHEME", `tie` entries patterns. `target` names a runtime (vllm, compressed-tensors,
-    modelopt, torchao, llama.cpp) whose limits every plan keeps. `count_states` says what bytes of
-    states are: those that steps hold here ("held"; schemes that steps hold in full are then not
-    offered) or those a plan packs ("packed", and with a target). `also` are plans to measure beside
-    the search: they take no part in it. Returns {"search", "confirmation"}, kept in `run`.
+    one. Each may be a part of full precision: "25%", or "8x" smaller. `max_loss` (points) asks for
+    the fewest bytes that lose no more. `freeze` entries are "PATTERN=SCHEME", `tie` entries
+    patterns. `target` names a runtime (vllm, compressed-tensors, modelopt, torchao, llama.cpp)
+    whose limits every plan keeps. `count_states` says what bytes of states are: those that steps
+    hold here ("held"; schemes that steps hold in full are then not offered) or those a plan packs
+    ("packed", and with a target). `also` are plans to measure beside the search: they take no part
+    in it. Returns {"search", "confirmation"}, kept in `run`.
     """
+    limits = _listed(budgets), weight_budget, state_budget, max_loss
     settings = steps.SearchSettings(
-        budgets=_budgets(_listed(budgets), weight_budget, state_budget, max_loss),
+        budgets=_budgets(*limits, dict.fromkeys(("total", "weight", "state"), 1)),
         method=method,
         evaluations=evaluations,
         seed=seed,
@@ -246,6 +248,7 @@ def search(
     )
     bench = reopen(run, progress)
     assert bench.run is not None
+    settings = replace(settings, budgets=_budgets(*limits, steps.full_bytes(bench.source, batch)))
     beside = tuple(as_plan(plan, bench.source.model) for plan in _listed(also))
     settings = replace(settings, also=beside)
     with bench.run.working("search"):
@@ -379,16 +382,23 @@ def _budgets(
     weight: int | str | None,
     state: int | str | None,
     max_loss: float | None,
+    full: Mapping[str, int],
 ) -> tuple[Budget, ...]:
+    """Budgets in bytes; full: what the model takes at full precision, in all and of each kind."""
     from sensprobe.search import Budget  # SciPy and Optuna
 
     if max_loss is not None and not max_loss >= 0:
         raise UsageError(f"--max-loss {max_loss}: points lost cannot be negative.")
     parts = Budget(
-        weight=None if weight is None else byte_count(weight),
-        state=None if state is None else byte_count(state),
+        weight=None if weight is None else limit_bytes(weight, full["weight"]),
+        state=None if state is None else limit_bytes(state, full["state"]),
     )
-    out = [replace(parts, total=byte_count(t), label=str(t)) for t in totals]
+    out = [
+        _labelled(str(t), full)
+        if "<=" in str(t)
+        else replace(parts, total=limit_bytes(t, full["total"]), label=str(t))
+        for t in totals
+    ]
     if not out and parts.limits_bytes:
         named = (("weights", weight), ("state", state))
         label = " ".join(f"{kind}<={size}" for kind, size in named if size is not None)
@@ -396,6 +406,33 @@ def _budgets(
     if max_loss is not None:
         out.append(replace(parts, max_loss=max_loss, label=f"loss<={max_loss:g}"))
     return tuple(out)
+
+
+def _labelled(label: str, full: Mapping[str, int]) -> Budget:
+    """The budget that a label of an earlier search stands for: "weights<=8KiB state<=25%"."""
+    from sensprobe.search import Budget
+
+    budget = Budget(label=label)
+    for word in label.split():
+        kind, _, limit = word.partition("<=")
+        try:
+            if kind == "loss":
+                budget = replace(budget, max_loss=float(limit))
+                assert budget.max_loss is not None
+                if budget.max_loss >= 0:
+                    continue
+        except ValueError:
+            pass
+        if kind not in ("weights", "state"):
+            raise UsageError(
+                f"{label!r} is not a budget; write 12KiB, 25%, 8x, or as a search labels others: "
+                "weights<=12KiB, state<=4KiB, loss<=0.5."
+            )
+        if kind == "weights":
+            budget = replace(budget, weight=limit_bytes(limit, full["weight"]))
+        else:
+            budget = replace(budget, state=limit_bytes(limit, full["state"]))
+    return budget
 
 
 def _recorded(bench: Workbench, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:

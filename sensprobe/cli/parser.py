@@ -155,8 +155,8 @@ def _search(commands: argparse._SubParsersAction) -> None:
         sub.add_argument(
             f"--{kind}",
             action=repeat,
-            metavar="BYTES",
-            help=f"limit on {what} (12KiB, 12kB, 12288)",
+            metavar="SIZE",
+            help=f"limit on {what}: 12KiB, 12kB, 12288, or a part of full precision, 25%% or 8x",
         )
     sub.add_argument(
         "--max-loss",

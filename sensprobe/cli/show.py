@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sensprobe.runs import Run
+from sensprobe.units import size_text as size
 
 
 def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
@@ -21,11 +22,6 @@ def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
     for name, justify in columns:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     return table
-
-
-def size(count: float) -> str:
-    """Bytes for people, exact below 10 KiB."""
-    return f"{count:,.0f} B" if count < 10_240 else f"{count / 1024:,.1f} KiB"
 
 
 def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
@@ -282,8 +278,7 @@ def doctor(found: Mapping[str, Any]) -> RenderableType:
 
 def next_after_profile(run: Path, document: Mapping[str, Any]) -> str:
     full = document["full_bytes"]
-    quarter = f"{full / 4096:.3g}KiB" if full >= 4096 else str(full // 4)
-    return f"next: sensprobe search --run {run} --budget {quarter}   (a quarter of {size(full)})"
+    return f"next: sensprobe search --run {run} --budget 4x   ({size(full // 4)} of {size(full)})"
 
 
 def next_after_search(run: Path, document: Mapping[str, Any]) -> str:

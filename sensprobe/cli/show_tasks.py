@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensprobe.cli.show import size, stability
+from sensprobe.cli.show import stability
+from sensprobe.units import size_text as size
 
 WIDTH = 140
 """Columns that names and numbers need; where output is no terminal there are so many."""

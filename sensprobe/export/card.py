@@ -30,6 +30,16 @@ class UniformFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class HandFacts:
+    """The best plan made by hand within the same budget; `difference` is the plan minus it."""
+
+    about: str
+    total_bytes: int
+    score: Score
+    difference: Score
+
+
+@dataclass(frozen=True, slots=True)
 class CardFacts:
     """What the exporter knows of a plan beyond its bytes. None and "" stand for not known.
 
@@ -46,6 +56,7 @@ class CardFacts:
     baseline: Score | None = None
     difference: Score | None = None
     uniform: UniformFacts | None = None
+    hand: HandFacts | None = None
     source: str = ""
     batch: int = 1
 
@@ -145,6 +156,9 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
             rows.append(_score_row(name, size, facts.uniform.score, facts.metric))
         else:
             rows.append([name, _size(size), "not measured", ""])
+    if facts.hand:
+        what = f"by hand: {_plain(facts.hand.about)}"
+        rows.append(_score_row(what, facts.hand.total_bytes, facts.hand.score, facts.metric))
     if facts.baseline:
         rows.append(_score_row("full precision", full, facts.baseline, facts.metric))
     if not rows:
@@ -153,6 +167,9 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
     if facts.difference:
         delta = _figure(facts.difference, facts.metric, signed=True)
         text += f"\n\nAgainst full precision, sample by sample: {delta}."
+    if facts.hand:
+        delta = _figure(facts.hand.difference, facts.metric, signed=True)
+        text += f"\n\nAgainst the best plan made by hand within the same budget: {delta}."
     return text + "\n\n" + _provenance(facts)
 
 

@@ -122,10 +122,23 @@ def _confirmed(plan: Confirmed, found: Confirmation) -> str:
     if plan.radius > 1:
         text += f" Its recurrence is unstable ({found.radius_name} {plan.radius:.4f})."
     if plan.uniform is None:
-        return text + " No uniform plan fits."
+        return text + " No uniform plan fits." + _against_hand(plan, q)
     better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
     rival = f"{in_bytes(plan.uniform_bytes)}, has {_level(q.shown(plan.uniform_metric), q)}"
-    return f"{text} The best uniform plan that fits, {plan.uniform} of {rival}: {better}."
+    text += f" The best uniform plan that fits, {plan.uniform} of {rival}: {better}."
+    return text + _against_hand(plan, q)
+
+
+def _against_hand(plan: Confirmed, q: Quantity) -> str:
+    """What the search gains on the best plan made by hand within the same budget."""
+    if plan.hand is None:
+        return ""
+    gain = q.shown(plan.hand_difference)
+    better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
+    return (
+        f" By hand ({plan.hand}), {in_bytes(plan.hand_bytes)}, has "
+        f"{_level(q.shown(plan.hand_metric), q)}: {better}."
+    )
 
 
 SIGNS = (
@@ -152,6 +165,9 @@ def method_notes(found: Results) -> list[str]:
             f"Search: {search.n:,} samples of the {search.split} split; the state is counted at "
             f"batch {search.batch}. A plan beaten beyond its error bar by one of no more bytes was "
             "stopped early and is drawn hollow.",
+            "By hand: the best uniform plan within the budget with the single upgrade that fits "
+            "and promises most by the sensitivities, or a plan measured beside the search (--also) "
+            "that fits, whichever scored best.",
             "Bytes are those of the packed tensors with their scales and zero points. Activations "
             "take none and stay at full precision, in uniform plans too, unless they are frozen.",
             "Within a budget the plan of the best score is chosen; of equals the one with the "

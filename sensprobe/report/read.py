@@ -116,7 +116,13 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
             {str(b["label"]): real(b.get("total")) for b in document.get("budgets") or ()},
             tuple(_candidate(c) for c in document["candidates"]),
             tuple(
-                Chosen(str(c["budget"]), c.get("candidate"), c.get("uniform"))
+                Chosen(
+                    str(c["budget"]),
+                    c.get("candidate"),
+                    c.get("uniform"),
+                    c.get("hand"),
+                    str(c.get("hand_about") or ""),
+                )
                 for c in document["chosen"]
             ),
             tuple(_beside(row) for row in document.get("also") or ()),
@@ -189,7 +195,7 @@ def _beside(row: Document) -> Beside:
 
 
 def _confirmed(plan: Document) -> Confirmed:
-    against = plan.get("against_uniform") or {}
+    against, by_hand = plan.get("against_uniform") or {}, plan.get("against_hand") or {}
     return Confirmed(
         str(plan["budget"]),
         str(plan["candidate"]),
@@ -206,6 +212,11 @@ def _confirmed(plan: Document) -> Confirmed:
         real(plan.get("radius")),
         real(against.get("radius")),
         plan.get("max_loss"),
+        by_hand.get("about"),
+        _count(by_hand.get("total_bytes")),
+        measured(by_hand.get("metric")),
+        measured(by_hand.get("difference")),
+        real(by_hand.get("radius")),
     )
 
 

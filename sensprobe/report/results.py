@@ -107,6 +107,8 @@ class Chosen:
     budget: str
     candidate: str | None
     uniform: str | None  # the best uniform plan within the same budget
+    hand: str | None = None  # the best plan made by hand within it
+    hand_about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,10 @@ class Search:
     def candidate(self, name: str | None) -> Candidate | None:
         return next((c for c in self.candidates if c.name == name), None)
 
+    def plan(self, name: str | None) -> Candidate | Beside | None:
+        """A candidate, or what was measured beside the search."""
+        return self.candidate(name) or next((b for b in self.also if b.name == name), None)
+
     @property
     def picks(self) -> dict[str, list[str]]:
         """Candidate name -> the budgets it was chosen for; not to be changed."""
@@ -188,6 +194,11 @@ class Confirmed:
     radius: float
     uniform_radius: float = nan
     max_loss: float | None = None  # what the budget allows, in the unit of the scores
+    hand: str | None = None  # what the best plan made by hand within the same budget is
+    hand_bytes: int = 0
+    hand_metric: Measured = UNKNOWN
+    hand_difference: Measured = UNKNOWN  # this plan minus that one, paired
+    hand_radius: float = nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,12 +90,16 @@ def confirmation_rows(found: Confirmation) -> pd.DataFrame:
             found.radius_name: plan.radius,
             "uniform scheme": plan.uniform or "",
             "uniform total (bytes)": plan.uniform_bytes if plan.uniform else None,
+            "by hand": plan.hand or "",
+            "by hand total (bytes)": plan.hand_bytes if plan.hand else None,
         }
         for heading, value in (
             (q.heading, plan.metric),
             (q.change_heading, plan.change),
             (f"uniform {q.heading}", plan.uniform_metric),
             (f"against uniform ({q.change_unit or q.name})", plan.difference),
+            (f"by hand {q.heading}", plan.hand_metric),
+            (f"against by hand ({q.change_unit or q.name})", plan.hand_difference),
         ):
             shown = q.shown(value)
             row |= {heading: shown.value, f"± {heading}": shown.stderr}

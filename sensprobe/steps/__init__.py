@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sensprobe.steps.exporting import export
     from sensprobe.steps.exporting_for import export_for
     from sensprobe.steps.generating import generate
-    from sensprobe.steps.pricing import cost, list_presets, list_sites
+    from sensprobe.steps.pricing import cost, full_bytes, list_presets, list_sites
     from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
     from sensprobe.steps.searching import SearchSettings, search
     from sensprobe.steps.tasks import TaskSettings, evaluate_tasks, harness_model
@@ -39,6 +39,7 @@ __all__ = [
     "evaluate_tasks",
     "export",
     "export_for",
+    "full_bytes",
     "generate",
     "harness_model",
     "list_presets",
@@ -62,6 +63,7 @@ _HOME = {
     "evaluate_tasks": "tasks",
     "export": "exporting",
     "export_for": "exporting_for",
+    "full_bytes": "pricing",
     "generate": "generating",
     "harness_model": "tasks",
     "list_presets": "pricing",

@@ -12,9 +12,10 @@ from sensprobe.errors import UsageError
 from sensprobe.evaluate import mean, paired
 from sensprobe.plan import Plan, Resolved, fingerprint
 from sensprobe.scheme import Scheme
-from sensprobe.search import Sample
+from sensprobe.search import Budget, Sample, Size
 from sensprobe.steps.counting import Counting
-from sensprobe.steps.pricing import cost
+from sensprobe.steps.pricing import cost, list_presets
+from sensprobe.units import size_text
 from sensprobe.workbench import Workbench
 
 
@@ -44,6 +45,24 @@ def resolve_beside(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolve
             )
         out[plan.name] = plan.resolve(bench.source.model.sites.values())
     return out
+
+
+def recipes_that_fit(bench: Workbench, budgets: Sequence[Budget], batch: int) -> str:
+    """A note of the known recipes within some budget of bytes, which a user may have measured as a
+    baseline; "" where there is none."""
+    fits = []
+    for row in list_presets(bench.source, batch):
+        if (price := row.get("cost")) is None:
+            continue
+        size = Size(price["weight_bytes"], price["state_bytes"])
+        if any(b.limits_bytes and b.admits(size) for b in budgets):
+            fits.append(f"{row['name']} ({size_text(size.total)})")
+    if not fits:
+        return ""
+    return (
+        f"known recipes that fit: {', '.join(fits)}. --also NAME measures one beside the search, "
+        "as a plan made by hand"
+    )
 
 
 def measure_beside(

@@ -9,7 +9,7 @@ from typing import Any
 
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import Score
-from sensprobe.export import CardFacts, UniformFacts, export_model
+from sensprobe.export import CardFacts, HandFacts, UniformFacts, export_model
 from sensprobe.plan import Plan, from_json
 from sensprobe.runs import Run
 from sensprobe.steps.evaluating import UNSTABLE
@@ -126,6 +126,13 @@ def _facts(
         if rival := confirmed.get("against_uniform"):
             known["uniform"] = UniformFacts(
                 rival["uniform"], rival["total_bytes"], Score(**rival["metric"])
+            )
+        if rival := confirmed.get("against_hand"):
+            known["hand"] = HandFacts(
+                rival["about"],
+                rival["total_bytes"],
+                Score(**rival["metric"]),
+                Score(**rival["difference"]),
             )
     return CardFacts(
         task=bench.dataset.task,

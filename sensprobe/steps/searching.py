@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,14 +15,22 @@ from sensprobe.packed import Holding
 from sensprobe.plan import Plan, fingerprint, short_names
 from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
-from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
+from sensprobe.search import (
+    Assignment,
+    Budget,
+    Candidate,
+    Choice,
+    Sample,
+    SearchResult,
+    Size,
+)
 from sensprobe.search import search as run_search
 from sensprobe.search.exhaustive import check_count
-from sensprobe.search.knapsack import check_budget
-from sensprobe.steps.beside import measure_beside, resolve_beside, sample
+from sensprobe.steps.beside import measure_beside, recipes_that_fit, resolve_beside, sample
 from sensprobe.steps.counting import Counting, counting
 from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
+from sensprobe.steps.suggesting import check_fit
 from sensprobe.steps.targeting import limits_of
 from sensprobe.workbench import Workbench
 
@@ -67,7 +75,8 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
 
 
 def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
-    """Candidates, the chosen plan for each budget, and the best uniform plan beside it.
+    """Candidates, the chosen plan for each budget, and beside it the best uniform plan and the best
+    one made by hand: that uniform plan with its best single upgrade, or one of `settings.also`.
 
     Plans of `settings.also` are measured on the same samples, in full, and compete for no budget.
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
@@ -100,7 +109,11 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     full = cost(bench.source, {}, settings.batch)
     budgets = tuple(in_scores(budget, bench) for budget in settings.budgets)
     for budget in budgets:
-        check_budget(space.problem, budget)
+        check_fit(
+            space, budget, run, sensitivity, counts=counts, batch=settings.batch, limits=limits
+        )
+    if not others and (recipes := recipes_that_fit(bench, budgets, settings.batch)):
+        bench.progress.note(recipes)
     stop = bench.size("search", settings.limit)
     pieces = chunks(stop)
     seconds = bench.seconds_a_sample("search", stop) * stop
@@ -129,7 +142,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         )
     finally:
         bench.progress.end()
-    document = _document(bench, space, settings, found, whole, count, counts) | {"also": beside}
+    document = _document(bench, space, settings, found, whole, count, counts, beside)
     _set_earlier_aside(run, document)
     run.write_result("search", document)
     if found.interrupted:
@@ -206,6 +219,7 @@ def _document(
     baseline: Sample,
     count: int,
     counts: Counting,
+    beside: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     names = _names(space, found)
     uniform = {a: scheme for scheme, a in space.uniform().items()}
@@ -248,11 +262,34 @@ def _document(
                 "budget": str(choice.budget),
                 "candidate": names[choice.candidate.assignment] if choice.candidate else None,
                 "uniform": names[choice.uniform.assignment] if choice.uniform else None,
+                **_by_hand(choice, names, beside, bench.sign),
                 "loss_bound": choice.drop_bound,
             }
             for choice in found.choices
         ],
+        "also": list(beside),
     }
+
+
+def _by_hand(
+    choice: Choice,
+    names: Mapping[Assignment, str],
+    beside: Sequence[Mapping[str, Any]],
+    sign: int,
+) -> dict[str, str | None]:
+    """The best plan made by hand within a budget: the uniform one with an upgrade, or one measured
+    beside the search; and what it is, in words."""
+    rivals: list[tuple[tuple[float, float, int], str, str]] = []
+    if (c := choice.hand) is not None:
+        merit = c.score, -c.extra_nats, -c.size.total
+        rivals.append((merit, names[c.assignment], choice.hand_about))
+    for row in beside:
+        size = Size(row["weight_bytes"], row["state_bytes"])
+        if choice.budget.limits_bytes and choice.budget.admits(size):
+            merit = sign * row["metric"]["value"], -row["extra_nats"], -size.total
+            rivals.append((merit, row["name"], row["name"]))
+    best = max(rivals, key=lambda rival: rival[0], default=None)
+    return {"hand": best and best[1], "hand_about": best and best[2]}
 
 
 def _names(space: Space, found: SearchResult) -> dict[Assignment, str]:

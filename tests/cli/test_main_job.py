@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,52 @@ def test_what_is_chosen_fits_and_is_confirmed_on_unseen_samples(searched: Path) 
     assert not seen & confirmed
 
 
+def test_a_plan_made_by_hand_stands_beside_what_is_chosen(searched: Path) -> None:
+    """Of nearly the bytes of the budget: the best uniform plan, and its best upgrade that fits."""
+    run = open_run(searched)
+    search: Any = run.read_result("search")
+    confirmation: Any = run.read_result("confirmation")
+    plans = {c["name"]: c for c in search["candidates"]}
+    limits = {"2KiB": 2048, "1600": 1600}
+    for choice, confirmed in zip(search["chosen"], confirmation["plans"], strict=True):
+        hand, uniform = plans[choice["hand"]], plans[choice["uniform"]]
+        assert uniform["total_bytes"] < hand["total_bytes"] <= limits[choice["budget"]]
+        assert choice["hand_about"].startswith(f"{uniform['uniform']}, ")
+        ours = dict(from_json(uniform["plan"]).resolve(api_sites()))
+        theirs = dict(from_json(hand["plan"]).resolve(api_sites()))
+        assert len({n.split(".")[-1] for n, _ in ours.items() ^ theirs.items()}) == 1
+        assert plans[choice["candidate"]]["metric"]["value"] >= hand["metric"]["value"]
+        against = confirmed["against_hand"]
+        gain = confirmed["metric"]["value"] - against["metric"]["value"]
+        assert against["difference"]["value"] == pytest.approx(gain)
+        assert against["total_bytes"] == hand["total_bytes"]
+
+
+def test_a_budget_out_of_reach_says_what_to_profile(
+    shell: Shell, profiled: Path, tmp_path: Path
+) -> None:
+    """And when that is done, it is found."""
+    run = shutil.copytree(profiled, tmp_path / "run")
+    asked = ["search", "--run", run, "--budget", "16%", "--evaluations", 4, "--limit", 32]
+    refused = shell(*asked)
+    assert refused.code == 2
+    assert "(asked for as 16%)" in refused.err
+    command = refused.err.rpartition(": ")[2].strip().removesuffix(".")
+    words = shlex.split(command)
+    assert words[:3] == ["sensprobe", "profile", "s4d-digits"]
+    assert [word for word in FAST if word in words] == FAST
+    shell.ok(*words[1:], "--limit", 64)
+    found = shell.ok(*asked, "--json").json["search"]
+    chosen = next(c for c in found["candidates"] if c["name"] == found["chosen"][0]["candidate"])
+    full = found["full"]["total_bytes"]
+    assert chosen["total_bytes"] <= 0.16 * full
+    hopeless = shell("search", "--run", run, "--budget", 10)
+    assert "Not even int2" in hopeless.err
+    wide = shell("search", "--run", run, "--budget", "1x")
+    assert "every plan fits" in wide.err
+    assert "profile" not in wide.err
+
+
 def test_no_confirm_leaves_the_split_unseen(shell: Shell, profiled: Path, tmp_path: Path) -> None:
     run = shutil.copytree(profiled, tmp_path / "run")
     asked = ["search", "--run", run, "--evaluations", 4, "--limit", 32, "--no-confirm", "--json"]
@@ -223,6 +270,7 @@ def test_the_export_scores_what_the_simulation_scored(
     for key in ("value", "stderr", "scores", "cost", "plan", "plan_fingerprint", "max_abs_A"):
         assert again[key] == simulated[key], key
     x = load_data("digits").splits["confirmation"].x[:50]
+    assert "by hand: " in (out / "README.md").read_text()
     loaded = sensprobe.load(out)
     calibration = load_data("digits").splits["calibration"].x
     other = sensprobe.load("s4d-digits", plan, calibration=calibration)
