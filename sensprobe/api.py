@@ -266,7 +266,8 @@ def export(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
-    """Write a plan of a run (a candidate, or a budget's label) as a folder that loads anywhere.
+    """Write a plan of a run (a candidate, a budget's label, or a file of
+    RUN/plans) as a folder that loads anywhere.
 
     Returns path, weight_bytes, header_bytes, folder_bytes, cost and the confirmed numbers.
     UsageError where `out` exists and is not an earlier export to replace. With a `target` (vllm,

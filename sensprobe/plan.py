@@ -154,7 +154,8 @@ def read(path: Path) -> Plan:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PlanError(
-            f"no plan file at {path}. A plan is a JSON file; `sensprobe search` writes some."
+            f"no plan file at {path}. A plan is a JSON file; `sensprobe search` writes each plan "
+            "it chooses to RUN/plans."
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PlanError(f"{path} cannot be read as a plan: {error}.") from None

@@ -88,7 +88,8 @@ def _plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--plan",
         metavar="PLAN",
-        help="a preset (quamba, …: see `sensprobe presets`), or the path of a plan.json",
+        help="a preset (quamba, …: see `sensprobe presets`), or the path of a plan.json, such as a "
+        "search writes (RUN/plans/12KiB.json)",
     )
     sub.add_argument(
         "--set",
@@ -284,7 +285,8 @@ def _export(commands: argparse._SubParsersAction) -> None:
         "--plan",
         required=True,
         metavar="NAME",
-        help="a candidate (p17), a budget (12KiB), or what --also measured (quamba)",
+        help="a candidate (p17), a budget (12KiB), what --also measured (quamba), or the plan.json "
+        "of any of these (RUN/plans/12KiB.json)",
     )
     sub.add_argument(
         "--for",

@@ -263,10 +263,12 @@ def doctor(found: Mapping[str, Any]) -> RenderableType:
         f"sensprobe {found['sensprobe']}, Python {found['python']}, {found['machine']}, "
         f"{found['threads']} threads, GPU: {found['cuda'] or 'none'}"
     )
+    gpu = found["gpu_kernels"]
+    here = "they run here" if gpu["run_here"] else f"not here: {gpu['why_not']}"
     ships = f"models that ship: {', '.join(found['models']) or 'none'}"
     data = found["data_folder"] or "not set (folder with mnist/ for recipes and studies)"
     return Group(
-        Text(head + "\n"),
+        Text(f"{head}\n{gpu['what']} ({here})\n"),
         core,
         Text(""),
         fast,
@@ -285,7 +287,9 @@ def next_after_search(run: Path, document: Mapping[str, Any]) -> str:
     chosen = next((c for c in document["chosen"] if c["candidate"]), None)
     if chosen is None:
         return f"next: sensprobe report --run {run}"
+    files = [str(run / c["plan_file"]) for c in document["chosen"] if c["plan_file"]]
     return (
+        f"plans, as --plan takes them: {', '.join(files)}\n"
         f"next: sensprobe export --run {run} --plan '{chosen['budget']}' --out exported, or "
         f"sensprobe report --run {run}"
     )

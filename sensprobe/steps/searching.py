@@ -28,6 +28,7 @@ from sensprobe.search import search as run_search
 from sensprobe.search.exhaustive import check_count
 from sensprobe.steps.beside import measure_beside, recipes_that_fit, resolve_beside, sample
 from sensprobe.steps.counting import Counting, counting
+from sensprobe.steps.plan_files import write_plans
 from sensprobe.steps.pricing import cost
 from sensprobe.steps.problem import Space, build_space
 from sensprobe.steps.suggesting import check_fit
@@ -144,6 +145,9 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         bench.progress.end()
     document = _document(bench, space, settings, found, whole, count, counts, beside)
     _set_earlier_aside(run, document)
+    files = write_plans(run, document)
+    for choice in document["chosen"]:
+        choice["plan_file"] = files.get(choice["budget"])
     run.write_result("search", document)
     if found.interrupted:
         raise KeyboardInterrupt

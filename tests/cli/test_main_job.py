@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import FAST, PROFILE, Shell, evaluations, without_times
 
 import sensprobe
 from sensprobe import api
 from sensprobe.data import load_data
-from sensprobe.plan import from_json
+from sensprobe.plan import Plan, from_json
 from sensprobe.runs import open_run
+from sensprobe.scheme import parse
+from sensprobe.steps import doctoring
+from sensprobe.steps.doctoring import gpu_kernels
 
 COST = {"weight_bytes", "state_bytes", "total_bytes", "effective_bits"}
 
@@ -277,6 +281,28 @@ def test_the_export_scores_what_the_simulation_scored(
     assert np.array_equal(loaded(x).numpy(), other(x).numpy())
 
 
+def test_a_chosen_plan_is_a_file_that_every_plan_option_takes(
+    shell: Shell, searched: Path, tmp_path: Path
+) -> None:
+    search: Any = open_run(searched).read_result("search")
+    files = {c["budget"]: searched / c["plan_file"] for c in search["chosen"]}
+    assert list(files.values()) == [searched / "plans" / f"{b}.json" for b in ("2KiB", "1600")]
+    chosen = {c["name"]: c for c in search["candidates"]}[search["chosen"][0]["candidate"]]
+    told = shell.ok("cost", "s4d-digits", "--plan", files["2KiB"], "--json").json
+    assert told["weight_bytes"] == chosen["weight_bytes"]
+    asked = ["export", "--run", searched, "--out", tmp_path / "out", "--plan"]
+    done = shell.ok(*asked, files["2KiB"], "--json").json
+    assert done["plan"] == chosen["name"]
+    assert done["confirmed"] is not None
+    strange = tmp_path / "other.json"
+    strange.write_text(json.dumps(Plan((("*.A", parse("int3")),)).to_json()))
+    refused = shell(*asked, strange)
+    assert refused.code == 2
+    assert "--also" in refused.err
+    missing = shell("cost", "s4d-digits", "--plan", tmp_path / "none.json")
+    assert "RUN/plans" in missing.err
+
+
 def test_report_writes_a_page_pictures_and_tables(
     shell: Shell, searched: Path, tmp_path: Path
 ) -> None:
@@ -303,7 +329,29 @@ def test_doctor_says_what_is_there(shell: Shell) -> None:
     assert found["core"]["torch"]
     assert "s4d-digits" in found["models"]
     assert any(row["operation"] == "diagonal_scan" for row in found["implementations"])
-    assert "diagonal_scan" in shell.ok("doctor").out
+    said = " ".join(shell.ok("doctor").out.split())
+    assert "diagonal_scan" in said
+    kernels = found["gpu_kernels"]
+    assert kernels["run_here"] is (not kernels["why_not"])
+    assert ("they run here" if kernels["run_here"] else kernels["why_not"]) in said
+    assert "planned: GPU" not in said
+
+
+def test_doctor_says_why_gpu_kernels_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(cuda: str | None, seen: bool, has: tuple[int, int] = (9, 0)) -> str:
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: has)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+        monkeypatch.setattr(doctoring, "find_spec", lambda name: name)
+        return gpu_kernels()["why_not"]
+
+    assert "without CUDA" in told(None, seen=False)
+    assert "sees no CUDA GPU" in told("13.0", seen=False)
+    assert "compute capability" in told("13.0", seen=True, has=(7, 5))
+    assert told("13.0", seen=True) == ""
+    monkeypatch.setattr(doctoring, "find_spec", lambda name: None)
+    assert ".[gpu]" in gpu_kernels()["why_not"]
 
 
 def test_another_search_sets_the_first_aside(shell: Shell, searched: Path, tmp_path: Path) -> None:
