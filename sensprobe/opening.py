@@ -18,7 +18,7 @@ from sensprobe.checkpoints import hub
 from sensprobe.data import BYTES, load_data, load_function, reads_text, split_options, take
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import DIVERGENCE
-from sensprobe.loading import PlanLike, Source, as_plan, load_model, text_tokenizer
+from sensprobe.loading import PlanLike, Source, as_plan, load_model, resolve, text_tokenizer
 from sensprobe.plan import Plan, Resolved
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run, open_run
@@ -100,7 +100,7 @@ def resolved(source: Source, plan: PlanLike | None) -> Resolved:
             )
         return dict(source.artefact.plan)
     chosen = Plan() if plan is None else as_plan(plan, source.model)
-    return chosen.resolve(source.model.sites.values())
+    return resolve(chosen, source.model)
 
 
 def open_applier(

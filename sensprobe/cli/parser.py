@@ -96,7 +96,9 @@ def _plan(sub: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATTERN=SCHEME",
-        help="put the sites a pattern names in a scheme, as in 'layers.*.A=int8/head/asym'",
+        help="put the sites a pattern names in a scheme, as in 'layers.*.A=int8/head/asym'; "
+        "weights, states and activations name all of a kind; what a scheme does not fit is passed "
+        "over",
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sensprobe.apply import Applier
 from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
-from sensprobe.evaluate.dead_band import by_position, dead_bands
+from sensprobe.evaluate.dead_band import by_position, dead_bands, seconds_a_step
 from sensprobe.evaluate.outcomes import Metric, outcomes
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
 from sensprobe.metrics import ADDITIVE, DIVERGENCE, LOWER_IS_BETTER, NAMES, PRIMARY
@@ -38,6 +38,7 @@ __all__ = [
     "mean",
     "outcomes",
     "paired",
+    "seconds_a_step",
 ]
 
 SEMANTICS = 1

@@ -10,6 +10,7 @@ import numpy as np
 
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import mean, paired
+from sensprobe.loading import resolve
 from sensprobe.plan import Plan, Resolved, fingerprint
 from sensprobe.scheme import Scheme
 from sensprobe.search import Budget, Sample, Size
@@ -43,7 +44,7 @@ def resolve_beside(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolve
                 f"--also: each plan needs a name of its own, and {plan.name!r} is "
                 f"{'given twice' if plan.name else 'none'}."
             )
-        out[plan.name] = plan.resolve(bench.source.model.sites.values())
+        out[plan.name] = resolve(plan, bench.source.model)
     return out
 
 

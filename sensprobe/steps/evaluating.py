@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sensprobe.errors import UsageError
-from sensprobe.evaluate import by_position, dead_bands, mean, paired
+from sensprobe.evaluate import by_position, dead_bands, mean, paired, seconds_a_step
 from sensprobe.loading import Source
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.scheme import Scheme
@@ -97,12 +97,21 @@ def _dead_band(
     """Share of dead writes (see `evaluate.dead_band`) of every rounded state, and by position."""
     bench.ready(plan)
     x = bench.dataset.splits[split].x[:count]
-    found = dead_bands(bench.source.model, bench.applier.tap(plan), x)
-    if not found:
+    model, tap = bench.source.model, bench.applier.tap(plan)
+    states = len(dead_bands(model, tap, x[:1, :1]))
+    if not states:
         raise UsageError(
             "--dead-band: the plan rounds no recurrent state. Name one, as in --set "
             "'layers.*.state=int8/head/dynamic'."
         )
+    length = x.shape[1]
+    title = f"counting writes that leave the state as it stood on {count} samples"
+    seconds = seconds_a_step(model, tap, x) * length
+    bench.progress.begin(title, states * length, seconds)
+    try:
+        found = dead_bands(model, tap, x, bench.progress.advance)
+    finally:
+        bench.progress.end()
     return {
         "samples": count,
         "states": {name: band.share() for name, band in found.items()},
