@@ -15,9 +15,11 @@ from language import BYTES, MAMBA, MAMBA2, byte_level, write_model, write_storie
 from language_models import HF_CONFIG, write
 from selective import Config
 
+from sensprobe import api
 from sensprobe.data import load_data
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.s4d import S4DConfig
+from sensprobe.progress import Silent
 from sensprobe.runs import open_run
 
 OPTIONS = "length=32,context=8"
