@@ -43,7 +43,8 @@ def x(model: Model) -> torch.Tensor:
 def export(model: Model, out: Path, seen: torch.Tensor, **schemes: str) -> Applier:
     applier = Applier(model, observe(model, seen))
     plan = {f"layers.0.{site}": parse(text) for site, text in schemes.items()}
-    export_model(model, plan, applier, out, name="small")
+    name = load_model(NAME).fingerprint
+    export_model(model, plan, applier, out, name="small", model_fingerprint=name)
     return applier
 
 

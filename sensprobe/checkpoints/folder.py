@@ -22,7 +22,6 @@ from sensprobe.checkpoints.files import read_safetensors, read_torch
 from sensprobe.checkpoints.fit import require_numbers
 from sensprobe.checkpoints.keymap import Rule, fitted
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import Model
 
 CONFIG = "config.json"
 OWN_KEY = "sensprobe_artefact"
@@ -56,8 +55,8 @@ def is_checkpoint(path: Path) -> bool:
     return hf.described(document) or mamba_ssm.described(document)
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any]]:
-    """The model in a folder for which `is_checkpoint` holds."""
+def read(path: Path) -> own.Parameters:
+    """The parameters in a folder for which `is_checkpoint` holds."""
     source = path / CONFIG
     document = json.loads(source.read_text(encoding="utf-8"))
     _require_unquantized(document, path)
@@ -75,7 +74,7 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
         rules = [Rule("lm_head.weight", ""), *RULES]
     family = own.family_of(config)
     params = fitted(tensors, rules, own.parameter_shapes(config), weights, family)
-    return own.build(params, config, weights), {}
+    return own.Parameters(params, config, weights, {})
 
 
 def _require_unquantized(document: Mapping[str, Any], path: Path) -> None:

@@ -9,7 +9,7 @@ pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .lo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,19 @@ from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
 from sensprobe.models.s4d import S4DConfig
 
 FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a checkpoint holds, under our names: tensors as stored, and the config of their model.
+
+    `source` is the file that errors name; `header` is what the file says of itself.
+    """
+
+    tensors: Mapping[str, Tensor]
+    config: Any
+    source: Path
+    header: Mapping[str, Any]
 
 
 def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, Any]:
@@ -114,8 +127,8 @@ def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> Non
         )
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any]]:
-    """Model and header of an own checkpoint."""
+def read(path: Path) -> Parameters:
+    """The parameters in an own checkpoint."""
     tensors, header = read_safetensors(path)
     if not header:
         raise CheckpointError(
@@ -125,7 +138,7 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
         )
     require_format(header, path)
     _, config = config_from(header, path)
-    return build(tensors, config, path), header
+    return Parameters(tensors, config, path, header)
 
 
 def require_format(header: Mapping[str, Any], path: Path) -> None:

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from sensprobe.checkpoints.files import read_torch
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
-from sensprobe.checkpoints.own import build, parameter_shapes
+from sensprobe.checkpoints.own import Parameters, parameter_shapes
 from sensprobe.errors import CheckpointError
-from sensprobe.models import Model
 from sensprobe.models.s4d import FAMILY, S4DConfig
 
 _LAYER = {
@@ -41,8 +40,8 @@ _OUTSIDE = {
 }
 
 
-def read(path: Path, norm: str = "post") -> tuple[Model, dict[str, Any]]:
-    """Model, and what the file records of itself: accuracy (a fraction) and epoch, if there."""
+def read(path: Path, norm: str = "post") -> Parameters:
+    """The parameters; `recorded` in the header has accuracy (a fraction) and epoch, if there."""
     loaded = read_torch(path)
     state = _state_dict(loaded, path)
     config = _config(state, norm, path)
@@ -56,7 +55,7 @@ def read(path: Path, norm: str = "post") -> tuple[Model, dict[str, Any]]:
     for i in range(config.layers):
         ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)
         params[f"layers.{i}.B"] = torch.view_as_real(ones)
-    return build(params, config, path), {"recorded": _recorded(loaded)}
+    return Parameters(params, config, path, {"recorded": _recorded(loaded)})
 
 
 def _state_dict(loaded: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

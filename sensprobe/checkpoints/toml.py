@@ -30,15 +30,14 @@ from sensprobe.checkpoints.files import read_safetensors, read_torch, require_fi
 from sensprobe.checkpoints.fit import require_numbers
 from sensprobe.checkpoints.keymap import fitted, rules_from
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import Model
 from sensprobe.models.s4d import FAMILY
 
 KEYS = {"file", "format", "family", "config", "keys"}
 Document = dict[str, Any]
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any]]:
-    """The model a model.toml describes."""
+def read(path: Path) -> own.Parameters:
+    """The parameters of the model that a model.toml describes."""
     require_file(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -67,9 +66,7 @@ def _usual(document: Document, weights: Path) -> str:
     return "s4" if weights.suffix != ".safetensors" else "own"
 
 
-def _read_s4(
-    path: Path, weights: Path, document: Document, config: Document
-) -> tuple[Model, dict[str, Any]]:
+def _read_s4(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
     if unknown := sorted(set(config) - {"norm"}):
         raise CheckpointError(
             f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}; its file "
@@ -83,9 +80,7 @@ def _read_s4(
         raise CheckpointError(f"{path}: config.{error}") from None
 
 
-def _read_own(
-    path: Path, weights: Path, document: Document, config: Document
-) -> tuple[Model, dict[str, Any]]:
+def _read_own(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
     tensors, header = read_safetensors(weights)
     if header:
         own.require_format(header, weights)
@@ -94,12 +89,10 @@ def _read_own(
         "family": document.get("family", header.get("family")),
         "config": {**recorded, **config} if isinstance(recorded, dict) else recorded,
     }
-    return own.build(tensors, own.config_from(described, path)[1], weights), header
+    return own.Parameters(tensors, own.config_from(described, path)[1], weights, header)
 
 
-def _read_keys(
-    path: Path, weights: Path, document: Document, config: Document
-) -> tuple[Model, dict[str, Any]]:
+def _read_keys(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
     table = document.get("keys", {})
     if not isinstance(table, dict):
         raise CheckpointError(f"{path}: keys is {table!r}; it must be a table, [keys].")
@@ -111,7 +104,7 @@ def _read_keys(
     own.require_layers(sizes, tensors, weights)
     shapes = own.parameter_shapes(sizes)
     params = fitted(tensors, rules, shapes, weights, family, every_rule=True)
-    return own.build(params, sizes, weights), {}
+    return own.Parameters(params, sizes, weights, {})
 
 
 def _tensors(weights: Path) -> dict[str, Any]:

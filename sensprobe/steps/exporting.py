@@ -82,6 +82,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         bench.applier,
         out,
         name=f"{bench.source.name}-{candidate['name']}",
+        model_fingerprint=bench.source.fingerprint,
         card=_facts(bench, candidate, confirmed, batch),
         overwrite=overwrite,
         tokenizer=tokenizer_of(bench),

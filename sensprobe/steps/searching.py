@@ -68,6 +68,13 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
     for method in ("measured", "divergence", "taylor"):
         found = run.read_result(f"sensitivity-{method}")
         if isinstance(found, dict):
+            name = found.get("model_fingerprint", run.manifest.model_fingerprint)
+            if name != run.model_name:
+                raise RunError(
+                    f"the sensitivities in {run.path} are of a model that an older sensprobe "
+                    f"called {name}, which cannot be compared with the model here. Run `sensprobe "
+                    f"profile` with --run {run.path} again."
+                )
             return found
     raise RunError(
         f"{run.path} holds no sensitivities yet. "
