@@ -59,6 +59,7 @@ class CardFacts:
     hand: HandFacts | None = None
     source: str = ""
     batch: int = 1
+    held_state_bytes: int | None = None  # what streaming steps hold, where that is not the plan's
 
 
 def card_text(
@@ -74,7 +75,7 @@ def card_text(
     artefact's folder name."""
     sections = [
         _title(name, model, plan, facts),
-        _sizes(model, plan, facts.batch),
+        _sizes(model, plan, facts.batch, facts.held_state_bytes),
         _result(plan, model, facts),
         _schemes(model.sites, plan),
         _stability(model, radius),
@@ -112,7 +113,7 @@ def _title(name: str, model: Model, plan: Mapping[str, Scheme], facts: CardFacts
     )
 
 
-def _sizes(model: Model, plan: Mapping[str, Scheme], batch: int) -> str:
+def _sizes(model: Model, plan: Mapping[str, Scheme], batch: int, held: int | None) -> str:
     def of(schemes: Mapping[str, Scheme]) -> Cost:
         return cost(model.sites.values(), schemes, model.products, batch)
 
@@ -128,6 +129,12 @@ def _sizes(model: Model, plan: Mapping[str, Scheme], batch: int) -> str:
         "## Size in bytes\n\n"
         + _table(["", "this plan", "full precision"], rows)
         + "\n\nThe first figure is the size of the tensors in `model.safetensors`, to the byte."
+        + (
+            f" Streaming steps hold the state in float32, {_size(held)} bytes, which plans are "
+            "compared by below."
+            if held is not None
+            else ""
+        )
     )
 
 
@@ -143,7 +150,9 @@ def _figure(score: Score, metric: str, signed: bool = False) -> str:
 
 def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
     rows = []
-    total = cost(model.sites.values(), plan, batch=facts.batch).total_bytes
+    ours = cost(model.sites.values(), plan, batch=facts.batch)
+    held = facts.held_state_bytes
+    total = ours.weight_bytes + (ours.state_bytes if held is None else held)
     full = cost(model.sites.values(), {}, batch=facts.batch).total_bytes
     if facts.confirmed:
         rows.append(_score_row("this plan", total, facts.confirmed, facts.metric))

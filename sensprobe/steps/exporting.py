@@ -139,6 +139,8 @@ def _facts(
                 Score(**rival["metric"]),
                 Score(**rival["difference"]),
             )
+    if candidate["state_bytes"] != candidate.get("packed_state_bytes", candidate["state_bytes"]):
+        known["held_state_bytes"] = candidate["state_bytes"]
     return CardFacts(
         task=bench.dataset.task,
         metric=bench.metric_label,
