@@ -57,7 +57,8 @@ Pathlike = str | Path
 def list_sites(model: Pathlike, *, norm: str | None = None) -> list[Document]:
     """Every site of a model in the order its forward pass meets them.
 
-    Each: site, part, kind, shape, complex, values (real numbers), full_bytes (at float32).
+    Each: site, part, kind, shape, complex, values (real numbers), full_bytes (in float32),
+    stored_dtype and stored_bytes (as the model's file has it).
     """
     return steps.list_sites(load_model(model, norm))
 
@@ -79,7 +80,8 @@ def cost(
     """What a plan weighs, from shapes alone: weight_bytes (scales and zero points with them),
     state_bytes (of `batch` sequences, as the plan packs them), total_bytes, effective_bits,
     bit_operations a step; held_state_bytes, which the streaming runtime holds between steps, and
-    held_why, which says why they are more, "" where they are not.
+    held_why, which says why they are more, "" where they are not; stored_weight_bytes and
+    stored_dtype, the weights as the model's file has them, and full_weight_bytes, in float32.
 
     Without a plan: full precision; of an exported model its own plan.
     """

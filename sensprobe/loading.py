@@ -17,7 +17,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from hashlib import sha256
@@ -28,13 +28,15 @@ import torch
 
 from sensprobe import runtime, zoo
 from sensprobe.apply import Applier, needs_calibration, observe, wanted_by
-from sensprobe.checkpoints import earlier_names as names_before
 from sensprobe.checkpoints import (
+    bytes_a_value,
     hub,
     is_checkpoint_folder,
     open_checkpoint,
 )
+from sensprobe.checkpoints import earlier_names as names_before
 from sensprobe.checkpoints.identity import earlier_name, fingerprint
+from sensprobe.cost import site_bytes
 from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
@@ -47,8 +49,8 @@ from sensprobe.plan import read as read_plan
 from sensprobe.presets import PRESETS, unknown
 from sensprobe.running import Array, LoadedModel, as_sequences, free_on
 from sensprobe.runtime.choice import say
-from sensprobe.scheme import Scheme, parse
-from sensprobe.sites import Kind
+from sensprobe.scheme import EXACT, Scheme, parse
+from sensprobe.sites import Kind, Site
 from sensprobe.taps import RoundingTap
 
 OnePlan: TypeAlias = Plan | str | Path | Mapping[str, str | Scheme]
@@ -75,7 +77,8 @@ class Source:
     own checkpoints, {"accuracy", "epoch"} of state-spaces/s4's, {"name", "task", "fingerprints"} of
     exported models; less where the file says less. `fingerprint` identifies what the file holds;
     `earlier` computes the names that the model can be proved to have had in older runs (see
-    `checkpoints.identity`). `tokenizer` reads text for a language model, where it has one.
+    `checkpoints.identity`). `tokenizer` reads text for a language model, where it has one. `stored`
+    has the type of every weight site in the file.
     """
 
     model: Model
@@ -86,6 +89,34 @@ class Source:
     artefact: Artefact | None = None
     tokenizer: Tokenizer | None = None
     earlier: Callable[[], frozenset[str]] = frozenset
+    stored: Mapping[str, str] = field(default_factory=dict)
+
+    def stored_as(self, site: Site) -> tuple[str, int]:
+        """How the file keeps a site, and bytes: of weights their type there, of an exported model's
+        their scheme. States are in no file: float32, of one sequence. Activations take none."""
+        if site.kind is not Kind.WEIGHT:
+            return ("float32" if site.kind is Kind.STATE else ""), site.full_bytes
+        if self.artefact is not None:
+            scheme = self.artefact.plan.get(site.name, EXACT)
+            return str(scheme), site_bytes(site, scheme)[0]
+        dtype = self.stored.get(site.name, "float32")
+        return dtype, bytes_a_value(dtype) * site.reals
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the weights as the file stores them: what the user has, without any plan."""
+        weights = (s for s in self.model.sites.values() if s.kind is Kind.WEIGHT)
+        return sum(self.stored_as(site)[1] for site in weights)
+
+    @property
+    def stored_dtype(self) -> str:
+        """The types of the weights in the file, the one with most bytes first: "bfloat16"."""
+        found: dict[str, int] = {}
+        for site in self.model.sites.values():
+            if site.kind is Kind.WEIGHT:
+                dtype, size = self.stored_as(site)
+                found[dtype] = found.get(dtype, 0) + size
+        return ", ".join(sorted(found, key=lambda dtype: -found[dtype]))
 
 
 def load_model(spec: str | Path, norm: str | None = None) -> Source:
@@ -138,6 +169,7 @@ def _from_file(path: Path, name: str, norm: str | None) -> Source:
         read.fingerprint,
         tokenizer=_tokenizer(read.model, path),
         earlier=partial(names_before, path, norm),
+        stored=read.stored,
     )
 
 

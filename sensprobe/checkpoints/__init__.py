@@ -11,10 +11,18 @@ from sensprobe.checkpoints import folder, own, s4, toml
 from sensprobe.checkpoints.files import require_file
 from sensprobe.checkpoints.identity import earlier_name, earlier_weights, fingerprint
 from sensprobe.checkpoints.own import Parameters
+from sensprobe.checkpoints.stored import bytes_a_value, stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import Model
 
-__all__ = ["NORMS", "Checkpoint", "is_checkpoint_folder", "open_checkpoint", "read_checkpoint"]
+__all__ = [
+    "NORMS",
+    "Checkpoint",
+    "bytes_a_value",
+    "is_checkpoint_folder",
+    "open_checkpoint",
+    "read_checkpoint",
+]
 
 is_checkpoint_folder = folder.is_checkpoint
 
@@ -29,6 +37,7 @@ class Checkpoint:
     model: Model
     header: Mapping[str, Any]
     fingerprint: str
+    stored: Mapping[str, str]  # the type of every weight site in the file
 
 
 def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, Mapping[str, Any]]:
@@ -49,7 +58,8 @@ def open_checkpoint(path: Path, norm: str | None = None) -> Checkpoint:
     stored = _parameters(path, norm)
     model = own.build(stored.tensors, stored.config, stored.source)
     name = fingerprint(model.family, stored.config, stored.tensors)
-    return Checkpoint(model, stored.header, name)
+    dtypes = stored_dtypes(stored.tensors, model.sites.values())
+    return Checkpoint(model, stored.header, name, dtypes)
 
 
 def earlier_names(path: Path, norm: str | None = None) -> frozenset[str]:

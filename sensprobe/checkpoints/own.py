@@ -8,7 +8,7 @@ pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
+from sensprobe.checkpoints.keymap import Rule, fitted
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
 from sensprobe.models.s4d import S4DConfig
@@ -118,6 +119,21 @@ def build(params: Mapping[str, Tensor], config: Any, source: Path) -> Model:
     return FAMILIES[family][1](config, weights)
 
 
+def fit(
+    tensors: Mapping[str, Any],
+    rules: Sequence[Rule],
+    config: Any,
+    source: Path,
+    header: Mapping[str, Any],
+    every_rule: bool = False,
+) -> Parameters:
+    """The parameters of a config's model among a file's tensors (see `fitted`)."""
+    require_layers(config, tensors, source)
+    wanted = parameter_shapes(config)
+    params = fitted(tensors, rules, wanted, source, family_of(config), every_rule)
+    return Parameters(params, config, source, header)
+
+
 def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> None:
     """CheckpointError for more layers than tensors, before anything is made for each of them."""
     if config.layers > len(tensors):
@@ -138,7 +154,7 @@ def read(path: Path) -> Parameters:
         )
     require_format(header, path)
     _, config = config_from(header, path)
-    return Parameters(tensors, config, path, header)
+    return fit(tensors, [], config, path, header)
 
 
 def require_format(header: Mapping[str, Any], path: Path) -> None:

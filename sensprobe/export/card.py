@@ -60,6 +60,8 @@ class CardFacts:
     source: str = ""
     batch: int = 1
     held_state_bytes: int | None = None  # what streaming steps hold, where that is not the plan's
+    stored_weight_bytes: int | None = None  # of the model's file, whose weights are stored_dtype
+    stored_dtype: str = ""
 
 
 def card_text(
@@ -75,7 +77,7 @@ def card_text(
     artefact's folder name."""
     sections = [
         _title(name, model, plan, facts),
-        _sizes(model, plan, facts.batch, facts.held_state_bytes),
+        _sizes(model, plan, facts),
         _result(plan, model, facts),
         _schemes(model.sites, plan),
         _stability(model, radius),
@@ -113,12 +115,12 @@ def _title(name: str, model: Model, plan: Mapping[str, Scheme], facts: CardFacts
     )
 
 
-def _sizes(model: Model, plan: Mapping[str, Scheme], batch: int, held: int | None) -> str:
+def _sizes(model: Model, plan: Mapping[str, Scheme], facts: CardFacts) -> str:
     def of(schemes: Mapping[str, Scheme]) -> Cost:
-        return cost(model.sites.values(), schemes, model.products, batch)
+        return cost(model.sites.values(), schemes, model.products, facts.batch)
 
     ours, full = of(plan), of({})
-    many = "one sequence" if batch == 1 else f"{batch} sequences"
+    many = "one sequence" if facts.batch == 1 else f"{facts.batch} sequences"
     rows = [
         ["weights and scales", _size(ours.weight_bytes), _size(full.weight_bytes)],
         [f"state of {many}", _size(ours.state_bytes), _size(full.state_bytes)],
@@ -128,13 +130,28 @@ def _sizes(model: Model, plan: Mapping[str, Scheme], batch: int, held: int | Non
     return (
         "## Size in bytes\n\n"
         + _table(["", "this plan", "full precision"], rows)
-        + "\n\nThe first figure is the size of the tensors in `model.safetensors`, to the byte."
-        + (
-            f" Streaming steps hold the state in float32, {_size(held)} bytes, which plans are "
-            "compared by below."
-            if held is not None
-            else ""
-        )
+        + "\n\nThe first figure is the size of the tensors in `model.safetensors`, to the byte. "
+        "Full precision is float32." + _stored(facts, ours.weight_bytes) + _held(facts)
+    )
+
+
+def _held(facts: CardFacts) -> str:
+    """What streaming steps hold of states, where it is not what the plan packs."""
+    if facts.held_state_bytes is None:
+        return ""
+    return (
+        f" Streaming steps hold the state in float32, {_size(facts.held_state_bytes)} bytes, which "
+        "plans are compared by below."
+    )
+
+
+def _stored(facts: CardFacts, weight_bytes: int) -> str:
+    """What the weights took in the file the model was made from, where that is known."""
+    if facts.stored_weight_bytes is None:
+        return ""
+    return (
+        f" The weights took {_size(facts.stored_weight_bytes)} bytes as the model was stored "
+        f"({facts.stored_dtype}), {facts.stored_weight_bytes / weight_bytes:.2f} times as many."
     )
 
 

@@ -141,7 +141,8 @@ def notable(search: Search) -> list[Candidate]:
 
 
 def frontier(search: Search) -> pd.DataFrame:
-    """Front, uniform and chosen plans in growing bytes, full precision last."""
+    """Front, uniform and chosen plans in growing bytes, full precision last, in float32 and, where
+    that is other, as the model's file stores it."""
     shown = notable(search)
     unit, size = unit_of(search)
     quantity = search.quantity
@@ -160,20 +161,25 @@ def frontier(search: Search) -> pd.DataFrame:
     ]
     if rows:
         blank = dict.fromkeys(rows[0], MISSING)
-        full = {
-            "": "",
-            "plan": FULL,
-            f"total ({unit})": in_unit(search.full_bytes, size),
-            "note": "",
-        }
-        level = {quantity.heading: plus_minus(quantity.shown(search.full))}
-        rows.append({**blank, **full, **level})
+        kept = {FULL: search.full_bytes}
+        if search.stored_bytes not in (0, search.full_bytes):
+            kept = {
+                f"{FULL}, {search.stored_dtype}": search.stored_bytes,
+                f"{FULL}, float32": search.full_bytes,
+            }
+        for name, total in kept.items():
+            full = {"": "", "plan": name, f"total ({unit})": in_unit(total, size), "note": ""}
+            level = {quantity.heading: plus_minus(quantity.shown(search.full))}
+            rows.append({**blank, **full, **level})
     return _frame(rows, ["plan"])
 
 
 def chosen(search: Search) -> pd.DataFrame:
     """For each budget the chosen plan, and below it the best uniform plan and the best one made by
-    hand that fit as well."""
+    hand that fit as well.
+
+    `times smaller` is against the model as its file stores it.
+    """
     rows = []
     for choice in search.chosen:
         for name, what in ((choice.candidate, "chosen"), (choice.uniform, "best uniform")):
@@ -186,7 +192,8 @@ def chosen(search: Search) -> pd.DataFrame:
         if by_hand is not None:
             row = _choice_row(choice.budget, by_hand, search)
             rows.append(row | {"plan": f"{BY_HAND}: {choice.hand_about}"})
-    columns = ["budget", "plan", *_headings(search)]
+    total, *scores = _headings(search)
+    columns = ["budget", "plan", total, "times smaller", *scores]
     return _frame(rows, columns).astype(object).fillna(MISSING)
 
 
@@ -196,6 +203,7 @@ def _choice_row(budget: str, c: Candidate | Beside, search: Search) -> dict[str,
         "budget": budget,
         "plan": c.name if uniform is None else f"uniform {uniform}",
         **_total(c.total_bytes, search),
+        "times smaller": digits(search.times_smaller(c.total_bytes), 3),
         **_scores(c.metric, c.change, search.quantity, c.radius),
     }
 

@@ -148,6 +148,8 @@ def _facts(
         data_fingerprint=bench.dataset.fingerprint,
         source=bench.source.name,
         batch=batch,
+        stored_weight_bytes=bench.source.stored_bytes,
+        stored_dtype=bench.source.stored_dtype,
         **known,
     )
 

@@ -12,11 +12,17 @@ from sensprobe.packed import Holding
 from sensprobe.plan import Plan
 from sensprobe.presets import PRESETS, Preset
 from sensprobe.scheme import Scheme
+from sensprobe.sites import Kind
 
 
 def list_sites(source: Source) -> list[dict[str, Any]]:
-    """Every site of a model, as `Site.to_json` writes it, in the order of the forward pass."""
-    return [site.to_json() for site in source.model.sites.values()]
+    """Every site of a model, as `Site.to_json` writes it, in the order of the forward pass; of
+    each also `stored_dtype` and `stored_bytes`, as the model's file has it."""
+    rows = []
+    for site in source.model.sites.values():
+        dtype, size = source.stored_as(site)
+        rows.append({**site.to_json(), "stored_dtype": dtype, "stored_bytes": size})
+    return rows
 
 
 def cost(source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1) -> dict[str, Any]:
@@ -24,7 +30,8 @@ def cost(source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1) -> d
 
     `state_bytes` are those of states as the plan packs them; beside them `held_state_bytes` are
     those that the streaming runtime holds between steps, and `held_why` says why they are more
-    ("" where they are not).
+    ("" where they are not). What the weights take without the plan is `stored_weight_bytes` as the
+    model's file has them (in `stored_dtype`), and `full_weight_bytes` in float32.
     """
     sites = source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else plan
@@ -33,14 +40,18 @@ def cost(source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1) -> d
         **price(sites, resolved, source.model.products, batch).to_json(),
         "held_state_bytes": batch * holding.state_bytes(resolved),
         "held_why": holding.why(resolved),
+        "stored_weight_bytes": source.stored_bytes,
+        "stored_dtype": source.stored_dtype,
+        "full_weight_bytes": sum(s.full_bytes for s in sites if s.kind is Kind.WEIGHT),
     }
 
 
 def full_bytes(source: Source, batch: int = 1) -> dict[str, int]:
-    """Bytes of a model without a plan, as its user has it: `total`, `weight` and `state`. A budget
-    of 25% is a part of these."""
-    full = price(source.model.sites.values(), {}, batch=batch)
-    return {"total": full.total_bytes, "weight": full.weight_bytes, "state": full.state_bytes}
+    """Bytes of a model without a plan, as its user has it: `total`, `weight` (as the file stores
+    them) and `state` (float32). A budget of 25% is a part of these."""
+    states = (s for s in source.model.sites.values() if s.kind is Kind.STATE)
+    weight, state = source.stored_bytes, batch * sum(s.full_bytes for s in states)
+    return {"total": weight + state, "weight": weight, "state": state}
 
 
 def list_presets(source: Source | None = None, batch: int = 1) -> list[dict[str, Any]]:

@@ -254,6 +254,7 @@ def _document(
         "sign": bench.sign,
         "full": {
             **{k: full[k] for k in ("weight_bytes", "state_bytes", "total_bytes")},
+            **{k: full[k] for k in ("stored_weight_bytes", "stored_dtype")},
             "metric": asdict(mean(bench.sign * baseline.score, baseline.group)),
         },
         "chance": 1 / bench.dataset.classes if bench.dataset.classes else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -12,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 from command_line import FAST, PROFILE, Shell, evaluations, without_times
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import sensprobe
-from sensprobe import api
+from sensprobe import api, zoo
 from sensprobe.data import load_data
+from sensprobe.loading import load_model
 from sensprobe.plan import Plan, from_json
 from sensprobe.runs import open_run
 from sensprobe.scheme import parse
-from sensprobe.steps import doctoring
+from sensprobe.steps import doctoring, full_bytes
 from sensprobe.steps.doctoring import gpu_kernels
 
 COST = {"weight_bytes", "state_bytes", "total_bytes", "effective_bits"}
@@ -59,6 +63,30 @@ def test_cost_says_what_a_plan_packs_and_what_steps_hold(shell: Shell) -> None:
     step = shell.ok(*asked, "layers.*.state=int8/head/dynamic", "--json").json
     assert step["held_state_bytes"] == step["state_bytes"]
     assert step["held_why"] == ""
+
+
+def test_full_precision_is_what_the_file_stores_and_float32_beside_it(
+    shell: Shell, tmp_path: Path
+) -> None:
+    half = {
+        name: t.to(torch.bfloat16) for name, t in load_file(zoo.shipped()["s4d-digits"]).items()
+    }
+    with safe_open(zoo.shipped()["s4d-digits"], "pt") as file:
+        save_file(half, tmp_path / "half.safetensors", file.metadata())
+    asked = "cost", tmp_path / "half.safetensors", "--set", "layers.*.A=int8"
+    found = shell.ok(*asked, "--json").json
+    assert 2 * found["stored_weight_bytes"] == found["full_weight_bytes"] == 6120
+    assert found["stored_dtype"] == "bfloat16"
+    parts = full_bytes(load_model(tmp_path / "half.safetensors"), batch=2)
+    assert parts == {"weight": 3060, "state": 2 * 1024, "total": 3060 + 2 * 1024}
+    out = shell.ok(*asked).out
+    for label, key in (("stored (bfloat16)", "stored"), ("in float32", "full")):
+        size = found[f"{key}_weight_bytes"]
+        ratio = f"{size / found['weight_bytes']:.2f} × the plan's"
+        assert re.search(rf"weights (as )?{re.escape(label)} +{size:,} bytes +{ratio}", out)
+    listed = shell.ok("sites", tmp_path / "half.safetensors").out
+    assert re.search(r"encoder\.bias .* bfloat16 +32 B +64 B", listed)
+    assert "weights 3,060 B as stored, 6,120 B in float32" in listed
 
 
 def test_eval_scores_a_plan(shell: Shell, tmp_path: Path) -> None:
