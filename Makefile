@@ -1,13 +1,13 @@
 # Everything a fresh clone needs: Python >= 3.11 and make.
 #   make demo    set up, then run the main job on a model and data that ship
-#   make test    set up, then run the tests
+#   make test    set up, then run the tests (`make test-all`: every case of each)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-gpu test-lm check format bench studies docs screenshots example clean
+.PHONY: demo test test-all test-slow test-gpu test-lm check format bench studies docs screenshots example clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'sensprobe needs Python 3.11 or newer: make PYTHON=python3.12')"
@@ -21,6 +21,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile -q
+
+test-all: $(READY)
+	SENSPROBE_ALL_TESTS=1 $(BIN)/python -m pytest -n auto --dist loadfile -q
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow

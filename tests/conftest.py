@@ -1,4 +1,9 @@
-"""What every test shares: one thread, and properties tried on the same examples each time."""
+"""What every test shares: one thread, the same examples of a property, and how many cases.
+
+`make test` runs a few cases of each parametrized test, in even steps from its first to its last,
+and leaves out what is marked `thorough`. `make test-all`, which CI calls, sets SENSPROBE_ALL_TESTS
+and runs every one. Processes that a test starts inherit it.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +18,33 @@ from hypothesis import settings
 from sensprobe import runtime
 from sensprobe.ops import diagonal_scan
 
+CASES = 5
+"""Cases of one parametrized test that `make test` runs."""
+
 torch.set_num_threads(1)
 settings.register_profile("sensprobe", max_examples=60, deadline=None, derandomize=True)
 settings.load_profile("sensprobe")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the cases that `make test` does without, unless tests are named one by one."""
+    if os.environ.get("SENSPROBE_ALL_TESTS") or any("::" in text for text in config.args):
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {item for found in cases.values() for item in _some(found)}
+    dropped = [item for item in items if item not in kept]
+    items[:] = [item for item in items if item in kept]
+    config.hook.pytest_deselected(items=dropped)
+
+
+def _some(cases: list[pytest.Item]) -> list[pytest.Item]:
+    ordinary = [case for case in cases if not case.get_closest_marker("thorough")]
+    if len(ordinary) <= CASES:
+        return ordinary
+    return [ordinary[i * (len(ordinary) - 1) // (CASES - 1)] for i in range(CASES)]
 
 
 @pytest.fixture
