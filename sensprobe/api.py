@@ -7,7 +7,8 @@
 
 MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
 `digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`, for language models `text:PATH`
-or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` (from full precision). A PLAN is
+or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` or `agreement` (with
+full precision), `balanced-accuracy` or `f1`. A PLAN is
 a `Plan`, the name of a preset (see `list_presets`), the path of a plan.json, {pattern: scheme}, or
 a list of such, where later ones override. Sizes are bytes, as integers or text ("12KiB").
 
@@ -90,8 +91,8 @@ def cost(
 
 
 def evaluate(
-    model: Pathlike,
-    data: str,
+    model: Pathlike | None,
+    data: str | None,
     plan: PlanLike | None = None,
     *,
     split: str = "confirmation",
@@ -99,21 +100,31 @@ def evaluate(
     batch: int = 1,
     compare: bool = False,
     dead_band: bool = False,
+    per_class: bool = False,
     run: Pathlike | None = None,
     norm: str | None = None,
     metric: str | None = None,
     data_seed: int = 0,
+    reuse: Sequence[Pathlike] = (),
+    allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
     """The score of a plan: metric, value, stderr, n, cost, max_abs_A, plan_fingerprint and more.
 
-    `limit` uses the first samples of the split; `compare` adds the paired difference to full
-    precision on the same samples; `dead_band` how often rounding keeps the state from moving; with
-    `run` the evaluation is kept there. `warnings` says where
-    the score is far from what the checkpoint records of itself.
+    `limit` uses that many samples of the split, drawn with `data_seed`: groups whole, each class in
+    its share (`sample` says which). `compare` adds the paired difference to full precision on the
+    same samples; `dead_band` how often rounding keeps the state from moving. With `run` the
+    evaluation is kept there; `per_class` then still has each class's precision and F1. Without
+    `model` and `data` they are those of `run`, under its metric. `warnings` says where the score is
+    far from what the checkpoint records of itself. Evaluations of the runs in `reuse` count as this
+    one's. `allow_code`: see `search`.
     """
-    settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
-    bench = open_bench(settings, run, progress)
+    if model is None or data is None:
+        named = (model, data, norm, metric) != (None,) * 4 or data_seed
+        bench = _bench_of_run(run, bool(named), reuse, allow_code, progress)
+    else:
+        settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
+        bench = open_bench(settings, run, progress, reuse=_listed(reuse))
     schemes = resolved(bench.source, plan)
     with bench.run.working("eval") if bench.run else nullcontext():
         document = steps.evaluate(
@@ -124,9 +135,25 @@ def evaluate(
             batch=batch,
             compare=compare,
             dead_band=dead_band,
+            classes=per_class,
         )
     base = document if not schemes else document.get("baseline")
     return document | {"warnings": _recorded(bench, base, norm)}
+
+
+def _bench_of_run(
+    run: Pathlike | None,
+    named: bool,
+    reuse: Sequence[Pathlike],
+    allow_code: bool,
+    progress: Progress,
+) -> Workbench:
+    """What a run remembers of its inputs; UsageError where there is none, or more is named."""
+    if run is None or named:
+        raise UsageError(
+            "eval scores a model on data: name both, or give --run DIR alone for those of a run."
+        )
+    return reopen(run, progress, reuse=_listed(reuse), allow_code=allow_code)
 
 
 def evaluate_tasks(
@@ -184,18 +211,20 @@ def profile(
     norm: str | None = None,
     metric: str | None = None,
     data_seed: int = 0,
+    reuse: Sequence[Pathlike] = (),
     progress: Progress = SILENT,
 ) -> Document:
     """What each part (all its layers together) or site loses in each scheme, kept in `run`.
 
     `measured` evaluates each alone, paired with full precision; `divergence` does too and keeps
     only how far outputs move, which needs no labels; `taylor` prices all of them from one forward
-    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr.
+    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr. Evaluations of
+    the runs in `reuse`, which are of the same model and data, are not made again.
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
     chosen = [_scheme(s) for s in _listed(schemes)]
     steps.check_profile(by, method)
-    bench = open_bench(settings, run, progress, limits={"search": limit})
+    bench = open_bench(settings, run, progress, {"search": limit}, reuse=_listed(reuse))
     assert bench.run is not None
     with bench.run.working("profile"):
         document = steps.profile(bench, chosen, by=by, method=method, limit=limit)
@@ -221,18 +250,25 @@ def search(
     count_states: str | None = None,
     also: Sequence[OnePlan] = (),
     confirm: bool = True,
+    reuse: Sequence[Pathlike] = (),
+    allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
     """The best plan for each budget, and the chosen ones confirmed on unseen data.
 
     A budget limits weights and state together; `weight_budget` and `state_budget` go with every
-    one. Each may be a part of full precision: "25%", or "8x" smaller. `max_loss` (points) asks for
-    the fewest bytes that lose no more. `freeze` entries are "PATTERN=SCHEME", `tie` entries
-    patterns. `target` names a runtime (vllm, compressed-tensors, modelopt, torchao, llama.cpp)
-    whose limits every plan keeps. `count_states` says what bytes of states are: those that steps
-    hold here ("held"; schemes that steps hold in full are then not offered) or those a plan packs
-    ("packed", and with a target). `also` are plans to measure beside the search: they take no part
-    in it. Returns {"search", "confirmation"}, kept in `run`.
+    one. Each may be a part of full precision: "25%", or "8x" smaller. `max_loss` asks for the
+    fewest bytes that lose no more: points where the metric is read in percent, else the metric's
+    own unit. `freeze` entries are "PATTERN=SCHEME", `tie` entries patterns. `target` names a
+    runtime (vllm, compressed-tensors, modelopt, torchao, llama.cpp) whose limits every plan keeps.
+    `count_states` says what bytes of states are: those that steps hold here ("held"; schemes that
+    steps hold in full are then not offered) or those a plan packs ("packed", and with a target).
+    `also` are plans to measure beside the search: they take no part in it. Returns {"search",
+    "confirmation"}, kept in `run`.
+
+    Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
+    is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
+    Evaluations of the runs in `reuse` are not made again.
     """
     limits = _listed(budgets), weight_budget, state_budget, max_loss
     settings = steps.SearchSettings(
@@ -248,7 +284,7 @@ def search(
         target=target,
         count_states=count_states,
     )
-    bench = reopen(run, progress)
+    bench = reopen(run, progress, reuse=_listed(reuse), allow_code=allow_code)
     assert bench.run is not None
     settings = replace(settings, budgets=_budgets(*limits, steps.full_bytes(bench.source, batch)))
     beside = tuple(as_plan(plan, bench.source.model) for plan in _listed(also))
@@ -266,6 +302,7 @@ def export(
     *,
     target: str | None = None,
     overwrite: bool = False,
+    allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
     """Write a plan of a run (a candidate, a budget's label, or a file of
@@ -275,9 +312,10 @@ def export(
     UsageError where `out` exists and is not an earlier export to replace. With a `target` (vllm,
     compressed-tensors, modelopt, torchao, llama.cpp) the folder is for that runtime; the document
     then has dropped and narrowed (rows of what does not become what the plan says, and why),
-    rounded_anew, use (how to load it), and bytes under the plan and as written.
+    rounded_anew, use (how to load it), and bytes under the plan and as written. `allow_code`: see
+    `search`.
     """
-    bench = reopen(run, progress)
+    bench = reopen(run, progress, allow_code=allow_code)
     if target is not None:
         return steps.export_for(bench, plan, target, Path(out), overwrite=overwrite)
     return steps.export(bench, plan, Path(out), overwrite=overwrite)
@@ -328,6 +366,42 @@ def bench(
     return steps.bench(_listed(shapes), batch=batch, device=device, run=kept, progress=progress)
 
 
+def bench_model(
+    model: Pathlike,
+    plan: PlanLike | None = None,
+    *,
+    data: str | None = None,
+    batches: Sequence[int] = (1,),
+    length: int | None = None,
+    device: str = "cpu",
+    norm: str | None = None,
+    data_seed: int = 0,
+    run: Pathlike | None = None,
+    progress: Progress = SILENT,
+) -> Document:
+    """How fast this machine runs a model under a plan (an exported one under its own), a step and a
+    whole sequence of `length` (256), beside full precision and PyTorch, for every batch.
+
+    `data` is what a plan with something to calibrate is calibrated on. Returns created, machine,
+    device, versions, threads, model, plan, batches, length, packed, why_not_packed, bytes of
+    weights and of a state, and rows: operation (step, sequence, or a kind inside a step), scheme
+    (the plan, full precision, PyTorch), batch, seconds with stderr and quartiles, bytes that must
+    move, of_copy, share of the step, times as fast as full precision, ratio to PyTorch. With `run`
+    every row is kept there.
+    """
+    source, schemes, applier = open_applier(
+        model, plan, data, norm=norm, data_seed=data_seed, progress=progress
+    )
+    named = "exported" if source.artefact is not None else ""
+    if plan is not None:
+        named = as_plan(plan, source.model).name
+    return steps.bench_model(
+        source, schemes, applier, plan_name=named, batches=tuple(batches),
+        length=steps.LENGTH if length is None else length, device=device,
+        run=None if run is None else open_run(run), progress=progress,
+    )  # fmt: skip
+
+
 def report(run: Pathlike, out: Pathlike | None = None) -> Document:
     """Write a run's tables (CSV), pictures (PNG) and page (HTML) to `out` (RUN/report).
 
@@ -351,16 +425,18 @@ def train(
     out: Pathlike | None = None,
     *,
     restart: bool = False,
+    allow_code: bool = False,
     progress: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> Document:
     """Train at full precision by a recipe that ships or a TOML file; then measure on unseen data.
 
     Returns weights (the checkpoint's path), parameters, n, value, stderr: the accuracy on the
     confirmation split, of a language model the bits per byte of held-out text, which the checkpoint
-    records.
+    records. Code (`python:…`) that only the recipe names as data is run with `allow_code`, or as
+    it was when it was allowed before.
     """
     where = None if out is None else Path(out)
-    return steps.train(str(study), data, where, progress, restart=restart)
+    return steps.train(str(study), data, where, progress, restart=restart, allow_code=allow_code)
 
 
 def doctor() -> Document:
@@ -391,7 +467,7 @@ def _budgets(
     from sensprobe.search import Budget  # SciPy and Optuna
 
     if max_loss is not None and not max_loss >= 0:
-        raise UsageError(f"--max-loss {max_loss}: points lost cannot be negative.")
+        raise UsageError(f"--max-loss {max_loss}: a loss cannot be negative.")
     parts = Budget(
         weight=None if weight is None else limit_bytes(weight, full["weight"]),
         state=None if state is None else limit_bytes(state, full["state"]),
@@ -439,6 +515,6 @@ def _labelled(label: str, full: Mapping[str, int]) -> Budget:
 
 
 def _recorded(bench: Workbench, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:
-    if base is None or bench.metric_label != "accuracy":
+    if base is None or bench.primary != "correct":
         return []
     return steps.recorded_warnings(bench.source, base, norm)

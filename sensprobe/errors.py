@@ -8,6 +8,7 @@
     ├── CheckpointError       weights that are missing, damaged, unsafe, or do not fit
     ├── DataError             data that is missing, damaged or out of range
     ├── RunError              a run folder that is damaged, locked, or of another model or data
+    ├── CodeError             Python code that a file names and this user did not allow
     ├── CapacityError         more memory than there is
     └── UnsupportedError      no implementation for this operation, device and format
 
@@ -50,6 +51,10 @@ class DataError(SensprobeError):
 
 class RunError(SensprobeError):
     """A run folder that is damaged, in use, or belongs to other inputs."""
+
+
+class CodeError(SensprobeError):
+    """Code that only a file names, and that this user did not allow on this machine."""
 
 
 class CapacityError(SensprobeError):

@@ -44,9 +44,18 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
         raise RunError(f"{doing} {path} failed: {advice}") from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def require_inside(folder: Path) -> None:
+    """RunError where a folder that is written to is a link: its target lies who knows where."""
+    if folder.is_symlink():
+        raise RunError(
+            f"{folder} is a link to {os.readlink(folder)}, and nothing is written through links. "
+            "Put the folder itself there, or remove the link."
+        )
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Replaces `path`, or leaves it as it was and raises `RunError`."""
-    with disk_errors(path, "writing"), _temporary(path, content) as draft:
+    with disk_errors(path, "writing"), _temporary(path, content, mode) as draft:
         os.replace(draft, path)
 
 
@@ -61,20 +70,20 @@ def create_whole(path: Path, content: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, content: bytes) -> Iterator[Path]:
+def _temporary(path: Path, content: bytes, mode: int = 0o666) -> Iterator[Path]:
     """A synced draft beside `path`, gone afterwards whatever happens."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        write_new(draft, content)
+        write_new(draft, content, mode)
         yield draft
     finally:
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes, mode: int = 0o666) -> None:
     """A file that was not there before, synced; an `OSError` may leave part of it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         write_all(descriptor, content)
         os.fsync(descriptor)

@@ -1,13 +1,13 @@
 """From what a user names to open models, data and runs.
 
 A run remembers what it was opened with (paths made absolute), so that later steps need only its
-folder.
+folder. Code among that is run where the user names it, or named or allowed it before as it is now
+(`sensprobe.trust`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,13 +15,15 @@ from typing import Any
 from sensprobe import zoo
 from sensprobe.apply import Applier, needs_calibration
 from sensprobe.checkpoints import hub
-from sensprobe.data import BYTES, load_data, load_function, reads_text, split_options, take
+from sensprobe.data import BYTES, check_limit, load_data, load_function, reads_text, split_options
 from sensprobe.errors import RunError, UsageError
-from sensprobe.evaluate import DIVERGENCE
 from sensprobe.loading import PlanLike, Source, as_plan, load_model, resolve, text_tokenizer
+from sensprobe.metrics import BUILT_IN
 from sensprobe.plan import Plan, Resolved
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run, open_run
+from sensprobe.trust import Gate, Named, Remembered, check_settings
+from sensprobe.usercode import Code, parsed
 from sensprobe.workbench import Workbench, open_workbench
 
 
@@ -48,46 +50,76 @@ def open_bench(
     run: str | Path | None = None,
     progress: Progress = SILENT,
     limits: Mapping[str, int | None] = MappingProxyType({}),
+    *,
+    reuse: Sequence[str | Path] = (),
+    gate: Gate | None = None,
 ) -> Workbench:
     """The workbench of a model, data and metric; `progress` is told what a user should know.
 
     `limits` are samples of splits that will be asked for: what cannot be met leaves no folder.
+    Evaluations of the runs in `reuse` are used too. Without a `gate` the caller names what code
+    the settings name, which may then run later where `run` names it.
     """
+    gate = Named(remember=run is not None, progress=progress) if gate is None else gate
     source = load_model(settings["model"], settings.get("norm"))
     spec, seed = settings["data"], settings.get("data_seed", 0)
     tokenizer = text_tokenizer(source) if reads_text(spec) else BYTES
-    dataset = load_data(spec, seed=seed, tokenizer=tokenizer)
+    dataset = load_data(spec, seed=seed, tokenizer=tokenizer, gate=gate)
     for note in dataset.notes:
         progress.note(note)
     for split, limit in limits.items():
         if limit is not None:
-            take(dataset.splits[split], limit)
+            check_limit(split, dataset.splits.count(split), limit)
     metric = settings.get("metric")
-    own = None if metric == DIVERGENCE else metric
+    own = load_function(metric, gate) if metric and metric not in BUILT_IN else None
+    if own is not None:
+        own.code.seal()
+        gate.ran(own.code, own.function_name)
     bench = open_workbench(
         source,
         dataset,
         None if run is None else Path(run),
-        settings=settings,
+        settings={**settings, "code": gate.ran_files} if gate.ran_files else settings,
         progress=progress,
-        metric=load_function(own) if own else None,
-        metric_name=own.rpartition(":")[2] if own else "",
-        metric_mark=_mark(own) if own else "",
-        by_divergence=metric == DIVERGENCE,
+        metric=own,
+        metric_name=own.function_name if own else "",
+        metric_mark=own.code.mark if own else "",
+        built_in=metric if metric in BUILT_IN else "",
+        data_seed=seed,
+        reuse=reuse,
     )
     if bench.run is not None:
         _check_metric(bench.run, metric)
+        if own is not None:
+            _tell_changed_metric(bench.run, own.code, progress)
+    for folder in reuse:
+        progress.note(f"evaluations are taken from {folder} where it has them")
     for notice in bench.run.notices if bench.run is not None else ():
         progress.note(notice)
     return bench
 
 
-def reopen(run: str | Path, progress: Progress = SILENT) -> Workbench:
-    """The workbench of an existing run, from what its manifest remembers."""
+def reopen(
+    run: str | Path,
+    progress: Progress = SILENT,
+    *,
+    reuse: Sequence[str | Path] = (),
+    allow_code: bool = False,
+) -> Workbench:
+    """The workbench of an existing run, from what its manifest remembers.
+
+    CodeError where that is code which this user did not allow before as it is now; `allow_code`
+    allows it. Nothing is loaded before that is known.
+    """
     settings = dict(open_run(run).manifest.settings)
-    if "model" not in settings or "data" not in settings:
+    texts = [settings.get(key) for key in ("model", "data", "metric")]
+    if not all(isinstance(text, str) for text in (*texts[:2], texts[2] or "")):
         raise RunError(f"{run} does not remember its model and data; profile into a new folder.")
-    return open_bench(settings, run, progress)
+    gate = Remembered(str(run), allow_code, progress)
+    check_settings(settings, gate)
+    if hub.on_hub(settings["model"]):
+        progress.note(f"{run} is of {settings['model']}, read from the hub's cache or downloaded")
+    return open_bench(settings, run, progress, reuse=reuse, gate=gate)
 
 
 def resolved(source: Source, plan: PlanLike | None) -> Resolved:
@@ -131,8 +163,8 @@ def open_applier(
         named = [n for n, s in schemes.items() if needs_calibration({n: s}, source.model.sites)]
         raise UsageError(
             f"the plan has something to calibrate ({named[0]} in {schemes[named[0]]}, of "
-            f"{len(named)}), and tasks are not for that. Name text whose calibration split is: "
-            "--data text:FILE, or pydoc; or use dynamic schemes."
+            f"{len(named)}) and no data to do it on. Name data, of which the calibration split is "
+            "used: --data text:FILE, pydoc, digits, …; or use dynamic schemes."
         )
     return source, schemes, applier
 
@@ -148,10 +180,16 @@ def _check_metric(run: Run, metric: str | None) -> None:
         )
 
 
-def _mark(spec: str) -> str:
-    """The text of the file a function comes from: an edited metric is another metric."""
-    file = spec.partition(":")[2].rpartition(":")[0]
-    return sha256(Path(file).read_bytes()).hexdigest()[:16]
+def _tell_changed_metric(run: Run, code: Code, progress: Progress) -> None:
+    """Notes where a metric, or what it imports, is no longer what the run was made with."""
+    recorded = run.manifest.settings.get("code")
+    before = recorded.get(str(code.path)) if isinstance(recorded, Mapping) else None
+    if isinstance(before, Mapping) and dict(before) != code.files:
+        changed = [n for n in sorted({*before, *code.files}) if before.get(n) != code.files.get(n)]
+        progress.note(
+            f"the metric has changed since {run.path} was made ({', '.join(changed)}): none of its "
+            "earlier evaluations is used, and a profile of it is of the metric as it was"
+        )
 
 
 def _absolute(model: str | Path) -> str:
@@ -168,7 +206,7 @@ def _absolute_spec(spec: str) -> str:
     if not colon or not rest:
         return spec
     if kind == "python":
-        file, _, function = rest.rpartition(":")
-        return f"python:{Path(file).expanduser().resolve()}:{function}"
+        file, function = parsed(spec)
+        return f"python:{file}:{function}"
     path, options = split_options(rest) if reads_text(spec) else (rest, "")
     return f"{kind}:{Path(path).expanduser().resolve()}{options}"

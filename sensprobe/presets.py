@@ -11,9 +11,10 @@ exception: a tensor that cannot be rotated is an error, for rotation is what the
 
 What "W8A8" leaves open is settled the same way in all of them: norms and biases are float16, the
 residual stream and the decay exp(dt A) are exact, dt is rounded after its softplus and A after its
-exponential (published code rounds both before), and every block of in_proj and of x_proj has
-scales of its own (published code often has one for the whole matrix). None of these simulations
-uses integer arithmetic in the recurrence. Calibration is on the data set's own calibration split.
+exponential (published code rounds both before), numbers given to an encoder are exact, and every
+block of in_proj and of x_proj has scales of its own (published code often has one for the whole
+matrix). None of these simulations uses integer arithmetic in the recurrence. Calibration is on the
+data set's own calibration split.
 """
 
 from __future__ import annotations
@@ -64,9 +65,17 @@ def _fitted(scheme: Scheme, site: Site) -> Scheme:
 
 def _all(patterns: str, scheme: str) -> Entries:
     """Each of some patterns, named without what every layer's begin with, in one scheme."""
-    outside = ("encoder", "embedding", "head", "head_in", "final.norm", "*.bias")
-    named = (p if p in outside else f"layers.*.{p}" for p in patterns.split())
-    return tuple((pattern, scheme) for pattern in named)
+    outside = ("encoder", "embedding", "*.bias")
+    named = ((p,) if p in outside else _HEAD.get(p, (f"layers.*.{p}",)) for p in patterns.split())
+    return tuple((pattern, scheme) for found in named for pattern in found)
+
+
+_HEAD = {
+    "head": ("head", "head.*[0-9]"),
+    "head_in": ("head*_in",),
+    "final.norm": ("final.norm", "head.*.norm"),
+}
+"""Patterns that name a head's sites too where it has several layers."""
 
 
 _MIXER = "in_proj.* x_proj.* dt_proj out_proj"

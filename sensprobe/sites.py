@@ -27,6 +27,7 @@ class Kind(StrEnum):
 class Part(StrEnum):
     """The tensors of a model, in the order the forward pass meets them."""
 
+    INPUT = "input"  # numbers a model is given at a step
     ENCODER = "encoder"  # input projection
     EMBEDDING = "embedding"  # a row a token; a tied head multiplies by it
     NORM = "norm"  # scale of a normalisation
@@ -59,8 +60,8 @@ class Part(StrEnum):
     OUT_PROJ = "out_proj"  # output projection
     OUT_PROJ_OUT = "out_proj_out"  # what it writes, before the gated linear unit
     OUT = "out"  # the block's output, after gate, residual and norm
-    HEAD_IN = "head_in"  # what the head reads, after pooling
-    HEAD = "head"  # output layer
+    HEAD_IN = "head_in"  # what the head reads, after pooling, and each of its linear maps after
+    HEAD = "head"  # output layer; a head may have several
     BIAS = "bias"  # every additive vector
 
 

@@ -31,8 +31,11 @@ CONFIGS = {
     "deep": S4DConfig(2, 3, d_model=4, d_state=2, layers=2, norm="post"),
     "pre": S4DConfig(1, 2, d_model=3, d_state=4, layers=2, norm="pre", activation="qgelu"),
     "last": S4DConfig(1, 1, d_model=2, d_state=1, residual=False, pooling="last"),
-    "bilinear": S4DConfig(3, 2, d_model=3, d_state=2, discretization="bilinear"),
-}
+    "bilinear": S4DConfig(
+        3, 2, d_model=3, d_state=2, discretization="bilinear",
+        head="linear 5, layer norm, relu, dropout, linear",
+    ),
+}  # fmt: skip
 
 
 def vector(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

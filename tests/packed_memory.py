@@ -47,10 +47,12 @@ CONFIGS = {
     "groups": Mamba2Config(
         d_input=3, d_output=4, d_model=16, d_state=4, d_head=16, groups=2, layers=2, bias=True,
         pooling="mean", norm="post", norm_kind="layer", D_per_channel=True, dt_min=0.01, dt_max=0.2,
+        head="linear 18, relu, linear",
     ),
     "bare": MambaConfig(
         d_input=2, d_output=3, d_model=8, dt_rank=1, d_state=2, d_conv=2, norm="none",
         residual=False, final_norm=False, conv_bias=False, pooling="last",
+        head="layer norm, linear 5, silu, dropout, rms norm, gelu, linear",
     ),
     "ungated": Mamba2Config(**ONE, d_state=24, d_head=32, expand=4, gated_norm=False),
     "wide": MambaConfig(**ONE, dt_rank=3, d_state=16),

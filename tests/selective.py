@@ -29,25 +29,27 @@ MAMBAS = {
     ),
     "deep": MambaConfig(**SMALL, dt_rank=1, d_state=2, layers=2, bias=True, pooling="last"),
     "post": MambaConfig(
-        **SMALL, dt_rank=1, d_state=1, d_conv=2, norm="post", norm_kind="layer", conv_bias=False
+        **SMALL, dt_rank=1, d_state=1, d_conv=2, norm="post", norm_kind="layer", conv_bias=False,
+        head="rms norm, linear 5 without bias, gelu, linear",
     ),
     "tokens": MambaConfig(**TOKENS, dt_rank=2, d_state=3, layers=2),
     "tied": MambaConfig(**TOKENS, dt_rank=2, d_state=3, tied_head=True, inner_norm=True),
-}
+}  # fmt: skip
 MAMBA2S = {
     "bare": Mamba2Config(
         **SMALL, d_state=3, d_head=2, norm="none", residual=False, final_norm=False
     ),
     "groups": Mamba2Config(**SMALL, d_state=2, d_head=2, groups=2, layers=2, bias=True),
     "ungated": Mamba2Config(
-        **SMALL, d_state=3, d_head=8, d_conv=2, gated_norm=False, conv_bias=False, norm="post"
+        **SMALL, d_state=3, d_head=8, d_conv=2, gated_norm=False, conv_bias=False, norm="post",
+        head="dropout, silu, linear",
     ),
     "channels": Mamba2Config(
         **SMALL, d_state=2, d_head=4, D_per_channel=True, dt_min=0.02, dt_max=0.5, pooling="last"
     ),
     "tokens": Mamba2Config(**TOKENS, d_state=3, d_head=4, groups=3, layers=2),
     "tied": Mamba2Config(**TOKENS, d_state=3, d_head=4, tied_head=True, norm_kind="layer"),
-}
+}  # fmt: skip
 Config = MambaConfig | Mamba2Config
 
 
@@ -66,6 +68,8 @@ def parameters(config: Config, seed: int = 0) -> dict[str, Tensor]:
             case [*_, "dt_bias"] | [*_, "dt_proj", "bias"]:
                 x = math.log(0.3) + x / 2
             case [*_, "norm" | "gated_norm", "weight"]:
+                x = 1 + x / 4
+            case [*_, "weight"] if len(shape) == 1:  # of a norm in the head
                 x = 1 + x / 4
             case [*_, "weight"]:
                 x = x / math.sqrt(shape[-1])

@@ -83,7 +83,7 @@ def test_what_a_glob_names_and_its_scheme_does_not_fit_is_passed_over_and_said()
     (note,) = made.misfits(DEEP)
     assert note.startswith("*=int8/head passes over ")
     assert "encoder, encoder.bias, " in note
-    assert "(encoder: it has no heads" in note
+    assert "(input: it has no heads" in note
     assert plan("layers.*.A=int8/head").misfits(DEEP) == []
 
 

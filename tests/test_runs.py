@@ -297,41 +297,94 @@ def test_a_killed_process_is_stopped_and_a_living_one_running(tmp_path: Path) ->
     assert run.writers() == []
 
 
-def sibling_pair(tmp_path: Path, change: dict[str, Any]) -> tuple[Run, Callable[[], Run]]:
+def reused_pair(tmp_path: Path, change: dict[str, Any]) -> tuple[Run, Callable[[], Run]]:
     first = open_run(tmp_path / "first", replace(MANIFEST, **change))
     first.append(evaluation(label="mine"))
     first.close()
-    return first, lambda: open_run(tmp_path / "second", MANIFEST, reuse_siblings=True)
+    return first, lambda: open_run(tmp_path / "second", MANIFEST, reuse=[tmp_path / "first"])
 
 
-def test_a_sibling_of_the_same_inputs_is_used_and_copied(tmp_path: Path) -> None:
-    first, open_second = sibling_pair(tmp_path, {"settings": {"seed": 9}})
+def test_a_run_that_is_named_is_used_and_copied(tmp_path: Path) -> None:
+    first, open_second = reused_pair(tmp_path, {"settings": {"seed": 9}})
     before = tree(first.path)
-    found = open_second().find(evaluation().key)
+    second = open_second()
+    assert not second.holds(evaluation().key)
+    found = second.find(evaluation().key)
     assert found is not None
-    assert found.meta == {"label": "mine", "from_run": "first"}
+    assert found.meta == {"label": "mine", "from_run": str(first.path.resolve())}
     assert tree(first.path) == before
+    assert second.origins == open_run(tmp_path / "second").origins == {str(first.path): 1}
+    assert second.holds(evaluation().key)
     alone = open_run(tmp_path / "second").find(evaluation().key)
     assert alone is not None
     assert np.array_equal(alone.arrays["cross_entropy"], found.arrays["cross_entropy"])
 
 
 @pytest.mark.parametrize(
-    "change", [{"model_fingerprint": "x"}, {"data_fingerprint": "x"}, {"semantics": 2}]
+    ("change", "named"),
+    [
+        ({"model_fingerprint": "x"}, "model"),
+        ({"data_fingerprint": "x", "semantics": 2}, "data, another semantics"),
+    ],
 )
-def test_a_sibling_of_other_inputs_is_not(tmp_path: Path, change: dict[str, Any]) -> None:
-    _, open_second = sibling_pair(tmp_path, change)
-    assert open_second().find(evaluation().key) is None
+def test_a_named_run_of_other_inputs_is_refused(
+    tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    _, open_second = reused_pair(tmp_path, change)
+    with pytest.raises(RunError, match=f"--reuse .*first: that run is of another {named}, so"):
+        open_second()
 
 
-def test_siblings_are_used_only_when_asked(tmp_path: Path) -> None:
-    sibling_pair(tmp_path, {})
+def test_a_named_run_of_an_older_version_is_used_where_its_name_is_proved(tmp_path: Path) -> None:
+    first, _ = reused_pair(tmp_path, {})
+    asked = replace(MANIFEST, model_fingerprint="2-" + "a" * 62)
+    key = replace(evaluation().key, model=asked.model_fingerprint)
+    second = open_run(tmp_path / "second", asked, earlier=lambda: {"a" * 64}, reuse=[first.path])
+    found = second.gather(key)
+    assert found is not None
+    assert found.key == key
+    assert open_run(tmp_path / "second").holds(key)
+    with pytest.raises(RunError, match="made by an older sensprobe, whose name for the model"):
+        open_run(tmp_path / "third", asked, reuse=[first.path])
+
+
+def test_a_run_beside_is_not_looked_at(tmp_path: Path) -> None:
+    """Checksums tell damage and not who wrote a ledger, so a folder that lies there is not
+    believed; and its damage is nobody's trouble."""
+    first, _ = reused_pair(tmp_path, {})
     assert open_run(tmp_path / "second", MANIFEST).find(evaluation().key) is None
-
-
-def test_a_damaged_sibling_does_not_stop_the_work(tmp_path: Path) -> None:
-    first, open_second = sibling_pair(tmp_path, {})
     (first.path / "run.json").write_text("{")
-    second = open_second()
+    second = open_run(tmp_path / "second", MANIFEST)
     assert second.find(evaluation().key) is None
-    assert "the run beside this one is not used: " in second.notices[0]
+    assert second.notices == []
+
+
+def test_a_named_run_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    first, open_second = reused_pair(tmp_path, {})
+    (first.path / "run.json").write_text("{")
+    with pytest.raises(RunError, match=r"first.run.json cannot be read"):
+        open_second()
+    with pytest.raises(RunError, match=r"--reuse .*none: there is no run"):
+        open_run(tmp_path / "second", MANIFEST, reuse=[tmp_path / "none"])
+
+
+def test_a_run_that_names_itself_is_itself(tmp_path: Path) -> None:
+    run = open_run(tmp_path, MANIFEST, reuse=[tmp_path])
+    run.append(evaluation())
+    assert run.find(evaluation().key) is not None
+    assert run.origins == {}
+
+
+@pytest.mark.parametrize("room", ["evaluations", "results", "leases"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, room: str) -> None:
+    run, elsewhere = open_run(tmp_path / "r", MANIFEST), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (run.path / room).symlink_to(elsewhere)
+    writes = {
+        "evaluations": lambda: run.append(evaluation()),
+        "results": lambda: run.write_result("t", 1),
+        "leases": lambda: run.leased(evaluation().key, pytest.fail).__enter__(),
+    }
+    with pytest.raises(RunError, match=f"{room} is a link to .*elsewhere, and nothing is written"):
+        writes[room]()
+    assert list(elsewhere.iterdir()) == []

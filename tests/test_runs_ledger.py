@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +430,112 @@ def test_an_interrupt_inside_a_write_harms_nothing(
     assert opened.notices == []
 
 
+HOLDER = """
+import sys
+from sensprobe.runs import EvaluationKey, open_run
+run = open_run(sys.argv[1])
+with run.leased(EvaluationKey("a", "c", "search", 0, 4, "p", "cal", 1), lambda: None):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_lease_is_waited_for_and_goes_with_a_killed_process(run: Run) -> None:
+    """Whoever waits takes in what was appended meanwhile, and no file stays."""
+    command, told = [sys.executable, "-c", HOLDER, str(run.path)], []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with run.leased(key("another plan"), pytest.fail):
+            pass
+
+        def waiting() -> None:
+            told.append("waits")
+            open_run(run.path).append(evaluation())
+            holder.kill()
+
+        with run.leased(key(start=2), waiting):
+            assert run.holds(key())
+    assert told == ["waits"]
+    assert not list((run.path / "leases").iterdir())
+    run.append(evaluation("own"))
+    run.close()
+    assert not (run.path / "leases").exists()
+
+
+def test_threads_hold_a_lease_one_after_another(run: Run) -> None:
+    inside, most = [0], [0]
+
+    def work() -> None:
+        for _ in range(40):
+            with run.leased(key(), lambda: None):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+
+
+def sealed(**change: Any) -> bytes:
+    """A line as `append` writes it, with other things in it and a checksum that is right."""
+    arrays = {"loss": [0, "<f4", 4, 0]}
+    line = {"kind": "evaluation", "key": ["a", "c", "search", "p", "cal", 1, 0, 4], "end": 16}
+    return seal({**line, "arrays": arrays, "meta": {}, "created": "", **change})
+
+
+NESTED = b'{"kind":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        NESTED[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(NESTED),
+        sealed(key=["a", 1]),
+        sealed(key=["a", "c", "search", "p", "cal", 1, 4, 0]),
+        sealed(key=[["a"], "c", "search", "p", "cal", 1, 0, 4]),
+        sealed(end="16"),
+        sealed(end=10**400),
+        sealed(arrays=[1]),
+        sealed(arrays={"loss": [-8, "<f4", 4, 0]}),
+        sealed(arrays={"loss": [0, "O", 4, 0]}),
+        sealed(arrays={"loss": [0, "<f4", 3, 0]}),
+        sealed(meta=[]),
+        sealed(created=None),
+        sealed(kind=None),
+    ],
+)
+def test_lines_that_others_sealed_break_nothing(run: Run, line: bytes) -> None:
+    run.append(evaluation("kept"))
+    run.close()
+    (run.path / "evaluations" / "0.bin").write_bytes(bytes(64))
+    (run.path / "evaluations" / "0.jsonl").write_bytes(line)
+    opened = open_run(run.path)
+    assert [e.key.plan for e in opened.evaluations()] == ["kept"]
+    assert [e.key.plan for e in opened.entries()] == ["kept"]
+    assert opened.state in ("stopped", "finished")
+
+
+def test_what_is_no_file_is_left_out_with_a_notice(run: Run) -> None:
+    run.append(evaluation("kept"))
+    run.close()
+    folder, other = run.path / "evaluations", run.path / "other.jsonl"
+    other.write_bytes(segment(run).read_bytes())
+    (folder / "a.jsonl").symlink_to(other)
+    os.mkfifo(folder / "b.jsonl")
+    (folder / "c.jsonl").mkdir()
+    opened = open_run(run.path)
+    opened.refresh()
+    assert [e.key.plan for e in opened.evaluations()] == ["kept"]
+    assert sorted(opened.notices) == [
+        f"evaluations/{name}.jsonl is no file; it is left out" for name in "abc"
+    ]
+
+
 def test_missing_names_the_gaps(run: Run) -> None:
     for start, stop in ((2, 4), (3, 6), (8, 9)):
         run.append(evaluation(start=start, stop=stop))
@@ -481,11 +588,11 @@ def test_gather_survives_a_damaged_piece(run: Run) -> None:
     assert np.array_equal(got.arrays["loss"], evaluation().arrays["loss"])
 
 
-def test_gather_reaches_into_siblings(tmp_path: Path) -> None:
+def test_gather_reaches_into_runs_that_are_reused(tmp_path: Path) -> None:
     first = open_run(tmp_path / "first", MANIFEST)
     first.append(evaluation(stop=3))
     first.close()
-    second = open_run(tmp_path / "second", MANIFEST, reuse_siblings=True)
+    second = open_run(tmp_path / "second", MANIFEST, reuse=[first.path])
     assert second.missing(key()) == [(3, 4)]
     second.append(evaluation(start=3))
     got = second.gather(key())

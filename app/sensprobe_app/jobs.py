@@ -1,5 +1,8 @@
 """Commands that run in the background of a run: measure a plan, export one. No others.
 
+A run may name code (data or a metric as `python:…`). It is never allowed from here: where the user
+has not allowed it before, nothing is started, and the command that would is shown.
+
 Everything lies in the run's own folder `plans/`:
 
     NAME.json       the plan
@@ -10,6 +13,7 @@ Everything lies in the run's own folder `plans/`:
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -18,15 +22,22 @@ from pathlib import Path
 
 import streamlit as st
 
-from sensprobe.errors import UsageError
-from sensprobe.files import strict_json, write_whole
+from sensprobe.errors import CodeError, UsageError
+from sensprobe.files import require_inside, strict_json, write_whole
 from sensprobe.plan import Plan
 from sensprobe.runs import Run
+from sensprobe.trust import Remembered, check_settings
 
 FOLDER = "plans"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
-SETTINGS = {"norm": "--norm", "metric": "--metric", "data_seed": "--data-seed"}
-"""What a run was made with and its evaluations must be made with too."""
+
+
+class RefusedError(CodeError):
+    """A job would run code which the user has not allowed; `command` is what they may type."""
+
+    def __init__(self, reason: str, command: str) -> None:
+        super().__init__(reason)
+        self.command = command
 
 
 @dataclass(slots=True)
@@ -79,19 +90,13 @@ def running(run: Run, name: str) -> bool:
 
 
 def measure(run: Run, plan: Plan, n: int) -> Job:
-    """Score a plan on the first n search samples; the evaluation lands in the run's ledger."""
-    settings = run.manifest.settings
-    more = [w for key, flag in SETTINGS.items() if settings.get(key) is not None
-            for w in (flag, str(settings[key]))]  # fmt: skip
+    """Score a plan, and full precision, on n search samples, as `--limit n` takes them; both
+    evaluations land in the run's ledger."""
     _require_idle(run, named(plan.name))
     path = _folder(run) / f"{plan.name}.json"
     write_whole(path, strict_json(plan.to_json()))
-    words = [
-        "eval", str(settings.get("model", run.manifest.model)),
-        "--data", str(settings.get("data", run.manifest.data)), *more,
-        "--plan", str(path), "--run", str(run.path), "--split", "search", "--limit", str(n),
-        "--json",
-    ]  # fmt: skip
+    words = ["eval", "--run", str(run.path), "--plan", str(path), "--split", "search"]
+    words += ["--limit", str(n), "--compare", "--json"]
     return _start(run, plan.name, words)
 
 
@@ -99,16 +104,20 @@ def export(run: Run, plan: str) -> Job:
     """Write a searched plan as a folder that loads anywhere, into `exported/` of the run."""
     name = named(f"export-{plan}")
     out = run.path / "exported" / plan
+    require_inside(out.parent)
     words = ["export", "--run", str(run.path), "--plan", plan, "--out", str(out), "--overwrite"]
     return _start(run, name, [*words, "--json"])
 
 
 def _start(run: Run, name: str, words: list[str]) -> Job:
     _require_idle(run, name)
+    _require_allowed(run, words)
     folder = _folder(run)
     log, out = folder / f"{name}.log", folder / f"{name}.out.json"
     command = [sys.executable, "-m", "sensprobe", *words]
-    with log.open("wb") as said, out.open("wb") as told:
+    for file in (log, out):
+        file.unlink(missing_ok=True)  # not what a link may lead to
+    with log.open("xb") as said, out.open("xb") as told:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=told, stderr=said, start_new_session=True
         )
@@ -123,7 +132,17 @@ def _require_idle(run: Run, name: str) -> None:
         raise UsageError(f"{name} is being worked on already; wait for it, or take another name.")
 
 
+def _require_allowed(run: Run, words: list[str]) -> None:
+    """RefusedError where the run names code that this user has not allowed as it is now."""
+    try:
+        check_settings(run.manifest.settings, Remembered(str(run.path)))
+    except CodeError as error:
+        command = shlex.join(["sensprobe", *words, "--allow-code"])
+        raise RefusedError(str(error), command) from error
+
+
 def _folder(run: Run) -> Path:
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
+    require_inside(folder)
     return folder

@@ -3,7 +3,8 @@
 Every family has parameters of its own (`parameter_shapes`). S4D's, H heads, N complex
 pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .log_A_real [H, N],
 .A_imag [H, N], .B [H, N, 2], .C [H, N, 2], .D [H], .out_proj.weight [2H, H], .out_proj.bias [2H],
-(.norm.weight, .norm.bias [H]), head.weight, head.bias.
+(.norm.weight, .norm.bias [H]), head.weight, head.bias. Of a head of several layers see
+`models.output_head`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
 from sensprobe.checkpoints.keymap import Rule, fitted
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
+from sensprobe.models import FAMILIES, Model, mamba, mamba2, output_head, s4d
 from sensprobe.models.s4d import S4DConfig
 
 FORMAT = 1
@@ -85,7 +86,7 @@ def _s4d_shapes(config: S4DConfig) -> dict[str, tuple[int, ...]]:
         }
         if config.norm != "none":
             shapes |= {at + "norm.weight": (h,), at + "norm.bias": (h,)}
-    return shapes | {"head.weight": (config.d_output, h), "head.bias": (config.d_output,)}
+    return shapes | output_head.parameter_shapes(config)
 
 
 _PARAMETERS: dict[str, tuple[Callable[..., Any], Callable[..., Any], torch.dtype]] = {

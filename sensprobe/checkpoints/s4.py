@@ -22,6 +22,7 @@ from sensprobe.checkpoints.keymap import fitted
 from sensprobe.checkpoints.own import Parameters, parameter_shapes
 from sensprobe.checkpoints.prefixes import variants
 from sensprobe.errors import CheckpointError
+from sensprobe.models import output_head
 from sensprobe.models.s4d import FAMILY, S4DConfig
 
 _LAYER = {
@@ -38,19 +39,20 @@ _LAYER = {
 _OUTSIDE = {
     "encoder.weight": "encoder.weight",
     "encoder.bias": "encoder.bias",
-    "decoder.weight": "head.weight",
-    "decoder.bias": "head.bias",
 }
 
 
-def read(path: Path, norm: str = "post", entry: str | None = None) -> Parameters:
+def read(
+    path: Path, norm: str = "post", entry: str | None = None, head: Any = output_head.DEFAULT
+) -> Parameters:
     """The parameters; `recorded` in the header has accuracy (a fraction) and epoch, if there.
 
-    `entry` names the state_dict to read, where the file holds several (see `entries`).
+    `entry` names the state_dict to read, where the file holds several (see `entries`). `head` says
+    what the decoder is where it is not one linear map (see `models.output_head`).
     """
     loaded = read_torch(path)
     state = _state_dict(loaded, path, entry)
-    config = _config(state, norm, path)
+    config = _config(state, norm, head, path)
     names = _names(config)
     shapes = parameter_shapes(config)
     wanted = {theirs: shapes[ours] for theirs, ours in names.items()}
@@ -92,14 +94,17 @@ def _layered(state: Mapping[str, Any]) -> bool:
     return any("s4_layers." in name for name in state)
 
 
-def _config(state: Mapping[str, Any], norm: str, path: Path) -> S4DConfig:
+def _config(state: Mapping[str, Any], norm: str, head: Any, path: Path) -> S4DConfig:
     """The sizes, from the shapes of three tensors."""
+    decoder = {n: getattr(t, "shape", ()) for n, t in state.items() if n.startswith("decoder.")}
+    matrices = [name for name, shape in decoder.items() if len(shape) == 2]
+    last = "decoder.weight" if head == output_head.DEFAULT or not matrices else matrices[-1]
     layers = len({m[1] for name in state if (m := re.match(r"s4_layers\.(\d+)\.", name))})
     sizes = []
     for name, axes in (
         ("s4_layers.0.kernel.log_A_real", "heads, pairs"),
         ("encoder.weight", "heads, inputs"),
-        ("decoder.weight", "outputs, heads"),
+        (last, "outputs, heads"),
     ):
         shape = tuple(getattr(state[name], "shape", ())) if name in state else "missing"
         if not isinstance(shape, tuple) or len(shape) != 2 or 0 in shape:
@@ -108,12 +113,14 @@ def _config(state: Mapping[str, Any], norm: str, path: Path) -> S4DConfig:
             )
         sizes.append(shape)
     (h, n), (_, d_input), (d_output, _) = sizes
-    return S4DConfig(d_input, d_output, h, n, layers, norm, residual=True)
+    return S4DConfig(d_input, d_output, h, n, layers, norm, residual=True, head=head)
 
 
 def _names(config: S4DConfig) -> dict[str, str]:
     """Their name of each tensor -> ours; norms where the config has them."""
     names = dict(_OUTSIDE)
+    for ours in output_head.parameter_shapes(config):
+        names["decoder" + ours.removeprefix("head")] = ours
     for i in range(config.layers):
         for theirs, ours in _LAYER.items():
             if config.norm != "none" or not theirs.startswith("norms."):

@@ -178,6 +178,7 @@ def _differences(config: MambaConfig | Mamba2Config) -> list[str]:
         "final_norm": True,
         "residual": True,
         "head_bias": False,
+        "head": "linear",
         "d_output": config.d_input,
         "gated_norm": True,
         "D_per_channel": False,

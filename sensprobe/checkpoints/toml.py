@@ -19,6 +19,12 @@ and, of format keys, a table `[keys]` from the file's names to those of our para
     "linear_in.*" = "encoder.*"
     "mamba.conv1d.*" = "layers.0.conv.*"
 
+A head of several layers is a list in [config], as nn.Sequential has them (see
+`models.output_head`), and its parameters have its numbers:
+
+    config.head = ["linear 64", "relu", "dropout", "linear"]
+    keys = { "classifier.*" = "head.*" }
+
 `{i}` carries numbers of layers over: "blocks.{i}.mamba.*" = "layers.{i}.*". What is mapped to "" is
 left unread, whatever it holds.
 """
@@ -34,6 +40,7 @@ from sensprobe.checkpoints.entries import state_of
 from sensprobe.checkpoints.files import read_safetensors, read_torch, require_file
 from sensprobe.checkpoints.keymap import rules_from
 from sensprobe.errors import CheckpointError, UsageError
+from sensprobe.models.output_head import DEFAULT
 from sensprobe.models.s4d import FAMILY
 
 KEYS = {"file", "format", "family", "entry", "config", "keys"}
@@ -76,15 +83,16 @@ def _usual(document: Document, weights: Path) -> str:
 
 
 def _read_s4(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
-    if unknown := sorted(set(config) - {"norm"}):
+    if unknown := sorted(set(config) - {"norm", "head"}):
         raise CheckpointError(
-            f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}; its file "
-            "has the sizes."
+            f"{path}: format s4 takes only `norm` and `head` in [config], not "
+            f"{', '.join(unknown)}; its file has the sizes."
         )
     if (family := document.get("family", FAMILY)) != FAMILY:
         raise CheckpointError(f"{path}: format s4 is of family {FAMILY}, not {family!r}.")
     try:
-        return s4.read(weights, config.get("norm", "post"), document.get("entry"))
+        norm, head = config.get("norm", "post"), config.get("head", DEFAULT)
+        return s4.read(weights, norm, document.get("entry"), head)
     except UsageError as error:
         raise CheckpointError(f"{path}: config.{error}") from None
 

@@ -66,6 +66,7 @@ def profile(arguments: Namespace) -> None:
         norm=arguments.norm,
         metric=arguments.metric,
         data_seed=arguments.data_seed,
+        reuse=arguments.reuse,
         progress=Bar(stderr),
     )
     _warn(document)
@@ -95,6 +96,8 @@ def search(arguments: Namespace) -> None:
         limit=arguments.limit,
         also=arguments.also,
         confirm=not arguments.no_confirm,
+        reuse=arguments.reuse,
+        allow_code=arguments.allow_code,
         progress=Bar(stderr),
     )
     if arguments.json:
@@ -118,22 +121,27 @@ def evaluate(arguments: Namespace) -> None:
         batch=arguments.batch,
         compare=arguments.compare,
         dead_band=arguments.dead_band,
+        per_class=arguments.per_class,
         run=arguments.run,
         norm=arguments.norm,
         metric=arguments.metric,
         data_seed=arguments.data_seed,
+        reuse=arguments.reuse,
+        allow_code=arguments.allow_code,
         progress=Bar(stderr),
     )
     _warn(document)
     if arguments.json:
         print_json(document)
     else:
-        stdout.print(show.evaluation(document))
+        stdout.print(show.evaluation(document, classes=arguments.per_class))
     return None
 
 
 def _evaluate_tasks(arguments: Namespace) -> None:
-    for option in ("metric", "split", "dead_band", "run"):
+    if arguments.model is None:
+        raise UsageError("--task scores a model: name it.")
+    for option in ("metric", "split", "dead_band", "per_class", "run", "reuse"):
         if getattr(arguments, option):
             raise UsageError(
                 f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "
@@ -162,10 +170,10 @@ def _evaluate_tasks(arguments: Namespace) -> None:
 
 
 def _require_data(arguments: Namespace) -> None:
-    if arguments.data is None:
+    if arguments.data is None and (arguments.model is not None or arguments.run is None):
         raise UsageError(
             "eval scores a model on data or on tasks: give --data DATA (digits, text:FILE, …), or "
-            "--task TASK (blimp, …)."
+            "--task TASK (blimp, …), or no MODEL and --run DIR for those of a run."
         )
     for option in ("include", "num_fewshot", "batch_size"):
         if getattr(arguments, option) is not None:
@@ -191,6 +199,7 @@ def export(arguments: Namespace) -> None:
         arguments.out,
         target=arguments.target,
         overwrite=arguments.overwrite,
+        allow_code=arguments.allow_code,
         progress=Bar(stderr),
     )
     if arguments.json:
@@ -219,6 +228,7 @@ def train(arguments: Namespace) -> None:
         arguments.data,
         arguments.out,
         restart=arguments.restart,
+        allow_code=arguments.allow_code,
         progress=TrainingBar(stderr),
     )
     if arguments.json:
@@ -265,19 +275,53 @@ def generate(arguments: Namespace) -> None:
 
 
 def bench(arguments: Namespace) -> None:
-    document = api.bench(
+    document = _bench_shapes(arguments) if arguments.model is None else _bench_model(arguments)
+    if arguments.json:
+        print_json(document)
+        return
+    for part in show.bench(document):
+        stdout.print(part)
+    if arguments.run:
+        stderr.print(show.next_after_bench(arguments.run), style="dim")
+
+
+def _bench_shapes(arguments: Namespace) -> dict[str, Any]:
+    for option in ("plan", "set", "data", "length", "norm"):
+        if getattr(arguments, option):
+            raise UsageError(
+                f"--{option} is of a model: sensprobe bench MODEL --{option} …. Name one, or leave "
+                "it out to time operations at the shapes of published models."
+            )
+    if len(arguments.batch) > 1:
+        raise UsageError(
+            "--batch takes several numbers with a MODEL; the shapes of published models are timed "
+            "at one: give one number, or name a model."
+        )
+    return api.bench(
         arguments.shapes or ("130m",),
-        batch=arguments.batch,
+        batch=arguments.batch[0],
         device=arguments.device,
         run=arguments.run,
         progress=Bar(stderr),
     )
-    if arguments.json:
-        print_json(document)
-    else:
-        stdout.print(show.bench(document))
-        if arguments.run:
-            stderr.print(show.next_after_bench(arguments.run), style="dim")
+
+
+def _bench_model(arguments: Namespace) -> dict[str, Any]:
+    if arguments.shapes:
+        raise UsageError(
+            "--shapes are of published models, and a MODEL has its own: leave one of them out."
+        )
+    return api.bench_model(
+        arguments.model,
+        _plan(arguments),
+        data=arguments.data,
+        batches=arguments.batch,
+        length=arguments.length,
+        device=arguments.device,
+        norm=arguments.norm,
+        run=arguments.run,
+        progress=Bar(stderr),
+    )
 
 
 def _plan(arguments: Namespace) -> list[OnePlan] | None:

@@ -80,7 +80,7 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def served(folder: Path | str, cwd: Path | None = None, seconds: float = 60) -> Iterator[Served]:
+def served(folder: Path | str, cwd: Path | None = None, seconds: float = 180) -> Iterator[Served]:
     """The command on a free port of this machine while inside: for tests and for studies.
 
     RuntimeError where nothing listens after so many seconds.
@@ -99,7 +99,7 @@ def served(folder: Path | str, cwd: Path | None = None, seconds: float = 60) -> 
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

@@ -22,16 +22,23 @@ from sensprobe.data.dataset import (
     Dataset,
     Split,
     Splits,
-    Taken,
     Task,
     check_fits,
-    take,
 )
 from sensprobe.data.pydoc_topics import training_text as pydoc_training_text
+from sensprobe.data.sampling import (
+    Reordered,
+    beginning,
+    check_limit,
+    is_ordered,
+    missing_classes,
+    reordered,
+)
 from sensprobe.data.text import documents_of, split_options
 from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer
-from sensprobe.data.user import load_function
+from sensprobe.data.user import UserFunction, load_function
 from sensprobe.errors import UsageError
+from sensprobe.trust import Gate, Named
 
 __all__ = [
     "BYTES",
@@ -39,28 +46,36 @@ __all__ = [
     "ByteTokenizer",
     "Dataset",
     "FileTokenizer",
+    "Reordered",
     "Split",
     "Splits",
-    "Taken",
     "Task",
     "Tokenizer",
+    "UserFunction",
+    "beginning",
     "check_fits",
+    "check_limit",
     "documents_of",
+    "is_ordered",
     "load_data",
     "load_function",
+    "missing_classes",
     "pydoc_training_text",
     "reads_text",
+    "reordered",
     "split_options",
-    "take",
 ]
 
 FORMS = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc"
 BYTES = ByteTokenizer()
 
 
-def load_data(spec: str, *, seed: int = 0, tokenizer: Tokenizer = BYTES) -> Dataset:
+def load_data(
+    spec: str, *, seed: int = 0, tokenizer: Tokenizer = BYTES, gate: Gate | None = None
+) -> Dataset:
     """The data `spec` names; `seed` shuffles data that comes without splits of its own.
 
+    `gate` is asked before code of `python:` runs; without one the caller names it, and it does.
     Text is read with `tokenizer`, which is the model's. The splits are disjoint. Splits that are
     costly to read are read on first access.
     """
@@ -76,7 +91,11 @@ def load_data(spec: str, *, seed: int = 0, tokenizer: Tokenizer = BYTES) -> Data
         raise UsageError(_unknown(spec, kind))
     if not rest:
         raise UsageError(f"data {spec!r} names nothing after {kind}:; the forms are {FORMS}")
-    return reader(spec, rest, seed) if reader else text.load(spec, rest, seed, tokenizer)
+    return (
+        reader(spec, rest, seed, gate or Named())
+        if reader
+        else text.load(spec, rest, seed, tokenizer)
+    )
 
 
 def reads_text(spec: str) -> bool:
@@ -84,20 +103,23 @@ def reads_text(spec: str) -> bool:
     return spec.partition(":")[0] == TEXT or spec.partition(",")[0] == pydoc_topics.NAME
 
 
-def _mnist(spec: str, rest: str, seed: int) -> Dataset:
+def _mnist(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
     return mnist.load(Path(rest).expanduser(), spec)
 
 
-def _npz(spec: str, rest: str, seed: int) -> Dataset:
+def _npz(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
     return arrays.load_npz(Path(rest).expanduser(), spec, seed)
 
 
-def _python(spec: str, rest: str, seed: int) -> Dataset:
-    return arrays.from_mapping(load_function(spec)(), spec, seed)
+def _python(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
+    function = load_function(spec, gate)
+    found = function()
+    gate.ran(function.code, function.function_name)
+    return arrays.from_mapping(found, spec, seed)
 
 
 TEXT = "text"
-READERS: dict[str, Callable[[str, str, int], Dataset]] = {
+READERS: dict[str, Callable[[str, str, int, Gate], Dataset]] = {
     "mnist": _mnist,
     "npz": _npz,
     "python": _python,

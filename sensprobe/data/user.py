@@ -7,74 +7,52 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import update_wrapper
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sensprobe.errors import DataError, SensprobeError, UsageError
+from sensprobe.trust import Gate, Named
+from sensprobe.usercode import Code, parsed
 
-PREFIX = "python:"
+
+class UserFunction:
+    """A function of the user's, whose failure is a `DataError` that keeps the message and chains
+    it. `code` is what it is made of."""
+
+    def __init__(self, spec: str, function: Callable[..., Any], code: Code) -> None:
+        update_wrapper(self, function)
+        self.code = code
+        self.function_name = spec.rpartition(":")[2]
+        self._doing = f"{spec}: {self.function_name}() failed"
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self.code.running(), _blamed(self._doing):
+            return self._function(*args, **kwargs)
 
 
-def load_function(spec: str) -> Callable[..., Any]:
-    """The function that `python:FILE.py:FUNCTION` names; importing runs the file.
+def load_function(spec: str, gate: Gate | None = None) -> UserFunction:
+    """The function that `python:FILE.py:FUNCTION` names; importing runs the file, if a
+    `gate` lets it.
 
-    An exception inside it becomes a `DataError` that keeps its message and chains it.
+    Raises CodeError where it does not, UsageError for a spec that names no function.
     """
-    path, name = _parse(spec)
+    path, name = parsed(spec)
     if not path.is_file():
         raise DataError(f"{spec}: file {path} does not exist; name a Python file of yours")
-    module = _execute(path, spec)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise UsageError(_lacking(module, name, path, spec))
-
-    @wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        with _blamed(f"{spec}: {name}() failed"):
-            return function(*args, **kwargs)
-
-    return guarded
-
-
-def _parse(spec: str) -> tuple[Path, str]:
-    path, _, name = spec.removeprefix(PREFIX).rpartition(":")
-    if not spec.startswith(PREFIX) or not path or not name.isidentifier():
-        raise UsageError(f"{spec!r} does not name a function; write python:FILE.py:FUNCTION")
-    return Path(path), name
-
-
-def _execute(path: Path, spec: str) -> ModuleType:
-    resolved = path.resolve()
-    unique = hashlib.sha256(str(resolved).encode()).hexdigest()[:12]
-    module_spec = importlib.util.spec_from_file_location(f"sensprobe_user_{unique}", resolved)
-    if module_spec is None or module_spec.loader is None:
+    if path.suffix != ".py":
         raise UsageError(f"{spec}: {path} is not a Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module.__name__] = module  # dataclasses and pickling look a module up by name
-    try:
-        with _importable(resolved.parent), _blamed(f"{spec}: importing {path.name} failed"):
-            module_spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module.__name__]
-        raise
-    return module
-
-
-@contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """The file may import its neighbours, as it could when run as a script."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(str(folder))
+    allowed = (gate or Named()).check(path, name)
+    with _blamed(f"{spec}: importing {path.name} failed"):
+        code = Code(path, allowed)
+    function = getattr(code.module, name, None)
+    if not callable(function):
+        raise UsageError(_lacking(code.module, name, path, spec))
+    return UserFunction(spec, function, code)
 
 
 @contextlib.contextmanager

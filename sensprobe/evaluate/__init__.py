@@ -13,19 +13,18 @@ from sensprobe.apply import Applier
 from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.dead_band import by_position, dead_bands, seconds_a_step
-from sensprobe.evaluate.outcomes import Metric, outcomes
+from sensprobe.evaluate.outcomes import Metric, outcomes, told_apart
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
-from sensprobe.metrics import ADDITIVE, DIVERGENCE, LOWER_IS_BETTER, NAMES, PRIMARY
+from sensprobe.metrics import ADDITIVE, DIVERGENCE, NAMES, PRIMARY
 from sensprobe.models import Model
 from sensprobe.scheme import Scheme
-from sensprobe.score import Score, mean, paired
+from sensprobe.score import Score, mean, paired, ratio, score_document, with_p
 from sensprobe.taps import EXACT
 
 __all__ = [
     "ADDITIVE",
     "BATCH",
     "DIVERGENCE",
-    "LOWER_IS_BETTER",
     "NAMES",
     "PRIMARY",
     "Evaluator",
@@ -38,7 +37,11 @@ __all__ = [
     "mean",
     "outcomes",
     "paired",
+    "ratio",
+    "score_document",
     "seconds_a_step",
+    "told_apart",
+    "with_p",
 ]
 
 SEMANTICS = 1
@@ -56,6 +59,7 @@ class Evaluator:
     metric: Metric | None = None
     tick: Callable[[int], None] = lambda count: None
     divergence: bool = True  # whether `evaluate` also compares with full precision
+    more: frozenset[str] = frozenset()  # arrays beyond those that every evaluation keeps
     _baseline: dict[int, Tensor] = field(default_factory=dict)
 
     def outputs(self, plan: Mapping[str, Scheme], start: int, stop: int) -> Tensor:
@@ -94,7 +98,7 @@ class Evaluator:
         else:
             outputs = base
             self.tick(stop - start)
-        return outcomes(self.task, outputs, self.split.y[start:stop], base, self.metric)
+        return outcomes(self.task, outputs, self.split.y[start:stop], base, self.metric, self.more)
 
     def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
         """max |A| as the plan stores it, uncalibrated; above 1 the recurrence is unstable."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.errors import DataError, UnsupportedError
+from sensprobe.models import output_head
 from sensprobe.models.frame import FrameConfig
 from sensprobe.models.sited import Sited
 from sensprobe.storage import Memory, fresh
@@ -151,7 +152,7 @@ def _entered(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
     """What the first layer reads: (b, l, d_model)."""
     at = At(model, tap)
     if model.config.encoder == "linear":
-        return at.linear("encoder", x)
+        return at.linear("encoder", at.passes("input", x))
     return F.embedding(x, at("embedding"))
 
 
@@ -177,9 +178,7 @@ def _left(model: Mixing, u: Tensor, tap: Tap, state: StreamState) -> tuple[Tenso
         u = pooled / (state.steps + length)
     elif config.pooling == "last":
         u = u[:, -1]
-    u = at.passes("head_in", u)
-    head = at("embedding" if config.tied_head else "head")
-    return F.linear(u, head, at.bias("head")), pooled
+    return output_head.run(config, u, at, at.passes), pooled
 
 
 def _check_state(config: FrameConfig, state: object, batch: int) -> None:

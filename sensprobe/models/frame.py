@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 from torch import Tensor
 
 from sensprobe.errors import UsageError
+from sensprobe.models import output_head
 from sensprobe.sites import Axis, Kind, Part, Site
 
 CHOICES = {
@@ -47,9 +48,12 @@ class FrameConfig:
     pooling: str = "mean"  # mean | last | none
     head_bias: bool = True
     tied_head: bool = False  # the head multiplies by the embedding
+    head: str = output_head.DEFAULT  # its layers, see `output_head`
 
     def __post_init__(self) -> None:
+        output_head.normalise(self)
         check(self, CHOICES)
+        output_head.layers(self)
         if self.tied_head and (self.encoder, self.d_output) != ("embedding", self.d_input):
             raise UsageError(
                 f"tied_head needs an embedding of as many rows as there are outputs; the encoder "
@@ -112,6 +116,7 @@ def frame_sites(config: FrameConfig, mixer: Callable[[str], list[Site]]) -> dict
     h = config.d_model
     if config.encoder == "linear":
         out = [
+            vector("input", Part.INPUT, config.d_input, Kind.ACTIVATION),
             matrix("encoder", Part.ENCODER, h, config.d_input),
             vector("encoder.bias", Part.BIAS, h),
         ]
@@ -124,21 +129,17 @@ def frame_sites(config: FrameConfig, mixer: Callable[[str], list[Site]]) -> dict
         out += _norm_sites(at, config) if config.norm == "post" else []
         out.append(vector(at + "out", Part.OUT, h, Kind.ACTIVATION))
     out += _norm_sites("final.", config) if config.final_norm else []
-    out.append(vector("head_in", Part.HEAD_IN, h, Kind.ACTIVATION))
-    out += [] if config.tied_head else [matrix("head", Part.HEAD, config.d_output, h)]
-    out += [vector("head.bias", Part.BIAS, config.d_output)] if config.head_bias else []
-    return {site.name: site for site in out}
+    return {site.name: site for site in out + output_head.sites(config)}
 
 
 def frame_products(config: FrameConfig, mixer: Callable[[str], Products]) -> Products:
-    """(what is stored, what it multiplies, multiplications a time step); None is the input."""
-    h = config.d_model
+    """(what is stored, what it multiplies, multiplications a time step)."""
     out: Products = []
     if config.encoder == "linear":
-        out.append(("encoder", None, h * config.d_input))
+        out.append(("encoder", "input", config.d_model * config.d_input))
     for i in range(config.layers):
         out += mixer(f"layers.{i}.")
-    return [*out, ("embedding" if config.tied_head else "head", "head_in", config.d_output * h)]
+    return [*out, *output_head.products(config)]
 
 
 def frame_parameters(config: FrameConfig, mixer: Mapping[str, tuple[int, ...]]) -> Shapes:
@@ -155,14 +156,13 @@ def frame_parameters(config: FrameConfig, mixer: Mapping[str, tuple[int, ...]]) 
         block = {**(norm if config.norm != "none" else {}), **mixer}
         shapes |= {f"layers.{i}.{name}": shape for name, shape in block.items()}
     shapes |= {f"final.{name}": shape for name, shape in norm.items()} if config.final_norm else {}
-    shapes |= {} if config.tied_head else {"head.weight": (config.d_output, h)}
-    return shapes | ({"head.bias": (config.d_output,)} if config.head_bias else {})
+    return shapes | output_head.parameter_shapes(config)
 
 
-def frame_weights(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def frame_weights(params: Mapping[str, Tensor], config: FrameConfig) -> dict[str, Tensor]:
     """Weights by site name of what stands around the mixers: `norm.weight` is site `norm`."""
-    around = ("encoder.", "embedding.", "norm.", "final.norm.", "head.")
-    weights = {}
+    around = ("encoder.", "embedding.", "norm.", "final.norm.")
+    weights = output_head.weights(params, config)
     for name, value in params.items():
         inner = name.split(".", 2)[2] if name.startswith("layers.") else name
         if inner.startswith(around):

@@ -97,7 +97,7 @@ def _mixer_sites(at: str, config: MambaConfig) -> list[Site]:
 
 
 def products(config: MambaConfig) -> Products:
-    """(what is multiplied, by what, multiplications a time step); None is the model's input."""
+    """(what is multiplied, by what, multiplications a time step)."""
     h, d, n, r = config.d_model, config.d_inner, config.d_state, config.dt_rank
 
     def mixer(at: str) -> Products:
@@ -144,7 +144,7 @@ def parameter_shapes(config: MambaConfig) -> Shapes:
 
 def deploy(params: Mapping[str, Tensor], config: MambaConfig) -> dict[str, Tensor]:
     """Trained parameters -> weights by site name: A = -exp(A_log) in float64, the rest as given."""
-    weights, d, n = frame.frame_weights(params), config.d_inner, config.d_state
+    weights, d, n = frame.frame_weights(params, config), config.d_inner, config.d_state
     for i in range(config.layers):
         at = f"layers.{i}."
         for kind, end in (("weight", ""), ("bias", ".bias")):

@@ -136,7 +136,7 @@ def _mixer_sites(at: str, config: Mamba2Config) -> list[Site]:
 
 
 def products(config: Mamba2Config) -> Products:
-    """(what is multiplied, by what, multiplications a time step); None is the model's input."""
+    """(what is multiplied, by what, multiplications a time step)."""
     h, d, n = config.heads, config.d_inner, config.d_state
     rest: Products = [
         ("conv", "conv_in", config.d_window * config.d_conv),
@@ -177,7 +177,7 @@ def parameter_shapes(config: Mamba2Config) -> Shapes:
 
 def deploy(params: Mapping[str, Tensor], config: Mamba2Config) -> dict[str, Tensor]:
     """Trained parameters -> weights by site name: A = -exp(A_log) in float64, the rest as given."""
-    weights, rows = frame.frame_weights(params), config.rows
+    weights, rows = frame.frame_weights(params, config), config.rows
     for i in range(config.layers):
         at = f"layers.{i}."
         for kind, end in (("weight", ""), ("bias", ".bias")):

@@ -24,9 +24,10 @@ from torch import Tensor
 from sensprobe import runtime
 from sensprobe.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
 from sensprobe.errors import DataError, UnsupportedError, UsageError
+from sensprobe.models import output_head
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Memory, fresh
+from sensprobe.storage import Memory, Storage, fresh
 from sensprobe.taps import EXACT, RoundingTap, Tap, single
 
 FAMILY = "s4d"
@@ -53,8 +54,10 @@ class S4DConfig:
     activation: str = "gelu"  # gelu | qgelu (x · min(max(0, x + 2), 1), arXiv 2506.12480)
     pooling: str = "mean"  # mean | last
     discretization: str = "zoh"  # zoh | bilinear
+    head: str = output_head.DEFAULT  # its layers, see `output_head`
 
     def __post_init__(self) -> None:
+        output_head.normalise(self)
         for name, kind in get_type_hints(S4DConfig).items():
             value = getattr(self, name)
             if type(value) is not kind:
@@ -64,6 +67,7 @@ class S4DConfig:
             if value not in (known := CHOICES.get(name, (value,))):
                 listed = f"{', '.join(known[:-1])} or {known[-1]}"
                 raise UsageError(f"{name} must be {listed}, not {value!r}.")
+        output_head.layers(self)
 
 
 @cache
@@ -71,6 +75,7 @@ def sites(config: S4DConfig) -> dict[str, Site]:
     """Every site of the model, in the order the forward pass meets them."""
     h, n, W, ACT = config.d_model, config.d_state, Kind.WEIGHT, Kind.ACTIVATION
     out = [
+        Site("input", Part.INPUT, ACT, (config.d_input,), (Axis.CHANNEL,)),
         Site("encoder", Part.ENCODER, W, (h, config.d_input), (Axis.OUT, Axis.IN)),
         Site("encoder.bias", Part.BIAS, W, (h,), (Axis.CHANNEL,)),
     ]
@@ -97,18 +102,13 @@ def sites(config: S4DConfig) -> dict[str, Site]:
         ]
         out += norm if config.norm == "post" else []
         out += [Site(at + "out", Part.OUT, ACT, (h,), (Axis.CHANNEL,))]
-    out += [
-        Site("head_in", Part.HEAD_IN, ACT, (h,), (Axis.CHANNEL,)),
-        Site("head", Part.HEAD, W, (config.d_output, h), (Axis.OUT, Axis.IN)),
-        Site("head.bias", Part.BIAS, W, (config.d_output,), (Axis.CHANNEL,)),
-    ]
-    return {site.name: site for site in out}
+    return {site.name: site for site in out + output_head.sites(config)}
 
 
 def products(config: S4DConfig) -> list[tuple[str, str | None, int]]:
-    """(weight, what it multiplies, multiplications a time step); None is the model's input."""
+    """(weight, what it multiplies, multiplications a time step)."""
     h, n = config.d_model, config.d_state
-    out: list[tuple[str, str | None, int]] = [("encoder", None, h * config.d_input)]
+    out: list[tuple[str, str | None, int]] = [("encoder", "input", h * config.d_input)]
     for i in range(config.layers):
         at = f"layers.{i}."
         out += [
@@ -118,7 +118,7 @@ def products(config: S4DConfig) -> list[tuple[str, str | None, int]]:
             (at + "D", at + "x", h),
             (at + "out_proj", at + "out_proj_in", 2 * h * h),
         ]
-    return [*out, ("head", "head_in", config.d_output * h)]
+    return [*out, *output_head.products(config)]
 
 
 def discretize(A: Tensor, B: Tensor, dt: Tensor, method: str) -> tuple[Tensor, Tensor]:
@@ -147,8 +147,7 @@ def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]
     weights = {
         "encoder": params["encoder.weight"],
         "encoder.bias": params["encoder.bias"],
-        "head": params["head.weight"],
-        "head.bias": params["head.bias"],
+        **output_head.weights(params, config),
     }
     for i in range(config.layers):
         at = f"layers.{i}."
@@ -248,6 +247,7 @@ class S4D:
         return tap(self.sites[name], self.weights[name])
 
     def _encode(self, x: Tensor, tap: Tap) -> Tensor:
+        x = tap(self.sites["input"], x)
         return F.linear(x, self._at(tap, "encoder"), self._at(tap, "encoder.bias"))
 
     def _norm(self, i: int, u: Tensor, tap: Tap) -> Tensor:
@@ -286,8 +286,12 @@ class S4D:
         return tap(self.sites[f"layers.{i}.out"], u)
 
     def _head(self, pooled: Tensor, tap: Tap) -> Tensor:
-        pooled = tap(self.sites["head_in"], pooled)
-        return F.linear(pooled, self._at(tap, "head"), self._at(tap, "head.bias"))
+        return output_head.run(
+            self.config,
+            pooled,
+            lambda name: self._at(tap, name),
+            lambda name, u: tap(self.sites[name], u),
+        )
 
     def start(self, batch: int, tap: Tap = EXACT) -> StreamState:
         """The state before the first step."""
@@ -309,7 +313,7 @@ class S4D:
             v = tap(self.sites[at + "x"], v)
             A, B, C, D = (self._at(tap, at + part) for part in "ABCD")
             storage = tap.storage(self.sites[at + "state"])
-            y, memory = runtime.diagonal_scan(v, A, B, C, storage, state.memories[i])
+            y, memory = self.recur(v, A, B, C, storage, state.memories[i])
             memories.append(memory)
             y = tap(self.sites[at + "y"], y + D * v)
             u = self._join(i, u, self._mix(i, y, tap), tap)
@@ -317,6 +321,12 @@ class S4D:
         pooled = state.pooled + last if self.config.pooling == "mean" else last
         mean = pooled / steps if self.config.pooling == "mean" else pooled
         return self._head(mean, tap), StreamState(tuple(memories), pooled, steps)
+
+    def recur(
+        self, v: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """The recurrence over the step of v (b, 1, h): y, and the state after it."""
+        return runtime.diagonal_scan(v, A, B, C, storage, memory)
 
     def _check_state(self, state: object, batch: int) -> None:
         """DataError unless the state is one of `batch` sequences of this model."""

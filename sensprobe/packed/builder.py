@@ -22,7 +22,9 @@ from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.taps import StaticScale
 from sensprobe.transforms import factors, paley
 
-READ_BY_LINEAR_MAPS = frozenset({Part.IN_PROJ_IN, Part.DT_PROJ_IN, Part.OUT_PROJ_IN, Part.HEAD_IN})
+READ_BY_LINEAR_MAPS = frozenset(
+    {Part.INPUT, Part.IN_PROJ_IN, Part.DT_PROJ_IN, Part.OUT_PROJ_IN, Part.HEAD_IN}
+)
 """Activations that nothing else reads."""
 
 

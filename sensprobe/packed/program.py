@@ -12,7 +12,7 @@ from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 
 from sensprobe.errors import UnsupportedError
-from sensprobe.models import Model
+from sensprobe.models import Model, output_head
 from sensprobe.models.mamba import Mamba, MambaConfig
 from sensprobe.models.mamba2 import Mamba2, Mamba2Config
 from sensprobe.models.s4d import S4D, S4DConfig
@@ -22,6 +22,8 @@ from sensprobe.packed.builder import Builder
 from sensprobe.scheme import EXACT
 from sensprobe.taps import StaticScale
 
+NORM_EPS = 1e-5
+"""Of S4D's layer norms, PyTorch's own."""
 LOWEST, HIGHEST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
 
 
@@ -70,9 +72,7 @@ def _framed(b: Builder, model: Mamba | Mamba2) -> tuple[Register, int]:
     if config.encoder == "embedding":
         b.program.add(op.EMBED, b.tensor("embedding"), u.at, u.pitch)
     else:
-        x = b.register("input", config.d_input)
-        b.program.add(op.INPUT, x.at, x.pitch, x.size)
-        b.linear("encoder", x, u)
+        _encoded(b, config.d_input, u)
     for i in range(config.layers):
         at, v = f"layers.{i}.", b.register("v", h)
         v = _norm(b, at, u, v) if config.norm == "pre" else b.copy(u, v)
@@ -88,25 +88,53 @@ def _framed(b: Builder, model: Mamba | Mamba2) -> tuple[Register, int]:
         u = _norm(b, "final.", u, u)
     if config.pooling == "mean":
         b.program.add(op.MEAN, u.at, u.at, u.pitch, u.size)
-    b.passes("head_in", u)
-    out = b.register("outputs", config.d_output)
-    pooled = h if config.pooling == "mean" else 0
-    if not config.tied_head:
-        return b.linear("head", u, out), pooled
-    return b.linear("embedding", u, out, bias="head.bias"), pooled
+    return _head(b, u), h if config.pooling == "mean" else 0
+
+
+def _encoded(b: Builder, d_input: int, u: Register) -> None:
+    x = b.register("input", d_input)
+    b.program.add(op.INPUT, x.at, x.pitch, x.size)
+    b.linear("encoder", b.passes("input", x), u)
 
 
 def _norm(b: Builder, at: str, u: Register, to: Register) -> Register:
     config = b.model.config
-    weight = b.tensor(at + "norm", whole=True)
-    eps = b.eps(config.norm_eps)
-    if config.norm_kind == "rms":
-        b.program.add(op.RMS, u.at, to.at, u.pitch, u.size, 1, eps, weight)
-        return to
-    b.program.decodes(2 * u.pitch)
-    bias = b.tensor(at + "norm.bias", whole=True)
-    b.program.add(op.LAYER_NORM, u.at, to.at, u.pitch, u.size, eps, weight, bias)
+    normed = _rms if config.norm_kind == "rms" else _layer_norm
+    return normed(b, at + "norm", config.norm_eps, u, to)
+
+
+def _rms(b: Builder, name: str, eps: float, u: Register, to: Register) -> Register:
+    weight = b.tensor(name, whole=True)
+    b.program.add(op.RMS, u.at, to.at, u.pitch, u.size, 1, b.eps(eps), weight)
     return to
+
+
+def _layer_norm(b: Builder, name: str, eps: float, u: Register, to: Register) -> Register:
+    b.program.decodes(2 * u.pitch)
+    weight, bias = b.tensor(name, whole=True), b.tensor(f"{name}.bias", whole=True)
+    b.program.add(op.LAYER_NORM, u.at, to.at, u.pitch, u.size, b.eps(eps), weight, bias)
+    return to
+
+
+HEAD_FUNCTIONS = {"relu": op.RELU, "gelu": op.GELU, "silu": op.SILU}
+
+
+def _head(b: Builder, u: Register) -> Register:
+    """Outputs: a linear map to a register of its own, the layers between in place."""
+    b.passes(output_head.INPUT, u)
+    found = output_head.layers(b.model.config)
+    for layer in found:
+        if layer.kind == "linear":
+            if layer.reads != output_head.INPUT:
+                b.passes(layer.reads, u)
+            to = b.register("outputs" if layer is found[-1] else layer.at, layer.outputs)
+            u = b.linear(layer.weight, u, to, bias=layer.bias)
+        elif layer.kind in HEAD_FUNCTIONS:
+            b.program.add(HEAD_FUNCTIONS[layer.kind], u.at, u.at, u.pitch)
+        else:
+            normed = _rms if layer.kind == "rms norm" else _layer_norm
+            normed(b, layer.weight, layer.eps, u, u)
+    return u
 
 
 def _convolved(b: Builder, at: str, x: Register, to: Register) -> Register:
@@ -233,29 +261,18 @@ def _chunked(b: Builder, at: str) -> bool:
 
 def _s4d(b: Builder, config: S4DConfig) -> tuple[Register, int]:
     h, u = config.d_model, b.register("u", config.d_model)
-    x = b.register("input", config.d_input)
-    b.program.add(op.INPUT, x.at, x.pitch, x.size)
-    b.linear("encoder", x, u)
+    _encoded(b, config.d_input, u)
     for i in range(config.layers):
         at, v = f"layers.{i}.", b.register("v", h)
-        v = _layer_norm(b, at, u, v) if config.norm == "pre" else b.copy(u, v)
+        v = _layer_norm(b, at + "norm", NORM_EPS, u, v) if config.norm == "pre" else b.copy(u, v)
         out = _s4d_mixed(b, at, b.passes(at + "x", v), config)
         u = b.add(u, out, u) if config.residual else b.copy(out, u)
         if config.norm == "post":
-            u = _layer_norm(b, at, u, u)
+            u = _layer_norm(b, at + "norm", NORM_EPS, u, u)
         b.passes(at + "out", u)
     if config.pooling == "mean":
         b.program.add(op.MEAN, u.at, u.at, u.pitch, u.size)
-    b.passes("head_in", u)
-    outputs = b.linear("head", u, b.register("outputs", config.d_output))
-    return outputs, h if config.pooling == "mean" else 0
-
-
-def _layer_norm(b: Builder, at: str, u: Register, to: Register) -> Register:
-    b.program.decodes(2 * u.pitch)
-    weight, bias = b.tensor(at + "norm", whole=True), b.tensor(at + "norm.bias", whole=True)
-    b.program.add(op.LAYER_NORM, u.at, to.at, u.pitch, u.size, b.eps(1e-5), weight, bias)
-    return to
+    return _head(b, u), h if config.pooling == "mean" else 0
 
 
 def _s4d_mixed(b: Builder, at: str, x: Register, config: S4DConfig) -> Register:

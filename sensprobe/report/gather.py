@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import Any, TypeVar
 
@@ -38,6 +38,8 @@ class Results:
     missing: tuple[str, ...] = ()
     divergence: Sensitivity | None = None
     benches: tuple[BenchRun, ...] = ()  # the latest first
+    evaluations: int = 0
+    origins: Mapping[str, int] = field(default_factory=dict)  # see `Run.origins`
 
     @property
     def profiles(self) -> tuple[Sensitivity, ...]:
@@ -126,6 +128,7 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
         states = sum(4 * site.reals for site in found.sites if site.kind is Kind.STATE)
         search = replace(search, full_state_bytes=search.batch * states)
     missing += [bench.problem for bench in benches if bench.problem]
+    found = replace(found, evaluations=run.count, origins=run.origins)
     return replace(found, search=search, missing=tuple(missing), benches=benches)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sensprobe.report.agreement import Agreement
 from sensprobe.report.gather import Results
 from sensprobe.report.results import Confirmation, Confirmed, Search, Sensitivity
@@ -148,7 +150,9 @@ def _against_hand(plan: Confirmed, q: Quantity) -> str:
 SIGNS = (
     "± is one standard error of the mean over samples; bars in rankings are 95 % intervals.",
     f"{NOISE} marks what lies within 1.96 standard errors of zero: it is not called a difference. "
-    "Of twenty true zeros about one is taken for a difference by chance.",
+    "Of twenty true zeros about one is taken for a difference by chance. Losses of regression have "
+    "long tails: there a difference is one where its mean or the signs and ranks of its samples "
+    "(Wilcoxon) say so, each at half that rate.",
     f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1, of Mambas one whose "
     "decay at rest is.",
     "Changes and differences are paired: both models see the same samples.",
@@ -157,9 +161,18 @@ SIGNS = (
 )
 
 
+def about_origins(evaluations: int, origins: Mapping[str, int]) -> list[str]:
+    """Which evaluations a run did not make itself, a sentence a run they come from."""
+    return [
+        f"{count:,} of {evaluations:,} evaluations were not made in this run: they were taken from "
+        f"{origin} (--reuse) and are believed as they stand there."
+        for origin, count in sorted(origins.items())
+    ]
+
+
 def method_notes(found: Results) -> list[str]:
     """What was measured on which samples, and what every sign on the page means."""
-    notes = list(SIGNS)
+    notes = [*about_origins(found.evaluations, found.origins), *SIGNS]
     if found.sensitivity is not None:
         notes += _profile_notes(found.sensitivity)
     if found.agreement is not None:

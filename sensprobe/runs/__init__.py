@@ -1,6 +1,6 @@
 """The ledger: every evaluation ever made, append-only, so that none is made twice.
 
-    run = open_run("runs/mine", Manifest(...), reuse_siblings=True)
+    run = open_run("runs/mine", Manifest(...))
     with run.working("profile"):
         if run.find(key) is None:
             run.append(Evaluation(key, {"correct": ..., "cross_entropy": ...}, {"label": ...}))

@@ -6,6 +6,8 @@ evaluation is asked for.
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from operator import attrgetter
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sensprobe.runs.record import (
+    FROM_RUN,
     Base,
     Entry,
     Evaluation,
@@ -20,6 +23,7 @@ from sensprobe.runs.record import (
     Span,
     address_of,
     entry_of,
+    is_whole,
     key_from,
 )
 from sensprobe.runs.segment import Outcome, Place, SegmentReader
@@ -41,15 +45,35 @@ class Ledger:
     def __init__(self, run_folder: Path) -> None:
         self.folder = run_folder / FOLDER
         self.notices: list[str] = []
+        self._passed_over: set[str] = set()
         self._segments: dict[str, SegmentReader] = {}
         self._places: dict[Base, dict[Span, tuple[Place, ...]]] = {}
+        self.origins: Counter[str] = Counter()  # runs that evaluations were taken from, how many
 
     def refresh(self) -> int:
         """Indexes what was added since the last look; how many evaluations that was."""
-        if not self.folder.is_dir():
-            return 0
-        names = sorted(entry.name for entry in self.folder.iterdir() if entry.suffix == ".jsonl")
-        return sum(self.refresh_segment(name) for name in names)
+        return sum(self.refresh_segment(name) for name in sorted(self._segment_names()))
+
+    def _segment_names(self) -> Iterator[str]:
+        """Files of lines. What is no file itself (a link, a pipe, a folder) is none of them."""
+        try:
+            with os.scandir(self.folder) as entries:
+                for entry in entries:
+                    if not entry.name.endswith(".jsonl"):
+                        continue
+                    if entry.is_file(follow_symlinks=False):
+                        yield entry.name
+                    elif entry.name not in self._passed_over:
+                        self._passed_over.add(entry.name)
+                        self.notices.append(f"{FOLDER}/{entry.name} is no file; it is left out")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if FOLDER not in self._passed_over:
+                self._passed_over.add(FOLDER)
+                self.notices.append(
+                    f"{self.folder} cannot be read ({error.strerror}); what it holds is left out"
+                )
 
     def refresh_segment(self, name: str) -> int:
         segment = self._segments.get(name)
@@ -60,6 +84,8 @@ class Ledger:
             base, span = address_of(document)
             spans = self._places.setdefault(base, {})
             spans[span] = (*spans.get(span, ()), place)
+            if isinstance(origin := document["meta"].get(FROM_RUN), str):
+                self.origins[origin] += 1
             count += 1
         return count
 
@@ -75,7 +101,7 @@ class Ledger:
         spans = self._places.get(key.base, {})
         for place in spans.get(key.span, ()):
             evaluation = place.segment.read(place)
-            if evaluation is not None:
+            if evaluation is not None and evaluation.key == key:
                 return evaluation
             self._drop(spans, key.span, place)
         return None
@@ -91,7 +117,7 @@ class Ledger:
     def writers(self) -> list[Writer]:
         """Who writes now."""
         return [
-            Writer(opened.get("host", "?"), opened.get("pid", 0), opened.get("command", "?"))
+            Writer(str(opened.get("host")), _number(opened.get("pid")), str(opened.get("command")))
             for opened in (s.opened for s in self._segments.values() if s.alive())
         ]
 
@@ -118,10 +144,14 @@ class Ledger:
         )
 
 
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
 def _entries(by_segment: list[tuple[SegmentReader, list[Place]]]) -> Iterator[Entry]:
     for segment, places in by_segment:
         with segment.lines_path.open("rb") as lines:
             for place in places:
                 document = segment.document(place, lines)
-                if document is not None:
+                if document is not None and is_whole(document):
                     yield entry_of(document)

@@ -45,11 +45,6 @@ class Manifest:
     created: str = field(default_factory=now)
     version: int = VERSION
 
-    @property
-    def identity(self) -> tuple[str, str, int]:
-        """Runs that agree in this can use each other's evaluations."""
-        return (self.model_fingerprint, self.data_fingerprint, self.semantics)
-
 
 def create(folder: Path, manifest: Manifest) -> bool:
     """Writes run.json; False where another process was first."""

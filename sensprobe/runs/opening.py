@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from sensprobe.errors import RunError
@@ -11,7 +11,7 @@ from sensprobe.files import disk_errors, is_draft
 from sensprobe.runs import manifest as manifests
 from sensprobe.runs.ledger import Ledger
 from sensprobe.runs.manifest import Manifest
-from sensprobe.runs.run import Run
+from sensprobe.runs.run import Reused, Run
 
 
 def open_run(
@@ -19,15 +19,16 @@ def open_run(
     manifest: Manifest | None = None,
     *,
     earlier: Callable[[], Collection[str]] = frozenset,
-    reuse_siblings: bool = False,
+    reuse: Sequence[str | Path] = (),
 ) -> Run:
     """The run in folder `path`; with a manifest it is created where there is none.
 
     An existing run must be of the manifest's model, data and semantics, else `RunError` names what
     differs. `earlier` computes names that the model had in runs of older versions; a run whose
     older name is none of these may be of the model or not, so nothing that it measured is used, and
-    a notice says so. With `reuse_siblings`, evaluations of runs in the same parent folder with the
-    same model, data and semantics are found too.
+    a notice says so. Evaluations of the runs in `reuse` are found too; each must be of the same
+    model, data and semantics. No other run is looked at: a ledger's checksums tell damage, not who
+    wrote it.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
@@ -48,8 +49,10 @@ def open_run(
                 f"({found.model_fingerprint}) depends on the processor and cannot be compared with "
                 "the model here: nothing that it measured is used, and all is measured anew"
             )
-    siblings = _siblings(folder, found, notices) if reuse_siblings else ()
-    run = Run(folder, found, siblings, name)
+    others = [Path(other) for other in reuse]
+    asked = found if manifest is None else manifest
+    reused = [_reused(other, asked, earlier) for other in others if not _same(other, folder)]
+    run = Run(folder, found, tuple(reused), name)
     run.notices += notices
     return run
 
@@ -75,21 +78,32 @@ def _create(folder: Path, manifest: Manifest) -> None:
         raise
 
 
-def _siblings(folder: Path, mine: Manifest, notices: list[str]) -> tuple[Ledger, ...]:
-    """Ledgers of the runs beside this one whose numbers are interchangeable with its own."""
-    own = folder.resolve()
-    ledgers = []
-    for other in sorted(own.parent.iterdir()):
-        if other == own or not (other / manifests.NAME).is_file():
-            continue
-        try:
-            theirs = manifests.read(other)
-        except RunError as error:
-            notices.append(f"the run beside this one is not used: {error}")
-            continue
-        if theirs.identity == mine.identity:
-            ledgers.append(Ledger(other))
-    return tuple(ledgers)
+def _reused(folder: Path, asked: Manifest, earlier: Callable[[], Collection[str]]) -> Reused:
+    """A run whose evaluations the user wants to be used in another."""
+    if not (folder / manifests.NAME).is_file():
+        raise RunError(f"--reuse {folder}: there is no run (it has no {manifests.NAME})")
+    theirs = manifests.read(folder)
+    name = manifests.known_as(theirs, asked, earlier)
+    same = {
+        "model": name is not None,
+        "data": theirs.data_fingerprint == asked.data_fingerprint,
+        "semantics": theirs.semantics == asked.semantics,
+    }
+    if differing := [what for what, is_same in same.items() if not is_same]:
+        raise RunError(
+            f"--reuse {folder}: that run is of another {', another '.join(differing)}, so its "
+            "evaluations say nothing here. Leave it out, or name one of the same inputs"
+        )
+    if name != theirs.model_fingerprint:
+        raise RunError(
+            f"--reuse {folder}: that run was made by an older sensprobe, whose name for the model "
+            "depends on the processor and cannot be compared with the model here. Leave it out"
+        )
+    return Reused(Ledger(folder), theirs.model_fingerprint)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _no_run(folder: Path) -> str:

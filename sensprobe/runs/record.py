@@ -21,6 +21,8 @@ from sensprobe.files import plain
 
 JSON = Any  # null, bool, int, float, str, list or dict of these
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|i1", "|u1", "|b1")
+FROM_RUN = "from_run"
+"""In `meta`: the folder of the run an evaluation was taken from, where it was not made here."""
 _SEAL = b',"crc":"'
 _DECODER = json.JSONDecoder()  # `json.loads` of bytes guesses their encoding first
 
@@ -121,8 +123,44 @@ def unseal(line: bytes) -> dict[str, JSON] | None:
     body = head + b"}"  # what was sealed
     if not mark or tail != b'%08x"}' % zlib.crc32(body):
         return None
-    document: dict[str, JSON] = _DECODER.decode(body.decode())
-    return document
+    try:
+        document = _DECODER.decode(body.decode())
+    except (ValueError, RecursionError):  # sealed by somebody who wrote no evaluations
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def is_whole(document: Mapping[str, JSON]) -> bool:
+    """Whether an evaluation's line says what such a line says. The seal tells damage from none, and
+    not who sealed it."""
+    key, arrays, end = document.get("key"), document.get("arrays"), document.get("end")
+    if not (isinstance(key, list) and len(key) == 8 and isinstance(arrays, dict)):
+        return False
+    if not (isinstance(end, int) and _count(end)):
+        return False
+    *names, semantics, start, stop = key
+    if not (all(isinstance(n, str) for n in names) and _count(start) and _count(stop)):
+        return False
+    if not (isinstance(semantics, int) and start < stop):
+        return False
+    if not (isinstance(document.get("meta"), dict) and isinstance(document.get("created"), str)):
+        return False
+    return all(_is_stored(row, stop - start, end) for row in arrays.values())
+
+
+def _is_stored(row: JSON, count: int, end: int) -> bool:
+    """Whether a row says where the `count` values of an array lie, before byte `end`."""
+    if not (isinstance(row, list) and len(row) == 4 and row[1] in DTYPES):
+        return False
+    offset, dtype, size, checksum = row
+    if not (_count(offset) and _count(size) and _count(checksum) and size == count):
+        return False
+    return bool(offset + size * np.dtype(dtype).itemsize <= end)
+
+
+def _count(value: JSON) -> bool:
+    """Whether a value of a line is a whole number that can count something."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def pack(evaluation: Evaluation, offset: int) -> tuple[bytes, bytes]:

@@ -5,6 +5,7 @@
     results/        JSON tables, each replaced whole
     benches/        how fast machines ran operations, a file a bench; append-only
     plans/          the plan chosen for each budget, as --plan takes it
+    leases/         what is being measured now; gone when nothing is
     optuna.db       the search's own storage
 
 Nothing here deletes or rewrites an evaluation. Several processes may write at once.
@@ -17,24 +18,32 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from sensprobe.errors import RunError
-from sensprobe.files import disk_errors, strict_json, write_whole
-from sensprobe.runs import benches
+from sensprobe.files import disk_errors, require_inside, strict_json, write_whole
+from sensprobe.runs import benches, lease
 from sensprobe.runs import manifest as manifests
 from sensprobe.runs.ledger import Ledger, Writer
 from sensprobe.runs.manifest import Manifest
-from sensprobe.runs.record import JSON, Entry, Evaluation, EvaluationKey, Span
+from sensprobe.runs.record import FROM_RUN, JSON, Entry, Evaluation, EvaluationKey, Span
 from sensprobe.runs.segment import Outcome, SegmentWriter
 
 State = Literal["new", "running", "finished", "stopped"]
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class Reused(NamedTuple):
+    """Another run whose evaluations are used."""
+
+    ledger: Ledger
+    model_name: str  # the model's fingerprint in its keys
 
 
 class Run:
@@ -48,7 +57,7 @@ class Run:
         self,
         path: Path,
         manifest: Manifest,
-        siblings: tuple[Ledger, ...] = (),
+        reused: tuple[Reused, ...] = (),
         model_name: str | None = None,
     ) -> None:
         self.path = path
@@ -56,7 +65,7 @@ class Run:
         self.model_name = model_name or manifest.model_fingerprint
         self.notices: list[str] = []
         self._ledger = Ledger(path)
-        self._siblings = siblings
+        self._reused = reused
         self._writer: SegmentWriter | None = None
         self._command = ""
         self._lock = threading.RLock()
@@ -71,23 +80,24 @@ class Run:
         """Takes in what other processes added; how many evaluations that was."""
         with self._lock:
             count = self._ledger.refresh()
-            for sibling in self._siblings:
-                sibling.refresh()
+            for other in self._reused:
+                other.ledger.refresh()
             self._collect_notices()
             return count
 
     def find(self, key: EvaluationKey) -> Evaluation | None:
         """The evaluation of exactly this key, its checksums checked; None where there is none.
 
-        One found in a sibling run is copied here, so that a run holds all its results rest on.
+        One found in a run that is reused is copied here, so that a run holds all its results rest
+        on; `from_run` of its `meta` says where it was found.
         """
         with self._lock:
             evaluation = self._ledger.find(key)
-            for sibling in () if evaluation else self._siblings:
-                found = sibling.find(key)
+            for other in () if evaluation else self._reused:
+                found = other.ledger.find(self._there(key, other))
                 if found is not None:
-                    name = sibling.folder.parent.name
-                    evaluation = replace(found, meta={**found.meta, "from_run": name})
+                    origin = str(other.ledger.folder.parent.resolve())
+                    evaluation = replace(found, key=key, meta={**found.meta, FROM_RUN: origin})
                     self.append(evaluation)
                     break
             self._collect_notices()
@@ -95,15 +105,12 @@ class Run:
 
     def missing(self, key: EvaluationKey) -> list[Span]:
         """The parts of [start, stop) that no evaluation covers, in order."""
-        gaps, position = [], key.start
-        for start, stop in self._spans(key):
-            if start > position:
-                gaps.append((position, min(start, key.stop)))
-            position = max(position, stop)
-            if position >= key.stop:
-                return gaps
-        gaps.append((position, key.stop))
-        return gaps
+        return _gaps(key, self._spans(key))
+
+    def holds(self, key: EvaluationKey) -> bool:
+        """Whether this run's own evaluations, without any reused, cover [start, stop)."""
+        with self._lock:
+            return not _gaps(key, self._ledger.spans(key.base))
 
     def gather(self, key: EvaluationKey) -> Evaluation | None:
         """Samples [start, stop), put together from whatever evaluations cover them; None if some
@@ -131,6 +138,24 @@ class Run:
             writer = self._own_writer()
             writer.append(evaluation)
             self._ledger.refresh_segment(writer.lines_path.name)
+
+    @contextlib.contextmanager
+    def leased(self, key: EvaluationKey, waiting: Callable[[], None]) -> Iterator[None]:
+        """Nobody else works on the plan of a key meanwhile; then what others found is taken in.
+
+        `waiting` is called once where another process works on it now, and this one waits.
+        """
+        self._check_writable()
+        name = sha256(json.dumps(key.base).encode()).hexdigest()[:32]
+        with lease.held(self.path, name, waiting):
+            self.refresh()
+            yield
+
+    @property
+    def origins(self) -> dict[str, int]:
+        """Folder of another run -> how many of this run's evaluations were taken from there."""
+        with self._lock:
+            return dict(self._ledger.origins)
 
     def measured_keys(self) -> list[EvaluationKey]:
         """What was measured up to now, from the index alone: nothing is read."""
@@ -176,6 +201,7 @@ class Run:
             writer, self._writer = self._writer, None
             if writer is not None and writer.pid == os.getpid():
                 writer.close(outcome)
+                lease.sweep(self.path)
             self.refresh()
 
     @property
@@ -209,6 +235,7 @@ class Run:
         path = self._result_path(name)
         with disk_errors(path.parent, "creating"):
             path.parent.mkdir(exist_ok=True)
+        require_inside(path.parent)
         write_whole(path, strict_json(data))
 
     def set_aside(self, name: str, new: str) -> None:
@@ -245,7 +272,13 @@ class Run:
     def _spans(self, key: EvaluationKey) -> list[Span]:
         with self._lock:
             spans = set(self._ledger.spans(key.base))
-            return sorted(spans.union(*(s.spans(key.base) for s in self._siblings)))
+            for other in self._reused:
+                spans.update(other.ledger.spans(self._there(key, other).base))
+            return sorted(spans)
+
+    def _there(self, key: EvaluationKey, other: Reused) -> EvaluationKey:
+        """The same evaluation as a run that is reused names it."""
+        return replace(key, model=other.model_name) if key.model == self.model_name else key
 
     def _own_writer(self) -> SegmentWriter:
         """This process's segment; a forked child does not inherit its parent's."""
@@ -262,14 +295,26 @@ class Run:
         if self.manifest.version < manifests.VERSION:
             raise RunError(
                 f"{self.path} has the older layout {self.manifest.version} and can only be read; "
-                "give --run a new folder beside it, what was evaluated is found there"
+                f"give --run a new folder and --reuse {self.path}, which finds what was evaluated"
             )
 
     def _collect_notices(self) -> None:
-        for ledger in (self._ledger, *self._siblings):
-            name = "" if ledger is self._ledger else f"{ledger.folder.parent.name}/"
+        for ledger in (self._ledger, *(other.ledger for other in self._reused)):
+            name = "" if ledger is self._ledger else f"{ledger.folder.parent}/"
             self.notices += [name + notice for notice in ledger.notices]
             ledger.notices.clear()
+
+
+def _gaps(key: EvaluationKey, spans: Sequence[Span]) -> list[Span]:
+    """The parts of [start, stop) that sorted spans leave out."""
+    gaps, position = [], key.start
+    for start, stop in spans:
+        if start > position:
+            gaps.append((position, min(start, key.stop)))
+        position = max(position, stop)
+        if position >= key.stop:
+            return gaps
+    return [*gaps, (position, key.stop)]
 
 
 def _cut(evaluation: Evaluation, start: int, stop: int) -> Evaluation:

@@ -18,6 +18,7 @@ import fcntl
 import os
 import secrets
 import socket
+import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -27,8 +28,18 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from sensprobe.files import disk_errors, write_all
-from sensprobe.runs.record import JSON, Evaluation, key_of, now, pack, seal, unseal
+from sensprobe.errors import RunError
+from sensprobe.files import disk_errors, require_inside, write_all
+from sensprobe.runs.record import (
+    JSON,
+    Evaluation,
+    is_whole,
+    key_of,
+    now,
+    pack,
+    seal,
+    unseal,
+)
 
 SYNC_SECONDS = 5.0
 Outcome = Literal["finished", "stopped"]
@@ -40,6 +51,14 @@ def new_name() -> str:
     return f"{stamp}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
+def is_plain(path: Path) -> bool:
+    """Whether a file is there and is one itself: no link, no pipe, no folder."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def is_written(path: Path) -> bool:
     """Whether the process that owns a file of lines still runs; nobody's, where it was removed."""
     try:
@@ -47,7 +66,7 @@ def is_written(path: Path) -> bool:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:
+    except OSError:
         return False
     return False
 
@@ -67,6 +86,7 @@ class SegmentWriter:
         who: dict[str, JSON] = {"host": socket.gethostname(), "pid": self.pid, "command": command}
         with disk_errors(self.lines_path, "creating"), contextlib.ExitStack() as undo:
             folder.mkdir(exist_ok=True)
+            require_inside(folder)
             self._lines = os.open(self.lines_path, flags, 0o666)
             undo.callback(self.lines_path.unlink)
             undo.callback(os.close, self._lines)
@@ -151,15 +171,26 @@ class SegmentReader:
         self.outcome: Outcome | None = None
         self._offset = 0
         self._torn_at = -1
+        self._unreadable = False
+
+    @property
+    def _name(self) -> str:
+        return f"{self.lines_path.parent.name}/{self.lines_path.name}"
 
     def poll(self, notices: list[str]) -> Iterator[tuple[dict[str, JSON], Place]]:
         """New evaluations, whole ones only. What is skipped is told in `notices`, once."""
-        if self.lines_path.stat().st_size <= self._offset:
+        try:
+            if self.lines_path.stat().st_size <= self._offset:
+                return
+            with self.lines_path.open("rb") as stream:
+                stream.seek(self._offset)
+                fresh = stream.read()
+            has = self.bytes_path.lstat().st_size if is_plain(self.bytes_path) else 0
+        except OSError as error:
+            if not self._unreadable:
+                self._unreadable = True
+                notices.append(f"{self._name} cannot be read ({error.strerror}); it is left out")
             return
-        with self.lines_path.open("rb") as stream:
-            stream.seek(self._offset)
-            fresh = stream.read()
-        has = self.bytes_path.stat().st_size if self.bytes_path.exists() else 0
         end = fresh.rfind(b"\n") + 1
         damaged: list[int] = []
         start = self._offset
@@ -167,7 +198,7 @@ class SegmentReader:
             document = unseal(line[:-1])
             if document is None or not self._take(document, has):
                 damaged.append(start)
-            elif document["kind"] == "evaluation":
+            elif document.get("kind") == "evaluation":
                 yield document, Place(self, start, len(line))
             start += len(line)
         self._offset += end
@@ -175,16 +206,17 @@ class SegmentReader:
 
     def _take(self, document: dict[str, JSON], has: int) -> bool:
         """Whether a line can be used; notes who wrote the segment and how it ended."""
-        if document["kind"] == "evaluation":
-            return bool(document["end"] <= has)
-        if document["kind"] == "open":
+        kind = document.get("kind")
+        if kind == "evaluation":
+            return is_whole(document) and bool(document["end"] <= has)
+        if kind == "open":
             self.opened = document
-        elif document["kind"] == "close":
-            self.outcome = document["outcome"]
+        elif kind == "close":
+            self.outcome = "finished" if document.get("outcome") == "finished" else "stopped"
         return True
 
     def _tell(self, damaged: list[int], torn: int, notices: list[str]) -> None:
-        where = f"{self.lines_path.parent.name}/{self.lines_path.name}"
+        where = self._name
         if damaged:
             notices.append(
                 f"{where}: skipped {len(damaged)} damaged line(s), the first at byte {damaged[0]}; "
@@ -211,16 +243,20 @@ class SegmentReader:
 
     def read(self, place: Place) -> Evaluation | None:
         """The evaluation at a place; None where its bytes are missing or a checksum is off."""
+        if not is_plain(self.bytes_path):
+            return None
         try:
             with self.lines_path.open("rb") as lines, self.bytes_path.open("rb") as content:
                 document = self.document(place, lines)
                 return None if document is None else _evaluation(document, content)
-        except FileNotFoundError:
+        except (OSError, RunError):
             return None
 
 
 def _evaluation(document: dict[str, JSON], content: BinaryIO) -> Evaluation | None:
     arrays = {}
+    if not is_whole(document):
+        return None
     for name, (offset, dtype, count, checksum) in document["arrays"].items():
         content.seek(offset)
         raw = content.read(count * np.dtype(dtype).itemsize)

@@ -11,6 +11,9 @@ from sensprobe.plan import Plan
 from sensprobe.scheme import Scheme
 from sensprobe.sites import Kind, Part, Site, group_pattern
 
+ACROSS = {Part.HEAD: "head.*[0-9]", Part.HEAD_IN: "head*_in"}
+"""Patterns of parts whose sites, where there are several, do not end in the part's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -45,6 +48,6 @@ def targets(sites: Iterable[Site], by: str) -> list[Target]:
     out = []
     for part, members in grouped.items():
         patterns = list(dict.fromkeys(group_pattern(s) for s in members))
-        name = patterns[0] if len(patterns) == 1 else f"*.{part}"
+        name = patterns[0] if len(patterns) == 1 else ACROSS.get(part, f"*.{part}")
         out.append(Target(name, part, members[0].kind, None, tuple(members)))
     return out

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sensprobe.errors import RunError
-from sensprobe.files import disk_errors, strict_json, write_whole
+from sensprobe.files import disk_errors, require_inside, strict_json, write_whole
 from sensprobe.plan import fingerprint, read
 from sensprobe.runs import Run
 from sensprobe.sites import Site
@@ -33,8 +32,7 @@ def write_plans(run: Run, document: Mapping[str, Any]) -> dict[str, str]:
     A file of an earlier search for the same budget is replaced, or removed where no plan was found.
     """
     folder = run.path / FOLDER
-    if folder.is_symlink():
-        raise RunError(f"{folder} is a link to another place; remove it, and search again.")
+    require_inside(folder)
     plans = {c["name"]: c for c in [*document["candidates"], *document.get("also", ())]}
     written: dict[str, str] = {}
     with disk_errors(folder, "creating"):

@@ -318,5 +318,5 @@ def _depth(site: Site, sites: Iterable[Site]) -> float:
     """0 in the first layer (and before), 1 in the last (and after); one half in the middle."""
     last = max((s.layer for s in sites if s.layer is not None), default=0)
     if site.layer is None:
-        return 0.0 if site.name.startswith("encoder") else 1.0
+        return 0.0 if site.name.startswith(("input", "encoder")) else 1.0
     return site.layer / last if last else 0.5

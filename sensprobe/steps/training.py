@@ -32,6 +32,7 @@ from sensprobe.train import (
     recipe_from,
     record,
 )
+from sensprobe.trust import Gate, Named, Remembered
 from sensprobe.workbench import open_workbench
 from sensprobe.zoo import recipes
 
@@ -95,11 +96,13 @@ def train(
     progress: Callable[[Progress], None] = lambda progress: None,
     *,
     restart: bool = False,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Train by the recipe named or found at `study`; weights and checkpoints go to `out`.
 
     Goes on from the last snapshot (a classifier's after each epoch) unless `restart`. The finished
-    weights are measured on the confirmation split, which the checkpoint then records.
+    weights are measured on the confirmation split, which the checkpoint then records. Code that the
+    recipe names as data, and not the caller, needs `allow_code`, or to be allowed before.
     """
     path = recipes().get(study, Path(study))
     if study not in recipes() and not path.exists():
@@ -112,7 +115,8 @@ def train(
         text = language_recipe_from(document, str(path))
         return _language(text, data, place, progress, resume=not restart)
     recipe = recipe_from(document, str(path))
-    return _classifier(recipe, data, place, progress, resume=not restart)
+    gate = Named() if data is not None else Remembered(str(path), allow_code)
+    return _classifier(recipe, data, place, progress, resume=not restart, gate=gate)
 
 
 def _classifier(
@@ -122,8 +126,9 @@ def _classifier(
     progress: Callable[[Progress], None],
     *,
     resume: bool,
+    gate: Gate,
 ) -> dict[str, Any]:
-    dataset = load_data(data_of(recipe.data.source, data))
+    dataset = load_data(data_of(recipe.data.source, data), gate=gate)
     check_fits(dataset, d_input=recipe.model.d_input, outputs=recipe.model.d_output)
     fitted = fit(
         recipe,

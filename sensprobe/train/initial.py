@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from sensprobe.models import output_head
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.train.recipe import Init
 
@@ -38,8 +39,16 @@ def initial(config: S4DConfig, init: Init, seed: int) -> dict[str, Tensor]:
         params[at + "out_proj.bias"] = uniform(2 * h, width=width)
         if config.norm != "none":
             params |= {at + "norm.weight": torch.ones(h), at + "norm.bias": torch.zeros(h)}
-    params["head.weight"] = uniform(config.d_output, h, width=width)
-    params["head.bias"] = uniform(config.d_output, width=width)
+    for layer in output_head.layers(config):
+        if layer.kind == "linear":
+            width = layer.inputs**-0.5
+            params[f"{layer.at}.weight"] = uniform(layer.outputs, layer.inputs, width=width)
+            if layer.bias:
+                params[f"{layer.at}.bias"] = uniform(layer.outputs, width=width)
+        elif layer.weight:
+            params[f"{layer.at}.weight"] = torch.ones(layer.inputs)
+            if layer.bias:
+                params[f"{layer.at}.bias"] = torch.zeros(layer.inputs)
     return params
 
 

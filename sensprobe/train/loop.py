@@ -41,7 +41,6 @@ from sensprobe.train.snapshot import (
 )
 
 SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "B")  # what `ssm_lr` trains
-MATRICES = ("encoder.weight", "out_proj.weight", "head.weight")  # what weight decay shrinks
 REPORTS = 20  # a twentieth of an epoch between two reports
 EVALUATION_BATCH = 100
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -222,7 +221,7 @@ def _adamw(params: Mapping[str, Tensor], choices: Optimizer) -> torch.optim.Adam
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, p in params.items():
         lr = choices.ssm_lr if name.rsplit(".", 1)[-1] in SSM_NAMES else choices.lr
-        decay = choices.weight_decay if name.endswith(MATRICES) else 0.0
+        decay = choices.weight_decay if name.endswith("weight") and p.ndim == 2 else 0.0
         groups.setdefault((lr, decay), []).append(p)
     return torch.optim.AdamW(
         [

@@ -22,6 +22,7 @@ from sensprobe.checkpoints import own
 from sensprobe.checkpoints.files import METADATA_KEY, read_safetensors
 from sensprobe.errors import CheckpointError, RunError
 from sensprobe.files import disk_errors, write_whole
+from sensprobe.models import output_head
 
 WEIGHTS, SNAPSHOT = "weights.safetensors", "snapshot.safetensors"
 FORMAT = 1
@@ -64,6 +65,7 @@ def read_snapshot(out: Path, identity: Mapping[str, Any]) -> Snapshot | None:
         return None
     tensors, header = read_safetensors(path)
     before, now = header.get("identity", {}), json.loads(json.dumps(identity))  # tuples to lists
+    _complete(before)
     if header.get("format") != FORMAT or before != now:
         changed = sorted(key for key in now if before.get(key) != now[key])
         raise RunError(
@@ -71,6 +73,13 @@ def read_snapshot(out: Path, identity: Mapping[str, Any]) -> Snapshot | None:
             "another folder, or start afresh with `--restart` (resume=False)."
         )
     return Snapshot(header["epoch"], header["history"], tensors)
+
+
+def _complete(identity: Mapping[str, Any]) -> None:
+    """Say of a recipe what one of an earlier version left open: heads were one linear map."""
+    match identity:
+        case {"recipe": {"model": dict(model)}}:
+            model.setdefault("head", output_head.DEFAULT)
 
 
 def write_weights(

@@ -239,9 +239,9 @@ def test_an_empty_folder_says_what_to_run_and_shows_the_example(page, tmp_path):
 def test_what_stops_the_command_stops_the_server(runs):
     with served_at(runs) as dashboard:
         dashboard.process.terminate()
-        assert dashboard.process.wait(timeout=30) is not None
+        assert dashboard.process.wait(timeout=120) is not None
         port = int(dashboard.address.rpartition(":")[2])
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             with socket.socket() as probe:
                 if probe.connect_ex(("localhost", port)) != 0:

@@ -7,7 +7,7 @@ import json
 import pytest
 from sensprobe_app import jobs
 
-from sensprobe.errors import UsageError
+from sensprobe.errors import RunError, UsageError
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.report.live import measured_plan
 from sensprobe.runs import open_run
@@ -57,3 +57,43 @@ def test_what_fails_says_why(runs):
     assert job.process.wait(timeout=300) != 0
     assert "nosuchplan" in job.said
     assert not job.out.read_bytes()
+
+
+def test_code_that_a_run_names_is_shown_and_not_run(runs, tmp_path):
+    path, ran = runs / "digits" / "run.json", tmp_path / "ran"
+    (tmp_path / "evil.py").write_text(
+        f"import pathlib\npathlib.Path({str(ran)!r}).touch()\ndef f(*_): ...\n"
+    )
+    document = json.loads(path.read_text())
+    document["settings"]["metric"] = f"python:{tmp_path / 'evil.py'}:f"
+    document["settings"]["norm"] = f"--metric=python:{tmp_path / 'evil.py'}:f"
+    path.write_text(json.dumps(document))
+    run, plan = open_run(runs / "digits"), Plan((("layers.0.A", parse("int5/head/asym")),), "mine")
+    for start in (lambda: jobs.measure(run, plan, 8), lambda: jobs.export(run, "1.5KiB")):
+        with pytest.raises((jobs.RefusedError, UsageError)) as caught:
+            start()
+        if isinstance(caught.value, jobs.RefusedError):
+            assert f"f() of {tmp_path / 'evil.py'}" in str(caught.value)
+            assert caught.value.command.startswith(f"sensprobe eval --run {run.path} --plan ")
+            assert caught.value.command.endswith("--allow-code")
+    assert not jobs.jobs()
+    assert not ran.exists()
+
+
+def test_nothing_is_written_where_links_lead(runs, tmp_path):
+    run, plan = open_run(runs / "digits"), Plan((("layers.0.A", parse("int5/head/asym")),), "mine")
+    (run.path / "plans").mkdir(exist_ok=True)
+    (tmp_path / "precious").write_text("kept")
+    (run.path / "plans" / "mine.log").symlink_to(tmp_path / "precious")
+    job = jobs.measure(run, plan, 8)
+    job.process.kill()
+    job.process.wait()
+    assert (tmp_path / "precious").read_text() == "kept"
+    for name in ("plans", "exported"):
+        (run.path / name).exists() and (run.path / name).rename(tmp_path / name)
+        (tmp_path / name).mkdir(exist_ok=True)
+        (run.path / name).symlink_to(tmp_path / name)
+    with pytest.raises(RunError, match="plans is a link"):
+        jobs.measure(run, plan, 8)
+    with pytest.raises(RunError, match="exported is a link"):
+        jobs.export(run, "p1")

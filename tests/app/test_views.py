@@ -191,3 +191,18 @@ def test_an_unknown_scheme_is_said(runs):
     test.text_input(key="extra").input("int99").run()
     assert test.error
     assert "int99" in test.error[0].value
+
+
+def test_code_that_a_run_names_is_shown_and_not_run(runs, tmp_path):
+    path, evil = runs / "digits" / "run.json", tmp_path / "evil.py"
+    evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\ndef f(*_): ...\n")
+    document = json.loads(path.read_text())
+    document["settings"]["metric"] = f"python:{evil}:f"
+    path.write_text(json.dumps(document))
+    test = drawn(runs, "plan")
+    next(button for button in test.button if button.label == "Measure it").click().run()
+    assert not test.exception
+    assert "names code to run: f() of" in test.error[0].value.replace("\\", "")
+    assert test.code[0].value.startswith("sensprobe eval --run ")
+    assert test.code[0].value.endswith(" --allow-code")
+    assert not (tmp_path / "ran").exists()

@@ -339,7 +339,10 @@ def test_safetensors_without_a_header(tmp_path):
         ('file = "ckpt.pth"\nformat = "onnx"', "format 'onnx' is unknown; use s4, own or keys"),
         ('file = "ckpt.pth"\nformat = ["s4"]', "format ['s4'] is unknown"),
         ('file = "ckpt.pth"\nconfig = 3', "config is 3; it must be a table"),
-        ('file = "ckpt.pth"\nconfig.d_model = 3', "takes only `norm` in [config], not d_model"),
+        (
+            'file = "ckpt.pth"\nconfig.d_model = 3',
+            "takes only `norm` and `head` in [config], not d_model",
+        ),
         ('file = "ckpt.pth"\nconfig.norm = "up"', "config.norm must be none, pre or post"),
         ('file = "ckpt.pth"\nconfig.norm = 3', "config.norm is 3, not str"),
         ('file = "ckpt.pth"\nfamily = "mamba"', "format s4 is of family s4d, not 'mamba'"),

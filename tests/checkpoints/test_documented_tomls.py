@@ -95,7 +95,8 @@ def test_every_config_field_has_an_example_that_is_read(tmp_path, family):
         )
         save_file(random_parameters(config), tmp_path / "w.safetensors")
         model, _ = read_checkpoint(tmp_path / "model.toml")
-        assert getattr(model.config, field) == values[field]
+        said = values[field]
+        assert getattr(model.config, field) == (", ".join(said) if field == "head" else said)
 
 
 def test_every_parameter_is_named():
@@ -104,9 +105,10 @@ def test_every_parameter_is_named():
             {},
             {"norm": "pre", "bias": True, "norm_kind": "layer"},
             {"encoder": "embedding"},
+            {"head": ["layer norm", "linear 8", "linear"]},
         ):
             known = {f.name for f in fields(kind)}
             config = kind(**{k: v for k, v in {**LEAST[family], **more}.items() if k in known})
             for name in parameter_shapes(config):
-                said = re.sub(r"layers\.\d+", "layers.{i}", name)
+                said = re.sub(r"(layers|head)\.\d+", r"\1.{i}", name)
                 assert f"`{said}`" in TEXT, name

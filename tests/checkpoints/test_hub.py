@@ -172,3 +172,26 @@ def test_no_network(served: Hub) -> None:
     served.up = False
     with pytest.raises(CheckpointError, match="where there is a network"):
         load_model(f"hf:{REPO}")
+
+
+def test_a_run_of_a_hub_model_says_so_before_anything_is_fetched(
+    served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may be somebody else's, and name what this machine does not have."""
+    from sensprobe import opening
+    from sensprobe.progress import Silent
+    from sensprobe.runs import Manifest, open_run
+
+    asked: list[list[str]] = []
+
+    class Told(Silent):
+        def note(self, text: str) -> None:
+            if f"is of hf:{REPO}, read from the hub's cache or downloaded" in text:
+                asked.append(list(served.asked))
+
+    settings = {"model": f"hf:{REPO}", "data": "digits"}
+    open_run(tmp_path / "run", Manifest("m", "a", "d", "b", 1, settings=settings))
+    with pytest.raises(sensprobe.errors.SensprobeError):
+        opening.reopen(tmp_path / "run", Told())
+    assert asked == [[]]
+    assert served.asked != []

@@ -56,6 +56,27 @@ def test_the_model_is_the_one_that_was_trained(tmp_path, norm):
     assert np.abs(got.numpy() - other).max() > 0.01  # a wrong norm is another model
 
 
+def test_a_decoder_of_several_layers(tmp_path):
+    """example.py with another decoder: nn.Sequential(Linear, ReLU, Dropout, Linear)."""
+    decoder = torch.nn.Sequential(
+        torch.nn.Linear(HEADS, 4), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(4, OUTPUTS)
+    ).double()
+    state = s4_state()
+    del state["decoder.weight"], state["decoder.bias"]
+    whole = state | {f"decoder.{n}": p.float() for n, p in decoder.state_dict().items()}
+    write_s4(tmp_path / "ckpt.pth", model=whole)
+    path = tmp_path / "model.toml"
+    path.write_text('file = "ckpt.pth"\nconfig.head = ["linear 4", "relu", "dropout", "linear"]\n')
+    model, _ = read_checkpoint(path)
+    assert model.config.d_output == OUTPUTS
+    x = vector(3, LENGTH, INPUTS, seed=5)
+    plain = state | {"decoder.weight": torch.eye(HEADS), "decoder.bias": torch.zeros(HEADS)}
+    features = torch.tensor(np.stack([forward(plain, row.numpy(), False) for row in x]))
+    with torch.no_grad():
+        want = decoder.eval()(features).numpy()
+    np.testing.assert_allclose(model(x.float()).numpy(), want, rtol=1e-4, atol=1e-5)
+
+
 def test_its_sizes_come_from_the_tensors(tmp_path):
     model, _ = read_checkpoint(write_s4(tmp_path / "ckpt.pth"))
     config = model.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,10 @@ def test_transformers_has_the_parameters_by_these_names() -> None:
 @pytest.mark.parametrize(
     ("config", "difference"),
     [
+        (
+            replace(MAMBAS["tokens"], head=["linear 4", "silu", "linear"]),
+            "its head is 'linear 4, silu, linear', there 'linear'",
+        ),
         (MAMBAS["deep"], "its encoder is 'linear', there 'embedding'"),
         (MAMBA2S["channels"], "its D_per_channel is True, there False"),
         (MAMBA2S["tied"], "its norm_kind is 'layer', there 'rms'"),

@@ -55,11 +55,28 @@ class Shell:
         return done
 
 
-def start(*argv: object) -> subprocess.Popen[str]:
+HELD = """
+import sys, time
+from sensprobe.cli import main
+from sensprobe.runs import Run
+append, left = Run.append, int(sys.argv[1])
+def held(run, evaluation):
+    global left
+    append(run, evaluation)
+    left -= 1
+    while left <= 0:
+        time.sleep(0.05)
+Run.append = held
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def start(count: int, *argv: object) -> subprocess.Popen[str]:
     """The command as a process of its own, which Ctrl-C reaches even if a shell that runs the tests
-    in the background had it ignored."""
+    in the background had it ignored. Once it kept `count` evaluations it goes no further, so that
+    whoever is to stop it may be slow."""
     return subprocess.Popen(
-        [sys.executable, "-m", "sensprobe", *map(str, argv)],
+        [sys.executable, "-c", HELD, str(count), *map(str, argv)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -6,6 +6,7 @@ import gzip
 import pickle
 import shutil
 import struct
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,7 @@ def test_a_full_disk_midway_keeps_what_was_measured(
     count, before = open_run(run).count, contents(run)
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
+        patch.setattr("sensprobe.runs.segment.SYNC_SECONDS", inf)  # only results are synced
         refused(shell, FAILED, "the disk is full", "search", "--run", run, "--evaluations", 5)
     measured = open_run(run).count
     assert measured > count

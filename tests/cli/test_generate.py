@@ -143,7 +143,7 @@ def test_a_closed_pipe_ends_it_quietly(exported):
     assert process.stdout is not None
     assert process.stdout.read(1)
     process.stdout.close()
-    assert process.wait(timeout=120) == 1
+    assert process.wait(timeout=300) == 1
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stderr.close()

@@ -31,7 +31,7 @@ COST = {"weight_bytes", "state_bytes", "total_bytes", "effective_bits"}
 
 def test_sites_lists_every_site_with_its_bytes(shell: Shell) -> None:
     rows = shell.ok("sites", "s4d-digits", "--json").json
-    assert [row["site"] for row in rows][:2] == ["encoder", "encoder.bias"]
+    assert [row["site"] for row in rows][:3] == ["input", "encoder", "encoder.bias"]
     state = next(row for row in rows if row["site"] == "layers.0.state")
     assert state["shape"] == [16, 8]
     assert state["full_bytes"] == 16 * 8 * 2 * 4
@@ -166,6 +166,30 @@ def test_search_builds_on_taylor_alone(shell: Shell, tmp_path: Path) -> None:
     found = shell.ok("search", "--run", run, "--budget", "2KiB", "--evaluations", 5, "--json").json
     assert found["search"]["chosen"][0]["candidate"] is not None
     assert found["confirmation"]["n"] == 400
+
+
+def test_a_run_from_before_the_input_was_a_site_goes_on(
+    shell: Shell, profiled: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(profiled, run)
+    manifest, kept, profile = (
+        run / name
+        for name in ("run.json", "results/sites.json", "results/sensitivity-measured.json")
+    )
+    documents = [json.loads(path.read_bytes()) for path in (manifest, kept, profile)]
+    assert documents[0]["sites"].pop("input")
+    documents[1] = [row for row in documents[1] if row["site"] != "input"]
+    rows = [row for row in documents[2]["rows"] if row["target"] != "input"]
+    assert len(rows) < len(documents[2]["rows"])
+    documents[2]["rows"] = rows
+    for path, document in zip((manifest, kept, profile), documents, strict=True):
+        path.write_text(json.dumps(document))
+    few = ["--budget", "2KiB", "--evaluations", "4", "--no-confirm", "--json"]
+    found = shell.ok("search", "--run", run, *few).json["search"]
+    assert found["chosen"][0]["candidate"]
+    assert not any(name == "input" for c in found["candidates"] for name, _ in c["plan"]["schemes"])
+    assert shell.ok("report", "--run", run, "--json").json
 
 
 def test_what_is_chosen_fits_and_is_confirmed_on_unseen_samples(searched: Path) -> None:

@@ -14,20 +14,22 @@ from command_line import FAST, PROFILE, Shell, evaluations, start, without_times
 from sensprobe.cli import main
 from sensprobe.runs import open_run
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 LONG = ["profile", "s4d-smnist-16", "--data", "digits", *FAST]
 STOPS = pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
 
 
 def stopped_after(count: int, run: Path, stop: signal.Signals, *argv: object) -> tuple[int, str]:
-    """Start a command and stop it once its run holds so many evaluations: exit code, stderr."""
-    process = start(*argv)
+    """Start a command and stop it once it kept so many evaluations: exit code, stderr."""
+    before = lines(run)
+    process = start(count, *argv)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        if lines(run) >= count:
+        if lines(run) >= before + count:
             break
-        time.sleep(0.001)
-    assert process.poll() is None, "it was over before it could be stopped"
+        time.sleep(0.01)
+    assert process.poll() is None, "it ended before it was stopped"
+    assert lines(run) == before + count
     process.send_signal(stop)
     _, err = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, err
@@ -80,8 +82,7 @@ def test_a_search_goes_on(
 ) -> None:
     run = shutil.copytree(profiled, tmp_path / "run")
     asked = ["search", "--run", run, "--budget", "2KiB", "--budget", "1600", "--evaluations", 12]
-    before = len(evaluations(run))
-    stopped_after(before + 5, run, stop, *asked)
+    stopped_after(5, run, stop, *asked)
     kept = evaluations(run)
     shell.ok(*asked)
     again = evaluations(run)

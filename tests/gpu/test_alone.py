@@ -270,6 +270,7 @@ def test_the_comparison_of_rounding_can_fail(device):
 FUNCTIONS: dict[str, tuple[int, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "silu": (op.SILU, F.silu, lambda x: 8 * EPS * F.silu(x).abs() + 1e-38 * x.abs()),
     "gelu": (op.GELU, F.gelu, lambda x: (5e-7 + 4 * EPS) * x.abs()),
+    "relu": (op.RELU, F.relu, lambda x: 0 * x),
     "ramp": (op.RAMP, lambda x: x * (x + 2).clamp(0, 1), lambda x: 4 * EPS * x.abs()),
 }
 

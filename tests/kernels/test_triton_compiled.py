@@ -35,7 +35,9 @@ TOKENS |= {"tied_head": True, "head_bias": False, "pooling": "none"}
 CONFIGS = {
     "mamba": MambaConfig(**TOKENS, dt_rank=32, d_state=16),
     "mamba2": Mamba2Config(**TOKENS, d_state=128, d_head=64),
-    "s4d": S4DConfig(d_input=1, d_output=10, d_model=64, d_state=64, layers=1),
+    "s4d": S4DConfig(
+        d_input=1, d_output=10, d_model=64, d_state=64, layers=1, head="linear 64, relu, linear"
+    ),
 }
 PLANS = {
     "int4": {"layers.*.in_proj.?": "int4/group128", "layers.*.out_proj": "int4/group32",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from model_contract import ModelContract
 from selective import MAMBA2S, inputs, parameters, tiny
+from sequential import head_by_hand
 from torch import Tensor
 
 from sensprobe.apply import Applier
@@ -62,8 +63,7 @@ def by_hand(config: Mamba2Config, p: dict[str, Tensor], x: Tensor) -> Tensor:
         u = norm(u, p, at, config) if config.norm == "post" else u
     u = norm(u, p, "final.", config) if config.final_norm else u
     u = {"mean": lambda: u.mean(1), "last": lambda: u[:, -1], "none": lambda: u}[config.pooling]()
-    head = p["embedding.weight"] if config.tied_head else p["head.weight"]
-    return u @ head.T + (p["head.bias"] if config.head_bias else 0)
+    return head_by_hand(config, p, u)
 
 
 def mixer(config: Mamba2Config, p: dict[str, Tensor], u: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from builders import CONFIGS, PLAIN, inputs, parameters, tiny, vector
 from model_contract import ModelContract, Seen
+from sequential import head_by_hand
 from torch import Tensor
 
 from sensprobe.apply import Applier
@@ -125,7 +126,7 @@ def by_hand(model: S4D, x: Tensor) -> Tensor:
         u = u + v if config.residual else v
         u = norm(u) if config.norm == "post" else u
     pooled = u.mean(1) if config.pooling == "mean" else u[:, -1]
-    return pooled @ w["head"].T + w["head.bias"]
+    return head_by_hand(config, parameters(config), pooled)
 
 
 @pytest.mark.parametrize("length", [1, 2, 31])

@@ -53,16 +53,16 @@ def steps_of(name, batch):
 
 
 def maps_of(model) -> dict[str, str]:
-    """Linear maps and what they read."""
+    """Linear maps and what they read, but for the encoder: it has too few inputs."""
     return {
         weight: read
         for weight, read, _ in model.products
-        if read is not None and model.sites[weight].axes == (Axis.OUT, Axis.IN)
+        if weight != "encoder" and model.sites[weight].axes == (Axis.OUT, Axis.IN)
     }
 
 
 def case_of(name: str, passing: str, weight: str):
-    """Every linear map but the encoder, and what it reads."""
+    """All of them rounded, with what they read."""
     model = model_of(name)
     maps = maps_of(model)
     return packed(model, dict.fromkeys(maps.values(), passing) | dict.fromkeys(maps, weight))
@@ -101,6 +101,15 @@ def test_products_inside_a_step_are_the_reference_s(name, passing, weight):
     for weight_, held, out in ((at + inner[0], *inner[1:]), (head_of(model), "u", "outputs")):
         want = reference(weight_, maps_of(model)[weight_], register(held))
         torch.testing.assert_close(register(out), want, rtol=0, atol=0)
+
+
+def test_an_encoder_multiplies_the_codes_of_its_input():
+    model = tiny(MambaConfig(**ONE | {"d_input": 8}, d_model=24, dt_rank=8, d_state=8))
+    case = packed(model, {"input": "int8/dynamic", "encoder": "int4/channel"})
+    assert kinds(case)[op.LINEAR_CODES] == 1
+    x = inputs(model.config, 4, 1, seed=1)[:, 0]
+    (got, _), (want, _) = case.step(x, case.stream.start(4), model.start(4, case.tap))
+    torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
 
 
 def head_of(model) -> str:

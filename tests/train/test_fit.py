@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from sensprobe.checkpoints import read_checkpoint
+from sensprobe.checkpoints.files import read_safetensors
 from sensprobe.errors import CheckpointError, DataError, RunError, SensprobeError
 from sensprobe.train import evaluate, fit, record
 from sensprobe.train.augment import shift_images
 from sensprobe.train.initial import initial
 from sensprobe.train.recipe import rate_at
+from sensprobe.train.snapshot import SNAPSHOT, write_tensors
 
 
 def weights(result):
@@ -82,6 +84,20 @@ def test_a_finished_run_is_not_repeated(digits, recipe, tmp_path):
     first = fit(recipe, tmp_path, train=train, validation=validation)
     seen = []
     again = fit(recipe, tmp_path, train=train, validation=validation, progress=seen.append)
+    assert again == first
+    assert seen == []
+
+
+def test_a_snapshot_from_before_heads_had_layers_goes_on(digits, recipe, tmp_path):
+    """Its recipe says nothing of the head."""
+    train, validation = digits
+    short = replace(recipe, schedule=replace(recipe.schedule, epochs=1))
+    first = fit(short, tmp_path, train=train, validation=validation)
+    tensors, header = read_safetensors(tmp_path / SNAPSHOT)
+    del header["identity"]["recipe"]["model"]["head"]
+    write_tensors(tmp_path / SNAPSHOT, tensors, header)
+    seen = []
+    again = fit(short, tmp_path, train=train, validation=validation, progress=seen.append)
     assert again == first
     assert seen == []
 

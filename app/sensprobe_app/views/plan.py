@@ -213,6 +213,10 @@ def _start(job: Callable[[Run], object], run: Run) -> None:
     """Starts a job, or says why it cannot."""
     try:
         job(run)
+    except jobs.RefusedError as error:
+        st.error(plain(str(error)))
+        st.caption("In a terminal:")
+        st.code(error.command, language="bash", wrap_lines=True)
     except (SensprobeError, OSError) as error:
         st.error(plain(str(error)))
 

@@ -33,7 +33,7 @@ from sensprobe_kernels.stored.gpu import (
 BIAS, SILU, SOFTPLUS = tl.constexpr(op.BIAS), tl.constexpr(op.SILU), tl.constexpr(op.SOFTPLUS)
 GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (op.GATE, op.ADD, op.SKIP, op.DECAY))
 GELU, HALF_GLU, RAMP = tl.constexpr(op.GELU), tl.constexpr(op.HALF_GLU), tl.constexpr(op.RAMP)
-COPY, MEAN = tl.constexpr(op.COPY), tl.constexpr(op.MEAN)
+COPY, MEAN, RELU = tl.constexpr(op.COPY), tl.constexpr(op.MEAN), tl.constexpr(op.RELU)
 
 
 @triton.jit
@@ -69,6 +69,8 @@ def rows(
         x = x * 0.5 * (1.0 + erf(x * 0.7071067811865476))
     elif CODE == RAMP:
         x = x * clamp(x + 2.0, 0.0, 1.0)
+    elif CODE == RELU:
+        x = tl.where(x < 0.0, 0.0, x)
     elif CODE == SOFTPLUS:
         x = clamp(softplus(x), low, high)
     elif CODE == BIAS:

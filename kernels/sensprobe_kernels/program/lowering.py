@@ -317,7 +317,7 @@ class Lowering:
             case op.SOFTPLUS, x, y, columns, low, high, *_:
                 bounds = consts[low], consts[high]
                 return _Function(x, y, columns, (columns, 0, columns), bounds=bounds)
-            case ((op.SILU | op.GELU | op.RAMP), x, y, columns, *_):
+            case ((op.SILU | op.GELU | op.RAMP | op.RELU), x, y, columns, *_):
                 return _Function(x, y, columns, (columns, 0, columns))
             case ((op.GATE | op.ADD), a, b, y, columns, *_):
                 return _Function(a, y, columns, (columns, columns, columns), b)

@@ -24,6 +24,7 @@ from sensprobe_kernels.vector import (
     choose,
     every,
     is_nan,
+    less,
     load,
     load_first,
     negative,
@@ -55,6 +56,13 @@ def ramps(work: Any, source: int, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         y = load(work, source + i)
         store(work, to + i, y * clamp(y + every(np.float32(2)), every(_ZERO), every(_ONE)))
+
+
+@inline
+def relus(work: Any, source: int, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        y = load(work, source + i)
+        store(work, to + i, choose(less(y, every(_ZERO)), every(_ZERO), y))
 
 
 @apart

@@ -11,6 +11,7 @@ import numpy as np
 
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.clock import nanoseconds
 from sensprobe_kernels.program.diagonal import diagonal
 from sensprobe_kernels.program.groups import in_groups
 from sensprobe_kernels.program.products import Call, Machine, linear
@@ -35,6 +36,7 @@ from sensprobe_kernels.program.rows import (
     products,
     raised,
     ramps,
+    relus,
     rms,
     rounds,
     silus,
@@ -197,6 +199,8 @@ def _rows(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         gelus(work, row[1], row[2], batch * row[3])
     elif code == op.RAMP:
         ramps(work, row[1], row[2], batch * row[3])
+    elif code == op.RELU:
+        relus(work, row[1], row[2], batch * row[3])
     elif code == op.GATE:
         gates(work, row[1], row[2], row[3], batch * row[4])
     elif code == op.ADD:
@@ -276,6 +280,9 @@ def build() -> Callable[..., int]:
     source = _SOURCE  # in the closure, hence in the key under which Numba caches
 
     def step(machine: Machine, call: Call, scratch: Scratch, helper: int) -> int:
+        timed = call.clock.size > 0 and not helper
+        if timed:
+            call.clock[0] = nanoseconds()
         for i in range(machine.ops.shape[0]):
             row = machine.ops[i]
             code = row[0]
@@ -293,10 +300,12 @@ def build() -> Callable[..., int]:
                 _diagonal(machine, call, row, scratch)
             elif code == op.RMS or code == op.LAYER_NORM:
                 _norm(machine, call, row, scratch)
-            elif code in (op.SILU, op.GELU, op.RAMP, op.GATE, op.ADD, op.SOFTPLUS):
+            elif code in (op.SILU, op.GELU, op.RAMP, op.RELU, op.GATE, op.ADD, op.SOFTPLUS):
                 _rows(machine, call, row, scratch)
             else:
                 _each(machine, call, row, scratch)
+            if timed:
+                call.clock[i + 1] = nanoseconds()
         if call.gate.size and not helper:
             opened(call.gate, OVER)
         return source

@@ -48,6 +48,7 @@ RAMP = 22  # from, to, pitch: y clamp(y + 2, 0, 1)
 # x, its pitch, dt, its pitch, tensor of A, B, C, to, pitch, state, steps from one rounding of it to
 # the next; of whole sequences, on GPUs only
 CHUNKS = 23
+RELU = 24  # from, to, pitch
 
 WIDTH = 16
 """Numbers in a row of the table of operations."""
