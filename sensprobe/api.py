@@ -44,7 +44,7 @@ from sensprobe.plan import Plan, parse_setting
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import open_run
 from sensprobe.scheme import Scheme, parse
-from sensprobe.units import byte_count
+from sensprobe.units import limit_bytes
 from sensprobe.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -79,9 +79,10 @@ def cost(
     model: Pathlike, plan: PlanLike | None = None, *, batch: int = 1, norm: str | None = None
 ) -> Document:
     """What a plan weighs, from shapes alone: weight_bytes (scales and zero points with them),
-    state_bytes (of `batch` sequences), total_bytes, effective_bits, bit_operations a step; beside
-    them stored_weight_bytes and stored_dtype, the weights as the model's file has them, and
-    full_weight_bytes, in float32.
+    state_bytes (of `batch` sequences, as the plan packs them), total_bytes, effective_bits,
+    bit_operations a step; held_state_bytes, which the streaming runtime holds between steps, and
+    held_why, which says why they are more, "" where they are not; stored_weight_bytes and
+    stored_dtype, the weights as the model's file has them, and full_weight_bytes, in float32.
 
     Without a plan: full precision; of an exported model its own plan.
     """
@@ -250,6 +251,7 @@ def search(
     seed: int = 0,
     limit: int | None = None,
     target: str | None = None,
+    count_states: str | None = None,
     also: Sequence[OnePlan] = (),
     confirm: bool = True,
     reuse: Sequence[Pathlike] = (),
@@ -259,18 +261,22 @@ def search(
     """The best plan for each budget, and the chosen ones confirmed on unseen data.
 
     A budget limits weights and state together; `weight_budget` and `state_budget` go with every
-    one. `max_loss` asks for the fewest bytes that lose no more: points where the metric is read in
-    percent, else the metric's own unit. `freeze` entries are "PATTERN=SCHEME", `tie` entries
-    patterns. `target` names a runtime (vllm, compressed-tensors, modelopt, torchao, llama.cpp)
-    whose limits every plan keeps. `also` are plans to measure beside the search: they take no part
-    in it. Returns {"search", "confirmation"}, kept in `run`.
+    one. Each may be a part of full precision: "25%", or "8x" smaller. `max_loss` asks for the
+    fewest bytes that lose no more: points where the metric is read in percent, else the metric's
+    own unit. `freeze` entries are "PATTERN=SCHEME", `tie` entries patterns. `target` names a
+    runtime (vllm, compressed-tensors, modelopt, torchao, llama.cpp) whose limits every plan keeps.
+    `count_states` says what bytes of states are: those that steps hold here ("held"; schemes that
+    steps hold in full are then not offered) or those a plan packs ("packed", and with a target).
+    `also` are plans to measure beside the search: they take no part in it. Returns {"search",
+    "confirmation"}, kept in `run`.
 
     Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
     is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
     Evaluations of the runs in `reuse` are not made again.
     """
+    limits = _listed(budgets), weight_budget, state_budget, max_loss
     settings = steps.SearchSettings(
-        budgets=_budgets(_listed(budgets), weight_budget, state_budget, max_loss),
+        budgets=_budgets(*limits, dict.fromkeys(("total", "weight", "state"), 1)),
         method=method,
         evaluations=evaluations,
         seed=seed,
@@ -280,9 +286,11 @@ def search(
         freeze=tuple(parse_setting(text) for text in _listed(freeze)),
         tie=_listed(tie),
         target=target,
+        count_states=count_states,
     )
     bench = reopen(run, progress, reuse=_listed(reuse), allow_code=allow_code)
     assert bench.run is not None
+    settings = replace(settings, budgets=_budgets(*limits, steps.full_bytes(bench.source, batch)))
     beside = tuple(as_plan(plan, bench.source.model) for plan in _listed(also))
     settings = replace(settings, also=beside)
     with bench.run.working("search"):
@@ -303,7 +311,8 @@ def export(
     allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
-    """Write a plan of a run (a candidate, or a budget's label) as a folder that loads anywhere.
+    """Write a plan of a run (a candidate, a budget's label, or a file of
+    RUN/plans) as a folder that loads anywhere.
 
     Returns path, weight_bytes, header_bytes, folder_bytes, cost and the confirmed numbers.
     UsageError where `out` exists and is not an earlier export to replace. With a `target` (vllm,
@@ -463,16 +472,23 @@ def _budgets(
     weight: int | str | None,
     state: int | str | None,
     max_loss: float | None,
+    full: Mapping[str, int],
 ) -> tuple[Budget, ...]:
+    """Budgets in bytes; full: what the model takes at full precision, in all and of each kind."""
     from sensprobe.search import Budget  # SciPy and Optuna
 
     if max_loss is not None and not max_loss >= 0:
         raise UsageError(f"--max-loss {max_loss}: a loss cannot be negative.")
     parts = Budget(
-        weight=None if weight is None else byte_count(weight),
-        state=None if state is None else byte_count(state),
+        weight=None if weight is None else limit_bytes(weight, full["weight"]),
+        state=None if state is None else limit_bytes(state, full["state"]),
     )
-    out = [replace(parts, total=byte_count(t), label=str(t)) for t in totals]
+    out = [
+        _labelled(str(t), full)
+        if "<=" in str(t)
+        else replace(parts, total=limit_bytes(t, full["total"]), label=str(t))
+        for t in totals
+    ]
     if not out and parts.limits_bytes:
         named = (("weights", weight), ("state", state))
         label = " ".join(f"{kind}<={size}" for kind, size in named if size is not None)
@@ -480,6 +496,33 @@ def _budgets(
     if max_loss is not None:
         out.append(replace(parts, max_loss=max_loss, label=f"loss<={max_loss:g}"))
     return tuple(out)
+
+
+def _labelled(label: str, full: Mapping[str, int]) -> Budget:
+    """The budget that a label of an earlier search stands for: "weights<=8KiB state<=25%"."""
+    from sensprobe.search import Budget
+
+    budget = Budget(label=label)
+    for word in label.split():
+        kind, _, limit = word.partition("<=")
+        try:
+            if kind == "loss":
+                budget = replace(budget, max_loss=float(limit))
+                assert budget.max_loss is not None
+                if budget.max_loss >= 0:
+                    continue
+        except ValueError:
+            pass
+        if kind not in ("weights", "state"):
+            raise UsageError(
+                f"{label!r} is not a budget; write 12KiB, 25%, 8x, or as a search labels others: "
+                "weights<=12KiB, state<=4KiB, loss<=0.5."
+            )
+        if kind == "weights":
+            budget = replace(budget, weight=limit_bytes(limit, full["weight"]))
+        else:
+            budget = replace(budget, state=limit_bytes(limit, full["state"]))
+    return budget
 
 
 def _recorded(bench: Workbench, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:

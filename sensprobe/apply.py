@@ -24,8 +24,7 @@ from sensprobe.gptq import compensated
 from sensprobe.models import Model, together
 from sensprobe.rounding import Fields, decode, encode, scale_and_zero
 from sensprobe.scheme import EXACT, Rounding, Scheme
-from sensprobe.sites import Kind, Part, Site
-from sensprobe.taps import EXACT as EXACT_TAP
+from sensprobe.sites import Kind, Site
 from sensprobe.taps import Recording, RoundingTap, StaticScale, Tap
 
 CALIBRATION_BATCH = 256
@@ -104,9 +103,7 @@ class Applier:
         for name, scheme in plan.items():
             site, key = self.model.sites[name], (name, scheme)
             if site.kind is Kind.WEIGHT:
-                if key not in self._weights:
-                    self._weights[key] = decode(self.encoded(site, scheme), scheme, site)
-                weights[name] = self._weights[key]
+                weights[name] = self._weight(site, scheme)
                 continue
             if key not in self._scales:
                 self._scales[key] = static_scale(site, scheme, self.statistics)
@@ -114,7 +111,7 @@ class Applier:
                 scales[name] = scale
         for name, site in self.model.sites.items():
             if site.kind is Kind.WEIGHT and name not in weights:
-                weights[name] = self._exact(site)
+                weights[name] = self._weight(site, EXACT)
         return RoundingTap(plan, weights, scales, round=runtime.rounded)
 
     def encoded(self, site: Site, scheme: Scheme) -> Fields:
@@ -141,9 +138,15 @@ class Applier:
         )
 
     def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
-        """The model's, with A as a resolved plan stores it; no calibration is needed for that."""
-        stored = {n: s for n, s in plan.items() if self.model.sites[n].part is Part.A}
-        return self.model.spectral_radius(self.tap(stored) if stored else EXACT_TAP)
+        """The model's, with what it is computed from as a resolved plan stores it: of a Mamba the
+        bias of dt too. No calibration is needed for that."""
+        reads = {
+            name: plan.get(name, EXACT)
+            for name, site in self.model.sites.items()
+            if site.layer is not None and name.split(".", 2)[2] in self.model.radius_reads
+        }
+        weights = {n: self._weight(self.model.sites[n], scheme) for n, scheme in reads.items()}
+        return self.model.spectral_radius(RoundingTap(reads, weights, {}))
 
     def forget_scales(self) -> None:
         """Drop what was derived from earlier statistics; call after replacing them."""
@@ -158,10 +161,11 @@ class Applier:
         seen = self.statistics.get(inputs_of(self.model).get(weight, ""))
         return None if seen is None else seen.moment
 
-    def _exact(self, site: Site) -> Tensor:
-        key = (site.name, EXACT)
+    def _weight(self, site: Site, scheme: Scheme) -> Tensor:
+        """A weight as memory holds it in a scheme, decoded once."""
+        key = (site.name, scheme)
         if key not in self._weights:
-            self._weights[key] = decode(self.encoded(site, EXACT), EXACT, site)
+            self._weights[key] = decode(self.encoded(site, scheme), scheme, site)
         return self._weights[key]
 
 

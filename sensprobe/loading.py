@@ -43,7 +43,7 @@ from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, lo
 from sensprobe.memory import room
 from sensprobe.models import Model, is_language_model
 from sensprobe.packed import Arena, device_stream_of, stream_of
-from sensprobe.plan import EXACT_PLAN, Plan
+from sensprobe.plan import EXACT_PLAN, Plan, Resolved
 from sensprobe.plan import fingerprint as plan_fingerprint
 from sensprobe.plan import read as read_plan
 from sensprobe.presets import PRESETS, unknown
@@ -60,6 +60,7 @@ a later one's entries overriding. A preset's name comes first: a file of that na
 `pathlib.Path`."""
 
 
+logger = logging.getLogger("sensprobe.plan")
 COMMON_STEMS = frozenset({"weights", "model", "ckpt", "checkpoint", "best", "last", "final"})
 
 # -- MODEL ----------------------------------------------------------------------------------------
@@ -270,6 +271,15 @@ def as_plan(plan: PlanLike, model: Model) -> Plan:
     return Plan(tuple((p, s if isinstance(s, Scheme) else parse(s)) for p, s in plan.items()))
 
 
+def resolve(plan: Plan, model: Model) -> Resolved:
+    """`plan.resolve` for a model; what its patterns pass over is said to the user."""
+    sites = model.sites.values()
+    resolved = plan.resolve(sites)
+    for note in plan.misfits(sites):
+        logger.warning("%s", note)
+    return resolved
+
+
 def _named_plan(name: str | Path, model: Model) -> Plan:
     if isinstance(name, str) and name in PRESETS:
         return PRESETS[name].plan(model.family, model.sites.values())
@@ -362,7 +372,7 @@ def loaded(
         tap = source.artefact.tap
     else:
         chosen = EXACT_PLAN if plan is None else as_plan(plan, source.model)
-        schemes = chosen.resolve(source.model.sites.values())
+        schemes = resolve(chosen, source.model)
         applier = applier or _calibrated(source.model, schemes, calibration)
         tap = applier.tap(schemes)
     with _decoded_on(place, source):

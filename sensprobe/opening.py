@@ -17,7 +17,7 @@ from sensprobe.apply import Applier, needs_calibration
 from sensprobe.checkpoints import hub
 from sensprobe.data import BYTES, check_limit, load_data, load_function, reads_text, split_options
 from sensprobe.errors import RunError, UsageError
-from sensprobe.loading import PlanLike, Source, as_plan, load_model, text_tokenizer
+from sensprobe.loading import PlanLike, Source, as_plan, load_model, resolve, text_tokenizer
 from sensprobe.metrics import BUILT_IN
 from sensprobe.plan import Plan, Resolved
 from sensprobe.progress import SILENT, Progress
@@ -132,7 +132,7 @@ def resolved(source: Source, plan: PlanLike | None) -> Resolved:
             )
         return dict(source.artefact.plan)
     chosen = Plan() if plan is None else as_plan(plan, source.model)
-    return chosen.resolve(source.model.sites.values())
+    return resolve(chosen, source.model)
 
 
 def open_applier(

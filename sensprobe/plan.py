@@ -1,7 +1,10 @@
 """Plans: which scheme each tensor gets. Plain data, no code.
 
 A plan is an ordered list of (pattern, scheme); a later entry overrides an earlier one, and a site
-no entry names stays exact. Its JSON form is versioned and described by `plan.schema.json`:
+no entry names stays exact. A pattern is the name of a site, a glob over names (`layers.*.A`, `*`),
+or `weights`, `activations` or `states`, all of a kind. What a glob or a kind names and its scheme
+does not fit is passed over (`Plan.misfits` says what); a site named in full is an error then.
+The JSON form is versioned and described by `plan.schema.json`:
 
     {"sensprobe_plan": 1, "name": "mine", "schemes": [["layers.*.A", "int8/head/asym"], …]}
 """
@@ -18,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe.errors import PlanError, SchemeError
-from sensprobe.fitting import adapt, check
+from sensprobe.fitting import adapt, check, why_not
 from sensprobe.scheme import Scheme, parse
-from sensprobe.sites import Kind, Site, matching, nearest
+from sensprobe.sites import Kind, Site, group_pattern, matching, nearest
 
 VERSION = 1
 NAME_DIGITS = 4
+NAMED = 4
+"""Groups of sites that a note names, at most."""
 
 Resolved = dict[str, Scheme]
 """Site name -> scheme, exact sites left out, in the order of the model's sites."""
@@ -40,20 +45,33 @@ class Plan:
         """The scheme of every site that is not exact.
 
         Raises PlanError for a pattern that matches nothing (with the nearest names) and
-        SchemeError for a scheme that makes no sense where it is put.
+        SchemeError for a scheme that makes no sense on a site that is named in full, or on any of
+        those a pattern names.
         """
         sites = list(sites)
         chosen: dict[str, Scheme] = {}
         for pattern, scheme in self.entries:
-            found = matching(pattern, sites)
-            if not found:
-                raise PlanError(_no_match(pattern, sites))
-            for site in found:
-                check(scheme, site)
-                chosen[site.name] = scheme
+            fits, _ = _fitting(pattern, scheme, sites)
+            chosen |= dict.fromkeys((site.name for site in fits), scheme)
         return {
             s.name: chosen[s.name] for s in sites if s.name in chosen and not chosen[s.name].exact
         }
+
+    def misfits(self, sites: Iterable[Site]) -> list[str]:
+        """What patterns name and pass over, as their scheme does not fit it: a sentence each."""
+        sites = list(sites)
+        notes = []
+        for pattern, scheme in self.entries:
+            fits, misfits = _fitting(pattern, scheme, sites)
+            if misfits:
+                named = list(dict.fromkeys(group_pattern(site) for site in misfits))
+                more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+                notes.append(
+                    f"{pattern}={scheme} passes over {len(misfits)} of {len(fits) + len(misfits)} "
+                    f"sites it does not fit: {', '.join(named[:NAMED])}{more} "
+                    f"({misfits[0].name}: {why_not(scheme, misfits[0])})"
+                )
+        return notes
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -64,6 +82,18 @@ class Plan:
 
 
 EXACT_PLAN = Plan(name="exact")
+
+
+def _fitting(pattern: str, scheme: Scheme, sites: Sequence[Site]) -> tuple[list[Site], list[Site]]:
+    """The sites a pattern names, those its scheme fits and the others; PlanError where it names
+    none, SchemeError where it fits none or not the one that is named in full."""
+    found = matching(pattern, sites)
+    if not found:
+        raise PlanError(_no_match(pattern, sites))
+    fits = [site for site in found if why_not(scheme, site) is None]
+    if not fits or any(site.name == pattern for site in found):
+        check(scheme, next((site for site in found if site not in fits), found[0]))
+    return fits, [site for site in found if site not in fits]
 
 
 def _no_match(pattern: str, sites: Sequence[Site]) -> str:
@@ -154,7 +184,8 @@ def read(path: Path) -> Plan:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PlanError(
-            f"no plan file at {path}. A plan is a JSON file; `sensprobe search` writes some."
+            f"no plan file at {path}. A plan is a JSON file; `sensprobe search` writes each plan "
+            "it chooses to RUN/plans."
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PlanError(f"{path} cannot be read as a plan: {error}.") from None

@@ -205,5 +205,5 @@ def unknown(name: str) -> str:
     return (
         f"no plan {name!r}: no preset has that name and there is no such file.{hint} Presets: "
         f"{', '.join(PRESETS)} (`sensprobe presets` says what they are). A plan file is JSON; "
-        "`sensprobe search` finds plans and `sensprobe export` writes one."
+        "`sensprobe search` writes each plan it chooses to RUN/plans."
     )

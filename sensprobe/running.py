@@ -106,7 +106,10 @@ class LoadedModel:
     of as many bytes as the plan costs. On the CPU a call decodes one weight at a time and gives
     what the simulation gives, to the bit; on a GPU it is many steps at once. `step` reads packed
     memory as it is; its sums over inputs have another order, so outputs are within float32 of the
-    simulation's. Where a weight and the activation it multiplies are both integers, their codes are
+    simulation's where states are exact. A rounded state is chaotic in the order of sums: a value in
+    the middle between two codes may go to either, so outputs of a sequence may differ by what a
+    code is worth (at 2 bits 0.2 was seen), while scores over many sequences agree within their
+    errors. Where a weight and the activation it multiplies are both integers, their codes are
     multiplied and summed exactly. Codes have no NaN: in a packed state, and in an activation with a
     static scale whose codes are multiplied, it is 0 (on a GPU the lowest code, where a recurrence
     reads the codes too). Plans that no streaming kernel has a way for

@@ -123,6 +123,8 @@ class Site:
 
 
 EVERY_LAYER = "layers.*."
+KINDS = {"weights": Kind.WEIGHT, "activations": Kind.ACTIVATION, "states": Kind.STATE}
+"""Patterns that name every site of a kind."""
 
 
 def group_pattern(site: Site) -> str:
@@ -133,11 +135,14 @@ def group_pattern(site: Site) -> str:
 
 
 def matching(pattern: str, sites: Iterable[Site]) -> list[Site]:
-    """The sites a glob names, in their order. `*` crosses dots: `*.bias` names every bias.
+    """The sites a glob names, in their order. `*` crosses dots: `*.bias` names every bias, and
+    `weights`, `activations` and `states` name all of a kind.
 
-    Not so in `layers.*.`, where it stands for the number of a layer: `layers.*.B` is the B of every
-    layer, and not its `in_proj.B`.
+    In `layers.*.` it stands for the number of a layer alone: `layers.*.B` is the B of every layer,
+    and not its `in_proj.B`.
     """
+    if pattern in KINDS:
+        return [site for site in sites if site.kind is KINDS[pattern]]
     if not pattern.startswith(EVERY_LAYER):
         return [site for site in sites if fnmatchcase(site.name, pattern)]
     inner = pattern.removeprefix(EVERY_LAYER)
@@ -153,4 +158,5 @@ def nearest(pattern: str, sites: Iterable[Site]) -> list[str]:
     names: dict[str, None] = {}
     for site in sites:
         names.setdefault(group_pattern(site) if "*" in pattern else site.name)
-    return get_close_matches(pattern, list(names), n=5, cutoff=0.3) or list(names)[:5]
+    near = get_close_matches(pattern, [*KINDS, *names], n=5, cutoff=0.3)
+    return near or list(names)[:5]

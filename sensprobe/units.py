@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from sensprobe.errors import UsageError
 
 _UNITS = {
     "": 1,
     "b": 1,
+    "byte": 1,
+    "bytes": 1,
     "kb": 1000,
     "mb": 10**6,
     "gb": 10**9,
@@ -18,16 +21,49 @@ _UNITS = {
 }
 
 
+LONGEST = 40
+"""Characters of a number, more than any memory needs."""
+_NUMBER = r"(\d+(?:,\d{3})*(?:\.\d+)?)"
+EXACT_BELOW = 10_240
+"""Bytes; sizes from here on are printed rounded."""
+
+
 def byte_count(size: int | str) -> int:
-    """12288, "12288", "12KiB", "12.5kB": bytes as an integer. UsageError for anything else."""
+    """12288, "12288", "12KiB", "12.5kB", "12,288 bytes": bytes as an integer. UsageError for
+    anything else."""
     if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
         return size
     if not isinstance(size, str):
         raise UsageError(f"{size!r} is not a size; give bytes as an integer, or text as in 12KiB.")
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
-    if not match or match[2].lower() not in _UNITS:
-        raise UsageError(f"{size!r} is not a size; write 12288, 12KiB or 12kB.")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*([A-Za-z]*)\s*", size)
+    if not match or match[2].lower() not in _UNITS or len(match[1]) > LONGEST:
+        raise UsageError(f"{size[:LONGEST]!r} is not a size; write 12288, 12KiB or 12kB.")
+    return int(Decimal(match[1].replace(",", "")) * _UNITS[match[2].lower()])
+
+
+def limit_bytes(size: int | str, full: int) -> int:
+    """As `byte_count`, or a part of `full` bytes: "25%" of them, or "8x" smaller."""
+    text = size if isinstance(size, str) else ""
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*(%|[xX×])\s*", text[: 2 * LONGEST])
+    if not match:
+        try:
+            return byte_count(size)
+        except UsageError as error:
+            raise UsageError(
+                f"{str(error).removesuffix('.')}; or, of full precision, 25% or 8x."
+            ) from None
+    value = Decimal(match[1].replace(",", ""))
+    if not value:
+        raise UsageError(f"{text!r} is no part of full precision; write 25%, or 8x.")
+    return int(full * value / 100) if match[2] == "%" else int(full / value)
+
+
+def size_text(count: float) -> str:
+    """Bytes for people, exact below 10 KiB; `byte_count` reads it."""
+    if count < EXACT_BELOW:
+        return f"{count:,.0f} B"
+    unit, size = ("KiB", 2**10) if count < 10 * 2**20 else ("MiB", 2**20)
+    return f"{count / size:,.1f} {unit}"
 
 
 def duration(seconds: float) -> str:

@@ -23,6 +23,7 @@ from sensprobe.apply import (
 )
 from sensprobe.calibrate import Wanted, weight_range
 from sensprobe.errors import SchemeError
+from sensprobe.loading import load_model
 from sensprobe.plan import EXACT_PLAN, Plan, adapted, parse_setting
 from sensprobe.rounding import decode, encode
 from sensprobe.scheme import Scheme, parse
@@ -245,3 +246,20 @@ def test_codes_of_float32_weights_are_computed_in_float64():
 
     assert torch.equal(encode_weight(model, site, scheme)[""].codes, codes(weight.double()))
     assert not torch.equal(codes(weight), codes(weight.double()))
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+def test_a_plan_has_one_radius_whoever_asks(name: str):
+    """With a rounded bias of dt, which the decay at rest is computed from, as without a plan."""
+    model = load_model(f"{name}-bytes").model
+    bias = "dt_proj.bias" if name == "mamba" else "dt.bias"
+    found = []
+    for plan in ({}, {f"layers.*.{bias}": "int4", "layers.*.A": "int8"}, {"layers.*.x": "fp16"}):
+        entries = tuple((pattern, parse(scheme)) for pattern, scheme in plan.items())
+        chosen = Plan(entries).resolve(model.sites.values())
+        applier = Applier(model)
+        assert applier.spectral_radius(chosen) == model.spectral_radius(applier.tap(chosen))
+        found.append(applier.spectral_radius(chosen))
+    assert found[0] == found[2] != found[1]
+    assert model.radius_name == "decay at rest"
+    assert MODEL.radius_name == "max|A|"

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from schemes import schemes
 
 from sensprobe.errors import PlanError, SchemeError
+from sensprobe.fitting import why_not
 from sensprobe.models import s4d
 from sensprobe.plan import (
     EXACT_PLAN,
@@ -72,9 +73,39 @@ def test_a_layer_beyond_the_model_is_an_error():
         plan("layers.2.A=int8").resolve(DEEP)
 
 
-def test_a_scheme_that_makes_no_sense_for_one_of_the_sites_is_an_error():
-    with pytest.raises(SchemeError, match=r"int8/head.*input \(activation\): it has no heads"):
-        plan("*=int8/head").resolve(DEEP)
+def test_what_a_glob_names_and_its_scheme_does_not_fit_is_passed_over_and_said():
+    made = plan("*=int8/head", "layers.*.A=int6")
+    found = made.resolve(DEEP)
+    assert str(found["layers.1.A"]) == "int6"
+    fits = [s for s in DEEP if s.part is not Part.A and why_not(parse("int8/head"), s) is None]
+    assert {n for n, s in found.items() if str(s) == "int8/head"} == {s.name for s in fits}
+    assert "encoder" not in found
+    (note,) = made.misfits(DEEP)
+    assert note.startswith("*=int8/head passes over ")
+    assert "encoder, encoder.bias, " in note
+    assert "(input: it has no heads" in note
+    assert plan("layers.*.A=int8/head").misfits(DEEP) == []
+
+
+@pytest.mark.parametrize("text", ["encoder=int8/head", "*.bias=int8/head", "layers.0.D=int8/parts"])
+def test_a_scheme_that_fits_nothing_or_not_a_site_named_in_full_is_an_error(text):
+    with pytest.raises(SchemeError, match="makes no sense for"):
+        plan("*=int8", text).resolve(DEEP)
+
+
+def test_every_weight_state_and_activation_has_a_name():
+    made = plan("weights=int8", "states=int4", "activations=fp16", "layers.0.state=int6")
+    found = from_json(made.to_json()).resolve(DEEP)
+    formats = {kind: set() for kind in Kind}
+    for site in DEEP:
+        formats[site.kind].add(str(found[site.name]))
+    assert formats == {
+        Kind.WEIGHT: {"int8"},
+        Kind.STATE: {"int4", "int6"},
+        Kind.ACTIVATION: {"fp16"},
+    }
+    with pytest.raises(PlanError, match="Nearest: weights"):
+        plan("wieghts=int8").resolve(DEEP)
 
 
 @pytest.mark.parametrize(

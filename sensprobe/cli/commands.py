@@ -88,6 +88,7 @@ def search(arguments: Namespace) -> None:
         freeze=arguments.freeze,
         tie=arguments.tie,
         target=arguments.target,
+        count_states=arguments.count_states,
         batch=arguments.batch,
         method=arguments.method,
         evaluations=arguments.evaluations,

@@ -97,14 +97,17 @@ def _plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--plan",
         metavar="PLAN",
-        help="a preset (quamba, …: see `sensprobe presets`), or the path of a plan.json",
+        help="a preset (quamba, …: see `sensprobe presets`), or the path of a plan.json, such as a "
+        "search writes (RUN/plans/12KiB.json)",
     )
     sub.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="PATTERN=SCHEME",
-        help="put the sites a pattern names in a scheme, as in 'layers.*.A=int8/head/asym'",
+        help="put the sites a pattern names in a scheme, as in 'layers.*.A=int8/head/asym'; "
+        "weights, states and activations name all of a kind; what a scheme does not fit is passed "
+        "over",
     )
 
 
@@ -184,8 +187,8 @@ def _search(commands: argparse._SubParsersAction) -> None:
         sub.add_argument(
             f"--{kind}",
             action=repeat,
-            metavar="BYTES",
-            help=f"limit on {what} (12KiB, 12kB, 12288)",
+            metavar="SIZE",
+            help=f"limit on {what}: 12KiB, 12kB, 12288, or a part of full precision, 25%% or 8x",
         )
     sub.add_argument(
         "--max-loss",
@@ -213,6 +216,13 @@ def _search(commands: argparse._SubParsersAction) -> None:
         help=f"search only what a runtime can express: {TARGETS}",
     )
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
+    sub.add_argument(
+        "--count-states",
+        choices=("held", "packed"),
+        help="bytes of states: what steps hold here, and no scheme that they hold in full (held, "
+        "the default), or what a plan packs, for a runtime that serves whole sequences in chunks "
+        "(packed, and with --target)",
+    )
     sub.add_argument(
         "--method",
         choices=("gains", "direct", "frontier", "exhaustive"),
@@ -320,7 +330,8 @@ def _export(commands: argparse._SubParsersAction) -> None:
         "--plan",
         required=True,
         metavar="NAME",
-        help="a candidate (p17), a budget (12KiB), or what --also measured (quamba)",
+        help="a candidate (p17), a budget (12KiB), what --also measured (quamba), or the plan.json "
+        "of any of these (RUN/plans/12KiB.json)",
     )
     sub.add_argument(
         "--for",

@@ -16,8 +16,7 @@ from rich.text import Text
 from sensprobe.metrics import MetricInfo, info_in
 from sensprobe.runs import Run
 from sensprobe.score import Score
-
-RECURRENT = "max|A|"
+from sensprobe.units import size_text as size
 
 
 def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
@@ -25,11 +24,6 @@ def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
     for name, justify in columns:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     return table
-
-
-def size(count: float) -> str:
-    """Bytes for people, exact below 10 KiB."""
-    return f"{count:,.0f} B" if count < 10_240 else f"{count / 1024:,.1f} KiB"
 
 
 def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
@@ -115,7 +109,7 @@ def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> Rendera
         f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
         f"{cost['effective_bits']:.2f} bits a value"
     )
-    lines.append(stability(document["max_abs_A"]))
+    lines.append(stability(document))
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if classes:
         parts += [Text(""), _classes(document["per_class"])]
@@ -178,13 +172,14 @@ def _text(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield table
 
 
-def stability(radius: float) -> str:
+def stability(document: Mapping[str, Any]) -> str:
+    """The largest |A| as stored; of Mambas the largest decay at rest."""
+    name, radius = document["radius_name"], document["max_abs_A"]
     if radius > 1:
         return (
-            f"{RECURRENT}  {radius:.4f}: above 1, the recurrence is UNSTABLE "
-            "(errors grow with length)"
+            f"{name}  {radius:.4f}: above 1, the recurrence is UNSTABLE (errors grow with length)"
         )
-    return f"{RECURRENT}  {radius:.4f}"
+    return f"{name}  {radius:.4f}"
 
 
 def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
@@ -192,8 +187,9 @@ def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
     table = _table(*columns, title=f"{model}, batch {document['batch']}")
     for label, key in (
         ("weights", "weight_bytes"),
-        ("state", "state_bytes"),
+        ("state, packed", "state_bytes"),
         ("total", "total_bytes"),
+        ("state, as steps hold it here", "held_state_bytes"),
     ):
         table.add_row(label, f"{document[key]:,} bytes")
     table.add_row("effective bits", f"{document['effective_bits']:.3f}")
@@ -204,7 +200,10 @@ def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
     ):
         ratio = document[key] / document["weight_bytes"]
         table.add_row(label, f"{document[key]:,} bytes", f"{ratio:.2f} × the plan's")
-    return table
+    if not document["held_why"]:
+        return table
+    why = document["held_why"].partition(" (")[0]
+    return Group(table, Text(f"steps hold every state in float32: {why}", style="dim"))
 
 
 def sensitivity(document: dict[str, Any]) -> RenderableType:
@@ -265,7 +264,7 @@ def exported(document: Mapping[str, Any]) -> RenderableType:
         f"{document['path']}\n"
         f"tensors {document['weight_bytes']:,} bytes, as the cost model said; header "
         f"{document['header_bytes']:,}, whole folder {document['folder_bytes']:,}\n"
-        "reloaded: the same tensors and scales, to the bit\n" + stability(document["max_abs_A"])
+        "reloaded: the same tensors and scales, to the bit\n" + stability(document)
     )
 
 
@@ -304,10 +303,12 @@ def doctor(found: Mapping[str, Any]) -> RenderableType:
         f"sensprobe {found['sensprobe']}, Python {found['python']}, {found['machine']}, "
         f"{found['threads']} threads, GPU: {found['cuda'] or 'none'}"
     )
+    gpu = found["gpu_kernels"]
+    here = "they run here" if gpu["run_here"] else f"not here: {gpu['why_not']}"
     ships = f"models that ship: {', '.join(found['models']) or 'none'}"
     data = found["data_folder"] or "not set (folder with mnist/ for recipes and studies)"
     return Group(
-        Text(head + "\n"),
+        Text(f"{head}\n{gpu['what']} ({here})\n"),
         core,
         Text(""),
         fast,
@@ -318,16 +319,16 @@ def doctor(found: Mapping[str, Any]) -> RenderableType:
 
 
 def next_after_profile(run: Path, document: Mapping[str, Any]) -> str:
-    full = document["full_bytes"]
-    quarter = f"{full / 4096:.3g}KiB" if full >= 4096 else str(full // 4)
-    return f"next: sensprobe search --run {run} --budget {quarter}   (a quarter of {size(full)})"
+    return f"next: sensprobe search --run {run} --budget 4x   (a quarter of full precision)"
 
 
 def next_after_search(run: Path, document: Mapping[str, Any]) -> str:
     chosen = next((c for c in document["chosen"] if c["candidate"]), None)
     if chosen is None:
         return f"next: sensprobe report --run {run}"
+    files = [str(run / c["plan_file"]) for c in document["chosen"] if c["plan_file"]]
     return (
+        f"plans, as --plan takes them: {', '.join(files)}\n"
         f"next: sensprobe export --run {run} --plan '{chosen['budget']}' --out exported, or "
         f"sensprobe report --run {run}"
     )

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensprobe.cli.show import size, stability
+from sensprobe.cli.show import stability
+from sensprobe.units import size_text as size
 
 WIDTH = 140
 """Columns that names and numbers need; where output is no terminal there are so many."""
@@ -35,7 +36,7 @@ def tasks(document: Mapping[str, Any]) -> RenderableType:
         f"\nbytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
         f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
         f"{cost['effective_bits']:.2f} bits a value",
-        stability(document["max_abs_A"]),
+        stability(document),
     ]
     if document["limit"] is not None:
         lines.append(f"of each task only the first {document['limit']:,} documents")

@@ -12,7 +12,7 @@ from torch import Tensor
 from sensprobe.apply import Applier
 from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
-from sensprobe.evaluate.dead_band import by_position, dead_bands
+from sensprobe.evaluate.dead_band import by_position, dead_bands, seconds_a_step
 from sensprobe.evaluate.outcomes import Metric, outcomes, told_apart
 from sensprobe.evaluate.saturation import SEQUENCES, rows_of, saturations, sentences, watched
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
@@ -43,6 +43,7 @@ __all__ = [
     "rows_of",
     "saturations",
     "score_document",
+    "seconds_a_step",
     "sentences",
     "told_apart",
     "watched",

@@ -8,7 +8,8 @@ round are no writes. Runs on the reference loop, whose rounded states are those 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,9 @@ from sensprobe.models import Model
 from sensprobe.sites import Part, Site
 from sensprobe.storage import Custom, Memory, Rounded, Storage, fresh, store
 from sensprobe.taps import RoundingTap
+
+TIMED_STEPS = 16
+"""Steps that an estimate of the time is made from."""
 
 
 @dataclass(slots=True)
@@ -34,12 +38,27 @@ class DeadBand:
         return sum(self.dead[s] for s in steps) / writes if writes else 0.0
 
 
-def dead_bands(model: Model, tap: RoundingTap, x: Tensor) -> dict[str, DeadBand]:
-    """Of every recurrent state that the tap rounds, over sequences x as the model reads them."""
-    counting = _Counting(tap)
+def dead_bands(
+    model: Model, tap: RoundingTap, x: Tensor, tick: Callable[[], None] = lambda: None
+) -> dict[str, DeadBand]:
+    """Of every recurrent state that the tap rounds, over sequences x as the model reads them.
+
+    tick: called at every step of every such state.
+    """
+    counting = _Counting(tap, tick)
     with torch.inference_mode():
         model(x, counting)
     return counting.found
+
+
+def seconds_a_step(model: Model, tap: RoundingTap, x: Tensor) -> float:
+    """How long one step of the counting takes, of all states together: timed over the first
+    `TIMED_STEPS`, once more after a first time that loads and compiles what it needs."""
+    steps = min(TIMED_STEPS, x.shape[1])
+    dead_bands(model, tap, x[:, :1])
+    began = time.perf_counter()
+    dead_bands(model, tap, x[:, :steps])
+    return (time.perf_counter() - began) / steps
 
 
 @dataclass(slots=True)
@@ -47,6 +66,7 @@ class _Counting:
     """The tap, with recurrent states counted as they are written."""
 
     inner: RoundingTap
+    tick: Callable[[], None]
     found: dict[str, DeadBand] = field(default_factory=dict)
 
     def __call__(self, site: Site, x: Tensor) -> Tensor:
@@ -56,7 +76,8 @@ class _Counting:
         storage = self.inner.storage(site)
         if site.part is not Part.STATE or not isinstance(storage, Rounded):
             return storage
-        return Custom(_Counter(storage, self.found.setdefault(site.name, DeadBand())))
+        found = self.found.setdefault(site.name, DeadBand())
+        return Custom(_Counter(storage, found, self.tick))
 
 
 @dataclass(slots=True)
@@ -65,6 +86,7 @@ class _Counter:
 
     storage: Rounded
     found: DeadBand
+    tick: Callable[[], None] = lambda: None
     _memory: Memory | None = None
 
     def __call__(self, new: Tensor, step: int) -> Tensor:
@@ -74,6 +96,7 @@ class _Counter:
             kept = self._memory.state == before.state
             self.found.writes[step] = new.numel()
             self.found.dead[step] = int((kept & (new != before.state)).sum())
+        self.tick()
         return self._memory.state
 
 

@@ -7,7 +7,7 @@ README.md           the model card
 tokenizer.json      of a language model that came with one, as it came
 """
 
-from sensprobe.export.card import CardFacts, UniformFacts
+from sensprobe.export.card import CardFacts, HandFacts, UniformFacts
 from sensprobe.export.document import PLAN, TOKENIZER, WEIGHTS
 from sensprobe.export.read import Artefact, is_artefact, load_artefact
 from sensprobe.export.write import ExportResult, export_model
@@ -19,6 +19,7 @@ __all__ = [
     "Artefact",
     "CardFacts",
     "ExportResult",
+    "HandFacts",
     "UniformFacts",
     "export_model",
     "is_artefact",

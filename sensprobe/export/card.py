@@ -28,6 +28,16 @@ class UniformFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class HandFacts:
+    """The best plan made by hand within the same budget; `difference` is the plan minus it."""
+
+    about: str
+    total_bytes: int
+    score: Score
+    difference: Score
+
+
+@dataclass(frozen=True, slots=True)
 class CardFacts:
     """What the exporter knows of a plan beyond its bytes. None and "" stand for not known.
 
@@ -44,8 +54,10 @@ class CardFacts:
     baseline: Score | None = None
     difference: Score | None = None
     uniform: UniformFacts | None = None
+    hand: HandFacts | None = None
     source: str = ""
     batch: int = 1
+    held_state_bytes: int | None = None  # what streaming steps hold, where that is not the plan's
     stored_weight_bytes: int | None = None  # of the model's file, whose weights are stored_dtype
     stored_dtype: str = ""
 
@@ -59,13 +71,14 @@ def card_text(
     fingerprints: Mapping[str, str],
     folder: str,
 ) -> str:
-    """The card as Markdown. `radius`: max |A| as stored; `folder`: the artefact's folder name."""
+    """The card as Markdown. `radius`: the model's `spectral_radius` as stored; `folder`: the
+    artefact's folder name."""
     sections = [
         _title(name, model, plan, facts),
         _sizes(model, plan, facts),
         _result(plan, model, facts),
         _schemes(model.sites, plan),
-        _stability(radius),
+        _stability(model, radius),
         _loading(model, facts, folder),
         _identity(fingerprints),
     ]
@@ -116,7 +129,17 @@ def _sizes(model: Model, plan: Mapping[str, Scheme], facts: CardFacts) -> str:
         "## Size in bytes\n\n"
         + _table(["", "this plan", "full precision"], rows)
         + "\n\nThe first figure is the size of the tensors in `model.safetensors`, to the byte. "
-        "Full precision is float32." + _stored(facts, ours.weight_bytes)
+        "Full precision is float32." + _stored(facts, ours.weight_bytes) + _held(facts)
+    )
+
+
+def _held(facts: CardFacts) -> str:
+    """What streaming steps hold of states, where it is not what the plan packs."""
+    if facts.held_state_bytes is None:
+        return ""
+    return (
+        f" Streaming steps hold the state in float32, {_size(facts.held_state_bytes)} bytes, which "
+        "plans are compared by below."
     )
 
 
@@ -142,7 +165,9 @@ def _figure(score: Score, metric: MetricInfo, signed: bool = False) -> str:
 
 def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
     rows = []
-    total = cost(model.sites.values(), plan, batch=facts.batch).total_bytes
+    ours = cost(model.sites.values(), plan, batch=facts.batch)
+    held = facts.held_state_bytes
+    total = ours.weight_bytes + (ours.state_bytes if held is None else held)
     full = cost(model.sites.values(), {}, batch=facts.batch).total_bytes
     if facts.confirmed:
         rows.append(_score_row("this plan", total, facts.confirmed, facts.metric))
@@ -155,6 +180,9 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
             rows.append(_score_row(name, size, facts.uniform.score, facts.metric))
         else:
             rows.append([name, _size(size), "not measured", ""])
+    if facts.hand:
+        what = f"by hand: {_plain(facts.hand.about)}"
+        rows.append(_score_row(what, facts.hand.total_bytes, facts.hand.score, facts.metric))
     if facts.baseline:
         rows.append(_score_row("full precision", full, facts.baseline, facts.metric))
     if not rows:
@@ -163,6 +191,9 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
     if facts.difference:
         delta = _figure(facts.difference, facts.metric, signed=True)
         text += f"\n\nAgainst full precision, sample by sample: {delta}."
+    if facts.hand:
+        delta = _figure(facts.hand.difference, facts.metric, signed=True)
+        text += f"\n\nAgainst the best plan made by hand within the same budget: {delta}."
     return text + "\n\n" + _provenance(facts)
 
 
@@ -210,9 +241,10 @@ def _schemes(sites: Mapping[str, Site], plan: Mapping[str, Scheme]) -> str:
     return "## Schemes\n\n" + _table(head, rows, words=2) + "\n\nStates are those of one sequence."
 
 
-def _stability(radius: float) -> str:
+def _stability(model: Model, radius: float) -> str:
+    what = "|A| as stored" if model.radius_name == "max|A|" else f"{model.radius_name}, exp(dt A)"
     verdict = "stable" if radius <= 1 else "**unstable: the state can grow without bound**"
-    return f"## Stability\n\nLargest |A| as stored: {radius:.8f} ({verdict})."
+    return f"## Stability\n\nLargest {what}: {radius:.8f} ({verdict})."
 
 
 def _loading(model: Model, facts: CardFacts, folder: str) -> str:

@@ -15,6 +15,10 @@ class Model(Sited, Protocol):
     """What every family offers. Stateless: a call depends on its arguments alone."""
 
     family: str
+    radius_name: str
+    """What `spectral_radius` is, for people."""
+    radius_reads: tuple[str, ...]
+    """The sites of a layer that it is computed from."""
 
     @property
     def products(self) -> list[tuple[str, str | None, int]]: ...

@@ -177,6 +177,7 @@ class Mamba(Selective):
     weights: Mapping[str, Tensor]
 
     family = FAMILY
+    radius_reads = ("A", "dt_proj.bias")
     convolved = ("x",)
 
     @cached_property

@@ -212,6 +212,7 @@ class Mamba2(Selective):
     scan: Scan | None = None
 
     family = FAMILY
+    radius_reads = ("A", "dt.bias")
     convolved = ("x", "B", "C")
 
     @cached_property

@@ -198,6 +198,9 @@ class S4D:
     config: S4DConfig
     weights: Mapping[str, Tensor]
     family = FAMILY
+    radius_name = "max|A|"
+    radius_reads = ("A",)
+    """The sites of a layer that `spectral_radius` is computed from."""
 
     @cached_property
     def sites(self) -> dict[str, Site]:

@@ -49,6 +49,9 @@ class Selective(ABC):
     weights: Mapping[str, Tensor]
 
     family: ClassVar[str]
+    radius_name: ClassVar[str] = "decay at rest"
+    radius_reads: ClassVar[tuple[str, ...]]
+    """The sites of a layer that `spectral_radius` is computed from."""
     convolved: ClassVar[tuple[str, ...]]
     """The sites that hold what was convolved, less the layer's prefix."""
 

@@ -34,7 +34,7 @@ def about_sensitivity(found: Sensitivity) -> list[str]:
         lines += [_worst(found, scheme) for scheme in found.schemes]
     unstable = sum(row.unstable for row in found.rows)
     if unstable:
-        lines.append(f"{UNSTABLE} {unstable} of them stored A with a magnitude above 1: unstable.")
+        lines.append(f"{UNSTABLE} {unstable} of them have {found.radius_name} above 1: unstable.")
     return [line for line in lines if line]
 
 
@@ -114,10 +114,11 @@ def about_confirmation(found: Confirmation) -> list[str]:
     q = found.quantity
     base = _level(q.shown(found.baseline), q)
     lines = [f"On {samples_seen(found)}; full precision has {q.name} {base}."]
-    return lines + [_confirmed(plan, q) for plan in found.plans] + missed_limits(found)
+    return lines + [_confirmed(plan, found) for plan in found.plans] + missed_limits(found)
 
 
-def _confirmed(plan: Confirmed, q: Quantity) -> str:
+def _confirmed(plan: Confirmed, found: Confirmation) -> str:
+    q = found.quantity
     change, gain = q.shown(plan.change), q.shown(plan.difference)
     lost = _change(change, q) + ("" if change.differs else ", within the error,")
     text = (
@@ -125,12 +126,25 @@ def _confirmed(plan: Confirmed, q: Quantity) -> str:
         f"{_level(q.shown(plan.metric), q)} ({lost} against full precision)."
     )
     if plan.radius > 1:
-        text += f" Its recurrence is unstable (max|A| {plan.radius:.4f})."
+        text += f" Its recurrence is unstable ({found.radius_name} {plan.radius:.4f})."
     if plan.uniform is None:
-        return text + " No uniform plan fits."
+        return text + " No uniform plan fits." + _against_hand(plan, q)
     better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
     rival = f"{in_bytes(plan.uniform_bytes)}, has {_level(q.shown(plan.uniform_metric), q)}"
-    return f"{text} The best uniform plan that fits, {plan.uniform} of {rival}: {better}."
+    text += f" The best uniform plan that fits, {plan.uniform} of {rival}: {better}."
+    return text + _against_hand(plan, q)
+
+
+def _against_hand(plan: Confirmed, q: Quantity) -> str:
+    """What the search gains on the best plan made by hand within the same budget."""
+    if plan.hand is None:
+        return ""
+    gain = q.shown(plan.hand_difference)
+    better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
+    return (
+        f" By hand ({plan.hand}), {in_bytes(plan.hand_bytes)}, has "
+        f"{_level(q.shown(plan.hand_metric), q)}: {better}."
+    )
 
 
 SIGNS = (
@@ -139,7 +153,8 @@ SIGNS = (
     "Of twenty true zeros about one is taken for a difference by chance. Losses of regression have "
     "long tails: there a difference is one where its mean or the signs and ranks of its samples "
     "(Wilcoxon) say so, each at half that rate.",
-    f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1.",
+    f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1, of Mambas one whose "
+    "decay at rest is.",
     "Changes and differences are paired: both models see the same samples.",
     "Cross-entropy and KL are capped at 50 nats a sample, of text a token: a plan at the cap says "
     "nothing at all.",
@@ -167,6 +182,9 @@ def method_notes(found: Results) -> list[str]:
             f"Search: {search.n:,} samples of the {search.split} split; the state is counted at "
             f"batch {search.batch}. A plan beaten beyond its error bar by one of no more bytes was "
             "stopped early and is drawn hollow.",
+            "By hand: the best uniform plan within the budget with the single upgrade that fits "
+            "and promises most by the sensitivities, or a plan measured beside the search (--also) "
+            "that fits, whichever scored best.",
             "Bytes are those of the packed tensors with their scales and zero points. Activations "
             "take none and stay at full precision, in uniform plans too, unless they are frozen.",
             "Within a budget the plan of the best score is chosen; of equals the one with the "

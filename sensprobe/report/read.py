@@ -14,6 +14,7 @@ from typing import Any
 from sensprobe.errors import RunError
 from sensprobe.metrics import info_in
 from sensprobe.report.results import (
+    RADIUS,
     Beside,
     Candidate,
     Chosen,
@@ -65,6 +66,7 @@ def read_sensitivity(document: Document) -> Sensitivity:
             measured(baseline.get("metric")),
             _schemes(document),
             tuple(_row(row, key) for row in document["rows"]),
+            _radius_name(document),
         )
 
 
@@ -115,14 +117,25 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
             {str(b["label"]): real(b.get("total")) for b in document.get("budgets") or ()},
             tuple(_candidate(c) for c in document["candidates"]),
             tuple(
-                Chosen(str(c["budget"]), c.get("candidate"), c.get("uniform"))
+                Chosen(
+                    str(c["budget"]),
+                    c.get("candidate"),
+                    c.get("uniform"),
+                    c.get("hand"),
+                    str(c.get("hand_about") or ""),
+                )
                 for c in document["chosen"]
             ),
             tuple(_beside(row) for row in document.get("also") or ()),
             _count(full.get("state_bytes")),
             _stored_bytes(full),
             str(full.get("stored_dtype") or "float32"),
+            _radius_name(document),
         )
+
+
+def _radius_name(document: Document) -> str:
+    return str(document.get("radius_name") or RADIUS)
 
 
 def _stored_bytes(full: Document) -> int:
@@ -172,6 +185,7 @@ def read_confirmation(document: Document) -> Confirmation:
             tuple(_confirmed(plan) for plan in document["plans"]),
             _count(document.get("looks")),
             tuple(_beside(row) for row in document.get("also") or ()),
+            _radius_name(document),
         )
 
 
@@ -192,7 +206,7 @@ def _beside(row: Document) -> Beside:
 
 
 def _confirmed(plan: Document) -> Confirmed:
-    against = plan.get("against_uniform") or {}
+    against, by_hand = plan.get("against_uniform") or {}, plan.get("against_hand") or {}
     return Confirmed(
         str(plan["budget"]),
         str(plan["candidate"]),
@@ -209,6 +223,11 @@ def _confirmed(plan: Document) -> Confirmed:
         real(plan.get("radius")),
         real(against.get("radius")),
         plan.get("max_loss"),
+        by_hand.get("about"),
+        _count(by_hand.get("total_bytes")),
+        measured(by_hand.get("metric")),
+        measured(by_hand.get("difference")),
+        real(by_hand.get("radius")),
     )
 
 

@@ -13,6 +13,9 @@ from math import nan
 
 from sensprobe.report.values import UNKNOWN, Measured, Quantity
 
+RADIUS = "max|A|"
+"""What tells a recurrence's stability, where a document does not say; of Mambas the largest decay
+at rest."""
 Entries = tuple[tuple[str, str], ...]
 """A plan as text: (pattern, scheme) in order; a later entry overrides an earlier one."""
 
@@ -31,7 +34,7 @@ class Row:
     state_bytes: int
     change: Measured
     additive: Measured
-    radius: float  # max|A| as stored
+    radius: float  # what `radius_name` says, as stored
     sites: tuple[str, ...] = ()  # those that were put in the scheme together
 
     @property
@@ -54,6 +57,7 @@ class Sensitivity:
     baseline: Measured
     schemes: tuple[str, ...]
     rows: tuple[Row, ...]
+    radius_name: str = RADIUS
 
     @property
     def targets(self) -> list[str]:
@@ -103,6 +107,8 @@ class Chosen:
     budget: str
     candidate: str | None
     uniform: str | None  # the best uniform plan within the same budget
+    hand: str | None = None  # the best plan made by hand within it
+    hand_about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,7 @@ class Search:
     full_state_bytes: int = 0
     stored_bytes: int = 0  # weights as the model's file has them, and the state; 0: not known
     stored_dtype: str = ""
+    radius_name: str = RADIUS
 
     def times_smaller(self, total_bytes: int) -> float:
         """How many times a plan's bytes go into those of the model as the user has it."""
@@ -153,6 +160,10 @@ class Search:
 
     def candidate(self, name: str | None) -> Candidate | None:
         return next((c for c in self.candidates if c.name == name), None)
+
+    def plan(self, name: str | None) -> Candidate | Beside | None:
+        """A candidate, or what was measured beside the search."""
+        return self.candidate(name) or next((b for b in self.also if b.name == name), None)
 
     @property
     def picks(self) -> dict[str, list[str]]:
@@ -189,6 +200,11 @@ class Confirmed:
     radius: float
     uniform_radius: float = nan
     max_loss: float | None = None  # what the budget allows, in the unit of the scores
+    hand: str | None = None  # what the best plan made by hand within the same budget is
+    hand_bytes: int = 0
+    hand_metric: Measured = UNKNOWN
+    hand_difference: Measured = UNKNOWN  # this plan minus that one, paired
+    hand_radius: float = nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +216,7 @@ class Confirmation:
     plans: tuple[Confirmed, ...]
     looks: int = 0  # other plans of the run that were scored on these samples before
     also: tuple[Beside, ...] = ()
+    radius_name: str = RADIUS
 
     def misses(self, plan: Confirmed) -> bool:
         """Whether a plan loses more here than its budget allows."""

@@ -40,7 +40,7 @@ def _observation(found: Sensitivity, row: Row) -> dict[str, Any]:
         **numbers,
         found.additive.heading: moved.value,
         f"± {found.additive.heading}": moved.stderr,
-        "max|A|": row.radius,
+        found.radius_name: row.radius,
         "unstable": row.unstable,
         "weights (bytes)": row.weight_bytes,
         "state (bytes)": row.state_bytes,
@@ -69,7 +69,7 @@ def _candidate_row(c: Candidate, search: Search) -> dict[str, Any]:
         "is a difference": change.differs,
         "predicted loss": c.predicted,
         "samples": c.n,
-        "max|A|": c.radius,
+        search.radius_name: c.radius,
         "front": c.on_front,
         "note": mark_of(c, search),
     }
@@ -87,15 +87,19 @@ def confirmation_rows(found: Confirmation) -> pd.DataFrame:
             "weights (bytes)": plan.weight_bytes,
             "state (bytes)": plan.state_bytes,
             "samples": found.n,
-            "max|A|": plan.radius,
+            found.radius_name: plan.radius,
             "uniform scheme": plan.uniform or "",
             "uniform total (bytes)": plan.uniform_bytes if plan.uniform else None,
+            "by hand": plan.hand or "",
+            "by hand total (bytes)": plan.hand_bytes if plan.hand else None,
         }
         for heading, value in (
             (q.heading, plan.metric),
             (q.change_heading, plan.change),
             (f"uniform {q.heading}", plan.uniform_metric),
             (f"against uniform ({q.change_unit or q.name})", plan.difference),
+            (f"by hand {q.heading}", plan.hand_metric),
+            (f"against by hand ({q.change_unit or q.name})", plan.hand_difference),
         ):
             shown = q.shown(value)
             row |= {heading: shown.value, f"± {heading}": shown.stderr}
@@ -115,7 +119,7 @@ def beside_rows(found: Search | Confirmation) -> pd.DataFrame:
             "state (bytes)": plan.state_bytes,
             "split": found.split,
             "samples": found.n,
-            "max|A|": plan.radius,
+            found.radius_name: plan.radius,
             "chosen of no more bytes": plan.chosen or "",
         }
         for heading, value in (

@@ -14,6 +14,7 @@ import pandas as pd
 
 from sensprobe.report.plans import EXACT_TEXT, bytes_by_part, schemes_by_group
 from sensprobe.report.results import (
+    Beside,
     Candidate,
     Confirmation,
     Confirmed,
@@ -23,6 +24,7 @@ from sensprobe.report.results import (
     Sensitivity,
 )
 from sensprobe.report.values import (
+    KIB,
     MISSING,
     UNSTABLE,
     Measured,
@@ -37,6 +39,7 @@ from sensprobe.report.values import (
 from sensprobe.sites import Site
 
 FULL = "full precision"
+BY_HAND = "by hand"
 DOMINATED, FRONT, UNIFORM, CHOSEN = "·", "●", "◇", "★"
 MOST_DOMINATED = 400  # marks on a figure; more would say nothing and make a page slow
 MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "dominated"}
@@ -141,7 +144,7 @@ def frontier(search: Search) -> pd.DataFrame:
     """Front, uniform and chosen plans in growing bytes, full precision last, in float32 and, where
     that is other, as the model's file stores it."""
     shown = notable(search)
-    unit, size = byte_unit([*(c.total_bytes for c in shown), search.full_bytes])
+    unit, size = unit_of(search)
     quantity = search.quantity
     rows = [
         {
@@ -172,7 +175,8 @@ def frontier(search: Search) -> pd.DataFrame:
 
 
 def chosen(search: Search) -> pd.DataFrame:
-    """For each budget the chosen plan, and below it the best uniform plan that fits as well.
+    """For each budget the chosen plan, and below it the best uniform plan and the best one made by
+    hand that fit as well.
 
     `times smaller` is against the model as its file stores it.
     """
@@ -184,51 +188,64 @@ def chosen(search: Search) -> pd.DataFrame:
                 rows.append({"budget": choice.budget, "plan": f"{what}: none fits"})
             else:
                 rows.append(_choice_row(choice.budget, found, search))
-    total, *scores = _headings(search.quantity)
+        by_hand = search.plan(choice.hand)
+        if by_hand is not None:
+            row = _choice_row(choice.budget, by_hand, search)
+            rows.append(row | {"plan": f"{BY_HAND}: {choice.hand_about}"})
+    total, *scores = _headings(search)
     columns = ["budget", "plan", total, "times smaller", *scores]
     return _frame(rows, columns).astype(object).fillna(MISSING)
 
 
-def _choice_row(budget: str, c: Candidate, search: Search) -> dict[str, Any]:
+def _choice_row(budget: str, c: Candidate | Beside, search: Search) -> dict[str, Any]:
+    uniform = c.uniform if isinstance(c, Candidate) else None
     return {
         "budget": budget,
-        "plan": f"uniform {c.uniform}" if c.uniform is not None else c.name,
-        "total (KiB)": in_unit(c.total_bytes, 1024),
+        "plan": c.name if uniform is None else f"uniform {uniform}",
+        **_total(c.total_bytes, search),
         "times smaller": digits(search.times_smaller(c.total_bytes), 3),
         **_scores(c.metric, c.change, search.quantity, c.radius),
     }
 
 
 def confirmation(found: Confirmation) -> pd.DataFrame:
-    """Chosen plans on unseen data, each with the uniform plan it stands against."""
+    """Chosen plans on unseen data, each with the uniform plan and the one made by hand that it
+    stands against."""
     rows: list[dict[str, Any]] = []
     for plan in found.plans:
         rows += _confirmed_rows(plan, found)
     if rows:
         base = plus_minus(found.quantity.shown(found.baseline))
         rows.append({"plan": FULL, found.quantity.heading: base})
-    columns = ["budget", "plan", *_headings(found.quantity), "against uniform"]
+    against = ["against uniform", *["against hand"] * any(p.hand for p in found.plans)]
+    columns = ["budget", "plan", *_headings(found), *against]
     return _frame(rows, columns).astype(object).fillna("")
 
 
 def _confirmed_rows(plan: Confirmed, found: Confirmation) -> list[dict[str, Any]]:
-    gain = found.quantity.shown(plan.difference)
+    gain, ahead = (found.quantity.shown(d) for d in (plan.difference, plan.hand_difference))
     row = {
         "budget": plan.budget,
         "plan": plan.name,
-        "total (KiB)": in_unit(plan.total_bytes, 1024),
+        **_total(plan.total_bytes, found),
         **_scores(plan.metric, plan.change, found.quantity, plan.radius),
         "against uniform": flagged(plus_minus(gain, signed=True), gain),
+        "against hand": flagged(plus_minus(ahead, signed=True), ahead),
     }
-    if plan.uniform is None:
-        return [row]
-    uniform = {
-        "budget": plan.budget,
-        "plan": f"uniform {plan.uniform}",
-        "total (KiB)": in_unit(plan.uniform_bytes, 1024),
-        found.quantity.heading: _level(plan.uniform_metric, found.quantity, plan.uniform_radius),
-    }
-    return [row, uniform]
+    rivals = (
+        (plan.uniform, "uniform ", plan.uniform_bytes, plan.uniform_metric, plan.uniform_radius),
+        (plan.hand, f"{BY_HAND}: ", plan.hand_bytes, plan.hand_metric, plan.hand_radius),
+    )
+    return [row] + [
+        {
+            "budget": plan.budget,
+            "plan": f"{what}{name}",
+            **_total(size, found),
+            found.quantity.heading: _level(level, found.quantity, radius),
+        }
+        for name, what, size, level, radius in rivals
+        if name is not None
+    ]
 
 
 def beside(found: Search | Confirmation) -> pd.DataFrame:
@@ -240,13 +257,13 @@ def beside(found: Search | Confirmation) -> pd.DataFrame:
         rows.append(
             {
                 "plan": plan.name,
-                "total (KiB)": in_unit(plan.total_bytes, 1024),
+                **_total(plan.total_bytes, found),
                 **_scores(plan.metric, plan.change, found.quantity, plan.radius),
                 "chosen of no more bytes": plan.chosen or MISSING,
                 "gains": flagged(plus_minus(gain, signed=True), gain),
             }
         )
-    columns = ["plan", *_headings(found.quantity), "chosen of no more bytes", "gains"]
+    columns = ["plan", *_headings(found), "chosen of no more bytes", "gains"]
     return _frame(rows, columns)
 
 
@@ -297,8 +314,25 @@ def in_unit(size: float, unit_bytes: int) -> str:
     return number(size / unit_bytes, 0 if unit_bytes == 1 else 2)
 
 
-def _headings(quantity: Quantity) -> list[str]:
-    return ["total (KiB)", quantity.heading, quantity.change_heading]
+def unit_of(found: Search | Confirmation) -> tuple[str, int]:
+    """The one unit of every table of a search and its confirmation, as --budget takes it: that of
+    the largest chosen plan, KiB at least."""
+    if isinstance(found, Confirmation):
+        sizes = [plan.total_bytes for plan in found.plans]
+    else:
+        picks = (found.candidate(name) for name in found.picks)
+        sizes = [c.total_bytes for c in picks if c is not None] or [found.full_bytes]
+    return byte_unit([max([*sizes, KIB])])
+
+
+def _total(size: float, found: Search | Confirmation) -> dict[str, str]:
+    unit, count = unit_of(found)
+    return {f"total ({unit})": in_unit(size, count)}
+
+
+def _headings(found: Search | Confirmation) -> list[str]:
+    quantity = found.quantity
+    return [f"total ({unit_of(found)[0]})", quantity.heading, quantity.change_heading]
 
 
 def _scores(level: Measured, change: Measured, quantity: Quantity, radius: float) -> dict[str, str]:

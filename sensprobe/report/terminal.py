@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 import pandas as pd
@@ -37,10 +38,12 @@ from sensprobe.report.values import (
 )
 
 LEGEND = (
-    f"{NOISE} within 1.96 standard errors of zero: no difference   {UNSTABLE} max|A| > 1: unstable"
+    f"{NOISE} within 1.96 standard errors of zero: no difference   {UNSTABLE} max|A| "
+    "(of Mambas the decay at rest) > 1: unstable"
 )
 GAP = 2  # columns between cells
 LABEL = 30  # columns a name may take
+FOLDED = 16  # the fewest a name is folded to before numbers move below
 WORSE, BETTER, DIM = "dark_orange", "dodger_blue2", "dim"
 
 
@@ -208,10 +211,10 @@ def bench_report(found: BenchRun) -> RenderableType:
 
 
 def _table(frame: pd.DataFrame, left: Sequence[str], drop: Iterable[str] = ()) -> Fitted:
-    """A table of text.
+    """A table of text, in which no number is ever cut.
 
-    Where it finds no room, columns that start with a word of `drop` go, in that order, and then
-    those in `left` fold.
+    Where it finds no room, columns that start with a word of `drop` go, in that order; then those
+    in `left` fold; and what then still finds none stands below, beside the same first columns.
     """
 
     def build(width: int) -> RenderableType:
@@ -221,18 +224,48 @@ def _table(frame: pd.DataFrame, left: Sequence[str], drop: Iterable[str] = ()) -
         for start in drop:
             if _natural(shown) > width:
                 shown = shown.loc[:, [not str(name).startswith(start) for name in shown]]
-        folds = _folds(shown, left, width)
-        table = _plain_table()
-        for name in shown.columns:
-            heading = str(name).replace(" (", "\n(")
-            heading = _folded(heading, folds[name]) if name in folds else heading
-            justify: Literal["left", "right"] = "left" if name in left else "right"
-            table.add_column(Text(heading, style="bold"), justify=justify, no_wrap=True)
-        for row in shown.to_dict("records"):
-            table.add_row(*(_text(str(v), folds.get(str(name))) for name, v in row.items()))
-        return table
+        blocks: list[RenderableType] = []
+        for columns in _blocks(shown, left, width):
+            part = shown[columns]
+            if blocks:  # rows that say something there
+                part = part[
+                    ~part.drop(columns=_keys(columns, left)).isin(["", MISSING]).all(axis=1)
+                ]
+                blocks.append(Text(""))
+            blocks.append(_block(part, left, width))
+        return Group(*blocks)
 
     return Fitted(build)
+
+
+def _block(frame: pd.DataFrame, left: Sequence[str], width: int) -> Table:
+    folds, table = _folds(frame, left, width), _plain_table()
+    for name in frame.columns:
+        heading = str(name).replace(" (", "\n(")
+        heading = _folded(heading, folds[name]) if name in folds else heading
+        justify: Literal["left", "right"] = "left" if name in left else "right"
+        table.add_column(Text(heading, style="bold"), justify=justify, no_wrap=True)
+    for row in frame.to_dict("records"):
+        table.add_row(*(_text(str(v), folds.get(str(name))) for name, v in row.items()))
+    return table
+
+
+def _blocks(frame: pd.DataFrame, left: Sequence[str], width: int) -> list[list[str]]:
+    """Columns that stand beside each other: all, or the first ones (which say what a row is) with
+    as many of the others as there is room for."""
+    names, sizes = [str(name) for name in frame], _sizes(frame)
+    least = {name: min(sizes[name], FOLDED) if name in left else sizes[name] for name in names}
+    if sum(least.values()) + GAP * (len(names) - 1) <= width:
+        return [names]
+    keys = _keys(names, left)
+    room = width - sum(min(sizes[name], LABEL) for name in keys) - GAP * len(keys)
+    others = [name for name in names if name not in keys]
+    return [[*keys, *some] for some in _packed(others, {n: least[n] for n in others}, room)]
+
+
+def _keys(names: Sequence[str], left: Sequence[str]) -> list[str]:
+    """The first columns, of names: they say what a row is."""
+    return list(takewhile(lambda name: name in left, names))
 
 
 def _sizes(frame: pd.DataFrame) -> dict[str, int]:

@@ -4,6 +4,7 @@
     evaluations/    one segment a writer; append-only
     results/        JSON tables, each replaced whole
     benches/        how fast machines ran operations, a file a bench; append-only
+    plans/          the plan chosen for each budget, as --plan takes it
     leases/         what is being measured now; gone when nothing is
     optuna.db       the search's own storage
 

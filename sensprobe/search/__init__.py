@@ -8,6 +8,7 @@ Rooms, each using only those above it:
     knapsack    exact plans for any budget (MILP)
     race        when a candidate is beaten beyond its error bar (pure)
     arena       candidates evaluated once, raced, paid for
+    byhand      the plan a person would make of a budget
     surrogate   a guess, with its error, of the score of plans not evaluated
     promise     what evaluating a plan is expected to bring
     studies     the door to Optuna
@@ -24,6 +25,7 @@ import numpy as np
 
 from sensprobe.errors import UsageError
 from sensprobe.search.arena import Arena, OnEvent, Spent
+from sensprobe.search.byhand import upgraded
 from sensprobe.search.direct import direct
 from sensprobe.search.exhaustive import check_count, every_assignment
 from sensprobe.search.frontier import Hull, every_point, sweep
@@ -99,7 +101,9 @@ def search(
 
     `baseline` holds the full-precision samples, one `Sample` a piece: the pieces `evaluate` is
     asked for, in order; one piece means no racing. `evaluations` is what may be spent here: the
-    caller has taken off what the sensitivities cost. Uniform plans are evaluated first, in full.
+    caller has taken off what the sensitivities cost. Uniform plans are evaluated first, in full;
+    last, beyond what may be spent, for each budget of bytes the best uniform plan with its best
+    single upgrade (see `byhand`).
     With no budgets the whole front is searched, its hypervolume measured from (`full_bytes`,
     `chance`): the full-precision bytes (default: the largest plan's) and the score of guessing.
     `storage` is Optuna's SQLite file. `seconds_each` only helps messages. KeyboardInterrupt ends
@@ -153,25 +157,59 @@ def _conclude(
     except KeyboardInterrupt:
         interrupted = True
         arena.tell("interrupted", f"stopped with {len(arena.candidates)} plans evaluated")
-    plain = {assignment for assignment in uniform.values() if assignment in arena.candidates}
+    plain = {a: name for name, a in uniform.items() if a in arena.candidates}
+    hands: dict[Budget, tuple[Candidate, str]] = {}
+    try:
+        for budget in budgets if not interrupted else ():
+            if (made := _by_hand(arena, budget, plain)) is not None:
+                hands[budget] = made
+    except KeyboardInterrupt:
+        interrupted = True
     return SearchResult(
         method=method,
         candidates=tuple(arena.candidates.values()),
-        choices=tuple(_choose(arena, budget, plain) for budget in budgets),
+        choices=tuple(_choose(arena, b, set(plain), *hands.get(b, (None, ""))) for b in budgets),
         front=tuple(arena.front()),
         spent=arena.spent,
         interrupted=interrupted,
     )
 
 
-def _choose(arena: Arena, budget: Budget, uniform: set[Assignment]) -> Choice:
-    """The best measured candidate within the budget; uniform plans compete like any other."""
+def _by_hand(
+    arena: Arena, budget: Budget, uniform: Mapping[Assignment, str]
+) -> tuple[Candidate, str] | None:
+    """The best uniform plan within a budget of bytes with its best upgrade, evaluated; and what it
+    is, in words. None where there is no such plan."""
+    if not budget.limits_bytes:
+        return None
+    plain = [c for c in _fitting(arena, budget) if c.assignment in uniform]
+    start = _best(plain, budget)
+    made = None if start is None else upgraded(arena.problem, budget, start.assignment)
+    if start is None or made is None:
+        return None
+    decision = arena.problem.decisions[made.decision]
+    better = decision.options[made.assignment[made.decision]].scheme
+    about = f"{uniform[start.assignment]}, {decision.name} in {better}"
+    return arena.measure_baseline(made.assignment, f"hand {about}"), about
+
+
+def _fitting(arena: Arena, budget: Budget) -> list[Candidate]:
+    """Candidates measured in full that meet every limit of a budget."""
     fits = [c for c in arena.finished() if budget.admits(c.size)]
-    if budget.max_loss is not None:
-        fits = [c for c in fits if c.drop <= budget.max_loss + _ROUNDING]
+    if budget.max_loss is None:
+        return fits
+    return [c for c in fits if c.drop <= budget.max_loss + _ROUNDING]
+
+
+def _choose(
+    arena: Arena, budget: Budget, uniform: set[Assignment], hand: Candidate | None, about: str
+) -> Choice:
+    """The best measured candidate within the budget; uniform plans compete like any other."""
+    fits = _fitting(arena, budget)
     best = _best(fits, budget)
     bound = None if best is None else _bound(best)
-    return Choice(budget, best, bound, _best([c for c in fits if c.assignment in uniform], budget))
+    plain = _best([c for c in fits if c.assignment in uniform], budget)
+    return Choice(budget, best, bound, plain, hand, about)
 
 
 def _bound(candidate: Candidate) -> float:

@@ -84,6 +84,24 @@ class Arena:
         """Report progress."""
         self._on_event(Event(kind, text, self.spent, self.allowed, candidate))
 
+    def measure_baseline(self, assignment: Assignment, name: str) -> Candidate:
+        """The same, in full, of a plan to compare with: it takes nothing from what may be spent."""
+        known = self.candidates.get(assignment)
+        if known is not None and not known.stopped:
+            return known
+        seen = 0 if known is None else known.n
+        pieces = [] if known is None else [self._samples[assignment]]
+        for k, samples in enumerate(self.pieces):
+            if sum(self.pieces[:k]) >= seen:
+                pieces.append(self._evaluate(assignment, k))
+                self.spent += samples / self.baseline.n
+                self.allowed += samples / self.baseline.n
+        name = name if known is None else known.name
+        whole = self._summary(assignment, name, Sample.join(pieces), stopped=False)
+        self.candidates[assignment] = whole
+        self.tell("evaluated", name, whole)
+        return whole
+
     def finished(self) -> list[Candidate]:
         """Candidates that saw every sample, in the order they were evaluated."""
         return [candidate for candidate in self.candidates.values() if not candidate.stopped]

@@ -262,13 +262,16 @@ class Choice:
     """What the search answers for one budget; `candidate` is None where no plan met `max_loss`.
 
     `drop_bound` is the one-sided 95 % upper bound of the loss. `uniform` is the best
-    uniform plan within the same limits, None where none fits.
+    uniform plan within the same limits, None where none fits; `hand` that plan with the best single
+    upgrade that fits, and `hand_about` what that is, in words (see `byhand`).
     """
 
     budget: Budget
     candidate: Candidate | None
     drop_bound: float | None = None
     uniform: Candidate | None = None
+    hand: Candidate | None = None
+    hand_about: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from sensprobe.steps.exporting import export
     from sensprobe.steps.exporting_for import export_for
     from sensprobe.steps.generating import generate
-    from sensprobe.steps.pricing import cost, cost_beside_stored, list_presets, list_sites
+    from sensprobe.steps.pricing import (
+        cost,
+        cost_beside_stored,
+        full_bytes,
+        list_presets,
+        list_sites,
+    )
     from sensprobe.steps.profiling import DEFAULT_SCHEMES, check_profile, profile
     from sensprobe.steps.saturating import chosen_ranges, profiled_ranges, saturation_warnings
     from sensprobe.steps.searching import SearchSettings, search
@@ -45,6 +51,7 @@ __all__ = [
     "evaluate_tasks",
     "export",
     "export_for",
+    "full_bytes",
     "generate",
     "harness_model",
     "list_presets",
@@ -73,6 +80,7 @@ _HOME = {
     "evaluate_tasks": "tasks",
     "export": "exporting",
     "export_for": "exporting_for",
+    "full_bytes": "pricing",
     "generate": "generating",
     "harness_model": "tasks",
     "list_presets": "pricing",

@@ -10,11 +10,14 @@ import numpy as np
 from sensprobe.classes import POOLED
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import mean, paired, score_document
+from sensprobe.loading import resolve
 from sensprobe.metrics import LABEL, PREDICTED
 from sensprobe.plan import Plan, Resolved, fingerprint
 from sensprobe.scheme import Scheme
-from sensprobe.search import Sample
-from sensprobe.steps.pricing import cost
+from sensprobe.search import Budget, Sample, Size
+from sensprobe.steps.counting import Counting
+from sensprobe.steps.pricing import cost, list_presets
+from sensprobe.units import size_text
 from sensprobe.workbench import Workbench
 
 
@@ -50,12 +53,30 @@ def resolve_beside(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolve
                 f"--also: each plan needs a name of its own, and {plan.name!r} is "
                 f"{'given twice' if plan.name else 'none'}."
             )
-        out[plan.name] = plan.resolve(bench.source.model.sites.values())
+        out[plan.name] = resolve(plan, bench.source.model)
     return out
 
 
+def recipes_that_fit(bench: Workbench, budgets: Sequence[Budget], batch: int) -> str:
+    """A note of the known recipes within some budget of bytes, which a user may have measured as a
+    baseline; "" where there is none."""
+    fits = []
+    for row in list_presets(bench.source, batch):
+        if (price := row.get("cost")) is None:
+            continue
+        size = Size(price["weight_bytes"], price["state_bytes"])
+        if any(b.limits_bytes and b.admits(size) for b in budgets):
+            fits.append(f"{row['name']} ({size_text(size.total)})")
+    if not fits:
+        return ""
+    return (
+        f"known recipes that fit: {', '.join(fits)}. --also NAME measures one beside the search, "
+        "as a plan made by hand"
+    )
+
+
 def measure_beside(
-    bench: Workbench, name: str, plan: Resolved, batch: int, baseline: Sample
+    bench: Workbench, name: str, plan: Resolved, batch: int, baseline: Sample, counts: Counting
 ) -> dict[str, Any]:
     """A plan measured on the whole search split: the fields of a candidate it has."""
     stop = baseline.n
@@ -66,6 +87,8 @@ def measure_beside(
     finally:
         bench.progress.end()
     price = cost(bench.source, plan, batch)
+    sites = bench.source.model.sites.values()
+    counted = counts.state_bytes(sites, plan, batch)
     change = paired(
         bench.sign * found.score, bench.sign * baseline.score, found.group, robust=bench.robust
     )
@@ -75,7 +98,11 @@ def measure_beside(
         "uniform": None,
         "plan": Plan(tuple(plan.items()), name).to_json(),
         "plan_fingerprint": fingerprint(plan),
-        **{k: price[k] for k in ("weight_bytes", "state_bytes", "total_bytes", "effective_bits")},
+        "weight_bytes": price["weight_bytes"],
+        "state_bytes": counted,
+        "total_bytes": price["weight_bytes"] + counted,
+        "packed_state_bytes": price["state_bytes"],
+        "effective_bits": price["effective_bits"],
         "metric": score_document(mean(bench.sign * found.score, found.group)),
         "loss": score_document(change),
         "extra_nats": float(np.mean(found.loss - baseline.loss)),

@@ -21,7 +21,8 @@ def confirm(
 ) -> dict[str, Any]:
     """Score the chosen plans (or those named) on the confirmation split: the result of a run.
 
-    Paired with full precision and with the best uniform plan of no more bytes. So are the plans
+    Paired with full precision, with the best uniform plan and with the best one made by hand that
+    fit the same budget. So are the plans
     measured beside the search, paired with the chosen plan that is largest among those of no more
     bytes than theirs. Returns the document kept as `confirmation`.
     """
@@ -38,7 +39,9 @@ def confirm(
         c for c in found["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
     ]
     stop = bench.size("confirmation", limit)
-    wanted = {c[k] for c in chosen for k in ("candidate", "uniform") if c[k]} | set(also)
+    wanted = {c[k] for c in chosen for k in ("candidate", "uniform", "hand") if c.get(k)} | set(
+        also
+    )
     looks = _looks(run, {candidates[name]["plan_fingerprint"] for name in wanted})
     seconds = bench.seconds_a_sample("confirmation", stop) * stop
     bench.progress.begin(
@@ -62,6 +65,7 @@ def confirm(
     document = {
         "split": "confirmation",
         "n": stop,
+        "radius_name": bench.source.model.radius_name,
         "metric": bench.metric_label,
         "sign": bench.sign,
         "metric_info": bench.info.to_json(),
@@ -116,17 +120,21 @@ def _confirmed(
 ) -> dict[str, Any]:
     name = choice["candidate"]
     sizes = ("total_bytes", "weight_bytes", "state_bytes", "effective_bits", "radius")
-    against = None
-    if choice["uniform"]:
-        rival = candidates[choice["uniform"]]
-        against = {
-            "uniform": rival["uniform"],
-            "candidate": rival["name"],
-            "total_bytes": rival["total_bytes"],
-            "radius": rival["radius"],
-            "metric": compared.level(arrays[rival["name"]]),
-            "difference": compared.change(arrays[name], arrays[rival["name"]]),
+
+    def against(rival: str | None, **words: Any) -> dict[str, Any] | None:
+        if not rival:
+            return None
+        other = candidates[rival]
+        return {
+            **words,
+            "candidate": rival,
+            "total_bytes": other["total_bytes"],
+            "radius": other["radius"],
+            "metric": compared.level(arrays[rival]),
+            "difference": compared.change(arrays[name], arrays[rival]),
         }
+
+    uniform, hand = choice["uniform"], choice.get("hand")
     return {
         "budget": choice["budget"],
         "candidate": name,
@@ -134,7 +142,8 @@ def _confirmed(
         **{key: candidates[name][key] for key in sizes},
         "metric": compared.level(arrays[name]),
         "loss": compared.change(arrays[name], base),
-        "against_uniform": against,
+        "against_uniform": against(uniform, uniform=uniform and candidates[uniform]["uniform"]),
+        "against_hand": against(hand, about=choice.get("hand_about")),
     }
 
 

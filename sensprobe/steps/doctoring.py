@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from sensprobe import runtime
+from sensprobe.packed import lacking
 from sensprobe.zoo import recipes, shipped
 
 CORE = (
@@ -29,8 +31,11 @@ EXTRAS = {
     "tokenizers": ("lm", "reading text with a checkpoint's tokenizer.json"),
     "transformers": ("lm", "comparing selective models with its own (tests)"),
     "lm-eval": ("lm", "language model tasks (eval --task)"),
-    "mamba-ssm": ("mamba", "planned: Mamba's own CUDA kernels, as a reference"),
-    "triton": ("gpu", "planned: GPU kernels"),
+    "mamba-ssm": (
+        "mamba",
+        "Mamba's own CUDA kernels, which `bench --device cuda` runs beside ours",
+    ),
+    "triton": ("gpu", "kernels that run exported models on a GPU from packed memory"),
     "ray": ("cluster", "planned: searches on several machines"),
 }
 
@@ -43,6 +48,28 @@ def installed(package: str) -> str | None:
         return None
 
 
+def gpu_kernels() -> dict[str, Any]:
+    """What the kernels for GPUs do, whether they can run here (`run_here`), and why not."""
+    why = _no_gpu()
+    return {
+        "what": "Triton kernels: exported S4D, Mamba and Mamba-2 from packed memory, whole "
+        "sequences and steps; what is not exported runs as the reference loop there",
+        "run_here": not why,
+        "why_not": why,
+    }
+
+
+def _no_gpu() -> str:
+    """Why kernels for GPUs cannot run here; "" where they can."""
+    if torch.version.cuda is None:
+        return "this PyTorch is built without CUDA: install its CUDA build"
+    if not torch.cuda.is_available():
+        return "PyTorch sees no CUDA GPU"
+    if find_spec("triton") is None:
+        return "Triton is not installed: pip install -e '.[gpu]'"
+    return lacking(torch.device("cuda"))
+
+
 def doctor() -> dict[str, Any]:
     """Versions, implementations, extras with what each would add, and what ships."""
     return {
@@ -50,6 +77,7 @@ def doctor() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu_kernels": gpu_kernels(),
         "threads": torch.get_num_threads(),
         "core": {package: installed(package) for package in CORE},
         "implementations": [row._asdict() for row in runtime.describe()],

@@ -9,7 +9,15 @@ import numpy as np
 
 from sensprobe.classes import per_class
 from sensprobe.errors import UsageError
-from sensprobe.evaluate import by_position, dead_bands, mean, paired, ratio, score_document
+from sensprobe.evaluate import (
+    by_position,
+    dead_bands,
+    mean,
+    paired,
+    ratio,
+    score_document,
+    seconds_a_step,
+)
 from sensprobe.loading import Source
 from sensprobe.metrics import PREDICTED
 from sensprobe.plan import Plan, fingerprint
@@ -35,7 +43,8 @@ def evaluate(
     dead_band: bool = False,
     classes: bool = False,
 ) -> dict[str, Any]:
-    """The score of a plan with its standard error, its cost, and max|A| as stored.
+    """The score of a plan with its standard error, its cost, and `max_abs_A`: max|A| as stored, of
+    Mambas the largest decay at rest (`radius_name` says which).
 
     `compare` also runs full precision on the same samples and adds the paired difference. Text has
     more to say (`text_facts`), under `text`. `dead_band` adds how often rounding keeps the state
@@ -90,6 +99,7 @@ def evaluate(
         "split": split,
         "sample": bench.sampled(split, stop),
         "max_abs_A": radius,
+        "radius_name": bench.source.model.radius_name,
         "stable": radius <= UNSTABLE,
         "scores": {
             name: score_document(mean(values, groups)) for name, values in whole(arrays).items()
@@ -126,12 +136,21 @@ def _dead_band(
     """Share of dead writes (see `evaluate.dead_band`) of every rounded state, and by position."""
     bench.ready(plan)
     x = bench.samples(split).x[:count]
-    found = dead_bands(bench.source.model, bench.applier.tap(plan), x)
-    if not found:
+    model, tap = bench.source.model, bench.applier.tap(plan)
+    states = len(dead_bands(model, tap, x[:1, :1]))
+    if not states:
         raise UsageError(
             "--dead-band: the plan rounds no recurrent state. Name one, as in --set "
             "'layers.*.state=int8/head/dynamic'."
         )
+    length = x.shape[1]
+    title = f"counting writes that leave the state as it stood on {count} samples"
+    seconds = seconds_a_step(model, tap, x) * length
+    bench.progress.begin(title, states * length, seconds)
+    try:
+        found = dead_bands(model, tap, x, bench.progress.advance)
+    finally:
+        bench.progress.end()
     return {
         "samples": count,
         "states": {name: band.share() for name, band in found.items()},

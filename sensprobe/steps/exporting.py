@@ -10,18 +10,22 @@ from typing import Any
 from sensprobe.data.special import GENERATION, generation_document, travelling
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import Score
-from sensprobe.export import TOKENIZER, CardFacts, UniformFacts, export_model
+from sensprobe.export import TOKENIZER, CardFacts, HandFacts, UniformFacts, export_model
 from sensprobe.loading import Source
 from sensprobe.plan import Plan, from_json
 from sensprobe.runs import Run
+from sensprobe.sites import Site
 from sensprobe.steps.evaluating import UNSTABLE
+from sensprobe.steps.plan_files import candidate_of
 from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench
 
 
-def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] | None]:
-    """The plan a name stands for in a run: a candidate's, a budget's label, or that of a plan
-    measured beside the search.
+def plan_of(
+    run: Run, name: str, sites: Mapping[str, Site]
+) -> tuple[Plan, dict[str, Any], dict[str, Any] | None]:
+    """The plan a name stands for in a run: a candidate's, a budget's label, that of a plan measured
+    beside the search, or the file of any of these.
 
     The latest search is asked first, then earlier ones. Returns the plan, the candidate, and its
     confirmed numbers where there are any.
@@ -36,7 +40,7 @@ def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] |
         budgets = {choice["budget"]: choice["candidate"] for choice in search["chosen"]}
         measured = [*search["candidates"], *search.get("also", ())]
         candidates = {candidate["name"]: candidate for candidate in measured}
-        wanted = budgets.get(name, name)
+        wanted = budgets.get(name) or candidate_of(name, search, sites) or name
         if wanted in candidates:
             rows = [*confirmation.get("plans", ()), *confirmation.get("also", ())]
             confirmed = [p for p in rows if p["name"] == wanted]
@@ -46,8 +50,8 @@ def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] |
     known = ", ".join(dict.fromkeys(c[key] for key in ("budget", "candidate") for c in chosen))
     raise UsageError(
         f"this run has no plan {name!r}. Chosen plans: {known or 'none'}; every candidate is "
-        f"listed by `sensprobe report --run {run.path}`. A preset (`sensprobe presets`) can be "
-        "exported once `sensprobe search --also` has measured it."
+        f"listed by `sensprobe report --run {run.path}`. A preset (`sensprobe presets`) or a "
+        "plan.json can be exported once `sensprobe search --also` has measured it."
     )
 
 
@@ -69,7 +73,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
     """
     if bench.run is None:
         raise UsageError("an export takes its plan from a run: give --run DIR.")
-    plan, candidate, confirmed = plan_of(bench.run, name)
+    plan, candidate, confirmed = plan_of(bench.run, name, bench.source.model.sites)
     resolved = plan.resolve(bench.source.model.sites.values())
     bench.ready(resolved)
     search = bench.run.read_result("search")
@@ -99,6 +103,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         "cost": predicted,
         "confirmed": confirmed,
         "max_abs_A": candidate["radius"],
+        "radius_name": bench.source.model.radius_name,
         "stable": candidate["radius"] <= UNSTABLE,
     }
 
@@ -140,6 +145,15 @@ def _facts(
             known["uniform"] = UniformFacts(
                 rival["uniform"], rival["total_bytes"], Score(**rival["metric"])
             )
+        if rival := confirmed.get("against_hand"):
+            known["hand"] = HandFacts(
+                rival["about"],
+                rival["total_bytes"],
+                Score(**rival["metric"]),
+                Score(**rival["difference"]),
+            )
+    if candidate["state_bytes"] != candidate.get("packed_state_bytes", candidate["state_bytes"]):
+        known["held_state_bytes"] = candidate["state_bytes"]
     return CardFacts(
         task=bench.dataset.task,
         metric=bench.info,

@@ -40,7 +40,7 @@ def export_for(
     chosen, model = target_named(target), bench.source.model
     require_family(chosen, model)
     hf_document(model)
-    plan, candidate, confirmed = plan_of(bench.run, name)
+    plan, candidate, confirmed = plan_of(bench.run, name, model.sites)
     resolved = plan.resolve(model.sites.values())
     fitted = fit(chosen, model, resolved)
     bench.ready(resolved)

@@ -8,6 +8,7 @@ from typing import Any
 from sensprobe.cost import cost as price
 from sensprobe.errors import UsageError
 from sensprobe.loading import Source
+from sensprobe.packed import Holding
 from sensprobe.plan import Plan
 from sensprobe.presets import PRESETS, Preset
 from sensprobe.scheme import Scheme
@@ -24,13 +25,21 @@ def list_sites(source: Source) -> list[dict[str, Any]]:
     return rows
 
 
-def cost(
-    source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1
-) -> dict[str, float | int]:
-    """Bytes, effective bits and bit operations of a plan (or of one that is resolved already)."""
+def cost(source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1) -> dict[str, Any]:
+    """Bytes, effective bits and bit operations of a plan (or of one that is resolved already).
+
+    `state_bytes` are those of states as the plan packs them; beside them `held_state_bytes` are
+    those that the streaming runtime holds between steps, and `held_why` says why they are more
+    ("" where they are not).
+    """
     sites = source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else plan
-    return price(sites, resolved, source.model.products, batch).to_json()
+    holding = Holding(source.model)
+    return {
+        **price(sites, resolved, source.model.products, batch).to_json(),
+        "held_state_bytes": batch * holding.state_bytes(resolved),
+        "held_why": holding.why(resolved),
+    }
 
 
 def cost_beside_stored(
@@ -45,6 +54,14 @@ def cost_beside_stored(
         "stored_dtype": source.stored_dtype,
         "full_weight_bytes": sum(site.full_bytes for site in weights),
     }
+
+
+def full_bytes(source: Source, batch: int = 1) -> dict[str, int]:
+    """Bytes of a model without a plan, as its user has it: `total`, `weight` (as the file stores
+    them) and `state` (float32). A budget of 25% is a part of these."""
+    states = (s for s in source.model.sites.values() if s.kind is Kind.STATE)
+    weight, state = source.stored_bytes, batch * sum(s.full_bytes for s in states)
+    return {"total": weight + state, "weight": weight, "state": state}
 
 
 def list_presets(source: Source | None = None, batch: int = 1) -> list[dict[str, Any]]:

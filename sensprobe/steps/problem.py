@@ -20,6 +20,7 @@ from sensprobe.plan import Plan, Resolved, adapted
 from sensprobe.scheme import EXACT, Scheme, parse
 from sensprobe.search import Assignment, Decision, Option, Problem
 from sensprobe.sites import EVERY_LAYER, Kind, Site, group_pattern, matching, nearest
+from sensprobe.steps.counting import Counting
 from sensprobe.steps.targeting import Limits
 
 Chosen = dict[str, Scheme]
@@ -56,10 +57,14 @@ class Space:
         return compressed(self.resolved(assignment), self.sites, name)
 
     def uniform(self) -> dict[str, Assignment]:
-        """Scheme -> the assignment that puts every decision in it, where every decision can."""
+        """Scheme -> the assignment that puts every decision in it, where every decision with a
+        choice can."""
         out: dict[str, Assignment] = {}
         for scheme in dict.fromkeys(text for options in self.asked for text in options):
-            picks = [options.index(scheme) if scheme in options else None for options in self.asked]
+            picks = [
+                options.index(scheme) if scheme in options else (0 if len(options) == 1 else None)
+                for options in self.asked
+            ]
             if all(p is not None for p in picks):
                 out[scheme] = tuple(p for p in picks if p is not None)
         return out
@@ -91,14 +96,18 @@ def build_space(
     freeze: Sequence[tuple[str, Scheme]] = (),
     tie: Sequence[str] = (),
     limits: Limits | None = None,
+    counts: Counting | None = None,
 ) -> Space:
     """The search space a profile opens. `schemes` restricts the options to those named, `limits` to
-    what a runtime can express."""
+    what a runtime can express, `counts` to what saves bytes there."""
     ordered = tuple(sites.values())
     frozen = dict(adapted(freeze, ordered).entries) if freeze else {}
     if limits is not None:
         limits.require(frozen)
         frozen = {**limits.freeze, **frozen}
+    if counts is not None:
+        counts.frozen = frozen
+    price = site_bytes if counts is None else counts.price
     free = _free_targets(sites, sensitivity, set(frozen))
     if not free:
         raise UsageError("every profiled weight and state is frozen: nothing is left to search.")
@@ -109,7 +118,7 @@ def build_space(
             f"{', '.join(sensitivity['schemes'])}. Profile it first, or choose among these."
         )
     groups = _tied(free, _ties(tie, ordered) + list(limits.groups if limits else ()))
-    known = _Profiled(sites, sensitivity, free, batch, allowed, frozen, limits)
+    known = _Profiled(sites, sensitivity, free, batch, allowed, frozen, limits, counts)
     decisions, meaning, asked = [], [], []
     for name, members in groups.items():
         decision, chosen, words = _decision(name, members, known)
@@ -118,7 +127,7 @@ def build_space(
         asked.append(words)
     searched = {site for names in free.values() for site in names}
     rest = [s for s in ordered if s.name not in searched]
-    stored = [site_bytes(s, frozen.get(s.name, EXACT)) for s in rest]
+    stored = [price(s, frozen.get(s.name, EXACT)) for s in rest]
     problem = Problem(
         tuple(decisions), sum(once for once, _ in stored), batch * sum(each for _, each in stored)
     )
@@ -182,6 +191,12 @@ class _Profiled:
     allowed: set[str]  # schemes; empty: all
     frozen: Chosen
     limits: Limits | None
+    counts: Counting | None
+
+    def price(self, site: str, scheme: Scheme) -> tuple[int, int]:
+        """(bytes stored once, bytes a sequence) of one site."""
+        count = site_bytes if self.counts is None else self.counts.price
+        return count(self.sites[site], scheme)
 
     def rows(self, target: str) -> dict[str, dict[str, Any]]:
         """Scheme -> what a target loses in it."""
@@ -208,16 +223,32 @@ def _decision(
         offers[scheme] = _offer(name, scheme, chosen, found, known), chosen
     if not allowed or str(EXACT) in allowed or not offers:
         chosen = dict.fromkeys(names, EXACT)
-        option = _option(str(EXACT), chosen, sites, known.batch, 0.0, 0.0)
+        option = _option(str(EXACT), chosen, known, 0.0, 0.0)
         offers.setdefault(str(EXACT), (option, chosen))
     tried = {scheme: known.why_not(chosen) for scheme, (_, chosen) in offers.items()}
     kept = {scheme: offer for scheme, offer in offers.items() if not tried[scheme]}
     if not kept and known.limits is not None:
         raise known.limits.no_option(name, tried)
+    if known.counts is not None:
+        kept = _counted(name, kept, known.counts)
     site = sites[names[0]]
     options, meaning = zip(*kept.values(), strict=True)
     depth = _depth(site, sites.values())
     return Decision(name, site.part.value, depth, options), meaning, tuple(kept)
+
+
+def _counted(
+    name: str, offers: Mapping[str, tuple[Option, Chosen]], counts: Counting
+) -> dict[str, tuple[Option, Chosen]]:
+    """The options under which states are held as they are counted; UsageError where none is."""
+    why = {scheme: counts.why_not(name, scheme, chosen) for scheme, (_, chosen) in offers.items()}
+    if all(why.values()):
+        raise UsageError(
+            f"no scheme allowed for {name} lets steps run from packed states here: "
+            f"{next(iter(why.values()))}. Allow another, or count states as a plan packs them: "
+            "--count-states packed."
+        )
+    return {scheme: offer for scheme, offer in offers.items() if not why[scheme]}
 
 
 def _offer(
@@ -229,8 +260,7 @@ def _offer(
     return _option(
         scheme,
         chosen,
-        known.sites,
-        known.batch,
+        known,
         sum(x["value"] for x in losses),
         sqrt(sum(x["stderr"] ** 2 for x in losses)),
         _drop(found, known.sensitivity["sign"]),
@@ -256,13 +286,13 @@ def _require_errors(losses: Sequence[Mapping[str, Any]], name: str) -> None:
 def _option(
     scheme: str,
     chosen: Chosen,
-    sites: Mapping[str, Site],
-    batch: int,
+    known: _Profiled,
     loss: float,
     stderr: float,
     drop: float = nan,
 ) -> Option:
-    stored = [site_bytes(sites[name], s) for name, s in chosen.items()]
+    sites, batch = known.sites, known.batch
+    stored = [known.price(name, s) for name, s in chosen.items()]
     bits = sum(s.bits_per_real * sites[n].reals for n, s in chosen.items())
     return Option(
         scheme,

@@ -62,6 +62,7 @@ def profile(
         "n": stop,
         "clusters": baseline["metric"]["clusters"],
         "task": bench.dataset.task,
+        "radius_name": bench.source.model.radius_name,
         "metric": bench.metric_label,
         "sign": bench.sign,
         "metric_info": bench.info.to_json(),

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sensprobe.cost import cost as packed_cost
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import BATCH, mean, score_document
 from sensprobe.files import strict_json
+from sensprobe.packed import Holding
 from sensprobe.plan import Plan, fingerprint, short_names
 from sensprobe.runs import Run
 from sensprobe.scheme import Scheme
-from sensprobe.search import Assignment, Budget, Candidate, Sample, SearchResult
+from sensprobe.search import (
+    Assignment,
+    Budget,
+    Candidate,
+    Choice,
+    Sample,
+    SearchResult,
+    Size,
+)
 from sensprobe.search import search as run_search
 from sensprobe.search.exhaustive import check_count
-from sensprobe.search.knapsack import check_budget
-from sensprobe.steps.beside import measure_beside, resolve_beside, sample
+from sensprobe.steps.beside import measure_beside, recipes_that_fit, resolve_beside, sample
+from sensprobe.steps.counting import Counting, counting
+from sensprobe.steps.plan_files import write_plans
 from sensprobe.steps.pricing import cost, cost_beside_stored
 from sensprobe.steps.problem import Space, build_space
+from sensprobe.steps.suggesting import check_fit
 from sensprobe.steps.targeting import limits_of
 from sensprobe.workbench import Workbench
 
@@ -46,6 +58,7 @@ class SearchSettings:
     freeze: tuple[tuple[str, Scheme], ...] = ()
     tie: tuple[str, ...] = ()
     target: str | None = None  # a runtime whose limits the plans keep
+    count_states: str | None = None  # held (None, without a target) or packed: see `counting`
     also: tuple[Plan, ...] = ()  # measured beside the search; each has a name of its own
 
 
@@ -70,7 +83,8 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
 
 
 def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
-    """Candidates, the chosen plan for each budget, and the best uniform plan beside it.
+    """Candidates, the chosen plan for each budget, and beside it the best uniform plan and the best
+    one made by hand: that uniform plan with its best single upgrade, or one of `settings.also`.
 
     Plans of `settings.also` are measured on the same samples, in full, and compete for no budget.
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
@@ -86,6 +100,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     if limits is not None:
         bench.progress.note(limits.about())
     sensitivity = sensitivity_of(run)
+    counts = counting(settings.count_states, Holding(bench.source.model), settings.target)
     space = build_space(
         bench.source.model.sites,
         sensitivity,
@@ -94,12 +109,19 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         freeze=settings.freeze,
         tie=settings.tie,
         limits=limits,
+        counts=counts,
     )
+    for note in counts.notes():
+        bench.progress.note(note)
     others = resolve_beside(bench, settings.also)
     full = cost(bench.source, {}, settings.batch)
     budgets = tuple(in_scores(budget, bench) for budget in settings.budgets)
     for budget in budgets:
-        check_budget(space.problem, budget)
+        check_fit(
+            space, budget, run, sensitivity, counts=counts, batch=settings.batch, limits=limits
+        )
+    if not others and (recipes := recipes_that_fit(bench, budgets, settings.batch)):
+        bench.progress.note(recipes)
     stop = bench.size("search", settings.limit, raced=True)
     pieces = chunks(stop)
     seconds = bench.seconds_a_sample("search", stop) * stop
@@ -108,7 +130,7 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     for budget in settings.budgets:
         check_loss(budget, bench, whole)
     bench.expect([*others.values(), *space.options()])
-    beside = [measure_beside(bench, n, p, settings.batch, whole) for n, p in others.items()]
+    beside = [measure_beside(bench, n, p, settings.batch, whole, counts) for n, p in others.items()]
     count = _allowed(space, settings, seconds)
     bench.progress.begin(
         f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
@@ -130,8 +152,11 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         )
     finally:
         bench.progress.end()
-    document = _document(bench, space, settings, found, whole, count) | {"also": beside}
+    document = _document(bench, space, settings, found, whole, count, counts, beside)
     _set_earlier_aside(run, document)
+    files = write_plans(run, document)
+    for choice in document["chosen"]:
+        choice["plan_file"] = files.get(choice["budget"])
     run.write_result("search", document)
     if found.interrupted:
         raise KeyboardInterrupt
@@ -222,6 +247,8 @@ def _document(
     found: SearchResult,
     baseline: Sample,
     count: int,
+    counts: Counting,
+    beside: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     names = _names(space, found)
     uniform = {a: scheme for scheme, a in space.uniform().items()}
@@ -231,6 +258,8 @@ def _document(
     return {
         "method": found.method,
         "target": settings.target,
+        "count_states": counts.way,
+        "not_offered": counts.to_json(),
         "batch": settings.batch,
         "seed": settings.seed,
         "split": "search",
@@ -238,6 +267,7 @@ def _document(
         "evaluations": count,
         "spent": found.spent,
         "interrupted": found.interrupted,
+        "radius_name": bench.source.model.radius_name,
         "metric": bench.metric_label,
         "sign": bench.sign,
         "metric_info": bench.info.to_json(),
@@ -256,18 +286,42 @@ def _document(
         ],
         "budgets": [asdict(b) | {"label": str(b)} for b in settings.budgets],
         "candidates": [
-            _candidate(bench, space, settings, c, names, uniform, front) for c in found.candidates
+            _candidate(bench, space, settings, c, names, uniform, front, counts)
+            for c in found.candidates
         ],
         "chosen": [
             {
                 "budget": str(choice.budget),
                 "candidate": names[choice.candidate.assignment] if choice.candidate else None,
                 "uniform": names[choice.uniform.assignment] if choice.uniform else None,
+                **_by_hand(choice, names, beside, bench.sign),
                 "loss_bound": choice.drop_bound,
             }
             for choice in found.choices
         ],
+        "also": list(beside),
     }
+
+
+def _by_hand(
+    choice: Choice,
+    names: Mapping[Assignment, str],
+    beside: Sequence[Mapping[str, Any]],
+    sign: int,
+) -> dict[str, str | None]:
+    """The best plan made by hand within a budget: the uniform one with an upgrade, or one measured
+    beside the search; and what it is, in words."""
+    rivals: list[tuple[tuple[float, float, int], str, str]] = []
+    if (c := choice.hand) is not None:
+        merit = c.score, -c.extra_nats, -c.size.total
+        rivals.append((merit, names[c.assignment], choice.hand_about))
+    for row in beside:
+        size = Size(row["weight_bytes"], row["state_bytes"])
+        if choice.budget.limits_bytes and choice.budget.admits(size):
+            merit = sign * row["metric"]["value"], -row["extra_nats"], -size.total
+            rivals.append((merit, row["name"], row["name"]))
+    best = max(rivals, key=lambda rival: rival[0], default=None)
+    return {"hand": best and best[1], "hand_about": best and best[2]}
 
 
 def _names(space: Space, found: SearchResult) -> dict[Assignment, str]:
@@ -285,12 +339,15 @@ def _candidate(
     names: Mapping[Assignment, str],
     uniform: Mapping[Assignment, str],
     front: set[Assignment],
+    counts: Counting,
 ) -> dict[str, Any]:
     resolved = space.resolved(candidate.assignment)
     name = names[candidate.assignment]
-    price = cost(bench.source, resolved, settings.batch)
+    model = bench.source.model
+    price = packed_cost(space.sites, resolved, model.products, settings.batch)
     size = candidate.size
-    assert (price["weight_bytes"], price["state_bytes"]) == (size.weight, size.state), name
+    state_bytes = counts.state_bytes(space.sites, resolved, settings.batch)
+    assert (price.weight_bytes, state_bytes) == (size.weight, size.state), name
     return {
         "name": name,
         "label": candidate.name,
@@ -301,7 +358,8 @@ def _candidate(
         "weight_bytes": size.weight,
         "state_bytes": size.state,
         "total_bytes": size.total,
-        "effective_bits": price["effective_bits"],
+        "packed_state_bytes": price.state_bytes,
+        "effective_bits": price.effective_bits,
         "metric": {"value": bench.sign * candidate.score, "stderr": candidate.stderr},
         "loss": {"value": -bench.sign * candidate.drop, "stderr": candidate.drop_stderr}
         | ({"p": candidate.drop_p} if bench.robust else {}),

@@ -88,6 +88,7 @@ def evaluate_tasks(
         "model_fingerprint": source.fingerprint,
         "warnings": sentences(rows_of(model.saturated or ()), LOOKED_AT),
         "max_abs_A": radius,
+        "radius_name": source.model.radius_name,
         "stable": radius <= UNSTABLE,
     }
 

@@ -15,10 +15,12 @@ from language import BYTES, MAMBA, MAMBA2, byte_level, write_model, write_storie
 from language_models import HF_CONFIG, write
 from selective import Config
 
+from sensprobe import api
 from sensprobe.data import load_data
 from sensprobe.loading import load_model
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.s4d import S4DConfig
+from sensprobe.progress import Silent
 from sensprobe.runs import open_run
 
 OPTIONS = "length=32,context=8"
@@ -115,6 +117,21 @@ def test_eval_says_perplexity_and_positions(shell: Shell, model: Path, stories: 
     assert "kl" not in plain["text"]["positions"][0]
 
 
+class Told(Silent):
+    """What a progress is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, float, float | None]] = []
+        self.done = 0.0
+
+    def begin(self, title: str, total: float, seconds: float | None = None) -> None:
+        self.begun.append((title, total, seconds))
+        self.done = 0.0
+
+    def advance(self, units: float = 1) -> None:
+        self.done += units
+
+
 def test_eval_counts_writes_that_do_not_move_the_state(
     shell: Shell, model: Path, stories: Path
 ) -> None:
@@ -129,6 +146,13 @@ def test_eval_counts_writes_that_do_not_move_the_state(
     assert 0 < shares[0] < shares[1] < 1
     assert "kept from moving the state" in shell.ok(*asked, *scheme).out
     refused(shell, "the plan rounds no recurrent state", *asked, code=2)
+    told = Told()
+    data, plan = f"text:{stories},{OPTIONS}", {"states": "int8/channel/dynamic"}
+    api.evaluate(model, data, plan, limit=9, dead_band=True, progress=told)
+    (title, total, seconds), done = told.begun[-1], told.done
+    assert title.startswith("counting writes")
+    assert seconds is not None
+    assert done == total > 0
     static = [*asked, "--set", "layers.*.state=int4/head", "--run", model.parent / "run", "--json"]
     first, again = (shell.ok(*static).json for _ in range(2))  # the second is read from the run
     assert first["dead_band"] == again["dead_band"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ from safetensors.torch import load_file, save_file
 import sensprobe
 from sensprobe import api, zoo
 from sensprobe.data import load_data
-from sensprobe.plan import from_json
+from sensprobe.loading import load_model
+from sensprobe.plan import Plan, from_json
 from sensprobe.runs import open_run
+from sensprobe.scheme import parse
+from sensprobe.steps import doctoring, full_bytes
+from sensprobe.steps.doctoring import gpu_kernels
 
 COST = {"weight_bytes", "state_bytes", "total_bytes", "effective_bits"}
 
@@ -46,6 +51,20 @@ def test_cost_is_the_cost_object(shell: Shell) -> None:
     assert f"{full['total_bytes']:,} bytes" in shell.ok("cost", "s4d-digits").out
 
 
+def test_cost_says_what_a_plan_packs_and_what_steps_hold(shell: Shell) -> None:
+    asked = ["cost", "s4d-digits", "--batch", 2, "--set"]
+    every = shell.ok(*asked, "layers.*.state=int8/head/dynamic/every16", "--json").json
+    packed, full = 2 * (16 * 8 * 2 + 16 * 2), 2 * 16 * 8 * 2 * 4
+    assert (every["state_bytes"], every["held_state_bytes"]) == (packed, full)
+    assert "16 steps" in every["held_why"]
+    printed = shell.ok(*asked, "layers.*.state=int8/head/dynamic/every16").out
+    assert f"{packed:,} bytes" in printed
+    assert f"{full:,} bytes" in printed
+    step = shell.ok(*asked, "layers.*.state=int8/head/dynamic", "--json").json
+    assert step["held_state_bytes"] == step["state_bytes"]
+    assert step["held_why"] == ""
+
+
 def test_full_precision_is_what_the_file_stores_and_float32_beside_it(
     shell: Shell, tmp_path: Path
 ) -> None:
@@ -58,6 +77,8 @@ def test_full_precision_is_what_the_file_stores_and_float32_beside_it(
     found = shell.ok(*asked, "--json").json
     assert 2 * found["stored_weight_bytes"] == found["full_weight_bytes"] == 6120
     assert found["stored_dtype"] == "bfloat16"
+    parts = full_bytes(load_model(tmp_path / "half.safetensors"), batch=2)
+    assert parts == {"weight": 3060, "state": 2 * 1024, "total": 3060 + 2 * 1024}
     out = shell.ok(*asked).out
     for label, key in (("stored (bfloat16)", "stored"), ("in float32", "full")):
         size = found[f"{key}_weight_bytes"]
@@ -191,6 +212,52 @@ def test_what_is_chosen_fits_and_is_confirmed_on_unseen_samples(searched: Path) 
     assert not seen & confirmed
 
 
+def test_a_plan_made_by_hand_stands_beside_what_is_chosen(searched: Path) -> None:
+    """Of nearly the bytes of the budget: the best uniform plan, and its best upgrade that fits."""
+    run = open_run(searched)
+    search: Any = run.read_result("search")
+    confirmation: Any = run.read_result("confirmation")
+    plans = {c["name"]: c for c in search["candidates"]}
+    limits = {"2KiB": 2048, "1600": 1600}
+    for choice, confirmed in zip(search["chosen"], confirmation["plans"], strict=True):
+        hand, uniform = plans[choice["hand"]], plans[choice["uniform"]]
+        assert uniform["total_bytes"] < hand["total_bytes"] <= limits[choice["budget"]]
+        assert choice["hand_about"].startswith(f"{uniform['uniform']}, ")
+        ours = dict(from_json(uniform["plan"]).resolve(api_sites()))
+        theirs = dict(from_json(hand["plan"]).resolve(api_sites()))
+        assert len({n.split(".")[-1] for n, _ in ours.items() ^ theirs.items()}) == 1
+        assert plans[choice["candidate"]]["metric"]["value"] >= hand["metric"]["value"]
+        against = confirmed["against_hand"]
+        gain = confirmed["metric"]["value"] - against["metric"]["value"]
+        assert against["difference"]["value"] == pytest.approx(gain)
+        assert against["total_bytes"] == hand["total_bytes"]
+
+
+def test_a_budget_out_of_reach_says_what_to_profile(
+    shell: Shell, profiled: Path, tmp_path: Path
+) -> None:
+    """And when that is done, it is found."""
+    run = shutil.copytree(profiled, tmp_path / "run")
+    asked = ["search", "--run", run, "--budget", "16%", "--evaluations", 4, "--limit", 32]
+    refused = shell(*asked)
+    assert refused.code == 2
+    assert "(asked for as 16%)" in refused.err
+    command = refused.err.rpartition(": ")[2].strip().removesuffix(".")
+    words = shlex.split(command)
+    assert words[:3] == ["sensprobe", "profile", "s4d-digits"]
+    assert [word for word in FAST if word in words] == FAST
+    shell.ok(*words[1:], "--limit", 64)
+    found = shell.ok(*asked, "--json").json["search"]
+    chosen = next(c for c in found["candidates"] if c["name"] == found["chosen"][0]["candidate"])
+    full = found["full"]["total_bytes"]
+    assert chosen["total_bytes"] <= 0.16 * full
+    hopeless = shell("search", "--run", run, "--budget", 10)
+    assert "Not even int2" in hopeless.err
+    wide = shell("search", "--run", run, "--budget", "1x")
+    assert "every plan fits" in wide.err
+    assert "profile" not in wide.err
+
+
 def test_no_confirm_leaves_the_split_unseen(shell: Shell, profiled: Path, tmp_path: Path) -> None:
     run = shutil.copytree(profiled, tmp_path / "run")
     asked = ["search", "--run", run, "--evaluations", 4, "--limit", 32, "--no-confirm", "--json"]
@@ -256,13 +323,38 @@ def test_the_export_scores_what_the_simulation_scored(
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(candidate["plan"]))
     simulated = shell.ok("eval", "s4d-digits", "--data", "digits", "--plan", plan, "--json").json
-    for key in ("value", "stderr", "scores", "cost", "plan", "plan_fingerprint", "max_abs_A"):
+    for key in ("value", "stderr", "scores", "plan", "plan_fingerprint", "max_abs_A"):
         assert again[key] == simulated[key], key
+    theirs = {k: v for k, v in simulated["cost"].items() if not k.startswith("stored_")}
+    assert theirs.items() <= again["cost"].items()  # each is stored as its own file has it
     x = load_data("digits").splits["confirmation"].x[:50]
+    assert "by hand: " in (out / "README.md").read_text()
     loaded = sensprobe.load(out)
     calibration = load_data("digits").splits["calibration"].x
     other = sensprobe.load("s4d-digits", plan, calibration=calibration)
     assert np.array_equal(loaded(x).numpy(), other(x).numpy())
+
+
+def test_a_chosen_plan_is_a_file_that_every_plan_option_takes(
+    shell: Shell, searched: Path, tmp_path: Path
+) -> None:
+    search: Any = open_run(searched).read_result("search")
+    files = {c["budget"]: searched / c["plan_file"] for c in search["chosen"]}
+    assert list(files.values()) == [searched / "plans" / f"{b}.json" for b in ("2KiB", "1600")]
+    chosen = {c["name"]: c for c in search["candidates"]}[search["chosen"][0]["candidate"]]
+    told = shell.ok("cost", "s4d-digits", "--plan", files["2KiB"], "--json").json
+    assert told["weight_bytes"] == chosen["weight_bytes"]
+    asked = ["export", "--run", searched, "--out", tmp_path / "out", "--plan"]
+    done = shell.ok(*asked, files["2KiB"], "--json").json
+    assert done["plan"] == chosen["name"]
+    assert done["confirmed"] is not None
+    strange = tmp_path / "other.json"
+    strange.write_text(json.dumps(Plan((("*.A", parse("int3")),)).to_json()))
+    refused = shell(*asked, strange)
+    assert refused.code == 2
+    assert "--also" in refused.err
+    missing = shell("cost", "s4d-digits", "--plan", tmp_path / "none.json")
+    assert "RUN/plans" in missing.err
 
 
 def test_report_writes_a_page_pictures_and_tables(
@@ -291,7 +383,29 @@ def test_doctor_says_what_is_there(shell: Shell) -> None:
     assert found["core"]["torch"]
     assert "s4d-digits" in found["models"]
     assert any(row["operation"] == "diagonal_scan" for row in found["implementations"])
-    assert "diagonal_scan" in shell.ok("doctor").out
+    said = " ".join(shell.ok("doctor").out.split())
+    assert "diagonal_scan" in said
+    kernels = found["gpu_kernels"]
+    assert kernels["run_here"] is (not kernels["why_not"])
+    assert ("they run here" if kernels["run_here"] else kernels["why_not"]) in said
+    assert "planned: GPU" not in said
+
+
+def test_doctor_says_why_gpu_kernels_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(cuda: str | None, seen: bool, has: tuple[int, int] = (9, 0)) -> str:
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: has)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+        monkeypatch.setattr(doctoring, "find_spec", lambda name: name)
+        return gpu_kernels()["why_not"]
+
+    assert "without CUDA" in told(None, seen=False)
+    assert "sees no CUDA GPU" in told("13.0", seen=False)
+    assert "compute capability" in told("13.0", seen=True, has=(7, 5))
+    assert told("13.0", seen=True) == ""
+    monkeypatch.setattr(doctoring, "find_spec", lambda name: None)
+    assert ".[gpu]" in gpu_kernels()["why_not"]
 
 
 def test_another_search_sets_the_first_aside(shell: Shell, searched: Path, tmp_path: Path) -> None:

@@ -10,7 +10,13 @@ from selective import inputs as tokens
 from selective import tiny as tiny_selective
 
 from sensprobe.apply import Applier
-from sensprobe.evaluate.dead_band import DeadBand, _Counter, by_position, dead_bands
+from sensprobe.evaluate.dead_band import (
+    DeadBand,
+    _Counter,
+    by_position,
+    dead_bands,
+    seconds_a_step,
+)
 from sensprobe.scheme import parse
 from sensprobe.sites import Axis, Kind, Part, Site
 from sensprobe.storage import Rounded
@@ -82,3 +88,13 @@ def test_positions_go_up_to_powers_of_two() -> None:
     rows = by_position({"a": one, "b": two}, 6)
     assert [(r["first"], r["last"]) for r in rows] == [(1, 1), (2, 2), (3, 4), (5, 6)]
     assert [r["share"] for r in rows] == [0, 1 / 4, 1 / 8, 1 / 8]
+
+
+def test_every_step_of_every_counted_state_is_told() -> None:
+    model, told = tiny_selective(MAMBA), []
+    states = [n for n, site in model.sites.items() if site.part is Part.STATE]
+    tap = Applier(model).tap({name: parse("int8/head/dynamic") for name in states})
+    x = tokens(MAMBA, 2, 10)
+    dead_bands(model, tap, x, lambda: told.append(1))
+    assert len(told) == 10 * len(states)
+    assert 0 < seconds_a_step(model, tap, x) < 10

@@ -182,7 +182,7 @@ def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None
             "state": in_bytes(c.state_bytes),
             "in all": in_bytes(c.total_bytes),
             "bits a value": digits(c.effective_bits, 3),
-            "max|A|": digits(c.radius, 5),
+            search.radius_name: digits(c.radius, 5),
             "samples": f"{c.n:,}",
         }
         for c in chosen

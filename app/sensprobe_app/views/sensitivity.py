@@ -93,7 +93,10 @@ def _ranking(profile: Sensitivity, of: str, scheme: str) -> None:
         "Targets by what they lose, with 95 % intervals",
     )
     table = tables.ranking(profile, of, scheme)
-    st.caption("· no difference: within 1.96 standard errors of zero. ▲ max|A| above 1: unstable.")
+    st.caption(
+        "· no difference: within 1.96 standard errors of zero. "
+        f"▲ {profile.radius_name} above 1: unstable."
+    )
     st.dataframe(
         table,
         hide_index=True,

@@ -264,5 +264,5 @@ def hover(c: Candidate, search: Search) -> str:
         f"{digits(c.effective_bits, 3)} bits a value",
     ]
     if c.radius > 1:
-        lines.append(f"max|A| {digits(c.radius, 5)}: unstable")
+        lines.append(f"{search.radius_name} {digits(c.radius, 5)}: unstable")
     return "<br>".join(lines)

@@ -122,7 +122,7 @@ def _stacked(name: str, width: int) -> str:
 def _caption(found: Sensitivity) -> str:
     return (
         f"{found.n:,} {found.split} samples; {NOISE} within 1.96 standard errors of zero: "
-        f"no difference; {UNSTABLE} max|A| above 1: unstable"
+        f"no difference; {UNSTABLE} {found.radius_name} above 1: unstable"
     )
 
 
@@ -139,7 +139,8 @@ def _hover(found: Sensitivity, row: Row) -> str:
         lines.append(f"{found.additive.heading} {bars_text(row, found.additive, 'additive')}")
     lines.append(f"n {found.n:,} in {found.clusters:,} clusters")
     if row.radius == row.radius:
-        lines.append(f"max|A| {digits(row.radius, 5)}{' (unstable)' if row.unstable else ''}")
+        unstable = " (unstable)" if row.unstable else ""
+        lines.append(f"{found.radius_name} {digits(row.radius, 5)}{unstable}")
     if row.kind != "activation":
         lines.append(f"weights {in_bytes(row.weight_bytes)}, state {in_bytes(row.state_bytes)}")
     return "<br>".join(lines)

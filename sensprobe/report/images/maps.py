@@ -28,7 +28,8 @@ from sensprobe.report.values import NOISE, UNSTABLE, Quantity, plus_minus
 MOST_ROWS = 60  # a page holds no more
 CELL_INCHES, LINE_INCHES = 1.18, 0.36
 LEGEND = (
-    f"{NOISE} within 1.96 standard errors of zero: no difference;  {UNSTABLE} max|A| > 1: unstable"
+    f"{NOISE} within 1.96 standard errors of zero: no difference;  {UNSTABLE} max|A| "
+    "(of Mambas the decay at rest) > 1: unstable"
 )
 FADED = "#7A8088"
 
