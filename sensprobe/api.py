@@ -7,7 +7,8 @@
 
 MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
 `digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`, for language models `text:PATH`
-or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` (from full precision). A PLAN is
+or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` or `agreement` (with
+full precision), `balanced-accuracy` or `f1`. A PLAN is
 a `Plan`, the name of a preset (see `list_presets`), the path of a plan.json, {pattern: scheme}, or
 a list of such, where later ones override. Sizes are bytes, as integers or text ("12KiB").
 
@@ -98,6 +99,7 @@ def evaluate(
     batch: int = 1,
     compare: bool = False,
     dead_band: bool = False,
+    per_class: bool = False,
     run: Pathlike | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -108,12 +110,14 @@ def evaluate(
 ) -> Document:
     """The score of a plan: metric, value, stderr, n, cost, max_abs_A, plan_fingerprint and more.
 
-    `limit` uses the first samples of the split; `compare` adds the paired difference to full
-    precision on the same samples; `dead_band` how often rounding keeps the state from moving; with
-    `run` the evaluation is kept there; without `model` and `data` they are those of `run`, under
-    its metric. `warnings` says where the score is far from what the checkpoint records of itself,
-    and which states leave the range of the float format they are kept in (`saturated` has the
-    numbers). Evaluations of the runs in `reuse` count as this one's. `allow_code`: see `search`.
+    `limit` uses that many samples of the split, drawn with `data_seed`: groups whole, each class in
+    its share (`sample` says which). `compare` adds the paired difference to full precision on the
+    same samples; `dead_band` how often rounding keeps the state from moving. With `run` the
+    evaluation is kept there; `per_class` then still has each class's precision and F1. Without
+    `model` and `data` they are those of `run`, under its metric. `warnings` says where the score is
+    far from what the checkpoint records of itself, and which states leave the range of the float
+    format they are kept in (`saturated` has the numbers). Evaluations of the runs in `reuse` count
+    as this one's. `allow_code`: see `search`.
     """
     if model is None or data is None:
         named = (model, data, norm, metric) != (None,) * 4 or data_seed
@@ -131,6 +135,7 @@ def evaluate(
             batch=batch,
             compare=compare,
             dead_band=dead_band,
+            classes=per_class,
         )
     base = document if not schemes else document.get("baseline")
     warnings = [*_recorded(bench, base, norm), *steps.saturation_warnings(document["saturated"])]
@@ -254,10 +259,11 @@ def search(
     """The best plan for each budget, and the chosen ones confirmed on unseen data.
 
     A budget limits weights and state together; `weight_budget` and `state_budget` go with every
-    one. `max_loss` (points) asks for the fewest bytes that lose no more. `freeze` entries are
-    "PATTERN=SCHEME", `tie` entries patterns. `target` names a runtime (vllm, compressed-tensors,
-    modelopt, torchao, llama.cpp) whose limits every plan keeps. `also` are plans to measure beside
-    the search: they take no part in it. Returns {"search", "confirmation"}, kept in `run`.
+    one. `max_loss` asks for the fewest bytes that lose no more: points where the metric is read in
+    percent, else the metric's own unit. `freeze` entries are "PATTERN=SCHEME", `tie` entries
+    patterns. `target` names a runtime (vllm, compressed-tensors, modelopt, torchao, llama.cpp)
+    whose limits every plan keeps. `also` are plans to measure beside the search: they take no part
+    in it. Returns {"search", "confirmation"}, kept in `run`.
 
     Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
     is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
@@ -362,6 +368,42 @@ def bench(
     return steps.bench(_listed(shapes), batch=batch, device=device, run=kept, progress=progress)
 
 
+def bench_model(
+    model: Pathlike,
+    plan: PlanLike | None = None,
+    *,
+    data: str | None = None,
+    batches: Sequence[int] = (1,),
+    length: int | None = None,
+    device: str = "cpu",
+    norm: str | None = None,
+    data_seed: int = 0,
+    run: Pathlike | None = None,
+    progress: Progress = SILENT,
+) -> Document:
+    """How fast this machine runs a model under a plan (an exported one under its own), a step and a
+    whole sequence of `length` (256), beside full precision and PyTorch, for every batch.
+
+    `data` is what a plan with something to calibrate is calibrated on. Returns created, machine,
+    device, versions, threads, model, plan, batches, length, packed, why_not_packed, bytes of
+    weights and of a state, and rows: operation (step, sequence, or a kind inside a step), scheme
+    (the plan, full precision, PyTorch), batch, seconds with stderr and quartiles, bytes that must
+    move, of_copy, share of the step, times as fast as full precision, ratio to PyTorch. With `run`
+    every row is kept there.
+    """
+    source, schemes, applier = open_applier(
+        model, plan, data, norm=norm, data_seed=data_seed, progress=progress
+    )
+    named = "exported" if source.artefact is not None else ""
+    if plan is not None:
+        named = as_plan(plan, source.model).name
+    return steps.bench_model(
+        source, schemes, applier, plan_name=named, batches=tuple(batches),
+        length=steps.LENGTH if length is None else length, device=device,
+        run=None if run is None else open_run(run), progress=progress,
+    )  # fmt: skip
+
+
 def report(run: Pathlike, out: Pathlike | None = None) -> Document:
     """Write a run's tables (CSV), pictures (PNG) and page (HTML) to `out` (RUN/report).
 
@@ -425,7 +467,7 @@ def _budgets(
     from sensprobe.search import Budget  # SciPy and Optuna
 
     if max_loss is not None and not max_loss >= 0:
-        raise UsageError(f"--max-loss {max_loss}: points lost cannot be negative.")
+        raise UsageError(f"--max-loss {max_loss}: a loss cannot be negative.")
     parts = Budget(
         weight=None if weight is None else byte_count(weight),
         state=None if state is None else byte_count(state),
@@ -441,6 +483,6 @@ def _budgets(
 
 
 def _recorded(bench: Workbench, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:
-    if base is None or bench.metric_label != "accuracy":
+    if base is None or bench.primary != "correct":
         return []
     return steps.recorded_warnings(bench.source, base, norm)

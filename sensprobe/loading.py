@@ -352,7 +352,9 @@ def loaded(
                 "the model it was made from under the plan, or leave the plan out."
             )
         chosen = Plan(tuple(source.artefact.plan.items()), source.name)
-        if (packed := _packed(source.name, chosen, source.artefact, place)) is not None:
+        made = source.artefact
+        arena = Arena.of(made.tensors, made.model.sites, made.plan)
+        if (packed := packed_model(source.name, chosen, made.model, arena, place)) is not None:
             return packed
         tap = source.artefact.tap
     else:
@@ -367,14 +369,14 @@ def loaded(
     return LoadedModel(source.name, chosen, tap.plan, place, runs, tap)
 
 
-def _packed(name: str, plan: Plan, artefact: Artefact, place: torch.device) -> LoadedModel | None:
-    """An exported model whose weights stay packed, what was decoded gone; None where no kernel of
-    a GPU runs it."""
-    sites = artefact.model.sites
-    arena = Arena.of(artefact.tensors, sites, artefact.plan)
-    tap = RoundingTap(artefact.plan, arena.weights, arena.scales(), round=runtime.rounded)
-    nothing = {n: torch.empty(0) for n, s in sites.items() if s.kind is Kind.WEIGHT}
-    runs = type(artefact.model)(artefact.model.config, nothing)  # type: ignore[call-arg]
+def packed_model(
+    name: str, plan: Plan, model: Model, arena: Arena, place: torch.device
+) -> LoadedModel | None:
+    """A model whose weights stay packed as an exported one's do, in an arena; None where no kernel
+    of a GPU runs it. Of `model` the config counts, its weights are not kept."""
+    tap = RoundingTap(arena.plan, arena.weights, arena.scales(), round=runtime.rounded)
+    nothing = {n: torch.empty(0) for n, s in model.sites.items() if s.kind is Kind.WEIGHT}
+    runs = type(model)(model.config, nothing)  # type: ignore[call-arg]
     if place.type == "cpu":
         stream, why = stream_of(runs, arena, tap.scales)
         return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, stream, why)

@@ -15,10 +15,10 @@ from typing import Any
 from sensprobe import zoo
 from sensprobe.apply import Applier, needs_calibration
 from sensprobe.checkpoints import hub
-from sensprobe.data import BYTES, load_data, load_function, reads_text, split_options, take
+from sensprobe.data import BYTES, check_limit, load_data, load_function, reads_text, split_options
 from sensprobe.errors import RunError, UsageError
-from sensprobe.evaluate import DIVERGENCE
 from sensprobe.loading import PlanLike, Source, as_plan, load_model, text_tokenizer
+from sensprobe.metrics import BUILT_IN
 from sensprobe.plan import Plan, Resolved
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run, open_run
@@ -69,12 +69,12 @@ def open_bench(
         progress.note(note)
     for split, limit in limits.items():
         if limit is not None:
-            take(dataset.splits[split], limit)
+            check_limit(split, dataset.splits.count(split), limit)
     metric = settings.get("metric")
-    own = load_function(metric, gate) if metric and metric != DIVERGENCE else None
+    own = load_function(metric, gate) if metric and metric not in BUILT_IN else None
     if own is not None:
         own.code.seal()
-        gate.ran(own.code, own.name)
+        gate.ran(own.code, own.function_name)
     bench = open_workbench(
         source,
         dataset,
@@ -82,9 +82,10 @@ def open_bench(
         settings={**settings, "code": gate.ran_files} if gate.ran_files else settings,
         progress=progress,
         metric=own,
-        metric_name=own.name if own else "",
+        metric_name=own.function_name if own else "",
         metric_mark=own.code.mark if own else "",
-        by_divergence=metric == DIVERGENCE,
+        built_in=metric if metric in BUILT_IN else "",
+        data_seed=seed,
         reuse=reuse,
     )
     if bench.run is not None:
@@ -162,8 +163,8 @@ def open_applier(
         named = [n for n, s in schemes.items() if needs_calibration({n: s}, source.model.sites)]
         raise UsageError(
             f"the plan has something to calibrate ({named[0]} in {schemes[named[0]]}, of "
-            f"{len(named)}) and no text to do it on. Name some, whose calibration split is read: "
-            "--data text:FILE, or --data pydoc; or use dynamic schemes."
+            f"{len(named)}) and no data to do it on. Name data, of which the calibration split is "
+            "used: --data text:FILE, pydoc, digits, …; or use dynamic schemes."
         )
     return source, schemes, applier
 

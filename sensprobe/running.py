@@ -143,6 +143,17 @@ class LoadedModel:
         return self._stream is not None
 
     @property
+    def stream(self) -> Stream | DeviceStream | None:
+        """What steps from packed memory; None where nothing does."""
+        return self._stream
+
+    @property
+    def why_not_packed(self) -> str:
+        """Which site of an exported model's plan keeps its steps from packed memory, and why; ""
+        where they run from it, and for models that were not exported."""
+        return self._why
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of memory that hold weights and static scales."""
         if self._whole is not None:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import wilcoxon
 
-from sensprobe.evaluate import Score, mean, paired
+from sensprobe.score import Score, mean, paired, ratio, signed_rank
 
 VALUES = arrays(np.float32, st.integers(2, 40), elements=st.floats(-8, 8, width=32))
 
@@ -86,3 +87,47 @@ def test_differs_asks_for_so_many_errors():
     score = Score(1.0, 0.6, 10, 10)
     assert not score.differs()
     assert score.differs(1.5)
+
+
+def test_signed_ranks_are_wilcoxons():
+    draw = np.random.default_rng(0)
+    for n in (6, 9, 60):
+        values = draw.normal(0.4, 1, n)
+        method = "exact" if n < 10 else "approx"
+        wanted = wilcoxon(values, method=method, correction=False).pvalue
+        assert signed_rank(values) == pytest.approx(wanted, rel=1e-6)
+    assert signed_rank(np.zeros(5)) == 1
+    assert signed_rank(np.ones(40), np.zeros(40)) == 1  # one group may have come out either way
+
+
+def test_a_loss_of_long_tails_that_grows_everywhere_is_a_difference():
+    draw = np.random.default_rng(1)
+    before = draw.normal(size=200) ** 2 / 4
+    after = before + np.exp(draw.normal(0, 3.2, 200)) / 50
+    found = paired(after, before, robust=True)
+    assert not paired(after, before).differs()
+    assert found.differs()
+    groups = np.arange(200) // 10
+    assert paired(after, before, groups, robust=True).differs()
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_is_no_difference_is_called_one_at_most_as_often_as_said(grouped):
+    called = 0
+    for seed in range(400):
+        draw = np.random.default_rng(seed)
+        groups = np.arange(90) // 3 if grouped else None
+        scale = np.exp(draw.normal(0, 1.5, 90))
+        moved = draw.normal(size=30).repeat(3) if grouped else draw.normal(size=90)
+        values = moved * scale
+        called += paired(values, np.zeros(90), groups, robust=True).differs()
+    assert called <= 0.05 * 400 + 3 * (0.05 * 0.95 * 400) ** 0.5
+
+
+def test_a_ratio_of_means_and_its_error():
+    draw = np.random.default_rng(2)
+    pairs = [draw.exponential(1, (2, 100)) * [[2.0], [1.0]] for _ in range(300)]
+    found = [ratio(a, b) for a, b in pairs]
+    assert found[0].value == pytest.approx(pairs[0][0].mean() / pairs[0][1].mean())
+    spread = np.std([score.value for score in found])
+    assert np.mean([score.stderr for score in found]) == pytest.approx(spread, rel=0.15)

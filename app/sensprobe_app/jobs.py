@@ -90,12 +90,13 @@ def running(run: Run, name: str) -> bool:
 
 
 def measure(run: Run, plan: Plan, n: int) -> Job:
-    """Score a plan on the first n search samples; the evaluation lands in the run's ledger."""
+    """Score a plan, and full precision, on n search samples, as `--limit n` takes them; both
+    evaluations land in the run's ledger."""
     _require_idle(run, named(plan.name))
     path = _folder(run) / f"{plan.name}.json"
     write_whole(path, strict_json(plan.to_json()))
     words = ["eval", "--run", str(run.path), "--plan", str(path), "--split", "search"]
-    words += ["--limit", str(n), "--json"]
+    words += ["--limit", str(n), "--compare", "--json"]
     return _start(run, plan.name, words)
 
 

@@ -120,6 +120,7 @@ def evaluate(arguments: Namespace) -> None:
         batch=arguments.batch,
         compare=arguments.compare,
         dead_band=arguments.dead_band,
+        per_class=arguments.per_class,
         run=arguments.run,
         norm=arguments.norm,
         metric=arguments.metric,
@@ -132,14 +133,14 @@ def evaluate(arguments: Namespace) -> None:
     if arguments.json:
         print_json(document)
     else:
-        stdout.print(show.evaluation(document))
+        stdout.print(show.evaluation(document, classes=arguments.per_class))
     return None
 
 
 def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.model is None:
         raise UsageError("--task scores a model: name it.")
-    for option in ("metric", "split", "dead_band", "run", "reuse"):
+    for option in ("metric", "split", "dead_band", "per_class", "run", "reuse"):
         if getattr(arguments, option):
             raise UsageError(
                 f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "
@@ -278,19 +279,53 @@ def generate(arguments: Namespace) -> None:
 
 
 def bench(arguments: Namespace) -> None:
-    document = api.bench(
+    document = _bench_shapes(arguments) if arguments.model is None else _bench_model(arguments)
+    if arguments.json:
+        print_json(document)
+        return
+    for part in show.bench(document):
+        stdout.print(part)
+    if arguments.run:
+        stderr.print(show.next_after_bench(arguments.run), style="dim")
+
+
+def _bench_shapes(arguments: Namespace) -> dict[str, Any]:
+    for option in ("plan", "set", "data", "length", "norm"):
+        if getattr(arguments, option):
+            raise UsageError(
+                f"--{option} is of a model: sensprobe bench MODEL --{option} …. Name one, or leave "
+                "it out to time operations at the shapes of published models."
+            )
+    if len(arguments.batch) > 1:
+        raise UsageError(
+            "--batch takes several numbers with a MODEL; the shapes of published models are timed "
+            "at one: give one number, or name a model."
+        )
+    return api.bench(
         arguments.shapes or ("130m",),
-        batch=arguments.batch,
+        batch=arguments.batch[0],
         device=arguments.device,
         run=arguments.run,
         progress=Bar(stderr),
     )
-    if arguments.json:
-        print_json(document)
-    else:
-        stdout.print(show.bench(document))
-        if arguments.run:
-            stderr.print(show.next_after_bench(arguments.run), style="dim")
+
+
+def _bench_model(arguments: Namespace) -> dict[str, Any]:
+    if arguments.shapes:
+        raise UsageError(
+            "--shapes are of published models, and a MODEL has its own: leave one of them out."
+        )
+    return api.bench_model(
+        arguments.model,
+        _plan(arguments),
+        data=arguments.data,
+        batches=arguments.batch,
+        length=arguments.length,
+        device=arguments.device,
+        norm=arguments.norm,
+        run=arguments.run,
+        progress=Bar(stderr),
+    )
 
 
 def _plan(arguments: Namespace) -> list[OnePlan] | None:

@@ -10,6 +10,7 @@ MODEL = (
     "transformers), an exported folder, or a model.toml"
 )
 DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
+LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
 TARGETS = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
 
 
@@ -62,8 +63,8 @@ def _version() -> str:
     return f"sensprobe {__version__}"
 
 
-def _model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", metavar="MODEL", help=MODEL)
+def _model(sub: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    sub.add_argument("model", metavar="MODEL", nargs="?" if optional else None, help=MODEL)
     _norm(sub)
 
 
@@ -80,11 +81,15 @@ def _data(sub: argparse.ArgumentParser, *, required: bool = True) -> None:
     sub.add_argument(
         "--metric",
         metavar="METRIC",
-        help="divergence (from full precision; needs no labels), or your own, "
-        "python:FILE.py:FUNCTION: (outputs, targets) -> one value a sample, higher is better",
+        help="divergence or agreement (with full precision; need no labels), balanced-accuracy, f1 "
+        "(macro), or your own, python:FILE.py:FUNCTION: (outputs, targets) -> one value a sample; "
+        "its attributes unit and higher_is_better say what it measures",
     )
     sub.add_argument(
-        "--data-seed", type=int, default=0, help="shuffles data without splits of its own"
+        "--data-seed",
+        type=int,
+        default=0,
+        help="shuffles data without splits of its own, and draws the samples of --limit",
     )
 
 
@@ -159,7 +164,7 @@ def _profile(commands: argparse._SubParsersAction) -> None:
         default="measured",
         help="run each one (divergence: compare outputs alone), or estimate all from one gradient",
     )
-    sub.add_argument("--limit", type=int, metavar="N", help="use the first N samples of the split")
+    sub.add_argument("--limit", type=int, metavar="N", help=LIMIT.format("split"))
     _run(sub)
     _reuse(sub)
     _json(sub)
@@ -186,7 +191,8 @@ def _search(commands: argparse._SubParsersAction) -> None:
         "--max-loss",
         type=float,
         metavar="LOSS",
-        help="fewest bytes that lose no more: points of accuracy, else the metric's own unit",
+        help="fewest bytes that lose no more: points where the metric is read in percent (accuracy "
+        "is), else the metric's own unit",
     )
     sub.add_argument(
         "--freeze",
@@ -227,9 +233,7 @@ def _search(commands: argparse._SubParsersAction) -> None:
         metavar="PLAN",
         help="measure a preset or a plan.json beside the search (repeatable)",
     )
-    sub.add_argument(
-        "--limit", type=int, metavar="N", help="use the first N samples of the search split"
-    )
+    sub.add_argument("--limit", type=int, metavar="N", help=LIMIT.format("search split"))
     sub.add_argument(
         "--no-confirm", action="store_true", help="leave the confirmation split unseen"
     )
@@ -252,11 +256,19 @@ def _eval(commands: argparse._SubParsersAction) -> None:
         help="which samples (default: confirmation, which profile and search do not see)",
     )
     sub.add_argument(
-        "--limit", type=int, metavar="N", help="use the first N samples of the split, or of a task"
+        "--limit",
+        type=int,
+        metavar="N",
+        help=LIMIT.format("split") + "; of a task its first N documents",
     )
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state the cost counts")
     sub.add_argument(
         "--compare", action="store_true", help="also run full precision on the same samples"
+    )
+    sub.add_argument(
+        "--per-class",
+        action="store_true",
+        help="also recall, precision and F1 of each class, of classification",
     )
     sub.add_argument(
         "--dead-band",
@@ -348,15 +360,41 @@ def _generate(commands: argparse._SubParsersAction) -> None:
     _json(sub)
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.strip().isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of sequences, nor several with commas between (1,8,64)"
+        )
+    return tuple(int(word) for word in words)
+
+
 def _bench(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser("bench", help="how fast operations on packed memory run here")
+    sub = commands.add_parser(
+        "bench",
+        help="how fast a model runs here under a plan, by operation; without one, operations on "
+        "packed memory at the shapes of published models",
+    )
+    _model(sub, optional=True)
+    _plan(sub)
+    sub.add_argument("--data", metavar="DATA", help=f"where a plan is to be calibrated: {DATA}")
+    sub.add_argument(
+        "--length", type=int, metavar="N", help="steps of a sequence of MODEL (default: 256)"
+    )
     sub.add_argument(
         "--shapes",
         action="append",
         metavar="NAME",
-        help="of the Mambas of that size: 130m (the default), 370m, 790m, 1.4b, 2.8b (repeatable)",
+        help="without MODEL, of the Mambas of that size: 130m (the default), 370m, 790m, 1.4b, "
+        "2.8b (repeatable)",
     )
-    sub.add_argument("--batch", type=int, default=1, help="sequences a step (default: 1)")
+    sub.add_argument(
+        "--batch",
+        type=_counts,
+        default=(1,),
+        metavar="N",
+        help="sequences a step (default: 1); of MODEL also several: 1,8,64",
+    )
     sub.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="what runs them (default: cpu)"
     )

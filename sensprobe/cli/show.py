@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sensprobe.metrics import MetricInfo, info_in
 from sensprobe.runs import Run
+from sensprobe.score import Score
 
 RECURRENT = "max|A|"
 
@@ -80,32 +82,33 @@ def presets(rows: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
-def score(document: Mapping[str, Any], metric: str) -> str:
-    """A score with its error, in percent where it is an accuracy."""
-    value, stderr = document["value"], document["stderr"]
-    if metric == "accuracy":
-        return f"{100 * value:.2f} ± {100 * stderr:.2f} %"
-    return f"{value:.5g} ± {stderr:.2g}"
+def score(document: Mapping[str, Any], metric: MetricInfo) -> str:
+    """A score with its error, in the metric's unit."""
+    value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
+    text = f"{value:.2f} ± {stderr:.2f}" if metric.unit == "%" else f"{value:.5g} ± {stderr:.2g}"
+    return f"{text} {metric.unit}".rstrip()
 
 
-def change(document: Mapping[str, Any], metric: str) -> str:
-    """A difference with its sign and error, in points where the metric is an accuracy."""
-    value, stderr = document["value"], document["stderr"]
-    if metric == "accuracy":
-        return f"{100 * value:+.2f} ± {100 * stderr:.2f} points"
-    return f"{value:+.3g} ± {stderr:.2g} {metric}"
+def change(document: Mapping[str, Any], metric: MetricInfo) -> str:
+    """A difference with its sign and error, in the metric's unit of differences."""
+    value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
+    text = f"{value:+.2f} ± {stderr:.2f}" if metric.unit == "%" else f"{value:+.3g} ± {stderr:.2g}"
+    return f"{text} {metric.change_unit or metric.name}"
 
 
-def evaluation(document: Mapping[str, Any]) -> RenderableType:
-    metric, cost = document["metric"], document["cost"]
+def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> RenderableType:
+    """A score, what it costs, and with `classes` how well each class is found."""
+    metric, cost = info_in(document), document["cost"]
     lines = [
-        f"{metric}  {score(document, metric)}   "
+        f"{metric.name}  {score(document, metric)}   "
         f"(n = {document['n']:,}, {document['split']} split of {document['data']})",
     ]
     if "difference" in document:
         gap = document["difference"]
-        real = abs(gap["value"]) > 1.96 * gap["stderr"]
-        verdict = "" if real else "   within the error"
+        verdict = "" if Score(**gap).differs() else "   within the error"
+        if "ratio" in document:
+            times = document["ratio"]
+            verdict = f", {times['value']:.4g} ± {times['stderr']:.2g} times as much{verdict}"
         lines.append(f"against full precision  {change(gap, metric)}{verdict}")
     lines.append(
         f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
@@ -114,11 +117,31 @@ def evaluation(document: Mapping[str, Any]) -> RenderableType:
     )
     lines.append(stability(document["max_abs_A"]))
     parts: list[RenderableType] = [Text("\n".join(lines))]
+    if classes:
+        parts += [Text(""), _classes(document["per_class"])]
     if "text" in document:
         parts += _text(document["text"])
     if "dead_band" in document:
         parts += _dead_band(document["dead_band"])
     return Group(*parts)
+
+
+def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """How well each class is found, and how far its predictions are right; in percent."""
+    from sensprobe.report.values import ACCURACY, measured, plus_minus
+
+    def percent(found: Any) -> str:
+        return plus_minus(ACCURACY.shown(measured(found)))
+
+    table = _table(
+        *((name, "right") for name in ("class", "samples", "recall (%)")),
+        *((name, "right") for name in ("predicted", "precision (%)", "F1 (%)")),
+    )
+    for row in rows:
+        recall, precision, f1 = (percent(row[key]) for key in ("recall", "precision", "f1"))
+        counts = f"{row['n']:,}", f"{row['predicted']:,}"
+        table.add_row(str(row["class"]), counts[0], recall, counts[1], precision, f1)
+    return table
 
 
 def _dead_band(found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -252,11 +275,12 @@ def report_files(files: Mapping[str, Any]) -> RenderableType:
 
 
 def trained(document: Mapping[str, Any]) -> RenderableType:
+    metric = info_in(document)
     unit = "epochs" if "epochs" in document else "steps"
     long = f"{document[unit]:,} {unit}"
     return Text(
         f"{document['weights']}\n{document['parameters']:,} parameters, {long}\n"
-        f"{document['metric']}  {score(document, document['metric'])}   "
+        f"{metric.name}  {score(document, metric)}   "
         f"(n = {document['n']:,}, {document['split']} split)"
     )
 
@@ -323,12 +347,17 @@ def generation(document: dict[str, Any]) -> str:
     )
 
 
-def bench(document: dict[str, Any]) -> RenderableType:
-    """Times, bandwidths and ratios of operations on packed memory."""
+def bench(document: dict[str, Any]) -> Iterator[RenderableType]:
+    """Times, bandwidths and ratios of operations on packed memory, or of a model's steps."""
     from sensprobe.report.benches import read_bench
     from sensprobe.report.terminal import bench_report
 
-    return bench_report(read_bench(document))
+    if "model" in document:
+        from sensprobe.cli.show_bench import model_bench
+
+        yield from model_bench(document)
+    else:
+        yield bench_report(read_bench(document))
 
 
 def next_after_bench(run: Path) -> str:

@@ -22,12 +22,18 @@ from sensprobe.data.dataset import (
     Dataset,
     Split,
     Splits,
-    Taken,
     Task,
     check_fits,
-    take,
 )
 from sensprobe.data.pydoc_topics import training_text as pydoc_training_text
+from sensprobe.data.sampling import (
+    Reordered,
+    beginning,
+    check_limit,
+    is_ordered,
+    missing_classes,
+    reordered,
+)
 from sensprobe.data.text import documents_of, split_options
 from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer, readable, require_fit
 from sensprobe.data.user import UserFunction, load_function
@@ -40,22 +46,26 @@ __all__ = [
     "ByteTokenizer",
     "Dataset",
     "FileTokenizer",
+    "Reordered",
     "Split",
     "Splits",
-    "Taken",
     "Task",
     "Tokenizer",
     "UserFunction",
+    "beginning",
     "check_fits",
+    "check_limit",
     "documents_of",
+    "is_ordered",
     "load_data",
     "load_function",
+    "missing_classes",
     "pydoc_training_text",
     "readable",
     "reads_text",
+    "reordered",
     "require_fit",
     "split_options",
-    "take",
 ]
 
 FORMS = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc"
@@ -106,7 +116,7 @@ def _npz(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
 def _python(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
     function = load_function(spec, gate)
     found = function()
-    gate.ran(function.code, function.name)
+    gate.ran(function.code, function.function_name)
     return arrays.from_mapping(found, spec, seed)
 
 

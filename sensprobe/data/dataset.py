@@ -18,16 +18,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe.errors import DataError, UsageError
+from sensprobe.errors import DataError
 
 Task = Literal["classification", "regression", "language", "unlabelled"]
 SPLIT_NAMES = ("train", "calibration", "search", "confirmation")
@@ -162,43 +162,6 @@ class Dataset:
                     f"{a.name} and {b.name} share {shared.size} sample(s) of {a.source}, "
                     f"the first at position {shared[0]}; splits must be disjoint"
                 )
-
-
-class Taken(NamedTuple):
-    """The samples taken, and a sentence for the user when that is fewer than asked."""
-
-    split: Split
-    note: str | None
-
-
-def take(split: Split, limit: int | None) -> Taken:
-    """The first `limit` samples, or all where it is None.
-
-    The part keeps the fingerprint of the whole: samples are addressed by position in the split, and
-    those positions mean the same in both. A limit beyond the end takes all and says so in `note`.
-    """
-    if limit is None:
-        return Taken(split, None)
-    count = len(split)
-    if limit < 1:
-        raise UsageError(
-            f"--limit {limit} leaves no samples of {split.name}; "
-            f"give 1 to {count:,}, or leave it out to use all"
-        )
-    if limit >= count:
-        note = f"--limit {limit:,} is beyond the end: {split.name} has {count:,} samples, all used"
-        return Taken(split, note if limit > count else None)
-    group = None if split.group is None else split.group[:limit]
-    scored = None if split.scored_bytes is None else split.scored_bytes[:limit]
-    short = replace(
-        split,
-        x=split.x[:limit],
-        y=split.y[:limit],
-        group=group,
-        index=split.index[:limit],
-        scored_bytes=scored,
-    )
-    return Taken(short, None)
 
 
 def check_fits(dataset: Dataset, *, d_input: int, outputs: int) -> None:

@@ -26,8 +26,8 @@ class UserFunction:
     def __init__(self, spec: str, function: Callable[..., Any], code: Code) -> None:
         update_wrapper(self, function)
         self.code = code
-        self.name = spec.rpartition(":")[2]
-        self._doing = f"{spec}: {self.name}() failed"
+        self.function_name = spec.rpartition(":")[2]
+        self._doing = f"{spec}: {self.function_name}() failed"
         self._function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

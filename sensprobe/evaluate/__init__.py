@@ -13,20 +13,19 @@ from sensprobe.apply import Applier
 from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.dead_band import by_position, dead_bands
-from sensprobe.evaluate.outcomes import Metric, outcomes
+from sensprobe.evaluate.outcomes import Metric, outcomes, told_apart
 from sensprobe.evaluate.saturation import SEQUENCES, rows_of, saturations, sentences, watched
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
-from sensprobe.metrics import ADDITIVE, DIVERGENCE, LOWER_IS_BETTER, NAMES, PRIMARY
+from sensprobe.metrics import ADDITIVE, DIVERGENCE, NAMES, PRIMARY
 from sensprobe.models import Model
 from sensprobe.scheme import Scheme
-from sensprobe.score import Score, mean, paired
+from sensprobe.score import Score, mean, paired, ratio, score_document, with_p
 from sensprobe.taps import EXACT
 
 __all__ = [
     "ADDITIVE",
     "BATCH",
     "DIVERGENCE",
-    "LOWER_IS_BETTER",
     "NAMES",
     "PRIMARY",
     "SEQUENCES",
@@ -40,10 +39,14 @@ __all__ = [
     "mean",
     "outcomes",
     "paired",
+    "ratio",
     "rows_of",
     "saturations",
+    "score_document",
     "sentences",
+    "told_apart",
     "watched",
+    "with_p",
 ]
 
 SEMANTICS = 1
@@ -61,6 +64,7 @@ class Evaluator:
     metric: Metric | None = None
     tick: Callable[[int], None] = lambda count: None
     divergence: bool = True  # whether `evaluate` also compares with full precision
+    more: frozenset[str] = frozenset()  # arrays beyond those that every evaluation keeps
     _baseline: dict[int, Tensor] = field(default_factory=dict)
 
     def outputs(self, plan: Mapping[str, Scheme], start: int, stop: int) -> Tensor:
@@ -99,7 +103,7 @@ class Evaluator:
         else:
             outputs = base
             self.tick(stop - start)
-        return outcomes(self.task, outputs, self.split.y[start:stop], base, self.metric)
+        return outcomes(self.task, outputs, self.split.y[start:stop], base, self.metric, self.more)
 
     def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
         """max |A| as the plan stores it, uncalibrated; above 1 the recurrence is unstable."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe.evaluate.outcomes import CAP
+from sensprobe.evaluate.outcomes import AGREES, CAP
 
 ROOM = 2**18
 """Numbers in a temporary, which a cache holds: positions are worked through in pieces."""
@@ -27,15 +27,20 @@ BY_POSITION = ("bits_per_byte", "kl")
 
 
 def language(
-    logits: Tensor, y: Tensor, bytes_a_window: float, baseline: Tensor | None
+    logits: Tensor,
+    y: Tensor,
+    bytes_a_window: float,
+    baseline: Tensor | None,
+    more: frozenset[str] = frozenset(),
 ) -> dict[str, np.ndarray]:
     """Per-window arrays (b,) float32 from logits (b, l, v) and targets y (b, l), -1: not scored.
 
     correct (share of tokens), cross_entropy (nats a token), bits_per_byte and, against baseline
     logits, kl = KL(baseline || model) in nats a token; the last two also by position. A token costs
-    at most `CAP` nats, and that much where an output is not finite.
+    at most `CAP` nats, and that much where an output is not finite. `more` may want agrees: the
+    share of tokens whose likeliest next one is the baseline's.
     """
-    tokens = _tokens(logits, y, baseline)
+    tokens = _tokens(logits, y, baseline, more)
     scored = y >= 0
     count = scored.sum(1)
     out = {
@@ -45,6 +50,8 @@ def language(
     }
     if baseline is not None:
         out["kl"] = _mean(tokens["kl"], scored)
+        if AGREES in more:
+            out[AGREES] = _mean(tokens[AGREES], scored)
     for name, here in _buckets(scored):
         bits = _mean(tokens["nll"], here) / log(2)
         out[f"bits_per_byte@{name}"] = bits * count / bytes_a_window
@@ -70,8 +77,10 @@ def _buckets(scored: Tensor) -> Iterator[tuple[int, Tensor]]:
         before, last = last, 2 * last
 
 
-def _tokens(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, Tensor]:
-    """nll, correct and kl of every position (b, l) float64; 0 where it is not scored."""
+def _tokens(
+    logits: Tensor, y: Tensor, baseline: Tensor | None, more: frozenset[str]
+) -> dict[str, Tensor]:
+    """What `positions` says of every position (b, l), float64; 0 where it is not scored."""
     scored = (y >= 0).flatten()
     places = scored.nonzero().squeeze(1)
     flat = logits.flatten(0, 1)
@@ -79,14 +88,18 @@ def _tokens(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, Ten
     targets = y.flatten().long()
     out: dict[str, Tensor] = {}
     for rows in places.split(max(1, ROOM // logits.shape[-1])):
-        found = positions(flat[rows], targets[rows], None if exact is None else exact[rows])
+        base = None if exact is None else exact[rows]
+        found = positions(flat[rows], targets[rows], base, more)
         for name, values in found.items():
             out.setdefault(name, torch.zeros(len(flat), dtype=torch.float64))[rows] = values
     return {name: values.view(y.shape) for name, values in out.items()}
 
 
-def positions(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, Tensor]:
-    """nll, correct and, against baseline logits, kl of positions (n, v) and targets (n,); float64.
+def positions(
+    logits: Tensor, y: Tensor, baseline: Tensor | None, more: frozenset[str] = frozenset()
+) -> dict[str, Tensor]:
+    """nll, correct and, against baseline logits, kl and, where wanted, agrees of positions (n, v)
+    and targets (n,); float64.
 
     With p the softmax of a, q that of b:  KL(q || p) = Σ q (b - a) - (log Σ exp b - log Σ exp a).
     """
@@ -103,7 +116,10 @@ def positions(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, T
         weights = torch.exp(b - b.amax(-1, keepdim=True))
         mean = (weights * (b - a)).sum(-1) / weights.sum(-1)
         kl = (mean - (b.logsumexp(-1) - total)).clamp(0, CAP)
-        out["kl"] = torch.where(finite & torch.isfinite(baseline).all(-1), kl, CAP)
+        whole = finite & torch.isfinite(baseline).all(-1)
+        out["kl"] = torch.where(whole, kl, CAP)
+        if AGREES in more:
+            out[AGREES] = ((a.argmax(-1) == b.argmax(-1)) & whole).double()
     return out
 
 

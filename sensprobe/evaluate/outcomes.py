@@ -6,7 +6,8 @@ the full-precision output do, to first order, so sensitivities are kept in those
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.errors import DataError
+from sensprobe.metrics import LABEL, PREDICTED, MetricInfo
 
 CAP = 50.0
 """Nats. What a sample costs at most, and what one with NaN or infinite outputs costs."""
@@ -21,12 +23,20 @@ FARTHEST = 1e30
 """The same for squared errors and distances: still finite in float32."""
 
 Metric = Callable[[Tensor, Tensor], Tensor]
-"""A user's metric: (outputs (n, …), targets (n, …)) -> one finite value a sample (n,); higher is
-better. Outputs of an unstable plan may be NaN or infinite: what those are worth is its to say."""
+"""A user's metric: (outputs (n, …), targets (n, …)) -> one finite value a sample (n,), or those and
+what they measure (see `metrics`). Outputs of an unstable plan may be NaN or infinite: what those
+are worth is its to say."""
+AGREES = "agrees"
 
 
-def classification(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
-    """correct, cross_entropy and, against baseline logits, kl = KL(baseline || model); nats."""
+def classification(
+    logits: Tensor, y: Tensor, baseline: Tensor | None, more: frozenset[str] = frozenset()
+) -> dict[str, np.ndarray]:
+    """correct, cross_entropy and, against baseline logits, kl = KL(baseline || model); nats.
+
+    `more` names what else is wanted: predicted (the class, -1 where outputs are not finite, and
+    beside it the label), agrees (whether it is the baseline's).
+    """
     finite = torch.isfinite(logits).all(-1)
     safe = torch.where(finite[:, None], logits, torch.zeros_like(logits)).double()
     log_p = F.log_softmax(safe, dim=-1)
@@ -39,17 +49,26 @@ def classification(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[s
         log_q = F.log_softmax(baseline.double(), dim=-1)
         kl = (log_q.exp() * (log_q - log_p)).sum(-1).clamp(0, CAP)
         out["kl"] = torch.where(finite & torch.isfinite(baseline).all(-1), kl, CAP)
+        if AGREES in more:
+            same = (safe.argmax(-1) == baseline.argmax(-1)) & torch.isfinite(baseline).all(-1)
+            out[AGREES] = same & finite
+    if PREDICTED in more:
+        out[PREDICTED], out[LABEL] = torch.where(finite, safe.argmax(-1), -1), y
     return {name: t.to(torch.float32).numpy() for name, t in out.items()}
 
 
-def unlabelled(logits: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
-    """kl alone, of outputs read as logits; y says nothing."""
+def unlabelled(
+    logits: Tensor, y: Tensor, baseline: Tensor | None, more: frozenset[str] = frozenset()
+) -> dict[str, np.ndarray]:
+    """kl and, where wanted, agrees, of outputs read as logits; y says nothing."""
     first = torch.zeros(len(logits), dtype=torch.int64)
-    found = classification(logits, first, baseline)
-    return {name: values for name, values in found.items() if name == "kl"}
+    found = classification(logits, first, baseline, more)
+    return {name: values for name, values in found.items() if name in ("kl", AGREES)}
 
 
-def regression(outputs: Tensor, y: Tensor, baseline: Tensor | None) -> dict[str, np.ndarray]:
+def regression(
+    outputs: Tensor, y: Tensor, baseline: Tensor | None, more: frozenset[str] = frozenset()
+) -> dict[str, np.ndarray]:
     """squared_error and, against baseline outputs, distance; both means over the targets."""
 
     def squared(other: Tensor) -> np.ndarray:
@@ -69,11 +88,12 @@ def outcomes(
     y: Tensor,
     baseline: Tensor | None = None,
     metric: Metric | None = None,
+    more: frozenset[str] = frozenset(),
 ) -> dict[str, np.ndarray]:
-    """Every per-sample array (n,) float32 of a task with one output a sample, plus `custom` where
-    the user gave a metric."""
+    """Every per-sample array (n,) float32 of a task with one output a sample, those of `more` that
+    it has, plus `custom` where the user gave a metric."""
     known = {"classification": classification, "regression": regression, "unlabelled": unlabelled}
-    out = known[task](outputs, y, baseline)
+    out = known[task](outputs, y, baseline, more)
     if metric is not None:
         out["custom"] = custom(metric, outputs, y)
     return out
@@ -81,7 +101,7 @@ def outcomes(
 
 def custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
     """What the user's metric says of each sample (n,)."""
-    found = metric(outputs, y)
+    found, _ = told_apart(metric(outputs, y))
     try:
         values = torch.as_tensor(found).detach().float().flatten()
     except (TypeError, ValueError, RuntimeError):
@@ -100,3 +120,10 @@ def custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
             "finite number for each, also where a plan made the outputs NaN or infinite."
         )
     return values.numpy()
+
+
+def told_apart(found: Any) -> tuple[Any, Mapping[str, Any] | MetricInfo | None]:
+    """The values that a user's metric returned, and what it says beside them that they measure."""
+    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping | MetricInfo):
+        return found
+    return found, None

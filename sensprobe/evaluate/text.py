@@ -39,6 +39,7 @@ class TextEvaluator:
     metric: Metric | None = None
     tick: Callable[[int], None] = lambda count: None
     divergence: bool = True  # whether `evaluate` also compares with full precision
+    more: frozenset[str] = frozenset()  # arrays beyond those that every evaluation keeps
     _baseline: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     _prefixes: Prefixes = field(init=False)
 
@@ -68,7 +69,7 @@ class TextEvaluator:
             y = self.split.y[first:last]
             base = self._exact(first, last) if self.divergence else None
             outputs = base if base is not None and not plan else self._run(plan, tap, first, last)
-            found = language(outputs, y, self.bytes_a_window, base)
+            found = language(outputs, y, self.bytes_a_window, base, self.more)
             if self.metric is not None:
                 found["custom"] = custom(self.metric, outputs, y)
             for name, values in found.items():

@@ -12,12 +12,10 @@ from math import isfinite
 
 from sensprobe.cost import Cost, cost, site_bytes
 from sensprobe.evaluate import Score
+from sensprobe.metrics import INFO, MetricInfo
 from sensprobe.models import Model
 from sensprobe.scheme import EXACT, Scheme
 from sensprobe.sites import Kind, Site
-
-FRACTIONS = frozenset({"accuracy"})
-"""Metrics that are read in percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class CardFacts:
     """
 
     task: str = "classification"
-    metric: str = "accuracy"
+    metric: MetricInfo = INFO["correct"]
     data: str = ""
     data_fingerprint: str = ""
     confirmed: Score | None = None
@@ -132,14 +130,14 @@ def _stored(facts: CardFacts, weight_bytes: int) -> str:
     )
 
 
-def _figure(score: Score, metric: str, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    if metric in FRACTIONS:
-        unit = " points" if signed else " %"
-        value, error = f"{100 * score.value:{sign}.2f}", f"{100 * score.stderr:.2f}"
+def _figure(score: Score, metric: MetricInfo, signed: bool = False) -> str:
+    sign, unit = ("+", metric.change_unit) if signed else ("", metric.unit)
+    value, error = metric.scale * score.value, metric.scale * score.stderr
+    if metric.unit == "%":
+        texts = f"{value:{sign}.2f}", f"{error:.2f}"
     else:
-        unit, value, error = "", f"{score.value:{sign}.4g}", f"{score.stderr:.2g}"
-    return f"{value} ± {error if isfinite(score.stderr) else 'unknown'}{unit}"
+        texts = f"{value:{sign}.4g}", f"{error:.2g}"
+    return f"{texts[0]} ± {texts[1] if isfinite(error) else 'unknown'} {_plain(unit)}".rstrip()
 
 
 def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
@@ -161,7 +159,7 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
         rows.append(_score_row("full precision", full, facts.baseline, facts.metric))
     if not rows:
         return "## Result\n\n" + _unconfirmed(facts)
-    text = "## Result\n\n" + _table(["", "bytes", _plain(facts.metric), "samples"], rows)
+    text = "## Result\n\n" + _table(["", "bytes", _plain(facts.metric.name), "samples"], rows)
     if facts.difference:
         delta = _figure(facts.difference, facts.metric, signed=True)
         text += f"\n\nAgainst full precision, sample by sample: {delta}."
@@ -173,12 +171,12 @@ def _unconfirmed(facts: CardFacts) -> str:
         return "No score was given when this was exported."
     return (
         f"Not confirmed. On the {facts.searched.n:,} samples it was chosen by, where the best of "
-        f"many looks a little better than it is: {_plain(facts.metric)} "
+        f"many looks a little better than it is: {_plain(facts.metric.name)} "
         f"{_figure(facts.searched, facts.metric)}."
     )
 
 
-def _score_row(name: str, size: int, score: Score, metric: str) -> list[str]:
+def _score_row(name: str, size: int, score: Score, metric: MetricInfo) -> list[str]:
     return [name, _size(size), _figure(score, metric), f"{score.n:,}"]
 
 

@@ -27,7 +27,7 @@ from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.models import output_head
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Memory, fresh
+from sensprobe.storage import Memory, Storage, fresh
 from sensprobe.taps import EXACT, RoundingTap, Tap, single
 
 FAMILY = "s4d"
@@ -310,7 +310,7 @@ class S4D:
             v = tap(self.sites[at + "x"], v)
             A, B, C, D = (self._at(tap, at + part) for part in "ABCD")
             storage = tap.storage(self.sites[at + "state"])
-            y, memory = runtime.diagonal_scan(v, A, B, C, storage, state.memories[i])
+            y, memory = self.recur(v, A, B, C, storage, state.memories[i])
             memories.append(memory)
             y = tap(self.sites[at + "y"], y + D * v)
             u = self._join(i, u, self._mix(i, y, tap), tap)
@@ -318,6 +318,12 @@ class S4D:
         pooled = state.pooled + last if self.config.pooling == "mean" else last
         mean = pooled / steps if self.config.pooling == "mean" else pooled
         return self._head(mean, tap), StreamState(tuple(memories), pooled, steps)
+
+    def recur(
+        self, v: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """The recurrence over the step of v (b, 1, h): y, and the state after it."""
+        return runtime.diagonal_scan(v, A, B, C, storage, memory)
 
     def _check_state(self, state: object, batch: int) -> None:
         """DataError unless the state is one of `batch` sequences of this model."""

@@ -133,10 +133,15 @@ def _quartiles(seconds: Sequence[float]) -> list[float]:
 
 def copy_bandwidth() -> float:
     """Bytes read and written a second by copying an array larger than any cache, one thread."""
+    copy = copying()
+    return COPIED_BYTES / statistics.median(_seconds(copy, 1) for _ in range(5))
+
+
+def copying() -> Run:
+    """Copies an array larger than any cache: `COPIED_BYTES` are read and written."""
     source = np.ones(COPIED_BYTES // 2, np.uint8)
     target = np.empty_like(source)
-    times = [_seconds(lambda: np.copyto(target, source), 1) for _ in range(5)]
-    return COPIED_BYTES / statistics.median(times)
+    return lambda: np.copyto(target, source)
 
 
 def held_bytes(shape: str, batch: int) -> int:

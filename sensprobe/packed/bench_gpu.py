@@ -58,8 +58,8 @@ def held_bytes(shape: str, batch: int) -> int:
 def measured(case: Case, copied: float) -> dict[str, Any]:
     """Times of one case; `copied` is the bytes a second that copying reaches."""
     assert case.reference is not None
-    runs = [_captured(run) for run in (case.run, case.reference, case.kernel) if run is not None]
-    rounds = [[_seconds(run) for run in runs] for _ in range(bench.ROUNDS)]
+    runs = [captured(run) for run in (case.run, case.reference, case.kernel) if run is not None]
+    rounds = [[seconds(run) for run in runs] for _ in range(bench.ROUNDS)]
     mine, theirs, *kernel = zip(*rounds, strict=True)
     return bench.told(case, copied, mine, theirs, kernel[0] if kernel else ())
 
@@ -68,11 +68,11 @@ def copy_bandwidth() -> float:
     """Bytes read and written a second by copying an array larger than any cache."""
     source = torch.ones(COPIED_BYTES // 2, dtype=torch.uint8, device=DEVICE)
     target = torch.empty_like(source)
-    copy = _captured(lambda: target.copy_(source))
-    return COPIED_BYTES / statistics.median(_seconds(copy) for _ in range(bench.ROUNDS))
+    copy = captured(lambda: target.copy_(source))
+    return COPIED_BYTES / statistics.median(seconds(copy) for _ in range(bench.ROUNDS))
 
 
-def _captured(run: Callable[[], Any]) -> Callable[[], Any]:
+def captured(run: Callable[[], Any]) -> Callable[[], Any]:
     """A graph of it, which waits for no launch."""
     for _ in range(3):
         run()
@@ -83,7 +83,7 @@ def _captured(run: Callable[[], Any]) -> Callable[[], Any]:
     return graph.replay
 
 
-def _seconds(run: Callable[[], Any]) -> float:
+def seconds(run: Callable[[], Any]) -> float:
     """Of one of a few runs in a row."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
@@ -142,7 +142,7 @@ def _steps(shape: str, step: Step, batch: int) -> Case:
     layers = 1 if step.codes == (op.EMBED,) else UPDATED
     model = step.model(bench_models.SHAPES[shape], layers)
     arena, made = program_of(model, step.plan, batch)
-    runs = _running(arena, made, step.codes, batch, 1)
+    runs = running(arena, made, step.codes, batch, 1)
     runs.memory.tokens.copy_(torch.arange(batch) * 7 % bench_models.VOCABULARY)
     size = step.shape(model)
     each = [step.reference(size, batch, DEVICE) for _ in range(layers)]
@@ -164,7 +164,7 @@ def _scan(shape: str, scan: Scan, batch: int) -> Case:
     """A recurrence over some tokens of a layer, its state packed."""
     model = like_published(bench_models.SHAPES[shape], scan.family)
     arena, made = program_of(model, scan.plan(), batch * TOKENS)
-    runs = _running(arena, made, (scan.code,), batch, TOKENS)
+    runs = running(arena, made, (scan.code,), batch, TOKENS)
     size = model.sites["layers.0.state"].shape
     return Case(
         scan.operation, shape, f"{TOKENS}×{bench.times(size)}", scan.scheme,
@@ -174,7 +174,7 @@ def _scan(shape: str, scan: Scan, batch: int) -> Case:
     )  # fmt: skip
 
 
-def _running(
+def running(
     arena: Arena, made: Compiled, codes: tuple[int, ...], batch: int, tokens: int
 ) -> GpuProgram:
     """Some operations of a program, of so many sequences and tokens of each, on numbers."""

@@ -149,6 +149,11 @@ class DeviceStream:
         every = torch.cat(found, dim=1)
         return every if per_step(self.model) else every[:, -1]
 
+    def compiled(self, batch: int) -> Compiled:
+        """The program of a step of every one of `batch` slots."""
+        with self._turn:
+            return self._program(batch, batch, 1)[1]
+
     def _program(self, slots: int, batch: int, length: int) -> tuple[GpuProgram, Compiled]:
         from sensprobe_kernels.program.device import States
         from sensprobe_kernels.program.gpu import GpuProgram

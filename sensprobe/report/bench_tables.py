@@ -20,7 +20,7 @@ def about_bench(found: BenchRun) -> list[str]:
     """Where and when; what each number is measured against; what is missing."""
     when = f"{found.moment} UTC" if found.created else "At an unknown time"
     lines = [f"{when} on {found.device_name or found.machine or 'an unknown machine'}"]
-    lines.append(f"{_how(found)}. Medians; PyTorch has {_torch(found.reference_threads)}.")
+    lines.append(_steps(found) if found.subject else _operations(found))
     if found.load > BUSY * found.cpus:
         lines.append(
             f"About {digits(found.load, 2)} other processes wanted its {found.cpus} CPUs when it "
@@ -30,6 +30,15 @@ def about_bench(found: BenchRun) -> list[str]:
         state = "It is still running" if found.outcome == "running" else "It was stopped"
         lines.append(f"{state}, after {len(found.cases)} cases.")
     return lines + ([found.problem] if found.problem else [])
+
+
+def _steps(found: BenchRun) -> str:
+    """Of a model's steps, all of which have the same threads."""
+    return f"Steps of {found.subject}, {_threads(found.threads)}, PyTorch's too. Medians."
+
+
+def _operations(found: BenchRun) -> str:
+    return f"{_how(found)}. Medians; PyTorch has {_torch(found.reference_threads)}."
 
 
 def _how(found: BenchRun) -> str:

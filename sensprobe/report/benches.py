@@ -69,6 +69,7 @@ class BenchRun:
     cases: tuple[BenchCase, ...]
     outcome: str = "finished"  # or running, stopped
     problem: str = ""
+    subject: str = ""  # the model whose steps were timed; "" of operations at published shapes
 
     @property
     def moment(self) -> str:
@@ -79,7 +80,8 @@ class BenchRun:
     def title(self) -> str:
         """What tells it from others of a run."""
         batch = f", batch {self.batch}" if self.batch else ""
-        return f"{self.moment}, {self.device or 'unknown device'}{batch}"
+        subject = f", {self.subject}" if self.subject else ""
+        return f"{self.moment}, {self.device or 'unknown device'}{batch}{subject}"
 
 
 def benches_of(run: Run) -> list[BenchRun]:
@@ -88,11 +90,12 @@ def benches_of(run: Run) -> list[BenchRun]:
 
 
 def latest(benches: Iterable[BenchRun]) -> list[BenchRun]:
-    """Of benches, the latest first, the first one with cases of each machine, device and batch."""
-    found: dict[tuple[str, str, int], BenchRun] = {}
+    """Of benches, the latest first, the first one with cases of each machine, device, batch and
+    model."""
+    found: dict[tuple[str, str, int, str], BenchRun] = {}
     for bench in benches:
         if bench.cases:
-            found.setdefault((bench.machine, bench.device, bench.batch), bench)
+            found.setdefault((bench.machine, bench.device, bench.batch, bench.subject), bench)
     return list(found.values())
 
 
@@ -126,7 +129,16 @@ def read_bench(
         cases,
         outcome,
         problem,
+        _subject(document),
     )
+
+
+def _subject(document: Mapping[str, Any]) -> str:
+    """ "mamba-bytes under w8a8"; "" where a bench is not of a model."""
+    model, plan = _text(document, "model"), _text(document, "plan_name")
+    if not model:
+        return ""
+    return f"{model} under {plan}" if document.get("plan") else f"{model} at full precision"
 
 
 def _case(row: Any) -> BenchCase | None:

@@ -7,18 +7,29 @@ known to the search, not to the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from typing import NamedTuple
 
 import numpy as np
 
+from sensprobe.classes import POOLED
 from sensprobe.cost import cost
-from sensprobe.metrics import DIVERGENCE, LOWER_IS_BETTER, NAMES
+from sensprobe.metrics import (
+    ARRAYS,
+    DIVERGENCE,
+    INFO,
+    LABEL,
+    PREDICTED,
+    MetricInfo,
+    info_in,
+    info_named,
+)
 from sensprobe.plan import fingerprint, short_names, uniform
 from sensprobe.report.fronts import with_front
 from sensprobe.report.results import Candidate, Entries, Search
-from sensprobe.report.values import Measured, Quantity, metric_named
+from sensprobe.report.values import Measured, Quantity, quantity_of
 from sensprobe.runs import Entry, EvaluationKey, Run
 from sensprobe.scheme import parse
 from sensprobe.score import mean, paired
@@ -26,7 +37,8 @@ from sensprobe.sites import Site
 
 SPLIT = "search"
 ORDER = ("custom", "correct", "bits_per_byte", "squared_error", "kl", "distance")
-"""Arrays that may be a run's headline; the first that its evaluations have is."""
+"""Arrays that may be a run's headline where it names none; the first that evaluations have is."""
+DIVERGENCES = ("kl", "distance")
 FULL = fingerprint({})
 
 
@@ -51,24 +63,25 @@ def search_so_far(run: Run, sites: Sequence[Site], batch: int = 1) -> Search | N
     full, head = plans.pop(FULL, None), _headline(run)
     if full is None or head is None or not sites:
         return None
-    baseline = _values(run, full.keys, head.array)
+    data = _order(plans.values(), full)
+    baseline = _values(run, _of(full.keys, data), head.array)
     if baseline is None:
         return None
     names, same = short_names(plans), _uniform(run, sites)
     candidates = []
     for mark, plan in plans.items():
-        values = _values(run, plan.keys, head.array)
+        values = _values(run, _of(plan.keys, data), head.array)
         if values is not None:
             same_as = same.get(mark)
             candidates.append(
-                _candidate(names[mark], plan, values, baseline, same_as, sites, batch)
+                _candidate(names[mark], plan, values, baseline, same_as, sites, batch, head)
             )
     if not candidates:
         return None
     exact = cost(sites, {}, batch=batch)
     return Search(
         "", batch, SPLIT, len(baseline), nan, float(len(candidates)), head.quantity,
-        _measured(baseline), exact.total_bytes, nan, {},
+        _level(baseline, head), exact.total_bytes, nan, {},
         tuple(with_front(candidates, head.quantity.sign)), (), (), exact.state_bytes,
     )  # fmt: skip
 
@@ -83,25 +96,52 @@ def measured_plan(run: Run, plan_mark: str) -> tuple[Quantity, Measured, Measure
     mine, full = ([k for k in keys if _mark(k) == mark] for mark in (plan_mark, FULL))
     if not mine or not full or head is None:
         return None
-    values, baseline = (_values(run, ks, head.array) for ks in (mine, full))
+    data = next((k.data for k in reversed(mine) if any(f.data == k.data for f in full)), "")
+    values, baseline = (_values(run, _of(ks, data), head.array) for ks in (mine, full))
     if values is None or baseline is None:
         return None
     n = min(len(values), len(baseline))
-    return head.quantity, _measured(values[:n]), _measured(values[:n], baseline[:n])
+    return head.quantity, _level(values[:n], head), _change(values[:n], baseline[:n], head)
 
 
 def _headline(run: Run) -> _Headline | None:
     """The run's metric; None where nothing was measured on the search samples."""
     first = next((entry for entry in run.entries() if entry.key.split == SPLIT), None)
+    if first is None:
+        return None
     asked = run.manifest.settings.get("metric")
-    for array in ORDER if first is not None else ():
-        name = NAMES[array]
-        if first is not None and array in first.names and (asked != DIVERGENCE or name == asked):
-            if array == "custom" and asked:
-                name = str(asked).rpartition(":")[2]
-            sign = -1 if array in LOWER_IS_BETTER else 1
-            return _Headline(array, metric_named(name, sign))
-    return None
+    if asked in ARRAYS:
+        array = ARRAYS[str(asked)]
+        return _Headline(array, quantity_of(INFO[array]))
+    order = DIVERGENCES if asked == DIVERGENCE else ORDER
+    found = next((array for array in order if array in first.names), None)
+    if found is None:
+        return None
+    return _Headline(
+        found, quantity_of(_own(run, str(asked)) if found == "custom" else INFO[found])
+    )
+
+
+def _own(run: Run, asked: str) -> MetricInfo:
+    """What the user's metric of a run measures, as its profile says."""
+    for name in run.results():
+        found = run.read_result(name) if name.startswith("sensitivity-") else None
+        with contextlib.suppress(KeyError, ValueError):
+            if isinstance(found, dict):
+                return info_in(found)
+    return info_named(asked.rpartition(":")[2])
+
+
+def _of(keys: Sequence[EvaluationKey], data: str) -> tuple[EvaluationKey, ...]:
+    """Those on samples in one order."""
+    return tuple(key for key in keys if key.data == data)
+
+
+def _order(plans: Iterable[_Plan], full: _Plan) -> str:
+    """The order of samples that the latest plan was measured in, and full precision too."""
+    known = {key.data for key in full.keys}
+    latest = [key.data for plan in plans for key in plan.keys if key.data in known]
+    return latest[-1] if latest else full.keys[-1].data
 
 
 def _plans(run: Run) -> dict[str, _Plan]:
@@ -133,18 +173,33 @@ def _is_profile(entry: Entry) -> bool:
 
 
 def _values(run: Run, keys: Sequence[EvaluationKey], array: str) -> np.ndarray | None:
-    """Per-sample values (n,) float64 from sample 0 on, as far as they reach."""
+    """What makes a score (n, …), float64, from sample 0 on, as far as it reaches."""
+    if not keys:
+        return None
     whole = keys[0].over(0, max(key.stop for key in keys))
     found = run.gather(whole) or run.find(keys[0])
-    if found is None or found.key.start != 0 or array not in found.arrays:
+    names = (LABEL, PREDICTED) if array in POOLED else (array,)
+    if found is None or found.key.start != 0 or any(name not in found.arrays for name in names):
         return None
-    return found.arrays[array].astype(np.float64)
+    columns = [found.arrays[name].astype(np.float64) for name in names]
+    return np.stack(columns, 1) if array in POOLED else columns[0]
 
 
-def _measured(values: np.ndarray, baseline: np.ndarray | None = None) -> Measured:
-    """The mean with its error; with a baseline, of the paired difference."""
-    found = mean(values) if baseline is None else paired(values, baseline)
+def _scores(values: np.ndarray, head: _Headline) -> np.ndarray:
+    """The values of samples whose mean is the score."""
+    return POOLED[head.array](*values.T) if head.array in POOLED else values
+
+
+def _level(values: np.ndarray, head: _Headline) -> Measured:
+    found = mean(_scores(values, head))
     return Measured(found.value, found.stderr, found.n)
+
+
+def _change(values: np.ndarray, baseline: np.ndarray, head: _Headline) -> Measured:
+    """The paired difference with its error."""
+    robust = head.array in ("squared_error", "distance")
+    found = paired(_scores(values, head), _scores(baseline, head), robust=robust)
+    return Measured(found.value, found.stderr, found.n, nan if found.p is None else found.p)
 
 
 def _candidate(
@@ -155,13 +210,14 @@ def _candidate(
     same_as: str | None,
     sites: Sequence[Site],
     batch: int,
+    head: _Headline,
 ) -> Candidate:
     price = cost(sites, {site: parse(scheme) for site, scheme in plan.entries}, batch=batch)
     n = min(len(values), len(baseline))
     return Candidate(
         name, name, "", same_as, plan.entries, price.weight_bytes, price.state_bytes,
-        price.total_bytes, price.effective_bits, _measured(values[:n]),
-        _measured(values[:n], baseline[:n]), nan, n, n < len(baseline), plan.radius, False,
+        price.total_bytes, price.effective_bits, _level(values[:n], head),
+        _change(values[:n], baseline[:n], head), nan, n, n < len(baseline), plan.radius, False,
     )  # fmt: skip
 
 

@@ -136,7 +136,9 @@ def _confirmed(plan: Confirmed, q: Quantity) -> str:
 SIGNS = (
     "± is one standard error of the mean over samples; bars in rankings are 95 % intervals.",
     f"{NOISE} marks what lies within 1.96 standard errors of zero: it is not called a difference. "
-    "Of twenty true zeros about one is taken for a difference by chance.",
+    "Of twenty true zeros about one is taken for a difference by chance. Losses of regression have "
+    "long tails: there a difference is one where its mean or the signs and ranks of its samples "
+    "(Wilcoxon) say so, each at half that rate.",
     f"{UNSTABLE} marks a recurrence whose stored A has a magnitude above 1.",
     "Changes and differences are paired: both models see the same samples.",
     "Cross-entropy and KL are capped at 50 nats a sample, of text a token: a plan at the cap says "

@@ -12,6 +12,7 @@ from math import isnan
 from typing import Any
 
 from sensprobe.errors import RunError
+from sensprobe.metrics import info_in
 from sensprobe.report.results import (
     Beside,
     Candidate,
@@ -28,7 +29,7 @@ from sensprobe.report.values import (
     Quantity,
     additive_named,
     measured,
-    metric_named,
+    quantity_of,
     real,
 )
 from sensprobe.sites import Axis, Kind, Part, Site
@@ -59,7 +60,7 @@ def read_sensitivity(document: Document) -> Sensitivity:
             _count(document.get("n")),
             _count(document.get("clusters")),
             str(document["task"]),
-            metric_named(str(document["metric"]), document.get("sign")),
+            quantity_of(info_in(document)),
             additive_named(key),
             measured(baseline.get("metric")),
             _schemes(document),
@@ -98,8 +99,8 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
     with _whole("search", "search"):
         full = document["full"]
         quantity = metric
-        if isinstance(document.get("metric"), str):
-            quantity = metric_named(document["metric"], document.get("sign"))
+        if "metric_info" in document or isinstance(document.get("metric"), str):
+            quantity = quantity_of(info_in(document))
         return Search(
             str(document["method"]),
             max(_count(document.get("batch")), 1),
@@ -166,7 +167,7 @@ def read_confirmation(document: Document) -> Confirmation:
         return Confirmation(
             str(document["split"]),
             _count(document.get("n")),
-            metric_named(str(document["metric"]), document.get("sign")),
+            quantity_of(info_in(document)),
             measured(document["baseline"]),
             tuple(_confirmed(plan) for plan in document["plans"]),
             _count(document.get("looks")),

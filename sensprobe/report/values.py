@@ -2,7 +2,8 @@
 
 A measured value is shown to the precision its error bar supports (Particle Data Group rule: two
 digits of the error where they lie below 36, else one). A difference within 1.96 standard errors
-of zero is called noise, and every table and figure marks it with a dot.
+of zero is called noise, and every table and figure marks it with a dot. Where a result carries the
+p of a test that suits its tails (differences of regression, see `score`), that decides instead.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from math import floor, isfinite, isinf, isnan, log10, nan
 from typing import Any
 
-Z95 = 1.96
+from sensprobe.metrics import MetricInfo, info_named
+from sensprobe.score import LEVEL, Z95
+
 NOISE = "·"
 UNSTABLE = "▲"
 MISSING = "–"
@@ -25,6 +28,7 @@ class Measured:
     value: float = nan
     stderr: float = nan
     n: int | None = None
+    p: float = nan  # by chance, where another test than the error's decides (see `score`)
 
     @property
     def known(self) -> bool:
@@ -38,10 +42,12 @@ class Measured:
         """
         if isinf(self.value):
             return True
+        if not isnan(self.p):
+            return self.p < LEVEL
         return isfinite(self.stderr) and abs(self.value) > Z95 * self.stderr
 
     def times(self, factor: float) -> Measured:
-        return Measured(self.value * factor, self.stderr * abs(factor), self.n)
+        return Measured(self.value * factor, self.stderr * abs(factor), self.n, self.p)
 
 
 UNKNOWN = Measured()
@@ -78,21 +84,22 @@ class Quantity:
         return measured.times(self.scale)
 
 
-ACCURACY = Quantity("accuracy", "%", "points", 100.0, 1)
 KL = Quantity("KL divergence", "nats", "nats", floor=1e-6)
 DISTANCE = Quantity("output distance")
 ADDITIVES = {"kl": KL, "distance": DISTANCE}
 
 
+def quantity_of(info: MetricInfo) -> Quantity:
+    """The quantity of a headline metric, as it declares itself."""
+    return Quantity(info.name, info.unit, info.change_unit, info.scale, info.sign)
+
+
 def metric_named(name: str, sign: int | None = None) -> Quantity:
-    """The quantity of a headline metric; one this package does not know keeps its own unit."""
-    if name == "accuracy":
-        return ACCURACY
-    if name == "mse":
-        return Quantity("mse", sign=-1)
-    if name == "bits_per_byte":
-        return Quantity("bits per byte", sign=-1)
-    return Quantity(name, sign=1 if sign is None else sign)
+    """What a document of an older run means by a metric's name and sign."""
+    return quantity_of(info_named(name, sign))
+
+
+ACCURACY = metric_named("accuracy")
 
 
 def additive_named(name: str) -> Quantity:
@@ -113,6 +120,7 @@ def measured(document: Any) -> Measured:
         real(document.get("value")),
         real(document.get("stderr")),
         n if isinstance(n, int) and not isinstance(n, bool) else None,
+        real(document.get("p")),
     )
 
 

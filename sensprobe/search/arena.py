@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sensprobe.pareto import nondominated
+from sensprobe.score import either, signed_rank
 from sensprobe.search.problem import (
     Assignment,
     Candidate,
@@ -69,8 +70,9 @@ class Arena:
             if k + 1 < len(self.pieces):
                 seen = Sample.join(pieces)
                 standing = Standing(size.total, seen.score, seen.group)
+                met = [Standing(b, one.first(seen.n).score, one.group) for b, one in rivals]
                 looks = len(self.pieces) - 1
-                stopped = beaten_by(standing, rivals, alpha=self._alpha, looks=looks) is not None
+                stopped = beaten_by(standing, met, alpha=self._alpha, looks=looks) is not None
                 if stopped:
                     break
         candidate = self._summary(assignment, name, Sample.join(pieces), stopped)
@@ -92,15 +94,16 @@ class Arena:
         kept = nondominated([c.size.total for c in done], [c.score for c in done])
         return [done[k] for k in kept]
 
-    def _rivals(self) -> list[Standing]:
-        chosen = [(c, self._samples[c.assignment]) for c in self.front()]
-        return [Standing(c.size.total, seen.score, seen.group) for c, seen in chosen]
+    def _rivals(self) -> list[tuple[int, Sample]]:
+        """Bytes and samples of the front."""
+        return [(c.size.total, self._samples[c.assignment]) for c in self.front()]
 
     def _summary(self, assignment: Assignment, name: str, seen: Sample, stopped: bool) -> Candidate:
         self._samples[assignment] = seen
-        base, n = self.baseline, seen.n
+        base, n = self.baseline.first(seen.n), seen.n
         score, stderr = mean_and_stderr(seen.score, seen.group)
-        drop, drop_stderr = mean_and_stderr(base.score[:n] - seen.score, seen.group)
+        lost = base.score - seen.score
+        drop, drop_stderr = mean_and_stderr(lost, seen.group)
         return Candidate(
             name=name,
             assignment=assignment,
@@ -110,7 +113,8 @@ class Arena:
             stderr=stderr,
             drop=drop,
             drop_stderr=drop_stderr,
-            extra_nats=float(np.mean(seen.loss - base.loss[:n])),
+            extra_nats=float(np.mean(seen.loss - base.loss)),
             n=n,
             stopped=stopped,
+            drop_p=either(drop, drop_stderr, signed_rank(lost, seen.group)),
         )

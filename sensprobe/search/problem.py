@@ -196,10 +196,22 @@ class Sample:
     score: Array
     loss: Array
     group: NDArray[np.generic] | None = None
+    outcome: Array | None = None  # (n, k), of a score that is no mean over samples: what it is of
+    pooled: Callable[[Array], Array] | None = None  # outcomes of some samples -> their scores
 
     @property
     def n(self) -> int:
         return len(self.score)
+
+    def first(self, n: int) -> Sample:
+        """The first n samples, scored by themselves."""
+        if n >= self.n:
+            return self
+        group = None if self.group is None else self.group[:n]
+        if self.outcome is None or self.pooled is None:
+            return Sample(self.score[:n], self.loss[:n], group)
+        outcome = self.outcome[:n]
+        return Sample(self.pooled(outcome), self.loss[:n], group, outcome, self.pooled)
 
     @staticmethod
     def join(pieces: Sequence[Sample]) -> Sample:
@@ -207,11 +219,13 @@ class Sample:
         if len(pieces) == 1:
             return pieces[0]
         groups = [piece.group for piece in pieces if piece.group is not None]
-        return Sample(
-            np.concatenate([piece.score for piece in pieces]),
-            np.concatenate([piece.loss for piece in pieces]),
-            np.concatenate(groups) if len(groups) == len(pieces) else None,
-        )
+        group = np.concatenate(groups) if len(groups) == len(pieces) else None
+        loss = np.concatenate([piece.loss for piece in pieces])
+        outcomes = [piece.outcome for piece in pieces if piece.outcome is not None]
+        if (pooled := pieces[0].pooled) is not None:
+            outcome = np.concatenate(outcomes)
+            return Sample(pooled(outcome), loss, group, outcome, pooled)
+        return Sample(np.concatenate([piece.score for piece in pieces]), loss, group)
 
 
 # evaluate(assignment, k): the samples of piece k. Pieces are disjoint; pieces 0..k together are the
@@ -224,7 +238,8 @@ class Candidate:
     """One assignment that was really evaluated.
 
     `drop` is baseline score minus its score on the samples it saw, paired, in the score's unit
-    (0.01 is a point of accuracy); `extra_nats` likewise for the loss. `stopped`: the race dropped
+    (0.01 is a point of accuracy), `drop_p` the p of the two tests of it (`score.either`);
+    `extra_nats` likewise for the loss. `stopped`: the race dropped
     it before it saw every sample, so its numbers are of `n` samples only.
     """
 
@@ -239,6 +254,7 @@ class Candidate:
     extra_nats: float
     n: int
     stopped: bool = False
+    drop_p: float = nan
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sensprobe.scheme import Scheme
-from sensprobe.score import Score, mean, paired
+from sensprobe.score import Score, paired
 from sensprobe.sensitivity.targets import Target
 
 Arrays = Mapping[str, np.ndarray]
@@ -53,20 +53,26 @@ def measured(
     schemes: Sequence[Scheme],
     measure: Measure,
     groups: np.ndarray | None = None,
+    *,
+    robust: bool = False,
 ) -> Iterator[Sensitivity]:
-    """Sensitivities as they are measured, target by target."""
+    """Sensitivities as they are measured, target by target; `robust` as in `score.paired`."""
     baseline = measure({}, "baseline")
     for target, scheme, fitted in pairs_of(targets, schemes):
         arrays = measure(fitted, f"{target.name}={scheme}")
-        yield Sensitivity(target, scheme, fitted, differences(arrays, baseline, groups))
+        yield Sensitivity(
+            target, scheme, fitted, differences(arrays, baseline, groups, robust=robust)
+        )
 
 
-def differences(arrays: Arrays, baseline: Arrays, groups: np.ndarray | None) -> dict[str, Score]:
-    """Paired difference of every array both have; divergences as they are."""
+def differences(
+    arrays: Arrays, baseline: Arrays, groups: np.ndarray | None, *, robust: bool = False
+) -> dict[str, Score]:
+    """Paired difference of every array both have; divergences as they are, less nothing."""
     return {
-        name: mean(values, groups)
-        if name in DIVERGENCES
-        else paired(values, baseline[name], groups)
+        name: paired(values, baseline[name], groups, robust=robust)
+        if name not in DIVERGENCES
+        else paired(values, np.zeros(len(values)), groups, robust=robust)
         for name, values in arrays.items()
         if name in DIVERGENCES or name in baseline
     }

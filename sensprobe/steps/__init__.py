@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sensprobe.steps.benching import bench
+    from sensprobe.steps.benching_model import LENGTH, bench_model
     from sensprobe.steps.confirming import confirm
     from sensprobe.steps.doctoring import doctor
     from sensprobe.steps.evaluating import evaluate, recorded_warnings
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_SCHEMES",
+    "LENGTH",
     "SearchSettings",
     "TaskSettings",
     "bench",
+    "bench_model",
     "check_profile",
     "chosen_ranges",
     "confirm",
@@ -55,9 +58,11 @@ __all__ = [
 
 _HOME = {
     "DEFAULT_SCHEMES": "profiling",
+    "LENGTH": "benching_model",
     "SearchSettings": "searching",
     "TaskSettings": "tasks",
     "bench": "benching",
+    "bench_model": "benching_model",
     "check_profile": "profiling",
     "confirm": "confirming",
     "cost": "pricing",

@@ -36,16 +36,22 @@ def bench(
 ) -> dict[str, Any]:
     """Every operation on packed memory at the shapes of published models.
 
-    Returns where and how (see `_about`), and a row a case (see `packed.bench`). A run keeps every
-    case when it is measured.
+    Returns where and how (see `about_here`), and a row a case (see `packed.bench`). A run keeps
+    every case when it is measured.
     """
     if unknown := sorted(set(shapes) - set(bench_models.SHAPES)):
         known = ", ".join(bench_models.SHAPES)
         raise UsageError(f"no shape {', '.join(unknown)}; there are those of {known}.")
     if batch < 1:
         raise UsageError(f"--batch {batch}: at least one vector must be multiplied.")
-    how = _way(device)
-    about = _about(shapes, batch, device) | {"copy_bytes_per_second": how.copied()}
+    how = bench_of(device)
+    about = about_here(device) | {
+        "threads": 1,
+        "reference_threads": torch.get_num_threads(),
+        "shapes": list(dict.fromkeys(shapes)),
+        "batch": batch,
+        "copy_bytes_per_second": how.copied(),
+    }
     rows: list[dict[str, Any]] = []
     with nullcontext(lambda row: None) if run is None else run.benching(about) as keep:
         for shape in about["shapes"]:
@@ -53,7 +59,7 @@ def bench(
     return about | {"rows": rows}
 
 
-def _way(device: str) -> Bench:
+def bench_of(device: str) -> Bench:
     """How a device is benched; UsageError where it is not here, UnsupportedError where it has no
     kernels."""
     place = device_named(device)
@@ -99,7 +105,7 @@ def _room(how: Bench, shape: str, batch: int, device: str) -> AbstractContextMan
     )
 
 
-def _about(shapes: Sequence[str], batch: int, device: str) -> dict[str, Any]:
+def about_here(device: str) -> dict[str, Any]:
     """When, where and with what: a bandwidth means nothing without."""
     versions = {package: installed(package) for package in PACKAGES}
     return {
@@ -111,10 +117,6 @@ def _about(shapes: Sequence[str], batch: int, device: str) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "versions": {"python": platform.python_version()}
         | {package: version for package, version in versions.items() if version},
-        "threads": 1,
-        "reference_threads": torch.get_num_threads(),
-        "shapes": list(dict.fromkeys(shapes)),
-        "batch": batch,
     }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from sensprobe.classes import POOLED
 from sensprobe.errors import UsageError
-from sensprobe.evaluate import mean, paired
+from sensprobe.evaluate import mean, paired, score_document
+from sensprobe.metrics import LABEL, PREDICTED
 from sensprobe.plan import Plan, Resolved, fingerprint
 from sensprobe.scheme import Scheme
 from sensprobe.search import Sample
@@ -24,12 +25,20 @@ def sample(
     start, end = piece
     arrays = bench.measure(dict(plan), "search", start, end)
     groups = bench.groups("search", stop)
-    loss = "cross_entropy" if "cross_entropy" in arrays else bench.primary
-    return Sample(
-        bench.sign * arrays[bench.primary].astype(np.float64),
-        arrays[loss].astype(np.float64),
-        None if groups is None else groups[start:end],
-    )
+    score = bench.sign * arrays[bench.primary].astype(np.float64)
+    loss = arrays[_loss(bench, arrays)].astype(np.float64)
+    group = None if groups is None else groups[start:end]
+    if (pooled := POOLED.get(bench.primary)) is None:
+        return Sample(score, loss, group)
+    outcome = np.stack([arrays[LABEL], arrays[PREDICTED]], 1).astype(np.float64)
+    return Sample(score, loss, group, outcome, lambda each: bench.sign * pooled(*each.T))
+
+
+def _loss(bench: Workbench, arrays: Mapping[str, np.ndarray]) -> str:
+    """The array that tells plans of one score apart; less of it is better."""
+    if "cross_entropy" in arrays or bench.sign > 0:
+        return next(n for n in ("cross_entropy", "squared_error", bench.additive) if n in arrays)
+    return bench.primary
 
 
 def resolve_beside(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolved]:
@@ -57,7 +66,9 @@ def measure_beside(
     finally:
         bench.progress.end()
     price = cost(bench.source, plan, batch)
-    change = paired(bench.sign * found.score, bench.sign * baseline.score, found.group)
+    change = paired(
+        bench.sign * found.score, bench.sign * baseline.score, found.group, robust=bench.robust
+    )
     return {
         "name": name,
         "source": "also",
@@ -65,8 +76,8 @@ def measure_beside(
         "plan": Plan(tuple(plan.items()), name).to_json(),
         "plan_fingerprint": fingerprint(plan),
         **{k: price[k] for k in ("weight_bytes", "state_bytes", "total_bytes", "effective_bits")},
-        "metric": asdict(mean(bench.sign * found.score, found.group)),
-        "loss": asdict(change),
+        "metric": score_document(mean(bench.sign * found.score, found.group)),
+        "loss": score_document(change),
         "extra_nats": float(np.mean(found.loss - baseline.loss)),
         "n": stop,
         "stopped_early": False,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sensprobe.errors import RunError
-from sensprobe.evaluate import mean, paired
+from sensprobe.evaluate import mean, paired, score_document
 from sensprobe.plan import fingerprint, from_json
 from sensprobe.runs import Run
 from sensprobe.search import Budget
@@ -59,18 +58,21 @@ def confirm(
     finally:
         bench.progress.end()
     groups = bench.groups("confirmation", stop)
+    compared = _Compared(groups, bench.robust)
     document = {
         "split": "confirmation",
         "n": stop,
         "metric": bench.metric_label,
         "sign": bench.sign,
-        "baseline": asdict(mean(base, groups)),
+        "metric_info": bench.info.to_json(),
+        "sample": bench.sampled("confirmation", stop),
+        "baseline": score_document(mean(base, groups)),
         "looks": looks,
         "plans": [
-            _confirmed(choice, candidates, arrays, base, groups) | _limit(bench, found, choice)
+            _confirmed(choice, candidates, arrays, base, compared) | _limit(bench, found, choice)
             for choice in chosen
         ],
-        "also": [_beside(name, chosen, candidates, arrays, base, groups) for name in also],
+        "also": [_beside(name, chosen, candidates, arrays, base, compared) for name in also],
     }
     run.write_result("confirmation", document)
     return document
@@ -92,12 +94,25 @@ def _limit(
     return {"max_loss": in_scores(Budget(max_loss=asked), bench).max_loss}
 
 
+class _Compared(NamedTuple):
+    """How values of samples become scores of a document, alone and paired."""
+
+    groups: np.ndarray | None
+    robust: bool
+
+    def level(self, values: np.ndarray) -> dict[str, Any]:
+        return score_document(mean(values, self.groups))
+
+    def change(self, values: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
+        return score_document(paired(values, baseline, self.groups, robust=self.robust))
+
+
 def _confirmed(
     choice: Mapping[str, Any],
     candidates: Mapping[str, dict[str, Any]],
     arrays: Mapping[str, np.ndarray],
     base: np.ndarray,
-    groups: np.ndarray | None,
+    compared: _Compared,
 ) -> dict[str, Any]:
     name = choice["candidate"]
     sizes = ("total_bytes", "weight_bytes", "state_bytes", "effective_bits", "radius")
@@ -109,16 +124,16 @@ def _confirmed(
             "candidate": rival["name"],
             "total_bytes": rival["total_bytes"],
             "radius": rival["radius"],
-            "metric": asdict(mean(arrays[rival["name"]], groups)),
-            "difference": asdict(paired(arrays[name], arrays[rival["name"]], groups)),
+            "metric": compared.level(arrays[rival["name"]]),
+            "difference": compared.change(arrays[name], arrays[rival["name"]]),
         }
     return {
         "budget": choice["budget"],
         "candidate": name,
         "name": name,
         **{key: candidates[name][key] for key in sizes},
-        "metric": asdict(mean(arrays[name], groups)),
-        "loss": asdict(paired(arrays[name], base, groups)),
+        "metric": compared.level(arrays[name]),
+        "loss": compared.change(arrays[name], base),
         "against_uniform": against,
     }
 
@@ -129,7 +144,7 @@ def _beside(
     candidates: Mapping[str, dict[str, Any]],
     arrays: Mapping[str, np.ndarray],
     base: np.ndarray,
-    groups: np.ndarray | None,
+    compared: _Compared,
 ) -> dict[str, Any]:
     """A plan of `--also`, and what the search makes of its bytes: chosen minus it, paired."""
     sizes = ("total_bytes", "weight_bytes", "state_bytes", "effective_bits", "radius")
@@ -140,13 +155,13 @@ def _beside(
     return {
         "name": name,
         **{key: own[key] for key in sizes},
-        "metric": asdict(mean(arrays[name], groups)),
-        "loss": asdict(paired(arrays[name], base, groups)),
+        "metric": compared.level(arrays[name]),
+        "loss": compared.change(arrays[name], base),
         "chosen": rival
         and {
             "candidate": rival["name"],
             "total_bytes": rival["total_bytes"],
-            "metric": asdict(mean(arrays[rival["name"]], groups)),
-            "difference": asdict(paired(arrays[rival["name"]], arrays[name], groups)),
+            "metric": compared.level(arrays[rival["name"]]),
+            "difference": compared.change(arrays[rival["name"]], arrays[name]),
         },
     }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from sensprobe.classes import per_class
 from sensprobe.errors import UsageError
-from sensprobe.evaluate import by_position, dead_bands, mean, paired
+from sensprobe.evaluate import by_position, dead_bands, mean, paired, ratio, score_document
 from sensprobe.loading import Source
+from sensprobe.metrics import PREDICTED
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.scheme import Scheme
 from sensprobe.steps.language import text_facts, whole
@@ -30,13 +33,20 @@ def evaluate(
     batch: int = 1,
     compare: bool = False,
     dead_band: bool = False,
+    classes: bool = False,
 ) -> dict[str, Any]:
     """The score of a plan with its standard error, its cost, and max|A| as stored.
 
     `compare` also runs full precision on the same samples and adds the paired difference. Text has
     more to say (`text_facts`), under `text`. `dead_band` adds how often rounding keeps the state
-    from moving, on the first samples.
+    from moving, on the first samples. Of classification `per_class` says how well each class is
+    found; `classes` has it know precision and F1 also where evaluations come from a run.
     """
+    if classes and bench.dataset.task != "classification":
+        raise UsageError(
+            f"--per-class: {bench.dataset.name} has no class labels ({bench.dataset.task}). Leave "
+            "it out."
+        )
     sites = bench.source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else dict(plan)
     if compare and bench.source.artefact is not None:
@@ -48,11 +58,13 @@ def evaluate(
     if bench.scores_divergence and bench.source.artefact is not None:
         raise UsageError(
             f"{bench.source.name} is an exported model: only the model it was made from tells how "
-            "far it is from full precision: sensprobe eval MODEL --metric divergence --plan "
+            f"far it is from full precision: sensprobe eval MODEL --metric "
+            f"{bench.built_in or 'divergence'} --plan "
             f"{bench.source.path}/plan.json."
         )
     stop = bench.size(split, limit)
     bench.divergence = compare or bench.run is not None or bench.scores_divergence
+    bench.predictions = classes or bench.run is None
     seconds = bench.seconds_a_sample(split, stop) * stop * (2 if resolved and compare else 1)
     bench.progress.begin(f"evaluating on {stop:,} {split} samples", stop, seconds)
     try:
@@ -64,6 +76,7 @@ def evaluate(
     radius = bench.evaluator(split).spectral_radius(resolved)
     out: dict[str, Any] = {
         "metric": bench.metric_label,
+        "metric_info": bench.info.to_json(),
         "value": score.value,
         "stderr": score.stderr,
         "n": score.n,
@@ -75,20 +88,36 @@ def evaluate(
         "model_fingerprint": bench.source.fingerprint,
         "data": bench.dataset.name,
         "split": split,
+        "sample": bench.sampled(split, stop),
         "max_abs_A": radius,
         "stable": radius <= UNSTABLE,
-        "scores": {name: asdict(mean(values, groups)) for name, values in whole(arrays).items()},
+        "scores": {
+            name: score_document(mean(values, groups)) for name, values in whole(arrays).items()
+        },
     }
     if bench.dataset.task == "language":
         out["text"] = text_facts(bench, arrays, split, groups)
     out["saturated"] = saturated(bench, resolved, split, stop)
+    if bench.dataset.task == "classification":
+        out["per_class"] = _classes(bench, arrays, split, groups)
     if dead_band:
         out["dead_band"] = _dead_band(bench, resolved, split, min(stop, COUNTED_SAMPLES))
     if compare and resolved:
         base = bench.measure({}, split, 0, stop, "baseline")
-        out["baseline"] = asdict(mean(base[bench.primary], groups))
-        out["difference"] = asdict(paired(arrays[bench.primary], base[bench.primary], groups))
+        out["baseline"] = score_document(mean(base[bench.primary], groups))
+        both = arrays[bench.primary], base[bench.primary], groups
+        out["difference"] = score_document(paired(*both, robust=bench.robust))
+        if bench.primary == "squared_error" and base[bench.primary].any():
+            out["ratio"] = score_document(ratio(*both))
     return out
+
+
+def _classes(
+    bench: Workbench, arrays: Mapping[str, np.ndarray], split: str, groups: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """A row a class; without precision and F1 where it is not kept which class was named."""
+    labels = bench.samples(split).y[: len(arrays["correct"])].numpy()
+    return list(per_class(labels, arrays["correct"], arrays.get(PREDICTED), groups))
 
 
 def _dead_band(
@@ -96,7 +125,7 @@ def _dead_band(
 ) -> dict[str, Any]:
     """Share of dead writes (see `evaluate.dead_band`) of every rounded state, and by position."""
     bench.ready(plan)
-    x = bench.dataset.splits[split].x[:count]
+    x = bench.samples(split).x[:count]
     found = dead_bands(bench.source.model, bench.applier.tap(plan), x)
     if not found:
         raise UsageError(

@@ -142,7 +142,7 @@ def _facts(
             )
     return CardFacts(
         task=bench.dataset.task,
-        metric=bench.metric_label,
+        metric=bench.info,
         data=_without_folders(bench.dataset.name),
         data_fingerprint=bench.dataset.fingerprint,
         source=bench.source.name,

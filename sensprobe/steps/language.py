@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sensprobe.evaluate import Score, bucket_of, mean
+from sensprobe.metrics import LABEL, PREDICTED
 from sensprobe.workbench import Workbench
 
 Arrays = Mapping[str, np.ndarray]
@@ -24,7 +25,7 @@ def text_facts(
     delta method). A position is how many tokens the model had read when it predicted; `positions`
     go up to powers of two, from the first to the last that is scored.
     """
-    found = bench.dataset.splits[split]
+    found = bench.samples(split)
     count = len(arrays["cross_entropy"])
     assert found.scored_bytes is not None
     loss = mean(arrays["cross_entropy"], groups)
@@ -42,8 +43,9 @@ def text_facts(
 
 
 def whole(arrays: Arrays) -> dict[str, np.ndarray]:
-    """The arrays that are not of some positions alone."""
-    return {name: values for name, values in arrays.items() if bucket_of(name) is None}
+    """The arrays whose means say something, those of some positions alone left out."""
+    named = (PREDICTED, LABEL)
+    return {n: values for n, values in arrays.items() if bucket_of(n) is None and n not in named}
 
 
 def _positions(

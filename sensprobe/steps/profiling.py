@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from sensprobe.cost import site_bytes
 from sensprobe.errors import UsageError
-from sensprobe.evaluate import DIVERGENCE, mean
+from sensprobe.evaluate import DIVERGENCE, mean, score_document
 from sensprobe.scheme import Scheme, parse
 from sensprobe.score import Score
 from sensprobe.sensitivity import Sensitivity, Target, measured, pairs_of, targets, taylor
@@ -65,6 +64,8 @@ def profile(
         "task": bench.dataset.task,
         "metric": bench.metric_label,
         "sign": bench.sign,
+        "metric_info": bench.info.to_json(),
+        "sample": bench.sampled("search", stop),
         "additive": bench.additive,
         "baseline": baseline,
         "full_bytes": cost(bench.source, {})["total_bytes"],
@@ -94,6 +95,7 @@ def _measured(
         schemes,
         lambda plan, label: bench.measure(dict(plan), "search", 0, stop, label),
         bench.groups("search", stop),
+        robust=bench.robust,
     )
 
 
@@ -104,7 +106,7 @@ def _taylor(
     bench.expect(fitted for _, _, fitted in pairs)
     for _, _, fitted in pairs:
         bench.ready(fitted)
-    split, model = bench.dataset.splits["search"], bench.source.model
+    split, model = bench.samples("search"), bench.source.model
     task = "classification" if bench.dataset.task == "unlabelled" else bench.dataset.task
 
     def priced(count: int, tick: Callable[[int], None]) -> list[Sensitivity]:
@@ -124,9 +126,9 @@ def _taylor(
 def _baseline(bench: Workbench, stop: int) -> dict[str, Any]:
     arrays = bench.measure({}, "search", 0, stop, "baseline")
     groups = bench.groups("search", stop)
-    out = {"metric": asdict(mean(arrays[bench.primary], groups))}
+    out = {"metric": score_document(mean(arrays[bench.primary], groups))}
     if "cross_entropy" in arrays:
-        out["cross_entropy"] = asdict(mean(arrays["cross_entropy"], groups))
+        out["cross_entropy"] = score_document(mean(arrays["cross_entropy"], groups))
     return out
 
 
@@ -164,4 +166,5 @@ def _unlabelled(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(score: Score) -> dict[str, float]:
-    return {"value": score.value, "stderr": score.stderr}
+    found = score_document(score)
+    return {key: found[key] for key in ("value", "stderr", "p") if key in found}

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sensprobe.errors import RunError, UsageError
-from sensprobe.evaluate import BATCH, mean
+from sensprobe.evaluate import BATCH, mean, score_document
 from sensprobe.files import strict_json
 from sensprobe.plan import Plan, fingerprint, short_names
 from sensprobe.runs import Run
@@ -34,7 +34,7 @@ EXHAUSTIBLE = 100_000
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
     """What a search is asked for. Bytes are integers; a budget's `max_loss` is in points where the
-    metric is an accuracy, else in the metric's own unit."""
+    metric is a share of one (`MetricInfo`), else in the metric's own unit."""
 
     budgets: tuple[Budget, ...] = ()
     method: str = "gains"
@@ -100,11 +100,13 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
     budgets = tuple(in_scores(budget, bench) for budget in settings.budgets)
     for budget in budgets:
         check_budget(space.problem, budget)
-    stop = bench.size("search", settings.limit)
+    stop = bench.size("search", settings.limit, raced=True)
     pieces = chunks(stop)
     seconds = bench.seconds_a_sample("search", stop) * stop
     baseline = [sample(bench, {}, piece, stop) for piece in pieces]
     whole = Sample.join(baseline)
+    for budget in settings.budgets:
+        check_loss(budget, bench, whole)
     bench.expect([*others.values(), *space.options()])
     beside = [measure_beside(bench, n, p, settings.batch, whole) for n, p in others.items()]
     count = _allowed(space, settings, seconds)
@@ -149,8 +151,8 @@ def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:
 
 def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sample) -> float:
     """The score that a front is measured from: of guessing, else the worst one profiled."""
-    if bench.metric is None and bench.dataset.classes:
-        return 1 / bench.dataset.classes
+    if bench.chance is not None:
+        return bench.chance
     best = float(baseline.score.mean())
     changes = [
         bench.sign * row["metric"]["value"] for row in sensitivity["rows"] if "metric" in row
@@ -160,9 +162,25 @@ def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sample) 
 
 def in_scores(budget: Budget, bench: Workbench) -> Budget:
     """The budget with its loss in the unit of the scores: a point is a hundredth of accuracy."""
-    if budget.max_loss is None or bench.metric is not None or bench.metric_label != "accuracy":
+    if budget.max_loss is None:
         return budget
-    return replace(budget, max_loss=budget.max_loss / 100)
+    return replace(budget, max_loss=bench.info.kept(budget.max_loss))
+
+
+def check_loss(budget: Budget, bench: Workbench, baseline: Sample) -> None:
+    """UsageError for a limit in no declared unit that lets a share of one fall to zero: whoever
+    gave it meant points."""
+    score = baseline.score
+    if budget.max_loss is None or bench.metric is None or bench.info.unit or bench.sign < 0:
+        return
+    if score.min() >= 0 and score.max() <= 1 and budget.max_loss >= score.mean():
+        raise UsageError(
+            f"--max-loss {budget.max_loss:g} would allow any loss: full precision scores "
+            f"{score.mean():.4g}, and the metric {bench.info.name} declares no unit, so that the "
+            f"limit counts in its own numbers. Give {budget.max_loss / 100:g} for what would be "
+            f"{budget.max_loss:g} points, or say {bench.metric_name}.unit = 'fraction' in the "
+            "metric's file and profile into a new run."
+        )
 
 
 def _set_earlier_aside(run: Run, document: Mapping[str, Any]) -> None:
@@ -222,12 +240,14 @@ def _document(
         "interrupted": found.interrupted,
         "metric": bench.metric_label,
         "sign": bench.sign,
+        "metric_info": bench.info.to_json(),
+        "sample": bench.sampled("search", len(baseline.score)),
         "full": {
             **{k: full[k] for k in ("weight_bytes", "state_bytes", "total_bytes")},
             **{k: full[k] for k in ("stored_weight_bytes", "stored_dtype")},
-            "metric": asdict(mean(bench.sign * baseline.score, baseline.group)),
+            "metric": score_document(mean(bench.sign * baseline.score, baseline.group)),
         },
-        "chance": 1 / bench.dataset.classes if bench.dataset.classes else None,
+        "chance": bench.chance,
         "smallest_bytes": smallest.total,
         "largest_bytes": largest.total,
         "decisions": [
@@ -283,7 +303,8 @@ def _candidate(
         "total_bytes": size.total,
         "effective_bits": price["effective_bits"],
         "metric": {"value": bench.sign * candidate.score, "stderr": candidate.stderr},
-        "loss": {"value": -bench.sign * candidate.drop, "stderr": candidate.drop_stderr},
+        "loss": {"value": -bench.sign * candidate.drop, "stderr": candidate.drop_stderr}
+        | ({"p": candidate.drop_p} if bench.robust else {}),
         "extra_nats": candidate.extra_nats,
         "predicted": candidate.predicted,
         "n": candidate.n,

@@ -44,7 +44,7 @@ def measure(bench: Workbench, samples: int | None) -> dict[Row | None, Arrays]:
     """Per-sample arrays of every row on the search split; the run folder answers for what is
     known. None is full precision."""
     assert bench.run is not None
-    stop = bench.size("search", samples)
+    stop = min(samples or bench.size("search"), bench.size("search"))  # the first: as published
     sites = bench.source.model.sites
     plans = {row: row.resolve(sites.values()) for row in rows(sites)}
     bench.expect(plans.values())
@@ -62,7 +62,7 @@ def described(bench: Workbench, row: Row, found: Arrays, full: Arrays) -> dict[s
     groups = bench.groups("search", len(full["kl"]))
     change = paired(found[bench.primary], full[bench.primary], groups)
     kl = mean(found["kl"], groups)
-    scale = 100.0 if bench.metric_label == "accuracy" else 1.0
+    scale = bench.info.scale
     return {
         "section": row.section,
         "part": row.part,

@@ -110,7 +110,7 @@ def _pair(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None) -> dict
 
 def _unit(bench: Workbench, found: Mapping[str, Any]) -> dict[str, float]:
     """Points of accuracy, else the metric's own unit."""
-    scale = 100.0 if bench.metric_label == "accuracy" else 1.0
+    scale = bench.info.scale
     return {k: round(scale * found[k], 6) for k in ("value", "stderr")}
 
 

@@ -52,6 +52,23 @@ def test_one_is_drawn_with_where_and_when(runs):
     assert test.selectbox(key="beside").options == ["nothing"]
 
 
+def test_one_of_a_model_says_so_and_has_its_cases(runs):
+    """Rows without bytes or a reference are in the table; what has neither is not drawn."""
+    bare = {"bytes": None, "of_copy": None, "ratio": None, "reference_quartiles": None}
+    rows = [
+        documents.bench()["rows"][0] | {"model": "m, batch 8", "operation": "step"},
+        documents.bench()["rows"][0] | {"model": "m, batch 8", "operation": "other"} | bare,
+    ]
+    kept(runs, model="m", plan={"a": "int8"}, plan_name="w8a8", batch=None, rows=rows)
+    test = drawn(runs, "kernels")
+    assert "Steps of m under w8a8, one thread" in words(test)
+    assert test.selectbox(key="bench").options == ["2026-03-01 12:30, cpu, m under w8a8"]
+    table = test.dataframe[0].value
+    assert list(table["operation"]) == ["step", "other"]
+    assert list(table["× PyTorch"]) == ["2.00", "–"]
+    assert not test.warning
+
+
 def test_of_several_the_latest_comes_first_and_the_address_holds_the_choice(runs):
     kept(runs)
     kept(runs, LATE)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from sensprobe.data import SPLIT_NAMES, Dataset, Split, Splits, check_fits, load_data, take
+from sensprobe.data import SPLIT_NAMES, Dataset, Split, Splits, check_fits, load_data
 from sensprobe.data.dataset import build_split, hash_arrays, loaded
-from sensprobe.errors import DataError, UsageError
+from sensprobe.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -59,37 +59,6 @@ def test_shared_samples_are_found() -> None:
     data = Dataset("made", "classification", splits, 1, 1, 1, 1)
     with pytest.raises(DataError, match=r"share 1 sample\(s\) of made, the first at position 4"):
         data.check_disjoint()
-
-
-def test_take_is_the_first_samples_under_the_same_identity(digits: Dataset) -> None:
-    split = digits.splits["search"]
-    part, note = take(split, 7)
-    assert note is None
-    assert torch.equal(part.x, split.x[:7])
-    assert torch.equal(part.index, split.index[:7])
-    assert part.fingerprint == split.fingerprint
-    assert take(split, None) == (split, None)
-    assert take(split, 400) == (split, None)
-
-
-def test_take_keeps_groups() -> None:
-    x, y, index = np.zeros((4, 1, 1), np.float32), np.zeros(4, np.int64), np.arange(4)
-    part, _ = take(build_split("search", x, y, index, "made", np.array([3, 3, 5, 5])), 3)
-    assert part.group is not None
-    assert part.group.tolist() == [3, 3, 5]
-
-
-def test_take_says_when_there_are_fewer() -> None:
-    split = split_of(5)
-    assert take(split, 6) == (split, "--limit 6 is beyond the end: search has 5 samples, all used")
-
-
-@pytest.mark.parametrize("limit", [0, -1])
-def test_take_nothing_is_refused(limit: int) -> None:
-    with pytest.raises(
-        UsageError, match=f"--limit {limit} leaves no samples of search; give 1 to 5"
-    ):
-        take(split_of(5), limit)
 
 
 def test_check_fits(digits: Dataset) -> None:

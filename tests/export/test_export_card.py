@@ -10,6 +10,7 @@ from tiny_models import NAMES, applier, tiny
 from sensprobe.cost import cost
 from sensprobe.evaluate import Score
 from sensprobe.export import CardFacts, UniformFacts, export_model
+from sensprobe.metrics import INFO
 from sensprobe.plan import Resolved
 from sensprobe.scheme import parse
 
@@ -71,7 +72,9 @@ def test_a_uniform_plan_nobody_measured_has_no_figure(tmp_path: Path) -> None:
 
 def test_other_metrics_are_not_percentages_and_groups_are_told(tmp_path: Path) -> None:
     score = Score(0.0123, 0.00067, 100, 9)
-    text = card(tmp_path, CardFacts(task="regression", metric="mse", confirmed=score))
+    text = card(
+        tmp_path, CardFacts(task="regression", metric=INFO["squared_error"], confirmed=score)
+    )
     assert "0.0123 ± 0.00067 | 100 |" in text
     assert "9 groups" in text
     alone = Score(0.5, float("inf"), 7, 1)

@@ -12,7 +12,9 @@ import torch
 
 from sensprobe.packed import bench, bench_gpu, bench_models, bench_scans
 from sensprobe.packed import bench_references as references
+from sensprobe.packed.bench_inside import inside_on_gpu
 from sensprobe.packed.bench_steps import STEPS
+from sensprobe.packed.bench_work import bytes_by_kind
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,19 @@ def test_every_case_runs(place):
         bits = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}[case.scheme.split("/")[0]]
         states = 2 * 2 * rows * n * bits // 8
         assert states < case.bytes < 2 * states + 200_000
+
+
+def test_the_kinds_of_a_step_run_alone(device, monkeypatch):
+    """As `sensprobe bench MODEL --device cuda` times them, as graphs."""
+    monkeypatch.setattr(bench_gpu, "captured", lambda run: run)
+    monkeypatch.setattr(bench_gpu, "seconds", lambda run: run() or 1.0)
+    model = bench_models.like_published(128, "mamba2")
+    plan = {"layers.*.in_proj_in": "int8/dynamic", "layers.*.in_proj.*": "int8/channel"}
+    arena, made = bench_models.program_of(model, plan, 1)
+    kinds = bytes_by_kind(made, arena, code_bytes=1)
+    timed = inside_on_gpu("plan", arena, made, torch.zeros(1, dtype=torch.int64))
+    assert set(timed(1)) == {f"plan {kind}" for kind in kinds}
+    assert {"products", "recurrence", "rounding", "embedding"} <= set(kinds)
 
 
 def test_what_the_study_decodes_with_runs(device):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensprobe.metrics import MetricInfo
 from sensprobe.report.values import (
     ACCURACY,
     KL,
@@ -21,6 +22,7 @@ from sensprobe.report.values import (
     measured,
     metric_named,
     plus_minus,
+    quantity_of,
     short,
     shortened,
 )
@@ -124,3 +126,18 @@ def test_a_short_name_is_one_line_that_fits(text: str, width: int) -> None:
     cut = shortened(text, width)
     assert len(cut) <= width
     assert "\n" not in cut
+
+
+def test_a_test_that_suits_its_tails_decides_where_a_result_carries_one():
+    long_tailed = measured({"value": 4.8, "stderr": 2.5, "p": 1e-9})
+    assert long_tailed.differs
+    assert long_tailed.times(100).differs
+    assert not measured({"value": 4.8, "stderr": 2.5}).differs
+    assert not measured({"value": 4.8, "stderr": 2.4, "p": 0.09}).differs
+
+
+def test_an_older_document_means_what_its_metrics_name_meant():
+    assert metric_named("accuracy").change_heading == "accuracy change (points)"
+    declared = MetricInfo("accuracy", "dB", "dB", higher_is_better=False)
+    assert quantity_of(declared).heading == "accuracy (dB)"
+    assert quantity_of(declared).sign == -1

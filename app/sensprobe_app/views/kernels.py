@@ -102,7 +102,7 @@ def _figures(found: BenchRun, other: BenchRun | None) -> None:
 def _pairs(found: BenchRun, other: BenchRun) -> None:
     st.subheader("Side by side")
     both = pairs(found, other)
-    if found.batch != other.batch:
+    if found.batch != other.batch and not found.subject:  # a model's cases name their batch
         st.warning(
             f"One is of batch {found.batch}, the other of batch {other.batch}: their times are of "
             "different work."

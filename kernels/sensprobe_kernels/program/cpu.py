@@ -33,6 +33,8 @@ PIECE_BYTES = 1 << 16
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
+UNTIMED: Places = np.zeros(0, np.int64)
+"""In place of a clock that is told."""
 
 
 class Register(NamedTuple):
@@ -190,20 +192,22 @@ class Program:
         steps: Places,
         slots: Places,
         threads: int = 1,
+        clock: Places = UNTIMED,
     ) -> None:
         """One step of the sequences in some slots, at most `batch` of them and each once: changes
         `memory` (slots, bytes), `sums` (slots · columns) and the registers.
 
         inputs (sequences · d_input) or tokens (sequences,); steps taken before, one a slot.
         Large products are shared among threads, where there is enough of them; results do not
-        depend on it.
+        depend on it. clock (operations + 1,) is told when the step began and when each operation
+        was over, in nanoseconds.
         """
         assert self._machine is not None
         assert self._scratch is not None
         assert slots.size <= self.batch
         call = Call(
             memory.reshape(-1), memory.shape[1], self.work, self._codes, inputs, tokens, sums,
-            slots.size, slots, steps, np.zeros(0, np.int64),
+            slots.size, slots, steps, UNTIMED, clock,
         )  # fmt: skip
         helpers = min(threads - 1, self._helpers)
         if helpers > 0:

@@ -35,7 +35,8 @@ class Call(NamedTuple):
     codes, inputs (batch, d_input) or tokens (batch,), float32 sums over all steps of what is pooled
     (slots, columns), the slot of each sequence of the batch, and the steps that every slot has
     taken. What is rounded at random draws by slot and step. `gate` is where threads meet, of no
-    size where there is one."""
+    size where there is one. `clock`, of no size where nobody asks, is when the step began and when
+    each operation was over, in nanoseconds."""
 
     memory: Any
     state_bytes: int
@@ -48,6 +49,7 @@ class Call(NamedTuple):
     slots: Any
     steps: Any
     gate: Any
+    clock: Any
 
 
 @inline

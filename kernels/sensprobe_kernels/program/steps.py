@@ -11,6 +11,7 @@ import numpy as np
 
 from sensprobe_kernels.packed.tensor import packed_of
 from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program.clock import nanoseconds
 from sensprobe_kernels.program.diagonal import diagonal
 from sensprobe_kernels.program.groups import in_groups
 from sensprobe_kernels.program.products import Call, Machine, linear
@@ -279,6 +280,9 @@ def build() -> Callable[..., int]:
     source = _SOURCE  # in the closure, hence in the key under which Numba caches
 
     def step(machine: Machine, call: Call, scratch: Scratch, helper: int) -> int:
+        timed = call.clock.size > 0 and not helper
+        if timed:
+            call.clock[0] = nanoseconds()
         for i in range(machine.ops.shape[0]):
             row = machine.ops[i]
             code = row[0]
@@ -300,6 +304,8 @@ def build() -> Callable[..., int]:
                 _rows(machine, call, row, scratch)
             else:
                 _each(machine, call, row, scratch)
+            if timed:
+                call.clock[i + 1] = nanoseconds()
         if call.gate.size and not helper:
             opened(call.gate, OVER)
         return source
