@@ -25,7 +25,7 @@ def saturated(
     if not any(watched(sites[name], scheme) for name, scheme in plan.items()):
         return {"samples": samples, "rows": []}
     bench.ready(plan)
-    x = bench.dataset.splits[split].x[:samples]
+    x = bench.samples(split).x[:samples]
     found = saturations(bench.source.model, bench.applier.tap(plan), [x])
     return {"samples": samples, "rows": rows_of(found)}
 

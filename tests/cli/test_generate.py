@@ -138,7 +138,9 @@ def test_a_plan_with_static_ranges_takes_text_to_calibrate_on(capsys, tmp_path):
     static = ["--set", "layers.*.y=int8", "--set", "layers.0.in_proj.?=int8/channel/gptq"]
     assert main([*words, *static]) == 2
     out, err = capsys.readouterr()
-    assert "Name some, whose calibration split is read: --data text:FILE" in " ".join(err.split())
+    assert "Name data, of which the calibration split is used: --data text:FILE" in " ".join(
+        err.split()
+    )
     assert not out
     data = ["--data", f"text:{write_stories(tmp_path / 's', 12, 40)},length=32,context=8"]
     assert main([*words, *static, *data]) == 0
