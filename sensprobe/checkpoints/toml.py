@@ -1,6 +1,6 @@
 """`model.toml`: a checkpoint together with what its file does not say.
 
-The keys: `file`, the weights, beside the toml; `format`, s4 (state-spaces/s4 example.py), own or
+The keys: `file`, the weights, in the folder of the toml or below it; `format`, s4 (state-spaces/s4 example.py), own or
 keys; `family`; a table `[config]` with anything of the family's config, as in
 
     file = "ckpt.pth"
@@ -20,7 +20,7 @@ and, of format keys, a table `[keys]` from the file's names to those of our para
 
 from __future__ import annotations
 
-import tomllib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from sensprobe.checkpoints import own, s4
 from sensprobe.checkpoints.files import read_safetensors, read_torch, require_file
 from sensprobe.checkpoints.fit import require_numbers
 from sensprobe.checkpoints.keymap import fitted, rules_from
+from sensprobe.documents import DocumentError, read_toml, shown
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import Model
 from sensprobe.models.s4d import FAMILY
@@ -41,8 +42,8 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
     """The model a model.toml describes."""
     require_file(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        document = read_toml(path)
+    except DocumentError as error:
         raise CheckpointError(f"{path} is not valid TOML: {error}.") from None
     if unknown := sorted(set(document) - KEYS):
         raise CheckpointError(
@@ -50,7 +51,7 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
         )
     if not isinstance(document.get("file"), str):
         raise CheckpointError(f'{path}: `file = "…"` must name the weights, relative to the toml.')
-    weights = path.parent / document["file"]
+    weights = _inside(path, document["file"])
     config = document.get("config", {})
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: config is {config!r}; it must be a table, [config].")
@@ -58,6 +59,18 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
     if not isinstance(kind, str) or kind not in _READERS:
         raise CheckpointError(f"{path}: format {kind!r} is unknown; use {_FORMATS}.")
     return _READERS[kind](path, weights, document, config)
+
+
+def _inside(path: Path, name: str) -> Path:
+    """The file of that name in the folder of a toml, whoever wrote it: CheckpointError for one that
+    lies elsewhere, by its name or by a link."""
+    folder, weights = path.parent.resolve(), path.parent / name
+    if "\0" in name or os.path.isabs(name) or not weights.resolve().is_relative_to(folder):
+        raise CheckpointError(
+            f"{path}: file {shown(name)!r} is not in the folder of the toml, and no other is "
+            "opened. Put the weights beside the toml, or the toml beside the weights."
+        )
+    return weights
 
 
 def _usual(document: Document, weights: Path) -> str:

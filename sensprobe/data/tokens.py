@@ -6,7 +6,6 @@ ends, so that a loss can be counted by byte whatever the tokens are.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sensprobe.documents import DocumentError, read_json
 from sensprobe.errors import DataError
 
 FILE = "tokenizer.json"
@@ -132,8 +132,8 @@ def _settings(file: Path) -> dict[str, str]:
     if not beside.is_file():
         return {}
     try:
-        known = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        known = read_json(beside, infinite=True)
+    except DocumentError as error:
         raise DataError(f"{beside} cannot be read ({error}); copy it again") from None
     if not isinstance(known, dict):
         raise DataError(f"{beside} holds no settings (a JSON object); copy it again")

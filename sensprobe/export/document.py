@@ -10,12 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sensprobe import __version__
+from sensprobe.documents import DocumentError, read_json, schema_of
 from sensprobe.errors import CheckpointError
 from sensprobe.evaluate import SEMANTICS
 from sensprobe.export.tensors import Entry
@@ -96,19 +95,16 @@ def to_bytes(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-@cache
 def schema() -> dict[str, Any]:
     """The JSON Schema of config.json."""
-    return json.loads(files("sensprobe.export").joinpath("config.schema.json").read_text())
+    return schema_of("sensprobe.export", "config").document
 
 
 def read(path: Path) -> dict[str, Any]:
     """The checked document in a config.json; CheckpointError says what is wrong with it."""
-    from jsonschema import Draft202012Validator
-
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        document = read_json(path)
+    except DocumentError as error:
         raise CheckpointError(
             f"{path} cannot be read as JSON ({error}): it is truncated or damaged. {_AGAIN}"
         ) from None
@@ -117,12 +113,10 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} is not of a model `sensprobe export` wrote: it has no {KEY!r}."
         )
     _require_known(document, path)
-    problems = sorted(
-        Draft202012Validator(schema()).iter_errors(document), key=lambda e: [str(p) for p in e.path]
-    )
-    if problems:
-        where = "/".join(str(p) for p in problems[0].path) or "the document"
-        raise CheckpointError(f"{path}: {where}: {problems[0].message[:200]}. {_AGAIN}")
+    try:
+        schema_of("sensprobe.export", "config").require(document)
+    except DocumentError as error:
+        raise CheckpointError(f"{path}: {error}. {_AGAIN}") from None
     return document
 
 
