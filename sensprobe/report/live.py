@@ -8,18 +8,21 @@ known to the search, not to the ledger.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import nan
 from typing import NamedTuple
 
 import numpy as np
 
 from sensprobe.cost import cost
+from sensprobe.errors import RunError, SchemeError
 from sensprobe.metrics import DIVERGENCE, LOWER_IS_BETTER, NAMES
 from sensprobe.plan import fingerprint, short_names, uniform
 from sensprobe.report.fronts import with_front
 from sensprobe.report.results import Candidate, Entries, Search
-from sensprobe.report.values import Measured, Quantity, metric_named
+from sensprobe.report.values import Measured, Quantity, metric_named, real
 from sensprobe.runs import Entry, EvaluationKey, Run
+from sensprobe.runs.results import PROFILES
 from sensprobe.scheme import parse
 from sensprobe.score import mean, paired
 from sensprobe.sites import Site
@@ -114,10 +117,19 @@ def _plans(run: Run) -> dict[str, _Plan]:
         if mark in out:
             out[mark] = out[mark]._replace(keys=(*out[mark].keys, entry.key))
         else:
-            schemes = tuple((str(a), str(b)) for a, b in entry.meta.get("plan") or ())
-            radius = entry.meta.get("radius")
-            out[mark] = _Plan((entry.key,), schemes, nan if radius is None else float(radius))
+            radius = real(entry.meta.get("radius"))
+            out[mark] = _Plan((entry.key,), _schemes(entry.meta.get("plan")), radius)
     return out
+
+
+def _schemes(told: object) -> Entries:
+    """The plan an evaluation's line tells; none where it tells no plan that parses."""
+    rows = told if isinstance(told, list) else []
+    pairs = [row for row in rows if isinstance(row, list) and [*map(type, row)] == [str, str]]
+    try:
+        return tuple((site, str(parse(scheme))) for site, scheme in pairs)
+    except SchemeError:
+        return ()
 
 
 def _mark(key: EvaluationKey) -> str:
@@ -165,7 +177,9 @@ def _candidate(
 
 def _uniform(run: Run, sites: Sequence[Site]) -> Mapping[str, str]:
     """Fingerprint -> scheme of the uniform plans that a search of this run starts from."""
-    profiles = [run.read_result(name) for name in run.results() if name.startswith("sensitivity-")]
-    schemes = [text for found in profiles if isinstance(found, dict) for text in found["schemes"]]
+    schemes: list[str] = []
+    for name in PROFILES:
+        with suppress(RunError):  # a damaged profile is told of where profiles are shown
+            schemes += (run.read_result(name) or {}).get("schemes", ())
     plans = {text: uniform(parse(text), sites).resolve(sites) for text in schemes}
     return {fingerprint(plan): text for text, plan in plans.items()}

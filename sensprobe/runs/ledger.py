@@ -7,6 +7,7 @@ evaluation is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -25,6 +26,17 @@ from sensprobe.runs.record import (
 from sensprobe.runs.segment import Outcome, Place, SegmentReader
 
 FOLDER = "evaluations"
+
+
+@contextmanager
+def suppress_disk(path: Path, notices: list[str]) -> Iterator[None]:
+    """What cannot be read of a ledger is told once, and is as if it were not there."""
+    try:
+        yield
+    except OSError as error:
+        said = f"{path.parent.name}/{path.name} cannot be read ({error.strerror or error})"
+        if said not in notices:
+            notices.append(said)
 
 
 class Writer(NamedTuple):
@@ -48,19 +60,22 @@ class Ledger:
         """Indexes what was added since the last look; how many evaluations that was."""
         if not self.folder.is_dir():
             return 0
-        names = sorted(entry.name for entry in self.folder.iterdir() if entry.suffix == ".jsonl")
-        return sum(self.refresh_segment(name) for name in names)
+        with suppress_disk(self.folder, self.notices):
+            names = sorted(e.name for e in self.folder.iterdir() if e.suffix == ".jsonl")
+            return sum(self.refresh_segment(name) for name in names)
+        return 0
 
     def refresh_segment(self, name: str) -> int:
         segment = self._segments.get(name)
         if segment is None:
             segment = self._segments[name] = SegmentReader(self.folder / name)
         count = 0
-        for document, place in segment.poll(self.notices):
-            base, span = address_of(document)
-            spans = self._places.setdefault(base, {})
-            spans[span] = (*spans.get(span, ()), place)
-            count += 1
+        with suppress_disk(segment.lines_path, self.notices):
+            for document, place in segment.poll(self.notices):
+                base, span = address_of(document)
+                spans = self._places.setdefault(base, {})
+                spans[span] = (*spans.get(span, ()), place)
+                count += 1
         return count
 
     def __len__(self) -> int:

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sensprobe.documents import DocumentError, json_of, schema
 from sensprobe.errors import RunError
 from sensprobe.files import plain
 
 JSON = Any  # null, bool, int, float, str, list or dict of these
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|i1", "|u1", "|b1")
 _SEAL = b',"crc":"'
-_DECODER = json.JSONDecoder()  # `json.loads` of bytes guesses their encoding first
 
 Base = tuple[str, str, str, str, str, int]
 Span = tuple[int, int]
@@ -115,14 +115,34 @@ def seal(document: Mapping[str, JSON]) -> bytes:
     return body[:-1] + _SEAL + b'%08x"}\n' % zlib.crc32(body)
 
 
-def unseal(line: bytes) -> dict[str, JSON] | None:
-    """The document of a line (without its newline), or None where the line is damaged."""
+def unseal(line: bytes, kind: str = "") -> dict[str, JSON] | None:
+    """The document of a line (without its newline), or None where the line is damaged, or does not
+    fit the schema of that kind."""
     head, mark, tail = line.rpartition(_SEAL)
     body = head + b"}"  # what was sealed
     if not mark or tail != b'%08x"}' % zlib.crc32(body):
         return None
-    document: dict[str, JSON] = _DECODER.decode(body.decode())
+    try:
+        document: dict[str, JSON] = json_of(body, infinite=True)
+    except DocumentError:
+        return None
+    if kind and not (schema(kind).fits(document) and _holds(document)):
+        return None
     return document
+
+
+def _holds(document: Mapping[str, JSON]) -> bool:
+    """What a line's schema cannot say: what each kind of line needs, and that counts agree."""
+    needed = {"evaluation": ("key", "end", "arrays", "meta", "created"), "close": ("outcome",)}
+    if not all(name in document for name in needed.get(document["kind"], ())):
+        return False
+    if document["kind"] != "evaluation":
+        return True
+    *_, start, stop = document["key"]
+    return start < stop and all(
+        count == stop - start and offset + count * np.dtype(dtype).itemsize <= document["end"]
+        for offset, dtype, count, _ in document["arrays"].values()
+    )
 
 
 def pack(evaluation: Evaluation, offset: int) -> tuple[bytes, bytes]:

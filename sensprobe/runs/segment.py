@@ -42,12 +42,14 @@ def new_name() -> str:
 
 def is_written(path: Path) -> bool:
     """Whether the process that owns a file of lines still runs; nobody's, where it was removed."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:
+    except OSError:
         return False
     return False
 
@@ -154,17 +156,17 @@ class SegmentReader:
 
     def poll(self, notices: list[str]) -> Iterator[tuple[dict[str, JSON], Place]]:
         """New evaluations, whole ones only. What is skipped is told in `notices`, once."""
-        if self.lines_path.stat().st_size <= self._offset:
+        if not self.lines_path.is_file() or self.lines_path.stat().st_size <= self._offset:
             return
         with self.lines_path.open("rb") as stream:
             stream.seek(self._offset)
             fresh = stream.read()
-        has = self.bytes_path.stat().st_size if self.bytes_path.exists() else 0
+        has = self.bytes_path.stat().st_size if self.bytes_path.is_file() else 0
         end = fresh.rfind(b"\n") + 1
         damaged: list[int] = []
         start = self._offset
         for line in fresh[:end].splitlines(keepends=True):
-            document = unseal(line[:-1])
+            document = unseal(line[:-1], "evaluation")
             if document is None or not self._take(document, has):
                 damaged.append(start)
             elif document["kind"] == "evaluation":
@@ -207,7 +209,7 @@ class SegmentReader:
 
     def document(self, place: Place, lines: BinaryIO) -> dict[str, JSON] | None:
         lines.seek(place.offset)
-        return unseal(lines.read(place.length)[:-1])
+        return unseal(lines.read(place.length)[:-1], "evaluation")
 
     def read(self, place: Place) -> Evaluation | None:
         """The evaluation at a place; None where its bytes are missing or a checksum is off."""
@@ -215,7 +217,7 @@ class SegmentReader:
             with self.lines_path.open("rb") as lines, self.bytes_path.open("rb") as content:
                 document = self.document(place, lines)
                 return None if document is None else _evaluation(document, content)
-        except FileNotFoundError:
+        except OSError:
             return None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from sensprobe.runs import Run
 from sensprobe.steps.evaluating import UNSTABLE
 from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench
+
+
+NUMBERED = re.compile(r"search-[1-9][0-9]{0,8}")
 
 
 def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] | None]:
@@ -32,14 +37,15 @@ def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] |
         )
     for search, confirmation in searches:
         budgets = {choice["budget"]: choice["candidate"] for choice in search["chosen"]}
-        measured = [*search["candidates"], *search.get("also", ())]
+        measured = [*search["candidates"], *(search.get("also") or ())]
         candidates = {candidate["name"]: candidate for candidate in measured}
         wanted = budgets.get(name, name)
         if wanted in candidates:
-            rows = [*confirmation.get("plans", ()), *confirmation.get("also", ())]
+            rows = [*confirmation.get("plans", ()), *(confirmation.get("also") or ())]
             confirmed = [p for p in rows if p["name"] == wanted]
             known = confirmed[0] | {"baseline": confirmation["baseline"]} if confirmed else None
-            return from_json(candidates[wanted]["plan"]), candidates[wanted], known
+            source = f"{run.path}: the plan {wanted} of its search"
+            return from_json(candidates[wanted]["plan"], source), candidates[wanted], known
     chosen = [c for search, _ in searches for c in search["chosen"] if c["candidate"]]
     known = ", ".join(dict.fromkeys(c[key] for key in ("budget", "candidate") for c in chosen))
     raise UsageError(
@@ -51,7 +57,7 @@ def plan_of(run: Run, name: str) -> tuple[Plan, dict[str, Any], dict[str, Any] |
 
 def _searches(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """The searches of a run and their confirmations, latest first."""
-    numbers = [int(n[7:]) for n in run.results() if n.startswith("search-") and n[7:].isdigit()]
+    numbers = [int(n[7:]) for n in run.results() if NUMBERED.fullmatch(n)]
     out = []
     for mark in ["", *(f"-{number}" for number in sorted(numbers, reverse=True))]:
         search, confirmation = (run.read_result(k + mark) for k in ("search", "confirmation"))
@@ -83,6 +89,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         tokenizer=tokenizer_of(bench),
     )
     predicted = cost(bench.source, resolved, batch)
+    radius = nan if candidate["radius"] is None else candidate["radius"]
     if result.weight_bytes != predicted["weight_bytes"]:
         raise RunError(
             f"the exported tensors weigh {result.weight_bytes} bytes and the cost model said "
@@ -95,8 +102,8 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         "data": bench.dataset.name,
         "cost": predicted,
         "confirmed": confirmed,
-        "max_abs_A": candidate["radius"],
-        "stable": candidate["radius"] <= UNSTABLE,
+        "max_abs_A": radius,
+        "stable": radius <= UNSTABLE,
     }
 
 
@@ -114,17 +121,16 @@ def _facts(
 ) -> CardFacts:
     known: dict[str, Any] = {}
     if confirmed is None and not candidate["stopped_early"]:
-        n = candidate["n"]
-        known = {"searched": Score(**candidate["metric"], n=n, clusters=n)}
+        known = {"searched": _score(candidate["metric"], candidate["n"])}
     if confirmed is not None:
         known = {
-            "confirmed": Score(**confirmed["metric"]),
-            "baseline": Score(**confirmed["baseline"]),
-            "difference": Score(**confirmed["loss"]),
+            "confirmed": _score(confirmed["metric"]),
+            "baseline": _score(confirmed["baseline"]),
+            "difference": _score(confirmed["loss"]),
         }
-        if rival := confirmed.get("against_uniform"):
+        if (rival := confirmed.get("against_uniform")) and rival["uniform"]:
             known["uniform"] = UniformFacts(
-                rival["uniform"], rival["total_bytes"], Score(**rival["metric"])
+                rival["uniform"], rival["total_bytes"], _score(rival["metric"])
             )
     return CardFacts(
         task=bench.dataset.task,
@@ -135,6 +141,16 @@ def _facts(
         batch=batch,
         **known,
     )
+
+
+def _score(found: Mapping[str, Any] | None, n: int | None = None) -> Score | None:
+    """A score of a result; None where it says none."""
+    if not found or found.get("value") is None:
+        return None
+    count = int(found.get("n") or n or 0)
+    error = found.get("stderr")
+    clusters = int(found.get("clusters") or count)
+    return Score(found["value"], nan if error is None else error, count, clusters)
 
 
 def _without_folders(spec: str) -> str:

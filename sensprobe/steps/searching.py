@@ -53,13 +53,25 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
     """The profile a search builds on: the measured one if there is one, else one of divergence,
     else taylor's."""
     for method in ("measured", "divergence", "taylor"):
-        found = run.read_result(f"sensitivity-{method}")
+        found = run.read_result(name := f"sensitivity-{method}")
         if isinstance(found, dict):
+            _require_priced(found, run, name)
             return found
     raise RunError(
         f"{run.path} holds no sensitivities yet. "
         f"Run `sensprobe profile MODEL --data DATA --run {run.path}` first."
     )
+
+
+def _require_priced(found: Mapping[str, Any], run: Run, name: str) -> None:
+    """RunError for a profile that does not say which sites it put in a scheme, or what they lost."""
+    for place, row in enumerate(found["rows"]):
+        lacks = [key for key in ("sites", found["additive"]) if not row.get(key)]
+        if lacks:
+            raise RunError(
+                f"{run.path}/results/{name}.json: rows/{place} lacks {', '.join(lacks)}, which a "
+                "search needs; delete it and run `sensprobe profile` with the same --run again."
+            )
 
 
 def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
@@ -145,9 +157,8 @@ def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sample) 
     if bench.metric is None and bench.dataset.classes:
         return 1 / bench.dataset.classes
     best = float(baseline.score.mean())
-    changes = [
-        bench.sign * row["metric"]["value"] for row in sensitivity["rows"] if "metric" in row
-    ]
+    told = [(row.get("metric") or {}).get("value") for row in sensitivity["rows"]]
+    changes = [bench.sign * value for value in told if value is not None]
     return best + min(changes) if changes and min(changes) < 0 else best - max(abs(best), 1.0)
 
 
@@ -167,7 +178,7 @@ def _set_earlier_aside(run: Run, document: Mapping[str, Any]) -> None:
     if not isinstance(earlier, dict):
         return
     asked = json.loads(strict_json({key: document[key] for key in ASKED}))
-    if not earlier["interrupted"] and {key: earlier.get(key) for key in ASKED} != asked:
+    if not earlier.get("interrupted") and {key: earlier.get(key) for key in ASKED} != asked:
         number = 1 + sum(name.startswith("search-") for name in run.results())
         for name in ("search", "confirmation"):
             run.set_aside(name, f"{name}-{number}")
