@@ -18,16 +18,33 @@ _UNITS = {
 }
 
 
+LARGEST = 2**62
+"""Bytes: more than any machine holds, and whole in every number here."""
+
+
 def byte_count(size: int | str) -> int:
     """12288, "12288", "12KiB", "12.5kB": bytes as an integer. UsageError for anything else."""
-    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
+    if isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= LARGEST:
         return size
     if not isinstance(size, str):
-        raise UsageError(f"{size!r} is not a size; give bytes as an integer, or text as in 12KiB.")
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
-    if not match or match[2].lower() not in _UNITS:
-        raise UsageError(f"{size!r} is not a size; write 12288, 12KiB or 12kB.")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+        raise UsageError(
+            f"{_short(size)} is not a size; give bytes as an integer, or text as in 12KiB."
+        )
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", size[:100])
+    if not match or match[2].lower() not in _UNITS or len(size) > 100:
+        raise UsageError(f"{_short(size)} is not a size; write 12288, 12KiB or 12kB.")
+    count = float(match[1]) * _UNITS[match[2].lower()]
+    if count > LARGEST:
+        raise UsageError(f"{_short(size)} is more than any machine holds; write 12288 or 12KiB.")
+    return int(count)
+
+
+def _short(size: object) -> str:
+    try:
+        text = repr(size)
+    except ValueError:  # Python prints no whole number of thousands of digits
+        return f"a number of type {type(size).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 import streamlit as st
 
 from sensprobe.errors import UsageError
-from sensprobe.files import strict_json, write_whole
+from sensprobe.files import require_own_folder, strict_json, write_whole
 from sensprobe.plan import Plan
 from sensprobe.runs import Run
 
@@ -98,7 +98,7 @@ def measure(run: Run, plan: Plan, n: int) -> Job:
 def export(run: Run, plan: str) -> Job:
     """Write a searched plan as a folder that loads anywhere, into `exported/` of the run."""
     name = named(f"export-{plan}")
-    out = run.path / "exported" / plan
+    out = require_own_folder(run.path, "exported") / plan
     words = ["export", "--run", str(run.path), "--plan", plan, "--out", str(out), "--overwrite"]
     return _start(run, name, [*words, "--json"])
 
@@ -108,7 +108,9 @@ def _start(run: Run, name: str, words: list[str]) -> Job:
     folder = _folder(run)
     log, out = folder / f"{name}.log", folder / f"{name}.out.json"
     command = [sys.executable, "-m", "sensprobe", *words]
-    with log.open("wb") as said, out.open("wb") as told:
+    for old in (log, out):
+        old.unlink(missing_ok=True)  # a link that lies there is not written through
+    with log.open("xb") as said, out.open("xb") as told:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=told, stderr=said, start_new_session=True
         )
@@ -124,6 +126,6 @@ def _require_idle(run: Run, name: str) -> None:
 
 
 def _folder(run: Run) -> Path:
-    folder = run.path / FOLDER
+    folder = require_own_folder(run.path, FOLDER)
     folder.mkdir(exist_ok=True)
     return folder

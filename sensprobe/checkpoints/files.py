@@ -26,7 +26,9 @@ def require_file(path: Path) -> None:
     try:
         there = path.exists()
     except (OSError, ValueError) as error:  # a folder that cannot be entered, an impossible name
-        raise CheckpointError(f"no checkpoint can be read at {shown(path, 300)}: {error}.") from None
+        raise CheckpointError(
+            f"no checkpoint can be read at {shown(path, 300)}: {error}."
+        ) from None
     if not there:
         folder = path.parent
         if not folder.is_dir():

@@ -129,12 +129,16 @@ def _type(node: Any, compiled: Any) -> Check:
 def _enum(node: Any, compiled: Any) -> Check:
     known = node["enum"] if "enum" in node else [node["const"]]
     kinds = [(type(k), k) for k in known]
-    return _test(node, "enum const", lambda v: (type(v), v) in kinds or (type(v) is float and v in known))
+    return _test(
+        node, "enum const", lambda v: (type(v), v) in kinds or (type(v) is float and v in known)
+    )
 
 
 def _range(node: Any, compiled: Any) -> Check:
     low, high = node.get("minimum", -float("inf")), node.get("maximum", float("inf"))
-    return _test(node, "minimum maximum", lambda v: type(v) not in (int, float) or not (v < low or v > high))
+    return _test(
+        node, "minimum maximum", lambda v: type(v) not in (int, float) or not (v < low or v > high)
+    )
 
 
 def _text(node: Any, compiled: Any) -> Check:
@@ -149,7 +153,9 @@ def _text(node: Any, compiled: Any) -> Check:
 
 def _required(node: Any, compiled: Any) -> Check:
     names = node["required"]
-    return _test(node, "required", lambda v: type(v) is not dict or all(name in v for name in names))
+    return _test(
+        node, "required", lambda v: type(v) is not dict or all(name in v for name in names)
+    )
 
 
 def _properties(node: Any, compiled: Callable[[Any], Check]) -> Check:

@@ -17,10 +17,11 @@ from sensprobe import __version__
 from sensprobe.documents import DocumentError, read_json, schema_of
 from sensprobe.errors import CheckpointError
 from sensprobe.evaluate import SEMANTICS
+from sensprobe.export import compact
 from sensprobe.export.tensors import Entry
 from sensprobe.models import Model
 
-FORMAT = 1
+FORMAT = 2
 KEY = "sensprobe_artefact"
 PLAN, CONFIG, WEIGHTS, CARD = "plan.json", "config.json", "model.safetensors", "README.md"
 TOKENIZER = "tokenizer.json"
@@ -39,8 +40,10 @@ def describe(
     entries: Mapping[str, Entry],
     weights: bytes,
     fingerprints: Mapping[str, str],
+    *,
+    compactly: bool = False,
 ) -> dict[str, Any]:
-    """The document of an artefact whose weight file is `weights`."""
+    """The document of an artefact whose weight file is `weights`, without its digest."""
     return {
         KEY: FORMAT,
         "name": name,
@@ -61,7 +64,7 @@ def describe(
             "sha256": sha256(weights),
             "data_bytes": sum(entry.size_bytes for entry in entries.values()),
         },
-        "tensors": tensors(entries),
+        "tensors": compact.rows(entries) if compactly else tensors(entries),
     }
 
 
@@ -81,6 +84,11 @@ def tensors(entries: Mapping[str, Entry]) -> dict[str, Any]:
     return {name: entry.to_json() for name, entry in entries.items()}
 
 
+def described(entries: Mapping[str, Entry], config: Mapping[str, Any]) -> Any:
+    """The document's `tensors` in the form that `config` has them in."""
+    return compact.rows(entries) if isinstance(config["tensors"], list) else tensors(entries)
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -89,6 +97,25 @@ def sha256_of(path: Path) -> str:
     """Of a file, which is not held in memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lines(document: Mapping[str, Any]) -> bytes:
+    """JSON of few bytes that a person can read: a line an entry, of lists and tables of many a line
+    each of theirs."""
+    inside = ",\n".join(f"{_short(k)}:{_inner(v)}" for k, v in document.items())
+    return f"{{\n{inside}\n}}\n".encode()
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return "[\n" + ",\n".join(map(_short, value)) + "\n]"
+    if isinstance(value, dict) and value and isinstance(next(iter(value.values())), dict):
+        return "{\n" + ",\n".join(f"{_short(k)}:{_short(v)}" for k, v in value.items()) + "\n}"
+    return _short(value)
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def to_bytes(document: Mapping[str, Any]) -> bytes:

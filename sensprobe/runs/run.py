@@ -24,7 +24,7 @@ import numpy as np
 
 from sensprobe.documents import LARGE, AbsentError, DocumentError, read_json
 from sensprobe.errors import RunError
-from sensprobe.files import disk_errors, strict_json, write_whole
+from sensprobe.files import disk_errors, require_own_folder, strict_json, write_whole
 from sensprobe.runs import benches
 from sensprobe.runs import manifest as manifests
 from sensprobe.runs.ledger import Ledger, Writer
@@ -33,6 +33,8 @@ from sensprobe.runs.record import JSON, Entry, Evaluation, EvaluationKey, Span
 from sensprobe.runs.results import require_result
 from sensprobe.runs.segment import Outcome, SegmentWriter
 
+WRITTEN = ("evaluations", "results", "benches")
+"""Folders of a run that are written into."""
 State = Literal["new", "running", "finished", "stopped"]
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
@@ -260,6 +262,8 @@ class Run:
                 f"{self.path} has the older layout {self.manifest.version} and can only be read; "
                 "give --run a new folder beside it, what was evaluated is found there"
             )
+        for name in (*WRITTEN, self.optuna_path.name):
+            require_own_folder(self.path, name)
 
     def _collect_notices(self) -> None:
         for ledger in (self._ledger, *self._siblings):

@@ -18,7 +18,6 @@ from sensprobe.steps.evaluating import UNSTABLE
 from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench
 
-
 NUMBERED = re.compile(r"search-[1-9][0-9]{0,8}")
 
 

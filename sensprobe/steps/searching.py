@@ -64,7 +64,7 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
 
 
 def _require_priced(found: Mapping[str, Any], run: Run, name: str) -> None:
-    """RunError for a profile that does not say which sites it put in a scheme, or what they lost."""
+    """RunError for a profile that does not say which sites it rounded, or what they lost."""
     for place, row in enumerate(found["rows"]):
         lacks = [key for key in ("sites", found["additive"]) if not row.get(key)]
         if lacks:
