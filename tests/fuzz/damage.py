@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -88,7 +89,7 @@ def edited(document: Any, random: Random) -> bytes:
                     )
                 )
             case _:
-                holder[key] = random.choice(ODD)
+                holder[key] = deepcopy(random.choice(ODD))
     return json.dumps(document).encode("utf-8", "surrogatepass")
 
 

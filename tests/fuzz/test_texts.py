@@ -18,8 +18,8 @@ from sensprobe.units import byte_count
 
 _HEADS = "int2 int8 int16 e4m3 e5m2 e2m1 log4 bf16 fp16 fp32 exact polar(m4,p8) logpolar(m4,p8)"
 _WORDS = (
-    "tensor channel head decoupled group32 group1 group0 sym asym absmax mse p99.9 p50 p100 range50 "
-    "range-1:1 range1e-300:1e300 static dynamic nearest truncate feedback gptq stochastic "
+    "tensor channel head decoupled group32 group1 group0 sym asym absmax mse p99.9 p50 p100 "
+    "range50 range-1:1 range1e-300:1e300 static dynamic nearest truncate feedback gptq stochastic "
     "stochastic7 parts clip50 clip1e39 every16 every0 s16 s32 pow2 hadamard"
 )
 HEADS, WORDS = _HEADS.split(), _WORDS.split()
