@@ -57,7 +57,8 @@ Pathlike = str | Path
 def list_sites(model: Pathlike, *, norm: str | None = None) -> list[Document]:
     """Every site of a model in the order its forward pass meets them.
 
-    Each: site, part, kind, shape, complex, values (real numbers), full_bytes (at float32).
+    Each: site, part, kind, shape, complex, values (real numbers), full_bytes (in float32),
+    stored_dtype and stored_bytes (as the model's file has it).
     """
     return steps.list_sites(load_model(model, norm))
 
@@ -77,7 +78,9 @@ def cost(
     model: Pathlike, plan: PlanLike | None = None, *, batch: int = 1, norm: str | None = None
 ) -> Document:
     """What a plan weighs, from shapes alone: weight_bytes (scales and zero points with them),
-    state_bytes (of `batch` sequences), total_bytes, effective_bits, bit_operations a step.
+    state_bytes (of `batch` sequences), total_bytes, effective_bits, bit_operations a step; beside
+    them stored_weight_bytes and stored_dtype, the weights as the model's file has them, and
+    full_weight_bytes, in float32.
 
     Without a plan: full precision; of an exported model its own plan.
     """

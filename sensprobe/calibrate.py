@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sensprobe.arithmetic import total
 from sensprobe.formats import LogPolar, Polar
 from sensprobe.rounding import (
     Range,
@@ -244,7 +245,7 @@ def _least_squares_histogram(
         scale, zero = scale_and_zero(scheme, lo, hi)
         column = None if zero is None else zero[..., None]
         rounded = quantize(centers.expand_as(weight), plain, site, scale[..., None], column)
-        return ((rounded - centers) ** 2 * weight).sum(-1)
+        return total((rounded - centers) ** 2 * weight, [-1]).squeeze(-1)
 
     return _best(error, low, high)
 
@@ -299,10 +300,20 @@ def _weight_percentile(x: Tensor, scheme: Scheme, site: Site) -> Range:
     flat = view.permute(order).reshape(*[view.shape[a] for a in order[: view.ndim - len(axes)]], -1)
     share = scheme.percent / 100
     if not scheme.asym:
-        peak = reduced(flat.abs().nanquantile(share, dim=-1), scheme, site, 0)
+        peak = reduced(_sorted_quantile(flat.abs(), share), scheme, site, 0)
         return -peak, peak
-    ends = flat.nanquantile(1 - share, dim=-1), flat.nanquantile(share, dim=-1)
+    ends = _sorted_quantile(flat, 1 - share), _sorted_quantile(flat, share)
     return reduced(ends[0], scheme, site, 0), reduced(ends[1], scheme, site, 0)
+
+
+def _sorted_quantile(x: Tensor, share: float) -> Tensor:
+    """The quantile of x (…, n) along its last axis, between its two neighbours in proportion; NaN
+    does not count. (A library may contract the interpolation, and then its last bit differs.)"""
+    ordered = x.sort(dim=-1).values  # NaN last
+    rank = (ordered.isnan().logical_not().sum(-1, keepdim=True) - 1).double() * share
+    below = rank.floor()
+    low, high = (ordered.gather(-1, r.long()) for r in (below, rank.ceil()))
+    return (low + (high - low) * (rank - below)).squeeze(-1)
 
 
 def _least_squares(x: Tensor, scheme: Scheme, site: Site, low: Tensor, high: Tensor) -> Range:
@@ -318,6 +329,6 @@ def _least_squares(x: Tensor, scheme: Scheme, site: Site, low: Tensor, high: Ten
         rounded = quantize(x, nearest, site, *scale_and_zero(scheme, lo, hi))
         squares = _whole_groups((rounded - x) ** 2, scheme, site, 0.0)
         view, axes = blocks(squares, scheme, site)
-        return reduced(view.sum(axes, keepdim=True) if axes else view, scheme, site, 0)
+        return reduced(total(view, axes), scheme, site, 0)
 
     return _best(error, low, high)

@@ -177,6 +177,6 @@ def parse_format(text: str) -> Format:
             return (LogPolar if match[1] else Polar)(magnitude, phase)
         raise SchemeError(f"{text!r}: magnitude and phase take 1 to 16 bits each.")
     raise SchemeError(
-        f"no format {text[:80]!r}. Formats: int2 to int16, e4m3, e5m2, e2m1, log3 to log8, bf16, fp16, "
-        "fp32 (also called exact), polar(mM,pP), logpolar(mM,pP)."
+        f"no format {text[:80]!r}. Formats: int2 to int16, e4m3, e5m2, e2m1, log3 to log8, bf16, "
+        "fp16, fp32 (also called exact), polar(mM,pP), logpolar(mM,pP)."
     )

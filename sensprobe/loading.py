@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,11 +29,14 @@ import torch
 from sensprobe import runtime, zoo
 from sensprobe.apply import Applier, needs_calibration, observe, wanted_by
 from sensprobe.checkpoints import (
+    bytes_a_value,
     hub,
     is_checkpoint_folder,
-    read_checkpoint,
-    weights_fingerprint,
+    open_checkpoint,
 )
+from sensprobe.checkpoints import earlier_names as names_before
+from sensprobe.checkpoints.identity import earlier_name, fingerprint
+from sensprobe.cost import site_bytes
 from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
@@ -40,12 +44,13 @@ from sensprobe.memory import room
 from sensprobe.models import Model, is_language_model
 from sensprobe.packed import Arena, device_stream_of, stream_of
 from sensprobe.plan import EXACT_PLAN, Plan
+from sensprobe.plan import fingerprint as plan_fingerprint
 from sensprobe.plan import read as read_plan
 from sensprobe.presets import PRESETS, unknown
 from sensprobe.running import Array, LoadedModel, as_sequences, free_on
 from sensprobe.runtime.choice import say
-from sensprobe.scheme import Scheme, parse
-from sensprobe.sites import Kind
+from sensprobe.scheme import EXACT, Scheme, parse
+from sensprobe.sites import Kind, Site
 from sensprobe.taps import RoundingTap
 
 OnePlan: TypeAlias = Plan | str | Path | Mapping[str, str | Scheme]
@@ -69,9 +74,10 @@ class Source:
 
     `recorded` is what the file says of itself, unchecked: {"metric", "value", "n", "split"} of our
     own checkpoints, {"accuracy", "epoch"} of state-spaces/s4's, {"name", "task", "fingerprints"} of
-    exported models; less where the file says less. `fingerprint` identifies the weights as they
-    run: an artefact's are the decoded ones. `tokenizer` reads text for a language model, where it
-    has one.
+    exported models; less where the file says less. `fingerprint` identifies what the file holds;
+    `earlier` computes the names that the model can be proved to have had in older runs (see
+    `checkpoints.identity`). `tokenizer` reads text for a language model, where it has one. `stored`
+    has the type of every weight site in the file.
     """
 
     model: Model
@@ -81,6 +87,35 @@ class Source:
     fingerprint: str
     artefact: Artefact | None = None
     tokenizer: Tokenizer | None = None
+    earlier: Callable[[], frozenset[str]] = frozenset
+    stored: Mapping[str, str] = field(default_factory=dict)
+
+    def stored_as(self, site: Site) -> tuple[str, int]:
+        """How the file keeps a site, and bytes: of weights their type there, of an exported model's
+        their scheme. States are in no file: float32, of one sequence. Activations take none."""
+        if site.kind is not Kind.WEIGHT:
+            return ("float32" if site.kind is Kind.STATE else ""), site.full_bytes
+        if self.artefact is not None:
+            scheme = self.artefact.plan.get(site.name, EXACT)
+            return str(scheme), site_bytes(site, scheme)[0]
+        dtype = self.stored.get(site.name, "float32")
+        return dtype, bytes_a_value(dtype) * site.reals
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the weights as the file stores them: what the user has, without any plan."""
+        weights = (s for s in self.model.sites.values() if s.kind is Kind.WEIGHT)
+        return sum(self.stored_as(site)[1] for site in weights)
+
+    @property
+    def stored_dtype(self) -> str:
+        """The types of the weights in the file, the one with most bytes first: "bfloat16"."""
+        found: dict[str, int] = {}
+        for site in self.model.sites.values():
+            if site.kind is Kind.WEIGHT:
+                dtype, size = self.stored_as(site)
+                found[dtype] = found.get(dtype, 0) + size
+        return ", ".join(sorted(found, key=lambda dtype: -found[dtype]))
 
 
 def load_model(spec: str | Path, norm: str | None = None) -> Source:
@@ -92,7 +127,9 @@ def load_model(spec: str | Path, norm: str | None = None) -> Source:
     shipped = zoo.shipped()
     if isinstance(spec, str) and spec in shipped:
         _refuse_norm(norm, f"{spec} ships with its config")
-        return _from_file(shipped[spec], spec, None)
+        source = _from_file(shipped[spec], spec, None)
+        known = frozenset(zoo.EARLIER_NAMES.get(spec, ()))
+        return replace(source, earlier=lambda: known | source.earlier())
     path = Path(spec).expanduser()
     if not path.exists() and hub.on_hub(spec):
         folder = hub.fetched(str(spec))
@@ -121,20 +158,29 @@ def _name(path: Path) -> str:
 
 
 def _from_file(path: Path, name: str, norm: str | None) -> Source:
-    model, header = read_checkpoint(path, norm)
-    recorded = header.get("recorded", {})
-    print_ = weights_fingerprint(model.weights, model.config)
-    known = recorded if isinstance(recorded, dict) else {}
-    return Source(model, name, path, known, print_, tokenizer=_tokenizer(model, path))
+    read = open_checkpoint(path, norm)
+    recorded = read.header.get("recorded", {})
+    return Source(
+        read.model,
+        name,
+        path,
+        recorded if isinstance(recorded, dict) else {},
+        read.fingerprint,
+        tokenizer=_tokenizer(read.model, path),
+        earlier=partial(names_before, path, norm),
+        stored=read.stored,
+    )
 
 
 def _from_artefact(path: Path) -> Source:
     artefact = load_artefact(path)
     recorded = {k: artefact.config[k] for k in ("name", "task", "fingerprints")}
-    print_ = _artefact_fingerprint(artefact)
+    model, plan = artefact.model, plan_fingerprint(artefact.plan)
+    print_ = fingerprint(model.family, model.config, artefact.tensors, more=plan)
     name = artefact.config["name"] or path.resolve().name
-    reader = _tokenizer(artefact.model, path)
-    return Source(artefact.model, name, path, recorded, print_, artefact, reader)
+    reader = _tokenizer(model, path)
+    earlier = partial(_earlier_artefact_name, artefact)
+    return Source(model, name, path, recorded, print_, artefact, reader, earlier)
 
 
 def _tokenizer(model: Model, path: Path) -> Tokenizer | None:
@@ -164,14 +210,14 @@ def text_tokenizer(source: Source) -> Tokenizer:
     )
 
 
-def _artefact_fingerprint(artefact: Artefact) -> str:
-    """Of the weights as they run and of the calibrated scales: both decide what comes out."""
-    digest = sha256(weights_fingerprint(artefact.model.weights, artefact.model.config).encode())
+def _earlier_artefact_name(artefact: Artefact) -> frozenset[str]:
+    """What an exported model was called before: its weights as they run, and calibrated scales."""
+    digest = sha256(earlier_name(artefact.model.config, artefact.model.weights).encode())
     for name, (scale, zero) in sorted(artefact.tap.scales.items()):
         digest.update(name.encode())
         for x in (scale, zero):
             digest.update(b"" if x is None else x.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return frozenset([digest.hexdigest()[:16]])
 
 
 def _refuse_norm(norm: str | None, reason: str) -> None:

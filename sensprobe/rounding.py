@@ -20,6 +20,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from sensprobe.arithmetic import atan2, exp, from_polar, log, magnitude, power_of_two
 from sensprobe.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPolar, Polar
 from sensprobe.philox import key_of, noise_like
 from sensprobe.scheme import ZERO_PEAK, Rounding, Scales, Scheme, scale_shape
@@ -73,7 +74,7 @@ def round_ratio(
         (format.mantissa, format.floor) if isinstance(format, Float) else (0, 1 - format.powers)
     )
     _, exponent = torch.frexp(v)  # |v| lies in [2^(e-1), 2^e): exact, where log2 is not
-    step = torch.ldexp(torch.ones_like(v), (exponent - 1).clamp(min=floor) - mantissa)
+    step = power_of_two((exponent - 1).clamp(min=floor) - mantissa, v.dtype)
     return (to_integer(v / step, rounding, noise) * step).clamp(-format.peak, format.peak)
 
 
@@ -99,7 +100,7 @@ def stored_scale(scale: Tensor, scales: Scales) -> Tensor:
     if scales is Scales.S32:
         return scale.to(torch.float32).to(scale.dtype)
     mantissa, exponent = torch.frexp(scale)
-    return torch.ldexp(torch.ones_like(scale), exponent - (mantissa == 0.5).to(exponent.dtype))
+    return power_of_two(exponent - (mantissa == 0.5).to(exponent.dtype), scale.dtype)
 
 
 def affine(low: Tensor, high: Tensor, levels: int, scales: Scales) -> tuple[Tensor, Tensor]:
@@ -307,7 +308,7 @@ def pack_scale(scale: Tensor, scales: Scales) -> Tensor:
 def unpack_scale(scale: Tensor) -> Tensor:
     """The float32 value of a stored scale."""
     if scale.dtype == torch.int8:
-        return torch.ldexp(torch.ones(scale.shape), scale.to(torch.int32))
+        return power_of_two(scale, torch.float32)
     return scale.to(torch.float32)
 
 
@@ -322,12 +323,12 @@ def _pack_zero(zero: Tensor | None, scales: Scales) -> Tensor | None:
 
 def _encode_polar(z: Tensor, scheme: Scheme, site: Site) -> Fields:
     assert isinstance(scheme.format, Polar | LogPolar)
-    magnitude, phase = z.abs(), z.angle()
+    size, phase = magnitude(z), atan2(z.imag, z.real)
     bits = scheme.format.magnitude_bits
     if isinstance(scheme.format, LogPolar):
-        first = _field(torch.log((1 - magnitude).clamp(min=LOG_FLOOR)), bits, scheme, site)
+        first = _field(log((1 - size).clamp(min=LOG_FLOOR)), bits, scheme, site)
     else:
-        first = _field(magnitude, bits, scheme, site, from_zero=True)
+        first = _field(size, bits, scheme, site, from_zero=True)
     return {
         "magnitude": first,
         "phase": _field(phase, scheme.format.phase_bits, scheme, site),
@@ -370,10 +371,10 @@ def _decode_polar(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
         if field.zero is not None:
             x = x + spread(field.zero.to(torch.float64), scheme, flat)
         parts.append(x)
-    magnitude, phase = parts
+    size, phase = parts
     if isinstance(scheme.format, LogPolar):
-        magnitude = (1 - torch.exp(magnitude)).clamp(min=0)  # the last code may pass 0
-    return torch.polar(magnitude, phase).to(torch.complex64)
+        size = (1 - exp(size)).clamp(min=0)  # the last code may pass 0
+    return from_polar(size, phase).to(torch.complex64)
 
 
 def _real(site: Site) -> Site:

@@ -122,6 +122,11 @@ class Workbench:
     def additive(self) -> str:
         return ADDITIVE[self.dataset.task]
 
+    @property
+    def model_name(self) -> str:
+        """The model's fingerprint in the keys of evaluations: the one that the run knows it by."""
+        return self.source.fingerprint if self.run is None else self.run.model_name
+
     # -- running ----------------------------------------------------------------------------------
 
     def evaluator(self, split: str) -> Evaluator | TextEvaluator:
@@ -203,7 +208,7 @@ class Workbench:
             f"+{self.metric_name}:{self.metric_mark}" if self.metric else ""
         )
         return EvaluationKey(
-            self.source.fingerprint,
+            self.model_name,
             self.dataset.splits.fingerprint(split),
             split,
             start,
@@ -284,7 +289,12 @@ def open_workbench(
     """Open model, data and (where given) the run folder; RunError if the run is of other inputs."""
     opened = None
     if run is not None:
-        opened = open_run(run, manifest_of(source, dataset, settings or {}), reuse_siblings=True)
+        opened = open_run(
+            run,
+            manifest_of(source, dataset, settings or {}),
+            earlier=source.earlier,
+            reuse_siblings=True,
+        )
         if "sites" not in opened.results():
             opened.write_result("sites", [site.to_json() for site in source.model.sites.values()])
     return Workbench(

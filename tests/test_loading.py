@@ -6,15 +6,20 @@ import json
 import subprocess
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from builders import PLAIN, parameters
+from safetensors.torch import save_file
 
 import sensprobe
 from sensprobe import zoo
 from sensprobe.apply import Applier, observe
+from sensprobe.checkpoints.files import METADATA_KEY
+from sensprobe.cost import cost
 from sensprobe.data import load_data
 from sensprobe.errors import CheckpointError, DataError, PlanError, SchemeError, UsageError
 from sensprobe.evaluate import BATCH
@@ -23,6 +28,7 @@ from sensprobe.loading import LoadedModel, Source, load, load_model
 from sensprobe.models import Model
 from sensprobe.plan import Plan
 from sensprobe.scheme import Scheme, parse
+from sensprobe.sites import Kind
 from sensprobe.taps import EXACT
 
 NAME = "s4d-digits"
@@ -43,7 +49,8 @@ def x(model: Model) -> torch.Tensor:
 def export(model: Model, out: Path, seen: torch.Tensor, **schemes: str) -> Applier:
     applier = Applier(model, observe(model, seen))
     plan = {f"layers.0.{site}": parse(text) for site, text in schemes.items()}
-    export_model(model, plan, applier, out, name="small")
+    name = load_model(NAME).fingerprint
+    export_model(model, plan, applier, out, name="small", model_fingerprint=name)
     return applier
 
 
@@ -89,6 +96,31 @@ def test_an_exported_folder(model: Model, x: torch.Tensor, tmp_path: Path) -> No
     (tmp_path / "m" / "plan.json").unlink()
     with pytest.raises(CheckpointError, match="lacks plan"):
         load_model(tmp_path / "m")
+
+
+def test_what_a_user_has_is_counted_as_the_file_stores_it(
+    model: Model, x: torch.Tensor, tmp_path: Path
+) -> None:
+    full = load_model(NAME)
+    assert full.stored_dtype == "float32"
+    assert full.stored_bytes == cost(full.model.sites.values(), {}).weight_bytes
+    header = {"format": 1, "family": "s4d", "config": asdict(PLAIN)}
+    for dtype in (torch.float16, torch.float64):
+        params = {name: p.to(dtype) for name, p in parameters(PLAIN).items()}
+        params["head.bias"] = params["head.bias"].float()
+        save_file(params, tmp_path / "m.safetensors", {METADATA_KEY: json.dumps(header)})
+        source = load_model(tmp_path / "m.safetensors")
+        reals = sum(s.reals for s in source.model.sites.values() if s.kind is Kind.WEIGHT)
+        bias = PLAIN.d_output
+        assert source.stored_bytes == (reals - bias) * dtype.itemsize + 4 * bias
+        assert set(source.stored_dtype.split(", ")) == {str(dtype)[6:], "float32"}
+        assert source.stored_as(source.model.sites["layers.0.A"])[0] == str(dtype)[6:]
+        assert source.stored_as(source.model.sites["layers.0.state"])[0] == "float32"
+    export(model, tmp_path / "m", x, A=A)
+    exported = load_model(tmp_path / "m")
+    priced = cost(exported.model.sites.values(), exported.artefact.plan)  # type: ignore[union-attr]
+    assert exported.stored_bytes == priced.weight_bytes
+    assert exported.stored_dtype == f"fp32, {A}"
 
 
 def test_a_folder_that_is_none_of_ours(tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ def require_shapes(
     family: str,
     called: Mapping[str, str] | None = None,
     idle: Sequence[str] = (),
+    about: str = "",
 ) -> None:
     """CheckpointError that names every tensor missing, left over, or of another shape.
 
-    `called` has the names in the file where they differ; `idle` are patterns nothing fits.
+    `called` has the names in the file where they differ; `idle` are patterns nothing fits; `about`
+    is a sentence on how the names were read.
     """
 
     def said(name: str) -> str:
@@ -50,7 +52,9 @@ def require_shapes(
         if names
     ]
     raise CheckpointError(
-        f"{source} does not fit the {family} model its config describes. " + "; ".join(parts) + "."
+        f"{source} does not fit the {family} model its config describes. "
+        + "; ".join(parts)
+        + f".{about}"
     )
 
 

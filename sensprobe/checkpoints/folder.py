@@ -3,8 +3,9 @@
 mamba_ssm      config.json (sizes and `ssm_cfg`), pytorch_model.bin
 transformers   config.json (`model_type` mamba, mamba2 or falcon_mamba), safetensors
 
-Both name their tensors `backbone.layers.{i}.mixer.…`, Mamba-1's and Mamba-2's alike. A head tied to
-the embedding may be in the file or not; if it is, the two must be equal.
+Both name their tensors `backbone.layers.{i}.mixer.…`, Mamba-1's and Mamba-2's alike; a base model
+saved without its head has them without `backbone.`. A head tied to the embedding may be in the file
+or not; if it is, the two must be equal. A head that is not tied must be there.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ import torch
 from torch import Tensor
 
 from sensprobe.checkpoints import hf, mamba_ssm, own
+from sensprobe.checkpoints.entries import state_of
 from sensprobe.checkpoints.files import read_safetensors, read_torch
-from sensprobe.checkpoints.fit import require_numbers
-from sensprobe.checkpoints.keymap import Rule, fitted
+from sensprobe.checkpoints.keymap import Rule
 from sensprobe.documents import DocumentError, read_json, schema, shown
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import Model
 
 CONFIG = "config.json"
 OWN_KEY = "sensprobe_artefact"
 """What a config.json of `sensprobe export` has: such a folder is not read here."""
 FILES = (
-    "model.safetensors.index.json",
     "model.safetensors",
-    "pytorch_model.bin.index.json",
+    "model.safetensors.index.json",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
 )
+"""Weights in the order that transformers looks for them: a whole file beside an index is newer."""
+BACKBONE = "backbone."
 RULES = [
     Rule("backbone.embedding.weight", "embedding.weight"),
     Rule("backbone.embeddings.weight", "embedding.weight"),
@@ -43,6 +45,13 @@ RULES = [
     Rule("backbone.norm_f.*", "final.norm.*"),
     Rule("lm_head.*", "head.*"),
 ]
+RULES += [
+    Rule(rule.theirs.removeprefix(BACKBONE), rule.ours)
+    for rule in RULES
+    if rule.theirs.startswith(BACKBONE)
+]
+"""With the names of a language model first, then those of a base model saved without its head."""
+TABLES, HEAD = ("embedding.weight", "embeddings.weight"), "lm_head.weight"
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -56,29 +65,27 @@ def is_checkpoint(path: Path) -> bool:
     return hf.described(document) or mamba_ssm.described(document)
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any]]:
-    """The model in a folder for which `is_checkpoint` holds."""
+def read(path: Path) -> own.Parameters:
+    """The parameters in a folder for which `is_checkpoint` holds."""
     source = path / CONFIG
     try:
         document = read_json(source, infinite=True)
     except DocumentError as error:
         raise CheckpointError(f"{source} cannot be read: {error}. Copy the folder again.") from None
     _require_unquantized(document, path)
-    reader = hf if hf.described(document) else mamba_ssm
+    reader = mamba_ssm if mamba_ssm.described(document) else hf
     try:
         config = reader.config_from(document, source)
     except UsageError as error:
         raise CheckpointError(f"{source}: {error}") from None
     weights, tensors = _weights(path)
-    require_numbers(tensors, weights)
-    own.require_layers(config, tensors, weights)
     rules = RULES
-    if config.tied_head and "lm_head.weight" in tensors:
+    if config.tied_head:
         _require_tied(tensors, weights)
         rules = [Rule("lm_head.weight", ""), *RULES]
-    family = own.family_of(config)
-    params = fitted(tensors, rules, own.parameter_shapes(config), weights, family)
-    return own.build(params, config, weights), {}
+    else:
+        _require_head(tensors, weights)
+    return own.fit(tensors, rules, config, weights, {})
 
 
 def _require_unquantized(document: Mapping[str, Any], path: Path) -> None:
@@ -94,10 +101,28 @@ def _require_unquantized(document: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _require_tied(tensors: Mapping[str, Tensor], source: Path) -> None:
-    names = ("backbone.embedding.weight", "backbone.embeddings.weight")
-    table = next((tensors[name] for name in names if name in tensors), None)
-    if table is not None and not torch.equal(table, tensors["lm_head.weight"]):
+def _ending(tensors: Mapping[str, Any], *names: str) -> Tensor | None:
+    """The first tensor called so, whatever stands before its name."""
+    ends = tuple(f".{name}" for name in names)
+    found = (t for name, t in tensors.items() if f".{name}".endswith(ends))
+    return next((t for t in found if isinstance(t, Tensor)), None)
+
+
+def _require_head(tensors: Mapping[str, Any], source: Path) -> None:
+    """CheckpointError for a base model whose config promises a head that is not the embedding."""
+    table, head = _ending(tensors, *TABLES), _ending(tensors, HEAD)
+    if table is not None and head is None:
+        raise CheckpointError(
+            f"{source} has no {HEAD}, and the config does not tie the head to the embedding: the "
+            "file holds the base model alone, and another head would be a random one. Set "
+            "tie_word_embeddings (of mamba_ssm: tie_embeddings) to true in config.json if the "
+            "model was trained so, or save the model with its head."
+        )
+
+
+def _require_tied(tensors: Mapping[str, Any], source: Path) -> None:
+    table, head = _ending(tensors, *TABLES), _ending(tensors, HEAD)
+    if table is not None and head is not None and not torch.equal(table, head):
         raise CheckpointError(
             f"{source}: the config ties the head to the embedding, and lm_head.weight differs from "
             "it. Set tie_embeddings (tie_word_embeddings) to false in config.json to keep both, or "
@@ -117,7 +142,15 @@ def _weights(path: Path) -> tuple[Path, dict[str, Any]]:
     if found.suffix != ".json":
         return found, _file(found)
     tensors: dict[str, Any] = {}
-    for name, members in _shards(found).items():
+    shards = _shards(found)
+    if gone := [name for name in shards if not (path / name).is_file()]:
+        others = [name for name in FILES if name != found.name and (path / name).is_file()]
+        instead = f", or take {found.name} away to read {others[0]}" if others else ""
+        raise CheckpointError(
+            f"{found} names {len(shards)} file(s) and {len(gone)} of them are not there: "
+            f"{', '.join(gone[:5])}. Download them{instead}."
+        )
+    for name, members in shards.items():
         shard = _file(path / name)
         if absent := sorted(set(members) - set(shard)):
             raise CheckpointError(
@@ -129,7 +162,8 @@ def _weights(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _file(path: Path) -> dict[str, Any]:
-    return read_safetensors(path)[0] if path.suffix == ".safetensors" else read_torch(path)
+    safe = path.suffix == ".safetensors"
+    return state_of(read_safetensors(path)[0] if safe else read_torch(path), path)
 
 
 def _shards(index: Path) -> dict[str, list[str]]:

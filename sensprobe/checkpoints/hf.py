@@ -50,6 +50,24 @@ COMMON = {
     "time_step_limit": [0.0, float("inf")],
 }
 
+SSM_NAMES = {
+    "d_model": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "tie_embeddings": "tie_word_embeddings",
+}
+SSM_MIXER_NAMES = {
+    "d_state": "state_size",
+    "d_conv": "conv_kernel",
+    "expand": "expand",
+    "dt_rank": "time_step_rank",
+    "bias": "use_bias",
+    "conv_bias": "use_conv_bias",
+    "headdim": "head_dim",
+    "ngroups": "n_groups",
+    "dt_limit": "time_step_limit",
+}
+"""mamba_ssm's name of a size -> transformers'; those of mixers stand in `ssm_cfg`."""
+
 
 def described(document: Mapping[str, Any]) -> bool:
     """Whether a config.json is one of transformers'."""
@@ -57,13 +75,14 @@ def described(document: Mapping[str, Any]) -> bool:
 
 
 def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamba2Config:
-    """The config of a language model; CheckpointError for another architecture."""
-    kind = document["model_type"]
-    if kind not in DEFAULTS:
-        raise CheckpointError(
-            f"{source} is of a {kind!r} model (transformers); this reads {', '.join(DEFAULTS)}."
-        )
-    given = {**COMMON, **DEFAULTS[kind], **document}
+    """The config of a language model; CheckpointError for another architecture.
+
+    What the file gives under mamba_ssm's names alone counts, where transformers has a default.
+    """
+    kind = known_kind(document, source)
+    others = _by_ssm_names(document, source)
+    given = {**COMMON, **DEFAULTS[kind], **({"num_heads": None} if others else {})}
+    given |= {**others, **document}
     if given["hidden_act"] not in ("silu", "swish"):
         raise CheckpointError(
             f"{source}: hidden_act is {given['hidden_act']!r}; only silu is known here."
@@ -95,6 +114,33 @@ def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamb
     )
 
 
+def known_kind(document: Mapping[str, Any], source: Path) -> str:
+    """The model_type; CheckpointError for another architecture."""
+    kind = str(document["model_type"])
+    if kind not in DEFAULTS:
+        raise CheckpointError(
+            f"{source} is of a {kind!r} model (transformers); this reads {', '.join(DEFAULTS)}."
+        )
+    return kind
+
+
+def _by_ssm_names(document: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """transformers' name -> what the file says under mamba_ssm's; CheckpointError where it says
+    another size under transformers' own."""
+    mixer = document.get("ssm_cfg")
+    given = {**document, **mixer} if isinstance(mixer, Mapping) else document
+    names = {
+        name: theirs for name, theirs in (SSM_NAMES | SSM_MIXER_NAMES).items() if name in given
+    }
+    for name, theirs in names.items():
+        if theirs in document and document[theirs] != given[name]:
+            raise CheckpointError(
+                f"{source} says {name} {given[name]!r} and {theirs} {document[theirs]!r}, which "
+                "are two names of one size (mamba_ssm's and transformers'). Take the wrong one out."
+            )
+    return {theirs: given[name] for name, theirs in names.items() if name != theirs}
+
+
 def auto_rank(d_model: Any, source: Path) -> int:
     """The rank of dt where the file leaves it to the paper."""
     if type(d_model) is not int:
@@ -111,7 +157,7 @@ def _mamba2(around: Mapping[str, Any], given: Mapping[str, Any], source: Path) -
         dt_min=dt_min,
         dt_max=dt_max,
     )
-    if config.heads != given["num_heads"]:
+    if given["num_heads"] not in (None, config.heads):
         raise CheckpointError(
             f"{source}: num_heads is {given['num_heads']!r}, and expand · hidden_size / head_dim "
             f"is {config.heads}."
@@ -123,7 +169,7 @@ def limits(given: Any, source: Path) -> tuple[float, float]:
     """dt_min and dt_max from a pair whose upper end may be infinite, in either spelling."""
     try:
         ends: list[Any] = [*(given or (0.0, "inf"))]
-        pair = [v.get("__float__") if isinstance(v, Mapping) else v for v in ends]
+        pair: list[Any] = [v.get("__float__") if isinstance(v, Mapping) else v for v in ends]
         low, high = (float(v) for v in pair)
     except (TypeError, ValueError):
         raise CheckpointError(

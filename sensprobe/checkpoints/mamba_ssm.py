@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sensprobe.checkpoints.hf import auto_rank, limits
+from sensprobe.checkpoints.hf import SSM_MIXER_NAMES, SSM_NAMES, auto_rank, known_kind, limits
 from sensprobe.errors import CheckpointError
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
@@ -22,6 +22,8 @@ DEFAULTS: dict[str, Any] = {
     "pad_vocab_size_multiple": 8,
     "tie_embeddings": True,
 }
+LAYERS = {"mamba": "Mamba1", "mamba2": "Mamba2"}
+"""model_type of transformers -> the kind of layer."""
 EPS = 1e-5
 """Of every norm: the package never writes it down."""
 MIXERS: dict[str, dict[str, Any]] = {
@@ -42,12 +44,17 @@ MIXERS: dict[str, dict[str, Any]] = {
 
 
 def described(document: Mapping[str, Any]) -> bool:
-    """Whether a config.json is one of mamba_ssm's."""
-    return "n_layer" in document and ("ssm_cfg" in document or "d_model" in document)
+    """Whether a config.json is one of mamba_ssm's.
+
+    It may name a `model_type` too; one that also has transformers' sizes is one of transformers'.
+    """
+    sized = "n_layer" in document and ("ssm_cfg" in document or "d_model" in document)
+    return sized and not ("model_type" in document and "hidden_size" in document)
 
 
 def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamba2Config:
     """The config of a language model; CheckpointError for what it has beside mixers."""
+    document = _with_transformers_names(document, source)
     given = {**DEFAULTS, **document}
     if given["attn_layer_idx"] or given["d_intermediate"]:
         what = "attention layers" if given["attn_layer_idx"] else "MLPs between its mixers"
@@ -85,6 +92,26 @@ def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamb
     return MambaConfig(
         **around, dt_rank=auto_rank(given["d_model"], source) if rank == "auto" else rank
     )
+
+
+def _with_transformers_names(document: Mapping[str, Any], source: Path) -> Mapping[str, Any]:
+    """A config that names a `model_type`, with its kind of layer and what it gives under the names
+    of transformers alone."""
+    if not isinstance(document.get("model_type"), str):
+        return document
+    kind = LAYERS.get(known_kind(document, source))
+    ssm = document.get("ssm_cfg", {})
+    if not isinstance(ssm, Mapping):
+        return document
+    if kind is None or ssm.get("layer", kind) != kind:
+        raise CheckpointError(
+            f"{source} says model_type {document['model_type']!r} and has the sizes of a model of "
+            f"mamba_ssm whose layers are {ssm.get('layer', 'Mamba1')!r}; they are not the same."
+        )
+    outer = {name: document[theirs] for name, theirs in SSM_NAMES.items() if theirs in document}
+    inner = {n: document[theirs] for n, theirs in SSM_MIXER_NAMES.items() if theirs in document}
+    flat = {n: document[n] for n in SSM_MIXER_NAMES if n in document}
+    return {**outer, **document, "ssm_cfg": {"layer": kind, **inner, **flat, **ssm}}
 
 
 def _mamba2(around: Mapping[str, Any], ssm: Mapping[str, Any], source: Path) -> Mamba2Config:

@@ -8,8 +8,8 @@ pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,26 @@ from torch import Tensor
 
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
+from sensprobe.checkpoints.keymap import Rule, fitted
 from sensprobe.documents import shown
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
 from sensprobe.models.s4d import S4DConfig
 
 FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a checkpoint holds, under our names: tensors as stored, and the config of their model.
+
+    `source` is the file that errors name; `header` is what the file says of itself.
+    """
+
+    tensors: Mapping[str, Tensor]
+    config: Any
+    source: Path
+    header: Mapping[str, Any]
 
 
 def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, Any]:
@@ -107,6 +121,21 @@ def build(params: Mapping[str, Tensor], config: Any, source: Path) -> Model:
     return FAMILIES[family][1](config, weights)
 
 
+def fit(
+    tensors: Mapping[str, Any],
+    rules: Sequence[Rule],
+    config: Any,
+    source: Path,
+    header: Mapping[str, Any],
+    every_rule: bool = False,
+) -> Parameters:
+    """The parameters of a config's model among a file's tensors (see `fitted`)."""
+    require_layers(config, tensors, source)
+    wanted = parameter_shapes(config)
+    params = fitted(tensors, rules, wanted, source, family_of(config), every_rule)
+    return Parameters(params, config, source, header)
+
+
 def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> None:
     """CheckpointError for more layers than tensors, before anything is made for each of them."""
     if config.layers > len(tensors):
@@ -116,8 +145,8 @@ def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> Non
         )
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any]]:
-    """Model and header of an own checkpoint."""
+def read(path: Path) -> Parameters:
+    """The parameters in an own checkpoint."""
     tensors, header = read_safetensors(path)
     if not header:
         raise CheckpointError(
@@ -127,7 +156,7 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
         )
     require_format(header, path)
     _, config = config_from(header, path)
-    return build(tensors, config, path), header
+    return fit(tensors, [], config, path, header)
 
 
 def require_format(header: Mapping[str, Any], path: Path) -> None:

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sensprobe.checkpoints.entries import entries, listed, state_of
 from sensprobe.checkpoints.files import read_torch
-from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
-from sensprobe.checkpoints.own import build, parameter_shapes
+from sensprobe.checkpoints.fit import family_hint
+from sensprobe.checkpoints.keymap import fitted
+from sensprobe.checkpoints.own import Parameters, parameter_shapes
+from sensprobe.checkpoints.prefixes import variants
 from sensprobe.errors import CheckpointError
-from sensprobe.models import Model
 from sensprobe.models.s4d import FAMILY, S4DConfig
 
 _LAYER = {
@@ -41,43 +43,56 @@ _OUTSIDE = {
 }
 
 
-def read(path: Path, norm: str = "post") -> tuple[Model, dict[str, Any]]:
-    """Model, and what the file records of itself: accuracy (a fraction) and epoch, if there."""
+def read(path: Path, norm: str = "post", entry: str | None = None) -> Parameters:
+    """The parameters; `recorded` in the header has accuracy (a fraction) and epoch, if there.
+
+    `entry` names the state_dict to read, where the file holds several (see `entries`).
+    """
     loaded = read_torch(path)
-    state = _state_dict(loaded, path)
+    state = _state_dict(loaded, path, entry)
     config = _config(state, norm, path)
     names = _names(config)
     shapes = parameter_shapes(config)
     wanted = {theirs: shapes[ours] for theirs, ours in names.items()}
     convolutions = [theirs for theirs in wanted if theirs.endswith("output_linear.0.weight")]
     wanted |= {name: (*wanted[name], 1) for name in convolutions}
-    require_shapes(state, wanted, path, FAMILY)
+    state = fitted(state, [], wanted, path, FAMILY)
     params = {ours: state[theirs].reshape(shapes[ours]) for theirs, ours in names.items()}
     for i in range(config.layers):
         ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)
         params[f"layers.{i}.B"] = torch.view_as_real(ones)
-    return build(params, config, path), {"recorded": _recorded(loaded)}
+    return Parameters(params, config, path, {"recorded": _recorded(loaded)})
 
 
-def _state_dict(loaded: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors of the file, without the prefix that data-parallel training leaves."""
-    state = loaded.get("model", loaded)
-    if not isinstance(state, Mapping):
+def _state_dict(loaded: Mapping[str, Any], path: Path, entry: str | None) -> dict[str, Any]:
+    """The entries of the file's state_dict, by their names without a prefix of training's."""
+    inside = loaded.get("model")
+    if inside is not None and not isinstance(inside, Mapping | Tensor):
         raise CheckpointError(
-            f"{path}: `model` is of type {type(state).__name__}, not a state_dict."
+            f"{path}: `model` is of type {type(inside).__name__}, not a state_dict."
         )
-    state = {str(name).removeprefix("module."): t for name, t in state.items()}
-    if not any(name.startswith("s4_layers.") for name in state):
+    state = state_of(loaded, path, entry, _layered)
+    for _, names in variants(state):
+        if any(name.startswith("s4_layers.") for name in names):
+            return {name: state[theirs] for name, theirs in names.items()}
+    if _layered(state):
+        first = next(name for name in state if "s4_layers." in name)
         raise CheckpointError(
-            f"{path} is not a checkpoint of state-spaces/s4 example.py: it has no s4_layers. It "
-            f"holds {', '.join(list(state)[:5])} …. {family_hint(state)}Describe another kind of "
-            "file in a model.toml."
+            f"{path}: its names are those of state-spaces/s4 example.py behind a prefix that not "
+            f"all of them have ({first}). Save them without it."
         )
-    require_numbers(state, path)
-    return state
+    raise CheckpointError(
+        f"{path} is not a checkpoint of state-spaces/s4 example.py: it has no s4_layers. It holds "
+        f"{listed(entries(loaded)) if entries(loaded) else ', '.join(list(state)[:5])}. "
+        f"{family_hint(state)}Describe another kind of file in a model.toml."
+    )
 
 
-def _config(state: Mapping[str, Tensor], norm: str, path: Path) -> S4DConfig:
+def _layered(state: Mapping[str, Any]) -> bool:
+    return any("s4_layers." in name for name in state)
+
+
+def _config(state: Mapping[str, Any], norm: str, path: Path) -> S4DConfig:
     """The sizes, from the shapes of three tensors."""
     layers = len({m[1] for name in state if (m := re.match(r"s4_layers\.(\d+)\.", name))})
     sizes = []
@@ -86,7 +101,7 @@ def _config(state: Mapping[str, Tensor], norm: str, path: Path) -> S4DConfig:
         ("encoder.weight", "heads, inputs"),
         ("decoder.weight", "outputs, heads"),
     ):
-        shape = tuple(state[name].shape) if name in state else "missing"
+        shape = tuple(getattr(state[name], "shape", ())) if name in state else "missing"
         if not isinstance(shape, tuple) or len(shape) != 2 or 0 in shape:
             raise CheckpointError(
                 f"{path}: {name} must have shape ({axes}); it is {shape}. This reads S4D layers."

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sensprobe.arithmetic import log
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import Model
 from sensprobe.models.mamba import MambaConfig
@@ -57,7 +58,7 @@ class HfTensor:
 
 def _logarithm(A: Tensor) -> Tensor:
     """A_log: A is -exp(A_log) and negative."""
-    return torch.log(-A.double()).float()
+    return log(-A.double()).float()
 
 
 def _filters(conv: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """`model.toml`: a checkpoint together with what its file does not say.
 
-The keys: `file`, the weights, in the folder of the toml or below it; `format`, s4 (state-spaces/s4 example.py), own or
-keys; `family`; a table `[config]` with anything of the family's config, as in
+README.md beside this module has every key, parameter and config field with an example each. The
+keys: `file`, the weights, in the folder of the toml or below it; `format`, s4 (state-spaces/s4
+example.py), own or keys; `family`; `entry`, which of several state_dicts in the
+file is read (see `entries`); a table `[config]` with anything of the family's config, as in
 
     file = "ckpt.pth"
     format = "s4"
@@ -16,30 +18,31 @@ and, of format keys, a table `[keys]` from the file's names to those of our para
     [keys]
     "linear_in.*" = "encoder.*"
     "mamba.conv1d.*" = "layers.0.conv.*"
+
+`{i}` carries numbers of layers over: "blocks.{i}.mamba.*" = "layers.{i}.*". What is mapped to "" is
+left unread, whatever it holds.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sensprobe.checkpoints import own, s4
+from sensprobe.checkpoints.entries import state_of
 from sensprobe.checkpoints.files import read_safetensors, read_torch, require_file
-from sensprobe.checkpoints.fit import require_numbers
-from sensprobe.checkpoints.keymap import fitted, rules_from
+from sensprobe.checkpoints.keymap import rules_from
 from sensprobe.documents import DocumentError, read_toml, shown
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import Model
 from sensprobe.models.s4d import FAMILY
 
-KEYS = {"file", "format", "family", "config", "keys"}
+KEYS = {"file", "format", "family", "entry", "config", "keys"}
 Document = dict[str, Any]
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any]]:
-    """The model a model.toml describes."""
+def read(path: Path) -> own.Parameters:
+    """The parameters of the model that a model.toml describes."""
     require_file(path)
     try:
         document = read_toml(path)
@@ -55,6 +58,11 @@ def read(path: Path) -> tuple[Model, dict[str, Any]]:
     config = document.get("config", {})
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: config is {config!r}; it must be a table, [config].")
+    if not isinstance(document.get("entry", ""), str):
+        raise CheckpointError(
+            f"{path}: entry is {document['entry']!r}; write the name of one of the file's entries, "
+            'entry = "ema".'
+        )
     kind = document.get("format", _usual(document, weights))
     if not isinstance(kind, str) or kind not in _READERS:
         raise CheckpointError(f"{path}: format {kind!r} is unknown; use {_FORMATS}.")
@@ -80,9 +88,7 @@ def _usual(document: Document, weights: Path) -> str:
     return "s4" if weights.suffix != ".safetensors" else "own"
 
 
-def _read_s4(
-    path: Path, weights: Path, document: Document, config: Document
-) -> tuple[Model, dict[str, Any]]:
+def _read_s4(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
     if unknown := sorted(set(config) - {"norm"}):
         raise CheckpointError(
             f"{path}: format s4 takes only `norm` in [config], not {', '.join(unknown)}; its file "
@@ -91,14 +97,12 @@ def _read_s4(
     if (family := document.get("family", FAMILY)) != FAMILY:
         raise CheckpointError(f"{path}: format s4 is of family {FAMILY}, not {family!r}.")
     try:
-        return s4.read(weights, config.get("norm", "post"))
+        return s4.read(weights, config.get("norm", "post"), document.get("entry"))
     except UsageError as error:
         raise CheckpointError(f"{path}: config.{error}") from None
 
 
-def _read_own(
-    path: Path, weights: Path, document: Document, config: Document
-) -> tuple[Model, dict[str, Any]]:
+def _read_own(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
     tensors, header = read_safetensors(weights)
     if header:
         own.require_format(header, weights)
@@ -107,34 +111,21 @@ def _read_own(
         "family": document.get("family", header.get("family")),
         "config": {**recorded, **config} if isinstance(recorded, dict) else recorded,
     }
-    return own.build(tensors, own.config_from(described, path)[1], weights), header
+    state = state_of(tensors, weights, document.get("entry"))
+    return own.fit(state, [], own.config_from(described, path)[1], weights, header)
 
 
-def _read_keys(
-    path: Path, weights: Path, document: Document, config: Document
-) -> tuple[Model, dict[str, Any]]:
+def _read_keys(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
     table = document.get("keys", {})
     if not isinstance(table, dict):
         raise CheckpointError(f"{path}: keys is {table!r}; it must be a table, [keys].")
     rules = rules_from(table, path)
     described = {"family": document.get("family"), "config": config}
-    family, sizes = own.config_from(described, path)
-    tensors = _tensors(weights)
-    require_numbers(tensors, weights)
-    own.require_layers(sizes, tensors, weights)
-    shapes = own.parameter_shapes(sizes)
-    params = fitted(tensors, rules, shapes, weights, family, every_rule=True)
-    return own.build(params, sizes, weights), {}
-
-
-def _tensors(weights: Path) -> dict[str, Any]:
-    """The tensors of a file; of torch's, its state_dict where there is one inside."""
-    if weights.suffix == ".safetensors":
-        return read_safetensors(weights)[0]
-    loaded = read_torch(weights)
-    inside = (loaded[name] for name in ("state_dict", "model") if name in loaded)
-    state = next((entry for entry in inside if isinstance(entry, Mapping)), loaded)
-    return {str(name): tensor for name, tensor in state.items()}
+    sizes = own.config_from(described, path)[1]
+    safe = weights.suffix == ".safetensors"
+    loaded = read_safetensors(weights)[0] if safe else read_torch(weights)
+    state = state_of(loaded, weights, document.get("entry"))
+    return own.fit(state, rules, sizes, weights, {}, every_rule=True)
 
 
 _READERS = {"s4": _read_s4, "own": _read_own, "keys": _read_keys}

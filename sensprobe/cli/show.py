@@ -33,22 +33,29 @@ def size(count: float) -> str:
 
 
 def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """Every site; the types and bytes of the file beside float32's where they are others."""
+    differs = any(row["stored_bytes"] != row["full_bytes"] for row in rows)
     table = _table(
         ("site", "left"),
         ("part", "left"),
         ("kind", "left"),
         ("shape", "left"),
+        *((("stored", "left"), ("bytes", "right")) if differs else ()),
         ("float32", "right"),
         title=f"{model}: {len(rows)} sites",
     )
     for row in rows:
         shape = " × ".join(map(str, row["shape"])) + (" complex" if row["complex"] else "")
-        full = "–" if row["kind"] == "activation" else size(row["full_bytes"])
-        table.add_row(row["site"], row["part"], row["kind"], shape, full)
-    weights, states = (
-        sum(r["full_bytes"] for r in rows if r["kind"] == kind) for kind in ("weight", "state")
+        kept = [size(row[key]) if row[key] else "–" for key in ("stored_bytes", "full_bytes")]
+        cells = [row["stored_dtype"], *kept] if differs else kept[1:]
+        table.add_row(row["site"], row["part"], row["kind"], shape, *cells)
+    weights = [row for row in rows if row["kind"] == "weight"]
+    stored, full = (sum(row[key] for row in weights) for key in ("stored_bytes", "full_bytes"))
+    states = sum(row["full_bytes"] for row in rows if row["kind"] == "state")
+    total = (
+        f"weights {size(stored)} as stored, {size(full)} in float32; state {size(states)} a "
+        "sequence in float32; activations pass through"
     )
-    total = f"weights {size(weights)}, state {size(states)} a sequence; activations pass through"
     return Group(table, Text(total, style="dim"))
 
 
@@ -160,7 +167,8 @@ def stability(radius: float) -> str:
 
 
 def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
-    table = _table(("", "left"), ("", "right"), title=f"{model}, batch {document['batch']}")
+    columns = ("", "left"), ("", "right"), ("", "left")
+    table = _table(*columns, title=f"{model}, batch {document['batch']}")
     for label, key in (
         ("weights", "weight_bytes"),
         ("state", "state_bytes"),
@@ -169,6 +177,12 @@ def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
         table.add_row(label, f"{document[key]:,} bytes")
     table.add_row("effective bits", f"{document['effective_bits']:.3f}")
     table.add_row("bit operations a step", f"{document['bit_operations']:,}")
+    for label, key in (
+        (f"weights as stored ({document['stored_dtype']})", "stored_weight_bytes"),
+        ("weights in float32", "full_weight_bytes"),
+    ):
+        ratio = document[key] / document["weight_bytes"]
+        table.add_row(label, f"{document[key]:,} bytes", f"{ratio:.2f} × the plan's")
     return table
 
 

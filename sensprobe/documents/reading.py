@@ -35,7 +35,7 @@ DOTTED = 32
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STEPS = np.zeros(256, np.int8)
 _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
-_LONG_KEY = re.compile(r"(?:[\w\"'-]+[ \t]*\.[ \t]*){%d}" % DOTTED)
+_LONG_KEY = re.compile(rf"(?:[\w\"'-]+[ \t]*\.[ \t]*){{{DOTTED}}}")
 
 
 class DocumentError(ValueError):
@@ -187,7 +187,7 @@ def _inside(value: Any) -> list[Any]:
 
 
 def shown(value: object, most: int = 80, form: Callable[[object], str] = str) -> str:
-    """A text from a document as a message may show it: short, in one line, no control characters."""
+    """Text of a document as a message may show it: short, in one line, no control characters."""
     text = value if isinstance(value, str) else form(value)
     kept = "".join(c if c.isprintable() else "�" for c in text[: most + 1])
     return kept if len(kept) <= most else kept[: most - 1] + "…"

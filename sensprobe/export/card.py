@@ -57,6 +57,8 @@ class CardFacts:
     uniform: UniformFacts | None = None
     source: str = ""
     batch: int = 1
+    stored_weight_bytes: int | None = None  # of the model's file, whose weights are stored_dtype
+    stored_dtype: str = ""
 
 
 def card_text(
@@ -73,7 +75,7 @@ def card_text(
     `files`: what each of its other files weighs."""
     sections = [
         _title(name, model, plan, facts),
-        _sizes(model, plan, facts.batch) + _files(files),
+        _sizes(model, plan, facts) + _files(files),
         _result(plan, model, facts),
         _schemes(model.sites, plan),
         _stability(radius),
@@ -100,12 +102,12 @@ def _title(name: str, model: Model, plan: Mapping[str, Scheme], facts: CardFacts
     )
 
 
-def _sizes(model: Model, plan: Mapping[str, Scheme], batch: int) -> str:
+def _sizes(model: Model, plan: Mapping[str, Scheme], facts: CardFacts) -> str:
     def of(schemes: Mapping[str, Scheme]) -> Cost:
-        return cost(model.sites.values(), schemes, model.products, batch)
+        return cost(model.sites.values(), schemes, model.products, facts.batch)
 
     ours, full = of(plan), of({})
-    many = "one sequence" if batch == 1 else f"{batch} sequences"
+    many = "one sequence" if facts.batch == 1 else f"{facts.batch} sequences"
     rows = [
         ["weights and scales", _size(ours.weight_bytes), _size(full.weight_bytes)],
         [f"state of {many}", _size(ours.state_bytes), _size(full.state_bytes)],
@@ -115,7 +117,18 @@ def _sizes(model: Model, plan: Mapping[str, Scheme], batch: int) -> str:
     return (
         "## Size in bytes\n\n"
         + table(["", "this plan", "full precision"], rows, 1)
-        + "\n\nThe first figure is the size of the tensors in `model.safetensors`, to the byte."
+        + "\n\nThe first figure is the size of the tensors in `model.safetensors`, to the byte. "
+        "Full precision is float32." + _stored(facts, ours.weight_bytes)
+    )
+
+
+def _stored(facts: CardFacts, weight_bytes: int) -> str:
+    """What the weights took in the file the model was made from, where that is known."""
+    if facts.stored_weight_bytes is None:
+        return ""
+    return (
+        f" The weights took {_size(facts.stored_weight_bytes)} bytes as the model was stored "
+        f"({facts.stored_dtype}), {facts.stored_weight_bytes / weight_bytes:.2f} times as many."
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from sensprobe.apply import Applier
-from sensprobe.checkpoints import weights_fingerprint
+from sensprobe.checkpoints.identity import fingerprint as identity
 from sensprobe.errors import RunError, SchemeError
 from sensprobe.export import compact, document
 from sensprobe.export.card import CardFacts, card_text
@@ -49,6 +49,7 @@ def export_model(
     out: Path,
     *,
     name: str,
+    model_fingerprint: str = "",
     card: CardFacts | None = None,
     overwrite: bool = False,
     tokenizer: bytes | None = None,
@@ -56,7 +57,9 @@ def export_model(
     """Write a model under a resolved plan as folder `out`.
 
     `applier` is the one the plan was evaluated with: its calibration is what the file keeps, so
-    that a reloaded artefact computes what the simulation computed, to the bit. `tokenizer` is the
+    that a reloaded artefact computes what the simulation computed, to the bit. `model_fingerprint`
+    is the name of the checkpoint at full precision (without it one of `model.weights`), which the
+    artefact records. `tokenizer` is the
     tokenizer.json the model's text is read with, where it has one. Raises UsageError where `out`
     is taken (an artefact may be replaced with `overwrite`), SchemeError for a static scheme without
     calibration or one that text cannot say, RunError where the disk refuses. `out` is whole or
@@ -68,7 +71,7 @@ def export_model(
     tap = applier.tap(plan)
     entries = layout(model.sites, plan)
     prints = {
-        "model": weights_fingerprint(model.weights, model.config),
+        "model": model_fingerprint or identity(model.family, model.config, model.weights),
         "plan": fingerprint(plan),
         "data": facts.data_fingerprint,
     }

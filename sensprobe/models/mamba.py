@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
+from sensprobe.arithmetic import exp, softplus
 from sensprobe.models import forward, frame
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.frame import FrameConfig, Products, Shapes
@@ -161,7 +161,7 @@ def deploy(params: Mapping[str, Tensor], config: MambaConfig) -> dict[str, Tenso
             at + "x_proj.C": C,
             at + "dt_proj": params[at + "dt_proj.weight"],
             at + "dt_proj.bias": params[at + "dt_proj.bias"],
-            at + "A": -torch.exp(params[at + "A_log"].double()),
+            at + "A": -exp(params[at + "A_log"].double()),
             at + "D": params[at + "D"],
         }
         if config.conv_bias:
@@ -195,7 +195,7 @@ class Mamba(Selective):
         return (v,)
 
     def dt_at_rest(self, at: At) -> Tensor:
-        return F.softplus(at("dt_proj.bias").double())[:, None]
+        return softplus(at("dt_proj.bias").double())[:, None]
 
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
+from sensprobe.arithmetic import exp, softplus
 from sensprobe.errors import UsageError
 from sensprobe.models import forward, frame
 from sensprobe.models.forward import At, Memories
@@ -192,7 +193,7 @@ def deploy(params: Mapping[str, Tensor], config: Mamba2Config) -> dict[str, Tens
         weights |= {
             at + "conv": params[at + "conv.weight"].squeeze(1),
             at + "dt.bias": params[at + "dt_bias"],
-            at + "A": -torch.exp(params[at + "A_log"].double()),
+            at + "A": -exp(params[at + "A_log"].double()),
             at + "D": D.view(config.heads, config.d_head) if config.D_per_channel else D,
         }
         if config.conv_bias:
@@ -234,7 +235,7 @@ class Mamba2(Selective):
         return x.unflatten(-1, inner), B.unflatten(-1, shared), C.unflatten(-1, shared)
 
     def dt_at_rest(self, at: At) -> Tensor:
-        dt = F.softplus(at("dt.bias").double())
+        dt = softplus(at("dt.bias").double())
         return dt.clamp(self.config.dt_min, self.config.dt_max)
 
     def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:

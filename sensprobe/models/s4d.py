@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
+from sensprobe.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
 from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 from sensprobe.sites import Axis, Kind, Part, Site
@@ -124,13 +125,18 @@ def discretize(A: Tensor, B: Tensor, dt: Tensor, method: str) -> tuple[Tensor, T
     """A_bar, B_bar of one layer. A, B: (h, n) complex; dt: (h,), positive.
 
     zoh: A_bar = exp(dt A), B_bar = (A_bar - 1) / A · B. bilinear: A_bar = (1 + dt A / 2) /
-    (1 - dt A / 2), B_bar = dt B / (1 - dt A / 2).
+    (1 - dt A / 2), B_bar = dt B / (1 - dt A / 2). Computed in the arithmetic of `arithmetic`, so
+    that every machine stores the same bits.
     """
-    scaled = A * dt[:, None]
+    a, b, step = pair(A), pair(B), dt[:, None]
+    scaled = (a[0] * step, a[1] * step)
     if method == "zoh":
-        A_bar = torch.exp(scaled)
-        return A_bar, (A_bar - 1) / A * B
-    return (1 + scaled / 2) / (1 - scaled / 2), dt[:, None] * B / (1 - scaled / 2)
+        A_bar = complex_exp(scaled)
+        return joined(A_bar), joined(times(over((A_bar[0] - 1, A_bar[1]), a), b))
+    half = (scaled[0] / 2, scaled[1] / 2)
+    below = (1 - half[0], -half[1])
+    A_bar = over((1 + half[0], half[1]), below)
+    return joined(A_bar), joined(over((step * b[0], step * b[1]), below))
 
 
 def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]:
@@ -146,9 +152,9 @@ def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]
     }
     for i in range(config.layers):
         at = f"layers.{i}."
-        A = torch.complex(-torch.exp(params[at + "log_A_real"]), params[at + "A_imag"])
+        A = joined((-exp(params[at + "log_A_real"]), params[at + "A_imag"]))
         B = torch.view_as_complex(params[at + "B"])
-        A_bar, B_bar = discretize(A, B, torch.exp(params[at + "log_dt"]), config.discretization)
+        A_bar, B_bar = discretize(A, B, exp(params[at + "log_dt"]), config.discretization)
         weights |= {
             at + "A": A_bar,
             at + "B": B_bar,
@@ -326,4 +332,4 @@ class S4D:
     def spectral_radius(self, tap: Tap = EXACT) -> float:
         """max |A_bar| as the tap leaves it: above 1 the recurrence is unstable."""
         stored = (self._at(tap, f"layers.{i}.A") for i in range(self.config.layers))
-        return max(single(A).to(torch.complex128).abs().max().item() for A in stored)
+        return max(magnitude(single(A).to(torch.complex128)).max().item() for A in stored)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
+from sensprobe.arithmetic import exp
 from sensprobe.models import forward
 from sensprobe.models.forward import At, Memories, StreamState
 from sensprobe.models.frame import Products
@@ -164,5 +164,5 @@ class Selective(ABC):
         itself, at run time, is not in it.
         """
         layers = (At(self, tap, f"layers.{i}.") for i in range(self.config.layers))
-        decays = (torch.exp(self.dt_at_rest(at) * single(at("A")).double()) for at in layers)
+        decays = (exp(self.dt_at_rest(at) * single(at("A")).double()) for at in layers)
         return max((decay.max().item() for decay in decays), default=0.0)

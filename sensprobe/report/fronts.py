@@ -57,6 +57,8 @@ def at_batch(search: Search, batch: int) -> Search:
         also=tuple(also),
         full_bytes=full,
         full_state_bytes=full_state,
+        stored_bytes=search.stored_bytes
+        and search.stored_bytes - search.full_state_bytes + full_state,
     )
 
 

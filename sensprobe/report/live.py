@@ -110,9 +110,11 @@ def _headline(run: Run) -> _Headline | None:
 def _plans(run: Run) -> dict[str, _Plan]:
     """Plan fingerprint -> what was measured of it on the search samples, in order of writing."""
     out: dict[str, _Plan] = {}
-    for entry in run.entries():
+    entries = [entry for entry in run.entries() if entry.key.split == SPLIT]
+    model = entries[-1].key.model if entries else ""  # a run may have known it by an older name
+    for entry in entries:
         mark = _mark(entry.key)
-        if entry.key.split != SPLIT or (_is_profile(entry) and mark != FULL):
+        if entry.key.model != model or (_is_profile(entry) and mark != FULL):
             continue
         if mark in out:
             out[mark] = out[mark]._replace(keys=(*out[mark].keys, entry.key))

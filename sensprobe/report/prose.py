@@ -73,10 +73,14 @@ def about_agreement(found: Agreement) -> str:
 def about_search(search: Search) -> list[str]:
     done = sum(not c.stopped_early for c in search.candidates)
     stopped = len(search.candidates) - done
+    stored = ""
+    if search.stored_bytes:
+        stored = f"{in_bytes(search.stored_bytes)} as stored ({search.stored_dtype}), "
     early = f", {stopped} more were stopped early" if stopped else ""
     return [
         f"{done:,} plans were evaluated on all {search.n:,} {search.split} samples{early} "
-        f"(method {search.method}). Full precision takes {in_bytes(search.full_bytes)} and has "
+        f"(method {search.method}). Full precision takes {stored}{in_bytes(search.full_bytes)} in "
+        "float32 and has "
         f"{search.quantity.name} {_level(search.quantity.shown(search.full), search.quantity)}.",
         "Plans were chosen by these samples, so the best of many looks a little better here than "
         "it is; the confirmed numbers are the ones to quote.",

@@ -119,7 +119,17 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
             ),
             tuple(_beside(row) for row in document.get("also") or ()),
             _count(full.get("state_bytes")),
+            _stored_bytes(full),
+            str(full.get("stored_dtype") or "float32"),
         )
+
+
+def _stored_bytes(full: Document) -> int:
+    """Weights as the model's file has them, and the state; of documents that do not say, float32's
+    bytes."""
+    if "stored_weight_bytes" not in full:
+        return _count(full["total_bytes"])
+    return _count(full["stored_weight_bytes"]) + _count(full.get("state_bytes"))
 
 
 def _candidate(c: Document) -> Candidate:

@@ -144,6 +144,12 @@ class Search:
     chosen: tuple[Chosen, ...]
     also: tuple[Beside, ...] = ()
     full_state_bytes: int = 0
+    stored_bytes: int = 0  # weights as the model's file has them, and the state; 0: not known
+    stored_dtype: str = ""
+
+    def times_smaller(self, total_bytes: int) -> float:
+        """How many times a plan's bytes go into those of the model as the user has it."""
+        return self.stored_bytes / total_bytes if self.stored_bytes and total_bytes else nan
 
     def candidate(self, name: str | None) -> Candidate | None:
         return next((c for c in self.candidates if c.name == name), None)

@@ -138,7 +138,8 @@ def notable(search: Search) -> list[Candidate]:
 
 
 def frontier(search: Search) -> pd.DataFrame:
-    """Front, uniform and chosen plans in growing bytes, full precision last."""
+    """Front, uniform and chosen plans in growing bytes, full precision last, in float32 and, where
+    that is other, as the model's file stores it."""
     shown = notable(search)
     unit, size = byte_unit([*(c.total_bytes for c in shown), search.full_bytes])
     quantity = search.quantity
@@ -157,19 +158,24 @@ def frontier(search: Search) -> pd.DataFrame:
     ]
     if rows:
         blank = dict.fromkeys(rows[0], MISSING)
-        full = {
-            "": "",
-            "plan": FULL,
-            f"total ({unit})": in_unit(search.full_bytes, size),
-            "note": "",
-        }
-        level = {quantity.heading: plus_minus(quantity.shown(search.full))}
-        rows.append({**blank, **full, **level})
+        kept = {FULL: search.full_bytes}
+        if search.stored_bytes not in (0, search.full_bytes):
+            kept = {
+                f"{FULL}, {search.stored_dtype}": search.stored_bytes,
+                f"{FULL}, float32": search.full_bytes,
+            }
+        for name, total in kept.items():
+            full = {"": "", "plan": name, f"total ({unit})": in_unit(total, size), "note": ""}
+            level = {quantity.heading: plus_minus(quantity.shown(search.full))}
+            rows.append({**blank, **full, **level})
     return _frame(rows, ["plan"])
 
 
 def chosen(search: Search) -> pd.DataFrame:
-    """For each budget the chosen plan, and below it the best uniform plan that fits as well."""
+    """For each budget the chosen plan, and below it the best uniform plan that fits as well.
+
+    `times smaller` is against the model as its file stores it.
+    """
     rows = []
     for choice in search.chosen:
         for name, what in ((choice.candidate, "chosen"), (choice.uniform, "best uniform")):
@@ -177,17 +183,19 @@ def chosen(search: Search) -> pd.DataFrame:
             if found is None:
                 rows.append({"budget": choice.budget, "plan": f"{what}: none fits"})
             else:
-                rows.append(_choice_row(choice.budget, found, search.quantity))
-    columns = ["budget", "plan", *_headings(search.quantity)]
+                rows.append(_choice_row(choice.budget, found, search))
+    total, *scores = _headings(search.quantity)
+    columns = ["budget", "plan", total, "times smaller", *scores]
     return _frame(rows, columns).astype(object).fillna(MISSING)
 
 
-def _choice_row(budget: str, c: Candidate, quantity: Quantity) -> dict[str, Any]:
+def _choice_row(budget: str, c: Candidate, search: Search) -> dict[str, Any]:
     return {
         "budget": budget,
         "plan": f"uniform {c.uniform}" if c.uniform is not None else c.name,
         "total (KiB)": in_unit(c.total_bytes, 1024),
-        **_scores(c.metric, c.change, quantity, c.radius),
+        "times smaller": digits(search.times_smaller(c.total_bytes), 3),
+        **_scores(c.metric, c.change, search.quantity, c.radius),
     }
 
 

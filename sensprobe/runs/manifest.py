@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -85,10 +85,33 @@ def read(folder: Path) -> Manifest:
     return Manifest(**fields)
 
 
-def check_same(folder: Path, found: Manifest, asked: Manifest) -> None:
-    """`RunError` that names each input in which the run and the request differ."""
+def named_earlier(name: str) -> bool:
+    """Whether a model's name was made before names said how (`2-6f0c…`): of its weights as a
+    processor computed them, so that the same model may have another name on another machine."""
+    return "-" not in name
+
+
+def known_as(
+    found: Manifest, asked: Manifest, earlier: Callable[[], Collection[str]]
+) -> str | None:
+    """The name that a run of these inputs keeps evaluations under: its own, where it is the model's
+    or is proved to be one that the model had before (`earlier`); the model's, where that cannot be
+    proved or disproved; None where the run is of another model.
+    """
+    mine, given = found.model_fingerprint, asked.model_fingerprint
+    if mine == given or not named_earlier(mine) or named_earlier(given):
+        return mine if mine == given else None
+    if mine in earlier():
+        return mine
+    same = all(asked.sites.get(site) == shape for site, shape in found.sites.items())
+    return given if same else None
+
+
+def check_same(folder: Path, found: Manifest, asked: Manifest, *, model: bool = True) -> None:
+    """`RunError` that names each input in which the run and the request differ; `model` says
+    whether to compare the models' names."""
     differences = []
-    for what in ("model", "data"):
+    for what in ("model", "data") if model else ("data",):
         mine, theirs = (getattr(m, f"{what}_fingerprint") for m in (found, asked))
         if mine != theirs:
             was, given = getattr(found, what), getattr(asked, what)

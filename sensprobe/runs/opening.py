@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from sensprobe.errors import RunError
@@ -14,13 +15,19 @@ from sensprobe.runs.run import Run
 
 
 def open_run(
-    path: str | Path, manifest: Manifest | None = None, *, reuse_siblings: bool = False
+    path: str | Path,
+    manifest: Manifest | None = None,
+    *,
+    earlier: Callable[[], Collection[str]] = frozenset,
+    reuse_siblings: bool = False,
 ) -> Run:
     """The run in folder `path`; with a manifest it is created where there is none.
 
     An existing run must be of the manifest's model, data and semantics, else `RunError` names what
-    differs. With `reuse_siblings`, evaluations of runs in the same parent folder with the same
-    model, data and semantics are found too.
+    differs. `earlier` computes names that the model had in runs of older versions; a run whose
+    older name is none of these may be of the model or not, so nothing that it measured is used, and
+    a notice says so. With `reuse_siblings`, evaluations of runs in the same parent folder with the
+    same model, data and semantics are found too.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
@@ -30,11 +37,19 @@ def open_run(
             raise RunError(_no_run(folder))
         _create(folder, manifest)
     found = manifests.read(folder)
-    if manifest is not None:
-        manifests.check_same(folder, found, manifest)
     notices: list[str] = []
+    name: str | None = found.model_fingerprint
+    if manifest is not None:
+        name = manifests.known_as(found, manifest, earlier)
+        manifests.check_same(folder, found, manifest, model=name is None)
+        if name is not None and name != found.model_fingerprint:
+            notices.append(
+                f"{folder} was made by an older sensprobe, whose name for the model "
+                f"({found.model_fingerprint}) depends on the processor and cannot be compared with "
+                "the model here: nothing that it measured is used, and all is measured anew"
+            )
     siblings = _siblings(folder, found, notices) if reuse_siblings else ()
-    run = Run(folder, found, siblings)
+    run = Run(folder, found, siblings, name)
     run.notices += notices
     return run
 

@@ -42,12 +42,20 @@ RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 class Run:
     """An open run folder; get one from `open_run`. Safe to use from several threads.
 
-    `notices` collects, for the command line to print once, what had to be skipped while reading.
+    `model_name` is the model's fingerprint in the keys of this run. `notices` collects, for the
+    command line to print once, what had to be skipped while reading.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, siblings: tuple[Ledger, ...] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        siblings: tuple[Ledger, ...] = (),
+        model_name: str | None = None,
+    ) -> None:
         self.path = path
         self.manifest = manifest
+        self.model_name = model_name or manifest.model_fingerprint
         self.notices: list[str] = []
         self._ledger = Ledger(path)
         self._siblings = siblings

@@ -83,6 +83,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         bench.applier,
         out,
         name=f"{bench.source.name}-{candidate['name']}",
+        model_fingerprint=bench.source.fingerprint,
         card=_facts(bench, candidate, confirmed, batch),
         overwrite=overwrite,
         tokenizer=tokenizer_of(bench),
@@ -138,6 +139,8 @@ def _facts(
         data_fingerprint=bench.dataset.fingerprint,
         source=bench.source.name,
         batch=batch,
+        stored_weight_bytes=bench.source.stored_bytes,
+        stored_dtype=bench.source.stored_dtype,
         **known,
     )
 

@@ -11,20 +11,33 @@ from sensprobe.loading import Source
 from sensprobe.plan import Plan
 from sensprobe.presets import PRESETS, Preset
 from sensprobe.scheme import Scheme
+from sensprobe.sites import Kind
 
 
 def list_sites(source: Source) -> list[dict[str, Any]]:
-    """Every site of a model, as `Site.to_json` writes it, in the order of the forward pass."""
-    return [site.to_json() for site in source.model.sites.values()]
+    """Every site of a model, as `Site.to_json` writes it, in the order of the forward pass; of
+    each also `stored_dtype` and `stored_bytes`, as the model's file has it."""
+    rows = []
+    for site in source.model.sites.values():
+        dtype, size = source.stored_as(site)
+        rows.append({**site.to_json(), "stored_dtype": dtype, "stored_bytes": size})
+    return rows
 
 
-def cost(
-    source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1
-) -> dict[str, float | int]:
-    """Bytes, effective bits and bit operations of a plan (or of one that is resolved already)."""
+def cost(source: Source, plan: Plan | Mapping[str, Scheme], batch: int = 1) -> dict[str, Any]:
+    """Bytes, effective bits and bit operations of a plan (or of one that is resolved already).
+
+    Beside them what the weights take without it: `stored_weight_bytes` as the model's file has
+    them (in `stored_dtype`), and `full_weight_bytes` in float32.
+    """
     sites = source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else plan
-    return price(sites, resolved, source.model.products, batch).to_json()
+    return {
+        **price(sites, resolved, source.model.products, batch).to_json(),
+        "stored_weight_bytes": source.stored_bytes,
+        "stored_dtype": source.stored_dtype,
+        "full_weight_bytes": sum(s.full_bytes for s in sites if s.kind is Kind.WEIGHT),
+    }
 
 
 def list_presets(source: Source | None = None, batch: int = 1) -> list[dict[str, Any]]:

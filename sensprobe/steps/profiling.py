@@ -57,6 +57,7 @@ def profile(
     baseline = _baseline(bench, stop)
     document = {
         "method": method,
+        "model_fingerprint": bench.model_name,
         "by": by,
         "split": "search",
         "n": stop,

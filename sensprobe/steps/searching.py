@@ -53,9 +53,16 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
     """The profile a search builds on: the measured one if there is one, else one of divergence,
     else taylor's."""
     for method in ("measured", "divergence", "taylor"):
-        found = run.read_result(name := f"sensitivity-{method}")
+        found = run.read_result(f"sensitivity-{method}")
         if isinstance(found, dict):
-            _require_priced(found, run, name)
+            _require_priced(found, run, f"sensitivity-{method}")
+            name = found.get("model_fingerprint", run.manifest.model_fingerprint)
+            if name != run.model_name:
+                raise RunError(
+                    f"the sensitivities in {run.path} are of a model that an older sensprobe "
+                    f"called {name}, which cannot be compared with the model here. Run `sensprobe "
+                    f"profile` with --run {run.path} again."
+                )
             return found
     raise RunError(
         f"{run.path} holds no sensitivities yet. "
@@ -228,6 +235,7 @@ def _document(
         "sign": bench.sign,
         "full": {
             **{k: full[k] for k in ("weight_bytes", "state_bytes", "total_bytes")},
+            **{k: full[k] for k in ("stored_weight_bytes", "stored_dtype")},
             "metric": asdict(mean(bench.sign * baseline.score, baseline.group)),
         },
         "chance": 1 / bench.dataset.classes if bench.dataset.classes else None,

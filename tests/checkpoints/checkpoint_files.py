@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import selective
 import torch
 from builders import PLAIN, parameters, vector
 from safetensors.torch import save_file
@@ -63,3 +64,39 @@ def write_own(
     described = {"format": 1, "family": "s4d", "config": asdict(config)} | (header or {})
     save_file(params or parameters(config), path, {METADATA_KEY: json.dumps(described)})
     return path
+
+
+CONFIG = selective.MAMBAS["bare"]
+DOCUMENT = """
+file = "w.safetensors"
+family = "mamba"
+[config]
+d_input = 2
+d_output = 3
+d_model = 4
+d_state = 3
+dt_rank = 2
+norm = "none"
+residual = false
+final_norm = false
+[keys]
+"""
+KEYS = """
+"linear_in.*" = "encoder.*"
+"mamba.conv1d.*" = "layers.0.conv.*"
+"mamba.*" = "layers.0.*"
+"classifier.*" = "head.*"
+"""
+
+
+def one_block() -> dict[str, Tensor]:
+    """The parameters of CONFIG as a file of one bare block names them."""
+    names = {"encoder": "linear_in", "head": "classifier"}
+    out = {}
+    for name, tensor in selective.parameters(CONFIG).items():
+        first, _, rest = name.partition(".")
+        if first == "layers":
+            out["mamba." + rest.removeprefix("0.").replace("conv.", "conv1d.")] = tensor
+        else:
+            out[f"{names[first]}.{rest}"] = tensor
+    return out

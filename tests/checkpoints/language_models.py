@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 from safetensors.torch import save_file
 from selective import Config, parameters
 from torch import Tensor
+
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba2 import Mamba2Config
 
 VOCABULARY, WIDTH, LAYERS, N = 13, 8, 2, 3
 PADDED = 16
@@ -35,6 +39,21 @@ HF_CONFIG: dict[str, Any] = {
     "state_size": N,
     "tie_word_embeddings": False,
 }
+
+
+AROUND = {
+    "encoder": "embedding",
+    "d_input": PADDED,
+    "d_output": PADDED,
+    "d_model": WIDTH,
+    "layers": LAYERS,
+    "pooling": "none",
+    "head_bias": False,
+    "d_state": N,
+}
+SSM = MambaConfig(**AROUND, tied_head=True, dt_rank=1)
+SSM2 = Mamba2Config(**AROUND, tied_head=True, d_head=4, groups=2)
+HF = replace(SSM, d_input=VOCABULARY, d_output=VOCABULARY, tied_head=False)
 
 
 def theirs(params: dict[str, Tensor], embedding: str = "embedding") -> dict[str, Tensor]:

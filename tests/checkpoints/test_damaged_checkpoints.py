@@ -330,7 +330,10 @@ def test_safetensors_without_a_header(tmp_path):
     [
         ("file = ", "is not valid TOML"),
         ("a = " + "[" * 5000, "is not valid TOML"),
-        ('file = "ckpt.pth"\nfiel = 1', "unknown key(s) fiel; known: config, family, file, format"),
+        (
+            'file = "ckpt.pth"\nfiel = 1',
+            "unknown key(s) fiel; known: config, entry, family, file, format",
+        ),
         ('format = "s4"', '`file = "…"` must name the weights, relative to the toml'),
         ("file = 3", "must name the weights"),
         ('file = "ckpt.pth"\nformat = "onnx"', "format 'onnx' is unknown; use s4, own or keys"),

@@ -8,52 +8,17 @@ import pytest
 import torch
 from builders import PLAIN, tiny
 from builders import parameters as s4d_parameters
+from checkpoint_files import CONFIG, DOCUMENT, KEYS, one_block
 from safetensors.torch import save_file
-from selective import MAMBAS, parameters
 from selective import tiny as selective
 
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.checkpoints.keymap import Rule
 from sensprobe.errors import CheckpointError
 
-CONFIG = MAMBAS["bare"]
-DOCUMENT = """
-file = "w.safetensors"
-family = "mamba"
-[config]
-d_input = 2
-d_output = 3
-d_model = 4
-d_state = 3
-dt_rank = 2
-norm = "none"
-residual = false
-final_norm = false
-[keys]
-"""
-KEYS = """
-"linear_in.*" = "encoder.*"
-"mamba.conv1d.*" = "layers.0.conv.*"
-"mamba.*" = "layers.0.*"
-"classifier.*" = "head.*"
-"""
-
-
-def theirs() -> dict[str, torch.Tensor]:
-    """As a file of one bare block names them."""
-    names = {"encoder": "linear_in", "head": "classifier"}
-    out = {}
-    for name, tensor in parameters(CONFIG).items():
-        first, _, rest = name.partition(".")
-        if first == "layers":
-            out["mamba." + rest.removeprefix("0.").replace("conv.", "conv1d.")] = tensor
-        else:
-            out[f"{names[first]}.{rest}"] = tensor
-    return out
-
 
 def written(folder: Path, keys: str = KEYS, text: str = DOCUMENT, **changes) -> Path:
-    tensors = {k: v for k, v in (theirs() | changes).items() if v is not None}
+    tensors = {k: v for k, v in (one_block() | changes).items() if v is not None}
     save_file(tensors, folder / "w.safetensors")
     (folder / "model.toml").write_text(text + keys)
     return folder / "model.toml"
@@ -74,7 +39,7 @@ def test_a_file_of_other_names_comes_back_to_the_bit(tmp_path):
 
 @pytest.mark.parametrize("inside", [None, "state_dict", "model"])
 def test_a_torch_file_too(tmp_path, inside):
-    state = theirs()
+    state = one_block()
     torch.save({inside: state, "epoch": 3} if inside else state, tmp_path / "w.pt")
     path = tmp_path / "model.toml"
     path.write_text(DOCUMENT.replace("w.safetensors", "w.pt") + KEYS)

@@ -4,47 +4,37 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fnmatch import fnmatch
 from math import prod
 from pathlib import Path
 
 import pytest
 import torch
 from language_models import (
+    HF,
     HF_CONFIG,
     LAYERS,
     PADDED,
+    SSM,
+    SSM2,
     SSM2_CONFIG,
     SSM_CONFIG,
     VOCABULARY,
     WIDTH,
     N,
     shard,
+    theirs,
     write,
 )
-from selective import inputs, tiny
+from selective import inputs, parameters, tiny
 
 import sensprobe
 from sensprobe import api
-from sensprobe.checkpoints import hf, mamba_ssm, read_checkpoint
+from sensprobe.checkpoints import hf, mamba_ssm, open_checkpoint, read_checkpoint
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.errors import CheckpointError, DataError, UnsupportedError, UsageError
 from sensprobe.loading import load_model
-from sensprobe.models.mamba import MambaConfig
-from sensprobe.models.mamba2 import UNLIMITED, Mamba2Config
-
-AROUND = {
-    "encoder": "embedding",
-    "d_input": PADDED,
-    "d_output": PADDED,
-    "d_model": WIDTH,
-    "layers": LAYERS,
-    "pooling": "none",
-    "head_bias": False,
-    "d_state": N,
-}
-SSM = MambaConfig(**AROUND, tied_head=True, dt_rank=1)
-SSM2 = Mamba2Config(**AROUND, tied_head=True, d_head=4, groups=2)
-HF = replace(SSM, d_input=VOCABULARY, d_output=VOCABULARY, tied_head=False)
+from sensprobe.models.mamba2 import UNLIMITED
 
 
 def refusal(path: Path) -> str:
@@ -159,6 +149,49 @@ def test_a_config_of_something_else(tmp_path, document, says):
 
 
 @pytest.mark.parametrize(
+    ("document", "config"),
+    [
+        (SSM_CONFIG | {"model_type": "mamba"}, SSM),
+        (SSM2_CONFIG | {"model_type": "mamba2"}, SSM2),
+        (
+            SSM2_CONFIG
+            | {"model_type": "mamba2", "ssm_cfg": {"d_state": N}, "headdim": 4, "n_groups": 2},
+            SSM2,
+        ),
+        (
+            {
+                "model_type": "mamba2",
+                "vocab_size": PADDED,
+                "hidden_size": WIDTH,
+                "n_layer": LAYERS,
+                "ssm_cfg": {"d_state": N, "headdim": 4, "ngroups": 2},
+                "tie_embeddings": True,
+            },
+            SSM2,
+        ),
+    ],
+)
+def test_sizes_count_under_the_names_of_either_package(document, config):
+    """Defaults of transformers do not stand in for what is given under mamba_ssm's names."""
+    reader = mamba_ssm if mamba_ssm.described(document) else hf
+    assert reader.config_from(document, Path("c")) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"hidden_size": WIDTH, "num_hidden_layers": 64}, "n_layer 2 and num_hidden_layers 64"),
+        ({"model_type": "mamba2", "ssm_cfg": {"layer": "Mamba1"}}, "they are not the same"),
+        ({"model_type": "falcon_mamba"}, "they are not the same"),
+        ({"model_type": "gpt2"}, "is of a 'gpt2' model"),
+    ],
+)
+def test_two_names_that_say_two_things(tmp_path, changes, says):
+    document = SSM_CONFIG | {"model_type": "mamba"} | changes
+    assert says in refusal(write(tmp_path, document, SSM))
+
+
+@pytest.mark.parametrize(
     ("document", "config", "file"),
     [
         (SSM_CONFIG, SSM, "pytorch_model.bin"),
@@ -182,6 +215,66 @@ def test_shards_are_one_model(tmp_path):
     assert all(torch.equal(w, again.weights[name]) for name, w in whole.weights.items())
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("shards", ["there", "gone"])
+def test_a_whole_file_is_read_and_not_the_shards_of_an_older_model(tmp_path, file, shards):
+    """As transformers does, which leaves the index of what it replaces where it is."""
+    write(tmp_path, HF_CONFIG, HF, "model.safetensors")
+    shard(tmp_path)
+    (old := tmp_path / "model.safetensors.index.json").rename(tmp_path / f"{file}.index.json")
+    for path in tmp_path.glob("model-0*") if shards == "gone" else ():
+        path.unlink()
+    table = torch.randn(VOCABULARY, WIDTH)
+    write(tmp_path, HF_CONFIG, HF, file, **{"backbone.embeddings.weight": table})
+    assert torch.equal(read_checkpoint(tmp_path)[0].weights["embedding"], table)
+    assert not old.exists() or file == "model.safetensors"
+
+
+def test_safetensors_come_before_a_torch_file(tmp_path):
+    write(tmp_path, HF_CONFIG, HF, "model.safetensors")
+    want, _ = read_checkpoint(tmp_path)
+    other = {"backbone.embeddings.weight": torch.randn(VOCABULARY, WIDTH)}
+    write(tmp_path, HF_CONFIG, HF, "pytorch_model.bin", **other)
+    again, _ = read_checkpoint(tmp_path)
+    assert torch.equal(again.weights["embedding"], want.weights["embedding"])
+
+
+def test_an_index_whose_shards_are_gone_is_not_a_reason_to_read_another_file(tmp_path):
+    write(tmp_path, HF_CONFIG, HF, "model.safetensors")
+    shard(tmp_path)
+    write(tmp_path, HF_CONFIG, HF, "pytorch_model.bin")
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    said = refusal(tmp_path)
+    assert "names 2 file(s) and 1 of them are not there: model-00002-of-00002.safetensors" in said
+    assert "take model.safetensors.index.json away to read pytorch_model.bin" in said
+
+
+@pytest.mark.parametrize(
+    ("document", "config", "embedding"),
+    [
+        (HF_CONFIG | {"tie_word_embeddings": True}, replace(HF, tied_head=True), "embeddings"),
+        (SSM2_CONFIG, SSM2, "embedding"),
+    ],
+)
+def test_a_base_model_saved_without_its_head_has_the_tied_embedding(
+    tmp_path, document, config, embedding
+):
+    want, _ = read_checkpoint(write(tmp_path, document, config))
+    state = {
+        name.removeprefix("backbone."): t
+        for name, t in theirs(parameters(config), embedding).items()
+    }
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    model, _ = read_checkpoint(tmp_path)
+    assert all(torch.equal(w, want.weights[name]) for name, w in model.weights.items())
+
+
+def test_a_head_that_is_not_tied_must_be_there(tmp_path):
+    said = refusal(write(tmp_path, HF_CONFIG, HF, **{"lm_head.weight": None}))
+    assert "has no lm_head.weight, and the config does not tie the head to the embedding" in said
+    assert "Set tie_word_embeddings (of mamba_ssm: tie_embeddings) to true" in said
+
+
 def test_a_tied_head_in_the_file_must_be_the_embedding(tmp_path):
     table = torch.randn(PADDED, WIDTH)
     both = {"backbone.embedding.weight": table, "lm_head.weight": table.clone()}
@@ -195,6 +288,20 @@ def test_half_precision_is_read_as_it_is(tmp_path):
     name = "backbone.layers.0.mixer.in_proj.weight"
     model, _ = read_checkpoint(write(tmp_path, SSM_CONFIG, SSM, **{name: half}))
     assert torch.equal(model.weights["layers.0.in_proj.x"], half[: 2 * WIDTH].float())
+
+
+@pytest.mark.parametrize(("document", "config"), [(SSM_CONFIG, SSM), (SSM2_CONFIG, SSM2)])
+def test_every_weight_site_has_the_type_of_its_parameters_in_the_file(tmp_path, document, config):
+    """All in float16 but one, which is in another type each time: its sites have that, no other."""
+    half = {name: t.half() for name, t in theirs(parameters(config)).items()}
+    sites = {"in_proj.weight": "in_proj.*", "A_log": "A", "conv1d.bias": "conv.bias"}
+    for theirs_name, pattern in sites.items():
+        name = f"backbone.layers.1.mixer.{theirs_name}"
+        file = half | {name: half[name].to(torch.bfloat16)}
+        stored = open_checkpoint(write(tmp_path, document, config, **file)).stored
+        other = {site for site, dtype in stored.items() if dtype != "float16"}
+        assert other == {s for s in stored if fnmatch(s, f"layers.1.{pattern}")}
+        assert {stored[s] for s in other} == {"bfloat16"}
 
 
 def test_tensors_that_do_not_fit_are_named_as_the_file_has_them(tmp_path):
@@ -223,7 +330,7 @@ def test_another_vocabulary(tmp_path):
 
 def test_a_folder_without_weights(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG))
-    assert "none of model.safetensors.index.json, model.safetensors" in refusal(tmp_path)
+    assert "none of model.safetensors, model.safetensors.index.json" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +340,7 @@ def test_a_folder_without_weights(tmp_path):
         ("[]", "is not an index of shards"),
         ('{"weight_map": 3}', "is not an index of shards"),
         ('{"weight_map": {"a": "../b.safetensors"}}', "which is not in its folder"),
-        ('{"weight_map": {"a": "b.safetensors"}}', "no checkpoint at"),
+        ('{"weight_map": {"a": "b.safetensors"}}', "1 of them are not there: b.safetensors."),
     ],
 )
 def test_a_damaged_index(tmp_path, index, says):

@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import save_file
 from selective import MAMBA2S, MAMBAS, TOKENS, Config, tiny
 
-from sensprobe.checkpoints import folder
+from sensprobe.checkpoints import read_checkpoint
 from sensprobe.checkpoints.to_hf import hf_document, hf_tensors
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba import MambaConfig
@@ -38,7 +38,7 @@ def test_what_is_written_by_their_names_reads_back(name: str, tmp_path: Path) ->
         {t.name: t.of(weights).clone().contiguous() for t in hf_tensors(model)},
         tmp_path / "model.safetensors",
     )
-    again, _ = folder.read(tmp_path)
+    again, _ = read_checkpoint(tmp_path)
     assert again.config == model.config
     assert again.weights.keys() == model.weights.keys()
     for site, weight in model.weights.items():

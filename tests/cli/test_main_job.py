@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import FAST, PROFILE, Shell, evaluations, without_times
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import sensprobe
-from sensprobe import api
+from sensprobe import api, zoo
 from sensprobe.data import load_data
 from sensprobe.plan import from_json
 from sensprobe.runs import open_run
@@ -40,6 +44,28 @@ def test_cost_is_the_cost_object(shell: Shell) -> None:
     two = shell.ok("cost", "s4d-digits", "--batch", 2, "--json").json
     assert two["state_bytes"] == 2 * full["state_bytes"]
     assert f"{full['total_bytes']:,} bytes" in shell.ok("cost", "s4d-digits").out
+
+
+def test_full_precision_is_what_the_file_stores_and_float32_beside_it(
+    shell: Shell, tmp_path: Path
+) -> None:
+    half = {
+        name: t.to(torch.bfloat16) for name, t in load_file(zoo.shipped()["s4d-digits"]).items()
+    }
+    with safe_open(zoo.shipped()["s4d-digits"], "pt") as file:
+        save_file(half, tmp_path / "half.safetensors", file.metadata())
+    asked = "cost", tmp_path / "half.safetensors", "--set", "layers.*.A=int8"
+    found = shell.ok(*asked, "--json").json
+    assert 2 * found["stored_weight_bytes"] == found["full_weight_bytes"] == 6120
+    assert found["stored_dtype"] == "bfloat16"
+    out = shell.ok(*asked).out
+    for label, key in (("stored (bfloat16)", "stored"), ("in float32", "full")):
+        size = found[f"{key}_weight_bytes"]
+        ratio = f"{size / found['weight_bytes']:.2f} × the plan's"
+        assert re.search(rf"weights (as )?{re.escape(label)} +{size:,} bytes +{ratio}", out)
+    listed = shell.ok("sites", tmp_path / "half.safetensors").out
+    assert re.search(r"encoder\.bias .* bfloat16 +32 B +64 B", listed)
+    assert "weights 3,060 B as stored, 6,120 B in float32" in listed
 
 
 def test_eval_scores_a_plan(shell: Shell, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tiny_models import NAMES, applier, tiny
@@ -47,6 +48,12 @@ def test_scores_come_with_error_count_and_data(tmp_path: Path) -> None:
     assert "Measured on `digits`, on samples that calibration and search had not seen" in text
     assert "made from s4d-digits" in text
     assert "data `0123456789abcdef`" in text
+
+
+def test_it_says_what_the_weights_took_as_the_user_had_them(tmp_path: Path) -> None:
+    size = 2 * cost(MODEL.sites.values(), PLAN).weight_bytes
+    text = card(tmp_path, replace(FACTS, stored_weight_bytes=size, stored_dtype="bfloat16"))
+    assert f"{size:,} bytes as the model was stored (bfloat16), 2.00 times as many." in text
 
 
 def test_without_scores_it_says_so(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from sensprobe.errors import RunError
 from sensprobe.plan import from_json
 from sensprobe.report import rows, tables
 from sensprobe.report.agreement import agreement, agreement_table, kendall
+from sensprobe.report.fronts import at_batch
 from sensprobe.report.plans import bytes_by_part, group_of, schemes_by_group
+from sensprobe.report.prose import about_search
 from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
 
 
@@ -159,6 +161,27 @@ def test_the_frontier_is_in_growing_bytes_and_ends_with_full_precision() -> None
     assert table.iloc[-1]["plan"] == "full precision"
     assert set(table[""]) == {"★", "◇", "●", ""}
     assert (table[""] == "★").sum() == len(search.picks)
+
+
+def test_full_precision_is_what_the_file_stores_and_float32_beside_it() -> None:
+    """The ratio is to what the user has: a half-precision file is half of float32's weights."""
+    document = documents.search()
+    full = document["full"]
+    half = {"stored_weight_bytes": full["weight_bytes"] // 2, "stored_dtype": "bfloat16"}
+    search = read_search(document | {"full": full | half})
+    stored = full["weight_bytes"] // 2 + full["state_bytes"]
+    last = tables.frontier(search)[["plan", "total (KiB)"]].iloc[-2:]
+    assert last["plan"].tolist() == ["full precision, bfloat16", "full precision, float32"]
+    assert [float(t) for t in last["total (KiB)"]] == pytest.approx(
+        [stored / 1024, full["total_bytes"] / 1024], abs=0.05
+    )
+    chosen = search.candidate(search.chosen[0].candidate)
+    assert chosen is not None
+    ratio = tables.chosen(search)["times smaller"].iloc[0]
+    assert float(ratio) == pytest.approx(stored / chosen.total_bytes, rel=1e-2)
+    assert "as stored (bfloat16)," in about_search(search)[0]
+    more = at_batch(search, 3)
+    assert more.stored_bytes == full["weight_bytes"] // 2 + 3 * full["state_bytes"]
 
 
 def test_every_candidate_is_in_the_numbers() -> None:

@@ -177,7 +177,8 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         fourth.metric(
             plain(f"measured {q.heading}"),
             plus_minus(q.shown(score)),
-            f"{flagged(plus_minus(shown, signed=True), shown)} {plain(q.change_unit)} to full precision",
+            f"{flagged(plus_minus(shown, signed=True), shown)} {plain(q.change_unit)} "
+            "to full precision",
             delta_color="off",
             delta_arrow="off",
         )

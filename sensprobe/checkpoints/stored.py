@@ -1,0 +1,47 @@
+"""In which type a file stores what each weight of a model is made from.
+
+A weight is counted in the type of the parameters behind its site: `layers.0.in_proj.x` in that of
+`layers.0.in_proj.weight`, S4D's `layers.0.A`, which is discretised, in the widest of log_A_real and
+A_imag. That is what a user has before any plan, where float32 is what a model computes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from sensprobe.sites import Kind, Site
+
+_COMPUTED = {"A": ("A_log", "log_A_real", "A_imag"), "B": ("C",), "dt.bias": ("dt_bias",)}
+"""What weights with other names come from; S4D's B, which is 1 in many files and in some not
+there, counts as C does."""
+
+
+def stored_dtypes(params: Mapping[str, Tensor], sites: Iterable[Site]) -> dict[str, str]:
+    """Weight site -> "bfloat16", "float16", "float32", "float64" or another type of torch's."""
+    out = {}
+    for site in sites:
+        if site.kind is Kind.WEIGHT:
+            types = {params[name].dtype for name in _parameters(site.name) if name in params}
+            widest = max(types, key=lambda kind: (kind.itemsize, str(kind)), default=torch.float32)
+            out[site.name] = str(widest).removeprefix("torch.")
+    return out
+
+
+def _parameters(site: str) -> Iterator[str]:
+    """What the parameters behind a site may be called; a family has some of them."""
+    inner = site.split(".", 2)[2] if site.startswith("layers.") else site
+    if inner in _COMPUTED:
+        yield from (site.removesuffix(inner) + name for name in _COMPUTED[inner])
+        return
+    stem, end = (site[:-5], ".bias") if site.endswith(".bias") else (site, ".weight")
+    yield site  # `layers.0.D`, `encoder.bias`
+    yield stem + end
+    yield stem.rpartition(".")[0] + end  # rows of `in_proj` and `x_proj`
+
+
+def bytes_a_value(dtype: str) -> int:
+    """Bytes of one real number of a type of torch's."""
+    return int(getattr(torch, dtype).itemsize)
