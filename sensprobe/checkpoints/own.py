@@ -45,7 +45,8 @@ def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, Any]:
     family = document.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(
-            f"{source} says it is a {shown(repr(family))} model; families here: {', '.join(FAMILIES)}."
+            f"{source} says it is a {shown(repr(family))} model; families here: "
+            f"{', '.join(FAMILIES)}."
         )
     config_class = FAMILIES[family][0]
     known = {f.name for f in fields(config_class)}
