@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ import numpy as np
 from sensprobe.errors import RunError
 
 TEMPORARY = ".tmp"
+NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
+"""Names that may come from a document into a file's."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -67,6 +70,31 @@ def create_whole(path: Path, content: bytes) -> bool:
         except FileExistsError:
             return False
         return True
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder`/`name`, where a name that may come from a document stays in its folder: RunError for
+    separators, a leading dot, and a link that leads out."""
+    path = folder / name
+    if not NAMES.fullmatch(name):
+        raise RunError(
+            f"{name[:80]!r} cannot name a file in {folder}: use letters, digits, - _ + ."
+        )
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        raise RunError(f"{path} is a link that leads out of {folder}; take it away and try again")
+    return path
+
+
+def require_own_folder(parent: Path, name: str) -> Path:
+    """`parent`/`name`, a folder that is written into: RunError where it is a link that leads out of
+    `parent`, as a folder from someone else may have."""
+    folder = parent / name
+    if folder.is_symlink() and not folder.resolve().is_relative_to(parent.resolve()):
+        raise RunError(
+            f"{folder} is a link that leads out of {parent}, and nothing is written there; put a "
+            "folder in its place, or name another folder"
+        )
+    return folder
 
 
 @contextlib.contextmanager

@@ -171,12 +171,12 @@ def parse_format(text: str) -> Format:
         return FP32
     if text in FORMATS:
         return FORMATS[text]
-    if match := _POLAR.fullmatch(text):
+    if len(text) < 40 and (match := _POLAR.fullmatch(text)):
         magnitude, phase = int(match[2]), int(match[3])
         if 1 <= magnitude <= 16 and 1 <= phase <= 16:
             return (LogPolar if match[1] else Polar)(magnitude, phase)
         raise SchemeError(f"{text!r}: magnitude and phase take 1 to 16 bits each.")
     raise SchemeError(
-        f"no format {text!r}. Formats: int2 to int16, e4m3, e5m2, e2m1, log3 to log8, bf16, fp16, "
-        "fp32 (also called exact), polar(mM,pP), logpolar(mM,pP)."
+        f"no format {text[:80]!r}. Formats: int2 to int16, e4m3, e5m2, e2m1, log3 to log8, bf16, "
+        "fp16, fp32 (also called exact), polar(mM,pP), logpolar(mM,pP)."
     )

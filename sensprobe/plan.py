@@ -15,11 +15,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from sensprobe.documents import AbsentError, DocumentError, read_json, schema_of
 from sensprobe.errors import PlanError, SchemeError
 from sensprobe.fitting import adapt, check, why_not
 from sensprobe.scheme import Scheme, parse
@@ -148,16 +147,13 @@ def parse_setting(text: str) -> tuple[str, Scheme]:
     return pattern, parse(scheme)
 
 
-@cache
 def schema() -> dict[str, Any]:
     """The JSON Schema of the plan file."""
-    return json.loads(files("sensprobe").joinpath("plan.schema.json").read_text())
+    return schema_of("sensprobe", "plan").document
 
 
 def from_json(document: Any, source: str = "plan") -> Plan:
     """The plan a JSON document describes; PlanError says what is malformed and where."""
-    from jsonschema import Draft202012Validator
-
     if isinstance(document, dict):
         version = document.get("sensprobe_plan")
         if isinstance(version, int) and version > VERSION:
@@ -165,12 +161,10 @@ def from_json(document: Any, source: str = "plan") -> Plan:
                 f"{source}: plan version {version} is newer than this sensprobe reads "
                 f"({VERSION}); upgrade it."
             )
-    errors = sorted(
-        Draft202012Validator(schema()).iter_errors(document), key=lambda e: list(e.path)
-    )
-    if errors:
-        where = "/".join(str(p) for p in errors[0].path) or "the document"
-        raise PlanError(f"{source} is not a plan: {where}: {errors[0].message[:200]}.")
+    try:
+        schema_of("sensprobe", "plan").require(document)
+    except DocumentError as error:
+        raise PlanError(f"{source} is not a plan: {error}.") from None
     try:
         entries = tuple((pattern, parse(scheme)) for pattern, scheme in document["schemes"])
     except SchemeError as error:
@@ -181,13 +175,13 @@ def from_json(document: Any, source: str = "plan") -> Plan:
 def read(path: Path) -> Plan:
     """The plan in a JSON file."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        document = read_json(path)
+    except AbsentError:
         raise PlanError(
             f"no plan file at {path}. A plan is a JSON file; `sensprobe search` writes each plan "
             "it chooses to RUN/plans."
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except DocumentError as error:
         raise PlanError(f"{path} cannot be read as a plan: {error}.") from None
     return from_json(document, str(path))
 

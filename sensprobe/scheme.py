@@ -195,6 +195,8 @@ def _check_alone(scheme: Scheme) -> None:
 
 EXACT = Scheme(FP32)
 
+LONGEST = 200
+"""Characters of a scheme's text. The longest that says anything has 120."""
 _DIGITS = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _WORDS: list[tuple[str, str]] = [
     (r"(tensor|channel|head|decoupled)", "granularity"),
@@ -221,6 +223,10 @@ def parse(text: str) -> Scheme:
 
     Raises SchemeError naming the word that is unknown or said twice, and the words that exist.
     """
+    if len(text) > LONGEST:
+        raise SchemeError(
+            f"a scheme of {len(text):,} characters ({text[:40]!r}…): none has more than {LONGEST}."
+        )
     head, *words = text.strip().split("/")
     given: dict[str, object] = {}
     seen: dict[str, str] = {}
@@ -256,6 +262,12 @@ def _positive(match: re.Match[str], what: str) -> int:
     return int(digits)
 
 
+def _seed(match: re.Match[str]) -> int:
+    if len(match[1]) > 18:
+        raise SchemeError(f"{match[0][:40]!r}: a seed has at most 18 digits.")
+    return int(match[1] or 0)
+
+
 def _given(match: re.Match[str]) -> dict[str, object]:
     low, high = float(match[1]), float(match[2] or match[1])
     return {"range": "given", "given": (low + 0.0 if match[2] else -high, high)}  # -0 + 0 is 0
@@ -270,7 +282,7 @@ _FIELDS = {
     "given": _given,
     "time": lambda m: {"dynamic": m[1] == "dynamic"},
     "rounding": lambda m: {"rounding": Rounding(m[1])},
-    "stochastic": lambda m: {"rounding": Rounding.STOCHASTIC, "seed": int(m[1] or 0)},
+    "stochastic": lambda m: {"rounding": Rounding.STOCHASTIC, "seed": _seed(m)},
     "parts": lambda m: {"parts": True},
     "clip": lambda m: {"clip": float(m[1])},
     "every": lambda m: {"every": _positive(m, "the number of steps")},

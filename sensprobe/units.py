@@ -21,9 +21,11 @@ _UNITS = {
 }
 
 
+LARGEST = 2**62
+"""Bytes: more than any machine holds, and whole in every number here."""
 LONGEST = 40
 """Characters of a number, more than any memory needs."""
-_NUMBER = r"(\d+(?:,\d{3})*(?:\.\d+)?)"
+_NUMBER = r"([0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?)"
 EXACT_BELOW = 10_240
 """Bytes; sizes from here on are printed rounded."""
 
@@ -31,14 +33,19 @@ EXACT_BELOW = 10_240
 def byte_count(size: int | str) -> int:
     """12288, "12288", "12KiB", "12.5kB", "12,288 bytes": bytes as an integer. UsageError for
     anything else."""
-    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
+    if isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= LARGEST:
         return size
     if not isinstance(size, str):
-        raise UsageError(f"{size!r} is not a size; give bytes as an integer, or text as in 12KiB.")
+        raise UsageError(
+            f"{_short(size)} is not a size; give bytes as an integer, or text as in 12KiB."
+        )
     match = re.fullmatch(rf"\s*{_NUMBER}\s*([A-Za-z]*)\s*", size)
-    if not match or match[2].lower() not in _UNITS or len(match[1]) > LONGEST:
-        raise UsageError(f"{size[:LONGEST]!r} is not a size; write 12288, 12KiB or 12kB.")
-    return int(Decimal(match[1].replace(",", "")) * _UNITS[match[2].lower()])
+    if not match or match[2].lower() not in _UNITS or len(size) > 2 * LONGEST:
+        raise UsageError(f"{_short(size)} is not a size; write 12288, 12KiB or 12kB.")
+    count = int(Decimal(match[1].replace(",", "")) * _UNITS[match[2].lower()])
+    if count > LARGEST:
+        raise UsageError(f"{_short(size)} is more than any machine holds; write 12288 or 12KiB.")
+    return count
 
 
 def limit_bytes(size: int | str, full: int) -> int:
@@ -64,6 +71,14 @@ def size_text(count: float) -> str:
         return f"{count:,.0f} B"
     unit, size = ("KiB", 2**10) if count < 10 * 2**20 else ("MiB", 2**20)
     return f"{count / size:,.1f} {unit}"
+
+
+def _short(size: object) -> str:
+    try:
+        text = repr(size)
+    except ValueError:  # Python prints no whole number of thousands of digits
+        return f"a number of type {type(size).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def duration(seconds: float) -> str:

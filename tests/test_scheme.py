@@ -164,6 +164,17 @@ def test_errors_say_what_is_wrong(text, says):
         assert repr(text) in str(error.value) or "must be" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["int8/stochastic" + "9" * 5000, "int8/stochastic" + "9" * 30, f"polar(m{'9' * 5000},p3)",
+     "int8/clip" + "9" * 5000, "9" * 5000, "int8" + "/head" * 100],
+)  # fmt: skip
+def test_texts_of_thousands_of_digits(text):
+    with pytest.raises(SchemeError) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 500
+
+
 def test_errors_are_usage_errors():
     with pytest.raises(SchemeError) as error:
         parse("int8/oops")

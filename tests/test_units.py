@@ -72,3 +72,13 @@ def test_labels_of_budgets_by_option_are_read_back() -> None:
     for wrong in ("size<=3", "loss<=low", "loss<=-1", "weights<="):
         with pytest.raises(UsageError):
             api._budgets([wrong], None, None, None, FULL)
+
+
+BAD = ("9" * 400, "9" * 305 + "GiB", "9" * 5000, 10**5000, -1, True, None, "1 XiB", "٣KiB", "1e5")
+
+
+@pytest.mark.parametrize("place", range(len(BAD)))
+def test_what_is_no_size(place: int) -> None:
+    with pytest.raises(UsageError) as caught:
+        byte_count(BAD[place])
+    assert len(str(caught.value)) < 200

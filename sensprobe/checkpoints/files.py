@@ -5,7 +5,6 @@ Every problem of the file itself becomes a CheckpointError that says what was as
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sensprobe.documents import DocumentError, json_of, shown
 from sensprobe.errors import CheckpointError
 
 METADATA_KEY = "sensprobe"
@@ -23,20 +23,28 @@ METADATA_KEY = "sensprobe"
 
 def require_file(path: Path) -> None:
     """CheckpointError unless path is a file with something in it."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except (OSError, ValueError) as error:  # a folder that cannot be entered, an impossible name
+        raise CheckpointError(
+            f"no checkpoint can be read at {shown(path, 300)}: {error}."
+        ) from None
+    if not there:
         folder = path.parent
         if not folder.is_dir():
-            there = " Neither does its folder exist."
+            beside = " Neither does its folder exist."
         else:
-            beside = sorted(p.name for p in folder.iterdir())[:8]
-            there = f" That folder holds: {', '.join(beside) or 'nothing'}."
-        raise CheckpointError(f"no checkpoint at {path}.{there}")
+            held = sorted(shown(p.name) for p in folder.iterdir())[:8]
+            beside = f" That folder holds: {', '.join(held) or 'nothing'}."
+        raise CheckpointError(f"no checkpoint at {path}.{beside}")
     if path.is_dir():
         raise CheckpointError(
             f"{path} is a folder without a sensprobe config.json; name a checkpoint file, a "
             "model.toml, or a folder that `sensprobe export`, mamba_ssm or transformers wrote."
         )
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is a pipe or a device; name a file.")
+    if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty: copy the checkpoint again.")
 
 
@@ -53,8 +61,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "copy it again."
         ) from None
     try:
-        header = json.loads(metadata.get(METADATA_KEY, "{}"))
-    except (json.JSONDecodeError, RecursionError) as error:
+        header = json_of(metadata.get(METADATA_KEY, "{}"), infinite=True)
+    except DocumentError as error:
         raise CheckpointError(
             f"{path}: its {METADATA_KEY!r} header is not JSON ({error})."
         ) from None
@@ -100,8 +108,8 @@ def _require_archive(path: Path) -> None:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
     if not start.startswith((b"PK", b"\x80")):
         raise CheckpointError(
-            f"{path} is not a torch checkpoint: it starts with {start!r}. A text file here is "
-            "often a web page or a Git LFS pointer; download the file itself. Weights in "
+            f"{path} is not a torch checkpoint: it is neither a zip nor a pickle. A text file here "
+            "is often a web page or a Git LFS pointer; download the file itself. Weights in "
             "safetensors need a name that ends in .safetensors."
         )
 
@@ -115,7 +123,8 @@ def _wanted(refusal: str) -> str:
 
 
 def _first_line(text: str) -> str:
-    return (text.splitlines() or [""])[0][:200]
+    line = shown((text.splitlines() or [""])[0], 200)
+    return "" if "load key" in line else line  # pickle quotes the byte it stumbled over
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: Path) -> None:

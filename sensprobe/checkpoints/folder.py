@@ -10,7 +10,6 @@ or not; if it is, the two must be equal. A head that is not tied must be there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from sensprobe.checkpoints import hf, mamba_ssm, own
 from sensprobe.checkpoints.entries import state_of
 from sensprobe.checkpoints.files import read_safetensors, read_torch
 from sensprobe.checkpoints.keymap import Rule
+from sensprobe.documents import DocumentError, read_json, schema, shown
 from sensprobe.errors import CheckpointError, UsageError
 
 CONFIG = "config.json"
@@ -57,8 +57,8 @@ TABLES, HEAD = ("embedding.weight", "embeddings.weight"), "lm_head.weight"
 def is_checkpoint(path: Path) -> bool:
     """Whether a folder holds a config.json that reads as one of mamba_ssm's or transformers'."""
     try:
-        document = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        document = read_json(path / CONFIG, infinite=True)
+    except DocumentError:
         return False
     if not isinstance(document, dict) or OWN_KEY in document:
         return False
@@ -68,7 +68,10 @@ def is_checkpoint(path: Path) -> bool:
 def read(path: Path) -> own.Parameters:
     """The parameters in a folder for which `is_checkpoint` holds."""
     source = path / CONFIG
-    document = json.loads(source.read_text(encoding="utf-8"))
+    try:
+        document = read_json(source, infinite=True)
+    except DocumentError as error:
+        raise CheckpointError(f"{source} cannot be read: {error}. Copy the folder again.") from None
     _require_unquantized(document, path)
     reader = mamba_ssm if mamba_ssm.described(document) else hf
     try:
@@ -166,16 +169,19 @@ def _file(path: Path) -> dict[str, Any]:
 def _shards(index: Path) -> dict[str, list[str]]:
     """File name -> the tensors in it."""
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards: dict[str, list[str]] = {}
-        for tensor, file in places.items():
-            shards.setdefault(file, []).append(tensor)
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        document = read_json(index)
+        schema("index").require(document)
+    except DocumentError as error:
         raise CheckpointError(
-            f"{index} is not an index of shards ({type(error).__name__}: {error}); it needs a "
-            "weight_map from tensors to files. Copy the folder again."
+            f"{index} is not an index of shards ({error}); it needs a weight_map from tensors to "
+            "files. Copy the folder again."
         ) from None
+    shards: dict[str, list[str]] = {}
+    for tensor, file in document["weight_map"].items():
+        shards.setdefault(file, []).append(tensor)
     for name in shards:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise CheckpointError(f"{index} names the file {name!r}, which is not in its folder.")
+        if Path(name).name != name or not name.isprintable():
+            raise CheckpointError(
+                f"{index} names the file {shown(name)!r}, which is not in its folder."
+            )
     return shards

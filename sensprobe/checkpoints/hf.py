@@ -167,10 +167,9 @@ def _mamba2(around: Mapping[str, Any], given: Mapping[str, Any], source: Path) -
 
 def limits(given: Any, source: Path) -> tuple[float, float]:
     """dt_min and dt_max from a pair whose upper end may be infinite, in either spelling."""
-    pair: list[Any] = [
-        v.get("__float__") if isinstance(v, Mapping) else v for v in given or (0.0, "inf")
-    ]
     try:
+        ends: list[Any] = [*(given or (0.0, "inf"))]
+        pair: list[Any] = [v.get("__float__") if isinstance(v, Mapping) else v for v in ends]
         low, high = (float(v) for v in pair)
     except (TypeError, ValueError):
         raise CheckpointError(

@@ -9,7 +9,6 @@ saying how much that is.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sensprobe.checkpoints.folder import is_checkpoint
+from sensprobe.documents import DocumentError, read_json, schema
 from sensprobe.errors import CheckpointError, UsageError
 
 logger = logging.getLogger("sensprobe.hub")
@@ -118,9 +118,11 @@ def _cached(repo: str, revision: str) -> Path | None:
 def _shards(index: Path) -> set[str]:
     """The files an index names; a name that is none where it cannot be read."""
     try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        document = read_json(index)
+        schema("index").require(document)
+    except DocumentError:
         return {""}
+    return set(document["weight_map"].values())
 
 
 def _wanted(spec: str, names: list[str]) -> list[str]:

@@ -62,7 +62,7 @@ def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamb
     if not isinstance(given["ssm_cfg"], Mapping):
         raise CheckpointError(f"{source}: ssm_cfg is {given['ssm_cfg']!r}, not a table.")
     layer = given["ssm_cfg"].get("layer", "Mamba1")
-    if layer not in MIXERS:
+    if not isinstance(layer, str) or layer not in MIXERS:
         raise CheckpointError(
             f"{source}: its layers are {layer!r}; this reads {' and '.join(MIXERS)}."
         )

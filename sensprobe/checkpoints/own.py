@@ -20,6 +20,7 @@ from torch import Tensor
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
 from sensprobe.checkpoints.keymap import Rule, fitted
+from sensprobe.documents import shown
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models import FAMILIES, Model, mamba, mamba2, output_head, s4d
 from sensprobe.models.s4d import S4DConfig
@@ -45,7 +46,8 @@ def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, Any]:
     family = document.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(
-            f"{source} says it is a {family!r} model; families here: {', '.join(FAMILIES)}."
+            f"{source} says it is a {shown(repr(family))} model; families here: "
+            f"{', '.join(FAMILIES)}."
         )
     config_class = FAMILIES[family][0]
     known = {f.name for f in fields(config_class)}
@@ -56,7 +58,8 @@ def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, Any]:
         )
     if unknown := sorted(set(given) - known):
         raise CheckpointError(
-            f"{source}: unknown config key(s) {', '.join(unknown)}; known: {sorted(known)}."
+            f"{source}: unknown config key(s) {', '.join(map(shown, unknown[:5]))}; known: "
+            f"{sorted(known)}."
         )
     try:
         return str(family), config_class(**given)

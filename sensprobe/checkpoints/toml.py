@@ -1,9 +1,9 @@
 """`model.toml`: a checkpoint together with what its file does not say.
 
 README.md beside this module has every key, parameter and config field with an example each. The
-keys: `file`, the weights, beside the toml; `format`, s4 (state-spaces/s4 example.py), own or keys;
-`family`; `entry`, which of several state_dicts in the file is read (see `entries`); a table
-`[config]` with anything of the family's config, as in
+keys: `file`, the weights, in the folder of the toml or below it; `format`, s4 (state-spaces/s4
+example.py), own or keys; `family`; `entry`, which of several state_dicts in the
+file is read (see `entries`); a table `[config]` with anything of the family's config, as in
 
     file = "ckpt.pth"
     format = "s4"
@@ -31,7 +31,7 @@ left unread, whatever it holds.
 
 from __future__ import annotations
 
-import tomllib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from sensprobe.checkpoints import own, s4
 from sensprobe.checkpoints.entries import state_of
 from sensprobe.checkpoints.files import read_safetensors, read_torch, require_file
 from sensprobe.checkpoints.keymap import rules_from
+from sensprobe.documents import DocumentError, read_toml, shown
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models.output_head import DEFAULT
 from sensprobe.models.s4d import FAMILY
@@ -51,8 +52,8 @@ def read(path: Path) -> own.Parameters:
     """The parameters of the model that a model.toml describes."""
     require_file(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        document = read_toml(path)
+    except DocumentError as error:
         raise CheckpointError(f"{path} is not valid TOML: {error}.") from None
     if unknown := sorted(set(document) - KEYS):
         raise CheckpointError(
@@ -60,7 +61,7 @@ def read(path: Path) -> own.Parameters:
         )
     if not isinstance(document.get("file"), str):
         raise CheckpointError(f'{path}: `file = "…"` must name the weights, relative to the toml.')
-    weights = path.parent / document["file"]
+    weights = _inside(path, document["file"])
     config = document.get("config", {})
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: config is {config!r}; it must be a table, [config].")
@@ -73,6 +74,18 @@ def read(path: Path) -> own.Parameters:
     if not isinstance(kind, str) or kind not in _READERS:
         raise CheckpointError(f"{path}: format {kind!r} is unknown; use {_FORMATS}.")
     return _READERS[kind](path, weights, document, config)
+
+
+def _inside(path: Path, name: str) -> Path:
+    """The file of that name in the folder of a toml, whoever wrote it: CheckpointError for one that
+    lies elsewhere, by its name or by a link."""
+    folder, weights = path.parent.resolve(), path.parent / name
+    if "\0" in name or os.path.isabs(name) or not weights.resolve().is_relative_to(folder):
+        raise CheckpointError(
+            f"{path}: file {shown(name)!r} is not in the folder of the toml, and no other is "
+            "opened. Put the weights beside the toml, or the toml beside the weights."
+        )
+    return weights
 
 
 def _usual(document: Document, weights: Path) -> str:

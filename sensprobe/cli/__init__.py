@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SensprobeError as error:
         if arguments.debug:
             raise
-        print(f"sensprobe: {error}", file=sys.stderr)
+        print(f"sensprobe: {_inert(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
@@ -68,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def _inert(text: str) -> str:
+    """Without what a terminal would obey: names may come from files that others made."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
 def _stopped(arguments: Namespace) -> str:

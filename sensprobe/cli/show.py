@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sensprobe.errors import RunError
 from sensprobe.metrics import MetricInfo, info_in
 from sensprobe.runs import Run
 from sensprobe.score import Score
@@ -244,8 +246,11 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
     from sensprobe.report.read import read_sensitivity
     from sensprobe.report.terminal import agreement_line, bench_report
 
-    documents = {name: run.read_result(name) for name in (*PROFILES, "search", "confirmation")}
-    found = {name: d for name, d in documents.items() if isinstance(d, dict)}
+    found: dict[str, Any] = {}
+    for name in (*PROFILES, "search", "confirmation"):
+        with suppress(RunError):  # what is damaged is told as missing
+            if isinstance(document := run.read_result(name), dict):
+                found[name] = document
     for name in PROFILES:
         if name in found:
             yield sensitivity(found[name])
@@ -270,7 +275,8 @@ def exported(document: Mapping[str, Any]) -> RenderableType:
 
 def report_files(files: Mapping[str, Any]) -> RenderableType:
     pictures = ", ".join(Path(path).name for path in files["images"])
-    return Text(f"report: {files['html']}\nfigures: {pictures}")
+    damaged = [why for why in files["missing"] if "cannot be read" in why]
+    return Text("\n".join([f"report: {files['html']}", f"figures: {pictures}", *damaged]))
 
 
 def trained(document: Mapping[str, Any]) -> RenderableType:

@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sensprobe.documents import DocumentError, read_json
 from sensprobe.errors import DataError
 
 SETTINGS = "tokenizer_config.json"
@@ -131,8 +132,8 @@ def _document(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_json(file, infinite=True)
+    except DocumentError as error:
         raise DataError(f"{file} cannot be read ({error}); copy it again") from None
     if not isinstance(found, dict):
         raise DataError(f"{file} holds no settings (a JSON object); copy it again")

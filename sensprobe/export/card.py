@@ -6,16 +6,26 @@ measured on, and a figure nobody gave is said to be missing.
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
+from types import MappingProxyType
 
 from sensprobe.cost import Cost, cost, site_bytes
 from sensprobe.evaluate import Score
+from sensprobe.export.markdown import code, fenced, one_line, plain, table
 from sensprobe.metrics import INFO, MetricInfo
 from sensprobe.models import Model
 from sensprobe.scheme import EXACT, Scheme
 from sensprobe.sites import Kind, Site
+
+ABOUT = {
+    "plan.json": "which scheme each tensor is in",
+    "model.safetensors": "the tensors, and a header of their names and places",
+    "config.json": "the model, how each tensor unpacks, and digests of it all",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +80,13 @@ def card_text(
     radius: float,
     fingerprints: Mapping[str, str],
     folder: str,
+    files: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
     """The card as Markdown. `radius`: the model's `spectral_radius` as stored; `folder`: the
-    artefact's folder name."""
+    artefact's folder name; `files`: what each of its other files weighs."""
     sections = [
         _title(name, model, plan, facts),
-        _sizes(model, plan, facts),
+        _sizes(model, plan, facts) + _files(files),
         _result(plan, model, facts),
         _schemes(model.sites, plan),
         _stability(model, radius),
@@ -85,17 +96,6 @@ def card_text(
     return "\n\n".join(sections) + "\n"
 
 
-def _plain(text: str) -> str:
-    """Text that stays in its line and table cell."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def _table(head: list[str], rows: list[list[str]], words: int = 1) -> str:
-    """A table whose first `words` columns are words, the others numbers."""
-    lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _size(count: int) -> str:
     return f"{count:,}"
 
@@ -103,10 +103,10 @@ def _size(count: int) -> str:
 def _title(name: str, model: Model, plan: Mapping[str, Scheme], facts: CardFacts) -> str:
     values = sum(s.reals for s in model.sites.values() if s.kind is Kind.WEIGHT)
     config = ", ".join(f"{key} {value}" for key, value in asdict(model.config).items())
-    origin = f" made from {_plain(facts.source)}" if facts.source else ""
+    origin = f" made from {plain(facts.source)}" if facts.source else ""
     rounded = sum(model.sites[site].kind is not Kind.ACTIVATION for site in plan)
     return (
-        f"# {_plain(name) or 'model'}\n\n"
+        f"# {plain(name) or 'model'}\n\n"
         f"A state space model ({model.family}) for {facts.task}{origin}: {values:,} weights (real "
         f"numbers), stored under a plan that rounds {rounded} of its weight and state tensors.\n\n"
         f"Config: {config}."
@@ -127,7 +127,7 @@ def _sizes(model: Model, plan: Mapping[str, Scheme], facts: CardFacts) -> str:
     ]
     return (
         "## Size in bytes\n\n"
-        + _table(["", "this plan", "full precision"], rows)
+        + table(["", "this plan", "full precision"], rows, 1)
         + "\n\nThe first figure is the size of the tensors in `model.safetensors`, to the byte. "
         "Full precision is float32." + _stored(facts, ours.weight_bytes) + _held(facts)
     )
@@ -153,6 +153,18 @@ def _stored(facts: CardFacts, weight_bytes: int) -> str:
     )
 
 
+def _files(sizes: Mapping[str, int]) -> str:
+    """What is what in the folder."""
+    rows = [[code(name), _size(size), ABOUT[name]] for name, size in sizes.items()]
+    if not rows:
+        return ""
+    return (
+        "\n\n"
+        + table(["file", "bytes", "what"], rows)
+        + ("\n\nA device needs the tensors alone; the rest of these files says what they are.")
+    )
+
+
 def _figure(score: Score, metric: MetricInfo, signed: bool = False) -> str:
     sign, unit = ("+", metric.change_unit) if signed else ("", metric.unit)
     value, error = metric.scale * score.value, metric.scale * score.stderr
@@ -160,7 +172,7 @@ def _figure(score: Score, metric: MetricInfo, signed: bool = False) -> str:
         texts = f"{value:{sign}.2f}", f"{error:.2f}"
     else:
         texts = f"{value:{sign}.4g}", f"{error:.2g}"
-    return f"{texts[0]} ± {texts[1] if isfinite(error) else 'unknown'} {_plain(unit)}".rstrip()
+    return f"{texts[0]} ± {texts[1] if isfinite(error) else 'unknown'} {plain(unit)}".rstrip()
 
 
 def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
@@ -173,7 +185,7 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
         rows.append(_score_row("this plan", total, facts.confirmed, facts.metric))
     if facts.uniform:
         name, size = (
-            f"`{facts.uniform.scheme}` for every weight and state",
+            f"{code(facts.uniform.scheme)} for every weight and state",
             facts.uniform.total_bytes,
         )
         if facts.uniform.score:
@@ -181,13 +193,13 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
         else:
             rows.append([name, _size(size), "not measured", ""])
     if facts.hand:
-        what = f"by hand: {_plain(facts.hand.about)}"
+        what = f"by hand: {plain(facts.hand.about)}"
         rows.append(_score_row(what, facts.hand.total_bytes, facts.hand.score, facts.metric))
     if facts.baseline:
         rows.append(_score_row("full precision", full, facts.baseline, facts.metric))
     if not rows:
         return "## Result\n\n" + _unconfirmed(facts)
-    text = "## Result\n\n" + _table(["", "bytes", _plain(facts.metric.name), "samples"], rows)
+    text = "## Result\n\n" + table(["", "bytes", plain(facts.metric.name), "samples"], rows, 1)
     if facts.difference:
         delta = _figure(facts.difference, facts.metric, signed=True)
         text += f"\n\nAgainst full precision, sample by sample: {delta}."
@@ -202,7 +214,7 @@ def _unconfirmed(facts: CardFacts) -> str:
         return "No score was given when this was exported."
     return (
         f"Not confirmed. On the {facts.searched.n:,} samples it was chosen by, where the best of "
-        f"many looks a little better than it is: {_plain(facts.metric.name)} "
+        f"many looks a little better than it is: {plain(facts.metric.name)} "
         f"{_figure(facts.searched, facts.metric)}."
     )
 
@@ -212,7 +224,7 @@ def _score_row(name: str, size: int, score: Score, metric: MetricInfo) -> list[s
 
 
 def _provenance(facts: CardFacts) -> str:
-    where = f"`{_plain(facts.data)}`" if facts.data else "data that was not named"
+    where = code(facts.data) if facts.data else "data that was not named"
     text = (
         f"Measured on {where}, on samples that calibration and search had not seen; ± one standard "
         "error."
@@ -236,9 +248,9 @@ def _schemes(sites: Mapping[str, Site], plan: Mapping[str, Scheme]) -> str:
         size = sum(sum(site_bytes(s, plan.get(s.name, EXACT))) for s in members)
         full = sum(s.full_bytes for s in members)
         counts = len(members), sum(s.reals for s in members), size, full
-        rows.append([f"`{part}`", f"`{scheme}`", *map(_size, counts)])
+        rows.append([code(part), code(scheme), *map(_size, counts)])
     head = ["part", "scheme", "tensors", "values", "bytes", "at full precision"]
-    return "## Schemes\n\n" + _table(head, rows, words=2) + "\n\nStates are those of one sequence."
+    return "## Schemes\n\n" + table(head, rows, words=2) + "\n\nStates are those of one sequence."
 
 
 def _stability(model: Model, radius: float) -> str:
@@ -248,21 +260,29 @@ def _stability(model: Model, radius: float) -> str:
 
 
 def _loading(model: Model, facts: CardFacts, folder: str) -> str:
-    data = _plain(facts.data) or "DATA"
+    data, name = one_line(facts.data) or "DATA", one_line(folder)
+    python = [
+        "import sensprobe",
+        "",
+        f"model = sensprobe.load({json.dumps(name, ensure_ascii=False)})",
+    ]
+    shell = [
+        f"sensprobe eval {shlex.quote(name)} --data {shlex.quote(data)}",
+        f"sensprobe cost {shlex.quote(name)}",
+    ]
     if model.reads_tokens:
         reads = f"(batch, length), tokens 0 to {model.config.d_input - 1}"
     else:
         reads = f"(batch, length, {model.config.d_input}) float32"
     return (
-        "## Use\n\n```python\nimport sensprobe\n\n"
-        f'model = sensprobe.load("{folder}")\n'
-        f"outputs = model(x)  # x: {reads}, numpy or torch\n```\n\n"
-        f"```\nsensprobe eval {folder} --data {data}\nsensprobe cost {folder}\n```\n\n"
+        "## Use\n\n"
+        + fenced([*python, f"outputs = model(x)  # x: {reads}, numpy or torch"], "python")
+        + f"\n\n{fenced(shell)}\n\n"
         "`plan.json` says which scheme each tensor is in, `config.json` how each tensor of "
         "`model.safetensors` unpacks. Nothing in this folder is code."
     )
 
 
 def _identity(fingerprints: Mapping[str, str]) -> str:
-    known = ", ".join(f"{name} `{value}`" for name, value in fingerprints.items() if value)
+    known = ", ".join(f"{name} {code(value)}" for name, value in fingerprints.items() if value)
     return f"## Fingerprints\n\n{known}."

@@ -10,19 +10,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sensprobe import __version__
 from sensprobe.data.special import TRAVELLING
+from sensprobe.documents import DocumentError, read_json, schema_of
 from sensprobe.errors import CheckpointError
 from sensprobe.evaluate import SEMANTICS
+from sensprobe.export import compact
 from sensprobe.export.tensors import Entry
 from sensprobe.models import Model
 
-FORMAT = 1
+FORMAT = 2
 KEY = "sensprobe_artefact"
 PLAN, CONFIG, WEIGHTS, CARD = "plan.json", "config.json", "model.safetensors", "README.md"
 TOKENIZER = "tokenizer.json"
@@ -43,8 +43,10 @@ def describe(
     entries: Mapping[str, Entry],
     weights: bytes,
     fingerprints: Mapping[str, str],
+    *,
+    compactly: bool = False,
 ) -> dict[str, Any]:
-    """The document of an artefact whose weight file is `weights`."""
+    """The document of an artefact whose weight file is `weights`, without its digest."""
     return {
         KEY: FORMAT,
         "name": name,
@@ -65,7 +67,7 @@ def describe(
             "sha256": sha256(weights),
             "data_bytes": sum(entry.size_bytes for entry in entries.values()),
         },
-        "tensors": tensors(entries),
+        "tensors": compact.rows(entries) if compactly else tensors(entries),
     }
 
 
@@ -85,6 +87,11 @@ def tensors(entries: Mapping[str, Entry]) -> dict[str, Any]:
     return {name: entry.to_json() for name, entry in entries.items()}
 
 
+def described(entries: Mapping[str, Entry], config: Mapping[str, Any]) -> Any:
+    """The document's `tensors` in the form that `config` has them in."""
+    return compact.rows(entries) if isinstance(config["tensors"], list) else tensors(entries)
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -95,23 +102,39 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def lines(document: Mapping[str, Any]) -> bytes:
+    """JSON of few bytes that a person can read: a line an entry, of lists and tables of many a line
+    each of theirs."""
+    inside = ",\n".join(f"{_short(k)}:{_inner(v)}" for k, v in document.items())
+    return f"{{\n{inside}\n}}\n".encode()
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return "[\n" + ",\n".join(map(_short, value)) + "\n]"
+    if isinstance(value, dict) and value and isinstance(next(iter(value.values())), dict):
+        return "{\n" + ",\n".join(f"{_short(k)}:{_short(v)}" for k, v in value.items()) + "\n}"
+    return _short(value)
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
 def to_bytes(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-@cache
 def schema() -> dict[str, Any]:
     """The JSON Schema of config.json."""
-    return json.loads(files("sensprobe.export").joinpath("config.schema.json").read_text())
+    return schema_of("sensprobe.export", "config").document
 
 
 def read(path: Path) -> dict[str, Any]:
     """The checked document in a config.json; CheckpointError says what is wrong with it."""
-    from jsonschema import Draft202012Validator
-
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        document = read_json(path)
+    except DocumentError as error:
         raise CheckpointError(
             f"{path} cannot be read as JSON ({error}): it is truncated or damaged. {_AGAIN}"
         ) from None
@@ -120,12 +143,10 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} is not of a model `sensprobe export` wrote: it has no {KEY!r}."
         )
     _require_known(document, path)
-    problems = sorted(
-        Draft202012Validator(schema()).iter_errors(document), key=lambda e: [str(p) for p in e.path]
-    )
-    if problems:
-        where = "/".join(str(p) for p in problems[0].path) or "the document"
-        raise CheckpointError(f"{path}: {where}: {problems[0].message[:200]}. {_AGAIN}")
+    try:
+        schema_of("sensprobe.export", "config").require(document)
+    except DocumentError as error:
+        raise CheckpointError(f"{path}: {error}. {_AGAIN}") from None
     return document
 
 

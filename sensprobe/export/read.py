@@ -20,10 +20,16 @@ from sensprobe import runtime
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import require_shapes
 from sensprobe.checkpoints.own import config_from
+from sensprobe.documents import read_json
 from sensprobe.errors import CheckpointError, PlanError, SchemeError
-from sensprobe.export import document
+from sensprobe.export import compact, document
 from sensprobe.export.document import CONFIG, FILES, NEEDED, PLAN, WEIGHTS
 from sensprobe.export.tensors import Entry, layout, scales_of, weights_of
+from sensprobe.export.unchanged import (
+    require_complete,
+    require_first_fingerprint,
+    require_unchanged,
+)
 from sensprobe.memory import free_bytes, room
 from sensprobe.models import FAMILIES, Model
 from sensprobe.plan import Resolved, fingerprint
@@ -60,15 +66,20 @@ def load_artefact(folder: Path) -> Artefact:
     sites, build = _family(config, folder)
     plan = _plan(folder, config, sites)
     entries = layout(sites, plan)
-    if document.tensors(entries) != config["tensors"]:
+    if document.described(entries, config) != config["tensors"]:
         raise CheckpointError(
             f"{folder}: {CONFIG} and {PLAN} do not describe the same tensors: one of them was "
             "changed. Copy the folder again, or export it again."
         )
+    if config[document.KEY] > 1:
+        require_unchanged(config, read_json(folder / PLAN), folder / CONFIG)
     with _room(folder, entries, sites):
         tensors = _tensors(folder / WEIGHTS, entries, config)
         weights = weights_of(tensors, sites, plan)
     require_finite({name: real_view(w) for name, w in weights.items()}, folder / WEIGHTS)
+    if config[document.KEY] == 1 and not any(sites[n].kind is Kind.WEIGHT for n in plan):
+        sizes = config_from(config, folder / CONFIG)[1]
+        require_first_fingerprint(config, sizes, weights, folder / CONFIG)
     scales = scales_of(tensors, sites, plan)
     tap = RoundingTap(plan, weights, scales, round=runtime.rounded)
     return Artefact(build(weights), tap, plan, config, tensors)
@@ -93,7 +104,7 @@ def _require_files(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"no exported model at {folder}: it is not a folder.")
     held = {path.name for path in folder.iterdir()}
-    if missing := [name for name in NEEDED if name not in held]:
+    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
         there = ", ".join(sorted(held & FILES)) or "none of the files that export writes"
         raise CheckpointError(
             f"{folder} lacks {', '.join(missing)} (it has {there}). Copy the whole folder, or "
@@ -104,6 +115,8 @@ def _require_files(folder: Path) -> None:
 def _family(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Site], Any]:
     """Sites of the model a document describes, and weights -> model."""
     source = folder / CONFIG
+    if config[document.KEY] == 1:
+        require_complete(config, source)
     family, sizes = config_from(config, source)
     hints = get_type_hints(type(sizes))
     for field in fields(sizes):
@@ -112,10 +125,11 @@ def _family(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Site], A
             raise CheckpointError(
                 f"{source}: config/{field.name} is {value!r}, not {hints[field.name].__name__}."
             )
-    if sizes.layers > len(config["tensors"]):  # before anything is built a layer
+    held = (folder / WEIGHTS).stat().st_size
+    if sizes.layers > held + 1:  # before anything is built a layer
         raise CheckpointError(
-            f"{source} says {sizes.layers} layers and lists {len(config['tensors'])} tensors: it "
-            "was changed. Copy the folder again, or export it again."
+            f"{source} says {sizes.layers} layers and {WEIGHTS} has {held:,} bytes: it was "
+            "changed. Copy the folder again, or export it again."
         )
     model_class = FAMILIES[family][1]
     return model_class(sizes, {}).sites, lambda weights: model_class(sizes, weights)
@@ -145,6 +159,8 @@ def _tensors(
     path: Path, entries: Mapping[str, Entry], config: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     tensors, _ = read_safetensors(path)
+    if isinstance(config["tensors"], list):
+        tensors = _split(tensors, entries, path)
     shapes = {name: entry.stored_shape for name, entry in entries.items()}
     require_shapes(tensors, shapes, path, config["family"])
     for name, entry in entries.items():
@@ -160,6 +176,21 @@ def _tensors(
             "damaged or was changed. Copy the folder again, or export it again."
         )
     return tensors
+
+
+def _split(
+    tensors: Mapping[str, Tensor], entries: Mapping[str, Entry], path: Path
+) -> dict[str, Tensor]:
+    """The tensors of a file of the compact form."""
+    size = sum(entry.size_bytes for entry in entries.values())
+    packed = tensors.get(compact.NAME)
+    fits = packed is not None and packed.dtype == torch.uint8 and packed.shape == (size,)
+    if packed is None or not fits or len(tensors) > 1:
+        raise CheckpointError(
+            f"{path} must hold one tensor, {compact.NAME}, of {size:,} bytes, as {CONFIG} says. "
+            "Copy the folder again, or export it again."
+        )
+    return compact.split(packed, entries)
 
 
 def _require_scales(

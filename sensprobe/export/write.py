@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -12,12 +13,13 @@ from safetensors.torch import save
 from sensprobe.apply import Applier
 from sensprobe.checkpoints.identity import fingerprint as identity
 from sensprobe.errors import RunError, SchemeError
-from sensprobe.export import document
+from sensprobe.export import compact, document
 from sensprobe.export.card import CardFacts, card_text
 from sensprobe.export.document import CARD, CONFIG, FILES, OPTIONAL, PLAN, WEIGHTS
 from sensprobe.export.folder import require_place, write_folder
 from sensprobe.export.read import load_artefact
 from sensprobe.export.tensors import layout, stored
+from sensprobe.export.unchanged import DIGEST, digest_of
 from sensprobe.models import Model
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.scheme import Scheme, parse
@@ -67,23 +69,39 @@ def export_model(
     _require_text(plan)
     tap = applier.tap(plan)
     entries = layout(model.sites, plan)
-    weights = save(stored(applier, plan, tap), {"format": "pt"})
     prints = {
         "model": model_fingerprint or identity(model.family, model.config, model.weights),
         "plan": fingerprint(plan),
         "data": facts.data_fingerprint,
     }
-    config = document.describe(name, model, facts.task, entries, weights, prints)
-    text = card_text(name, model, plan, facts, model.spectral_radius(tap), prints, out.name)
+    described = Plan(tuple(plan.items()), name).to_json()
+    tensors = stored(applier, plan, tap)
+
+    def pair(compactly: bool) -> tuple[bytes, dict[str, Any]]:
+        """The weight file and config.json."""
+        held = compact.joined(tensors, entries) if compactly else tensors
+        weights = save(held, {} if compactly else {"format": "pt"})
+        config = document.describe(
+            name, model, facts.task, entries, weights, prints, compactly=compactly
+        )
+        mark = digest_of(config, described, config["weights"]["sha256"])
+        return weights, config | {DIGEST: mark}
+
+    weights, config = pair(compactly=False)
+    size = config["weights"]["data_bytes"]
+    if compact.is_heavy(len(weights) + len(document.lines(config)) - size, size):
+        weights, config = pair(compactly=True)
     files = {
-        PLAN: document.to_bytes(Plan(tuple(plan.items()), name).to_json()),
+        PLAN: document.lines(described),
         WEIGHTS: weights,
-        CONFIG: document.to_bytes(config),
-        CARD: text.encode(),
+        CONFIG: document.lines(config),
     }
     files |= text_files or {}
+    sizes = {file: len(content) for file, content in files.items()}
+    radius = model.spectral_radius(tap)
+    text = card_text(name, model, plan, facts, radius, prints, out.name, sizes)
+    files[CARD] = text.encode()
     write_folder(out, files, lambda draft: _require_same(draft, tap))
-    size = config["weights"]["data_bytes"]
     whole = sum(len(content) for content in files.values())
     return ExportResult(out, size, len(weights) - size, len(weights), whole, config["fingerprints"])
 

@@ -13,11 +13,10 @@ from sensprobe.report.benches import BenchRun, benches_of
 from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
 from sensprobe.report.results import Candidate, Confirmation, Entries, Search, Sensitivity
 from sensprobe.runs import Run
+from sensprobe.runs.results import PROFILES
 from sensprobe.sites import Kind, Site
 
 Found = TypeVar("Found")
-PROFILES = tuple(f"sensitivity-{method}" for method in ("measured", "divergence", "taylor"))
-"""Results that are profiles."""
 
 
 @dataclass(frozen=True, slots=True)

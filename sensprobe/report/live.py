@@ -7,8 +7,8 @@ known to the search, not to the ledger.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from math import nan
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from sensprobe.classes import POOLED
 from sensprobe.cost import cost
+from sensprobe.errors import RunError, SchemeError
 from sensprobe.metrics import (
     ARRAYS,
     DIVERGENCE,
@@ -29,8 +30,9 @@ from sensprobe.metrics import (
 from sensprobe.plan import fingerprint, short_names, uniform
 from sensprobe.report.fronts import with_front
 from sensprobe.report.results import Candidate, Entries, Search
-from sensprobe.report.values import Measured, Quantity, quantity_of
+from sensprobe.report.values import Measured, Quantity, quantity_of, real
 from sensprobe.runs import Entry, EvaluationKey, Run
+from sensprobe.runs.results import PROFILES
 from sensprobe.scheme import parse
 from sensprobe.score import mean, paired
 from sensprobe.sites import Site
@@ -126,7 +128,7 @@ def _own(run: Run, asked: str) -> MetricInfo:
     """What the user's metric of a run measures, as its profile says."""
     for name in run.results():
         found = run.read_result(name) if name.startswith("sensitivity-") else None
-        with contextlib.suppress(KeyError, ValueError):
+        with suppress(KeyError, ValueError):
             if isinstance(found, dict):
                 return info_in(found)
     return info_named(asked.rpartition(":")[2])
@@ -156,10 +158,19 @@ def _plans(run: Run) -> dict[str, _Plan]:
         if mark in out:
             out[mark] = out[mark]._replace(keys=(*out[mark].keys, entry.key))
         else:
-            schemes = tuple((str(a), str(b)) for a, b in entry.meta.get("plan") or ())
-            radius = entry.meta.get("radius")
-            out[mark] = _Plan((entry.key,), schemes, nan if radius is None else float(radius))
+            radius = real(entry.meta.get("radius"))
+            out[mark] = _Plan((entry.key,), _schemes(entry.meta.get("plan")), radius)
     return out
+
+
+def _schemes(told: object) -> Entries:
+    """The plan an evaluation's line tells; none where it tells no plan that parses."""
+    rows = told if isinstance(told, list) else []
+    pairs = [row for row in rows if isinstance(row, list) and [*map(type, row)] == [str, str]]
+    try:
+        return tuple((site, str(parse(scheme))) for site, scheme in pairs)
+    except SchemeError:
+        return ()
 
 
 def _mark(key: EvaluationKey) -> str:
@@ -223,7 +234,9 @@ def _candidate(
 
 def _uniform(run: Run, sites: Sequence[Site]) -> Mapping[str, str]:
     """Fingerprint -> scheme of the uniform plans that a search of this run starts from."""
-    profiles = [run.read_result(name) for name in run.results() if name.startswith("sensitivity-")]
-    schemes = [text for found in profiles if isinstance(found, dict) for text in found["schemes"]]
+    schemes: list[str] = []
+    for name in PROFILES:
+        with suppress(RunError):  # a damaged profile is told of where profiles are shown
+            schemes += (run.read_result(name) or {}).get("schemes", ())
     plans = {text: uniform(parse(text), sites).resolve(sites) for text in schemes}
     return {fingerprint(plan): text for text, plan in plans.items()}

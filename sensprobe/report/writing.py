@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sensprobe.files import disk_errors, write_whole
+from sensprobe.files import disk_errors, inside, require_own_folder, write_whole
 from sensprobe.report import rows, tables
 from sensprobe.report.bench_tables import bench_rows
 from sensprobe.report.benches import latest
@@ -40,17 +40,18 @@ def write_report(run: Run, out: Path | None = None, sites: Sequence[Site] = ()) 
     left out unless the run kept them. RunError where the run has no results or the disk refuses.
     """
     found = gather(run, sites)
-    folder = run.path / FOLDER if out is None else Path(out)
+    folder = require_own_folder(run.path, FOLDER) if out is None else Path(out)
     with disk_errors(folder, "creating"):
         folder.mkdir(parents=True, exist_ok=True)
     went = going(run, found.search) if found.search is not None else None
-    drawn = tuple(_write(folder / name, content) for name, content in _images(found, went))
-    listed = tuple(_write(folder / name, csv_bytes(table)) for name, table in _tables(found))
-    html = _write(folder / PAGE, render(found, went).encode())
+    drawn = tuple(_write(folder, name, content) for name, content in _images(found, went))
+    listed = tuple(_write(folder, name, csv_bytes(table)) for name, table in _tables(found))
+    html = _write(folder, PAGE, render(found, went).encode())
     return ReportFiles(folder, html, drawn, listed, found.missing)
 
 
-def _write(path: Path, content: bytes) -> Path:
+def _write(folder: Path, name: str, content: bytes) -> Path:
+    path = inside(folder, name)
     write_whole(path, content)
     return path
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sensprobe.documents import DocumentError, content_of
 from sensprobe.errors import RunError
 from sensprobe.files import disk_errors, write_all
 from sensprobe.runs.record import JSON, now, seal, unseal
@@ -106,14 +107,15 @@ def kept(run_folder: Path) -> list[KeptBench]:
 def _read(path: Path) -> KeptBench:
     running = is_written(path)  # before the lines are read: one that ends now has written them all
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        return KeptBench(path.stem, {}, (), "stopped", f"{_where(path)} cannot be read: {error}.")
+        content = content_of(path)
+    except DocumentError as error:
+        said = f"{_where(path)} cannot be read: {error}. Delete it."
+        return KeptBench(path.stem, {}, (), "stopped", said)
     *whole, torn = content.split(b"\n")
-    found = [unseal(line) for line in whole]
+    found = [unseal(line, "bench") for line in whole]
     documents = [document for document in found if document is not None]
     head = next((d for d in documents if d.get("kind") == "bench"), {})
-    rows = tuple(d["row"] for d in documents if d.get("kind") == "case")
+    rows = tuple(d["row"] for d in documents if d.get("kind") == "case" and "row" in d)
     closed = [d["outcome"] for d in documents if d.get("kind") == "close"]
     ended: Outcome = closed[0] if closed else "stopped"
     problem = _problem(path, head, found.count(None), 0 if running else len(torn))

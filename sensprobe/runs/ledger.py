@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -29,6 +30,17 @@ from sensprobe.runs.record import (
 from sensprobe.runs.segment import Outcome, Place, SegmentReader
 
 FOLDER = "evaluations"
+
+
+@contextmanager
+def suppress_disk(path: Path, notices: list[str]) -> Iterator[None]:
+    """What cannot be read of a ledger is told once, and is as if it were not there."""
+    try:
+        yield
+    except OSError as error:
+        said = f"{path.parent.name}/{path.name} cannot be read ({error.strerror or error})"
+        if said not in notices:
+            notices.append(said)
 
 
 class Writer(NamedTuple):

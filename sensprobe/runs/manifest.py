@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from sensprobe.documents import DocumentError, read_json, schema, shown
 from sensprobe.errors import RunError
 from sensprobe.files import create_whole, strict_json
 from sensprobe.runs.record import JSON, now
@@ -55,41 +55,29 @@ def read(folder: Path) -> Manifest:
     """`RunError` where the file is damaged or of a newer layout. Unknown fields are ignored."""
     path = folder / NAME
     try:
-        document = json.loads(path.read_bytes())
-        version = int(document["version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        document = read_json(path)
+    except DocumentError as error:
         raise RunError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); restore it from a copy, or "
-            "give --run another folder"
+            f"{path} cannot be read ({error}); restore it from a copy, or give --run another folder"
         ) from error
-    if version > VERSION:
+    version = document.get("version") if isinstance(document, dict) else None
+    if type(version) is int and version > VERSION:
         raise RunError(
             f"{folder} was written by a newer sensprobe (layout {version}, tool "
-            f"{document.get('tool', '?')}); this one reads up to layout {VERSION}; "
+            f"{shown(document.get('tool', '?'))}); this one reads up to layout {VERSION}; "
             "upgrade sensprobe"
         )
-    known = {f.name for f in dataclasses.fields(Manifest)}
-    fields = {name: value for name, value in document.items() if name in known}
     try:
-        fields["sites"] = {site: tuple(shape) for site, shape in document.get("sites", {}).items()}
-        found = Manifest(**fields)
-        _check_types(found)
-        return found
-    except (TypeError, AttributeError, ValueError) as error:
+        schema("run").require(document)
+    except DocumentError as error:
         raise RunError(
             f"{path} lacks what a run needs ({error}); restore it from a copy, or give --run "
             "another folder"
         ) from error
-
-
-def _check_types(found: Manifest) -> None:
-    """TypeError where a field is of another type than it was written with."""
-    for field_name in ("model", "model_fingerprint", "data", "data_fingerprint", "created", "tool"):
-        if not isinstance(getattr(found, field_name), str):
-            raise TypeError(f"{field_name} is no text")
-    for field_name in ("splits", "settings"):
-        if not isinstance(getattr(found, field_name), Mapping):
-            raise TypeError(f"{field_name} is no table")
+    known = {f.name for f in dataclasses.fields(Manifest)}
+    fields = {name: value for name, value in document.items() if name in known}
+    fields["sites"] = {site: tuple(shape) for site, shape in document.get("sites", {}).items()}
+    return Manifest(**fields)
 
 
 def named_earlier(name: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sensprobe.documents import schema
 from sensprobe.errors import RunError
 from sensprobe.files import plain
 
@@ -117,8 +118,9 @@ def seal(document: Mapping[str, JSON]) -> bytes:
     return body[:-1] + _SEAL + b'%08x"}\n' % zlib.crc32(body)
 
 
-def unseal(line: bytes) -> dict[str, JSON] | None:
-    """The document of a line (without its newline), or None where the line is damaged."""
+def unseal(line: bytes, kind: str = "") -> dict[str, JSON] | None:
+    """The document of a line (without its newline), or None where the line is damaged, or does not
+    fit the schema of that kind."""
     head, mark, tail = line.rpartition(_SEAL)
     body = head + b"}"  # what was sealed
     if not mark or tail != b'%08x"}' % zlib.crc32(body):
@@ -127,7 +129,9 @@ def unseal(line: bytes) -> dict[str, JSON] | None:
         document = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):  # sealed by somebody who wrote no evaluations
         return None
-    return document if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return None
+    return None if kind and not schema(kind).fits(document) else document
 
 
 def is_whole(document: Mapping[str, JSON]) -> bool:

@@ -26,17 +26,27 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sensprobe.documents import LARGE, AbsentError, DocumentError, read_json
 from sensprobe.errors import RunError
-from sensprobe.files import disk_errors, require_inside, strict_json, write_whole
+from sensprobe.files import (
+    disk_errors,
+    require_inside,
+    require_own_folder,
+    strict_json,
+    write_whole,
+)
 from sensprobe.runs import benches, lease
 from sensprobe.runs import manifest as manifests
 from sensprobe.runs.ledger import Ledger, Writer
 from sensprobe.runs.manifest import Manifest
 from sensprobe.runs.record import FROM_RUN, JSON, Entry, Evaluation, EvaluationKey, Span
+from sensprobe.runs.results import require_result
 from sensprobe.runs.segment import Outcome, SegmentWriter
 
+WRITTEN = ("evaluations", "results", "benches")
+"""Folders of a run that are written into."""
 State = Literal["new", "running", "finished", "stopped"]
-RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
 class Reused(NamedTuple):
@@ -249,20 +259,24 @@ class Run:
                 path.replace(target)
 
     def read_result(self, name: str) -> JSON | None:
-        """What `write_result` wrote, or None where it never did."""
+        """What `write_result` wrote, or None where it never did. RunError where the file is not
+        what this package writes under that name."""
         path = self._result_path(name)
         try:
-            return json.loads(path.read_bytes())
-        except FileNotFoundError:
+            document = read_json(path, LARGE)
+            require_result(name, document, self.manifest.sites)
+            return document
+        except AbsentError:
             return None
-        except (OSError, ValueError, RecursionError) as error:
+        except DocumentError as error:
             raise RunError(
                 f"{path} cannot be read ({error}); delete it and run the command that made it again"
             ) from error
 
     def results(self) -> list[str]:
         """Names of the results there are."""
-        return sorted(path.stem for path in (self.path / "results").glob("[!.]*.json"))
+        names = (path.stem for path in (self.path / "results").glob("[!.]*.json"))
+        return sorted(name for name in names if RESULT_NAME.fullmatch(name))
 
     def _result_path(self, name: str) -> Path:
         if not RESULT_NAME.fullmatch(name):
@@ -297,6 +311,8 @@ class Run:
                 f"{self.path} has the older layout {self.manifest.version} and can only be read; "
                 f"give --run a new folder and --reuse {self.path}, which finds what was evaluated"
             )
+        for name in (*WRITTEN, self.optuna_path.name):
+            require_own_folder(self.path, name)
 
     def _collect_notices(self) -> None:
         for ledger in (self._ledger, *(other.ledger for other in self._reused)):

@@ -61,6 +61,8 @@ def is_plain(path: Path) -> bool:
 
 def is_written(path: Path) -> bool:
     """Whether the process that owns a file of lines still runs; nobody's, where it was removed."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -33,8 +33,9 @@ def confirm(
             f"{run.path} holds no search result. "
             f"Run `sensprobe search --run {run.path} --budget …` first."
         )
-    candidates = {c["name"]: c for c in [*found["candidates"], *found.get("also", ())]}
-    also = [c["name"] for c in found.get("also", ()) if not names or c["name"] in names]
+    beside = found.get("also") or ()
+    candidates = {c["name"]: c for c in [*found["candidates"], *beside]}
+    also = [c["name"] for c in beside if not names or c["name"] in names]
     chosen = [
         c for c in found["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
     ]
@@ -50,7 +51,11 @@ def confirm(
         seconds * (len(wanted) + 1),
     )
     sites = bench.source.model.sites.values()
-    plans = {name: from_json(candidates[name]["plan"]).resolve(sites) for name in sorted(wanted)}
+    source = f"{run.path}/results/search.json: plan"
+    plans = {
+        name: from_json(candidates[name]["plan"], f"{source} {name}").resolve(sites)
+        for name in sorted(wanted)
+    }
     bench.expect(plans.values())
     try:
         arrays = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from sensprobe.steps.evaluating import UNSTABLE
 from sensprobe.steps.plan_files import candidate_of
 from sensprobe.steps.pricing import cost
 from sensprobe.workbench import Workbench
+
+NUMBERED = re.compile(r"search-[1-9][0-9]{0,8}")
 
 
 def plan_of(
@@ -38,14 +42,15 @@ def plan_of(
         )
     for search, confirmation in searches:
         budgets = {choice["budget"]: choice["candidate"] for choice in search["chosen"]}
-        measured = [*search["candidates"], *search.get("also", ())]
+        measured = [*search["candidates"], *(search.get("also") or ())]
         candidates = {candidate["name"]: candidate for candidate in measured}
         wanted = budgets.get(name) or candidate_of(name, search, sites) or name
         if wanted in candidates:
-            rows = [*confirmation.get("plans", ()), *confirmation.get("also", ())]
+            rows = [*confirmation.get("plans", ()), *(confirmation.get("also") or ())]
             confirmed = [p for p in rows if p["name"] == wanted]
             known = confirmed[0] | {"baseline": confirmation["baseline"]} if confirmed else None
-            return from_json(candidates[wanted]["plan"]), candidates[wanted], known
+            source = f"{run.path}: the plan {wanted} of its search"
+            return from_json(candidates[wanted]["plan"], source), candidates[wanted], known
     chosen = [c for search, _ in searches for c in search["chosen"] if c["candidate"]]
     known = ", ".join(dict.fromkeys(c[key] for key in ("budget", "candidate") for c in chosen))
     raise UsageError(
@@ -57,7 +62,7 @@ def plan_of(
 
 def _searches(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """The searches of a run and their confirmations, latest first."""
-    numbers = [int(n[7:]) for n in run.results() if n.startswith("search-") and n[7:].isdigit()]
+    numbers = [int(n[7:]) for n in run.results() if NUMBERED.fullmatch(n)]
     out = []
     for mark in ["", *(f"-{number}" for number in sorted(numbers, reverse=True))]:
         search, confirmation = (run.read_result(k + mark) for k in ("search", "confirmation"))
@@ -90,6 +95,7 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         text_files=text_files(bench.source, model_config=False),
     )
     predicted = cost(bench.source, resolved, batch)
+    radius = nan if candidate["radius"] is None else candidate["radius"]
     if result.weight_bytes != predicted["weight_bytes"]:
         raise RunError(
             f"the exported tensors weigh {result.weight_bytes} bytes and the cost model said "
@@ -102,9 +108,9 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         "data": bench.dataset.name,
         "cost": predicted,
         "confirmed": confirmed,
-        "max_abs_A": candidate["radius"],
+        "max_abs_A": radius,
         "radius_name": bench.source.model.radius_name,
-        "stable": candidate["radius"] <= UNSTABLE,
+        "stable": radius <= UNSTABLE,
     }
 
 
@@ -132,18 +138,16 @@ def _facts(
 ) -> CardFacts:
     known: dict[str, Any] = {}
     if confirmed is None and not candidate["stopped_early"]:
-        n = candidate["n"]
-        # A candidate's has no counts of its own; that of a plan measured beside the search has.
-        known = {"searched": Score(**({"n": n, "clusters": n} | candidate["metric"]))}
+        known = {"searched": _score(candidate["metric"], candidate["n"])}
     if confirmed is not None:
         known = {
-            "confirmed": Score(**confirmed["metric"]),
-            "baseline": Score(**confirmed["baseline"]),
-            "difference": Score(**confirmed["loss"]),
+            "confirmed": _score(confirmed["metric"]),
+            "baseline": _score(confirmed["baseline"]),
+            "difference": _score(confirmed["loss"]),
         }
-        if rival := confirmed.get("against_uniform"):
+        if (rival := confirmed.get("against_uniform")) and rival["uniform"]:
             known["uniform"] = UniformFacts(
-                rival["uniform"], rival["total_bytes"], Score(**rival["metric"])
+                rival["uniform"], rival["total_bytes"], _score(rival["metric"])
             )
         if rival := confirmed.get("against_hand"):
             known["hand"] = HandFacts(
@@ -165,6 +169,16 @@ def _facts(
         stored_dtype=bench.source.stored_dtype,
         **known,
     )
+
+
+def _score(found: Mapping[str, Any] | None, n: int | None = None) -> Score | None:
+    """A score of a result; None where it says none."""
+    if not found or found.get("value") is None:
+        return None
+    count = int(found.get("n") or n or 0)
+    error = found.get("stderr")
+    clusters = int(found.get("clusters") or count)
+    return Score(found["value"], nan if error is None else error, count, clusters)
 
 
 def _without_folders(spec: str) -> str:

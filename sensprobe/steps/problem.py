@@ -199,9 +199,11 @@ class _Profiled:
         return count(self.sites[site], scheme)
 
     def rows(self, target: str) -> dict[str, dict[str, Any]]:
-        """Scheme -> what a target loses in it."""
-        rows = self.sensitivity["rows"]
-        return {row["scheme"]: row for row in rows if row["target"] == target}
+        """Scheme -> what a target loses in it; those in which that is not a number are left out."""
+        additive = self.sensitivity["additive"]
+        rows = [row for row in self.sensitivity["rows"] if row["target"] == target]
+        known = [row for row in rows if row[additive].get("value") is not None]
+        return {row["scheme"]: row for row in known}
 
     def why_not(self, chosen: Chosen) -> dict[str, str]:
         """What speaks against an option and what is frozen together; nothing without limits."""
@@ -269,13 +271,14 @@ def _offer(
 
 def _drop(found: Sequence[Mapping[str, Any]], sign: int) -> float:
     """What the score loses to one target alone; NaN for several joined, or where not measured."""
-    measured = len(found) == 1 and "metric" in found[0]
-    return 0.0 - sign * float(found[0]["metric"]["value"]) if measured else nan
+    metric = found[0].get("metric") if len(found) == 1 else None
+    value = metric.get("value") if metric else None
+    return nan if value is None else 0.0 - sign * float(value)
 
 
 def _require_errors(losses: Sequence[Mapping[str, Any]], name: str) -> None:
     """DataError for losses without a standard error."""
-    if any(loss["stderr"] is None for loss in losses):
+    if any(loss.get("stderr") is None for loss in losses):
         raise DataError(
             f"what {name} loses was profiled on one group of samples, which gives no standard "
             "error, so plans cannot be compared. Profile in a new run on more groups: raise "

@@ -68,6 +68,7 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
     for method in ("measured", "divergence", "taylor"):
         found = run.read_result(f"sensitivity-{method}")
         if isinstance(found, dict):
+            _require_priced(found, run, f"sensitivity-{method}")
             name = found.get("model_fingerprint", run.manifest.model_fingerprint)
             if name != run.model_name:
                 raise RunError(
@@ -80,6 +81,17 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
         f"{run.path} holds no sensitivities yet. "
         f"Run `sensprobe profile MODEL --data DATA --run {run.path}` first."
     )
+
+
+def _require_priced(found: Mapping[str, Any], run: Run, name: str) -> None:
+    """RunError for a profile that does not say which sites it rounded, or what they lost."""
+    for place, row in enumerate(found["rows"]):
+        lacks = [key for key in ("sites", found["additive"]) if not row.get(key)]
+        if lacks:
+            raise RunError(
+                f"{run.path}/results/{name}.json: rows/{place} lacks {', '.join(lacks)}, which a "
+                "search needs; delete it and run `sensprobe profile` with the same --run again."
+            )
 
 
 def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
@@ -179,9 +191,8 @@ def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sample) 
     if bench.chance is not None:
         return bench.chance
     best = float(baseline.score.mean())
-    changes = [
-        bench.sign * row["metric"]["value"] for row in sensitivity["rows"] if "metric" in row
-    ]
+    told = [(row.get("metric") or {}).get("value") for row in sensitivity["rows"]]
+    changes = [bench.sign * value for value in told if value is not None]
     return best + min(changes) if changes and min(changes) < 0 else best - max(abs(best), 1.0)
 
 
@@ -217,7 +228,7 @@ def _set_earlier_aside(run: Run, document: Mapping[str, Any]) -> None:
     if not isinstance(earlier, dict):
         return
     asked = json.loads(strict_json({key: document[key] for key in ASKED}))
-    if not earlier["interrupted"] and {key: earlier.get(key) for key in ASKED} != asked:
+    if not earlier.get("interrupted") and {key: earlier.get(key) for key in ASKED} != asked:
         number = 1 + sum(name.startswith("search-") for name in run.results())
         for name in ("search", "confirmation"):
             run.set_aside(name, f"{name}-{number}")

@@ -28,12 +28,12 @@ the model's defaults: a number that decides a result stands in the file that cla
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from sensprobe.documents import AbsentError, DocumentError, read_toml
 from sensprobe.errors import UsageError
 from sensprobe.models.s4d import S4DConfig
 
@@ -101,13 +101,13 @@ TABLES = {
 def read_document(path: Path) -> dict[str, Any]:
     """What a recipe's TOML file says; UsageError where it is missing or malformed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        return read_toml(path)
+    except AbsentError as error:
         raise UsageError(
-            f"no recipe can be read at {path} ({error.strerror}). Name a recipe's TOML file, or a "
-            "model that ships with one."
+            f"no recipe can be read at {path} ({error}). Name a recipe's TOML file, or a model "
+            "that ships with one."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except DocumentError as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from None
 
 

@@ -64,7 +64,9 @@ def read_snapshot(out: Path, identity: Mapping[str, Any]) -> Snapshot | None:
     if not path.exists():
         return None
     tensors, header = read_safetensors(path)
-    before, now = header.get("identity", {}), json.loads(json.dumps(identity))  # tuples to lists
+    told = header.get("identity", {})
+    before = told if isinstance(told, dict) else {}
+    now = json.loads(json.dumps(identity))  # tuples to lists
     _complete(before)
     if header.get("format") != FORMAT or before != now:
         changed = sorted(key for key in now if before.get(key) != now[key])
@@ -72,7 +74,10 @@ def read_snapshot(out: Path, identity: Mapping[str, Any]) -> Snapshot | None:
             f"{out} holds a training run that differs in {', '.join(changed) or 'format'}. Name "
             "another folder, or start afresh with `--restart` (resume=False)."
         )
-    return Snapshot(header["epoch"], header["history"], tensors)
+    epoch, history = header.get("epoch"), header.get("history")
+    if type(epoch) is not int or epoch < 0 or not isinstance(history, list):
+        raise RunError(f"{path} is damaged: start afresh with `--restart` (resume=False).")
+    return Snapshot(epoch, history, tensors)
 
 
 def _complete(identity: Mapping[str, Any]) -> None:

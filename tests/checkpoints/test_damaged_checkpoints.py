@@ -74,7 +74,7 @@ def truncate(path, keep):
 def test_a_text_file(tmp_path, text):
     path = tmp_path / "ckpt.pth"
     path.write_text(text)
-    assert "is not a torch checkpoint: it starts with" in (said := refusal(path))
+    assert "is not a torch checkpoint: it is neither a zip nor a pickle" in (said := refusal(path))
     assert "Git LFS pointer; download the file itself" in said
     path = tmp_path / "m.safetensors"
     path.write_text(text)
@@ -320,6 +320,31 @@ def test_safetensors_without_a_header(tmp_path):
     said = refusal(tmp_path / "m.safetensors")
     assert "has no sensprobe header" in said
     assert "Describe it in a model.toml" in said
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/hostname", "../secret.pth", "link.pth", "a/../../secret.pth"]
+)
+def test_a_toml_opens_nothing_outside_its_folder(tmp_path, name):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.pth").write_text("my secret")
+    (folder / "link.pth").symlink_to(tmp_path / "secret.pth")
+    (folder / "model.toml").write_text(f'file = "{name}"')
+    assert "is not in the folder of the toml" in (said := refusal(folder / "model.toml"))
+    assert "my secret" not in said
+
+
+def test_no_bytes_of_an_unreadable_file_are_shown(tmp_path):
+    for content in (b"my secret", b"\x80my secret", b"PKmy secret"):
+        (tmp_path / "ckpt.pth").write_bytes(content)
+        assert "secret" not in refusal(tmp_path / "ckpt.pth")
+
+
+def test_a_pipe_in_place_of_a_checkpoint(tmp_path):
+    for name in ("m.pth", "m.safetensors", "model.toml"):
+        os.mkfifo(tmp_path / name)
+        assert "a pipe or a device" in refusal(tmp_path / name)
 
 
 # -- model.toml -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import torch
 from command_line import FAST, PROFILE, Shell
 from safetensors.torch import load_file, save_file
 
+from sensprobe.cli import commands
 from sensprobe.loading import load_model
 from sensprobe.runs import open_run
 
@@ -361,13 +362,15 @@ def full(*_: object) -> None:
 
 
 def test_what_should_not_happen_is_no_traceback(
-    shell: Shell, profiled: Path, tmp_path: Path
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = shutil.copytree(profiled, tmp_path / "run")
-    (run / "results" / "sensitivity-measured.json").write_text("{}")
-    done = shell("search", "--run", run, "--evaluations", 3)
+    def broken(arguments: object) -> None:
+        raise KeyError("metric")
+
+    monkeypatch.setitem(commands.COMMANDS, "doctor", broken)
+    done = shell("doctor")
     assert done.code == 1
     assert "Traceback" not in done.err
     assert "--debug" in done.err
     with pytest.raises(KeyError):
-        shell("search", "--run", run, "--evaluations", 3, "--debug")
+        shell("doctor", "--debug")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tiny_models import NAMES, applier, tiny
 from sensprobe.cost import cost
 from sensprobe.evaluate import Score
 from sensprobe.export import CardFacts, UniformFacts, export_model
+from sensprobe.export.card import card_text
+from sensprobe.export.markdown import code, fenced, plain
 from sensprobe.metrics import INFO
 from sensprobe.plan import Resolved
 from sensprobe.scheme import parse
@@ -108,3 +111,23 @@ def test_an_unstable_plan_is_called_so(tmp_path: Path) -> None:
     assert f"Largest |A| as stored: {radius:.8f} (stable)." in card(tmp_path / "exact", plan={})
     plan = {"layers.0.A": parse("int3/tensor/range3")}
     assert "**unstable: the state can grow without bound**" in card(tmp_path, plan=plan)
+
+
+def test_names_are_shown_as_names() -> None:
+    hostile = "<script>x</script> [a](javascript:b) `c` **d** | ![e](f)\n# g"
+    assert plain(hostile) == (
+        r"&lt;script&gt;x&lt;/script&gt; \[a\]\(javascript:b\) \`c\` \*\*d\*\* \| \!\[e\]\(f\) \# g"
+    )
+    assert code("a `b` | c\nd") == "`` a `b` \\| c d ``"
+    assert fenced(["x", "```", "y"]).count("```") == 2
+
+
+def test_a_card_of_hostile_names() -> None:
+    hostile = '<img src=x onerror=alert(1)>"); evil() #\n# heading'
+    facts = CardFacts(data=hostile, source=hostile, metric=hostile, searched=FACTS.confirmed)
+    text = card_text(hostile, tiny(NAMES[0]), {}, facts, 0.5, {"model": hostile}, hostile)
+    title, *rest = text.splitlines()
+    assert title.startswith("# &lt;img src=x onerror=alert")
+    assert not [line for line in rest if line.startswith("# ")]
+    assert "<img" not in re.sub("```.*?```|`.*?`", "", text, flags=re.DOTALL)
+    assert r'sensprobe.load("<img src=x onerror=alert(1)>\"); evil() # # heading")' in text

@@ -28,6 +28,23 @@ def export(out: Path, words: str, site: str = SITE) -> torch.Tensor:
     return applier(name).tap(plan).weights[site]
 
 
+WORDS = {
+    "float32": "F32", "float16": "F16", "bfloat16": "BF16", "uint8": "U8", "int8": "I8",
+    "int16": "I16", "int32": "I32",
+}  # fmt: skip
+WIDTHS = {word: 4 if "32" in word else 1 if word.endswith("t8") else 2 for word in WORDS}
+
+
+def layers_of(name: str) -> list[str]:
+    """`layers.{0,2-3}.A` -> layers.0.A, layers.2.A, layers.3.A"""
+    if "{" not in name:
+        return [name]
+    head, _, rest = name.partition("{")
+    inside, _, tail = rest.partition("}")
+    ends = [part.split("-") for part in inside.split(",")]
+    return [f"{head}{k}{tail}" for a, *b in ends for k in range(int(a), int((b or [a])[0]) + 1)]
+
+
 DTYPES = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4"}
 
 
@@ -40,6 +57,28 @@ class Reader:
         self.header = json.loads(content[8 : 8 + length])
         self.data = content[8 + length :]
         self.config = json.loads((folder / "config.json").read_text())
+        self.header.pop("__metadata__", None)
+        self.entries = self.config["tensors"]
+        if isinstance(self.entries, list):
+            self.entries = self.unfold(self.entries)
+
+    def unfold(self, rows: list[list[Any]]) -> dict[str, dict[str, Any]]:
+        """The compact form: what each row stands for, one after the other in one tensor."""
+        assert self.header.keys() == {"packed"}
+        self.header, entries, at = {}, {}, 0
+        for name, dtype, shape, *coded in rows:
+            for full in layers_of(name):
+                entries[full] = {
+                    "shape": shape,
+                    **dict(zip(("bits", "signed"), coded, strict=False)),
+                }
+                count = int(np.prod(shape))
+                size = -(-count * coded[0] // 8) if coded else count * WIDTHS[dtype]
+                stored = [size] if coded else shape
+                word = {"dtype": WORDS[dtype], "shape": stored, "data_offsets": [at, at + size]}
+                self.header[full], at = word, at + size
+        assert at == len(self.data)
+        return entries
 
     def tensor(self, name: str) -> np.ndarray:
         entry = self.header[name]
@@ -47,7 +86,7 @@ class Reader:
         return np.frombuffer(self.data[begin:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
     def codes(self, name: str) -> np.ndarray:
-        entry = self.config["tensors"][name]
+        entry = self.entries[name]
         stream = int.from_bytes(self.tensor(name).tobytes(), "little")
         out = []
         for _ in range(int(np.prod(entry["shape"]))):
@@ -137,4 +176,5 @@ def test_documents_follow_their_schemas_and_name_sites_in_full(tmp_path: Path) -
         "meaning": "logits",
     }
     assert set(config["fingerprints"]) == {"model", "plan"}
-    assert config["tensors"].keys() == Reader(tmp_path / "m").header.keys() - {"__metadata__"}
+    reader = Reader(tmp_path / "m")
+    assert reader.entries.keys() == reader.header.keys()

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import NAMES, applier, tiny
 
 from sensprobe.errors import CapacityError, CheckpointError
-from sensprobe.export import export_model, is_artefact, load_artefact, read
+from sensprobe.export import compact, export_model, is_artefact, load_artefact, read
+from sensprobe.export.unchanged import digest_of
 from sensprobe.scheme import parse
 
 PLAN = {
@@ -27,7 +28,9 @@ SCALE = "layers.0.state.scale"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An export with a tensor a name, as large models have; small ones: `test_export_compact`."""
+    monkeypatch.setattr(compact, "REST", 10**6)
     export_model(tiny(NAMES[0]), PLAN, applier(NAMES[0]), tmp_path / "m", name="m")
     return tmp_path / "m"
 
@@ -45,6 +48,14 @@ def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any])
     save_file(tensors, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     edit(folder / "config.json", lambda d: d["weights"].update(sha256=digest))
+    sign(folder)
+
+
+def sign(folder: Path) -> None:
+    """Make the digest of a folder fit what it holds."""
+    config, plan = (json.loads((folder / n).read_text()) for n in ("config.json", "plan.json"))
+    mark = digest_of(config, plan, config["weights"]["sha256"])
+    edit(folder / "config.json", lambda d: d | {"digest": mark})
 
 
 def refused(folder: Path, match: str) -> None:
@@ -120,13 +131,22 @@ def test_json_that_is_something_else(folder: Path) -> None:
         (lambda d: d["config"].update(d_model=3.0), "d_model is 3.0, not int"),
         (lambda d: d["config"].update(d_model=-3), "less than the minimum"),
         (lambda d: d["config"].update(d_model=4), "do not describe the same tensors"),
-        (lambda d: d["config"].update(layers=10**9), "1000000000 layers and lists"),
+        (lambda d: d["config"].update(layers=10**9), "1000000000 layers and model.safetensors has"),
         (lambda d: d["config"].update(eval="1"), "unknown config key"),
         (lambda d: d["config"].pop("d_state"), "incomplete"),
         (lambda d: d.update(family="retnet"), "families here: s4d, mamba, mamba2"),
         (lambda d: d["tensors"]["layers.0.A.codes"].update(bits=5), "same tensors"),
         (lambda d: d["tensors"].pop("head"), "same tensors"),
-        (lambda d: d.update(tensors=[]), "tensors: .* is not of type 'object'"),
+        (lambda d: d.update(tensors=3), "tensors: .* is not of type 'object'"),
+        (lambda d: d.update(tensors=[]), "same tensors"),
+        (
+            lambda d: d["config"].update(residual=not d["config"]["residual"]),
+            "config.json or plan.json .* was changed",
+        ),
+        (lambda d: d["config"].pop("residual"), "was changed after the export"),
+        (lambda d: d["config"].update(pooling="last"), "was changed after the export"),
+        (lambda d: d.update(name="another"), "was changed after the export"),
+        (lambda d: d.pop("digest"), "was changed after the export"),
         (lambda d: d.update(weights={}), "weights: 'file' is a required property"),
         (lambda d: d["weights"].update(file="../x.safetensors"), "was expected"),
     ],

@@ -162,7 +162,7 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         guess = predicted(entries, found.sites, profile)
         unit = profile.additive
         third.metric(
-            f"predicted {unit.heading}",
+            plain(f"predicted {unit.heading}"),
             level_text(unit, guess.loss) if guess.priced else "–",
             help="The sum of what each target lost alone: a prediction, not a measurement.",
         )
@@ -175,9 +175,10 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         q, score, change = known
         shown = q.shown(change)
         fourth.metric(
-            f"measured {q.heading}",
+            plain(f"measured {q.heading}"),
             plus_minus(q.shown(score)),
-            f"{flagged(plus_minus(shown, signed=True), shown)} {q.change_unit} to full precision",
+            f"{flagged(plus_minus(shown, signed=True), shown)} {plain(q.change_unit)} "
+            "to full precision",
             delta_color="off",
             delta_arrow="off",
         )
@@ -227,17 +228,17 @@ def _jobs(path: str) -> None:
         if where != path:
             continue
         if job.running:
-            st.info(f"{name}: running for {job.seconds:.0f} s")
+            st.info(f"{plain(name)}: running for {job.seconds:.0f} s")
             if job.said:
                 st.code(job.said, language=None)
         elif job.process.returncode == 0:
             done = f"done-{name}-{job.began}"
-            st.success(f"{name}: done")
+            st.success(f"{plain(name)}: done")
             if done not in st.session_state:
                 st.session_state[done] = True
                 st.rerun()
         else:
-            st.error(f"{name} failed with exit code {job.process.returncode}")
+            st.error(f"{plain(name)} failed with exit code {job.process.returncode}")
             st.code(job.said, language=None)
 
 

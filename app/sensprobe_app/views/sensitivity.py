@@ -59,8 +59,10 @@ def _quantity(profile: Sensitivity) -> str:
         "Shown",
         names,
         "shown",
-        help=f"{profile.metric.change_heading}, or {profile.additive.heading}, which adds up over "
-        "parts",
+        help=plain(
+            f"{profile.metric.change_heading}, or {profile.additive.heading}, which adds up over "
+            "parts"
+        ),
     )
     return QUANTITIES[picked or names[0]]
 

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sensprobe.documents import DocumentError, json_of
 from sensprobe.errors import DataError
 from sensprobe.files import write_whole
 
@@ -121,6 +122,6 @@ def _paradigms(tar: tarfile.TarFile, path: str) -> Iterator[tuple[str, list[dict
 
 def _rows(content: bytes, where: str) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in content.splitlines() if line.strip()]
-    except ValueError as error:
+        return [json_of(line) for line in content.splitlines() if line.strip()]
+    except DocumentError as error:
         raise DataError(f"{where} is not JSON lines ({error}); copy it again") from None

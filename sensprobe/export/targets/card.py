@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sensprobe.export.markdown import code, fenced, plain, table
 from sensprobe.export.targets.fit import Fit, grouped
 from sensprobe.scheme import EXACT
 from sensprobe.sites import Kind, group_pattern
@@ -17,13 +18,13 @@ def card_text(
     rows = grouped(fit.model, fit.changes)
     dropped, narrowed = ([r for r in rows if r["dropped"] is kind] for kind in (True, False))
     sections = [
-        f"# {name}, for {fit.target.name}\n\nA state space model ({fit.model.family}): "
+        f"# {plain(name)}, for {fit.target.name}\n\nA state space model ({fit.model.family}): "
         f"{fit.target.about}. Written by sensprobe; `plan.json` says what each tensor is stored in "
         "here, in its words.",
-        "## Use\n\n```\n" + "\n".join(use) + "\n```",
+        "## Use\n\n" + fenced(use),
         "## Size in bytes\n\n"
-        + _table(["", "the plan", "here"], [[w, f"{a:,}", f"{b:,}"] for w, a, b in sizes]),
-        "## Kept\n\n" + _table(["sites", "scheme", "tensors"], _kept(fit)),
+        + table(["", "the plan", "here"], [[w, f"{a:,}", f"{b:,}"] for w, a, b in sizes]),
+        "## Kept\n\n" + table(["sites", "scheme", "tensors"], _kept(fit)),
         "## Dropped\n\n" + (_changes(dropped) if dropped else "Nothing of the plan."),
     ]
     if narrowed:
@@ -52,18 +53,12 @@ def anew_text(fit: Fit) -> str:
     return " ".join(said)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _changes(rows: list[dict[str, Any]]) -> str:
     head = ["sites", "tensors", "the plan", "here", "why"]
     cells = [
-        [f"`{r['sites']}`", str(r["count"]), f"`{r['asked']}`", r["becomes"], r["why"]]
-        for r in rows
+        [code(r["sites"]), str(r["count"]), code(r["asked"]), r["becomes"], r["why"]] for r in rows
     ]
-    return _table(head, cells)
+    return table(head, cells)
 
 
 def _kept(fit: Fit) -> list[list[str]]:
@@ -73,4 +68,4 @@ def _kept(fit: Fit) -> list[list[str]]:
         if site.kind is not Kind.ACTIVATION or name in fit.plan:
             key = group_pattern(site), str(fit.plan.get(name, EXACT))
             groups[key] = groups.get(key, 0) + 1
-    return [[f"`{sites}`", f"`{scheme}`", str(n)] for (sites, scheme), n in groups.items()]
+    return [[code(sites), code(scheme), str(n)] for (sites, scheme), n in groups.items()]

@@ -1,0 +1,100 @@
+"""Whether a folder is as it was exported: its config, its plan and its weights together.
+
+Since format 2 config.json has a digest over itself, plan.json and the weights. It is not a
+signature: it tells damage and slips, not who made a folder. Folders of format 1 have none; what can
+be proved of them is proved: that their config is complete, that it is the one their card says, and,
+where no weight is rounded, that it is the one their model's fingerprint was taken of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensprobe.documents import DocumentError, content_of
+from sensprobe.errors import CheckpointError
+
+DIGEST = "digest"
+_AROUND = (
+    "d_input d_output d_model layers encoder norm norm_kind norm_eps final_norm residual pooling "
+    "head_bias tied_head "
+)
+FIRST_CONFIGS = {
+    "s4d": "d_input d_output d_model d_state layers norm residual activation pooling "
+    "discretization",
+    "mamba": _AROUND + "dt_rank d_state d_conv expand bias conv_bias inner_norm inner_norm_eps",
+    "mamba2": _AROUND
+    + "d_state d_conv expand d_head groups bias conv_bias gated_norm D_per_channel dt_min dt_max",
+}
+"""Family -> every field of its config in format 1, in the order of that time."""
+_CARD = "Config: "
+
+
+def digest_of(config: Mapping[str, Any], plan: Any, weights: str) -> str:
+    """Of a config.json (its digest aside), a plan.json and the SHA-256 of the weight file."""
+    rest = {key: value for key, value in config.items() if key != DIGEST}
+    text = json.dumps([rest, plan, weights], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_unchanged(config: Mapping[str, Any], plan: Any, source: Path) -> None:
+    """CheckpointError for documents of format 2 or later that are not those that were exported."""
+    if config.get(DIGEST) != digest_of(config, plan, config["weights"]["sha256"]):
+        raise _changed(f"{source} or plan.json beside it was changed after the export (digest)")
+
+
+def _changed(what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{what}, and the weights belong to what was exported. Copy the folder again, or export it "
+        "again."
+    )
+
+
+def require_complete(config: Mapping[str, Any], source: Path) -> None:
+    """CheckpointError for a config of format 1 that lacks a field it was written with, or is
+    another than its card says."""
+    given, family = config["config"], config["family"]
+    fields = FIRST_CONFIGS.get(family, "").split()
+    if missing := [name for name in fields if name not in given]:
+        raise _changed(f"{source} was changed after the export: config lacks {', '.join(missing)}")
+    said = _card_line(source.parent)
+    if said is not None and all(name in given for name in fields):
+        now = ", ".join(f"{name} {given[name]}" for name in fields)
+        if said != now:
+            raise _changed(
+                f"{source} was changed after the export: README.md beside it has another config"
+            )
+
+
+def _card_line(folder: Path) -> str | None:
+    """The config as the card of a folder says it; None without a card that does."""
+    try:
+        card = content_of(folder / "README.md").decode("utf-8", "replace")
+    except DocumentError:
+        return None
+    lines = [line for line in card.splitlines() if line.startswith(_CARD)]
+    return lines[0].removeprefix(_CARD).removesuffix(".") if len(lines) == 1 else None
+
+
+def require_first_fingerprint(
+    config: Mapping[str, Any], sizes: Any, weights: Mapping[str, Tensor], source: Path
+) -> None:
+    """CheckpointError where a model of format 1 with exact weights is not the one exported."""
+    fields = FIRST_CONFIGS[config["family"]].split()
+    values = asdict(sizes)
+    known = ", ".join(f"{name}={values[name]!r}" for name in fields)
+    digest = hashlib.sha256(f"{type(sizes).__name__}({known})".encode())
+    for name in sorted(weights):
+        tensor = weights[name].detach()
+        real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        digest.update(name.encode())
+        digest.update(real.contiguous().numpy().tobytes())
+    if digest.hexdigest()[:16] != config["fingerprints"]["model"]:
+        raise _changed(f"{source} was changed after the export (its model's fingerprint differs)")
