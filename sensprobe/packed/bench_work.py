@@ -19,17 +19,17 @@ from sensprobe.packed.program import Compiled
 KINDS = {
     "embedding": (op.EMBED,),
     "products": (op.LINEAR, op.LINEAR_CODES, op.BIAS),
-    "convolution": (op.CONVOLVE, op.SILU),
+    "convolution": (op.CONVOLVE,),
     "recurrence": (op.DECAY, op.CHANNELS, op.HEADS, op.DIAGONAL),
     "norms": (op.RMS, op.LAYER_NORM),
     "rounding": (op.ROUND,),
     "elementwise": (
         op.INPUT, op.SOFTPLUS, op.GATE, op.ADD, op.SKIP, op.MEAN, op.GELU, op.HALF_GLU, op.COPY,
-        op.RAMP,
+        op.RAMP, op.SILU, op.RELU,
     ),
 }  # fmt: skip
-"""What is told apart of a step; biases go with their products, a convolution with its SiLU, the
-rotations of a plan with the rounding they are for."""
+"""What is told apart of a step; biases go with their products, the rotations of a plan with the
+rounding they are for."""
 KIND_OF = {code: kind for kind, codes in KINDS.items() for code in codes}
 NUMBER = 4  # bytes of a float32
 
@@ -135,7 +135,7 @@ def _passing(row: list[int]) -> int:
     code = row[0]
     if code == op.INPUT:
         return 2 * row[3]
-    if code in (op.SILU, op.SOFTPLUS, op.GELU, op.RAMP):
+    if code in (op.SILU, op.SOFTPLUS, op.GELU, op.RAMP, op.RELU):
         return 2 * row[3]
     if code in (op.GATE, op.ADD):
         return 3 * row[4]
