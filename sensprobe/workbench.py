@@ -267,7 +267,11 @@ class Workbench:
             )
         groups = self.groups(split, stop)
         if groups is not None and (found := len(np.unique(groups))) < FEW_GROUPS:
-            yield f"the {stop:,} {split} samples form only {found} groups: errors are rough"
+            samples = f"the {stop:,} {split} samples"
+            if found == 1:
+                yield f"{samples} are all of one group, which tells no error: raise --limit"
+            else:
+                yield f"{samples} form only {found} groups: errors are rough"
 
     def samples(self, split: str) -> Split:
         """The split in the order in which it is used."""
