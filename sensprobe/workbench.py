@@ -467,7 +467,7 @@ def _require_scorable(built_in: str, dataset: Dataset) -> None:
     if built_in in needs and dataset.task not in needs[built_in]:
         what = {"regression": "targets", "language": "text", "unlabelled": "no labels"}
         raise UsageError(
-            f"--metric {built_in} is for {' and '.join(needs[built_in])}, and {dataset.name} has "
+            f"--metric {built_in} is for {', '.join(needs[built_in])}, and {dataset.name} has "
             f"{what.get(dataset.task, dataset.task)}. Leave it out, or take divergence."
         )
 
