@@ -187,5 +187,7 @@ def test_of_one_group_no_error_is_told(shell: Shell, regression: Path) -> None:
     np.savez(regression / "two.npz", x=x, y=y, group=np.arange(200) // 40)
     asked = ["eval", regression / "model.safetensors", "--data", f"npz:{regression / 'two.npz'}"]
     done = shell.ok(*asked, "--limit", "40", "--compare", "--set", "states=int8")
-    assert "all of one group, which tells no error" in " ".join(done.err.split())
+    told = "all of one group, which tells no error and allows no search: --limit 80 takes two"
+    assert told in " ".join(done.err.split())
+    assert "one group" not in shell.ok(*asked, "--limit", "80").err
     assert " ± ? " in done.out and "inf" not in done.out
