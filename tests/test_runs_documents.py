@@ -13,6 +13,7 @@ import pytest
 import sensprobe_app
 
 from sensprobe.errors import RunError
+from sensprobe.loading import load_model
 from sensprobe.report.gather import sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.writing import write_report
@@ -136,4 +137,4 @@ def test_a_plan_of_a_search_names_its_run(folder: Path) -> None:
 
     edit(folder / "results" / "search.json", change)
     with pytest.raises(Exception, match=r"run: the plan .* version 7 is newer"):
-        plan_of(open_run(folder), "1.5KiB")
+        plan_of(open_run(folder), "1.5KiB", load_model("s4d-digits").model.sites)

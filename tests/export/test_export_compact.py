@@ -85,8 +85,10 @@ def as_first(folder: Path) -> dict:  # type: ignore[type-arg]
         plan = {"layers.0.A": parse("int6/head/asym")}
         export_model(tiny(NAMES[0]), plan, applier(NAMES[0]), folder, name="m")
     document = json.loads((folder / "config.json").read_text())
-    del document["digest"]
+    del document["digest"], document["config"]["head"]
     document["sensprobe_artefact"] = 1
     assert document["semantics"] == SEMANTICS
     (folder / "config.json").write_text(json.dumps(document))
+    card = folder / "README.md"
+    card.write_text(card.read_text().replace(", head linear", ""))
     return document
