@@ -111,8 +111,8 @@ class HarnessModel(LM):
         return Asked(np.insert(tokens, 0, start), len(start))
 
     def _whole(self, text: str) -> Asked:
-        """A text all of which is scored, with what the tokenizer puts around it; nothing, as lm-eval
-        has it, around a text that begins with the token it would start after."""
+        """A text all of which is scored, with what the tokenizer puts around it: nothing where it
+        begins with the token it would start after, as in lm-eval."""
         tokens, start = self._encode(text), self._start(text)
         before, after = self._tokenizer.added
         if tuple(tokens[: len(start)]) != start:
