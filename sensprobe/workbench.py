@@ -269,7 +269,8 @@ class Workbench:
         if groups is not None and (found := len(np.unique(groups))) < FEW_GROUPS:
             samples = f"the {stop:,} {split} samples"
             if found == 1:
-                yield f"{samples} are all of one group, which tells no error{self._two_groups(split)}"
+                more = self._two_groups(split)
+                yield f"{samples} are all of one group, which tells no error{more}"
             else:
                 yield f"{samples} form only {found} groups: errors are rough"
 
