@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SHARED := -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all test-slow test-gpu test-lm check format bench studies docs screenshots example clean
 
@@ -20,10 +21,10 @@ demo: $(READY)
 	$(BIN)/sensprobe demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile -q
+	$(BIN)/python -m pytest $(SHARED) -q
 
 test-all: $(READY)
-	SENSPROBE_ALL_TESTS=1 $(BIN)/python -m pytest -n auto --dist loadfile -q
+	SENSPROBE_ALL_TESTS=1 $(BIN)/python -m pytest $(SHARED) -q
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow

@@ -38,8 +38,9 @@ BINS = 2**14
 _SHIFT = 18
 SAMPLES = 4
 """Values that stand for a bin when `mse` weighs errors."""
-SHRINKS = torch.linspace(1.0, 0.2, 41, dtype=torch.float64)
-"""Fractions of the full range that `mse` tries."""
+SHRINKS = torch.tensor([(50 - k) / 50 for k in range(41)], dtype=torch.float64)
+"""Fractions of the full range that `mse` tries: 1 … 0.2. (A library's linspace may contract its
+product and sum, and then its last bits differ between processors.)"""
 ROTATED = " rotated"
 """Ends the name of a site's values in a Hadamard transform's basis."""
 

@@ -105,7 +105,11 @@ class Source:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the weights as the file stores them: what the user has, without any plan."""
+        """Bytes of the weights as the file stores them: what the user has, without any plan. An
+        exported model's file also holds the static scales of its states and activations."""
+        if self.artefact is not None:
+            every = self.model.sites.values()
+            return sum(site_bytes(s, self.artefact.plan.get(s.name, EXACT))[0] for s in every)
         weights = (s for s in self.model.sites.values() if s.kind is Kind.WEIGHT)
         return sum(self.stored_as(site)[1] for site in weights)
 

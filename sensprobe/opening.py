@@ -24,7 +24,7 @@ from sensprobe.plan import Plan, Resolved
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run, open_run
 from sensprobe.trust import Gate, Named, Remembered, check_settings
-from sensprobe.usercode import Code, parsed
+from sensprobe.usercode import PREFIX, Code, parsed
 from sensprobe.workbench import Workbench, open_workbench
 
 
@@ -72,6 +72,12 @@ def open_bench(
         if limit is not None:
             check_limit(split, dataset.splits.count(split), limit)
     metric = settings.get("metric")
+    if metric and metric not in BUILT_IN and not metric.startswith(PREFIX):
+        raise UsageError(
+            f"no metric is called {metric!r}; name one of {', '.join(BUILT_IN)}, or a function of "
+            "yours, python:FILE.py:FUNCTION. Without --metric classification is scored by "
+            "accuracy, regression by mean squared error, text by bits per byte."
+        )
     own = load_function(metric, gate) if metric and metric not in BUILT_IN else None
     if own is not None:
         own.code.seal()

@@ -267,7 +267,19 @@ class Workbench:
             )
         groups = self.groups(split, stop)
         if groups is not None and (found := len(np.unique(groups))) < FEW_GROUPS:
-            yield f"the {stop:,} {split} samples form only {found} groups: errors are rough"
+            samples = f"the {stop:,} {split} samples"
+            if found == 1:
+                yield f"{samples} are all of one group, which tells no error{self._two_groups(split)}"
+            else:
+                yield f"{samples} form only {found} groups: errors are rough"
+
+    def _two_groups(self, split: str) -> str:
+        """What takes two whole groups of a split whose beginning is all of one."""
+        group = self.groups(split, len(self.samples(split)))
+        ends = [] if group is None else [*(np.flatnonzero(np.diff(group)) + 1), len(group)]
+        if len(ends) < 2:
+            return f", and {split} has no other"
+        return f" and allows no search: --limit {ends[1]:,} takes two"
 
     def samples(self, split: str) -> Split:
         """The split in the order in which it is used."""
@@ -463,7 +475,7 @@ def _require_scorable(built_in: str, dataset: Dataset) -> None:
     if built_in in needs and dataset.task not in needs[built_in]:
         what = {"regression": "targets", "language": "text", "unlabelled": "no labels"}
         raise UsageError(
-            f"--metric {built_in} is for {' and '.join(needs[built_in])}, and {dataset.name} has "
+            f"--metric {built_in} is for {', '.join(needs[built_in])}, and {dataset.name} has "
             f"{what.get(dataset.task, dataset.task)}. Leave it out, or take divergence."
         )
 

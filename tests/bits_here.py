@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sensprobe import runtime, zoo
 from sensprobe.apply import Applier
+from sensprobe.calibrate import SHRINKS, weight_range
 from sensprobe.checkpoints.identity import bytes_of
 from sensprobe.data import load_data
 from sensprobe.loading import load_model
@@ -50,6 +51,17 @@ def codes(model: Model) -> dict[str, str]:
     return out
 
 
+def ranges(model: Model) -> dict[str, str]:
+    """Ends of ranges, whose last bits codes seldom show."""
+    out = {"shrinks": mark(SHRINKS)}
+    for name, site in model.sites.items():
+        if site.kind is Kind.WEIGHT and name.startswith("layers.0."):
+            for text in ("int4/mse", "e4m3/mse", "int8/p99"):
+                found = weight_range(model.weights[name], parse(text), site)
+                out[f"{name} {text}"] = mark(*(found or ()))
+    return out
+
+
 def scanned(model: Model) -> str:
     """The state and outputs of a recurrence that is rounded at every step."""
     x = torch.rand(3, 40, 16, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -74,6 +86,7 @@ def main() -> None:
         "names": {name: source.fingerprint for name, source in sources.items()},
         "weights": {n: mark(*(w for _, w in sorted(m.weights.items()))) for n, m in models.items()},
         "codes": codes(models["s4d-smnist-16"]),
+        "ranges": ranges(small),
         "scan": scanned(small),
         "radius": {n: m.spectral_radius() for n, m in models.items()},
     }

@@ -20,6 +20,8 @@ from sensprobe.ops import diagonal_scan
 
 CASES = 5
 """Cases of one parametrized test that `make test` runs."""
+LONG = ("tests/kernels/test_triton.py", "tests/packed/test_stream.py")
+"""Files that are given to workers first."""
 
 torch.set_num_threads(1)
 settings.register_profile("sensprobe", max_examples=60, deadline=None, derandomize=True)
@@ -34,7 +36,9 @@ def _allowed_code(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the cases that `make test` does without, unless tests are named one by one."""
+    """Puts what takes long first, and leaves out the cases that `make test` does without, unless
+    tests are named one by one."""
+    items.sort(key=lambda item: _turn(item.nodeid))
     if os.environ.get("SENSPROBE_ALL_TESTS") or any("::" in text for text in config.args):
         return
     cases: dict[str, list[pytest.Item]] = {}
@@ -44,6 +48,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     dropped = [item for item in items if item not in kept]
     items[:] = [item for item in items if item in kept]
     config.hook.pytest_deselected(items=dropped)
+
+
+def _turn(nodeid: str) -> int:
+    """When a file's turn comes: long ones first, so that no worker is left alone with one. One file
+    compiles the packed step, which takes minutes and is kept; others that need it come last."""
+    file = nodeid.partition("::")[0]
+    if file in LONG:
+        return LONG.index(file)
+    return len(LONG) + file.startswith("tests/packed/")
 
 
 def _some(cases: list[pytest.Item]) -> list[pytest.Item]:

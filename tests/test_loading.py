@@ -116,7 +116,7 @@ def test_what_a_user_has_is_counted_as_the_file_stores_it(
         assert set(source.stored_dtype.split(", ")) == {str(dtype)[6:], "float32"}
         assert source.stored_as(source.model.sites["layers.0.A"])[0] == str(dtype)[6:]
         assert source.stored_as(source.model.sites["layers.0.state"])[0] == "float32"
-    export(model, tmp_path / "m", x, A=A)
+    export(model, tmp_path / "m", x, A=A, state="int8")  # with a static scale, once
     exported = load_model(tmp_path / "m")
     priced = cost(exported.model.sites.values(), exported.artefact.plan)  # type: ignore[union-attr]
     assert exported.stored_bytes == priced.weight_bytes

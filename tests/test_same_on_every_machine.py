@@ -52,7 +52,7 @@ def computed(setting: str, threads: int) -> dict[str, Any]:
 @pytest.mark.parametrize(("setting", "threads"), CASES)
 def test_bits_are_the_same(setting: str, threads: int) -> None:
     here, there = computed("", 1)["same"], computed(setting, threads)["same"]
-    for what in ("names", "weights", "codes", "scan", "radius"):
+    for what in ("names", "weights", "codes", "ranges", "scan", "radius"):
         assert len(here[what]) >= 5
         assert there[what] == here[what], what
 

@@ -110,11 +110,12 @@ def _entries(
 
 
 def _parted(path: str, state: dict[str, Any]) -> Iterator[tuple[str, State]]:
-    """The state, and apart from it what stands under an average's name (`ema_model.layers…`)."""
+    """The state, and apart from it what stands under an average's name."""
     parts: dict[str, dict[str, Any]] = {}
     for name, value in state.items():
         first, _, rest = name.partition(".")
-        average = first if rest and _is_average(first) and _MODEL.search(first) else ""
+        around = f"{first}.{rest.partition('.')[0]}"  # `ema_model.layers`, `ema.module.layers`
+        average = first if rest and _is_average(first) and _MODEL.search(around) else ""
         parts.setdefault(average, {})[rest if average else name] = value
     for first, part in parts.items():
         if any(isinstance(value, Tensor) and value.ndim for value in part.values()):

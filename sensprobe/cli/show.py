@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +82,23 @@ def presets(rows: list[dict[str, Any]]) -> RenderableType:
 def score(document: Mapping[str, Any], metric: MetricInfo) -> str:
     """A score with its error, in the metric's unit."""
     value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
-    text = f"{value:.2f} ± {stderr:.2f}" if metric.unit == "%" else f"{value:.5g} ± {stderr:.2g}"
+    text = f"{value:.2f}" if metric.unit == "%" else f"{value:.5g}"
+    text = f"{text} ± {_error(stderr, metric)}"
     return f"{text} {metric.unit}".rstrip()
 
 
 def change(document: Mapping[str, Any], metric: MetricInfo) -> str:
     """A difference with its sign and error, in the metric's unit of differences."""
     value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
-    text = f"{value:+.2f} ± {stderr:.2f}" if metric.unit == "%" else f"{value:+.3g} ± {stderr:.2g}"
-    return f"{text} {metric.change_unit or metric.name}"
+    text = f"{value:+.2f}" if metric.unit == "%" else f"{value:+.3g}"
+    return f"{text} ± {_error(stderr, metric)} {metric.change_unit or metric.name}"
+
+
+def _error(stderr: float, metric: MetricInfo) -> str:
+    """A standard error; "?" where one sample, or one group of samples, tells none."""
+    if not isfinite(stderr):
+        return "?"
+    return f"{stderr:.2f}" if metric.unit == "%" else f"{stderr:.2g}"
 
 
 def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> RenderableType:
@@ -104,7 +113,8 @@ def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> Rendera
         verdict = "" if Score(**gap).differs() else "   within the error"
         if "ratio" in document:
             times = document["ratio"]
-            verdict = f", {times['value']:.4g} ± {times['stderr']:.2g} times as much{verdict}"
+            error = f"{times['stderr']:.2g}" if isfinite(times["stderr"]) else "?"
+            verdict = f", {times['value']:.4g} ± {error} times as much{verdict}"
         lines.append(f"against full precision  {change(gap, metric)}{verdict}")
     lines.append(
         f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "

@@ -67,11 +67,12 @@ def check_limit(name: str, count: int, limit: int) -> None:
 
 def beginning(split: Split, limit: int) -> int:
     """How many of the first samples of a reordered split to take: `limit`, or a little less where
-    that leaves groups whole. The last group is cut only where less than half would be left."""
+    that leaves groups whole. The last group is cut where less than half would be left, or but one
+    group, of which no error of a difference could be told."""
     if split.group is None or limit >= len(split):
         return min(limit, len(split))
     group = split.group.numpy()
-    ends = np.flatnonzero(np.diff(group)) + 1
+    ends = (np.flatnonzero(np.diff(group)) + 1)[1:]  # of the second group and later ones
     whole = int(ends[ends <= limit].max(initial=0))
     return whole if 2 * whole >= limit else limit
 

@@ -107,7 +107,7 @@ def custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError):
         raise DataError(
             f"the metric returned a {type(found).__name__}; it must return a tensor of one number "
-            "for each sample."
+            "for each sample, beside which a mapping may say its unit: values, {'unit': 'percent'}."
         ) from None
     if len(values) != len(y):
         raise DataError(

@@ -27,7 +27,6 @@ from sensprobe.export.document import CONFIG, FILES, NEEDED, PLAN, WEIGHTS
 from sensprobe.export.tensors import Entry, layout, scales_of, weights_of
 from sensprobe.export.unchanged import (
     require_complete,
-    require_first_fingerprint,
     require_unchanged,
 )
 from sensprobe.memory import free_bytes, room
@@ -77,9 +76,6 @@ def load_artefact(folder: Path) -> Artefact:
         tensors = _tensors(folder / WEIGHTS, entries, config)
         weights = weights_of(tensors, sites, plan)
     require_finite({name: real_view(w) for name, w in weights.items()}, folder / WEIGHTS)
-    if config[document.KEY] == 1 and not any(sites[n].kind is Kind.WEIGHT for n in plan):
-        sizes = config_from(config, folder / CONFIG)[1]
-        require_first_fingerprint(config, sizes, weights, folder / CONFIG)
     scales = scales_of(tensors, sites, plan)
     tap = RoundingTap(plan, weights, scales, round=runtime.rounded)
     return Artefact(build(weights), tap, plan, config, tensors)

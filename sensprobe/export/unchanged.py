@@ -2,8 +2,9 @@
 
 Since format 2 config.json has a digest over itself, plan.json and the weights. It is not a
 signature: it tells damage and slips, not who made a folder. Folders of format 1 have none; what can
-be proved of them is proved: that their config is complete, that it is the one their card says, and,
-where no weight is rounded, that it is the one their model's fingerprint was taken of.
+be proved of them is proved: that their config is complete, and that it is the one their card says.
+(Their model's fingerprint is of its weights before they were rounded to float32, so it proves
+nothing.)
 """
 
 from __future__ import annotations
@@ -11,12 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from sensprobe.documents import DocumentError, content_of
 from sensprobe.errors import CheckpointError
@@ -83,20 +80,3 @@ def _card_line(folder: Path) -> str | None:
         return None
     lines = [line for line in card.splitlines() if line.startswith(_CARD)]
     return lines[0].removeprefix(_CARD).removesuffix(".") if len(lines) == 1 else None
-
-
-def require_first_fingerprint(
-    config: Mapping[str, Any], sizes: Any, weights: Mapping[str, Tensor], source: Path
-) -> None:
-    """CheckpointError where a model of format 1 with exact weights is not the one exported."""
-    fields = FIRST_CONFIGS[config["family"]].split()
-    values = asdict(sizes)
-    known = ", ".join(f"{name}={values[name]!r}" for name in fields)
-    digest = hashlib.sha256(f"{type(sizes).__name__}({known})".encode())
-    for name in sorted(weights):
-        tensor = weights[name].detach()
-        real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-        digest.update(name.encode())
-        digest.update(real.contiguous().numpy().tobytes())
-    if digest.hexdigest()[:16] != config["fingerprints"]["model"]:
-        raise _changed(f"{source} was changed after the export (its model's fingerprint differs)")

@@ -98,7 +98,7 @@ def export_model(
         CONFIG: document.lines(config),
     }
     files |= text_files or {}
-    sizes = {file: len(content) for file, content in files.items()}
+    sizes = {file: len(files[file]) for file in (PLAN, WEIGHTS, CONFIG)}
     radius = model.spectral_radius(tap)
     text = card_text(name, model, plan, facts, radius, prints, out.name, sizes)
     files[CARD] = text.encode()

@@ -19,6 +19,8 @@ from sensprobe.score import LEVEL, Z95
 NOISE = "·"
 UNSTABLE = "▲"
 MISSING = "–"
+ROUNDING = 1e-12
+"""Errors below this part of a value are rounding of the sum that gave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ def plus_minus(shown: Measured, *, signed: bool = False) -> str:
         return number(value, 0)
     if not isfinite(stderr):
         return f"{digits(value, 3, signed=signed)} ± ?"
-    if stderr == 0:  # no sample differs from another: nothing is known of the spread
+    if stderr <= ROUNDING * abs(value):  # no sample differs from another: the spread is unknown
         return digits(value, 3, signed=signed)
     places = decimals(stderr)
     if places > 4:

@@ -26,11 +26,17 @@ class Target:
     sites: tuple[Site, ...]
 
     def fitted(self, scheme: Scheme) -> dict[str, Scheme] | None:
-        """The scheme each site gets, fitted to it; None where it makes no sense for some site."""
+        """The scheme each site gets, fitted to it; None where it makes no sense for some site.
+
+        One number a step under a live scale of its own is not rounded, whatever the bits (a sensor
+        of one channel as `input`): to price that would say that it needs none.
+        """
         try:
-            return {site.name: adapt(scheme, site) for site in self.sites}
+            fitted = {site.name: adapt(scheme, site) for site in self.sites}
         except SchemeError:
             return None
+        alone = all(s.kind is Kind.ACTIVATION and s.reals == 1 for s in self.sites)
+        return None if alone and any(s.dynamic for s in fitted.values()) else fitted
 
     def plan(self, scheme: Scheme) -> Plan | None:
         """The plan that perturbs this target alone."""

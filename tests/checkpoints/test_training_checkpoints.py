@@ -150,13 +150,16 @@ def test_raw_weights_are_read_beside_averaged_ones_unless_the_toml_says_otherwis
     assert torch.equal(model.weights["head"], BLOCK.weights["head"] / 2)
 
 
-def test_an_average_among_the_names_is_an_entry_too(tmp_path):
+@pytest.mark.parametrize(
+    ("trained", "average"), [("online_model.", "ema_model."), ("net.", "ema.module.")]
+)
+def test_an_average_among_the_names_is_an_entry_too(tmp_path, trained, average):
     """As libraries that keep both in one module write them, in safetensors too."""
     halves = {name: t / 2 for name, t in one_block().items()}
-    flat = prefixed(one_block(), "online_model.") | prefixed(halves, "ema_model.")
+    flat = prefixed(one_block(), trained) | prefixed(halves, average)
     flat |= {"step": torch.tensor([7]), "initted": torch.tensor([True])}
     assert is_the_model(keyed(tmp_path, flat), BLOCK)
-    path = keyed(tmp_path, flat, 'entry = "ema_model"', "w.safetensors")
+    path = keyed(tmp_path, flat, f'entry = "{average.partition(".")[0]}"', "w.safetensors")
     assert torch.equal(read_checkpoint(path)[0].weights["head"], BLOCK.weights["head"] / 2)
 
 

@@ -176,6 +176,9 @@ def test_metrics_of_classes_are_refused_where_there_are_none(shell: Shell, tmp_p
         refused = shell(*asked(tmp_path, "eval", metric))
         assert refused.code == 2
         assert f"--metric {metric} is for classification" in refused.err
+    named = shell(*asked(tmp_path, "eval", "accuracy"))
+    assert named.code == 2
+    assert "no metric is called 'accuracy'" in named.err and "Without --metric" in named.err
 
 
 def test_the_table_of_classes_is_printed_and_kept(shell: Shell, folder: Path) -> None:

@@ -179,3 +179,15 @@ def test_repeated_samples_are_told_and_groups_keep_them_together(
 def test_few_groups_are_told(shell: Shell, regression: Path) -> None:
     asked = ["eval", regression / "model.safetensors", "--data", f"npz:{regression / 'data.npz'}"]
     assert "form only" in shell.ok(*asked).err
+
+
+def test_of_one_group_no_error_is_told(shell: Shell, regression: Path) -> None:
+    with np.load(regression / "data.npz") as stored:
+        x, y = stored["x"], stored["y"]
+    np.savez(regression / "two.npz", x=x, y=y, group=np.arange(200) // 40)
+    asked = ["eval", regression / "model.safetensors", "--data", f"npz:{regression / 'two.npz'}"]
+    done = shell.ok(*asked, "--limit", "40", "--compare", "--set", "states=int8")
+    told = "all of one group, which tells no error and allows no search: --limit 80 takes two"
+    assert told in " ".join(done.err.split())
+    assert "one group" not in shell.ok(*asked, "--limit", "80").err
+    assert " ± ? " in done.out and "inf" not in done.out

@@ -64,8 +64,14 @@ def test_groups_stay_whole_and_are_not_taken_in_their_order() -> None:
 def test_a_group_is_cut_where_little_would_be_left() -> None:
     split = reordered(by_class([500, 500], np.arange(1000) // 500), 0).split
     assert beginning(split, 100) == 100
-    assert beginning(split, 600) == 500
     assert beginning(split, 5000) == 1000
+
+
+def test_a_group_is_cut_rather_than_left_alone() -> None:
+    split = reordered(by_class([5, 5, 5], np.arange(15) // 5), 0).split
+    assert beginning(split, 9) == 9  # of the first group alone no error could be told
+    assert beginning(split, 14) == 10
+    assert beginning(split, 5) == 5
 
 
 def test_what_lies_in_an_order_is_told_from_what_is_shuffled() -> None:

@@ -13,7 +13,7 @@ from sensprobe.evaluate import Score
 from sensprobe.export import CardFacts, UniformFacts, export_model
 from sensprobe.export.card import card_text
 from sensprobe.export.markdown import code, fenced, plain
-from sensprobe.metrics import INFO
+from sensprobe.metrics import INFO, MetricInfo
 from sensprobe.plan import Resolved
 from sensprobe.scheme import parse
 
@@ -124,7 +124,9 @@ def test_names_are_shown_as_names() -> None:
 
 def test_a_card_of_hostile_names() -> None:
     hostile = '<img src=x onerror=alert(1)>"); evil() #\n# heading'
-    facts = CardFacts(data=hostile, source=hostile, metric=hostile, searched=FACTS.confirmed)
+    facts = CardFacts(
+        data=hostile, source=hostile, metric=MetricInfo(hostile), searched=FACTS.confirmed
+    )
     text = card_text(hostile, tiny(NAMES[0]), {}, facts, 0.5, {"model": hostile}, hostile)
     title, *rest = text.splitlines()
     assert title.startswith("# &lt;img src=x onerror=alert")

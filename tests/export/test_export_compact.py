@@ -102,7 +102,7 @@ def as_first(folder: Path) -> dict:  # type: ignore[type-arg]
         plan = {"layers.0.A": parse("int6/head/asym")}
         export_model(tiny(NAMES[0]), plan, applier(NAMES[0]), folder, name="m")
     document = json.loads((folder / "config.json").read_text())
-    del document["digest"]
+    del document["digest"], document["config"]["head"]
     document["sensprobe_artefact"] = 1
     fields = FIRST_CONFIGS[document["family"]].split()
     document["config"] = {name: document["config"][name] for name in fields}
@@ -112,4 +112,6 @@ def as_first(folder: Path) -> dict:  # type: ignore[type-arg]
     (folder / "README.md").write_text("\n".join(lines))
     assert document["semantics"] == SEMANTICS
     (folder / "config.json").write_text(json.dumps(document))
+    card = folder / "README.md"
+    card.write_text(card.read_text().replace(", head linear", ""))
     return document

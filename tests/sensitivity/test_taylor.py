@@ -251,8 +251,8 @@ def both(digits, schemes):
 def test_small_perturbations_cost_what_is_measured(digits):
     """Second order is all there is at 12 bits; what remains is the noise of the signs."""
     found = both(digits, ["int12/head/asym", "int10/head/asym/dynamic"])
-    truth, price = found.pop(("input", "int10/head/asym/dynamic"))
-    assert truth.value == price.value == 0  # one number a step under a scale of its own is exact
+    assert ("input", "int12/head/asym") in found
+    assert ("input", "int10/head/asym/dynamic") not in found  # one number under a scale of its own
     assert len(found) > 20
     for key, (truth, price) in found.items():
         noise = (truth.stderr**2 + price.stderr**2) ** 0.5

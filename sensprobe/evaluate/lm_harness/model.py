@@ -111,10 +111,11 @@ class HarnessModel(LM):
         return Asked(np.insert(tokens, 0, start), len(start))
 
     def _whole(self, text: str) -> Asked:
-        """A text all of which is scored, with what the tokenizer puts around it."""
+        """A text all of which is scored, with what the tokenizer puts around it: nothing where it
+        begins with the token it would start after, as in lm-eval."""
         tokens, start = self._encode(text), self._start(text)
         before, after = self._tokenizer.added
-        if not before or tuple(tokens[: len(before)]) != before:
+        if tuple(tokens[: len(start)]) != start:
             tokens = np.concatenate([before, tokens, after]).astype(tokens.dtype)
         return Asked(np.insert(tokens, 0, start), len(start))
 
