@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sensprobe.errors import RunError
+from sensprobe.errors import RunError, UsageError
 
 TEMPORARY = ".tmp"
 NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
@@ -47,13 +47,29 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
         raise RunError(f"{doing} {path} failed: {advice}") from error
 
 
-def require_inside(folder: Path) -> None:
-    """RunError where a folder that is written to is a link: its target lies who knows where."""
-    if folder.is_symlink():
+def named_path(name: str | Path) -> Path:
+    """The path that a user, or a document, names: ~ stands for a home where there is such a user.
+    UsageError for what no file can be called."""
+    try:
+        path = Path(os.path.expanduser(name))
+        parts = [os.fsencode(part) for part in path.parts]
+    except UnicodeError:
+        parts = [b"\0"]
+    sizes = [len(part) + 1 for part in parts]
+    if max(sizes, default=0) > 256 or sum(sizes) > 3500 or any(b"\0" in part for part in parts):
+        raise UsageError(f"no file can be called {str(name)[:60]!r}: name one that there is.")
+    return path
+
+
+def require_no_link(path: Path) -> Path:
+    """`path`, a file or folder that is written to: RunError where it is a link, whose target lies
+    who knows where, as that of a run from someone else may."""
+    if path.is_symlink():
         raise RunError(
-            f"{folder} is a link to {os.readlink(folder)}, and nothing is written through links. "
-            "Put the folder itself there, or remove the link."
+            f"{path} is a link to {os.readlink(path)}, and nothing is written through links. Put "
+            "the file or folder itself there, or remove the link."
         )
+    return path
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
@@ -74,27 +90,12 @@ def create_whole(path: Path, content: bytes) -> bool:
 
 def inside(folder: Path, name: str) -> Path:
     """`folder`/`name`, where a name that may come from a document stays in its folder: RunError for
-    separators, a leading dot, and a link that leads out."""
-    path = folder / name
+    separators, a leading dot, and a link."""
     if not NAMES.fullmatch(name):
         raise RunError(
             f"{name[:80]!r} cannot name a file in {folder}: use letters, digits, - _ + ."
         )
-    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        raise RunError(f"{path} is a link that leads out of {folder}; take it away and try again")
-    return path
-
-
-def require_own_folder(parent: Path, name: str) -> Path:
-    """`parent`/`name`, a folder that is written into: RunError where it is a link that leads out of
-    `parent`, as a folder from someone else may have."""
-    folder = parent / name
-    if folder.is_symlink() and not folder.resolve().is_relative_to(parent.resolve()):
-        raise RunError(
-            f"{folder} is a link that leads out of {parent}, and nothing is written there; put a "
-            "folder in its place, or name another folder"
-        )
-    return folder
+    return require_no_link(folder / name)
 
 
 @contextlib.contextmanager

@@ -18,9 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from sensprobe.cli.bar import Bar
+from sensprobe.cli.console import PlainConsole
 from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.evaluate.lm_harness import require
 from sensprobe.opening import open_applier
@@ -45,7 +44,7 @@ def open_model(**given: Any) -> HarnessModel:
         )
     if "model" not in given:
         raise UsageError("--model_args names no model: write --model_args model=MODEL,plan=PLAN.")
-    progress = Bar(Console(stderr=True, highlight=False))
+    progress = Bar(PlainConsole(stderr=True))
     source, plan, applier = open_applier(
         str(given["model"]),
         given.get("plan"),

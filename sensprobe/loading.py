@@ -40,6 +40,7 @@ from sensprobe.cost import site_bytes
 from sensprobe.data import BYTES, FileTokenizer, Tokenizer
 from sensprobe.errors import DataError, PlanError, SchemeError, UsageError
 from sensprobe.export import PLAN, TOKENIZER, WEIGHTS, Artefact, is_artefact, load_artefact
+from sensprobe.files import named_path
 from sensprobe.memory import room
 from sensprobe.models import Model, is_language_model
 from sensprobe.packed import Arena, device_stream_of, stream_of
@@ -138,7 +139,7 @@ def load_model(spec: str | Path, norm: str | None = None) -> Source:
         source = _from_file(shipped[spec], spec, None)
         known = frozenset(zoo.EARLIER_NAMES.get(spec, ()))
         return replace(source, earlier=lambda: known | source.earlier())
-    path = Path(spec).expanduser()
+    path = named_path(spec)
     if not path.exists() and hub.on_hub(spec):
         folder = hub.fetched(str(spec))
         _refuse_norm(norm, f"{spec} has its config")
@@ -287,7 +288,7 @@ def resolve(plan: Plan, model: Model) -> Resolved:
 def _named_plan(name: str | Path, model: Model) -> Plan:
     if isinstance(name, str) and name in PRESETS:
         return PRESETS[name].plan(model.family, model.sites.values())
-    path = Path(name).expanduser()
+    path = named_path(name)
     if isinstance(name, str) and not path.suffix and path.name == name and not path.exists():
         raise PlanError(unknown(name))
     plan = read_plan(path)

@@ -17,6 +17,7 @@ from sensprobe.apply import Applier, needs_calibration
 from sensprobe.checkpoints import hub
 from sensprobe.data import BYTES, check_limit, load_data, load_function, reads_text, split_options
 from sensprobe.errors import RunError, UsageError
+from sensprobe.files import named_path
 from sensprobe.loading import PlanLike, Source, as_plan, load_model, resolve, text_tokenizer
 from sensprobe.metrics import BUILT_IN
 from sensprobe.plan import Plan, Resolved
@@ -199,7 +200,7 @@ def _tell_changed_metric(run: Run, code: Code, progress: Progress) -> None:
 
 
 def _absolute(model: str | Path) -> str:
-    path = Path(model).expanduser()
+    path = named_path(model)
     if isinstance(model, str) and model in zoo.shipped():
         return model
     if not path.exists() and hub.on_hub(model):
@@ -215,4 +216,4 @@ def _absolute_spec(spec: str) -> str:
         file, function = parsed(spec)
         return f"python:{file}:{function}"
     path, options = split_options(rest) if reads_text(spec) else (rest, "")
-    return f"{kind}:{Path(path).expanduser().resolve()}{options}"
+    return f"{kind}:{named_path(path).resolve()}{options}"

@@ -29,6 +29,7 @@ from types import ModuleType
 from typing import Any
 
 from sensprobe.errors import CodeError, UsageError
+from sensprobe.files import named_path
 
 PREFIX = "python:"
 OWN = frozenset({"sensprobe", "sensprobe_kernels", "__main__"})
@@ -47,7 +48,7 @@ def parsed(spec: str) -> tuple[Path, str]:
     if not spec.startswith(PREFIX) or not path or not name.isidentifier():
         raise UsageError(f"{spec!r} does not name a function; write python:FILE.py:FUNCTION")
     try:
-        return Path(path).expanduser().resolve(), name
+        return named_path(path).resolve(), name
     except (
         ValueError,
         OSError,

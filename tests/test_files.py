@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sensprobe.errors import RunError
-from sensprobe.files import inside, require_own_folder
+from sensprobe.errors import RunError, UsageError
+from sensprobe.files import inside, named_path, require_no_link
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", ".x", "", "a/b", "a\0", "x" * 300, "a\n"])
@@ -16,16 +16,23 @@ def test_a_name_that_leaves_its_folder(name: str, tmp_path: Path) -> None:
         inside(tmp_path, name)
 
 
-def test_links_that_lead_out(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "report").symlink_to(tmp_path)
-    (run / "a.csv").symlink_to(tmp_path / "victim")
-    with pytest.raises(RunError, match="a link that leads out"):
-        require_own_folder(run, "report")
-    with pytest.raises(RunError, match="a link that leads out"):
-        inside(run, "a.csv")
-    (run / "inner").mkdir()
-    (run / "link").symlink_to(run / "inner")
-    assert require_own_folder(run, "link") == run / "link"
-    assert inside(run, "b.csv") == run / "b.csv"
+def test_links_are_not_written_through(tmp_path: Path) -> None:
+    for name, target in {"out": tmp_path.parent, "loop": "loop", "none": "victim"}.items():
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(RunError, match=r"is a link to .*nothing is written through links"):
+            require_no_link(tmp_path / name)
+        with pytest.raises(RunError, match="is a link to"):
+            inside(tmp_path, name)
+    assert require_no_link(tmp_path / "b") == inside(tmp_path, "b") == tmp_path / "b"
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a/" * 3000, "a\0", "\ud800"])
+def test_what_no_file_can_be_called(name: str) -> None:
+    with pytest.raises(UsageError, match="no file can be called") as refused:
+        named_path(name)
+    assert len(str(refused.value)) < 200
+
+
+def test_a_home_of_nobody_is_a_name() -> None:
+    assert named_path("~") == Path.home()
+    assert named_path("~nosuchuser/x") == Path("~nosuchuser/x")

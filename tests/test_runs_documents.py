@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import sensprobe_app
 
 from sensprobe.errors import RunError
-from sensprobe.loading import load_model
 from sensprobe.report.gather import sites_of
 from sensprobe.report.live import search_so_far
-from sensprobe.report.writing import write_report
-from sensprobe.runs import open_run
+from sensprobe.report.writing import csv_bytes, write_report
+from sensprobe.runs import EvaluationKey, open_run
 from sensprobe.runs.record import seal, unseal
 from sensprobe.steps.exporting import plan_of
 
@@ -69,7 +69,7 @@ def test_a_damaged_result_leaves_the_others(folder: Path) -> None:
 def test_a_report_is_not_written_through_a_link(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (folder / "report").symlink_to(tmp_path / "mine")
-    with pytest.raises(RunError, match="a link that leads out"):
+    with pytest.raises(RunError, match="is a link to"):
         write_report(open_run(folder))
     assert not list((tmp_path / "mine").iterdir())
 
@@ -77,7 +77,7 @@ def test_a_report_is_not_written_through_a_link(folder: Path, tmp_path: Path) ->
 def test_results_are_not_written_through_a_link(folder: Path, tmp_path: Path) -> None:
     shutil.move(folder / "results", tmp_path / "mine")
     (folder / "results").symlink_to(tmp_path / "mine")
-    with pytest.raises(RunError, match="a link that leads out"):
+    with pytest.raises(RunError, match="is a link to"):
         open_run(folder).write_result("search", {})
 
 
@@ -136,5 +136,37 @@ def test_a_plan_of_a_search_names_its_run(folder: Path) -> None:
             candidate["plan"]["sensprobe_plan"] = 7
 
     edit(folder / "results" / "search.json", change)
+    run = open_run(folder)
+    sites = {site.name: site for site in sites_of(run)}
     with pytest.raises(Exception, match=r"run: the plan .* version 7 is newer"):
-        plan_of(open_run(folder), "1.5KiB", load_model("s4d-digits").model.sites)
+        plan_of(run, "1.5KiB", sites)
+
+
+def test_evaluations_of_any_size_are_not_read(folder: Path) -> None:
+    name = folder / "evaluations" / "20990101T000000.000000Z-1-aaaaaa"
+    for suffix in (".jsonl", ".bin"):
+        with name.with_suffix(suffix).open("wb") as file:
+            file.truncate(10**13)
+    key = ["m", "d", "search", "p", "", 1, 0, 10**12]
+    line = {"kind": "evaluation", "key": key, "end": 10**13, "arrays": {"x": [0, "<f8", 10**12, 0]}}
+    large = name.with_name("20990101T000000.000000Z-1-bbbbbb.jsonl")
+    large.write_bytes(seal({**line, "meta": {}, "created": ""}))
+    shutil.move(name.with_suffix(".bin"), large.with_suffix(".bin"))
+    run = open_run(folder)
+    assert any("at most 1,073,741,824 are read" in notice for notice in run.notices)
+    assert run.find(EvaluationKey("m", "d", "search", 0, 10**12, "p", "", 1)) is None
+
+
+@pytest.mark.parametrize("name", ["optuna.db", "evaluations", "plans", "leases"])
+def test_a_loop_of_links_in_place_of_what_is_written(name: str, folder: Path) -> None:
+    if (folder / name).is_dir():
+        shutil.rmtree(folder / name)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(name)
+    with pytest.raises(RunError, match="is a link to"), open_run(folder).working("search"):
+        pass
+
+
+def test_texts_of_csv_files_have_no_control_characters() -> None:
+    written = csv_bytes(pd.DataFrame({"plan": ["\x1b[31ma\u202eb", "\t=c"]})).decode("utf-8-sig")
+    assert written == "plan\n�[31ma�b\n'�=c\n"

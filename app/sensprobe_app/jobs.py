@@ -23,7 +23,7 @@ from pathlib import Path
 import streamlit as st
 
 from sensprobe.errors import CodeError, UsageError
-from sensprobe.files import require_inside, strict_json, write_whole
+from sensprobe.files import require_no_link, strict_json, write_whole
 from sensprobe.plan import Plan
 from sensprobe.runs import Run
 from sensprobe.trust import Remembered, check_settings
@@ -104,7 +104,7 @@ def export(run: Run, plan: str) -> Job:
     """Write a searched plan as a folder that loads anywhere, into `exported/` of the run."""
     name = named(f"export-{plan}")
     out = run.path / "exported" / plan
-    require_inside(out.parent)
+    require_no_link(out.parent)
     words = ["export", "--run", str(run.path), "--plan", plan, "--out", str(out), "--overwrite"]
     return _start(run, name, [*words, "--json"])
 
@@ -144,5 +144,5 @@ def _require_allowed(run: Run, words: list[str]) -> None:
 def _folder(run: Run) -> Path:
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
-    require_inside(folder)
+    require_no_link(folder)
     return folder

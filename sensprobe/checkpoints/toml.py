@@ -79,8 +79,9 @@ def read(path: Path) -> own.Parameters:
 def _inside(path: Path, name: str) -> Path:
     """The file of that name in the folder of a toml, whoever wrote it: CheckpointError for one that
     lies elsewhere, by its name or by a link."""
-    folder, weights = path.parent.resolve(), path.parent / name
-    if "\0" in name or os.path.isabs(name) or not weights.resolve().is_relative_to(folder):
+    folder, weights = Path(os.path.realpath(path.parent)), path.parent / name
+    leads = "\0" in name or os.path.isabs(name) or len(name) > 500
+    if leads or not Path(os.path.realpath(weights)).is_relative_to(folder):  # a loop is no error
         raise CheckpointError(
             f"{path}: file {shown(name)!r} is not in the folder of the toml, and no other is "
             "opened. Put the weights beside the toml, or the toml beside the weights."

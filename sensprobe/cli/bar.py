@@ -26,7 +26,7 @@ class Bar:
         if seconds is not None and seconds >= LONG_SECONDS:
             self._console.print(f"{title}: about {duration(seconds)}", style="dim")
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeRemainingColumn(),
@@ -48,4 +48,4 @@ class Bar:
         self._progress = self._task = None
 
     def note(self, text: str) -> None:
-        self._console.print(text, style="dim", highlight=False)
+        self._console.print(text, style="dim")

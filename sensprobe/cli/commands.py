@@ -8,19 +8,18 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-
 from sensprobe import api
 from sensprobe.cli import interrupt, show, show_targets, show_tasks
 from sensprobe.cli.bar import Bar
+from sensprobe.cli.console import PlainConsole
 from sensprobe.cli.training import TrainingBar
 from sensprobe.errors import UsageError
 from sensprobe.loading import OnePlan
 from sensprobe.plan import Plan, parse_setting
 from sensprobe.runs import open_run
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+stdout = PlainConsole()
+stderr = PlainConsole(stderr=True)
 
 
 def print_json(document: Any) -> None:
@@ -166,7 +165,7 @@ def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.json:
         print_json(document)
     else:
-        wide = stdout if stdout.is_terminal else Console(highlight=False, width=show_tasks.WIDTH)
+        wide = stdout if stdout.is_terminal else PlainConsole(width=show_tasks.WIDTH)
         wide.print(show_tasks.tasks(document))
 
 
@@ -208,7 +207,7 @@ def export(arguments: Namespace) -> None:
         print_json(document)
     elif arguments.target is not None:
         for part in show_targets.exported_for(document):
-            stdout.print(part, soft_wrap=isinstance(part, str), markup=False)
+            stdout.print(part, soft_wrap=isinstance(part, str))
     else:
         stdout.print(show.exported(document))
         stderr.print(show.next_after_export(document), style="dim")

@@ -38,6 +38,7 @@ from sensprobe.data.text import documents_of, split_options
 from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer, readable, require_fit
 from sensprobe.data.user import UserFunction, load_function
 from sensprobe.errors import UsageError
+from sensprobe.files import named_path
 from sensprobe.trust import Gate, Named
 
 __all__ = [
@@ -106,11 +107,11 @@ def reads_text(spec: str) -> bool:
 
 
 def _mnist(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
-    return mnist.load(Path(rest).expanduser(), spec)
+    return mnist.load(named_path(rest), spec)
 
 
 def _npz(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
-    return arrays.load_npz(Path(rest).expanduser(), spec, seed)
+    return arrays.load_npz(named_path(rest), spec, seed)
 
 
 def _python(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from sensprobe.data.splitting import CALIBRATION_SHARE, SEARCH_SHARE, Members, s
 from sensprobe.data.tokens import Tokenizer
 from sensprobe.data.windows import Windowing
 from sensprobe.errors import DataError, UsageError
+from sensprobe.files import named_path
 
 FEW = 10
 LEAST_STRETCHES = 5  # three splits and what lies between them
@@ -52,7 +52,7 @@ class Asked:
 def split_options(rest: str) -> tuple[str, str]:
     """`FILE,length=512` -> (FILE, ",length=512"). A path that exists as it is has no options."""
     path = rest
-    while "=" in path.rpartition(",")[2] and "," in path and not Path(path).expanduser().exists():
+    while "=" in path.rpartition(",")[2] and "," in path and not named_path(path).exists():
         path = path.rpartition(",")[0]
     return path, rest[len(path) :]
 
@@ -80,7 +80,7 @@ def options(text: str, spec: str) -> Asked:
 
 def documents_of(path: str, part: str, spec: str) -> list[Document]:
     """The documents at a path that belong to a part; DataError where none does."""
-    every = read_documents(Path(path).expanduser(), spec)
+    every = read_documents(named_path(path), spec)
     found = [document for document in every if PARTS[part](document)]
     if not found:
         raise DataError(

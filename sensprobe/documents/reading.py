@@ -186,6 +186,17 @@ def _inside(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+_OBEYED = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would act on: control characters other than the end of a line,
+    and signs that turn the direction of writing."""
+    return _OBEYED.sub("�", text)
+
+
 def shown(value: object, most: int = 80, form: Callable[[object], str] = str) -> str:
     """Text of a document as a message may show it: short, in one line, no control characters."""
     text = value if isinstance(value, str) else form(value)

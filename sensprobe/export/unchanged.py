@@ -55,8 +55,10 @@ def _changed(what: str) -> CheckpointError:
 
 
 def require_complete(config: Mapping[str, Any], source: Path) -> None:
-    """CheckpointError for a config of format 1 that lacks a field it was written with, or is
-    another than its card says."""
+    """CheckpointError for a config of format 1 that lacks a field it was written with, is another
+    than its card says, or has what only later formats have."""
+    if DIGEST in config or isinstance(config["tensors"], list):
+        raise _changed(f"{source} was changed after the export: it says format 1 and is of a later")
     given, family = config["config"], config["family"]
     fields = FIRST_CONFIGS.get(family, "").split()
     if missing := [name for name in fields if name not in given]:

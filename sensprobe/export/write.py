@@ -20,6 +20,7 @@ from sensprobe.export.folder import require_place, write_folder
 from sensprobe.export.read import load_artefact
 from sensprobe.export.tensors import layout, stored
 from sensprobe.export.unchanged import DIGEST, digest_of
+from sensprobe.files import named_path
 from sensprobe.models import Model
 from sensprobe.plan import Plan, fingerprint
 from sensprobe.scheme import Scheme, parse
@@ -64,7 +65,7 @@ def export_model(
     SchemeError for a static scheme without calibration or one that text cannot say, RunError where
     the disk refuses. `out` is whole or untouched.
     """
-    out, facts = Path(out).expanduser().resolve(), card or CardFacts()
+    out, facts = named_path(out).resolve(), card or CardFacts()
     require_place(out, FILES, overwrite, OPTIONAL)
     _require_text(plan)
     tap = applier.tap(plan)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sensprobe.files import disk_errors, inside, require_own_folder, write_whole
+from sensprobe.documents import printable
+from sensprobe.files import disk_errors, inside, require_no_link, write_whole
 from sensprobe.report import rows, tables
 from sensprobe.report.bench_tables import bench_rows
 from sensprobe.report.benches import latest
@@ -40,7 +41,7 @@ def write_report(run: Run, out: Path | None = None, sites: Sequence[Site] = ()) 
     left out unless the run kept them. RunError where the run has no results or the disk refuses.
     """
     found = gather(run, sites)
-    folder = require_own_folder(run.path, FOLDER) if out is None else Path(out)
+    folder = require_no_link(run.path / FOLDER) if out is None else Path(out)
     with disk_errors(folder, "creating"):
         folder.mkdir(parents=True, exist_ok=True)
     went = going(run, found.search) if found.search is not None else None
@@ -112,7 +113,10 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
 
 
 def _inert(value: object) -> object:
-    """Text that a spreadsheet would compute gets a quote in front; -0 is 0."""
+    """Text that a spreadsheet would compute gets a quote in front, and no text has control
+    characters; -0 is 0."""
     if isinstance(value, float):
         return value + 0.0
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value[:1] in tuple("=+-@\t\r") else printable(value)

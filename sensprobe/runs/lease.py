@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sensprobe.files import disk_errors, require_inside
+from sensprobe.files import disk_errors, require_no_link
 
 FOLDER = "leases"
 SUFFIX = ".lock"
@@ -76,7 +76,7 @@ def _made(path: Path) -> int:
     while True:
         with disk_errors(path, "creating"):
             path.parent.mkdir(exist_ok=True)
-            require_inside(path.parent)
+            require_no_link(path.parent)
             try:
                 return _opened(path, os.O_RDWR | os.O_CREAT)
             except FileNotFoundError:  # `sweep` of another process took the empty folder away

@@ -28,13 +28,7 @@ import numpy as np
 
 from sensprobe.documents import LARGE, AbsentError, DocumentError, read_json
 from sensprobe.errors import RunError
-from sensprobe.files import (
-    disk_errors,
-    require_inside,
-    require_own_folder,
-    strict_json,
-    write_whole,
-)
+from sensprobe.files import disk_errors, require_no_link, strict_json, write_whole
 from sensprobe.runs import benches, lease
 from sensprobe.runs import manifest as manifests
 from sensprobe.runs.ledger import Ledger, Writer
@@ -43,7 +37,7 @@ from sensprobe.runs.record import FROM_RUN, JSON, Entry, Evaluation, EvaluationK
 from sensprobe.runs.results import require_result
 from sensprobe.runs.segment import Outcome, SegmentWriter
 
-WRITTEN = ("evaluations", "results", "benches")
+WRITTEN = ("evaluations", "results", "benches", "plans", "leases")
 """Folders of a run that are written into."""
 State = Literal["new", "running", "finished", "stopped"]
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
@@ -245,7 +239,6 @@ class Run:
         path = self._result_path(name)
         with disk_errors(path.parent, "creating"):
             path.parent.mkdir(exist_ok=True)
-        require_inside(path.parent)
         write_whole(path, strict_json(data))
 
     def set_aside(self, name: str, new: str) -> None:
@@ -312,7 +305,7 @@ class Run:
                 f"give --run a new folder and --reuse {self.path}, which finds what was evaluated"
             )
         for name in (*WRITTEN, self.optuna_path.name):
-            require_own_folder(self.path, name)
+            require_no_link(self.path / name)
 
     def _collect_notices(self) -> None:
         for ledger in (self._ledger, *(other.ledger for other in self._reused)):

@@ -14,6 +14,7 @@ POSIX locks (Linux, macOS).
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -29,7 +30,7 @@ from typing import BinaryIO, Literal, NamedTuple
 import numpy as np
 
 from sensprobe.errors import RunError
-from sensprobe.files import disk_errors, require_inside, write_all
+from sensprobe.files import disk_errors, require_no_link, write_all
 from sensprobe.runs.record import (
     JSON,
     Evaluation,
@@ -42,6 +43,8 @@ from sensprobe.runs.record import (
 )
 
 SYNC_SECONDS = 5.0
+LARGEST = 2**30
+"""Bytes of lines that are read, and of the arrays of one evaluation: a file may say any size."""
 Outcome = Literal["finished", "stopped"]
 
 
@@ -88,7 +91,7 @@ class SegmentWriter:
         who: dict[str, JSON] = {"host": socket.gethostname(), "pid": self.pid, "command": command}
         with disk_errors(self.lines_path, "creating"), contextlib.ExitStack() as undo:
             folder.mkdir(exist_ok=True)
-            require_inside(folder)
+            require_no_link(folder)
             self._lines = os.open(self.lines_path, flags, 0o666)
             undo.callback(self.lines_path.unlink)
             undo.callback(os.close, self._lines)
@@ -182,11 +185,14 @@ class SegmentReader:
     def poll(self, notices: list[str]) -> Iterator[tuple[dict[str, JSON], Place]]:
         """New evaluations, whole ones only. What is skipped is told in `notices`, once."""
         try:
-            if self.lines_path.stat().st_size <= self._offset:
+            size = self.lines_path.stat().st_size
+            if size <= self._offset:
                 return
+            if size > LARGEST:
+                raise OSError(errno.EFBIG, f"it has {size:,} bytes, at most {LARGEST:,} are read")
             with self.lines_path.open("rb") as stream:
                 stream.seek(self._offset)
-                fresh = stream.read()
+                fresh = stream.read(size - self._offset)
             has = self.bytes_path.lstat().st_size if is_plain(self.bytes_path) else 0
         except OSError as error:
             if not self._unreadable:
@@ -257,7 +263,7 @@ class SegmentReader:
 
 def _evaluation(document: dict[str, JSON], content: BinaryIO) -> Evaluation | None:
     arrays = {}
-    if not is_whole(document):
+    if not is_whole(document) or document["end"] - _start(document) > LARGEST:
         return None
     for name, (offset, dtype, count, checksum) in document["arrays"].items():
         content.seek(offset)
@@ -266,3 +272,8 @@ def _evaluation(document: dict[str, JSON], content: BinaryIO) -> Evaluation | No
             return None
         arrays[name] = np.frombuffer(raw, dtype=dtype)
     return Evaluation(key_of(document), arrays, document["meta"], document["created"])
+
+
+def _start(document: dict[str, JSON]) -> int:
+    """Where the arrays of an evaluation's line begin."""
+    return min((row[0] for row in document["arrays"].values()), default=document["end"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sensprobe.files import disk_errors, require_inside, strict_json, write_whole
+from sensprobe.files import disk_errors, named_path, require_no_link, strict_json, write_whole
 from sensprobe.plan import fingerprint, read
 from sensprobe.runs import Run
 from sensprobe.sites import Site
@@ -32,7 +32,7 @@ def write_plans(run: Run, document: Mapping[str, Any]) -> dict[str, str]:
     A file of an earlier search for the same budget is replaced, or removed where no plan was found.
     """
     folder = run.path / FOLDER
-    require_inside(folder)
+    require_no_link(folder)
     plans = {c["name"]: c for c in [*document["candidates"], *document.get("also", ())]}
     written: dict[str, str] = {}
     with disk_errors(folder, "creating"):
@@ -57,7 +57,7 @@ def write_plans(run: Run, document: Mapping[str, Any]) -> dict[str, str]:
 def candidate_of(name: str, document: Mapping[str, Any], sites: Mapping[str, Site]) -> str | None:
     """The name that a search's document has for the plan in a file; None where it is no file, or
     not a plan of that search."""
-    path = Path(name).expanduser()
+    path = named_path(name)
     if path.suffix != ".json" or not path.is_file():
         return None
     mark = fingerprint(read(path).resolve(sites.values()))

@@ -323,7 +323,8 @@ def test_safetensors_without_a_header(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["/etc/hostname", "../secret.pth", "link.pth", "a/../../secret.pth"]
+    "name",
+    ["/etc/hostname", "../secret.pth", "link.pth", "x" * 5000, "a/../../secret.pth"],
 )
 def test_a_toml_opens_nothing_outside_its_folder(tmp_path, name):
     folder = tmp_path / "model"
@@ -333,6 +334,12 @@ def test_a_toml_opens_nothing_outside_its_folder(tmp_path, name):
     (folder / "model.toml").write_text(f'file = "{name}"')
     assert "is not in the folder of the toml" in (said := refusal(folder / "model.toml"))
     assert "my secret" not in said
+
+
+def test_a_toml_whose_file_is_a_loop_of_links(tmp_path):
+    (tmp_path / "loop.pth").symlink_to("loop.pth")
+    (tmp_path / "model.toml").write_text('file = "loop.pth"')
+    assert "loop.pth" in refusal(tmp_path / "model.toml")
 
 
 def test_no_bytes_of_an_unreadable_file_are_shown(tmp_path):

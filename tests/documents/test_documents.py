@@ -107,8 +107,6 @@ def _documents() -> list[tuple[Any, Any]]:
         if path.stem == "search":
             document["candidates"] = document["candidates"][:2]
         found.append((schema(path.stem.partition("-")[0]), document))
-    lines = next((RUN / "evaluations").glob("*.jsonl")).read_bytes().splitlines()
-    found += [(schema("evaluation"), json.loads(line)) for line in lines[:2]]
     return [*found, (schema_of("sensprobe", "plan"), EXACT_PLAN.to_json())]
 
 

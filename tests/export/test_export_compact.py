@@ -14,6 +14,7 @@ from sensprobe.errors import CheckpointError
 from sensprobe.evaluate import SEMANTICS
 from sensprobe.export import compact, export_model, load_artefact
 from sensprobe.export.tensors import layout
+from sensprobe.export.unchanged import FIRST_CONFIGS
 from sensprobe.plan import uniform
 from sensprobe.scheme import parse
 
@@ -78,6 +79,22 @@ def test_a_folder_of_format_1_whose_card_says_another_config(tmp_path: Path) -> 
         load_artefact(tmp_path / "m")
 
 
+def test_a_later_folder_that_says_format_1(tmp_path: Path) -> None:
+    for number, rest in enumerate((0, 10**6)):  # of compact form, and with a digest
+        folder = tmp_path / str(number)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compact, "REST", rest)
+            export_model(tiny(NAMES[0]), {}, applier(NAMES[0]), folder, name="m")
+        document = json.loads((folder / "config.json").read_text())
+        document |= {"sensprobe_artefact": 1}
+        if number == 0:
+            del document["digest"]
+        (folder / "config.json").write_text(json.dumps(document))
+        (folder / "README.md").unlink()
+        with pytest.raises(CheckpointError, match="it says format 1 and is of a later"):
+            load_artefact(folder)
+
+
 def as_first(folder: Path) -> dict:  # type: ignore[type-arg]
     """A folder as format 1 had it: no digest, a tensor a name."""
     with pytest.MonkeyPatch.context() as patch:
@@ -87,6 +104,12 @@ def as_first(folder: Path) -> dict:  # type: ignore[type-arg]
     document = json.loads((folder / "config.json").read_text())
     del document["digest"], document["config"]["head"]
     document["sensprobe_artefact"] = 1
+    fields = FIRST_CONFIGS[document["family"]].split()
+    document["config"] = {name: document["config"][name] for name in fields}
+    said = ", ".join(f"{name} {value}" for name, value in document["config"].items())
+    card = (folder / "README.md").read_text().splitlines()
+    lines = [f"Config: {said}." if line.startswith("Config: ") else line for line in card]
+    (folder / "README.md").write_text("\n".join(lines))
     assert document["semantics"] == SEMANTICS
     (folder / "config.json").write_text(json.dumps(document))
     card = folder / "README.md"

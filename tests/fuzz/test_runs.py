@@ -1,10 +1,15 @@
-"""Damaged runs: what can be read is shown, the rest is an error of ours; no write leaves them."""
+"""Damaged runs: what can be read is shown, the rest is an error of ours; no write leaves them.
+
+Everything happens in this process, on a run of a small model and a few samples, so that hundreds
+of runs take minutes: what draws pictures with Matplotlib or reads Optuna's file takes seconds, and
+is done for some of them.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -13,7 +18,9 @@ import pytest
 import sensprobe_app
 from damage import damage_json, edited, in_time, put_in_place, require_short, scrambled
 
+from sensprobe.cli import main
 from sensprobe.errors import SensprobeError
+from sensprobe.report.course import going
 from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import overview
@@ -76,11 +83,23 @@ def searched(run: Run) -> None:
 
 
 def exported(run: Run) -> None:
-    plan, _, _ = plan_of(run, "1.5KiB")
-    plan.resolve(sites_of(run))
+    sites = {site.name: site for site in sites_of(run)}
+    plan, _, _ = plan_of(run, "1.5KiB", sites)
+    plan.resolve(sites.values())
 
 
-USES: tuple[Callable[[Run], object], ...] = (
+def told(run: Run) -> None:
+    """The convergence of a search, which asks Optuna's file."""
+    if (search := gather(run).search) is not None:
+        going(run, search)
+
+
+def command(*words: str) -> Callable[[Run], object]:
+    """One of the command line. With --debug, main takes no exception for one of ours."""
+    return lambda run: main([words[0], "--run", str(run.path), *words[1:], "--debug"])
+
+
+READS: tuple[Callable[[Run], object], ...] = (
     read_all,
     lambda run: render(gather(run)),
     lambda run: search_so_far(run, sites_of(run)),
@@ -88,34 +107,68 @@ USES: tuple[Callable[[Run], object], ...] = (
     exported,
     lambda run: run.benches(),
 )
+COMMANDS: tuple[Callable[[Run], object], ...] = (
+    command("eval", "--set", "*=int8", "--limit", "8", "--split", "search"),
+    command("export", "--plan", "1.5KiB", "--out", "out", "--overwrite"),
+    command("search", "--budget", "2000B", "--evaluations", "1", "--no-confirm", "--limit", "16"),
+)
+SLOW: tuple[Callable[[Run], object], ...] = (told, write_report)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(300, marks=pytest.mark.slow)])
-def test_damaged_runs(count: int, tmp_path: Path) -> None:
-    random = Random(17)
-    whole = tmp_path / "runs" / "whole"
-    shutil.copytree(EXAMPLE, whole)
+def test_damaged_runs(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random, runs = Random(17), tmp_path / "runs"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("SENSPROBE_TRUST", str(tmp_path / "allowed"))
+    shutil.copytree(EXAMPLE, runs / "whole")
+    kept = content(runs / "whole")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    if count > 3:
+        warm(runs / "damaged")
     for k in range(count):
-        run = tmp_path / "runs" / "damaged"
+        run = runs / "damaged"
         shutil.copytree(EXAMPLE, run)
         spoil(run, random)
+        uses = (*READS, *(COMMANDS if count > 3 else ()), *(SLOW if k % 25 == 24 else ()))
+        problem = used(run, uses, {line.name: line.problem for line in overview(runs)})
+        assert problem == "", f"damaged run {k}: {problem}"
+        assert {p.name for p in tmp_path.iterdir()} <= {"runs", "here", "allowed"}
+        assert {p.name for p in (tmp_path / "here").iterdir()} <= {"out"}
+        assert sorted(p.name for p in runs.iterdir()) == ["damaged", "whole"]
+        assert content(runs / "whole") == kept
+        shutil.rmtree(run)
+
+
+def warm(folder: Path) -> None:
+    """Imports and compiling are no part of what a damaged run takes."""
+    shutil.copytree(EXAMPLE, folder)
+    for use in (*READS, *COMMANDS, *SLOW):
+        use(open_run(folder))
+    shutil.rmtree(folder)
+
+
+def used(folder: Path, uses: tuple[Callable[[Run], object], ...], seen: dict[str, str]) -> str:
+    """What went wrong with a damaged run, "" for nothing."""
+    if seen["whole"]:
+        return f"the whole run beside it: {seen['whole']}"
+    try:
         with in_time():
-            assert {line.name: line.problem for line in overview(tmp_path / "runs")}["whole"] == ""
+            opened = open_run(folder)
+    except SensprobeError as error:
+        require_short(error)
+        return ""
+    for number, use in enumerate(uses):
         try:
             with in_time():
-                opened = open_run(run)
+                use(opened)
         except SensprobeError as error:
             require_short(error)
-        else:
-            for use in USES:
-                with in_time():
-                    try:
-                        use(opened)
-                    except SensprobeError as error:
-                        require_short(error)
-            if k % 10 == 0:
-                with contextlib.suppress(SensprobeError):
-                    write_report(opened)
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["runs"]
-        assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["damaged", "whole"]
-        shutil.rmtree(run)
+        except Exception as error:
+            traceback.print_exc()
+            return f"use {number}: {type(error).__name__}: {error}"
+    return ""

@@ -30,6 +30,7 @@ from sensprobe.export.targets.card import card_text
 from sensprobe.export.targets.emit import EMITTERS, Emitted
 from sensprobe.export.targets.fit import Fit
 from sensprobe.export.targets.use import use
+from sensprobe.files import named_path
 from sensprobe.plan import Plan
 
 
@@ -67,7 +68,7 @@ def write_for(
     Raises UnsupportedError for a model that transformers has no class for, UsageError where `out`
     is taken, RunError where the disk refuses.
     """
-    path = Path(out).expanduser().resolve()
+    path = named_path(out).resolve()
     document = hf_document(fit.model)
     require_place(path, FILES, overwrite, OPTIONAL)
     emitted = EMITTERS[fit.target.name](fit, applier)
