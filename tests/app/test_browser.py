@@ -70,7 +70,7 @@ def served(runs):
         yield dashboard.address
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
 def test_every_view_is_drawn(browser, served, scheme):
     context = browser.new_context(viewport={"width": 1400, "height": 1200}, color_scheme=scheme)
     page = context.new_page()
@@ -86,6 +86,7 @@ def test_every_view_is_drawn(browser, served, scheme):
     context.close()
 
 
+@pytest.mark.thorough
 def test_a_bench_that_is_made_appears_and_is_put_beside_another(page, served, runs):
     page.goto(f"{served}/kernels")
     page.locator(".scatterlayer .points path").first.wait_for()
@@ -100,6 +101,7 @@ def test_a_bench_that_is_made_appears_and_is_put_beside_another(page, served, ru
     assert "open: 2026-03-02 09:00" in page.locator(".gtitle-subtitle").first.inner_html()
 
 
+@pytest.mark.thorough
 def test_a_click_on_a_mark_puts_its_plan_beside_others_and_into_the_address(page, served):
     page.goto(f"{served}/pareto?run=digits")
     page.locator(CHART).first.wait_for()
@@ -116,6 +118,7 @@ def test_a_click_on_a_mark_puts_its_plan_beside_others_and_into_the_address(page
     page.get_by_text("Side by side", exact=True).wait_for()
 
 
+@pytest.mark.thorough
 def test_a_box_drawn_around_marks_picks_their_plans(page, served):
     page.goto(f"{served}/pareto?run=digits")
     page.locator(".scatterlayer .points path").first.wait_for()
@@ -189,6 +192,7 @@ def right(outputs, targets):
 """A metric that takes its time, so that there is a search to follow on any machine."""
 
 
+@pytest.mark.thorough
 def test_a_search_is_followed_from_start_to_end(page, runs, tmp_path):
     """A new run appears, counts up while it is searched, and ends with what was chosen; what the
     reader picked stays picked."""
@@ -226,6 +230,7 @@ def test_a_search_is_followed_from_start_to_end(page, runs, tmp_path):
         page.get_by_text("Best measured").wait_for()
 
 
+@pytest.mark.thorough
 def test_an_empty_folder_says_what_to_run_and_shows_the_example(page, tmp_path):
     with served_at(tmp_path / "nothing") as dashboard:
         address = dashboard.address

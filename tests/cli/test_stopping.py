@@ -16,7 +16,11 @@ from sensprobe.runs import open_run
 
 PATIENCE_SECONDS = 300
 LONG = ["profile", "s4d-smnist-16", "--data", "digits", *FAST]
-STOPS = pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
+STOPS = pytest.mark.parametrize(
+    "stop",
+    [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.thorough)],
+    ids=lambda s: s.name,
+)
 
 
 def stopped_after(count: int, run: Path, stop: signal.Signals, *argv: object) -> tuple[int, str]:

@@ -12,9 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "tests" / "gpu").glob("test_*.py"))
+FEW = ("test_alone", "test_linear", "test_step_s4d")
+"""Files that `make test` runs: each operation alone, products, and whole steps of one family."""
+CASES = [
+    pytest.param(p, id=p.stem, marks=[] if p.stem in FEW else pytest.mark.thorough) for p in FILES
+]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES)
 def test_kernels_in_the_interpreter(path: Path) -> None:
     pytest.importorskip("triton", reason="Triton is there for Linux only")
     told = subprocess.run(

@@ -84,6 +84,7 @@ def test_its_scores_are_what_the_plans_score(
         assert (arrays["correct"].astype(bool) != truth.correct[other]).sum() > few
 
 
+@pytest.mark.thorough
 def test_gains_finds_99_percent_of_the_front_with_100_evaluations(yardstick: Yardstick) -> None:
     curves = np.array([METHODS["gains"](yardstick, seed) for seed in range(5)])
     paid = 1 + yardstick.truth.sensitivities
