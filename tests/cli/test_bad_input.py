@@ -54,7 +54,7 @@ def refused(shell: Shell, code: int, says: str, *argv: object) -> None:
         ([*EVAL, "--batch", "0"], "batch 0"),
         (["eval", "s4d-digits", "--data", "digitz"], "The forms are digits, mnist:FOLDER"),
         (["eval", "s4d-digits", "--data", "npz:"], "names nothing after npz:"),
-        ([*EVAL, "--metric", "accuracy"], "write python:FILE.py:FUNCTION"),
+        ([*EVAL, "--metric", "accuracy"], "no metric is called"),
         (["cost", "s4d-digits", "--batch", "0"], "batch 0"),
         ([*PROFILE, "--scheme", "int1", "--run", "NEW"], "no format 'int1'"),
         ([*PROFILE, "--limit", "0", "--run", "NEW"], "--limit 0 leaves no samples of search"),
