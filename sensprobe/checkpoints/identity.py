@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sensprobe.models import mamba, mamba2, s4d
+from sensprobe.models import FAMILIES, mamba, mamba2, s4d
 
 NAMING = 2
 
@@ -52,7 +52,8 @@ def bytes_of(tensor: Tensor) -> bytes:
 
 def earlier_name(config: Any, weights: Mapping[str, Tensor]) -> str:
     """The name that a model had before: its config's text and weights as they run."""
-    known = _NAMES[type(config)].split()
+    family = next(name for name, (kind, _) in FAMILIES.items() if type(config) is kind)
+    known = FIRST_FIELDS[family].split()
     said = ", ".join(f"{name}={getattr(config, name)!r}" for name in known)
     digest = hashlib.sha256(f"{type(config).__name__}({said})".encode())
     for name in sorted(weights):
@@ -92,16 +93,16 @@ _AROUND = (
     "d_input d_output d_model layers encoder norm norm_kind norm_eps final_norm residual pooling "
     "head_bias tied_head"
 )
-_NAMES: dict[type, str] = {
-    s4d.S4DConfig: (
+FIRST_FIELDS = {
+    s4d.FAMILY: (
         "d_input d_output d_model d_state layers norm residual activation pooling discretization"
     ),
-    mamba.MambaConfig: (
+    mamba.FAMILY: (
         f"{_AROUND} dt_rank d_state d_conv expand bias conv_bias inner_norm inner_norm_eps"
     ),
-    mamba2.Mamba2Config: (
+    mamba2.FAMILY: (
         f"{_AROUND} d_state d_conv expand d_head groups bias conv_bias gated_norm D_per_channel "
         "dt_min dt_max"
     ),
 }
-"""The fields that configs had when names were made of their text."""
+"""Family -> the fields that its config had, in this order, when names were made of their text."""

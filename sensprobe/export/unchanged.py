@@ -15,22 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sensprobe.checkpoints.identity import FIRST_FIELDS
 from sensprobe.documents import DocumentError, content_of
 from sensprobe.errors import CheckpointError
 
 DIGEST = "digest"
-_AROUND = (
-    "d_input d_output d_model layers encoder norm norm_kind norm_eps final_norm residual pooling "
-    "head_bias tied_head "
-)
-FIRST_CONFIGS = {
-    "s4d": "d_input d_output d_model d_state layers norm residual activation pooling "
-    "discretization",
-    "mamba": _AROUND + "dt_rank d_state d_conv expand bias conv_bias inner_norm inner_norm_eps",
-    "mamba2": _AROUND
-    + "d_state d_conv expand d_head groups bias conv_bias gated_norm D_per_channel dt_min dt_max",
-}
-"""Family -> every field of its config in format 1, in the order of that time."""
 _CARD = "Config: "
 
 
@@ -60,7 +49,7 @@ def require_complete(config: Mapping[str, Any], source: Path) -> None:
     if DIGEST in config or isinstance(config["tensors"], list):
         raise _changed(f"{source} was changed after the export: it says format 1 and is of a later")
     given, family = config["config"], config["family"]
-    fields = FIRST_CONFIGS.get(family, "").split()
+    fields = FIRST_FIELDS.get(family, "").split()
     if missing := [name for name in fields if name not in given]:
         raise _changed(f"{source} was changed after the export: config lacks {', '.join(missing)}")
     said = _card_line(source.parent)

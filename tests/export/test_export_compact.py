@@ -9,12 +9,12 @@ import pytest
 import torch
 from tiny_models import NAMES, applier, tiny
 
+from sensprobe.checkpoints.identity import FIRST_FIELDS
 from sensprobe.cost import cost
 from sensprobe.errors import CheckpointError
 from sensprobe.evaluate import SEMANTICS
 from sensprobe.export import compact, export_model, load_artefact
 from sensprobe.export.tensors import layout
-from sensprobe.export.unchanged import FIRST_CONFIGS
 from sensprobe.plan import uniform
 from sensprobe.scheme import parse
 
@@ -104,7 +104,7 @@ def as_first(folder: Path) -> dict:  # type: ignore[type-arg]
     document = json.loads((folder / "config.json").read_text())
     del document["digest"], document["config"]["head"]
     document["sensprobe_artefact"] = 1
-    fields = FIRST_CONFIGS[document["family"]].split()
+    fields = FIRST_FIELDS[document["family"]].split()
     document["config"] = {name: document["config"][name] for name in fields}
     said = ", ".join(f"{name} {value}" for name, value in document["config"].items())
     card = (folder / "README.md").read_text().splitlines()
