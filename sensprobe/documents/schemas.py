@@ -1,12 +1,12 @@
 """JSON Schemas as functions that say where a document does not fit.
 
 `jsonschema` words what is wrong, but takes long to find that nothing is: for a search of 10,000
-plans of 11 sites (9 MB) its Draft202012Validator, made once, took 5.8 s of processor time where the
-functions here took 0.37 s, 15 times less (Python 3.11, both in one process). Every reading of a run
-checks its search, so that would be waited for at each command and each page of the dashboard.
-So a schema is compiled once into closures, which find the place; the words
-are then asked for that place alone. Only the keywords in `_CHECKS`, `$ref` and the notes of people
-are compiled, and a schema that has another is refused.
+plans 12 to 14 times as long as the functions here, 6 to 7 s instead of half a second (two cores of
+an Intel Xeon, 2026-11-29; `python studies/000_speed/documents.py`). Every reading of a run checks
+its search, so that would be waited for at each command and each page of the dashboard. So a schema
+is compiled once into closures, which find the place; the words are then asked for that place alone.
+Only the keywords in `_CHECKS`, `$ref` and the notes of people are compiled, and a schema that has
+another is refused.
 """
 
 from __future__ import annotations
