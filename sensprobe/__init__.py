@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sensprobe.loading import LoadedModel, load
+    from sensprobe.session.loading import LoadedModel, load
 
 __version__ = "0.1.0"
 
@@ -21,8 +21,8 @@ __all__ = ["LoadedModel", "__version__", "load"]
 
 _HOME = {
     # loading
-    "LoadedModel": "sensprobe.loading",
-    "load": "sensprobe.loading",
+    "LoadedModel": "sensprobe.session.loading",
+    "load": "sensprobe.session.loading",
     # steps of the main job
 }
 """Public name -> the module that defines it."""

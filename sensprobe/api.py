@@ -15,7 +15,7 @@ a list of such, where later ones override. Sizes are bytes, as integers or text 
 Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
 UsageError for what cannot be, CheckpointError, DataError, RunError for files. Those that take long
 tell a `progress` how long, keep what they finished when interrupted (KeyboardInterrupt), and go on
-from there when called again. For steps over an open model, data and run see `sensprobe.steps`.
+from there when called again. For steps over an open model, data and run see `sensprobe.jobs`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sensprobe import steps
+from sensprobe import jobs
 from sensprobe.errors import UsageError
 from sensprobe.evaluate.lm_harness import require
-from sensprobe.loading import (
+from sensprobe.plans.plan import Plan, parse_setting
+from sensprobe.plans.scheme import Scheme, parse
+from sensprobe.progress import SILENT, Progress
+from sensprobe.runs import open_run
+from sensprobe.session.loading import (
     OnePlan,
     PlanLike,
     as_plan,
@@ -39,13 +43,9 @@ from sensprobe.loading import (
     loaded,
     text_tokenizer,
 )
-from sensprobe.opening import open_applier, open_bench, reopen, resolved, settings_of
-from sensprobe.plan import Plan, parse_setting
-from sensprobe.progress import SILENT, Progress
-from sensprobe.runs import open_run
-from sensprobe.scheme import Scheme, parse
+from sensprobe.session.opening import open_applier, open_bench, reopen, resolved, settings_of
+from sensprobe.session.workbench import Workbench
 from sensprobe.units import limit_bytes
-from sensprobe.workbench import Workbench
 
 if TYPE_CHECKING:
     from sensprobe.search import Budget
@@ -61,7 +61,7 @@ def list_sites(model: Pathlike, *, norm: str | None = None) -> list[Document]:
     Each: site, part, kind, shape, complex, values (real numbers), full_bytes (in float32),
     stored_dtype and stored_bytes (as the model's file has it).
     """
-    return steps.list_sites(load_model(model, norm))
+    return jobs.list_sites(load_model(model, norm))
 
 
 def list_presets(
@@ -72,7 +72,7 @@ def list_presets(
 
     With a model also its cost under each, as `cost` returns it, or why_not.
     """
-    return steps.list_presets(None if model is None else load_model(model, norm), batch)
+    return jobs.list_presets(None if model is None else load_model(model, norm), batch)
 
 
 def cost(
@@ -87,7 +87,7 @@ def cost(
     Without a plan: full precision; of an exported model its own plan.
     """
     source = load_model(model, norm)
-    return steps.cost_beside_stored(source, resolved(source, plan), batch)
+    return jobs.cost_beside_stored(source, resolved(source, plan), batch)
 
 
 def evaluate(
@@ -128,7 +128,7 @@ def evaluate(
         bench = open_bench(settings, run, progress, reuse=_listed(reuse))
     schemes = resolved(bench.source, plan)
     with bench.run.working("eval") if bench.run else nullcontext():
-        document = steps.evaluate(
+        document = jobs.evaluate(
             bench,
             schemes,
             split=split,
@@ -139,7 +139,7 @@ def evaluate(
             classes=per_class,
         )
     base = document if not schemes else document.get("baseline")
-    warnings = [*_recorded(bench, base, norm), *steps.saturation_warnings(document["saturated"])]
+    warnings = [*_recorded(bench, base, norm), *jobs.saturation_warnings(document["saturated"])]
     return document | {"warnings": warnings}
 
 
@@ -188,7 +188,7 @@ def evaluate_tasks(
         model, plan, data, norm=norm, data_seed=data_seed, progress=progress
     )
     folder = files or os.environ.get("SENSPROBE_DATA")
-    settings = steps.TaskSettings(
+    settings = jobs.TaskSettings(
         _listed(tasks),
         data=None if folder is None else Path(folder).expanduser().resolve(),
         include=None if include is None else Path(include).expanduser().resolve(),
@@ -196,7 +196,7 @@ def evaluate_tasks(
         num_fewshot=num_fewshot,
         batch=batch_size,
     )
-    return steps.evaluate_tasks(
+    return jobs.evaluate_tasks(
         source, applier, schemes, settings, batch=batch, compare=compare, progress=progress
     )
 
@@ -225,13 +225,13 @@ def profile(
     """
     settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
     chosen = [_scheme(s) for s in _listed(schemes)]
-    steps.check_profile(by, method)
+    jobs.check_profile(by, method)
     bench = open_bench(settings, run, progress, {"search": limit}, reuse=_listed(reuse))
     assert bench.run is not None
     with bench.run.working("profile"):
-        document = steps.profile(bench, chosen, by=by, method=method, limit=limit)
+        document = jobs.profile(bench, chosen, by=by, method=method, limit=limit)
     warnings = _recorded(bench, document["baseline"]["metric"], norm)
-    warnings += steps.profiled_ranges(bench, document["schemes"], document["n"])
+    warnings += jobs.profiled_ranges(bench, document["schemes"], document["n"])
     return document | {"warnings": warnings}
 
 
@@ -275,7 +275,7 @@ def search(
     Evaluations of the runs in `reuse` are not made again.
     """
     limits = _listed(budgets), weight_budget, state_budget, max_loss
-    settings = steps.SearchSettings(
+    settings = jobs.SearchSettings(
         budgets=_budgets(*limits, dict.fromkeys(("total", "weight", "state"), 1)),
         method=method,
         evaluations=evaluations,
@@ -290,13 +290,13 @@ def search(
     )
     bench = reopen(run, progress, reuse=_listed(reuse), allow_code=allow_code)
     assert bench.run is not None
-    settings = replace(settings, budgets=_budgets(*limits, steps.full_bytes(bench.source, batch)))
+    settings = replace(settings, budgets=_budgets(*limits, jobs.full_bytes(bench.source, batch)))
     beside = tuple(as_plan(plan, bench.source.model) for plan in _listed(also))
     settings = replace(settings, also=beside)
     with bench.run.working("search"):
-        found = steps.search(bench, settings)
-        confirmed = steps.confirm(bench) if confirm else None
-    for warning in steps.chosen_ranges(bench, found):
+        found = jobs.search(bench, settings)
+        confirmed = jobs.confirm(bench) if confirm else None
+    for warning in jobs.chosen_ranges(bench, found):
         progress.note(warning)
     return {"search": found, "confirmation": confirmed}
 
@@ -323,8 +323,8 @@ def export(
     """
     bench = reopen(run, progress, allow_code=allow_code)
     if target is not None:
-        return steps.export_for(bench, plan, target, Path(out), overwrite=overwrite)
-    return steps.export(bench, plan, Path(out), overwrite=overwrite)
+        return jobs.export_for(bench, plan, target, Path(out), overwrite=overwrite)
+    return jobs.export(bench, plan, Path(out), overwrite=overwrite)
 
 
 def generate(
@@ -351,7 +351,7 @@ def generate(
     place = device_named(device)
     source, _, applier = open_applier(model, plan, data, data_seed=data_seed, progress=progress)
     tokenizer = text_tokenizer(source)
-    return steps.generate(
+    return jobs.generate(
         loaded(source, plan, place, applier=applier), tokenizer, prompt, tokens=tokens,
         temperature=temperature, seed=seed, write=write or (lambda piece: None),
     )  # fmt: skip
@@ -374,7 +374,7 @@ def bench(
     there as it is measured; one that is stopped keeps those it finished, and the next starts anew.
     """
     kept = None if run is None else open_run(run)
-    return steps.bench(_listed(shapes), batch=batch, device=device, run=kept, progress=progress)
+    return jobs.bench(_listed(shapes), batch=batch, device=device, run=kept, progress=progress)
 
 
 def bench_model(
@@ -406,9 +406,9 @@ def bench_model(
     named = "exported" if source.artefact is not None else ""
     if plan is not None:
         named = as_plan(plan, source.model).name
-    return steps.bench_model(
+    return jobs.bench_model(
         source, schemes, applier, plan_name=named, batches=tuple(batches),
-        length=steps.LENGTH if length is None else length, device=device,
+        length=jobs.LENGTH if length is None else length, device=device,
         run=None if run is None else open_run(run), progress=progress,
     )  # fmt: skip
 
@@ -447,12 +447,12 @@ def train(
     it was when it was allowed before.
     """
     where = None if out is None else Path(out)
-    return steps.train(str(study), data, where, progress, restart=restart, allow_code=allow_code)
+    return jobs.train(str(study), data, where, progress, restart=restart, allow_code=allow_code)
 
 
 def doctor() -> Document:
     """Versions, fast paths, extras with how to get them, models that ship, where data lies."""
-    return steps.doctor()
+    return jobs.doctor()
 
 
 # -- from plain values -----------------------------------------------------------------------------
@@ -528,4 +528,4 @@ def _labelled(label: str, full: Mapping[str, int]) -> Budget:
 def _recorded(bench: Workbench, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:
     if base is None or bench.primary != "correct":
         return []
-    return steps.recorded_warnings(bench.source, base, norm)
+    return jobs.recorded_warnings(bench.source, base, norm)

@@ -22,9 +22,9 @@ from sensprobe.cli.bar import Bar
 from sensprobe.cli.console import PlainConsole
 from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.evaluate.lm_harness import require
-from sensprobe.opening import open_applier
-from sensprobe.steps import harness_model
-from sensprobe.steps.tasks import tell_of_ends
+from sensprobe.jobs import harness_model
+from sensprobe.jobs.tasks import tell_of_ends
+from sensprobe.session.opening import open_applier
 
 if TYPE_CHECKING:
     from sensprobe.evaluate.lm_harness.model import HarnessModel

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from sensprobe import runtime, zoo
-from sensprobe.apply import Applier
-from sensprobe.calibrate import SHRINKS, weight_range
 from sensprobe.checkpoints.identity import bytes_of
 from sensprobe.data import load_data
-from sensprobe.loading import load_model
 from sensprobe.models import Model
-from sensprobe.scheme import parse
-from sensprobe.sites import Kind
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.calibrate import SHRINKS, weight_range
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
+from sensprobe.session.loading import load_model
 
 SCHEMES = ("polar(m3,p5)", "logpolar(m2,p8)", "int4/mse", "int8/p99", "int3/head/asym", "e4m3",
            "log4/pow2", "bf16")  # fmt: skip

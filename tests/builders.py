@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sensprobe.calibrate import weight_range
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.models.s4d import S4D, S4DConfig, deploy
-from sensprobe.rounding import Fields, encode
-from sensprobe.scheme import Scheme
-from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.numerics.calibrate import weight_range
+from sensprobe.numerics.rounding import Fields, encode
+from sensprobe.plans.scheme import Scheme
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 HEADS, PAIRS = 4, 3
 MATRIX = Site("layers.0.A", Part.A, Kind.WEIGHT, (HEADS, PAIRS), (Axis.HEAD, Axis.N), True)

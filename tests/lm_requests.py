@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sensprobe.data import BYTES
-from sensprobe.taps import EXACT
+from sensprobe.numerics.taps import EXACT
 
 
 def harness(model: Any, tap: Any = EXACT, tokenizer: Any = BYTES, batch: int = 8) -> Any:

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sensprobe.apply import Applier, observe
-from sensprobe.cost import cost
 from sensprobe.errors import DataError
-from sensprobe.plan import adapted
-from sensprobe.scheme import parse
+from sensprobe.models.apply import Applier, observe
+from sensprobe.numerics.storage import Custom, Storage
+from sensprobe.numerics.taps import EXACT, Recording
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import adapted
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind, Part, Site, group_pattern, matching
 from sensprobe.sensitivity.targets import targets
-from sensprobe.sites import Kind, Part, Site, group_pattern, matching
-from sensprobe.storage import Custom, Storage
-from sensprobe.taps import EXACT, Recording
 
 
 @dataclass

@@ -11,17 +11,19 @@ from builders import vector
 from sensprobe_kernels.layout import unpack
 from sensprobe_kernels.packed.tensor import FIELDS
 
-from sensprobe.apply import Applier, observe
 from sensprobe.export.tensors import layout, packed_fields, stored
-from sensprobe.formats import BF16, Int
+from sensprobe.models.apply import Applier, observe
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.numerics.rounding import Field, decode, encode, spread, unpack_scale
+from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.taps import RoundingTap
 from sensprobe.ops import causal_conv, diagonal_scan, selective_scan
 from sensprobe.ops.exponential import exponential
 from sensprobe.packed import Arena, Stream, describe
-from sensprobe.plan import Plan
-from sensprobe.rounding import Field, decode, encode, spread, unpack_scale
-from sensprobe.scheme import (
+from sensprobe.plans.formats import BF16, Int
+from sensprobe.plans.plan import Plan
+from sensprobe.plans.scheme import (
     EXACT,
     RESIDUAL_BYTES,
     SCALE_BYTES,
@@ -32,9 +34,7 @@ from sensprobe.scheme import (
     parse,
     scale_shape,
 )
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Memory
-from sensprobe.taps import RoundingTap
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 ONE = {"d_input": 3, "d_output": 4, "d_model": 8, "pooling": "none"}
 CONFIGS = {

@@ -6,11 +6,11 @@ import torch
 from builders import vector
 from torch import Tensor
 
-from sensprobe.fitting import check
-from sensprobe.rounding import scale_and_zero
-from sensprobe.scheme import Scheme, parse, scale_shape
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Rounded
+from sensprobe.numerics.rounding import scale_and_zero
+from sensprobe.numerics.storage import Rounded
+from sensprobe.plans.fitting import check
+from sensprobe.plans.scheme import Scheme, parse, scale_shape
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 MAMBA, MAMBA2 = "selective_scan", "head_scan"
 Problem = tuple[Tensor, ...]

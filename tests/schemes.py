@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sensprobe.fitting import reads_activation, why_not
-from sensprobe.formats import FORMATS, FP32, UNSCALED, Int, LogPolar, Polar
-from sensprobe.scheme import GRANULARITIES, Rounding, Scales, Scheme
-from sensprobe.sites import Site
+from sensprobe.plans.fitting import reads_activation, why_not
+from sensprobe.plans.formats import FORMATS, FP32, UNSCALED, Int, LogPolar, Polar
+from sensprobe.plans.scheme import GRANULARITIES, Rounding, Scales, Scheme
+from sensprobe.plans.sites import Site
 
 SCALARS = list(FORMATS.values())
 POLARS = st.builds(Polar, st.integers(1, 16), st.integers(1, 16)) | st.builds(

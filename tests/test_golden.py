@@ -18,16 +18,16 @@ import torch
 from builders import MATRIX, PROJECTION, STATE
 from torch import Tensor
 
-from sensprobe.apply import static_scale
-from sensprobe.calibrate import weight_range
 from sensprobe.evaluate import SEMANTICS
+from sensprobe.models.apply import static_scale
+from sensprobe.numerics.calibrate import weight_range
+from sensprobe.numerics.philox import philox
+from sensprobe.numerics.rounding import encode
+from sensprobe.numerics.storage import Rounded
 from sensprobe.ops.diagonal_scan import diagonal_scan as reference
-from sensprobe.philox import philox
-from sensprobe.rounding import encode
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Site
 from sensprobe.runtime import diagonal_scan
-from sensprobe.scheme import parse
-from sensprobe.sites import Site
-from sensprobe.storage import Rounded
 
 RECORDED = json.loads(Path(__file__).with_suffix(".json").read_text())
 WEIGHTS = [

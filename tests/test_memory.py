@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from sensprobe import load, memory, running
-from sensprobe.apply import Applier
+from sensprobe import load, memory
 from sensprobe.errors import CapacityError
 from sensprobe.export import export_model
-from sensprobe.loading import as_plan, load_model
 from sensprobe.memory import free_bytes, room
+from sensprobe.models.apply import Applier
 from sensprobe.packed import lacking
-from sensprobe.sites import Kind
+from sensprobe.plans.sites import Kind
+from sensprobe.session import running
+from sensprobe.session.loading import as_plan, load_model
 
 HUGE = 1 << 60
 

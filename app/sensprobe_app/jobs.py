@@ -22,11 +22,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from sensprobe.documents.files import require_no_link, strict_json, write_whole
 from sensprobe.errors import CodeError, UsageError
-from sensprobe.files import require_no_link, strict_json, write_whole
-from sensprobe.plan import Plan
+from sensprobe.plans.plan import Plan
 from sensprobe.runs import Run
-from sensprobe.trust import Remembered, check_settings
+from sensprobe.usercode.trust import Remembered, check_settings
 
 FOLDER = "plans"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import streamlit as st
 
 from sensprobe.errors import RunError
+from sensprobe.plans.sites import Site
 from sensprobe.report import Results, gather
 from sensprobe.report.benches import BenchRun, benches_of
 from sensprobe.report.gather import sites_of
@@ -19,7 +20,6 @@ from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
 from sensprobe.report.results import Search
 from sensprobe.runs import Run, open_run
-from sensprobe.sites import Site
 
 if TYPE_CHECKING:
     from sensprobe.search.history import History

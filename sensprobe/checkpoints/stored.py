@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from sensprobe.sites import Kind, Site
+from sensprobe.plans.sites import Kind, Site
 
 _COMPUTED = {"A": ("A_log", "log_A_real", "A_imag"), "B": ("C",), "dt.bias": ("dt_bias",)}
 """What weights with other names come from; S4D's B, which is 1 in many files and in some not

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sensprobe.arithmetic import log
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import Model
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import UNLIMITED, Mamba2Config
+from sensprobe.numerics.arithmetic import log
 
 IN_PROJ_ROWS = {"mamba": ("x", "z"), "mamba2": ("z", "x", "B", "C", "dt")}
 X_PROJ_ROWS = ("dt", "B", "C")

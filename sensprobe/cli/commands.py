@@ -14,9 +14,9 @@ from sensprobe.cli.bar import Bar
 from sensprobe.cli.console import PlainConsole
 from sensprobe.cli.training import TrainingBar
 from sensprobe.errors import UsageError
-from sensprobe.loading import OnePlan
-from sensprobe.plan import Plan, parse_setting
+from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.runs import open_run
+from sensprobe.session.loading import OnePlan
 
 stdout = PlainConsole()
 stderr = PlainConsole(stderr=True)

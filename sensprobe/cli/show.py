@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sensprobe.errors import RunError
-from sensprobe.metrics import MetricInfo, info_in
 from sensprobe.runs import Run
-from sensprobe.score import Score
+from sensprobe.scores.metrics import MetricInfo, info_in
+from sensprobe.scores.score import Score
 from sensprobe.units import size_text as size
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sensprobe.documents.files import between, write_whole
 from sensprobe.errors import SensprobeError, UsageError
-from sensprobe.files import between, write_whole
 from sensprobe.report.values import Measured, plus_minus
 
 

@@ -37,9 +37,9 @@ from sensprobe.data.sampling import (
 from sensprobe.data.text import documents_of, split_options
 from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer, readable, require_fit
 from sensprobe.data.user import UserFunction, load_function
+from sensprobe.documents.files import named_path
 from sensprobe.errors import UsageError
-from sensprobe.files import named_path
-from sensprobe.trust import Gate, Named
+from sensprobe.usercode.trust import Gate, Named
 
 __all__ = [
     "BYTES",

@@ -28,8 +28,8 @@ from sensprobe.data.documents import Document, held_out, read_documents, stretch
 from sensprobe.data.splitting import CALIBRATION_SHARE, SEARCH_SHARE, Members, shuffled_splits
 from sensprobe.data.tokens import Tokenizer
 from sensprobe.data.windows import Windowing
+from sensprobe.documents.files import named_path
 from sensprobe.errors import DataError, UsageError
-from sensprobe.files import named_path
 
 FEW = 10
 LEAST_STRETCHES = 5  # three splits and what lies between them

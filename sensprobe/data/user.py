@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from sensprobe.errors import DataError, SensprobeError, UsageError
-from sensprobe.trust import Gate, Named
-from sensprobe.usercode import Code, parsed
+from sensprobe.usercode.code import Code, parsed
+from sensprobe.usercode.trust import Gate, Named
 
 
 class UserFunction:

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe.apply import Applier
 from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.dead_band import by_position, dead_bands, seconds_a_step
 from sensprobe.evaluate.outcomes import Metric, outcomes, told_apart
 from sensprobe.evaluate.saturation import SEQUENCES, rows_of, saturations, sentences, watched
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
-from sensprobe.metrics import ADDITIVE, DIVERGENCE, NAMES, PRIMARY
 from sensprobe.models import Model
-from sensprobe.scheme import Scheme
-from sensprobe.score import Score, mean, paired, ratio, score_document, with_p
-from sensprobe.taps import EXACT
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.taps import EXACT
+from sensprobe.plans.scheme import Scheme
+from sensprobe.scores.metrics import ADDITIVE, DIVERGENCE, NAMES, PRIMARY
+from sensprobe.scores.score import Score, mean, paired, ratio, score_document, with_p
 
 __all__ = [
     "ADDITIVE",

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from sensprobe.models import Model
-from sensprobe.sites import Part, Site
-from sensprobe.storage import Custom, Memory, Rounded, Storage, fresh, store
-from sensprobe.taps import RoundingTap
+from sensprobe.numerics.storage import Custom, Memory, Rounded, Storage, fresh, store
+from sensprobe.numerics.taps import RoundingTap
+from sensprobe.plans.sites import Part, Site
 
 TIMED_STEPS = 16
 """Steps that an estimate of the time is made from."""

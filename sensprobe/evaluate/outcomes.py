@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.errors import DataError
-from sensprobe.metrics import LABEL, PREDICTED, MetricInfo
+from sensprobe.scores.metrics import LABEL, PREDICTED, MetricInfo
 
 CAP = 50.0
 """Nats. What a sample costs at most, and what one with NaN or infinite outputs costs."""

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from sensprobe.models import forward
-from sensprobe.scheme import Scheme
-from sensprobe.taps import Tap
+from sensprobe.numerics.taps import Tap
+from sensprobe.plans.scheme import Scheme
 
 KEPT_BYTES = 2**30
 

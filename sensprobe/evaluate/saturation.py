@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sensprobe.formats import FP32, Float
 from sensprobe.models import Model, together
-from sensprobe.rounding import spread
-from sensprobe.scheme import Scheme
-from sensprobe.sites import Kind, Site, group_pattern
-from sensprobe.storage import Rounded, Storage, Watched
-from sensprobe.taps import RoundingTap
+from sensprobe.numerics.rounding import spread
+from sensprobe.numerics.storage import Rounded, Storage, Watched
+from sensprobe.numerics.taps import RoundingTap
+from sensprobe.plans.formats import FP32, Float
+from sensprobe.plans.scheme import Scheme
+from sensprobe.plans.sites import Kind, Site, group_pattern
 
 SEQUENCES = 16
 """Watched at most: what leaves a range mostly does so in the first ones."""

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe.apply import Applier
 from sensprobe.data import Split
 from sensprobe.evaluate.batches import BATCH
 from sensprobe.evaluate.language import bucket_of, language
 from sensprobe.evaluate.outcomes import Metric, custom
 from sensprobe.evaluate.prefix import Prefixes
 from sensprobe.models import Model, together
-from sensprobe.scheme import Scheme
-from sensprobe.taps import EXACT, RoundingTap, Tap
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
+from sensprobe.plans.scheme import Scheme
 
 __all__ = ["KEPT_BYTES", "TextEvaluator", "bucket_of"]
 

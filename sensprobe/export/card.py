@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from types import MappingProxyType
 
-from sensprobe.cost import Cost, cost, site_bytes
 from sensprobe.evaluate import Score
 from sensprobe.export.markdown import code, fenced, one_line, plain, table
-from sensprobe.metrics import INFO, MetricInfo
 from sensprobe.models import Model
-from sensprobe.scheme import EXACT, Scheme
-from sensprobe.sites import Kind, Site
+from sensprobe.plans.cost import Cost, cost, site_bytes
+from sensprobe.plans.scheme import EXACT, Scheme
+from sensprobe.plans.sites import Kind, Site
+from sensprobe.scores.metrics import INFO, MetricInfo
 
 ABOUT = {
     "plan.json": "which scheme each tensor is in",

@@ -13,8 +13,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sensprobe.documents.files import disk_errors, write_new
 from sensprobe.errors import UsageError
-from sensprobe.files import disk_errors, write_new
 
 
 def require_place(

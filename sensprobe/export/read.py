@@ -31,11 +31,11 @@ from sensprobe.export.unchanged import (
 )
 from sensprobe.memory import free_bytes, room
 from sensprobe.models import FAMILIES, Model
-from sensprobe.plan import Resolved, fingerprint
-from sensprobe.plan import read as read_plan
-from sensprobe.rounding import real_view
-from sensprobe.sites import Kind, Site
-from sensprobe.taps import RoundingTap
+from sensprobe.numerics.rounding import real_view
+from sensprobe.numerics.taps import RoundingTap
+from sensprobe.plans.plan import Resolved, fingerprint
+from sensprobe.plans.plan import read as read_plan
+from sensprobe.plans.sites import Kind, Site
 
 
 @dataclass(frozen=True)

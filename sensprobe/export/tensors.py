@@ -22,10 +22,9 @@ import torch
 from sensprobe_kernels.layout import pack, unpack
 from torch import Tensor
 
-from sensprobe.apply import Applier
 from sensprobe.errors import CheckpointError
-from sensprobe.formats import Float, Int, Log, LogPolar, Polar
-from sensprobe.rounding import (
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.rounding import (
     OFFSET_DTYPE,
     UNSCALED_DTYPE,
     Field,
@@ -34,9 +33,10 @@ from sensprobe.rounding import (
     pack_scale,
     unpack_scale,
 )
-from sensprobe.scheme import EXACT, Scales, Scheme, scale_shape
-from sensprobe.sites import Kind, Site
-from sensprobe.taps import RoundingTap, StaticScale
+from sensprobe.numerics.taps import RoundingTap, StaticScale
+from sensprobe.plans.formats import Float, Int, Log, LogPolar, Polar
+from sensprobe.plans.scheme import EXACT, Scales, Scheme, scale_shape
+from sensprobe.plans.sites import Kind, Site
 
 SCALE_DTYPE = {
     Scales.S16: torch.float16,

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from sensprobe.apply import Applier
 from sensprobe.checkpoints.identity import fingerprint as identity
+from sensprobe.documents.files import named_path
 from sensprobe.errors import RunError, SchemeError
 from sensprobe.export import compact, document
 from sensprobe.export.card import CardFacts, card_text
@@ -20,11 +20,11 @@ from sensprobe.export.folder import require_place, write_folder
 from sensprobe.export.read import load_artefact
 from sensprobe.export.tensors import layout, stored
 from sensprobe.export.unchanged import DIGEST, digest_of
-from sensprobe.files import named_path
 from sensprobe.models import Model
-from sensprobe.plan import Plan, fingerprint
-from sensprobe.scheme import Scheme, parse
-from sensprobe.taps import RoundingTap
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.taps import RoundingTap
+from sensprobe.plans.plan import Plan, fingerprint
+from sensprobe.plans.scheme import Scheme, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _require_text(plan: Mapping[str, Scheme]) -> None:
         if parse(str(scheme)) != scheme:
             raise SchemeError(
                 f"{site}: {scheme!r} holds more than its text {str(scheme)!r} says, so a plan file "
-                "would lose it. Make the scheme with `sensprobe.scheme.parse`."
+                "would lose it. Make the scheme with `sensprobe.plans.scheme.parse`."
             )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sensprobe.models import mamba, mamba2, s4d, selective
 from sensprobe.models.sited import Sited
-from sensprobe.taps import EXACT, Tap
+from sensprobe.numerics.taps import EXACT, Tap
 
 
 class Model(Sited, Protocol):

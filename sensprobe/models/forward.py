@@ -18,8 +18,8 @@ from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import output_head
 from sensprobe.models.frame import FrameConfig
 from sensprobe.models.sited import Sited
-from sensprobe.storage import Memory, fresh
-from sensprobe.taps import EXACT, RoundingTap, Tap
+from sensprobe.numerics.storage import Memory, fresh
+from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
 
 Memories = tuple[Memory | None, Memory | None]
 """Of the convolution and of the recurrence; None before the first step."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sensprobe.errors import UsageError
 from sensprobe.models import output_head
-from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 CHOICES = {
     "encoder": ("linear", "embedding"),

@@ -22,14 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.arithmetic import exp, softplus
 from sensprobe.models import forward, frame
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.frame import FrameConfig, Products, Shapes
 from sensprobe.models.selective import Scan, Selective
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Memory
-from sensprobe.taps import Tap
+from sensprobe.numerics.arithmetic import exp, softplus
+from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.taps import Tap
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 FAMILY = "mamba"
 

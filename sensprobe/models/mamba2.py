@@ -24,16 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.arithmetic import exp, softplus
 from sensprobe.errors import UsageError
 from sensprobe.models import forward, frame
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.frame import FrameConfig, Products, Shapes
 from sensprobe.models.selective import Scan, Selective
+from sensprobe.numerics.arithmetic import exp, softplus
+from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.taps import EXACT, Tap
 from sensprobe.ops.head_chunks import head_chunks
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Memory
-from sensprobe.taps import EXACT, Tap
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 FAMILY = "mamba2"
 UNLIMITED = 3.4028234663852886e38

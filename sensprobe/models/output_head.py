@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.errors import UsageError
-from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 DEFAULT = "linear"
 INPUT = "head_in"

@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
 from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.models import output_head
+from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
+from sensprobe.numerics.storage import Memory, Storage, fresh
+from sensprobe.numerics.taps import EXACT, RoundingTap, Tap, single
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Memory, Storage, fresh
-from sensprobe.taps import EXACT, RoundingTap, Tap, single
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 FAMILY = "s4d"
 CHOICES = {

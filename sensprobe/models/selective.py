@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.arithmetic import exp
 from sensprobe.models import forward
 from sensprobe.models.forward import At, Memories, StreamState
 from sensprobe.models.frame import Products
-from sensprobe.sites import Site
-from sensprobe.storage import Memory
-from sensprobe.taps import EXACT, Tap, single
+from sensprobe.numerics.arithmetic import exp
+from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.taps import EXACT, Tap, single
+from sensprobe.plans.sites import Site
 
 Scan = Callable[..., tuple[Tensor, Memory]]
 

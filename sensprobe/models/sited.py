@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from sensprobe.sites import Site
+from sensprobe.plans.sites import Site
 
 
 class Sited(Protocol):

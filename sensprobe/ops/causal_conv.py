@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sensprobe.storage import Memory, Storage, fresh, store
+from sensprobe.numerics.storage import Memory, Storage, fresh, store
 
 
 def causal_conv(

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sensprobe.storage import Memory, Storage, fresh, store
+from sensprobe.numerics.storage import Memory, Storage, fresh, store
 
 
 def diagonal_scan(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
-from sensprobe.storage import Memory, Rounded, Storage, fresh, store
+from sensprobe.numerics.storage import Memory, Rounded, Storage, fresh, store
 
 CHUNK = 64
 """Steps a chunk of an exact state: long enough for matrix products, short enough for the cache."""

@@ -26,8 +26,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sensprobe.numerics.storage import Memory, Storage, fresh, passed, store
 from sensprobe.ops.exponential import exponential
-from sensprobe.storage import Memory, Storage, fresh, passed, store
 
 
 def selective_scan(

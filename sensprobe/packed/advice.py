@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sensprobe.sites import Kind, Site, group_pattern
+from sensprobe.plans.sites import Kind, Site, group_pattern
 
 CODES = "e4m3, e5m2, e2m1, log3 to log8, fp16, bf16 and fp32"
 TAKEN = {

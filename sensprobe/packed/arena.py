@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sensprobe.export.tensors import layout, scales_of, weights_of
-from sensprobe.plan import Resolved
-from sensprobe.sites import Kind, Site
-from sensprobe.taps import StaticScale
+from sensprobe.numerics.taps import StaticScale
+from sensprobe.plans.plan import Resolved
+from sensprobe.plans.sites import Kind, Site
 
 
 @dataclass(frozen=True)

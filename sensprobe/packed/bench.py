@@ -25,6 +25,7 @@ from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 
 from sensprobe.export.tensors import layout, packed_fields
+from sensprobe.numerics.rounding import encode
 from sensprobe.packed import bench_models, describe
 from sensprobe.packed import bench_references as references
 from sensprobe.packed.arena import Arena
@@ -32,9 +33,8 @@ from sensprobe.packed.bench_models import VOCABULARY, like_published, program_of
 from sensprobe.packed.bench_references import Run
 from sensprobe.packed.bench_scans import SCANS, TOKENS, Scan
 from sensprobe.packed.bench_steps import STEPS, Step
-from sensprobe.rounding import encode
-from sensprobe.scheme import Scheme, parse
-from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.plans.scheme import Scheme, parse
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 WEIGHTS = ("int8/channel", "int4/group32", "int4/channel", "int3/channel", "int2/channel")
 WHOLE = ("int8/channel", "int4/channel")

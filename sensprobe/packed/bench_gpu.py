@@ -29,7 +29,7 @@ from sensprobe.packed.bench_references import Run
 from sensprobe.packed.bench_scans import SCANS, TOKENS, Scan
 from sensprobe.packed.bench_steps import STEPS, Step
 from sensprobe.packed.program import Compiled
-from sensprobe.scheme import Scheme, parse
+from sensprobe.plans.scheme import Scheme, parse
 
 if TYPE_CHECKING:
     from sensprobe_kernels.program.gpu import GpuProgram

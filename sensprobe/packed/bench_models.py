@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 
-from sensprobe.apply import Applier
 from sensprobe.export.tensors import stored
 from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
+from sensprobe.models.apply import Applier
 from sensprobe.models.frame import Shapes
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.program import Compiled, compiled
-from sensprobe.plan import Plan, Resolved
-from sensprobe.scheme import parse
-from sensprobe.sites import Kind
+from sensprobe.plans.plan import Plan, Resolved
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
 
 SHAPES = {"130m": 768, "370m": 1024, "790m": 1536, "1.4b": 2048, "2.8b": 2560}
 """Width of the residual stream of the published Mambas and Mamba-2s."""

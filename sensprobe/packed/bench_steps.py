@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from sensprobe_kernels.program import tables as op
 
-from sensprobe.cost import site_bytes
 from sensprobe.models import Model, mamba, mamba2, s4d
 from sensprobe.packed import bench_references as references
 from sensprobe.packed.bench_models import VOCABULARY, like_published, resolved
 from sensprobe.packed.bench_references import Run
-from sensprobe.scheme import EXACT
+from sensprobe.plans.cost import site_bytes
+from sensprobe.plans.scheme import EXACT
 
 STATES = ("fp32", "fp16", "int8/head/dynamic", "int4/head/dynamic")
 PAIRS = ("fp32", "int8/head/asym/parts/dynamic")

@@ -17,7 +17,7 @@ from sensprobe.models.mamba import Mamba
 from sensprobe.models.mamba2 import Mamba2
 from sensprobe.models.s4d import S4D
 from sensprobe.models.selective import Scan, Selective
-from sensprobe.storage import Memory, Storage
+from sensprobe.numerics.storage import Memory, Storage
 
 
 def torch_model(model: Model) -> Model:

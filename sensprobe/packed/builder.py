@@ -13,14 +13,14 @@ from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 from sensprobe_kernels.rotation.rows import Turn
 
-from sensprobe.formats import Int
 from sensprobe.models import Model
+from sensprobe.numerics.taps import StaticScale
+from sensprobe.numerics.transforms import factors, paley
 from sensprobe.packed import describe, states
 from sensprobe.packed.arena import Arena
-from sensprobe.scheme import EXACT, Scheme
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.taps import StaticScale
-from sensprobe.transforms import factors, paley
+from sensprobe.plans.formats import Int
+from sensprobe.plans.scheme import EXACT, Scheme
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 READ_BY_LINEAR_MAPS = frozenset(
     {Part.INPUT, Part.IN_PROJ_IN, Part.DT_PROJ_IN, Part.OUT_PROJ_IN, Part.HEAD_IN}

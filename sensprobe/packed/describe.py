@@ -21,20 +21,20 @@ from sensprobe_kernels.stored.store import Store, numbers, quotient
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
-from sensprobe.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPolar, Polar
+from sensprobe.numerics.storage import Rounded
+from sensprobe.numerics.taps import StaticScale
 from sensprobe.packed.advice import advice
 from sensprobe.packed.arena import Arena
-from sensprobe.runtime.stores import neighbours, store_of
-from sensprobe.scheme import (
+from sensprobe.plans.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPolar, Polar
+from sensprobe.plans.scheme import (
     EXACT,
     Rounding,
     Scales,
     Scheme,
     scale_shape,
 )
-from sensprobe.sites import Site
-from sensprobe.storage import Rounded
-from sensprobe.taps import StaticScale
+from sensprobe.plans.sites import Site
+from sensprobe.runtime.stores import neighbours, store_of
 
 SCALES = {Scales.S16: flags.S16, Scales.S32: flags.S32, Scales.POW2: flags.POW2}
 PLAIN = {FP32: SINGLE, FP16: HALF, BF16: BFLOAT}

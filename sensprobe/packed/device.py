@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import Model, per_step
+from sensprobe.numerics.taps import StaticScale
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.program import Compiled, compiled
 from sensprobe.packed.stream import Slots, chosen_slots
-from sensprobe.taps import StaticScale
 
 if TYPE_CHECKING:
     from sensprobe_kernels.program.device import States

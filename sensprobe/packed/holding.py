@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sensprobe.cost import site_bytes
 from sensprobe.errors import UnsupportedError
 from sensprobe.export.tensors import layout
 from sensprobe.models import Model
+from sensprobe.numerics.taps import StaticScale
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.program import compiled
-from sensprobe.scheme import EXACT, Rounding, Scheme, scale_shape
-from sensprobe.sites import Kind, Site, group_pattern
-from sensprobe.taps import StaticScale
+from sensprobe.plans.cost import site_bytes
+from sensprobe.plans.scheme import EXACT, Rounding, Scheme, scale_shape
+from sensprobe.plans.sites import Kind, Site, group_pattern
 
 
 def why_unpacked(model: Model, plan: Mapping[str, Scheme]) -> str:

@@ -16,11 +16,11 @@ from sensprobe.models import Model, output_head
 from sensprobe.models.mamba import Mamba, MambaConfig
 from sensprobe.models.mamba2 import Mamba2, Mamba2Config
 from sensprobe.models.s4d import S4D, S4DConfig
+from sensprobe.numerics.taps import StaticScale
 from sensprobe.packed import describe, states
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.builder import Builder
-from sensprobe.scheme import EXACT
-from sensprobe.taps import StaticScale
+from sensprobe.plans.scheme import EXACT
 
 NORM_EPS = 1e-5
 """Of S4D's layer norms, PyTorch's own."""

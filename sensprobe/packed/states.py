@@ -15,12 +15,13 @@ from sensprobe_kernels.stored import flags
 from sensprobe_kernels.vector import LANES
 
 from sensprobe.errors import UnsupportedError
-from sensprobe.formats import Float, LogPolar, Polar
+from sensprobe.numerics.rounding import spread
+from sensprobe.numerics.storage import Rounded
+from sensprobe.numerics.taps import StaticScale
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.describe import LARGEST_CODE, PLAIN, codes, exact, misfit, refuse, stored
-from sensprobe.rounding import spread
-from sensprobe.runtime.stores import spanned, store_of
-from sensprobe.scheme import (
+from sensprobe.plans.formats import Float, LogPolar, Polar
+from sensprobe.plans.scheme import (
     EXACT,
     RESIDUAL_BYTES,
     SCALE_BYTES,
@@ -30,9 +31,8 @@ from sensprobe.scheme import (
     scale_count,
     scale_shape,
 )
-from sensprobe.sites import Part, Site
-from sensprobe.storage import Rounded
-from sensprobe.taps import StaticScale
+from sensprobe.plans.sites import Part, Site
+from sensprobe.runtime.stores import spanned, store_of
 
 
 class Kept(NamedTuple):

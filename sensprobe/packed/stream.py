@@ -14,9 +14,9 @@ from torch import Tensor
 
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import Model
+from sensprobe.numerics.taps import StaticScale
 from sensprobe.packed.arena import Arena
 from sensprobe.packed.program import Compiled, compiled
-from sensprobe.taps import StaticScale
 
 Slots: TypeAlias = Sequence[int] | NDArray[np.integer] | Tensor
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import isfinite
 
 from sensprobe.errors import RunError
-from sensprobe.pareto import hypervolume
 from sensprobe.report.results import Search
 from sensprobe.report.values import digits, in_bytes, real
 from sensprobe.runs import Run
+from sensprobe.scores.pareto import hypervolume
 
 
 @dataclass(frozen=True, slots=True)

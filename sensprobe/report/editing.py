@@ -12,12 +12,12 @@ from functools import lru_cache
 from math import isfinite, sqrt
 
 from sensprobe.errors import SensprobeError
-from sensprobe.fitting import adapt, check
+from sensprobe.plans.fitting import adapt, check
+from sensprobe.plans.scheme import Scheme, parse
+from sensprobe.plans.sites import Site, matching
 from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, place_of, resolved
 from sensprobe.report.results import Entries, Row, Sensitivity
 from sensprobe.report.values import UNKNOWN, Measured
-from sensprobe.scheme import Scheme, parse
-from sensprobe.sites import Site, matching
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 
-from sensprobe.pareto import nondominated
 from sensprobe.report.results import Beside, Candidate, Search
+from sensprobe.scores.pareto import nondominated
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from shlex import quote
 from typing import Any, TypeVar
 
 from sensprobe.errors import RunError
+from sensprobe.plans.sites import Kind, Site
 from sensprobe.report.agreement import Agreement, agreement
 from sensprobe.report.benches import BenchRun, benches_of
 from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
 from sensprobe.report.results import Candidate, Confirmation, Entries, Search, Sensitivity
 from sensprobe.runs import Run
 from sensprobe.runs.results import PROFILES
-from sensprobe.sites import Kind, Site
 
 Found = TypeVar("Found")
 

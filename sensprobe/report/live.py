@@ -14,10 +14,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sensprobe.classes import POOLED
-from sensprobe.cost import cost
 from sensprobe.errors import RunError, SchemeError
-from sensprobe.metrics import (
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import fingerprint, short_names, uniform
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Site
+from sensprobe.report.fronts import with_front
+from sensprobe.report.results import Candidate, Entries, Search
+from sensprobe.report.values import Measured, Quantity, quantity_of, real
+from sensprobe.runs import Entry, EvaluationKey, Run
+from sensprobe.runs.results import PROFILES
+from sensprobe.scores.classes import POOLED
+from sensprobe.scores.metrics import (
     ARRAYS,
     DIVERGENCE,
     INFO,
@@ -27,15 +35,7 @@ from sensprobe.metrics import (
     info_in,
     info_named,
 )
-from sensprobe.plan import fingerprint, short_names, uniform
-from sensprobe.report.fronts import with_front
-from sensprobe.report.results import Candidate, Entries, Search
-from sensprobe.report.values import Measured, Quantity, quantity_of, real
-from sensprobe.runs import Entry, EvaluationKey, Run
-from sensprobe.runs.results import PROFILES
-from sensprobe.scheme import parse
-from sensprobe.score import mean, paired
-from sensprobe.sites import Site
+from sensprobe.scores.score import mean, paired
 
 SPLIT = "search"
 ORDER = ("custom", "correct", "bits_per_byte", "squared_error", "kl", "distance")

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sensprobe.cost import site_bytes
-from sensprobe.plan import Resolved
+from sensprobe.plans.cost import site_bytes
+from sensprobe.plans.plan import Resolved
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind, Part, Site, matching
 from sensprobe.report.results import Entries
-from sensprobe.scheme import parse
-from sensprobe.sites import Kind, Part, Site, matching
 
 EXACT_TEXT = "fp32"
 OUTSIDE = "outside"

@@ -12,7 +12,7 @@ from math import isnan
 from typing import Any
 
 from sensprobe.errors import RunError
-from sensprobe.metrics import info_in
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 from sensprobe.report.results import (
     RADIUS,
     Beside,
@@ -33,7 +33,7 @@ from sensprobe.report.values import (
     quantity_of,
     real,
 )
-from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.scores.metrics import info_in
 
 Document = Mapping[str, Any]
 

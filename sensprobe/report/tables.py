@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from sensprobe.plans.sites import Site
 from sensprobe.report.plans import EXACT_TEXT, bytes_by_part, schemes_by_group
 from sensprobe.report.results import (
     Beside,
@@ -36,7 +37,6 @@ from sensprobe.report.values import (
     number,
     plus_minus,
 )
-from sensprobe.sites import Site
 
 FULL = "full precision"
 BY_HAND = "by hand"

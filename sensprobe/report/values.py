@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from math import floor, isfinite, isinf, isnan, log10, nan
 from typing import Any
 
-from sensprobe.metrics import MetricInfo, info_named
-from sensprobe.score import LEVEL, Z95
+from sensprobe.scores.metrics import MetricInfo, info_named
+from sensprobe.scores.score import LEVEL, Z95
 
 NOISE = "·"
 UNSTABLE = "▲"

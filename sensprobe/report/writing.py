@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from sensprobe.documents import printable
-from sensprobe.files import disk_errors, inside, require_no_link, write_whole
+from sensprobe.documents.files import disk_errors, inside, require_no_link, write_whole
+from sensprobe.plans.sites import Site
 from sensprobe.report import rows, tables
 from sensprobe.report.bench_tables import bench_rows
 from sensprobe.report.benches import latest
@@ -17,7 +18,6 @@ from sensprobe.report.course import Going, going
 from sensprobe.report.gather import Results, gather
 from sensprobe.report.page import render
 from sensprobe.runs import Run
-from sensprobe.sites import Site
 
 FOLDER = "report"
 PAGE = "report.html"

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from sensprobe.documents import DocumentError, content_of
+from sensprobe.documents.files import disk_errors, write_all
 from sensprobe.errors import RunError
-from sensprobe.files import disk_errors, write_all
 from sensprobe.runs.record import JSON, now, seal, unseal
 from sensprobe.runs.segment import Outcome, is_written, new_name
 

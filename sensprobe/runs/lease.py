@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sensprobe.files import disk_errors, require_no_link
+from sensprobe.documents.files import disk_errors, require_no_link
 
 FOLDER = "leases"
 SUFFIX = ".lock"

@@ -10,8 +10,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from sensprobe.documents import DocumentError, read_json, schema, shown
+from sensprobe.documents.files import create_whole, strict_json
 from sensprobe.errors import RunError
-from sensprobe.files import create_whole, strict_json
 from sensprobe.runs.record import JSON, now
 
 NAME = "run.json"

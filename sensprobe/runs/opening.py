@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from sensprobe.documents.files import disk_errors, is_draft
 from sensprobe.errors import RunError
-from sensprobe.files import disk_errors, is_draft
 from sensprobe.runs import manifest as manifests
 from sensprobe.runs.ledger import Ledger
 from sensprobe.runs.manifest import Manifest

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensprobe.documents import schema
+from sensprobe.documents.files import plain
 from sensprobe.errors import RunError
-from sensprobe.files import plain
 
 JSON = Any  # null, bool, int, float, str, list or dict of these
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|i1", "|u1", "|b1")

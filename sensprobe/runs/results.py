@@ -16,8 +16,8 @@ from typing import Any
 
 from sensprobe.documents import DocumentError, schema, shown
 from sensprobe.errors import SchemeError
-from sensprobe.scheme import parse
-from sensprobe.sites import Axis, Part
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Axis, Part
 
 Document = Mapping[str, Any]
 _NUMBERED = re.compile(r"(search|confirmation)(-\d+)?")

@@ -27,8 +27,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sensprobe.documents import LARGE, AbsentError, DocumentError, read_json
+from sensprobe.documents.files import disk_errors, require_no_link, strict_json, write_whole
 from sensprobe.errors import RunError
-from sensprobe.files import disk_errors, require_no_link, strict_json, write_whole
 from sensprobe.runs import benches, lease
 from sensprobe.runs import manifest as manifests
 from sensprobe.runs.ledger import Ledger, Writer

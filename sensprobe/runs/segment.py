@@ -29,8 +29,8 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
+from sensprobe.documents.files import disk_errors, require_no_link, write_all
 from sensprobe.errors import RunError
-from sensprobe.files import disk_errors, require_no_link, write_all
 from sensprobe.runs.record import (
     JSON,
     Evaluation,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sensprobe.numerics.storage import Rounded
+from sensprobe.numerics.taps import StaticScale
+from sensprobe.numerics.taps import rounded as reference
+from sensprobe.plans.scheme import Rounding, Scheme
+from sensprobe.plans.sites import Site
 from sensprobe.runtime.choice import differentiated
 from sensprobe.runtime.rotation import rotate, rotate_back
 from sensprobe.runtime.stores import neighbours, scales_of, store_of
-from sensprobe.scheme import Rounding, Scheme
-from sensprobe.sites import Site
-from sensprobe.storage import Rounded
-from sensprobe.taps import StaticScale
-from sensprobe.taps import rounded as reference
 
 if TYPE_CHECKING:
     from sensprobe_kernels.stored.store import Store
@@ -26,7 +26,7 @@ SMALL = 1 << 12
 def rounded(
     x: Tensor, scheme: Scheme, site: Site, static: StaticScale | None, noise: Tensor | None
 ) -> Tensor:
-    """`sensprobe.taps.rounded` in one pass over memory.
+    """`sensprobe.numerics.taps.rounded` in one pass over memory.
 
     The reference runs for stochastic rounding, for what needs a gradient, off the CPU, for scales
     that neighbours in memory do not share, and for few numbers.

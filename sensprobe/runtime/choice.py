@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sensprobe.storage import Custom, Rounded, Storage
+from sensprobe.numerics.storage import Custom, Rounded, Storage
 
 logger = logging.getLogger("sensprobe.runtime")
 said: set[str] = set()

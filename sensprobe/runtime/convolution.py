@@ -7,10 +7,10 @@ import logging
 import torch
 from torch import Tensor
 
+from sensprobe.numerics.storage import Memory, Storage, Watched, fresh, stretches
 from sensprobe.ops.causal_conv import causal_conv as reference
 from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
 from sensprobe.runtime.stores import array, dense_rows, spanned
-from sensprobe.storage import Memory, Storage, Watched, fresh, stretches
 
 
 def causal_conv(

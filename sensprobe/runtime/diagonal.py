@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sensprobe.numerics.storage import Memory, Rounded, Storage, Watched, fresh
 from sensprobe.ops.diagonal_scan import diagonal_scan as reference
 from sensprobe.ops.diagonal_scan import trajectory
+from sensprobe.plans.scheme import Rounding
 from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
 from sensprobe.runtime.stores import live, scales_of, store_of
-from sensprobe.scheme import Rounding
-from sensprobe.storage import Memory, Rounded, Storage, Watched, fresh
 
 if TYPE_CHECKING:
     from sensprobe_kernels.stored.store import Store

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sensprobe import transforms
+from sensprobe.numerics import transforms
 from sensprobe.runtime.choice import differentiated
 
 
 def rotate(x: Tensor) -> Tensor:
-    """`sensprobe.transforms.rotate`."""
+    """`sensprobe.numerics.transforms.rotate`."""
     return _turned(x, transpose=False) if _may(x) else transforms.rotate(x)
 
 
 def rotate_back(x: Tensor) -> Tensor:
-    """`sensprobe.transforms.rotate_back`."""
+    """`sensprobe.numerics.transforms.rotate_back`."""
     return _turned(x, transpose=True) if _may(x) else transforms.rotate_back(x)
 
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sensprobe.numerics.storage import Memory, Rounded, Storage, Watched, fresh, passed, stretches
 from sensprobe.ops import selective_scan as reference
 from sensprobe.ops.exponential import exponential
+from sensprobe.plans.scheme import Rounding
 from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
 from sensprobe.runtime.stores import array, dense_rows, spanned
-from sensprobe.scheme import Rounding
-from sensprobe.storage import Memory, Rounded, Storage, Watched, fresh, passed, stretches
 
 if TYPE_CHECKING:
     from sensprobe_kernels.stored.store import Store

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sensprobe.formats import BF16, FP32, Float, Int, Log, LogPolar, Polar
-from sensprobe.philox import key_of
-from sensprobe.rounding import LARGEST_SCALE, SMALLEST_SCALE, spread
-from sensprobe.scheme import ZERO_PEAK, Rounding, Scales, Scheme, scale_shape
-from sensprobe.sites import Site
-from sensprobe.storage import Rounded, Storage, Watched
+from sensprobe.numerics.philox import key_of
+from sensprobe.numerics.rounding import LARGEST_SCALE, SMALLEST_SCALE, spread
+from sensprobe.numerics.storage import Rounded, Storage, Watched
+from sensprobe.plans.formats import BF16, FP32, Float, Int, Log, LogPolar, Polar
+from sensprobe.plans.scheme import ZERO_PEAK, Rounding, Scales, Scheme, scale_shape
+from sensprobe.plans.sites import Site
 
 if TYPE_CHECKING:
     from sensprobe_kernels.stored.store import Store

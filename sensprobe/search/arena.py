@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sensprobe.pareto import nondominated
-from sensprobe.score import either, signed_rank
+from sensprobe.scores.pareto import nondominated
+from sensprobe.scores.score import either, signed_rank
 from sensprobe.search.problem import (
     Assignment,
     Candidate,

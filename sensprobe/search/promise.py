@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sensprobe.pareto import nondominated
+from sensprobe.scores.pareto import nondominated
 from sensprobe.search.problem import Array, Assignment, Budget, Candidate
 from sensprobe.search.surrogate import Surrogate
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from sensprobe.models import Model
+from sensprobe.numerics.philox import key_of, noise_like
+from sensprobe.numerics.storage import Storage
+from sensprobe.numerics.taps import EXACT
 from sensprobe.ops.convolution import fft_length
-from sensprobe.philox import key_of, noise_like
-from sensprobe.sites import Kind, Site
-from sensprobe.storage import Storage
-from sensprobe.taps import EXACT
+from sensprobe.plans.sites import Kind, Site
 
 SEED = 0
 Tensors = dict[str, Tensor]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sensprobe.scheme import Scheme
-from sensprobe.score import Score, paired
+from sensprobe.plans.scheme import Scheme
+from sensprobe.scores.score import Score, paired
 from sensprobe.sensitivity.targets import Target
 
 Arrays = Mapping[str, np.ndarray]

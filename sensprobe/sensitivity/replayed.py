@@ -19,11 +19,11 @@ from torch import Tensor
 
 from sensprobe.models import Model
 from sensprobe.models.selective import Replay
-from sensprobe.scheme import Scheme
+from sensprobe.numerics.storage import Storage
+from sensprobe.numerics.taps import EXACT, RoundingTap
+from sensprobe.plans.scheme import Scheme
+from sensprobe.plans.sites import Kind, Part, Site
 from sensprobe.sensitivity.gradients import Tensors, exact_weights, pull
-from sensprobe.sites import Kind, Part, Site
-from sensprobe.storage import Storage
-from sensprobe.taps import EXACT, RoundingTap
 
 Key = tuple[str, Scheme]
 ROOM_BYTES = 2**28

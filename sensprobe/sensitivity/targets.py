@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sensprobe.errors import SchemeError
-from sensprobe.fitting import adapt
-from sensprobe.plan import Plan
-from sensprobe.scheme import Scheme
-from sensprobe.sites import Kind, Part, Site, group_pattern
+from sensprobe.plans.fitting import adapt
+from sensprobe.plans.plan import Plan
+from sensprobe.plans.scheme import Scheme
+from sensprobe.plans.sites import Kind, Part, Site, group_pattern
 
 ACROSS = {Part.HEAD: "head.*[0-9]", Part.HEAD_IN: "head*_in"}
 """Patterns of parts whose sites, where there are several, do not end in the part's name."""

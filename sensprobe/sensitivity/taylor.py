@@ -29,15 +29,18 @@ import torch
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.apply import Applier
 from sensprobe.evaluate.outcomes import CAP, FARTHEST
-from sensprobe.metrics import ADDITIVE
 from sensprobe.models import Model
+from sensprobe.models.apply import Applier
 from sensprobe.models.s4d import Recurrence
+from sensprobe.numerics.rounding import real_view
+from sensprobe.numerics.storage import Storage
+from sensprobe.numerics.taps import RoundingTap
 from sensprobe.ops.convolution import ssm_kernel
-from sensprobe.rounding import real_view
-from sensprobe.scheme import Scheme
-from sensprobe.score import mean
+from sensprobe.plans.scheme import Scheme
+from sensprobe.plans.sites import Kind
+from sensprobe.scores.metrics import ADDITIVE
+from sensprobe.scores.score import mean
 from sensprobe.sensitivity.gradients import (
     Gradients,
     activation_shapes,
@@ -47,9 +50,6 @@ from sensprobe.sensitivity.gradients import (
 from sensprobe.sensitivity.measured import Sensitivity, pairs_of
 from sensprobe.sensitivity.replayed import replayed
 from sensprobe.sensitivity.targets import Target
-from sensprobe.sites import Kind
-from sensprobe.storage import Storage
-from sensprobe.taps import RoundingTap
 
 BATCH = 128
 ROOM_BYTES = 2**27

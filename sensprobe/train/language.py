@@ -23,12 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensprobe.apply import Applier
 from sensprobe.checkpoints.own import build
 from sensprobe.data import Split
 from sensprobe.errors import DataError, SensprobeError
 from sensprobe.evaluate import TextEvaluator
 from sensprobe.models import FAMILIES, mamba, mamba2
+from sensprobe.models.apply import Applier
 from sensprobe.train.language_recipe import LanguageOptimizer, LanguageRecipe
 from sensprobe.train.language_start import initial
 from sensprobe.train.loop import Progress, ignore, restore, saved

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sensprobe.errors import SensprobeError
 from sensprobe.models.s4d import S4D, S4DConfig, deploy
-from sensprobe.taps import EXACT
+from sensprobe.numerics.taps import EXACT
 from sensprobe.train.augment import shift_images
 from sensprobe.train.initial import initial
 from sensprobe.train.recipe import Optimizer, Recipe, rate_at

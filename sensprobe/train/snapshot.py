@@ -20,8 +20,8 @@ from torch import Tensor
 
 from sensprobe.checkpoints import own
 from sensprobe.checkpoints.files import METADATA_KEY, read_safetensors
+from sensprobe.documents.files import disk_errors, write_whole
 from sensprobe.errors import CheckpointError, RunError
-from sensprobe.files import disk_errors, write_whole
 from sensprobe.models import output_head
 
 WEIGHTS, SNAPSHOT = "weights.safetensors", "snapshot.safetensors"

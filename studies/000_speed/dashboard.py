@@ -23,13 +23,13 @@ from playwright.sync_api import Page, sync_playwright
 from sensprobe_app.store import EXAMPLE
 
 from sensprobe.cli.dashboard import served
-from sensprobe.cost import cost
-from sensprobe.plan import Plan, fingerprint
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import Plan, fingerprint
+from sensprobe.plans.scheme import Scheme
+from sensprobe.plans.sites import Site
 from sensprobe.report import gather
 from sensprobe.report.plans import resolved
 from sensprobe.runs import Evaluation, EvaluationKey, open_run
-from sensprobe.scheme import Scheme
-from sensprobe.sites import Site
 
 RUN = EXAMPLE / "s4d-digits"
 EVALUATIONS, CLICKS, SAMPLES = 10_000, 9, 400

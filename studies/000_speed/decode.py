@@ -22,16 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sensprobe.apply import Applier
-from sensprobe.cost import cost
+from sensprobe.documents.files import write_whole
 from sensprobe.export.tensors import stored
-from sensprobe.files import write_whole
-from sensprobe.loading import load_model
 from sensprobe.models import Model
+from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import Mamba, MambaConfig, deploy
 from sensprobe.packed import Arena, Stream
-from sensprobe.plan import Plan
-from sensprobe.scheme import parse
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import Plan
+from sensprobe.plans.scheme import parse
+from sensprobe.session.loading import load_model
 from sensprobe.train.language_start import initial
 from sensprobe.train.recipe import Init
 

@@ -20,15 +20,15 @@ from typing import Any
 import torch
 
 from sensprobe import api
-from sensprobe.apply import Applier
+from sensprobe.documents.files import write_whole
 from sensprobe.export.tensors import stored
-from sensprobe.files import write_whole
+from sensprobe.models.apply import Applier
 from sensprobe.packed import Arena, DeviceStream
 from sensprobe.packed.bench import ROUNDS
 from sensprobe.packed.bench_gpu import LAYERS
 from sensprobe.packed.bench_models import SHAPES, like_published
-from sensprobe.plan import Plan
-from sensprobe.scheme import parse
+from sensprobe.plans.plan import Plan
+from sensprobe.plans.scheme import parse
 
 PACKED = {
     "layers.*.in_proj.?": "int4/group128",

@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.apply import Applier
 from sensprobe.checkpoints.own import parameter_shapes
+from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import Mamba, MambaConfig, deploy
+from sensprobe.numerics.storage import Rounded
 from sensprobe.ops.selective_scan import selective_scan as reference
-from sensprobe.scheme import parse
-from sensprobe.sites import Axis, Kind, Site
-from sensprobe.storage import Rounded
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Axis, Kind, Site
 
 LAYERS, WIDTH, STATE, RANK, VOCABULARY = 24, 768, 16, 48, 50280
 SEQUENCES, TOKENS, RUNS = 4, 512, 3

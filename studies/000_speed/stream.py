@@ -18,12 +18,12 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from sensprobe.apply import Applier
 from sensprobe.data.pydoc_topics import topics
-from sensprobe.loading import load_model
 from sensprobe.models import Model
-from sensprobe.scheme import parse
-from sensprobe.taps import EXACT, Tap
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.taps import EXACT, Tap
+from sensprobe.plans.scheme import parse
+from sensprobe.session.loading import load_model
 
 STEPS, COMPARED = 100_000, 1_000
 MARKS = (1_000, 10_000, 30_000, 100_000)

@@ -21,12 +21,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from sensprobe.apply import Applier, observe
 from sensprobe.data import load_data
-from sensprobe.loading import load_model
+from sensprobe.models.apply import Applier, observe
+from sensprobe.numerics.storage import Memory, Storage, fresh, store
 from sensprobe.ops.diagonal_scan import diagonal_scan as reference
-from sensprobe.scheme import parse
-from sensprobe.storage import Memory, Storage, fresh, store
+from sensprobe.plans.scheme import parse
+from sensprobe.session.loading import load_model
 
 STATIC, DYNAMIC = "int8/head/asym/parts", "int8/head/asym/parts/dynamic"
 SPLIT, BATCH, WATCHED = "confirmation", 128, 256

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sensprobe.plan import Plan, Resolved
-from sensprobe.scheme import parse
-from sensprobe.sites import Site
+from sensprobe.plans.plan import Plan, Resolved
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Site
 
 HERE = Path(__file__).resolve().parent
 STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))

@@ -23,10 +23,10 @@ from sensprobe.cli.bar import Bar
 from sensprobe.cli.study import data_folder, run_study, write_results
 from sensprobe.data import load_data
 from sensprobe.evaluate import Score, mean, paired
-from sensprobe.loading import load_model
-from sensprobe.plan import Resolved
-from sensprobe.steps import cost
-from sensprobe.workbench import Workbench, open_workbench
+from sensprobe.jobs import cost
+from sensprobe.plans.plan import Resolved
+from sensprobe.session.loading import load_model
+from sensprobe.session.workbench import Workbench, open_workbench
 
 SPLIT = STUDY["model"]["split"]
 NEEDED = (STUDY["model"]["data"], STUDY["model"]["checkpoint"])

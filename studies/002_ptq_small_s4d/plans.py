@@ -9,9 +9,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sensprobe.plan import Resolved, adapted
-from sensprobe.scheme import parse
-from sensprobe.sites import Site
+from sensprobe.plans.plan import Resolved, adapted
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Site
 
 HERE = Path(__file__).resolve().parent
 STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))

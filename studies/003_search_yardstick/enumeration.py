@@ -21,16 +21,16 @@ import numpy as np
 
 import sensprobe
 from sensprobe.data import load_data
-from sensprobe.loading import load_model
-from sensprobe.plan import Resolved, adapted, parse_setting
-from sensprobe.scheme import parse
+from sensprobe.jobs import SearchSettings, cost, profile, search
+from sensprobe.jobs.problem import build_space
+from sensprobe.jobs.searching import chunks
+from sensprobe.plans.plan import Resolved, adapted, parse_setting
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Site
 from sensprobe.search import Assignment, Decision, Option, Problem, Sample
 from sensprobe.search.exhaustive import every_assignment
-from sensprobe.sites import Site
-from sensprobe.steps import SearchSettings, cost, profile, search
-from sensprobe.steps.problem import build_space
-from sensprobe.steps.searching import chunks
-from sensprobe.workbench import Workbench, open_workbench
+from sensprobe.session.loading import load_model
+from sensprobe.session.workbench import Workbench, open_workbench
 
 HERE = Path(__file__).parent
 STUDY = tomllib.loads((HERE / "study.toml").read_text())

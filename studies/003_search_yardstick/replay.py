@@ -17,7 +17,7 @@ from enumeration import Enumeration
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import create_study
 
-from sensprobe.pareto import hypervolume
+from sensprobe.scores.pareto import hypervolume
 from sensprobe.search import Assignment, Event, search
 from sensprobe.search.studies import quiet
 

@@ -27,10 +27,10 @@ from sensprobe import api
 from sensprobe.cli.bar import Bar
 from sensprobe.cli.study import data_folder, run_study, write_results
 from sensprobe.evaluate import mean, paired
-from sensprobe.loading import as_plan
-from sensprobe.opening import open_bench, settings_of
 from sensprobe.report.agreement import kendall
-from sensprobe.workbench import Workbench
+from sensprobe.session.loading import as_plan
+from sensprobe.session.opening import open_bench, settings_of
+from sensprobe.session.workbench import Workbench
 
 HOW_TO_GET = """this study needs the novels and the activity data, which do not ship (its two
 language models do). Give --data DIR, or set SENSPROBE_DATA=DIR, with DIR/text/english_novels.tar.xz

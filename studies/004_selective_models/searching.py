@@ -12,13 +12,13 @@ from scipy.stats import t as student
 
 from sensprobe import api
 from sensprobe.evaluate import paired
-from sensprobe.loading import load_model
-from sensprobe.opening import reopen
-from sensprobe.plan import Resolved, from_json
+from sensprobe.plans.plan import Resolved, from_json
+from sensprobe.plans.sites import Kind, Site, matching
 from sensprobe.progress import Progress
 from sensprobe.runs import open_run
-from sensprobe.sites import Kind, Site, matching
-from sensprobe.workbench import Workbench
+from sensprobe.session.loading import load_model
+from sensprobe.session.opening import reopen
+from sensprobe.session.workbench import Workbench
 
 LEVEL = 0.05
 """Of each comparison alone, two-sided, Student's t over independent groups."""

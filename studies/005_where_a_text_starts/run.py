@@ -20,8 +20,8 @@ import numpy as np
 
 from sensprobe.data import documents_of
 from sensprobe.evaluate.lm_harness.scoring import Asked, Scorer
-from sensprobe.loading import load_model
-from sensprobe.taps import EXACT
+from sensprobe.numerics.taps import EXACT
+from sensprobe.session.loading import load_model
 
 STUDY = tomllib.loads((Path(__file__).parent / "study.toml").read_text(encoding="utf-8"))
 SENTENCE = re.compile(r'(?<=[.!?"]\s)[A-Z][^.!?"]{20,120}[.!?](?=\s)')

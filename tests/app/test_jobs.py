@@ -8,10 +8,10 @@ import pytest
 from sensprobe_app import jobs
 
 from sensprobe.errors import RunError, UsageError
-from sensprobe.plan import Plan, fingerprint
+from sensprobe.plans.plan import Plan, fingerprint
+from sensprobe.plans.scheme import parse
 from sensprobe.report.live import measured_plan
 from sensprobe.runs import open_run
-from sensprobe.scheme import parse
 
 
 @pytest.mark.parametrize("name", ["", "../out", "a/b", ".hidden", "-x", "a" * 61, "a b", "a\n"])

@@ -19,8 +19,8 @@ import sensprobe
 from sensprobe import api
 from sensprobe.checkpoints import hub
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.loading import load_model
 from sensprobe.models.mamba import MambaConfig
+from sensprobe.session.loading import load_model
 
 REPO, COMMIT = "someone/tiny-mamba", "0123456789abcdef" * 2 + "01234567"
 CONFIG = MambaConfig(
@@ -108,7 +108,7 @@ def test_a_model_is_fetched_once_and_says_so(served: Hub, caplog: pytest.LogCapt
 
 
 def test_a_run_remembers_the_commit(served: Hub, tmp_path: Path) -> None:
-    from sensprobe.opening import settings_of
+    from sensprobe.session.opening import settings_of
 
     assert settings_of(f"hf:{REPO}", "pydoc")["model"] == f"hf:{REPO}@{COMMIT}"
     assert settings_of(f"hf:{REPO}@{COMMIT}", "pydoc")["model"] == f"hf:{REPO}@{COMMIT}"
@@ -188,9 +188,9 @@ def test_a_run_of_a_hub_model_says_so_before_anything_is_fetched(
     served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run may be somebody else's, and name what this machine does not have."""
-    from sensprobe import opening
     from sensprobe.progress import Silent
     from sensprobe.runs import Manifest, open_run
+    from sensprobe.session import opening
 
     asked: list[list[str]] = []
 

@@ -33,8 +33,8 @@ from sensprobe import api
 from sensprobe.checkpoints import hf, mamba_ssm, open_checkpoint, read_checkpoint
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.errors import CheckpointError, DataError, UnsupportedError, UsageError
-from sensprobe.loading import load_model
 from sensprobe.models.mamba2 import UNLIMITED
+from sensprobe.session.loading import load_model
 
 
 def refusal(path: Path) -> str:

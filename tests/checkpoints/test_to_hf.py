@@ -17,7 +17,7 @@ from sensprobe.checkpoints.to_hf import hf_document, hf_tensors
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.sites import Kind
+from sensprobe.plans.sites import Kind
 
 CONFIGS: dict[str, Config] = {
     "mamba": MAMBAS["tokens"],

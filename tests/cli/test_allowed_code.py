@@ -12,12 +12,12 @@ import pytest
 from checkpoint_files import write_own
 from command_line import Shell, evaluations
 
-from sensprobe import trust
 from sensprobe.cli.show import run_tables
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.report.gather import gather
 from sensprobe.report.page import render
 from sensprobe.runs import open_run
+from sensprobe.usercode import trust
 
 REFUSED = "so nothing was run. Read it, and where you trust it give the same command --allow-code"
 PLAN = ["--set", "layers.*.A=int8"]

@@ -17,8 +17,8 @@ from command_line import FAST, PROFILE, Shell
 from safetensors.torch import load_file, save_file
 
 from sensprobe.cli import commands
-from sensprobe.loading import load_model
 from sensprobe.runs import open_run
+from sensprobe.session.loading import load_model
 
 EVAL = ["eval", "s4d-digits", "--data", "digits"]
 USAGE, FAILED = 2, 1

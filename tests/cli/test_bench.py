@@ -13,22 +13,22 @@ from packed_memory import CONFIGS
 from rich.console import Console
 from selective import tiny
 
-from sensprobe import steps
-from sensprobe.apply import Applier
+from sensprobe import jobs
 from sensprobe.cli import commands, main, show
 from sensprobe.export import export_model
-from sensprobe.loading import Source, load_model
+from sensprobe.jobs import benching
+from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.packed import bench, bench_models, bench_rounds, bench_scans
 from sensprobe.packed.bench_devices import DEVICES
 from sensprobe.packed.bench_steps import STEPS
 from sensprobe.packed.bench_work import KINDS
-from sensprobe.plan import Plan, parse_setting
+from sensprobe.plans.plan import Plan, parse_setting
+from sensprobe.plans.scheme import parse
 from sensprobe.report.bench_tables import about_bench, bench_table
 from sensprobe.report.benches import benches_of, latest
 from sensprobe.runs import Manifest, open_run
-from sensprobe.scheme import parse
-from sensprobe.steps import benching
+from sensprobe.session.loading import Source, load_model
 
 
 @pytest.fixture(autouse=True)
@@ -244,7 +244,7 @@ def test_a_table_of_a_model_fits_80_columns(capsys, monkeypatch):
     schemes = {"layers.0.in_proj_in": parse("int8/dynamic"), "layers.1.D": parse("fp16")}
     source = Source(model, "a-model-of-a-long-name", Path("."), {}, "f" * 16)
     name = "a-plan-of-a-name-that-is-even-longer"
-    told = steps.bench_model(
+    told = jobs.bench_model(
         source, schemes, Applier(model), plan_name=name, batches=(1, 64), length=2
     )
     printed = Console(width=80)
@@ -282,7 +282,7 @@ def test_a_model_without_streaming_kernels_is_timed_as_the_simulation(capsys):
     config = MambaConfig(d_input=2, d_output=3, d_model=6, dt_rank=1, d_state=2)
     model = tiny(config)
     source = Source(model, "odd", Path("."), {}, "f" * 16)
-    told = steps.bench_model(source, {}, Applier(model), length=2)
+    told = jobs.bench_model(source, {}, Applier(model), length=2)
     assert not told["packed"]
     assert "it has 12 rows, and streaming kernels take sixteen together" in told["why_not_packed"]
     assert {row["operation"] for row in told["rows"]} == {"step", "sequence"}

@@ -16,16 +16,16 @@ import torch
 from language import write_stories
 
 from sensprobe import api
-from sensprobe.apply import Applier
 from sensprobe.cli import commands, main
 from sensprobe.data import BYTES
 from sensprobe.errors import DataError
 from sensprobe.export import export_model
-from sensprobe.loading import load_model
-from sensprobe.opening import open_applier
-from sensprobe.plan import Plan
-from sensprobe.scheme import parse
-from sensprobe.steps import generating
+from sensprobe.jobs import generating
+from sensprobe.models.apply import Applier
+from sensprobe.plans.plan import Plan
+from sensprobe.plans.scheme import parse
+from sensprobe.session.loading import load_model
+from sensprobe.session.opening import open_applier
 
 PLAN = {"layers.*.in_proj.?": "int8/channel", "layers.*.state": "int8/head/dynamic"}
 

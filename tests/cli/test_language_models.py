@@ -17,11 +17,11 @@ from selective import Config
 
 from sensprobe import api
 from sensprobe.data import load_data
-from sensprobe.loading import load_model
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.progress import Silent
 from sensprobe.runs import open_run
+from sensprobe.session.loading import load_model
 
 OPTIONS = "length=32,context=8"
 SCHEMES = ["--scheme", "int8/head/asym", "--scheme", "int4/head/asym/dynamic"]

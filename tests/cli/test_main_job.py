@@ -20,12 +20,12 @@ from safetensors.torch import load_file, save_file
 import sensprobe
 from sensprobe import api, zoo
 from sensprobe.data import load_data
-from sensprobe.loading import load_model
-from sensprobe.plan import Plan, from_json
+from sensprobe.jobs import doctoring, full_bytes
+from sensprobe.jobs.doctoring import gpu_kernels
+from sensprobe.plans.plan import Plan, from_json
+from sensprobe.plans.scheme import parse
 from sensprobe.runs import open_run
-from sensprobe.scheme import parse
-from sensprobe.steps import doctoring, full_bytes
-from sensprobe.steps.doctoring import gpu_kernels
+from sensprobe.session.loading import load_model
 
 COST = {"weight_bytes", "state_bytes", "total_bytes", "effective_bits"}
 
@@ -284,7 +284,7 @@ def test_every_method_keeps_frozen_and_tied_sites(
 
 
 def api_sites() -> list[Any]:
-    from sensprobe.loading import load_model
+    from sensprobe.session.loading import load_model
 
     return list(load_model("s4d-digits").model.sites.values())
 

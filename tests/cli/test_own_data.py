@@ -10,9 +10,9 @@ import pytest
 from checkpoint_files import write_own
 from command_line import Shell, evaluations
 
-from sensprobe.loading import load_model
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.runs import open_run
+from sensprobe.session.loading import load_model
 
 CONFIG = S4DConfig(d_input=2, d_output=1, d_model=4, d_state=3)
 RECIPE = """

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from sensprobe.checkpoints.files import METADATA_KEY
 from sensprobe.cli import main
-from sensprobe.presets import PRESETS
+from sensprobe.plans.presets import PRESETS
 from sensprobe.runs import open_run
 
 CONFIG = selective.MAMBAS["deep"]

@@ -17,15 +17,15 @@ from lm_tasks import CHOICES, PAIRS, WORDS, write_files
 
 import sensprobe.evaluate.lm_harness as room
 from sensprobe import lm_eval
-from sensprobe.apply import Applier
 from sensprobe.errors import DataError, SensprobeError, UsageError
 from sensprobe.evaluate.lm_harness.scoring import Asked, Scorer
-from sensprobe.loading import load_model
+from sensprobe.models.apply import Applier
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.plan import Plan
-from sensprobe.scheme import parse
-from sensprobe.score import paired
-from sensprobe.taps import EXACT
+from sensprobe.numerics.taps import EXACT
+from sensprobe.plans.plan import Plan
+from sensprobe.plans.scheme import parse
+from sensprobe.scores.score import paired
+from sensprobe.session.loading import load_model
 
 lm = pytest.mark.lm
 STATE = ["--set", "layers.*.state=int3/head/dynamic"]

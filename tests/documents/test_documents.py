@@ -25,7 +25,7 @@ from sensprobe.documents import (
     schema,
     schema_of,
 )
-from sensprobe.plan import EXACT_PLAN
+from sensprobe.plans.plan import EXACT_PLAN
 
 RUN = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 NAMES = sorted(p.name.removesuffix(".schema.json") for p in files("sensprobe.documents").iterdir()

@@ -9,7 +9,6 @@ from language import MAMBA, MAMBA2
 from selective import inputs as tokens
 from selective import tiny as tiny_selective
 
-from sensprobe.apply import Applier
 from sensprobe.evaluate.dead_band import (
     DeadBand,
     _Counter,
@@ -17,9 +16,10 @@ from sensprobe.evaluate.dead_band import (
     dead_bands,
     seconds_a_step,
 )
-from sensprobe.scheme import parse
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Rounded
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.storage import Rounded
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 SITE = Site("layers.0.state", Part.STATE, Kind.STATE, (1, 1), (Axis.HEAD, Axis.N))
 

@@ -6,10 +6,10 @@ import torch
 from builders import CONFIGS, inputs, tiny
 
 import sensprobe.evaluate as evaluating
-from sensprobe.apply import Applier
 from sensprobe.data import load_data
 from sensprobe.evaluate import Evaluator
-from sensprobe.scheme import parse
+from sensprobe.models.apply import Applier
+from sensprobe.plans.scheme import parse
 
 CONFIG = CONFIGS["pre"]
 PLAN = {

@@ -6,13 +6,13 @@ import pytest
 import torch
 from selective import MAMBA2S, MAMBAS, inputs, tiny
 
-from sensprobe.apply import Applier
 from sensprobe.evaluate import prefix
 from sensprobe.evaluate.prefix import Prefixes
-from sensprobe.fitting import why_not
 from sensprobe.models import forward
-from sensprobe.scheme import parse
-from sensprobe.taps import EXACT
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.taps import EXACT
+from sensprobe.plans.fitting import why_not
+from sensprobe.plans.scheme import parse
 
 CONFIGS = {f"mamba {k}": c for k, c in MAMBAS.items()} | {
     f"mamba2 {k}": c for k, c in MAMBA2S.items()

@@ -13,11 +13,11 @@ from language import MAMBA, MAMBA2, write_model
 from selective import tiny
 
 import sensprobe
-from sensprobe.apply import Applier
 from sensprobe.evaluate import rows_of, saturations, sentences
-from sensprobe.scheme import parse
-from sensprobe.sites import Kind
-from sensprobe.taps import Recording
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.taps import Recording
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
 
 STATE, RANGE = "layers.0.state", "e4m3/range0.001"
 
@@ -95,7 +95,7 @@ def test_a_loaded_model_warns_at_its_first_call(
 ) -> None:
     path = write_model(tmp_path / "m.safetensors", MAMBA)
     loaded = sensprobe.load(path, plan={STATE: RANGE})
-    with caplog.at_level(logging.WARNING, "sensprobe.running"):
+    with caplog.at_level(logging.WARNING, "sensprobe.session.running"):
         loaded(tokens()[:0])
         assert not caplog.messages
         loaded(tokens())

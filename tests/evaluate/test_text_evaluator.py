@@ -13,10 +13,10 @@ from selective import tiny
 
 import sensprobe.evaluate.text as evaluating
 import sensprobe.models as models
-from sensprobe.apply import Applier, observe
 from sensprobe.data import load_data
 from sensprobe.evaluate import TextEvaluator, mean
-from sensprobe.scheme import parse
+from sensprobe.models.apply import Applier, observe
+from sensprobe.plans.scheme import parse
 
 PLAN = {
     "layers.0.state": parse("int5/head/dynamic/stochastic"),

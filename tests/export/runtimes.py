@@ -8,12 +8,12 @@ from typing import Any
 import selective
 import torch
 
-from sensprobe.apply import Applier, observe, wanted_by
+from sensprobe.models.apply import Applier, observe, wanted_by
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.plan import Resolved
-from sensprobe.scheme import Scheme, parse
-from sensprobe.sites import matching
+from sensprobe.plans.plan import Resolved
+from sensprobe.plans.scheme import Scheme, parse
+from sensprobe.plans.sites import matching
 
 CONFIGS = {
     "mamba": MambaConfig(**selective.WIDE, dt_rank=2, d_state=4),

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tiny_models import NAMES, applier, tiny
 
-from sensprobe.cost import cost
 from sensprobe.evaluate import Score
 from sensprobe.export import CardFacts, UniformFacts, export_model
 from sensprobe.export.card import card_text
 from sensprobe.export.markdown import code, fenced, plain
-from sensprobe.metrics import INFO, MetricInfo
-from sensprobe.plan import Resolved
-from sensprobe.scheme import parse
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import Resolved
+from sensprobe.plans.scheme import parse
+from sensprobe.scores.metrics import INFO, MetricInfo
 
 MODEL = tiny(NAMES[1])
 PLAN = {

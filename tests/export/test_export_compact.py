@@ -10,13 +10,13 @@ import torch
 from tiny_models import NAMES, applier, tiny
 
 from sensprobe.checkpoints.identity import FIRST_FIELDS
-from sensprobe.cost import cost
 from sensprobe.errors import CheckpointError
 from sensprobe.evaluate import SEMANTICS
 from sensprobe.export import compact, export_model, load_artefact
 from sensprobe.export.tensors import layout
-from sensprobe.plan import uniform
-from sensprobe.scheme import parse
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import uniform
+from sensprobe.plans.scheme import parse
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from tiny_models import NAMES, applier, tiny
 
-from sensprobe.apply import Applier
 from sensprobe.errors import RunError, SchemeError, UsageError
 from sensprobe.export import ExportResult, export_model, folder, load_artefact, write
-from sensprobe.plan import Resolved
-from sensprobe.scheme import Scheme, parse
+from sensprobe.models.apply import Applier
+from sensprobe.plans.plan import Resolved
+from sensprobe.plans.scheme import Scheme, parse
 
 PLAN = {"layers.0.A": parse("int6/head")}
 OTHER = {"layers.0.A": parse("int4/head")}

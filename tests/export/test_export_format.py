@@ -15,8 +15,8 @@ from tiny_models import NAMES, applier, tiny
 
 from sensprobe.export import export_model
 from sensprobe.export.document import schema as config_schema
-from sensprobe.plan import schema as plan_schema
-from sensprobe.scheme import parse
+from sensprobe.plans.plan import schema as plan_schema
+from sensprobe.plans.scheme import parse
 
 SITE = "layers.0.A"
 

@@ -16,7 +16,7 @@ from tiny_models import NAMES, applier, tiny
 from sensprobe.errors import CapacityError, CheckpointError
 from sensprobe.export import compact, export_model, is_artefact, load_artefact, read
 from sensprobe.export.unchanged import digest_of
-from sensprobe.scheme import parse
+from sensprobe.plans.scheme import parse
 
 PLAN = {
     "layers.0.A": parse("int6/head/asym"),

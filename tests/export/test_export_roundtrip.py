@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import INVARIANT, NAMES, SELECTIVE, applier, fitting, inputs, schemes, tiny
 
-from sensprobe.cost import cost
 from sensprobe.export import ExportResult, export_model, load_artefact
-from sensprobe.plan import Resolved, from_json
-from sensprobe.scheme import Scheme, parse
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import Resolved, from_json
+from sensprobe.plans.scheme import Scheme, parse
 
 
 def data_bytes(path: Path) -> int:

@@ -14,8 +14,8 @@ from compressed_tensors.quantization import QuantizationConfig
 from runtimes import NAMES, applier, model, plan_of, tokens
 from safetensors.torch import load_file
 
-from sensprobe.export.targets import TARGETS, fit, write_for
-from sensprobe.export.targets.compressed_tensors import packed
+from sensprobe.export.runtimes import TARGETS, fit, write_for
+from sensprobe.export.runtimes.compressed_tensors import packed
 
 TARGET = TARGETS["compressed-tensors"]
 MIXED = {

@@ -20,14 +20,14 @@ from tiny_models import tiny
 from sensprobe.cli.parser import TARGETS as SAID
 from sensprobe.errors import CheckpointError, RunError, UnsupportedError, UsageError
 from sensprobe.export import folder
-from sensprobe.export.targets import TARGETS, fit, grouped, require_family, target_named, write_for
-from sensprobe.fitting import why_not
-from sensprobe.loading import load_model
+from sensprobe.export.runtimes import TARGETS, fit, grouped, require_family, target_named, write_for
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.plan import Resolved, from_json
-from sensprobe.presets import PRESETS
-from sensprobe.scheme import parse
-from sensprobe.sites import Kind
+from sensprobe.plans.fitting import why_not
+from sensprobe.plans.plan import Resolved, from_json
+from sensprobe.plans.presets import PRESETS
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
+from sensprobe.session.loading import load_model
 
 EVERYTHING = {
     "*": "int8/channel",
@@ -338,7 +338,7 @@ def test_an_unquantized_folder_reads_back_as_the_plan_left_it(tmp_path: Path) ->
 
 def test_no_runtimes_package_is_imported_to_write_for_it() -> None:
     code = (
-        "import sys, sensprobe.export.targets, sensprobe.steps.exporting_for; "
+        "import sys, sensprobe.export.runtimes, sensprobe.jobs.exporting_for; "
         "print([m for m in ('torchao', 'compressed_tensors', 'gguf', 'transformers', 'vllm') "
         "if m in sys.modules])"
     )

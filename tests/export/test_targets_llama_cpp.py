@@ -14,9 +14,9 @@ from gguf.quants import dequantize, quantize
 from runtimes import NAMES, applier, model, plan_of
 from safetensors.torch import load_file
 
-from sensprobe.cost import cost
-from sensprobe.export.targets import TARGETS, Fit, fit, write_for
-from sensprobe.export.targets.llama_cpp import gguf_name, tensor_types
+from sensprobe.export.runtimes import TARGETS, Fit, fit, write_for
+from sensprobe.export.runtimes.llama_cpp import gguf_name, tensor_types
+from sensprobe.plans.cost import cost
 
 TARGET = TARGETS["llama.cpp"]
 SCHEMES = {

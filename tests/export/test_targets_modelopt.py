@@ -13,9 +13,9 @@ import torch
 from runtimes import applier, model, plan_of
 from safetensors.torch import load_file
 
-from sensprobe.export.targets import TARGETS, fit, write_for
+from sensprobe.export.runtimes import TARGETS, fit, write_for
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.scheme import parse
+from sensprobe.plans.scheme import parse
 
 TARGET = TARGETS["modelopt"]
 SCHEMES = {

@@ -16,7 +16,7 @@ from torchao.prototype.safetensors.safetensors_support import unflatten_tensor_s
 from torchao.prototype.safetensors.safetensors_utils import is_metadata_torchao
 from torchao.quantization import FqnToConfig, quantize_
 
-from sensprobe.export.targets import TARGETS, fit, write_for
+from sensprobe.export.runtimes import TARGETS, fit, write_for
 
 SCHEMES = {
     "*.in_proj.*": "int4/group16",

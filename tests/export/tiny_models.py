@@ -12,16 +12,16 @@ import selective
 import torch
 from torch import Tensor
 
-from sensprobe.apply import Applier, inputs_of, observe
-from sensprobe.calibrate import ROTATED, Wanted
 from sensprobe.checkpoints.own import build, parameter_shapes
 from sensprobe.errors import SchemeError
-from sensprobe.fitting import why_not
-from sensprobe.formats import FORMATS, Format, LogPolar, Polar
 from sensprobe.models import Model
+from sensprobe.models.apply import Applier, inputs_of, observe
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.scheme import Rounding, Scales, Scheme, parse
-from sensprobe.sites import Site
+from sensprobe.numerics.calibrate import ROTATED, Wanted
+from sensprobe.plans.fitting import why_not
+from sensprobe.plans.formats import FORMATS, Format, LogPolar, Polar
+from sensprobe.plans.scheme import Rounding, Scales, Scheme, parse
+from sensprobe.plans.sites import Site
 
 CONFIGS = {
     "one layer": S4DConfig(d_input=2, d_output=3, d_model=3, d_state=5),

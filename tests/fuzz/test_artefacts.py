@@ -14,8 +14,8 @@ from tiny_models import NAMES, applier, tiny
 
 from sensprobe.errors import SensprobeError
 from sensprobe.export import compact, export_model, load_artefact
-from sensprobe.plan import uniform
-from sensprobe.scheme import parse
+from sensprobe.plans.plan import uniform
+from sensprobe.plans.scheme import parse
 
 FILES = ("config.json", "plan.json", "model.safetensors")
 

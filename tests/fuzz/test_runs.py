@@ -20,6 +20,9 @@ from damage import damage_json, edited, in_time, put_in_place, require_short, sc
 
 from sensprobe.cli import main
 from sensprobe.errors import SensprobeError
+from sensprobe.jobs.exporting import plan_of
+from sensprobe.jobs.problem import build_space
+from sensprobe.jobs.searching import sensitivity_of
 from sensprobe.report.course import going
 from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import search_so_far
@@ -28,9 +31,6 @@ from sensprobe.report.page import render
 from sensprobe.report.writing import write_report
 from sensprobe.runs import Run, open_run
 from sensprobe.runs.record import seal, unseal
-from sensprobe.steps.exporting import plan_of
-from sensprobe.steps.problem import build_space
-from sensprobe.steps.searching import sensitivity_of
 
 EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 

@@ -11,9 +11,9 @@ import pytest
 from damage import edited, in_time, require_short, scrambled
 
 from sensprobe.errors import SensprobeError
-from sensprobe.plan import from_json, read
-from sensprobe.scheme import parse
-from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.plans.plan import from_json, read
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 from sensprobe.units import byte_count
 
 _HEADS = "int2 int8 int16 e4m3 e5m2 e2m1 log4 bf16 fp16 fp32 exact polar(m4,p8) logpolar(m4,p8)"

@@ -30,11 +30,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from triton import knobs
 
+from sensprobe.numerics.rounding import scale_and_zero
+from sensprobe.numerics.taps import rounded as reference
 from sensprobe.packed import describe
-from sensprobe.rounding import scale_and_zero
-from sensprobe.scheme import parse, scale_shape
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.taps import rounded as reference
+from sensprobe.plans.scheme import parse, scale_shape
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 EPS = torch.finfo(torch.float32).eps
 SIZES = [1, 5, 37, 130, 1100]

@@ -20,13 +20,13 @@ from sensprobe_kernels.program.gpu import GpuProgram
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
-from sensprobe.loading import _on_device
 from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.numerics.storage import Memory
 from sensprobe.ops.selective_scan import head_scan
 from sensprobe.packed.device import device_stream_of
 from sensprobe.packed.program import compiled
-from sensprobe.plan import Plan
-from sensprobe.storage import Memory
+from sensprobe.plans.plan import Plan
+from sensprobe.session.loading import _on_device
 
 EPS = torch.finfo(torch.float32).eps
 K = 16

@@ -29,9 +29,9 @@ from torch.nn import functional as F
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.taps import rounded
 from sensprobe.ops import selective_scan
-from sensprobe.storage import Memory
-from sensprobe.taps import rounded
 
 BATCH, EPS = 2, torch.finfo(torch.float32).eps
 MODELS = {

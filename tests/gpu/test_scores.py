@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensprobe.apply import Applier, observe
 from sensprobe.data import load_data
 from sensprobe.export.tensors import stored
-from sensprobe.loading import as_plan, load_model
+from sensprobe.models.apply import Applier, observe
+from sensprobe.numerics.taps import RoundingTap
 from sensprobe.packed import Arena, DeviceStream
-from sensprobe.taps import RoundingTap
+from sensprobe.session.loading import as_plan, load_model
 
 FEW = os.environ.get("TRITON_INTERPRET") == "1"
 TEXT = "pydoc,length=64,context=8"

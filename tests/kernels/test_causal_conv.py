@@ -16,11 +16,11 @@ from schemes import schemes_for
 from sensprobe_kernels.causal_conv import cpu
 from torch import Tensor
 
-from sensprobe.fitting import why_not
+from sensprobe.numerics.storage import Memory, Watched, fresh
 from sensprobe.ops.causal_conv import causal_conv as reference
+from sensprobe.plans.fitting import why_not
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 from sensprobe.runtime import causal_conv as fast
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Memory, Watched, fresh
 
 Problem = tuple[Tensor, Tensor, Tensor | None]
 
@@ -124,7 +124,7 @@ def shown(to: list[tuple[Tensor, int]]) -> Watched:
 def test_a_watched_window_is_shown_and_stays_exact(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sensprobe.storage.SHOWN_BYTES", at_once)
+    monkeypatch.setattr("sensprobe.numerics.storage.SHOWN_BYTES", at_once)
     p = problem()
     start = Memory(vector(2, 21, 3, seed=7, dtype=torch.float32), None, 5)
     seen: list[tuple[Tensor, int]] = []

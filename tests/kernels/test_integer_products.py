@@ -11,8 +11,8 @@ from sensprobe_kernels.packed.integers import BITS, Coded, multiply_codes
 from sensprobe_kernels.packed.tensor import packed_of
 
 from sensprobe.ops.linear import linear_codes
-from sensprobe.scheme import parse
-from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 SCHEMES = [
     *(f"int{bits}/channel" for bits in BITS), *(f"int{bits}/channel/asym" for bits in BITS),

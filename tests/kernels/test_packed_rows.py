@@ -12,8 +12,8 @@ from sensprobe_kernels.packed.rows import decode_row, multiply
 from sensprobe_kernels.packed.tensor import packed_of
 
 from sensprobe.ops.linear import linear
-from sensprobe.scheme import parse
-from sensprobe.sites import Axis, Kind, Part, Site
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 SCHEMES = [
     *(f"int{bits}/channel" for bits in range(2, 9)),

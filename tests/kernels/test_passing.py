@@ -15,12 +15,12 @@ from sensprobe_kernels.passing import cpu
 from torch import Tensor
 
 from sensprobe import runtime
-from sensprobe.rounding import scale_and_zero
+from sensprobe.numerics.rounding import scale_and_zero
+from sensprobe.numerics.taps import StaticScale
+from sensprobe.numerics.taps import rounded as reference
+from sensprobe.plans.scheme import Scheme, parse, scale_shape
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 from sensprobe.runtime import activations
-from sensprobe.scheme import Scheme, parse, scale_shape
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.taps import StaticScale
-from sensprobe.taps import rounded as reference
 
 FLAT = Site("layers.0.x", Part.X, Kind.ACTIVATION, (37,), (Axis.HEAD,))
 HEADS = Site("layers.0.y", Part.Y, Kind.ACTIVATION, (3, 20), (Axis.HEAD, Axis.CHANNEL))

@@ -10,10 +10,11 @@ from builders import vector
 from sensprobe_kernels.rotation import cpu
 from torch import Tensor
 
-from sensprobe import runtime, transforms
-from sensprobe.scheme import parse
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.taps import rounded as reference
+from sensprobe import runtime
+from sensprobe.numerics import transforms
+from sensprobe.numerics.taps import rounded as reference
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 SIZES = [2, 4, 6, 12, 14, 20, 24, 40, 48, 64, 80, 96, 192, 384, 1536]
 both = pytest.mark.parametrize("name", ["rotate", "rotate_back"])

@@ -11,8 +11,8 @@ from sensprobe_kernels.selective_scan import cpu
 from torch import Tensor
 
 from sensprobe import runtime
+from sensprobe.numerics.storage import Custom, Memory, Rounded, passed, store
 from sensprobe.ops import selective_scan as reference
-from sensprobe.storage import Custom, Memory, Rounded, passed, store
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 

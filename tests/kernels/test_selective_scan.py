@@ -15,8 +15,8 @@ from schemes import schemes_for
 from sensprobe_kernels.selective_scan import cpu
 
 from sensprobe import runtime
+from sensprobe.numerics.storage import Memory, Watched, fresh
 from sensprobe.ops import selective_scan as reference
-from sensprobe.storage import Memory, Watched, fresh
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 
@@ -205,7 +205,7 @@ def test_what_is_watched_is_shown_as_by_the_reference(
     name: str, at_once: int, rounded: str, monkeypatch: pytest.MonkeyPatch, calls: list[int]
 ) -> None:
     """Each step once, in order, however many are shown at a time; what is watched stays exact."""
-    monkeypatch.setattr("sensprobe.storage.SHOWN_BYTES", at_once)
+    monkeypatch.setattr("sensprobe.numerics.storage.SHOWN_BYTES", at_once)
     p = problem(name, *SIZES[name])
     state, decay = sites(name, p)
     start = Memory(fresh(2, state.shape, None).state + 0.5, None, 5)

@@ -11,11 +11,11 @@ from selective import MAMBA2S, inputs, parameters, tiny
 from sequential import head_by_hand
 from torch import Tensor
 
-from sensprobe.apply import Applier
 from sensprobe.errors import SensprobeError, UnsupportedError
+from sensprobe.models.apply import Applier
 from sensprobe.models.mamba2 import Mamba2, Mamba2Config, deploy
-from sensprobe.scheme import parse
-from sensprobe.taps import EXACT
+from sensprobe.numerics.taps import EXACT
+from sensprobe.plans.scheme import parse
 
 EPSILON = 2.0**-24
 

@@ -19,18 +19,18 @@ from sequential import modules
 from torch import Tensor, nn
 
 from sensprobe import load
-from sensprobe.apply import Applier, observe
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.checkpoints.identity import fingerprint
-from sensprobe.cost import cost
 from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.export import export_model, load_artefact
 from sensprobe.models import output_head
-from sensprobe.plan import adapted
-from sensprobe.presets import PRESETS
-from sensprobe.scheme import parse
-from sensprobe.sites import Kind
-from sensprobe.taps import rounded
+from sensprobe.models.apply import Applier, observe
+from sensprobe.numerics.taps import rounded
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import adapted
+from sensprobe.plans.presets import PRESETS
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
 from sensprobe.train.initial import initial
 from sensprobe.train.recipe import Init
 

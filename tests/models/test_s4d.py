@@ -12,11 +12,11 @@ from model_contract import ModelContract, Seen
 from sequential import head_by_hand
 from torch import Tensor
 
-from sensprobe.apply import Applier
 from sensprobe.errors import SensprobeError, UnsupportedError
+from sensprobe.models.apply import Applier
 from sensprobe.models.s4d import S4D, S4DConfig, deploy, discretize, sites
-from sensprobe.scheme import parse
-from sensprobe.taps import EXACT
+from sensprobe.numerics.taps import EXACT
+from sensprobe.plans.scheme import parse
 
 pytestmark = pytest.mark.usefixtures("reference_scan")
 

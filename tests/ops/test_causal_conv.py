@@ -9,12 +9,12 @@ from builders import vector
 from recurrence import assert_same
 from torch import Tensor
 
-from sensprobe.fitting import check
+from sensprobe.numerics.rounding import scale_and_zero
+from sensprobe.numerics.storage import Custom, Memory, Rounded, fresh
 from sensprobe.ops.causal_conv import causal_conv
-from sensprobe.rounding import scale_and_zero
-from sensprobe.scheme import parse, scale_shape
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Custom, Memory, Rounded, fresh
+from sensprobe.plans.fitting import check
+from sensprobe.plans.scheme import parse, scale_shape
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 CHANNELS = 3
 

@@ -7,8 +7,8 @@ import torch
 from recurrence import assert_same, problem, rounded
 from torch import Tensor
 
+from sensprobe.numerics.storage import Custom, Memory, fresh, store
 from sensprobe.ops.diagonal_scan import diagonal_scan, diagonal_step
-from sensprobe.storage import Custom, Memory, fresh, store
 
 
 def by_definition(u: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:

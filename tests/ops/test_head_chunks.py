@@ -7,12 +7,12 @@ import torch
 from scans import MAMBA2, kept, problem, sites
 from selective import MAMBA2S, inputs, tiny
 
-from sensprobe.apply import Applier
 from sensprobe.errors import UnsupportedError
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.storage import Memory
 from sensprobe.ops.head_chunks import CHUNK, head_chunks
 from sensprobe.ops.selective_scan import head_scan
-from sensprobe.scheme import parse
-from sensprobe.storage import Memory
+from sensprobe.plans.scheme import parse
 
 NEAR = 3e-6  # of the largest output: sums of a chunk's length in another order, in float32
 

@@ -10,13 +10,13 @@ from builders import vector
 from recurrence import assert_same
 from torch import Tensor
 
-from sensprobe.fitting import check
+from sensprobe.numerics.rounding import scale_and_zero
+from sensprobe.numerics.storage import Custom, Memory, Rounded, Watched, fresh
 from sensprobe.ops.exponential import exponential
 from sensprobe.ops.selective_scan import head_scan, selective_scan
-from sensprobe.rounding import scale_and_zero
-from sensprobe.scheme import parse, scale_shape
-from sensprobe.sites import Axis, Kind, Part, Site
-from sensprobe.storage import Custom, Memory, Rounded, Watched, fresh
+from sensprobe.plans.fitting import check
+from sensprobe.plans.scheme import parse, scale_shape
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 D, N = 3, 4
 HEADS, P, GROUPS = 4, 2, 2

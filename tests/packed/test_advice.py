@@ -16,8 +16,8 @@ from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.packed.advice import taken
-from sensprobe.plan import adapted, parse_setting
-from sensprobe.sites import Kind
+from sensprobe.plans.plan import adapted, parse_setting
+from sensprobe.plans.sites import Kind
 
 ONE = {"d_input": 3, "d_output": 4, "d_model": 16, "pooling": "none"}
 MODELS = {

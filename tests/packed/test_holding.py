@@ -8,16 +8,16 @@ import pytest
 from packed_memory import CONFIGS, ONE, packed
 from selective import tiny
 
-from sensprobe.apply import Applier, needs_calibration
 from sensprobe.errors import UnsupportedError
 from sensprobe.export import export_model
-from sensprobe.fitting import why_not
-from sensprobe.loading import load, load_model
+from sensprobe.models.apply import Applier, needs_calibration
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.packed import Holding
 from sensprobe.packed.holding import why_unpacked
-from sensprobe.plan import Plan
-from sensprobe.scheme import parse
+from sensprobe.plans.fitting import why_not
+from sensprobe.plans.plan import Plan
+from sensprobe.plans.scheme import parse
+from sensprobe.session.loading import load, load_model
 
 SCHEMES = [
     "int8/channel", "int4/group4", "int12", "fp16", "int8/head/dynamic", "int6/group4/dynamic",

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from sensprobe import load
-from sensprobe.apply import Applier
 from sensprobe.data import digits
 from sensprobe.export import export_model
-from sensprobe.loading import as_plan, load_model
+from sensprobe.models.apply import Applier
+from sensprobe.session.loading import as_plan, load_model
 
 PLANS = {
     "eight bits": {

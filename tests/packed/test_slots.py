@@ -11,14 +11,14 @@ from packed_memory import packed
 from selective import inputs, tiny
 
 from sensprobe import load
-from sensprobe.apply import Applier
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.export import export_model
-from sensprobe.loading import as_plan
-from sensprobe.loading import load_model as source_of
+from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
+from sensprobe.session.loading import as_plan
+from sensprobe.session.loading import load_model as source_of
 
 CONFIGS = {
     "mamba": MambaConfig(

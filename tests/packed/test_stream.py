@@ -13,18 +13,18 @@ from packed_memory import CONFIGS, GROUPED, ONE, STATES, held, packed, same_stat
 from selective import inputs, tiny
 
 from sensprobe import load as load_model
-from sensprobe.apply import Applier
-from sensprobe.cost import cost
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.export import export_model
-from sensprobe.loading import load_model as source_of
+from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
+from sensprobe.numerics.taps import RoundingTap
 from sensprobe.packed import PackedState
-from sensprobe.plan import Plan
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import Plan
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
 from sensprobe.runtime.choice import said
-from sensprobe.scheme import parse
-from sensprobe.sites import Kind
-from sensprobe.taps import RoundingTap
+from sensprobe.session.loading import load_model as source_of
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2", "ungated"])

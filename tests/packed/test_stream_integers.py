@@ -15,10 +15,10 @@ from sensprobe_kernels.program import tables as op
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
+from sensprobe.numerics.rounding import min_max, scale_and_zero, spread
 from sensprobe.ops.linear import linear_codes
 from sensprobe.packed import describe
-from sensprobe.rounding import min_max, scale_and_zero, spread
-from sensprobe.sites import Axis
+from sensprobe.plans.sites import Axis
 
 ONE = {"d_input": 3, "d_output": 4, "pooling": "none"}
 CONFIGS = {

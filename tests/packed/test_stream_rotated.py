@@ -7,14 +7,14 @@ import torch
 from packed_memory import held, packed, same, values
 from selective import inputs, tiny
 
-from sensprobe.fitting import hadamard_order
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.numerics.rounding import min_max, quantize, scale_and_zero
+from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.transforms import rotate
 from sensprobe.ops import causal_conv, selective_scan
-from sensprobe.rounding import min_max, quantize, scale_and_zero
-from sensprobe.sites import Kind, Part
-from sensprobe.storage import Memory
-from sensprobe.transforms import rotate
+from sensprobe.plans.fitting import hadamard_order
+from sensprobe.plans.sites import Kind, Part
 
 ONE = {"d_input": 4, "d_output": 4, "pooling": "none"}
 CONFIGS = {

@@ -7,9 +7,9 @@ import torch
 from builders import CONFIGS, tiny, vector
 from packed_memory import held, packed, same_complex_state, values
 
-from sensprobe.cost import cost
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.s4d import S4DConfig
+from sensprobe.plans.cost import cost
 
 STATES = [
     "int8/head/asym/parts/dynamic", "int8/head/dynamic", "int8/dynamic", "int6/asym/parts/dynamic",

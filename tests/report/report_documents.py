@@ -7,11 +7,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sensprobe.cost import cost
-from sensprobe.plan import Plan, adapted, fingerprint, uniform
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import Plan, adapted, fingerprint, uniform
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Axis, Kind, Part, Site
 from sensprobe.runs import open_run
-from sensprobe.scheme import parse
-from sensprobe.sites import Axis, Kind, Part, Site
 
 LAYERS, H, PAIRS, N = 4, 16, 32, 400
 SCHEMES = ["fp16", "int8/head/asym/dynamic", "int6/head/asym/dynamic", "int4/head/asym/dynamic"]

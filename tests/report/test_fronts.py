@@ -12,8 +12,8 @@ import pytest
 import sensprobe_app
 
 from sensprobe import api
-from sensprobe.pareto import hypervolume
-from sensprobe.plan import Plan, fingerprint
+from sensprobe.plans.plan import Plan, fingerprint
+from sensprobe.plans.scheme import parse
 from sensprobe.report import figures, gather, images, write_report
 from sensprobe.report.course import course, going, seconds
 from sensprobe.report.fronts import FrontView, at_batch, best_within
@@ -22,7 +22,7 @@ from sensprobe.report.overview import overview
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Beside
 from sensprobe.runs import open_run
-from sensprobe.scheme import parse
+from sensprobe.scores.pareto import hypervolume
 from sensprobe.search.history import histories
 
 EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"

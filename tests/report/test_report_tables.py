@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import report_documents as documents
 
-from sensprobe.cost import cost
 from sensprobe.errors import RunError
-from sensprobe.plan import from_json
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import from_json
 from sensprobe.report import rows, tables
 from sensprobe.report.agreement import agreement, agreement_table, kendall
 from sensprobe.report.fronts import at_batch

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensprobe.metrics import MetricInfo
 from sensprobe.report.values import (
     ACCURACY,
     KL,
@@ -26,6 +25,7 @@ from sensprobe.report.values import (
     short,
     shortened,
 )
+from sensprobe.scores.metrics import MetricInfo
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from optuna.samplers import TPESampler
 from search_problems import classifier, every
 
 from sensprobe.errors import BudgetError, UsageError
-from sensprobe.pareto import hypervolume
+from sensprobe.scores.pareto import hypervolume
 from sensprobe.search import Assignment, Budget, Problem, Sample, SearchResult, search
 
 METHODS = ("gains", "direct", "frontier")

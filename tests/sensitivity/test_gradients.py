@@ -6,16 +6,16 @@ import pytest
 import torch
 from builders import CONFIGS, inputs, tiny, vector
 
+from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.taps import EXACT
 from sensprobe.ops.diagonal_scan import diagonal_scan
+from sensprobe.plans.sites import Kind
 from sensprobe.sensitivity.gradients import (
     activation_shapes,
     exact_weights,
     gradients_of,
     pull,
 )
-from sensprobe.sites import Kind
-from sensprobe.storage import Memory
-from sensprobe.taps import EXACT
 
 TASKS = ("classification", "regression")
 SMALL = {  # a norm over two channels leaves nothing but signs

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from builders import CONFIGS, tiny
 
-from sensprobe.apply import Applier
 from sensprobe.data import load_data
 from sensprobe.evaluate import Evaluator
-from sensprobe.scheme import parse
+from sensprobe.models.apply import Applier
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
 from sensprobe.sensitivity import differences, measured, pairs_of, targets
-from sensprobe.sites import Kind
 
 
 def brute(values, groups):

@@ -9,12 +9,12 @@ import torch
 from selective import MAMBA2S, MAMBAS, inputs, tiny
 from torch import Tensor
 
-from sensprobe.apply import Applier, observe, wanted_by
 from sensprobe.evaluate import mean
 from sensprobe.evaluate.language import language
-from sensprobe.fitting import why_not
 from sensprobe.models import Model, per_step
-from sensprobe.scheme import parse
+from sensprobe.models.apply import Applier, observe, wanted_by
+from sensprobe.plans.fitting import why_not
+from sensprobe.plans.scheme import parse
 from sensprobe.sensitivity import Target, targets, taylor
 from sensprobe.sensitivity.gradients import pull
 from sensprobe.sensitivity.replayed import replayed

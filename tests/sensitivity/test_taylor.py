@@ -10,16 +10,16 @@ from builders import PLAIN, inputs, tiny
 from scipy.stats import kendalltau
 
 from sensprobe import zoo
-from sensprobe.apply import Applier, observe
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.data import load_data
 from sensprobe.evaluate import Evaluator
 from sensprobe.evaluate.outcomes import CAP
-from sensprobe.scheme import parse
+from sensprobe.models.apply import Applier, observe
+from sensprobe.numerics.storage import fresh, store
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
 from sensprobe.sensitivity import measured, pairs_of, targets, taylor
 from sensprobe.sensitivity.gradients import SEED, activation_shapes, exact_weights, gradients_of
-from sensprobe.sites import Kind
-from sensprobe.storage import fresh, store
 
 SMALL = replace(PLAIN, d_model=2, d_state=2)
 DEEP = replace(PLAIN, d_model=3, d_state=2, layers=2)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sensprobe.cli import study
-from sensprobe.plan import Plan
-from sensprobe.scheme import parse
+from sensprobe.plans.plan import Plan
+from sensprobe.plans.scheme import parse
 
 STUDIES = Path(__file__).parents[2] / "studies"
 FOLDER = STUDIES / "001_s4d_smnist_published"
@@ -120,7 +120,7 @@ def test_an_unstable_a_is_bold_wherever_it_is_shown() -> None:
 @pytest.mark.parametrize("name", ["A 6", "log-polar 6", "A 8 × x 8"])
 def test_a_row_run_again_gives_what_was_committed(name: str) -> None:
     """Exact states to a tenth; a rounded one, chaotic in the order of floats, within the bar."""
-    from sensprobe.opening import open_bench, settings_of
+    from sensprobe.session.opening import open_bench, settings_of
 
     if "SENSPROBE_DATA" not in os.environ:
         pytest.skip("set SENSPROBE_DATA to a folder with mnist/ and s4d_smnist/ckpt.pth")

@@ -8,12 +8,12 @@ from enumeration import STUDY, Enumeration, load_enumeration, resolved
 from replay import METHODS, Yardstick
 from results import median_of_five
 
-from sensprobe.cost import cost
 from sensprobe.data import Dataset, load_data
-from sensprobe.loading import Source, load_model
+from sensprobe.plans.cost import cost
 from sensprobe.search import Assignment
 from sensprobe.search.exhaustive import every_assignment
-from sensprobe.workbench import open_workbench
+from sensprobe.session.loading import Source, load_model
+from sensprobe.session.workbench import open_workbench
 
 SPLIT = STUDY["space"]["split"]
 BAR = STUDY["yardstick"]["bar"]

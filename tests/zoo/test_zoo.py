@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 
 from sensprobe import zoo
-from sensprobe.apply import Applier
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.data import load_data
 from sensprobe.evaluate import Evaluator, mean
+from sensprobe.models.apply import Applier
 
 HEADS = {"s4d-digits": 16, "s4d-smnist-16": 16, "s4d-smnist-64": 64}
 PAIRS = {"s4d-digits": 8, "s4d-smnist-16": 32, "s4d-smnist-64": 32}

@@ -9,7 +9,7 @@ from math import inf, log2, nan
 
 import streamlit as st
 
-from sensprobe.plan import diff
+from sensprobe.plans.plan import diff
 from sensprobe.report import figures, rows, tables
 from sensprobe.report.fronts import FrontView, at_batch, best_within
 from sensprobe.report.plans import resolved

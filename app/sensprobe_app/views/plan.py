@@ -13,10 +13,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from sensprobe.cost import cost
+from sensprobe.documents.files import strict_json
 from sensprobe.errors import SensprobeError
-from sensprobe.files import strict_json
-from sensprobe.plan import Plan, fingerprint
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import Plan, fingerprint
+from sensprobe.plans.scheme import parse
 from sensprobe.report import figures
 from sensprobe.report.editing import (
     Prediction,
@@ -33,7 +34,6 @@ from sensprobe.report.tables import mark_of, notable
 from sensprobe.report.values import flagged, in_bytes, level_text, plus_minus
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
-from sensprobe.scheme import parse
 from sensprobe_app import jobs
 from sensprobe_app.controls import batch_of, chart, choice, label_of, plain, profile_command, theme
 from sensprobe_app.store import EXAMPLE, Found

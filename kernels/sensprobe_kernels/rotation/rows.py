@@ -1,4 +1,4 @@
-"""Hadamard transforms of rows, operation for operation as `sensprobe.transforms` defines them.
+"""Hadamard transforms of rows, operation for operation as `numerics.transforms` defines them.
 
 Sixteen numbers at a time: vectors may reach beyond a block, but what lies there mixes with nothing
 inside, since runs of a power of two do not cross.

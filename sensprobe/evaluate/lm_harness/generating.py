@@ -18,7 +18,7 @@ from sensprobe.data import Tokenizer
 from sensprobe.evaluate.lm_harness.scoring import MOST, TOGETHER, blocks
 from sensprobe.models import Model
 from sensprobe.models.forward import StreamState, chosen, run
-from sensprobe.taps import RoundingTap, Tap
+from sensprobe.numerics.taps import RoundingTap, Tap
 
 
 @dataclass(slots=True)

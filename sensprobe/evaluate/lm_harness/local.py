@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe.documents import DocumentError, json_of
+from sensprobe.documents.files import write_whole
 from sensprobe.errors import DataError
-from sensprobe.files import write_whole
 
 FOLDER = "lm_tasks"
 BLIMP = "blimp_data.tar.xz"

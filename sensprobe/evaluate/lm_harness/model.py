@@ -20,8 +20,8 @@ from sensprobe.evaluate.lm_harness.scoring import TOGETHER, Asked, Scorer
 from sensprobe.evaluate.lm_harness.sharing import apart
 from sensprobe.evaluate.saturation import Saturation, saturations
 from sensprobe.models import Model
+from sensprobe.numerics.taps import RoundingTap, Tap
 from sensprobe.progress import SILENT, Progress
-from sensprobe.taps import RoundingTap, Tap
 
 TOKENS = 256
 """Generated at most where a task does not say."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sensprobe.score import Score, mean, paired
+from sensprobe.scores.score import Score, mean, paired
 
 Results = Mapping[str, Any]
 """What `lm_eval.simple_evaluate` returns, samples included."""

@@ -26,8 +26,8 @@ from sensprobe.evaluate.language import ROOM, positions
 from sensprobe.evaluate.lm_harness.sharing import Stretch, arranged, stretches
 from sensprobe.models import OUTPUT_BYTES, Model
 from sensprobe.models.forward import StreamState, chosen, run
-from sensprobe.sites import Kind
-from sensprobe.taps import RoundingTap, Tap
+from sensprobe.numerics.taps import RoundingTap, Tap
+from sensprobe.plans.sites import Kind
 
 TOGETHER = 256
 """Sequences that run together unless less is asked for, or they would not fit."""

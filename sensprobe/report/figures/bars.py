@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
+from sensprobe.plans.sites import Site
 from sensprobe.report import plans as plan_parts
 from sensprobe.report.figures.style import empty, figure, label, whole
 from sensprobe.report.results import Entries
 from sensprobe.report.theme import LIGHT, Theme, part_colour
 from sensprobe.report.values import byte_unit, in_bytes
-from sensprobe.sites import Site
 
 NAMED = 0.05  # share of the longest bar from which a segment has room for its name
 

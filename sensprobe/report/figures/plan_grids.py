@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind, Site
 from sensprobe.report.editing import bits_of, cells_of, site_name
 from sensprobe.report.figures.style import empty, figure, heat_cells, label, scale, whole
 from sensprobe.report.plans import OUTSIDE
 from sensprobe.report.results import Entries
 from sensprobe.report.theme import LIGHT, Theme
-from sensprobe.scheme import parse
-from sensprobe.sites import Kind, Site
 
 DEEPEST = 16.0
 """Bits from which a cell has the colour of full precision."""

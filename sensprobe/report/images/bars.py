@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.colors import to_rgb
 
+from sensprobe.plans.sites import Site
 from sensprobe.report import plans as plan_parts
 from sensprobe.report.images.paper import nothing, png, printable, sheet
 from sensprobe.report.results import Entries
 from sensprobe.report.theme import LIGHT, part_colour
 from sensprobe.report.values import byte_unit, in_bytes
-from sensprobe.sites import Site
 
 NAMED = 0.05  # share of the longest bar from which a segment has room for its name
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
+from sensprobe.plans.sites import Site
 from sensprobe.report.editing import bits_of, cells_of
 from sensprobe.report.images.paper import nothing, png, printable, sheet
 from sensprobe.report.plans import OUTSIDE
 from sensprobe.report.results import Entries
 from sensprobe.report.theme import LIGHT
-from sensprobe.sites import Site
 
 FEWEST, DEEPEST = 2.0, 16.0
 """Bits at the ends of the colour scale; from the larger on a cell is as full precision."""

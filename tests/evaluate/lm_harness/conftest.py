@@ -6,8 +6,8 @@ import pytest
 from language import MAMBA, MAMBA2
 from selective import tiny
 
-from sensprobe.apply import Applier
-from sensprobe.taps import EXACT
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.taps import EXACT
 
 
 @pytest.fixture(params=[MAMBA, MAMBA2], ids=["mamba", "mamba2"])

@@ -10,8 +10,8 @@ from language import byte_level
 import sensprobe.evaluate.lm_harness.generating as generating
 from sensprobe.data import BYTES, FileTokenizer
 from sensprobe.evaluate.lm_harness.generating import Prompt, Writer
-from sensprobe.scheme import parse
-from sensprobe.taps import EXACT
+from sensprobe.numerics.taps import EXACT
+from sensprobe.plans.scheme import parse
 
 PLAN = {"layers.0.state": parse("int6/head/dynamic"), "embedding": parse("int6/channel")}
 PROMPTS = ["The state ", "The models", "A", "of decay, ", "Z", "the state of a model decays"]

@@ -12,13 +12,13 @@ from language import MAMBA, MAMBA2, SAMPLE, byte_level
 from lm_requests import harness, requests
 from selective import tiny
 
-from sensprobe.apply import Applier
 from sensprobe.data import BYTES, FileTokenizer, Split
 from sensprobe.data.windows import IGNORED
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import TextEvaluator
-from sensprobe.scheme import parse
-from sensprobe.taps import EXACT
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.taps import EXACT
+from sensprobe.plans.scheme import parse
 
 pytestmark = pytest.mark.lm
 PLAN = {"layers.0.state": parse("int5/head/dynamic"), "embedding": parse("int4/channel")}

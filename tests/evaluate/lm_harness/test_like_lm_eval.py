@@ -15,8 +15,8 @@ from selective import tiny
 
 from sensprobe.data import FileTokenizer
 from sensprobe.errors import DataError
-from sensprobe.loading import load_model, text_tokenizer
-from sensprobe.taps import EXACT
+from sensprobe.numerics.taps import EXACT
+from sensprobe.session.loading import load_model, text_tokenizer
 
 pytestmark = pytest.mark.lm
 START, END = "<s>", "</s>"

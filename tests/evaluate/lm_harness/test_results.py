@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sensprobe.evaluate.lm_harness.results import rows
-from sensprobe.score import paired
+from sensprobe.scores.score import paired
 
 RIGHT = {"new": [1, 0, 1, 1, 0, 1], "old": [1, 1, 1, 1, 0, 0]}
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sensprobe.evaluate.lm_harness.scoring as scoring
-from sensprobe.apply import Applier
 from sensprobe.evaluate.lm_harness.scoring import Asked, Scorer, blocks, width_of
 from sensprobe.evaluate.lm_harness.sharing import apart, arranged, stretches
 from sensprobe.evaluate.outcomes import CAP
 from sensprobe.models import OUTPUT_BYTES
-from sensprobe.scheme import parse
-from sensprobe.taps import EXACT
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.taps import EXACT
+from sensprobe.plans.scheme import parse
 
 PLAN = {
     "layers.0.state": parse("int5/head/dynamic"),

@@ -1,0 +1,1 @@
+"""How numbers are rounded, stored and calibrated: tensors, and no model."""

@@ -1,0 +1,1 @@
+"""Sites, formats, schemes, plans and their costs: names and arithmetic, without a tensor."""

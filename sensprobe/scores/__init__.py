@@ -1,0 +1,1 @@
+"""Scores with their errors, metrics and fronts: numbers per sample, without a tensor."""

@@ -1,0 +1,1 @@
+"""A model opened on data and a run."""
