@@ -8,8 +8,8 @@ from math import ceil, prod
 import numpy as np
 import torch
 from builders import vector
-from sensprobe_kernels.layout import unpack
-from sensprobe_kernels.packed.tensor import FIELDS
+from sensprobe_kernels.packing.layout import unpack
+from sensprobe_kernels.packing.tensor import FIELDS
 
 from sensprobe.export.tensors import layout, packed_fields, stored
 from sensprobe.models.apply import Applier, observe

@@ -19,7 +19,7 @@ from math import ceil, prod
 from typing import Any
 
 import torch
-from sensprobe_kernels.layout import pack, unpack
+from sensprobe_kernels.packing.layout import pack, unpack
 from torch import Tensor
 
 from sensprobe.errors import CheckpointError

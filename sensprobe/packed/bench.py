@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sensprobe_kernels.packed.tensor import Packed
+from sensprobe_kernels.packing.tensor import Packed
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 

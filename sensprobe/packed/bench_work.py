@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from sensprobe_kernels.packed.tensor import Packed
+from sensprobe_kernels.packing.tensor import Packed
 from sensprobe_kernels.program import tables as op
 
 from sensprobe.export.tensors import layout

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sensprobe_kernels.ops.rotation.rows import Turn
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
-from sensprobe_kernels.rotation.rows import Turn
 
 from sensprobe.models import Model
 from sensprobe.numerics.taps import StaticScale

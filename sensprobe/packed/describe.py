@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from sensprobe_kernels.packed.integers import BITS
-from sensprobe_kernels.packed.tensor import (
+from sensprobe_kernels.packing.integers import BITS
+from sensprobe_kernels.packing.tensor import (
     BFLOAT,
     HALF,
     OFFSET,
@@ -16,8 +16,8 @@ from sensprobe_kernels.packed.tensor import (
 )
 from sensprobe_kernels.program.cpu import Program
 from sensprobe_kernels.program.tables import Stored
-from sensprobe_kernels.stored import flags
-from sensprobe_kernels.stored.store import Store, numbers, quotient
+from sensprobe_kernels.quantize import flags
+from sensprobe_kernels.quantize.store import Store, numbers, quotient
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError

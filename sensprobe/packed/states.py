@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sensprobe_kernels.layout import pack
+from sensprobe_kernels.packing.layout import pack
 from sensprobe_kernels.program.cpu import Program
 from sensprobe_kernels.program.tables import State
-from sensprobe_kernels.stored import flags
-from sensprobe_kernels.vector import LANES
+from sensprobe_kernels.quantize import flags
+from sensprobe_kernels.simd.vector import LANES
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.numerics.rounding import spread

@@ -149,7 +149,7 @@ def parse_setting(text: str) -> tuple[str, Scheme]:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the plan file."""
-    return schema_of("sensprobe", "plan").document
+    return schema_of("sensprobe.plans", "plan").document
 
 
 def from_json(document: Any, source: str = "plan") -> Plan:
@@ -162,7 +162,7 @@ def from_json(document: Any, source: str = "plan") -> Plan:
                 f"({VERSION}); upgrade it."
             )
     try:
-        schema_of("sensprobe", "plan").require(document)
+        schema_of("sensprobe.plans", "plan").require(document)
     except DocumentError as error:
         raise PlanError(f"{source} is not a plan: {error}.") from None
     try:

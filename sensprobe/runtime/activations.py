@@ -17,7 +17,7 @@ from sensprobe.runtime.rotation import rotate, rotate_back
 from sensprobe.runtime.stores import neighbours, scales_of, store_of
 
 if TYPE_CHECKING:
-    from sensprobe_kernels.stored.store import Store
+    from sensprobe_kernels.quantize.store import Store
 
 SMALL = 1 << 12
 """Numbers up to which PyTorch is as fast."""
@@ -38,7 +38,7 @@ def rounded(
         store = _store(Rounded(scheme, site, scale, zero))
     if store is None:
         return reference(x, scheme, site, static, noise)
-    from sensprobe_kernels.passing.cpu import rounded as fast
+    from sensprobe_kernels.ops.activations.cpu import rounded as fast
 
     turned = rotate(x) if scheme.hadamard else x
     columns = turned.detach().contiguous().view(-1, site.reals)
@@ -48,7 +48,7 @@ def rounded(
 
 def _store(storage: Rounded) -> Store | None:
     """The kernel's description; None where scales do not belong to runs of neighbours."""
-    from sensprobe_kernels.stored.flags import GROUP
+    from sensprobe_kernels.quantize.flags import GROUP
 
     store = store_of(storage)
     scheme, site = storage.scheme, storage.site

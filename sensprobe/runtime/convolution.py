@@ -34,7 +34,7 @@ def causal_conv(
         return reference(x, weight, bias, storage, memory)  # all steps at once
     if not _may(tensors, storage, memory):
         return reference(x, weight, bias, storage, memory)
-    from sensprobe_kernels.causal_conv.cpu import convolve
+    from sensprobe_kernels.ops.causal_conv.cpu import convolve
 
     found = spanned(storage)
     assert found is not None

@@ -18,7 +18,7 @@ from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
 from sensprobe.runtime.stores import live, scales_of, store_of
 
 if TYPE_CHECKING:
-    from sensprobe_kernels.stored.store import Store
+    from sensprobe_kernels.quantize.store import Store
 
 
 def diagonal_scan(
@@ -64,7 +64,7 @@ def _fast(
     u: Tensor, A: Tensor, B: Tensor, C: Tensor, store: Store, memory: Memory
 ) -> tuple[Tensor, Memory]:
     """By the kernel, which writes to the memory's tensors."""
-    from sensprobe_kernels.diagonal_scan.cpu import scan
+    from sensprobe_kernels.ops.diagonal_scan.cpu import scan
 
     state, residual = memory.state, memory.residual
     y = scan(
@@ -86,7 +86,7 @@ def _parts(x: Tensor) -> NDArray[np.float32]:
 
 def _store(storage: Storage, memory: Memory, shape: torch.Size) -> Store | None:
     """The kernel's description of a storage; None where it has none."""
-    from sensprobe_kernels.stored import flags
+    from sensprobe_kernels.quantize import flags
 
     if memory.residual is not None and not _feeds_back(storage):
         return None

@@ -24,7 +24,7 @@ def _may(x: Tensor) -> bool:
 
 
 def _turned(x: Tensor, *, transpose: bool) -> Tensor:
-    from sensprobe_kernels.rotation.cpu import turned
+    from sensprobe_kernels.ops.rotation.cpu import turned
 
     base, power = transforms.factors(x.shape[-1])
     signs = None

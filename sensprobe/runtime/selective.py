@@ -26,7 +26,7 @@ from sensprobe.runtime.choice import differentiated, obstacle, say, unstorable
 from sensprobe.runtime.stores import array, dense_rows, spanned
 
 if TYPE_CHECKING:
-    from sensprobe_kernels.stored.store import Store
+    from sensprobe_kernels.quantize.store import Store
 
 Scan = Callable[..., tuple[Tensor, Memory]]
 _NAME = "selective recurrence"
@@ -118,8 +118,8 @@ def _shown_decays(dt: Tensor, A: Tensor) -> Tensor:
     """Every exact decay, the step first."""
     if A.ndim == 1:
         return exponential((dt * A).transpose(0, 1))
-    from sensprobe_kernels.selective_scan.cpu import Decays, decays_of, prepare
-    from sensprobe_kernels.stored.store import Store
+    from sensprobe_kernels.ops.selective_scan.cpu import Decays, decays_of, prepare
+    from sensprobe_kernels.quantize.store import Store
 
     wide = array(dt[:, :, None])
     row = np.zeros((*dt.shape[:2], 1, A.shape[1]), np.float32)  # B and C, which no decay reads
@@ -166,7 +166,7 @@ class _How:
 
 
 class _Kernel(torch.autograd.Function):
-    """The kernel and its gradient, as `sensprobe_kernels.selective_scan.cpu.prepare` has them."""
+    """The kernel and its gradient, as `selective_scan.cpu.prepare` of the kernels has them."""
 
     @staticmethod
     def forward(
@@ -174,7 +174,7 @@ class _Kernel(torch.autograd.Function):
         C: Tensor, how: _How,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """y, the state and, where there is one, the residual; from zero time steps too."""
-        from sensprobe_kernels.selective_scan.cpu import Decays, prepare, scan, states_of
+        from sensprobe_kernels.ops.selective_scan.cpu import Decays, prepare, scan, states_of
 
         memory, rest = how.memory, how.memory.residual
         if not (x.numel() and B.shape[-1]):
@@ -201,7 +201,7 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, *states: Tensor) -> tuple[Tensor | None, ...]:
-        from sensprobe_kernels.selective_scan.cpu import gradient
+        from sensprobe_kernels.ops.selective_scan.cpu import gradient
 
         found = gradient(ctx.run, array(dy), torch.get_num_threads())
         in_order = (found.x, found.dt, found.decay, found.A, found.B, found.C)

@@ -16,7 +16,7 @@ from sensprobe.plans.scheme import ZERO_PEAK, Rounding, Scales, Scheme, scale_sh
 from sensprobe.plans.sites import Site
 
 if TYPE_CHECKING:
-    from sensprobe_kernels.stored.store import Store
+    from sensprobe_kernels.quantize.store import Store
 
 # As the kernels' `flags` number them.
 _ROUNDING = {
@@ -33,8 +33,8 @@ def store_of(storage: Storage) -> Store | None:
 
     Calibrated scales are dense: one for each real number of the site.
     """
-    from sensprobe_kernels.stored.flags import STATIC
-    from sensprobe_kernels.stored.store import Store
+    from sensprobe_kernels.quantize.flags import STATIC
+    from sensprobe_kernels.quantize.store import Store
 
     if storage is None or isinstance(storage, Watched):
         return Store()
@@ -68,7 +68,7 @@ def store_of(storage: Storage) -> Store | None:
 
 
 def _format(format: Int | Float | Log, asym: bool) -> dict[str, Any]:
-    from sensprobe_kernels.stored import flags
+    from sensprobe_kernels.quantize import flags
 
     if isinstance(format, Int):
         return {
@@ -130,7 +130,7 @@ def neighbours(shape: tuple[int, ...], scheme: Scheme, site: Site) -> int | None
 def spanned(storage: Storage) -> tuple[Store, bool] | None:
     """The kernel's description of a storage, and whether its live range spans a head; None where
     it has none. Every channel has a range along n, or a head has one, or the whole state."""
-    from sensprobe_kernels.stored.flags import GROUP, TENSOR
+    from sensprobe_kernels.quantize.flags import GROUP, TENSOR
 
     store = store_of(storage)
     if store is None or (rounded := live(storage)) is None:

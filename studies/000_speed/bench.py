@@ -117,7 +117,7 @@ sys.path.insert(0, {os.path.dirname(__file__)!r})
 import bench, torch
 p = bench.problem(1, 2, 2, 2)
 bench.diagonal_scan
-import sensprobe_kernels.diagonal_scan.cpu
+import sensprobe_kernels.ops.diagonal_scan.cpu
 for text in ("exact", bench.STATIC, bench.DYNAMIC):
     kept = None if text == "exact" else bench.storage(text, p)
     start = time.perf_counter()

@@ -21,10 +21,10 @@ import numba
 import numpy as np
 import torch
 from bench import DYNAMIC, HEADS, SEQUENCES, STATIC, STEPS, problem, storage
-from sensprobe_kernels.selective_scan.exponential import Eight, Four, exponentials
-from sensprobe_kernels.stored.flags import inline
-from sensprobe_kernels.stored.threads import aligned, lines
-from sensprobe_kernels.vector import LANES, load, store
+from sensprobe_kernels.jit import inline
+from sensprobe_kernels.ops.selective_scan.exponential import Eight, Four, exponentials
+from sensprobe_kernels.simd.vector import LANES, load, store
+from sensprobe_kernels.threads import aligned, lines
 
 from sensprobe.runtime import diagonal_scan
 

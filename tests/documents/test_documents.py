@@ -107,7 +107,7 @@ def _documents() -> list[tuple[Any, Any]]:
         if path.stem == "search":
             document["candidates"] = document["candidates"][:2]
         found.append((schema(path.stem.partition("-")[0]), document))
-    return [*found, (schema_of("sensprobe", "plan"), EXACT_PLAN.to_json())]
+    return [*found, (schema_of("sensprobe.plans", "plan"), EXACT_PLAN.to_json())]
 
 
 def test_the_shipped_run_fits_its_schemas() -> None:

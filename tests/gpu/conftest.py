@@ -87,6 +87,6 @@ def bounds() -> Iterator[None]:
 def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Larger tiles where a program takes milliseconds to interpret."""
     if INTERPRETED:
-        from sensprobe_kernels.linear import launches
+        from sensprobe_kernels.ops.linear import launches
 
         monkeypatch.setattr(launches, "PROGRAMS", 1)

@@ -20,8 +20,8 @@ from packed_memory import CONFIGS, packed
 from selective import tiny
 from sensprobe_kernels.launch import Launch
 from sensprobe_kernels.launch import run as run_launch
-from sensprobe_kernels.packed.tensor import SINGLE, Packed
-from sensprobe_kernels.passing.gpu import tick
+from sensprobe_kernels.ops.activations.gpu import tick
+from sensprobe_kernels.packing.tensor import SINGLE, Packed
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 from sensprobe_kernels.program.device import States, Weights

@@ -17,12 +17,12 @@ from packed_memory import CONFIGS, ONE, Packed, held, packed, values
 from selective import inputs, tiny
 from sensprobe_kernels.launch import Launch
 from sensprobe_kernels.launch import run as run_launch
-from sensprobe_kernels.linear import gpu as linear
-from sensprobe_kernels.passing import gpu as passing
+from sensprobe_kernels.ops.activations import gpu as passing
+from sensprobe_kernels.ops.linear import gpu as linear
+from sensprobe_kernels.ops.selective_scan import gpu as selective_scan_gpu
 from sensprobe_kernels.program.device import States, Weights
 from sensprobe_kernels.program.gpu import GpuProgram
-from sensprobe_kernels.selective_scan import gpu as selective_scan_gpu
-from sensprobe_kernels.stored.gpu import NAN_CODE
+from sensprobe_kernels.quantize.gpu import NAN_CODE
 from torch import Tensor
 from torch.nn import functional as F
 

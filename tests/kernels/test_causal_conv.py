@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recurrence import assert_same
 from scans import kept
 from schemes import schemes_for
-from sensprobe_kernels.causal_conv import cpu
+from sensprobe_kernels.ops.causal_conv import cpu
 from torch import Tensor
 
 from sensprobe.numerics.storage import Memory, Watched, fresh

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recurrence import Problem, assert_same, problem, rounded, state_site
 from schemes import schemes_for
-from sensprobe_kernels.diagonal_scan import cpu
+from sensprobe_kernels.ops.diagonal_scan import cpu
 from torch import Tensor
 
 from sensprobe.numerics.storage import Memory, Rounded

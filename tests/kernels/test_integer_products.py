@@ -7,8 +7,8 @@ import pytest
 import torch
 from numba import njit
 from packed_memory import in_memory, packed_matrix, whole_numbers
-from sensprobe_kernels.packed.integers import BITS, Coded, multiply_codes
-from sensprobe_kernels.packed.tensor import packed_of
+from sensprobe_kernels.packing.integers import BITS, Coded, multiply_codes
+from sensprobe_kernels.packing.tensor import packed_of
 
 from sensprobe.ops.linear import linear_codes
 from sensprobe.plans.scheme import parse

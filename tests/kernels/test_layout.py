@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sensprobe_kernels import layout
-from sensprobe_kernels.layout import pack, packed_bytes, unpack
+from sensprobe_kernels.packing import layout
+from sensprobe_kernels.packing.layout import pack, packed_bytes, unpack
 
 
 def stream(packed: np.ndarray) -> list[int]:

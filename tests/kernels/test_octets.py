@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from numba import njit
-from sensprobe_kernels import octets
-from sensprobe_kernels.layout import pack
-from sensprobe_kernels.vector import store
+from sensprobe_kernels.packing.layout import pack
+from sensprobe_kernels.simd import octets
+from sensprobe_kernels.simd.vector import store
 
 GUARD = 0xA5
 

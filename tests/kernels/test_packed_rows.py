@@ -8,8 +8,8 @@ import torch
 from builders import vector
 from numba import njit
 from packed_memory import in_memory, packed_matrix
-from sensprobe_kernels.packed.rows import decode_row, multiply
-from sensprobe_kernels.packed.tensor import packed_of
+from sensprobe_kernels.packing.rows import decode_row, multiply
+from sensprobe_kernels.packing.tensor import packed_of
 
 from sensprobe.ops.linear import linear
 from sensprobe.plans.scheme import parse

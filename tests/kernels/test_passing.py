@@ -11,7 +11,7 @@ from builders import vector
 from hypothesis import given
 from hypothesis import strategies as st
 from schemes import schemes_for
-from sensprobe_kernels.passing import cpu
+from sensprobe_kernels.ops.activations import cpu
 from torch import Tensor
 
 from sensprobe import runtime

@@ -7,7 +7,7 @@ from math import inf, nan
 import pytest
 import torch
 from builders import vector
-from sensprobe_kernels.rotation import cpu
+from sensprobe_kernels.ops.rotation import cpu
 from torch import Tensor
 
 from sensprobe import runtime

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from scans import MAMBA, MAMBA2, Problem, kept, problem, sites
-from sensprobe_kernels.selective_scan import cpu
+from sensprobe_kernels.ops.selective_scan import cpu
 from torch import Tensor
 
 from sensprobe import runtime

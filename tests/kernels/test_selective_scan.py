@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recurrence import assert_same
 from scans import MAMBA, MAMBA2, Problem, kept, problem, sites
 from schemes import schemes_for
-from sensprobe_kernels.selective_scan import cpu
+from sensprobe_kernels.ops.selective_scan import cpu
 
 from sensprobe import runtime
 from sensprobe.numerics.storage import Memory, Watched, fresh

@@ -22,13 +22,13 @@ from sensprobe.packed.program import compiled
 
 pytest.importorskip("triton", reason="Triton is there for Linux only")
 
-from sensprobe_kernels.head_chunks import gpu as head_chunks
 from sensprobe_kernels.launch import Launch, assembly
-from sensprobe_kernels.linear import gpu as linear
-from sensprobe_kernels.passing import gpu as passing
+from sensprobe_kernels.ops.activations import gpu as passing
+from sensprobe_kernels.ops.head_chunks import gpu as head_chunks
+from sensprobe_kernels.ops.linear import gpu as linear
+from sensprobe_kernels.ops.selective_scan import gpu as selective_scan
 from sensprobe_kernels.program.device import States, Weights
 from sensprobe_kernels.program.gpu import GpuProgram
-from sensprobe_kernels.selective_scan import gpu as selective_scan
 
 TOKENS = {"d_input": 512, "d_output": 512, "d_model": 512, "encoder": "embedding", "layers": 1}
 TOKENS |= {"tied_head": True, "head_bias": False, "pooling": "none"}

@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 from recurrence import Problem, assert_same, problem, rounded
-from sensprobe_kernels.diagonal_scan import cpu
+from sensprobe_kernels.ops.diagonal_scan import cpu
 
 from sensprobe import runtime
 from sensprobe.numerics.storage import Custom, Memory, Watched

@@ -9,7 +9,7 @@ import torch
 from builders import tiny as tiny_s4d
 from packed_memory import packed, whole_numbers
 from selective import inputs, tiny
-from sensprobe_kernels.packed.tensor import SIGNED, Packed
+from sensprobe_kernels.packing.tensor import SIGNED, Packed
 from sensprobe_kernels.program import tables as op
 
 from sensprobe.models.mamba import MambaConfig

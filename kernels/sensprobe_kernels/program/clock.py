@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from sensprobe_kernels.vector import intrinsic
+from sensprobe_kernels.simd.vector import intrinsic
 
 _LONG = ir.IntType(64)
 _NANOSECONDS = 1_000_000_000

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sensprobe_kernels.packed.tensor import FIELDS, Packed
-from sensprobe_kernels.pairs import PAIRS
+from sensprobe_kernels.packing.tensor import FIELDS, Packed
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.products import Call, Machine
 from sensprobe_kernels.program.recurrence import Scratch
@@ -23,8 +22,9 @@ from sensprobe_kernels.program.tables import (
     State,
     Stored,
 )
-from sensprobe_kernels.stored.threads import scratch
-from sensprobe_kernels.vector import LANES
+from sensprobe_kernels.simd.pairs import PAIRS
+from sensprobe_kernels.simd.vector import LANES
+from sensprobe_kernels.threads import scratch
 
 LEAST_BYTES = 1 << 25
 """Codes in large products for each thread that pays for being started in every step."""

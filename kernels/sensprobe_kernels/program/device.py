@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe_kernels.layout import packed_bytes
-from sensprobe_kernels.packed.tensor import BFLOAT, HALF, OFFSET, SINGLE, Packed
+from sensprobe_kernels.packing.layout import packed_bytes
+from sensprobe_kernels.packing.tensor import BFLOAT, HALF, OFFSET, SINGLE, Packed
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Bytes, Program
 from sensprobe_kernels.program.tables import State, Stored
-from sensprobe_kernels.stored.flags import GROUP, S16, S32, TENSOR
+from sensprobe_kernels.quantize.flags import GROUP, S16, S32, TENSOR
 
 Row = list[int]
 """An operation: see `tables`."""

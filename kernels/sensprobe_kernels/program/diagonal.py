@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.octets import lane
-from sensprobe_kernels.packed.tensor import BFLOAT, HALF, by_turns
+from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.packing.tensor import BFLOAT, HALF, by_turns
 from sensprobe_kernels.program.memory import (
     live_at,
     live_zero_at,
@@ -28,10 +28,11 @@ from sensprobe_kernels.program.memory import (
 from sensprobe_kernels.program.recurrence import Scratch, zero_of
 from sensprobe_kernels.program.scales import scale_in, scale_with, zero_in
 from sensprobe_kernels.program.tables import State, Stored, flags_in
-from sensprobe_kernels.stored.flags import CLIP, EXACT, GROUP, STOCHASTIC, Flags, apart, inline
-from sensprobe_kernels.stored.lanes import Scale, clamp, kept, left_over, noise_pair
-from sensprobe_kernels.stored.scales import Range, across, live_scale, unseen, widen
-from sensprobe_kernels.vector import (
+from sensprobe_kernels.quantize.flags import CLIP, EXACT, GROUP, STOCHASTIC, Flags
+from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, left_over, noise_pair
+from sensprobe_kernels.quantize.scales import Range, across, live_scale, unseen, widen
+from sensprobe_kernels.simd.octets import lane
+from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
     Ints,

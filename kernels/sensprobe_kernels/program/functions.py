@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sensprobe_kernels.selective_scan.exponential import exponential
-from sensprobe_kernels.stored.flags import inline
-from sensprobe_kernels.stored.lanes import clamp
-from sensprobe_kernels.vector import Floats, absolute, choose, every, less, negative
+from sensprobe_kernels.jit import inline
+from sensprobe_kernels.ops.selective_scan.exponential import exponential
+from sensprobe_kernels.quantize.lanes import clamp
+from sensprobe_kernels.simd.vector import Floats, absolute, choose, every, less, negative
 
 _ZERO, _ONE, _TWO, _HALF = (np.float32(v) for v in (0.0, 1.0, 2.0, 0.5))
 _LINEAR = np.float32(20.0)  # beyond it softplus is x, as in torch

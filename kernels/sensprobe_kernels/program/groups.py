@@ -10,6 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.ops.selective_scan.decays import unit_decays
+from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
+from sensprobe_kernels.ops.selective_scan.numbers import nothing
+from sensprobe_kernels.ops.selective_scan.steps import observe, settle, spot
 from sensprobe_kernels.program.memory import (
     live_at,
     live_zero_at,
@@ -23,13 +28,9 @@ from sensprobe_kernels.program.memory import (
 from sensprobe_kernels.program.recurrence import Scratch, zero_of
 from sensprobe_kernels.program.scales import scale_in, scale_with, zero_in
 from sensprobe_kernels.program.tables import State, Stored, flags_in
-from sensprobe_kernels.selective_scan.decays import unit_decays
-from sensprobe_kernels.selective_scan.job import Given, Job, Place
-from sensprobe_kernels.selective_scan.numbers import nothing
-from sensprobe_kernels.selective_scan.steps import observe, settle, spot
-from sensprobe_kernels.stored.flags import GROUP, apart, inline
-from sensprobe_kernels.stored.scales import live_scale, unseen
-from sensprobe_kernels.vector import LANES, every, load, store
+from sensprobe_kernels.quantize.flags import GROUP
+from sensprobe_kernels.quantize.scales import live_scale, unseen
+from sensprobe_kernels.simd.vector import LANES, every, load, store
 
 
 @inline

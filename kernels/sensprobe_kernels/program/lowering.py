@@ -15,17 +15,17 @@ import triton
 from torch import Tensor
 
 from sensprobe_kernels.launch import Launch, LoweringError
-from sensprobe_kernels.linear import gpu as linear
-from sensprobe_kernels.linear.launches import check, codes_of, group_of, product, whole_product
-from sensprobe_kernels.passing import gpu as passing
+from sensprobe_kernels.ops.activations import gpu as passing
+from sensprobe_kernels.ops.linear import gpu as linear
+from sensprobe_kernels.ops.linear.launches import check, codes_of, group_of, product, whole_product
+from sensprobe_kernels.ops.small_tensors import gpu as small
 from sensprobe_kernels.program import remembering
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program
 from sensprobe_kernels.program.device import Memory, Row
 from sensprobe_kernels.program.remembering import rounds_of
-from sensprobe_kernels.small import gpu as small
-from sensprobe_kernels.stored import flags
-from sensprobe_kernels.stored.gpu import EXACTLY, Rounds
+from sensprobe_kernels.quantize import flags
+from sensprobe_kernels.quantize.gpu import EXACTLY, Rounds
 
 BLOCK = 1024  # numbers of a row, or of a small tensor, to a program
 SCRATCH = 1 << 20  # numbers of small tensors decoded at a time

@@ -11,7 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.octets import (
+from sensprobe_kernels.jit import inline
+from sensprobe_kernels.packing.tensor import (
+    BFLOAT,
+    HALF,
+    OFFSET,
+    SIGNED,
+    SINGLE,
+    SMALL,
+    Packed,
+    read_scale,
+    read_zero,
+    values,
+)
+from sensprobe_kernels.program.tables import State
+from sensprobe_kernels.quantize.flags import S16, S32
+from sensprobe_kernels.quantize.lanes import clamp
+from sensprobe_kernels.simd.octets import (
     bfloats_at,
     first_int,
     float_at,
@@ -32,22 +48,7 @@ from sensprobe_kernels.octets import (
     short_at,
     writer,
 )
-from sensprobe_kernels.packed.tensor import (
-    BFLOAT,
-    HALF,
-    OFFSET,
-    SIGNED,
-    SINGLE,
-    SMALL,
-    Packed,
-    read_scale,
-    read_zero,
-    values,
-)
-from sensprobe_kernels.program.tables import State
-from sensprobe_kernels.stored.flags import S16, S32, inline
-from sensprobe_kernels.stored.lanes import clamp
-from sensprobe_kernels.vector import (
+from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
     Ints,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sensprobe_kernels.packed.integers import Coded, multiply_codes
-from sensprobe_kernels.packed.rows import multiply
-from sensprobe_kernels.packed.tensor import packed_of
+from sensprobe_kernels.jit import inline
+from sensprobe_kernels.packing.integers import Coded, multiply_codes
+from sensprobe_kernels.packing.rows import multiply
+from sensprobe_kernels.packing.tensor import packed_of
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.recurrence import Scratch
 from sensprobe_kernels.program.sharing import NONE, finished, idle, opened, taken, waited
-from sensprobe_kernels.stored.flags import inline
 
 
 class Machine(NamedTuple):

@@ -10,7 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.packed.tensor import Packed
+from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.ops.selective_scan.decays import unit_decays
+from sensprobe_kernels.ops.selective_scan.job import Given, Job, Kept, Place
+from sensprobe_kernels.ops.selective_scan.numbers import no_scale, noise, nothing
+from sensprobe_kernels.ops.selective_scan.steps import observe, settle, spot
+from sensprobe_kernels.packing.tensor import Packed
 from sensprobe_kernels.program.memory import (
     live_at,
     live_zero_at,
@@ -23,11 +28,7 @@ from sensprobe_kernels.program.memory import (
 from sensprobe_kernels.program.rows import plain_row
 from sensprobe_kernels.program.scales import known_each, known_one
 from sensprobe_kernels.program.tables import State, Stored, flags_in
-from sensprobe_kernels.selective_scan.decays import unit_decays
-from sensprobe_kernels.selective_scan.job import Given, Job, Kept, Place
-from sensprobe_kernels.selective_scan.numbers import no_scale, noise, nothing
-from sensprobe_kernels.selective_scan.steps import observe, settle, spot
-from sensprobe_kernels.stored.flags import (
+from sensprobe_kernels.quantize.flags import (
     CLIP,
     DIVIDED,
     EXACT,
@@ -36,12 +37,10 @@ from sensprobe_kernels.stored.flags import (
     STATIC_EACH,
     TENSOR,
     Flags,
-    apart,
-    inline,
 )
-from sensprobe_kernels.stored.lanes import Scale, clamp, kept
-from sensprobe_kernels.stored.scales import Range, across, live_scale, unseen, widen
-from sensprobe_kernels.vector import (
+from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
+from sensprobe_kernels.quantize.scales import Range, across, live_scale, unseen, widen
+from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
     every,

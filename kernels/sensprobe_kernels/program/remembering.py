@@ -7,20 +7,20 @@ from typing import NamedTuple
 import triton
 from torch import Tensor
 
-from sensprobe_kernels.causal_conv import gpu as causal_conv
-from sensprobe_kernels.diagonal_scan import gpu as diagonal_scan
-from sensprobe_kernels.head_chunks import gpu as head_chunks
 from sensprobe_kernels.launch import Argument, Launch, LoweringError
-from sensprobe_kernels.packed.gpu import Codes
-from sensprobe_kernels.packed.tensor import HALF
+from sensprobe_kernels.ops.causal_conv import gpu as causal_conv
+from sensprobe_kernels.ops.diagonal_scan import gpu as diagonal_scan
+from sensprobe_kernels.ops.head_chunks import gpu as head_chunks
+from sensprobe_kernels.ops.selective_scan import gpu as selective_scan
+from sensprobe_kernels.ops.selective_scan.gpu import Runs
+from sensprobe_kernels.packing.gpu import Codes
+from sensprobe_kernels.packing.tensor import HALF
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program
 from sensprobe_kernels.program.device import Held, Memory, Row
 from sensprobe_kernels.program.tables import Stored
-from sensprobe_kernels.selective_scan import gpu as selective_scan
-from sensprobe_kernels.selective_scan.gpu import Runs
-from sensprobe_kernels.stored import flags
-from sensprobe_kernels.stored.gpu import EXACTLY, Rounds
+from sensprobe_kernels.quantize import flags
+from sensprobe_kernels.quantize.gpu import EXACTLY, Rounds
 
 TILE, LARGEST_TILE = 1 << 12, 1 << 16  # states to a program; as many where they share a scale
 CONVOLVED = 256  # rows of a convolution to a program

@@ -6,20 +6,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.octets import lane, rounded_off
-from sensprobe_kernels.packed.rows import decode_row
-from sensprobe_kernels.packed.tensor import Packed
-from sensprobe_kernels.pairs import put_shorts
-from sensprobe_kernels.passing.rows import Rows, run_range
+from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.ops.activations.rows import Rows, run_range
+from sensprobe_kernels.ops.rotation.rows import Turn, turn_single
+from sensprobe_kernels.ops.selective_scan.exponential import exponential
+from sensprobe_kernels.packing.rows import decode_row
+from sensprobe_kernels.packing.tensor import Packed
 from sensprobe_kernels.program.functions import gelu, sigmoid, silu, softplus
 from sensprobe_kernels.program.scales import known_each, known_one
 from sensprobe_kernels.program.tables import Stored, flags_in
-from sensprobe_kernels.rotation.rows import Turn, turn_single
-from sensprobe_kernels.selective_scan.exponential import exponential
-from sensprobe_kernels.stored.flags import GROUP, PEAK, STATIC_EACH, Flags, apart, inline
-from sensprobe_kernels.stored.lanes import Scale, clamp, kept
-from sensprobe_kernels.stored.scales import live_scale
-from sensprobe_kernels.vector import (
+from sensprobe_kernels.quantize.flags import GROUP, PEAK, STATIC_EACH, Flags
+from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
+from sensprobe_kernels.quantize.scales import live_scale
+from sensprobe_kernels.simd.octets import lane, rounded_off
+from sensprobe_kernels.simd.pairs import put_shorts
+from sensprobe_kernels.simd.vector import (
     LANES,
     choose,
     every,

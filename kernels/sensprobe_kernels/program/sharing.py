@@ -16,8 +16,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from sensprobe_kernels.stored.flags import inline
-from sensprobe_kernels.vector import _pointer, intrinsic
+from sensprobe_kernels.jit import inline
+from sensprobe_kernels.simd.vector import _pointer, intrinsic
 
 # Places in the array that threads meet at, a cache line each.
 NEXT, LIMIT, DONE = 0, 8, 16

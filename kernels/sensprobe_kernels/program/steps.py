@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.packed.tensor import packed_of
+from sensprobe_kernels.jit import compiled, inline
+from sensprobe_kernels.ops.rotation.rows import Turn, turn_row
+from sensprobe_kernels.ops.selective_scan.job import Given
+from sensprobe_kernels.packing.tensor import packed_of
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.clock import nanoseconds
 from sensprobe_kernels.program.diagonal import diagonal
@@ -47,16 +49,8 @@ from sensprobe_kernels.program.rows import (
 )
 from sensprobe_kernels.program.sharing import OVER, opened
 from sensprobe_kernels.program.tables import state_of, stored_of
-from sensprobe_kernels.rotation.rows import Turn, turn_row
-from sensprobe_kernels.selective_scan.job import Given
-from sensprobe_kernels.stored.flags import inline
-from sensprobe_kernels.stored.source import compiled, fingerprint
-from sensprobe_kernels.vector import LANES
+from sensprobe_kernels.simd.vector import LANES
 
-_HERE = Path(__file__).parent
-_SOURCE = fingerprint(_HERE)
-for _folder in ("packed", "passing", "rotation", "selective_scan"):
-    _SOURCE ^= fingerprint(_HERE.parent / _folder)
 _MINUS_ZERO = np.float32(-0.0)
 
 
@@ -273,13 +267,12 @@ def _mean(call: Call, row: Any, b: int) -> None:
 
 
 @cache
-def build() -> Callable[..., int]:
+def build() -> Callable[..., None]:
     """The compiled step: takes a Machine, a Call, Scratch of the caller's own, and whether to help
-    another thread that runs the same step (1) or to run it (0). It releases the interpreter's lock,
-    and returns the fingerprint of its source."""
-    source = _SOURCE  # in the closure, hence in the key under which Numba caches
+    another thread that runs the same step (1) or to run it (0). It releases the interpreter's
+    lock."""
 
-    def step(machine: Machine, call: Call, scratch: Scratch, helper: int) -> int:
+    def step(machine: Machine, call: Call, scratch: Scratch, helper: int) -> None:
         timed = call.clock.size > 0 and not helper
         if timed:
             call.clock[0] = nanoseconds()
@@ -308,6 +301,5 @@ def build() -> Callable[..., int]:
                 call.clock[i + 1] = nanoseconds()
         if call.gate.size and not helper:
             opened(call.gate, OVER)
-        return source
 
     return compiled(step)

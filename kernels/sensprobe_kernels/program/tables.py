@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sensprobe_kernels.stored.flags import Flags, flags_of, inline
+from sensprobe_kernels.jit import inline
+from sensprobe_kernels.quantize.flags import Flags, flags_of
 
 # Operations, and what follows them in their row. A tensor is a row of the table of tensors, -1
 # where there is none; a store and a state likewise. What is rounded is first rotated where there is

@@ -1,0 +1,53 @@
+"""Compiling with Numba: three decorators, and one fingerprint of all the source that goes in.
+
+    inline     called from compiled code only, and inlined into it
+    apart      called from compiled code only, and not inlined: what is called from several places
+               and works long enough not to mind the call
+    compiled   called from Python; releases the interpreter's lock and is kept on disk
+
+Numba's cache watches the one file that a function stands in, and a kernel is made of several. So
+the name under which `compiled` code is kept has SOURCE in it: after any change to this package's
+compiled source, old code is not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+from sensprobe_kernels.inlining import pipeline
+
+_njit: Any = njit  # its own annotations leave out two options
+
+# Wrappers for callers outside compiled code would double the time that compiling takes. Nothing
+# makes an array, so nothing needs to count who holds one: counting would take longer than the work.
+_inside = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+if (_pipeline := pipeline()) is not None:
+    _inside["pipeline_class"] = _pipeline
+inline = _njit(forceinline=True, **_inside)
+# Arguments all go through memory. Not inlining is said outright: an inlined caller would inline it.
+apart = _njit(forceinline=False, **_inside)
+
+
+def _source() -> int:
+    """Of every file of this package that Numba may read: all but those that Triton compiles."""
+    here = Path(__file__).parent
+    files = [file for file in sorted(here.rglob("*.py")) if file.name != "gpu.py"]
+    return int(sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:15], 16)
+
+
+SOURCE = _source()
+"""A fingerprint of the source, 60 bits."""
+
+
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Without the interpreter's lock; kept on disk where there is a folder for it."""
+    function.__qualname__ += f".{SOURCE:x}"
+    try:
+        return _njit(function, cache=True, nogil=True, _nrt=False)
+    except RuntimeError:  # no folder to cache in
+        return _njit(function, nogil=True, _nrt=False)

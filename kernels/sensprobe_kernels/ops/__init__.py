@@ -1,0 +1,1 @@
+"""One folder an operation: `cpu` (Numba) and `gpu` (Triton)."""

@@ -1,0 +1,111 @@
+"""The diagonal complex recurrence with a rounded state, on the CPU, bit for bit the reference.
+
+    h_t = store(A h_{t-1} + B u_t),   y_t = 2 Re(sum_n C_n h_{t,n})
+
+Plain numpy arrays and a `Store` in, arrays out. Sixteen sequences share a vector register: no sum
+is reordered and nothing contracted, so a sequence's result depends on no other and on no thread.
+Functions are compiled on first use for the flags at hand (seconds, once a machine) and cached.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sensprobe_kernels.ops.diagonal_scan.job import Job, Tile
+from sensprobe_kernels.ops.diagonal_scan.steps import ROW, SCALE
+from sensprobe_kernels.ops.diagonal_scan.tiles import build
+from sensprobe_kernels.ops.diagonal_scan.transfer import LINE
+from sensprobe_kernels.quantize.flags import FUSED, INTEGER, SHIFTED, STATIC, STATIC_EACH, TENSOR
+from sensprobe_kernels.quantize.store import Array, Store, known, numbers, quotient
+from sensprobe_kernels.simd.vector import LANES
+from sensprobe_kernels.threads import lines, scratch, spread_out
+
+HEADS = 16
+"""Most heads in a tile: one line of 64 bytes of u and y."""
+
+
+def scan(
+    u: Array,
+    coefficients: tuple[Array, Array, Array],
+    store: Store,
+    state: Array,
+    residual: Array | None,
+    step: int,
+    threads: int,
+) -> Array:
+    """Run the recurrence; returns y (batch, length, heads), changes state and residual in place.
+
+    u: (batch, length, heads). coefficients: A, B, C as (heads, n, 2). state and residual:
+    (batch, heads, n, 2); a residual, allowed with NEAREST only, turns error feedback on. `step`
+    counts the steps taken before. All float32, C-contiguous.
+    """
+    batch, length, heads = u.shape
+    n = coefficients[0].shape[1]
+    y = lines(u.shape)
+    if not (batch and length and heads and n):
+        return y
+    job = Job(
+        batch, length, heads, n, store.group or n, int(store.parts), store.scales, store.every,
+        step, store.first, *store.key,
+    )  # fmt: skip
+    division = _quotient(store, coefficients)
+    rest = np.zeros(0, np.float32) if residual is None else residual.reshape(-1)
+    run = build(
+        _span(store), store.code, store.rounding, division, int(store.asym),
+        int(residual is not None), int(store.clip is not None),
+    )  # fmt: skip
+    coef, constants = _rows(coefficients, store), numbers(store)
+    wide = heads if store.span == TENSOR else _tile_heads(job, threads)
+
+    def work(b0: int, h0: int) -> None:
+        h1 = min(h0 + wide, heads)
+        size = (h1 - h0) * n * 2 * LANES
+        tile = Tile(
+            job, b0, h0, h1, coef, constants, scratch(size), scratch(size if rest.size else 0)
+        )
+        chunk = (h1 - h0) * LINE
+        run(
+            u.reshape(-1),
+            y.reshape(-1),
+            state.reshape(-1),
+            rest,
+            tile,
+            scratch(chunk),
+            scratch(chunk),
+        )
+
+    tiles = [(b0, h0) for b0 in range(0, batch, LANES) for h0 in range(0, heads, wide)]
+    spread_out(work, tiles, threads)
+    return y
+
+
+def _tile_heads(job: Job, threads: int) -> int:
+    """Heads a tile: as many as fill a line, fewer where that leaves threads without work."""
+    blocks = -(-job.batch // LANES)
+    return max(1, min(HEADS, job.heads * blocks // max(threads, 1)))
+
+
+def _span(store: Store) -> int:
+    """STATIC as it is where the states of a head share their scales."""
+    arrays = [x for x in (store.scale, store.zero) if x is not None]
+    shared = all((x == x[:, :1]).all() for x in arrays)
+    return STATIC_EACH if store.span == STATIC and not shared else store.span
+
+
+def _quotient(store: Store, coefficients: tuple[Array, Array, Array]) -> int:
+    """How to divide by the scale and round: the fastest way that gives what division gives."""
+    found = quotient(store)
+    if found != FUSED or store.code != INTEGER:
+        return found
+    tame = store.every == 1 and all((np.abs(x) <= 2**30).all() for x in coefficients)
+    return SHIFTED if store.span != STATIC or tame else FUSED
+
+
+def _rows(coefficients: tuple[Array, Array, Array], store: Store) -> Array:
+    """What the inner loop reads for each complex state, side by side; see `steps`."""
+    A, B, C = coefficients
+    rows = np.zeros((*A.shape[:2], ROW), np.float32)
+    rows[..., :SCALE] = np.concatenate([A, B, C], axis=-1)
+    if store.span == STATIC:
+        rows[..., SCALE:] = np.concatenate(known(store, A.shape), axis=-1)
+    return rows.reshape(-1)

@@ -1,0 +1,299 @@
+"""One step of one head: sixteen sequences, the sum over n from n = 0 upward.
+
+Arrays are flat. Place p is that of a complex state in the tile, c that of its coefficients.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sensprobe_kernels.jit import inline
+from sensprobe_kernels.ops.diagonal_scan.job import Tile
+from sensprobe_kernels.quantize.flags import (
+    CLIP,
+    SHIFTED,
+    STATIC_EACH,
+    STOCHASTIC,
+    Flags,
+    exactly,
+    safe,
+)
+from sensprobe_kernels.quantize.lanes import (
+    Scale,
+    clamp,
+    kept,
+    left_over,
+    noise_pair,
+    scale_from,
+)
+from sensprobe_kernels.quantize.scales import Range, finite, live_scale, union, unseen, widen
+from sensprobe_kernels.simd.vector import (
+    LANES,
+    Floats,
+    every,
+    every_int,
+    load,
+    negative,
+    places,
+    spread,
+    store,
+)
+
+PAIR = 2 * LANES
+
+# Places in the coefficients of one complex state after those of `Row`; those of the imaginary
+# scale are one further.
+SCALE, INVERSE, REST, LOW, HIGH = range(6, 16, 2)
+ROW = 16
+
+_MINUS_ZERO = np.float32(-0.0)
+
+
+@inline
+def nothing() -> Floats:
+    """The empty sum: -0, because -0 + x is x for zeros of either sign too."""
+    return every(_MINUS_ZERO)
+
+
+# -- one complex state ----------------------------------------------------------------------------
+
+
+class Held(NamedTuple):
+    """A complex state and, under error feedback, what rounding left over."""
+
+    re: Floats
+    im: Floats
+    re_rest: Floats
+    im_rest: Floats
+
+
+@inline
+def take(tile: Tile, p: int, flags: Flags) -> Held:
+    """The state at place p."""
+    re, im = load(tile.state, p), load(tile.state, p + LANES)
+    if flags.feedback:
+        return Held(re, im, load(tile.residual, p), load(tile.residual, p + LANES))
+    return Held(re, im, nothing(), nothing())
+
+
+@inline
+def put(tile: Tile, p: int, held: Held, flags: Flags) -> None:
+    store(tile.state, p, held.re)
+    store(tile.state, p + LANES, held.im)
+    if flags.feedback:
+        store(tile.residual, p, held.re_rest)
+        store(tile.residual, p + LANES, held.im_rest)
+
+
+class Row(NamedTuple):
+    """A complex state's coefficients."""
+
+    a_re: Floats
+    a_im: Floats
+    b_re: Floats
+    b_im: Floats
+    c_re: Floats
+    c_im: Floats
+
+
+@inline
+def row(tile: Tile, c: int) -> Row:
+    return Row(
+        spread(tile.coef, c),
+        spread(tile.coef, c + 1),
+        spread(tile.coef, c + 2),
+        spread(tile.coef, c + 3),
+        spread(tile.coef, c + 4),
+        spread(tile.coef, c + 5),
+    )
+
+
+@inline
+def to_round(
+    tile: Tile, row: Row, held: Held, drive: Floats, flags: Flags
+) -> tuple[Floats, Floats]:
+    """A h + B u, with the residual added and clamped: what is about to be rounded."""
+    re = (row.a_re * held.re - row.a_im * held.im) + row.b_re * drive
+    im = (row.a_re * held.im + row.a_im * held.re) + row.b_im * drive
+    if flags.feedback:
+        re, im = re + held.re_rest, im + held.im_rest
+    if flags.clip:
+        high = spread(tile.numbers, CLIP)
+        re, im = clamp(re, negative(high), high), clamp(im, negative(high), high)
+    return re, im
+
+
+@inline
+def share(row: Row, held: Held) -> Floats:
+    """The real part of C h."""
+    return row.c_re * held.re - row.c_im * held.im
+
+
+@inline
+def noise_at(tile: Tile, n: int, h: int, t: int, flags: Flags) -> tuple[Floats, Floats]:
+    """The noise of one complex state at one step; none where none is needed."""
+    if flags.rounding == STOCHASTIC:
+        job = tile.job
+        sequence = every_int(job.first + tile.b0) + places()
+        step = every_int(job.step + t)
+        return noise_pair(every_int(n), every_int(h), sequence, step, job.key0, job.key1)
+    return nothing(), nothing()
+
+
+class Scales(NamedTuple):
+    re: Scale
+    im: Scale
+
+
+@inline
+def _row_scale(tile: Tile, c: int, flags: Flags) -> Scale:
+    return scale_from(
+        spread(tile.coef, c + SCALE),
+        spread(tile.coef, c + INVERSE),
+        spread(tile.coef, c + REST),
+        spread(tile.coef, c + LOW),
+        spread(tile.coef, c + HIGH),
+        flags,
+    )
+
+
+@inline
+def known_scales(tile: Tile, h: int, n: int, flags: Flags) -> Scales:
+    """Of one state: in its row of coefficients, or in the head's first row."""
+    c = (h * tile.job.n + (n if flags.span == STATIC_EACH else 0)) * ROW
+    return Scales(_row_scale(tile, c, flags), _row_scale(tile, c + 1, flags))
+
+
+@inline
+def rounded(
+    tile: Tile,
+    re: Floats,
+    im: Floats,
+    noise: tuple[Floats, Floats],
+    re_scale: Scale,
+    im_scale: Scale,
+    flags: Flags,
+) -> Held:
+    """A state as memory gives it back, and what is left over."""
+    re_back = kept(re, re_scale, noise[0], tile.numbers, flags)
+    im_back = kept(im, im_scale, noise[1], tile.numbers, flags)
+    if flags.feedback:
+        return Held(
+            re_back,
+            im_back,
+            left_over(re, re_back, re_scale, flags),
+            left_over(im, im_back, im_scale, flags),
+        )
+    return Held(re_back, im_back, nothing(), nothing())
+
+
+# -- one head, one step: the sum over n -----------------------------------------------------------
+
+
+@inline
+def exact_step(tile: Tile, h: int, n0: int, drive: Floats, total: Floats, flags: Flags) -> Floats:
+    """States from n0 on, not rounded; the sum with their share of y added."""
+    c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
+    plain = exactly(flags)
+    for _ in range(n0, tile.job.n):
+        coef, held = row(tile, c), take(tile, p, plain)
+        re, im = to_round(tile, coef, held, drive, plain)
+        held = Held(re, im, nothing(), nothing())
+        put(tile, p, held, plain)
+        total = total + share(coef, held)
+        c, p = c + ROW, p + PAIR
+    return total
+
+
+@inline
+def static_step(
+    tile: Tile, h: int, n0: int, t: int, drive: Floats, total: Floats, flags: Flags
+) -> Floats:
+    """States from n0 on, rounded by scales known before; the sum with their share of y added."""
+    c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
+    scales = known_scales(tile, h, n0, flags)
+    for n in range(n0, tile.job.n):
+        coef = row(tile, c)
+        re, im = to_round(tile, coef, take(tile, p, flags), drive, flags)
+        noise = noise_at(tile, n, h, t, flags)
+        if flags.span == STATIC_EACH:
+            scales = known_scales(tile, h, n, flags)
+        held = rounded(tile, re, im, noise, scales.re, scales.im, flags)
+        put(tile, p, held, flags)
+        total = total + share(coef, held)
+        c, p = c + ROW, p + PAIR
+    return total
+
+
+@inline
+def observe(
+    tile: Tile,
+    h: int,
+    n0: int,
+    n1: int,
+    drive: Floats,
+    re_seen: Range,
+    im_seen: Range,
+    flags: Flags,
+) -> tuple[Range, Range]:
+    """Advance states n0 to n1 without rounding; the ranges seen before and of them."""
+    c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
+    for _ in range(n0, n1):
+        re, im = to_round(tile, row(tile, c), take(tile, p, flags), drive, flags)
+        store(tile.state, p, re)
+        store(tile.state, p + LANES, im)
+        re_seen, im_seen = widen(re_seen, re, flags), widen(im_seen, im, flags)
+        c, p = c + ROW, p + PAIR
+    return re_seen, im_seen
+
+
+@inline
+def live_scales(tile: Tile, re_seen: Range, im_seen: Range, flags: Flags) -> tuple[Scale, Scale]:
+    if not tile.job.parts:
+        re_seen = im_seen = union(re_seen, im_seen)
+    kind = tile.job.scales
+    return (
+        live_scale(re_seen, tile.numbers, kind, flags),
+        live_scale(im_seen, tile.numbers, kind, flags),
+    )
+
+
+@inline
+def settle(
+    tile: Tile,
+    h: int,
+    n0: int,
+    n1: int,
+    t: int,
+    re_seen: Range,
+    im_seen: Range,
+    total: Floats,
+    flags: Flags,
+) -> Floats:
+    """Round states n0 to n1, which `observe` left in place; the sum with their share added."""
+    re_scale, im_scale = live_scales(tile, re_seen, im_seen, flags)
+    c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
+    for n in range(n0, n1):
+        noise = noise_at(tile, n, h, t, flags)
+        re, im = load(tile.state, p), load(tile.state, p + LANES)
+        held = rounded(tile, re, im, noise, re_scale, im_scale, flags)
+        put(tile, p, held, flags)
+        total = total + share(row(tile, c), held)
+        c, p = c + ROW, p + PAIR
+    return total
+
+
+@inline
+def group_step(tile: Tile, h: int, t: int, drive: Floats, flags: Flags) -> Floats:
+    """Every group of states along n rounded by its own live range."""
+    job, total = tile.job, nothing()
+    for n0 in range(0, job.n, job.group):
+        n1 = min(n0 + job.group, job.n)
+        re_seen, im_seen = observe(tile, h, n0, n1, drive, unseen(flags), unseen(flags), flags)
+        if flags.quotient != SHIFTED or finite(union(re_seen, im_seen), flags):
+            total = settle(tile, h, n0, n1, t, re_seen, im_seen, total, flags)
+        else:
+            total = settle(tile, h, n0, n1, t, re_seen, im_seen, total, safe(flags))
+    return total

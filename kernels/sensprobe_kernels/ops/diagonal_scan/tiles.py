@@ -1,0 +1,187 @@
+"""The recurrence over one tile: sixteen sequences, a few heads, all steps.
+
+`build` makes the compiled function for one set of compile-time flags. Within a head the order is
+time, then n upward, as in the reference. A range that spans all heads puts the heads inside time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from sensprobe_kernels.jit import compiled, inline
+from sensprobe_kernels.ops.diagonal_scan.blocks import blocks
+from sensprobe_kernels.ops.diagonal_scan.job import Job, Tile
+from sensprobe_kernels.ops.diagonal_scan.steps import (
+    exact_step,
+    group_step,
+    nothing,
+    observe,
+    settle,
+    static_step,
+)
+from sensprobe_kernels.ops.diagonal_scan.transfer import CHUNK, LINE, enter, leave, read, write
+from sensprobe_kernels.quantize.flags import (
+    EXACT,
+    GROUP,
+    SHIFTED,
+    TENSOR,
+    Flags,
+    exactly,
+    flags_of,
+    safe,
+)
+from sensprobe_kernels.quantize.scales import Range, finite, union, unseen
+from sensprobe_kernels.simd.vector import LANES, bits, every_int, larger, largest, load, store
+
+_TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far from overflow
+
+# -- a chunk of steps -----------------------------------------------------------------------------
+#
+# All steps of a head, then the next head: its state stays in the first-level cache.
+
+
+@inline
+def due(job: Job, t: int) -> bool:
+    """Whether the state is rounded after step t of this call."""
+    return job.every == 1 or (job.step + t + 1) % job.every == 0
+
+
+@inline
+def place(tile: Tile, h: int, i: int) -> int:
+    """Where drive and out have the i-th step of head h."""
+    return (h - tile.h0) * LINE + i * LANES
+
+
+@inline
+def double(out: Any, at: int, steps: int) -> None:
+    for i in range(at, at + steps * LANES, LANES):
+        total = load(out, i)
+        store(out, i, total + total)
+
+
+@inline
+def exact_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
+    for h in range(tile.h0, tile.h1):
+        n = blocks(tile, h, drive, out, place(tile, h, 0), t1 - t0, flags)
+        if n == tile.job.n:
+            double(out, place(tile, h, 0), t1 - t0)
+            continue
+        for at in range(place(tile, h, 0), place(tile, h, t1 - t0), LANES):
+            total = load(out, at) if n else nothing()
+            total = exact_step(tile, h, n, load(drive, at), total, flags)
+            store(out, at, total + total)
+
+
+@inline
+def static_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
+    for h in range(tile.h0, tile.h1):
+        n = blocks(tile, h, drive, out, place(tile, h, 0), t1 - t0, flags)
+        if n == tile.job.n:
+            double(out, place(tile, h, 0), t1 - t0)
+            continue
+        for t in range(t0, t1):
+            at = place(tile, h, t - t0)
+            total = load(out, at) if n else nothing()
+            if due(tile.job, t):
+                total = static_step(tile, h, n, t, load(drive, at), total, flags)
+            else:
+                total = exact_step(tile, h, n, load(drive, at), total, flags)
+            store(out, at, total + total)
+
+
+@inline
+def group_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
+    for h in range(tile.h0, tile.h1):
+        for t in range(t0, t1):
+            at = place(tile, h, t - t0)
+            if due(tile.job, t):
+                total = group_step(tile, h, t, load(drive, at), flags)
+            else:
+                total = exact_step(tile, h, 0, load(drive, at), nothing(), flags)
+            store(out, at, total + total)
+
+
+@inline
+def tensor_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
+    """All heads of a step, then the next step: one range spans them."""
+    for t in range(t0, t1):
+        i = t - t0
+        if not due(tile.job, t):
+            for h in range(tile.h0, tile.h1):
+                at = place(tile, h, i)
+                total = exact_step(tile, h, 0, load(drive, at), nothing(), flags)
+                store(out, at, total + total)
+            continue
+        re_seen, im_seen = unseen(flags), unseen(flags)
+        for h in range(tile.h0, tile.h1):
+            u = load(drive, place(tile, h, i))
+            re_seen, im_seen = observe(tile, h, 0, tile.job.n, u, re_seen, im_seen, flags)
+        if flags.quotient != SHIFTED or finite(union(re_seen, im_seen), flags):
+            settle_heads(tile, out, i, t, re_seen, im_seen, flags)
+        else:
+            settle_heads(tile, out, i, t, re_seen, im_seen, safe(flags))
+
+
+@inline
+def settle_heads(
+    tile: Tile, out: Any, i: int, t: int, re_seen: Range, im_seen: Range, flags: Flags
+) -> None:
+    for h in range(tile.h0, tile.h1):
+        total = settle(tile, h, 0, tile.job.n, t, re_seen, im_seen, nothing(), flags)
+        store(out, place(tile, h, i), total + total)
+
+
+@inline
+def tame(numbers: Any, size: int) -> bool:
+    """Whether every number is so small that a step from it stays finite."""
+    top = every_int(0)
+    for i in range(0, size, LANES):
+        top = larger(top, bits(load(numbers, i)) & every_int(0x7FFFFFFF))
+    return largest(top) <= _TAME_BITS
+
+
+# -- the compiled function ------------------------------------------------------------------------
+
+
+@cache
+def build(
+    span: int, code: int, rounding: int, quotient: int, asym: int, feedback: int, clip: int
+) -> Callable[..., None]:
+    """The compiled scan of a tile for one set of flags (see `Flags`).
+
+    It takes u, y, state and residual flat, a Tile, and scratch for drive and out. It releases the
+    interpreter's lock.
+    """
+
+    def scan_tile(
+        u: Any, y: Any, state: Any, residual: Any, tile: Tile, drive: Any, out: Any
+    ) -> None:
+        flags = flags_of(span, code, rounding, quotient, asym, feedback, clip)
+        enter(tile, state, tile.state)
+        if feedback:
+            enter(tile, residual, tile.residual)
+        # Rounding bounds a state: finite once and fed finite numbers, it stays finite.
+        calm = tame(tile.state, tile.state.size) and tame(tile.residual, tile.residual.size)
+        for t0 in range(0, tile.job.length, CHUNK):
+            t1 = min(t0 + CHUNK, tile.job.length)
+            read(tile, u, drive, t0, t1)
+            if span == EXACT:
+                exact_chunk(tile, drive, out, t0, t1, exactly(flags))
+            elif span == GROUP:
+                group_chunk(tile, drive, out, t0, t1, flags)
+            elif span == TENSOR:
+                tensor_chunk(tile, drive, out, t0, t1, flags)
+            else:
+                calm = calm and tame(drive, drive.size)
+                if quotient != SHIFTED or calm:
+                    static_chunk(tile, drive, out, t0, t1, flags)
+                else:
+                    static_chunk(tile, drive, out, t0, t1, safe(flags))
+            write(tile, y, out, t0, t1)
+        leave(tile, state, tile.state)
+        if feedback:
+            leave(tile, residual, tile.residual)
+
+    return compiled(scan_tile)

@@ -1,0 +1,292 @@
+"""Selective recurrences with a rounded state and decay, on the CPU, bit for bit the reference.
+
+    h_t = store(a_t h_{t-1} + (dt x)_t B_t),   y_t = sum_n C_{t,n} h_{t,n}
+
+The decay a is given, one a head and step (Mamba-2), or computed and rounded within the step from dt
+and A, one a channel and n (Mamba: its channels are those of one head). Plain numpy arrays and
+`Store`s in, arrays out. Sixteen channels share a vector register: no sum is reordered and nothing
+contracted, so a result depends on no thread. Functions are compiled on first use for the flags at
+hand (seconds, once a machine) and cached.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sensprobe_kernels.ops.selective_scan.gradient import Adjoint, Work, build_gradient
+from sensprobe_kernels.ops.selective_scan.job import Given, Job, Kept
+from sensprobe_kernels.ops.selective_scan.units import Key, build, build_decays
+from sensprobe_kernels.quantize.flags import STATIC, STATIC_EACH, STOCHASTIC, TENSOR, Flags
+from sensprobe_kernels.quantize.store import Array, Store, known, numbers, quotient
+from sensprobe_kernels.simd.vector import LANES
+from sensprobe_kernels.threads import aligned, lines, scratch, spread_out
+
+_NONE = np.zeros(0, np.float32)
+TILES = 4
+"""Tiles that go through time together: a quarter of a kilobyte side by side in memory."""
+
+_WORK, _SLOW_WORK = 1 << 21, 1 << 19
+"""Least numbers of state written by what one thread takes at a time; where it draws random bits."""
+
+
+class Decays(NamedTuple):
+    """Computed within the step, with a dt a channel. A: (heads, p, n). A scale of `store` is dense,
+    as A."""
+
+    A: Array
+    store: Store
+
+
+class Run(NamedTuple):
+    """One call of the kernel, ready: what its compiled functions take, and the shape of x."""
+
+    job: Job
+    given: Given
+    state: Key
+    decay: Key
+    head: bool  # decays are given, one a head
+    shape: tuple[int, ...]
+
+
+class Result(NamedTuple):
+    """y (batch, length, heads, p), state and residual (batch, heads, p, n) after the last step."""
+
+    y: Array
+    state: Array
+    residual: Array | None
+
+
+def prepare(
+    x: Array,
+    dt: Array,
+    decay: Array | Decays,
+    B: Array,
+    C: Array,
+    store: Store,
+    state: Array,
+    residual: Array | None,
+    step: int,
+    unit_heads: bool = False,
+    mark: int = 0,
+) -> Run:
+    """A call of the kernel.
+
+    x: (batch, length, heads, p), none of it 0. decay: (batch, length, heads), and dt too, or how it
+    is computed, and dt as x. B, C: (batch, length, groups, n). state, residual: (batch, heads, p,
+    n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `store` is dense,
+    (heads, p, n); a live TENSOR range spans all heads, or each with `unit_heads`. `step` counts the
+    steps taken before. With `mark` the state is kept every so many steps, for `gradient`. All
+    float32; the arguments are left as they are.
+    """
+    batch, length, heads, p = x.shape
+    groups, n = B.shape[2], state.shape[-1]
+    head = -(-p // LANES)
+    tiles = heads * head
+    computed = decay if isinstance(decay, Decays) else None
+    passed = Store() if computed is None else computed.store
+    marks = scratch(-(-length // mark) * batch * tiles * n * LANES) if mark else _NONE
+    job = Job(
+        length, tiles, heads, _unit(heads, head, store, passed, unit_heads), n, p, head, groups,
+        max(store.first, passed.first), step, mark, batch, _kept(store, n), _kept(passed, n),
+    )  # fmt: skip
+    given = Given(
+        _wide(x).reshape(-1),
+        (dt if computed is None else _wide(dt)).reshape(-1),
+        _NONE if computed is None else tiled(computed.A[None]).reshape(-1),
+        decay.reshape(-1) if isinstance(decay, np.ndarray) else _NONE,
+        B.reshape(-1),
+        C.reshape(-1),
+        lines((batch * length * tiles * LANES,)),
+        tiled(state).reshape(-1),
+        _NONE if residual is None else tiled(residual).reshape(-1),
+        _known(store, (heads, p, n)),
+        numbers(store),
+        _known(passed, (heads, p, n)),
+        numbers(passed),
+        np.arange(tiles) // head,
+        np.arange(tiles) // (tiles // groups),
+        marks,
+        _NONE if residual is None else scratch(marks.size),
+    )
+    keys = _key(store, residual is not None), _key(passed)
+    return Run(job, given, *keys, computed is None, x.shape)
+
+
+def begun(run: Run, threads: int) -> list[tuple[int, int]]:
+    """Pieces for the threads, as many for each: units from and up to."""
+    job = run.job
+    slow = STOCHASTIC in (Flags(*run.state).rounding, Flags(*run.decay).rounding)
+    units = job.batch * -(-job.tiles // job.unit)
+    few = (_SLOW_WORK if slow else _WORK) // (job.unit * LANES * job.n * job.length)
+    pieces = -(-units // max(1, few))
+    few = max(1, units // (-(-pieces // threads) * threads))
+    return [(i, min(i + few, units)) for i in range(0, units, few)]
+
+
+def ended(run: Run) -> Result:
+    """What a run that was carried out has left."""
+    job, (_, _, heads, p) = run.job, run.shape
+    held = [x for x in (run.given.state, run.given.residual) if x.size]
+    after = [_untiled(x.reshape(job.batch, job.tiles, job.n, LANES), heads, p) for x in held]
+    y = _narrow(run.given.y, run.shape)
+    return Result(y, after[0], after[1] if len(after) == 2 else None)
+
+
+def scan(run: Run, threads: int) -> Result:
+    """Run the recurrence. Once: the state at hand is written over."""
+    compiled = build(run.state, run.decay, run.head)
+
+    def work(start: int, stop: int) -> None:
+        decays = scratch(run.job.unit * run.job.n * LANES)
+        compiled(run.job, run.given, decays, start, stop)
+
+    spread_out(work, begun(run, threads), threads)
+    return ended(run)
+
+
+def states_of(run: Run, found: Result) -> Array:
+    """Of a scanned run prepared with mark=1: the states (length, batch, heads, p, n) after every
+    step."""
+    job, (_, length, heads, p) = run.job, run.shape
+    out = np.empty((length, *found.state.shape), np.float32)
+    out[-1] = found.state
+    if length > 1:
+        before = run.given.marks.reshape(length * job.batch, job.tiles, job.n, LANES)
+        out[:-1] = _untiled(before[job.batch :], heads, p).reshape(out[:-1].shape)
+    return out
+
+
+def decays_of(run: Run, threads: int) -> Array:
+    """The decays (length, batch, heads, p, n) of every step of a run that computes them."""
+    job, (batch, length, heads, p) = run.job, run.shape
+    written = scratch(length * batch * job.tiles * job.n * LANES)
+    compiled = build_decays(run.decay)
+
+    def work(start: int, stop: int) -> None:
+        compiled(job, run.given, written, scratch(job.unit * job.n * LANES), start, stop)
+
+    spread_out(work, begun(run, threads), threads)
+    rows = written.reshape(length * batch, job.tiles, job.n, LANES)
+    return _untiled(rows, heads, p).reshape(length, batch, heads, p, job.n)
+
+
+class Gradient(NamedTuple):
+    """Of a sum weighted by dy: in x, dt, B, C, and in decay or A, each of its shape."""
+
+    x: Array
+    dt: Array
+    B: Array
+    C: Array
+    decay: Array | None
+    A: Array | None
+
+
+def gradient(run: Run, dy: Array, threads: int) -> Gradient:
+    """Of a run prepared with `mark` that has been scanned. dy: (batch, length, heads, p)."""
+    job, shape = run.job, run.shape
+    batch, length, heads, p = shape
+    whole, wide = job.tiles * job.n * LANES, batch * length * job.tiles * LANES
+    adjoint = Adjoint(
+        _wide(dy, repeat=False).reshape(-1),
+        scratch(wide),
+        np.zeros_like(run.given.dt) if run.head else scratch(wide),
+        scratch(0 if run.head else batch * whole),
+        np.zeros_like(run.given.decay),
+        np.zeros_like(run.given.B),
+        np.zeros_like(run.given.C),
+    )
+    given = run.given._replace(y=scratch(wide))
+    compiled = build_gradient(run.state, run.decay, run.head)
+
+    def work(start: int, stop: int) -> None:
+        memory = Work(
+            scratch((job.mark + 1) * whole),
+            scratch(0 if run.head else job.mark * whole),
+            scratch(whole),
+            scratch(2 * job.n * LANES),
+            scratch(job.unit * job.n * LANES),
+        )
+        compiled(job, given, adjoint, memory, start, stop)
+
+    spread_out(work, [(b, b + 1) for b in range(batch)], threads)
+    rows = (batch, length, job.groups, job.n)
+    dx, dB, dC = _narrow(adjoint.dx, shape), adjoint.dB.reshape(rows), adjoint.dC.reshape(rows)
+    if run.head:
+        ddt, ddecay = adjoint.ddt.reshape(shape[:3]), adjoint.ddecay.reshape(shape[:3])
+        return Gradient(dx, ddt, dB, dC, ddecay, None)
+    dA = adjoint.dA.reshape(batch, job.tiles, job.n, LANES).sum(axis=0, keepdims=True)
+    return Gradient(dx, _narrow(adjoint.ddt, shape), dB, dC, None, _untiled(dA, heads, p)[0])
+
+
+def _kept(store: Store, n: int) -> Kept:
+    return Kept(store.group or n, store.scales, store.every, *store.key)
+
+
+def _unit(heads: int, head: int, store: Store, passed: Store, unit_heads: bool) -> int:
+    """Tiles that share a live scale, or else as many as make good use of what memory brings."""
+    if passed.span == TENSOR or (store.span == TENSOR and not unit_heads):
+        return heads * head
+    return head if store.span == TENSOR else min(TILES, heads * head)
+
+
+def _key(store: Store, feedback: bool = False) -> Key:
+    span = store.span
+    if span == STATIC and not all(
+        (x == x[..., :1]).all() for x in (store.scale, store.zero) if x is not None
+    ):
+        span = STATIC_EACH
+    return (
+        span, store.code, store.rounding, quotient(store), int(store.asym), int(feedback),
+        int(store.clip is not None),
+    )  # fmt: skip
+
+
+def _known(store: Store, shape: tuple[int, int, int]) -> Array:
+    """Scales known before and their bounds, in tiles; see `Given`."""
+    if store.span != STATIC:
+        return _NONE
+    fields = known(store, shape)
+    if _key(store)[0] == STATIC:
+        fields = fields[..., :1]
+    return tiled(fields).reshape(-1)
+
+
+# -- layouts --------------------------------------------------------------------------------------
+
+
+def _wide(x: Array, repeat: bool = True) -> Array:
+    """(…, p) with p filled up to whole tiles, by its last number or by zeros; aligned."""
+    if missing := -x.shape[-1] % LANES:
+        last = x[..., -1:] if repeat else np.zeros_like(x[..., -1:])
+        x = np.concatenate([x, np.repeat(last, missing, axis=-1)], axis=-1)
+    return aligned(x)
+
+
+def _narrow(x: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `_wide`, of a flat array. Contiguous: PyTorch's own last bits may depend on
+    strides."""
+    return np.ascontiguousarray(x.reshape(*shape[:-1], -1)[..., : shape[-1]])
+
+
+def tiled(x: Array) -> Array:
+    """(batch, heads, p, n) -> (batch, tiles, n, 16), a copy."""
+    batch, heads, p, n = x.shape
+    tiles = -(-p // LANES)
+    out = scratch(batch * heads * tiles * n * LANES).reshape(batch, heads, tiles, n, LANES)
+    whole = p // LANES
+    cut = x[:, :, : whole * LANES].reshape(batch, heads, whole, LANES, n)
+    out[:, :, :whole] = cut.swapaxes(3, 4)
+    if rest := p % LANES:
+        last = x[:, :, whole * LANES :].swapaxes(2, 3)
+        out[:, :, whole, :, :rest] = last
+        out[:, :, whole, :, rest:] = last[..., -1:]
+    return out.reshape(batch, heads * tiles, n, LANES)
+
+
+def _untiled(x: Array, heads: int, p: int) -> Array:
+    """(batch, tiles, n, 16) -> (batch, heads, p, n)."""
+    batch, tiles, n, _ = x.shape
+    rows = x.reshape(batch, heads, tiles // heads, n, LANES).swapaxes(3, 4)
+    return np.ascontiguousarray(rows.reshape(batch, heads, -1, n)[:, :, :p])

@@ -1,0 +1,77 @@
+"""Rounding the numbers of a tile: scales known before, scales read live, noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sensprobe_kernels.jit import inline
+from sensprobe_kernels.ops.selective_scan.job import Given, Job, Kept, Place
+from sensprobe_kernels.quantize.flags import STATIC_EACH, STOCHASTIC, Flags
+from sensprobe_kernels.quantize.lanes import Scale, noise_pair, scale_from
+from sensprobe_kernels.quantize.scales import Range, across, live_scale
+from sensprobe_kernels.simd.vector import (
+    LANES,
+    Floats,
+    every,
+    every_int,
+    load,
+    places,
+    smaller,
+)
+
+_MINUS_ZERO = np.float32(-0.0)
+
+
+@inline
+def nothing() -> Floats:
+    """The empty sum: -0, because -0 + x is x for zeros of either sign too."""
+    return every(_MINUS_ZERO)
+
+
+@inline
+def no_scale() -> Scale:
+    """Where nothing is scaled."""
+    none = nothing()
+    return Scale(none, none, none, none, none, none)
+
+
+@inline
+def known_scale(known: Any, job: Job, k: int, i: int, flags: Flags) -> Scale:
+    """Of number i along n of tile k; the tile's only one unless each has its own."""
+    row = k * job.n + i if flags.span == STATIC_EACH else k
+    field = (job.tiles * job.n if flags.span == STATIC_EACH else job.tiles) * LANES
+    at = row * LANES
+    return scale_from(
+        load(known, at),
+        load(known, at + field),
+        load(known, at + 2 * field),
+        load(known, at + 3 * field),
+        load(known, at + 4 * field),
+        flags,
+    )
+
+
+@inline
+def shared_scale(seen: Range, numbers: Any, kept: Kept, flags: Flags) -> Scale:
+    """The live scale of a range that spans all lanes."""
+    return live_scale(across(seen), numbers, kept.scales, flags)
+
+
+@inline
+def noise(
+    job: Job, given: Given, kept: Kept, place: Place, k: int, i: int, t: int, flags: Flags
+) -> Floats:
+    """Of number i along n of tile k; none where none is needed.
+
+    Lanes that repeat the last channel repeat its noise.
+    """
+    if flags.rounding != STOCHASTIC:
+        return nothing()
+    head = given.head_of[k]
+    inside = (k - head * job.head) * LANES
+    lane = smaller(places(), every_int(job.channels - 1 - inside))
+    row = every_int(head * job.channels + inside) + lane
+    sequence, step = every_int(job.first + place.b), every_int(job.step + t)
+    return noise_pair(every_int(i), row, sequence, step, kept.key0, kept.key1)[0]

@@ -1,0 +1,206 @@
+"""One step of a tile or of four: sixteen channels each, the sum over n from n = 0 upward.
+
+A sum waits for each of its terms: four tiles go side by side, so that there is always a sum that
+need not wait.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sensprobe_kernels.jit import inline
+from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
+from sensprobe_kernels.ops.selective_scan.numbers import known_scale, no_scale, noise, nothing
+from sensprobe_kernels.quantize.flags import CLIP, STATIC, STATIC_EACH, Flags
+from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, left_over
+from sensprobe_kernels.quantize.scales import Range, live_scale, unseen, widen
+from sensprobe_kernels.simd.vector import LANES, Floats, load, negative, spread, store
+
+
+class Spot(NamedTuple):
+    """Where a tile's numbers are at one step."""
+
+    k: int  # the tile
+    t: int
+    row: int  # in B and C
+    state: int
+    value: int  # in x and y
+    decay: int  # in the unit's scratch; in the array of those given, and in a head's dt
+
+
+@inline
+def spot(job: Job, given: Given, place: Place, k: int, t: int, head: bool) -> Spot:
+    """Of tile k at step t."""
+    step = place.b * job.length + t
+    decay = (k - place.k0) * job.n * LANES
+    if head:
+        decay = step * job.heads + given.head_of[k]
+    return Spot(
+        k,
+        t,
+        (step * job.groups + given.row_of[k]) * job.n,
+        (place.b * job.tiles + k) * job.n * LANES,
+        (step * job.tiles + k) * LANES,
+        decay,
+    )
+
+
+@inline
+def drive(given: Given, at: Spot, head: bool) -> Floats:
+    """dt x."""
+    dt = spread(given.dt, at.decay) if head else load(given.dt, at.value)
+    return dt * load(given.x, at.value)
+
+
+@inline
+def _advanced(
+    given: Given, at: Spot, i: int, decays: Any, driven: Floats, head: bool, flags: Flags
+) -> Floats:
+    """a h + (dt x) B, with the residual added and clamped: what is about to be rounded."""
+    place = at.state + i * LANES
+    a = spread(given.decay, at.decay) if head else load(decays, at.decay + i * LANES)
+    v = a * load(given.state, place) + driven * spread(given.B, at.row + i)
+    if flags.feedback:
+        v = v + load(given.residual, place)
+    if flags.clip:
+        high = spread(given.state_numbers, CLIP)
+        v = clamp(v, negative(high), high)
+    return v
+
+
+@inline
+def _put(
+    job: Job, given: Given, place: Place, at: Spot, i: int, v: Floats, scale: Scale, flags: Flags
+) -> Floats:
+    """Write v to memory; what memory gives back has this share in y."""
+    z = noise(job, given, job.state, place, at.k, i, at.t, flags)
+    back = kept(v, scale, z, given.state_numbers, flags)
+    store(given.state, at.state + i * LANES, back)
+    if flags.feedback:
+        store(given.residual, at.state + i * LANES, left_over(v, back, scale, flags))
+    return spread(given.C, at.row + i) * back
+
+
+# -- exact, or rounded by scales known before -----------------------------------------------------
+
+
+@inline
+def _scale(job: Job, given: Given, at: Spot, i: int, flags: Flags) -> Scale:
+    if flags.span == STATIC or flags.span == STATIC_EACH:
+        return known_scale(given.state_known, job, at.k, i, flags)
+    return no_scale()
+
+
+@inline
+def _share(
+    job: Job, given: Given, place: Place, at: Spot, i: int, decays: Any, driven: Floats,
+    scale: Scale, head: bool, flags: Flags,
+) -> Floats:  # fmt: skip
+    """State i advanced and written; its share in y."""
+    v = _advanced(given, at, i, decays, driven, head, flags)
+    if flags.span == STATIC_EACH:
+        scale = _scale(job, given, at, i, flags)
+    return _put(job, given, place, at, i, v, scale, flags)
+
+
+@inline
+def tile_step(
+    job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
+) -> None:
+    at, total = spot(job, given, place, k, t, head), nothing()
+    driven, scale = drive(given, at, head), _scale(job, given, at, 0, flags)
+    for i in range(job.n):
+        total = total + _share(job, given, place, at, i, decays, driven, scale, head, flags)
+    store(given.y, at.value, total)
+
+
+@inline
+def four_step(
+    job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
+) -> None:
+    """Tiles k to k + 3."""
+    p0, p1 = spot(job, given, place, k, t, head), spot(job, given, place, k + 1, t, head)
+    p2, p3 = spot(job, given, place, k + 2, t, head), spot(job, given, place, k + 3, t, head)
+    u0, u1 = drive(given, p0, head), drive(given, p1, head)
+    u2, u3 = drive(given, p2, head), drive(given, p3, head)
+    s0, s1 = _scale(job, given, p0, 0, flags), _scale(job, given, p1, 0, flags)
+    s2, s3 = _scale(job, given, p2, 0, flags), _scale(job, given, p3, 0, flags)
+    y0, y1, y2, y3 = nothing(), nothing(), nothing(), nothing()
+    for i in range(job.n):
+        y0 = y0 + _share(job, given, place, p0, i, decays, u0, s0, head, flags)
+        y1 = y1 + _share(job, given, place, p1, i, decays, u1, s1, head, flags)
+        y2 = y2 + _share(job, given, place, p2, i, decays, u2, s2, head, flags)
+        y3 = y3 + _share(job, given, place, p3, i, decays, u3, s3, head, flags)
+    store(given.y, p0.value, y0)
+    store(given.y, p1.value, y1)
+    store(given.y, p2.value, y2)
+    store(given.y, p3.value, y3)
+
+
+# -- rounded by live scales -----------------------------------------------------------------------
+
+
+@inline
+def observe(
+    job: Job, given: Given, at: Spot, i0: int, i1: int, decays: Any, head: bool, seen: Range,
+    flags: Flags,
+) -> Range:  # fmt: skip
+    """Advance states i0 to i1 without rounding; the range of what was seen and them."""
+    driven = drive(given, at, head)
+    for i in range(i0, i1):
+        v = _advanced(given, at, i, decays, driven, head, flags)
+        store(given.state, at.state + i * LANES, v)
+        seen = widen(seen, v, flags)
+    return seen
+
+
+@inline
+def settle(
+    job: Job, given: Given, place: Place, at: Spot, i0: int, i1: int, scale: Scale, total: Floats,
+    flags: Flags,
+) -> Floats:  # fmt: skip
+    """Round states i0 to i1, which `observe` left in place; the sum with their share added."""
+    for i in range(i0, i1):
+        v = load(given.state, at.state + i * LANES)
+        total = total + _put(job, given, place, at, i, v, scale, flags)
+    return total
+
+
+@inline
+def four_group_step(
+    job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
+) -> None:
+    """Tiles k to k + 3, a live range a channel."""
+    p0, p1 = spot(job, given, place, k, t, head), spot(job, given, place, k + 1, t, head)
+    p2, p3 = spot(job, given, place, k + 2, t, head), spot(job, given, place, k + 3, t, head)
+    none, numbers, kind = unseen(flags), given.state_numbers, job.state.scales
+    r0 = observe(job, given, p0, 0, job.n, decays, head, none, flags)
+    r1 = observe(job, given, p1, 0, job.n, decays, head, none, flags)
+    r2 = observe(job, given, p2, 0, job.n, decays, head, none, flags)
+    r3 = observe(job, given, p3, 0, job.n, decays, head, none, flags)
+    s0, s1 = live_scale(r0, numbers, kind, flags), live_scale(r1, numbers, kind, flags)
+    s2, s3 = live_scale(r2, numbers, kind, flags), live_scale(r3, numbers, kind, flags)
+    y0, y1, y2, y3 = nothing(), nothing(), nothing(), nothing()
+    for i in range(job.n):
+        y0 = settle(job, given, place, p0, i, i + 1, s0, y0, flags)
+        y1 = settle(job, given, place, p1, i, i + 1, s1, y1, flags)
+        y2 = settle(job, given, place, p2, i, i + 1, s2, y2, flags)
+        y3 = settle(job, given, place, p3, i, i + 1, s3, y3, flags)
+    store(given.y, p0.value, y0)
+    store(given.y, p1.value, y1)
+    store(given.y, p2.value, y2)
+    store(given.y, p3.value, y3)
+
+
+@inline
+def group_step(
+    job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
+) -> None:
+    """Every group of states along n rounded by its own live range."""
+    at, total = spot(job, given, place, k, t, head), nothing()
+    for i0 in range(0, job.n, job.state.group):
+        i1 = min(i0 + job.state.group, job.n)
+        seen = observe(job, given, at, i0, i1, decays, head, unseen(flags), flags)
+        scale = live_scale(seen, given.state_numbers, job.state.scales, flags)
+        total = settle(job, given, place, at, i0, i1, scale, total, flags)
+    store(given.y, at.value, total)

@@ -1,0 +1,1 @@
+"""How a number is stored: flags, scales and rounding, on the CPU and in Triton."""

@@ -1,0 +1,1 @@
+"""Vectors of sixteen float32 numbers, packed bytes and integer products inside Numba functions."""
