@@ -2,11 +2,12 @@
 
 Numba optimises every function on its own and emits machine code for it, with everything that it
 inlines, and a caller one level up does so again. Of a function that nothing but compiled code calls
-neither is used: its caller links its LLVM module and optimises the whole. `Inlined` leaves both
-out. What is called from Python is compiled as ever, so its machine code is optimised once, at the
-end. Measured on the packed step (`studies/000_speed/compiling.py`): 109 s became 48 s.
+no machine code is used: its caller links its LLVM module and optimises the whole. The pipelines
+here leave that out, and `optimise=False` the optimisation on its own as well. What is called from
+Python is compiled as ever. Measured on the packed step (`studies/000_speed/compiling.py`): 109 s
+became 48 s.
 
-It builds on classes that Numba does not promise to keep (`JITCodeLibrary`), so `pipeline` gives
+They build on classes that Numba does not promise to keep (`JITCodeLibrary`), so `pipeline` gives
 None where a release has them no longer, and functions are then compiled as Numba does it.
 """
 
@@ -15,9 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 
-def pipeline() -> Any:
+def pipeline(*, optimise: bool) -> Any:
     """The compiler class to hand to `njit(pipeline_class=…)`; None where this Numba has no place
-    for it."""
+    for it. `optimise` says whether a function is optimised before its callers are."""
     try:
         from numba.core.codegen import JITCodeLibrary
         from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -33,7 +34,8 @@ def pipeline() -> Any:
         """Code of one function, to be linked into its callers' and not run by itself."""
 
         def _optimize_final_module(self) -> None:
-            """Nothing: the caller's module is optimised with this one in it."""
+            if optimise:
+                super()._optimize_final_module()
 
         def _finalize_final_module(self) -> None:
             self._finalize_dynamic_globals()
@@ -58,7 +60,7 @@ def pipeline() -> Any:
     class LinkOnly(LoweringPass):
         """Makes the library that lowering then fills."""
 
-        _name = "sensprobe_link_only"
+        _name = f"sensprobe_link_only_{optimise}"
 
         def __init__(self) -> None:
             LoweringPass.__init__(self)

@@ -1,6 +1,7 @@
-"""Compiling with Numba: three decorators, and one fingerprint of all the source that goes in.
+"""Compiling with Numba: four decorators, and one fingerprint of all the source that goes in.
 
     inline     called from compiled code only, and inlined into it
+    shared     the same, optimised on its own first: for what many `compiled` functions are made of
     apart      called from compiled code only, and not inlined: what is called from several places
                and works long enough not to mind the call
     compiled   called from Python; releases the interpreter's lock and is kept on disk
@@ -25,12 +26,20 @@ _njit: Any = njit  # its own annotations leave out two options
 
 # Wrappers for callers outside compiled code would double the time that compiling takes. Nothing
 # makes an array, so nothing needs to count who holds one: counting would take longer than the work.
-_inside = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
-if (_pipeline := pipeline()) is not None:
-    _inside["pipeline_class"] = _pipeline
-inline = _njit(forceinline=True, **_inside)
+_inside: dict[str, Any] = {
+    "nogil": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "_nrt": False,
+}
+_linked, _optimised = (
+    {} if (found := pipeline(optimise=optimise)) is None else {"pipeline_class": found}
+    for optimise in (False, True)
+)
+inline = _njit(forceinline=True, **_inside, **_linked)
+shared = _njit(forceinline=True, **_inside, **_optimised)
 # Arguments all go through memory. Not inlining is said outright: an inlined caller would inline it.
-apart = _njit(forceinline=False, **_inside)
+apart = _njit(forceinline=False, **_inside, **_linked)
 
 
 def _source() -> int:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import compiled, inline
+from sensprobe_kernels.jit import compiled, inline, shared
 from sensprobe_kernels.quantize.flags import GROUP, STATIC_EACH, Flags, flags_of
 from sensprobe_kernels.quantize.lanes import Scale, kept, scale_from
 from sensprobe_kernels.quantize.scales import Range, across, live_scale, unseen, widen
@@ -86,7 +86,7 @@ def _rounded(rows: Rows, x: Floats, scale: Scale, flags: Flags) -> Floats:
     return kept(x, scale, every(_ZERO), rows.numbers, flags)
 
 
-@inline
+@shared
 def _write(rows: Rows, first: int, start: int, stop: int, scale: Scale, flags: Flags) -> None:
     """Round a run of the row that starts at `first`."""
     count = stop - start
