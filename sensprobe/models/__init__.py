@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -38,7 +39,7 @@ class Model(Sited, Protocol):
 
     def step(self, x: Tensor, state: Any, tap: Tap = EXACT) -> tuple[Tensor, Any]: ...
 
-    def spectral_radius(self, tap: Tap = EXACT) -> float: ...
+    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float: ...
 
 
 OUTPUT_BYTES = 2**28

@@ -12,7 +12,7 @@ Shapes: b batch, l length, h heads (d_model), n complex pairs a head (d_state).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Never, get_type_hints
@@ -342,7 +342,9 @@ class S4D:
                 f"of; make one with start({batch})."
             )
 
-    def spectral_radius(self, tap: Tap = EXACT) -> float:
-        """max |A_bar| as the tap leaves it: above 1 the recurrence is unstable."""
-        stored = (self._at(tap, f"layers.{i}.A") for i in range(self.config.layers))
+    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
+        """max |A_bar| of some layers (None: of all) as the tap leaves it: above 1 the recurrence is
+        unstable."""
+        numbers = range(self.config.layers) if layers is None else layers
+        stored = (self._at(tap, f"layers.{i}.A") for i in numbers)
         return max(magnitude(single(A).to(torch.complex128)).max().item() for A in stored)
