@@ -22,7 +22,8 @@ from sensprobe_kernels.ops.diagonal_scan.steps import (
     static_step,
 )
 from sensprobe_kernels.ops.diagonal_scan.transfer import CHUNK, LINE, enter, leave, read, write
-from sensprobe_kernels.quantize.flags import (
+from sensprobe_kernels.quantize.scales import Range, finite, union, unseen
+from sensprobe_kernels.quantize.spec import (
     EXACT,
     GROUP,
     SHIFTED,
@@ -32,7 +33,6 @@ from sensprobe_kernels.quantize.flags import (
     flags_of,
     safe,
 )
-from sensprobe_kernels.quantize.scales import Range, finite, union, unseen
 from sensprobe_kernels.simd.vector import LANES, bits, every_int, larger, largest, load, store
 
 _TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far from overflow
@@ -45,7 +45,8 @@ _TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far fr
 @inline
 def due(job: Job, t: int) -> bool:
     """Whether the state is rounded after step t of this call."""
-    return job.every == 1 or (job.step + t + 1) % job.every == 0
+    every = job.state.every
+    return every == 1 or (job.step + t + 1) % every == 0
 
 
 @inline
@@ -146,14 +147,14 @@ def tame(numbers: Any, size: int) -> bool:
 
 
 @cache
-def build(
-    span: int, code: int, rounding: int, quotient: int, asym: int, feedback: int, clip: int
-) -> Callable[..., None]:
-    """The compiled scan of a tile for one set of flags (see `Flags`).
+def build(key: Flags) -> Callable[..., None]:
+    """The compiled scan of a tile for one set of flags.
 
     It takes u, y, state and residual flat, a Tile, and scratch for drive and out. It releases the
     interpreter's lock.
     """
+
+    span, code, rounding, quotient, asym, feedback, clip = key
 
     def scan_tile(
         u: Any, y: Any, state: Any, residual: Any, tile: Tile, drive: Any, out: Any

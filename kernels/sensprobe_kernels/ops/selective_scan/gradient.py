@@ -23,8 +23,8 @@ from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import nothing
 from sensprobe_kernels.ops.selective_scan.steps import Spot, spot
-from sensprobe_kernels.ops.selective_scan.units import Key, copy, step
-from sensprobe_kernels.quantize.flags import ANY, Flags, flags_of
+from sensprobe_kernels.ops.selective_scan.units import copy, step
+from sensprobe_kernels.quantize.spec import ANY, Flags, flags_of
 from sensprobe_kernels.simd.vector import LANES, Floats, load, spread, store, summed
 
 
@@ -144,7 +144,7 @@ def _step_back(
 
 
 @cache
-def build_gradient(state: Key, decay: Key, head: bool) -> Callable[..., None]:
+def build_gradient(state: Flags, decay: Flags, head: bool) -> Callable[..., None]:
     """The compiled gradient, for the flags of the scan it belongs to (see `units.build`).
 
     It takes a Job, the scan's Given with a state to write to, an Adjoint whose sums are zero, Work,
