@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from sensprobe_kernels.jit import compiled, inline, shared
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import (
     known_scale,
@@ -126,7 +126,7 @@ def _grouped(
         _settle(job, given, place, k, i0, i1, t, scale, flags)
 
 
-@shared
+@inline_optimised
 def _step(job: Job, given: Given, filters: Filters, place: Place, t: int, flags: Flags) -> None:
     due = (job.step + t + 1) % job.state.every == 0
     first = (place.b * job.length + t) * job.tiles

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from sensprobe_kernels.jit import compiled, inline, shared
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.diagonal_scan.blocks import blocks
 from sensprobe_kernels.ops.diagonal_scan.job import Job, Tile
 from sensprobe_kernels.ops.diagonal_scan.steps import (
@@ -62,7 +62,7 @@ def double(out: Any, at: int, steps: int) -> None:
         store(out, i, total + total)
 
 
-@shared
+@inline_optimised
 def exact_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     for h in range(tile.h0, tile.h1):
         n = blocks(tile, h, drive, out, place(tile, h, 0), t1 - t0, flags)
@@ -75,7 +75,7 @@ def exact_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags
             store(out, at, total + total)
 
 
-@shared
+@inline_optimised
 def static_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     for h in range(tile.h0, tile.h1):
         n = blocks(tile, h, drive, out, place(tile, h, 0), t1 - t0, flags)
@@ -92,7 +92,7 @@ def static_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flag
             store(out, at, total + total)
 
 
-@shared
+@inline_optimised
 def group_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     for h in range(tile.h0, tile.h1):
         for t in range(t0, t1):
@@ -104,7 +104,7 @@ def group_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags
             store(out, at, total + total)
 
 
-@shared
+@inline_optimised
 def tensor_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     """All heads of a step, then the next step: one range spans them."""
     for t in range(t0, t1):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import compiled, inline, shared
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.quantize.lanes import Scale, kept, scale_from
 from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
 from sensprobe_kernels.quantize.spec import GROUP, STATIC_EACH, Flags, flags_of
@@ -84,7 +84,7 @@ def _rounded(rows: Rows, x: Floats, scale: Scale, flags: Flags) -> Floats:
     return kept(x, scale, every(_ZERO), rows.numbers, flags)
 
 
-@shared
+@inline_optimised
 def _write(rows: Rows, first: int, start: int, stop: int, scale: Scale, flags: Flags) -> None:
     """Round a run of the row that starts at `first`."""
     count = stop - start

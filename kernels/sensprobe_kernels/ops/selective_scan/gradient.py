@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from sensprobe_kernels.jit import compiled, inline, shared
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import nothing
@@ -55,7 +55,7 @@ class Work(NamedTuple):
     unit: Any
 
 
-@shared
+@inline_optimised
 def _again(
     job: Job, given: Given, work: Work, b: int, t0: int, t1: int, head: bool, kept: Flags,
     passed: Flags,
@@ -121,7 +121,7 @@ def _sum(sums: Any, at: int, term: Floats, first: bool) -> None:
     store(sums, at, term if first else load(sums, at) + term)
 
 
-@shared
+@inline_optimised
 def _step_back(
     job: Job, given: Given, adjoint: Adjoint, work: Work, b: int, t: int, t0: int, head: bool,
     passed: Flags,

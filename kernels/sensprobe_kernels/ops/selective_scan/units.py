@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from sensprobe_kernels.jit import compiled, inline, shared
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.decays import unit_decays
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import nothing, shared_scale
@@ -60,7 +60,7 @@ def _ask(job: Job, given: Given, place: Place, t: int, head: bool) -> None:
             prefetch(given.dt, i)
 
 
-@shared
+@inline_optimised
 def step(
     job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, state: Flags,
     decay: Flags,
