@@ -1,0 +1,1 @@
+"""The operations of a state space model: the reference of each, in plain PyTorch."""
