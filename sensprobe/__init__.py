@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sensprobe.session.loading import LoadedModel, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["LoadedModel", "__version__", "load"]
 
