@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import nan
 
-from sensprobe.report.values import UNKNOWN, Measured, Quantity
+from sensprobe.report.values import (
+    UNKNOWN,
+    Measured,
+    Quantity,
+    level_text,
+    plus_minus,
+    short,
+)
 
 RADIUS = "max|A|"
 """What tells a recurrence's stability, where a document does not say; of Mambas the largest decay
@@ -75,7 +82,23 @@ class Sensitivity:
         return {(row.target, row.scheme): row for row in self.rows}
 
     def quantity(self, of: str) -> Quantity:
+        """What is measured: `of` is "metric" (change to full precision) or "additive"."""
         return self.metric if of == "metric" else self.additive
+
+    def heading(self, of: str) -> str:
+        """Name and unit of what is measured."""
+        return self.metric.change_heading if of == "metric" else self.additive.heading
+
+    def shown(self, row: Row, of: str) -> Measured:
+        """An observation in the shown unit."""
+        return self.quantity(of).shown(row.change if of == "metric" else row.additive)
+
+    def text(self, row: Row, of: str, *, bars: bool = True) -> str:
+        """An observation as text, with its error bar or to the digits that one supports."""
+        value = self.shown(row, of)
+        if of != "metric":
+            return level_text(self.additive, value, bars=bars)
+        return plus_minus(value, signed=True) if bars else short(value, signed=True)
 
 
 @dataclass(frozen=True, slots=True)
