@@ -15,13 +15,15 @@ import pytest
 import torch
 from hypothesis import settings
 
-from sensprobe import runtime
-from sensprobe.ops import diagonal_scan
+from sensprobe import ops
+from sensprobe.ops.diagonal_scan import reference
 
 CASES = 5
 """Cases of one parametrized test that `make test` runs."""
-LONG = ("tests/kernels/test_triton.py", "tests/packed/test_stream.py")
-"""Files that are given to workers first."""
+FIRST = ("tests/packed/test_stream.py", "tests/app/test_browser.py")
+"""Files that are given to workers first, because they take long."""
+LAST = ("tests/packed/", "tests/kernels/test_triton.py")
+"""Files that use the packed step, which the first file compiles and keeps on disk."""
 
 torch.set_num_threads(1)
 settings.register_profile("sensprobe", max_examples=60, deadline=None, derandomize=True)
@@ -51,12 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turn(nodeid: str) -> int:
-    """When a file's turn comes: long ones first, so that no worker is left alone with one. One file
-    compiles the packed step, which takes minutes and is kept; others that need it come last."""
+    """When a file's turn comes. Long ones are first, so that no worker is left alone with one, and
+    those that use the packed step are last, so that not every worker compiles it (a minute)."""
     file = nodeid.partition("::")[0]
-    if file in LONG:
-        return LONG.index(file)
-    return len(LONG) + file.startswith("tests/packed/")
+    if file in FIRST:
+        return FIRST.index(file)
+    return len(FIRST) + file.startswith(LAST)
 
 
 def _some(cases: list[pytest.Item]) -> list[pytest.Item]:
@@ -69,4 +71,4 @@ def _some(cases: list[pytest.Item]) -> list[pytest.Item]:
 @pytest.fixture
 def reference_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     """States run on the reference loop: for tiny models it is done before a kernel compiles."""
-    monkeypatch.setattr(runtime, "diagonal_scan", diagonal_scan.diagonal_scan)
+    monkeypatch.setattr(ops, "diagonal_scan", reference)
