@@ -45,11 +45,12 @@ MOST_DOMINATED = 400  # marks on a figure; more would say nothing and make a pag
 MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "dominated"}
 
 
-def sensitivity(found: Sensitivity, of: str = "metric") -> pd.DataFrame:
-    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive"."""
+def sensitivity(found: Sensitivity, of: str = "metric", *, bars: bool = True) -> pd.DataFrame:
+    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive".
+    Without `bars` values stand alone, to the digits that their errors support."""
     grid = found.grid
     cells = {
-        scheme: [cell(found, grid.get((target, scheme)), of) for target in found.targets]
+        scheme: [cell(found, grid.get((target, scheme)), of, bars=bars) for target in found.targets]
         for scheme in found.schemes
     }
     index = pd.Index(found.targets, name=found.heading(of), dtype=object)
