@@ -226,6 +226,8 @@ def sensitivity(document: dict[str, Any]) -> RenderableType:
 
 
 def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterator[RenderableType]:
+    from sensprobe.report import charts
+    from sensprobe.report.drawing import text
     from sensprobe.report.read import read_confirmation, read_search
     from sensprobe.report.terminal import (
         beside_table,
@@ -233,10 +235,9 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
         confirmed_table,
         frontier_table,
     )
-    from sensprobe.report.textplot import frontier_plot
 
     found = read_search(document)
-    yield frontier_plot(found)
+    yield text.draw(charts.frontier(found))
     yield frontier_table(found)
     if document["chosen"]:
         yield chosen_table(found)
