@@ -1,4 +1,4 @@
-"""Every command and option, in one place; the README's reference is generated from here."""
+"""Every command and option, in one place; docs/commands.md is generated from here."""
 
 from __future__ import annotations
 
