@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from sensprobe import runtime, zoo
+from sensprobe import ops, zoo
 from sensprobe.checkpoints import (
     bytes_a_value,
     hub,
@@ -43,6 +43,7 @@ from sensprobe.memory import room
 from sensprobe.models import Model, is_language_model
 from sensprobe.models.apply import Applier, needs_calibration, observe, wanted_by
 from sensprobe.numerics.taps import RoundingTap
+from sensprobe.ops.choice import say
 from sensprobe.packed import Arena, device_stream_of, stream_of
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.plan import EXACT_PLAN, Plan, Resolved
@@ -51,7 +52,6 @@ from sensprobe.plans.plan import read as read_plan
 from sensprobe.plans.presets import PRESETS, unknown
 from sensprobe.plans.scheme import EXACT, Scheme, parse
 from sensprobe.plans.sites import Kind, Site
-from sensprobe.runtime.choice import say
 from sensprobe.session.running import Array, LoadedModel, as_sequences, free_on
 
 OnePlan: TypeAlias = Plan | str | Path | Mapping[str, str | Scheme]
@@ -392,7 +392,7 @@ def packed_model(
 ) -> LoadedModel | None:
     """A model whose weights stay packed as an exported one's do, in an arena; None where no kernel
     of a GPU runs it. Of `model` the config counts, its weights are not kept."""
-    tap = RoundingTap(arena.plan, arena.weights, arena.scales(), round=runtime.rounded)
+    tap = RoundingTap(arena.plan, arena.weights, arena.scales(), round=ops.rounded)
     nothing = {n: torch.empty(0) for n, s in model.sites.items() if s.kind is Kind.WEIGHT}
     runs = type(model)(model.config, nothing)  # type: ignore[call-arg]
     if place.type == "cpu":
