@@ -1,4 +1,4 @@
-"""Every command and option, in one place; the README's reference is generated from here."""
+"""Every command and option, in one place; docs/commands.md is generated from here."""
 
 from __future__ import annotations
 
@@ -425,11 +425,11 @@ def _report(commands: argparse._SubParsersAction) -> None:
 def _train(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("train", help="train a model at full precision from a recipe")
     sub.add_argument(
-        "study", metavar="STUDY", help="a recipe that ships (s4d-digits, …) or a TOML file"
+        "study", metavar="RECIPE", help="a recipe that ships (s4d-digits, …) or a TOML file"
     )
     sub.add_argument("--data", metavar="DATA", help="overrides the recipe's source: " + DATA)
     sub.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for weights (default: runs/STUDY)"
+        "--out", type=Path, metavar="DIR", help="folder for weights (default: runs/RECIPE)"
     )
     sub.add_argument(
         "--restart", action="store_true", help="start afresh instead of going on where it stopped"
