@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sensprobe.session.load import load
     from sensprobe.session.loaded import LoadedModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["LoadedModel", "__version__", "load"]
 

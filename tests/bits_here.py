@@ -10,7 +10,7 @@ import sys
 import torch
 from torch import Tensor
 
-from sensprobe import runtime, zoo
+from sensprobe import ops, zoo
 from sensprobe.checkpoints.identity import bytes_of
 from sensprobe.data import load_data
 from sensprobe.models import Model
@@ -67,7 +67,7 @@ def scanned(model: Model) -> str:
     x = torch.rand(3, 40, 16, generator=torch.Generator().manual_seed(0)) - 0.5
     applier, plan = Applier(model), {"layers.0.state": parse("int4/head/dynamic")}
     A, B, C = (applier.tap({}).weights[f"layers.0.{part}"] for part in "ABC")
-    y, memory = runtime.diagonal_scan(
+    y, memory = ops.diagonal_scan(
         x, A, B, C, applier.tap(plan).storage(model.sites["layers.0.state"])
     )
     return mark(y, memory.state)

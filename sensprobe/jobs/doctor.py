@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.packed import lacking
 from sensprobe.zoo import recipes, shipped
 
@@ -80,7 +80,7 @@ def doctor() -> dict[str, Any]:
         "gpu_kernels": gpu_kernels(),
         "threads": torch.get_num_threads(),
         "core": {package: installed(package) for package in CORE},
-        "implementations": [row._asdict() for row in runtime.describe()],
+        "implementations": [row._asdict() for row in ops.describe()],
         "extras": [
             {
                 "package": package,

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.errors import UsageError
 from sensprobe.memory import room
 from sensprobe.models import Model
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.taps import RoundingTap
+from sensprobe.ops.choice import say
 from sensprobe.packed import Arena, device_stream_of, stream_of
 from sensprobe.plans.plan import EXACT_PLAN, Plan
 from sensprobe.plans.sites import Kind
-from sensprobe.runtime.choice import say
 from sensprobe.session.calibration import calibrated_on
 from sensprobe.session.loaded import Array, LoadedModel, as_sequences, free_on
 from sensprobe.session.plans import PlanLike, as_plan, resolve
@@ -98,7 +98,7 @@ def packed_model(
 ) -> LoadedModel | None:
     """A model whose weights stay packed as an exported one's do, in an arena; None where no kernel
     of a GPU runs it. Of `model` the config counts, its weights are not kept."""
-    tap = RoundingTap(arena.plan, arena.weights, arena.scales(), round=runtime.rounded)
+    tap = RoundingTap(arena.plan, arena.weights, arena.scales(), round=ops.rounded)
     nothing = {n: torch.empty(0) for n, s in model.sites.items() if s.kind is Kind.WEIGHT}
     runs = type(model)(model.config, nothing)  # type: ignore[call-arg]
     if place.type == "cpu":

@@ -17,12 +17,12 @@ from sensprobe.evaluate import BATCH, rows_of, saturations, sentences
 from sensprobe.memory import free_bytes, room
 from sensprobe.models import Model, per_step, together
 from sensprobe.numerics.taps import RoundingTap
+from sensprobe.ops.choice import say
 from sensprobe.packed import Arena, DeviceStream, Slots, Stream
 from sensprobe.plans.cost import Cost, cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Kind, Site
-from sensprobe.runtime.choice import say
 
 logger = logging.getLogger("sensprobe.session.loaded")
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from sensprobe.data import load_data
 from sensprobe.models.apply import Applier, observe
 from sensprobe.numerics.storage import Memory, Storage, fresh, store
-from sensprobe.ops.diagonal_scan import diagonal_scan as reference
+from sensprobe.ops.diagonal_scan import reference
 from sensprobe.plans.scheme import parse
 from sensprobe.session.source import open_model
 
@@ -70,7 +70,7 @@ def extrapolated(folder: Path, scheme: str, images: int, loops: dict[str, Loop])
     tap, x = Applier(model, watched).tap(plan), splits[SPLIT].x[:BATCH]
     seconds = []
     for loop in loops.values():
-        with patch("sensprobe.runtime.diagonal_scan", loop):
+        with patch("sensprobe.ops.diagonal_scan", loop):
             start = perf_counter()
             model(x, tap)
             seconds.append((perf_counter() - start) * images / BATCH)

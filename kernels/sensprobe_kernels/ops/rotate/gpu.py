@@ -7,7 +7,7 @@ import triton.language as tl
 
 
 @triton.jit
-def turned(x, signs, base: tl.constexpr, B: tl.constexpr, P: tl.constexpr, LOG: tl.constexpr):
+def rotated(x, signs, base: tl.constexpr, B: tl.constexpr, P: tl.constexpr, LOG: tl.constexpr):
     """x (blocks · B, P): rows of P = 2^LOG numbers, B rows a block, of which `base` are there;
     signs: Paley's matrix, (base, base)."""
     M: tl.constexpr = x.shape[0]

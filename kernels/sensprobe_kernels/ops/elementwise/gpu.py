@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.ops.rotation.gpu import turned
+from sensprobe_kernels.ops.rotate.gpu import rotated
 from sensprobe_kernels.ops.state.gpu import load_known
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.quantize.gpu import (
@@ -22,9 +22,9 @@ from sensprobe_kernels.quantize.gpu import (
     NAN_CODE,
     clamp,
     code_of,
+    dynamic_scale,
     exponential,
     kept,
-    live_scale,
     sigmoid,
     silu,
     softplus,
@@ -113,11 +113,11 @@ def scales_of(v, inside, known, known_zero, column, run: tl.constexpr, stride, r
     P: tl.constexpr = v.shape[1]
     if r.span == GROUP and run:
         parts = tl.reshape(v, (M * P // run, run))
-        s, z = live_scale(parts, tl.reshape(inside, (M * P // run, run)), 1, r)
+        s, z = dynamic_scale(parts, tl.reshape(inside, (M * P // run, run)), 1, r)
         s = tl.reshape(tl.broadcast_to(s, (M * P // run, run)), (M, P))
         return s, tl.reshape(tl.broadcast_to(z, (M * P // run, run)), (M, P))
     elif r.span == GROUP:
-        return live_scale(v, inside, -1, r)
+        return dynamic_scale(v, inside, -1, r)
     else:
         return load_known(known, known_zero, column, stride, inside, r)
 
@@ -156,7 +156,7 @@ def rounds(
     at = x + batch * pitch + column
     v = tl.load(at, mask=inside, other=0.0)
     if LOG or base > 1:
-        v = turned(v, signs, base, B, P, LOG)
+        v = rotated(v, signs, base, B, P, LOG)
     if r.span != EXACT:
         s, z = scales_of(v, inside, known, known_zero, column, run, stride, r)
         v = kept(v, s, z, 0.0, r)
@@ -168,7 +168,7 @@ def rounds(
     if PLAIN:
         tl.store(y + batch * y_pitch + column, v, mask=inside)
     if BACK:
-        tl.store(at, turned(v, signs_back, base, B, P, LOG), mask=inside)
+        tl.store(at, rotated(v, signs_back, base, B, P, LOG), mask=inside)
 
 
 @triton.jit

@@ -9,10 +9,10 @@ import torch
 from recurrence import Problem, assert_same, problem, rounded
 from sensprobe_kernels.ops.diagonal_scan import cpu
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.numerics.storage import Custom, Memory, Watched
-from sensprobe.ops.diagonal_scan import diagonal_scan as reference
-from sensprobe.runtime import choice, describe, diagonal_scan
+from sensprobe.ops import choice, describe, diagonal_scan
+from sensprobe.ops.diagonal_scan import reference
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +146,6 @@ def test_views_are_read_as_they_look(p) -> None:
 def test_describe_names_the_kernel_first() -> None:
     rows = describe()
     assert [(r.operation, r.device) for r in rows] == [
-        (operation, device) for operation in runtime.OPERATIONS for device in ("cpu", "any")
+        (operation, device) for operation in ops.OPERATIONS for device in ("cpu", "any")
     ]
     assert "1 thread" in rows[0].name

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sensprobe_kernels.ops.rotation.rows import Turn, build
-from sensprobe_kernels.quantize.store import Array
+from sensprobe_kernels.ops.rotate.rows import Turn, build
+from sensprobe_kernels.quantize.spec import Array
 from sensprobe_kernels.simd.vector import LANES
 from sensprobe_kernels.threads import spread_out
 
@@ -13,7 +13,7 @@ _WORK = 1 << 15
 """Least numbers that one thread takes at a time."""
 
 
-def turned(x: Array, signs: Array | None, power: int, threads: int) -> Array:
+def rotated(x: Array, signs: Array | None, power: int, threads: int) -> Array:
     """x (…, base · power), C-contiguous, with its last axis transformed.
 
     signs: the ±1 of the base's matrix (base, base), float32, as it is applied; None for base 1.

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import compiled, inline, shared
-from sensprobe_kernels.quantize.flags import GROUP, STATIC_EACH, Flags, flags_of
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.quantize.lanes import Scale, kept, scale_from
-from sensprobe_kernels.quantize.scales import Range, across, live_scale, unseen, widen
+from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.spec import GROUP, STATIC_EACH, Flags, flags_of
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
@@ -29,12 +29,10 @@ from sensprobe_kernels.simd.vector import (
 )
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
-Key = tuple[int, int, int, int, int]
-"""span, code, rounding, quotient, asym: fields of `Flags`."""
 
 
 class Rows(NamedTuple):
-    """Flat float32 arrays. x and out: (rows, columns). known: (5, columns or 1), see `store.known`;
+    """Flat float32 arrays. x and out: (rows, columns). known: (5, columns or 1), see `Spec.known`;
     STATIC_EACH has one a column."""
 
     columns: int
@@ -86,7 +84,7 @@ def _rounded(rows: Rows, x: Floats, scale: Scale, flags: Flags) -> Floats:
     return kept(x, scale, every(_ZERO), rows.numbers, flags)
 
 
-@shared
+@inline_optimised
 def _write(rows: Rows, first: int, start: int, stop: int, scale: Scale, flags: Flags) -> None:
     """Round a run of the row that starts at `first`."""
     count = stop - start
@@ -107,20 +105,20 @@ def _write(rows: Rows, first: int, start: int, stop: int, scale: Scale, flags: F
 
 
 @cache
-def build(key: Key) -> Callable[..., None]:
+def build(key: Flags) -> Callable[..., None]:
     """The compiled rounding for one set of flags: takes Rows, the first row and the one after the
     last. It releases the interpreter's lock."""
-    span, code, rounding, quotient, asym = key
+    span, code, rounding, quotient, asym, feedback, clip = key
 
     def round_rows(rows: Rows, start: int, stop: int) -> None:
-        flags = flags_of(span, code, rounding, quotient, asym, 0, 0)
+        flags = flags_of(span, code, rounding, quotient, asym, feedback, clip)
         for row in range(start, stop):
             first = row * rows.columns
             if span == GROUP:
                 for at in range(first, first + rows.columns, rows.run):
                     end = min(at + rows.run, first + rows.columns)
                     seen = run_range(rows, at, end, flags)
-                    scale = live_scale(seen, rows.numbers, rows.scales, flags)
+                    scale = dynamic_scale(seen, rows.numbers, rows.scales, flags)
                     _write(rows, first, at, end, scale, flags)
             else:
                 scale = _known(rows, 0, 1, flags)
