@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sensprobe.models import FAMILIES, mamba, mamba2, s4d
+from sensprobe.models import family_of, mamba, mamba2, s4d
 
 NAMING = 2
 
@@ -52,8 +52,7 @@ def bytes_of(tensor: Tensor) -> bytes:
 
 def earlier_name(config: Any, weights: Mapping[str, Tensor]) -> str:
     """The name that a model had before: its config's text and weights as they run."""
-    family = next(name for name, (kind, _) in FAMILIES.items() if type(config) is kind)
-    known = FIRST_FIELDS[family].split()
+    known = FIRST_FIELDS[family_of(config).name].split()
     said = ", ".join(f"{name}={getattr(config, name)!r}" for name in known)
     digest = hashlib.sha256(f"{type(config).__name__}({said})".encode())
     for name in sorted(weights):
@@ -94,13 +93,13 @@ _AROUND = (
     "head_bias tied_head"
 )
 FIRST_FIELDS = {
-    s4d.FAMILY: (
+    s4d.FAMILY.name: (
         "d_input d_output d_model d_state layers norm residual activation pooling discretization"
     ),
-    mamba.FAMILY: (
+    mamba.FAMILY.name: (
         f"{_AROUND} dt_rank d_state d_conv expand bias conv_bias inner_norm inner_norm_eps"
     ),
-    mamba2.FAMILY: (
+    mamba2.FAMILY.name: (
         f"{_AROUND} d_state d_conv expand d_head groups bias conv_bias gated_norm D_per_channel "
         "dt_min dt_max"
     ),

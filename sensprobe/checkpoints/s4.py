@@ -23,7 +23,7 @@ from sensprobe.checkpoints.own import Parameters, parameter_shapes
 from sensprobe.checkpoints.prefixes import variants
 from sensprobe.errors import CheckpointError
 from sensprobe.models import output_head
-from sensprobe.models.s4d import FAMILY, S4DConfig
+from sensprobe.models.s4d import S4DConfig
 
 _LAYER = {
     "s4_layers.{i}.D": "layers.{i}.D",
@@ -58,7 +58,7 @@ def read(
     wanted = {theirs: shapes[ours] for theirs, ours in names.items()}
     convolutions = [theirs for theirs in wanted if theirs.endswith("output_linear.0.weight")]
     wanted |= {name: (*wanted[name], 1) for name in convolutions}
-    state = fitted(state, [], wanted, path, FAMILY)
+    state = fitted(state, [], wanted, path, "s4d")
     params = {ours: state[theirs].reshape(shapes[ours]) for theirs, ours in names.items()}
     for i in range(config.layers):
         ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)

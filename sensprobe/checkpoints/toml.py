@@ -42,7 +42,6 @@ from sensprobe.checkpoints.keymap import rules_from
 from sensprobe.documents import DocumentError, read_toml, shown
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models.output_head import DEFAULT
-from sensprobe.models.s4d import FAMILY
 
 KEYS = {"file", "format", "family", "entry", "config", "keys"}
 Document = dict[str, Any]
@@ -102,8 +101,8 @@ def _read_s4(path: Path, weights: Path, document: Document, config: Document) ->
             f"{path}: format s4 takes only `norm` and `head` in [config], not "
             f"{', '.join(unknown)}; its file has the sizes."
         )
-    if (family := document.get("family", FAMILY)) != FAMILY:
-        raise CheckpointError(f"{path}: format s4 is of family {FAMILY}, not {family!r}.")
+    if (family := document.get("family", "s4d")) != "s4d":
+        raise CheckpointError(f"{path}: format s4 is of family s4d, not {family!r}.")
     try:
         norm, head = config.get("norm", "post"), config.get("head", DEFAULT)
         return s4.read(weights, norm, document.get("entry"), head)

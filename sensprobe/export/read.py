@@ -127,8 +127,8 @@ def _family(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Site], A
             f"{source} says {sizes.layers} layers and {WEIGHTS} has {held:,} bytes: it was "
             "changed. Copy the folder again, or export it again."
         )
-    model_class = FAMILIES[family][1]
-    return model_class(sizes, {}).sites, lambda weights: model_class(sizes, weights)
+    known = FAMILIES[family]
+    return known.sites(sizes), lambda weights: known.model(sizes, weights)
 
 
 def _plan(folder: Path, config: Mapping[str, Any], sites: Mapping[str, Site]) -> Resolved:

@@ -8,22 +8,20 @@ method, which the forward and its replays share.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import ops
-from sensprobe.models import forward
-from sensprobe.models.forward import At, Memories, StreamState
-from sensprobe.models.frame import Products
+from sensprobe.models.forward import At
+from sensprobe.models.framed import Framed
 from sensprobe.numerics.arithmetic import exp
 from sensprobe.numerics.storage import Memory
 from sensprobe.numerics.taps import EXACT, Tap, single
-from sensprobe.plans.sites import Site
 
 Scan = Callable[..., tuple[Tensor, Memory]]
 
@@ -42,26 +40,12 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Selective(ABC):
-    """A model: config, and weights by site name (A in float64, the others as loaded)."""
+class Selective(Framed):
+    """A model whose B, C and dt depend on the input: A in float64, other weights as loaded."""
 
-    config: Any
-    weights: Mapping[str, Tensor]
-
-    family: ClassVar[str]
     radius_name: ClassVar[str] = "decay at rest"
-    radius_reads: ClassVar[tuple[str, ...]]
-    """The sites of a layer that `spectral_radius` is computed from."""
     convolved: ClassVar[tuple[str, ...]]
     """The sites that hold what was convolved, less the layer's prefix."""
-
-    @property
-    @abstractmethod
-    def sites(self) -> dict[str, Site]: ...
-
-    @property
-    @abstractmethod
-    def products(self) -> Products: ...
 
     @property
     @abstractmethod
@@ -75,12 +59,6 @@ class Selective(ABC):
     @abstractmethod
     def dt_at_rest(self, at: At) -> Tensor:
         """dt where the input says nothing, float64; it broadcasts against A."""
-
-    @abstractmethod
-    def mix(
-        self, i: int, u: Tensor, tap: Tap, memories: Memories
-    ) -> tuple[Tensor, tuple[Memory, Memory]]:
-        """One mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
 
     # -- operations that round inside themselves --------------------------------------------------
 
@@ -129,34 +107,6 @@ class Selective(ABC):
             ),
             Replay(named("A", "decay", "state"), (prefix + "y",), recurrence),
         )
-
-    # -- what every family offers -----------------------------------------------------------------
-
-    @property
-    def recurrences(self) -> list[Any]:
-        """Time-invariant recurrences: none here."""
-        return []
-
-    @property
-    def reads_tokens(self) -> bool:
-        return bool(self.config.encoder == "embedding")
-
-    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
-        """x (b, l, d_input) float32, or tokens (b, l) -> outputs (b, d_output).
-
-        Outputs are (b, l, d_output) where nothing is pooled. "recurrent" is the one mode there is.
-        """
-        forward.require_recurrent(mode)
-        return forward.outputs(self, x, tap)
-
-    def start(self, batch: int, tap: Tap = EXACT) -> StreamState:
-        """The state before the first step."""
-        return forward.start(self, batch, tap)
-
-    def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
-        """One time step: x (b, d_input), or tokens (b,) -> outputs (b, d_output) as if the sequence
-        ended here, and the new state."""
-        return forward.step(self, x, state, tap)
 
     def spectral_radius(self, tap: Tap = EXACT) -> float:
         """The largest decay at rest, exp(dt A) with A as the tap leaves it and dt at rest.
