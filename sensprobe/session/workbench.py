@@ -32,7 +32,6 @@ from sensprobe.evaluate import (
     BATCH,
     NAMES,
     PRIMARY,
-    SEMANTICS,
     Evaluator,
     Metric,
     TextEvaluator,
@@ -40,6 +39,7 @@ from sensprobe.evaluate import (
 )
 from sensprobe.models import is_language_model, per_step
 from sensprobe.models.apply import Applier, needs_calibration, observe, wanted_by
+from sensprobe.numerics import SEMANTICS
 from sensprobe.numerics.calibrate import Wanted
 from sensprobe.plans.plan import Resolved, fingerprint
 from sensprobe.plans.scheme import Rounding, Scheme
