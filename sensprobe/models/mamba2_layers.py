@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.models import forward, frame, mamba2
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.mamba2 import Mamba2Config
@@ -61,7 +61,7 @@ class Mamba2(Selective):
 
     @property
     def recurrence(self) -> Scan:
-        return self.scan or runtime.head_scan
+        return self.scan or ops.head_scan
 
     def parted(self, v: Tensor) -> tuple[Tensor, ...]:
         """x (b, l, h, p), B and C (b, l, g, n)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.models import forward, frame, mamba
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.mamba import MambaConfig
@@ -57,7 +57,7 @@ class Mamba(Selective):
 
     @property
     def recurrence(self) -> Scan:
-        return runtime.selective_scan
+        return ops.selective_scan
 
     def parted(self, v: Tensor) -> tuple[Tensor, ...]:
         return (v,)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import forward, frame, s4d
 from sensprobe.models.forward import At, Memories
@@ -129,7 +129,7 @@ class S4D(Framed):
     ) -> tuple[Tensor, Memory | None]:
         """The recurrence over x (b, l, h): y, and the state after it (None of a convolution)."""
         if self.mode == "recurrent":
-            return runtime.diagonal_scan(x, A, B, C, storage, memory)
+            return ops.diagonal_scan(x, A, B, C, storage, memory)
         if self.mode == "fft":
             return fft_conv(x, ssm_kernel(A, B, C, x.shape[1])), None
         return traced_conv(x, A, B, C), None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sensprobe_kernels.ops.rotation.rows import Turn
+from sensprobe_kernels.ops.rotate.rows import Turn
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program, Register
 

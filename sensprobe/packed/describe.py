@@ -16,27 +16,24 @@ from sensprobe_kernels.packing.tensor import (
 )
 from sensprobe_kernels.program.cpu import Program
 from sensprobe_kernels.program.tables import Stored
-from sensprobe_kernels.quantize import flags
-from sensprobe_kernels.quantize.store import Store, numbers, quotient
+from sensprobe_kernels.quantize.spec import GROUP, SCALES, STATIC, STATIC_EACH, Spec
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.numerics.storage import Rounded
 from sensprobe.numerics.taps import StaticScale
+from sensprobe.ops.specs import neighbours, spec_of
 from sensprobe.packed.advice import advice
 from sensprobe.packed.arena import Arena
 from sensprobe.plans.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPolar, Polar
 from sensprobe.plans.scheme import (
     EXACT,
     Rounding,
-    Scales,
     Scheme,
     scale_shape,
 )
 from sensprobe.plans.sites import Site
-from sensprobe.runtime.stores import neighbours, store_of
 
-SCALES = {Scales.S16: flags.S16, Scales.S32: flags.S32, Scales.POW2: flags.POW2}
 PLAIN = {FP32: SINGLE, FP16: HALF, BF16: BFLOAT}
 LARGEST_CODE = 8
 """Bits of the widest codes a state may have, and of those that weights are read in sixteens."""
@@ -79,7 +76,7 @@ def packed(site: Site, arena: Arena) -> Packed:
     kind, shift, factor = codes(scheme.format, scheme.asym)
     return Packed(
         arena.places[f"{site.name}.codes"], bits, kind, rows, columns,
-        arena.places[f"{site.name}.scale"], SCALES[scheme.scales],
+        arena.places[f"{site.name}.scale"], SCALES.index(scheme.scales),
         arena.places[f"{site.name}.zero"] if scheme.asym else -1,
         stride, group, shift, factor, int(whole and (group >= columns or group % 8 == 0)), parts,
     )  # fmt: skip
@@ -118,20 +115,20 @@ def passing(
     """The store of an activation."""
     if scheme.rounding is Rounding.STOCHASTIC:
         raise refuse(site, scheme, "rounds an activation at random")
-    store = store_of(Rounded(scheme, site, *(static or (None, None))))
-    if store is None:
+    spec = spec_of(Rounded(scheme, site, *(static or (None, None))))
+    if spec is None:
         raise refuse(site, scheme, "rounds so")
     if not scheme.scaled:
-        return stored(program, store, flags.STATIC)
+        return stored(program, spec)
     shape = scale_shape(scheme, site)
     run = neighbours(shape, scheme, site)
     if run is None:
         raise refuse(site, scheme, "rounds numbers that are no neighbours by one scale")
     if scheme.dynamic:
-        return stored(program, store, flags.GROUP, group=run)
+        return stored(program, spec._replace(span=GROUP, group=run))
     one = prod(shape) == 1
     return stored(
-        program, store, flags.STATIC if one else flags.STATIC_EACH,
+        program, spec._replace(span=STATIC if one else STATIC_EACH),
         place=(site, scheme, arena), stride=0 if one else run,
     )  # fmt: skip
 
@@ -179,42 +176,21 @@ def multiplies(t: Packed, zeros: Tensor | None, peak: int, run: int) -> bool:
 
 
 def stored(
-    program: Program,
-    store: Store,
-    span: int,
-    *,
-    group: int = 0,
-    place: tuple[Site, Scheme, Arena] | None = None,
-    stride: int = 0,
-    feedback: bool = False,
+    program: Program, spec: Spec, place: tuple[Site, Scheme, Arena] | None = None, stride: int = 0
 ) -> int:
-    """A row of the table of stores."""
+    """A row of the table of stores. place: where calibrated scales lie, one a `stride` numbers."""
     scale_at = zero_at = -1
-    scales = store.scales
     if place is not None:
         site, scheme, arena = place
-        scales = SCALES[scheme.scales]
         scale_at = arena.places[f"{site.name}.scale"]
         zero_at = arena.places[f"{site.name}.zero"] if scheme.asym else -1
-    stored = Stored(
-        span,
-        store.code,
-        store.rounding,
-        quotient(store),
-        int(store.asym),
-        int(feedback),
-        int(store.clip is not None),
-        group,
-        scales,
-        *store.key,
-        program.constants(*numbers(store).tolist()),
-        scale_at,
-        zero_at,
-        stride,
+    row = Stored(
+        *spec.flags(), spec.group, spec.scales, *spec.key, program.constants(*spec.constants()),
+        scale_at, zero_at, stride,
     )  # fmt: skip
-    return program.store(stored)
+    return program.store(row)
 
 
 def exact(program: Program) -> int:
     """The store of what is not rounded."""
-    return stored(program, Store(), flags.EXACT)
+    return stored(program, Spec())

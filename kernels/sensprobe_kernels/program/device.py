@@ -19,7 +19,7 @@ from sensprobe_kernels.packing.tensor import BFLOAT, HALF, OFFSET, SINGLE, Packe
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Bytes, Program
 from sensprobe_kernels.program.tables import State, Stored
-from sensprobe_kernels.quantize.flags import GROUP, S16, S32, TENSOR
+from sensprobe_kernels.quantize.spec import GROUP, S16, S32, TENSOR
 
 Row = list[int]
 """An operation: see `tables`."""

@@ -28,9 +28,10 @@ from sensprobe_kernels.program.memory import (
 from sensprobe_kernels.program.recurrence import Scratch, zero_of
 from sensprobe_kernels.program.scales import scale_in, scale_with, zero_in
 from sensprobe_kernels.program.tables import State, Stored, flags_in
-from sensprobe_kernels.quantize.flags import CLIP, EXACT, GROUP, STOCHASTIC, Flags
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, left_over, noise_pair
-from sensprobe_kernels.quantize.scales import Range, across, live_scale, unseen, widen
+from sensprobe_kernels.quantize.rounding import STOCHASTIC
+from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.spec import CLIP, EXACT, GROUP, Flags
 from sensprobe_kernels.simd.octets import lane
 from sensprobe_kernels.simd.vector import (
     LANES,
@@ -229,10 +230,10 @@ def _live(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: Scratch) -
         left = min(LANES, first + s.run - i)
         seen = widen(seen, load_first(x.state, i, left, again), flags)
     if s.parts == 1:
-        scale = live_scale(across(seen), numbers, d.scales, flags)
+        scale = dynamic_scale(across(seen), numbers, d.scales, flags)
     else:
-        re = live_scale(_range_of(seen, 0, flags), numbers, d.scales, flags)
-        im = live_scale(_range_of(seen, 1, flags), numbers, d.scales, flags)
+        re = dynamic_scale(_range_of(seen, 0, flags), numbers, d.scales, flags)
+        im = dynamic_scale(_range_of(seen, 1, flags), numbers, d.scales, flags)
         scale = _mixed(re, im)
     zero = zero_of(scale, flags)
     for part in range(s.parts):

@@ -28,8 +28,8 @@ from sensprobe_kernels.program.memory import (
 from sensprobe_kernels.program.recurrence import Scratch, zero_of
 from sensprobe_kernels.program.scales import scale_in, scale_with, zero_in
 from sensprobe_kernels.program.tables import State, Stored, flags_in
-from sensprobe_kernels.quantize.flags import GROUP
-from sensprobe_kernels.quantize.scales import live_scale, unseen
+from sensprobe_kernels.quantize.scales import dynamic_scale, unseen
+from sensprobe_kernels.quantize.spec import GROUP
 from sensprobe_kernels.simd.vector import LANES, every, load, store
 
 
@@ -69,7 +69,7 @@ def _advance(
             i0, i1, at = g * s.run, (g + 1) * s.run, (k * groups + g) * LANES
             seen = observe(job, given, spotted, i0, i1, x.decays, head, unseen(flags), flags)
             if flags.span == GROUP:
-                scale = live_scale(seen, numbers, d.scales, flags)
+                scale = dynamic_scale(seen, numbers, d.scales, flags)
                 store(x.scales, at, scale.scale)
                 store(x.zeros, at, zero_of(scale, flags) if flags.asym else every(np.float32(0)))
             else:

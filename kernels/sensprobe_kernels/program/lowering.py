@@ -15,17 +15,17 @@ import triton
 from torch import Tensor
 
 from sensprobe_kernels.launch import Launch, LoweringError
-from sensprobe_kernels.ops.activations import gpu as passing
+from sensprobe_kernels.ops.decode import gpu as small
+from sensprobe_kernels.ops.elementwise import gpu as passing
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.ops.linear.launches import check, codes_of, group_of, product, whole_product
-from sensprobe_kernels.ops.small_tensors import gpu as small
 from sensprobe_kernels.program import remembering
 from sensprobe_kernels.program import tables as op
 from sensprobe_kernels.program.cpu import Program
 from sensprobe_kernels.program.device import Memory, Row
 from sensprobe_kernels.program.remembering import rounds_of
-from sensprobe_kernels.quantize import flags
 from sensprobe_kernels.quantize.gpu import EXACTLY, Rounds
+from sensprobe_kernels.quantize.spec import GROUP
 
 BLOCK = 1024  # numbers of a row, or of a small tensor, to a program
 SCRATCH = 1 << 20  # numbers of small tensors decoded at a time
@@ -215,7 +215,7 @@ class Lowering:
         s = self.program.stores[store]
         if columns > WIDEST:
             raise LoweringError(f"rounding rows of {columns} numbers: at most {WIDEST}")
-        run = s.group if s.span == flags.GROUP and s.group < columns else 0
+        run = s.group if s.span == GROUP and s.group < columns else 0
         if run & (run - 1) or (run and columns % run):
             raise LoweringError(f"live scales of {run} columns: a power of two that divides a row")
         return rounds_of(self.program, s), run, s.stride, self.memory.statics[store]

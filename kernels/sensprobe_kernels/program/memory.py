@@ -25,8 +25,8 @@ from sensprobe_kernels.packing.tensor import (
     values,
 )
 from sensprobe_kernels.program.tables import State
-from sensprobe_kernels.quantize.flags import S16, S32
 from sensprobe_kernels.quantize.lanes import clamp
+from sensprobe_kernels.quantize.spec import S16, S32
 from sensprobe_kernels.simd.octets import (
     bfloats_at,
     first_int,

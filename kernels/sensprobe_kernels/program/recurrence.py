@@ -12,7 +12,7 @@ import numpy as np
 
 from sensprobe_kernels.jit import apart, inline
 from sensprobe_kernels.ops.selective_scan.decays import unit_decays
-from sensprobe_kernels.ops.selective_scan.job import Given, Job, Kept, Place
+from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import no_scale, noise, nothing
 from sensprobe_kernels.ops.selective_scan.steps import observe, settle, spot
 from sensprobe_kernels.packing.tensor import Packed
@@ -27,8 +27,10 @@ from sensprobe_kernels.program.memory import (
 )
 from sensprobe_kernels.program.rows import plain_row
 from sensprobe_kernels.program.scales import known_each, known_one
-from sensprobe_kernels.program.tables import State, Stored, flags_in
-from sensprobe_kernels.quantize.flags import (
+from sensprobe_kernels.program.tables import State, Stored, flags_in, settings_of
+from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
+from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.spec import (
     CLIP,
     DIVIDED,
     EXACT,
@@ -38,8 +40,6 @@ from sensprobe_kernels.quantize.flags import (
     TENSOR,
     Flags,
 )
-from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
-from sensprobe_kernels.quantize.scales import Range, across, live_scale, unseen, widen
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
@@ -104,9 +104,9 @@ def _scale_of(
 ) -> Scale:
     """Of what is about to be rounded, tile k and those that share its scale."""
     if d.span == GROUP:
-        return live_scale(seen, numbers, d.scales, flags)
+        return dynamic_scale(seen, numbers, d.scales, flags)
     if d.span == TENSOR:
-        return live_scale(across(seen), numbers, d.scales, flags)
+        return dynamic_scale(across(seen), numbers, d.scales, flags)
     return static_scale(data, d, k, numbers, flags, x)
 
 
@@ -225,7 +225,7 @@ def job_of(s: State, d: Stored, p: Stored, first: int, step: int) -> Job:
     return Job(
         1, tiles, s.heads, tiles, s.n, s.channels, max(1, s.channels // LANES), s.groups, first,
         step, 0, 1,
-        Kept(d.group, d.scales, 1, d.key0, d.key1), Kept(p.group, p.scales, 1, p.key0, p.key1),
+        settings_of(d), settings_of(p),
     )  # fmt: skip
 
 

@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensprobe_kernels.jit import apart, inline
-from sensprobe_kernels.ops.activations.rows import Rows, run_range
-from sensprobe_kernels.ops.rotation.rows import Turn, turn_single
+from sensprobe_kernels.ops.rotate.rows import Turn, turn_single
+from sensprobe_kernels.ops.rounded.rows import Rows, run_range
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.packing.rows import decode_row
 from sensprobe_kernels.packing.tensor import Packed
 from sensprobe_kernels.program.functions import gelu, sigmoid, silu, softplus
 from sensprobe_kernels.program.scales import known_each, known_one
 from sensprobe_kernels.program.tables import Stored, flags_in
-from sensprobe_kernels.quantize.flags import GROUP, PEAK, STATIC_EACH, Flags
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
-from sensprobe_kernels.quantize.scales import live_scale
+from sensprobe_kernels.quantize.scales import dynamic_scale
+from sensprobe_kernels.quantize.spec import GROUP, PEAK, STATIC_EACH, Flags
 from sensprobe_kernels.simd.octets import lane, rounded_off
 from sensprobe_kernels.simd.pairs import put_shorts
 from sensprobe_kernels.simd.vector import (
@@ -227,7 +227,7 @@ def rounds(
         rows = Rows(columns, s.group, s.scales, work, work, consts, numbers)
         for first in range(at, end, s.group):
             last = min(first + s.group, end)
-            scale = live_scale(run_range(rows, first, last, flags), numbers, s.scales, flags)
+            scale = dynamic_scale(run_range(rows, first, last, flags), numbers, s.scales, flags)
             _round(work, first, last, scale, numbers, flags)
             if codes.at >= 0:
                 _encode(work, first, last, scale, numbers, codes, first - at)

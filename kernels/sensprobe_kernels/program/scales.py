@@ -9,8 +9,8 @@ import numpy as np
 from sensprobe_kernels.jit import inline
 from sensprobe_kernels.packing.tensor import read_scale, read_zero
 from sensprobe_kernels.program.tables import Stored
-from sensprobe_kernels.quantize.flags import LEVELS, PEAK, Flags
 from sensprobe_kernels.quantize.lanes import Scale, scale_from
+from sensprobe_kernels.quantize.spec import LEVELS, PEAK, Flags
 from sensprobe_kernels.simd.vector import LANES, Floats, every, fused, load, negative, spread
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sensprobe_kernels.jit import compiled, inline
-from sensprobe_kernels.ops.rotation.rows import Turn, turn_row
+from sensprobe_kernels.ops.rotate.rows import Turn, turn_row
 from sensprobe_kernels.ops.selective_scan.job import Given
 from sensprobe_kernels.packing.tensor import packed_of
 from sensprobe_kernels.program import tables as op

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from sensprobe_kernels.jit import inline
-from sensprobe_kernels.quantize.flags import Flags, flags_of
+from sensprobe_kernels.quantize.spec import Flags, Settings, flags_of
 
 # Operations, and what follows them in their row. A tensor is a row of the table of tensors, -1
 # where there is none; a store and a state likewise. What is rounded is first rotated where there is
@@ -100,6 +100,12 @@ def stored_of(stores: Any, i: int) -> Stored:
 @inline
 def flags_in(s: Stored) -> Flags:
     return flags_of(s.span, s.code, s.rounding, s.quotient, s.asym, s.feedback, s.clip)
+
+
+@inline
+def settings_of(s: Stored) -> Settings:
+    """The settings of a step that is always rounded."""
+    return Settings(s.group, 1, s.scales, 1, s.key0, s.key1)
 
 
 class State(NamedTuple):
