@@ -10,7 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import ops
+<<<<<<< HEAD
 from sensprobe.models import forward, frame, mamba2, selective
+=======
+from sensprobe.models import forward, frame, mamba2
+>>>>>>> origin/main
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.selective import Scan, Selective
