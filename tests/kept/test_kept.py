@@ -27,10 +27,10 @@ from kept_artefacts import (
     model,
     plan,
 )
+from sensprobe.session.loading import load_model
 
 import sensprobe
 from sensprobe.runs import open_run
-from sensprobe.session.loading import load_model
 
 KEPT = Path(__file__).parent
 EXPECTED = json.loads((KEPT / "expected.json").read_text())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 
-from sensprobe.export.document import TYPES, WEIGHTS
+from sensprobe.checkpoints.exported import WEIGHTS
+from sensprobe.export.document import TYPES
 from sensprobe.export.runtimes import modelopt
 from sensprobe.export.runtimes.fit import Fit
 from sensprobe.plans.sites import Part
