@@ -11,7 +11,7 @@ leave is priced a batch at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -30,7 +30,7 @@ ROOM_BYTES = 2**28
 """Bytes that the values and gradients of a batch may take; in a model of 2 · `SHALLOW` layers twice
 as many, and so on. To price a site in a scheme takes time however few samples the batch holds, so
 if a deeper model had more batches, time would grow as the square of its depth."""
-SHALLOW = 12
+SHALLOW = 8
 
 
 def replayed(
@@ -53,22 +53,26 @@ def replayed(
     }
     size = _batch_size(model, x.shape[1])
     together = size * _batches_together(model, x.shape[1])
-    for first in range(0, len(x), together):
-        here = slice(first, min(first + together, len(x)))
-        passes = []
+
+    def batch(here: slice) -> _Batch:
+        found = _Batch(model, {}, {}, size)
         for i in range(here.start, here.stop):
             scored = None if y is None or task != "language" else y[i : i + 1] >= 0
-            passes.append(_pass(model, weights, trained, x[i : i + 1], scored, task, i))
+            one = _pass(model, weights, trained, x[i : i + 1], scored, task, i)
+            for tensors, added in zip((found.values, found.gradients), one, strict=True):
+                _put(tensors, added, i - here.start, here.stop - here.start)
             tick(1)
-        values, gradients = zip(*passes, strict=True)
-        batch = _Batch(model, _joined(values), _joined(gradients), size)
-        yield (
-            here,
-            {
-                key: batch.product(key, tap.at(first), inside.get(key[0]), changes.get(key))
-                for key, tap in taps.items()
-            },
-        )
+        return found
+
+    def priced(first: int, batch: _Batch) -> dict[Key, Tensor]:
+        return {
+            key: batch.product(key, tap.at(first), inside.get(key[0]), changes.get(key))
+            for key, tap in taps.items()
+        }
+
+    for first in range(0, len(x), together):
+        here = slice(first, min(first + together, len(x)))
+        yield here, priced(first, batch(here))  # no name keeps a batch while the next one is made
 
 
 def _batch_size(model: Model, length: int) -> int:
@@ -114,9 +118,13 @@ def _pass(
     return {name: value.detach() for name, value in leaves.values.items()}, gradients
 
 
-def _joined(found: Sequence[Tensors]) -> Tensors:
-    """The tensors of all samples, by name. Empties `found`, so that no tensor is held twice."""
-    return {name: torch.cat([one.pop(name) for one in found]) for name in list(found[0])}
+def _put(tensors: Tensors, added: Tensors, k: int, count: int) -> None:
+    """Copy tensors of one sample (1, …) into row k of those of `count` samples, which the first one
+    makes room for: what a pass allocates is free again before the next one."""
+    for name, value in added.items():
+        if name not in tensors:
+            tensors[name] = value.new_empty(count, *value.shape[1:])
+        tensors[name][k] = value[0]
 
 
 @dataclass(slots=True)
