@@ -7,7 +7,7 @@ unstable recurrence behind a triangle. The same results as numbers are in `rows`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite, isnan
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -20,6 +20,7 @@ from sensprobe.report.results import (
     Confirmation,
     Confirmed,
     Entries,
+    Rival,
     Row,
     Search,
     Sensitivity,
@@ -33,7 +34,6 @@ from sensprobe.report.values import (
     byte_unit,
     digits,
     flagged,
-    level_text,
     number,
     plus_minus,
 )
@@ -45,36 +45,32 @@ MOST_DOMINATED = 400  # marks on a figure; more would say nothing and make a pag
 MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "dominated"}
 
 
-def sensitivity(found: Sensitivity, of: str = "metric") -> pd.DataFrame:
-    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive"."""
-    quantity, grid = found.quantity(of), found.grid
+def sensitivity(found: Sensitivity, of: str = "metric", *, bars: bool = True) -> pd.DataFrame:
+    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive".
+    Without `bars` values stand alone, to the digits that their errors support."""
+    grid = found.grid
     cells = {
-        scheme: [cell(grid.get((target, scheme)), quantity, of) for target in found.targets]
+        scheme: [cell(found, grid.get((target, scheme)), of, bars=bars) for target in found.targets]
         for scheme in found.schemes
     }
-    heading = quantity.change_heading if of == "metric" else quantity.heading
-    return pd.DataFrame(
-        cells, index=pd.Index(found.targets, name=heading, dtype=object), dtype=object
-    )
+    index = pd.Index(found.targets, name=found.heading(of), dtype=object)
+    return pd.DataFrame(cells, index=index, dtype=object)
 
 
-def cell(row: Row | None, quantity: Quantity, of: str = "metric") -> str:
+def cell(found: Sensitivity, row: Row | None, of: str = "metric", *, bars: bool = True) -> str:
     """One observation as text; "–" where it was not made."""
     if row is None:
         return MISSING
-    shown = quantity.shown(row.change if of == "metric" else row.additive)
-    text = plus_minus(shown, signed=True) if of == "metric" else level_text(quantity, shown)
-    text = flagged(text, shown)
+    shown = found.shown(row, of)
+    text = flagged(found.text(row, of, bars=bars), shown)
     return f"{UNSTABLE} {text}" if row.unstable and shown.known else text
 
 
 def ranked(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> list[Row]:
     """Known observations, worst first; all schemes, or one."""
-    quantity = found.quantity(of)
 
     def harm(row: Row) -> float:
-        value = row.change.value if of == "metric" else row.additive.value
-        return -quantity.sign * value
+        return -found.quantity(of).sign * found.shown(row, of).value
 
     rows = [row for row in found.rows if scheme in (None, row.scheme) and not isnan(harm(row))]
     return sorted(rows, key=harm, reverse=True)
@@ -82,19 +78,16 @@ def ranked(found: Sensitivity, of: str = "metric", scheme: str | None = None) ->
 
 def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> pd.DataFrame:
     """What hurts most, worst first. What the error bar does not tell from zero has no rank."""
-    quantity = found.quantity(of)
-    heading = quantity.change_heading if of == "metric" else quantity.heading
-    rows = []
-    for place, row in enumerate(ranked(found, of, scheme), 1):
-        raw = row.change if of == "metric" else row.additive
-        rows.append(
-            {
-                "rank": str(place) if raw.differs else MISSING,
-                "target": row.target,
-                "scheme": row.scheme,
-                heading: cell(row, quantity, of),
-            }
-        )
+    heading = found.heading(of)
+    rows = [
+        {
+            "rank": str(place) if found.shown(row, of).differs else MISSING,
+            "target": row.target,
+            "scheme": row.scheme,
+            heading: cell(found, row, of),
+        }
+        for place, row in enumerate(ranked(found, of, scheme), 1)
+    ]
     return _frame(rows, ["rank", "target", "scheme", heading])
 
 
@@ -154,7 +147,7 @@ def frontier(search: Search) -> pd.DataFrame:
             f"weights ({unit})": in_unit(c.weight_bytes, size),
             f"state ({unit})": in_unit(c.state_bytes, size),
             "effective bits": digits(c.effective_bits, 3),
-            **_scores(c.metric, c.change, quantity, c.radius),
+            **_scores(c, quantity),
             "note": _note(c, search),
         }
         for c in shown
@@ -204,7 +197,7 @@ def _choice_row(budget: str, c: Candidate | Beside, search: Search) -> dict[str,
         "plan": c.name if uniform is None else f"uniform {uniform}",
         **_total(c.total_bytes, search),
         "times smaller": digits(search.times_smaller(c.total_bytes), 3),
-        **_scores(c.metric, c.change, search.quantity, c.radius),
+        **_scores(c, search.quantity),
     }
 
 
@@ -223,29 +216,24 @@ def confirmation(found: Confirmation) -> pd.DataFrame:
 
 
 def _confirmed_rows(plan: Confirmed, found: Confirmation) -> list[dict[str, Any]]:
-    gain, ahead = (found.quantity.shown(d) for d in (plan.difference, plan.hand_difference))
+    q = found.quantity
     row = {
         "budget": plan.budget,
         "plan": plan.name,
         **_total(plan.total_bytes, found),
-        **_scores(plan.metric, plan.change, found.quantity, plan.radius),
-        "against uniform": flagged(plus_minus(gain, signed=True), gain),
-        "against hand": flagged(plus_minus(ahead, signed=True), ahead),
+        **_scores(plan, q),
     }
+    rows = [row]
     rivals = (
-        (plan.uniform, "uniform ", plan.uniform_bytes, plan.uniform_metric, plan.uniform_radius),
-        (plan.hand, f"{BY_HAND}: ", plan.hand_bytes, plan.hand_metric, plan.hand_radius),
+        (plan.uniform, "uniform ", "against uniform"),
+        (plan.hand, f"{BY_HAND}: ", "against hand"),
     )
-    return [row] + [
-        {
-            "budget": plan.budget,
-            "plan": f"{what}{name}",
-            **_total(size, found),
-            found.quantity.heading: _level(level, found.quantity, radius),
-        }
-        for name, what, size, level, radius in rivals
-        if name is not None
-    ]
+    for rival, what, against in rivals:
+        row[against] = MISSING if rival is None else _signed(rival.difference, q)
+        if rival is not None:
+            of = {"budget": plan.budget, "plan": f"{what}{rival.name}"}
+            rows.append({**of, **_total(rival.total_bytes, found), q.heading: _level(rival, q)})
+    return rows
 
 
 def beside(found: Search | Confirmation) -> pd.DataFrame:
@@ -253,14 +241,13 @@ def beside(found: Search | Confirmation) -> pd.DataFrame:
     gains on each."""
     rows = []
     for plan in found.also:
-        gain = found.quantity.shown(plan.gain)
         rows.append(
             {
                 "plan": plan.name,
                 **_total(plan.total_bytes, found),
-                **_scores(plan.metric, plan.change, found.quantity, plan.radius),
+                **_scores(plan, found.quantity),
                 "chosen of no more bytes": plan.chosen or MISSING,
-                "gains": flagged(plus_minus(gain, signed=True), gain),
+                "gains": _signed(plan.gain, found.quantity),
             }
         )
     columns = ["plan", *_headings(found), "chosen of no more bytes", "gains"]
@@ -335,15 +322,20 @@ def _headings(found: Search | Confirmation) -> list[str]:
     return [f"total ({unit_of(found)[0]})", quantity.heading, quantity.change_heading]
 
 
-def _scores(level: Measured, change: Measured, quantity: Quantity, radius: float) -> dict[str, str]:
-    moved = quantity.shown(change)
-    signed = flagged(plus_minus(moved, signed=True), moved)
-    return {quantity.heading: _level(level, quantity, radius), quantity.change_heading: signed}
+def _scores(plan: Candidate | Beside | Confirmed, quantity: Quantity) -> dict[str, str]:
+    change = _signed(plan.change, quantity)
+    return {quantity.heading: _level(plan, quantity), quantity.change_heading: change}
 
 
-def _level(level: Measured, quantity: Quantity, radius: float) -> str:
-    text = plus_minus(quantity.shown(level))
-    return f"{UNSTABLE} {text}" if isfinite(radius) and radius > 1 else text
+def _signed(difference: Measured, quantity: Quantity) -> str:
+    """A difference with its sign and error; noise behind a dot."""
+    shown = quantity.shown(difference)
+    return flagged(plus_minus(shown, signed=True), shown)
+
+
+def _level(plan: Candidate | Beside | Confirmed | Rival, quantity: Quantity) -> str:
+    text = plus_minus(quantity.shown(plan.metric))
+    return f"{UNSTABLE} {text}" if plan.radius > 1 else text
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
