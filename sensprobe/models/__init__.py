@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sensprobe.models import mamba, mamba2, s4d
 from sensprobe.models.family import Family
+from sensprobe.models.layouts import Layout
 from sensprobe.models.sited import Sited
 
 if TYPE_CHECKING:
@@ -75,6 +76,12 @@ def together(model: Model, length: int, most: int) -> int:
 
 FAMILIES: dict[str, Family] = {f.name: f for f in (s4d.FAMILY, mamba.FAMILY, mamba2.FAMILY)}
 """The record of every family, by name."""
+
+
+def layouts(package: str) -> dict[str, Layout]:
+    """The kinds of models that are read from another package's files, by its names of them."""
+    every = (layout for family in FAMILIES.values() for layout in family.layouts)
+    return {layout.kind: layout for layout in every if layout.package == package}
 
 
 def family_of(config: Any) -> Family:

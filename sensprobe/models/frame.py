@@ -28,6 +28,11 @@ CHOICES = {
     "norm_kind": ("rms", "layer"),
     "pooling": ("mean", "last", "none"),
 }
+FIRST_FIELDS = (
+    "d_input d_output d_model layers encoder norm norm_kind norm_eps final_norm residual pooling "
+    "head_bias tied_head"
+)
+"""The fields of the frame when names of models were made of their text (see `family.Earlier`)."""
 Shapes = dict[str, tuple[int, ...]]
 Products = list[tuple[str, str | None, int]]
 
@@ -156,7 +161,7 @@ def frame_parameters(config: Any, mixer: Mapping[str, tuple[int, ...]]) -> Shape
     else:
         shapes = {"embedding.weight": (config.d_input, h)}
     for i in range(config.layers):
-        block = mixer if config.norm == "none" or "norm.weight" in mixer else norm | mixer
+        block = {**mixer} if config.norm == "none" or "norm.weight" in mixer else {**norm, **mixer}
         shapes |= {f"layers.{i}.{name}": shape for name, shape in block.items()}
     shapes |= {f"final.{name}": shape for name, shape in norm.items()} if config.final_norm else {}
     return shapes | output_head.parameter_shapes(config)

@@ -88,6 +88,29 @@ def initial(config: S4DConfig, dt: tuple[float, float], seed: int) -> dict[str, 
     return drawn(s4d.parameter_shapes(config), own, seed)
 
 
+def earlier_weights(
+    weights: Mapping[str, Tensor], params: Mapping[str, Tensor], config: S4DConfig
+) -> dict[str, Tensor]:
+    """A model's weights with A and B as they were once computed, by the machine's own exp and
+    complex division."""
+    out = dict(weights)
+    for i in range(config.layers):
+        at = f"layers.{i}."
+        A = torch.complex(
+            -torch.exp(params[at + "log_A_real"].double()), params[at + "A_imag"].double()
+        )
+        B = torch.view_as_complex(params[at + "B"].double())
+        dt = torch.exp(params[at + "log_dt"].double())
+        scaled = A * dt[:, None]
+        if config.discretization == "zoh":
+            out[at + "A"] = torch.exp(scaled)
+            out[at + "B"] = (out[at + "A"] - 1) / A * B
+        else:
+            out[at + "A"] = (1 + scaled / 2) / (1 - scaled / 2)
+            out[at + "B"] = dt[:, None] * B / (1 - scaled / 2)
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class Recurrence:
     """The sites around one state: h_t = A h_{t-1} + B x_t, y_t = 2 Re(C h_t) + …"""

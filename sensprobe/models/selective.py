@@ -12,7 +12,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,17 @@ def initial(
         return torch.ones(shape) if name.endswith(".D") else None
 
     return drawn(shapes, own, seed)
+
+
+def earlier_weights(
+    weights: Mapping[str, Tensor], params: Mapping[str, Tensor], config: Any
+) -> dict[str, Tensor]:
+    """A model's weights with A as it was once computed, by the machine's own exp."""
+    A = {
+        f"layers.{i}.A": -torch.exp(params[f"layers.{i}.A_log"].float().double())
+        for i in range(config.layers)
+    }
+    return {**weights, **A}
 
 
 @dataclass(frozen=True, slots=True)
