@@ -161,7 +161,7 @@ def frame_parameters(config: Any, mixer: Mapping[str, tuple[int, ...]]) -> Shape
     else:
         shapes = {"embedding.weight": (config.d_input, h)}
     for i in range(config.layers):
-        block = {**mixer} if config.norm == "none" or "norm.weight" in mixer else {**norm, **mixer}
+        block = mixer if config.norm == "none" or "norm.weight" in mixer else {**norm, **mixer}
         shapes |= {f"layers.{i}.{name}": shape for name, shape in block.items()}
     shapes |= {f"final.{name}": shape for name, shape in norm.items()} if config.final_norm else {}
     return shapes | output_head.parameter_shapes(config)
