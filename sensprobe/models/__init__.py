@@ -16,8 +16,7 @@ from sensprobe.models.sited import Sited
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sensprobe.models.s4d_layers import Recurrence
-    from sensprobe.models.selective import Replay
+    from sensprobe.models.framed import Recurrence, Replay
     from sensprobe.numerics.taps import Tap
 
 

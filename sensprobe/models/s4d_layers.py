@@ -14,7 +14,7 @@ from sensprobe import ops
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import forward, frame, s4d
 from sensprobe.models.forward import At, Memories
-from sensprobe.models.framed import Framed
+from sensprobe.models.framed import Framed, Recurrence
 from sensprobe.models.initial import drawn, log_steps
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
@@ -109,18 +109,6 @@ def earlier_weights(
             out[at + "A"] = (1 + scaled / 2) / (1 - scaled / 2)
             out[at + "B"] = dt[:, None] * B / (1 - scaled / 2)
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class Recurrence:
-    """The sites around one state: h_t = A h_{t-1} + B x_t, y_t = 2 Re(C h_t) + …"""
-
-    state: str
-    A: str
-    B: str
-    C: str
-    x: str
-    y: str
 
 
 @dataclass(frozen=True)

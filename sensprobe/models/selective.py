@@ -21,7 +21,7 @@ from torch import Tensor
 from sensprobe import ops
 from sensprobe.models.forward import At
 from sensprobe.models.frame import Shapes
-from sensprobe.models.framed import Framed
+from sensprobe.models.framed import Framed, Replay
 from sensprobe.models.initial import drawn, log_steps, uniform
 from sensprobe.numerics.arithmetic import exp
 from sensprobe.numerics.storage import Memory
@@ -62,19 +62,6 @@ def earlier_weights(
         for i in range(config.layers)
     }
     return {**weights, **A}
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """An operation that rounds inside itself, run again from what the sites around it held.
-
-    `names` are the sites it prices; `run` gives, from values by site name and a tap, the values at
-    the sites `outputs`. What a plan does to those reaches a model's outputs through them alone.
-    """
-
-    names: frozenset[str]
-    outputs: tuple[str, ...]
-    run: Callable[[Mapping[str, Tensor], Tap], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
