@@ -42,10 +42,16 @@ shared = _njit(forceinline=True, **_inside, **_optimised)
 apart = _njit(forceinline=False, **_inside, **_linked)
 
 
+def read_by_numba(file: Path) -> bool:
+    """Whether compiled code may be made of a file: not of one that is for GPUs, which is called
+    `gpu`, lies in a folder of that name, or makes launches."""
+    return "gpu" not in (file.stem, file.parent.name) and file.stem not in ("launch", "launches")
+
+
 def _source() -> int:
-    """Of every file of this package that Numba may read: all but those that Triton compiles."""
+    """A hash of every file of this package that Numba may read."""
     here = Path(__file__).parent
-    files = [file for file in sorted(here.rglob("*.py")) if file.name != "gpu.py"]
+    files = [file for file in sorted(here.rglob("*.py")) if read_by_numba(file)]
     return int(sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:15], 16)
 
 

@@ -12,9 +12,10 @@ from sensprobe_kernels.ops.rotation.rows import Turn, turn_single
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.packing.rows import decode_row
 from sensprobe_kernels.packing.tensor import Packed
-from sensprobe_kernels.program.functions import gelu, sigmoid, silu, softplus
-from sensprobe_kernels.program.scales import known_each, known_one
-from sensprobe_kernels.program.tables import Stored, flags_in
+from sensprobe_kernels.program.cpu.functions import gelu, sigmoid, silu, softplus
+from sensprobe_kernels.program.cpu.scales import known_each, known_one
+from sensprobe_kernels.program.cpu.tables import flags_in
+from sensprobe_kernels.program.ir import Stored
 from sensprobe_kernels.quantize.flags import GROUP, PEAK, STATIC_EACH, Flags
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
 from sensprobe_kernels.quantize.scales import live_scale
@@ -52,7 +53,7 @@ def gelus(work: Any, source: int, to: int, size: int) -> None:
 
 
 @inline
-def ramps(work: Any, source: int, to: int, size: int) -> None:
+def qgelus(work: Any, source: int, to: int, size: int) -> None:
     """y clamp(y + 2, 0, 1)."""
     for i in range(0, size, LANES):
         y = load(work, source + i)
@@ -182,7 +183,7 @@ def products(work: Any, at: int, factors: Any, size: int) -> None:
 
 
 @inline
-def raised(work: Any, at: int, terms: Any, size: int) -> None:
+def add_bias(work: Any, at: int, terms: Any, size: int) -> None:
     for i in range(0, size - LANES + 1, LANES):
         store(work, at + i, load(work, at + i) + load(terms, i))
     left = size % LANES
@@ -207,9 +208,9 @@ def whole_tensor(data: Any, consts: Any, t: Packed, out: Any, wide: Any) -> None
         plain_row(data, consts, t, r, out, r * t.columns, wide)
 
 
-class Codes(NamedTuple):
-    """Where codes of what was rounded go, and their scales; an array of int16 and places in it and
-    in the registers, `at` -1 where they are not asked for."""
+class RowCodes(NamedTuple):
+    """Where codes of a rounded row and their scales go: an int16 array, the place of the row in it,
+    -1 where no codes are asked for, and that of its scales among the registers."""
 
     array: Any
     at: int
@@ -218,7 +219,7 @@ class Codes(NamedTuple):
 
 @apart
 def rounds(
-    data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, lanes: Any, codes: Codes
+    data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, lanes: Any, codes: RowCodes
 ) -> None:
     """Round a run of columns of one register row in place; `lanes` is scratch for 32 numbers."""
     flags, end = flags_in(s), at + columns
@@ -247,7 +248,7 @@ def rounds(
 
 @inline
 def _encode(
-    work: Any, first: int, last: int, scale: Scale, numbers: Any, codes: Codes, to: int
+    work: Any, first: int, last: int, scale: Scale, numbers: Any, codes: RowCodes, to: int
 ) -> None:
     """Codes of numbers that were rounded: multiples of the scale, within a rounding each. NaN,
     which no code stands for, becomes 0. Places up to the next multiple of sixteen become 0 too."""

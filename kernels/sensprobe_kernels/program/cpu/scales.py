@@ -8,7 +8,7 @@ import numpy as np
 
 from sensprobe_kernels.jit import inline
 from sensprobe_kernels.packing.tensor import read_scale, read_zero
-from sensprobe_kernels.program.tables import Stored
+from sensprobe_kernels.program.ir import Stored
 from sensprobe_kernels.quantize.flags import LEVELS, PEAK, Flags
 from sensprobe_kernels.quantize.lanes import Scale, scale_from
 from sensprobe_kernels.simd.vector import LANES, Floats, every, fused, load, negative, spread
@@ -28,7 +28,7 @@ def zero_in(data: Any, s: Stored, i: int) -> Any:
 
 @inline
 def scale_with(scale: Floats, zero: Floats, numbers: Any, flags: Flags) -> Scale:
-    """A Scale from what memory holds of it."""
+    """A Scale from what carry holds of it."""
     inverse = every(_ONE) / scale
     rest = fused(negative(scale), inverse, every(_ONE)) * inverse
     if flags.asym:

@@ -16,18 +16,19 @@ from sensprobe_kernels.ops.selective_scan.job import Given, Job, Kept, Place
 from sensprobe_kernels.ops.selective_scan.numbers import no_scale, noise, nothing
 from sensprobe_kernels.ops.selective_scan.steps import observe, settle, spot
 from sensprobe_kernels.packing.tensor import Packed
-from sensprobe_kernels.program.memory import (
-    live_at,
-    live_zero_at,
-    pack_rest,
+from sensprobe_kernels.program.cpu.registers import plain_row
+from sensprobe_kernels.program.cpu.scales import known_each, known_one
+from sensprobe_kernels.program.cpu.states import (
+    dynamic_scale_at,
+    dynamic_zero_at,
+    pack_residual,
     pack_tile,
-    put_live,
-    unpack_rest,
+    put_dynamic,
+    unpack_residual,
     unpack_tile,
 )
-from sensprobe_kernels.program.rows import plain_row
-from sensprobe_kernels.program.scales import known_each, known_one
-from sensprobe_kernels.program.tables import State, Stored, flags_in
+from sensprobe_kernels.program.cpu.tables import flags_in
+from sensprobe_kernels.program.ir import State, Stored
 from sensprobe_kernels.quantize.flags import (
     CLIP,
     DIVIDED,
@@ -59,7 +60,7 @@ class Scratch(NamedTuple):
     tensor; `wide` is float64, for a row."""
 
     state: Any
-    rest: Any
+    residual: Any
     decays: Any
     flat: Any
     scales: Any
@@ -84,7 +85,7 @@ def _keep_scale(x: Scratch, k: int, scale: Scale, flags: Flags) -> None:
 
 
 @inline
-def _live(flags: Flags) -> bool:
+def _is_dynamic(flags: Flags) -> bool:
     return flags.span == GROUP or flags.span == TENSOR
 
 
@@ -111,12 +112,14 @@ def _scale_of(
 
 
 @apart
-def bring(data: Any, memory: Any, base: int, s: State, d: Stored, numbers: Any, x: Scratch) -> None:
-    """A sequence's state from memory to scratch."""
+def load_state(
+    data: Any, carry: Any, base: int, s: State, d: Stored, numbers: Any, x: Scratch
+) -> None:
+    """A sequence's state from carry to scratch."""
     flags = flags_in(d)
     for k in range(s.rows // LANES):
-        if _live(flags):
-            _live_scales(memory, base, s, d, k, x)
+        if _is_dynamic(flags):
+            _dynamic_scales(carry, base, s, d, k, x)
         else:
             scale = static_scale(data, d, k, numbers, flags, x)
             store(x.scales, k * LANES, scale.scale)
@@ -124,40 +127,40 @@ def bring(data: Any, memory: Any, base: int, s: State, d: Stored, numbers: Any, 
             if flags.asym:
                 store(x.zeros, k * LANES, zero_of(scale, flags))
         scale, zero = load(x.scales, k * LANES), load(x.zeros, k * LANES)
-        unpack_tile(memory, base, k, s, scale, zero, x.flat, x.state)
+        unpack_tile(carry, base, k, s, scale, zero, x.flat, x.state)
         if flags.feedback:
-            unpack_rest(memory, base, k, s, x.flat, x.rest)
+            unpack_residual(carry, base, k, s, x.flat, x.residual)
 
 
 @inline
-def _live_scales(memory: Any, base: int, s: State, d: Stored, k: int, x: Scratch) -> None:
-    """Scales of tile k as memory holds them, one a lane."""
+def _dynamic_scales(carry: Any, base: int, s: State, d: Stored, k: int, x: Scratch) -> None:
+    """Scales of tile k as carry holds them, one a lane."""
     if d.span == TENSOR:
         i = k // s.unit
-        store(x.scales, k * LANES, every(live_at(memory, base, s, d.scales, i)))
-        store(x.zeros, k * LANES, every(live_zero_at(memory, base, s, d.scales, i)))
+        store(x.scales, k * LANES, every(dynamic_scale_at(carry, base, s, d.scales, i)))
+        store(x.zeros, k * LANES, every(dynamic_zero_at(carry, base, s, d.scales, i)))
         return
     for i in range(k * LANES, (k + 1) * LANES):
-        x.scales[i] = live_at(memory, base, s, d.scales, i)
-        x.zeros[i] = live_zero_at(memory, base, s, d.scales, i)
+        x.scales[i] = dynamic_scale_at(carry, base, s, d.scales, i)
+        x.zeros[i] = dynamic_zero_at(carry, base, s, d.scales, i)
 
 
 @apart
-def take_back(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """A sequence's state from scratch to memory."""
+def store_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
+    """A sequence's state from scratch to carry."""
     flags = flags_in(d)
     for k in range(s.rows // LANES):
         if d.span == TENSOR:
             if k % s.unit == 0:
                 at = k * LANES
-                put_live(memory, base, s, d.scales, k // s.unit, x.scales[at], x.zeros[at])
+                put_dynamic(carry, base, s, d.scales, k // s.unit, x.scales[at], x.zeros[at])
         elif d.span == GROUP:
             for i in range(k * LANES, (k + 1) * LANES):
-                put_live(memory, base, s, d.scales, i, x.scales[i], x.zeros[i])
+                put_dynamic(carry, base, s, d.scales, i, x.scales[i], x.zeros[i])
         scale, zero = load(x.scales, k * LANES), load(x.zeros, k * LANES)
-        pack_tile(memory, base, k, s, scale, zero, x.flat, x.state)
+        pack_tile(carry, base, k, s, scale, zero, x.flat, x.state)
         if flags.feedback:
-            pack_rest(memory, base, k, s, x.flat, x.rest)
+            pack_residual(carry, base, k, s, x.flat, x.residual)
 
 
 # -- the recurrences ------------------------------------------------------------------------------

@@ -8,9 +8,21 @@ from sensprobe_kernels.jit import inline
 from sensprobe_kernels.packing.integers import Coded, multiply_codes
 from sensprobe_kernels.packing.rows import multiply
 from sensprobe_kernels.packing.tensor import packed_of
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.recurrence import Scratch
-from sensprobe_kernels.program.sharing import NONE, finished, idle, opened, taken, waited
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.cpu.recurrence import Scratch
+from sensprobe_kernels.program.cpu.sharing import (
+    NONE,
+    finish_piece,
+    open_pieces,
+    pause,
+    take_piece,
+    wait_for,
+)
+from sensprobe_kernels.program.ir import columns
+
+_LINEAR, _LINEAR_CODES = columns(ir.Linear), columns(ir.LinearCodes)
+_CODES = _LINEAR_CODES.x
+assert _LINEAR.tensor == _LINEAR_CODES.tensor, "the tensor is looked up before the kind is known"
 
 
 class Machine(NamedTuple):
@@ -31,14 +43,14 @@ class Machine(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What one step works on: packed states (slots · state_bytes), register memory and that of
+    """What one step works on: packed states (slots · state_bytes), register carry and that of
     codes, inputs (batch, d_input) or tokens (batch,), float32 sums over all steps of what is pooled
     (slots, columns), the slot of each sequence of the batch, and the steps that every slot has
     taken. What is rounded at random draws by slot and step. `gate` is where threads meet, of no
     size where there is one. `clock`, of no size where nobody asks, is when the step began and when
     each operation was over, in nanoseconds."""
 
-    memory: Any
+    carry: Any
     state_bytes: int
     work: Any
     codes: Any
@@ -64,28 +76,35 @@ def linear(machine: Machine, call: Call, i: int, helper: int, scratch: Scratch) 
     alone = not helper and (not call.gate.size or start == end)
     if not alone:
         if not helper:
-            opened(call.gate, end)
-        number = taken(call.gate)
+            open_pieces(call.gate, end)
+        number = take_piece(call.gate)
     while number >= 0 or (helper and number == NONE):
         if number >= 0:
             k = i if alone else machine.pieces[number, 0]
-            o = machine.ops[k]
-            t = packed_of(machine.tensors, o[1])
+            row = machine.ops[k]
+            t = packed_of(machine.tensors, row[_LINEAR.tensor])
             first, last = 0, t.rows
             if not alone:
                 first, last = machine.pieces[number, 1], machine.pieces[number, 2]
             data, work, batch = machine.data, call.work, call.batch
-            if o[0] == op.LINEAR:
-                x, to = o[2], o[4]
-                multiply(data, t, first, last, work, x, o[3], batch, work, to, o[5], scratch.flat)
+            if row[0] == ir.LINEAR:
+                x, to, x_pitch = row[_LINEAR.x.at], row[_LINEAR.to.at], row[_LINEAR.x.pitch]
+                pitch = row[_LINEAR.to.pitch]
+                multiply(
+                    data, t, first, last, work, x, x_pitch, batch, work, to, pitch, scratch.flat
+                )
             else:
-                codes = Coded(call.codes, o[2], o[3], o[4], work, o[5], o[6])
-                multiply_codes(data, t, first, last, codes, batch, work, o[7], o[8])
+                to, pitch = row[_LINEAR_CODES.to.at], row[_LINEAR_CODES.to.pitch]
+                codes = Coded(
+                    call.codes, row[_CODES.codes.at], row[_CODES.codes.pitch], row[_CODES.run],
+                    work, row[_CODES.scales.at], row[_CODES.scales.pitch],
+                )  # fmt: skip
+                multiply_codes(data, t, first, last, codes, batch, work, to, pitch)
             if alone:
                 return
-            finished(call.gate)
+            finish_piece(call.gate)
         else:
-            idle()
-        number = taken(call.gate)
+            pause()
+        number = take_piece(call.gate)
     if not helper:
-        waited(call.gate, end)
+        wait_for(call.gate, end)

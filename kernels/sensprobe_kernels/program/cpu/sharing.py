@@ -94,7 +94,7 @@ def _rest(typing: Any) -> Any:
 
 
 @inline
-def taken(gate: Any) -> int:
+def take_piece(gate: Any) -> int:
     """The number of a piece, now the caller's, NONE or ENDED."""
     while True:
         limit, number = _read(gate, LIMIT), _read(gate, NEXT)
@@ -107,24 +107,24 @@ def taken(gate: Any) -> int:
 
 
 @inline
-def opened(gate: Any, limit: int) -> None:
+def open_pieces(gate: Any, limit: int) -> None:
     """Let pieces below a limit be taken."""
     _write(gate, LIMIT, limit)
 
 
 @inline
-def finished(gate: Any) -> None:
+def finish_piece(gate: Any) -> None:
     """Tell that a piece is done."""
     _count_up(gate, DONE)
 
 
 @inline
-def waited(gate: Any, count: int) -> None:
+def wait_for(gate: Any, count: int) -> None:
     """Until so many are."""
     while _read(gate, DONE) < count:
         _rest()
 
 
 @inline
-def idle() -> None:
+def pause() -> None:
     _rest()
