@@ -15,8 +15,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from sensprobe import runtime
-from sensprobe.ops import diagonal_scan
+from sensprobe import ops
+from sensprobe.ops.diagonal_scan import reference
 
 CASES = 5
 """Cases of one parametrized test that `make test` runs."""
@@ -71,4 +71,4 @@ def _some(cases: list[pytest.Item]) -> list[pytest.Item]:
 @pytest.fixture
 def reference_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     """States run on the reference loop: for tiny models it is done before a kernel compiles."""
-    monkeypatch.setattr(runtime, "diagonal_scan", diagonal_scan.diagonal_scan)
+    monkeypatch.setattr(ops, "diagonal_scan", reference)

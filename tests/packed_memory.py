@@ -18,8 +18,11 @@ from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.numerics.rounding import Field, decode, encode, spread, unpack_scale
 from sensprobe.numerics.storage import Memory
 from sensprobe.numerics.taps import RoundingTap
-from sensprobe.ops import causal_conv, diagonal_scan, selective_scan
+from sensprobe.ops.causal_conv import reference as causal_conv
+from sensprobe.ops.diagonal_scan import reference as diagonal_scan
 from sensprobe.ops.exponential import exponential
+from sensprobe.ops.head_scan import reference as head_scan
+from sensprobe.ops.selective_scan import reference as selective_scan
 from sensprobe.packed import PackedWeights, Stream, describe
 from sensprobe.plans.formats import BF16, Int
 from sensprobe.plans.plan import Plan
@@ -203,7 +206,7 @@ def same_states(
         return batched(values(states[site(part).name], tap), t)
 
     bias = weight("conv.bias") if "layers.0.conv.bias" in model.sites else None
-    _, window = causal_conv.causal_conv(
+    _, window = causal_conv(
         register("conv_in")[None, None], weight("conv"), bias, tap.storage(site("conv_state")),
         memory("conv_state", old),
     )  # fmt: skip
@@ -212,13 +215,13 @@ def same_states(
     dt = register("dt")[None, None]
     if hasattr(model.config, "dt_rank"):
         x, B, C = (register(n)[None, None] for n in ("x", "B", "C"))
-        _, kept = selective_scan.selective_scan(
+        _, kept = selective_scan(
             x, dt, weight("A"), B, C, tap.storage(site("decay")), storage, first
         )
     else:
         config = model.config
         x, B, C = model.parted(register("convolved")[None, None])
-        _, kept = selective_scan.head_scan(x, dt, weight("A"), B, C, None, storage, first)
+        _, kept = head_scan(x, dt, weight("A"), B, C, None, storage, first)
         torch.testing.assert_close(
             register("decay"), exponential(register("dt") * weight("A")), rtol=0, atol=0
         )
@@ -235,7 +238,7 @@ def same_complex_state(
     old, new = (values(held(m, model, case.plan)[site.name], tap) for m in (before, after))
     A, B, C = (tap(model.sites[f"layers.0.{n}"], model.weights[f"layers.0.{n}"]) for n in "ABC")
     storage, first = tap.storage(site), batched(old, t)
-    _, want = diagonal_scan.diagonal_scan(u[None, None], A, B, C, storage, first)
+    _, want = diagonal_scan(u[None, None], A, B, C, storage, first)
     same(want, batched(new, t + 1))
 
 

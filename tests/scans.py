@@ -8,11 +8,14 @@ from torch import Tensor
 
 from sensprobe.numerics.rounding import scale_and_zero
 from sensprobe.numerics.storage import Rounded
+from sensprobe.ops.head_scan import reference as head_scan
+from sensprobe.ops.selective_scan import reference as selective_scan
 from sensprobe.plans.fitting import check
 from sensprobe.plans.scheme import Scheme, parse, scale_shape
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 MAMBA, MAMBA2 = "selective_scan", "head_scan"
+REFERENCES = {MAMBA: selective_scan, MAMBA2: head_scan}
 Problem = tuple[Tensor, ...]
 
 

@@ -24,10 +24,10 @@ from sensprobe.numerics.calibrate import weight_range
 from sensprobe.numerics.philox import philox
 from sensprobe.numerics.rounding import encode
 from sensprobe.numerics.storage import Rounded
-from sensprobe.ops.diagonal_scan import diagonal_scan as reference
+from sensprobe.ops import diagonal_scan
+from sensprobe.ops.diagonal_scan import reference
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Site
-from sensprobe.runtime import diagonal_scan
 
 RECORDED = json.loads(Path(__file__).with_suffix(".json").read_text())
 WEIGHTS = [

@@ -1,14 +1,15 @@
 """Compiling with Numba: four decorators, and one fingerprint of all the source that goes in.
 
-    inline     called from compiled code only, and inlined into it
-    shared     the same, optimised on its own first: for what many `compiled` functions are made of
-    apart      called from compiled code only, and not inlined: what is called from several places
-               and works long enough not to mind the call
-    compiled   called from Python; releases the interpreter's lock and is kept on disk
+    inline            called from compiled code only, and inlined into it
+    inline_optimised  the same, but optimised on its own first: for parts of many `compiled`
+                      functions, which then take less time to compile
+    apart             called from compiled code only, and not inlined: for work that is called from
+                      several places and takes much longer than a call
+    compiled          called from Python; releases the interpreter's lock and is kept on disk
 
 Numba's cache watches the one file that a function stands in, and a kernel is made of several. So
-the name under which `compiled` code is kept has SOURCE in it: after any change to this package's
-compiled source, old code is not found.
+the name under which `compiled` code is kept contains SOURCE: after any change of this package's
+compiled source, code of the source before is not found.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from sensprobe_kernels.inlining import pipeline
 
 _njit: Any = njit  # its own annotations leave out two options
 
-# Wrappers for callers outside compiled code would double the time that compiling takes. Nothing
-# makes an array, so nothing needs to count who holds one: counting would take longer than the work.
+# Wrappers for callers outside compiled code would double the time that compiling takes. Kernels
+# make no array, so they need not count references: counting would take longer than their work.
 _inside: dict[str, Any] = {
     "nogil": True,
     "no_cpython_wrapper": True,
@@ -37,30 +38,30 @@ _linked, _optimised = (
     for optimise in (False, True)
 )
 inline = _njit(forceinline=True, **_inside, **_linked)
-shared = _njit(forceinline=True, **_inside, **_optimised)
-# Arguments all go through memory. Not inlining is said outright: an inlined caller would inline it.
+inline_optimised = _njit(forceinline=True, **_inside, **_optimised)
+# Arguments all go through memory. `forceinline=False` has to be said: without it a caller that is
+# itself inlined would inline this too.
 apart = _njit(forceinline=False, **_inside, **_linked)
 
 
-def read_by_numba(file: Path) -> bool:
-    """Whether compiled code may be made of a file: not of one that is for GPUs, which is called
-    `gpu`, lies in a folder of that name, or makes launches."""
-    return "gpu" not in (file.stem, file.parent.name) and file.stem not in ("launch", "launches")
+def source_of(folder: Path) -> int:
+    """60 bits of a hash of the names and texts of all files that Numba may read: every Python file
+    below a folder but those for GPUs (`gpu.py`, in a folder `gpu`, or called after launches)."""
+    found = sha256()
+    for file in sorted(folder.rglob("*.py")):
+        name = file.relative_to(folder).with_suffix("")
+        if not {"gpu", "launch", "launches"}.intersection(name.parts):
+            found.update(f"{name.as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    return int(found.hexdigest()[:15], 16)
 
 
-def _source() -> int:
-    """A hash of every file of this package that Numba may read."""
-    here = Path(__file__).parent
-    files = [file for file in sorted(here.rglob("*.py")) if read_by_numba(file)]
-    return int(sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:15], 16)
-
-
-SOURCE = _source()
-"""A fingerprint of the source, 60 bits."""
+SOURCE = source_of(Path(__file__).parent)
+"""The fingerprint of this package."""
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Without the interpreter's lock; kept on disk where there is a folder for it."""
+    """The function compiled, run without the interpreter's lock, and kept on disk where there is a
+    folder for it."""
     function.__qualname__ += f".{SOURCE:x}"
     try:
         return _njit(function, cache=True, nogil=True, _nrt=False)

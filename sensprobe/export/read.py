@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import require_shapes
 from sensprobe.checkpoints.own import config_from
@@ -77,7 +77,7 @@ def load_artefact(folder: Path) -> Artefact:
         weights = weights_of(tensors, sites, plan)
     require_finite({name: real_view(w) for name, w in weights.items()}, folder / WEIGHTS)
     scales = scales_of(tensors, sites, plan)
-    tap = RoundingTap(plan, weights, scales, round=runtime.rounded)
+    tap = RoundingTap(plan, weights, scales, round=ops.rounded)
     return Artefact(build(weights), tap, plan, config, tensors)
 
 

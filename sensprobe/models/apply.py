@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.errors import SchemeError
 from sensprobe.models import Model, together
 from sensprobe.numerics.calibrate import (
@@ -35,7 +35,7 @@ def observe(model: Model, x: Tensor, wanted: Wanted | None = None) -> dict[str, 
 
     `wanted` is what to watch beyond extremes: `wanted_by(plan, model)`.
     """
-    observer = Observer(wanted or Wanted(), rotate=runtime.rotate)
+    observer = Observer(wanted or Wanted(), rotate=ops.rotate)
     tap: Tap = Recording(observer.observe)
     with torch.inference_mode():
         for batch in x.split(together(model, x.shape[1], CALIBRATION_BATCH)):
@@ -112,7 +112,7 @@ class Applier:
         for name, site in self.model.sites.items():
             if site.kind is Kind.WEIGHT and name not in weights:
                 weights[name] = self._weight(site, EXACT)
-        return RoundingTap(plan, weights, scales, round=runtime.rounded)
+        return RoundingTap(plan, weights, scales, round=ops.rounded)
 
     def encoded(self, site: Site, scheme: Scheme) -> Fields:
         """What memory holds of one weight under one scheme."""

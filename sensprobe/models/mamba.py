@@ -21,7 +21,7 @@ from functools import cache, cached_property
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.models import forward, frame
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.frame import FrameConfig, Products, Shapes
@@ -190,7 +190,7 @@ class Mamba(Selective):
 
     @property
     def recurrence(self) -> Scan:
-        return runtime.selective_scan
+        return ops.selective_scan
 
     def parted(self, v: Tensor) -> tuple[Tensor, ...]:
         return (v,)

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.errors import UsageError
 from sensprobe.models import forward, frame
 from sensprobe.models.forward import At, Memories
@@ -225,7 +225,7 @@ class Mamba2(Selective):
 
     @property
     def recurrence(self) -> Scan:
-        return self.scan or runtime.head_scan
+        return self.scan or ops.head_scan
 
     def parted(self, v: Tensor) -> tuple[Tensor, ...]:
         """x (b, l, h, p), B and C (b, l, g, n)."""

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.models import output_head
 from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
@@ -269,7 +269,7 @@ class S4D:
         A, B, C, D = (self._at(tap, at + part) for part in "ABCD")
         storage = tap.storage(self.sites[at + "state"])
         if mode == "recurrent":
-            y, _ = runtime.diagonal_scan(x, A, B, C, storage)
+            y, _ = ops.diagonal_scan(x, A, B, C, storage)
         elif storage is not None:
             raise UnsupportedError(
                 f"the convolution keeps no state, and this plan rounds {at}state. "
@@ -335,7 +335,7 @@ class S4D:
         self, v: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory
     ) -> tuple[Tensor, Memory]:
         """The recurrence over the step of v (b, 1, h): y, and the state after it."""
-        return runtime.diagonal_scan(v, A, B, C, storage, memory)
+        return ops.diagonal_scan(v, A, B, C, storage, memory)
 
     def _check_state(self, state: object, batch: int) -> None:
         """DataError unless the state is one of `batch` sequences of this model."""

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.models import forward
 from sensprobe.models.forward import At, Memories, StreamState
 from sensprobe.models.frame import Products
@@ -88,7 +88,7 @@ class Selective(ABC):
         self, at: At, v: Tensor, memory: Memory | None = None
     ) -> tuple[tuple[Tensor, ...], Memory]:
         """The convolution over v (b, l, channels) and SiLU, parted; and the window after it."""
-        v, window = runtime.causal_conv(
+        v, window = ops.causal_conv(
             v, at("conv"), at.bias("conv"), at.storage("conv_state"), memory
         )
         return self.parted(F.silu(v)), window

@@ -12,13 +12,17 @@ added to the sum of those before; then the bias.
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
-from sensprobe.numerics.storage import Memory, Storage, fresh, store
+from sensprobe.numerics.storage import Memory, Storage, Watched, fresh, store, stretches
+from sensprobe.ops.choice import array, differentiated, obstacle, say, unstorable
+from sensprobe.ops.specs import as_one_head, spec_of_rows
 
 
-def causal_conv(
+def reference(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -32,9 +36,9 @@ def causal_conv(
     the last step; `memory` continues an earlier one.
     """
     if memory is None:
-        memory = fresh(x.shape[0], (weight.shape[0], weight.shape[1] - 1), storage, x.device)
+        memory = _fresh(x, weight, storage)
     if storage is None:
-        return _whole(x, weight, bias, memory)
+        return _all_steps(x, weight, bias, memory)
     y = []
     for t in range(x.shape[1]):
         window = torch.cat([memory.state, x[:, t, :, None]], dim=-1)  # (b, c, K)
@@ -43,7 +47,13 @@ def causal_conv(
     return (torch.stack(y, dim=1) if y else torch.zeros_like(x)), memory
 
 
-def _whole(x: Tensor, weight: Tensor, bias: Tensor | None, memory: Memory) -> tuple[Tensor, Memory]:
+def _fresh(x: Tensor, weight: Tensor, storage: Storage) -> Memory:
+    return fresh(x.shape[0], (weight.shape[0], weight.shape[1] - 1), storage, x.device)
+
+
+def _all_steps(
+    x: Tensor, weight: Tensor, bias: Tensor | None, memory: Memory
+) -> tuple[Tensor, Memory]:
     """All steps at once while memory keeps inputs as they are: the same sums in the same order."""
     length, taps = x.shape[1], weight.shape[1]
     seen = torch.cat([memory.state.transpose(1, 2), x], dim=1)  # (b, K - 1 + l, c)
@@ -59,3 +69,64 @@ def _filtered(inputs: list[Tensor], weight: Tensor, bias: Tensor | None) -> Tens
     for k in range(1, len(inputs)):
         y = y + weight[:, k] * inputs[k]
     return y if bias is None else y + bias
+
+
+# -- by a kernel ----------------------------------------------------------------------------------
+
+
+def causal_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    storage: Storage = None,
+    memory: Memory | None = None,
+) -> tuple[Tensor, Memory]:
+    """`reference` by the fastest implementation of it; its arguments are left as they are."""
+    if memory is None:
+        memory = _fresh(x, weight, storage)
+    if isinstance(storage, Watched):
+        return _watched(x, weight, bias, storage, memory)
+    tensors = [x, weight, memory.state, *([] if bias is None else [bias])]
+    if not x.numel() or (storage is None and differentiated(tensors)):
+        return reference(x, weight, bias, storage, memory)  # all steps at once
+    if not _has_kernel(tensors, storage, memory):
+        return reference(x, weight, bias, storage, memory)
+    from sensprobe_kernels.ops.causal_conv.cpu import convolve
+
+    spec = spec_of_rows(storage)
+    assert spec is not None
+    y, state = convolve(
+        array(x),
+        array(weight),
+        None if bias is None else array(bias),
+        as_one_head(spec),
+        array(memory.state),
+        memory.step,
+        torch.get_num_threads(),
+    )
+    after = Memory(torch.from_numpy(state), None, memory.step + x.shape[1])
+    return torch.from_numpy(y), after
+
+
+def _has_kernel(tensors: list[Tensor], storage: Storage, memory: Memory) -> bool:
+    """Whether the kernel computes this; where it does not, the log says why."""
+    why = obstacle("causal convolution", tensors, [storage])
+    if not why and differentiated(tensors):
+        why = logging.INFO, "convolutions over a rounded window that need a gradient"
+    if not why and (spec_of_rows(storage) is None or memory.residual is not None):
+        why = unstorable("conv state", storage)
+    if why:
+        say(*why)
+    return not why
+
+
+def _watched(
+    x: Tensor, weight: Tensor, bias: Tensor | None, storage: Watched, memory: Memory
+) -> tuple[Tensor, Memory]:
+    """All steps at once, then the windows are shown: a watched state stays exact."""
+    y, after = causal_conv(x, weight, bias, None, memory)
+    seen = torch.cat([memory.state.transpose(1, 2), x], dim=1)
+    windows = seen[:, 1:].unfold(1, weight.shape[1] - 1, 1).transpose(0, 1)
+    for now in stretches(x.shape[1], memory.state.nbytes):
+        storage.look(windows[now].contiguous(), memory.step + now.start)
+    return y, after

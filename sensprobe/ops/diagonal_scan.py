@@ -14,15 +14,24 @@ Arithmetic, fixed so that kernels can equal it bit for bit (float32, no contract
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sensprobe.numerics.storage import Memory, Storage, fresh, store
+from sensprobe.numerics.storage import Memory, Storage, Watched, fresh, store
+from sensprobe.ops.choice import differentiated, feeds_back, obstacle, say, unstorable
+from sensprobe.ops.specs import spec_of_pairs
+
+if TYPE_CHECKING:
+    from sensprobe_kernels.quantize.spec import Spec
 
 
-def diagonal_scan(
+def reference(
     u: Tensor,
     A: Tensor,
     B: Tensor,
@@ -46,7 +55,7 @@ def diagonal_scan(
 
 
 def trajectory(u: Tensor, A: Tensor, B: Tensor, memory: Memory) -> Iterator[Tensor]:
-    """The exact state after every step, (batch, heads, n, 2), to the bit as `diagonal_scan` has it.
+    """The exact state after every step, (batch, heads, n, 2), equal to the bits of `reference`.
 
     Without the sums over n that make y: those take most of a step of the reference.
     """
@@ -81,3 +90,65 @@ def diagonal_step(
     for n in range(1, terms.shape[-1]):
         total = total + terms[..., n]
     return 2 * total, memory
+
+
+# -- by a kernel ----------------------------------------------------------------------------------
+
+
+def diagonal_scan(
+    u: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    storage: Storage = None,
+    memory: Memory | None = None,
+) -> tuple[Tensor, Memory]:
+    """`reference` by the fastest implementation of it; its arguments are left as they are."""
+    ours = memory is None  # a memory made here may be written to
+    if memory is None:
+        memory = fresh(u.shape[0], (*A.shape, 2), storage, u.device)
+    why = obstacle("state space recurrence", [u, A, B, C, memory.state], [storage])
+    if not why and differentiated([u, A, B, C, memory.state]):
+        why = logging.INFO, "recurrences that need a gradient run on the reference loop"
+    spec = None
+    if not why and (memory.residual is None or feeds_back(storage)):
+        spec = spec_of_pairs(storage)
+    if spec is None:
+        say(*(why or unstorable("state", storage)))
+        return reference(u, A, B, C, storage, memory)
+    if isinstance(storage, Watched):
+        for step, state in enumerate(trajectory(u, A, B, memory), memory.step):
+            storage.look(state[None], step)
+    return _by_kernel(u, A, B, C, spec, memory if ours else _copied(memory))
+
+
+def _copied(memory: Memory) -> Memory:
+    def copy(x: Tensor) -> Tensor:
+        return x.detach().clone(memory_format=torch.contiguous_format)
+
+    residual = None if memory.residual is None else copy(memory.residual)
+    return Memory(copy(memory.state), residual, memory.step)
+
+
+def _by_kernel(
+    u: Tensor, A: Tensor, B: Tensor, C: Tensor, spec: Spec, memory: Memory
+) -> tuple[Tensor, Memory]:
+    """The kernel's result; it writes to the memory's tensors."""
+    from sensprobe_kernels.ops.diagonal_scan.cpu import scan
+
+    state, residual = memory.state, memory.residual
+    y = scan(
+        u.detach().contiguous().numpy(),
+        (_parts(A), _parts(B), _parts(C)),
+        spec,
+        state.numpy(),
+        None if residual is None else residual.numpy(),
+        memory.step,
+        torch.get_num_threads(),
+    )
+    return torch.from_numpy(y), Memory(state, residual, memory.step + u.shape[1])
+
+
+def _parts(x: Tensor) -> NDArray[np.float32]:
+    """Complex numbers as (…, 2) float32."""
+    return torch.view_as_real(x.detach().resolve_conj()).contiguous().numpy()

@@ -1,12 +1,10 @@
-"""The selective recurrences of Mamba and Mamba-2: the references that define what is computed.
+"""The selective recurrence of Mamba (arXiv 2312.00752): a channel has its own dt and N decays.
 
     a_t = decayed(exp(dt_t A))                       computed at every step, used, gone
     h_t = store(a_t h_{t-1} + (dt_t x_t) B_t)        what memory does to the state
     y_t = sum_n C_{t,n} h_{t,n}                      reads the stored state
 
-Mamba (arXiv 2312.00752): one recurrence a channel with its own dt and N decays; B and C are shared
-by all channels. Mamba-2 (arXiv 2405.21060): one a head of P channels with one dt and one decay; B
-and C are shared by the heads of a group. A is continuous and negative, so 0 < a < 1.
+B and C are shared by all channels. A is continuous and negative, so 0 < a < 1.
 
 Both roundings sit inside the loop, the state's because its error feeds back, the decay's because a
 tensor of all decays, (batch, length, channels, n), would be many times larger than the model: no
@@ -17,6 +15,8 @@ Arithmetic, fixed so that kernels can equal it bit for bit (float32, no contract
     a = exponential(dt · A)      see sensprobe.ops.exponential
     h = a · h + (dt · x) · B     two products, then the sum
     y = sum of C · h             from n = 0 upward
+
+`head_scan` is the recurrence of Mamba-2.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from torch import Tensor
 
 from sensprobe.numerics.storage import Memory, Storage, fresh, passed, store
 from sensprobe.ops.exponential import exponential
+from sensprobe.ops.selective_kernel import Call, has_kernel, in_stretches, run
 
 
-def selective_scan(
+def reference(
     x: Tensor,
     dt: Tensor,
     A: Tensor,
@@ -56,39 +57,7 @@ def selective_scan(
         memory = store(memory, a * memory.state + drive, storage)
         return total(C[:, t, None] * memory.state), memory
 
-    return _over(x, step, memory)
-
-
-def head_scan(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    decay: Storage = None,
-    storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
-    """Mamba-2's recurrence over a sequence.
-
-    x: (batch, length, heads, p). dt: (batch, length, heads). A: (heads,). B, C: (batch, length,
-    groups, n), each for heads / groups heads that follow one another. float32. `decay` is how the
-    decay (heads,) is rounded, `storage` how the state is kept. Returns y, as x, and the memory, of
-    state (batch, heads, p, n), after the last step; `memory` continues an earlier one.
-    """
-    batch, _, heads, p = x.shape
-    groups, n = B.shape[2:]
-    if memory is None:
-        memory = fresh(batch, (heads, p, n), storage, x.device)
-
-    def step(t: int, memory: Memory) -> tuple[Tensor, Memory]:
-        a = passed(exponential(dt[:, t] * A), decay, memory.step)  # (b, h)
-        B_t, C_t = (v[:, t].repeat_interleave(heads // groups, dim=1)[:, :, None] for v in (B, C))
-        drive = (dt[:, t, :, None] * x[:, t])[..., None] * B_t
-        memory = store(memory, a[:, :, None, None] * memory.state + drive, storage)
-        return total(C_t * memory.state), memory
-
-    return _over(x, step, memory)
+    return over_time(x, step, memory)
 
 
 def total(terms: Tensor) -> Tensor:
@@ -99,12 +68,51 @@ def total(terms: Tensor) -> Tensor:
     return first
 
 
-def _over(
+def over_time(
     x: Tensor, step: Callable[[int, Memory], tuple[Tensor, Memory]], memory: Memory
 ) -> tuple[Tensor, Memory]:
-    """All steps of x's second axis, one after another."""
+    """`step` for each place of x's second axis, one after another; the outputs as x."""
     y = []
     for t in range(x.shape[1]):
         out, memory = step(t, memory)
         y.append(out)
     return (torch.stack(y, dim=1) if y else torch.zeros_like(x)), memory
+
+
+# -- by a kernel ----------------------------------------------------------------------------------
+
+
+def selective_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    decay: Storage = None,
+    storage: Storage = None,
+    memory: Memory | None = None,
+) -> tuple[Tensor, Memory]:
+    """`reference` by the fastest implementation of it; its arguments are left as they are.
+
+    Gradients come from a kernel as well; rounding passes them on as if it were not there.
+    """
+    if memory is None:
+        memory = fresh(x.shape[0], tuple(A.shape), storage, x.device)
+    if not has_kernel(x, dt, A, B, C, decay, storage, memory):
+        return reference(x, dt, A, B, C, decay, storage, memory)
+    return in_stretches(_by_kernel, x, dt, A, B, C, decay, storage, memory)
+
+
+def _by_kernel(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage, storage: Storage,
+    memory: Memory,
+) -> tuple[Tensor, Memory]:  # fmt: skip
+    """The kernel's result for one head of all channels."""
+    residual = None if memory.residual is None else memory.residual[:, None]
+    inner = Memory(memory.state[:, None], residual, memory.step)
+    y, after = run(
+        x[:, :, None], dt[:, :, None], None, A[None], B[:, :, None], C[:, :, None],
+        Call(storage, inner, decay, one_head=True),
+    )  # fmt: skip
+    residual = None if after.residual is None else after.residual[:, 0]
+    return y[:, :, 0], Memory(after.state[:, 0], residual, after.step)

@@ -10,11 +10,11 @@ from sensprobe_kernels.program.ir import Operation
 
 from sensprobe.models import Model, mamba, mamba2
 from sensprobe.numerics.storage import Rounded, Storage
+from sensprobe.ops import head_scan, selective_scan
 from sensprobe.ops.head_chunks import head_chunks
 from sensprobe.packed.bench_models import resolved
 from sensprobe.packed.bench_references import Run
 from sensprobe.packed.bench_steps import EXACTLY, state_bytes
-from sensprobe.runtime import head_scan, selective_scan
 
 TOKENS = 128
 STATE = "layers.0.state"

@@ -92,7 +92,7 @@ class _Table:
                 t = self.program.tensors[o.A]
                 return self._weight(o.A), 2 * NUMBER * t.rows * t.columns
             case ir.Skip():
-                return self._weight(o.D), 3 * NUMBER * o.span * o.count
+                return self._weight(o.D), 3 * NUMBER * o.span * o.entries
         return 0, NUMBER * _passing(o)
 
     def _product(self, o: ir.Linear | ir.LinearCodes | ir.Embed) -> tuple[int, int]:

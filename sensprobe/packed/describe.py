@@ -14,29 +14,26 @@ from sensprobe_kernels.packing.tensor import (
     SMALL,
     Packed,
 )
-from sensprobe_kernels.program.ir import Stored
+from sensprobe_kernels.program.ir import NONE, Stored
 from sensprobe_kernels.program.program import Program
-from sensprobe_kernels.quantize import flags
-from sensprobe_kernels.quantize.store import Store, numbers, quotient
+from sensprobe_kernels.quantize.spec import GROUP, SCALES, STATIC, STATIC_EACH, Spec
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.numerics.storage import Rounded
 from sensprobe.numerics.taps import StaticScale
+from sensprobe.ops.specs import neighbours, spec_of
 from sensprobe.packed.advice import advice
 from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPolar, Polar
 from sensprobe.plans.scheme import (
     EXACT,
     Rounding,
-    Scales,
     Scheme,
     scale_shape,
 )
 from sensprobe.plans.sites import Site
-from sensprobe.runtime.stores import neighbours, store_of
 
-SCALES = {Scales.S16: flags.S16, Scales.S32: flags.S32, Scales.POW2: flags.POW2}
 PLAIN = {FP32: SINGLE, FP16: HALF, BF16: BFLOAT}
 LARGEST_CODE = 8
 """Bits of the widest codes a state may have, and of those that weights are read in sixteens."""
@@ -82,7 +79,7 @@ def packed(site: Site, weights: PackedWeights) -> Packed:
     kind, shift, factor = codes(scheme.format, scheme.asym)
     return Packed(
         weights.places[f"{site.name}.codes"], bits, kind, rows, columns,
-        weights.places[f"{site.name}.scale"], SCALES[scheme.scales],
+        weights.places[f"{site.name}.scale"], SCALES.index(scheme.scales),
         weights.places[f"{site.name}.zero"] if scheme.asym else -1,
         stride, group, shift, factor, int(whole and (group >= columns or group % 8 == 0)), parts,
     )  # fmt: skip
@@ -121,21 +118,21 @@ def passing(
     """Add the store of an activation; its number."""
     if scheme.rounding is Rounding.STOCHASTIC:
         raise refuse(site, scheme, "rounds an activation at random")
-    store = store_of(Rounded(scheme, site, *(static or (None, None))))
-    if store is None:
+    spec = spec_of(Rounded(scheme, site, *(static or (None, None))))
+    if spec is None:
         raise refuse(site, scheme, "rounds so")
     if not scheme.scaled:
-        return stored(program, store, flags.STATIC, site)
+        return stored(program, spec, site)
     shape = scale_shape(scheme, site)
     run = neighbours(shape, scheme, site)
     if run is None:
         raise refuse(site, scheme, "rounds numbers that are no neighbours by one scale")
     if scheme.dynamic:
-        return stored(program, store, flags.GROUP, site, group=run)
+        return stored(program, spec._replace(span=GROUP, group=run), site)
     one = prod(shape) == 1
     return stored(
-        program, store, flags.STATIC if one else flags.STATIC_EACH, site,
-        place=(scheme, weights), stride=0 if one else run,
+        program, spec._replace(span=STATIC if one else STATIC_EACH), site, (scheme, weights),
+        stride=0 if one else run,
     )  # fmt: skip
 
 
@@ -182,28 +179,21 @@ def multiplies(t: Packed, zeros: Tensor | None, peak: int, run: int) -> bool:
 
 
 def stored(
-    program: Program,
-    store: Store,
-    span: int,
-    site: Site | None,
-    *,
-    group: int = 0,
-    place: tuple[Scheme, PackedWeights] | None = None,
-    stride: int = 0,
-    feedback: bool = False,
-) -> int:
-    """Add the store of a site to the table; `place`: where its static scales are looked up."""
-    scale_at = zero_at = -1
-    scales = store.scales
+    program: Program, spec: Spec, site: Site | None,
+    place: tuple[Scheme, PackedWeights] | None = None, stride: int = 0,
+) -> int:  # fmt: skip
+    """Add the store of a site to the table; its number.
+
+    place: where calibrated scales lie, one for every `stride` numbers (0: one for all).
+    """
+    scale_at = zero_at = NONE
     if site is not None and place is not None:
         scheme, weights = place
-        scales = SCALES[scheme.scales]
         scale_at = weights.places[f"{site.name}.scale"]
-        zero_at = weights.places[f"{site.name}.zero"] if scheme.asym else -1
+        zero_at = weights.places[f"{site.name}.zero"] if scheme.asym else NONE
     row = Stored(
-        span, store.code, store.rounding, quotient(store), int(store.asym), int(feedback),
-        int(store.clip is not None), group, scales, *store.key,
-        program.constants(*numbers(store).tolist()), scale_at, zero_at, stride,
+        *spec.flags(), spec.group, spec.scales, *spec.key, program.constants(*spec.constants()),
+        scale_at, zero_at, stride,
     )  # fmt: skip
     return program.store(row, site.name if site else "")
 
@@ -211,5 +201,5 @@ def stored(
 def exact(program: Program) -> int:
     """The number of the store that does not round, which is added when it is first asked for."""
     if "" not in program.store_names:
-        return stored(program, Store(), flags.EXACT, None)
+        return stored(program, Spec(), None)
     return program.store_names.index("")

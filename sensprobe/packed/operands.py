@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import NamedTuple
 
-from sensprobe_kernels.ops.rotation.rows import Turn
+from sensprobe_kernels.ops.rotate.rows import Turn
 from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.ir import NO_CODES, NONE, Codes, Register
 from sensprobe_kernels.program.program import Program

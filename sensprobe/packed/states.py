@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from sensprobe_kernels.packing.layout import pack
 from sensprobe_kernels.program.ir import State
 from sensprobe_kernels.program.program import Program
-from sensprobe_kernels.quantize import flags
+from sensprobe_kernels.quantize.spec import GROUP
 from sensprobe_kernels.simd.vector import LANES
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.numerics.rounding import spread
 from sensprobe.numerics.storage import Rounded
 from sensprobe.numerics.taps import StaticScale
+from sensprobe.ops.specs import spec_of, spec_of_rows
 from sensprobe.packed.describe import LARGEST_CODE, PLAIN, codes, exact, misfit, refuse, stored
 from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.formats import Float, LogPolar, Polar
@@ -32,7 +33,6 @@ from sensprobe.plans.scheme import (
     scale_shape,
 )
 from sensprobe.plans.sites import Part, Site
-from sensprobe.runtime.stores import spanned, store_of
 
 
 class NewState(NamedTuple):
@@ -103,16 +103,15 @@ def complex_state(
     run, parts, store = 2 * heads * n, 1, exact(program)
     _require(site, scheme)
     if scheme is not None:
-        known = store_of(Rounded(scheme, site, *(static or (None, None))))
-        assert known is not None
-        feedback = scheme.rounding is Rounding.FEEDBACK
+        spec = spec_of(Rounded(scheme, site, *(static or (None, None))))
+        assert spec is not None
         if scheme.scaled:
             run, parts = _runs(site, scheme)
         if scheme.scaled and scheme.dynamic:
-            store = stored(program, known, flags.GROUP, site, group=run, feedback=feedback)
+            store = stored(program, spec._replace(span=GROUP, group=run), site)
         else:
             place = (scheme, weights) if scheme.scaled else None
-            store = stored(program, known, flags.STATIC, site, place=place, feedback=feedback)
+            store = stored(program, spec, site, place)
     x = _layout(site, scheme, static, at)
     row = State(
         store, at, x.bits, x.kind, x.shift, x.factor, 2 * heads, n, 1, heads, 1, 1, x.scale_at,
@@ -176,20 +175,17 @@ def _store(
 ) -> tuple[int, int]:  # fmt: skip
     """The store of a real state, and how many tiles share a dynamic scale. `run`: numbers that
     share one where rows have several."""
-    found = spanned(Rounded(scheme, site, *(static or (None, None))))
-    if found is None:
+    spec = spec_of_rows(Rounded(scheme, site, *(static or (None, None))))
+    if spec is None:
         raise refuse(site, scheme, "keeps a state so")
-    store, by_head = found
-    feedback = scheme.rounding is Rounding.FEEDBACK
     if not scheme.scaled:
-        return stored(program, store, flags.STATIC, site, feedback=feedback), 1
+        return stored(program, spec, site), 1
     rows, n = prod(site.shape[:-1]), site.shape[-1]
     if scheme.dynamic:
-        if store.span == flags.GROUP and store.group < n and not run:
+        if spec.span == GROUP and spec.group < n and not run:
             raise refuse(site, scheme, "has several live scales in a row of a state")
-        unit = 1 if store.span == flags.GROUP else (own if by_head else rows) // LANES
-        row = stored(program, store, store.span, site, group=run or n, feedback=feedback)
-        return row, unit
+        unit = 1 if spec.span == GROUP else (own if spec.by_head else rows) // LANES
+        return stored(program, spec._replace(group=run or n), site), unit
     *over, along = scale_shape(scheme, site) if scheme.granularity != "decoupled" else (0, 0)
     shared = rows // max(prod(over), 1)
     if along != (n // run if run else 1) or not (
@@ -197,9 +193,7 @@ def _store(
     ):
         raise refuse(site, scheme, "reads such static scales of a state")
     stride = 0 if prod(over) == 1 else shared
-    place = (scheme, weights)
-    row = stored(program, store, flags.STATIC, site, place=place, feedback=feedback, stride=stride)
-    return row, 1
+    return stored(program, spec, site, (scheme, weights), stride), 1
 
 
 def _layout(site: Site, scheme: Scheme | None, static: StaticScale | None, at: int) -> _Layout:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.evaluate.outcomes import CAP, FARTHEST
 from sensprobe.models import Model
 from sensprobe.models.apply import Applier
@@ -162,7 +162,7 @@ class _Pricing:
 
     def _scan(self, r: Recurrence, found: Gradients, storage: Storage) -> Tensor:
         A, B, C = (self.weights[name] for name in (r.A, r.B, r.C))
-        return runtime.diagonal_scan(found.values[r.x], A, B, C, storage)[0]
+        return ops.diagonal_scan(found.values[r.x], A, B, C, storage)[0]
 
     def _change(self, r: Recurrence, key: Key, tap: RoundingTap) -> Tensor:
         """What a rounded A, B or C adds to the kernel: (h · l,) float64."""

@@ -30,11 +30,11 @@ from sensprobe.models.s4d import S4D, S4DConfig
 from sensprobe.numerics.rounding import min_max, scale_and_zero
 from sensprobe.numerics.storage import Rounded
 from sensprobe.numerics.taps import EXACT
+from sensprobe.ops import diagonal_scan
 from sensprobe.ops.convolution import fft_conv, ssm_kernel
-from sensprobe.ops.diagonal_scan import diagonal_scan as reference
+from sensprobe.ops.diagonal_scan import reference
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Part, Site
-from sensprobe.runtime import diagonal_scan
 
 SEQUENCES, HEADS, PAIRS, STEPS = 64, 64, 32, 784
 IMAGES, LAYERS, NARROW, BATCH = 10_000, 4, 16, 256

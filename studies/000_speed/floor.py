@@ -26,7 +26,7 @@ from sensprobe_kernels.ops.selective_scan.exponential import Eight, Four, expone
 from sensprobe_kernels.simd.vector import LANES, load, store
 from sensprobe_kernels.threads import aligned, lines
 
-from sensprobe.runtime import diagonal_scan
+from sensprobe.ops import diagonal_scan
 
 RUNS = 25
 NARROW, WIDE = 32, 64  # states a head

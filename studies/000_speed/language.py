@@ -27,12 +27,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line does, se
 import torch
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import Mamba, MambaConfig, deploy
 from sensprobe.numerics.storage import Rounded
-from sensprobe.ops.selective_scan import selective_scan as reference
+from sensprobe.ops.selective_scan import reference
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Site
 
@@ -161,9 +161,9 @@ def scans() -> None:
         "reference loop, decay and state rounded": median(
             lambda: reference(x, dt, A, B, C, decay, state), 1
         ),
-        "kernel, exact": median(lambda: runtime.selective_scan(x, dt, A, B, C), 9),
+        "kernel, exact": median(lambda: ops.selective_scan(x, dt, A, B, C), 9),
         "kernel, decay and state rounded": median(
-            lambda: runtime.selective_scan(x, dt, A, B, C, decay, state), 9
+            lambda: ops.selective_scan(x, dt, A, B, C, decay, state), 9
         ),
     }
     first = next(iter(rows.values()))

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from sensprobe import runtime
-from sensprobe.ops import diagonal_scan
+from sensprobe import ops
+from sensprobe.ops.diagonal_scan import reference
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _reference() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "diagonal_scan", diagonal_scan.diagonal_scan)
+        patch.setattr(ops, "diagonal_scan", reference)
         yield

@@ -20,7 +20,7 @@ from packed_memory import CONFIGS, packed
 from selective import tiny
 from sensprobe_kernels.launch import Launch
 from sensprobe_kernels.launch import run as run_launch
-from sensprobe_kernels.ops.activations.gpu import tick
+from sensprobe_kernels.ops.elementwise.gpu import tick
 from sensprobe_kernels.packing.tensor import SINGLE, Packed
 from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.gpu.device import States, Weights

@@ -22,11 +22,11 @@ from torch import Tensor
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.numerics.storage import Memory
-from sensprobe.ops.selective_scan import head_scan
+from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.packed.compile import compiled
 from sensprobe.packed.device import device_stream_of
 from sensprobe.plans.plan import Plan
-from sensprobe.session.loading import _on_device
+from sensprobe.session.load import _on_device
 
 EPS = torch.finfo(torch.float32).eps
 K = 16

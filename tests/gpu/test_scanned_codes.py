@@ -17,7 +17,7 @@ from packed_memory import CONFIGS, ONE, Packed, held, packed, values
 from selective import inputs, tiny
 from sensprobe_kernels.launch import Launch
 from sensprobe_kernels.launch import run as run_launch
-from sensprobe_kernels.ops.activations import gpu as passing
+from sensprobe_kernels.ops.elementwise import gpu as passing
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.ops.selective_scan import gpu as selective_scan_gpu
 from sensprobe_kernels.program.gpu.device import States, Weights
@@ -31,7 +31,8 @@ from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.numerics.storage import Memory
 from sensprobe.numerics.taps import rounded
-from sensprobe.ops import selective_scan
+from sensprobe.ops.head_scan import reference as head_scan
+from sensprobe.ops.selective_scan import reference as selective_scan
 
 BATCH, EPS = 2, torch.finfo(torch.float32).eps
 MODELS = {
@@ -155,12 +156,10 @@ class Watched:
             storage, first = tap.storage(self.site("state")[0]), Memory(old.state[None], None, t)
             if self.is_mamba:
                 x, B, C = (lines[n] for n in "xBC")
-                want, kept = selective_scan.selective_scan(
-                    x, dt[None], A, B, C, None, storage, first
-                )
+                want, kept = selective_scan(x, dt[None], A, B, C, None, storage, first)
             else:
                 x, B, C = model.parted(torch.cat([lines[n] for n in "xBC"], 2))
-                want, kept = selective_scan.head_scan(x, dt[None], A, B, C, None, storage, first)
+                want, kept = head_scan(x, dt[None], A, B, C, None, storage, first)
             torch.testing.assert_close(
                 new.state, kept.state.reshape(new.state.shape), rtol=0, atol=0, equal_nan=True
             )

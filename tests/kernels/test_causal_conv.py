@@ -17,10 +17,10 @@ from sensprobe_kernels.ops.causal_conv import cpu
 from torch import Tensor
 
 from sensprobe.numerics.storage import Memory, Watched, fresh
-from sensprobe.ops.causal_conv import causal_conv as reference
+from sensprobe.ops import causal_conv as fast
+from sensprobe.ops.causal_conv import reference
 from sensprobe.plans.fitting import why_not
 from sensprobe.plans.sites import Axis, Kind, Part, Site
-from sensprobe.runtime import causal_conv as fast
 
 Problem = tuple[Tensor, Tensor, Tensor | None]
 

@@ -16,9 +16,9 @@ from sensprobe_kernels.ops.diagonal_scan import cpu
 from torch import Tensor
 
 from sensprobe.numerics.storage import Memory, Rounded
-from sensprobe.ops.diagonal_scan import diagonal_scan as reference
+from sensprobe.ops import diagonal_scan as fast
+from sensprobe.ops.diagonal_scan import reference
 from sensprobe.plans.scheme import Scheme
-from sensprobe.runtime import diagonal_scan as fast
 
 CODES = [
     *("int2", "int3/head", "int8", "int16", "int13/head/parts", "int8/head/asym/parts"),

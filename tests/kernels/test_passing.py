@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from math import inf, nan
 from typing import Any
 
@@ -11,16 +12,15 @@ from builders import vector
 from hypothesis import given
 from hypothesis import strategies as st
 from schemes import schemes_for
-from sensprobe_kernels.ops.activations import cpu
+from sensprobe_kernels.ops.rounded import cpu
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.numerics.rounding import scale_and_zero
 from sensprobe.numerics.taps import StaticScale
 from sensprobe.numerics.taps import rounded as reference
 from sensprobe.plans.scheme import Scheme, parse, scale_shape
 from sensprobe.plans.sites import Axis, Kind, Part, Site
-from sensprobe.runtime import activations
 
 FLAT = Site("layers.0.x", Part.X, Kind.ACTIVATION, (37,), (Axis.HEAD,))
 HEADS = Site("layers.0.y", Part.Y, Kind.ACTIVATION, (3, 20), (Axis.HEAD, Axis.CHANNEL))
@@ -36,7 +36,7 @@ SPREAD = ["int8/channel", "int8/group5/asym", "int8/group4/dynamic", "int4/group
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activations, "SMALL", 0)
+    monkeypatch.setattr(import_module("sensprobe.ops.rounded"), "SMALL", 0)
 
 
 def static(scheme: Scheme, site: Site) -> StaticScale | None:
@@ -54,7 +54,7 @@ def assert_same(x: Tensor, scheme: Scheme, site: Site) -> None:
     scales = static(scheme, site)
     noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(1))
     before = x.clone()
-    got = runtime.rounded(x, scheme, site, scales, noise)
+    got = ops.rounded(x, scheme, site, scales, noise)
     wanted = reference(x, scheme, site, scales, noise)
     torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(x, before, rtol=0, atol=0, equal_nan=True)
@@ -134,7 +134,7 @@ def test_scales_that_neighbours_do_not_share_are_left_to_the_reference(calls) ->
 
 def test_what_needs_a_gradient_is_left_to_the_reference(calls) -> None:
     x = numbers(FLAT, 2, 3).requires_grad_()
-    assert runtime.rounded(x, parse("int8/dynamic"), FLAT, None, None).requires_grad
+    assert ops.rounded(x, parse("int8/dynamic"), FLAT, None, None).requires_grad
     assert not calls
 
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from scans import MAMBA, MAMBA2, Problem, kept, problem, sites
+from scans import MAMBA, MAMBA2, REFERENCES, Problem, kept, problem, sites
 from sensprobe_kernels.ops.selective_scan import cpu
 from torch import Tensor
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.numerics.storage import Custom, Memory, Rounded, passed, store
-from sensprobe.ops import selective_scan as reference
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 
@@ -53,7 +52,7 @@ def straight(rounded: Rounded | None, decay: bool) -> Custom | None:
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_it_is_the_gradient_of_the_reference(name: str, size: tuple[int, ...]) -> None:
     p = problem(name, *size)
-    assert_near(gradients(getattr(runtime, name), p), gradients(getattr(reference, name), p))
+    assert_near(gradients(getattr(ops, name), p), gradients(REFERENCES[name], p))
 
 
 @both
@@ -72,10 +71,8 @@ def test_rounding_passes_gradients_straight_through(
     p = problem(name, *SIZES[name][0])
     of_state, of_decay = sites(name, p)
     passing, storage = kept(decay, of_decay, 0.7), kept(state, of_state, 2.0)
-    wanted = gradients(
-        getattr(reference, name), p, straight(passing, True), straight(storage, False)
-    )
-    assert_near(gradients(getattr(runtime, name), p, passing, storage), wanted)
+    wanted = gradients(REFERENCES[name], p, straight(passing, True), straight(storage, False))
+    assert_near(gradients(getattr(ops, name), p, passing, storage), wanted)
 
 
 @both
@@ -88,7 +85,7 @@ def test_the_stretches_between_marks_are_computed_as_they_were(name: str, scheme
     for mark in (1, 7, 23):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cpu, "prepare", lambda *args, mark=0, m=mark: prepare(*args, mark=m))
-            found.append(gradients(getattr(runtime, name), p, None, storage))
+            found.append(gradients(getattr(ops, name), p, None, storage))
     for other in found[1:]:
         assert all(map(torch.equal, found[0], other))
 
@@ -96,7 +93,7 @@ def test_the_stretches_between_marks_are_computed_as_they_were(name: str, scheme
 @both
 def test_a_second_backward_gives_the_same(name: str) -> None:
     leaves = [x.clone().requires_grad_() for x in problem(name, *SIZES[name][0])]
-    y, _ = getattr(runtime, name)(*leaves)
+    y, _ = getattr(ops, name)(*leaves)
     first = torch.autograd.grad(y.sum(), leaves, retain_graph=True)
     assert all(map(torch.equal, first, torch.autograd.grad(y.sum(), leaves)))
 
@@ -112,14 +109,14 @@ def test_what_needs_no_gradient_gets_none_and_nothing_is_marked(name: str, monke
 
     monkeypatch.setattr(cpu, "prepare", seen)
     p = problem(name, *SIZES[name][0])
-    y, _ = getattr(runtime, name)(*p)
+    y, _ = getattr(ops, name)(*p)
     assert not y.requires_grad
     p[3].requires_grad_()
-    y, memory = getattr(runtime, name)(*p)
+    y, memory = getattr(ops, name)(*p)
     assert y.requires_grad
     assert not memory.state.requires_grad
     with torch.no_grad():
-        getattr(runtime, name)(*p)
+        getattr(ops, name)(*p)
     assert [bool(mark) for mark in marks] == [False, True, False]
 
 
@@ -127,7 +124,7 @@ def test_what_needs_no_gradient_gets_none_and_nothing_is_marked(name: str, monke
 def test_a_state_that_needs_a_gradient_runs_on_the_reference(name: str) -> None:
     p = problem(name, *SIZES[name][0])
     state = torch.zeros(2, *sites(name, p)[0].shape, requires_grad=True)
-    y, _ = getattr(runtime, name)(*p, None, None, Memory(state))
+    y, _ = getattr(ops, name)(*p, None, None, Memory(state))
     y.sum().backward()
     assert state.grad is not None
     assert state.grad.abs().max() > 0

@@ -10,13 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recurrence import assert_same
-from scans import MAMBA, MAMBA2, Problem, kept, problem, sites
+from scans import MAMBA, MAMBA2, REFERENCES, Problem, kept, problem, sites
 from schemes import schemes_for
 from sensprobe_kernels.ops.selective_scan import cpu
 
-from sensprobe import runtime
+from sensprobe import ops
 from sensprobe.numerics.storage import Memory, Watched, fresh
-from sensprobe.ops import selective_scan as reference
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 
@@ -50,9 +49,9 @@ def assert_equal(
     """The same from both, and the kernel's own arguments as they were."""
     given_ = [*p, *([memory.state] if memory else [])]
     before = [x.clone() for x in given_]
-    got = getattr(runtime, name)(*p, decay, state, memory)
+    got = getattr(ops, name)(*p, decay, state, memory)
     assert all(torch.equal(a, b) or a.isnan().any() for a, b in zip(before, given_, strict=True))
-    assert_same(got, getattr(reference, name)(*p, decay, state, memory))
+    assert_same(got, REFERENCES[name](*p, decay, state, memory))
 
 
 @pytest.fixture
@@ -133,7 +132,7 @@ def test_it_goes_on_where_it_was(name: str, scheme: str | None) -> None:
     p = problem(name, *SIZES[name])
     state, decay = sites(name, p)
     storage, passing = kept(scheme, state, 2.0), kept("int8/stochastic2", decay, 0.7)
-    scan = getattr(runtime, name)
+    scan = getattr(ops, name)
     whole, last = scan(*p, passing, storage)
     memory, pieces = fresh(2, state.shape, storage), []
     for steps in (slice(0, 1), slice(1, 5), slice(5, 5), slice(5, 9)):
@@ -150,7 +149,7 @@ def test_it_goes_on_where_it_was(name: str, scheme: str | None) -> None:
 def test_a_sequence_does_not_depend_on_its_batch(name: str, exact: str) -> None:
     p = problem(name, *SIZES[name])
     state, decay = sites(name, p)
-    scan = getattr(runtime, name)
+    scan = getattr(ops, name)
 
     def run(p: Problem, first: int) -> torch.Tensor:
         passing = None if exact == "decay" else kept("int4/stochastic", decay, 0.7, first)
@@ -181,7 +180,7 @@ def test_threads_change_nothing(name: str) -> None:
     p = problem(name, *((3, 40, 300, 8) if name == MAMBA else (3, 40, 6, 48, 2, 8)))
     state, _ = sites(name, p)
     storage = kept("int4/head/dynamic/feedback", state, 2.0)
-    scan, threads = getattr(runtime, name), torch.get_num_threads()
+    scan, threads = getattr(ops, name), torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         one = scan(*p, None, storage)
@@ -195,7 +194,7 @@ def test_threads_change_nothing(name: str) -> None:
 def test_arguments_that_are_views_are_read_as_they_look(name: str) -> None:
     p = problem(name, *SIZES[name])
     views = tuple(x.mT.contiguous().mT if x.ndim > 1 else x for x in p)
-    assert_same(getattr(runtime, name)(*views), getattr(reference, name)(*p))
+    assert_same(getattr(ops, name)(*views), REFERENCES[name](*p))
 
 
 @both
@@ -224,11 +223,11 @@ def test_what_is_watched_is_shown_as_by_the_reference(
         h = kept("int8", state, 4.0) if rounded == "state" else exact("state")
         return scan(*p, a, h, start), seen
 
-    got, seen = run(getattr(runtime, name), watch=True)
+    got, seen = run(getattr(ops, name), watch=True)
     assert calls
-    want, wanted = run(getattr(reference, name), watch=True)
+    want, wanted = run(REFERENCES[name], watch=True)
     assert_same(got, want)
-    assert_same(got, run(getattr(reference, name), watch=False)[0])
+    assert_same(got, run(REFERENCES[name], watch=False)[0])
     for what, steps in wanted.items():
         assert len(steps) == (0 if what == rounded else 9)
         assert [step for step, _ in seen[what]] == [step for step, _ in steps]

@@ -23,7 +23,7 @@ from sensprobe.packed.compile import compiled
 pytest.importorskip("triton", reason="Triton is there for Linux only")
 
 from sensprobe_kernels.launch import Launch, assembly
-from sensprobe_kernels.ops.activations import gpu as passing
+from sensprobe_kernels.ops.elementwise import gpu as passing
 from sensprobe_kernels.ops.head_chunks import gpu as head_chunks
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.ops.selective_scan import gpu as selective_scan

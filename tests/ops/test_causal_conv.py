@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sensprobe.numerics.rounding import scale_and_zero
 from sensprobe.numerics.storage import Custom, Memory, Rounded, fresh
-from sensprobe.ops.causal_conv import causal_conv
+from sensprobe.ops.causal_conv import reference as causal_conv
 from sensprobe.plans.fitting import check
 from sensprobe.plans.scheme import parse, scale_shape
 from sensprobe.plans.sites import Axis, Kind, Part, Site

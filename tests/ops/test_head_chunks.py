@@ -11,7 +11,7 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.storage import Memory
 from sensprobe.ops.head_chunks import CHUNK, head_chunks
-from sensprobe.ops.selective_scan import head_scan
+from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.plans.scheme import parse
 
 NEAR = 3e-6  # of the largest output: sums of a chunk's length in another order, in float32

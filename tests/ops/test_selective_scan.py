@@ -13,7 +13,8 @@ from torch import Tensor
 from sensprobe.numerics.rounding import scale_and_zero
 from sensprobe.numerics.storage import Custom, Memory, Rounded, Watched, fresh
 from sensprobe.ops.exponential import exponential
-from sensprobe.ops.selective_scan import head_scan, selective_scan
+from sensprobe.ops.head_scan import reference as head_scan
+from sensprobe.ops.selective_scan import reference as selective_scan
 from sensprobe.plans.fitting import check
 from sensprobe.plans.scheme import parse, scale_shape
 from sensprobe.plans.sites import Axis, Kind, Part, Site

@@ -18,13 +18,13 @@ from sensprobe.export import export_model
 from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.numerics.taps import RoundingTap
+from sensprobe.ops.choice import said
 from sensprobe.packed import PackedState
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
-from sensprobe.runtime.choice import said
-from sensprobe.session.loading import load_model as source_of
+from sensprobe.session.source import open_model as source_of
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2", "ungated"])
@@ -372,7 +372,7 @@ def test_a_plan_without_a_kernel_still_steps_and_says_so(tmp_path, caplog):
     model = exported(plan, tmp_path)
     assert not model.packed
     said.clear()
-    with caplog.at_level("WARNING", logger="sensprobe.runtime"):
+    with caplog.at_level("WARNING", logger="sensprobe.ops"):
         state = model.start(2)
     assert "layers.0.y" in caplog.text
     assert "at random" in caplog.text

@@ -12,7 +12,8 @@ from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.numerics.rounding import min_max, quantize, scale_and_zero
 from sensprobe.numerics.storage import Memory
 from sensprobe.numerics.transforms import rotate
-from sensprobe.ops import causal_conv, selective_scan
+from sensprobe.ops.causal_conv import reference as causal_conv
+from sensprobe.ops.selective_scan import reference as selective_scan
 from sensprobe.plans.fitting import hadamard_order
 from sensprobe.plans.sites import Kind, Part
 
@@ -79,13 +80,13 @@ def test_states_are_the_reference_s_under_weights_taken_back():
                 return Memory(values(states[f"layers.0.{part}"], case.tap).state[None], None, t)
 
             storage = [case.tap.storage(model.sites[f"layers.0.{p}"]) for p in plan_parts(plan)]
-            _, window = causal_conv.causal_conv(
+            _, window = causal_conv(
                 register("conv_in"), weight("conv"), weight("conv.bias"), storage[1],
                 memory("conv_state", old),
             )  # fmt: skip
             same(window, memory("conv_state", new))
             x_, dt, B, C = (register(n) for n in ("x", "dt", "B", "C"))
-            _, kept = selective_scan.selective_scan(
+            _, kept = selective_scan(
                 x_, dt, weight("A"), B, C, None, storage[0], memory("state", old)
             )
             same(kept, memory("state", new))

@@ -8,7 +8,7 @@ from builders import CONFIGS, inputs, tiny, vector
 
 from sensprobe.numerics.storage import Memory
 from sensprobe.numerics.taps import EXACT
-from sensprobe.ops.diagonal_scan import diagonal_scan
+from sensprobe.ops.diagonal_scan import reference as diagonal_scan
 from sensprobe.plans.sites import Kind
 from sensprobe.sensitivity.gradients import (
     activation_shapes,

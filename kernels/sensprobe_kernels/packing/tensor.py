@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensprobe_kernels.jit import inline
-from sensprobe_kernels.quantize.flags import S16, S32
+from sensprobe_kernels.quantize.spec import S16, S32
 from sensprobe_kernels.simd.octets import (
     byte_at,
     float_at,

@@ -13,9 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 T = TypeVar("T")
+TensorNumber = Annotated[int, "tensor"]
+StateNumber = Annotated[int, "state"]
+StoreNumber = Annotated[int, "store"]
+ConstantNumber = Annotated[int, "constant"]
+"""A place in one of the program's tables (`tables_of`)."""
 NONE = -1
 """The number of an absent tensor, or the place of what is not kept."""
 
@@ -56,7 +70,7 @@ NO_CODES = Codes(NOWHERE, NOWHERE, 0)
 class Embed(NamedTuple):
     """to = the row of a tensor that each sequence's token names."""
 
-    tensor: int
+    tensor: TensorNumber
     to: Register
 
 
@@ -69,7 +83,7 @@ class Input(NamedTuple):
 class Linear(NamedTuple):
     """to = W x."""
 
-    tensor: int
+    tensor: TensorNumber
     x: Register
     to: Register
 
@@ -77,7 +91,7 @@ class Linear(NamedTuple):
 class Bias(NamedTuple):
     """to = to + b."""
 
-    tensor: int
+    tensor: TensorNumber
     to: Register
 
 
@@ -90,8 +104,8 @@ class Rms(NamedTuple):
     x: Register
     to: Register
     groups: int
-    eps: int
-    weight: int
+    eps: ConstantNumber
+    weight: TensorNumber
 
 
 class LayerNorm(NamedTuple):
@@ -99,9 +113,9 @@ class LayerNorm(NamedTuple):
 
     x: Register
     to: Register
-    eps: int
-    weight: int
-    bias: int
+    eps: ConstantNumber
+    weight: TensorNumber
+    bias: TensorNumber
 
 
 class Round(NamedTuple):
@@ -114,12 +128,12 @@ class Round(NamedTuple):
     """
 
     x: Register
-    store: int
+    store: StoreNumber
     to: Register
     base: int
     power: int
-    signs: int
-    signs_back: int
+    signs: ConstantNumber
+    signs_back: ConstantNumber
     kept: Codes
     readers: int
 
@@ -136,8 +150,8 @@ class Softplus(NamedTuple):
 
     x: Register
     to: Register
-    low: int
-    high: int
+    low: ConstantNumber
+    high: ConstantNumber
 
 
 class Gate(NamedTuple):
@@ -162,7 +176,7 @@ class Skip(NamedTuple):
     y: Register
     x: Register
     to: Register
-    D: int
+    D: TensorNumber
     span: int
     entries: int
 
@@ -173,18 +187,18 @@ class Convolve(NamedTuple):
     The state is the window of past inputs.
     """
 
-    weight: int
-    bias: int
+    weight: TensorNumber
+    bias: TensorNumber
     x: Register
     to: Register
-    state: int
+    state: StateNumber
 
 
 class Decay(NamedTuple):
     """to = exp(dt A)."""
 
     dt: Register
-    A: int
+    A: TensorNumber
     to: Register
 
 
@@ -197,12 +211,12 @@ class Channels(NamedTuple):
 
     x: Register
     dt: Register
-    A: int
+    A: TensorNumber
     B: Register
     C: Register
     to: Register
-    state: int
-    decay: int
+    state: StateNumber
+    decay: StoreNumber
     x_codes: Codes
     B_codes: Codes
     C_codes: Codes
@@ -220,7 +234,7 @@ class Heads(NamedTuple):
     B: Register
     C: Register
     to: Register
-    state: int
+    state: StateNumber
     x_codes: Codes
     B_codes: Codes
     C_codes: Codes
@@ -229,7 +243,7 @@ class Heads(NamedTuple):
 class LinearCodes(NamedTuple):
     """to = W x, x given by its codes: integers are multiplied by integers."""
 
-    tensor: int
+    tensor: TensorNumber
     x: Codes
     to: Register
 
@@ -267,10 +281,10 @@ class Diagonal(NamedTuple):
 
     x: Register
     to: Register
-    A: int
-    B: int
-    C: int
-    state: int
+    A: TensorNumber
+    B: TensorNumber
+    C: TensorNumber
+    state: StateNumber
 
 
 class Qgelu(NamedTuple):
@@ -288,11 +302,11 @@ class Chunks(NamedTuple):
 
     x: Register
     dt: Register
-    A: int
+    A: TensorNumber
     B: Register
     C: Register
     to: Register
-    state: int
+    state: StateNumber
     every: int
 
 
@@ -341,6 +355,14 @@ def decode(row: Sequence[int]) -> Operation:
     return found
 
 
+def tables_of(kind: type[Any]) -> dict[str, str]:
+    """The fields of an operation that refer to a table, with the table's name."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        name: hint.__metadata__[0] for name, hint in hints.items() if get_origin(hint) is Annotated
+    }
+
+
 def _filled(kind: type[T], numbers: Iterator[int]) -> T:
     """A record of whole numbers, taken in the order of its fields."""
     hints = get_type_hints(kind).values()
@@ -360,7 +382,7 @@ WIDTH = 1 + max(len(list(_flat(columns(kind)))) for kind in OPERATIONS)
 
 
 class Stored(NamedTuple):
-    """How an activation or a state is rounded; whole numbers as in `quantize.flags`.
+    """How an activation or a state is rounded; whole numbers as in `quantize.spec`.
 
     Static scales lie in the bytes of the weights, one for every `stride` rows (of a state) or
     columns (of an activation), 0 where there is one for all.

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.quantize import flags as f
+from sensprobe_kernels.quantize import rounding, spec
+from sensprobe_kernels.quantize.spec import Constants, Flags
 
-EXACT, STATIC, STATIC_EACH = (tl.constexpr(v) for v in (f.EXACT, f.STATIC, f.STATIC_EACH))
-GROUP, TENSOR = tl.constexpr(f.GROUP), tl.constexpr(f.TENSOR)
-INTEGER, WIDE, ANY = tl.constexpr(f.INTEGER), tl.constexpr(f.WIDE), tl.constexpr(f.ANY)
-TRUNCATE, STOCHASTIC = tl.constexpr(f.TRUNCATE), tl.constexpr(f.STOCHASTIC)
-S16, S32, POW2 = tl.constexpr(f.S16), tl.constexpr(f.S32), tl.constexpr(f.POW2)
+EXACT, STATIC, STATIC_EACH = (tl.constexpr(v) for v in (spec.EXACT, spec.STATIC, spec.STATIC_EACH))
+GROUP, TENSOR = tl.constexpr(spec.GROUP), tl.constexpr(spec.TENSOR)
+INTEGER, WIDE, ANY = tl.constexpr(spec.INTEGER), tl.constexpr(spec.WIDE), tl.constexpr(spec.ANY)
+TRUNCATE, STOCHASTIC = tl.constexpr(rounding.TRUNCATE), tl.constexpr(rounding.STOCHASTIC)
+S16, S32, POW2 = tl.constexpr(spec.S16), tl.constexpr(spec.S32), tl.constexpr(spec.POW2)
 
 NAN_CODE = tl.constexpr(-128.0)  # no code of symmetric integers of up to 8 bits
 _SHIFT = tl.constexpr(1.5 * 2**23)
@@ -26,10 +27,10 @@ _MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 
 
 class Rounds(NamedTuple):
-    """What rounding is compiled for: `flags` and a scheme's constants, see `store.numbers`.
+    """The constants that a kernel is compiled for: `Flags` and `Constants` of a `Spec`.
 
-    `scaled` says that numbers are divided by a scale; `scales` how a live one is kept; `group` how
-    many neighbours in a row of a state share one, 0: all.
+    `scaled` says that numbers are divided by a scale; `scales` how a dynamic one is stored; `group`
+    how many neighbours in a row of a state share one, 0: all.
     """
 
     span: int
@@ -50,11 +51,20 @@ class Rounds(NamedTuple):
     group: int = 0
 
     @property
-    def live(self) -> bool:
-        return self.span in (f.GROUP, f.TENSOR)
+    def dynamic(self) -> bool:
+        return self.span in (spec.GROUP, spec.TENSOR)
 
 
-EXACTLY = Rounds(f.EXACT, f.ANY, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+def rounds_of(flags: Flags, scales: int, constants: Constants) -> Rounds:
+    """The constants of flags and float32 numbers; scales: how a scale is stored."""
+    c, scaled = constants, int(flags.quotient != spec.UNSCALED)
+    return Rounds(
+        flags.span, flags.code, flags.rounding, scaled, flags.asym, flags.feedback, flags.clip,
+        scales, c.peak, c.zero_peak, c.step_floor, c.step_shift, c.clip, c.smallest, c.largest,
+    )  # fmt: skip
+
+
+EXACTLY = Rounds(spec.EXACT, spec.ANY, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @triton.jit
@@ -193,7 +203,7 @@ def left_over(x, back, scale, zero, r: tl.constexpr):
     return tl.where(rest != rest, rest, short)
 
 
-# -- live scales ----------------------------------------------------------------------------------
+# -- dynamic scales -------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -265,14 +275,14 @@ def whole_quotient(x, scale):
 
 
 @triton.jit
-def live_scale(x, inside, AXIS: tl.constexpr, r: tl.constexpr):
+def dynamic_scale(x, inside, AXIS: tl.constexpr, r: tl.constexpr):
     """Scale and zero point of what lies along an axis, -1: of all of a tile, where `inside`; both
     keep the axes."""
-    return live_scale_of_two(x, x, inside, AXIS, r)
+    return dynamic_scale_of_two(x, x, inside, AXIS, r)
 
 
 @triton.jit
-def live_scale_of_two(x, y, inside, AXIS: tl.constexpr, r: tl.constexpr):
+def dynamic_scale_of_two(x, y, inside, AXIS: tl.constexpr, r: tl.constexpr):
     """The same of two tiles together."""
     if r.asym:
         a, b = key_of(x), key_of(y)

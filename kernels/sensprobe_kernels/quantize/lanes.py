@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensprobe_kernels.jit import inline
-from sensprobe_kernels.quantize.flags import (
+from sensprobe_kernels.quantize.rounding import whole
+from sensprobe_kernels.quantize.spec import (
     ANY,
     DIVIDED,
     FUSED,
@@ -18,8 +19,6 @@ from sensprobe_kernels.quantize.flags import (
     SHIFTED,
     STEP_FLOOR,
     STEP_SHIFT,
-    STOCHASTIC,
-    TRUNCATE,
     UNSCALED,
     WIDE,
     Flags,
@@ -31,7 +30,6 @@ from sensprobe_kernels.simd.vector import (
     choose,
     every,
     every_int,
-    floor,
     from_bits,
     fused,
     high_product,
@@ -40,11 +38,9 @@ from sensprobe_kernels.simd.vector import (
     less,
     low_product,
     number,
-    rint,
     shift_right,
     smaller,
     spread,
-    trunc,
 )
 
 _UNIT = np.float32(2.0**-24)
@@ -88,26 +84,17 @@ def clamp(x: Floats, low: Floats, high: Floats) -> Floats:
 
 
 @inline
-def whole(v: Floats, noise: Floats, flags: Flags) -> Floats:
-    if flags.rounding == TRUNCATE:
-        return trunc(v)
-    if flags.rounding == STOCHASTIC:
-        return floor(v + noise)
-    return rint(v)
-
-
-@inline
 def coded(v: Floats, noise: Floats, numbers: Any, flags: Flags) -> Floats:
     """The format's value for v, which lies between its peaks."""
     if flags.code == INTEGER:
-        return whole(v, noise, flags)
+        return whole(v, noise, flags.rounding)
     power = from_bits(bits(v) & every_int(EXPONENT))  # 2^e of 1.m · 2^e
     least = spread(numbers, STEP_FLOOR)
     step = choose(less(power, least), least, power) * spread(numbers, STEP_SHIFT)
     if flags.code == WIDE:
-        return whole(v / step, noise, flags) * step
+        return whole(v / step, noise, flags.rounding) * step
     inverse = from_bits(every_int(254 << 23) - bits(step))
-    return whole(v * inverse, noise, flags) * step
+    return whole(v * inverse, noise, flags.rounding) * step
 
 
 @inline

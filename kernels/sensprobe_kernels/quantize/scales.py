@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensprobe_kernels.jit import inline
-from sensprobe_kernels.quantize.flags import (
+from sensprobe_kernels.quantize.lanes import EXPONENT, Scale, clamp, scale_from
+from sensprobe_kernels.quantize.spec import (
     LARGEST,
     LEVELS,
     PEAK,
@@ -17,7 +18,6 @@ from sensprobe_kernels.quantize.flags import (
     ZERO_PEAK,
     Flags,
 )
-from sensprobe_kernels.quantize.lanes import EXPONENT, Scale, clamp, scale_from
 from sensprobe_kernels.simd.vector import (
     Floats,
     Ints,
@@ -102,7 +102,7 @@ def finite(seen: Range, flags: Flags) -> bool:
 
 
 @inline
-def live_scale(seen: Range, numbers: Any, kind: int, flags: Flags) -> Scale:
+def dynamic_scale(seen: Range, numbers: Any, kind: int, flags: Flags) -> Scale:
     """The scale of a range, as memory keeps it, and what `kept` needs with it."""
     if flags.asym:
         low, high = from_bits(_key(seen.low)), from_bits(_key(seen.high))

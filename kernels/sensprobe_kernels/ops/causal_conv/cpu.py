@@ -6,7 +6,7 @@ import numpy as np
 
 from sensprobe_kernels.ops.causal_conv.units import Filters, build
 from sensprobe_kernels.ops.selective_scan.cpu import Run, begun, ended, prepare, tiled
-from sensprobe_kernels.quantize.store import Array, Store
+from sensprobe_kernels.quantize.spec import Array, Spec
 from sensprobe_kernels.threads import spread_out
 
 
@@ -14,7 +14,7 @@ def convolve(
     x: Array,
     weight: Array,
     bias: Array | None,
-    store: Store,
+    spec: Spec,
     state: Array,
     step: int,
     threads: int,
@@ -22,11 +22,11 @@ def convolve(
     """y (batch, length, channels) and the window (batch, channels, K - 1) after the end.
 
     x: (batch, length, channels), none of it 0. weight: (channels, K). bias: (channels,). A scale of
-    `store` is dense, (channels, K - 1). For the rest see `selective_scan.cpu.prepare`.
+    `spec` is dense, (channels, K - 1). For the rest see `selective_scan.cpu.prepare`.
     """
     batch, length, channels = x.shape
     none, unread = np.zeros((batch, length, 1, 0), np.float32), np.zeros((0, 0, 0), np.float32)
-    run: Run = prepare(x[:, :, None], unread, unread, none, none, store, state[:, None], None, step)
+    run: Run = prepare(x[:, :, None], unread, unread, none, none, spec, state[:, None], None, step)
     silent = np.full(channels, -0.0, np.float32)
     filters = Filters(
         tiled(weight[None, None]).reshape(-1),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from sensprobe_kernels.jit import compiled, inline, shared
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import (
     known_scale,
@@ -19,8 +19,9 @@ from sensprobe_kernels.ops.selective_scan.numbers import (
     nothing,
     shared_scale,
 )
-from sensprobe_kernels.ops.selective_scan.units import Key
-from sensprobe_kernels.quantize.flags import (
+from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
+from sensprobe_kernels.quantize.scales import Range, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.spec import (
     CLIP,
     GROUP,
     STATIC,
@@ -30,8 +31,6 @@ from sensprobe_kernels.quantize.flags import (
     exactly,
     flags_of,
 )
-from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
-from sensprobe_kernels.quantize.scales import Range, live_scale, unseen, widen
 from sensprobe_kernels.simd.vector import LANES, Floats, load, negative, spread, store
 
 
@@ -123,11 +122,11 @@ def _grouped(
         for i in range(i0, i1):
             v = load(given.state, ((place.b * job.tiles + k) * job.n + i) * LANES)
             seen = widen(seen, v, flags)
-        scale = live_scale(seen, given.state_numbers, job.state.scales, flags)
+        scale = dynamic_scale(seen, given.state_numbers, job.state.scales, flags)
         _settle(job, given, place, k, i0, i1, t, scale, flags)
 
 
-@shared
+@inline_optimised
 def _step(job: Job, given: Given, filters: Filters, place: Place, t: int, flags: Flags) -> None:
     due = (job.step + t + 1) % job.state.every == 0
     first = (place.b * job.length + t) * job.tiles
@@ -150,7 +149,7 @@ def _step(job: Job, given: Given, filters: Filters, place: Place, t: int, flags:
 
 
 @cache
-def build(state: Key) -> Callable[..., None]:
+def build(state: Flags) -> Callable[..., None]:
     """The compiled convolution for one way to store the window, as `selective_scan` has it."""
     s0, s1, s2, s3, s4, s5, s6 = state
 

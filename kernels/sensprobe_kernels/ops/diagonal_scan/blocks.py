@@ -26,7 +26,8 @@ from sensprobe_kernels.ops.diagonal_scan.steps import (
     take,
     to_round,
 )
-from sensprobe_kernels.quantize.flags import STOCHASTIC, Flags
+from sensprobe_kernels.quantize.rounding import STOCHASTIC
+from sensprobe_kernels.quantize.spec import Flags
 from sensprobe_kernels.simd.vector import LANES, Floats, load, store
 
 BLOCK = 4
@@ -72,7 +73,7 @@ def blocks(tile: Tile, h: int, drive: Any, out: Any, at: int, steps: int, flags:
     out has their part of the sums. No state is left out of a step's rounding, and none needs noise,
     which would take the registers: otherwise no block is made.
     """
-    if tile.job.every != 1 or flags.rounding == STOCHASTIC:
+    if tile.job.state.every != 1 or flags.rounding == STOCHASTIC:
         return 0
     for i in range(at, at + steps * LANES, LANES):
         store(out, i, nothing())

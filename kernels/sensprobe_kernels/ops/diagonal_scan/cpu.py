@@ -2,7 +2,7 @@
 
     h_t = store(A h_{t-1} + B u_t),   y_t = 2 Re(sum_n C_n h_{t,n})
 
-Plain numpy arrays and a `Store` in, arrays out. Sixteen sequences share a vector register: no sum
+Plain numpy arrays and a `Spec` in, arrays out. Sixteen sequences share a vector register: no sum
 is reordered and nothing contracted, so a sequence's result depends on no other and on no thread.
 Functions are compiled on first use for the flags at hand (seconds, once a machine) and cached.
 """
@@ -15,8 +15,16 @@ from sensprobe_kernels.ops.diagonal_scan.job import Job, Tile
 from sensprobe_kernels.ops.diagonal_scan.steps import ROW, SCALE
 from sensprobe_kernels.ops.diagonal_scan.tiles import build
 from sensprobe_kernels.ops.diagonal_scan.transfer import LINE
-from sensprobe_kernels.quantize.flags import FUSED, INTEGER, SHIFTED, STATIC, STATIC_EACH, TENSOR
-from sensprobe_kernels.quantize.store import Array, Store, known, numbers, quotient
+from sensprobe_kernels.quantize.spec import (
+    FUSED,
+    INTEGER,
+    SHIFTED,
+    STATIC,
+    TENSOR,
+    Array,
+    Flags,
+    Spec,
+)
 from sensprobe_kernels.simd.vector import LANES
 from sensprobe_kernels.threads import lines, scratch, spread_out
 
@@ -27,7 +35,7 @@ HEADS = 16
 def scan(
     u: Array,
     coefficients: tuple[Array, Array, Array],
-    store: Store,
+    spec: Spec,
     state: Array,
     residual: Array | None,
     step: int,
@@ -44,18 +52,12 @@ def scan(
     y = lines(u.shape)
     if not (batch and length and heads and n):
         return y
-    job = Job(
-        batch, length, heads, n, store.group or n, int(store.parts), store.scales, store.every,
-        step, store.first, *store.key,
-    )  # fmt: skip
-    division = _quotient(store, coefficients)
+    job = Job(batch, length, heads, n, step, spec.first, spec.settings(n))
     rest = np.zeros(0, np.float32) if residual is None else residual.reshape(-1)
-    run = build(
-        _span(store), store.code, store.rounding, division, int(store.asym),
-        int(residual is not None), int(store.clip is not None),
-    )  # fmt: skip
-    coef, constants = _rows(coefficients, store), numbers(store)
-    wide = heads if store.span == TENSOR else _tile_heads(job, threads)
+    flags = spec._replace(feedback=residual is not None).apart_along(1).flags()
+    run = build(flags._replace(quotient=_quotient(spec, flags, coefficients)))
+    coef, constants = _rows(coefficients, spec), np.array(spec.constants(), np.float32)
+    wide = heads if spec.span == TENSOR else _tile_heads(job, threads)
 
     def work(b0: int, h0: int) -> None:
         h1 = min(h0 + wide, heads)
@@ -85,27 +87,19 @@ def _tile_heads(job: Job, threads: int) -> int:
     return max(1, min(HEADS, job.heads * blocks // max(threads, 1)))
 
 
-def _span(store: Store) -> int:
-    """STATIC as it is where the states of a head share their scales."""
-    arrays = [x for x in (store.scale, store.zero) if x is not None]
-    shared = all((x == x[:, :1]).all() for x in arrays)
-    return STATIC_EACH if store.span == STATIC and not shared else store.span
-
-
-def _quotient(store: Store, coefficients: tuple[Array, Array, Array]) -> int:
+def _quotient(spec: Spec, flags: Flags, coefficients: tuple[Array, Array, Array]) -> int:
     """How to divide by the scale and round: the fastest way that gives what division gives."""
-    found = quotient(store)
-    if found != FUSED or store.code != INTEGER:
-        return found
-    tame = store.every == 1 and all((np.abs(x) <= 2**30).all() for x in coefficients)
-    return SHIFTED if store.span != STATIC or tame else FUSED
+    if flags.quotient != FUSED or spec.code != INTEGER:
+        return flags.quotient
+    tame = spec.every == 1 and all((np.abs(x) <= 2**30).all() for x in coefficients)
+    return SHIFTED if spec.span != STATIC or tame else FUSED
 
 
-def _rows(coefficients: tuple[Array, Array, Array], store: Store) -> Array:
+def _rows(coefficients: tuple[Array, Array, Array], spec: Spec) -> Array:
     """What the inner loop reads for each complex state, side by side; see `steps`."""
     A, B, C = coefficients
     rows = np.zeros((*A.shape[:2], ROW), np.float32)
     rows[..., :SCALE] = np.concatenate([A, B, C], axis=-1)
-    if store.span == STATIC:
-        rows[..., SCALE:] = np.concatenate(known(store, A.shape), axis=-1)
+    if spec.span == STATIC:
+        rows[..., SCALE:] = np.concatenate(spec.known(A.shape), axis=-1)
     return rows.reshape(-1)

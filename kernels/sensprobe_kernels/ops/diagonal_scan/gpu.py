@@ -18,10 +18,10 @@ from sensprobe_kernels.packing.gpu import load_numbers
 from sensprobe_kernels.quantize.gpu import (
     GROUP,
     STOCHASTIC,
+    dynamic_scale,
+    dynamic_scale_of_two,
     kept,
     left_over,
-    live_scale,
-    live_scale_of_two,
     load_scale,
     noise_pair,
     store_scale,
@@ -90,10 +90,10 @@ def _live_scales(
         re, im = tl.reshape(re, (R * (N // G), G)), tl.reshape(im, (R * (N // G), G))
         there = tl.reshape(there, (R * (N // G), G))
     if PARTS == 2:
-        a, az = live_scale(re, there, axis, r)
-        b, bz = live_scale(im, there, axis, r)
+        a, az = dynamic_scale(re, there, axis, r)
+        b, bz = dynamic_scale(im, there, axis, r)
     else:
-        a, az = live_scale_of_two(re, im, there, axis, r)
+        a, az = dynamic_scale_of_two(re, im, there, axis, r)
         b, bz = a, az
     if G < N:
         a, az = tl.reshape(a, (R, N // G)), tl.reshape(az, (R, N // G))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from sensprobe_kernels.quantize.spec import Settings
+
 
 class Job(NamedTuple):
     """Sizes and integers of one call: not specialised on."""
@@ -12,14 +14,9 @@ class Job(NamedTuple):
     length: int
     heads: int
     n: int
-    group: int  # states along n that share a live scale
-    parts: int  # 1: live scales of real and imaginary parts apart
-    scales: int  # how a live scale is stored
-    every: int  # round every so many steps
     step: int  # steps taken before
     first: int  # position of the batch's first sequence in its data set
-    key0: int
-    key1: int
+    state: Settings
 
 
 class Tile(NamedTuple):

@@ -11,15 +11,6 @@ import numpy as np
 
 from sensprobe_kernels.jit import inline
 from sensprobe_kernels.ops.diagonal_scan.job import Tile
-from sensprobe_kernels.quantize.flags import (
-    CLIP,
-    SHIFTED,
-    STATIC_EACH,
-    STOCHASTIC,
-    Flags,
-    exactly,
-    safe,
-)
 from sensprobe_kernels.quantize.lanes import (
     Scale,
     clamp,
@@ -28,7 +19,9 @@ from sensprobe_kernels.quantize.lanes import (
     noise_pair,
     scale_from,
 )
-from sensprobe_kernels.quantize.scales import Range, finite, live_scale, union, unseen, widen
+from sensprobe_kernels.quantize.rounding import STOCHASTIC
+from sensprobe_kernels.quantize.scales import Range, dynamic_scale, finite, union, unseen, widen
+from sensprobe_kernels.quantize.spec import CLIP, SHIFTED, STATIC_EACH, Flags, exactly, safe
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
@@ -135,10 +128,10 @@ def share(row: Row, held: Held) -> Floats:
 def noise_at(tile: Tile, n: int, h: int, t: int, flags: Flags) -> tuple[Floats, Floats]:
     """The noise of one complex state at one step; none where none is needed."""
     if flags.rounding == STOCHASTIC:
-        job = tile.job
+        job, keys = tile.job, tile.job.state
         sequence = every_int(job.first + tile.b0) + places()
         step = every_int(job.step + t)
-        return noise_pair(every_int(n), every_int(h), sequence, step, job.key0, job.key1)
+        return noise_pair(every_int(n), every_int(h), sequence, step, keys.key0, keys.key1)
     return nothing(), nothing()
 
 
@@ -251,12 +244,12 @@ def observe(
 
 @inline
 def live_scales(tile: Tile, re_seen: Range, im_seen: Range, flags: Flags) -> tuple[Scale, Scale]:
-    if not tile.job.parts:
+    if not tile.job.state.parts:
         re_seen = im_seen = union(re_seen, im_seen)
-    kind = tile.job.scales
+    kind = tile.job.state.scales
     return (
-        live_scale(re_seen, tile.numbers, kind, flags),
-        live_scale(im_seen, tile.numbers, kind, flags),
+        dynamic_scale(re_seen, tile.numbers, kind, flags),
+        dynamic_scale(im_seen, tile.numbers, kind, flags),
     )
 
 
@@ -289,8 +282,8 @@ def settle(
 def group_step(tile: Tile, h: int, t: int, drive: Floats, flags: Flags) -> Floats:
     """Every group of states along n rounded by its own live range."""
     job, total = tile.job, nothing()
-    for n0 in range(0, job.n, job.group):
-        n1 = min(n0 + job.group, job.n)
+    for n0 in range(0, job.n, job.state.group):
+        n1 = min(n0 + job.state.group, job.n)
         re_seen, im_seen = observe(tile, h, n0, n1, drive, unseen(flags), unseen(flags), flags)
         if flags.quotient != SHIFTED or finite(union(re_seen, im_seen), flags):
             total = settle(tile, h, n0, n1, t, re_seen, im_seen, total, flags)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from sensprobe_kernels.jit import compiled, inline, shared
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.diagonal_scan.blocks import blocks
 from sensprobe_kernels.ops.diagonal_scan.job import Job, Tile
 from sensprobe_kernels.ops.diagonal_scan.steps import (
@@ -22,7 +22,8 @@ from sensprobe_kernels.ops.diagonal_scan.steps import (
     static_step,
 )
 from sensprobe_kernels.ops.diagonal_scan.transfer import CHUNK, LINE, enter, leave, read, write
-from sensprobe_kernels.quantize.flags import (
+from sensprobe_kernels.quantize.scales import Range, finite, union, unseen
+from sensprobe_kernels.quantize.spec import (
     EXACT,
     GROUP,
     SHIFTED,
@@ -32,7 +33,6 @@ from sensprobe_kernels.quantize.flags import (
     flags_of,
     safe,
 )
-from sensprobe_kernels.quantize.scales import Range, finite, union, unseen
 from sensprobe_kernels.simd.vector import LANES, bits, every_int, larger, largest, load, store
 
 _TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far from overflow
@@ -45,7 +45,8 @@ _TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far fr
 @inline
 def due(job: Job, t: int) -> bool:
     """Whether the state is rounded after step t of this call."""
-    return job.every == 1 or (job.step + t + 1) % job.every == 0
+    every = job.state.every
+    return every == 1 or (job.step + t + 1) % every == 0
 
 
 @inline
@@ -61,7 +62,7 @@ def double(out: Any, at: int, steps: int) -> None:
         store(out, i, total + total)
 
 
-@shared
+@inline_optimised
 def exact_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     for h in range(tile.h0, tile.h1):
         n = blocks(tile, h, drive, out, place(tile, h, 0), t1 - t0, flags)
@@ -74,7 +75,7 @@ def exact_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags
             store(out, at, total + total)
 
 
-@shared
+@inline_optimised
 def static_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     for h in range(tile.h0, tile.h1):
         n = blocks(tile, h, drive, out, place(tile, h, 0), t1 - t0, flags)
@@ -91,7 +92,7 @@ def static_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flag
             store(out, at, total + total)
 
 
-@shared
+@inline_optimised
 def group_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     for h in range(tile.h0, tile.h1):
         for t in range(t0, t1):
@@ -103,7 +104,7 @@ def group_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags
             store(out, at, total + total)
 
 
-@shared
+@inline_optimised
 def tensor_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags) -> None:
     """All heads of a step, then the next step: one range spans them."""
     for t in range(t0, t1):
@@ -146,14 +147,14 @@ def tame(numbers: Any, size: int) -> bool:
 
 
 @cache
-def build(
-    span: int, code: int, rounding: int, quotient: int, asym: int, feedback: int, clip: int
-) -> Callable[..., None]:
-    """The compiled scan of a tile for one set of flags (see `Flags`).
+def build(key: Flags) -> Callable[..., None]:
+    """The compiled scan of a tile for one set of flags.
 
     It takes u, y, state and residual flat, a Tile, and scratch for drive and out. It releases the
     interpreter's lock.
     """
+
+    span, code, rounding, quotient, asym, feedback, clip = key
 
     def scan_tile(
         u: Any, y: Any, state: Any, residual: Any, tile: Tile, drive: Any, out: Any

@@ -4,7 +4,7 @@
 
 The decay a is given, one a head and step (Mamba-2), or computed and rounded within the step from dt
 and A, one a channel and n (Mamba: its channels are those of one head). Plain numpy arrays and
-`Store`s in, arrays out. Sixteen channels share a vector register: no sum is reordered and nothing
+`Spec`s in, arrays out. Sixteen channels share a vector register: no sum is reordered and nothing
 contracted, so a result depends on no thread. Functions are compiled on first use for the flags at
 hand (seconds, once a machine) and cached.
 """
@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from sensprobe_kernels.ops.selective_scan.gradient import Adjoint, Work, build_gradient
-from sensprobe_kernels.ops.selective_scan.job import Given, Job, Kept
-from sensprobe_kernels.ops.selective_scan.units import Key, build, build_decays
-from sensprobe_kernels.quantize.flags import STATIC, STATIC_EACH, STOCHASTIC, TENSOR, Flags
-from sensprobe_kernels.quantize.store import Array, Store, known, numbers, quotient
+from sensprobe_kernels.ops.selective_scan.job import Given, Job
+from sensprobe_kernels.ops.selective_scan.units import build, build_decays
+from sensprobe_kernels.quantize.rounding import STOCHASTIC
+from sensprobe_kernels.quantize.spec import STATIC, STATIC_EACH, TENSOR, Array, Flags, Spec
 from sensprobe_kernels.simd.vector import LANES
 from sensprobe_kernels.threads import aligned, lines, scratch, spread_out
 
@@ -32,11 +32,11 @@ _WORK, _SLOW_WORK = 1 << 21, 1 << 19
 
 
 class Decays(NamedTuple):
-    """Computed within the step, with a dt a channel. A: (heads, p, n). A scale of `store` is dense,
+    """Computed within the step, with a dt a channel. A: (heads, p, n). A scale of `spec` is dense,
     as A."""
 
     A: Array
-    store: Store
+    spec: Spec
 
 
 class Run(NamedTuple):
@@ -44,8 +44,8 @@ class Run(NamedTuple):
 
     job: Job
     given: Given
-    state: Key
-    decay: Key
+    state: Flags
+    decay: Flags
     head: bool  # decays are given, one a head
     shape: tuple[int, ...]
 
@@ -64,19 +64,18 @@ def prepare(
     decay: Array | Decays,
     B: Array,
     C: Array,
-    store: Store,
+    spec: Spec,
     state: Array,
     residual: Array | None,
     step: int,
-    unit_heads: bool = False,
     mark: int = 0,
 ) -> Run:
     """A call of the kernel.
 
     x: (batch, length, heads, p), none of it 0. decay: (batch, length, heads), and dt too, or how it
     is computed, and dt as x. B, C: (batch, length, groups, n). state, residual: (batch, heads, p,
-    n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `store` is dense,
-    (heads, p, n); a live TENSOR range spans all heads, or each with `unit_heads`. `step` counts the
+    n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `spec` is dense,
+    (heads, p, n). `step` counts the
     steps taken before. With `mark` the state is kept every so many steps, for `gradient`. All
     float32; the arguments are left as they are.
     """
@@ -85,11 +84,14 @@ def prepare(
     head = -(-p // LANES)
     tiles = heads * head
     computed = decay if isinstance(decay, Decays) else None
-    passed = Store() if computed is None else computed.store
+    state_spec = spec._replace(feedback=residual is not None).apart_along(-1)
+    decay_spec = Spec() if computed is None else computed.spec._replace(feedback=False)
+    decay_spec = decay_spec.apart_along(-1)
     marks = scratch(-(-length // mark) * batch * tiles * n * LANES) if mark else _NONE
     job = Job(
-        length, tiles, heads, _unit(heads, head, store, passed, unit_heads), n, p, head, groups,
-        max(store.first, passed.first), step, mark, batch, _kept(store, n), _kept(passed, n),
+        length, tiles, heads, _unit(heads, head, state_spec, decay_spec), n, p, head, groups,
+        max(spec.first, decay_spec.first), step, mark, batch, spec.settings(n),
+        decay_spec.settings(n),
     )  # fmt: skip
     given = Given(
         _wide(x).reshape(-1),
@@ -101,23 +103,22 @@ def prepare(
         lines((batch * length * tiles * LANES,)),
         tiled(state).reshape(-1),
         _NONE if residual is None else tiled(residual).reshape(-1),
-        _known(store, (heads, p, n)),
-        numbers(store),
-        _known(passed, (heads, p, n)),
-        numbers(passed),
+        _known(state_spec, (heads, p, n)),
+        np.array(state_spec.constants(), np.float32),
+        _known(decay_spec, (heads, p, n)),
+        np.array(decay_spec.constants(), np.float32),
         np.arange(tiles) // head,
         np.arange(tiles) // (tiles // groups),
         marks,
         _NONE if residual is None else scratch(marks.size),
     )
-    keys = _key(store, residual is not None), _key(passed)
-    return Run(job, given, *keys, computed is None, x.shape)
+    return Run(job, given, state_spec.flags(), decay_spec.flags(), computed is None, x.shape)
 
 
 def begun(run: Run, threads: int) -> list[tuple[int, int]]:
     """Pieces for the threads, as many for each: units from and up to."""
     job = run.job
-    slow = STOCHASTIC in (Flags(*run.state).rounding, Flags(*run.decay).rounding)
+    slow = STOCHASTIC in (run.state.rounding, run.decay.rounding)
     units = job.batch * -(-job.tiles // job.unit)
     few = (_SLOW_WORK if slow else _WORK) // (job.unit * LANES * job.n * job.length)
     pieces = -(-units // max(1, few))
@@ -220,37 +221,19 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
     return Gradient(dx, _narrow(adjoint.ddt, shape), dB, dC, None, _untiled(dA, heads, p)[0])
 
 
-def _kept(store: Store, n: int) -> Kept:
-    return Kept(store.group or n, store.scales, store.every, *store.key)
-
-
-def _unit(heads: int, head: int, store: Store, passed: Store, unit_heads: bool) -> int:
-    """Tiles that share a live scale, or else as many as make good use of what memory brings."""
-    if passed.span == TENSOR or (store.span == TENSOR and not unit_heads):
+def _unit(heads: int, head: int, state: Spec, decay: Spec) -> int:
+    """Tiles that share a dynamic scale, or else as many as make good use of what memory brings."""
+    if decay.span == TENSOR or (state.span == TENSOR and not state.by_head):
         return heads * head
-    return head if store.span == TENSOR else min(TILES, heads * head)
+    return head if state.span == TENSOR else min(TILES, heads * head)
 
 
-def _key(store: Store, feedback: bool = False) -> Key:
-    span = store.span
-    if span == STATIC and not all(
-        (x == x[..., :1]).all() for x in (store.scale, store.zero) if x is not None
-    ):
-        span = STATIC_EACH
-    return (
-        span, store.code, store.rounding, quotient(store), int(store.asym), int(feedback),
-        int(store.clip is not None),
-    )  # fmt: skip
-
-
-def _known(store: Store, shape: tuple[int, int, int]) -> Array:
-    """Scales known before and their bounds, in tiles; see `Given`."""
-    if store.span != STATIC:
+def _known(spec: Spec, shape: tuple[int, int, int]) -> Array:
+    """Calibrated scales and their bounds, in tiles; see `Given`."""
+    if spec.span not in (STATIC, STATIC_EACH):
         return _NONE
-    fields = known(store, shape)
-    if _key(store)[0] == STATIC:
-        fields = fields[..., :1]
-    return tiled(fields).reshape(-1)
+    fields = spec.known(shape)
+    return tiled(fields[..., :1] if spec.span == STATIC else fields).reshape(-1)
 
 
 # -- layouts --------------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ from sensprobe_kernels.ops.selective_scan.numbers import (
     noise,
     shared_scale,
 )
-from sensprobe_kernels.quantize.flags import EXACT, GROUP, STATIC, STATIC_EACH, TENSOR, Flags
 from sensprobe_kernels.quantize.lanes import Scale, kept
-from sensprobe_kernels.quantize.scales import Range, live_scale, unseen, widen
+from sensprobe_kernels.quantize.scales import Range, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.spec import EXACT, GROUP, STATIC, STATIC_EACH, TENSOR, Flags
 from sensprobe_kernels.simd.vector import LANES, Floats, load, store
 
 
@@ -134,7 +134,7 @@ def _tile_decays(
         for i0 in range(0, job.n, job.decay.group):
             i1 = min(i0 + job.decay.group, job.n)
             seen = _observe(job, given, place, k, i0, i1, t, out, unseen(flags), flags)
-            scale = live_scale(seen, given.decay_numbers, job.decay.scales, flags)
+            scale = dynamic_scale(seen, given.decay_numbers, job.decay.scales, flags)
             _settle(job, given, place, k, i0, i1, t, out, scale, flags)
     elif flags.span == STATIC or flags.span == STATIC_EACH:
         scale = known_scale(given.decay_known, job, k, 0, flags)
@@ -153,8 +153,8 @@ def _four_decays(
     r1 = _widened(job, place, k + 1, 0, job.n, out, none, flags)
     r2 = _widened(job, place, k + 2, 0, job.n, out, none, flags)
     r3 = _widened(job, place, k + 3, 0, job.n, out, none, flags)
-    s0, s1 = live_scale(r0, numbers, kind, flags), live_scale(r1, numbers, kind, flags)
-    s2, s3 = live_scale(r2, numbers, kind, flags), live_scale(r3, numbers, kind, flags)
+    s0, s1 = dynamic_scale(r0, numbers, kind, flags), dynamic_scale(r1, numbers, kind, flags)
+    s2, s3 = dynamic_scale(r2, numbers, kind, flags), dynamic_scale(r3, numbers, kind, flags)
     _settle(job, given, place, k, 0, job.n, t, out, s0, flags)
     _settle(job, given, place, k + 1, 0, job.n, t, out, s1, flags)
     _settle(job, given, place, k + 2, 0, job.n, t, out, s2, flags)

@@ -25,10 +25,10 @@ from sensprobe_kernels.quantize.gpu import (
     GROUP,
     NAN_CODE,
     STOCHASTIC,
+    dynamic_scale,
     exponential,
     kept,
     left_over,
-    live_scale,
     noise,
     silu,
 )
@@ -66,7 +66,7 @@ def decay_of(a, known, known_zero, dt, row, inside, there, stride, bits, p: tl.c
     if p.span == EXACT:
         return decay
     if p.span == GROUP:
-        s, z = live_scale(decay, there, 1, p)
+        s, z = dynamic_scale(decay, there, 1, p)
     else:
         s, z = load_known(known, known_zero, row, stride, inside, p)
     return kept(decay, s, z, bits, p)

@@ -18,13 +18,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from sensprobe_kernels.jit import compiled, inline, shared
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import nothing
 from sensprobe_kernels.ops.selective_scan.steps import Spot, spot
-from sensprobe_kernels.ops.selective_scan.units import Key, copy, step
-from sensprobe_kernels.quantize.flags import ANY, Flags, flags_of
+from sensprobe_kernels.ops.selective_scan.units import copy, step
+from sensprobe_kernels.quantize.spec import ANY, Flags, flags_of
 from sensprobe_kernels.simd.vector import LANES, Floats, load, spread, store, summed
 
 
@@ -55,7 +55,7 @@ class Work(NamedTuple):
     unit: Any
 
 
-@shared
+@inline_optimised
 def _again(
     job: Job, given: Given, work: Work, b: int, t0: int, t1: int, head: bool, kept: Flags,
     passed: Flags,
@@ -121,7 +121,7 @@ def _sum(sums: Any, at: int, term: Floats, first: bool) -> None:
     store(sums, at, term if first else load(sums, at) + term)
 
 
-@shared
+@inline_optimised
 def _step_back(
     job: Job, given: Given, adjoint: Adjoint, work: Work, b: int, t: int, t0: int, head: bool,
     passed: Flags,
@@ -144,7 +144,7 @@ def _step_back(
 
 
 @cache
-def build_gradient(state: Key, decay: Key, head: bool) -> Callable[..., None]:
+def build_gradient(state: Flags, decay: Flags, head: bool) -> Callable[..., None]:
     """The compiled gradient, for the flags of the scan it belongs to (see `units.build`).
 
     It takes a Job, the scan's Given with a state to write to, an Adjoint whose sums are zero, Work,

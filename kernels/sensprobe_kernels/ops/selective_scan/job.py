@@ -9,15 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-
-class Kept(NamedTuple):
-    """The integers of one `Store`; see there."""
-
-    group: int  # along n
-    scales: int
-    every: int
-    key0: int
-    key1: int
+from sensprobe_kernels.quantize.spec import Settings
 
 
 class Job(NamedTuple):
@@ -35,8 +27,8 @@ class Job(NamedTuple):
     step: int  # steps taken before
     mark: int  # the state is marked every so many steps; 0: never
     batch: int
-    state: Kept
-    decay: Kept
+    state: Settings
+    decay: Settings
 
 
 class Given(NamedTuple):
@@ -46,7 +38,7 @@ class Given(NamedTuple):
     dt        as x, or as decay                B, C   (batch, length, groups, n)
     decay     (batch, length, heads)
     state, residual  (batch, tiles, n, 16)
-    Of scales known before, (5, tiles, n or 1, 16): see `store.known`.
+    Of scales known before, (5, tiles, n or 1, 16): see `Spec.known`.
 
     marks, rests  (stretches, batch, tiles, n, 16): state and residual before every `mark` steps.
 

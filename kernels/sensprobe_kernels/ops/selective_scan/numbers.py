@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from sensprobe_kernels.jit import inline
-from sensprobe_kernels.ops.selective_scan.job import Given, Job, Kept, Place
-from sensprobe_kernels.quantize.flags import STATIC_EACH, STOCHASTIC, Flags
+from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.quantize.lanes import Scale, noise_pair, scale_from
-from sensprobe_kernels.quantize.scales import Range, across, live_scale
+from sensprobe_kernels.quantize.rounding import STOCHASTIC
+from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale
+from sensprobe_kernels.quantize.spec import STATIC_EACH, Flags, Settings
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
@@ -54,14 +55,14 @@ def known_scale(known: Any, job: Job, k: int, i: int, flags: Flags) -> Scale:
 
 
 @inline
-def shared_scale(seen: Range, numbers: Any, kept: Kept, flags: Flags) -> Scale:
+def shared_scale(seen: Range, numbers: Any, settings: Settings, flags: Flags) -> Scale:
     """The live scale of a range that spans all lanes."""
-    return live_scale(across(seen), numbers, kept.scales, flags)
+    return dynamic_scale(across(seen), numbers, settings.scales, flags)
 
 
 @inline
 def noise(
-    job: Job, given: Given, kept: Kept, place: Place, k: int, i: int, t: int, flags: Flags
+    job: Job, given: Given, settings: Settings, place: Place, k: int, i: int, t: int, flags: Flags
 ) -> Floats:
     """Of number i along n of tile k; none where none is needed.
 
@@ -74,4 +75,4 @@ def noise(
     lane = smaller(places(), every_int(job.channels - 1 - inside))
     row = every_int(head * job.channels + inside) + lane
     sequence, step = every_int(job.first + place.b), every_int(job.step + t)
-    return noise_pair(every_int(i), row, sequence, step, kept.key0, kept.key1)[0]
+    return noise_pair(every_int(i), row, sequence, step, settings.key0, settings.key1)[0]

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from sensprobe_kernels.jit import inline
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import known_scale, no_scale, noise, nothing
-from sensprobe_kernels.quantize.flags import CLIP, STATIC, STATIC_EACH, Flags
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, left_over
-from sensprobe_kernels.quantize.scales import Range, live_scale, unseen, widen
+from sensprobe_kernels.quantize.scales import Range, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.spec import CLIP, STATIC, STATIC_EACH, Flags
 from sensprobe_kernels.simd.vector import LANES, Floats, load, negative, spread, store
 
 
@@ -178,8 +178,8 @@ def four_group_step(
     r1 = observe(job, given, p1, 0, job.n, decays, head, none, flags)
     r2 = observe(job, given, p2, 0, job.n, decays, head, none, flags)
     r3 = observe(job, given, p3, 0, job.n, decays, head, none, flags)
-    s0, s1 = live_scale(r0, numbers, kind, flags), live_scale(r1, numbers, kind, flags)
-    s2, s3 = live_scale(r2, numbers, kind, flags), live_scale(r3, numbers, kind, flags)
+    s0, s1 = dynamic_scale(r0, numbers, kind, flags), dynamic_scale(r1, numbers, kind, flags)
+    s2, s3 = dynamic_scale(r2, numbers, kind, flags), dynamic_scale(r3, numbers, kind, flags)
     y0, y1, y2, y3 = nothing(), nothing(), nothing(), nothing()
     for i in range(job.n):
         y0 = settle(job, given, place, p0, i, i + 1, s0, y0, flags)
@@ -201,6 +201,6 @@ def group_step(
     for i0 in range(0, job.n, job.state.group):
         i1 = min(i0 + job.state.group, job.n)
         seen = observe(job, given, at, i0, i1, decays, head, unseen(flags), flags)
-        scale = live_scale(seen, given.state_numbers, job.state.scales, flags)
+        scale = dynamic_scale(seen, given.state_numbers, job.state.scales, flags)
         total = settle(job, given, place, at, i0, i1, scale, total, flags)
     store(given.y, at.value, total)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from sensprobe_kernels.jit import compiled, inline, shared
+from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.decays import unit_decays
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import nothing, shared_scale
@@ -22,14 +22,13 @@ from sensprobe_kernels.ops.selective_scan.steps import (
     spot,
     tile_step,
 )
-from sensprobe_kernels.quantize.flags import GROUP, STOCHASTIC, TENSOR, Flags, exactly, flags_of
+from sensprobe_kernels.quantize.rounding import STOCHASTIC
 from sensprobe_kernels.quantize.scales import unseen
+from sensprobe_kernels.quantize.spec import GROUP, TENSOR, Flags, exactly, flags_of
 from sensprobe_kernels.simd.vector import LANES, load, prefetch, store
 
 AHEAD = 3
 """Steps from the one at hand to the one whose numbers are asked for."""
-Key = tuple[int, int, int, int, int, int, int]
-"""The fields of `Flags`, in order."""
 
 
 @inline
@@ -61,7 +60,7 @@ def _ask(job: Job, given: Given, place: Place, t: int, head: bool) -> None:
             prefetch(given.dt, i)
 
 
-@shared
+@inline_optimised
 def step(
     job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, state: Flags,
     decay: Flags,
@@ -124,7 +123,7 @@ def _shared_step(
 
 
 @cache
-def build(state: Key, decay: Key, head: bool) -> Callable[..., None]:
+def build(state: Flags, decay: Flags, head: bool) -> Callable[..., None]:
     """The compiled scan for one way to store the state and one to round the decay.
 
     `head`: decays are given, one a head and step. It takes a Job, Given, scratch for the decays of
@@ -150,7 +149,7 @@ def build(state: Key, decay: Key, head: bool) -> Callable[..., None]:
 
 
 @cache
-def build_decays(decay: Key) -> Callable[..., None]:
+def build_decays(decay: Flags) -> Callable[..., None]:
     """The compiled decays of every step, without the recurrence. It takes a Job, Given, where they
     go (length, batch, tiles, n, 16), and the first unit of the call and the one after its last."""
     d0, d1, d2, d3, d4, d5, d6 = decay

@@ -16,7 +16,7 @@ from sensprobe_kernels.quantize.gpu import (
     TENSOR,
     clamp,
     code_of,
-    live_scale,
+    dynamic_scale,
     load_scale,
     store_scale,
 )
@@ -103,13 +103,13 @@ def scale_for(v, there, s, z, r: tl.constexpr):
         R: tl.constexpr = v.shape[0]
         K: tl.constexpr = v.shape[1] // r.group
         groups, inside = tl.reshape(v, (R * K, r.group)), tl.reshape(there, (R * K, r.group))
-        s, z = live_scale(groups, inside, 1, r)
+        s, z = dynamic_scale(groups, inside, 1, r)
         s, z = tl.broadcast_to(s, (R * K, r.group)), tl.broadcast_to(z, (R * K, r.group))
         return tl.reshape(s, v.shape), tl.reshape(z, v.shape)
     elif r.span == GROUP:
-        return live_scale(v, there, 1, r)
+        return dynamic_scale(v, there, 1, r)
     elif r.span == TENSOR:
-        return live_scale(v, there, -1, r)
+        return dynamic_scale(v, there, -1, r)
     else:
         return s, z
 

@@ -3,7 +3,7 @@
 re = (A_re h_re - A_im h_im) + B_re u        y = 2 · sum of C_re re - C_im im, from n = 0 upward
 im = (A_re h_im + A_im h_re) + B_im u
 
-The state lies in scratch as in carry: real and imaginary parts by turns, head after head.
+The state lies in scratch as in the carry: real and imaginary numbers in turn, head after head.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from sensprobe_kernels.program.cpu.states import (
 )
 from sensprobe_kernels.program.cpu.tables import flags_in
 from sensprobe_kernels.program.ir import State, Stored
-from sensprobe_kernels.quantize.flags import CLIP, EXACT, GROUP, STOCHASTIC, Flags
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, left_over, noise_pair
-from sensprobe_kernels.quantize.scales import Range, across, live_scale, unseen, widen
+from sensprobe_kernels.quantize.rounding import STOCHASTIC
+from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.spec import CLIP, EXACT, GROUP, Flags
 from sensprobe_kernels.simd.octets import lane
 from sensprobe_kernels.simd.vector import (
     LANES,
@@ -55,14 +56,15 @@ _ZERO, _HALF, _TWO = np.float32(0.0), np.float32(0.5), np.float32(2.0)
 
 @inline
 def _pair(values: Any, r: int, s: State) -> Floats:
-    """Those of run r, by turns where parts have their own."""
+    """The values (scales or zero points) of run r; real and imaginary ones in turn where each part
+    has its own."""
     i = r * s.parts
     return by_turns(values[i], values[i + s.parts - 1])
 
 
 @inline
 def _scales(data: Any, carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """Scale and zero point of every run, as carry holds them."""
+    """Read the scale and the zero point of every run."""
     for r in range(2 * s.heads * s.n // s.run * s.parts):
         if d.span == GROUP:
             x.scales[r] = dynamic_scale_at(carry, base, s, d.scales, r)
@@ -73,7 +75,7 @@ def _scales(data: Any, carry: Any, base: int, s: State, d: Stored, x: Scratch) -
 
 @inline
 def _load_numbers(carry: Any, base: int, s: State, out: Any) -> None:
-    """Numbers from carry, before scale and zero."""
+    """Read all numbers of a state, before scale and zero point."""
     count, t = 2 * s.heads * s.n, named(s)
     for i in range(0, count - LANES + 1, LANES):
         store(out, i, raw_values(carry, base, i, s))
@@ -83,7 +85,7 @@ def _load_numbers(carry: Any, base: int, s: State, out: Any) -> None:
 
 @inline
 def _store_numbers(carry: Any, base: int, s: State, out: Any) -> None:
-    """The inverse."""
+    """The inverse of `_load_numbers`."""
     count = 2 * s.heads * s.n
     for i in range(0, count - LANES + 1, LANES):
         put_numbers(carry, base, i, load(out, i), s)
@@ -102,19 +104,19 @@ def _residual_of(s: State) -> State:
 
 @apart
 def _load_residual(carry: Any, base: int, s: State, x: Scratch) -> None:
-    """What rounding left over, from carry to scratch."""
+    """Read the residual of error feedback."""
     _load_numbers(carry, base, _residual_of(s), x.residual)
 
 
 @apart
 def _store_residual(carry: Any, base: int, s: State, x: Scratch) -> None:
-    """The inverse."""
+    """The inverse of `_load_residual`."""
     _store_numbers(carry, base, _residual_of(s), x.residual)
 
 
 @inline
 def _load_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """The state from carry to scratch, and its residuals."""
+    """Read the state and its residual into scratch."""
     count = 2 * s.heads * s.n
     _load_numbers(carry, base, s, x.state)
     if d.feedback:
@@ -131,7 +133,7 @@ def _load_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
 
 @inline
 def _store_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """The inverse."""
+    """The inverse of `_load_state`."""
     count = 2 * s.heads * s.n
     if s.kind < HALF:
         for r in range(count // s.run):
@@ -165,7 +167,7 @@ def _advance(s: State, u: Any, x: Scratch) -> None:
 
 @apart
 def _prepare(s: State, flags: Flags, numbers: Any, x: Scratch) -> None:
-    """What is about to be rounded: residuals added, clamped."""
+    """Add residuals and clamp, before numbers are rounded."""
     count, high = 2 * s.heads * s.n, every(numbers[CLIP])
     for i in range(0, count, LANES):
         left = min(LANES, count - i)
@@ -179,7 +181,7 @@ def _prepare(s: State, flags: Flags, numbers: Any, x: Scratch) -> None:
 
 @apart
 def _draw(s: State, d: Stored, slot: int, step: int, x: Scratch) -> None:
-    """Random numbers for every place, where other recurrences have their decays."""
+    """Draw a random number for every place, into the room that other recurrences use for decays."""
     sequence, time = every_int(slot), every_int(step)
     for head in range(s.heads):
         row = every_int(head)
@@ -195,7 +197,7 @@ def _draw(s: State, d: Stored, slot: int, step: int, x: Scratch) -> None:
 
 @inline
 def _only(x: Ints, others: int, part: int) -> Ints:
-    """x in the places of one part, a number in the others."""
+    """x in the places of one part (0 real, 1 imaginary), `others` in the rest."""
     turn = places() & every_int(1)  # 1 in imaginary places
     inside = every_int(0) - turn if part else turn - every_int(1)  # all ones, or none
     return (x & inside) | (every_int(others) & (inside ^ every_int(-1)))
@@ -203,7 +205,7 @@ def _only(x: Ints, others: int, part: int) -> Ints:
 
 @inline
 def _range_of(seen: Range, part: int, flags: Flags) -> Range:
-    """What was seen of one part, in every place."""
+    """The range of the numbers of one part, in every place."""
     none = unseen(flags)
     if flags.asym:
         low = _only(seen.low, 0x7FFFFFFF, part)
@@ -213,7 +215,7 @@ def _range_of(seen: Range, part: int, flags: Flags) -> Range:
 
 @inline
 def _mixed(a: Scale, b: Scale) -> Scale:
-    """Scales of real and imaginary parts, by turns."""
+    """Scales of real and imaginary numbers in turn."""
     odd = less(every(_HALF), number(places() & every_int(1)))
     return Scale(
         choose(odd, b.scale, a.scale), choose(odd, b.inverse, a.inverse),
@@ -224,17 +226,17 @@ def _mixed(a: Scale, b: Scale) -> Scale:
 
 @inline
 def _dynamic_scale(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: Scratch) -> Scale:
-    """The live scale of run r, which is kept."""
+    """The dynamic scale of run r, which is kept in scratch too."""
     first, seen = r * s.run, unseen(flags)
     again = by_turns(x.state[first], x.state[first + 1])
     for i in range(first, first + s.run, LANES):
         left = min(LANES, first + s.run - i)
         seen = widen(seen, load_first(x.state, i, left, again), flags)
     if s.parts == 1:
-        scale = live_scale(across(seen), numbers, d.scales, flags)
+        scale = dynamic_scale(across(seen), numbers, d.scales, flags)
     else:
-        re = live_scale(_range_of(seen, 0, flags), numbers, d.scales, flags)
-        im = live_scale(_range_of(seen, 1, flags), numbers, d.scales, flags)
+        re = dynamic_scale(_range_of(seen, 0, flags), numbers, d.scales, flags)
+        im = dynamic_scale(_range_of(seen, 1, flags), numbers, d.scales, flags)
         scale = _mixed(re, im)
     zero = zero_of(scale, flags)
     for part in range(s.parts):
@@ -245,7 +247,7 @@ def _dynamic_scale(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: S
 
 @inline
 def _round(s: State, d: Stored, slot: int, step: int, consts: Any, x: Scratch) -> None:
-    """Every run by its scale, live ones read first."""
+    """Round every run by its scale, dynamic scales computed first."""
     flags, nothing = flags_in(d), every(_ZERO)
     if flags.span == EXACT:
         return
@@ -286,7 +288,7 @@ def diagonal(
     data: Any, carry: Any, base: int, s: State, d: Stored, slot: int, step: int, u: Any, y: Any,
     consts: Any, x: Scratch,
 ) -> None:  # fmt: skip
-    """One step of one sequence: u, y a number a head; A, B and C are decoded in x.tensor."""
+    """One step of one sequence: u and y have a number a head; x.tensor holds A, B and C decoded."""
     _scales(data, carry, base, s, d, x)
     _load_state(carry, base, s, d, x)
     _advance(s, u, x)

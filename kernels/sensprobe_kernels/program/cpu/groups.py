@@ -1,7 +1,7 @@
-"""One step of a selective recurrence whose state has several scales in a row, one for every `run`
-numbers; see `recurrence` for all else.
+"""One step of a selective recurrence whose state has a scale for every `run` numbers of a row; see
+`recurrence` for all else.
 
-Scales in scratch lie tile after tile, group after group, one a lane; in carry row after row.
+Scales lie tile after tile, group after group, one a lane, in scratch; row after row in the carry.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from sensprobe_kernels.program.cpu.states import (
 )
 from sensprobe_kernels.program.cpu.tables import flags_in
 from sensprobe_kernels.program.ir import State, Stored
-from sensprobe_kernels.quantize.flags import GROUP
-from sensprobe_kernels.quantize.scales import live_scale, unseen
+from sensprobe_kernels.quantize.scales import dynamic_scale, unseen
+from sensprobe_kernels.quantize.spec import GROUP
 from sensprobe_kernels.simd.vector import LANES, every, load, store
 
 
 @inline
 def _load_state(data: Any, carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """The state from carry to scratch, with its scales and residuals."""
+    """Read the state, its scales and its residual into scratch."""
     groups, size = s.n // s.run, LANES * s.run
     for k in range(s.rows // LANES):
         raw_tile(carry, base, k, s, x.flat, x.state)
@@ -61,7 +61,7 @@ def _load_state(data: Any, carry: Any, base: int, s: State, d: Stored, x: Scratc
 def _advance(
     job: Job, given: Given, head: bool, s: State, d: Stored, numbers: Any, x: Scratch
 ) -> None:
-    """All tiles, group after group: y, and the state in scratch with its scales."""
+    """Compute y, and the state and its scales in scratch, tile after tile and group after group."""
     flags, groups = flags_in(d), s.n // s.run
     all_of_it = Place(0, 0, s.rows // LANES)
     for k in range(s.rows // LANES):
@@ -70,7 +70,7 @@ def _advance(
             i0, i1, at = g * s.run, (g + 1) * s.run, (k * groups + g) * LANES
             seen = observe(job, given, spotted, i0, i1, x.decays, head, unseen(flags), flags)
             if flags.span == GROUP:
-                scale = live_scale(seen, numbers, d.scales, flags)
+                scale = dynamic_scale(seen, numbers, d.scales, flags)
                 store(x.scales, at, scale.scale)
                 store(x.zeros, at, zero_of(scale, flags) if flags.asym else every(np.float32(0)))
             else:
@@ -102,7 +102,7 @@ def in_groups(
     data: Any, carry: Any, base: int, job: Job, given: Given, head: bool, s: State, d: Stored,
     p: Stored, numbers: Any, x: Scratch,
 ) -> None:  # fmt: skip
-    """One step of one sequence, from carry to carry; p: the decays'."""
+    """One step of one sequence: reads and writes the carry; p: the store of the decays."""
     _load_state(data, carry, base, s, d, x)
     if not head:
         tiles = s.rows // LANES

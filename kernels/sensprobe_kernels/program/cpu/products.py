@@ -1,4 +1,4 @@
-"""Linear maps of a step, alone or with helpers, and what a step is given."""
+"""Linear maps of a step, by one thread or several, and the arrays that a step is given."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Machine(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What one step works on: packed states (slots · state_bytes), register carry and that of
-    codes, inputs (batch, d_input) or tokens (batch,), float32 sums over all steps of what is pooled
-    (slots, columns), the slot of each sequence of the batch, and the steps that every slot has
-    taken. What is rounded at random draws by slot and step. `gate` is where threads meet, of no
-    size where there is one. `clock`, of no size where nobody asks, is when the step began and when
+    """The arrays that one step reads and writes: packed states (slots · state_bytes), registers and
+    those of codes, inputs (batch, d_input) or tokens (batch,), float32 sums over all steps of
+    pooled values (slots, columns), the slot of each sequence of the batch, and the steps that every
+    slot has taken. Stochastic rounding draws by slot and step. `gate` is where threads meet, empty
+    where there is one thread. `clock`, empty where nobody asks, takes when the step began and when
     each operation was over, in nanoseconds."""
 
     carry: Any
@@ -66,8 +66,8 @@ class Call(NamedTuple):
 
 @inline
 def linear(machine: Machine, call: Call, i: int, helper: int, scratch: Scratch) -> None:
-    """The product that is operation i, its pieces shared where there are helpers; a helper takes
-    pieces of every product until the step is over.
+    """Compute the product that is operation i, sharing its pieces with helpers if there are any. A
+    helper takes pieces of every product until the step is over.
 
     One function with one call of each kernel, called in one place: every other would be compiled
     with all of it again.

@@ -1,4 +1,4 @@
-"""One step of what remembers: the short convolution and both selective recurrences.
+"""One step of the operations with a state: the short convolution and both selective recurrences.
 
 The state of one sequence is brought to sixteen lanes, advanced by the functions that scans are made
 of, and packed again.
@@ -12,7 +12,7 @@ import numpy as np
 
 from sensprobe_kernels.jit import apart, inline
 from sensprobe_kernels.ops.selective_scan.decays import unit_decays
-from sensprobe_kernels.ops.selective_scan.job import Given, Job, Kept, Place
+from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import no_scale, noise, nothing
 from sensprobe_kernels.ops.selective_scan.steps import observe, settle, spot
 from sensprobe_kernels.packing.tensor import Packed
@@ -27,9 +27,11 @@ from sensprobe_kernels.program.cpu.states import (
     unpack_residual,
     unpack_tile,
 )
-from sensprobe_kernels.program.cpu.tables import flags_in
+from sensprobe_kernels.program.cpu.tables import flags_in, settings_of
 from sensprobe_kernels.program.ir import State, Stored
-from sensprobe_kernels.quantize.flags import (
+from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
+from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.spec import (
     CLIP,
     DIVIDED,
     EXACT,
@@ -39,8 +41,6 @@ from sensprobe_kernels.quantize.flags import (
     TENSOR,
     Flags,
 )
-from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
-from sensprobe_kernels.quantize.scales import Range, across, live_scale, unseen, widen
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
@@ -55,8 +55,8 @@ from sensprobe_kernels.simd.vector import (
 
 
 class Scratch(NamedTuple):
-    """float32 arrays a step may overwrite: a layer's state and residual in lanes, decays, one
-    tile's rows, scales and zero points of every tile, static decay scales, and a decoded
+    """float32 arrays that a step may overwrite: a layer's state and residual in lanes, decays, the
+    rows of a tile, scales and zero points of every tile, static scales of decays, and a decoded
     tensor; `wide` is float64, for a row."""
 
     state: Any
@@ -91,7 +91,7 @@ def _is_dynamic(flags: Flags) -> bool:
 
 @inline
 def static_scale(data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Scratch) -> Scale:
-    """Of tile k, calibrated: one for all, one for `stride` rows, or one a row."""
+    """The calibrated scale of tile k: one for all rows, for `stride` rows, or a row."""
     if flags.span == EXACT:
         return no_scale()
     if d.stride % LANES == 0:
@@ -103,11 +103,11 @@ def static_scale(data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Sc
 def _scale_of(
     seen: Range, data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Scratch
 ) -> Scale:
-    """Of what is about to be rounded, tile k and those that share its scale."""
+    """The scale of tile k and those that share it; `seen`: the range of what is to be rounded."""
     if d.span == GROUP:
-        return live_scale(seen, numbers, d.scales, flags)
+        return dynamic_scale(seen, numbers, d.scales, flags)
     if d.span == TENSOR:
-        return live_scale(across(seen), numbers, d.scales, flags)
+        return dynamic_scale(across(seen), numbers, d.scales, flags)
     return static_scale(data, d, k, numbers, flags, x)
 
 
@@ -115,7 +115,7 @@ def _scale_of(
 def load_state(
     data: Any, carry: Any, base: int, s: State, d: Stored, numbers: Any, x: Scratch
 ) -> None:
-    """A sequence's state from carry to scratch."""
+    """Read a sequence's state from the carry into scratch."""
     flags = flags_in(d)
     for k in range(s.rows // LANES):
         if _is_dynamic(flags):
@@ -134,7 +134,7 @@ def load_state(
 
 @inline
 def _dynamic_scales(carry: Any, base: int, s: State, d: Stored, k: int, x: Scratch) -> None:
-    """Scales of tile k as carry holds them, one a lane."""
+    """Read the dynamic scales of tile k, one a lane."""
     if d.span == TENSOR:
         i = k // s.unit
         store(x.scales, k * LANES, every(dynamic_scale_at(carry, base, s, d.scales, i)))
@@ -147,7 +147,7 @@ def _dynamic_scales(carry: Any, base: int, s: State, d: Stored, k: int, x: Scrat
 
 @apart
 def store_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """A sequence's state from scratch to carry."""
+    """Write a sequence's state from scratch to the carry."""
     flags = flags_in(d)
     for k in range(s.rows // LANES):
         if d.span == TENSOR:
@@ -171,7 +171,7 @@ def advance(
     data: Any, job: Job, given: Given, head: bool, s: State, d: Stored, p: Stored, numbers: Any,
     x: Scratch,
 ) -> None:  # fmt: skip
-    """One step of all tiles: y, and the state in scratch with its scales."""
+    """One step of all tiles: compute y, and the state and its scales in scratch."""
     flags, passed = flags_in(d), flags_in(p)
     tiles = s.rows // LANES
     if not head:
@@ -192,7 +192,7 @@ def advance(
 
 @apart
 def in_lanes(data: Any, consts: Any, t: Packed, x: Scratch, out: Any) -> None:
-    """A tensor (rows, columns) as (tiles, columns, 16)."""
+    """Decode a tensor (rows, columns) as (tiles, columns, 16)."""
     n = t.columns
     for k in range(t.rows // LANES):
         for r in range(LANES):
@@ -228,7 +228,7 @@ def job_of(s: State, d: Stored, p: Stored, first: int, step: int) -> Job:
     return Job(
         1, tiles, s.heads, tiles, s.n, s.channels, max(1, s.channels // LANES), s.groups, first,
         step, 0, 1,
-        Kept(d.group, d.scales, 1, d.key0, d.key1), Kept(p.group, p.scales, 1, p.key0, p.key1),
+        settings_of(d), settings_of(p),
     )  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def convolve(
     data: Any, s: State, d: Stored, job: Job, given: Given, weight: Any, bias: Any, numbers: Any,
     x: Scratch,
 ) -> None:  # fmt: skip
-    """y from the window and the present input, and the window moved up by one, rounded."""
+    """Compute y from the window and the present input, then move the window by one and round it."""
     flags, n = flags_in(d), s.n
     tiles = s.rows // LANES
     unit = s.unit if d.span == TENSOR else 1

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensprobe_kernels.jit import apart, inline
-from sensprobe_kernels.ops.activations.rows import Rows, run_range
-from sensprobe_kernels.ops.rotation.rows import Turn, turn_single
+from sensprobe_kernels.ops.rotate.rows import Turn, turn_single
+from sensprobe_kernels.ops.rounded.rows import Rows, run_range
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.packing.rows import decode_row
 from sensprobe_kernels.packing.tensor import Packed
@@ -16,9 +16,9 @@ from sensprobe_kernels.program.cpu.functions import gelu, sigmoid, silu, softplu
 from sensprobe_kernels.program.cpu.scales import known_each, known_one
 from sensprobe_kernels.program.cpu.tables import flags_in
 from sensprobe_kernels.program.ir import Stored
-from sensprobe_kernels.quantize.flags import GROUP, PEAK, STATIC_EACH, Flags
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
-from sensprobe_kernels.quantize.scales import live_scale
+from sensprobe_kernels.quantize.scales import dynamic_scale
+from sensprobe_kernels.quantize.spec import GROUP, PEAK, STATIC_EACH, Flags
 from sensprobe_kernels.simd.octets import lane, rounded_off
 from sensprobe_kernels.simd.pairs import put_shorts
 from sensprobe_kernels.simd.vector import (
@@ -195,7 +195,7 @@ def add_bias(work: Any, at: int, terms: Any, size: int) -> None:
 
 @inline
 def plain_row(data: Any, consts: Any, t: Packed, row: int, out: Any, to: int, wide: Any) -> None:
-    """A row as float32, taken back where it is stored rotated; `wide` is float64 scratch for it."""
+    """Decode a row to float32, rotated back if it is stored rotated; `wide`: float64 scratch."""
     decode_row(data, t, row, out, to)
     if t.power:
         turn_single(Turn(t.base, t.power, t.signs), consts, out, to, t.columns, wide)
@@ -203,7 +203,7 @@ def plain_row(data: Any, consts: Any, t: Packed, row: int, out: Any, to: int, wi
 
 @apart
 def whole_tensor(data: Any, consts: Any, t: Packed, out: Any, wide: Any) -> None:
-    """Every number of a tensor, one row after the other."""
+    """Decode a tensor, one row after the other."""
     for r in range(t.rows):
         plain_row(data, consts, t, r, out, r * t.columns, wide)
 
@@ -228,7 +228,7 @@ def rounds(
         rows = Rows(columns, s.group, s.scales, work, work, consts, numbers)
         for first in range(at, end, s.group):
             last = min(first + s.group, end)
-            scale = live_scale(run_range(rows, first, last, flags), numbers, s.scales, flags)
+            scale = dynamic_scale(run_range(rows, first, last, flags), numbers, s.scales, flags)
             _round(work, first, last, scale, numbers, flags)
             if codes.at >= 0:
                 _encode(work, first, last, scale, numbers, codes, first - at)
@@ -250,8 +250,8 @@ def rounds(
 def _encode(
     work: Any, first: int, last: int, scale: Scale, numbers: Any, codes: RowCodes, to: int
 ) -> None:
-    """Codes of numbers that were rounded: multiples of the scale, within a rounding each. NaN,
-    which no code stands for, becomes 0. Places up to the next multiple of sixteen become 0 too."""
+    """Write the codes of rounded numbers, which are multiples of the scale to float32's precision.
+    NaN, which has no code, becomes 0, and so do places up to the next multiple of sixteen."""
     none, high = every(_ZERO), spread(numbers, PEAK)
     for i in range(first, last, LANES):
         q = rint(load_first(work, i, min(LANES, last - i), none) / scale.scale)
@@ -261,7 +261,7 @@ def _encode(
 
 @inline
 def _round(work: Any, first: int, last: int, scale: Scale, numbers: Any, flags: Flags) -> None:
-    """Numbers that share a scale, each once: rounding what was rounded may move it again."""
+    """Round numbers that share a scale, each once: rounding a number twice may move it again."""
     none = every(_ZERO)
     for i in range(first, last - LANES + 1, LANES):
         store(work, i, kept(load(work, i), scale, none, numbers, flags))

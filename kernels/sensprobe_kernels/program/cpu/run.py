@@ -101,7 +101,7 @@ class CpuProgram:
             build()(self._machine, call, self._scratch, 0)
 
     def _run_shared(self, call: Call, count: int) -> None:
-        """With helpers that live as long as the step: nothing is left that a fork would break."""
+        """Run a step with helper threads that end with it: a process may fork between steps."""
         run, helpers = build(), []
         for _ in range(count):
             other = self._scratch._replace(flat=np.zeros_like(self._scratch.flat))
@@ -127,8 +127,8 @@ def _table(rows: Sequence[Sequence[int]], width: int) -> Longs:
 
 
 def _tabled(states: list[State]) -> tuple[list[State], list[int]]:
-    """States that say where among the numbers returned stand the head of each of their tiles, then
-    the row of B and C of each."""
+    """States with `table` set, and the numbers it refers to: the head of each tile of a state, then
+    the row of B and C of each tile."""
     found: list[State] = []
     places: list[int] = []
     for s in states:
@@ -169,7 +169,7 @@ def _whole_lines(size: int) -> int:
 
 
 def _decoded(program: Program, o: Operation) -> int:
-    """Numbers of the tensors that an operation decodes before it begins."""
+    """How many numbers an operation decodes before it begins."""
 
     def size(tensor: int) -> int:
         t = program.tensors[tensor]

@@ -1,7 +1,7 @@
-"""Packed states: to sixteen lanes and back.
+"""Reading packed states into sixteen lanes, and writing them back.
 
 A state is rows of n numbers, the rows of a tile of sixteen one a lane: (tiles, n, 16) floats in
-scratch, of one sequence. Memory holds codes row after row.
+scratch, of one sequence. The carry holds codes row after row.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from sensprobe_kernels.packing.tensor import (
     values,
 )
 from sensprobe_kernels.program.ir import State
-from sensprobe_kernels.quantize.flags import S16, S32
 from sensprobe_kernels.quantize.lanes import clamp
+from sensprobe_kernels.quantize.spec import S16, S32
 from sensprobe_kernels.simd.octets import (
     bfloats_at,
     first_int,
@@ -78,7 +78,7 @@ _write5, _write6, _write7, _write8 = writer(5), writer(6), writer(7), writer(8)
 
 @inline
 def _codes(carry: Any, at: int, width: int) -> Ints:
-    """Sixteen codes from a whole byte on."""
+    """Sixteen codes that begin at a whole byte."""
     if width == 8:
         return _read8(carry, at)
     if width == 4:
@@ -114,13 +114,13 @@ def _put_codes(carry: Any, at: int, codes: Ints, width: int) -> None:
 
 @inline
 def named(s: State) -> Packed:
-    """What `values` needs to know of a state's codes."""
+    """The fields of `Packed` that `values` reads, of a state."""
     return Packed(0, s.bits, s.kind, s.rows, s.n, -1, 0, -1, 0, 1, s.shift, s.factor, 1, 1)
 
 
 @inline
 def raw_values(carry: Any, base: int, i: int, s: State) -> Floats:
-    """Sixteen of the state's numbers from number i, a multiple of 16, before scale and zero."""
+    """Sixteen numbers of a state from number i, a multiple of 16, before scale and zero point."""
     at = base + s.at
     if s.kind == SINGLE:
         return floats_at(carry, at + 4 * i)
@@ -152,7 +152,7 @@ def put_numbers(carry: Any, base: int, i: int, x: Floats, s: State) -> None:
 
 @inline
 def _small_codes(x: Floats, s: State) -> Ints:
-    """Codes of numbers that a small format has, or that a division left next to one."""
+    """Codes of numbers of a small format, to float32's precision."""
     low = from_bits(every_int((127 - s.factor) << 23))
     half = every_int(1 << (s.shift - 1))
     index = shift_right(bits(absolute(x) * low) + half, every_int(s.shift))
@@ -163,7 +163,7 @@ def _small_codes(x: Floats, s: State) -> Ints:
 
 @inline
 def dynamic_scale_at(carry: Any, base: int, s: State, scales: int, i: int) -> Any:
-    """Live scale i of a state."""
+    """Dynamic scale i of a state."""
     return read_scale(carry, base + s.scale_at, scales, i)
 
 
@@ -178,7 +178,7 @@ def dynamic_zero_at(carry: Any, base: int, s: State, scales: int, i: int) -> Any
 def put_dynamic(
     carry: Any, base: int, s: State, scales: int, i: int, scale: float, zero: float
 ) -> None:
-    """Write live scale i, and its zero point where there is one."""
+    """Write dynamic scale i, and its zero point where there is one."""
     if scales == S16:
         put_half(carry, base + s.scale_at + 2 * i, scale)
     elif scales == S32:
@@ -194,13 +194,13 @@ def put_dynamic(
 
 @inline
 def exponent_of(scale: float) -> int:
-    """Of a power of two."""
+    """The exponent of a power of two."""
     return math.frexp(scale)[1] - 1
 
 
 @inline
 def raw_tile(carry: Any, base: int, k: int, s: State, flat: Any, state: Any) -> None:
-    """Tile k to `state`, before scale and zero. `flat` is scratch for 16 n numbers."""
+    """Read tile k into `state`, before scale and zero point. `flat` is scratch for 16 n numbers."""
     first = k * LANES * s.n
     for i in range(0, LANES * s.n, LANES):
         store(flat, i, raw_values(carry, base, first + i, s))
@@ -211,7 +211,7 @@ def raw_tile(carry: Any, base: int, k: int, s: State, flat: Any, state: Any) -> 
 def unpack_tile(
     carry: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
 ) -> None:
-    """The same, scaled; scale and zero point one a row."""
+    """As `raw_tile`, scaled; each row has a scale and a zero point."""
     first = k * LANES * s.n
     raw_tile(carry, base, k, s, flat, state)
     if s.kind < HALF:
@@ -221,14 +221,14 @@ def unpack_tile(
 
 @inline
 def _turned(flat: Any, state: Any, first: int, n: int) -> None:
-    """Rows (16, n) to lanes (n, 16)."""
+    """Transpose rows (16, n) into lanes (n, 16)."""
     for c in range(0, n, LANES):
         transpose(flat, c, n, LANES, min(LANES, n - c), state, first + c * LANES, LANES)
 
 
 @inline
 def ratios(x: Floats, scale: Floats, zero: Floats, s: State) -> Floats:
-    """What codes say of numbers that were rounded to multiples of the scale.
+    """The integers that codes name, of numbers that were rounded to multiples of the scale.
 
     x is a float32 product, and x / scale may round to a neighbour where zero points are large: the
     whole number is the one whose product is x.
@@ -262,7 +262,7 @@ def put_tile(carry: Any, base: int, k: int, s: State, flat: Any, state: Any) -> 
 def pack_tile(
     carry: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
 ) -> None:
-    """The inverse of `unpack_tile`, for numbers that were rounded to what codes can name."""
+    """The inverse of `unpack_tile`, for numbers that were rounded already."""
     first = k * LANES * s.n
     if s.kind < HALF:
         for i in range(first, first + LANES * s.n, LANES):
@@ -272,7 +272,7 @@ def pack_tile(
 
 @inline
 def unpack_residual(carry: Any, base: int, k: int, s: State, flat: Any, residual: Any) -> None:
-    """Tile k of the residuals of error feedback, bfloat16, to lanes."""
+    """Read the residual (bfloat16) of tile k into lanes."""
     first = k * LANES * s.n
     for i in range(0, LANES * s.n, LANES):
         store(flat, i, bfloats_at(carry, base + s.residual_at + 2 * (first + i)))
@@ -294,7 +294,7 @@ def pack_residual(carry: Any, base: int, k: int, s: State, flat: Any, residual: 
 
 @inline
 def raw_value(carry: Any, base: int, i: int, s: State, t: Packed) -> Any:
-    """Number i of the state, before scale and zero."""
+    """Number i of a state, before scale and zero point."""
     at = base + s.at
     if s.kind == SINGLE:
         return float_at(carry, at + 4 * i)
@@ -318,7 +318,7 @@ def raw_value(carry: Any, base: int, i: int, s: State, t: Packed) -> Any:
 
 @inline
 def put_number(carry: Any, base: int, i: int, v: Any, s: State) -> None:
-    """Write number i; neighbours in the same byte stay."""
+    """Write number i and leave its neighbours in the same byte as they are."""
     at = base + s.at
     if s.kind == SINGLE:
         put_float(carry, at + 4 * i, v)

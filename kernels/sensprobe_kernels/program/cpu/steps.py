@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sensprobe_kernels.jit import compiled, inline
-from sensprobe_kernels.ops.rotation.rows import Turn, turn_row
+from sensprobe_kernels.ops.rotate.rows import Turn, turn_row
 from sensprobe_kernels.ops.selective_scan.job import Given
 from sensprobe_kernels.packing.tensor import packed_of
 from sensprobe_kernels.program import ir
@@ -275,8 +275,8 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
 
 @inline
 def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> None:
-    """One sequence's numbers: rotated, rounded, codes kept, and rotated back, each where the row
-    says so."""
+    """Round one sequence's numbers, and rotate them before, keep their codes or rotate them back
+    after where the row says so."""
     work, consts, size = call.work, machine.consts, row[_ROUND.x.size]
     x, to = _at(row, _ROUND.x, b), _at(row, _ROUND.to, b)
     base, power = row[_ROUND.base], row[_ROUND.power]
@@ -296,7 +296,7 @@ def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> 
 
 @inline
 def _mean(call: Call, row: Any, b: int) -> None:
-    """The mean over all steps of a register."""
+    """Compute the mean over all steps of a register."""
     slot, x, to = call.slots[b], _at(row, _MEAN.x, b), _at(row, _MEAN.to, b)
     size, steps = row[_MEAN.x.size], np.float32(call.steps[slot] + 1)
     first = slot * size

@@ -6,7 +6,7 @@ from typing import Any
 
 from sensprobe_kernels.jit import inline
 from sensprobe_kernels.program.ir import State, Stored
-from sensprobe_kernels.quantize.flags import Flags, flags_of
+from sensprobe_kernels.quantize.spec import Flags, Settings, flags_of
 
 
 def _reader(kind: type[Any]) -> Any:
@@ -24,3 +24,9 @@ state_of = _reader(State)
 @inline
 def flags_in(s: Stored) -> Flags:
     return flags_of(s.span, s.code, s.rounding, s.quotient, s.asym, s.feedback, s.clip)
+
+
+@inline
+def settings_of(s: Stored) -> Settings:
+    """The settings of a step that is always rounded."""
+    return Settings(s.group, 1, s.scales, 1, s.key0, s.key1)

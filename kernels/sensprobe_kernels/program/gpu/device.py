@@ -20,7 +20,7 @@ from sensprobe_kernels.packing.tensor import BFLOAT, HALF, OFFSET, SINGLE, Packe
 from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.ir import State, Stored
 from sensprobe_kernels.program.program import Program
-from sensprobe_kernels.quantize.flags import GROUP, S16, S32, TENSOR
+from sensprobe_kernels.quantize.spec import GROUP, S16, S32, TENSOR
 
 _SCALE = {S16: torch.float16, S32: torch.float32}
 _ZERO = {S32: torch.int32}

@@ -15,18 +15,18 @@ import triton
 from torch import Tensor
 
 from sensprobe_kernels.launch import Launch, LoweringError
-from sensprobe_kernels.ops.activations import gpu as passing
+from sensprobe_kernels.ops.decode import gpu as small
+from sensprobe_kernels.ops.elementwise import gpu as passing
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.ops.linear.launches import check, codes_of, group_of, product, whole_product
-from sensprobe_kernels.ops.small_tensors import gpu as small
 from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.gpu import state_launches
 from sensprobe_kernels.program.gpu.device import Buffers
 from sensprobe_kernels.program.gpu.state_launches import rounds_of
 from sensprobe_kernels.program.ir import NONE, NOWHERE, Operation, Register
 from sensprobe_kernels.program.program import Program
-from sensprobe_kernels.quantize import flags
 from sensprobe_kernels.quantize.gpu import EXACTLY, Rounds
+from sensprobe_kernels.quantize.spec import GROUP
 
 BLOCK = 1024  # numbers of a row, or of a small tensor, to a program
 SCRATCH = 1 << 20  # numbers of small tensors decoded at a time
@@ -44,7 +44,7 @@ class _Segment:
 
 
 class _Function(NamedTuple):
-    """A function of one register or two, as the kernel `rows` takes it."""
+    """A function of one register or two, in the form of the kernel `rows`."""
 
     a: Register
     y: Register
@@ -81,7 +81,7 @@ class Lowering:
         return [*self.launches, ticks]
 
     def _lower(self, o: Operation, after: list[Operation]) -> int:
-        """Launch what an operation asks, and those after it that go with it; how many these are."""
+        """Launch an operation and those that share its launch; returns how many these are."""
         match o:
             case ir.Linear():
                 return self._linear(o, after)
@@ -176,7 +176,7 @@ class Lowering:
         return used
 
     def _bias(self, after: list[Operation], to: Register) -> tuple[Tensor | None, int]:
-        """The bias that the product into a register takes in; operations that are done."""
+        """The bias that follows a product and shares its launch; how many operations are done."""
         if after and isinstance(after[0], ir.Bias) and after[0].to.at == to.at:
             return self.small(after[0].tensor)[0], 2
         return None, 1
@@ -208,12 +208,12 @@ class Lowering:
         return 1
 
     def _rounding(self, store: int, columns: int) -> tuple[Rounds, int, int, Any]:
-        """Of a row that is rounded: how, columns that share a live scale (0: all), columns that
-        share a static one (0: all), and the static scales."""
+        """How rows are rounded, how many columns share a dynamic scale and how many a static one
+        (0: all), and the static scales."""
         s = self.program.stores[store]
         if columns > WIDEST:
             raise LoweringError(f"rounding rows of {columns} numbers: at most {WIDEST}")
-        run = s.group if s.span == flags.GROUP and s.group < columns else 0
+        run = s.group if s.span == GROUP and s.group < columns else 0
         if run & (run - 1) or (run and columns % run):
             raise LoweringError(f"live scales of {run} columns: a power of two that divides a row")
         return rounds_of(self.program, s), run, s.stride, self.buffers.statics[store]
@@ -290,7 +290,7 @@ class Lowering:
         return 1
 
     def _elementwise(self, o: Operation) -> int:
-        """One function of a register or two, an input or a copy."""
+        """Launch a function of a register or two, an input or a copy."""
         f, m = self._function(o), self.buffers
         (factors,) = self.small(f.small)
         grid = (triton.cdiv(f.columns, BLOCK), self.program.batch)
@@ -352,5 +352,5 @@ def _followers(
 
 
 def _warps(columns: int) -> int:
-    """For a row: sixteen numbers a thread."""
+    """Warps of a launch that has a row a program: sixteen numbers a thread."""
     return min(16, max(4, triton.next_power_of_2(columns) // 512))

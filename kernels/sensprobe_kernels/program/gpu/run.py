@@ -43,8 +43,8 @@ class GpuProgram:
         self._warm = False
 
     def run(self) -> None:
-        """The next tokens of the sequences in `order`; on a GPU, from the second time on, as one
-        graph: the first compiles kernels, which cannot be captured."""
+        """Run the next tokens of the sequences in `order`. On a GPU runs after the first replay a
+        graph; the first one compiles kernels, which cannot be captured."""
         if self._graph is None and self._warm and self.buffers.work.is_cuda:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
@@ -56,19 +56,19 @@ class GpuProgram:
         self._warm = True
 
     def launch(self) -> None:
-        """The same, one launch after the other."""
+        """`run`, one launch after the other."""
         for launch in self.launches:
             run(launch)
 
     def feed(self, x: Tensor) -> None:
-        """The tokens (batch · length,), or inputs (batch · length, d_input), of the next run."""
+        """Set the tokens (batch · length,) or inputs (batch · length, d_input) of the next run."""
         if x.is_floating_point():
             self.buffers.inputs[: x.numel()].copy_(x.reshape(-1))
         else:
             self.buffers.tokens.copy_(x.reshape(-1))
 
     def read(self, register: Register) -> Tensor:
-        """A register: (batch · length, size)."""
+        """The values of a register: (batch · length, size)."""
         count = self.batch * self.length
         rows = self.buffers.work[register.at : register.at + count * register.pitch]
         return rows.view(count, register.pitch)[:, : register.size]

@@ -19,8 +19,9 @@ from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.gpu.device import Buffers, Held
 from sensprobe_kernels.program.ir import Register, Stored
 from sensprobe_kernels.program.program import Program
-from sensprobe_kernels.quantize import flags
+from sensprobe_kernels.quantize import gpu, spec
 from sensprobe_kernels.quantize.gpu import EXACTLY, Rounds
+from sensprobe_kernels.quantize.rounding import STOCHASTIC
 
 TILE, LARGEST_TILE = 1 << 12, 1 << 16  # states to a program; as many where they share a scale
 CONVOLVED = 256  # rows of a convolution to a program
@@ -31,39 +32,36 @@ CHUNK_TILE, LARGEST_CHUNK_TILE = 1 << 13, 1 << 14
 
 
 def rounds_of(program: Program, s: Stored) -> Rounds:
-    peak, _, zero_peak, floor, step, clip, least, most = program.consts[s.numbers : s.numbers + 8]
-    return Rounds(
-        s.span, s.code, s.rounding, int(s.quotient != flags.UNSCALED), s.asym, s.feedback, s.clip,
-        s.scales, peak, zero_peak, floor, step, clip, least, most,
-    )  # fmt: skip
+    constants = spec.Constants(*program.consts[s.numbers : s.numbers + len(spec.Constants._fields)])
+    return gpu.rounds_of(spec.Flags(*s[: len(spec.Flags._fields)]), s.scales, constants)
 
 
 def state_codes(h: Held, n: int) -> Codes:
-    """Of rows of n numbers."""
+    """How a state codes its numbers, in rows of n."""
     s = h.state
     whole = s.bits == 8 or s.kind >= HALF or n % 8 == 0
     return Codes(s.bits, s.kind, s.shift, s.factor, h.stored.scales, 0 if whole else n)
 
 
 def _row_size(c: Codes, n: int) -> int:
-    """What a kernel takes as the pitch of rows of n numbers."""
+    """The pitch of rows of n numbers, in the unit that kernels expect: codes, or bytes."""
     return n if c.ragged or c.kind >= HALF else n * c.bits // 8
 
 
 def keys(s: Stored) -> list[int]:
-    """A key of random bits as signed numbers of 32 bits."""
+    """The key of a store's random numbers as signed integers of 32 bits."""
     return [(key + (1 << 31)) % (1 << 32) - (1 << 31) for key in (s.key0, s.key1)]
 
 
 def _live(h: Held) -> int:
     """Live scales of one sequence."""
-    return h.slots.scale.shape[1] if h.stored.span in (flags.GROUP, flags.TENSOR) else 0
+    return h.slots.scale.shape[1] if h.stored.span in (spec.GROUP, spec.TENSOR) else 0
 
 
 def _rows_of(h: Held, usual: int) -> int:
-    """Rows of a state to a program: all that share a live scale, else of one head."""
+    """Rows of a state that a program takes: all that share a dynamic scale, or rows of a head."""
     s = h.state
-    if h.stored.span != flags.TENSOR:
+    if h.stored.span != spec.TENSOR:
         return min(usual, s.channels & -s.channels) if s.heads > 1 else usual
     rows = min(s.unit * 16, s.rows)
     R = triton.next_power_of_2(rows)
@@ -75,20 +73,21 @@ def _rows_of(h: Held, usual: int) -> int:
 
 
 def _warps(numbers: int, r: Rounds) -> int:
-    """For a tile of states: 32 to a thread, or 16 where each has a residual or a scale."""
-    least = 8 if r.rounding == flags.STOCHASTIC else 4
+    """Warps for a tile of states: 32 a thread, or 16 where each has a residual or a scale."""
+    least = 8 if r.rounding == STOCHASTIC else 4
     return min(32, max(least, numbers // (32 * (16 if r.feedback or r.group else 32))))
 
 
 def _grouped(r: Rounds, group: int) -> Rounds:
-    """Of a state in whose rows `group` neighbours share a scale."""
-    if r.live and group & (group - 1):
+    """`r` for a state in whose rows `group` neighbours share a scale."""
+    if r.dynamic and group & (group - 1):
         raise LoweringError(f"live scales of groups of {group} numbers of a state: a power of two")
     return r._replace(group=group)
 
 
 def _registers(warps: int, tokens: int) -> int | None:
-    """As many as there are, where a loop over tokens makes the assembler spare them and spill."""
+    """A limit of registers for a loop over tokens, where the assembler would otherwise use few and
+    spill."""
     return min(255, (1 << 16) // (32 * warps)) if tokens > 1 else None
 
 
@@ -124,13 +123,14 @@ class _Decay(NamedTuple):
 def _decay(program: Program, store: int, n: int) -> _Decay:
     stored = program.stores[store]
     p = rounds_of(program, stored)
-    if p.span == flags.TENSOR or (p.span == flags.GROUP and stored.group < n):
+    if p.span == spec.TENSOR or (p.span == spec.GROUP and stored.group < n):
         raise LoweringError("decays rounded by live scales of other than a row")
     return _Decay(p, stored.stride, tuple(keys(stored)))
 
 
 class _Operand(NamedTuple):
-    """Numbers or codes and what lies between tokens, scales likewise, and a field of `Runs`."""
+    """An input of a recurrence: numbers or codes and their pitch, scales and theirs, and how many
+    columns share a scale (a field of `Runs`)."""
 
     numbers: Tensor
     pitch: int
@@ -219,15 +219,15 @@ def chunks(
         "GATED": int(gate is not None), "c": c, "r": r,
     }  # fmt: skip
     grid = (s.heads * triton.cdiv(s.channels, R), len(m.order))
-    warps = min(16, max(8 if r.rounding == flags.STOCHASTIC else 4, S))
+    warps = min(16, max(8 if r.rounding == STOCHASTIC else 4, S))
     return Launch(head_chunks.chunks, grid, given, constants, warps, stages=1)
 
 
 def _chunk_rows(h: Held, N: int, every: int) -> int:
-    """Rows of a state to a program: a head's, or as many of them as fit where each has its scale
-    or all have a static one."""
+    """Rows of a state that a program takes: a head's, or as many of them as fit where each has its
+    own scale or all have a static one."""
     s = h.state
-    if h.stored.span != flags.TENSOR:
+    if h.stored.span != spec.TENSOR:
         return min(max(16, CHUNK_TILE // N), s.channels & -s.channels)
     R = triton.next_power_of_2(s.channels)
     if s.unit * 16 != s.channels:
@@ -254,7 +254,7 @@ def diagonal(
     if G & (G - 1):
         raise LoweringError(f"scales of groups of {G} pairs of a state: a power of two")
     R = max(8, TILE // (8 * N))
-    if r.live and whole:
+    if r.dynamic and whole:
         R = triton.next_power_of_2(s.heads)
         if 2 * R * N > LARGEST_TILE:
             raise LoweringError(f"one live scale for {2 * s.heads * s.n} numbers of a state")

@@ -1,0 +1,187 @@
+"""Export: a chosen plan of a run as a folder that loads anywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from sensprobe.data.special import GENERATION, generation_document, travelling
+from sensprobe.errors import RunError, UsageError
+from sensprobe.evaluate import Score
+from sensprobe.export import TOKENIZER, CardFacts, HandFacts, UniformFacts, export_model
+from sensprobe.jobs.cost import cost
+from sensprobe.jobs.evaluate import UNSTABLE
+from sensprobe.jobs.plan_files import candidate_of
+from sensprobe.plans.plan import Plan, from_json
+from sensprobe.plans.sites import Site
+from sensprobe.runs import Run
+from sensprobe.session.session import Session
+from sensprobe.session.source import Source
+
+NUMBERED = re.compile(r"search-[1-9][0-9]{0,8}")
+
+
+def plan_of(
+    run: Run, name: str, sites: Mapping[str, Site]
+) -> tuple[Plan, dict[str, Any], dict[str, Any] | None]:
+    """The plan a name stands for in a run: a candidate's, a budget's label, that of a plan measured
+    beside the search, or the file of any of these.
+
+    The latest search is asked first, then earlier ones. Returns the plan, the candidate, and its
+    confirmed numbers where there are any.
+    """
+    searches = _searches(run)
+    if not searches:
+        raise RunError(
+            f"{run.path} holds no search result. "
+            f"Run `sensprobe search --run {run.path} --budget …` first."
+        )
+    for search, confirmation in searches:
+        budgets = {choice["budget"]: choice["candidate"] for choice in search["chosen"]}
+        measured = [*search["candidates"], *(search.get("also") or ())]
+        candidates = {candidate["name"]: candidate for candidate in measured}
+        wanted = budgets.get(name) or candidate_of(name, search, sites) or name
+        if wanted in candidates:
+            rows = [*confirmation.get("plans", ()), *(confirmation.get("also") or ())]
+            confirmed = [p for p in rows if p["name"] == wanted]
+            known = confirmed[0] | {"baseline": confirmation["baseline"]} if confirmed else None
+            source = f"{run.path}: the plan {wanted} of its search"
+            return from_json(candidates[wanted]["plan"], source), candidates[wanted], known
+    chosen = [c for search, _ in searches for c in search["chosen"] if c["candidate"]]
+    known = ", ".join(dict.fromkeys(c[key] for key in ("budget", "candidate") for c in chosen))
+    raise UsageError(
+        f"this run has no plan {name!r}. Chosen plans: {known or 'none'}; every candidate is "
+        f"listed by `sensprobe report --run {run.path}`. A preset (`sensprobe presets`) or a "
+        "plan.json can be exported once `sensprobe search --also` has measured it."
+    )
+
+
+def _searches(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The searches of a run and their confirmations, latest first."""
+    numbers = [int(n[7:]) for n in run.results() if NUMBERED.fullmatch(n)]
+    out = []
+    for mark in ["", *(f"-{number}" for number in sorted(numbers, reverse=True))]:
+        search, confirmation = (run.read_result(k + mark) for k in ("search", "confirmation"))
+        if isinstance(search, dict):
+            out.append((search, confirmation if isinstance(confirmation, dict) else {}))
+    return out
+
+
+def export(session: Session, name: str, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
+    """Write the artefact of a run's plan to `out`; returns where it lies and what it weighs.
+
+    RunError if its bytes differ from what the cost model said, which would be a defect here.
+    """
+    if session.run is None:
+        raise UsageError("an export takes its plan from a run: give --run DIR.")
+    plan, candidate, confirmed = plan_of(session.run, name, session.source.model.sites)
+    resolved = plan.resolve(session.source.model.sites.values())
+    session.calibration.ready(resolved)
+    search = session.run.read_result("search")
+    batch = search["batch"] if isinstance(search, dict) else 1
+    result = export_model(
+        session.source.model,
+        resolved,
+        session.applier,
+        out,
+        name=f"{session.source.name}-{candidate['name']}",
+        model_fingerprint=session.source.fingerprint,
+        card=_facts(session, candidate, confirmed, batch),
+        overwrite=overwrite,
+        text_files=text_files(session.source, model_config=False),
+    )
+    predicted = cost(session.source, resolved, batch)
+    radius = nan if candidate["radius"] is None else candidate["radius"]
+    if result.weight_bytes != predicted["weight_bytes"]:
+        raise RunError(
+            f"the exported tensors weigh {result.weight_bytes} bytes and the cost model said "
+            f"{predicted['weight_bytes']}: please report this as a defect."
+        )
+    return {
+        **{key: value for key, value in asdict(result).items() if key != "path"},
+        "path": str(result.path),
+        "plan": candidate["name"],
+        "data": session.dataset.name,
+        "cost": predicted,
+        "confirmed": confirmed,
+        "max_abs_A": radius,
+        "radius_name": session.source.model.radius_name,
+        "stable": radius <= UNSTABLE,
+    }
+
+
+def text_files(source: Source, *, model_config: bool) -> dict[str, bytes]:
+    """The model's tokenizer.json and the documents beside it, to lie beside its weights again.
+
+    Where no `model_config` (a config.json of transformers) goes with them, generation_config.json
+    has the ids that the model's own says.
+    """
+    reader = source.tokenizer
+    if reader is None or reader.file is None:
+        return {}
+    folder = reader.file.parent
+    found = {TOKENIZER: reader.file.read_bytes()} | travelling(folder)
+    if not model_config and (generation := generation_document(folder)) is not None:
+        found[GENERATION] = generation
+    return found
+
+
+def _facts(
+    session: Session,
+    candidate: Mapping[str, Any],
+    confirmed: Mapping[str, Any] | None,
+    batch: int,
+) -> CardFacts:
+    known: dict[str, Any] = {}
+    if confirmed is None and not candidate["stopped_early"]:
+        known = {"searched": _score(candidate["metric"], candidate["n"])}
+    if confirmed is not None:
+        known = {
+            "confirmed": _score(confirmed["metric"]),
+            "baseline": _score(confirmed["baseline"]),
+            "difference": _score(confirmed["loss"]),
+        }
+        if (rival := confirmed.get("against_uniform")) and rival["uniform"]:
+            known["uniform"] = UniformFacts(
+                rival["uniform"], rival["total_bytes"], _score(rival["metric"])
+            )
+        if rival := confirmed.get("against_hand"):
+            known["hand"] = HandFacts(
+                rival["about"],
+                rival["total_bytes"],
+                Score(**rival["metric"]),
+                Score(**rival["difference"]),
+            )
+    if candidate["state_bytes"] != candidate.get("packed_state_bytes", candidate["state_bytes"]):
+        known["held_state_bytes"] = candidate["state_bytes"]
+    return CardFacts(
+        task=session.dataset.task,
+        metric=session.headline.info,
+        data=_without_folders(session.dataset.name),
+        data_fingerprint=session.dataset.fingerprint,
+        source=session.source.name,
+        batch=batch,
+        stored_weight_bytes=session.source.stored_bytes,
+        stored_dtype=session.source.stored_dtype,
+        **known,
+    )
+
+
+def _score(found: Mapping[str, Any] | None, n: int | None = None) -> Score | None:
+    """A score of a result; None where it says none."""
+    if not found or found.get("value") is None:
+        return None
+    count = int(found.get("n") or n or 0)
+    error = found.get("stderr")
+    clusters = int(found.get("clusters") or count)
+    return Score(found["value"], nan if error is None else error, count, clusters)
+
+
+def _without_folders(spec: str) -> str:
+    """`mnist:/home/me/mnist` -> `mnist:mnist`: a card travels, its author's folders do not."""
+    kind, colon, path = spec.partition(":")
+    return f"{kind}:{Path(path).name}" if colon else spec

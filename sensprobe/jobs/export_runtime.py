@@ -1,0 +1,102 @@
+"""Export for another runtime: a chosen plan of a run as a folder that loads there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sensprobe.checkpoints.to_hf import hf_document
+from sensprobe.data.special import IDS, as_written, model_ids
+from sensprobe.errors import UsageError
+from sensprobe.export.runtimes import (
+    Fit,
+    Written,
+    fit,
+    grouped,
+    require_family,
+    target_named,
+    write_for,
+)
+from sensprobe.export.runtimes.card import anew_text
+from sensprobe.jobs.export import plan_of, text_files
+from sensprobe.jobs.saturation import saturated, saturation_warnings
+from sensprobe.plans.sites import Kind
+from sensprobe.session.session import Session
+from sensprobe.session.source import Source
+
+
+def export_for(
+    session: Session, name: str, target: str, out: Path, *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write a run's plan to `out` as `target` reads it; returns what it keeps and what it drops.
+
+    `dropped` are rows of sites that do not become what the plan says, `narrowed` of sites it left
+    exact that the runtime keeps in fewer bits. `warnings` say which states leave the range of the
+    format it keeps them in. Raises UsageError for a target there is not or a
+    plan it can express nothing of, UnsupportedError for a model it does not know.
+    """
+    if session.run is None:
+        raise UsageError("an export takes its plan from a run: give --run DIR.")
+    chosen, model = target_named(target), session.source.model
+    require_family(chosen, model)
+    hf_document(model)
+    plan, candidate, confirmed = plan_of(session.run, name, model.sites)
+    resolved = plan.resolve(model.sites.values())
+    fitted = fit(chosen, model, resolved)
+    session.calibration.ready(resolved)
+    search = session.run.read_result("search")
+    batch = search["batch"] if isinstance(search, dict) else 1
+    written = write_for(
+        fitted,
+        session.applier,
+        out,
+        name=f"{session.source.name}-{candidate['name']}",
+        batch=batch,
+        overwrite=overwrite,
+        text_files=text_files(session.source, model_config=True),
+        ids=_token_ids(session.source),
+    )
+    states = {n: s for n, s in fitted.plan.items() if model.sites[n].kind is Kind.STATE}
+    found = saturated(session, dict(resolved) | states, "search")
+    known = {
+        "plan": candidate["name"],
+        "batch": batch,
+        "confirmed": confirmed,
+        "saturated": found,
+        "warnings": saturation_warnings(found, target),
+    }
+    return _document(fitted, written) | known
+
+
+def _token_ids(source: Source) -> dict[str, Any]:
+    """What config.json says of the tokens that start, end and fill up a text.
+
+    What transformers' own config.json of the model says, word for word, also where that is nothing:
+    it then takes the same defaults here. Of a model that has none, what its tokenizer says, and
+    null where that names none: the defaults of transformers are another tokenizer's.
+    """
+    folder = source.path if source.path.is_dir() else source.path.parent
+    if (own := model_ids(folder)) is not None:
+        return own
+    reader = source.tokenizer
+    if reader is None or reader.file is None:
+        return dict.fromkeys(IDS)
+    ids = (reader.start("")[:1], reader.ends, reader.named("pad"))
+    return {key: as_written(some) if some else None for key, some in zip(IDS, ids, strict=True)}
+
+
+def _document(fitted: Fit, written: Written) -> dict[str, Any]:
+    rows = grouped(fitted.model, fitted.changes)
+    return {
+        "path": str(written.path),
+        "target": fitted.target.name,
+        "about": fitted.target.about,
+        "weight_bytes": {"plan": written.weight_bytes[0], "here": written.weight_bytes[1]},
+        "state_bytes": {"plan": written.state_bytes[0], "here": written.state_bytes[1]},
+        "folder_bytes": written.folder_bytes,
+        "quantized": len(fitted.layouts),
+        "dropped": [row for row in rows if row["dropped"]],
+        "narrowed": [row for row in rows if not row["dropped"]],
+        "rounded_anew": {"tensors": fitted.rounded_anew(), "about": anew_text(fitted)},
+        "use": list(written.use),
+    }

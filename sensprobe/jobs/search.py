@@ -1,0 +1,385 @@
+"""Search for plans within budgets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sensprobe.documents.files import strict_json
+from sensprobe.errors import RunError, UsageError
+from sensprobe.evaluate import BATCH, mean, score_document
+from sensprobe.jobs.compared import measure_beside, recipes_that_fit, resolve_beside, sample
+from sensprobe.jobs.cost import cost, cost_beside_stored
+from sensprobe.jobs.count_states import Counting, counting
+from sensprobe.jobs.plan_files import write_plans
+from sensprobe.jobs.problem import Space, build_space
+from sensprobe.jobs.runtime_limits import limits_of
+from sensprobe.jobs.suggest import check_fit
+from sensprobe.packed import Holding
+from sensprobe.plans.cost import cost as packed_cost
+from sensprobe.plans.plan import Plan, fingerprint, short_names
+from sensprobe.plans.scheme import Scheme
+from sensprobe.runs import Run
+from sensprobe.search import (
+    Assignment,
+    Budget,
+    Candidate,
+    Choice,
+    Sample,
+    SearchResult,
+    Size,
+)
+from sensprobe.search import search as run_search
+from sensprobe.search.exhaustive import check_count
+from sensprobe.session.session import Session
+
+EVALUATIONS = 100
+"""What a search spends where nothing is said."""
+ASKED = ("method", "batch", "seed", "n", "evaluations", "budgets", "decisions")
+"""What two searches of a run differ in, of what their documents hold."""
+EXHAUSTIBLE = 100_000
+"""Plans that `exhaustive` enumerates without being told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """What a search is asked for. Bytes are integers; a budget's `max_loss` is in points where the
+    metric is a share of one (`MetricInfo`), else in the metric's own unit."""
+
+    budgets: tuple[Budget, ...] = ()
+    method: str = "gains"
+    evaluations: int | None = None  # None: 100, of `exhaustive` as many as there are plans
+    seed: int = 0
+    batch: int = 1
+    limit: int | None = None
+    schemes: tuple[Scheme, ...] = ()
+    freeze: tuple[tuple[str, Scheme], ...] = ()
+    tie: tuple[str, ...] = ()
+    target: str | None = None  # a runtime whose limits the plans keep
+    count_states: str | None = None  # held (None, without a target) or packed: see `counting`
+    also: tuple[Plan, ...] = ()  # measured beside the search; each has a name of its own
+
+
+def sensitivity_of(run: Run) -> dict[str, Any]:
+    """The profile a search builds on: the measured one if there is one, else one of divergence,
+    else taylor's."""
+    for method in ("measured", "divergence", "taylor"):
+        found = run.read_result(f"sensitivity-{method}")
+        if isinstance(found, dict):
+            _require_priced(found, run, f"sensitivity-{method}")
+            name = found.get("model_fingerprint", run.manifest.model_fingerprint)
+            if name != run.model_name:
+                raise RunError(
+                    f"the sensitivities in {run.path} are of a model that an older sensprobe "
+                    f"called {name}, which cannot be compared with the model here. Run `sensprobe "
+                    f"profile` with --run {run.path} again."
+                )
+            return found
+    raise RunError(
+        f"{run.path} holds no sensitivities yet. "
+        f"Run `sensprobe profile MODEL --data DATA --run {run.path}` first."
+    )
+
+
+def _require_priced(found: Mapping[str, Any], run: Run, name: str) -> None:
+    """RunError for a profile that does not say which sites it rounded, or what they lost."""
+    for place, row in enumerate(found["rows"]):
+        lacks = [key for key in ("sites", found["additive"]) if not row.get(key)]
+        if lacks:
+            raise RunError(
+                f"{run.path}/results/{name}.json: rows/{place} lacks {', '.join(lacks)}, which a "
+                "search needs; delete it and run `sensprobe profile` with the same --run again."
+            )
+
+
+def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
+    """Candidates, the chosen plan for each budget, and beside it the best uniform plan and the best
+    one made by hand: that uniform plan with its best single upgrade, or one of `settings.also`.
+
+    Plans of `settings.also` are measured on the same samples, in full, and compete for no budget.
+    Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
+    """
+    run = run_of(session)
+    if settings.evaluations is not None and settings.evaluations < 1:
+        raise UsageError(
+            f"--evaluations {settings.evaluations}: at least one plan must be evaluated."
+        )
+    if not 0 <= settings.seed < 2**32:
+        raise UsageError(f"--seed {settings.seed}: give a whole number from 0 to {2**32 - 1}.")
+    limits = None if settings.target is None else limits_of(settings.target, session.source.model)
+    if limits is not None:
+        session.progress.note(limits.about())
+    sensitivity = sensitivity_of(run)
+    counts = counting(settings.count_states, Holding(session.source.model), settings.target)
+    space = build_space(
+        session.source.model.sites,
+        sensitivity,
+        batch=settings.batch,
+        schemes=settings.schemes,
+        freeze=settings.freeze,
+        tie=settings.tie,
+        limits=limits,
+        counts=counts,
+    )
+    for note in counts.notes():
+        session.progress.note(note)
+    others = resolve_beside(session, settings.also)
+    full = cost(session.source, {}, settings.batch)
+    budgets = tuple(in_scores(budget, session) for budget in settings.budgets)
+    for budget in budgets:
+        check_fit(
+            space, budget, run, sensitivity, counts=counts, batch=settings.batch, limits=limits
+        )
+    if not others and (recipes := recipes_that_fit(session, budgets, settings.batch)):
+        session.progress.note(recipes)
+    stop = session.samples.use("search", settings.limit, raced=True)
+    pieces = chunks(stop)
+    seconds = session.seconds_a_sample("search", stop) * stop
+    baseline = [sample(session, {}, piece, stop) for piece in pieces]
+    whole = Sample.join(baseline)
+    for budget in settings.budgets:
+        check_loss(budget, session, whole)
+    session.calibration.expect([*others.values(), *space.options()])
+    beside = [
+        measure_beside(session, n, p, settings.batch, whole, counts) for n, p in others.items()
+    ]
+    count = _allowed(space, settings, seconds)
+    session.progress.begin(
+        f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
+    )
+    try:
+        found = run_search(
+            space.problem,
+            budgets,
+            lambda assignment, k: sample(session, space.resolved(assignment), pieces[k], stop),
+            baseline=baseline,
+            method=settings.method,  # type: ignore[arg-type]
+            evaluations=count,
+            seed=settings.seed,
+            uniform=space.uniform(),
+            storage=run.optuna_path,
+            seconds_each=seconds,
+            full_bytes=int(full["total_bytes"]),
+            chance=_chance(session, sensitivity, whole),
+        )
+    finally:
+        session.progress.end()
+    document = _document(session, space, settings, found, whole, count, counts, beside)
+    _set_earlier_aside(run, document)
+    files = write_plans(run, document)
+    for choice in document["chosen"]:
+        choice["plan_file"] = files.get(choice["budget"])
+    run.write_result("search", document)
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return document
+
+
+def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:
+    """How many plans may be evaluated; UsageError where `exhaustive` would have too many."""
+    plans = space.problem.count
+    if settings.method != "exhaustive":
+        return settings.evaluations or EVALUATIONS
+    check_count(
+        problem=space.problem, allowed=settings.evaluations or EXHAUSTIBLE, seconds_each=seconds
+    )
+    return plans
+
+
+def _chance(session: Session, sensitivity: Mapping[str, Any], baseline: Sample) -> float:
+    """The score that a front is measured from: of guessing, else the worst one profiled."""
+    if session.headline.chance is not None:
+        return session.headline.chance
+    best = float(baseline.score.mean())
+    told = [(row.get("metric") or {}).get("value") for row in sensitivity["rows"]]
+    changes = [session.headline.sign * value for value in told if value is not None]
+    return best + min(changes) if changes and min(changes) < 0 else best - max(abs(best), 1.0)
+
+
+def in_scores(budget: Budget, session: Session) -> Budget:
+    """The budget with its loss in the unit of the scores: a point is a hundredth of accuracy."""
+    if budget.max_loss is None:
+        return budget
+    return replace(budget, max_loss=session.headline.info.kept(budget.max_loss))
+
+
+def check_loss(budget: Budget, session: Session, baseline: Sample) -> None:
+    """UsageError for a limit in no declared unit that lets a share of one fall to zero: whoever
+    gave it meant points."""
+    score, head = baseline.score, session.headline
+    if budget.max_loss is None or head.metric is None or head.info.unit or head.sign < 0:
+        return
+    if score.min() >= 0 and score.max() <= 1 and budget.max_loss >= score.mean():
+        raise UsageError(
+            f"--max-loss {budget.max_loss:g} would allow any loss: full precision scores "
+            f"{score.mean():.4g}, and the metric {head.info.name} declares no unit, so that the "
+            f"limit counts in its own numbers. Give {budget.max_loss / 100:g} for what would be "
+            f"{budget.max_loss:g} points, or say {head.metric_name}.unit = 'fraction' in the "
+            "metric's file and profile into a new run."
+        )
+
+
+def _set_earlier_aside(run: Run, document: Mapping[str, Any]) -> None:
+    """Keep the results of another search of this run under names of their own: `search-1`, …
+
+    The same search again replaces its own results.
+    """
+    earlier = run.read_result("search")
+    if not isinstance(earlier, dict):
+        return
+    asked = json.loads(strict_json({key: document[key] for key in ASKED}))
+    if not earlier.get("interrupted") and {key: earlier.get(key) for key in ASKED} != asked:
+        number = 1 + sum(name.startswith("search-") for name in run.results())
+        for name in ("search", "confirmation"):
+            run.set_aside(name, f"{name}-{number}")
+
+
+def run_of(session: Session) -> Run:
+    if session.run is None:
+        raise UsageError("a search keeps its evaluations: give --run DIR.")
+    return session.run
+
+
+def chunks(stop: int) -> list[tuple[int, int]]:
+    """Disjoint pieces whose unions grow: a batch, then as much again each time."""
+    edges, edge = [0], BATCH
+    while edge < stop:
+        edges.append(edge)
+        edge *= 2
+    if len(edges) > 1 and stop - edges[-1] < BATCH:
+        edges.pop()
+    return list(zip(edges, [*edges[1:], stop], strict=True))
+
+
+def _document(
+    session: Session,
+    space: Space,
+    settings: SearchSettings,
+    found: SearchResult,
+    baseline: Sample,
+    count: int,
+    counts: Counting,
+    beside: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    names = _names(space, found)
+    uniform = {a: scheme for scheme, a in space.uniform().items()}
+    front = {c.assignment for c in found.front}
+    full = cost_beside_stored(session.source, {}, settings.batch)
+    smallest, largest = space.problem.smallest(), space.problem.largest()
+    return {
+        "method": found.method,
+        "target": settings.target,
+        "count_states": counts.way,
+        "not_offered": counts.to_json(),
+        "batch": settings.batch,
+        "seed": settings.seed,
+        "split": "search",
+        "n": len(baseline.score),
+        "evaluations": count,
+        "spent": found.spent,
+        "interrupted": found.interrupted,
+        "radius_name": session.source.model.radius_name,
+        "metric": session.headline.label,
+        "sign": session.headline.sign,
+        "metric_info": session.headline.info.to_json(),
+        "sample": session.samples.describe("search", len(baseline.score)),
+        "full": {
+            **{k: full[k] for k in ("weight_bytes", "state_bytes", "total_bytes")},
+            **{k: full[k] for k in ("stored_weight_bytes", "stored_dtype")},
+            "metric": score_document(mean(session.headline.sign * baseline.score, baseline.group)),
+        },
+        "chance": session.headline.chance,
+        "smallest_bytes": smallest.total,
+        "largest_bytes": largest.total,
+        "decisions": [
+            {"name": d.name, "part": d.part, "options": [asdict(o) for o in d.options]}
+            for d in space.problem.decisions
+        ],
+        "budgets": [asdict(b) | {"label": str(b)} for b in settings.budgets],
+        "candidates": [
+            _candidate(session, space, settings, c, names, uniform, front, counts)
+            for c in found.candidates
+        ],
+        "chosen": [
+            {
+                "budget": str(choice.budget),
+                "candidate": names[choice.candidate.assignment] if choice.candidate else None,
+                "uniform": names[choice.uniform.assignment] if choice.uniform else None,
+                **_by_hand(choice, names, beside, session.headline.sign),
+                "loss_bound": choice.drop_bound,
+            }
+            for choice in found.choices
+        ],
+        "also": list(beside),
+    }
+
+
+def _by_hand(
+    choice: Choice,
+    names: Mapping[Assignment, str],
+    beside: Sequence[Mapping[str, Any]],
+    sign: int,
+) -> dict[str, str | None]:
+    """The best plan made by hand within a budget: the uniform one with an upgrade, or one measured
+    beside the search; and what it is, in words."""
+    rivals: list[tuple[tuple[float, float, int], str, str]] = []
+    if (c := choice.hand) is not None:
+        merit = c.score, -c.extra_nats, -c.size.total
+        rivals.append((merit, names[c.assignment], choice.hand_about))
+    for row in beside:
+        size = Size(row["weight_bytes"], row["state_bytes"])
+        if choice.budget.limits_bytes and choice.budget.admits(size):
+            merit = sign * row["metric"]["value"], -row["extra_nats"], -size.total
+            rivals.append((merit, row["name"], row["name"]))
+    best = max(rivals, key=lambda rival: rival[0], default=None)
+    return {"hand": best and best[1], "hand_about": best and best[2]}
+
+
+def _names(space: Space, found: SearchResult) -> dict[Assignment, str]:
+    """A name a plan keeps in every search."""
+    marks = {c.assignment: fingerprint(space.resolved(c.assignment)) for c in found.candidates}
+    names = short_names(marks.values())
+    return {assignment: names[mark] for assignment, mark in marks.items()}
+
+
+def _candidate(
+    session: Session,
+    space: Space,
+    settings: SearchSettings,
+    candidate: Candidate,
+    names: Mapping[Assignment, str],
+    uniform: Mapping[Assignment, str],
+    front: set[Assignment],
+    counts: Counting,
+) -> dict[str, Any]:
+    resolved = space.resolved(candidate.assignment)
+    name = names[candidate.assignment]
+    model = session.source.model
+    price = packed_cost(space.sites, resolved, model.products, settings.batch)
+    size = candidate.size
+    state_bytes = counts.state_bytes(space.sites, resolved, settings.batch)
+    assert (price.weight_bytes, state_bytes) == (size.weight, size.state), name
+    return {
+        "name": name,
+        "label": candidate.name,
+        "source": candidate.name.split()[0],
+        "uniform": uniform.get(candidate.assignment),
+        "plan": space.plan(candidate.assignment, name).to_json(),
+        "plan_fingerprint": fingerprint(resolved),
+        "weight_bytes": size.weight,
+        "state_bytes": size.state,
+        "total_bytes": size.total,
+        "packed_state_bytes": price.state_bytes,
+        "effective_bits": price.effective_bits,
+        "metric": {"value": session.headline.sign * candidate.score, "stderr": candidate.stderr},
+        "loss": {"value": -session.headline.sign * candidate.drop, "stderr": candidate.drop_stderr}
+        | ({"p": candidate.drop_p} if session.headline.robust else {}),
+        "extra_nats": candidate.extra_nats,
+        "predicted": candidate.predicted,
+        "n": candidate.n,
+        "stopped_early": candidate.stopped,
+        "radius": session.applier.spectral_radius(resolved),
+        "on_front": candidate.assignment in front,
+    }
