@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         _search,
         _eval,
         _cost,
+        _program,
         _export,
         _generate,
         _bench,
@@ -321,6 +322,13 @@ def _cost(commands: argparse._SubParsersAction) -> None:
     _plan(sub)
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
     _json(sub)
+
+
+def _program(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser("program", help="the operations of a streaming step, as text")
+    _model(sub)
+    _plan(sub)
+    sub.add_argument("--batch", type=int, default=1, help="sequences a step takes")
 
 
 def _export(commands: argparse._SubParsersAction) -> None:
