@@ -14,12 +14,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sensprobe.models import family_of, mamba, mamba2, s4d
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NAMING = 2
 
@@ -45,13 +45,17 @@ def described(config: Any) -> dict[str, Any]:
 
 
 def bytes_of(tensor: Tensor) -> bytes:
-    """A tensor's numbers, row by row, each as it lies in (little-endian) memory."""
+    """A tensor's numbers, row by row, each as it lies in (little-endian) RAM."""
+    import torch
+
     flat = tensor.contiguous().reshape(-1)
     return (flat.view(torch.uint8) if flat.numel() else flat).numpy().tobytes()
 
 
 def earlier_name(config: Any, weights: Mapping[str, Tensor]) -> str:
     """The name that a model had before: its config's text and weights as they run."""
+    import torch
+
     known = FIRST_FIELDS[family_of(config).name].split()
     said = ", ".join(f"{name}={getattr(config, name)!r}" for name in known)
     digest = hashlib.sha256(f"{type(config).__name__}({said})".encode())
@@ -67,6 +71,8 @@ def earlier_weights(
     weights: Mapping[str, Tensor], params: Mapping[str, Tensor], config: Any
 ) -> dict[str, Tensor]:
     """A model's weights as they were once computed, by the machine's exp and complex division."""
+    import torch
+
     out = dict(weights)
     for i in range(config.layers):
         at = f"layers.{i}."

@@ -10,63 +10,37 @@ pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .lo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from sensprobe.checkpoints.files import read_safetensors, require_finite
+from sensprobe.checkpoints.files import ReadTensors, read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
+from sensprobe.checkpoints.headers import Tensors
 from sensprobe.checkpoints.keymap import Rule, fitted
-from sensprobe.documents import shown
-from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import FAMILIES, Model, family_of
+from sensprobe.checkpoints.sizes import config_from
+from sensprobe.errors import CheckpointError
+from sensprobe.models import Model, family_of
 from sensprobe.models.frame import Shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a checkpoint holds, under our names: tensors as stored, and the config of their model.
+    """What a checkpoint holds, under our names: tensors as stored (or their headers, where only a
+    description is asked for), and the config of their model.
 
     `source` is the file that errors name; `header` is what the file says of itself.
     """
 
-    tensors: Mapping[str, Tensor]
+    tensors: Tensors
     config: Any
     source: Path
     header: Mapping[str, Any]
-
-
-def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, Any]:
-    """Family and config from a JSON description; CheckpointError for what it does not know."""
-    family = document.get("family")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise CheckpointError(
-            f"{source} says it is a {shown(repr(family))} model; families here: "
-            f"{', '.join(FAMILIES)}."
-        )
-    config_class = FAMILIES[family].config
-    known = {f.name for f in fields(config_class)}
-    given = document.get("config", {})
-    if not isinstance(given, Mapping):
-        raise CheckpointError(
-            f"{source}: its config is of type {type(given).__name__}, not a table of sizes."
-        )
-    if unknown := sorted(set(given) - known):
-        raise CheckpointError(
-            f"{source}: unknown config key(s) {', '.join(map(shown, unknown[:5]))}; known: "
-            f"{sorted(known)}."
-        )
-    try:
-        return str(family), config_class(**given)
-    except TypeError as error:
-        raise CheckpointError(f"{source}: its config is incomplete ({error}).") from None
-    except UsageError as error:
-        raise CheckpointError(f"{source}: config.{error}") from None
 
 
 def parameter_shapes(config: Any) -> Shapes:
@@ -75,7 +49,9 @@ def parameter_shapes(config: Any) -> Shapes:
 
 
 def build(params: Mapping[str, Tensor], config: Any, source: Path) -> Model:
-    """The model of a set of parameters; S4D is discretised in float64."""
+    """The model of a set of parameters, deployed in its family's precision."""
+    import torch
+
     require_numbers(params, source)
     require_layers(config, params, source)
     family = family_of(config)
@@ -111,9 +87,9 @@ def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> Non
         )
 
 
-def read(path: Path) -> Parameters:
+def read(path: Path, read_tensors: ReadTensors = read_safetensors) -> Parameters:
     """The parameters in an own checkpoint."""
-    tensors, header = read_safetensors(path)
+    tensors, header = read_tensors(path)
     if not header:
         raise CheckpointError(
             f"{path} has no sensprobe header, so its family and sizes are unknown. "

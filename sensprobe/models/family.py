@@ -26,6 +26,7 @@ class Family:
 
     `deploy(parameters, config)` returns the weights by site name from tensors in `precision`, a
     torch dtype. `model(config, weights)` returns the model that runs them (see `models.Model`).
+    `initial(config, (dt_min, dt_max), seed)` returns the parameters that training starts from.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Family:
     parameter_shapes: Callable[[Any], Shapes]
     deploy: Callable[..., Any]
     model: Callable[..., Any]
+    initial: Callable[..., Any]
     precision: str = "float32"
 
 

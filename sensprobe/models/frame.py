@@ -145,7 +145,8 @@ def frame_products(config: Any, mixer: Callable[[str], Products]) -> Products:
 
 
 def frame_parameters(config: Any, mixer: Mapping[str, tuple[int, ...]]) -> Shapes:
-    """Name and shape of every parameter; `mixer` has those of one layer's mixer."""
+    """Name and shape of every parameter; `mixer` has those of one layer's mixer, and may say where
+    among them the norm's stand (training sums gradients in this order)."""
     h = config.d_model
     norm: Shapes = {"norm.weight": (h,)}
     if config.norm_kind == "layer":
@@ -155,7 +156,7 @@ def frame_parameters(config: Any, mixer: Mapping[str, tuple[int, ...]]) -> Shape
     else:
         shapes = {"embedding.weight": (config.d_input, h)}
     for i in range(config.layers):
-        block = {**(norm if config.norm != "none" else {}), **mixer}
+        block = mixer if config.norm == "none" or "norm.weight" in mixer else {**norm, **mixer}
         shapes |= {f"layers.{i}.{name}": shape for name, shape in block.items()}
     shapes |= {f"final.{name}": shape for name, shape in norm.items()} if config.final_norm else {}
     return shapes | output_head.parameter_shapes(config)

@@ -171,5 +171,6 @@ FAMILY = Family(
     products=products,
     parameter_shapes=parameter_shapes,
     deploy=deferred(_LAYERS, "deploy"),
+    initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "Mamba2"),
 )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import ops
-from sensprobe.models import forward, frame, mamba2
+from sensprobe.models import forward, frame, mamba2, selective
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.selective import Scan, Selective
@@ -45,6 +45,18 @@ def deploy(params: Mapping[str, Tensor], config: Mamba2Config) -> dict[str, Tens
         if config.gated_norm:
             weights[at + "gated_norm"] = params[at + "gated_norm.weight"]
     return weights
+
+
+LARGEST_A = 16.0
+
+
+def initial(config: Mamba2Config, dt: tuple[float, float], seed: int) -> dict[str, Tensor]:
+    """The parameters that training starts from; A is -U(1, 16) in every head."""
+
+    def log_A(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.log(1 + torch.rand(shape, generator=generator) * (LARGEST_A - 1))
+
+    return selective.initial(mamba2.parameter_shapes(config), config.layers, dt, log_A, seed)
 
 
 @dataclass(frozen=True)

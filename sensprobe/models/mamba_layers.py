@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import ops
-from sensprobe.models import forward, frame, mamba
+from sensprobe.models import forward, frame, mamba, selective
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.selective import Scan, Selective
@@ -42,6 +43,15 @@ def deploy(params: Mapping[str, Tensor], config: MambaConfig) -> dict[str, Tenso
         if config.conv_bias:
             weights[at + "conv.bias"] = params[at + "conv.bias"]
     return weights
+
+
+def initial(config: MambaConfig, dt: tuple[float, float], seed: int) -> dict[str, Tensor]:
+    """The parameters that training starts from; A is -(1 … n) in every channel."""
+
+    def log_A(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.log(torch.arange(1, config.d_state + 1)).repeat(shape[0], 1)
+
+    return selective.initial(mamba.parameter_shapes(config), config.layers, dt, log_A, seed)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,8 @@ def parameter_shapes(config: S4DConfig) -> Shapes:
         "out_proj.weight": (2 * h, h),
         "out_proj.bias": (2 * h,),
     }
+    if config.norm != "none":
+        mixer |= {"norm.weight": (h,), "norm.bias": (h,)}
     return frame.frame_parameters(config, mixer)
 
 
@@ -121,6 +123,7 @@ FAMILY = Family(
     products=products,
     parameter_shapes=parameter_shapes,
     deploy=deferred(_LAYERS, "deploy"),
+    initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "S4D"),
     precision="float64",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.models import forward, frame, s4d
 from sensprobe.models.forward import At, Memories
 from sensprobe.models.framed import Framed
+from sensprobe.models.initial import drawn, log_steps
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
 from sensprobe.numerics.storage import Memory, Storage
@@ -61,6 +63,29 @@ def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]
             at + "out_proj.bias": params[at + "out_proj.bias"],
         }
     return weights
+
+
+def initial(config: S4DConfig, dt: tuple[float, float], seed: int) -> dict[str, Tensor]:
+    """The parameters that training starts from, S4D-Lin (arXiv 2206.11893): A_n = -1/2 + i pi n,
+    B = 1, C complex normal of variance 1, D normal, and log dt uniform between dt's ends."""
+
+    def own(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        match name.rpartition(".")[2]:
+            case "log_dt":
+                return log_steps(shape, dt, generator)
+            case "log_A_real":
+                return torch.full(shape, math.log(0.5))
+            case "A_imag":
+                return (math.pi * torch.arange(shape[1])).repeat(shape[0], 1)
+            case "B":
+                return torch.stack([torch.ones(shape[:2]), torch.zeros(shape[:2])], dim=-1)
+            case "C":
+                return torch.randn(shape, generator=generator) * math.sqrt(0.5)
+            case "D":
+                return torch.randn(shape, generator=generator)
+        return None
+
+    return drawn(s4d.parameter_shapes(config), own, seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,22 +8,49 @@ method, which the forward and its replays share.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import ops
 from sensprobe.models.forward import At
+from sensprobe.models.frame import Shapes
 from sensprobe.models.framed import Framed
+from sensprobe.models.initial import drawn, log_steps, uniform
 from sensprobe.numerics.arithmetic import exp
 from sensprobe.numerics.storage import Memory
 from sensprobe.numerics.taps import EXACT, Tap, single
 
 Scan = Callable[..., tuple[Tensor, Memory]]
+LogA = Callable[[tuple[int, ...], torch.Generator], Tensor]
+
+
+def initial(
+    shapes: Shapes, layers: int, dt: tuple[float, float], log_A: LogA, seed: int
+) -> dict[str, Tensor]:
+    """The parameters that training starts from, as mamba_ssm draws them.
+
+    out_proj is divided by √layers, so that the residual stream keeps its size; the bias of dt is
+    the inverse of softplus of a step size between dt's ends; D is one.
+    """
+
+    def own(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        if name.endswith("out_proj.weight"):
+            return uniform(shape, shape, generator) / math.sqrt(layers)
+        if name.endswith(".A_log"):
+            return log_A(shape, generator)
+        if name.endswith((".dt_bias", ".dt_proj.bias")):
+            step = torch.exp(log_steps(shape, dt, generator))
+            return step + torch.log(-torch.expm1(-step))
+        return torch.ones(shape) if name.endswith(".D") else None
+
+    return drawn(shapes, own, seed)
 
 
 @dataclass(frozen=True, slots=True)

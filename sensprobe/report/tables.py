@@ -204,8 +204,8 @@ def confirmation(found: Confirmation) -> pd.DataFrame:
                 rows.append({"budget": plan.budget, "plan": name, **_plan(rival, found)})
     if rows:
         rows.append({"plan": FULL, q.heading: plus_minus(q.shown(found.baseline))})
-    against = ["against uniform", *["against hand"] * any(p.hand for p in found.plans)]
-    columns = ["budget", "plan", *_headings(found), *against]
+    rivals = ["against uniform", *["against hand"] * any(p.hand for p in found.plans)]
+    columns = ["budget", "plan", *_headings(found), *rivals]
     return pd.DataFrame(rows, columns=columns, dtype=object).fillna("")
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from sensprobe.data import Dataset, Split, check_fits
 from sensprobe.errors import UnsupportedError
-from sensprobe.evaluate import SEMANTICS, Evaluator, TextEvaluator
+from sensprobe.evaluate import Evaluator, TextEvaluator
 from sensprobe.models import is_language_model, per_step
 from sensprobe.models.apply import Applier
+from sensprobe.numerics import SEMANTICS
 from sensprobe.plans.plan import Resolved, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import SILENT, Progress

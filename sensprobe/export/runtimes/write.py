@@ -12,18 +12,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from sensprobe.checkpoints.exported import CARD, CONFIG, FILES, PLAN, WEIGHTS
 from sensprobe.checkpoints.to_hf import hf_document
 from sensprobe.documents.files import named_path
 from sensprobe.errors import RunError
-from sensprobe.export.document import (
-    CARD,
-    CONFIG,
-    FILES,
-    OPTIONAL,
-    PLAN,
-    WEIGHTS,
-    to_bytes,
-)
+from sensprobe.export.document import OPTIONAL, to_bytes
 from sensprobe.export.folder import require_place, write_folder
 from sensprobe.export.runtimes.card import card_text
 from sensprobe.export.runtimes.emit import Emitted
