@@ -77,14 +77,18 @@ def test_rounding_passes_gradients_straight_through(
 
 @both
 @pytest.mark.parametrize("scheme", ["int8/head/feedback", "int4/head/every3", "fp32/clip0.5"])
-def test_the_stretches_between_marks_are_computed_as_they_were(name: str, scheme: str) -> None:
-    """One mark for the whole sequence, or one for each step: the gradient is the same."""
+def test_the_stretches_between_checkpoints_are_computed_as_they_were(
+    name: str, scheme: str
+) -> None:
+    """One checkpoint for the whole sequence, or one for each step: the gradient is the same."""
     p = problem(name, *SIZES[name][0])
     storage = kept(scheme, sites(name, p)[0], 2.0)
     found, prepare = [], cpu.prepare
-    for mark in (1, 7, 23):
+    for steps in (1, 7, 23):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cpu, "prepare", lambda *args, mark=0, m=mark: prepare(*args, mark=m))
+            patch.setattr(
+                cpu, "prepare", lambda *args, interval=0, i=steps: prepare(*args, interval=i)
+            )
             found.append(gradients(getattr(ops, name), p, None, storage))
     for other in found[1:]:
         assert all(map(torch.equal, found[0], other))
@@ -105,7 +109,7 @@ def test_what_needs_no_gradient_gets_none_and_nothing_is_marked(name: str, monke
 
     def seen(*args: Any, mark: int = 0) -> Any:
         marks.append(mark)
-        return prepare(*args, mark=mark)
+        return prepare(*args, interval=interval)
 
     monkeypatch.setattr(cpu, "prepare", seen)
     p = problem(name, *SIZES[name][0])

@@ -29,7 +29,6 @@ from sensprobe_kernels.quantize.spec import (
     TENSOR,
     Flags,
     exactly,
-    flags_of,
 )
 from sensprobe_kernels.simd.vector import LANES, Floats, load, negative, spread, store
 
@@ -101,7 +100,7 @@ def _observe(
 
 
 @inline
-def _settle(
+def _round(
     job: Job, given: Given, place: Place, k: int, i0: int, i1: int, t: int, scale: Scale,
     flags: Flags,
 ) -> None:  # fmt: skip
@@ -123,7 +122,7 @@ def _grouped(
             v = load(given.state, ((place.b * job.tiles + k) * job.n + i) * LANES)
             seen = widen(seen, v, flags)
         scale = dynamic_scale(seen, given.state_numbers, job.state.scales, flags)
-        _settle(job, given, place, k, i0, i1, t, scale, flags)
+        _round(job, given, place, k, i0, i1, t, scale, flags)
 
 
 @inline_optimised
@@ -145,21 +144,19 @@ def _step(job: Job, given: Given, filters: Filters, place: Place, t: int, flags:
     if flags.span == TENSOR and due:
         scale = shared_scale(seen, given.state_numbers, job.state, flags)
         for k in range(place.k0, place.k1):
-            _settle(job, given, place, k, 0, job.n, t, scale, flags)
+            _round(job, given, place, k, 0, job.n, t, scale, flags)
 
 
 @cache
 def build(state: Flags) -> Callable[..., None]:
     """The compiled convolution for one way to store the window, as `selective_scan` has it."""
-    s0, s1, s2, s3, s4, s5, s6 = state
 
     def convolve(job: Job, given: Given, filters: Filters, start: int, stop: int) -> None:
-        flags = flags_of(s0, s1, s2, s3, s4, s5, s6)
         units = -(-job.tiles // job.unit)
         for i in range(start, stop):
             k0 = i % units * job.unit
             place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
             for t in range(job.length):
-                _step(job, given, filters, place, t, flags)
+                _step(job, given, filters, place, t, state)
 
     return compiled(convolve)

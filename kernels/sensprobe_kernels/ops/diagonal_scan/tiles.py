@@ -30,7 +30,6 @@ from sensprobe_kernels.quantize.spec import (
     TENSOR,
     Flags,
     exactly,
-    flags_of,
     safe,
 )
 from sensprobe_kernels.simd.vector import LANES, bits, every_int, larger, largest, load, store
@@ -147,19 +146,18 @@ def tame(numbers: Any, size: int) -> bool:
 
 
 @cache
-def build(key: Flags) -> Callable[..., None]:
+def build(flags: Flags) -> Callable[..., None]:
     """The compiled scan of a tile for one set of flags.
 
     It takes u, y, state and residual flat, a Tile, and scratch for drive and out. It releases the
     interpreter's lock.
     """
 
-    span, code, rounding, quotient, asym, feedback, clip = key
+    span, quotient, feedback = flags.span, flags.quotient, flags.feedback
 
     def scan_tile(
         u: Any, y: Any, state: Any, residual: Any, tile: Tile, drive: Any, out: Any
     ) -> None:
-        flags = flags_of(span, code, rounding, quotient, asym, feedback, clip)
         enter(tile, state, tile.state)
         if feedback:
             enter(tile, residual, tile.residual)

@@ -16,7 +16,7 @@ import numpy as np
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.quantize.lanes import Scale, kept, scale_from
 from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
-from sensprobe_kernels.quantize.spec import GROUP, STATIC_EACH, Flags, flags_of
+from sensprobe_kernels.quantize.spec import GROUP, STATIC_EACH, Flags
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
@@ -105,13 +105,12 @@ def _write(rows: Rows, first: int, start: int, stop: int, scale: Scale, flags: F
 
 
 @cache
-def build(key: Flags) -> Callable[..., None]:
+def build(flags: Flags) -> Callable[..., None]:
     """The compiled rounding for one set of flags: takes Rows, the first row and the one after the
     last. It releases the interpreter's lock."""
-    span, code, rounding, quotient, asym, feedback, clip = key
+    span = flags.span
 
     def round_rows(rows: Rows, start: int, stop: int) -> None:
-        flags = flags_of(span, code, rounding, quotient, asym, feedback, clip)
         for row in range(start, stop):
             first = row * rows.columns
             if span == GROUP:

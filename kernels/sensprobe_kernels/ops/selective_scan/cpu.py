@@ -68,7 +68,7 @@ def prepare(
     state: Array,
     residual: Array | None,
     step: int,
-    mark: int = 0,
+    interval: int = 0,
 ) -> Run:
     """A call of the kernel.
 
@@ -76,7 +76,7 @@ def prepare(
     is computed, and dt as x. B, C: (batch, length, groups, n). state, residual: (batch, heads, p,
     n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `spec` is dense,
     (heads, p, n). `step` counts the
-    steps taken before. With `mark` the state is kept every so many steps, for `gradient`. All
+    steps taken before. With `interval` the state is kept every so many steps, for `gradient`. All
     float32; the arguments are left as they are.
     """
     batch, length, heads, p = x.shape
@@ -87,10 +87,10 @@ def prepare(
     state_spec = spec._replace(feedback=residual is not None).apart_along(-1)
     decay_spec = Spec() if computed is None else computed.spec._replace(feedback=False)
     decay_spec = decay_spec.apart_along(-1)
-    marks = scratch(-(-length // mark) * batch * tiles * n * LANES) if mark else _NONE
+    checkpoints = scratch(-(-length // interval) * batch * tiles * n * LANES) if interval else _NONE
     job = Job(
         length, tiles, heads, _unit(heads, head, state_spec, decay_spec), n, p, head, groups,
-        max(spec.first, decay_spec.first), step, mark, batch, spec.settings(n),
+        max(spec.first, decay_spec.first), step, interval, batch, spec.settings(n),
         decay_spec.settings(n),
     )  # fmt: skip
     given = Given(
@@ -109,13 +109,13 @@ def prepare(
         np.array(decay_spec.constants(), np.float32),
         np.arange(tiles) // head,
         np.arange(tiles) // (tiles // groups),
-        marks,
-        _NONE if residual is None else scratch(marks.size),
+        checkpoints,
+        _NONE if residual is None else scratch(checkpoints.size),
     )
     return Run(job, given, state_spec.flags(), decay_spec.flags(), computed is None, x.shape)
 
 
-def begun(run: Run, threads: int) -> list[tuple[int, int]]:
+def pieces_of(run: Run, threads: int) -> list[tuple[int, int]]:
     """Pieces for the threads, as many for each: units from and up to."""
     job = run.job
     slow = STOCHASTIC in (run.state.rounding, run.decay.rounding)
@@ -126,7 +126,7 @@ def begun(run: Run, threads: int) -> list[tuple[int, int]]:
     return [(i, min(i + few, units)) for i in range(0, units, few)]
 
 
-def ended(run: Run) -> Result:
+def result_of(run: Run) -> Result:
     """What a run that was carried out has left."""
     job, (_, _, heads, p) = run.job, run.shape
     held = [x for x in (run.given.state, run.given.residual) if x.size]
@@ -143,18 +143,18 @@ def scan(run: Run, threads: int) -> Result:
         decays = scratch(run.job.unit * run.job.n * LANES)
         compiled(run.job, run.given, decays, start, stop)
 
-    spread_out(work, begun(run, threads), threads)
-    return ended(run)
+    spread_out(work, pieces_of(run, threads), threads)
+    return result_of(run)
 
 
 def states_of(run: Run, found: Result) -> Array:
-    """Of a scanned run prepared with mark=1: the states (length, batch, heads, p, n) after every
-    step."""
+    """The states (length, batch, heads, p, n) after every step of a run that was prepared with an
+    interval of 1, and scanned."""
     job, (_, length, heads, p) = run.job, run.shape
     out = np.empty((length, *found.state.shape), np.float32)
     out[-1] = found.state
     if length > 1:
-        before = run.given.marks.reshape(length * job.batch, job.tiles, job.n, LANES)
+        before = run.given.checkpoints.reshape(length * job.batch, job.tiles, job.n, LANES)
         out[:-1] = _untiled(before[job.batch :], heads, p).reshape(out[:-1].shape)
     return out
 
@@ -168,7 +168,7 @@ def decays_of(run: Run, threads: int) -> Array:
     def work(start: int, stop: int) -> None:
         compiled(job, run.given, written, scratch(job.unit * job.n * LANES), start, stop)
 
-    spread_out(work, begun(run, threads), threads)
+    spread_out(work, pieces_of(run, threads), threads)
     rows = written.reshape(length * batch, job.tiles, job.n, LANES)
     return _untiled(rows, heads, p).reshape(length, batch, heads, p, job.n)
 
@@ -185,7 +185,7 @@ class Gradient(NamedTuple):
 
 
 def gradient(run: Run, dy: Array, threads: int) -> Gradient:
-    """Of a run prepared with `mark` that has been scanned. dy: (batch, length, heads, p)."""
+    """Of a run prepared with `interval` that has been scanned. dy: (batch, length, heads, p)."""
     job, shape = run.job, run.shape
     batch, length, heads, p = shape
     whole, wide = job.tiles * job.n * LANES, batch * length * job.tiles * LANES
@@ -203,8 +203,8 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
 
     def work(start: int, stop: int) -> None:
         memory = Work(
-            scratch((job.mark + 1) * whole),
-            scratch(0 if run.head else job.mark * whole),
+            scratch((job.interval + 1) * whole),
+            scratch(0 if run.head else job.interval * whole),
             scratch(whole),
             scratch(2 * job.n * LANES),
             scratch(job.unit * job.n * LANES),

@@ -6,8 +6,8 @@
 
 Rounding passes gradients as if it were not there (straight through, Bengio et al. 2013, arXiv
 1308.3432): h and a are those the forward pass went on with, only the a of a da is the exact one.
-They are not kept: memory has the state every `mark` steps, and those between are computed again, a
-stretch of steps at a time.
+They are not kept: there is a checkpoint of the state every `interval` steps, and states between are
+computed again, a stretch of steps at a time.
 
 Sums over channels go lane by lane, then across lanes: a fixed order, another than autograd's.
 """
@@ -24,7 +24,7 @@ from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import nothing
 from sensprobe_kernels.ops.selective_scan.steps import Spot, spot
 from sensprobe_kernels.ops.selective_scan.units import copy, step
-from sensprobe_kernels.quantize.spec import ANY, Flags, flags_of
+from sensprobe_kernels.quantize.spec import ANY, Flags
 from sensprobe_kernels.simd.vector import LANES, Floats, load, spread, store, summed
 
 
@@ -45,8 +45,9 @@ class Adjoint(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Scratch of one thread: states (mark + 1, tiles, n, 16) and decays (mark, tiles, n, 16) of a
-    stretch, a g of the step after (tiles, n, 16), sums for B and C (2, n, 16), decays of a unit."""
+    """Scratch of one thread: states (interval + 1, tiles, n, 16) and decays (interval, tiles, n,
+    16) of a stretch, a g of the step after (tiles, n, 16), sums for B and C (2, n, 16), and decays
+    of a unit."""
 
     states: Any
     decays: Any
@@ -56,7 +57,7 @@ class Work(NamedTuple):
 
 
 @inline_optimised
-def _again(
+def _recompute(
     job: Job, given: Given, work: Work, b: int, t0: int, t1: int, head: bool, kept: Flags,
     passed: Flags,
 ) -> None:  # fmt: skip
@@ -122,7 +123,7 @@ def _sum(sums: Any, at: int, term: Floats, first: bool) -> None:
 
 
 @inline_optimised
-def _step_back(
+def _step_backward(
     job: Job, given: Given, adjoint: Adjoint, work: Work, b: int, t: int, t0: int, head: bool,
     passed: Flags,
 ) -> None:  # fmt: skip
@@ -150,27 +151,24 @@ def build_gradient(state: Flags, decay: Flags, head: bool) -> Callable[..., None
     It takes a Job, the scan's Given with a state to write to, an Adjoint whose sums are zero, Work,
     and the first sequence of the call and the one after its last.
     """
-    s0, s1, s2, s3, s4, s5, s6 = state
-    d0, d1, d2, d3, d4, d5, d6 = decay
 
     def scan_back(
         job: Job, given: Given, adjoint: Adjoint, work: Work, start: int, stop: int
     ) -> None:
-        kept, passed = flags_of(s0, s1, s2, s3, s4, s5, s6), flags_of(d0, d1, d2, d3, d4, d5, d6)
         whole = job.tiles * job.n * LANES
-        stretches = -(-job.length // job.mark)
+        stretches = -(-job.length // job.interval)
         for b in range(start, stop):
             for i in range(0, whole, LANES):
                 store(work.carry, i, nothing())
             for back in range(stretches):
                 s = stretches - 1 - back
-                t0, t1 = s * job.mark, min((s + 1) * job.mark, job.length)
-                mark = (s * job.batch + b) * whole
-                copy(given.marks, mark, given.state, b * whole, whole)
-                if kept.feedback:
-                    copy(given.rests, mark, given.residual, b * whole, whole)
-                _again(job, given, work, b, t0, t1, head, kept, passed)
+                t0, t1 = s * job.interval, min((s + 1) * job.interval, job.length)
+                at = (s * job.batch + b) * whole
+                copy(given.checkpoints, at, given.state, b * whole, whole)
+                if state.feedback:
+                    copy(given.residual_checkpoints, at, given.residual, b * whole, whole)
+                _recompute(job, given, work, b, t0, t1, head, state, decay)
                 for i in range(t1 - t0):
-                    _step_back(job, given, adjoint, work, b, t1 - 1 - i, t0, head, passed)
+                    _step_backward(job, given, adjoint, work, b, t1 - 1 - i, t0, head, decay)
 
     return compiled(scan_back)

@@ -92,7 +92,7 @@ def _scale(job: Job, given: Given, at: Spot, i: int, flags: Flags) -> Scale:
 
 
 @inline
-def _share(
+def _term(
     job: Job, given: Given, place: Place, at: Spot, i: int, decays: Any, driven: Floats,
     scale: Scale, head: bool, flags: Flags,
 ) -> Floats:  # fmt: skip
@@ -110,7 +110,7 @@ def tile_step(
     at, total = spot(job, given, place, k, t, head), nothing()
     driven, scale = drive(given, at, head), _scale(job, given, at, 0, flags)
     for i in range(job.n):
-        total = total + _share(job, given, place, at, i, decays, driven, scale, head, flags)
+        total = total + _term(job, given, place, at, i, decays, driven, scale, head, flags)
     store(given.y, at.value, total)
 
 
@@ -127,10 +127,10 @@ def four_step(
     s2, s3 = _scale(job, given, p2, 0, flags), _scale(job, given, p3, 0, flags)
     y0, y1, y2, y3 = nothing(), nothing(), nothing(), nothing()
     for i in range(job.n):
-        y0 = y0 + _share(job, given, place, p0, i, decays, u0, s0, head, flags)
-        y1 = y1 + _share(job, given, place, p1, i, decays, u1, s1, head, flags)
-        y2 = y2 + _share(job, given, place, p2, i, decays, u2, s2, head, flags)
-        y3 = y3 + _share(job, given, place, p3, i, decays, u3, s3, head, flags)
+        y0 = y0 + _term(job, given, place, p0, i, decays, u0, s0, head, flags)
+        y1 = y1 + _term(job, given, place, p1, i, decays, u1, s1, head, flags)
+        y2 = y2 + _term(job, given, place, p2, i, decays, u2, s2, head, flags)
+        y3 = y3 + _term(job, given, place, p3, i, decays, u3, s3, head, flags)
     store(given.y, p0.value, y0)
     store(given.y, p1.value, y1)
     store(given.y, p2.value, y2)

@@ -24,7 +24,7 @@ from sensprobe_kernels.ops.selective_scan.steps import (
 )
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
 from sensprobe_kernels.quantize.scales import unseen
-from sensprobe_kernels.quantize.spec import GROUP, TENSOR, Flags, exactly, flags_of
+from sensprobe_kernels.quantize.spec import GROUP, TENSOR, Flags, exactly
 from sensprobe_kernels.simd.vector import LANES, load, prefetch, store
 
 AHEAD = 3
@@ -38,18 +38,18 @@ def copy(source: Any, at: int, target: Any, to: int, size: int) -> None:
 
 
 @inline
-def _mark(job: Job, given: Given, place: Place, stretch: int, flags: Flags) -> None:
+def _checkpoint(job: Job, given: Given, place: Place, stretch: int, flags: Flags) -> None:
     """Keep the unit's state, and its residual, for the gradient."""
     line = job.n * LANES
     at, size = (place.b * job.tiles + place.k0) * line, (place.k1 - place.k0) * line
     to = stretch * job.batch * job.tiles * line + at
-    copy(given.state, at, given.marks, to, size)
+    copy(given.state, at, given.checkpoints, to, size)
     if flags.feedback:
-        copy(given.residual, at, given.rests, to, size)
+        copy(given.residual, at, given.residual_checkpoints, to, size)
 
 
 @inline
-def _ask(job: Job, given: Given, place: Place, t: int, head: bool) -> None:
+def _prefetch(job: Job, given: Given, place: Place, t: int, head: bool) -> None:
     """For the lines of a later step: those of a wide model lie pages apart, and a processor looks
     ahead within one."""
     first = ((place.b * job.length + t) * job.tiles + place.k0) * LANES
@@ -130,20 +130,17 @@ def build(state: Flags, decay: Flags, head: bool) -> Callable[..., None]:
     a unit, and the first unit of the call and the one after its last. It releases the interpreter's
     lock.
     """
-    s0, s1, s2, s3, s4, s5, s6 = state
-    d0, d1, d2, d3, d4, d5, d6 = decay
 
     def scan_units(job: Job, given: Given, decays: Any, start: int, stop: int) -> None:
-        kept, passed = flags_of(s0, s1, s2, s3, s4, s5, s6), flags_of(d0, d1, d2, d3, d4, d5, d6)
         units = -(-job.tiles // job.unit)
         for i in range(start, stop):
             k0 = i % units * job.unit
             place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
             for t in range(job.length):
-                if job.mark and t % job.mark == 0:
-                    _mark(job, given, place, t // job.mark, kept)
-                _ask(job, given, place, t + AHEAD, head)
-                step(job, given, place, t, decays, head, kept, passed)
+                if job.interval and t % job.interval == 0:
+                    _checkpoint(job, given, place, t // job.interval, state)
+                _prefetch(job, given, place, t + AHEAD, head)
+                step(job, given, place, t, decays, head, state, decay)
 
     return compiled(scan_units)
 
@@ -152,17 +149,15 @@ def build(state: Flags, decay: Flags, head: bool) -> Callable[..., None]:
 def build_decays(decay: Flags) -> Callable[..., None]:
     """The compiled decays of every step, without the recurrence. It takes a Job, Given, where they
     go (length, batch, tiles, n, 16), and the first unit of the call and the one after its last."""
-    d0, d1, d2, d3, d4, d5, d6 = decay
 
     def write_decays(job: Job, given: Given, out: Any, decays: Any, start: int, stop: int) -> None:
-        passed = flags_of(d0, d1, d2, d3, d4, d5, d6)
         units = -(-job.tiles // job.unit)
         line = job.n * LANES
         for i in range(start, stop):
             k0 = i % units * job.unit
             place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
             for t in range(job.length):
-                unit_decays(job, given, place, t, decays, passed)
+                unit_decays(job, given, place, t, decays, decay)
                 to = ((t * job.batch + place.b) * job.tiles + k0) * line
                 copy(decays, 0, out, to, (place.k1 - k0) * line)
 
