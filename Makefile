@@ -41,14 +41,16 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m sensprobe.cli.reference --check README.md
+	$(BIN)/python -m sensprobe.cli.reference --check docs/commands.md
+	$(BIN)/python docs/layers.py --check README.md
 
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 docs: $(READY)
-	$(BIN)/python -m sensprobe.cli.reference --write README.md
+	$(BIN)/python -m sensprobe.cli.reference --write docs/commands.md
+	$(BIN)/python docs/layers.py --write README.md
 
 bench: $(READY)
 	$(BIN)/python studies/000_speed/bench.py

@@ -13,16 +13,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sensprobe.session.loading import LoadedModel, load
+    from sensprobe.session.load import load
+    from sensprobe.session.loaded import LoadedModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["LoadedModel", "__version__", "load"]
 
 _HOME = {
     # loading
-    "LoadedModel": "sensprobe.session.loading",
-    "load": "sensprobe.session.loading",
+    "LoadedModel": "sensprobe.session.load",
+    "load": "sensprobe.session.load",
     # steps of the main job
 }
 """Public name -> the module that defines it."""

@@ -15,7 +15,7 @@ a list of such, where later ones override. Sizes are bytes, as integers or text 
 Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
 UsageError for what cannot be, CheckpointError, DataError, RunError for files. Those that take long
 tell a `progress` how long, keep what they finished when interrupted (KeyboardInterrupt), and go on
-from there when called again. For steps over an open model, data and run see `sensprobe.jobs`.
+from there when called again. The jobs themselves, over an open session, are in `sensprobe.jobs`.
 """
 
 from __future__ import annotations
@@ -27,28 +27,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sensprobe import jobs
-from sensprobe.errors import UsageError
-from sensprobe.evaluate.lm_harness import require
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.progress import SILENT, Progress
-from sensprobe.runs import open_run
-from sensprobe.session.loading import (
-    OnePlan,
-    PlanLike,
-    as_plan,
-    device_named,
-    load_model,
-    loaded,
-    text_tokenizer,
-)
-from sensprobe.session.opening import open_applier, open_bench, reopen, resolved, settings_of
-from sensprobe.session.workbench import Workbench
-from sensprobe.units import limit_bytes
 
+# A job and the room it needs are imported by the function that calls it: what needs no tensors
+# waits for no torch, and a score for no search.
 if TYPE_CHECKING:
-    from sensprobe.search import Budget
+    from sensprobe.session.plans import OnePlan, PlanLike
+    from sensprobe.session.session import Session
     from sensprobe.train import Progress as TrainingProgress
 
 Document = dict[str, Any]
@@ -61,7 +48,10 @@ def list_sites(model: Pathlike, *, norm: str | None = None) -> list[Document]:
     Each: site, part, kind, shape, complex, values (real numbers), full_bytes (in float32),
     stored_dtype and stored_bytes (as the model's file has it).
     """
-    return jobs.list_sites(load_model(model, norm))
+    from sensprobe.jobs import cost as job
+    from sensprobe.session.source import open_model
+
+    return job.list_sites(open_model(model, norm))
 
 
 def list_presets(
@@ -72,7 +62,10 @@ def list_presets(
 
     With a model also its cost under each, as `cost` returns it, or why_not.
     """
-    return jobs.list_presets(None if model is None else load_model(model, norm), batch)
+    from sensprobe.jobs import cost as job
+    from sensprobe.session.source import open_model
+
+    return job.list_presets(None if model is None else open_model(model, norm), batch)
 
 
 def cost(
@@ -86,8 +79,12 @@ def cost(
 
     Without a plan: full precision; of an exported model its own plan.
     """
-    source = load_model(model, norm)
-    return jobs.cost_beside_stored(source, resolved(source, plan), batch)
+    from sensprobe.jobs import cost as job
+    from sensprobe.session.plans import schemes_of
+    from sensprobe.session.source import open_model
+
+    source = open_model(model, norm)
+    return job.cost_beside_stored(source, schemes_of(plan, source), batch)
 
 
 def evaluate(
@@ -120,16 +117,26 @@ def evaluate(
     format they are kept in (`saturated` has the numbers). Evaluations of the runs in `reuse` count
     as this one's. `allow_code`: see `search`.
     """
-    if model is None or data is None:
-        named = (model, data, norm, metric) != (None,) * 4 or data_seed
-        bench = _bench_of_run(run, bool(named), reuse, allow_code, progress)
-    else:
-        settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
-        bench = open_bench(settings, run, progress, reuse=_listed(reuse))
-    schemes = resolved(bench.source, plan)
-    with bench.run.working("eval") if bench.run else nullcontext():
-        document = jobs.evaluate(
-            bench,
+    from sensprobe.jobs import evaluate as job
+    from sensprobe.jobs.saturation import saturation_warnings
+    from sensprobe.session.open import open_session
+    from sensprobe.session.plans import schemes_of
+
+    session = open_session(
+        model,
+        data,
+        run,
+        norm=norm,
+        metric=metric,
+        data_seed=data_seed,
+        reuse=_listed(reuse),
+        allow_code=allow_code,
+        progress=progress,
+    )
+    schemes = schemes_of(plan, session.source)
+    with session.run.working("eval") if session.run else nullcontext():
+        document = job.evaluate(
+            session,
             schemes,
             split=split,
             limit=limit,
@@ -139,23 +146,8 @@ def evaluate(
             classes=per_class,
         )
     base = document if not schemes else document.get("baseline")
-    warnings = [*_recorded(bench, base, norm), *jobs.saturation_warnings(document["saturated"])]
+    warnings = [*_recorded(session, base, norm), *saturation_warnings(document["saturated"])]
     return document | {"warnings": warnings}
-
-
-def _bench_of_run(
-    run: Pathlike | None,
-    named: bool,
-    reuse: Sequence[Pathlike],
-    allow_code: bool,
-    progress: Progress,
-) -> Workbench:
-    """What a run remembers of its inputs; UsageError where there is none, or more is named."""
-    if run is None or named:
-        raise UsageError(
-            "eval scores a model on data: name both, or give --run DIR alone for those of a run."
-        )
-    return reopen(run, progress, reuse=_listed(reuse), allow_code=allow_code)
 
 
 def evaluate_tasks(
@@ -183,12 +175,16 @@ def evaluate_tasks(
     ranges. `files` (SENSPROBE_DATA) is a folder whose lm_tasks has files of tasks that need no
     network; `include` one of more task YAML. `limit` uses the first documents of each task.
     """
+    from sensprobe.evaluate.lm_harness import require
+    from sensprobe.jobs import tasks as job
+    from sensprobe.session.open import open_calibrated
+
     require()
-    source, schemes, applier = open_applier(
+    source, schemes, applier = open_calibrated(
         model, plan, data, norm=norm, data_seed=data_seed, progress=progress
     )
     folder = files or os.environ.get("SENSPROBE_DATA")
-    settings = jobs.TaskSettings(
+    settings = job.TaskSettings(
         _listed(tasks),
         data=None if folder is None else Path(folder).expanduser().resolve(),
         include=None if include is None else Path(include).expanduser().resolve(),
@@ -196,7 +192,7 @@ def evaluate_tasks(
         num_fewshot=num_fewshot,
         batch=batch_size,
     )
-    return jobs.evaluate_tasks(
+    return job.evaluate_tasks(
         source, applier, schemes, settings, batch=batch, compare=compare, progress=progress
     )
 
@@ -223,15 +219,28 @@ def profile(
     and backward pass. Rows hold target, scheme, metric and kl, each with its stderr. Evaluations of
     the runs in `reuse`, which are of the same model and data, are not made again.
     """
-    settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
+    from sensprobe.jobs import profile as job
+    from sensprobe.jobs.saturation import profiled_ranges
+    from sensprobe.session.open import open_session
+
     chosen = [_scheme(s) for s in _listed(schemes)]
-    jobs.check_profile(by, method)
-    bench = open_bench(settings, run, progress, {"search": limit}, reuse=_listed(reuse))
-    assert bench.run is not None
-    with bench.run.working("profile"):
-        document = jobs.profile(bench, chosen, by=by, method=method, limit=limit)
-    warnings = _recorded(bench, document["baseline"]["metric"], norm)
-    warnings += jobs.profiled_ranges(bench, document["schemes"], document["n"])
+    job.check_profile(by, method)
+    session = open_session(
+        model,
+        data,
+        run,
+        norm=norm,
+        metric=metric,
+        data_seed=data_seed,
+        limits={"search": limit},
+        reuse=_listed(reuse),
+        progress=progress,
+    )
+    assert session.run is not None
+    with session.run.working("profile"):
+        document = job.profile(session, chosen, by=by, method=method, limit=limit)
+    warnings = _recorded(session, document["baseline"]["metric"], norm)
+    warnings += profiled_ranges(session, document["schemes"], document["n"])
     return document | {"warnings": warnings}
 
 
@@ -274,9 +283,17 @@ def search(
     is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
     Evaluations of the runs in `reuse` are not made again.
     """
+    from sensprobe.jobs import search as job
+    from sensprobe.jobs.budgets import budgets_of
+    from sensprobe.jobs.confirm import confirm as confirmed_on_unseen
+    from sensprobe.jobs.cost import full_bytes
+    from sensprobe.jobs.saturation import chosen_ranges
+    from sensprobe.session.open import open_session
+    from sensprobe.session.plans import as_plan
+
     limits = _listed(budgets), weight_budget, state_budget, max_loss
-    settings = jobs.SearchSettings(
-        budgets=_budgets(*limits, dict.fromkeys(("total", "weight", "state"), 1)),
+    budgets_of(*limits)  # what cannot be is said before anything is opened
+    settings = job.SearchSettings(
         method=method,
         evaluations=evaluations,
         seed=seed,
@@ -288,15 +305,17 @@ def search(
         target=target,
         count_states=count_states,
     )
-    bench = reopen(run, progress, reuse=_listed(reuse), allow_code=allow_code)
-    assert bench.run is not None
-    settings = replace(settings, budgets=_budgets(*limits, jobs.full_bytes(bench.source, batch)))
-    beside = tuple(as_plan(plan, bench.source.model) for plan in _listed(also))
-    settings = replace(settings, also=beside)
-    with bench.run.working("search"):
-        found = jobs.search(bench, settings)
-        confirmed = jobs.confirm(bench) if confirm else None
-    for warning in jobs.chosen_ranges(bench, found):
+    session = open_session(run=run, reuse=_listed(reuse), allow_code=allow_code, progress=progress)
+    assert session.run is not None
+    settings = replace(
+        settings,
+        budgets=budgets_of(*limits, full_bytes(session.source, batch)),
+        also=tuple(as_plan(plan, session.source.model) for plan in _listed(also)),
+    )
+    with session.run.working("search"):
+        found = job.search(session, settings)
+        confirmed = confirmed_on_unseen(session) if confirm else None
+    for warning in chosen_ranges(session, found):
         progress.note(warning)
     return {"search": found, "confirmation": confirmed}
 
@@ -321,10 +340,16 @@ def export(
     rounded_anew, use (how to load it), and bytes under the plan and as written. `allow_code`: see
     `search`.
     """
-    bench = reopen(run, progress, allow_code=allow_code)
+    from sensprobe.session.open import open_session
+
+    session = open_session(run=run, allow_code=allow_code, progress=progress)
     if target is not None:
-        return jobs.export_for(bench, plan, target, Path(out), overwrite=overwrite)
-    return jobs.export(bench, plan, Path(out), overwrite=overwrite)
+        from sensprobe.jobs.export_runtime import export_for
+
+        return export_for(session, plan, target, Path(out), overwrite=overwrite)
+    from sensprobe.jobs import export as job
+
+    return job.export(session, plan, Path(out), overwrite=overwrite)
 
 
 def generate(
@@ -348,10 +373,15 @@ def generate(
     prompt, then with pieces of text as they are known. Returns text, tokens, tokens_per_second,
     prompt_tokens, packed, weight_bytes, state_bytes and more.
     """
+    from sensprobe.jobs import generate as job
+    from sensprobe.session.load import device_named, loaded
+    from sensprobe.session.open import open_calibrated
+    from sensprobe.session.source import text_tokenizer
+
     place = device_named(device)
-    source, _, applier = open_applier(model, plan, data, data_seed=data_seed, progress=progress)
+    source, _, applier = open_calibrated(model, plan, data, data_seed=data_seed, progress=progress)
     tokenizer = text_tokenizer(source)
-    return jobs.generate(
+    return job.generate(
         loaded(source, plan, place, applier=applier), tokenizer, prompt, tokens=tokens,
         temperature=temperature, seed=seed, write=write or (lambda piece: None),
     )  # fmt: skip
@@ -373,8 +403,11 @@ def bench(
     to PyTorch's own (products in bfloat16, state updates in float32). With `run` every case is kept
     there as it is measured; one that is stopped keeps those it finished, and the next starts anew.
     """
+    from sensprobe.jobs import benchmark as job
+    from sensprobe.runs import open_run
+
     kept = None if run is None else open_run(run)
-    return jobs.bench(_listed(shapes), batch=batch, device=device, run=kept, progress=progress)
+    return job.bench(_listed(shapes), batch=batch, device=device, run=kept, progress=progress)
 
 
 def bench_model(
@@ -400,15 +433,20 @@ def bench_model(
     move, of_copy, share of the step, times as fast as full precision, ratio to PyTorch. With `run`
     every row is kept there.
     """
-    source, schemes, applier = open_applier(
+    from sensprobe.jobs import benchmark_model as job
+    from sensprobe.runs import open_run
+    from sensprobe.session.open import open_calibrated
+    from sensprobe.session.plans import as_plan
+
+    source, schemes, applier = open_calibrated(
         model, plan, data, norm=norm, data_seed=data_seed, progress=progress
     )
     named = "exported" if source.artefact is not None else ""
     if plan is not None:
         named = as_plan(plan, source.model).name
-    return jobs.bench_model(
+    return job.bench_model(
         source, schemes, applier, plan_name=named, batches=tuple(batches),
-        length=jobs.LENGTH if length is None else length, device=device,
+        length=job.LENGTH if length is None else length, device=device,
         run=None if run is None else open_run(run), progress=progress,
     )  # fmt: skip
 
@@ -419,6 +457,7 @@ def report(run: Pathlike, out: Pathlike | None = None) -> Document:
     Returns folder, html, images, tables (paths) and missing: what the run does not hold yet.
     """
     from sensprobe.report import write_report  # pandas, Plotly and Matplotlib
+    from sensprobe.runs import open_run
 
     files = write_report(open_run(run), None if out is None else Path(out))
     return {
@@ -446,13 +485,17 @@ def train(
     records. Code (`python:…`) that only the recipe names as data is run with `allow_code`, or as
     it was when it was allowed before.
     """
+    from sensprobe.jobs import train as job
+
     where = None if out is None else Path(out)
-    return jobs.train(str(study), data, where, progress, restart=restart, allow_code=allow_code)
+    return job.train(str(study), data, where, progress, restart=restart, allow_code=allow_code)
 
 
 def doctor() -> Document:
     """Versions, fast paths, extras with how to get them, models that ship, where data lies."""
-    return jobs.doctor()
+    from sensprobe.jobs import doctor as job
+
+    return job.doctor()
 
 
 # -- from plain values -----------------------------------------------------------------------------
@@ -467,65 +510,10 @@ def _scheme(scheme: str | Scheme) -> Scheme:
     return scheme if isinstance(scheme, Scheme) else parse(scheme)
 
 
-def _budgets(
-    totals: Sequence[int | str],
-    weight: int | str | None,
-    state: int | str | None,
-    max_loss: float | None,
-    full: Mapping[str, int],
-) -> tuple[Budget, ...]:
-    """Budgets in bytes; full: what the model takes at full precision, in all and of each kind."""
-    from sensprobe.search import Budget  # SciPy and Optuna
+def _recorded(session: Session, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:
+    """Warnings where an accuracy at full precision is far from what the checkpoint records."""
+    from sensprobe.jobs.evaluate import recorded_warnings
 
-    if max_loss is not None and not max_loss >= 0:
-        raise UsageError(f"--max-loss {max_loss}: a loss cannot be negative.")
-    parts = Budget(
-        weight=None if weight is None else limit_bytes(weight, full["weight"]),
-        state=None if state is None else limit_bytes(state, full["state"]),
-    )
-    out = [
-        _labelled(str(t), full)
-        if "<=" in str(t)
-        else replace(parts, total=limit_bytes(t, full["total"]), label=str(t))
-        for t in totals
-    ]
-    if not out and parts.limits_bytes:
-        named = (("weights", weight), ("state", state))
-        label = " ".join(f"{kind}<={size}" for kind, size in named if size is not None)
-        out = [replace(parts, label=label)]
-    if max_loss is not None:
-        out.append(replace(parts, max_loss=max_loss, label=f"loss<={max_loss:g}"))
-    return tuple(out)
-
-
-def _labelled(label: str, full: Mapping[str, int]) -> Budget:
-    """The budget that a label of an earlier search stands for: "weights<=8KiB state<=25%"."""
-    from sensprobe.search import Budget
-
-    budget = Budget(label=label)
-    for word in label.split():
-        kind, _, limit = word.partition("<=")
-        try:
-            if kind == "loss":
-                budget = replace(budget, max_loss=float(limit))
-                assert budget.max_loss is not None
-                if budget.max_loss >= 0:
-                    continue
-        except ValueError:
-            pass
-        if kind not in ("weights", "state"):
-            raise UsageError(
-                f"{label!r} is not a budget; write 12KiB, 25%, 8x, or as a search labels others: "
-                "weights<=12KiB, state<=4KiB, loss<=0.5."
-            )
-        if kind == "weights":
-            budget = replace(budget, weight=limit_bytes(limit, full["weight"]))
-        else:
-            budget = replace(budget, state=limit_bytes(limit, full["state"]))
-    return budget
-
-
-def _recorded(bench: Workbench, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:
-    if base is None or bench.primary != "correct":
+    if base is None or session.headline.primary != "correct":
         return []
-    return jobs.recorded_warnings(bench.source, base, norm)
+    return recorded_warnings(session.source, base, norm)

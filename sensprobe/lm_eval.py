@@ -22,9 +22,8 @@ from sensprobe.cli.bar import Bar
 from sensprobe.cli.console import PlainConsole
 from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.evaluate.lm_harness import require
-from sensprobe.jobs import harness_model
-from sensprobe.jobs.tasks import tell_of_ends
-from sensprobe.session.opening import open_applier
+from sensprobe.jobs.tasks import harness_model, tell_of_ends
+from sensprobe.session.open import open_calibrated
 
 if TYPE_CHECKING:
     from sensprobe.evaluate.lm_harness.model import HarnessModel
@@ -45,7 +44,7 @@ def open_model(**given: Any) -> HarnessModel:
     if "model" not in given:
         raise UsageError("--model_args names no model: write --model_args model=MODEL,plan=PLAN.")
     progress = Bar(PlainConsole(stderr=True))
-    source, plan, applier = open_applier(
+    source, plan, applier = open_calibrated(
         str(given["model"]),
         given.get("plan"),
         given.get("data"),

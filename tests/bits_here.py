@@ -18,7 +18,7 @@ from sensprobe.models.apply import Applier
 from sensprobe.numerics.calibrate import SHRINKS, weight_range
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 SCHEMES = ("polar(m3,p5)", "logpolar(m2,p8)", "int4/mse", "int8/p99", "int3/head/asym", "e4m3",
            "log4/pow2", "bf16")  # fmt: skip
@@ -75,7 +75,7 @@ def scanned(model: Model) -> str:
 
 def main() -> None:
     torch.set_num_threads(int(sys.argv[1]))
-    sources = {name: load_model(name) for name in zoo.shipped()}
+    sources = {name: open_model(name) for name in zoo.shipped()}
     small, x = sources["s4d-digits"].model, load_data("digits").splits["search"].x[:SAMPLES]
     applier, outputs = Applier(small), {}
     for text in STATES:

@@ -18,7 +18,8 @@ from sensprobe.models.apply import Applier
 from sensprobe.packed import lacking
 from sensprobe.plans.sites import Kind
 from sensprobe.session import running
-from sensprobe.session.loading import as_plan, load_model
+from sensprobe.session.plans import as_plan
+from sensprobe.session.source import open_model
 
 HUGE = 1 << 60
 
@@ -85,7 +86,7 @@ def test_weights_that_find_no_room_on_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Said before any of them is put there."""
-    model = load_model("s4d-digits").model
+    model = open_model("s4d-digits").model
     plan = as_plan({"layers.*.A": "int8/head"}, model).resolve(model.sites.values())
     export_model(model, plan, Applier(model), tmp_path / "small", name="s4d-digits")
     needed = load(tmp_path / "small").weight_bytes

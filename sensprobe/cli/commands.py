@@ -16,7 +16,7 @@ from sensprobe.cli.training import TrainingBar
 from sensprobe.errors import UsageError
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.runs import open_run
-from sensprobe.session.loading import OnePlan
+from sensprobe.session.plans import OnePlan
 
 stdout = PlainConsole()
 stderr = PlainConsole(stderr=True)

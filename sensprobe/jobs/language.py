@@ -11,13 +11,13 @@ import numpy as np
 
 from sensprobe.evaluate import Score, bucket_of, mean
 from sensprobe.scores.metrics import LABEL, PREDICTED
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.session import Session
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def text_facts(
-    bench: Workbench, arrays: Arrays, split: str, groups: np.ndarray | None
+    session: Session, arrays: Arrays, split: str, groups: np.ndarray | None
 ) -> dict[str, Any]:
     """windows, tokens and bytes scored, perplexity a token, and what is lost by position.
 
@@ -25,20 +25,20 @@ def text_facts(
     delta method). A position is how many tokens the model had read when it predicted; `positions`
     go up to powers of two, from the first to the last that is scored.
     """
-    found = bench.samples(split)
+    found = session.samples.split(split)
     count = len(arrays["cross_entropy"])
     assert found.scored_bytes is not None
     loss = mean(arrays["cross_entropy"], groups)
     value = exp(loss.value)
     scored = found.y[:count] >= 0
-    context = bench.dataset.length - int(scored[0].sum())
+    context = session.dataset.length - int(scored[0].sum())
     return {
         "windows": count,
-        "length": bench.dataset.length,
+        "length": session.dataset.length,
         "tokens": int(scored.sum()),
         "bytes": int(found.scored_bytes[:count].sum()),
         "perplexity": {"value": value, "stderr": value * loss.stderr},
-        "positions": _positions(arrays, groups, context, bench.dataset.length),
+        "positions": _positions(arrays, groups, context, session.dataset.length),
     }
 
 

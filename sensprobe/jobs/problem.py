@@ -14,8 +14,8 @@ from math import nan, sqrt
 from typing import Any
 
 from sensprobe.errors import DataError, PlanError, UsageError
-from sensprobe.jobs.counting import Counting
-from sensprobe.jobs.targeting import Limits
+from sensprobe.jobs.count_states import Counting
+from sensprobe.jobs.runtime_limits import Limits
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.formats import Float, Int, Log
 from sensprobe.plans.plan import Plan, Resolved, adapted

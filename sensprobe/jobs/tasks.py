@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import rows_of, sentences
 from sensprobe.evaluate.lm_harness import require
-from sensprobe.jobs.evaluating import UNSTABLE
-from sensprobe.jobs.pricing import cost
+from sensprobe.jobs.cost import cost
+from sensprobe.jobs.evaluate import UNSTABLE
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.plan import fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import Progress
-from sensprobe.session.loading import Source, text_tokenizer
+from sensprobe.session.source import Source, text_tokenizer
 
 if TYPE_CHECKING:
     from sensprobe.evaluate.lm_harness.model import HarnessModel

@@ -31,7 +31,7 @@ from sensprobe.packed import Arena, Stream
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 from sensprobe.train.language_start import initial
 from sensprobe.train.recipe import Init
 
@@ -115,9 +115,9 @@ def measured(name: str, model: Model, schemes: dict[str, str], count: int) -> di
 
 def main() -> None:
     found = [
-        measured("mamba-bytes", load_model("mamba-bytes").model, MAMBA, 300),
+        measured("mamba-bytes", open_model("mamba-bytes").model, MAMBA, 300),
         measured("130M, random", like_130m(), MAMBA, 15),
-        measured("s4d-smnist-64", load_model("s4d-smnist-64").model, S4D, 784),
+        measured("s4d-smnist-64", open_model("s4d-smnist-64").model, S4D, 784),
     ]
     text = json.dumps(found, indent=1)
     print(text)

@@ -23,7 +23,7 @@ from sensprobe.models import Model
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.taps import EXACT, Tap
 from sensprobe.plans.scheme import parse
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 STEPS, COMPARED = 100_000, 1_000
 MARKS = (1_000, 10_000, 30_000, 100_000)
@@ -50,7 +50,7 @@ def difference(model: Model, tap: Tap, tokens: Tensor) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
-    model = load_model("mamba-bytes").model
+    model = open_model("mamba-bytes").model
     tap = Applier(model).tap(
         {name: parse("int8/head/dynamic") for name in model.sites if name.endswith(".state")}
     )

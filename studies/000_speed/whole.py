@@ -26,7 +26,7 @@ from sensprobe.models.apply import Applier, observe
 from sensprobe.numerics.storage import Memory, Storage, fresh, store
 from sensprobe.ops.diagonal_scan import reference
 from sensprobe.plans.scheme import parse
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 STATIC, DYNAMIC = "int8/head/asym/parts", "int8/head/asym/parts/dynamic"
 SPLIT, BATCH, WATCHED = "confirmation", 128, 256
@@ -63,7 +63,7 @@ def command(folder: Path, scheme: str) -> tuple[float, int]:
 @torch.inference_mode()
 def extrapolated(folder: Path, scheme: str, images: int, loops: dict[str, Loop]) -> list[float]:
     """Seconds each loop would take for all images: the model on one batch, times their number."""
-    model: Any = load_model(folder / "s4d_smnist" / "ckpt.pth", "post").model
+    model: Any = open_model(folder / "s4d_smnist" / "ckpt.pth", "post").model
     splits = load_data(f"mnist:{folder / 'mnist'}").splits
     watched = observe(model, splits["calibration"].x[:WATCHED])
     plan = {name: parse(scheme) for name in model.sites if name.endswith(".state")}

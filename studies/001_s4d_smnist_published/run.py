@@ -21,12 +21,12 @@ from rich.console import Console
 
 from sensprobe.cli.bar import Bar
 from sensprobe.cli.study import data_folder, run_study, write_results
-from sensprobe.data import load_data
 from sensprobe.evaluate import Score, mean, paired
-from sensprobe.jobs import cost
+from sensprobe.jobs.cost import cost
 from sensprobe.plans.plan import Resolved
-from sensprobe.session.loading import load_model
-from sensprobe.session.workbench import Workbench, open_workbench
+from sensprobe.session.executor import Piece
+from sensprobe.session.open import open_session
+from sensprobe.session.session import Session
 
 SPLIT = STUDY["model"]["split"]
 NEEDED = (STUDY["model"]["data"], STUDY["model"]["checkpoint"])
@@ -43,34 +43,34 @@ Arrays = dict[str, np.ndarray]
 # -- measuring ------------------------------------------------------------------------------------
 
 
-def resolved(bench: Workbench, how: Stored | None) -> Resolved:
+def resolved(session: Session, how: Stored | None) -> Resolved:
     """A way to store, on this model; None is full precision."""
-    return how.resolve(bench.source.model.sites.values()) if how else {}
+    return how.resolve(session.source.model.sites.values()) if how else {}
 
 
-def measure_all(bench: Workbench) -> None:
+def measure_all(session: Session) -> None:
     """Fills the run folder, telling beforehand about how long that takes."""
-    assert bench.run is not None
+    assert session.run is not None
     todo = [
-        (resolved(bench, how), start, stop)
+        (resolved(session, how), start, stop)
         for how, start, stop in pieces()
-        if bench.run.missing(bench.key(resolved(bench, how), SPLIT, start, stop))
+        if session.run.missing(session.key(resolved(session, how), Piece(SPLIT, start, stop)))
     ]
     if not todo:
         return
     images = sum(stop - start for _, start, stop in todo)
-    seconds = ROUNDED * images * bench.seconds_a_sample(SPLIT, FEW)
-    bench.progress.begin(f"{len(todo)} evaluations, {images:,} images", images, seconds)
+    seconds = ROUNDED * images * session.seconds_a_sample(SPLIT, FEW)
+    session.progress.begin(f"{len(todo)} evaluations, {images:,} images", images, seconds)
     try:
         for plan, start, stop in todo:
-            bench.measure(plan, SPLIT, start, stop)
+            session.measure(plan, SPLIT, start, stop)
     finally:
-        bench.progress.end()
+        session.progress.end()
 
 
-def arrays(bench: Workbench, how: Stored | None, stop: int) -> Arrays:
+def arrays(session: Session, how: Stored | None, stop: int) -> Arrays:
     """Per-sample arrays of the first `stop` images, from the run folder."""
-    return dict(bench.measure(resolved(bench, how), SPLIT, 0, stop))
+    return dict(session.measure(resolved(session, how), SPLIT, 0, stop))
 
 
 # -- results --------------------------------------------------------------------------------------
@@ -90,44 +90,44 @@ def scored(found: Arrays, other: Arrays | None = None) -> dict[str, Any]:
     return out
 
 
-def weighed(bench: Workbench, how: Stored) -> dict[str, Any]:
+def weighed(session: Session, how: Stored) -> dict[str, Any]:
     """Bytes of A, of all weights and of one state; max |A| as stored, and how far A is off."""
-    plan = resolved(bench, how)
-    sites = bench.source.model.sites.values()
+    plan = resolved(session, how)
+    sites = session.source.model.sites.values()
     full = sum(site.full_bytes for site in sites if site.name.endswith(".A"))
     only_A = {name: scheme for name, scheme in plan.items() if name.endswith(".A")}
     others = {name: scheme for name, scheme in plan.items() if name not in only_A}
-    kept = bench.applier.tap(only_A).weights
-    truth = bench.source.model.weights
+    kept = session.applier.tap(only_A).weights
+    truth = session.source.model.weights
     off = max(float((kept[n] - truth[n]).abs().max()) for n in kept if n.endswith(".A"))
-    whole, rest = (cost(bench.source, p)["weight_bytes"] for p in (plan, others))
+    whole, rest = (cost(session.source, p)["weight_bytes"] for p in (plan, others))
     return {
-        "max_abs_A": round(bench.evaluator(SPLIT).spectral_radius(only_A), 6),
+        "max_abs_A": round(session.local.evaluator(SPLIT).spectral_radius(only_A), 6),
         "A_off": round(off, 5),
         "A": int(whole - (rest - full)),
         "weights": int(whole),
-        "state": int(cost(bench.source, plan)["state_bytes"]),
+        "state": int(cost(session.source, plan)["state_bytes"]),
     }
 
 
-def results(bench: Workbench) -> dict[str, Any]:
+def results(session: Session) -> dict[str, Any]:
     """Everything the README and the figure show."""
-    full = arrays(bench, None, ALL)
-    sizes = cost(bench.source, {})
+    full = arrays(session, None, ALL)
+    sizes = cost(session.source, {})
     return {
         "study": HERE.name,
         "date": date.today().isoformat(),
-        "model_fingerprint": bench.source.fingerprint,
-        "data_fingerprint": bench.dataset.splits.fingerprint(SPLIT),
+        "model_fingerprint": session.source.fingerprint,
+        "data_fingerprint": session.dataset.splits.fingerprint(SPLIT),
         "full_precision": {
             "few": scored({name: a[:FEW] for name, a in full.items()}),
             "all": scored(full),
             "weights": sizes["weight_bytes"],
             "state": sizes["state_bytes"],
         },
-        "rows": [_row(bench, row, full) for row in ROWS.values()],
+        "rows": [_row(session, row, full) for row in ROWS.values()],
         "grid": [
-            {"A": name, "state_bits": bits, **scored(arrays(bench, how, FEW))}
+            {"A": name, "state_bits": bits, **scored(arrays(session, how, FEW))}
             for name, bits, how in grid()
         ],
         "remedies": [
@@ -136,15 +136,15 @@ def results(bench: Workbench) -> dict[str, Any]:
                 "name": name,
                 "A": how.A,
                 "state": how.state,
-                "all": scored(arrays(bench, how, ALL), arrays(bench, stored(ROWS[row]), ALL)),
-                "s32_bytes": weighed(bench, how),
+                "all": scored(arrays(session, how, ALL), arrays(session, stored(ROWS[row]), ALL)),
+                "s32_bytes": weighed(session, how),
             }
             for row, name, how in remedies()
         ],
     }
 
 
-def _row(bench: Workbench, row: dict[str, Any], full: Arrays) -> dict[str, Any]:
+def _row(session: Session, row: dict[str, Any], full: Arrays) -> dict[str, Any]:
     wide, narrow = stored(row), stored(row, "s16")
     return {
         "table": row["table"],
@@ -153,30 +153,29 @@ def _row(bench: Workbench, row: dict[str, Any], full: Arrays) -> dict[str, Any]:
         "state": wide.state,
         "published": row["published"],
         "bar": bar(wide),
-        "s32": scored(arrays(bench, wide, FEW)),
-        "s16": scored(arrays(bench, narrow, FEW), arrays(bench, wide, FEW)),
-        "all": scored(arrays(bench, wide, ALL), full),
-        "s32_bytes": weighed(bench, wide),
-        "s16_bytes": weighed(bench, narrow),
+        "s32": scored(arrays(session, wide, FEW)),
+        "s16": scored(arrays(session, narrow, FEW), arrays(session, wide, FEW)),
+        "all": scored(arrays(session, wide, ALL), full),
+        "s32_bytes": weighed(session, wide),
+        "s16_bytes": weighed(session, narrow),
     }
 
 
 # -- command --------------------------------------------------------------------------------------
 
 
-def open_bench(folder: Path, run: Path) -> Workbench:
+def open_here(folder: Path, run: Path) -> Session:
     """The published checkpoint on the test images."""
-    source = load_model(folder / STUDY["model"]["checkpoint"], STUDY["model"]["norm"])
-    dataset = load_data(f"mnist:{folder / STUDY['model']['data']}")
-    bar = Bar(Console(stderr=True, highlight=False))
-    return open_workbench(source, dataset, run, progress=bar)
+    asked, bar = STUDY["model"], Bar(Console(stderr=True, highlight=False))
+    model, data = folder / asked["checkpoint"], f"mnist:{folder / asked['data']}"
+    return open_session(model, data, run, norm=asked["norm"], progress=bar)
 
 
 def study(data: Path | None, run: Path) -> None:
     """Measure what is missing and write everything."""
-    bench = open_bench(data_folder(data, NEEDED, HOW_TO_GET), run)
-    measure_all(bench)
-    found = results(bench)
+    session = open_here(data_folder(data, NEEDED, HOW_TO_GET), run)
+    measure_all(session)
+    found = results(session)
     write_results(HERE, found, tables.SECTIONS, {"reproduction.png": figure.draw(found)})
 
 

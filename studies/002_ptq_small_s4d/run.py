@@ -22,12 +22,12 @@ from rich.console import Console
 
 from sensprobe.cli.bar import Bar
 from sensprobe.cli.study import data_folder, run_study, write_results
-from sensprobe.data import load_data
 from sensprobe.evaluate import mean, paired
-from sensprobe.jobs import cost
+from sensprobe.jobs.cost import cost
 from sensprobe.plans.plan import Resolved
-from sensprobe.session.loading import load_model
-from sensprobe.session.workbench import Workbench, open_workbench
+from sensprobe.session.executor import Piece
+from sensprobe.session.open import open_session
+from sensprobe.session.session import Session
 
 SPLIT = STUDY["model"]["split"]
 HOW_TO_GET = f"""this study needs MNIST, which does not ship (its two models do).
@@ -39,36 +39,37 @@ ROUNDED = 1.5
 Arrays = dict[str, np.ndarray]
 
 
-def resolved(bench: Workbench, row: Row | None) -> Resolved:
+def resolved(session: Session, row: Row | None) -> Resolved:
     """A row on this model; None is full precision."""
-    return row.resolve(bench.source.model.sites.values()) if row else {}
+    return row.resolve(session.source.model.sites.values()) if row else {}
 
 
-def measure(bench: Workbench, size: str) -> dict[Row | None, Arrays]:
+def measure(session: Session, size: str) -> dict[Row | None, Arrays]:
     """Per-sample arrays of every row; the run folder answers for what is known."""
-    assert bench.run is not None
+    assert session.run is not None
     stop = STUDY["samples"][size]
     wanted = [None, *rows(size)]
-    plans = {row: resolved(bench, row) for row in wanted}
-    missing = {str(p): p for p in plans.values() if bench.run.missing(bench.key(p, SPLIT, 0, stop))}
-    bench.expect(missing.values())
+    plans = {row: resolved(session, row) for row in wanted}
+    piece = Piece(SPLIT, 0, stop)
+    missing = {str(p): p for p in plans.values() if session.run.missing(session.key(p, piece))}
+    session.calibration.expect(missing.values())
     if missing:
         images = stop * len(missing)
-        seconds = ROUNDED * images * bench.seconds_a_sample(SPLIT, stop)
-        title = f"{bench.source.name}: {len(missing)} evaluations on {stop:,} images"
-        bench.progress.begin(title, images, seconds)
+        seconds = ROUNDED * images * session.seconds_a_sample(SPLIT, stop)
+        title = f"{session.source.name}: {len(missing)} evaluations on {stop:,} images"
+        session.progress.begin(title, images, seconds)
     try:
         for plan in missing.values():
-            bench.measure(plan, SPLIT, 0, stop)
+            session.measure(plan, SPLIT, 0, stop)
     finally:
-        bench.progress.end()
-    return {row: dict(bench.measure(plan, SPLIT, 0, stop)) for row, plan in plans.items()}
+        session.progress.end()
+    return {row: dict(session.measure(plan, SPLIT, 0, stop)) for row, plan in plans.items()}
 
 
-def described(bench: Workbench, row: Row | None, found: Arrays, full: Arrays) -> dict[str, Any]:
+def described(session: Session, row: Row | None, found: Arrays, full: Arrays) -> dict[str, Any]:
     """One line of results.json. Accuracies in points, KL in nats."""
-    plan = resolved(bench, row)
-    sizes = cost(bench.source, plan)
+    plan = resolved(session, row)
+    sizes = cost(session.source, plan)
     accuracy, change = mean(found["correct"]), paired(found["correct"], full["correct"])
     kl = mean(found["kl"])
     name = {"section": "full precision", "thing": "", "how": "", "bits": 32}
@@ -83,21 +84,21 @@ def described(bench: Workbench, row: Row | None, found: Arrays, full: Arrays) ->
             "stderr": round(100 * change.stderr, 3),
         },
         "kl": {"value": round(kl.value, 5), "stderr": round(kl.stderr, 5)},
-        "max_abs_A": round(bench.evaluator(SPLIT).spectral_radius(plan), 5),
+        "max_abs_A": round(session.applier.spectral_radius(plan), 5),
         "weights": sizes["weight_bytes"],
         "state": sizes["state_bytes"],
     }
 
 
-def results(benches: dict[str, Workbench]) -> dict[str, Any]:
+def results(sessions: dict[str, Session]) -> dict[str, Any]:
     """Everything the README and the figure show."""
     out: dict[str, Any] = {"study": HERE.name, "date": date.today().isoformat()}
-    for size, bench in benches.items():
-        measured = measure(bench, size)
+    for size, session in sessions.items():
+        measured = measure(session, size)
         full = measured[None]
-        out[f"{size}_model"] = bench.source.name
-        out[f"{size}_fingerprint"] = bench.source.fingerprint
-        out[size] = [described(bench, row, found, full) for row, found in measured.items()]
+        out[f"{size}_model"] = session.source.name
+        out[f"{size}_fingerprint"] = session.source.fingerprint
+        out[size] = [described(session, row, found, full) for row, found in measured.items()]
         if size == "small":
             known = {row: found for row, found in measured.items() if row is not None}
             out["findings"] = judged(known)
@@ -108,14 +109,11 @@ def results(benches: dict[str, Workbench]) -> dict[str, Any]:
 # -- command --------------------------------------------------------------------------------------
 
 
-def open_benches(folder: Path, run: Path) -> dict[str, Workbench]:
+def open_sessions(folder: Path, run: Path) -> dict[str, Session]:
     """Both models on the test images, a run folder each."""
-    dataset = load_data(f"mnist:{folder}")
     progress = Bar(Console(stderr=True, highlight=False))
     return {
-        size: open_workbench(
-            load_model(STUDY["model"][size]), dataset, run / size, progress=progress
-        )
+        size: open_session(STUDY["model"][size], f"mnist:{folder}", run / size, progress=progress)
         for size in ("small", "large")
     }
 
@@ -123,7 +121,7 @@ def open_benches(folder: Path, run: Path) -> dict[str, Workbench]:
 def study(data: Path | None, run: Path) -> None:
     """Measure what is missing and write everything."""
     mnist = STUDY["model"]["data"]
-    found = results(open_benches(data_folder(data, [mnist], HOW_TO_GET) / mnist, run))
+    found = results(open_sessions(data_folder(data, [mnist], HOW_TO_GET) / mnist, run))
     write_results(HERE, found, tables.SECTIONS, {"sensitivity.png": figure.draw(found)})
 
 

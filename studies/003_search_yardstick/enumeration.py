@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 
 import sensprobe
-from sensprobe.data import load_data
-from sensprobe.jobs import SearchSettings, cost, profile, search
+from sensprobe.jobs.cost import cost
 from sensprobe.jobs.problem import build_space
-from sensprobe.jobs.searching import chunks
+from sensprobe.jobs.profile import profile
+from sensprobe.jobs.search import SearchSettings, chunks, search
 from sensprobe.plans.plan import Resolved, adapted, parse_setting
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Site
 from sensprobe.search import Assignment, Decision, Option, Problem, Sample
 from sensprobe.search.exhaustive import every_assignment
-from sensprobe.session.loading import load_model
-from sensprobe.session.workbench import Workbench, open_workbench
+from sensprobe.session.open import open_session
+from sensprobe.session.session import Session
 
 HERE = Path(__file__).parent
 STUDY = tomllib.loads((HERE / "study.toml").read_text())
@@ -108,48 +108,47 @@ def enumerate_plans(run: Path, out: Path = HERE, model: str = "", data: str = ""
     `model` and `data` ask the same of others than the study's.
     """
     asked = STUDY["space"]
-    source, dataset = load_model(model or asked["model"]), load_data(data or asked["data"])
-    bench = open_workbench(source, dataset, run)
+    session = open_session(model or asked["model"], data or asked["data"], run)
     schemes = tuple(parse(text) for text in asked["schemes"])
     freeze = tuple(parse_setting(text) for text in asked["freeze"])
-    sensitivity = profile(bench, schemes)
+    sensitivity = profile(session, schemes)
     settings = SearchSettings(method="exhaustive", schemes=schemes, freeze=freeze)
-    known, began = bench.run.count, time.perf_counter()  # type: ignore[union-attr]
-    found = search(bench, settings)
+    known, began = session.run.count, time.perf_counter()  # type: ignore[union-attr]
+    found = search(session, settings)
     seconds = time.perf_counter() - began
-    space = build_space(bench.source.model.sites, sensitivity, schemes=schemes, freeze=freeze)
+    space = build_space(session.source.model.sites, sensitivity, schemes=schemes, freeze=freeze)
     problem = space.problem
     assert [d.part for d in problem.decisions] == asked["parts"], problem.decisions
     assert len(found["candidates"]) == problem.count
-    save_space(out, bench, problem, {"seconds": seconds, "known_before": known})
+    save_space(out, session, problem, {"seconds": seconds, "known_before": known})
     plans = [space.resolved(assignment) for assignment in every_assignment(problem)]
-    save_results(out, bench, plans)
+    save_results(out, session, plans)
 
 
-def save_space(out: Path, bench: Workbench, problem: Problem, timing: dict[str, float]) -> None:
-    stop = bench.size("search")
+def save_space(out: Path, session: Session, problem: Problem, timing: dict[str, float]) -> None:
+    stop = session.samples.use("search")
     document = {
         "about": {
-            "model": bench.source.fingerprint,
-            "data": bench.dataset.splits.fingerprint("search"),
+            "model": session.source.fingerprint,
+            "data": session.dataset.splits.fingerprint("search"),
             "sensprobe": sensprobe.__version__,
             "exhaustive": timing,
         },
         "pieces": [end - start for start, end in chunks(stop)],
-        "full_bytes": cost(bench.source, {})["total_bytes"],
-        "chance": 1 / bench.dataset.classes,  # type: ignore[operator]
+        "full_bytes": cost(session.source, {})["total_bytes"],
+        "chance": 1 / session.dataset.classes,  # type: ignore[operator]
         "problem": asdict(problem),
     }
     (out / "space.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
-def save_results(out: Path, bench: Workbench, plans: list[Any]) -> None:
+def save_results(out: Path, session: Session, plans: list[Any]) -> None:
     """Summarise the ledger: one row a plan, full precision last."""
-    stop = bench.size("search")
+    stop = session.samples.use("search")
     pieces = chunks(stop)
     correct, cross_entropy, kl = [], [], []
     for plan in [*plans, {}]:
-        arrays = bench.measure(plan, "search", 0, stop)
+        arrays = session.measure(plan, "search", 0, stop)
         correct.append(np.packbits(arrays["correct"].astype(bool)))
         cross_entropy.append([arrays["cross_entropy"][a:b].mean(dtype=float) for a, b in pieces])
         kl.append(arrays["kl"].mean(dtype=float))

@@ -28,9 +28,9 @@ from sensprobe.cli.bar import Bar
 from sensprobe.cli.study import data_folder, run_study, write_results
 from sensprobe.evaluate import mean, paired
 from sensprobe.report.agreement import kendall
-from sensprobe.session.loading import as_plan
-from sensprobe.session.opening import open_bench, settings_of
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.open import open_session
+from sensprobe.session.plans import as_plan
+from sensprobe.session.session import Session
 
 HOW_TO_GET = """this study needs the novels and the activity data, which do not ship (its two
 language models do). Give --data DIR, or set SENSPROBE_DATA=DIR, with DIR/text/english_novels.tar.xz
@@ -40,29 +40,30 @@ WEIGHTS = "mambalite_har6.safetensors"
 Arrays = Mapping[str, np.ndarray]
 
 
-def measure(bench: Workbench, samples: int | None) -> dict[Row | None, Arrays]:
+def measure(session: Session, samples: int | None) -> dict[Row | None, Arrays]:
     """Per-sample arrays of every row on the search split; the run folder answers for what is
     known. None is full precision."""
-    assert bench.run is not None
-    stop = min(samples or bench.size("search"), bench.size("search"))  # the first: as published
-    sites = bench.source.model.sites
+    assert session.run is not None
+    count = session.samples.use("search")
+    stop = min(samples or count, count)  # the first: as published
+    sites = session.source.model.sites
     plans = {row: row.resolve(sites.values()) for row in rows(sites)}
-    bench.expect(plans.values())
-    seconds = bench.seconds_a_sample("search", stop) * stop * len(plans)
-    bench.progress.begin(f"{bench.source.name}: {len(plans)} plans", stop * len(plans), seconds)
+    session.calibration.expect(plans.values())
+    seconds = session.seconds_a_sample("search", stop) * stop * len(plans)
+    session.progress.begin(f"{session.source.name}: {len(plans)} plans", stop * len(plans), seconds)
     try:
-        found = {row: bench.measure(plan, "search", 0, stop) for row, plan in plans.items()}
+        found = {row: session.measure(plan, "search", 0, stop) for row, plan in plans.items()}
     finally:
-        bench.progress.end()
-    return {None: bench.measure({}, "search", 0, stop), **found}
+        session.progress.end()
+    return {None: session.measure({}, "search", 0, stop), **found}
 
 
-def described(bench: Workbench, row: Row, found: Arrays, full: Arrays) -> dict[str, Any]:
+def described(session: Session, row: Row, found: Arrays, full: Arrays) -> dict[str, Any]:
     """One line of results.json: what a row loses against full precision, and KL in nats."""
-    groups = bench.groups("search", len(full["kl"]))
-    change = paired(found[bench.primary], full[bench.primary], groups)
+    groups = session.samples.groups("search", len(full["kl"]))
+    change = paired(found[session.headline.primary], full[session.headline.primary], groups)
     kl = mean(found["kl"], groups)
-    scale = bench.info.scale
+    scale = session.headline.info.scale
     return {
         "section": row.section,
         "part": row.part,
@@ -77,15 +78,14 @@ def prices(model: str, data: str, run: Path, progress: Bar) -> dict[str, Any]:
     """How `taylor` ranks sites against what is measured, and what each takes."""
     stop = STUDY["prices"]["samples"]
     schemes = STUDY["search"]["language"]["schemes"]
-    settings = settings_of(model, data)
-    bench = open_bench(settings, run, progress, limits={"search": stop})
-    sites = bench.source.model.sites
-    plan = as_plan(STUDY["prices"]["timed"], bench.source.model).resolve(sites.values())
-    bench.ready(plan)
-    evaluator = bench.evaluator("search")
+    session = open_session(model, data, run, limits={"search": stop}, progress=progress)
+    sites = session.source.model.sites
+    plan = as_plan(STUDY["prices"]["timed"], session.source.model).resolve(sites.values())
+    session.calibration.ready(plan)
+    evaluator = session.local.evaluator("search")
     evaluator.evaluate(plan, 0, stop)  # warm
     seconds = {}
-    samples = {"these": stop, "whole": bench.size("search")}
+    samples = {"these": stop, "whole": session.samples.use("search")}
     for name, count in samples.items():
         began = time.perf_counter()
         evaluator.evaluate(plan, 0, count)
@@ -144,16 +144,16 @@ def study(data: Path | None, run: Path) -> None:
     out: dict[str, Any] = {"study": HERE.name, "date": date.today().isoformat()}
     for name, asked in STUDY["models"].items():
         model, spec = opened(name, folder, run)
-        bench = open_bench(settings_of(model, spec), run / name, progress)
-        found = measure(bench, asked.get("samples"))
+        session = open_session(model, spec, run / name, progress=progress)
+        found = measure(session, asked.get("samples"))
         full = found.pop(None)
-        groups = bench.groups("search", len(full["kl"]))
-        base = mean(full[bench.primary], groups)
+        groups = session.samples.groups("search", len(full["kl"]))
+        base = mean(full[session.headline.primary], groups)
         out[f"{name} baseline"] = {
-            "metric": bench.metric_label, "value": base.value, "stderr": base.stderr,
-            "n": len(full["kl"]), "fingerprint": bench.source.fingerprint,
+            "metric": session.headline.label, "value": base.value, "stderr": base.stderr,
+            "n": len(full["kl"]), "fingerprint": session.source.fingerprint,
         }  # fmt: skip
-        out[name] = [described(bench, row, arrays, full) for row, arrays in found.items()]
+        out[name] = [described(session, row, arrays, full) for row, arrays in found.items()]
         out[f"{name} searched"] = [*searched(name, model, spec, run / f"{name}-search", progress)]
     name = STUDY["prices"]["model"]
     model, spec = opened(name, folder, run)

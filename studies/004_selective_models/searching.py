@@ -16,9 +16,9 @@ from sensprobe.plans.plan import Resolved, from_json
 from sensprobe.plans.sites import Kind, Site, matching
 from sensprobe.progress import Progress
 from sensprobe.runs import open_run
-from sensprobe.session.loading import load_model
-from sensprobe.session.opening import reopen
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.open import open_session
+from sensprobe.session.session import Session
+from sensprobe.session.source import open_model
 
 LEVEL = 0.05
 """Of each comparison alone, two-sided, Student's t over independent groups."""
@@ -30,7 +30,7 @@ def searched(
 ) -> Iterator[dict[str, Any]]:
     """One line for each batch and budget."""
     own = ASKED[STUDY["models"][name]["search"]]
-    sites = load_model(model).model.sites.values()
+    sites = open_model(model).model.sites.values()
     freeze = [entry for entry in ASKED["freeze"] if matching(entry.partition("=")[0], sites)]
     priced = own.get("priced")
     if not _profiled(run, own):
@@ -47,7 +47,7 @@ def searched(
             evaluations=own["evaluations"], limit=own.get("samples"),
             progress=progress,
         )  # fmt: skip
-        yield from _judged(reopen(run), found, batch)
+        yield from _judged(open_session(run=run), found, batch)
 
 
 def _profiled(run: Path, own: Mapping[str, Any]) -> bool:
@@ -58,31 +58,31 @@ def _profiled(run: Path, own: Mapping[str, Any]) -> bool:
     return isinstance(found, dict) and found["schemes"] == own["schemes"]
 
 
-def _judged(bench: Workbench, found: Mapping[str, Any], batch: int) -> Iterator[dict[str, Any]]:
+def _judged(session: Session, found: Mapping[str, Any], batch: int) -> Iterator[dict[str, Any]]:
     """Each budget's plan against every preset that fits it and the best uniform plan."""
     search, confirmed = found["search"], found["confirmation"]
     known = {c["name"]: c for c in [*search["candidates"], *search["also"]]}
-    sites = bench.source.model.sites
+    sites = session.source.model.sites
     stop = confirmed["n"]
-    groups = bench.groups("confirmation", stop)
+    groups = session.samples.groups("confirmation", stop)
 
     def plan(name: str) -> Resolved:
         return from_json(known[name]["plan"]).resolve(sites.values())
 
     def scores(name: str) -> np.ndarray:
-        return bench.measure(plan(name), "confirmation", 0, stop)[bench.primary]
+        return session.measure(plan(name), "confirmation", 0, stop)[session.headline.primary]
 
     def against(one: str, other: str) -> dict[str, Any]:
-        return _verdict(bench, _pair(scores(one), scores(other), groups), groups)
+        return _verdict(session, _pair(scores(one), scores(other), groups), groups)
 
-    full = bench.measure({}, "confirmation", 0, stop)[bench.primary]
+    full = session.measure({}, "confirmation", 0, stop)[session.headline.primary]
     presets = {c["total_bytes"]: c["name"] for c in search["also"]}
     for mine in sorted(confirmed["plans"], key=lambda p: int(p["budget"])):
         budget, uniform = int(mine["budget"]), mine["against_uniform"]
         preset = presets.get(budget)
         fitting = [c for c in search["also"] if c["total_bytes"] <= budget]
         best = max(  # by the search split
-            fitting, key=lambda c: bench.sign * c["metric"]["value"], default=None
+            fitting, key=lambda c: session.headline.sign * c["metric"]["value"], default=None
         )
         yield {
             "batch": batch,
@@ -93,13 +93,15 @@ def _judged(bench: Workbench, found: Mapping[str, Any], batch: int) -> Iterator[
             **_bits(plan(mine["candidate"]), sites, Kind.STATE, "state_bits"),
             "n": stop,
             "groups": len(np.unique(groups)) if groups is not None else stop,
-            "searched": _unit(bench, mine["loss"]),
-            "preset_loss": _unit(bench, _pair(scores(preset), full, groups)) if preset else None,
+            "searched": _unit(session, mine["loss"]),
+            "preset_loss": _unit(session, _pair(scores(preset), full, groups)) if preset else None,
             "against_preset": against(mine["candidate"], preset) if preset else None,
             "best": best["name"] if best else "",
             "against_best": against(mine["candidate"], best["name"]) if best else None,
             "uniform": uniform["uniform"] if uniform else "",
-            "against_uniform": _verdict(bench, uniform["difference"], groups) if uniform else None,
+            "against_uniform": _verdict(session, uniform["difference"], groups)
+            if uniform
+            else None,
         }
 
 
@@ -108,21 +110,21 @@ def _pair(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None) -> dict
     return {"value": found.value, "stderr": found.stderr}
 
 
-def _unit(bench: Workbench, found: Mapping[str, Any]) -> dict[str, float]:
+def _unit(session: Session, found: Mapping[str, Any]) -> dict[str, float]:
     """Points of accuracy, else the metric's own unit."""
-    scale = bench.info.scale
+    scale = session.headline.info.scale
     return {k: round(scale * found[k], 6) for k in ("value", "stderr")}
 
 
 def _verdict(
-    bench: Workbench, found: Mapping[str, Any], groups: np.ndarray | None
+    session: Session, found: Mapping[str, Any], groups: np.ndarray | None
 ) -> dict[str, Any]:
     """A difference, and "better", "worse" or "" at the level; errors are of the groups' means."""
     count = len(np.unique(groups)) if groups is not None else found["n"]
     bar = float(student.ppf(1 - LEVEL / 2, count - 1)) * found["stderr"]
-    gain = bench.sign * found["value"]
+    gain = session.headline.sign * found["value"]
     word = "better" if gain > bar else "worse" if gain < -bar else ""
-    return {**_unit(bench, found), "verdict": word}
+    return {**_unit(session, found), "verdict": word}
 
 
 def _bits(plan: Resolved, sites: Mapping[str, Site], kind: Kind, name: str) -> dict[str, float]:

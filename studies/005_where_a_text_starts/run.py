@@ -21,7 +21,7 @@ import numpy as np
 from sensprobe.data import documents_of
 from sensprobe.evaluate.lm_harness.scoring import Asked, Scorer
 from sensprobe.numerics.taps import EXACT
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 STUDY = tomllib.loads((Path(__file__).parent / "study.toml").read_text(encoding="utf-8"))
 SENTENCE = re.compile(r'(?<=[.!?"]\s)[A-Z][^.!?"]{20,120}[.!?](?=\s)')
@@ -42,7 +42,7 @@ def bits(model: str, novels: Sequence[Sequence[str]], start: str) -> list[float]
         for text in texts
     ]
     nats = iter(
-        [-found.value for found in Scorer(load_model(model).model, EXACT).likelihoods(asked)]
+        [-found.value for found in Scorer(open_model(model).model, EXACT).likelihoods(asked)]
     )
     return [
         sum(next(nats) for _ in novel) / log(2) / sum(len(s.encode()) for s in novel)

@@ -20,7 +20,7 @@ from sensprobe import api
 from sensprobe.checkpoints import hub
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models.mamba import MambaConfig
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 REPO, COMMIT = "someone/tiny-mamba", "0123456789abcdef" * 2 + "01234567"
 CONFIG = MambaConfig(
@@ -90,7 +90,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 def test_a_model_is_fetched_once_and_says_so(served: Hub, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        source = load_model(f"hf:{REPO}")
+        source = open_model(f"hf:{REPO}")
     assert source.name == "tiny-mamba"
     assert "downloading someone/tiny-mamba" in caplog.text
     assert COMMIT in caplog.text
@@ -100,19 +100,19 @@ def test_a_model_is_fetched_once_and_says_so(served: Hub, caplog: pytest.LogCapt
     }
     caplog.clear()
     served.up = False
-    again = load_model(f"hf:{REPO}@{COMMIT}")
-    assert again.fingerprint == source.fingerprint == load_model(served.files).fingerprint
+    again = open_model(f"hf:{REPO}@{COMMIT}")
+    assert again.fingerprint == source.fingerprint == open_model(served.files).fingerprint
     assert not caplog.text
     logits = sensprobe.load(f"hf:{REPO}@{COMMIT}")(torch.arange(5)[None])
     assert logits.shape == (1, 5, VOCABULARY)
 
 
 def test_a_run_remembers_the_commit(served: Hub, tmp_path: Path) -> None:
-    from sensprobe.session.opening import settings_of
+    from sensprobe.session.open import settings_of
 
     assert settings_of(f"hf:{REPO}", "pydoc")["model"] == f"hf:{REPO}@{COMMIT}"
     assert settings_of(f"hf:{REPO}@{COMMIT}", "pydoc")["model"] == f"hf:{REPO}@{COMMIT}"
-    load_model(f"hf:{REPO}")
+    open_model(f"hf:{REPO}")
     served.up = False
     assert hub.pinned(f"hf:{REPO}") == f"hf:{REPO}@{COMMIT}"  # of the cache
     with pytest.raises(CheckpointError, match="no answer"):
@@ -124,20 +124,20 @@ def test_a_download_that_was_cut_off_is_done_again(served: Hub) -> None:
     (served.files / "pytorch_model.bin").unlink()
     shards = sorted(p.name for p in served.files.glob("*.safetensors"))
     assert len(shards) == 2
-    load_model(f"hf:{REPO}")
+    open_model(f"hf:{REPO}")
     for name in [*shards, "config.json"]:
         (served.cache / COMMIT / name).unlink()
-        load_model(f"hf:{REPO}@{COMMIT}")
+        open_model(f"hf:{REPO}@{COMMIT}")
         assert served.asked[-1].startswith("download")
 
 
 def test_a_whole_file_needs_no_shards_of_an_index_beside_it(served: Hub) -> None:
     index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
     (served.files / "model.safetensors.index.json").write_text(json.dumps(index))
-    load_model(f"hf:{REPO}")
+    open_model(f"hf:{REPO}")
     shutil.copy(served.files / "model.safetensors.index.json", served.cache / COMMIT)
     served.up = False
-    load_model(f"hf:{REPO}@{COMMIT}")
+    open_model(f"hf:{REPO}@{COMMIT}")
 
 
 def test_costs_are_those_of_the_folder(served: Hub) -> None:
@@ -147,12 +147,12 @@ def test_costs_are_those_of_the_folder(served: Hub) -> None:
 @pytest.mark.parametrize("spec", ["hf:", "hf:one", "hf:a/b/c", "hf:a/b@", "hf:a/b c"])
 def test_what_names_no_model(spec: str) -> None:
     with pytest.raises(UsageError, match="hf:OWNER/NAME"):
-        load_model(spec)
+        open_model(spec)
 
 
 def test_an_id_without_its_prefix_is_never_fetched(served: Hub) -> None:
     with pytest.raises(UsageError, match=f"write hf:{REPO}"):
-        load_model(REPO)
+        open_model(REPO)
     assert not served.asked
 
 
@@ -160,7 +160,7 @@ def test_a_repository_without_weights(served: Hub) -> None:
     for name in ("model.safetensors", "pytorch_model.bin"):
         (served.files / name).unlink()
     with pytest.raises(CheckpointError, match=r"holds no checkpoint.*README\.md"):
-        load_model(f"hf:{REPO}")
+        open_model(f"hf:{REPO}")
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ def test_what_the_hub_refuses(served: Hub, kind: str, says: str) -> None:
     error = getattr(huggingface_hub.errors, kind)
     served.fails = error.__new__(error)
     with pytest.raises(CheckpointError, match=says):
-        load_model(f"hf:{REPO}")
+        open_model(f"hf:{REPO}")
 
 
 def test_no_network(served: Hub) -> None:
     served.up = False
     with pytest.raises(CheckpointError, match="where there is a network"):
-        load_model(f"hf:{REPO}")
+        open_model(f"hf:{REPO}")
 
 
 def test_a_run_of_a_hub_model_says_so_before_anything_is_fetched(
@@ -190,7 +190,7 @@ def test_a_run_of_a_hub_model_says_so_before_anything_is_fetched(
     """A run may be somebody else's, and name what this machine does not have."""
     from sensprobe.progress import Silent
     from sensprobe.runs import Manifest, open_run
-    from sensprobe.session import opening
+    from sensprobe.session.open import open_session
 
     asked: list[list[str]] = []
 
@@ -202,6 +202,6 @@ def test_a_run_of_a_hub_model_says_so_before_anything_is_fetched(
     settings = {"model": f"hf:{REPO}", "data": "digits"}
     open_run(tmp_path / "run", Manifest("m", "a", "d", "b", 1, settings=settings))
     with pytest.raises(sensprobe.errors.SensprobeError):
-        opening.reopen(tmp_path / "run", Told())
+        open_session(run=tmp_path / "run", progress=Told())
     assert asked == [[]]
     assert served.asked != []

@@ -34,7 +34,7 @@ from sensprobe.checkpoints import hf, mamba_ssm, open_checkpoint, read_checkpoin
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.errors import CheckpointError, DataError, UnsupportedError, UsageError
 from sensprobe.models.mamba2 import UNLIMITED
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 
 def refusal(path: Path) -> str:
@@ -412,7 +412,7 @@ def test_what_are_no_tokens(folder, x, says):
 
 def test_a_folder_takes_no_norm(folder):
     with pytest.raises(UsageError, match="norm 'pre' is for state-spaces/s4 checkpoints"):
-        load_model(folder, norm="pre")
+        open_model(folder, norm="pre")
 
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])
@@ -436,4 +436,4 @@ def test_a_language_model_lists_its_sites_and_costs(folder):
 
 
 def test_its_name_is_that_of_the_folder(folder):
-    assert load_model(folder).name == "lm"
+    assert open_model(folder).name == "lm"

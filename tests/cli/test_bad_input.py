@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from sensprobe.cli import commands
 from sensprobe.runs import open_run
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 EVAL = ["eval", "s4d-digits", "--data", "digits"]
 USAGE, FAILED = 2, 1
@@ -187,7 +187,7 @@ class Bomb:
 
 
 def test_checkpoints_that_cannot_be_read(shell: Shell, tmp_path: Path) -> None:
-    whole = load_model("s4d-digits").path.read_bytes()
+    whole = open_model("s4d-digits").path.read_bytes()
     for name, content in {
         "cut.safetensors": whole[:-40],
         "empty.safetensors": b"",
@@ -210,7 +210,7 @@ def test_a_checkpoint_that_would_run_code_is_not_run(shell: Shell, tmp_path: Pat
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(value: float, shell: Shell, tmp_path: Path) -> None:
-    source = load_model("s4d-digits").path
+    source = open_model("s4d-digits").path
     from safetensors import safe_open
 
     with safe_open(source, "pt") as file:

@@ -13,10 +13,10 @@ from packed_memory import CONFIGS
 from rich.console import Console
 from selective import tiny
 
-from sensprobe import jobs
 from sensprobe.cli import commands, main, show
 from sensprobe.export import export_model
-from sensprobe.jobs import benching
+from sensprobe.jobs import benchmark
+from sensprobe.jobs.benchmark_model import bench_model
 from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.packed import bench, bench_models, bench_rounds, bench_scans
@@ -28,7 +28,7 @@ from sensprobe.plans.scheme import parse
 from sensprobe.report.bench_tables import about_bench, bench_table
 from sensprobe.report.benches import benches_of, latest
 from sensprobe.runs import Manifest, open_run
-from sensprobe.session.loading import Source, load_model
+from sensprobe.session.source import Source, open_model
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +149,7 @@ def test_what_is_no_run_is_not_benched_into(tmp_path, capsys):
 
 def test_a_batch_that_finds_no_room(tmp_path, capsys, monkeypatch):
     run = open_run(tmp_path / "run", Manifest("m", "a", "d", "b", 1))
-    monkeypatch.setattr(benching, "free_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(benchmark, "free_bytes", lambda: 1 << 20)
     words = ["bench", "--shapes", "tiny", "--batch", "100", "--run", str(run.path)]
     assert main(words) == 1
     needed = 2 * 4 * 100 * 2 * 64 * 128
@@ -244,9 +244,7 @@ def test_a_table_of_a_model_fits_80_columns(capsys, monkeypatch):
     schemes = {"layers.0.in_proj_in": parse("int8/dynamic"), "layers.1.D": parse("fp16")}
     source = Source(model, "a-model-of-a-long-name", Path("."), {}, "f" * 16)
     name = "a-plan-of-a-name-that-is-even-longer"
-    told = jobs.bench_model(
-        source, schemes, Applier(model), plan_name=name, batches=(1, 64), length=2
-    )
+    told = bench_model(source, schemes, Applier(model), plan_name=name, batches=(1, 64), length=2)
     printed = Console(width=80)
     for part in show.bench(told):
         printed.print(part)
@@ -282,7 +280,7 @@ def test_a_model_without_streaming_kernels_is_timed_as_the_simulation(capsys):
     config = MambaConfig(d_input=2, d_output=3, d_model=6, dt_rank=1, d_state=2)
     model = tiny(config)
     source = Source(model, "odd", Path("."), {}, "f" * 16)
-    told = jobs.bench_model(source, {}, Applier(model), length=2)
+    told = bench_model(source, {}, Applier(model), length=2)
     assert not told["packed"]
     assert "it has 12 rows, and streaming kernels take sixteen together" in told["why_not_packed"]
     assert {row["operation"] for row in told["rows"]} == {"step", "sequence"}
@@ -302,7 +300,7 @@ def test_a_plan_with_something_to_calibrate_takes_data(capsys):
 
 
 def test_an_exported_model_is_timed_under_its_own_plan(tmp_path, capsys):
-    source = load_model("s4d-digits")
+    source = open_model("s4d-digits")
     plan = Plan((parse_setting("layers.*.out_proj=int4/channel"),))
     schemes = plan.resolve(source.model.sites.values())
     export_model(source.model, schemes, Applier(source.model), tmp_path / "out", name="small")

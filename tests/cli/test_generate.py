@@ -20,12 +20,12 @@ from sensprobe.cli import commands, main
 from sensprobe.data import BYTES
 from sensprobe.errors import DataError
 from sensprobe.export import export_model
-from sensprobe.jobs import generating
+from sensprobe.jobs import generate
 from sensprobe.models.apply import Applier
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
-from sensprobe.session.loading import load_model
-from sensprobe.session.opening import open_applier
+from sensprobe.session.open import open_applier
+from sensprobe.session.source import open_model
 
 PLAN = {"layers.*.in_proj.?": "int8/channel", "layers.*.state": "int8/head/dynamic"}
 
@@ -33,7 +33,7 @@ PLAN = {"layers.*.in_proj.?": "int8/channel", "layers.*.state": "int8/head/dynam
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "mamba-bytes"
-    model = load_model("mamba-bytes").model
+    model = open_model("mamba-bytes").model
     plan = Plan(tuple((p, parse(s)) for p, s in PLAN.items())).resolve(model.sites.values())
     export_model(model, plan, Applier(model), folder, name="mamba-bytes")
     return folder
@@ -55,7 +55,7 @@ def test_one_document_and_nothing_else(exported, capsys):
     assert main([*words, "--seed", "1"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["tokens"], told["prompt_tokens"], told["packed"]) == (5, 2, True)
-    cost = load_model("mamba-bytes").model.sites
+    cost = open_model("mamba-bytes").model.sites
     assert told["weight_bytes"] < sum(s.full_bytes for s in cost.values())
     assert told["tokens_per_second"] > 0
     assert main([*words, "--seed", "1"]) == 0
@@ -117,7 +117,7 @@ def test_pieces_are_the_text_and_none_is_read_anew(text):
     tokenizer, told, pieces = Counting(), (0, 0), []
     tokens = list(text.encode())
     for k in range(len(tokens)):
-        piece, told = generating._piece(tokenizer, tokens[: k + 1], told)
+        piece, told = generate._piece(tokenizer, tokens[: k + 1], told)
         pieces.append(piece)
     assert "".join(pieces) == text
     assert tokenizer.most <= 8
@@ -126,10 +126,10 @@ def test_pieces_are_the_text_and_none_is_read_anew(text):
 def test_bytes_that_are_no_text_are_told_at_the_end():
     tokens, told, pieces = [65, 0xFF, 66, 0xE2, 0x86], (0, 0), []
     for k in range(len(tokens)):
-        piece, told = generating._piece(BYTES, tokens[: k + 1], told)
+        piece, told = generate._piece(BYTES, tokens[: k + 1], told)
         pieces.append(piece)
     assert pieces == ["A", "", "\ufffdB", "", ""]
-    piece, _ = generating._piece(BYTES, tokens, told, last=True)
+    piece, _ = generate._piece(BYTES, tokens, told, last=True)
     assert "".join([*pieces, piece]) == BYTES.decode(tokens)
 
 
@@ -197,7 +197,7 @@ class Scripted:
 def test_any_token_that_ends_a_text_ends_it_and_none_is_beyond_the_embedding():
     def asked(prompt):
         model = Scripted()
-        return generating.generate(
+        return generate.generate(
             model, model, prompt, tokens=6, temperature=0, seed=0, write=lambda piece: None
         )
 

@@ -21,7 +21,7 @@ from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.progress import Silent
 from sensprobe.runs import open_run
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 OPTIONS = "length=32,context=8"
 SCHEMES = ["--scheme", "int8/head/asym", "--scheme", "int4/head/asym/dynamic"]
@@ -205,7 +205,7 @@ def test_a_tokenizer_goes_with_the_model(shell: Shell, tmp_path: Path, stories: 
         shell.ok("export", "--run", run, "--plan", budget, "--out", out, *extra)
     own = (folder / "tokenizer.json").read_bytes()
     assert (out / "tokenizer.json").read_bytes() == own
-    before, after = (load_model(place).tokenizer for place in (folder, out))
+    before, after = (open_model(place).tokenizer for place in (folder, out))
     assert before is not None
     assert after is not None
     assert (before.start(""), before.ends) == (after.start(""), after.ends)

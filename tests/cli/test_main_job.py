@@ -20,12 +20,13 @@ from safetensors.torch import load_file, save_file
 import sensprobe
 from sensprobe import api, zoo
 from sensprobe.data import load_data
-from sensprobe.jobs import doctoring, full_bytes
-from sensprobe.jobs.doctoring import gpu_kernels
+from sensprobe.jobs import doctor
+from sensprobe.jobs.cost import full_bytes
+from sensprobe.jobs.doctor import gpu_kernels
 from sensprobe.plans.plan import Plan, from_json
 from sensprobe.plans.scheme import parse
 from sensprobe.runs import open_run
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 COST = {"weight_bytes", "state_bytes", "total_bytes", "effective_bits"}
 
@@ -78,7 +79,7 @@ def test_full_precision_is_what_the_file_stores_and_float32_beside_it(
     found = shell.ok(*asked, "--json").json
     assert 2 * found["stored_weight_bytes"] == found["full_weight_bytes"] == 6120
     assert found["stored_dtype"] == "bfloat16"
-    parts = full_bytes(load_model(tmp_path / "half.safetensors"), batch=2)
+    parts = full_bytes(open_model(tmp_path / "half.safetensors"), batch=2)
     assert parts == {"weight": 3060, "state": 2 * 1024, "total": 3060 + 2 * 1024}
     out = shell.ok(*asked).out
     for label, key in (("stored (bfloat16)", "stored"), ("in float32", "full")):
@@ -284,9 +285,9 @@ def test_every_method_keeps_frozen_and_tied_sites(
 
 
 def api_sites() -> list[Any]:
-    from sensprobe.session.loading import load_model
+    from sensprobe.session.source import open_model
 
-    return list(load_model("s4d-digits").model.sites.values())
+    return list(open_model("s4d-digits").model.sites.values())
 
 
 def test_weight_and_state_budgets_hold_apart(shell: Shell, profiled: Path, tmp_path: Path) -> None:
@@ -400,14 +401,14 @@ def test_doctor_says_why_gpu_kernels_cannot_run(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: has)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
-        monkeypatch.setattr(doctoring, "find_spec", lambda name: name)
+        monkeypatch.setattr(doctor, "find_spec", lambda name: name)
         return gpu_kernels()["why_not"]
 
     assert "without CUDA" in told(None, seen=False)
     assert "sees no CUDA GPU" in told("13.0", seen=False)
     assert "compute capability" in told("13.0", seen=True, has=(7, 5))
     assert told("13.0", seen=True) == ""
-    monkeypatch.setattr(doctoring, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     assert ".[gpu]" in gpu_kernels()["why_not"]
 
 

@@ -12,7 +12,7 @@ from command_line import Shell, evaluations
 
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.runs import open_run
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 CONFIG = S4DConfig(d_input=2, d_output=1, d_model=4, d_state=3)
 RECIPE = """
@@ -132,7 +132,7 @@ def test_train_then_profile_the_result(shell: Shell, tmp_path: Path) -> None:
     done = shell.ok("train", recipe, "--out", out, "--json").json
     assert done["split"] == "confirmation"
     assert done["epochs"] == 2
-    source = load_model(done["weights"])
+    source = open_model(done["weights"])
     assert source.recorded == {k: done[k] for k in ("metric", "value", "stderr", "n", "split")}
     scored = shell.ok("eval", done["weights"], "--data", "digits", "--json").json
     assert scored["value"] == done["value"]

@@ -25,7 +25,7 @@ from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
 from sensprobe.scores.score import paired
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 lm = pytest.mark.lm
 STATE = ["--set", "layers.*.state=int3/head/dynamic"]
@@ -58,7 +58,7 @@ def row_of(document: Any, task: str, metric: str = "acc") -> Any:
 
 def prefers_first(path: Path, plan: dict[str, Any], name: str) -> np.ndarray:
     """Which pairs of a paradigm the model gets right, by its own likelihoods."""
-    model = load_model(path).model
+    model = open_model(path).model
     tap = Applier(model).tap({n: parse(s) for n, s in plan.items()}) if plan else EXACT
     texts = [text for pair in PAIRS[name] for text in pair]
     asked = [Asked(np.frombuffer(f"\n{t}".encode(), np.uint8).astype(np.int32), 1) for t in texts]
@@ -104,7 +104,7 @@ def test_each_task_from_files(shell: Shell, model: Path, files: Path) -> None:
         ("lambada_openai", "acc", len(WORDS)),
         *((task, m, len(CHOICES)) for task in ("arc_easy", "piqa") for m in ("acc", "acc_norm")),
     }
-    loaded = load_model(model).model
+    loaded = open_model(model).model
     texts = [(w["context"], f" {w['continuation']}") for w in WORDS]
     asked_ = [
         Asked(np.frombuffer((c + t).encode(), np.uint8).astype(np.int32), len(c)) for c, t in texts

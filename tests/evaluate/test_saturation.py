@@ -95,7 +95,7 @@ def test_a_loaded_model_warns_at_its_first_call(
 ) -> None:
     path = write_model(tmp_path / "m.safetensors", MAMBA)
     loaded = sensprobe.load(path, plan={STATE: RANGE})
-    with caplog.at_level(logging.WARNING, "sensprobe.session.running"):
+    with caplog.at_level(logging.WARNING, "sensprobe.session.loaded"):
         loaded(tokens()[:0])
         assert not caplog.messages
         loaded(tokens())

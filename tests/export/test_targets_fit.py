@@ -27,7 +27,7 @@ from sensprobe.plans.plan import Resolved, from_json
 from sensprobe.plans.presets import PRESETS
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 EVERYTHING = {
     "*": "int8/channel",
@@ -312,7 +312,7 @@ def test_a_folder_without_packed_weights_is_no_quantized_one(target: str, tmp_pa
     assert "quantization_config" not in json.loads((tmp_path / "m" / "config.json").read_text())
     assert not (tmp_path / "m" / "hf_quant_config.json").exists()
     weights = applier("mamba2", fitted.plan).tap(fitted.plan).weights
-    assert torch.equal(load_model(tmp_path / "m").model.weights["embedding"], weights["embedding"])
+    assert torch.equal(open_model(tmp_path / "m").model.weights["embedding"], weights["embedding"])
 
 
 @pytest.mark.parametrize("target", ["vllm", "modelopt", "torchao"])
@@ -322,7 +322,7 @@ def test_packed_folders_are_not_read_as_checkpoints(target: str, tmp_path: Path)
     fitted = fit(TARGETS[target], model("mamba2"), plan)
     write_for(fitted, applier("mamba2", plan), tmp_path / "m", name="mine")
     with pytest.raises(CheckpointError, match=r"packed for .*Name the model it was made from"):
-        load_model(tmp_path / "m")
+        open_model(tmp_path / "m")
 
 
 def test_an_unquantized_folder_reads_back_as_the_plan_left_it(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_an_unquantized_folder_reads_back_as_the_plan_left_it(tmp_path: Path) ->
     fitted = fit(TARGETS["llama.cpp"], model("mamba"), plan)
     write_for(fitted, applier("mamba", plan), tmp_path / "m", name="mine")
     weights = applier("mamba", plan).tap(plan).weights
-    again = load_model(tmp_path / "m").model
+    again = open_model(tmp_path / "m").model
     assert again.config == model("mamba").config
     for name in ("layers.0.in_proj.x", "layers.1.in_proj.z", "head", "layers.1.conv"):
         assert torch.equal(again.weights[name], weights[name])
@@ -338,7 +338,7 @@ def test_an_unquantized_folder_reads_back_as_the_plan_left_it(tmp_path: Path) ->
 
 def test_no_runtimes_package_is_imported_to_write_for_it() -> None:
     code = (
-        "import sys, sensprobe.export.runtimes, sensprobe.jobs.exporting_for; "
+        "import sys, sensprobe.export.runtimes, sensprobe.jobs.export_runtime; "
         "print([m for m in ('torchao', 'compressed_tensors', 'gguf', 'transformers', 'vllm') "
         "if m in sys.modules])"
     )

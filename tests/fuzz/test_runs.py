@@ -20,9 +20,9 @@ from damage import damage_json, edited, in_time, put_in_place, require_short, sc
 
 from sensprobe.cli import main
 from sensprobe.errors import SensprobeError
-from sensprobe.jobs.exporting import plan_of
+from sensprobe.jobs.export import plan_of
 from sensprobe.jobs.problem import build_space
-from sensprobe.jobs.searching import sensitivity_of
+from sensprobe.jobs.search import sensitivity_of
 from sensprobe.report.course import going
 from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import search_so_far

@@ -26,7 +26,7 @@ from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.packed.device import device_stream_of
 from sensprobe.packed.program import compiled
 from sensprobe.plans.plan import Plan
-from sensprobe.session.loading import _on_device
+from sensprobe.session.load import _on_device
 
 EPS = torch.finfo(torch.float32).eps
 K = 16

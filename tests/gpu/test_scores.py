@@ -17,7 +17,8 @@ from sensprobe.export.tensors import stored
 from sensprobe.models.apply import Applier, observe
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.packed import Arena, DeviceStream
-from sensprobe.session.loading import as_plan, load_model
+from sensprobe.session.plans import as_plan
+from sensprobe.session.source import open_model
 
 FEW = os.environ.get("TRITON_INTERPRET") == "1"
 TEXT = "pydoc,length=64,context=8"
@@ -52,7 +53,7 @@ def _losses(logits: Tensor, y: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", ["s4d-digits"] if FEW else CASES)
 def test_whole_sets_score_as_simulated(device, name):
     data, limit, texts = CASES[name]
-    model, split = load_model(name).model, load_data(data).splits["confirmation"]
+    model, split = open_model(name).model, load_data(data).splits["confirmation"]
     x, y = split.x[:limit], split.y[:limit]
     plan = as_plan(texts, model).resolve(model.sites.values())
     applier = Applier(model, observe(model, load_data(data).splits["calibration"].x[:4]))

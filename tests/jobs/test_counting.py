@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from sensprobe.errors import UsageError
-from sensprobe.jobs.counting import counting
+from sensprobe.jobs.count_states import counting
 from sensprobe.jobs.problem import build_space
-from sensprobe.jobs.searching import SearchSettings
+from sensprobe.jobs.search import SearchSettings
 from sensprobe.packed import Holding
 from sensprobe.plans.scheme import parse
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
-MODEL = load_model("s4d-digits").model
+MODEL = open_model("s4d-digits").model
 EVERY, STEP = "int8/head/dynamic/every16", "int8/head/dynamic"
 PACKED = 16 * 8 * 2 + 16 * 2  # codes, and a live scale a head
 FULL = 16 * 8 * 2 * 4

@@ -12,12 +12,12 @@ from language_models import HF_CONFIG, write
 
 from sensprobe.errors import DataError
 from sensprobe.export.runtimes import fit, target_named, write_for
-from sensprobe.jobs.exporting import text_files
-from sensprobe.jobs.exporting_for import _token_ids
+from sensprobe.jobs.export import text_files
+from sensprobe.jobs.export_runtime import _token_ids
 from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.plans.scheme import parse
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 DOCUMENTS = {
     "tokenizer_config.json": {"bos_token": "a", "eos_token": "b", "pad_token": "c"},
@@ -44,10 +44,10 @@ def add(folder: Path, *names: str) -> None:
 def test_documents_go_along_as_they_are(tmp_path: Path) -> None:
     folder = hugging_face(tmp_path / "m", bos_token_id=4, eos_token_id=5, pad_token_id=None)
     add(folder, *DOCUMENTS)
-    found = text_files(load_model(folder), model_config=True)
+    found = text_files(open_model(folder), model_config=True)
     assert found.keys() == {"tokenizer.json", *DOCUMENTS}
     assert all((folder / name).read_bytes() == content for name, content in found.items())
-    own = text_files(load_model(folder), model_config=False)
+    own = text_files(open_model(folder), model_config=False)
     generation = json.loads(own.pop("generation_config.json"))
     assert generation == DOCUMENTS["generation_config.json"] | {"bos_token_id": 4}
     assert own.items() < found.items()
@@ -55,9 +55,9 @@ def test_documents_go_along_as_they_are(tmp_path: Path) -> None:
 
 def test_a_runtimes_config_says_what_the_models_own_says(tmp_path: Path) -> None:
     ids = {"bos_token_id": 4, "eos_token_id": [5, 7], "pad_token_id": None}
-    source = load_model(hugging_face(tmp_path / "m", **ids))
+    source = open_model(hugging_face(tmp_path / "m", **ids))
     assert _token_ids(source) == ids
-    assert _token_ids(load_model(hugging_face(tmp_path / "silent"))) == {}
+    assert _token_ids(open_model(hugging_face(tmp_path / "silent"))) == {}
     plan = {"layers.0.out_proj": parse("int8/channel")}
     fitted = fit(target_named("torchao"), source.model, plan)
     files = text_files(source, model_config=True)
@@ -70,11 +70,11 @@ def test_a_runtimes_config_says_what_the_models_own_says(tmp_path: Path) -> None
 
 def test_a_model_of_no_such_config_says_what_its_tokenizer_says(tmp_path: Path) -> None:
     none = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-    assert _token_ids(load_model(write_model(tmp_path / "bytes.safetensors", MAMBA))) == none
+    assert _token_ids(open_model(write_model(tmp_path / "bytes.safetensors", MAMBA))) == none
     folder = hugging_face(tmp_path / "m")
     (folder / "config.json").unlink()
-    source = load_model(write_model(folder / "own.safetensors", MAMBA))
-    object.__setattr__(source, "tokenizer", load_model(hugging_face(tmp_path / "o")).tokenizer)
+    source = open_model(write_model(folder / "own.safetensors", MAMBA))
+    object.__setattr__(source, "tokenizer", open_model(hugging_face(tmp_path / "o")).tokenizer)
     add(tmp_path / "o", "tokenizer_config.json", "generation_config.json")
     token = source.tokenizer.named  # type: ignore[union-attr]
     assert _token_ids(source) == {
@@ -87,4 +87,4 @@ def test_a_damaged_document_is_named(tmp_path: Path, text: str) -> None:
     folder = hugging_face(tmp_path / "m")
     (folder / "generation_config.json").write_text(text)
     with pytest.raises(DataError, match=r"generation_config\.json (cannot be read|holds no)"):
-        text_files(load_model(folder), model_config=True)
+        text_files(open_model(folder), model_config=True)

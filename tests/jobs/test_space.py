@@ -9,9 +9,9 @@ import pytest
 
 from sensprobe.errors import DataError
 from sensprobe.jobs.problem import build_space
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
-SITES = load_model("s4d-digits").model.sites
+SITES = open_model("s4d-digits").model.sites
 SCHEMES = ["int8/head/asym/dynamic", "int4/head/asym/dynamic"]
 
 

@@ -11,7 +11,7 @@ import selective
 from sensprobe.errors import UnsupportedError, UsageError
 from sensprobe.export.runtimes import TARGETS, fit
 from sensprobe.jobs.problem import Space, build_space
-from sensprobe.jobs.targeting import limits_of
+from sensprobe.jobs.runtime_limits import limits_of
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.plans.plan import adapted

@@ -28,7 +28,7 @@ from sensprobe.numerics.taps import EXACT, Recording
 from sensprobe.plans.plan import EXACT_PLAN, Plan, adapted, parse_setting
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.plans.sites import Kind
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 pytestmark = pytest.mark.usefixtures("reference_scan")
 
@@ -251,7 +251,7 @@ def test_codes_of_float32_weights_are_computed_in_float64():
 @pytest.mark.parametrize("name", ["mamba", "mamba2"])
 def test_a_plan_has_one_radius_whoever_asks(name: str):
     """With a rounded bias of dt, which the decay at rest is computed from, as without a plan."""
-    model = load_model(f"{name}-bytes").model
+    model = open_model(f"{name}-bytes").model
     bias = "dt_proj.bias" if name == "mamba" else "dt.bias"
     found = []
     for plan in ({}, {f"layers.*.{bias}": "int4", "layers.*.A": "int8"}, {"layers.*.x": "fp16"}):

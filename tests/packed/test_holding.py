@@ -17,7 +17,8 @@ from sensprobe.packed.holding import why_unpacked
 from sensprobe.plans.fitting import why_not
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
-from sensprobe.session.loading import load, load_model
+from sensprobe.session.load import load
+from sensprobe.session.source import open_model
 
 SCHEMES = [
     "int8/channel", "int4/group4", "int12", "fp16", "int8/head/dynamic", "int6/group4/dynamic",
@@ -50,7 +51,7 @@ def test_a_plan_streams_where_each_of_its_sites_would(name: str) -> None:
     ("scheme", "packs"), [("int8/head/dynamic/every16", False), ("int8/head/dynamic", True)]
 )
 def test_bytes_told_are_the_bytes_a_loaded_model_holds(scheme: str, packs: bool, tmp_path) -> None:
-    model = load_model("mamba2-bytes").model
+    model = open_model("mamba2-bytes").model
     plan = Plan((("layers.*.state", parse(scheme)),)).resolve(model.sites.values())
     export_model(model, plan, Applier(model), tmp_path / "out", name="m")
     loaded, holding = load(tmp_path / "out"), Holding(model)

@@ -10,7 +10,8 @@ from sensprobe import load
 from sensprobe.data import digits
 from sensprobe.export import export_model
 from sensprobe.models.apply import Applier
-from sensprobe.session.loading import as_plan, load_model
+from sensprobe.session.plans import as_plan
+from sensprobe.session.source import open_model
 
 PLANS = {
     "eight bits": {
@@ -38,7 +39,7 @@ def test_all_digits_score_packed_as_simulated(name, images, tmp_path):
     """Paired by image: right answers and losses differ by less than their error bars, and a loss
     moves by far less than rounding moved it."""
     x, y = images
-    model = load_model("s4d-digits").model
+    model = open_model("s4d-digits").model
     chosen = as_plan(PLANS[name], model).resolve(model.sites.values())
     export_model(model, chosen, Applier(model), tmp_path / "out", name="s4d-digits")
     runs = load(tmp_path / "out")

@@ -17,8 +17,8 @@ from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.session.loading import as_plan
-from sensprobe.session.loading import load_model as source_of
+from sensprobe.session.plans import as_plan
+from sensprobe.session.source import open_model as source_of
 
 CONFIGS = {
     "mamba": MambaConfig(

@@ -24,7 +24,7 @@ from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
-from sensprobe.session.loading import load_model as source_of
+from sensprobe.session.source import open_model as source_of
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2", "ungated"])

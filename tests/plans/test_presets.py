@@ -21,7 +21,7 @@ from sensprobe.plans.plan import Resolved
 from sensprobe.plans.presets import PRESETS
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind, matching
-from sensprobe.session.loading import as_plan
+from sensprobe.session.plans import as_plan
 
 MODELS = {
     f"{family} {name}": selective.tiny(config)

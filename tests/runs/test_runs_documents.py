@@ -14,7 +14,7 @@ import pytest
 import sensprobe_app
 
 from sensprobe.errors import RunError
-from sensprobe.jobs.exporting import plan_of
+from sensprobe.jobs.export import plan_of
 from sensprobe.report.gather import sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.writing import csv_bytes, write_report

@@ -9,7 +9,7 @@ from sensprobe import api, zoo
 from sensprobe.errors import RunError
 from sensprobe.progress import Silent
 from sensprobe.runs import open_run
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 MODEL = "s4d-digits"
 PLAN = {"layers.*.A": "int8/head/asym"}
@@ -51,7 +51,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_names_say_how_they_were_made_and_earlier_ones_are_known() -> None:
-    source = load_model(MODEL)
+    source = open_model(MODEL)
     assert source.fingerprint.startswith("2-")
     assert len(source.earlier()) >= len(zoo.EARLIER_NAMES[MODEL]) > 1
     assert source.fingerprint not in source.earlier()
@@ -69,7 +69,7 @@ def test_a_name_that_cannot_be_proved_is_said_and_all_is_measured_anew(run: Path
     named(run, "0" * 16)
     notes = evaluated(run)
     assert any("measured anew" in said for said in notes.said)
-    assert models_measured(run) == [load_model(MODEL).fingerprint]
+    assert models_measured(run) == [open_model(MODEL).fingerprint]
 
 
 def test_sensitivities_of_a_name_that_cannot_be_proved_are_made_again(run: Path) -> None:

@@ -29,7 +29,9 @@ from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.plans.sites import Kind
-from sensprobe.session.loading import LoadedModel, Source, load, load_model
+from sensprobe.session.load import load
+from sensprobe.session.loaded import LoadedModel
+from sensprobe.session.source import Source, open_model
 
 NAME = "s4d-digits"
 A = "int8/head/asym"
@@ -37,7 +39,7 @@ A = "int8/head/asym"
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return load_model(NAME).model
+    return open_model(NAME).model
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def x(model: Model) -> torch.Tensor:
 def export(model: Model, out: Path, seen: torch.Tensor, **schemes: str) -> Applier:
     applier = Applier(model, observe(model, seen))
     plan = {f"layers.0.{site}": parse(text) for site, text in schemes.items()}
-    name = load_model(NAME).fingerprint
+    name = open_model(NAME).fingerprint
     export_model(model, plan, applier, out, name="small", model_fingerprint=name)
     return applier
 
@@ -62,15 +64,15 @@ def test_a_shipped_name_wins_and_a_path_of_that_name_can_be_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(NAME).write_bytes(b"")
-    source = load_model(NAME)
+    source = open_model(NAME)
     assert (source.name, source.path, source.artefact) == (NAME, zoo.shipped()[NAME], None)
     for path in (f"./{NAME}", Path(NAME)):
         with pytest.raises(CheckpointError, match="empty"):
-            load_model(path)
+            open_model(path)
 
 
 def test_a_checkpoint_by_path_is_the_same_model_with_what_it_records(model: Model) -> None:
-    by_path, by_name = load_model(zoo.shipped()[NAME]), load_model(NAME)
+    by_path, by_name = open_model(zoo.shipped()[NAME]), open_model(NAME)
     assert by_path.fingerprint == by_name.fingerprint
     assert (by_path.name, by_path.model.config) == (NAME, model.config)
     assert isinstance(by_path.recorded, dict)
@@ -79,29 +81,29 @@ def test_a_checkpoint_by_path_is_the_same_model_with_what_it_records(model: Mode
 def test_a_toml_beside_its_weights(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(zoo.shipped()[NAME].read_bytes())
     (tmp_path / "model.toml").write_text('file = "w.safetensors"')
-    source = load_model(str(tmp_path / "model.toml"))
-    assert source.fingerprint == load_model(NAME).fingerprint
+    source = open_model(str(tmp_path / "model.toml"))
+    assert source.fingerprint == open_model(NAME).fingerprint
     assert source.name == tmp_path.name  # every model.toml is called so
 
 
 def test_an_exported_folder(model: Model, x: torch.Tensor, tmp_path: Path) -> None:
     export(model, tmp_path / "m", x, A=A)
-    source: Source = load_model(tmp_path / "m")
+    source: Source = open_model(tmp_path / "m")
     assert source.artefact is not None
     assert source.name == source.recorded["name"] == "small"
-    assert source.recorded["fingerprints"]["model"] == load_model(NAME).fingerprint
-    assert source.fingerprint != load_model(NAME).fingerprint
+    assert source.recorded["fingerprints"]["model"] == open_model(NAME).fingerprint
+    assert source.fingerprint != open_model(NAME).fingerprint
     with pytest.raises(UsageError, match="name its folder"):
-        load_model(tmp_path / "m" / "model.safetensors")
+        open_model(tmp_path / "m" / "model.safetensors")
     (tmp_path / "m" / "plan.json").unlink()
     with pytest.raises(CheckpointError, match="lacks plan"):
-        load_model(tmp_path / "m")
+        open_model(tmp_path / "m")
 
 
 def test_what_a_user_has_is_counted_as_the_file_stores_it(
     model: Model, x: torch.Tensor, tmp_path: Path
 ) -> None:
-    full = load_model(NAME)
+    full = open_model(NAME)
     assert full.stored_dtype == "float32"
     assert full.stored_bytes == cost(full.model.sites.values(), {}).weight_bytes
     header = {"format": 1, "family": "s4d", "config": asdict(PLAIN)}
@@ -109,7 +111,7 @@ def test_what_a_user_has_is_counted_as_the_file_stores_it(
         params = {name: p.to(dtype) for name, p in parameters(PLAIN).items()}
         params["head.bias"] = params["head.bias"].float()
         save_file(params, tmp_path / "m.safetensors", {METADATA_KEY: json.dumps(header)})
-        source = load_model(tmp_path / "m.safetensors")
+        source = open_model(tmp_path / "m.safetensors")
         reals = sum(s.reals for s in source.model.sites.values() if s.kind is Kind.WEIGHT)
         bias = PLAIN.d_output
         assert source.stored_bytes == (reals - bias) * dtype.itemsize + 4 * bias
@@ -117,7 +119,7 @@ def test_what_a_user_has_is_counted_as_the_file_stores_it(
         assert source.stored_as(source.model.sites["layers.0.A"])[0] == str(dtype)[6:]
         assert source.stored_as(source.model.sites["layers.0.state"])[0] == "float32"
     export(model, tmp_path / "m", x, A=A, state="int8")  # with a static scale, once
-    exported = load_model(tmp_path / "m")
+    exported = open_model(tmp_path / "m")
     priced = cost(exported.model.sites.values(), exported.artefact.plan)  # type: ignore[union-attr]
     assert exported.stored_bytes == priced.weight_bytes
     assert exported.stored_dtype == "packed"
@@ -126,7 +128,7 @@ def test_what_a_user_has_is_counted_as_the_file_stores_it(
 
 def test_a_folder_that_is_none_of_ours(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="folder"):
-        load_model(tmp_path)
+        open_model(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_an_unknown_model_says_what_there_is(
     monkeypatch.chdir(tmp_path)
     Path("weights.safetensors").touch()
     with pytest.raises(UsageError) as error:
-        load_model(spec)
+        open_model(spec)
     text = str(error.value)
     assert f"no model {spec!r}" in text
     assert f"Did you mean {near}?" in text
@@ -153,7 +155,7 @@ def test_norm_is_only_for_checkpoints_that_do_not_say(
     (tmp_path / "model.toml").write_text('file = "w.safetensors"')
     for spec in (NAME, zoo.shipped()[NAME], tmp_path / "m", tmp_path / "model.toml"):
         with pytest.raises(UsageError, match="norm 'pre' is for state-spaces/s4 checkpoints"):
-            load_model(spec, norm="pre")
+            open_model(spec, norm="pre")
 
 
 # -- a loaded model -------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ def test_it_takes_numpy_and_other_dtypes(x: torch.Tensor) -> None:
 
 
 def test_sequences_without_a_channel_axis_where_there_is_one_channel(tmp_path: Path) -> None:
-    name = next(name for name in zoo.shipped() if load_model(name).model.config.d_input == 1)
+    name = next(name for name in zoo.shipped() if open_model(name).model.config.d_input == 1)
     loaded, x = load(name), torch.rand(2, 9)
     assert torch.equal(loaded(x), loaded(x[..., None]))
     outputs, state = loaded.step(x[:, 0], loaded.start(2))
@@ -357,5 +359,5 @@ def test_artefacts_of_other_calibrations_are_other_models(model: Model, tmp_path
     for scale in (1, 3):
         x = scale * torch.ones(4, 8, 1)
         export(model, tmp_path / str(scale), x, x="int4")
-        prints.add(load_model(tmp_path / str(scale)).fingerprint)
+        prints.add(open_model(tmp_path / str(scale)).fingerprint)
     assert len(prints) == 2

@@ -120,7 +120,7 @@ def test_an_unstable_a_is_bold_wherever_it_is_shown() -> None:
 @pytest.mark.parametrize("name", ["A 6", "log-polar 6", "A 8 × x 8"])
 def test_a_row_run_again_gives_what_was_committed(name: str) -> None:
     """Exact states to a tenth; a rounded one, chaotic in the order of floats, within the bar."""
-    from sensprobe.session.opening import open_bench, settings_of
+    from sensprobe.session.open import open_session
 
     if "SENSPROBE_DATA" not in os.environ:
         pytest.skip("set SENSPROBE_DATA to a folder with mnist/ and s4d_smnist/ckpt.pth")
@@ -132,11 +132,11 @@ def test_a_row_run_again_gives_what_was_committed(name: str) -> None:
     plan = Plan(tuple((pattern, parse(f"{text}/s32")) for pattern, text in texts.items()))
     norm = study["model"]["norm"]
     spec = f"mnist:{data / study['model']['data']}"
-    bench = open_bench(settings_of(data / study["model"]["checkpoint"], spec, norm=norm))
-    resolved = plan.resolve(bench.source.model.sites.values())
-    first = bench.measure(resolved, "confirmation", 0, study["samples"]["published"])
+    session = open_session(data / study["model"]["checkpoint"], spec, norm=norm)
+    resolved = plan.resolve(session.source.model.sites.values())
+    first = session.measure(resolved, "confirmation", 0, study["samples"]["published"])
     slack = 0.1 if row["state"] == "exact" else row["bar"]
     value = 100 * first["correct"].mean()
     assert value == pytest.approx(row["s32"]["value"], abs=slack + 1e-9)
-    radius = bench.evaluator("confirmation").spectral_radius(resolved)
+    radius = session.applier.spectral_radius(resolved)
     assert radius == pytest.approx(row["s32_bytes"]["max_abs_A"], abs=1e-5)

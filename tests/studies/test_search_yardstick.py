@@ -12,8 +12,8 @@ from sensprobe.data import Dataset, load_data
 from sensprobe.plans.cost import cost
 from sensprobe.search import Assignment
 from sensprobe.search.exhaustive import every_assignment
-from sensprobe.session.loading import Source, load_model
-from sensprobe.session.workbench import open_workbench
+from sensprobe.session.session import Session
+from sensprobe.session.source import Source, open_model
 
 SPLIT = STUDY["space"]["split"]
 BAR = STUDY["yardstick"]["bar"]
@@ -31,7 +31,7 @@ def yardstick(truth: Enumeration) -> Yardstick:
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    return load_model(STUDY["space"]["model"])
+    return open_model(STUDY["space"]["model"])
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,10 @@ def test_its_scores_are_what_the_plans_score(
 
     Plans that score this low are far from their neighbours, so a wrong row would be seen.
     """
-    bench, sites = open_workbench(source, dataset), source.model.sites.values()
+    session, sites = Session(source, dataset), source.model.sites.values()
     count, few = truth.correct.shape[1], 4
     for plan in picked(truth, 6, 0.3, 0.9):
-        arrays = bench.measure(resolved(plan, truth.problem, sites), SPLIT, 0, count)
+        arrays = session.measure(resolved(plan, truth.problem, sites), SPLIT, 0, count)
         fell_otherwise = arrays["correct"].astype(bool) != truth.correct[truth.row(plan)]
         assert fell_otherwise.sum() <= few
         other = truth.row((*plan[:2], (plan[2] + 1) % 4, *plan[3:]))

@@ -16,7 +16,7 @@ from selective import tiny
 from sensprobe.data import FileTokenizer
 from sensprobe.errors import DataError
 from sensprobe.numerics.taps import EXACT
-from sensprobe.session.loading import load_model, text_tokenizer
+from sensprobe.session.source import open_model, text_tokenizer
 
 pytestmark = pytest.mark.lm
 START, END = "<s>", "</s>"
@@ -67,7 +67,7 @@ def both(folder: Path) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
         reader = AutoTokenizer.from_pretrained(folder)
         theirs = HFLM(pretrained=model, tokenizer=reader, batch_size=1, device="cpu")
-    source = load_model(folder)
+    source = open_model(folder)
     return theirs, harness(source.model, tokenizer=text_tokenizer(source))
 
 

@@ -9,24 +9,24 @@ from sensprobe.evaluate import SEQUENCES, rows_of, saturations, sentences, watch
 from sensprobe.plans.plan import from_json
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.plans.sites import Kind
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.session import Session
 
 SERVED_BY_VLLM = frozenset({"vllm", "modelopt"})
 """Targets whose states are kept by vLLM, in caches that do not saturate."""
 
 
 def saturated(
-    bench: Workbench, plan: Mapping[str, Scheme], split: str, stop: int = SEQUENCES
+    session: Session, plan: Mapping[str, Scheme], split: str, stop: int = SEQUENCES
 ) -> dict[str, Any]:
     """Rows of what leaves its range (see `evaluate.saturation`), and how many samples were watched:
     the first ones, at most `stop`."""
-    sites = bench.source.model.sites
-    samples = min(stop, SEQUENCES, bench.dataset.splits.count(split))
+    sites = session.source.model.sites
+    samples = min(stop, SEQUENCES, session.dataset.splits.count(split))
     if not any(watched(sites[name], scheme) for name, scheme in plan.items()):
         return {"samples": samples, "rows": []}
-    bench.ready(plan)
-    x = bench.samples(split).x[:samples]
-    found = saturations(bench.source.model, bench.applier.tap(plan), [x])
+    session.calibration.ready(plan)
+    x = session.samples.split(split).x[:samples]
+    found = saturations(session.source.model, session.applier.tap(plan), [x])
     return {"samples": samples, "rows": rows_of(found)}
 
 
@@ -36,24 +36,24 @@ def saturation_warnings(found: Mapping[str, Any], target: str | None = None) -> 
     return sentences(found["rows"], found["samples"], runtime)
 
 
-def profiled_ranges(bench: Workbench, schemes: Iterable[str], stop: int) -> list[str]:
+def profiled_ranges(session: Session, schemes: Iterable[str], stop: int) -> list[str]:
     """Warnings of every profiled scheme that needs no calibration, all states kept in it."""
-    states = [n for n, s in bench.source.model.sites.items() if s.kind is Kind.STATE]
+    states = [n for n, s in session.source.model.sites.items() if s.kind is Kind.STATE]
     warnings = []
     for scheme in map(parse, schemes):
         if not scheme.scaled:
-            found = saturated(bench, dict.fromkeys(states, scheme), "search", stop)
+            found = saturated(session, dict.fromkeys(states, scheme), "search", stop)
             warnings += saturation_warnings(found)
     return warnings
 
 
-def chosen_ranges(bench: Workbench, found: Mapping[str, Any]) -> list[str]:
+def chosen_ranges(session: Session, found: Mapping[str, Any]) -> list[str]:
     """Warnings of the plans that a search chose."""
     names = dict.fromkeys(c["candidate"] for c in found["chosen"] if c["candidate"])
     plans = {c["name"]: c["plan"] for c in found["candidates"]}
-    sites, warnings = bench.source.model.sites.values(), []
+    sites, warnings = session.source.model.sites.values(), []
     for name in names:
-        rows = saturated(bench, from_json(plans[name]).resolve(sites), "search", found["n"])
+        rows = saturated(session, from_json(plans[name]).resolve(sites), "search", found["n"])
         told = saturation_warnings(rows, found["target"])
         warnings += [f"{name}: {sentence}" for sentence in told]
     return warnings

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sensprobe.errors import BudgetError
-from sensprobe.jobs.counting import Counting
+from sensprobe.jobs.count_states import Counting
 from sensprobe.jobs.problem import Space
-from sensprobe.jobs.targeting import Limits
+from sensprobe.jobs.runtime_limits import Limits
 from sensprobe.plans.fitting import adapt
 from sensprobe.plans.scheme import parse
 from sensprobe.runs import Run

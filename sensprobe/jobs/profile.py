@@ -7,12 +7,12 @@ from typing import Any
 
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import DIVERGENCE, mean, score_document
-from sensprobe.jobs.pricing import cost
+from sensprobe.jobs.cost import cost
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.scores.score import Score
 from sensprobe.sensitivity import Sensitivity, Target, measured, pairs_of, targets, taylor
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.session import Session
 
 DEFAULT_SCHEMES = (
     "fp16",
@@ -36,7 +36,7 @@ def check_profile(by: str, method: str) -> None:
 
 
 def profile(
-    bench: Workbench,
+    session: Session,
     schemes: Sequence[Scheme] = (),
     *,
     by: str = "part",
@@ -51,89 +51,89 @@ def profile(
     """
     check_profile(by, method)
     chosen = list(schemes) or [parse(text) for text in DEFAULT_SCHEMES]
-    stop = bench.size("search", limit)
-    wanted = targets(bench.source.model.sites.values(), by)
-    baseline = _baseline(bench, stop)
+    stop = session.samples.use("search", limit)
+    wanted = targets(session.source.model.sites.values(), by)
+    baseline = _baseline(session, stop)
     document = {
         "method": method,
-        "model_fingerprint": bench.model_name,
+        "model_fingerprint": session.model_name,
         "by": by,
         "split": "search",
         "n": stop,
         "clusters": baseline["metric"]["clusters"],
-        "task": bench.dataset.task,
-        "radius_name": bench.source.model.radius_name,
-        "metric": bench.metric_label,
-        "sign": bench.sign,
-        "metric_info": bench.info.to_json(),
-        "sample": bench.sampled("search", stop),
-        "additive": bench.additive,
+        "task": session.dataset.task,
+        "radius_name": session.source.model.radius_name,
+        "metric": session.headline.label,
+        "sign": session.headline.sign,
+        "metric_info": session.headline.info.to_json(),
+        "sample": session.samples.describe("search", stop),
+        "additive": session.headline.additive,
         "baseline": baseline,
-        "full_bytes": cost(bench.source, {})["total_bytes"],
+        "full_bytes": cost(session.source, {})["total_bytes"],
         "schemes": [str(s) for s in chosen],
     }
     run = _taylor if method == "taylor" else _measured
     try:
-        rows = [_row(bench, found) for found in run(bench, wanted, chosen, stop)]
+        rows = [_row(session, found) for found in run(session, wanted, chosen, stop)]
     finally:
-        bench.progress.end()
+        session.progress.end()
     document["rows"] = [_unlabelled(row) for row in rows] if method == DIVERGENCE else rows
-    if bench.run is not None:
-        bench.run.write_result(f"sensitivity-{method}", document)
+    if session.run is not None:
+        session.run.write_result(f"sensitivity-{method}", document)
     return document
 
 
 def _measured(
-    bench: Workbench, wanted: list[Target], schemes: list[Scheme], stop: int
+    session: Session, wanted: list[Target], schemes: list[Scheme], stop: int
 ) -> Iterable[Sensitivity]:
     pairs = list(pairs_of(wanted, schemes))
-    bench.expect(fitted for _, _, fitted in pairs)
-    seconds = bench.seconds_a_sample("search", stop) * stop * len(pairs)
+    session.calibration.expect(fitted for _, _, fitted in pairs)
+    seconds = session.seconds_a_sample("search", stop) * stop * len(pairs)
     title = f"profiling {len(pairs)} target-scheme pairs on {stop:,} samples"
-    bench.progress.begin(title, (len(pairs) + 1) * stop, seconds)
+    session.progress.begin(title, (len(pairs) + 1) * stop, seconds)
     return measured(
         wanted,
         schemes,
-        lambda plan, label: bench.measure(dict(plan), "search", 0, stop, label),
-        bench.groups("search", stop),
-        robust=bench.robust,
+        lambda plan, label: session.measure(dict(plan), "search", 0, stop, label),
+        session.samples.groups("search", stop),
+        robust=session.headline.robust,
     )
 
 
 def _taylor(
-    bench: Workbench, wanted: list[Target], schemes: list[Scheme], stop: int
+    session: Session, wanted: list[Target], schemes: list[Scheme], stop: int
 ) -> Iterable[Sensitivity]:
     pairs = list(pairs_of(wanted, schemes))
-    bench.expect(fitted for _, _, fitted in pairs)
+    session.calibration.expect(fitted for _, _, fitted in pairs)
     for _, _, fitted in pairs:
-        bench.ready(fitted)
-    split, model = bench.samples("search"), bench.source.model
-    task = "classification" if bench.dataset.task == "unlabelled" else bench.dataset.task
+        session.calibration.ready(fitted)
+    split, model = session.samples.split("search"), session.source.model
+    task = "classification" if session.dataset.task == "unlabelled" else session.dataset.task
 
     def priced(count: int, tick: Callable[[int], None]) -> list[Sensitivity]:
         return taylor(
-            model, bench.applier, wanted, schemes, split.x[:count], task,
-            bench.groups("search", count), tick, split.y[:count],
+            model, session.applier, wanted, schemes, split.x[:count], task,
+            session.samples.groups("search", count), tick, split.y[:count],
         )  # fmt: skip
 
     each = PASSES_A_PAIR if model.recurrences else REPLAYS_A_PAIR
     passes = GRADIENT_PASSES + each * len(pairs)
-    seconds = bench.seconds_a_sample("search", stop) * stop * passes
+    seconds = session.seconds_a_sample("search", stop) * stop * passes
     title = f"one gradient for {len(pairs)} target-scheme pairs on {stop:,} samples"
-    bench.progress.begin(title, stop, seconds)
-    return priced(stop, bench.progress.advance)
+    session.progress.begin(title, stop, seconds)
+    return priced(stop, session.progress.advance)
 
 
-def _baseline(bench: Workbench, stop: int) -> dict[str, Any]:
-    arrays = bench.measure({}, "search", 0, stop, "baseline")
-    groups = bench.groups("search", stop)
-    out = {"metric": score_document(mean(arrays[bench.primary], groups))}
+def _baseline(session: Session, stop: int) -> dict[str, Any]:
+    arrays = session.measure({}, "search", 0, stop, "baseline")
+    groups = session.samples.groups("search", stop)
+    out = {"metric": score_document(mean(arrays[session.headline.primary], groups))}
     if "cross_entropy" in arrays:
         out["cross_entropy"] = score_document(mean(arrays["cross_entropy"], groups))
     return out
 
 
-def _row(bench: Workbench, found: Sensitivity) -> dict[str, Any]:
+def _row(session: Session, found: Sensitivity) -> dict[str, Any]:
     stored, carried = zip(
         *(site_bytes(site, found.applied[site.name]) for site in found.target.sites), strict=True
     )
@@ -147,12 +147,12 @@ def _row(bench: Workbench, found: Sensitivity) -> dict[str, Any]:
         "applied": list(dict.fromkeys(str(s) for s in found.applied.values())),
         "weight_bytes": sum(stored),
         "state_bytes": sum(carried),
-        "radius": bench.evaluator("search").spectral_radius(found.applied),
+        "radius": session.applier.spectral_radius(found.applied),
     }
     names = {
-        bench.primary: "metric",
+        session.headline.primary: "metric",
         "cross_entropy": "cross_entropy",
-        bench.additive: bench.additive,
+        session.headline.additive: session.headline.additive,
     }
     for array, label in names.items():
         if array in found.scores:

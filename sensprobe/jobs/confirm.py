@@ -9,15 +9,16 @@ import numpy as np
 
 from sensprobe.errors import RunError
 from sensprobe.evaluate import mean, paired, score_document
-from sensprobe.jobs.searching import in_scores, run_of
+from sensprobe.jobs.search import in_scores, run_of
 from sensprobe.plans.plan import fingerprint, from_json
 from sensprobe.runs import Run
 from sensprobe.search import Budget
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.executor import Labelled, Piece
+from sensprobe.session.session import Session
 
 
 def confirm(
-    bench: Workbench, names: Sequence[str] = (), limit: int | None = None
+    session: Session, names: Sequence[str] = (), limit: int | None = None
 ) -> dict[str, Any]:
     """Score the chosen plans (or those named) on the confirmation split: the result of a run.
 
@@ -26,59 +27,58 @@ def confirm(
     measured beside the search, paired with the chosen plan that is largest among those of no more
     bytes than theirs. Returns the document kept as `confirmation`.
     """
-    run = run_of(bench)
-    found = run.read_result("search")
-    if not isinstance(found, dict):
+    run = run_of(session)
+    search = run.read_result("search")
+    if not isinstance(search, dict):
         raise RunError(
             f"{run.path} holds no search result. "
             f"Run `sensprobe search --run {run.path} --budget …` first."
         )
-    beside = found.get("also") or ()
-    candidates = {c["name"]: c for c in [*found["candidates"], *beside]}
+    beside = search.get("also") or ()
+    candidates = {c["name"]: c for c in [*search["candidates"], *beside]}
     also = [c["name"] for c in beside if not names or c["name"] in names]
     chosen = [
-        c for c in found["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
+        c for c in search["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
     ]
-    stop = bench.size("confirmation", limit)
+    stop = session.samples.use("confirmation", limit)
     wanted = {c[k] for c in chosen for k in ("candidate", "uniform", "hand") if c.get(k)} | set(
         also
     )
     looks = _looks(run, {candidates[name]["plan_fingerprint"] for name in wanted})
-    seconds = bench.seconds_a_sample("confirmation", stop) * stop
-    bench.progress.begin(
+    seconds = session.seconds_a_sample("confirmation", stop) * stop
+    session.progress.begin(
         f"confirming {len(wanted)} plans on {stop:,} unseen samples",
         (len(wanted) + 1) * stop,
         seconds * (len(wanted) + 1),
     )
-    sites = bench.source.model.sites.values()
+    sites = session.source.model.sites.values()
     source = f"{run.path}/results/search.json: plan"
     plans = {
         name: from_json(candidates[name]["plan"], f"{source} {name}").resolve(sites)
         for name in sorted(wanted)
     }
-    bench.expect(plans.values())
+    session.calibration.expect(plans.values())
     try:
-        arrays = {
-            name: bench.measure(plan, "confirmation", 0, stop, f"confirm {name}")[bench.primary]
-            for name, plan in plans.items()
-        }
-        base = bench.measure({}, "confirmation", 0, stop, "baseline")[bench.primary]
+        asked = [Labelled(plan, f"confirm {name}") for name, plan in plans.items()]
+        found = session.submit([*asked, Labelled({}, "baseline")], [Piece("confirmation", 0, stop)])
     finally:
-        bench.progress.end()
-    groups = bench.groups("confirmation", stop)
-    compared = _Compared(groups, bench.robust)
+        session.progress.end()
+    *scored, base = [pieces[0][session.headline.primary] for pieces in found]
+    arrays = dict(zip(plans, scored, strict=True))
+    groups = session.samples.groups("confirmation", stop)
+    compared = _Compared(groups, session.headline.robust)
     document = {
         "split": "confirmation",
         "n": stop,
-        "radius_name": bench.source.model.radius_name,
-        "metric": bench.metric_label,
-        "sign": bench.sign,
-        "metric_info": bench.info.to_json(),
-        "sample": bench.sampled("confirmation", stop),
+        "radius_name": session.source.model.radius_name,
+        "metric": session.headline.label,
+        "sign": session.headline.sign,
+        "metric_info": session.headline.info.to_json(),
+        "sample": session.samples.describe("confirmation", stop),
         "baseline": score_document(mean(base, groups)),
         "looks": looks,
         "plans": [
-            _confirmed(choice, candidates, arrays, base, compared) | _limit(bench, found, choice)
+            _confirmed(choice, candidates, arrays, base, compared) | _limit(session, search, choice)
             for choice in chosen
         ],
         "also": [_beside(name, chosen, candidates, arrays, base, compared) for name in also],
@@ -94,13 +94,13 @@ def _looks(run: Run, plans: set[str]) -> int:
 
 
 def _limit(
-    bench: Workbench, search: Mapping[str, Any], choice: Mapping[str, Any]
+    session: Session, search: Mapping[str, Any], choice: Mapping[str, Any]
 ) -> dict[str, float | None]:
     """The loss a budget allows, in the unit of the scores; None where it allows any."""
     asked = {b["label"]: b["max_loss"] for b in search["budgets"]}.get(choice["budget"])
     if asked is None:
         return {"max_loss": None}
-    return {"max_loss": in_scores(Budget(max_loss=asked), bench).max_loss}
+    return {"max_loss": in_scores(Budget(max_loss=asked), session).max_loss}
 
 
 class _Compared(NamedTuple):

@@ -18,8 +18,9 @@ from sensprobe.packed.bench_torch import torch_model
 from sensprobe.plans.plan import EXACT_PLAN, Plan
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Kind
-from sensprobe.session.loading import Source, packed_model
-from sensprobe.session.running import LoadedModel
+from sensprobe.session.load import packed_model
+from sensprobe.session.loaded import LoadedModel
+from sensprobe.session.source import Source
 
 FULL, TORCH = "full precision", "PyTorch"
 NAMELESS = "the plan"

@@ -17,15 +17,15 @@ from sensprobe.evaluate import (
     score_document,
     seconds_a_step,
 )
+from sensprobe.jobs.cost import cost
 from sensprobe.jobs.language import text_facts, whole
-from sensprobe.jobs.pricing import cost
-from sensprobe.jobs.saturating import saturated
+from sensprobe.jobs.saturation import saturated
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.scores.classes import per_class
 from sensprobe.scores.metrics import PREDICTED
-from sensprobe.session.loading import Source
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.session import Session
+from sensprobe.session.source import Source
 
 UNSTABLE = 1.0
 COUNTED_SAMPLES = 8
@@ -33,7 +33,7 @@ COUNTED_SAMPLES = 8
 
 
 def evaluate(
-    bench: Workbench,
+    session: Session,
     plan: Plan | Mapping[str, Scheme],
     *,
     split: str = "confirmation",
@@ -51,92 +51,92 @@ def evaluate(
     from moving, on the first samples. Of classification `per_class` says how well each class is
     found; `classes` has it know precision and F1 also where evaluations come from a run.
     """
-    if classes and bench.dataset.task != "classification":
+    if classes and session.dataset.task != "classification":
         raise UsageError(
-            f"--per-class: {bench.dataset.name} has no class labels ({bench.dataset.task}). Leave "
-            "it out."
+            f"--per-class: {session.dataset.name} has no class labels ({session.dataset.task}). "
+            "Leave it out."
         )
-    sites = bench.source.model.sites.values()
+    sites = session.source.model.sites.values()
     resolved = plan.resolve(sites) if isinstance(plan, Plan) else dict(plan)
-    if compare and bench.source.artefact is not None:
+    if compare and session.source.artefact is not None:
         raise UsageError(
-            f"--compare: {bench.source.name} is an exported model, its full-precision weights are "
-            "not here. Compare with the model it was made from: sensprobe eval MODEL --plan "
-            f"{bench.source.path}/plan.json --compare."
+            f"--compare: {session.source.name} is an exported model, its full-precision weights "
+            "are not here. Compare with the model it was made from: sensprobe eval MODEL --plan "
+            f"{session.source.path}/plan.json --compare."
         )
-    if bench.scores_divergence and bench.source.artefact is not None:
+    if session.headline.scores_divergence and session.source.artefact is not None:
         raise UsageError(
-            f"{bench.source.name} is an exported model: only the model it was made from tells how "
-            f"far it is from full precision: sensprobe eval MODEL --metric "
-            f"{bench.built_in or 'divergence'} --plan "
-            f"{bench.source.path}/plan.json."
+            f"{session.source.name} is an exported model: only the model it was made from tells "
+            f"how far it is from full precision: sensprobe eval MODEL --metric "
+            f"{session.headline.built_in or 'divergence'} --plan "
+            f"{session.source.path}/plan.json."
         )
-    stop = bench.size(split, limit)
-    bench.divergence = compare or bench.run is not None or bench.scores_divergence
-    bench.predictions = classes or bench.run is None
-    seconds = bench.seconds_a_sample(split, stop) * stop * (2 if resolved and compare else 1)
-    bench.progress.begin(f"evaluating on {stop:,} {split} samples", stop, seconds)
+    stop = session.samples.use(split, limit)
+    session.divergence = compare or session.run is not None or session.headline.scores_divergence
+    session.predictions = classes or session.run is None
+    seconds = session.seconds_a_sample(split, stop) * stop * (2 if resolved and compare else 1)
+    session.progress.begin(f"evaluating on {stop:,} {split} samples", stop, seconds)
     try:
-        arrays = bench.measure(resolved, split, 0, stop, "eval")
+        arrays = session.measure(resolved, split, 0, stop, "eval")
     finally:
-        bench.progress.end()
-    groups = bench.groups(split, stop)
-    score = mean(arrays[bench.primary], groups)
-    radius = bench.evaluator(split).spectral_radius(resolved)
+        session.progress.end()
+    groups = session.samples.groups(split, stop)
+    score = mean(arrays[session.headline.primary], groups)
+    radius = session.applier.spectral_radius(resolved)
     out: dict[str, Any] = {
-        "metric": bench.metric_label,
-        "metric_info": bench.info.to_json(),
+        "metric": session.headline.label,
+        "metric_info": session.headline.info.to_json(),
         "value": score.value,
         "stderr": score.stderr,
         "n": score.n,
         "clusters": score.clusters,
-        "cost": cost(bench.source, resolved, batch),
+        "cost": cost(session.source, resolved, batch),
         "plan_fingerprint": fingerprint(resolved),
         "plan": {name: str(scheme) for name, scheme in resolved.items()},
-        "model": bench.source.name,
-        "model_fingerprint": bench.source.fingerprint,
-        "data": bench.dataset.name,
+        "model": session.source.name,
+        "model_fingerprint": session.source.fingerprint,
+        "data": session.dataset.name,
         "split": split,
-        "sample": bench.sampled(split, stop),
+        "sample": session.samples.describe(split, stop),
         "max_abs_A": radius,
-        "radius_name": bench.source.model.radius_name,
+        "radius_name": session.source.model.radius_name,
         "stable": radius <= UNSTABLE,
         "scores": {
             name: score_document(mean(values, groups)) for name, values in whole(arrays).items()
         },
     }
-    if bench.dataset.task == "language":
-        out["text"] = text_facts(bench, arrays, split, groups)
-    out["saturated"] = saturated(bench, resolved, split, stop)
-    if bench.dataset.task == "classification":
-        out["per_class"] = _classes(bench, arrays, split, groups)
+    if session.dataset.task == "language":
+        out["text"] = text_facts(session, arrays, split, groups)
+    out["saturated"] = saturated(session, resolved, split, stop)
+    if session.dataset.task == "classification":
+        out["per_class"] = _classes(session, arrays, split, groups)
     if dead_band:
-        out["dead_band"] = _dead_band(bench, resolved, split, min(stop, COUNTED_SAMPLES))
+        out["dead_band"] = _dead_band(session, resolved, split, min(stop, COUNTED_SAMPLES))
     if compare and resolved:
-        base = bench.measure({}, split, 0, stop, "baseline")
-        out["baseline"] = score_document(mean(base[bench.primary], groups))
-        both = arrays[bench.primary], base[bench.primary], groups
-        out["difference"] = score_document(paired(*both, robust=bench.robust))
-        if bench.primary == "squared_error" and base[bench.primary].any():
+        base = session.measure({}, split, 0, stop, "baseline")
+        out["baseline"] = score_document(mean(base[session.headline.primary], groups))
+        both = arrays[session.headline.primary], base[session.headline.primary], groups
+        out["difference"] = score_document(paired(*both, robust=session.headline.robust))
+        if session.headline.primary == "squared_error" and base[session.headline.primary].any():
             out["ratio"] = score_document(ratio(*both))
     return out
 
 
 def _classes(
-    bench: Workbench, arrays: Mapping[str, np.ndarray], split: str, groups: np.ndarray | None
+    session: Session, arrays: Mapping[str, np.ndarray], split: str, groups: np.ndarray | None
 ) -> list[dict[str, Any]]:
     """A row a class; without precision and F1 where it is not kept which class was named."""
-    labels = bench.samples(split).y[: len(arrays["correct"])].numpy()
+    labels = session.samples.split(split).y[: len(arrays["correct"])].numpy()
     return list(per_class(labels, arrays["correct"], arrays.get(PREDICTED), groups))
 
 
 def _dead_band(
-    bench: Workbench, plan: Mapping[str, Scheme], split: str, count: int
+    session: Session, plan: Mapping[str, Scheme], split: str, count: int
 ) -> dict[str, Any]:
     """Share of dead writes (see `evaluate.dead_band`) of every rounded state, and by position."""
-    bench.ready(plan)
-    x = bench.samples(split).x[:count]
-    model, tap = bench.source.model, bench.applier.tap(plan)
+    session.calibration.ready(plan)
+    x = session.samples.split(split).x[:count]
+    model, tap = session.source.model, session.applier.tap(plan)
     states = len(dead_bands(model, tap, x[:1, :1]))
     if not states:
         raise UsageError(
@@ -146,11 +146,11 @@ def _dead_band(
     length = x.shape[1]
     title = f"counting writes that leave the state as it stood on {count} samples"
     seconds = seconds_a_step(model, tap, x) * length
-    bench.progress.begin(title, states * length, seconds)
+    session.progress.begin(title, states * length, seconds)
     try:
-        found = dead_bands(model, tap, x, bench.progress.advance)
+        found = dead_bands(model, tap, x, session.progress.advance)
     finally:
-        bench.progress.end()
+        session.progress.end()
     return {
         "samples": count,
         "states": {name: band.share() for name, band in found.items()},

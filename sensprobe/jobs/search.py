@@ -10,13 +10,13 @@ from typing import Any
 from sensprobe.documents.files import strict_json
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import BATCH, mean, score_document
-from sensprobe.jobs.beside import measure_beside, recipes_that_fit, resolve_beside, sample
-from sensprobe.jobs.counting import Counting, counting
+from sensprobe.jobs.compared import measure_beside, recipes_that_fit, resolve_beside, sample
+from sensprobe.jobs.cost import cost, cost_beside_stored
+from sensprobe.jobs.count_states import Counting, counting
 from sensprobe.jobs.plan_files import write_plans
-from sensprobe.jobs.pricing import cost, cost_beside_stored
 from sensprobe.jobs.problem import Space, build_space
-from sensprobe.jobs.suggesting import check_fit
-from sensprobe.jobs.targeting import limits_of
+from sensprobe.jobs.runtime_limits import limits_of
+from sensprobe.jobs.suggest import check_fit
 from sensprobe.packed import Holding
 from sensprobe.plans.cost import cost as packed_cost
 from sensprobe.plans.plan import Plan, fingerprint, short_names
@@ -33,7 +33,7 @@ from sensprobe.search import (
 )
 from sensprobe.search import search as run_search
 from sensprobe.search.exhaustive import check_count
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.session import Session
 
 EVALUATIONS = 100
 """What a search spends where nothing is said."""
@@ -94,27 +94,27 @@ def _require_priced(found: Mapping[str, Any], run: Run, name: str) -> None:
             )
 
 
-def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
+def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
     """Candidates, the chosen plan for each budget, and beside it the best uniform plan and the best
     one made by hand: that uniform plan with its best single upgrade, or one of `settings.also`.
 
     Plans of `settings.also` are measured on the same samples, in full, and compete for no budget.
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
     """
-    run = run_of(bench)
+    run = run_of(session)
     if settings.evaluations is not None and settings.evaluations < 1:
         raise UsageError(
             f"--evaluations {settings.evaluations}: at least one plan must be evaluated."
         )
     if not 0 <= settings.seed < 2**32:
         raise UsageError(f"--seed {settings.seed}: give a whole number from 0 to {2**32 - 1}.")
-    limits = None if settings.target is None else limits_of(settings.target, bench.source.model)
+    limits = None if settings.target is None else limits_of(settings.target, session.source.model)
     if limits is not None:
-        bench.progress.note(limits.about())
+        session.progress.note(limits.about())
     sensitivity = sensitivity_of(run)
-    counts = counting(settings.count_states, Holding(bench.source.model), settings.target)
+    counts = counting(settings.count_states, Holding(session.source.model), settings.target)
     space = build_space(
-        bench.source.model.sites,
+        session.source.model.sites,
         sensitivity,
         batch=settings.batch,
         schemes=settings.schemes,
@@ -124,34 +124,36 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
         counts=counts,
     )
     for note in counts.notes():
-        bench.progress.note(note)
-    others = resolve_beside(bench, settings.also)
-    full = cost(bench.source, {}, settings.batch)
-    budgets = tuple(in_scores(budget, bench) for budget in settings.budgets)
+        session.progress.note(note)
+    others = resolve_beside(session, settings.also)
+    full = cost(session.source, {}, settings.batch)
+    budgets = tuple(in_scores(budget, session) for budget in settings.budgets)
     for budget in budgets:
         check_fit(
             space, budget, run, sensitivity, counts=counts, batch=settings.batch, limits=limits
         )
-    if not others and (recipes := recipes_that_fit(bench, budgets, settings.batch)):
-        bench.progress.note(recipes)
-    stop = bench.size("search", settings.limit, raced=True)
+    if not others and (recipes := recipes_that_fit(session, budgets, settings.batch)):
+        session.progress.note(recipes)
+    stop = session.samples.use("search", settings.limit, raced=True)
     pieces = chunks(stop)
-    seconds = bench.seconds_a_sample("search", stop) * stop
-    baseline = [sample(bench, {}, piece, stop) for piece in pieces]
+    seconds = session.seconds_a_sample("search", stop) * stop
+    baseline = [sample(session, {}, piece, stop) for piece in pieces]
     whole = Sample.join(baseline)
     for budget in settings.budgets:
-        check_loss(budget, bench, whole)
-    bench.expect([*others.values(), *space.options()])
-    beside = [measure_beside(bench, n, p, settings.batch, whole, counts) for n, p in others.items()]
+        check_loss(budget, session, whole)
+    session.calibration.expect([*others.values(), *space.options()])
+    beside = [
+        measure_beside(session, n, p, settings.batch, whole, counts) for n, p in others.items()
+    ]
     count = _allowed(space, settings, seconds)
-    bench.progress.begin(
+    session.progress.begin(
         f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
     )
     try:
         found = run_search(
             space.problem,
             budgets,
-            lambda assignment, k: sample(bench, space.resolved(assignment), pieces[k], stop),
+            lambda assignment, k: sample(session, space.resolved(assignment), pieces[k], stop),
             baseline=baseline,
             method=settings.method,  # type: ignore[arg-type]
             evaluations=count,
@@ -160,11 +162,11 @@ def search(bench: Workbench, settings: SearchSettings) -> dict[str, Any]:
             storage=run.optuna_path,
             seconds_each=seconds,
             full_bytes=int(full["total_bytes"]),
-            chance=_chance(bench, sensitivity, whole),
+            chance=_chance(session, sensitivity, whole),
         )
     finally:
-        bench.progress.end()
-    document = _document(bench, space, settings, found, whole, count, counts, beside)
+        session.progress.end()
+    document = _document(session, space, settings, found, whole, count, counts, beside)
     _set_earlier_aside(run, document)
     files = write_plans(run, document)
     for choice in document["chosen"]:
@@ -186,35 +188,35 @@ def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:
     return plans
 
 
-def _chance(bench: Workbench, sensitivity: Mapping[str, Any], baseline: Sample) -> float:
+def _chance(session: Session, sensitivity: Mapping[str, Any], baseline: Sample) -> float:
     """The score that a front is measured from: of guessing, else the worst one profiled."""
-    if bench.chance is not None:
-        return bench.chance
+    if session.headline.chance is not None:
+        return session.headline.chance
     best = float(baseline.score.mean())
     told = [(row.get("metric") or {}).get("value") for row in sensitivity["rows"]]
-    changes = [bench.sign * value for value in told if value is not None]
+    changes = [session.headline.sign * value for value in told if value is not None]
     return best + min(changes) if changes and min(changes) < 0 else best - max(abs(best), 1.0)
 
 
-def in_scores(budget: Budget, bench: Workbench) -> Budget:
+def in_scores(budget: Budget, session: Session) -> Budget:
     """The budget with its loss in the unit of the scores: a point is a hundredth of accuracy."""
     if budget.max_loss is None:
         return budget
-    return replace(budget, max_loss=bench.info.kept(budget.max_loss))
+    return replace(budget, max_loss=session.headline.info.kept(budget.max_loss))
 
 
-def check_loss(budget: Budget, bench: Workbench, baseline: Sample) -> None:
+def check_loss(budget: Budget, session: Session, baseline: Sample) -> None:
     """UsageError for a limit in no declared unit that lets a share of one fall to zero: whoever
     gave it meant points."""
-    score = baseline.score
-    if budget.max_loss is None or bench.metric is None or bench.info.unit or bench.sign < 0:
+    score, head = baseline.score, session.headline
+    if budget.max_loss is None or head.metric is None or head.info.unit or head.sign < 0:
         return
     if score.min() >= 0 and score.max() <= 1 and budget.max_loss >= score.mean():
         raise UsageError(
             f"--max-loss {budget.max_loss:g} would allow any loss: full precision scores "
-            f"{score.mean():.4g}, and the metric {bench.info.name} declares no unit, so that the "
+            f"{score.mean():.4g}, and the metric {head.info.name} declares no unit, so that the "
             f"limit counts in its own numbers. Give {budget.max_loss / 100:g} for what would be "
-            f"{budget.max_loss:g} points, or say {bench.metric_name}.unit = 'fraction' in the "
+            f"{budget.max_loss:g} points, or say {head.metric_name}.unit = 'fraction' in the "
             "metric's file and profile into a new run."
         )
 
@@ -234,10 +236,10 @@ def _set_earlier_aside(run: Run, document: Mapping[str, Any]) -> None:
             run.set_aside(name, f"{name}-{number}")
 
 
-def run_of(bench: Workbench) -> Run:
-    if bench.run is None:
+def run_of(session: Session) -> Run:
+    if session.run is None:
         raise UsageError("a search keeps its evaluations: give --run DIR.")
-    return bench.run
+    return session.run
 
 
 def chunks(stop: int) -> list[tuple[int, int]]:
@@ -252,7 +254,7 @@ def chunks(stop: int) -> list[tuple[int, int]]:
 
 
 def _document(
-    bench: Workbench,
+    session: Session,
     space: Space,
     settings: SearchSettings,
     found: SearchResult,
@@ -264,7 +266,7 @@ def _document(
     names = _names(space, found)
     uniform = {a: scheme for scheme, a in space.uniform().items()}
     front = {c.assignment for c in found.front}
-    full = cost_beside_stored(bench.source, {}, settings.batch)
+    full = cost_beside_stored(session.source, {}, settings.batch)
     smallest, largest = space.problem.smallest(), space.problem.largest()
     return {
         "method": found.method,
@@ -278,17 +280,17 @@ def _document(
         "evaluations": count,
         "spent": found.spent,
         "interrupted": found.interrupted,
-        "radius_name": bench.source.model.radius_name,
-        "metric": bench.metric_label,
-        "sign": bench.sign,
-        "metric_info": bench.info.to_json(),
-        "sample": bench.sampled("search", len(baseline.score)),
+        "radius_name": session.source.model.radius_name,
+        "metric": session.headline.label,
+        "sign": session.headline.sign,
+        "metric_info": session.headline.info.to_json(),
+        "sample": session.samples.describe("search", len(baseline.score)),
         "full": {
             **{k: full[k] for k in ("weight_bytes", "state_bytes", "total_bytes")},
             **{k: full[k] for k in ("stored_weight_bytes", "stored_dtype")},
-            "metric": score_document(mean(bench.sign * baseline.score, baseline.group)),
+            "metric": score_document(mean(session.headline.sign * baseline.score, baseline.group)),
         },
-        "chance": bench.chance,
+        "chance": session.headline.chance,
         "smallest_bytes": smallest.total,
         "largest_bytes": largest.total,
         "decisions": [
@@ -297,7 +299,7 @@ def _document(
         ],
         "budgets": [asdict(b) | {"label": str(b)} for b in settings.budgets],
         "candidates": [
-            _candidate(bench, space, settings, c, names, uniform, front, counts)
+            _candidate(session, space, settings, c, names, uniform, front, counts)
             for c in found.candidates
         ],
         "chosen": [
@@ -305,7 +307,7 @@ def _document(
                 "budget": str(choice.budget),
                 "candidate": names[choice.candidate.assignment] if choice.candidate else None,
                 "uniform": names[choice.uniform.assignment] if choice.uniform else None,
-                **_by_hand(choice, names, beside, bench.sign),
+                **_by_hand(choice, names, beside, session.headline.sign),
                 "loss_bound": choice.drop_bound,
             }
             for choice in found.choices
@@ -343,7 +345,7 @@ def _names(space: Space, found: SearchResult) -> dict[Assignment, str]:
 
 
 def _candidate(
-    bench: Workbench,
+    session: Session,
     space: Space,
     settings: SearchSettings,
     candidate: Candidate,
@@ -354,7 +356,7 @@ def _candidate(
 ) -> dict[str, Any]:
     resolved = space.resolved(candidate.assignment)
     name = names[candidate.assignment]
-    model = bench.source.model
+    model = session.source.model
     price = packed_cost(space.sites, resolved, model.products, settings.batch)
     size = candidate.size
     state_bytes = counts.state_bytes(space.sites, resolved, settings.batch)
@@ -371,13 +373,13 @@ def _candidate(
         "total_bytes": size.total,
         "packed_state_bytes": price.state_bytes,
         "effective_bits": price.effective_bits,
-        "metric": {"value": bench.sign * candidate.score, "stderr": candidate.stderr},
-        "loss": {"value": -bench.sign * candidate.drop, "stderr": candidate.drop_stderr}
-        | ({"p": candidate.drop_p} if bench.robust else {}),
+        "metric": {"value": session.headline.sign * candidate.score, "stderr": candidate.stderr},
+        "loss": {"value": -session.headline.sign * candidate.drop, "stderr": candidate.drop_stderr}
+        | ({"p": candidate.drop_p} if session.headline.robust else {}),
         "extra_nats": candidate.extra_nats,
         "predicted": candidate.predicted,
         "n": candidate.n,
         "stopped_early": candidate.stopped,
-        "radius": bench.evaluator("search").spectral_radius(resolved),
+        "radius": session.applier.spectral_radius(resolved),
         "on_front": candidate.assignment in front,
     }

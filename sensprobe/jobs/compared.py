@@ -9,42 +9,43 @@ import numpy as np
 
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import mean, paired, score_document
-from sensprobe.jobs.counting import Counting
-from sensprobe.jobs.pricing import cost, list_presets
+from sensprobe.jobs.cost import cost, list_presets
+from sensprobe.jobs.count_states import Counting
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.scores.classes import POOLED
 from sensprobe.scores.metrics import LABEL, PREDICTED
 from sensprobe.search import Budget, Sample, Size
-from sensprobe.session.loading import resolve
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.plans import resolve
+from sensprobe.session.session import Session
 from sensprobe.units import size_text
 
 
 def sample(
-    bench: Workbench, plan: Mapping[str, Scheme], piece: tuple[int, int], stop: int
+    session: Session, plan: Mapping[str, Scheme], piece: tuple[int, int], stop: int
 ) -> Sample:
     """What a plan scores on samples [start, end) of the first `stop` of the search split."""
     start, end = piece
-    arrays = bench.measure(dict(plan), "search", start, end)
-    groups = bench.groups("search", stop)
-    score = bench.sign * arrays[bench.primary].astype(np.float64)
-    loss = arrays[_loss(bench, arrays)].astype(np.float64)
+    arrays = session.measure(dict(plan), "search", start, end)
+    groups = session.samples.groups("search", stop)
+    score = session.headline.sign * arrays[session.headline.primary].astype(np.float64)
+    loss = arrays[_loss(session, arrays)].astype(np.float64)
     group = None if groups is None else groups[start:end]
-    if (pooled := POOLED.get(bench.primary)) is None:
+    if (pooled := POOLED.get(session.headline.primary)) is None:
         return Sample(score, loss, group)
     outcome = np.stack([arrays[LABEL], arrays[PREDICTED]], 1).astype(np.float64)
-    return Sample(score, loss, group, outcome, lambda each: bench.sign * pooled(*each.T))
+    return Sample(score, loss, group, outcome, lambda each: session.headline.sign * pooled(*each.T))
 
 
-def _loss(bench: Workbench, arrays: Mapping[str, np.ndarray]) -> str:
+def _loss(session: Session, arrays: Mapping[str, np.ndarray]) -> str:
     """The array that tells plans of one score apart; less of it is better."""
-    if "cross_entropy" in arrays or bench.sign > 0:
-        return next(n for n in ("cross_entropy", "squared_error", bench.additive) if n in arrays)
-    return bench.primary
+    head = session.headline
+    if "cross_entropy" in arrays or head.sign > 0:
+        return next(n for n in ("cross_entropy", "squared_error", head.additive) if n in arrays)
+    return head.primary
 
 
-def resolve_beside(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolved]:
+def resolve_beside(session: Session, plans: Sequence[Plan]) -> dict[str, Resolved]:
     """Name -> resolved plan; UsageError for a plan without a name, or two of one."""
     out: dict[str, Resolved] = {}
     for plan in plans:
@@ -53,15 +54,15 @@ def resolve_beside(bench: Workbench, plans: Sequence[Plan]) -> dict[str, Resolve
                 f"--also: each plan needs a name of its own, and {plan.name!r} is "
                 f"{'given twice' if plan.name else 'none'}."
             )
-        out[plan.name] = resolve(plan, bench.source.model)
+        out[plan.name] = resolve(plan, session.source.model)
     return out
 
 
-def recipes_that_fit(bench: Workbench, budgets: Sequence[Budget], batch: int) -> str:
+def recipes_that_fit(session: Session, budgets: Sequence[Budget], batch: int) -> str:
     """A note of the known recipes within some budget of bytes, which a user may have measured as a
     baseline; "" where there is none."""
     fits = []
-    for row in list_presets(bench.source, batch):
+    for row in list_presets(session.source, batch):
         if (price := row.get("cost")) is None:
             continue
         size = Size(price["weight_bytes"], price["state_bytes"])
@@ -76,22 +77,21 @@ def recipes_that_fit(bench: Workbench, budgets: Sequence[Budget], batch: int) ->
 
 
 def measure_beside(
-    bench: Workbench, name: str, plan: Resolved, batch: int, baseline: Sample, counts: Counting
+    session: Session, name: str, plan: Resolved, batch: int, baseline: Sample, counts: Counting
 ) -> dict[str, Any]:
     """A plan measured on the whole search split: the fields of a candidate it has."""
     stop = baseline.n
     title = f"measuring {name} on {stop:,} samples"
-    bench.progress.begin(title, stop, bench.seconds_a_sample("search", stop) * stop)
+    session.progress.begin(title, stop, session.seconds_a_sample("search", stop) * stop)
     try:
-        found = sample(bench, plan, (0, stop), stop)
+        found = sample(session, plan, (0, stop), stop)
     finally:
-        bench.progress.end()
-    price = cost(bench.source, plan, batch)
-    sites = bench.source.model.sites.values()
+        session.progress.end()
+    price = cost(session.source, plan, batch)
+    sites = session.source.model.sites.values()
     counted = counts.state_bytes(sites, plan, batch)
-    change = paired(
-        bench.sign * found.score, bench.sign * baseline.score, found.group, robust=bench.robust
-    )
+    sign, robust = session.headline.sign, session.headline.robust
+    change = paired(sign * found.score, sign * baseline.score, found.group, robust=robust)
     return {
         "name": name,
         "source": "also",
@@ -103,10 +103,10 @@ def measure_beside(
         "total_bytes": price["weight_bytes"] + counted,
         "packed_state_bytes": price["state_bytes"],
         "effective_bits": price["effective_bits"],
-        "metric": score_document(mean(bench.sign * found.score, found.group)),
+        "metric": score_document(mean(sign * found.score, found.group)),
         "loss": score_document(change),
         "extra_nats": float(np.mean(found.loss - baseline.loss)),
         "n": stop,
         "stopped_early": False,
-        "radius": bench.evaluator("search").spectral_radius(plan),
+        "radius": session.applier.spectral_radius(plan),
     }

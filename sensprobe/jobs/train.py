@@ -16,10 +16,10 @@ from sensprobe.data import (
     split_options,
 )
 from sensprobe.errors import UsageError
-from sensprobe.jobs.evaluating import evaluate
+from sensprobe.jobs.evaluate import evaluate
 from sensprobe.plans.plan import Plan
-from sensprobe.session.loading import load_model
-from sensprobe.session.workbench import open_workbench
+from sensprobe.session.session import Session
+from sensprobe.session.source import open_model
 from sensprobe.train import (
     LanguageRecipe,
     Pool,
@@ -168,9 +168,9 @@ def _language(
 
 def _confirm(weights: Path, dataset: Dataset, limit: int | None = None) -> dict[str, Any]:
     """Measure the weights on unseen data and record the score in their file."""
-    bench = open_workbench(load_model(weights), dataset)
+    session = Session(open_model(weights), dataset)
     count = dataset.splits.count("confirmation")
-    scored = evaluate(bench, Plan(), limit=None if limit is None else min(limit, count))
+    scored = evaluate(session, Plan(), limit=None if limit is None else min(limit, count))
     found = {key: scored[key] for key in ("metric", "value", "stderr", "n", "split")}
     record(weights, found)
     return {"weights": str(weights), **found}

@@ -15,8 +15,8 @@ from sensprobe.models.s4d import S4DConfig
 from sensprobe.plans.scheme import parse
 from sensprobe.progress import Silent
 from sensprobe.runs import open_run
-from sensprobe.session.opening import open_bench, settings_of
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.open import open_session
+from sensprobe.session.session import Session
 
 PLAN = {"layers.0.A": parse("int8")}
 pytestmark = pytest.mark.usefixtures("reference_scan")
@@ -36,33 +36,33 @@ class Told(Silent):
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Callable[..., Workbench]:
+def opened(tmp_path: Path) -> Callable[..., Session]:
     """Opens one run, as another process would."""
     write_own(tmp_path / "m.safetensors", S4DConfig(d_input=1, d_output=1, d_model=2, d_state=2))
     draw = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", x=draw.normal(size=(100, 4, 1)), y=draw.normal(size=100))
-    settings = settings_of(tmp_path / "m.safetensors", f"npz:{tmp_path / 'd.npz'}")
+    named = tmp_path / "m.safetensors", f"npz:{tmp_path / 'd.npz'}"
 
-    def open_one(progress: Any = None) -> Workbench:
-        return open_bench(settings, tmp_path / "run", progress or Told())
+    def open_one(progress: Any = None) -> Session:
+        return open_session(*named, tmp_path / "run", progress=progress or Told())
 
     return open_one
 
 
 def test_one_measures_and_the_others_wait(
-    opened: Callable[..., Workbench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first starts the others while it measures, and goes on when each says that it waits."""
     waits, found, threads = threading.Semaphore(0), [], []
     others = [opened(Told(waits.release)) for _ in range(3)]
     first = opened()
-    evaluator = first.evaluator("search")
+    evaluator = first.local.evaluator("search")
     evaluate, calls = evaluator.evaluate, []
 
     def slow(*asked: Any) -> Any:
         calls.append(asked)
         for other in others:
-            work = lambda bench=other: found.append(bench.measure(PLAN, "search", 0, 8))  # noqa: E731
+            work = lambda it=other: found.append(it.measure(PLAN, "search", 0, 8))  # noqa: E731
             threads.append(threading.Thread(target=work))
             threads[-1].start()
         assert all(waits.acquire(timeout=60) for _ in others)
@@ -75,7 +75,10 @@ def test_one_measures_and_the_others_wait(
     assert len(calls) == 1
     assert open_run(tmp_path / "run").count == 1
     assert len(found) == 3
-    assert all(np.array_equal(other[first.primary], arrays[first.primary]) for other in found)
+    assert all(
+        np.array_equal(other[first.headline.primary], arrays[first.headline.primary])
+        for other in found
+    )
     for other in others:
         other.measure(PLAN, "search", 2, 6)
         assert other.progress.waits == 1
@@ -86,14 +89,14 @@ def interrupted(*_: Any) -> None:
 
 
 def test_a_failed_measurement_leaves_no_lease(
-    opened: Callable[..., Workbench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = opened()
-    evaluator = type(bench.evaluator("search"))
+    session = opened()
+    evaluator = type(session.local.evaluator("search"))
     with monkeypatch.context() as patch:
         patch.setattr(evaluator, "evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            bench.measure(PLAN, "search", 0, 8)
+            session.measure(PLAN, "search", 0, 8)
     assert list((tmp_path / "run" / "leases").iterdir()) == []
-    bench.measure(PLAN, "search", 0, 8)
+    session.measure(PLAN, "search", 0, 8)
     assert open_run(tmp_path / "run").count == 1

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sensprobe.errors import UsageError
-from sensprobe.jobs.benching import about_here, bench_of
-from sensprobe.jobs.benching_ways import TORCH, Way, ways_of
+from sensprobe.jobs.benchmark import about_here, bench_of
+from sensprobe.jobs.benchmark_ways import TORCH, Way, ways_of
 from sensprobe.models import Model
 from sensprobe.models.apply import Applier
 from sensprobe.packed import DeviceStream, Stream, bench
@@ -23,8 +23,8 @@ from sensprobe.plans.plan import fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run
-from sensprobe.session.loading import Source
-from sensprobe.session.running import LoadedModel
+from sensprobe.session.loaded import LoadedModel
+from sensprobe.session.source import Source
 
 LENGTH = 256
 """Steps of a sequence where none is asked for."""

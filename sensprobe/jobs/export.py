@@ -13,14 +13,14 @@ from sensprobe.data.special import GENERATION, generation_document, travelling
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import Score
 from sensprobe.export import TOKENIZER, CardFacts, HandFacts, UniformFacts, export_model
-from sensprobe.jobs.evaluating import UNSTABLE
+from sensprobe.jobs.cost import cost
+from sensprobe.jobs.evaluate import UNSTABLE
 from sensprobe.jobs.plan_files import candidate_of
-from sensprobe.jobs.pricing import cost
 from sensprobe.plans.plan import Plan, from_json
 from sensprobe.plans.sites import Site
 from sensprobe.runs import Run
-from sensprobe.session.loading import Source
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.session import Session
+from sensprobe.session.source import Source
 
 NUMBERED = re.compile(r"search-[1-9][0-9]{0,8}")
 
@@ -71,30 +71,30 @@ def _searches(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return out
 
 
-def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
+def export(session: Session, name: str, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
     """Write the artefact of a run's plan to `out`; returns where it lies and what it weighs.
 
     RunError if its bytes differ from what the cost model said, which would be a defect here.
     """
-    if bench.run is None:
+    if session.run is None:
         raise UsageError("an export takes its plan from a run: give --run DIR.")
-    plan, candidate, confirmed = plan_of(bench.run, name, bench.source.model.sites)
-    resolved = plan.resolve(bench.source.model.sites.values())
-    bench.ready(resolved)
-    search = bench.run.read_result("search")
+    plan, candidate, confirmed = plan_of(session.run, name, session.source.model.sites)
+    resolved = plan.resolve(session.source.model.sites.values())
+    session.calibration.ready(resolved)
+    search = session.run.read_result("search")
     batch = search["batch"] if isinstance(search, dict) else 1
     result = export_model(
-        bench.source.model,
+        session.source.model,
         resolved,
-        bench.applier,
+        session.applier,
         out,
-        name=f"{bench.source.name}-{candidate['name']}",
-        model_fingerprint=bench.source.fingerprint,
-        card=_facts(bench, candidate, confirmed, batch),
+        name=f"{session.source.name}-{candidate['name']}",
+        model_fingerprint=session.source.fingerprint,
+        card=_facts(session, candidate, confirmed, batch),
         overwrite=overwrite,
-        text_files=text_files(bench.source, model_config=False),
+        text_files=text_files(session.source, model_config=False),
     )
-    predicted = cost(bench.source, resolved, batch)
+    predicted = cost(session.source, resolved, batch)
     radius = nan if candidate["radius"] is None else candidate["radius"]
     if result.weight_bytes != predicted["weight_bytes"]:
         raise RunError(
@@ -105,11 +105,11 @@ def export(bench: Workbench, name: str, out: Path, *, overwrite: bool = False) -
         **{key: value for key, value in asdict(result).items() if key != "path"},
         "path": str(result.path),
         "plan": candidate["name"],
-        "data": bench.dataset.name,
+        "data": session.dataset.name,
         "cost": predicted,
         "confirmed": confirmed,
         "max_abs_A": radius,
-        "radius_name": bench.source.model.radius_name,
+        "radius_name": session.source.model.radius_name,
         "stable": radius <= UNSTABLE,
     }
 
@@ -131,7 +131,7 @@ def text_files(source: Source, *, model_config: bool) -> dict[str, bytes]:
 
 
 def _facts(
-    bench: Workbench,
+    session: Session,
     candidate: Mapping[str, Any],
     confirmed: Mapping[str, Any] | None,
     batch: int,
@@ -159,14 +159,14 @@ def _facts(
     if candidate["state_bytes"] != candidate.get("packed_state_bytes", candidate["state_bytes"]):
         known["held_state_bytes"] = candidate["state_bytes"]
     return CardFacts(
-        task=bench.dataset.task,
-        metric=bench.info,
-        data=_without_folders(bench.dataset.name),
-        data_fingerprint=bench.dataset.fingerprint,
-        source=bench.source.name,
+        task=session.dataset.task,
+        metric=session.headline.info,
+        data=_without_folders(session.dataset.name),
+        data_fingerprint=session.dataset.fingerprint,
+        source=session.source.name,
         batch=batch,
-        stored_weight_bytes=bench.source.stored_bytes,
-        stored_dtype=bench.source.stored_dtype,
+        stored_weight_bytes=session.source.stored_bytes,
+        stored_dtype=session.source.stored_dtype,
         **known,
     )
 

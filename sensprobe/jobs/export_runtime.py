@@ -18,15 +18,15 @@ from sensprobe.export.runtimes import (
     write_for,
 )
 from sensprobe.export.runtimes.card import anew_text
-from sensprobe.jobs.exporting import plan_of, text_files
-from sensprobe.jobs.saturating import saturated, saturation_warnings
+from sensprobe.jobs.export import plan_of, text_files
+from sensprobe.jobs.saturation import saturated, saturation_warnings
 from sensprobe.plans.sites import Kind
-from sensprobe.session.loading import Source
-from sensprobe.session.workbench import Workbench
+from sensprobe.session.session import Session
+from sensprobe.session.source import Source
 
 
 def export_for(
-    bench: Workbench, name: str, target: str, out: Path, *, overwrite: bool = False
+    session: Session, name: str, target: str, out: Path, *, overwrite: bool = False
 ) -> dict[str, Any]:
     """Write a run's plan to `out` as `target` reads it; returns what it keeps and what it drops.
 
@@ -35,29 +35,29 @@ def export_for(
     format it keeps them in. Raises UsageError for a target there is not or a
     plan it can express nothing of, UnsupportedError for a model it does not know.
     """
-    if bench.run is None:
+    if session.run is None:
         raise UsageError("an export takes its plan from a run: give --run DIR.")
-    chosen, model = target_named(target), bench.source.model
+    chosen, model = target_named(target), session.source.model
     require_family(chosen, model)
     hf_document(model)
-    plan, candidate, confirmed = plan_of(bench.run, name, model.sites)
+    plan, candidate, confirmed = plan_of(session.run, name, model.sites)
     resolved = plan.resolve(model.sites.values())
     fitted = fit(chosen, model, resolved)
-    bench.ready(resolved)
-    search = bench.run.read_result("search")
+    session.calibration.ready(resolved)
+    search = session.run.read_result("search")
     batch = search["batch"] if isinstance(search, dict) else 1
     written = write_for(
         fitted,
-        bench.applier,
+        session.applier,
         out,
-        name=f"{bench.source.name}-{candidate['name']}",
+        name=f"{session.source.name}-{candidate['name']}",
         batch=batch,
         overwrite=overwrite,
-        text_files=text_files(bench.source, model_config=True),
-        ids=_token_ids(bench.source),
+        text_files=text_files(session.source, model_config=True),
+        ids=_token_ids(session.source),
     )
     states = {n: s for n, s in fitted.plan.items() if model.sites[n].kind is Kind.STATE}
-    found = saturated(bench, dict(resolved) | states, "search")
+    found = saturated(session, dict(resolved) | states, "search")
     known = {
         "plan": candidate["name"],
         "batch": batch,

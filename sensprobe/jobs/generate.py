@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sensprobe.data import Tokenizer, readable, require_fit
 from sensprobe.errors import UsageError
-from sensprobe.session.running import LoadedModel
+from sensprobe.session.loaded import LoadedModel
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

@@ -12,7 +12,7 @@ from sensprobe.plans.plan import Plan
 from sensprobe.plans.presets import PRESETS, Preset
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Kind
-from sensprobe.session.loading import Source
+from sensprobe.session.source import Source
 
 
 def list_sites(source: Source) -> list[dict[str, Any]]:

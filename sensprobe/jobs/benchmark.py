@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from sensprobe.errors import UnsupportedError, UsageError
-from sensprobe.jobs.doctoring import installed
+from sensprobe.jobs.doctor import installed
 from sensprobe.memory import free_bytes, room
 from sensprobe.packed import bench_models, lacking
 from sensprobe.packed.bench_devices import DEVICES, Bench
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run
 from sensprobe.runs.record import now
-from sensprobe.session.loading import device_named
+from sensprobe.session.load import device_named
 
 PACKAGES = ("sensprobe", "torch", "numba", "numpy", "triton")
 """Whose versions a bench is of, where they are installed."""

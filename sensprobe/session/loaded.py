@@ -24,7 +24,7 @@ from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Kind, Site
 
-logger = logging.getLogger("sensprobe.session.running")
+logger = logging.getLogger("sensprobe.session.loaded")
 
 Array: TypeAlias = Tensor | np.ndarray
 LOOKED_AT = 4

@@ -1,0 +1,140 @@
+"""The one place that asks for data to calibrate on, and says that there is none.
+
+Static ranges of activations and states, and rounding by `gptq`, depend on what the model holds at
+full precision. That is watched once, when a plan first needs it, for all plans that are expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from sensprobe.data import Dataset, Split, missing_classes, reordered
+from sensprobe.errors import DataError, SchemeError
+from sensprobe.models import Model, is_language_model
+from sensprobe.models.apply import Applier, needs_calibration, observe, wanted_by
+from sensprobe.numerics.calibrate import Wanted
+from sensprobe.plans.scheme import Scheme
+from sensprobe.progress import SILENT, Progress
+from sensprobe.session.source import Source
+
+CALIBRATION_SAMPLES = 256
+"""Sequences watched for static ranges: the first of the calibration split, or of its seeded order
+where the first ones lack classes that the split has."""
+CALIBRATION_WINDOWS = 64
+"""The same for text, where each sequence is hundreds of tokens."""
+
+NAME_DATA = (
+    "Name data, of which the calibration split is used: --data text:FILE, pydoc, digits, …; or use "
+    "dynamic schemes."
+)
+GIVE_SEQUENCES = (
+    "Give calibration=x (sequences the model will not be judged on); or, for static ranges, a "
+    "range in the scheme (range50) or dynamic; or leave out gptq."
+)
+
+
+@dataclass(slots=True)
+class Calibration:
+    """Calibrates plans of one model on the calibration split of a data set.
+
+    `ready` returns an `Applier` that makes the taps of a plan. An exported model brings the scales
+    of its own plan. Without a data set, a plan that needs calibration is an error.
+    """
+
+    source: Source
+    dataset: Dataset | None = None
+    data_seed: int = 0  # of the order in which samples are taken where the split lies by class
+    progress: Progress = SILENT
+    applier: Applier = field(init=False)
+    _split: Split | None = None
+    _expected: Wanted = field(default_factory=Wanted)
+    _watched: Wanted | None = None  # None before the first calibration
+
+    def __post_init__(self) -> None:
+        self.applier = Applier(self.source.model)
+        if self.source.artefact is not None:
+            self.applier.adopt(self.source.artefact.tap)
+
+    def expect(self, plans: Iterable[Mapping[str, Scheme]]) -> None:
+        """Say which plans are to come, so that the first calibration serves all of them."""
+        for plan in plans:
+            self._expected = self._expected.joined(wanted_by(plan, self.source.model))
+
+    def ready(self, plan: Mapping[str, Scheme]) -> Applier:
+        """The applier, calibrated for a resolved plan.
+
+        Raises SchemeError if the plan needs calibration and there is no data to do it on.
+        """
+        model = self.source.model
+        if not needs_calibration(plan, model.sites):
+            return self.applier
+        if self.source.artefact is not None and self.applier.calibrated(plan):
+            return self.applier
+        known = Wanted() if self._watched is None else self._watched
+        wanted = known.joined(wanted_by(plan, model))
+        if self._watched is not None and wanted == known:
+            return self.applier
+        split = self._calibration_split(plan)
+        x = split.x[: self.samples]
+        self.progress.note(f"calibrating on {len(x)} sequences of the {split.name} split")
+        wanted = wanted.joined(self._expected)
+        self.applier.statistics = observe(model, x, wanted)
+        self.applier.forget_scales()
+        self._watched = wanted
+        return self.applier
+
+    def fingerprint(self, plan: Mapping[str, Scheme]) -> str:
+        """Identifies the samples a resolved plan is calibrated on; "" if it needs none."""
+        if not needs_calibration(plan, self.source.model.sites):
+            return ""
+        return f"{self._calibration_split(plan).fingerprint[:16]}:{self.samples}"
+
+    @property
+    def samples(self) -> int:
+        """The most sequences that are watched."""
+        return CALIBRATION_WINDOWS if is_language_model(self.source.model) else CALIBRATION_SAMPLES
+
+    def _calibration_split(self, plan: Mapping[str, Scheme]) -> Split:
+        if self.dataset is None:
+            raise _nothing_to_calibrate_on(plan, self.source.model, NAME_DATA)
+        if "calibration" not in self.dataset.splits:
+            raise _nothing_to_calibrate_on(
+                plan,
+                self.source.model,
+                f"{self.dataset.name} has no calibration split: use dynamic or a given range "
+                "(range50) in the scheme, and leave out gptq.",
+            )
+        if self._split is None:
+            split = self.dataset.splits["calibration"]
+            if missing_classes(split, self.samples):
+                split = reordered(split, self.data_seed).split
+            self._split = split
+        return self._split
+
+
+def calibrated_on(x: Tensor | None, plan: Mapping[str, Scheme], model: Model) -> Applier:
+    """An applier that is calibrated for a resolved plan on sequences a caller gives.
+
+    x: what the model reads, (n, length, channels) or tokens (n, length). Raises SchemeError if the
+    plan needs calibration and `x` is None, DataError for sequences that say nothing.
+    """
+    if not needs_calibration(plan, model.sites):
+        return Applier(model)
+    if x is None:
+        raise _nothing_to_calibrate_on(plan, model, GIVE_SEQUENCES)
+    if len(x) == 0:
+        raise DataError("calibration holds no sequence: give at least one.")
+    if not x.isfinite().all():
+        raise DataError("calibration holds NaN or infinite values: no range can be read from it.")
+    return Applier(model, observe(model, x, wanted_by(plan, model)))
+
+
+def _nothing_to_calibrate_on(plan: Mapping[str, Scheme], model: Model, remedy: str) -> SchemeError:
+    named = [name for name, s in plan.items() if needs_calibration({name: s}, model.sites)]
+    return SchemeError(
+        f"the plan has something to calibrate ({named[0]} in {plan[named[0]]}, of {len(named)}) "
+        f"and no data to do it on. {remedy}"
+    )

@@ -1,0 +1,190 @@
+"""A session: a model opened on data and, where evaluations are kept, a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from sensprobe.data import Dataset, Split, check_fits
+from sensprobe.errors import UnsupportedError
+from sensprobe.evaluate import SEMANTICS, Evaluator, TextEvaluator
+from sensprobe.models import is_language_model, per_step
+from sensprobe.models.apply import Applier
+from sensprobe.plans.plan import Resolved, fingerprint
+from sensprobe.plans.scheme import Scheme
+from sensprobe.progress import SILENT, Progress
+from sensprobe.runs import EvaluationKey, Manifest, Run
+from sensprobe.scores.classes import POOLED
+from sensprobe.scores.metrics import LABEL, PREDICTED
+from sensprobe.session.calibration import Calibration
+from sensprobe.session.executor import Arrays, Executor, Labelled, LocalExecutor, Piece
+from sensprobe.session.headline import Headline
+from sensprobe.session.samples import Samples
+from sensprobe.session.source import Source
+
+TIMED_SAMPLES = 32
+"""Sequences run to see how long the others will take."""
+
+
+def manifest_of(source: Source, dataset: Dataset, settings: Mapping[str, object]) -> Manifest:
+    """The manifest that binds a run folder to its inputs."""
+    return Manifest(
+        model=source.name,
+        model_fingerprint=source.fingerprint,
+        data=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        semantics=SEMANTICS,
+        sites={name: site.shape for name, site in source.model.sites.items()},
+        splits={
+            name: {
+                "count": dataset.splits.count(name),
+                "fingerprint": dataset.splits.fingerprint(name),
+            }
+            for name in dataset.splits
+        },
+        settings=dict(settings),
+    )
+
+
+@dataclass(slots=True)
+class Session:
+    """What every job works on. `open_session` makes one from names.
+
+    Raises UnsupportedError or DataError where the model's outputs cannot be scored on the data.
+    """
+
+    source: Source
+    dataset: Dataset
+    run: Run | None = None
+    progress: Progress = SILENT
+    headline: Headline = None  # type: ignore[assignment]  # the task's own, where none is given
+    data_seed: int = 0  # of the order that a part of a split is the beginning of
+    divergence: bool = True  # whether evaluations also run full precision, for KL
+    predictions: bool = False  # whether evaluations keep the class that is named
+    samples: Samples = field(init=False)
+    calibration: Calibration = field(init=False)
+    local: LocalExecutor = field(init=False)
+    executor: Executor = field(init=False)
+
+    def __post_init__(self) -> None:
+        _require_same_kind(self.source, self.dataset)
+        config = self.source.model.config
+        check_fits(self.dataset, d_input=config.d_input, outputs=config.d_output)
+        if self.headline is None:
+            self.headline = Headline(self.dataset, progress=self.progress)
+        self.headline.examples = self._examples
+        self.samples = Samples(self.dataset, self.data_seed, self.progress)
+        self.calibration = Calibration(self.source, self.dataset, self.data_seed, self.progress)
+        self.executor = self.local = LocalExecutor(self)
+
+    @property
+    def applier(self) -> Applier:
+        """Makes the taps of plans that are calibrated: see `Calibration.ready`."""
+        return self.calibration.applier
+
+    @property
+    def model_name(self) -> str:
+        """The model's fingerprint in the keys of evaluations: the one that the run knows it by."""
+        return self.source.fingerprint if self.run is None else self.run.model_name
+
+    @property
+    def more_arrays(self) -> frozenset[str]:
+        """The names of the arrays that evaluations keep beyond the usual ones."""
+        return self.headline.arrays(predictions=self.predictions)
+
+    # -- evaluations ------------------------------------------------------------------------------
+
+    def key(self, plan: Mapping[str, Scheme], piece: Piece) -> EvaluationKey:
+        """The identity of an evaluation. A calibrated plan depends on what it was calibrated on."""
+        head = self.headline
+        mark = fingerprint(plan) + (f"+{head.metric_name}:{head.mark}" if head.metric else "")
+        if more := self.more_arrays:  # evaluations without these arrays are of no use here
+            mark += f"+{','.join(sorted(more))}"
+        return EvaluationKey(
+            self.model_name,
+            self.samples.fingerprint(piece.split),
+            piece.split,
+            piece.start,
+            piece.stop,
+            mark,
+            self.calibration.fingerprint(plan),
+            SEMANTICS,
+        )
+
+    def submit(self, plans: Sequence[Labelled], pieces: Sequence[Piece]) -> list[list[Arrays]]:
+        """Per-sample arrays of plan i on piece k at [i][k], by way of the executor.
+
+        Balanced accuracy and F1 are of the samples of a piece together, and of no part of them.
+        """
+        primary = self.headline.primary
+        found = self.executor.submit(plans, pieces)
+        if (pooled := POOLED.get(primary)) is None:
+            return found
+        return [
+            [{**arrays, primary: pooled(arrays[LABEL], arrays[PREDICTED])} for arrays in row]
+            for row in found
+        ]
+
+    def measure(self, plan: Resolved, split: str, start: int, stop: int, label: str = "") -> Arrays:
+        """Per-sample arrays of one resolved plan on samples [start, stop) of a split."""
+        return self.submit([Labelled(plan, label)], [Piece(split, start, stop)])[0][0]
+
+    def new_evaluator(self, split: Split) -> Evaluator | TextEvaluator:
+        """Runs plans on a split in this process, and tells the progress."""
+        model, task, tick = self.source.model, self.dataset.task, self.progress.advance
+        metric = self.headline.metric
+        if task == "language":
+            return TextEvaluator(model, self.applier, split, metric, tick, self.divergence)
+        return Evaluator(model, self.applier, split, task, metric, tick, self.divergence)
+
+    def seconds_a_sample(self, split: str, stop: int) -> float:
+        """Seconds at full precision, measured warm on some samples: estimates are made of it."""
+        evaluator = self.local.evaluator(split)
+        some = evaluator.batch if isinstance(evaluator, TextEvaluator) else TIMED_SAMPLES
+        count = min(TIMED_SAMPLES, stop, some)
+        self._quietly(lambda it: it.outputs({}, 0, 1), split)
+        began = time.perf_counter()
+        self._quietly(lambda it: it.outputs({}, 0, count), split)
+        return (time.perf_counter() - began) / count
+
+    def _examples(self) -> tuple[Tensor, Tensor]:
+        """Full-precision outputs and targets of a few samples."""
+        name = next(s for s in ("search", "confirmation", *self.dataset.splits))
+        few = min(TIMED_SAMPLES, self.dataset.splits.count(name))
+        outputs = self._quietly(lambda evaluator: evaluator.outputs({}, 0, few), name)
+        return outputs, self.dataset.splits[name].y[:few]
+
+    def _quietly(self, run: Callable[[Any], Any], split: str) -> Any:
+        """`run` of the split's evaluator, without telling the progress."""
+        evaluator = self.local.evaluator(split)
+        tick, evaluator.tick = evaluator.tick, lambda units: None
+        try:
+            return run(evaluator)
+        finally:
+            evaluator.tick = tick
+
+
+def _require_same_kind(source: Source, dataset: Dataset) -> None:
+    """UnsupportedError where a model's outputs and the data's targets are not of one kind."""
+    model = source.model
+    if is_language_model(model) == (dataset.task == "language"):
+        if is_language_model(model) or not (model.reads_tokens or per_step(model)):
+            return
+        what = "reads tokens" if model.reads_tokens else "gives an output at every step"
+        raise UnsupportedError(
+            f"{source.name} {what}, and data here is numbers with one target a sequence: it cannot "
+            "be scored. sensprobe.load runs it from Python; `sites` and `cost` need no data."
+        )
+    if is_language_model(model):
+        raise UnsupportedError(
+            f"{source.name} predicts the next token of text, and {dataset.name} is none: give "
+            "--data text:FILE, or pydoc."
+        )
+    raise UnsupportedError(
+        f"{dataset.name} is text, and {source.name} does not predict its next token: name a "
+        "language model."
+    )
