@@ -103,12 +103,12 @@ def test_a_second_backward_gives_the_same(name: str) -> None:
 
 
 @both
-def test_what_needs_no_gradient_gets_none_and_nothing_is_marked(name: str, monkeypatch) -> None:
-    marks = []
+def test_what_needs_no_gradient_gets_none_and_no_checkpoints(name: str, monkeypatch) -> None:
+    intervals = []
     prepare = cpu.prepare
 
-    def seen(*args: Any, mark: int = 0) -> Any:
-        marks.append(mark)
+    def seen(*args: Any, interval: int = 0) -> Any:
+        intervals.append(interval)
         return prepare(*args, interval=interval)
 
     monkeypatch.setattr(cpu, "prepare", seen)
@@ -121,7 +121,7 @@ def test_what_needs_no_gradient_gets_none_and_nothing_is_marked(name: str, monke
     assert not memory.state.requires_grad
     with torch.no_grad():
         getattr(ops, name)(*p)
-    assert [bool(mark) for mark in marks] == [False, True, False]
+    assert [bool(mark) for mark in intervals] == [False, True, False]
 
 
 @both
