@@ -28,7 +28,8 @@ from sensprobe.models.apply import Applier
 from sensprobe.numerics.storage import Rounded
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Part, Site
-from sensprobe.session.loading import as_plan, load_model
+from sensprobe.session.plans import as_plan
+from sensprobe.session.source import open_model
 
 KINDS = ("step", "scan")
 PLAIN = "from sensprobe_kernels import inlining; inlining.pipeline = lambda *, optimise: None\n"
@@ -37,7 +38,7 @@ CHILD = "import runpy, sys; print(runpy.run_path(sys.argv[1])[sys.argv[2]]())"
 
 def step() -> float:
     """Seconds until an exported model has taken its first step."""
-    model = load_model("mamba-bytes").model
+    model = open_model("mamba-bytes").model
     plan = as_plan({"layers.*.state": "int8/head/dynamic", "weights": "int8/channel"}, model)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model"
