@@ -46,11 +46,11 @@ apart = _njit(forceinline=False, **_inside, **_linked)
 
 def source_of(folder: Path) -> int:
     """60 bits of a hash of the names and texts of all files that Numba may read: every Python file
-    below a folder but those for GPUs (`gpu.py`, or in a folder `gpu`)."""
+    below a folder but those for GPUs (`gpu.py`, in a folder `gpu`, or called after launches)."""
     found = sha256()
     for file in sorted(folder.rglob("*.py")):
         name = file.relative_to(folder).with_suffix("")
-        if "gpu" not in name.parts:
+        if not {"gpu", "launch", "launches"}.intersection(name.parts):
             found.update(f"{name.as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return int(found.hexdigest()[:15], 16)
 

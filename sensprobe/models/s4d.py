@@ -13,9 +13,9 @@ Shapes: b batch, l length, h heads (d_model), n complex pairs a head (d_state).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
-from typing import Never, get_type_hints
+from typing import ClassVar, Never, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -56,10 +56,19 @@ class S4DConfig:
     discretization: str = "zoh"  # zoh | bilinear
     head: str = output_head.DEFAULT  # its layers, see `output_head`
 
+    # What other families choose of the frame, and this one does not.
+    encoder: ClassVar[str] = "linear"
+    norm_kind: ClassVar[str] = "layer"
+    norm_eps: ClassVar[float] = 1e-5  # PyTorch's own
+    final_norm: ClassVar[bool] = False
+    head_bias: ClassVar[bool] = True
+    tied_head: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         output_head.normalise(self)
-        for name, kind in get_type_hints(S4DConfig).items():
-            value = getattr(self, name)
+        kinds = get_type_hints(S4DConfig)
+        for name in (field.name for field in fields(self)):
+            kind, value = kinds[name], getattr(self, name)
             if type(value) is not kind:
                 raise UsageError(f"{name} is {value!r}, not {kind.__name__}.")
             if kind is int and value < 1:

@@ -11,7 +11,7 @@ from sensprobe_kernels.launch import Argument, Launch, LoweringError
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.packing.gpu import Codes
 from sensprobe_kernels.packing.tensor import HALF, OFFSET, Packed
-from sensprobe_kernels.program.device import Weight
+from sensprobe_kernels.program.gpu.device import Weight
 
 PROGRAMS = 128  # of a product, at least, where it has so many rows
 FEW = 4  # vectors that a product takes one at a time
