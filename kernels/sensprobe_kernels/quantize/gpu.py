@@ -191,16 +191,16 @@ def code_of(back, scale, zero, r: tl.constexpr):
 
 
 @triton.jit
-def left_over(x, back, scale, zero, r: tl.constexpr):
+def residual_of(x, back, scale, zero, r: tl.constexpr):
     """The residual of error feedback: x within the codes' reach, less what is kept; as bf16."""
     low = -zero if r.asym else -r.peak
     high = r.peak - zero if r.asym else r.peak
     if r.scaled:
         low, high = low * scale, high * scale
-    rest = clamp(x, low, high) - back
-    b = to_bits(rest)
+    residual = clamp(x, low, high) - back
+    b = to_bits(residual)
     short = from_bits((b + 0x7FFF + ((b >> 16) & 1)) & -65536)
-    return tl.where(rest != rest, rest, short)
+    return tl.where(residual != residual, residual, short)
 
 
 # -- dynamic scales -------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def kept(x: Floats, scale: Scale, noise: Floats, numbers: Any, flags: Flags) -> 
 
 
 @inline
-def left_over(x: Floats, back: Floats, scale: Scale, flags: Flags) -> Floats:
+def residual_of(x: Floats, back: Floats, scale: Scale, flags: Flags) -> Floats:
     """The residual of error feedback: x within the codes' reach, less what is kept; as bf16."""
     low, high = scale.low, scale.high
     if flags.quotient == SHIFTED:

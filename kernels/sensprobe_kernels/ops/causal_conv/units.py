@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import (
+    empty_sum,
     known_scale,
     no_scale,
     noise,
-    nothing,
     shared_scale,
 )
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
@@ -44,7 +44,7 @@ class Filters(NamedTuple):
 def _filtered(job: Job, given: Given, filters: Filters, place: Place, k: int, value: int) -> Floats:
     """y of tile k, from the oldest input to the present one."""
     w, s = k * (job.n + 1) * LANES, (place.b * job.tiles + k) * job.n * LANES
-    total = nothing()
+    total = empty_sum()
     for i in range(job.n):
         total = total + load(filters.weight, w + i * LANES) * load(given.state, s + i * LANES)
     total = total + load(filters.weight, w + job.n * LANES) * load(given.x, value)

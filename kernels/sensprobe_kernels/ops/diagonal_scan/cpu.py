@@ -91,8 +91,8 @@ def _quotient(spec: Spec, flags: Flags, coefficients: tuple[Array, Array, Array]
     """How to divide by the scale and round: the fastest way that gives what division gives."""
     if flags.quotient != FUSED or spec.code != INTEGER:
         return flags.quotient
-    tame = spec.every == 1 and all((np.abs(x) <= 2**30).all() for x in coefficients)
-    return SHIFTED if spec.span != STATIC or tame else FUSED
+    bounded = spec.every == 1 and all((np.abs(x) <= 2**30).all() for x in coefficients)
+    return SHIFTED if spec.span != STATIC or bounded else FUSED
 
 
 def _rows(coefficients: tuple[Array, Array, Array], spec: Spec) -> Array:

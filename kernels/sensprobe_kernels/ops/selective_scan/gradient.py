@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
-from sensprobe_kernels.ops.selective_scan.numbers import nothing
-from sensprobe_kernels.ops.selective_scan.steps import Spot, spot
+from sensprobe_kernels.ops.selective_scan.numbers import empty_sum
+from sensprobe_kernels.ops.selective_scan.steps import Index, index
 from sensprobe_kernels.ops.selective_scan.units import copy, step
 from sensprobe_kernels.quantize.spec import ANY, Flags
 from sensprobe_kernels.simd.vector import LANES, Floats, load, spread, store, summed
@@ -78,7 +78,7 @@ def _recompute(
 
 @inline
 def _tile(
-    job: Job, given: Given, adjoint: Adjoint, work: Work, at: Spot, before: int, head: bool,
+    job: Job, given: Given, adjoint: Adjoint, work: Work, at: Index, before: int, head: bool,
     b: int, first: bool, passed: Flags,
 ) -> None:  # fmt: skip
     """One tile at one step; `before` is where the stretch has its state of the step before."""
@@ -89,7 +89,7 @@ def _tile(
     else:
         dt = load(given.dt, at.value)
     u = dt * x
-    du, other = nothing(), nothing()
+    du, other = empty_sum(), empty_sum()
     for i in range(job.n):
         j, c = before + i * LANES, (at.k * job.n + i) * LANES
         if not head:
@@ -131,7 +131,7 @@ def _step_backward(
     share, place = job.tiles // job.groups, Place(b, 0, job.tiles)
     for group in range(job.groups):
         for k in range(group * share, (group + 1) * share):
-            at = spot(job, given, place, k, t, head)
+            at = index(job, given, place, k, t, head)
             before = ((t - t0) * job.tiles + k) * job.n * LANES
             first = k == group * share
             if first:
@@ -159,7 +159,7 @@ def build_gradient(state: Flags, decay: Flags, head: bool) -> Callable[..., None
         stretches = -(-job.length // job.interval)
         for b in range(start, stop):
             for i in range(0, whole, LANES):
-                store(work.carry, i, nothing())
+                store(work.carry, i, empty_sum())
             for back in range(stretches):
                 s = stretches - 1 - back
                 t0, t1 = s * job.interval, min((s + 1) * job.interval, job.length)

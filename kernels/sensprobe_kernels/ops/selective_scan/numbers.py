@@ -26,7 +26,7 @@ _MINUS_ZERO = np.float32(-0.0)
 
 
 @inline
-def nothing() -> Floats:
+def empty_sum() -> Floats:
     """The empty sum: -0, because -0 + x is x for zeros of either sign too."""
     return every(_MINUS_ZERO)
 
@@ -34,7 +34,7 @@ def nothing() -> Floats:
 @inline
 def no_scale() -> Scale:
     """Where nothing is scaled."""
-    none = nothing()
+    none = empty_sum()
     return Scale(none, none, none, none, none, none)
 
 
@@ -69,7 +69,7 @@ def noise(
     Lanes that repeat the last channel repeat its noise.
     """
     if flags.rounding != STOCHASTIC:
-        return nothing()
+        return empty_sum()
     head = given.head_of[k]
     inside = (k - head * job.head) * LANES
     lane = smaller(places(), every_int(job.channels - 1 - inside))

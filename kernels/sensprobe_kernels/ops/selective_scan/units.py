@@ -12,14 +12,14 @@ from typing import Any
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.decays import unit_decays
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
-from sensprobe_kernels.ops.selective_scan.numbers import nothing, shared_scale
+from sensprobe_kernels.ops.selective_scan.numbers import empty_sum, shared_scale
 from sensprobe_kernels.ops.selective_scan.steps import (
     four_group_step,
     four_step,
     group_step,
+    index,
     observe,
-    settle,
-    spot,
+    store_states,
     tile_step,
 )
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
@@ -113,12 +113,12 @@ def _shared_step(
     """One live range spans all tiles."""
     seen = unseen(flags)
     for k in range(place.k0, place.k1):
-        at = spot(job, given, place, k, t, head)
+        at = index(job, given, place, k, t, head)
         seen = observe(job, given, at, 0, job.n, decays, head, seen, flags)
     scale = shared_scale(seen, given.state_numbers, job.state, flags)
     for k in range(place.k0, place.k1):
-        at = spot(job, given, place, k, t, head)
-        total = settle(job, given, place, at, 0, job.n, scale, nothing(), flags)
+        at = index(job, given, place, k, t, head)
+        total = store_states(job, given, place, at, 0, job.n, scale, empty_sum(), flags)
         store(given.y, at.value, total)
 
 
