@@ -1,4 +1,4 @@
-"""The convolution over a unit: the tiles of one sequence that share live scales, all steps.
+"""The convolution over a unit: the tiles of one sequence that share dynamic scales, all steps.
 
 The window of K - 1 inputs is the state: n of `Job` is K - 1. It moves up by one input at a step,
 and all of it is written to memory.
@@ -55,7 +55,7 @@ def _filtered(job: Job, given: Given, filters: Filters, place: Place, k: int, va
 def _moved(
     job: Job, given: Given, place: Place, k: int, i: int, value: int, flags: Flags
 ) -> Floats:
-    """What place i of the window is about to hold, clamped."""
+    """The number that moves to place i of the window, clamped."""
     at = ((place.b * job.tiles + k) * job.n + i) * LANES
     v = load(given.x, value) if i == job.n - 1 else load(given.state, at + LANES)
     if flags.clip:
@@ -76,7 +76,7 @@ def _put(
 
 @inline
 def _plain(job: Job, given: Given, place: Place, k: int, t: int, value: int, flags: Flags) -> None:
-    """Exact, or rounded by scales known before. Upward: each place reads the next one's past."""
+    """Exact, or rounded by calibrated scales, in upward order, since each place reads the next."""
     scale = no_scale()
     if flags.span == STATIC or flags.span == STATIC_EACH:
         scale = known_scale(given.state_known, job, k, 0, flags)
@@ -91,7 +91,7 @@ def _plain(job: Job, given: Given, place: Place, k: int, t: int, value: int, fla
 def _observe(
     job: Job, given: Given, place: Place, k: int, value: int, seen: Range, flags: Flags
 ) -> Range:
-    """Move the window without rounding; the range of what was seen and it."""
+    """Move the window without rounding it; returns the range with its own added."""
     for i in range(job.n):
         v = _moved(job, given, place, k, i, value, flags)
         store(given.state, ((place.b * job.tiles + k) * job.n + i) * LANES, v)
@@ -113,7 +113,7 @@ def _round(
 def _grouped(
     job: Job, given: Given, place: Place, k: int, t: int, value: int, flags: Flags
 ) -> None:
-    """Every group of places along the window rounded by its own live range."""
+    """One step of a tile, a dynamic scale for every group of places along the window."""
     _observe(job, given, place, k, value, unseen(flags), flags)
     for i0 in range(0, job.n, job.state.group):
         i1 = min(i0 + job.state.group, job.n)

@@ -61,8 +61,8 @@ def _kept_scales(
 
 @triton.jit
 def _places(row, inside, n: tl.constexpr, N: tl.constexpr, G: tl.constexpr, WHOLE: tl.constexpr):
-    """Where scales lie, and whether they do: one of the whole state (1, 1), or of every G pairs of
-    rows (R, N / G)."""
+    """Where scales lie, and a mask of those there are: one of the whole state (1, 1), or of every G
+    pairs of rows (R, N / G)."""
     if WHOLE:
         run = tl.full((1, 1), 0, tl.int32)
         return run, run >= 0
@@ -114,7 +114,7 @@ def _filled(a, b, none, N: tl.constexpr, G: tl.constexpr):
 
 @triton.jit
 def _rounded(v, scale, zero, bits, N: tl.constexpr, G: tl.constexpr, r: tl.constexpr):
-    """What memory gives back for one part, and what is left over."""
+    """One part as it is read back after it was stored, and its residual."""
     scale, zero = _spread(scale, N, G), _spread(zero, N, G)
     back, residual = kept(v, scale, zero, bits, r), 0.0
     if r.feedback:

@@ -54,7 +54,7 @@ def empty_sum() -> Floats:
 
 
 class ComplexState(NamedTuple):
-    """A complex state and, under error feedback, what rounding left over."""
+    """A complex state and, under error feedback, its residual."""
 
     re: Floats
     im: Floats
@@ -107,7 +107,7 @@ def row(tile: Tile, c: int) -> Row:
 def advanced(
     tile: Tile, row: Row, held: ComplexState, drive: Floats, flags: Flags
 ) -> tuple[Floats, Floats]:
-    """A h + B u, with the residual added and clamped: what is about to be rounded."""
+    """A h + B u with the residual added, clamped: the numbers to be rounded."""
     re = (row.a_re * held.re - row.a_im * held.im) + row.b_re * drive
     im = (row.a_re * held.im + row.a_im * held.re) + row.b_im * drive
     if flags.feedback:
@@ -126,7 +126,7 @@ def term(row: Row, held: ComplexState) -> Floats:
 
 @inline
 def noise_at(tile: Tile, n: int, h: int, t: int, flags: Flags) -> tuple[Floats, Floats]:
-    """The noise of one complex state at one step; none where none is needed."""
+    """Uniform noise of one complex state at one step, if it is rounded at random."""
     if flags.rounding == STOCHASTIC:
         job, keys = tile.job, tile.job.state
         sequence = every_int(job.first + tile.b0) + places()
@@ -154,7 +154,8 @@ def _row_scale(tile: Tile, c: int, flags: Flags) -> Scale:
 
 @inline
 def known_scales(tile: Tile, h: int, n: int, flags: Flags) -> Scales:
-    """Of one state: in its row of coefficients, or in the head's first row."""
+    """The calibrated scales of one state, from its row of coefficients; under STATIC those of the
+    head's first row."""
     c = (h * tile.job.n + (n if flags.span == STATIC_EACH else 0)) * ROW
     return Scales(_row_scale(tile, c, flags), _row_scale(tile, c + 1, flags))
 
@@ -169,7 +170,7 @@ def rounded(
     im_scale: Scale,
     flags: Flags,
 ) -> ComplexState:
-    """A state as memory gives it back, and what is left over."""
+    """A state as it is read back after it was stored, and its residual."""
     re_back = kept(re, re_scale, noise[0], tile.numbers, flags)
     im_back = kept(im, im_scale, noise[1], tile.numbers, flags)
     if flags.feedback:
@@ -187,7 +188,7 @@ def rounded(
 
 @inline
 def exact_step(tile: Tile, h: int, n0: int, drive: Floats, total: Floats, flags: Flags) -> Floats:
-    """States from n0 on, not rounded; the sum with their share of y added."""
+    """Advance states from n0 on without rounding; returns the sum with their terms of y."""
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     plain = exactly(flags)
     for _ in range(n0, tile.job.n):
@@ -204,7 +205,7 @@ def exact_step(tile: Tile, h: int, n0: int, drive: Floats, total: Floats, flags:
 def static_step(
     tile: Tile, h: int, n0: int, t: int, drive: Floats, total: Floats, flags: Flags
 ) -> Floats:
-    """States from n0 on, rounded by scales known before; the sum with their share of y added."""
+    """Advance states from n0 on, rounded by calibrated scales; returns the sum with their terms."""
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     scales = known_scales(tile, h, n0, flags)
     for n in range(n0, tile.job.n):
@@ -231,7 +232,7 @@ def observe(
     im_seen: Range,
     flags: Flags,
 ) -> tuple[Range, Range]:
-    """Advance states n0 to n1 without rounding; the ranges seen before and of them."""
+    """Advance states n0 to n1 without rounding them; returns the ranges with theirs added."""
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     for _ in range(n0, n1):
         re, im = advanced(tile, row(tile, c), load_state(tile, p, flags), drive, flags)
@@ -265,7 +266,7 @@ def store_states(
     total: Floats,
     flags: Flags,
 ) -> Floats:
-    """Round states n0 to n1, which `observe` left in place; the sum with their share added."""
+    """Round and store states n0 to n1, which `observe` advanced; returns the sum with theirs."""
     re_scale, im_scale = live_scales(tile, re_seen, im_seen, flags)
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     for n in range(n0, n1):
@@ -280,7 +281,7 @@ def store_states(
 
 @inline
 def group_step(tile: Tile, h: int, t: int, drive: Floats, flags: Flags) -> Floats:
-    """Every group of states along n rounded by its own live range."""
+    """One step of a head, a dynamic scale for every group of states along n."""
     job, total = tile.job, empty_sum()
     for n0 in range(0, job.n, job.state.group):
         n1 = min(n0 + job.state.group, job.n)

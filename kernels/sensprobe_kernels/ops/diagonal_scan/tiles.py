@@ -50,14 +50,14 @@ _BOUND_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far f
 
 @inline
 def due(job: Job, t: int) -> bool:
-    """Whether the state is rounded after step t of this call."""
+    """True if the state is rounded after step t of this call."""
     every = job.state.every
     return every == 1 or (job.step + t + 1) % every == 0
 
 
 @inline
 def place(tile: Tile, h: int, i: int) -> int:
-    """Where drive and out have the i-th step of head h."""
+    """The position of the i-th step of head h in drive and out."""
     return (h - tile.h0) * LINE + i * LANES
 
 
@@ -142,7 +142,7 @@ def store_heads(
 
 @inline
 def bounded(numbers: Any, size: int) -> bool:
-    """Whether every number is so small that a step from it stays finite."""
+    """True if every number is so small that a step from it stays finite."""
     top = every_int(0)
     for i in range(0, size, LANES):
         top = larger(top, bits(load(numbers, i)) & every_int(0x7FFFFFFF))

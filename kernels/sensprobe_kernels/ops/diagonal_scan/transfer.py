@@ -1,4 +1,4 @@
-"""Between arrays as callers have them and tiles of sixteen sequences.
+"""Copies between arrays of the caller and tiles of sixteen sequences.
 
 u, y   (batch, length, heads)         drive, out  (heads of the tile, CHUNK + 1, 16)
 state  (batch, heads, n, 2)           tile.state  (heads of the tile, n, 2, 16)

@@ -1,4 +1,4 @@
-"""What passes between operations, in Triton: rows of registers, one or more sequences.
+"""Elementwise operations, norms and rounding of activations in Triton: rows of registers.
 
     rows    elementwise functions, by the code of the operation (`program.ir`)
     norm    RMS or layer norm, what is added before and rounded after with it

@@ -44,7 +44,7 @@ def product(a, b):
 
 @triton.jit
 def decays(a, L: tl.constexpr):
-    """Of a block's dt A (L,): exp(S(j, i)) at (i, j), 0 where j > i; exp(S(-1, i)) (L,);
+    """Decays of a block from its dt A: exp(S(j, i)) at (i, j), 0 where j > i; exp(S(-1, i)) (L,);
     exp(S(j, last)) (L,); exp(S(-1, last))."""
     i, j = tl.arange(0, L)[:, None], tl.arange(0, L)[None, :]
     later = tl.where(i > j, a[:, None], 0.0)
@@ -63,7 +63,7 @@ def slices(h, S: tl.constexpr):
 
 @triton.jit
 def whole(h):
-    """The inverse."""
+    """(S, R, N / S) as (R, N): undoes `slices`."""
     R: tl.constexpr = h.shape[1]
     return tl.reshape(tl.permute(h, (1, 0, 2)), (R, h.shape[0] * h.shape[2]))
 

@@ -98,8 +98,8 @@ def rotate_row(
 def rotate_in_float64(
     rotation: Rotation, signs: Any, x: Any, at: int, size: int, line: Any
 ) -> None:
-    """The same in place in float64, back to float32: as weights are decoded. `line` is float64
-    scratch for one block."""
+    """Transform `size` numbers in place, computing in float64 as weights are decoded; `line` is
+    float64 scratch for one block."""
     count, power = rotation.base * rotation.power, rotation.power
     factor = 1.0 / sqrt(count)
     for first in range(at, at + size, count):

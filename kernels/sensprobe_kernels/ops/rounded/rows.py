@@ -1,8 +1,8 @@
-"""Rounding numbers that pass: rows of them, each on its own.
+"""Rounding rows of activations.
 
-A row is cut into runs that share a live scale. A run is walked in whole vectors; the last one goes
-back to end where the run ends, or, in a run shorter than a vector, repeats its first number: a
-number met twice changes no range and is written twice alike.
+A row is cut into runs that share a dynamic scale. A run is walked in whole vectors. The last one
+starts earlier, so that it ends where the run ends; in a run shorter than a vector it repeats the
+first number. A number that is met twice changes no range and is written twice alike.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Rows(NamedTuple):
     STATIC_EACH has one a column."""
 
     columns: int
-    run: int  # columns that share a live scale
-    scales: int  # how a live one is stored
+    run: int  # columns that share a dynamic scale
+    scales: int  # how a dynamic one is stored
     x: Any
     out: Any
     known: Any
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 
 @inline
 def _known(rows: Rows, column: int, count: int, flags: Flags) -> Scale:
-    """Of sixteen columns, of which `count` are there."""
+    """The calibrated Scale of sixteen columns, of which `count` exist."""
     if flags.span != STATIC_EACH:
         return scale_from(
             spread(rows.known, 0),

@@ -32,15 +32,15 @@ _WORK, _SLOW_WORK = 1 << 21, 1 << 19
 
 
 class Decays(NamedTuple):
-    """Computed within the step, with a dt a channel. A: (heads, p, n). A scale of `spec` is dense,
-    as A."""
+    """Decays that are computed within the step from a dt a channel and A (heads, p, n). A scale of
+    `spec` is dense, as A."""
 
     A: Array
     spec: Spec
 
 
 class Run(NamedTuple):
-    """One call of the kernel, ready: what its compiled functions take, and the shape of x."""
+    """One call of the kernel: its arguments, the keys of compiled functions, the shape of x."""
 
     job: Job
     given: Given
@@ -70,14 +70,13 @@ def prepare(
     step: int,
     interval: int = 0,
 ) -> Run:
-    """A call of the kernel.
+    """Prepare a call of the kernel.
 
-    x: (batch, length, heads, p), none of it 0. decay: (batch, length, heads), and dt too, or how it
-    is computed, and dt as x. B, C: (batch, length, groups, n). state, residual: (batch, heads, p,
+    x: (batch, length, heads, p), no axis empty. decay: (batch, length, heads), as dt, or how it is
+    computed from a dt of x's shape. B, C: (batch, length, groups, n). state, residual: (batch, heads, p,
     n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `spec` is dense,
-    (heads, p, n). `step` counts the
-    steps taken before. With `interval` the state is kept every so many steps, for `gradient`. All
-    float32; the arguments are left as they are.
+    (heads, p, n). `step` counts the steps taken before. With an `interval` there are checkpoints of
+    the state every so many steps, for `gradient`. All float32; the arguments are left as they are.
     """
     batch, length, heads, p = x.shape
     groups, n = B.shape[2], state.shape[-1]
@@ -116,7 +115,7 @@ def prepare(
 
 
 def pieces_of(run: Run, threads: int) -> list[tuple[int, int]]:
-    """Pieces for the threads, as many for each: units from and up to."""
+    """Ranges of units, about as many for each thread."""
     job = run.job
     slow = STOCHASTIC in (run.state.rounding, run.decay.rounding)
     units = job.batch * -(-job.tiles // job.unit)
@@ -127,7 +126,7 @@ def pieces_of(run: Run, threads: int) -> list[tuple[int, int]]:
 
 
 def result_of(run: Run) -> Result:
-    """What a run that was carried out has left."""
+    """The results of a run that has been executed."""
     job, (_, _, heads, p) = run.job, run.shape
     held = [x for x in (run.given.state, run.given.residual) if x.size]
     after = [_untiled(x.reshape(job.batch, job.tiles, job.n, LANES), heads, p) for x in held]
@@ -136,7 +135,7 @@ def result_of(run: Run) -> Result:
 
 
 def scan(run: Run, threads: int) -> Result:
-    """Run the recurrence. Once: the state at hand is written over."""
+    """Run the recurrence. A run is for one call: its state is overwritten."""
     compiled = build(run.state, run.decay, run.head)
 
     def work(start: int, stop: int) -> None:
@@ -174,7 +173,7 @@ def decays_of(run: Run, threads: int) -> Array:
 
 
 class Gradient(NamedTuple):
-    """Of a sum weighted by dy: in x, dt, B, C, and in decay or A, each of its shape."""
+    """The gradient of sum(y · dy) in x, dt, B, C, and in decay or A, each of its shape."""
 
     x: Array
     dt: Array
@@ -185,7 +184,7 @@ class Gradient(NamedTuple):
 
 
 def gradient(run: Run, dy: Array, threads: int) -> Gradient:
-    """Of a run prepared with `interval` that has been scanned. dy: (batch, length, heads, p)."""
+    """The gradient of a run that was prepared with an interval and scanned. dy: as y."""
     job, shape = run.job, run.shape
     batch, length, heads, p = shape
     whole, wide = job.tiles * job.n * LANES, batch * length * job.tiles * LANES
@@ -222,7 +221,7 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
 
 
 def _unit(heads: int, head: int, state: Spec, decay: Spec) -> int:
-    """Tiles that share a dynamic scale, or else as many as make good use of what memory brings."""
+    """Tiles that share a dynamic scale, or else TILES, which makes use of whole cache lines."""
     if decay.span == TENSOR or (state.span == TENSOR and not state.by_head):
         return heads * head
     return head if state.span == TENSOR else min(TILES, heads * head)
@@ -240,7 +239,7 @@ def _known(spec: Spec, shape: tuple[int, int, int]) -> Array:
 
 
 def _wide(x: Array, repeat: bool = True) -> Array:
-    """(…, p) with p filled up to whole tiles, by its last number or by zeros; aligned."""
+    """x (…, p) with p padded to whole tiles by its last number, or by zeros; aligned."""
     if missing := -x.shape[-1] % LANES:
         last = x[..., -1:] if repeat else np.zeros_like(x[..., -1:])
         x = np.concatenate([x, np.repeat(last, missing, axis=-1)], axis=-1)
@@ -248,8 +247,8 @@ def _wide(x: Array, repeat: bool = True) -> Array:
 
 
 def _narrow(x: Array, shape: tuple[int, ...]) -> Array:
-    """The inverse of `_wide`, of a flat array. Contiguous: PyTorch's own last bits may depend on
-    strides."""
+    """Undoes `_wide`, from a flat array. Contiguous, since last bits of PyTorch's sums may depend
+    on strides."""
     return np.ascontiguousarray(x.reshape(*shape[:-1], -1)[..., : shape[-1]])
 
 

@@ -1,4 +1,4 @@
-"""The decays of one step, exp(dt A), as the recurrence goes on with them.
+"""The decays of one step, exp(dt A), rounded as the recurrence reads them.
 
 They lie in a scratch of (tiles of the unit, n, 16) numbers that stays in the cache.
 """
@@ -131,7 +131,7 @@ def _round(
 def _tile_decays(
     job: Job, given: Given, place: Place, k: int, t: int, out: Any, flags: Flags
 ) -> None:
-    """Those of one tile, whose scales are its own."""
+    """The decays of one tile that shares no scale with others."""
     if flags.span == GROUP:
         for i0 in range(0, job.n, job.decay.group):
             i1 = min(i0 + job.decay.group, job.n)
@@ -148,7 +148,8 @@ def _tile_decays(
 def _four_decays(
     job: Job, given: Given, place: Place, k: int, t: int, out: Any, flags: Flags
 ) -> None:
-    """Those of tiles k to k + 3, a live range a channel: one scale need not wait for another."""
+    """The decays of tiles k to k + 3, a dynamic scale a channel, computed side by side so that no
+    scale waits for another."""
     numbers, kind, none = given.decay_numbers, job.decay.scales, unseen(flags)
     _exact_tiles(job, given, place, k, k + 4, t, out)
     r0 = _widened(job, place, k, 0, job.n, out, none, flags)
@@ -165,7 +166,7 @@ def _four_decays(
 
 @inline
 def unit_decays(job: Job, given: Given, place: Place, t: int, out: Any, flags: Flags) -> None:
-    """Those of all tiles of a unit."""
+    """The decays of all tiles of a unit."""
     if flags.span == EXACT:
         _exact_tiles(job, given, place, place.k0, place.k1, t, out)
         return

@@ -41,8 +41,8 @@ from sensprobe_kernels.quantize.gpu import (
 
 
 class Runs(NamedTuple):
-    """How many neighbours share a scale in the codes of x, B and C; 0: all of a token do, -1: there
-    are numbers and no codes."""
+    """Columns that share a scale in the codes of x, B and C: 0 if all of a token do, -1 if they are
+    numbers."""
 
     x: int = -1
     B: int = -1
@@ -86,7 +86,7 @@ def advanced(h, residual, decay, drive, B, r: tl.constexpr):
 
 @triton.jit
 def finished(total, x, D, z, row, span, inside, SKIPS: tl.constexpr, GATED: tl.constexpr):
-    """y + D x, one D for `span` rows, times silu(z): what follows where nothing is rounded."""
+    """y + D x, one D for `span` rows, times silu(z): fused where nothing is rounded in between."""
     if SKIPS:
         total = total + tl.load(D + row // span, mask=inside, other=0.0) * x
     if GATED:

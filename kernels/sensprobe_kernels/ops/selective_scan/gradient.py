@@ -1,6 +1,6 @@
 """The gradient of the recurrence: the adjoint of the state runs backward through time.
 
-    g_t = C_t dy_t + a_{t+1} g_{t+1}                 what y and all later states ask of h_t
+    g_t = C_t dy_t + a_{t+1} g_{t+1}     the gradient of y and later states in h_t
     du_t = sum_n B_t g_t      of u = dt x      dB_t = sum_d u_t g_t      dC_t = sum_d dy_t h_t
     da_t = g_t h_{t-1}        and of a = exp(dt A):     d(dt A) = a da
 

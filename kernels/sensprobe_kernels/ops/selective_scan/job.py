@@ -1,4 +1,4 @@
-"""What one call works on.
+"""The arguments of the compiled functions of one call.
 
 Channels go in tiles of sixteen, one a lane: a sequence's channels lie side by side in memory, and
 nothing has to be transposed. A tile never holds channels of two heads. Where the channels of a head
@@ -18,7 +18,7 @@ class Job(NamedTuple):
     length: int
     tiles: int  # of a sequence
     heads: int
-    unit: int  # tiles that are taken through a step together
+    unit: int  # tiles that go through a step together
     n: int
     channels: int  # of a head
     head: int  # tiles of a head
@@ -67,7 +67,7 @@ class Given(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a unit stands: the sequence, its first tile and the one after its last."""
+    """A unit: its sequence, its first tile and the one after its last."""
 
     b: int
     k0: int

@@ -1,4 +1,4 @@
-"""Rounding the numbers of a tile: scales known before, scales read live, noise."""
+"""Scales and noise for rounding the numbers of a tile."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def empty_sum() -> Floats:
 
 @inline
 def no_scale() -> Scale:
-    """Where nothing is scaled."""
+    """A Scale for numbers that have none."""
     none = empty_sum()
     return Scale(none, none, none, none, none, none)
 
 
 @inline
 def known_scale(known: Any, job: Job, k: int, i: int, flags: Flags) -> Scale:
-    """Of number i along n of tile k; the tile's only one unless each has its own."""
+    """The calibrated Scale of number i along n of tile k; under STATIC a tile has one."""
     row = k * job.n + i if flags.span == STATIC_EACH else k
     field = (job.tiles * job.n if flags.span == STATIC_EACH else job.tiles) * LANES
     at = row * LANES
@@ -56,7 +56,7 @@ def known_scale(known: Any, job: Job, k: int, i: int, flags: Flags) -> Scale:
 
 @inline
 def shared_scale(seen: Range, numbers: Any, settings: Settings, flags: Flags) -> Scale:
-    """The live scale of a range that spans all lanes."""
+    """The dynamic Scale of a range that spans all lanes."""
     return dynamic_scale(across(seen), numbers, settings.scales, flags)
 
 
@@ -64,7 +64,7 @@ def shared_scale(seen: Range, numbers: Any, settings: Settings, flags: Flags) ->
 def noise(
     job: Job, given: Given, settings: Settings, place: Place, k: int, i: int, t: int, flags: Flags
 ) -> Floats:
-    """Of number i along n of tile k; none where none is needed.
+    """Uniform noise for number i along n of tile k, if it is rounded at random.
 
     Lanes that repeat the last channel repeat its noise.
     """

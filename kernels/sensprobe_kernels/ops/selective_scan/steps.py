@@ -18,7 +18,7 @@ from sensprobe_kernels.simd.vector import LANES, Floats, load, negative, spread,
 
 
 class Index(NamedTuple):
-    """Where a tile's numbers are at one step."""
+    """Positions of a tile's numbers at one step, in the arrays of `Given`."""
 
     k: int  # the tile
     t: int
@@ -30,7 +30,7 @@ class Index(NamedTuple):
 
 @inline
 def index(job: Job, given: Given, place: Place, k: int, t: int, head: bool) -> Index:
-    """Of tile k at step t."""
+    """The Index of tile k at step t."""
     step = place.b * job.length + t
     decay = (k - place.k0) * job.n * LANES
     if head:
@@ -47,7 +47,7 @@ def index(job: Job, given: Given, place: Place, k: int, t: int, head: bool) -> I
 
 @inline
 def drive(given: Given, at: Index, head: bool) -> Floats:
-    """dt x."""
+    """dt · x of a tile."""
     dt = spread(given.dt, at.decay) if head else load(given.dt, at.value)
     return dt * load(given.x, at.value)
 
@@ -56,7 +56,7 @@ def drive(given: Given, at: Index, head: bool) -> Floats:
 def _advanced(
     given: Given, at: Index, i: int, decays: Any, driven: Floats, head: bool, flags: Flags
 ) -> Floats:
-    """a h + (dt x) B, with the residual added and clamped: what is about to be rounded."""
+    """a h + (dt x) B with the residual added, clamped: the number to be rounded."""
     place = at.state + i * LANES
     a = spread(given.decay, at.decay) if head else load(decays, at.decay + i * LANES)
     v = a * load(given.state, place) + driven * spread(given.B, at.row + i)
@@ -72,7 +72,7 @@ def _advanced(
 def _put(
     job: Job, given: Given, place: Place, at: Index, i: int, v: Floats, scale: Scale, flags: Flags
 ) -> Floats:
-    """Write v to memory; what memory gives back has this share in y."""
+    """Store v; returns the term of y that reads the stored number."""
     z = noise(job, given, job.state, place, at.k, i, at.t, flags)
     back = kept(v, scale, z, given.state_numbers, flags)
     store(given.state, at.state + i * LANES, back)
@@ -96,7 +96,7 @@ def _term(
     job: Job, given: Given, place: Place, at: Index, i: int, decays: Any, driven: Floats,
     scale: Scale, head: bool, flags: Flags,
 ) -> Floats:  # fmt: skip
-    """State i advanced and written; its share in y."""
+    """Advance and store state i; returns its term of y."""
     v = _advanced(given, at, i, decays, driven, head, flags)
     if flags.span == STATIC_EACH:
         scale = _scale(job, given, at, i, flags)
@@ -118,7 +118,7 @@ def tile_step(
 def four_step(
     job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
-    """Tiles k to k + 3."""
+    """One step of tiles k to k + 3."""
     p0, p1 = index(job, given, place, k, t, head), index(job, given, place, k + 1, t, head)
     p2, p3 = index(job, given, place, k + 2, t, head), index(job, given, place, k + 3, t, head)
     u0, u1 = drive(given, p0, head), drive(given, p1, head)
@@ -137,7 +137,7 @@ def four_step(
     store(given.y, p3.value, y3)
 
 
-# -- rounded by live scales -----------------------------------------------------------------------
+# -- rounded by dynamic scales --------------------------------------------------------------------
 
 
 @inline
@@ -145,7 +145,7 @@ def observe(
     job: Job, given: Given, at: Index, i0: int, i1: int, decays: Any, head: bool, seen: Range,
     flags: Flags,
 ) -> Range:  # fmt: skip
-    """Advance states i0 to i1 without rounding; the range of what was seen and them."""
+    """Advance states i0 to i1 without rounding them; returns the range with theirs added."""
     driven = drive(given, at, head)
     for i in range(i0, i1):
         v = _advanced(given, at, i, decays, driven, head, flags)
@@ -159,7 +159,7 @@ def store_states(
     job: Job, given: Given, place: Place, at: Index, i0: int, i1: int, scale: Scale, total: Floats,
     flags: Flags,
 ) -> Floats:  # fmt: skip
-    """Round states i0 to i1, which `observe` left in place; the sum with their share added."""
+    """Round and store states i0 to i1, which `observe` advanced; returns the sum with theirs."""
     for i in range(i0, i1):
         v = load(given.state, at.state + i * LANES)
         total = total + _put(job, given, place, at, i, v, scale, flags)
@@ -170,7 +170,7 @@ def store_states(
 def four_group_step(
     job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
-    """Tiles k to k + 3, a live range a channel."""
+    """One step of tiles k to k + 3, a dynamic scale a channel."""
     p0, p1 = index(job, given, place, k, t, head), index(job, given, place, k + 1, t, head)
     p2, p3 = index(job, given, place, k + 2, t, head), index(job, given, place, k + 3, t, head)
     none, numbers, kind = unseen(flags), given.state_numbers, job.state.scales
@@ -196,7 +196,7 @@ def four_group_step(
 def group_step(
     job: Job, given: Given, place: Place, k: int, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
-    """Every group of states along n rounded by its own live range."""
+    """One step of a tile, a dynamic scale for every group of states along n."""
     at, total = index(job, given, place, k, t, head), empty_sum()
     for i0 in range(0, job.n, job.state.group):
         i1 = min(i0 + job.state.group, job.n)

@@ -1,4 +1,4 @@
-"""The recurrence over a unit: the tiles of one sequence that share live scales, all steps.
+"""The recurrence over a unit: the tiles of one sequence that share dynamic scales, all steps.
 
 `build` makes the compiled function for one set of compile-time flags.
 """
@@ -28,7 +28,7 @@ from sensprobe_kernels.quantize.spec import GROUP, TENSOR, Flags, exactly
 from sensprobe_kernels.simd.vector import LANES, load, prefetch, store
 
 AHEAD = 3
-"""Steps from the one at hand to the one whose numbers are asked for."""
+"""Steps from the present one to the one whose lines are prefetched."""
 
 
 @inline
@@ -39,7 +39,7 @@ def copy(source: Any, at: int, target: Any, to: int, size: int) -> None:
 
 @inline
 def _checkpoint(job: Job, given: Given, place: Place, stretch: int, flags: Flags) -> None:
-    """Keep the unit's state, and its residual, for the gradient."""
+    """Copy the unit's state and residual, for the gradient."""
     line = job.n * LANES
     at, size = (place.b * job.tiles + place.k0) * line, (place.k1 - place.k0) * line
     to = stretch * job.batch * job.tiles * line + at
@@ -50,8 +50,8 @@ def _checkpoint(job: Job, given: Given, place: Place, stretch: int, flags: Flags
 
 @inline
 def _prefetch(job: Job, given: Given, place: Place, t: int, head: bool) -> None:
-    """For the lines of a later step: those of a wide model lie pages apart, and a processor looks
-    ahead within one."""
+    """Prefetch the lines of a later step: those of a wide model lie pages apart, and a processor
+    prefetches within a page."""
     first = ((place.b * job.length + t) * job.tiles + place.k0) * LANES
     for i in range(first, first + (place.k1 - place.k0) * LANES, LANES):
         prefetch(given.x, i)
@@ -82,7 +82,7 @@ def step(
 def _plain_steps(
     job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
-    """Nothing live: four tiles at a time, unless noise takes the registers."""
+    """Exact or static: four tiles at a time, unless noise takes the registers."""
     k = place.k0
     if flags.rounding != STOCHASTIC:
         for _ in range((place.k1 - place.k0) // 4):
@@ -96,7 +96,7 @@ def _plain_steps(
 def _group_steps(
     job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
-    """A live range a channel, four tiles at a time, or more ranges along n."""
+    """A dynamic scale a channel, four tiles at a time, or several along n, a tile at a time."""
     k = place.k0
     if job.state.group >= job.n and flags.rounding != STOCHASTIC:
         for _ in range((place.k1 - place.k0) // 4):
@@ -110,7 +110,7 @@ def _group_steps(
 def _shared_step(
     job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
-    """One live range spans all tiles."""
+    """One dynamic scale for all tiles."""
     seen = unseen(flags)
     for k in range(place.k0, place.k1):
         at = index(job, given, place, k, t, head)

@@ -50,7 +50,7 @@ def _scale_places(block, row, n, inside, N: tl.constexpr, r: tl.constexpr):
 
 @triton.jit
 def store_residual(residual, e, row, n, inside, N: tl.constexpr):
-    """The inverse of `load_residual`."""
+    """Write the residual of a tile as `load_residual` reads it."""
     col = tl.arange(0, N)[None, :]
     tl.store(residual + row * n + col, e.to(tl.bfloat16), mask=inside & (col < n))
 
@@ -60,7 +60,7 @@ def load_state(
     codes, scale, zero, residual, known, known_zero, block, row, n, pitch, stride, inside,
     N: tl.constexpr, c: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
-    """A tile of one sequence's state, what rounding left over, scale and zero point. Rows hold n
+    """A tile of one sequence's state, its residual, scale and zero point. Rows hold n
     numbers, in codes of `pitch` bytes; `known` are static scales of every `stride` rows."""
     if r.span == GROUP or r.span == TENSOR:
         at, there = _scale_places(block, row, n, inside, N, r)
@@ -78,7 +78,7 @@ def load_state(
 
 @triton.jit
 def load_residual(residual, row, n, inside, N: tl.constexpr, r: tl.constexpr):
-    """What rounding left over of a tile."""
+    """The residual of a tile; 0 without error feedback."""
     if r.feedback:
         col = tl.arange(0, N)[None, :]
         return tl.load(residual + row * n + col, mask=inside & (col < n), other=0.0).to(tl.float32)
@@ -88,7 +88,7 @@ def load_residual(residual, row, n, inside, N: tl.constexpr, r: tl.constexpr):
 
 @triton.jit
 def before_rounding(v, residual, r: tl.constexpr):
-    """v with the residual added and clamped: what is about to be rounded."""
+    """v with the residual added, clamped: the numbers to be rounded."""
     if r.feedback:
         v = v + residual
     if r.clipped:
@@ -98,7 +98,7 @@ def before_rounding(v, residual, r: tl.constexpr):
 
 @triton.jit
 def scale_for(v, there, s, z, r: tl.constexpr):
-    """Scale and zero point for v: the dynamic ones of its rows or of all of it, or those given."""
+    """Scale and zero point for v: dynamic ones of rows, groups or all of it, or those given."""
     if r.span == GROUP and r.group:
         R: tl.constexpr = v.shape[0]
         K: tl.constexpr = v.shape[1] // r.group
@@ -132,7 +132,7 @@ def store_state(
     codes, scale, zero, residual, h, e, s, z, block, row, n, pitch, inside,
     N: tl.constexpr, c: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
-    """The inverse of `load_state`."""
+    """Write a tile of a state as `load_state` reads it."""
     tl.debug_barrier()  # what other threads of this program read is now written
     store_numbers(codes, h, s, z, row, n, pitch, inside, N, c, r)
     if r.feedback:
