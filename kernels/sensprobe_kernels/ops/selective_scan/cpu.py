@@ -73,10 +73,11 @@ def prepare(
     """Prepare a call of the kernel.
 
     x: (batch, length, heads, p), no axis empty. decay: (batch, length, heads), as dt, or how it is
-    computed from a dt of x's shape. B, C: (batch, length, groups, n). state, residual: (batch, heads, p,
-    n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `spec` is dense,
-    (heads, p, n). `step` counts the steps taken before. With an `interval` there are checkpoints of
-    the state every so many steps, for `gradient`. All float32; the arguments are left as they are.
+    computed from a dt of x's shape. B, C: (batch, length, groups, n). state, residual: (batch,
+    heads, p, n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `spec`
+    is dense, (heads, p, n). `step` counts the steps taken before. With an `interval` there are
+    checkpoints of the state every so many steps, for `gradient`. All float32; the arguments are
+    left as they are.
     """
     batch, length, heads, p = x.shape
     groups, n = B.shape[2], state.shape[-1]
