@@ -42,8 +42,9 @@ class Family:
     torch dtype. `model(config, weights)` returns the model that runs them (see `models.Model`).
     `initial(config, (dt_min, dt_max), seed)` returns the parameters that training starts from.
 
-    `lower(builder, config)` writes the streaming step (see `packed.program`); a family without one
-    streams by the reference. `layouts` say how other packages store its models.
+    `lower(builder, config)` writes the streaming step and returns the register of its outputs (see
+    `models.lowering`); without it a model steps by its reference. `layouts` say how other packages
+    store its models.
     """
 
     name: str

@@ -186,6 +186,7 @@ FAMILY = Family(
     deploy=deferred(_LAYERS, "deploy"),
     initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "Mamba"),
+    lower=deferred("sensprobe.models.lowering.mamba", "lower"),
     layouts=(
         Layout(
             package="transformers",

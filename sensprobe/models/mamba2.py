@@ -236,6 +236,7 @@ FAMILY = Family(
     deploy=deferred(_LAYERS, "deploy"),
     initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "Mamba2"),
+    lower=deferred("sensprobe.models.lowering.mamba2", "lower"),
     layouts=(
         Layout(
             package="transformers",

@@ -106,7 +106,11 @@ class FamilyContract:
     ) -> None:
         """Some steps at a time, the step first."""
         shapes: dict[str, tuple[int, ...]] = {}
-        model(x, Recording(lambda site, value: shapes.setdefault(site.name, tuple(value.shape))))
+
+        def note(site: Site, value: Tensor) -> None:
+            shapes.setdefault(site.name, tuple(value.shape))
+
+        model(x, Recording(note))
         for name, site in model.sites.items():
             if is_inside(site):
                 assert shapes[name][0] >= 1
