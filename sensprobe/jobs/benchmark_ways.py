@@ -12,9 +12,9 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.export.tensors import stored
 from sensprobe.memory import free_bytes, room
 from sensprobe.models.apply import Applier
+from sensprobe.models.torch_step import torch_model
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.packed import PackedWeights
-from sensprobe.packed.bench_torch import torch_model
 from sensprobe.plans.plan import EXACT_PLAN, Plan
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Kind

@@ -27,7 +27,14 @@ from sensprobe.checkpoints.to_hf import HfTensor
 from sensprobe.export.runtimes.codes import Codes
 from sensprobe.export.runtimes.emit import PLAIN, Emitted, by_transformers, by_vllm, tensors_of
 from sensprobe.export.runtimes.fit import Fit
-from sensprobe.export.runtimes.profile import EVERY_SCALE, FLOATS, LINEARS, Layout, Target
+from sensprobe.export.runtimes.profile import (
+    EVERY_SCALE,
+    FLOATS,
+    LINEARS,
+    PROJECTED,
+    Layout,
+    Target,
+)
 from sensprobe.models.apply import Applier
 from sensprobe.plans.formats import Int
 from sensprobe.plans.scheme import Scales, Scheme, parse
@@ -198,7 +205,7 @@ VLLM = Target(
     name="vllm",
     about="a folder of compressed-tensors for vLLM at --dtype float16",
     # vLLM hands its quantization config to Mamba-2's in_proj and out_proj, to no matrix of Mamba.
-    matrices={"mamba": frozenset(), "mamba2": frozenset({"in_proj", "out_proj"})},
+    matrices={family: PROJECTED.get(family, frozenset()) for family in LINEARS},
     layouts=_layouts(
         (_served("int4", 8, zeros="codes"), _served("int8", 4)),
         frozenset({Scales.S16}),

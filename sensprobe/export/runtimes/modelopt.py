@@ -27,7 +27,7 @@ from sensprobe.export.document import QUANT_CONFIG, to_bytes
 from sensprobe.export.runtimes.codes import Codes
 from sensprobe.export.runtimes.emit import Emitted, by_vllm, cache_dtype, tensors_of
 from sensprobe.export.runtimes.fit import Fit
-from sensprobe.export.runtimes.profile import FLOATS, Layout, Target
+from sensprobe.export.runtimes.profile import FLOATS, PROJECTED, Layout, Target
 from sensprobe.models.apply import Applier
 from sensprobe.plans.sites import Part
 
@@ -97,7 +97,7 @@ def use(fit: Fit, folder: str) -> list[str]:
 TARGET = Target(
     name="modelopt",
     about="a folder as ModelOpt exports one for TensorRT-LLM or vLLM, in float16",
-    matrices={"mamba2": frozenset({"in_proj", "out_proj"})},
+    matrices=PROJECTED,
     layouts=(
         Layout(AWQ, frozenset({"int4"}), frozenset({"group"}), rows=2),
         Layout(FP8, frozenset({"e4m3"}), frozenset({"channel"}), reads="e4m3/dynamic"),
