@@ -32,7 +32,7 @@ from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
 from sensprobe.session.source import open_model
-from sensprobe.train.language_start import initial
+from sensprobe.train.initial import initial
 from sensprobe.train.recipe import Init
 
 MAMBA = {
