@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,12 @@ from sensprobe.checkpoints.own import build
 from sensprobe.data import Split
 from sensprobe.errors import DataError
 from sensprobe.evaluate import TextEvaluator
-from sensprobe.models import FAMILIES, mamba, mamba2
 from sensprobe.models.apply import Applier
-from sensprobe.train.initial import initial
-from sensprobe.train.loop import Loss
+from sensprobe.train.loop import Loss, network
 from sensprobe.train.recipe import LanguageRecipe
 
 VALIDATION_WINDOWS = 64
 METRIC = "bits_per_byte"
-DEPLOY: dict[str, Callable[..., dict[str, Tensor]]] = {
-    mamba.FAMILY: mamba.deploy,
-    mamba2.FAMILY: mamba2.deploy,
-}
-"""Trained parameters and config -> weights by site name."""
 
 
 class Pool:
@@ -95,9 +88,6 @@ class LanguageTask:
     def rate(self, step: int) -> float:
         return self.recipe.schedule.rate(step)
 
-    def start(self) -> dict[str, Tensor]:
-        return initial(self.recipe.model, self.recipe.init, self.recipe.seed)
-
     def optimizer(self, params: Mapping[str, Tensor]) -> torch.optim.AdamW:
         """Two groups: matrices, which decay, and the others."""
         choices = self.recipe.optimizer
@@ -127,7 +117,7 @@ class LanguageTask:
 
     def loss(self, params: Mapping[str, Tensor], batch: Tensor) -> Loss:
         """Cross-entropy in nats; its score is in bits, as a token is a byte."""
-        logits = forward(params, self.recipe, batch[:, :-1])
+        logits = network(params, self.recipe.model)(batch[:, :-1])
         value = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
         return Loss(value, 1, value.item() / math.log(2))
 
@@ -149,9 +139,3 @@ class LanguageTask:
             "split": "validation",
             "steps": entry["steps"],
         }
-
-
-def forward(params: Mapping[str, Tensor], recipe: LanguageRecipe, x: Tensor) -> Tensor:
-    """The deployed model on parameters in training: tokens (b, l) -> logits (b, l, 256)."""
-    model = FAMILIES[recipe.family][1]
-    return model(recipe.model, DEPLOY[recipe.family](params, recipe.model))(x)

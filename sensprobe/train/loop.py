@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.errors import SensprobeError
+from sensprobe.models import Model, family_of
 from sensprobe.train.recipe import LanguageRecipe, Recipe
 from sensprobe.train.snapshot import WEIGHTS, Run, read_snapshot, write_snapshot, write_weights
 
@@ -65,9 +66,6 @@ class Task(Protocol):
 
     def rate(self, step: int) -> float:
         """The fraction of the learning rates in a step, from 0."""
-
-    def start(self) -> dict[str, Tensor]:
-        """The parameters before the first step, by the names of an own checkpoint."""
 
     def optimizer(self, params: Mapping[str, Tensor]) -> torch.optim.AdamW:
         """An optimizer of the parameters; each of its groups has a learning rate as `base`."""
@@ -121,6 +119,21 @@ class Trained:
     history: tuple[Mapping[str, float], ...]
 
 
+def initial(recipe: Recipe | LanguageRecipe) -> dict[str, Tensor]:
+    """The parameters before the first step, by the names of an own checkpoint."""
+    init = recipe.init
+    dt = init.dt_min, init.dt_max
+    found: dict[str, Tensor] = family_of(recipe.model).initial(recipe.model, dt, recipe.seed)
+    return found
+
+
+def network(params: Mapping[str, Tensor], config: Any) -> Model:
+    """The deployed model on parameters in training."""
+    family = family_of(config)
+    model: Model = family.model(config, family.deploy(params, config))
+    return model
+
+
 def train_task(
     task: Task,
     out: Path,
@@ -161,7 +174,7 @@ def train_task(
 
 def _start(task: Task) -> Run:
     """A run before its first step."""
-    params = task.start()
+    params = initial(task.recipe)
     average = {name: p.clone() for name, p in params.items()}
     for p in params.values():
         p.requires_grad_()

@@ -64,13 +64,9 @@ from typing import Any, TypeVar, get_type_hints
 from sensprobe.data import BYTES
 from sensprobe.documents import AbsentError, DocumentError, read_toml
 from sensprobe.errors import UsageError
-from sensprobe.models import FAMILIES, mamba, mamba2
-from sensprobe.models.mamba import MambaConfig
-from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.models.s4d import S4DConfig
+from sensprobe.models import FAMILIES
 
 SOURCES = ("digits", "mnist", "npz", "python")
-SELECTIVE = (mamba.FAMILY, mamba2.FAMILY)
 FIXED: dict[str, Any] = {
     "encoder": "embedding",
     "pooling": "none",
@@ -80,6 +76,10 @@ FIXED: dict[str, Any] = {
     "d_output": BYTES.size,
 }
 """What [model] of a language model does not say: it is one over bytes."""
+LANGUAGE = tuple(
+    name for name, family in FAMILIES.items() if {f.name for f in fields(family.config)} >= {*FIXED}
+)
+"""The families whose configs can be a language model's."""
 T = TypeVar("T")
 
 
@@ -123,7 +123,7 @@ class Init:
 class Recipe:
     """What `SampleTask` needs besides the samples."""
 
-    model: S4DConfig
+    model: Any  # the family's config
     data: Data
     optimizer: Optimizer
     schedule: Schedule
@@ -178,7 +178,7 @@ class LanguageRecipe:
     """What `LanguageTask` needs besides the text."""
 
     family: str
-    model: MambaConfig | Mamba2Config
+    model: Any  # the family's config
     text: Text
     optimizer: LanguageOptimizer
     schedule: Steps
@@ -209,7 +209,12 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def recipe_from(document: Mapping[str, Any], source: str) -> Recipe:
     """The recipe of samples that a parsed document describes; `source` names it in errors."""
-    kinds = {"model": S4DConfig, "data": Data, "optimizer": Optimizer, "schedule": Schedule}
+    kinds = {
+        "model": FAMILIES["s4d"].config,
+        "data": Data,
+        "optimizer": Optimizer,
+        "schedule": Schedule,
+    }
     _require_known(document, {*kinds, "init", "seed"}, "a recipe", source)
     recipe = Recipe(**_tables(document, kinds, source))
     data, optimizer = recipe.data, recipe.optimizer
@@ -233,8 +238,8 @@ def language_recipe_from(document: Mapping[str, Any], source: str) -> LanguageRe
     known = {*kinds, "init", "seed", "model", "family"}
     _require_known(document, known, "a language model's recipe", source)
     family = document.get("family")
-    if family not in SELECTIVE:
-        raise UsageError(f"{source}: family is {family!r}; it must be {' or '.join(SELECTIVE)}.")
+    if family not in LANGUAGE:
+        raise UsageError(f"{source}: family is {family!r}; it must be {' or '.join(LANGUAGE)}.")
     tables = _tables(document, kinds, source)
     recipe = LanguageRecipe(family, _language_model(document, family, source), **tables)
     text, optimizer, schedule = recipe.text, recipe.optimizer, recipe.schedule
@@ -280,7 +285,7 @@ def _language_model(document: Mapping[str, Any], family: str, source: str) -> An
             f"{source}: [model] {', '.join(given)} cannot be chosen: a recipe of a language model "
             "makes one over bytes, with a tied head."
         )
-    return typed_table(FAMILIES[family][0], {**content, **FIXED}, f"{source}: [model]")
+    return typed_table(FAMILIES[family].config, {**content, **FIXED}, f"{source}: [model]")
 
 
 def typed_table(kind: type[T], content: Mapping[str, Any], where: str) -> T:

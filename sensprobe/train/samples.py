@@ -19,11 +19,8 @@ from torch import Tensor
 
 from sensprobe.errors import DataError
 from sensprobe.evaluate import outcomes
-from sensprobe.models.s4d import S4D, S4DConfig, deploy
-from sensprobe.numerics.taps import EXACT
 from sensprobe.scores.metrics import NAMES, PRIMARY
-from sensprobe.train.initial import initial
-from sensprobe.train.loop import Loss
+from sensprobe.train.loop import Loss, network
 from sensprobe.train.recipe import Recipe, rate_at
 
 SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "B")  # what `ssm_lr` trains
@@ -74,9 +71,6 @@ class SampleTask:
 
     def rate(self, step: int) -> float:
         return rate_at(step, self.legs[-1].stop, self.recipe.schedule.warmup)
-
-    def start(self) -> dict[str, Tensor]:
-        return initial(self.recipe.model, self.recipe.init, self.recipe.seed)
 
     def optimizer(self, params: Mapping[str, Tensor]) -> torch.optim.AdamW:
         """Three groups: state space (slower, no decay), matrices (decay), and the others."""
@@ -131,9 +125,9 @@ class SampleTask:
         }
 
 
-def forward(params: Mapping[str, Tensor], config: S4DConfig, x: Tensor) -> Tensor:
+def forward(params: Mapping[str, Tensor], config: Any, x: Tensor) -> Tensor:
     """The deployed model on parameters in training: x (b, l, d_input) -> outputs (b, d_output)."""
-    return S4D(config, deploy(params, config))(x, EXACT, mode="fft")
+    return network(params, config)(x, mode="fft")
 
 
 def shift_images(

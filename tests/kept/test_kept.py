@@ -30,7 +30,7 @@ from kept_artefacts import (
 
 import sensprobe
 from sensprobe.runs import open_run
-from sensprobe.session.loading import load_model
+from sensprobe.session.source import open_model
 
 KEPT = Path(__file__).parent
 EXPECTED = json.loads((KEPT / "expected.json").read_text())
@@ -76,7 +76,7 @@ def test_a_plan_of_many_kinds_resolves_costs_and_scores_the_same() -> None:
 
 
 def test_models_that_ship_keep_their_names() -> None:
-    assert {name: load_model(name).fingerprint for name in EXPECTED["zoo"]} == EXPECTED["zoo"]
+    assert {name: open_model(name).fingerprint for name in EXPECTED["zoo"]} == EXPECTED["zoo"]
 
 
 @pytest.fixture

@@ -27,8 +27,7 @@ from sensprobe.train import (
     read_document,
     train_task,
 )
-from sensprobe.train.initial import initial
-from sensprobe.train.language import forward
+from sensprobe.train.loop import initial, network
 from sensprobe.train.recipe import Steps
 from sensprobe.zoo import recipes
 
@@ -105,7 +104,7 @@ def test_the_checkpoint_is_a_model_that_scores_the_same(
     nats = torch.nn.functional.cross_entropy(logits, targets).item()
     assert result.history[-1]["bits_per_byte"] == pytest.approx(nats / log(2), rel=1e-6)
     params = load_file(result.weights)
-    assert torch.equal(forward(params, recipe, validation.x[:3]), model(validation.x[:3]))
+    assert torch.equal(network(params, recipe.model)(validation.x[:3]), model(validation.x[:3]))
     held_out = LanguageTask(recipe, [], validation).held_out(params)
     assert held_out.mean() == result.history[-1]["bits_per_byte"] == result.value
     assert result.parameters == sum(t.numel() for t in params.values())
@@ -203,9 +202,9 @@ def test_shares_of_two_texts(
     from sensprobe.train import language
 
     seen = []
-    original = language.forward
+    original = language.network
     monkeypatch.setattr(
-        language, "forward", lambda p, r, x: seen.append(x.clone()) or original(p, r, x)
+        language, "network", lambda p, c: lambda x: seen.append(x.clone()) or original(p, c)(x)
     )
     recipe = replace(recipe, schedule=replace(recipe.schedule, steps=30, every=30))
     pools = [(0.75, Pool([b"a" * 99], 16)), (0.25, Pool([b"b" * 99], 16))]
@@ -220,7 +219,7 @@ def test_shares_of_two_texts(
 
 def test_the_start_is_as_published(recipe: LanguageRecipe) -> None:
     config = replace(recipe.model, layers=4, d_model=64)
-    params = initial(config, recipe.init, 0)
+    params = initial(replace(recipe, model=config, seed=0))
     bias = params["layers.1.dt_proj.bias" if recipe.family == "mamba" else "layers.1.dt_bias"]
     dt = torch.nn.functional.softplus(bias.double())
     assert dt.min() > 0.99e-3
@@ -234,17 +233,17 @@ def test_the_start_is_as_published(recipe: LanguageRecipe) -> None:
     inner = params["layers.0.in_proj.weight"]
     assert inner.abs().max().item() == pytest.approx(1 / 8, rel=0.01)
     assert (params["layers.2.norm.weight"] == 1).all()
-    again, other = initial(config, recipe.init, 0), initial(config, recipe.init, 1)
+    again, other = (initial(replace(recipe, model=config, seed=seed)) for seed in (0, 1))
     assert all(torch.equal(params[k], again[k]) for k in params)
     assert not torch.equal(params["embedding.weight"], other["embedding.weight"])
 
 
 def test_gradients_reach_every_parameter(recipe: LanguageRecipe) -> None:
     """Also A and dt, whose exponential is of our own making."""
-    params = initial(recipe.model, recipe.init, 0)
+    params = initial(replace(recipe, seed=0))
     for p in params.values():
         p.requires_grad_()
-    forward(params, recipe, torch.arange(40).view(2, 20)).square().mean().backward()
+    network(params, recipe.model)(torch.arange(40).view(2, 20)).square().mean().backward()
     assert {n for n, p in params.items() if p.grad is None or not p.grad.any()} == set()
     x = torch.linspace(-3, 0, 7, requires_grad=True)
     exponential(x).sum().backward()
@@ -257,7 +256,7 @@ def test_gradients_reach_every_parameter(recipe: LanguageRecipe) -> None:
 @pytest.mark.parametrize("name", ["mamba-bytes", "mamba2-bytes"])
 def test_shipped_recipes_make_models_of_at_most_8_megabytes(name: str) -> None:
     recipe = language_recipe_from(read_document(recipes()[name]), name)
-    count = sum(p.numel() for p in initial(recipe.model, recipe.init, recipe.seed).values())
+    count = sum(p.numel() for p in initial(recipe).values())
     assert count > 1e6
     assert 4 * count < 8e6
     assert f"{count:,} parameters" in recipes()[name].read_text()

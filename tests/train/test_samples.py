@@ -12,7 +12,7 @@ from sensprobe.checkpoints import read_checkpoint
 from sensprobe.checkpoints.files import read_safetensors
 from sensprobe.errors import CheckpointError, DataError, RunError, SensprobeError
 from sensprobe.train import SampleTask, Trained, recipe_from, record, train_task
-from sensprobe.train.initial import initial
+from sensprobe.train.loop import initial
 from sensprobe.train.recipe import Recipe, rate_at
 from sensprobe.train.samples import Samples, shift_images
 from sensprobe.train.snapshot import SNAPSHOT, write_tensors
@@ -188,7 +188,7 @@ def test_record_changes_the_header_alone(digits, recipe, tmp_path):
 
 def test_held_out_scores_are_of_each_sample(digits, recipe):
     x, y = digits[0]
-    params = initial(recipe.model, recipe.init, 0)
+    params = initial(replace(recipe, seed=0))
 
     def scores(index, targets=y):
         return SampleTask(recipe, digits[0], (x[index], targets[index])).held_out(params)
@@ -219,11 +219,9 @@ def test_shifted_images_are_the_image_moved():
 
 
 def test_a_start_is_stable_and_named_by_its_seed(recipe):
-    params = initial(recipe.model, recipe.init, 0)
-    assert same(params, initial(recipe.model, recipe.init, 0))
-    assert not torch.equal(
-        params["layers.0.C"], initial(recipe.model, recipe.init, 1)["layers.0.C"]
-    )
+    params = initial(replace(recipe, seed=0))
+    assert same(params, initial(replace(recipe, seed=0)))
+    assert not torch.equal(params["layers.0.C"], initial(replace(recipe, seed=1))["layers.0.C"])
     dt = params["layers.0.log_dt"].exp()
     assert ((dt >= 0.05) & (dt <= 0.5)).all()
     assert torch.equal(params["layers.0.A_imag"][0], math.pi * torch.arange(4))
