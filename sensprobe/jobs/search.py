@@ -10,8 +10,8 @@ from typing import Any
 from sensprobe.documents.files import strict_json
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import BATCH, mean, score_document
-from sensprobe.jobs.compared import measure_beside, recipes_that_fit, resolve_beside, samples
-from sensprobe.jobs.cost import cost, cost_beside_stored
+from sensprobe.jobs.compared import measure_compared, presets_that_fit, resolve_compared, samples
+from sensprobe.jobs.cost import cost, cost_and_stored
 from sensprobe.jobs.count_states import Counting, counting
 from sensprobe.jobs.plan_files import write_plans
 from sensprobe.jobs.problem import Space, build_space
@@ -36,16 +36,16 @@ from sensprobe.search.exhaustive import check_count
 from sensprobe.session.session import Session
 
 EVALUATIONS = 100
-"""What a search spends where nothing is said."""
+"""Full evaluations that a search spends by default."""
 ASKED = ("method", "batch", "seed", "n", "evaluations", "budgets", "decisions")
-"""What two searches of a run differ in, of what their documents hold."""
+"""The keys of a search document in which two searches of a run differ."""
 EXHAUSTIBLE = 100_000
 """Plans that `exhaustive` enumerates without being told to."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """What a search is asked for. Bytes are integers; a budget's `max_loss` is in points where the
+    """The request of a search. Bytes are integers; a budget's `max_loss` is in points where the
     metric is a share of one (`MetricInfo`), else in the metric's own unit."""
 
     budgets: tuple[Budget, ...] = ()
@@ -59,7 +59,7 @@ class SearchSettings:
     tie: tuple[str, ...] = ()
     target: str | None = None  # a runtime whose limits the plans keep
     count_states: str | None = None  # held (None, without a target) or packed: see `counting`
-    also: tuple[Plan, ...] = ()  # measured beside the search; each has a name of its own
+    also: tuple[Plan, ...] = ()  # measured for comparison; each has a name of its own
 
 
 def sensitivity_of(run: Run) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
 
 
 def _require_priced(found: Mapping[str, Any], run: Run, name: str) -> None:
-    """RunError for a profile that does not say which sites it rounded, or what they lost."""
+    """Raise RunError for a profile that lacks the sites it rounded, or their losses."""
     for place, row in enumerate(found["rows"]):
         lacks = [key for key in ("sites", found["additive"]) if not row.get(key)]
         if lacks:
@@ -95,8 +95,10 @@ def _require_priced(found: Mapping[str, Any], run: Run, name: str) -> None:
 
 
 def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
-    """Candidates, the chosen plan for each budget, and beside it the best uniform plan and the best
-    one made by hand: that uniform plan with its best single upgrade, or one of `settings.also`.
+    """Search for the best plan within each budget.
+
+    Each chosen plan comes with the best uniform plan and the best plan made by hand: that uniform
+    plan with its best single upgrade, or one of `settings.also`.
 
     Plans of `settings.also` are measured on the same samples, in full, and compete for no budget.
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
@@ -125,14 +127,14 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
     )
     for note in counts.notes():
         session.progress.note(note)
-    others = resolve_beside(session, settings.also)
+    others = resolve_compared(session, settings.also)
     full = cost(session.source.outline, {}, settings.batch)
     budgets = tuple(in_scores(budget, session) for budget in settings.budgets)
     for budget in budgets:
         check_fit(
             space, budget, run, sensitivity, counts=counts, batch=settings.batch, limits=limits
         )
-    if not others and (recipes := recipes_that_fit(session, budgets, settings.batch)):
+    if not others and (recipes := presets_that_fit(session, budgets, settings.batch)):
         session.progress.note(recipes)
     stop = session.samples.use("search", settings.limit, raced=True)
     pieces = chunks(stop)
@@ -143,7 +145,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
         check_loss(budget, session, whole)
     session.calibration.expect([*others.values(), *space.options()])
     beside = [
-        measure_beside(session, n, p, settings.batch, whole, counts) for n, p in others.items()
+        measure_compared(session, n, p, settings.batch, whole, counts) for n, p in others.items()
     ]
     count = _allowed(space, settings, seconds)
 
@@ -183,7 +185,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
 
 
 def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:
-    """How many plans may be evaluated; UsageError where `exhaustive` would have too many."""
+    """The number of plans that may be evaluated; UsageError if `exhaustive` would have too many."""
     plans = space.problem.count
     if settings.method != "exhaustive":
         return settings.evaluations or EVALUATIONS
@@ -211,8 +213,8 @@ def in_scores(budget: Budget, session: Session) -> Budget:
 
 
 def check_loss(budget: Budget, session: Session, baseline: Sample) -> None:
-    """UsageError for a limit in no declared unit that lets a share of one fall to zero: whoever
-    gave it meant points."""
+    """Raise UsageError for a limit in no declared unit that lets a share of one fall to zero:
+    whoever gave it meant points."""
     score, head = baseline.score, session.headline
     if budget.max_loss is None or head.metric is None or head.info.unit or head.sign < 0:
         return
@@ -271,7 +273,7 @@ def _document(
     names = _names(space, found)
     uniform = {a: scheme for scheme, a in space.uniform().items()}
     front = {c.assignment for c in found.front}
-    full = cost_beside_stored(session.source.outline, {}, settings.batch)
+    full = cost_and_stored(session.source.outline, {}, settings.batch)
     smallest, largest = space.problem.smallest(), space.problem.largest()
     return {
         "method": found.method,
