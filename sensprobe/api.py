@@ -103,7 +103,7 @@ def program(
     from sensprobe.session.source import open_model
 
     source = open_model(model, norm)
-    return job.program(source, schemes_of(plan, source), batch)
+    return job.program(source, schemes_of(plan, source.outline), batch)
 
 
 def evaluate(

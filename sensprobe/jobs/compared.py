@@ -79,7 +79,7 @@ def presets_that_fit(session: Session, budgets: Sequence[Budget], batch: int) ->
     if not fits:
         return ""
     return (
-        f"known recipes that fit: {', '.join(fits)}. --also NAME measures one beside the search, "
+        f"presets that fit: {', '.join(fits)}. --also NAME measures one for comparison, "
         "as a plan made by hand"
     )
 

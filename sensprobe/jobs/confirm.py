@@ -34,9 +34,9 @@ def confirm(
             f"{run.path} holds no search result. "
             f"Run `sensprobe search --run {run.path} --budget …` first."
         )
-    beside = search.get("also") or ()
-    candidates = {c["name"]: c for c in [*search["candidates"], *beside]}
-    also = [c["name"] for c in beside if not names or c["name"] in names]
+    others = search.get("also") or ()
+    candidates = {c["name"]: c for c in [*search["candidates"], *others]}
+    also = [c["name"] for c in others if not names or c["name"] in names]
     chosen = [
         c for c in search["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
     ]
@@ -81,7 +81,7 @@ def confirm(
             _confirmed(choice, candidates, arrays, base, compared) | _limit(session, search, choice)
             for choice in chosen
         ],
-        "also": [_beside(name, chosen, candidates, arrays, base, compared) for name in also],
+        "also": [_other(name, chosen, candidates, arrays, base, compared) for name in also],
     }
     run.write_result("confirmation", document)
     return document
@@ -152,7 +152,7 @@ def _confirmed(
     }
 
 
-def _beside(
+def _other(
     name: str,
     chosen: Sequence[Mapping[str, Any]],
     candidates: Mapping[str, dict[str, Any]],
