@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sensprobe import ops
-from sensprobe.errors import SchemeError
 from sensprobe.models import Model, together
 from sensprobe.numerics.calibrate import (
     Observer,
@@ -22,7 +21,7 @@ from sensprobe.numerics.calibrate import (
 )
 from sensprobe.numerics.gptq import compensated
 from sensprobe.numerics.rounding import Fields, decode, encode, scale_and_zero
-from sensprobe.numerics.taps import Recording, RoundingTap, StaticScale, Tap
+from sensprobe.numerics.taps import Recording, RoundingTap, StaticScale, Tap, not_calibrated
 from sensprobe.plans.fitting import reads_activation
 from sensprobe.plans.scheme import EXACT, Rounding, Scheme
 from sensprobe.plans.sites import Kind, Site
@@ -77,10 +76,7 @@ def static_scale(
     elif (watched := watched_as(site.name, scheme)) in statistics:
         low, high = range_of(statistics[watched], scheme)
     else:
-        raise SchemeError(
-            f"{site.name} in {scheme} needs calibrated ranges and there are none. Give data to "
-            "calibrate on, a range in the scheme (range50), or use dynamic."
-        )
+        raise not_calibrated(site, scheme)
     scale, zero = scale_and_zero(scheme, low, high)
     return scale.float(), None if zero is None else zero.float()
 
