@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import NamedTuple
 
-from sensprobe_kernels.ops.rotate.rows import Turn
+from sensprobe_kernels.ops.rotate.rows import Rotation
 from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.ir import NO_CODES, NONE, Codes, Register
 from sensprobe_kernels.program.program import Program
@@ -173,11 +173,11 @@ class Operands:
         return to
 
     def _round(
-        self, x: Register, store: int, to: Register, turn: Turn | None = None, back: int = NONE,
+        self, x: Register, store: int, to: Register, turn: Rotation | None = None, back: int = NONE,
         kept: _Kept | None = None,
     ) -> None:  # fmt: skip
         kept = kept or _Kept()
-        self.program.add(ir.Round(x, store, to, *(turn or Turn(1, 0, 0)), back, *kept))
+        self.program.add(ir.Round(x, store, to, *(turn or Rotation(1, 0, 0)), back, *kept))
 
     def _codes(self, name: str, size: int) -> Register:
         """The register of codes of that name and size, which all layers use."""
@@ -204,13 +204,13 @@ class Operands:
     def _stored_rotated(self, weight: str) -> bool:
         return self.weights.plan.get(weight, EXACT).hadamard
 
-    def _turn(self, size: int, *, back: bool) -> Turn:
+    def _turn(self, size: int, *, back: bool) -> Rotation:
         """The Hadamard transform of an axis, or its inverse, which has the transpose of Paley's
         matrix."""
         base, power = factors(size)
         if base == 1:
-            return Turn(1, power, 0)
+            return Rotation(1, power, 0)
         if (base, back) not in self._signs:
             rows = paley(base).mT if back else paley(base)
             self._signs[base, back] = self.program.constants(*rows.flatten().tolist())
-        return Turn(base, power, self._signs[base, back])
+        return Rotation(base, power, self._signs[base, back])

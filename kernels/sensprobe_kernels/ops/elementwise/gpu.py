@@ -1,4 +1,4 @@
-"""What passes between operations, in Triton: rows of registers, one or more sequences.
+"""Elementwise operations, norms and rounding of activations in Triton: rows of registers.
 
     rows    elementwise functions, by the code of the operation (`program.ir`)
     norm    RMS or layer norm, what is added before and rounded after with it
@@ -107,8 +107,8 @@ def mean(x, sums, y, slots, times, length, columns, pitch, BLOCK: tl.constexpr):
 
 @triton.jit
 def scales_of(v, inside, known, known_zero, column, run: tl.constexpr, stride, r: tl.constexpr):
-    """Scale and zero point of each number of a tile, its rows one after another: live ones of every
-    `run`, 0 for all of them, or static ones of every `stride` columns."""
+    """Scale and zero point of each number of a tile, its rows one after another: dynamic ones of
+    every `run`, 0 for all of them, or static ones of every `stride` columns."""
     M: tl.constexpr = v.shape[0]
     P: tl.constexpr = v.shape[1]
     if r.span == GROUP and run:
@@ -123,7 +123,7 @@ def scales_of(v, inside, known, known_zero, column, run: tl.constexpr, stride, r
 
 
 @triton.jit
-def keep_codes(
+def store_int8_codes(
     v, s, z, out, out_scale, column, inside, run: tl.constexpr, NANS: tl.constexpr,
     r: tl.constexpr,
 ):  # fmt: skip
@@ -161,7 +161,7 @@ def rounds(
         s, z = scales_of(v, inside, known, known_zero, column, run, stride, r)
         v = kept(v, s, z, 0.0, r)
         if CODED:
-            keep_codes(
+            store_int8_codes(
                 v, s, z, out + batch * out_pitch, out_scale + batch * scale_pitch, column, inside,
                 run, NANS, r,
             )  # fmt: skip

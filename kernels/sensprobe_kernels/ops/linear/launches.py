@@ -50,8 +50,8 @@ def whole_product(
     x: Tensor, x_scale: Tensor, t: Packed, w: Weight, bias: Tensor | None, y: Tensor, batch: int,
     pitches: list[int],
 ) -> Launch:  # fmt: skip
-    """The same of int8 codes, whose scales each span `run` columns. pitches: of the codes, the run,
-    of the scales, and of y. Weights: signed codes of 2, 4 or 8 bits, or less a zero point."""
+    """y = W x + bias of int8 codes whose scales each span `run` columns. pitches: of the codes, the
+    run, of the scales, and of y. Weights: signed codes of 2, 4 or 8 bits, or less a zero point."""
     check(t)
     pitch, run, scale_pitch, y_pitch = pitches
     group = min(group_of(t) or t.columns, run)

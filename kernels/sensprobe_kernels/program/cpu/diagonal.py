@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.jit import inline, noinline
 from sensprobe_kernels.packing.tensor import BFLOAT, HALF, by_turns
 from sensprobe_kernels.program.cpu.recurrence import Scratch, zero_of
 from sensprobe_kernels.program.cpu.scales import scale_in, scale_with, zero_in
@@ -29,7 +29,7 @@ from sensprobe_kernels.program.cpu.states import (
 )
 from sensprobe_kernels.program.cpu.tables import flags_in
 from sensprobe_kernels.program.ir import State, Stored
-from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, left_over, noise_pair
+from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, noise_pair, residual_of
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
 from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
 from sensprobe_kernels.quantize.spec import CLIP, EXACT, GROUP, Flags
@@ -102,13 +102,13 @@ def _residual_of(s: State) -> State:
     )  # fmt: skip
 
 
-@apart
+@noinline
 def _load_residual(carry: Any, base: int, s: State, x: Scratch) -> None:
     """Read the residual of error feedback."""
     _load_numbers(carry, base, _residual_of(s), x.residual)
 
 
-@apart
+@noinline
 def _store_residual(carry: Any, base: int, s: State, x: Scratch) -> None:
     """The inverse of `_load_residual`."""
     _store_numbers(carry, base, _residual_of(s), x.residual)
@@ -165,7 +165,7 @@ def _advance(s: State, u: Any, x: Scratch) -> None:
 # -- rounding -------------------------------------------------------------------------------------
 
 
-@apart
+@noinline
 def _prepare(s: State, flags: Flags, numbers: Any, x: Scratch) -> None:
     """Add residuals and clamp, before numbers are rounded."""
     count, high = 2 * s.heads * s.n, every(numbers[CLIP])
@@ -179,7 +179,7 @@ def _prepare(s: State, flags: Flags, numbers: Any, x: Scratch) -> None:
         store_first(x.state, i, left, v)
 
 
-@apart
+@noinline
 def _draw(s: State, d: Stored, slot: int, step: int, x: Scratch) -> None:
     """Draw a random number for every place, into the room that other recurrences use for decays."""
     sequence, time = every_int(slot), every_int(step)
@@ -269,7 +269,7 @@ def _round(s: State, d: Stored, slot: int, step: int, consts: Any, x: Scratch) -
             back = kept(v, scale, noise, numbers, flags)
             store_first(x.state, i, left, back)
             if flags.feedback:
-                store_first(x.residual, i, left, left_over(v, back, scale, flags))
+                store_first(x.residual, i, left, residual_of(v, back, scale, flags))
 
 
 @inline
@@ -283,7 +283,7 @@ def _outputs(s: State, y: Any, x: Scratch) -> None:
         y[head] = _TWO * total
 
 
-@apart
+@noinline
 def diagonal(
     data: Any, carry: Any, base: int, s: State, d: Stored, slot: int, step: int, u: Any, y: Any,
     consts: Any, x: Scratch,

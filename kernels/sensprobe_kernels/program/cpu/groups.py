@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.jit import inline, noinline
 from sensprobe_kernels.ops.selective_scan.decays import unit_decays
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
-from sensprobe_kernels.ops.selective_scan.numbers import nothing
-from sensprobe_kernels.ops.selective_scan.steps import observe, settle, spot
+from sensprobe_kernels.ops.selective_scan.numbers import empty_sum
+from sensprobe_kernels.ops.selective_scan.steps import index, observe, store_states
 from sensprobe_kernels.program.cpu.recurrence import Scratch, zero_of
 from sensprobe_kernels.program.cpu.scales import scale_in, scale_with, zero_in
 from sensprobe_kernels.program.cpu.states import (
@@ -65,18 +65,18 @@ def _advance(
     flags, groups = flags_in(d), s.n // s.run
     all_of_it = Place(0, 0, s.rows // LANES)
     for k in range(s.rows // LANES):
-        spotted, total = spot(job, given, all_of_it, k, 0, head), nothing()
+        at_tile, total = index(job, given, all_of_it, k, 0, head), empty_sum()
         for g in range(groups):
             i0, i1, at = g * s.run, (g + 1) * s.run, (k * groups + g) * LANES
-            seen = observe(job, given, spotted, i0, i1, x.decays, head, unseen(flags), flags)
+            seen = observe(job, given, at_tile, i0, i1, x.decays, head, unseen(flags), flags)
             if flags.span == GROUP:
                 scale = dynamic_scale(seen, numbers, d.scales, flags)
                 store(x.scales, at, scale.scale)
                 store(x.zeros, at, zero_of(scale, flags) if flags.asym else every(np.float32(0)))
             else:
                 scale = scale_with(load(x.scales, at), load(x.zeros, at), numbers, flags)
-            total = settle(job, given, all_of_it, spotted, i0, i1, scale, total, flags)
-        store(given.y, spotted.value, total)
+            total = store_states(job, given, all_of_it, at_tile, i0, i1, scale, total, flags)
+        store(given.y, at_tile.value, total)
 
 
 @inline
@@ -97,7 +97,7 @@ def _store_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None
             pack_residual(carry, base, k, s, x.flat, x.residual)
 
 
-@apart
+@noinline
 def in_groups(
     data: Any, carry: Any, base: int, job: Job, given: Given, head: bool, s: State, d: Stored,
     p: Stored, numbers: Any, x: Scratch,

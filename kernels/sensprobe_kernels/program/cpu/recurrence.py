@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.jit import inline, noinline
 from sensprobe_kernels.ops.selective_scan.decays import unit_decays
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
-from sensprobe_kernels.ops.selective_scan.numbers import no_scale, noise, nothing
-from sensprobe_kernels.ops.selective_scan.steps import observe, settle, spot
+from sensprobe_kernels.ops.selective_scan.numbers import empty_sum, no_scale, noise
+from sensprobe_kernels.ops.selective_scan.steps import index, observe, store_states
 from sensprobe_kernels.packing.tensor import Packed
 from sensprobe_kernels.program.cpu.registers import plain_row
 from sensprobe_kernels.program.cpu.scales import known_each, known_one
@@ -111,7 +111,7 @@ def _scale_of(
     return static_scale(data, d, k, numbers, flags, x)
 
 
-@apart
+@noinline
 def load_state(
     data: Any, carry: Any, base: int, s: State, d: Stored, numbers: Any, x: Scratch
 ) -> None:
@@ -145,7 +145,7 @@ def _dynamic_scales(carry: Any, base: int, s: State, d: Stored, k: int, x: Scrat
         x.zeros[i] = dynamic_zero_at(carry, base, s, d.scales, i)
 
 
-@apart
+@noinline
 def store_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
     """Write a sequence's state from scratch to the carry."""
     flags = flags_in(d)
@@ -166,7 +166,7 @@ def store_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
 # -- the recurrences ------------------------------------------------------------------------------
 
 
-@apart
+@noinline
 def advance(
     data: Any, job: Job, given: Given, head: bool, s: State, d: Stored, p: Stored, numbers: Any,
     x: Scratch,
@@ -180,17 +180,17 @@ def advance(
     for k0 in range(0, tiles, unit):
         seen = unseen(flags)
         for k in range(k0, k0 + unit):
-            at = spot(job, given, all_of_it, k, 0, head)
+            at = index(job, given, all_of_it, k, 0, head)
             seen = observe(job, given, at, 0, s.n, x.decays, head, seen, flags)
         scale = _scale_of(seen, data, d, k0, numbers, flags, x)
         for k in range(k0, k0 + unit):
-            at = spot(job, given, all_of_it, k, 0, head)
-            y = settle(job, given, all_of_it, at, 0, s.n, scale, nothing(), flags)
+            at = index(job, given, all_of_it, k, 0, head)
+            y = store_states(job, given, all_of_it, at, 0, s.n, scale, empty_sum(), flags)
             store(given.y, at.value, y)
             _keep_scale(x, k, scale, flags)
 
 
-@apart
+@noinline
 def in_lanes(data: Any, consts: Any, t: Packed, x: Scratch, out: Any) -> None:
     """Decode a tensor (rows, columns) as (tiles, columns, 16)."""
     n = t.columns
@@ -202,7 +202,7 @@ def in_lanes(data: Any, consts: Any, t: Packed, x: Scratch, out: Any) -> None:
             transpose(x.flat, c, n, LANES, min(LANES, n - c), out, to, LANES)
 
 
-@apart
+@noinline
 def fill_known(data: Any, p: Stored, tiles: int, numbers: Any, x: Scratch) -> None:
     """Static scales of the decay, as `known_scale` reads them: (5, tiles, 1, 16), as multiples."""
     flags = flags_in(p)
@@ -235,7 +235,7 @@ def job_of(s: State, d: Stored, p: Stored, first: int, step: int) -> Job:
 # -- the convolution ------------------------------------------------------------------------------
 
 
-@apart
+@noinline
 def convolve(
     data: Any, s: State, d: Stored, job: Job, given: Given, weight: Any, bias: Any, numbers: Any,
     x: Scratch,
@@ -248,7 +248,7 @@ def convolve(
         seen = unseen(flags)
         for k in range(k0, k0 + unit):
             at, value = k * n * LANES, load(given.x, k * LANES)
-            total, w = nothing(), k * (n + 1) * LANES
+            total, w = empty_sum(), k * (n + 1) * LANES
             for i in range(n):
                 past = load(x.state, at + i * LANES)
                 total = total + load(weight, w + i * LANES) * past

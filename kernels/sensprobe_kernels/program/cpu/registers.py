@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, inline
-from sensprobe_kernels.ops.rotate.rows import Turn, turn_single
+from sensprobe_kernels.jit import inline, noinline
+from sensprobe_kernels.ops.rotate.rows import Rotation, rotate_in_float64
 from sensprobe_kernels.ops.rounded.rows import Rows, run_range
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.packing.rows import decode_row
@@ -40,13 +40,13 @@ from sensprobe_kernels.simd.vector import (
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
-@apart
+@noinline
 def silus(work: Any, source: int, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, silu(load(work, source + i)))
 
 
-@apart
+@noinline
 def gelus(work: Any, source: int, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, gelu(load(work, source + i)))
@@ -67,13 +67,13 @@ def relus(work: Any, source: int, to: int, size: int) -> None:
         store(work, to + i, choose(less(y, every(_ZERO)), every(_ZERO), y))
 
 
-@apart
+@noinline
 def softpluses(work: Any, source: int, to: int, size: int, low: float, high: float) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, clamp(softplus(load(work, source + i)), every(low), every(high)))
 
 
-@apart
+@noinline
 def gates(work: Any, y: int, z: int, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, load(work, y + i) * silu(load(work, z + i)))
@@ -85,7 +85,7 @@ def sums(work: Any, a: int, b: int, to: int, size: int) -> None:
         store(work, to + i, load(work, a + i) + load(work, b + i))
 
 
-@apart
+@noinline
 def glus(work: Any, a: int, b: int, to: int, size: int) -> None:
     """a sigmoid(b); b may start anywhere."""
     for i in range(0, size - LANES + 1, LANES):
@@ -97,13 +97,13 @@ def glus(work: Any, a: int, b: int, to: int, size: int) -> None:
         store_first(work, to + i, left, x)
 
 
-@apart
+@noinline
 def decays(work: Any, dt: int, A: Any, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, exponential(load(work, dt + i) * load(A, i)))
 
 
-@apart
+@noinline
 def skips(work: Any, y: int, x: int, to: int, D: Any, count: int, span: int) -> None:
     """y + D x, a number of D for every `span` columns."""
     if span == 1:
@@ -146,7 +146,7 @@ def _squares(work: Any, at: int, size: int, less: float) -> Any:
     return summed(y)
 
 
-@apart
+@noinline
 def rms(work: Any, source: int, to: int, size: int, groups: int, eps: float) -> None:
     """x / √(mean x² + eps) in each of `groups` runs of columns."""
     run = size // groups
@@ -163,7 +163,7 @@ def rms(work: Any, source: int, to: int, size: int, groups: int, eps: float) -> 
             store_first(work, to + g * run + i, left, x)
 
 
-@apart
+@noinline
 def layer_norm(
     work: Any, source: int, to: int, size: int, eps: float, weight: Any, bias: Any
 ) -> None:
@@ -198,10 +198,10 @@ def plain_row(data: Any, consts: Any, t: Packed, row: int, out: Any, to: int, wi
     """Decode a row to float32, rotated back if it is stored rotated; `wide`: float64 scratch."""
     decode_row(data, t, row, out, to)
     if t.power:
-        turn_single(Turn(t.base, t.power, t.signs), consts, out, to, t.columns, wide)
+        rotate_in_float64(Rotation(t.base, t.power, t.signs), consts, out, to, t.columns, wide)
 
 
-@apart
+@noinline
 def whole_tensor(data: Any, consts: Any, t: Packed, out: Any, wide: Any) -> None:
     """Decode a tensor, one row after the other."""
     for r in range(t.rows):
@@ -217,7 +217,7 @@ class RowCodes(NamedTuple):
     scales: int
 
 
-@apart
+@noinline
 def rounds(
     data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, lanes: Any, codes: RowCodes
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sensprobe_kernels.jit import compiled, inline
-from sensprobe_kernels.ops.rotate.rows import Turn, turn_row
+from sensprobe_kernels.ops.rotate.rows import Rotation, rotate_row
 from sensprobe_kernels.ops.selective_scan.job import Given
 from sensprobe_kernels.packing.tensor import packed_of
 from sensprobe_kernels.program import ir
@@ -281,8 +281,8 @@ def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> 
     x, to = _at(row, _ROUND.x, b), _at(row, _ROUND.to, b)
     base, power = row[_ROUND.base], row[_ROUND.power]
     if power:
-        turn = Turn(base, power, row[_ROUND.signs])
-        turn_row(turn, consts, work, x, work, to, size, scratch.flat)
+        turn = Rotation(base, power, row[_ROUND.signs])
+        rotate_row(turn, consts, work, x, work, to, size, scratch.flat)
     store = stored_of(machine.stores, row[_ROUND.store])
     only_scanned = row[_ROUND.readers] & (ir.SCANNED | ir.MULTIPLIED) == ir.SCANNED
     coded = row[_ROUND.kept.codes.at] >= 0 and not only_scanned
@@ -290,8 +290,8 @@ def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> 
     codes = RowCodes(call.codes, place, _at(row, _ROUND.kept.scales, b))
     rounds(machine.data, work, to, size, store, consts, scratch.flat, codes)
     if power and row[_ROUND.signs_back] >= 0:
-        back = Turn(base, power, row[_ROUND.signs_back])
-        turn_row(back, consts, work, to, work, x, size, scratch.flat)
+        back = Rotation(base, power, row[_ROUND.signs_back])
+        rotate_row(back, consts, work, to, work, x, size, scratch.flat)
 
 
 @inline
