@@ -173,8 +173,8 @@ class Operands:
         return to
 
     def _round(
-        self, x: Register, store: int, to: Register, rotation: Rotation | None = None, back: int = NONE,
-        kept: _Kept | None = None,
+        self, x: Register, store: int, to: Register, rotation: Rotation | None = None,
+        back: int = NONE, kept: _Kept | None = None,
     ) -> None:  # fmt: skip
         kept = kept or _Kept()
         self.program.add(ir.Round(x, store, to, *(rotation or Rotation(1, 0, 0)), back, *kept))

@@ -2,8 +2,8 @@
 simulation, stored states a chunk at a time, and the operation alone against float64.
 
 A chunk's sums have another order than the recurrence's: both are within some eps of what is exact,
-so that a number which lies so near a tie of its rounding may go either way, and a dynamic scale, which
-is rounded itself, may be its neighbour.
+so that a number which lies so near a tie of its rounding may go either way, and a dynamic scale,
+which is rounded itself, may be its neighbour.
 """
 
 from __future__ import annotations

@@ -238,8 +238,8 @@ def _chunk_rows(h: Held, N: int, every: int) -> int:
         )
     if R * N > LARGEST_CHUNK_TILE:
         raise LoweringError(
-            f"one dynamic scale for {s.channels * s.n} states, rounded every {every} steps: at most "
-            f"{LARGEST_CHUNK_TILE}"
+            f"one dynamic scale for {s.channels * s.n} states, rounded every {every} steps: "
+            f"at most {LARGEST_CHUNK_TILE}"
         )
     return R
 
