@@ -18,10 +18,10 @@ from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import output_head
 from sensprobe.models.frame import FrameConfig
 from sensprobe.models.sited import Sited
-from sensprobe.numerics.storage import Memory, fresh
+from sensprobe.numerics.storage import Carry, fresh
 from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
 
-Memories = tuple[Memory | None, Memory | None]
+Memories = tuple[Carry | None, Carry | None]
 """Of the convolution and of the recurrence; None before the first step."""
 
 
@@ -30,7 +30,7 @@ class Mixing(Sited, Protocol):
 
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories
-    ) -> tuple[Tensor, tuple[Memory, Memory]]:
+    ) -> tuple[Tensor, tuple[Carry, Carry]]:
         """Layer i's mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
         ...
 
@@ -158,7 +158,7 @@ def _entered(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
 
 def _layer(
     model: Mixing, i: int, u: Tensor, tap: Tap, memories: Memories
-) -> tuple[Tensor, tuple[Memory, Memory]]:
+) -> tuple[Tensor, tuple[Carry, Carry]]:
     """Layer i: norms, mixer and residual; and what its mixer remembers."""
     config, inner = model.config, At(model, tap, f"layers.{i}.")
     v = _norm(inner, u, config) if config.norm == "pre" else u
@@ -202,11 +202,11 @@ def _nothing(config: FrameConfig, batch: int) -> StreamState:
 def chosen(state: StreamState, rows: Tensor) -> StreamState:
     """The state of some of its sequences, in the order of rows (n,); one may be named twice."""
 
-    def of(memory: Memory | None) -> Memory | None:
+    def of(memory: Carry | None) -> Carry | None:
         if memory is None:
             return None
         residual = None if memory.residual is None else memory.residual[rows]
-        return Memory(memory.state[rows], residual, memory.step)
+        return Carry(memory.state[rows], residual, memory.step)
 
     memories = tuple((of(window), of(kept)) for window, kept in state.memories)
     return StreamState(memories, state.pooled[rows], state.steps)

@@ -27,7 +27,7 @@ from sensprobe.models.forward import At, Memories
 from sensprobe.models.frame import FrameConfig, Products, Shapes
 from sensprobe.models.selective import Scan, Selective
 from sensprobe.numerics.arithmetic import exp, softplus
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import Tap
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 
@@ -200,7 +200,7 @@ class Mamba(Selective):
 
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories
-    ) -> tuple[Tensor, tuple[Memory, Memory]]:
+    ) -> tuple[Tensor, tuple[Carry, Carry]]:
         at, config = At(self, tap, f"layers.{i}."), self.config
         u = at.passes("in_proj_in", u)
         z = at.passes("z", at.linear("in_proj.z", u))  # (b, l, d)

@@ -30,7 +30,7 @@ from sensprobe.models.forward import At, Memories
 from sensprobe.models.frame import FrameConfig, Products, Shapes
 from sensprobe.models.selective import Scan, Selective
 from sensprobe.numerics.arithmetic import exp, softplus
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import EXACT, Tap
 from sensprobe.ops.head_chunks import head_chunks
 from sensprobe.plans.sites import Axis, Kind, Part, Site
@@ -253,7 +253,7 @@ class Mamba2(Selective):
 
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories
-    ) -> tuple[Tensor, tuple[Memory, Memory]]:
+    ) -> tuple[Tensor, tuple[Carry, Carry]]:
         at, config = At(self, tap, f"layers.{i}."), self.config
         u = at.passes("in_proj_in", u)
         projected = {name: at.linear(f"in_proj.{name}", u) for name in config.rows}

@@ -25,7 +25,7 @@ from sensprobe import ops
 from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.models import output_head
 from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
-from sensprobe.numerics.storage import Memory, Storage, fresh
+from sensprobe.numerics.storage import Carry, Storage, fresh
 from sensprobe.numerics.taps import EXACT, RoundingTap, Tap, single
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 from sensprobe.plans.sites import Axis, Kind, Part, Site
@@ -195,7 +195,7 @@ class Recurrence:
 class StreamState:
     """What `step` carries: one memory a layer, the sum of the outputs to pool, and steps taken."""
 
-    memories: tuple[Memory, ...]
+    memories: tuple[Carry, ...]
     pooled: Tensor
     steps: int
 
@@ -332,8 +332,8 @@ class S4D:
         return self._head(mean, tap), StreamState(tuple(memories), pooled, steps)
 
     def recur(
-        self, v: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory
-    ) -> tuple[Tensor, Memory]:
+        self, v: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Carry
+    ) -> tuple[Tensor, Carry]:
         """The recurrence over the step of v (b, 1, h): y, and the state after it."""
         return ops.diagonal_scan(v, A, B, C, storage, memory)
 

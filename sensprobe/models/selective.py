@@ -21,11 +21,11 @@ from sensprobe.models import forward
 from sensprobe.models.forward import At, Memories, StreamState
 from sensprobe.models.frame import Products
 from sensprobe.numerics.arithmetic import exp
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import EXACT, Tap, single
 from sensprobe.plans.sites import Site
 
-Scan = Callable[..., tuple[Tensor, Memory]]
+Scan = Callable[..., tuple[Tensor, Carry]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +79,14 @@ class Selective(ABC):
     @abstractmethod
     def mix(
         self, i: int, u: Tensor, tap: Tap, memories: Memories
-    ) -> tuple[Tensor, tuple[Memory, Memory]]:
+    ) -> tuple[Tensor, tuple[Carry, Carry]]:
         """One mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
 
     # -- operations that round inside themselves --------------------------------------------------
 
     def convolve(
-        self, at: At, v: Tensor, memory: Memory | None = None
-    ) -> tuple[tuple[Tensor, ...], Memory]:
+        self, at: At, v: Tensor, memory: Carry | None = None
+    ) -> tuple[tuple[Tensor, ...], Carry]:
         """The convolution over v (b, l, channels) and SiLU, parted; and the window after it."""
         v, window = ops.causal_conv(
             v, at("conv"), at.bias("conv"), at.storage("conv_state"), memory
@@ -94,8 +94,8 @@ class Selective(ABC):
         return self.parted(F.silu(v)), window
 
     def recur(
-        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Memory | None = None
-    ) -> tuple[Tensor, Memory]:
+        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Carry | None = None
+    ) -> tuple[Tensor, Carry]:
         """The recurrence: y, and the state after it."""
         return self.recurrence(
             x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"), memory
