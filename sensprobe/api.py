@@ -87,6 +87,22 @@ def cost(
     return job.cost_beside_stored(source, schemes_of(plan, source), batch)
 
 
+def program(
+    model: Pathlike, plan: PlanLike | None = None, *, batch: int = 1, norm: str | None = None
+) -> str:
+    """The streaming program of a plan as text: tables of tensors, states, registers and constants,
+    and a line for each operation. Without a plan: full precision; of an exported model its own.
+
+    Raises UnsupportedError for a plan that no kernel streams.
+    """
+    from sensprobe.jobs import program as job
+    from sensprobe.session.plans import schemes_of
+    from sensprobe.session.source import open_model
+
+    source = open_model(model, norm)
+    return job.program(source, schemes_of(plan, source), batch)
+
+
 def evaluate(
     model: Pathlike | None,
     data: str | None,

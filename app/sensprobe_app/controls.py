@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
+from sensprobe.report.charts import Chart
+from sensprobe.report.drawing import screen
 from sensprobe.report.overview import RunLine
 from sensprobe.report.results import Candidate
 from sensprobe.report.theme import DARK, LIGHT, Theme
@@ -30,11 +32,14 @@ def theme() -> Theme:
 
 
 def chart(
-    figure: go.Figure, key: str, alt: str, on_select: Callable[[], None] | None = None
-) -> None:
-    """A figure; where marks can be picked, `on_select` is told and `picked` says which."""
+    prepared: Chart, key: str, alt: str, on_select: Callable[[], None] | None = None
+) -> go.Figure:
+    """Draw a chart in the page's theme, and return the figure. Where marks can be picked,
+    `on_select` is called and `picked` says which."""
+    figure = screen.draw(prepared, theme())
     more = {} if on_select is None else {"on_select": on_select, "selection_mode": PICKS}
     st.plotly_chart(figure, theme=None, key=key, config=CHART, alt=alt, **more)  # type: ignore[call-overload]
+    return figure
 
 
 def picked(key: str) -> list[str]:

@@ -33,14 +33,15 @@ class Config(uvicorn.Config):
 def warm(folder: Path) -> None:
     """Import what takes seconds, read the run that changed last and draw its front: the first page
     then finds it done. What is wrong with a run is said there."""
-    from sensprobe.report import figures
+    from sensprobe.report import charts
+    from sensprobe.report.drawing import screen
     from sensprobe_app import main, store
 
     del main  # imported for the page
     lines = store.lines(folder)
     found = store.found(lines[0]) if lines else None
     if found is not None and found.search is not None:
-        figures.frontier(found.search)
+        screen.draw(charts.frontier(found.search))
 
 
 if __name__ == "__main__":

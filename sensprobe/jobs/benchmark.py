@@ -7,15 +7,16 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from sensprobe.errors import UnsupportedError, UsageError
 from sensprobe.jobs.doctor import installed
 from sensprobe.memory import free_bytes, room
+from sensprobe.packed import bench as on_cpu
+from sensprobe.packed import bench_gpu as on_gpu
 from sensprobe.packed import bench_models, lacking
-from sensprobe.packed.bench_devices import DEVICES, Bench
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import Run
 from sensprobe.runs.record import now
@@ -24,6 +25,23 @@ from sensprobe.session.load import device_named
 PACKAGES = ("sensprobe", "torch", "numba", "numpy", "triton")
 """Whose versions a bench is of, where they are installed."""
 PROCESSOR = Path("/proc/cpuinfo")
+
+
+class Timing(NamedTuple):
+    """How a device is timed: the bytes that the largest case holds at a shape and batch, what
+    makes each case, how one is timed given the bytes a second of copying, and those."""
+
+    held: Callable[[str, int], int]
+    cases: Callable[[str, int], list[Callable[[], on_cpu.Case]]]
+    measured: Callable[[on_cpu.Case, float], dict[str, Any]]
+    copied: Callable[[], float]
+
+
+DEVICES = {
+    "cpu": Timing(on_cpu.held_bytes, on_cpu.cases, on_cpu.measured, on_cpu.copy_bandwidth),
+    "cuda": Timing(on_gpu.held_bytes, on_gpu.cases, on_gpu.measured, on_gpu.copy_bandwidth),
+}
+"""What runs on packed memory on each device."""
 
 
 def bench(
@@ -59,7 +77,7 @@ def bench(
     return about | {"rows": rows}
 
 
-def bench_of(device: str) -> Bench:
+def bench_of(device: str) -> Timing:
     """How a device is benched; UsageError where it is not here, UnsupportedError where it has no
     kernels."""
     place = device_named(device)
@@ -74,7 +92,7 @@ def bench_of(device: str) -> Bench:
 
 
 def _timed(
-    how: Bench,
+    how: Timing,
     shape: str,
     about: Mapping[str, Any],
     keep: Callable[[Mapping[str, Any]], None],
@@ -94,7 +112,7 @@ def _timed(
     return rows
 
 
-def _room(how: Bench, shape: str, batch: int, device: str) -> AbstractContextManager[None]:
+def _room(how: Timing, shape: str, batch: int, device: str) -> AbstractContextManager[None]:
     """Of what the cases of a shape hold at least."""
     free = free_bytes() if device == "cpu" else torch.cuda.mem_get_info()[0]
     return room(

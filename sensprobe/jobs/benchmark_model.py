@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from sensprobe.models import Model
 from sensprobe.models.apply import Applier
 from sensprobe.packed import DeviceStream, Stream, bench
 from sensprobe.packed.bench_inside import inside, inside_on_gpu
-from sensprobe.packed.bench_rounds import ROUNDS, Rounds, Subject, Told, calls, told
+from sensprobe.packed.bench_rounds import ROUNDS, Rounds, Subject, calls, told
 from sensprobe.packed.bench_work import bytes_by_kind
 from sensprobe.plans.plan import fingerprint
 from sensprobe.plans.scheme import Scheme
@@ -155,24 +155,26 @@ def _rows(
     name: str, ways: Sequence[Way], batch: int, length: int, found: Rounds,
     keep: Callable[[Mapping[str, Any]], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Of every way: its step, the kinds inside, the rest of it, and a sequence."""
+    """Of every way: its step, the kinds inside, the remainder of it, and a sequence."""
     copy, rows = found.values(COPY), list[dict[str, Any]]()
     for way in ways:
         about = {"model": f"{name}, batch {batch}", "scheme": way.name, "batch": batch}
-        of_torch = found.values(f"{TORCH} {STEP}")
-        step = found.values(f"{way.name} {STEP}")
+        step, whole = (found.values(f"{way.name} {what}") for what in (STEP, SEQUENCE))
+        of_torch = [found.values(f"{TORCH} {what}") for what in (STEP, SEQUENCE)]
         moved = _moved(way, batch)
         timed: dict[str, np.ndarray] = {kind: found.values(f"{way.name} {kind}") for kind in moved}
         if moved:
             timed[OTHER] = step - sum(timed.values())
-        head = {"size": "1 step", "operation": STEP} | _copied(copy)
-        rows.append(about | head | _row(step, sum(moved.values()), copy) | _beside(step, of_torch))
+        copied = told(1 / copy)
+        head = {"size": "1 step", "operation": STEP, "copy_bytes_per_second": copied.value}
+        head["copy_stderr"] = copied.stderr
+        row = _row(step, sum(moved.values()), copy) | _against(step, of_torch[0])
+        rows.append(about | head | row)
         for kind, seconds in timed.items():
-            told_of = _row(seconds, moved.get(kind, 0), copy) | _share(seconds, step)
-            rows.append(about | {"size": "1 step", "operation": kind} | told_of)
-        whole, torchs = (found.values(f"{n} {SEQUENCE}") for n in (way.name, TORCH))
+            row = _row(seconds, moved.get(kind, 0), copy) | _median("share", seconds / step)
+            rows.append(about | {"size": "1 step", "operation": kind} | row)
         head = {"size": f"{length} steps", "operation": SEQUENCE}
-        rows.append(about | head | _row(whole, 0, copy) | _beside(whole, torchs))
+        rows.append(about | head | _row(whole, 0, copy) | _against(whole, of_torch[1]))
     _compare(rows, ways, found)
     for row in rows:
         if row["seconds"] > 0:  # what is left of a step, by difference, may be below its error
@@ -190,20 +192,29 @@ def _moved(way: Way, batch: int) -> dict[str, int]:
     return bytes_by_kind(stream.compiled(batch), way.weights, code_bytes=1)
 
 
+def _median(name: str, values: np.ndarray) -> dict[str, Any]:
+    """The median of some values, and its standard error."""
+    found = told(values)
+    return {name: found.value, f"{name}_stderr": found.stderr}
+
+
+def _times(prefix: str, seconds: np.ndarray) -> dict[str, Any]:
+    """A time: its median, the error of that, and the quartiles."""
+    found = told(seconds)
+    return {
+        f"{prefix}seconds": found.value,
+        f"{prefix}stderr": found.stderr,
+        f"{prefix}quartiles": list(found.quartiles),
+    }
+
+
 def _row(seconds: np.ndarray, moved: int, copy: np.ndarray) -> dict[str, Any]:
     """A time, and its bandwidth where bytes are known; `copy` is seconds a byte."""
-    found = told(seconds)
-    row: dict[str, Any] = {
-        "seconds": found.value,
-        "stderr": found.stderr,
-        "quartiles": list(found.quartiles),
-        "rounds": found.rounds,
-        "bytes": moved or None,
-    }
+    found, copying = told(seconds), told(copy)
+    row = _times("", seconds) | {"rounds": found.rounds, "bytes": moved or None}
     if moved and found.value > 0:
-        rest = told(copy)
-        share = moved * rest.value / found.value
-        error = np.hypot(rest.stderr / rest.value, found.stderr / found.value)
+        share = moved * copying.value / found.value
+        error = np.hypot(copying.stderr / copying.value, found.stderr / found.value)
         row |= {
             "bytes_per_second": moved / found.value,
             "bytes_per_second_stderr": moved * found.stderr / found.value**2,
@@ -213,40 +224,18 @@ def _row(seconds: np.ndarray, moved: int, copy: np.ndarray) -> dict[str, Any]:
     return row
 
 
-def _copied(copy: np.ndarray) -> dict[str, float]:
-    found = told(1 / copy)
-    return {"copy_bytes_per_second": found.value, "copy_stderr": found.stderr}
-
-
-def _beside(mine: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """Against PyTorch's, round by round."""
-    found, times = told(theirs), told(theirs / mine)
-    return {
-        "reference_seconds": found.value,
-        "reference_stderr": found.stderr,
-        "reference_quartiles": list(found.quartiles),
-        "ratio": times.value,
-        "ratio_stderr": times.stderr,
-    }
-
-
-def _share(part: np.ndarray, step: np.ndarray) -> dict[str, float]:
-    found = told(part / step)
-    return {"share": found.value, "share_stderr": found.stderr}
+def _against(mine: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """PyTorch's time, and the ratio to it, round by round."""
+    return _times("reference_", theirs) | _median("ratio", theirs / mine)
 
 
 def _compare(rows: list[dict[str, Any]], ways: Sequence[Way], found: Rounds) -> None:
     """Adds how many times as fast as at full precision, where both have an operation."""
     first, full = ways[0].name, ways[-2].name
-    if first == full:
-        return
     for row in rows:
         name = row["operation"]
-        if row["scheme"] != first or name == OTHER:
+        if first == full or row["scheme"] != first or name == OTHER:
             continue
-        try:
+        with suppress(KeyError):
             theirs = found.values(f"{full} {name}")
-        except KeyError:
-            continue
-        times: Told = told(theirs / found.values(f"{first} {name}"))
-        row |= {"times": times.value, "times_stderr": times.stderr}
+            row |= _median("times", theirs / found.values(f"{first} {name}"))

@@ -46,7 +46,7 @@ class Scan(NamedTuple):
             kept = Rounded(resolved(model, self.plan())[STATE], site)
         x = torch.full((batch, TOKENS, *rows), 0.5)
         dt = torch.full((batch, TOKENS, rows[0]), 0.5)
-        if self.family == mamba.FAMILY:
+        if self.family == mamba.FAMILY.name:
             A, B = torch.full((*rows, n), -1.0), torch.full((batch, TOKENS, n), 0.5)
             return lambda: selective_scan(x, dt, A, B, B, None, kept)
         A, B = torch.full((rows[0],), -1.0), torch.full((batch, TOKENS, 1, n), 0.5)
@@ -58,10 +58,10 @@ SCANS = (
     *(
         Scan(f"scan, {name}", family, scheme, kind)
         for name, family, kind in (
-            ("Mamba", mamba.FAMILY, ir.Channels),
-            ("Mamba-2", mamba2.FAMILY, ir.Heads),
+            ("Mamba", mamba.FAMILY.name, ir.Channels),
+            ("Mamba-2", mamba2.FAMILY.name, ir.Heads),
         )
         for scheme in (EXACTLY, "int8/head/dynamic")
     ),
-    Scan("scan in chunks, Mamba-2", mamba2.FAMILY, "int8/head/dynamic/every64", ir.Chunks),
+    Scan("scan in chunks, Mamba-2", mamba2.FAMILY.name, "int8/head/dynamic/every64", ir.Chunks),
 )

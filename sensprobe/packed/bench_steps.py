@@ -112,8 +112,8 @@ def _step(
 
 
 _RECURRENCES = (
-    ("state, Mamba", mamba.FAMILY, ir.Channels),
-    ("state, Mamba-2", mamba2.FAMILY, ir.Heads),
+    ("state, Mamba", mamba.FAMILY.name, ir.Channels),
+    ("state, Mamba-2", mamba2.FAMILY.name, ir.Heads),
 )
 
 STEPS = (
@@ -124,22 +124,22 @@ STEPS = (
         for scheme in STATES
     ),
     *(
-        _step("state, S4D", s4d.FAMILY, "layers.0.state", scheme, (ir.Diagonal,), _diagonal,
+        _step("state, S4D", s4d.FAMILY.name, "layers.0.state", scheme, (ir.Diagonal,), _diagonal,
               references.torch_diagonal)
         for scheme in PAIRS
     ),
     *(
-        _step("convolution", mamba2.FAMILY, "layers.0.conv_state", scheme, (ir.Convolve, ir.Silu),
-              _window, references.torch_window)
+        _step("convolution", mamba2.FAMILY.name, "layers.0.conv_state", scheme,
+              (ir.Convolve, ir.Silu), _window, references.torch_window)
         for scheme in WINDOWS
     ),
-    _step("norm, rounded", mamba.FAMILY, "layers.0.in_proj_in", "int8/dynamic",
+    _step("norm, rounded", mamba.FAMILY.name, "layers.0.in_proj_in", "int8/dynamic",
           (ir.Rms, ir.Round), _normed, references.torch_norm),
-    _step("rotation, rounded", mamba.FAMILY, "layers.0.out_proj_in", "int8/hadamard/dynamic",
+    _step("rotation, rounded", mamba.FAMILY.name, "layers.0.out_proj_in", "int8/hadamard/dynamic",
           (ir.Round,), _rotated, references.torch_rotation,
           {"layers.*.out_proj": "int8/channel/hadamard"}),
     *(
-        _step("embedding", mamba.FAMILY, "embedding", scheme, (ir.Embed,), _row,
+        _step("embedding", mamba.FAMILY.name, "embedding", scheme, (ir.Embed,), _row,
               references.torch_rows)
         for scheme in ROWS
     ),

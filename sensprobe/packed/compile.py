@@ -15,7 +15,6 @@ from sensprobe_kernels.program.program import Program
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import Model
-from sensprobe.models.lowering import LOWERINGS
 from sensprobe.numerics.taps import StaticScale
 from sensprobe.packed.builder import Builder
 from sensprobe.packed.weights import PackedWeights
@@ -59,7 +58,7 @@ def compiled(
     """The program of `batch` sequences; UnsupportedError names a site that no kernel has a way
     for."""
     build = Builder(model, weights, scales, Program(weights.data, batch))
-    lower = LOWERINGS.get(model.family)
+    lower = model.described.lower
     if lower is None:
         raise UnsupportedError(f"no streaming kernel for models of family {model.family}")
     outputs = lower(build, model.config)

@@ -29,6 +29,18 @@ def why_unpacked(model: Model, plan: Mapping[str, Scheme]) -> str:
     One reason is not known before calibration: a static range that does not contain 0, where every
     state starts, is refused when the model is loaded.
     """
+    weights, scales = shapes_only(model, plan)
+    try:
+        return compiled(model, weights, scales, 1).no_steps
+    except UnsupportedError as error:
+        return str(error)
+
+
+def shapes_only(
+    model: Model, plan: Mapping[str, Scheme]
+) -> tuple[PackedWeights, dict[str, StaticScale]]:
+    """Packed weights, all zeros, and static scales of a resolved plan, where only their places and
+    shapes matter."""
     entries = layout(model.sites, plan)
     data = np.zeros(sum(entry.size_bytes for entry in entries.values()), np.uint8)
     places, tensors, at = {}, {}, 0
@@ -37,10 +49,7 @@ def why_unpacked(model: Model, plan: Mapping[str, Scheme]) -> str:
         places[name], at = at, at + entry.size_bytes
     weights = PackedWeights(model.sites, dict(plan), data, places, tensors)
     scales = {n: _static(s, model.sites[n]) for n, s in plan.items() if s.scaled and not s.dynamic}
-    try:
-        return compiled(model, weights, scales, 1).no_steps
-    except UnsupportedError as error:
-        return str(error)
+    return weights, scales
 
 
 def _static(scheme: Scheme, site: Site) -> StaticScale:

@@ -2,9 +2,11 @@
 
 found = gather(run)                      everything a run holds, as typed values
 tables.sensitivity(found.measured)       pandas, for reading      rows.*: numbers, for CSV
-terminal.sensitivity_report(...)         rich renderables         textplot.frontier_plot(...)
-figures.heat_map(...)                    Plotly, for page and dashboard
-images.heat_map(...)                     PNG bytes, for print
+terminal.sensitivity_report(...)         rich renderables
+chart = charts.heat_map(...)             a figure's values and layout, prepared once and drawn by
+    drawing.screen.draw(chart)               Plotly, for page and dashboard
+    drawing.paper.draw(chart)                matplotlib, PNG bytes for print
+    drawing.text.draw(chart)                 characters, for a terminal
 write_report(run)                        all of it, into <run>/report/
 """
 

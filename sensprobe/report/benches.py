@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from math import inf, isfinite, nan
 from typing import Any
 
+from sensprobe.report.read import filled
 from sensprobe.report.values import real
 from sensprobe.runs import KeptBench, Run
 
 Name = tuple[str, str, str]
 """(operation, model, scheme): what two benches have in common of a case."""
-NAMED = ("operation", "model", "size", "scheme")
-NUMBERS = ("bytes", "bytes_per_second", "of_copy", "ratio", "mamba_ssm_ratio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +25,18 @@ class BenchCase:
     """
 
     operation: str
-    model: str
-    size: str
     scheme: str
     seconds: float
-    low: float
-    high: float
-    bytes: float
-    bandwidth: float
-    of_copy: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
+    model: str = ""
+    size: str = ""
+    low: float = nan
+    high: float = nan
+    bytes: float = nan
+    bandwidth: float = nan
+    of_copy: float = nan
+    ratio: float = nan
+    ratio_low: float = nan
+    ratio_high: float = nan
     kernel_ratio: float = nan
 
     @property
@@ -55,18 +54,18 @@ class BenchRun:
     """One bench: its cases, where and how they were measured. `problem` says what is damaged."""
 
     name: str
-    created: str  # UTC, ISO 8601
-    machine: str
-    device: str
-    device_name: str
-    versions: tuple[tuple[str, str], ...]
-    batch: int
-    threads: int
-    reference_threads: int
-    copied: float  # bytes a second
-    load: float  # processes that wanted to run when it began, its own not among them
-    cpus: int
     cases: tuple[BenchCase, ...]
+    created: str = ""  # UTC, ISO 8601
+    machine: str = ""
+    device: str = ""
+    device_name: str = ""
+    versions: tuple[tuple[str, str], ...] = ()
+    batch: int = 0
+    threads: int = 0
+    reference_threads: int = 0
+    copied: float = nan  # bytes a second
+    load: float = nan  # processes that wanted to run when it began, its own not among them
+    cpus: int = 0
     outcome: str = "finished"  # or running, stopped
     problem: str = ""
     subject: str = ""  # the model whose steps were timed; "" of operations at published shapes
@@ -113,63 +112,64 @@ def read_bench(
     if len(cases) < len(found):
         problem = f"{problem} {len(found) - len(cases)} case(s) have no name or no time.".strip()
     versions = document.get("versions")
-    return BenchRun(
-        name,
-        _text(document, "created"),
-        _text(document, "machine"),
-        _text(document, "device"),
-        _text(document, "device_name"),
-        tuple((str(k), str(v)) for k, v in versions.items()) if isinstance(versions, dict) else (),
-        _count(document.get("batch")),
-        _count(document.get("threads")),
-        _count(document.get("reference_threads")),
-        real(document.get("copy_bytes_per_second")),
-        real(document.get("load")),
-        _count(document.get("cpus")),
-        cases,
-        outcome,
-        problem,
-        _subject(document),
+    versions = versions if isinstance(versions, dict) else {}
+    return filled(
+        BenchRun,
+        _told(document),
+        name=name,
+        versions=tuple((str(package), str(version)) for package, version in versions.items()),
+        copied=real(document.get("copy_bytes_per_second")),
+        cases=cases,
+        outcome=outcome,
+        problem=problem,
+        subject=_subject(document),
     )
+
+
+def _told(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The texts and numbers of a document: what else an older or damaged one has counts as
+    absent."""
+    return {key: value for key, value in document.items() if type(value) in (str, int, float)}
 
 
 def _subject(document: Mapping[str, Any]) -> str:
     """ "mamba-bytes under w8a8"; "" where a bench is not of a model."""
-    model, plan = _text(document, "model"), _text(document, "plan_name")
-    if not model:
+    told = _told(document)
+    model, plan = told.get("model"), told.get("plan_name", "")
+    if not isinstance(model, str) or not model:
         return ""
     return f"{model} under {plan}" if document.get("plan") else f"{model} at full precision"
 
 
 def _case(row: Any) -> BenchCase | None:
+    """One row; None where it has no name or no time."""
     if not isinstance(row, Mapping):
         return None
-    operation, model, size, scheme = (_text(row, key) for key in NAMED)
-    seconds = real(row.get("seconds"))
-    if not (operation and scheme and isfinite(seconds) and seconds > 0):
-        return None
     low, high = _quartiles(row.get("quartiles"))
-    moved, bandwidth, of_copy, ratio, kernel = (real(row.get(key)) for key in NUMBERS)
     quick, slow = _quartiles(row.get("reference_quartiles"))
-    return BenchCase(
-        operation, model, size, scheme, seconds, low, high, moved, bandwidth, of_copy, ratio,
-        quick / seconds, slow / seconds, kernel,
-    )  # fmt: skip
+    seconds = real(row.get("seconds"))
+    if not (isfinite(seconds) and seconds > 0):
+        return None
+    try:
+        case = filled(
+            BenchCase,
+            _told(row),
+            low=low,
+            high=high,
+            bandwidth=real(row.get("bytes_per_second")),
+            ratio_low=quick / seconds,
+            ratio_high=slow / seconds,
+            kernel_ratio=real(row.get("mamba_ssm_ratio")),
+        )
+    except (KeyError, ValueError):
+        return None
+    return case if case.operation and case.scheme else None
 
 
 def _quartiles(found: Any) -> tuple[float, float]:
     """Two times in growing order, or NaN and NaN."""
     low, high = map(real, found) if isinstance(found, list) and len(found) == 2 else (nan, nan)
     return (low, high) if 0 < low <= high < inf else (nan, nan)
-
-
-def _text(document: Mapping[str, Any], key: str) -> str:
-    value = document.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 # -- two of them -----------------------------------------------------------------------------------

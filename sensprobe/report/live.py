@@ -82,10 +82,16 @@ def search_so_far(run: Run, sites: Sequence[Site], batch: int = 1) -> Search | N
         return None
     exact = cost(sites, {}, batch=batch)
     return Search(
-        "", batch, SPLIT, len(baseline), nan, float(len(candidates)), head.quantity,
-        _level(baseline, head), exact.total_bytes, nan, {},
-        tuple(with_front(candidates, head.quantity.sign)), (), (), exact.state_bytes,
-    )  # fmt: skip
+        method="",
+        batch=batch,
+        split=SPLIT,
+        n=len(baseline),
+        quantity=head.quantity,
+        full=_level(baseline, head),
+        full_bytes=exact.total_bytes,
+        candidates=tuple(with_front(candidates, head.quantity.sign)),
+        full_state_bytes=exact.state_bytes,
+    )
 
 
 def measured_plan(run: Run, plan_mark: str) -> tuple[Quantity, Measured, Measured] | None:
@@ -226,10 +232,19 @@ def _candidate(
     price = cost(sites, {site: parse(scheme) for site, scheme in plan.entries}, batch=batch)
     n = min(len(values), len(baseline))
     return Candidate(
-        name, name, "", same_as, plan.entries, price.weight_bytes, price.state_bytes,
-        price.total_bytes, price.effective_bits, _level(values[:n], head),
-        _change(values[:n], baseline[:n], head), nan, n, n < len(baseline), plan.radius, False,
-    )  # fmt: skip
+        name=name,
+        weight_bytes=price.weight_bytes,
+        state_bytes=price.state_bytes,
+        total_bytes=price.total_bytes,
+        metric=_level(values[:n], head),
+        change=_change(values[:n], baseline[:n], head),
+        entries=plan.entries,
+        uniform=same_as,
+        effective_bits=price.effective_bits,
+        n=n,
+        stopped_early=n < len(baseline),
+        radius=plan.radius,
+    )
 
 
 def _uniform(run: Run, sites: Sequence[Site]) -> Mapping[str, str]:

@@ -16,30 +16,17 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from sensprobe.report import figures, tables
-from sensprobe.report.agreement import agreement_table
-from sensprobe.report.bench_tables import about_bench, bench_table, versions_of
-from sensprobe.report.benches import BenchRun, latest
-from sensprobe.report.course import Going
-from sensprobe.report.figures.style import scale, template
+from sensprobe.report.contents import Figure, Section, sections
+from sensprobe.report.drawing import screen
 from sensprobe.report.frame import FRAME
 from sensprobe.report.gather import Results
-from sensprobe.report.prose import (
-    about_agreement,
-    about_confirmation,
-    about_search,
-    about_sensitivity,
-    method_notes,
-)
-from sensprobe.report.results import Sensitivity
+from sensprobe.report.prose import method_notes
 from sensprobe.report.theme import THEMES
 from sensprobe.report.values import NOISE, UNSTABLE
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-
-BESIDE = "Plans measured beside the search"
 
 
 class Page:
@@ -100,18 +87,16 @@ def _cell(tag: str, value: object, words: bool) -> str:
     return f'<{tag} class="{" ".join(kinds)}">{escape(text)}</{tag}>'
 
 
-def render(found: Results, went: Going | None = None) -> str:
-    """The whole page; with how its search went, where that is known."""
+def render(found: Results, contents: Sequence[Section] | None = None) -> str:
+    """The whole page: its sections, how everything was measured, and what is missing."""
     page = Page()
-    _confirmation(page, found)
-    for profile in found.profiles:
-        _sensitivity(page, profile, layers=profile.by == "site" and profile is found.sensitivity)
-    _agreement(page, found)
-    _search(page, found)
-    if went is not None:
-        _went(page, went)
-    for bench in latest(found.benches):
-        _bench(page, bench)
+    for section in sections(found) if contents is None else contents:
+        page.section(section.title, *section.sentences)
+        for block in section.blocks:
+            if isinstance(block, Figure):
+                page.figure(screen.draw(block.chart))
+            else:
+                page.table(block.frame, block.caption, open=block.open)
     page.listing("How it was measured", method_notes(found))
     page.listing("What is missing", found.missing)
     about = f"{found.model} on {found.data}"
@@ -132,9 +117,9 @@ def render(found: Results, went: Going | None = None) -> str:
 def _themes() -> dict[str, Any]:
     return {
         name: {
-            "template": template(theme).to_plotly_json(),
-            "diverging": scale(theme.diverging),
-            "sequential": scale(theme.sequential),
+            "template": screen.template(theme).to_plotly_json(),
+            "diverging": screen.scale(theme.diverging),
+            "sequential": screen.scale(theme.sequential),
         }
         for name, theme in THEMES.items()
     }
@@ -144,68 +129,3 @@ def script_json(value: Any) -> str:
     """JSON that cannot end the script it stands in."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _sensitivity(page: Page, found: Sensitivity, *, layers: bool) -> None:
-    title = "Where it hurts, estimated" if found.method == "taylor" else "Where it hurts"
-    page.section(title, *about_sensitivity(found))
-    shown = ("metric", "additive") if found.has_metric else ("additive",)
-    for of in shown:
-        page.figure(figures.heat_map(found, of))
-    if layers:
-        for scheme in found.schemes:
-            page.figure(figures.layer_map(found, scheme, shown[0]))
-    page.figure(figures.ranking(found, shown[0]))
-    for of in shown:
-        heading = found.metric.change_heading if of == "metric" else found.additive.heading
-        page.table(tables.sensitivity(found, of), f"{heading}, ± one standard error")
-
-
-def _agreement(page: Page, found: Results) -> None:
-    if found.agreement is None or found.measured is None:
-        return
-    page.section("Does the cheap estimate agree?", about_agreement(found.agreement))
-    page.figure(figures.agreement_scatter(found.agreement, found.measured.additive))
-    page.table(agreement_table(found.agreement), "Kendall τ by scheme, ± one standard error")
-
-
-def _search(page: Page, found: Results) -> None:
-    if found.search is None:
-        return
-    page.section("What the memory buys", *about_search(found.search))
-    page.figure(figures.frontier(found.search))
-    if found.search.chosen:
-        page.table(tables.chosen(found.search), "Chosen plans, on the search samples", open=True)
-    page.table(tables.frontier(found.search), "Front, uniform and chosen plans")
-    if found.search.also:
-        page.table(tables.beside(found.search), f"{BESIDE}, on its samples")
-    if found.plans:
-        page.section("What the plans say")
-        if found.sites:
-            page.figure(figures.bytes_by_part(found.plans, found.sites, found.search.batch))
-            for name, entries in found.chosen.items():
-                page.figure(figures.plan_grid(entries, found.sites, f"Bits of {name}"))
-        side = tables.side_by_side(found.plans, found.names, found.sites, found.search.batch)
-        page.table(side, "Plans side by side", open=True)
-
-
-def _went(page: Page, went: Going) -> None:
-    page.section("How the search went", *([went.problem] if went.problem else []))
-    page.figure(figures.convergence(went.course))
-    page.figure(figures.importances(went.importance))
-    page.figure(figures.durations(went.seconds))
-
-
-def _bench(page: Page, found: BenchRun) -> None:
-    page.section("How fast operations on packed memory run", *about_bench(found))
-    page.figure(figures.bandwidths(found))
-    page.figure(figures.ratios(found))
-    page.table(bench_table(found), f"Every case, with {versions_of(found)}")
-
-
-def _confirmation(page: Page, found: Results) -> None:
-    if found.confirmation is not None:
-        page.section("The result", *about_confirmation(found.confirmation))
-        page.table(tables.confirmation(found.confirmation), "Confirmed plans", open=True)
-        if found.confirmation.also:
-            page.table(tables.beside(found.confirmation), BESIDE, open=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sensprobe.report.agreement import Agreement
 from sensprobe.report.gather import Results
-from sensprobe.report.results import Confirmation, Confirmed, Search, Sensitivity
+from sensprobe.report.results import Confirmation, Confirmed, Rival, Search, Sensitivity
 from sensprobe.report.tables import ranked
 from sensprobe.report.values import (
     NOISE,
@@ -119,7 +119,7 @@ def about_confirmation(found: Confirmation) -> list[str]:
 
 def _confirmed(plan: Confirmed, found: Confirmation) -> str:
     q = found.quantity
-    change, gain = q.shown(plan.change), q.shown(plan.difference)
+    change = q.shown(plan.change)
     lost = _change(change, q) + ("" if change.differs else ", within the error,")
     text = (
         f"{plan.budget}: {plan.name} takes {in_bytes(plan.total_bytes)} and has {q.name} "
@@ -128,23 +128,20 @@ def _confirmed(plan: Confirmed, found: Confirmation) -> str:
     if plan.radius > 1:
         text += f" Its recurrence is unstable ({found.radius_name} {plan.radius:.4f})."
     if plan.uniform is None:
-        return text + " No uniform plan fits." + _against_hand(plan, q)
-    better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
-    rival = f"{in_bytes(plan.uniform_bytes)}, has {_level(q.shown(plan.uniform_metric), q)}"
-    text += f" The best uniform plan that fits, {plan.uniform} of {rival}: {better}."
-    return text + _against_hand(plan, q)
+        text += " No uniform plan fits."
+    else:
+        name = f"The best uniform plan that fits, {plan.uniform.name} of"
+        text += f" {name} {_gained(plan.uniform, q)}"
+    if plan.hand is not None:
+        text += f" By hand ({plan.hand.name}), {_gained(plan.hand, q)}"
+    return text
 
 
-def _against_hand(plan: Confirmed, q: Quantity) -> str:
-    """What the search gains on the best plan made by hand within the same budget."""
-    if plan.hand is None:
-        return ""
-    gain = q.shown(plan.hand_difference)
+def _gained(rival: Rival, q: Quantity) -> str:
+    """What a rival takes and has, and what the search gains on it."""
+    gain = q.shown(rival.difference)
     better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
-    return (
-        f" By hand ({plan.hand}), {in_bytes(plan.hand_bytes)}, has "
-        f"{_level(q.shown(plan.hand_metric), q)}: {better}."
-    )
+    return f"{in_bytes(rival.total_bytes)}, has {_level(q.shown(rival.metric), q)}: {better}."
 
 
 SIGNS = (

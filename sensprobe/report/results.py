@@ -6,12 +6,18 @@ shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import nan
 
-from sensprobe.report.values import UNKNOWN, Measured, Quantity
+from sensprobe.report.values import (
+    UNKNOWN,
+    Measured,
+    Quantity,
+    level_text,
+    plus_minus,
+    short,
+)
 
 RADIUS = "max|A|"
 """What tells a recurrence's stability, where a document does not say; of Mambas the largest decay
@@ -27,14 +33,14 @@ class Row:
     target: str
     part: str
     kind: str
-    layer: int | None
     scheme: str  # as asked
-    applied: tuple[str, ...]  # distinct schemes after fitting to the sites
-    weight_bytes: int
-    state_bytes: int
     change: Measured
     additive: Measured
-    radius: float  # what `radius_name` says, as stored
+    layer: int | None = None
+    applied: tuple[str, ...] = ()  # distinct schemes after fitting to the sites
+    weight_bytes: int = 0
+    state_bytes: int = 0
+    radius: float = nan  # what `radius_name` says, as stored
     sites: tuple[str, ...] = ()  # those that were put in the scheme together
 
     @property
@@ -49,14 +55,13 @@ class Sensitivity:
     method: str
     by: str
     split: str
-    n: int
-    clusters: int
-    task: str
     metric: Quantity
     additive: Quantity
     baseline: Measured
     schemes: tuple[str, ...]
     rows: tuple[Row, ...]
+    n: int = 0
+    clusters: int = 0
     radius_name: str = RADIUS
 
     @property
@@ -75,7 +80,23 @@ class Sensitivity:
         return {(row.target, row.scheme): row for row in self.rows}
 
     def quantity(self, of: str) -> Quantity:
+        """What is measured: `of` is "metric" (change to full precision) or "additive"."""
         return self.metric if of == "metric" else self.additive
+
+    def heading(self, of: str) -> str:
+        """Name and unit of what is measured."""
+        return self.metric.change_heading if of == "metric" else self.additive.heading
+
+    def shown(self, row: Row, of: str) -> Measured:
+        """An observation in the shown unit."""
+        return self.quantity(of).shown(row.change if of == "metric" else row.additive)
+
+    def text(self, row: Row, of: str, *, bars: bool = True) -> str:
+        """An observation as text, with its error bar or to the digits that one supports."""
+        value = self.shown(row, of)
+        if of != "metric":
+            return level_text(self.additive, value, bars=bars)
+        return plus_minus(value, signed=True) if bars else short(value, signed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +104,20 @@ class Candidate:
     """A plan the search evaluated. `change` is metric minus full precision on the same samples."""
 
     name: str
-    label: str
-    source: str
-    uniform: str | None  # the scheme, where the plan is uniform
-    entries: Entries
     weight_bytes: int
     state_bytes: int
     total_bytes: int
-    effective_bits: float
     metric: Measured
     change: Measured
-    predicted: float  # additive loss the search expected
-    n: int
-    stopped_early: bool
-    radius: float
-    on_front: bool
+    entries: Entries
+    uniform: str | None = None  # the scheme, where the plan is uniform
+    source: str = ""
+    effective_bits: float = nan
+    predicted: float = nan  # additive loss the search expected
+    n: int = 0
+    stopped_early: bool = False
+    radius: float = nan
+    on_front: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +125,8 @@ class Chosen:
     """What the search chose for a budget: names of candidates."""
 
     budget: str
-    candidate: str | None
-    uniform: str | None  # the best uniform plan within the same budget
+    candidate: str | None = None
+    uniform: str | None = None  # the best uniform plan within the same budget
     hand: str | None = None  # the best plan made by hand within it
     hand_about: str = ""
 
@@ -124,8 +144,8 @@ class Beside:
     state_bytes: int
     total_bytes: int
     metric: Measured
-    change: Measured  # minus full precision, on the same samples
-    radius: float
+    change: Measured = UNKNOWN  # minus full precision, on the same samples
+    radius: float = nan
     chosen: str | None = None
     gain: Measured = UNKNOWN
     entries: Entries = ()
@@ -138,16 +158,13 @@ class Search:
     method: str
     batch: int
     split: str
-    n: int
-    evaluations: float
-    spent: float
     quantity: Quantity
     full: Measured
     full_bytes: int
-    chance: float
-    budgets: Mapping[str, float]  # label -> total bytes, NaN where that is not limited
     candidates: tuple[Candidate, ...]
-    chosen: tuple[Chosen, ...]
+    n: int = 0
+    chance: float = nan
+    chosen: tuple[Chosen, ...] = ()
     also: tuple[Beside, ...] = ()
     full_state_bytes: int = 0
     stored_bytes: int = 0  # weights as the model's file has them, and the state; 0: not known
@@ -182,6 +199,18 @@ def _picks(chosen: tuple[Chosen, ...]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Rival:
+    """What a confirmed plan stands against within the same budget: the best uniform plan, or the
+    best one made by hand. `difference` is the confirmed plan's score minus this one's, paired."""
+
+    name: str
+    total_bytes: int = 0
+    metric: Measured = UNKNOWN
+    difference: Measured = UNKNOWN
+    radius: float = nan
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmed:
     """A chosen plan on data that nothing before has seen."""
 
@@ -193,27 +222,21 @@ class Confirmed:
     total_bytes: int
     metric: Measured
     change: Measured
-    uniform: str | None
-    uniform_bytes: int
-    uniform_metric: Measured
-    difference: Measured  # this plan minus the uniform one, paired
-    radius: float
-    uniform_radius: float = nan
+    radius: float = nan
     max_loss: float | None = None  # what the budget allows, in the unit of the scores
-    hand: str | None = None  # what the best plan made by hand within the same budget is
-    hand_bytes: int = 0
-    hand_metric: Measured = UNKNOWN
-    hand_difference: Measured = UNKNOWN  # this plan minus that one, paired
-    hand_radius: float = nan
+    uniform: Rival | None = None
+    hand: Rival | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
+    """The chosen plans of a search, measured on the samples kept for the end."""
+
     split: str
-    n: int
     quantity: Quantity
     baseline: Measured
     plans: tuple[Confirmed, ...]
+    n: int = 0
     looks: int = 0  # other plans of the run that were scored on these samples before
     also: tuple[Beside, ...] = ()
     radius_name: str = RADIUS

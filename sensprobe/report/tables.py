@@ -6,9 +6,8 @@ unstable recurrence behind a triangle. The same results as numbers are in `rows`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite, isnan
-from typing import Any
+from collections.abc import Mapping, Sequence
+from math import isnan
 
 import pandas as pd
 
@@ -20,6 +19,7 @@ from sensprobe.report.results import (
     Confirmation,
     Confirmed,
     Entries,
+    Rival,
     Row,
     Search,
     Sensitivity,
@@ -33,7 +33,6 @@ from sensprobe.report.values import (
     byte_unit,
     digits,
     flagged,
-    level_text,
     number,
     plus_minus,
 )
@@ -45,36 +44,32 @@ MOST_DOMINATED = 400  # marks on a figure; more would say nothing and make a pag
 MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "dominated"}
 
 
-def sensitivity(found: Sensitivity, of: str = "metric") -> pd.DataFrame:
-    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive"."""
-    quantity, grid = found.quantity(of), found.grid
+def sensitivity(found: Sensitivity, of: str = "metric", *, bars: bool = True) -> pd.DataFrame:
+    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive".
+    Without `bars` values stand alone, to the digits that their errors support."""
+    grid = found.grid
     cells = {
-        scheme: [cell(grid.get((target, scheme)), quantity, of) for target in found.targets]
+        scheme: [cell(found, grid.get((target, scheme)), of, bars=bars) for target in found.targets]
         for scheme in found.schemes
     }
-    heading = quantity.change_heading if of == "metric" else quantity.heading
-    return pd.DataFrame(
-        cells, index=pd.Index(found.targets, name=heading, dtype=object), dtype=object
-    )
+    index = pd.Index(found.targets, name=found.heading(of), dtype=object)
+    return pd.DataFrame(cells, index=index, dtype=object)
 
 
-def cell(row: Row | None, quantity: Quantity, of: str = "metric") -> str:
+def cell(found: Sensitivity, row: Row | None, of: str = "metric", *, bars: bool = True) -> str:
     """One observation as text; "–" where it was not made."""
     if row is None:
         return MISSING
-    shown = quantity.shown(row.change if of == "metric" else row.additive)
-    text = plus_minus(shown, signed=True) if of == "metric" else level_text(quantity, shown)
-    text = flagged(text, shown)
+    shown = found.shown(row, of)
+    text = flagged(found.text(row, of, bars=bars), shown)
     return f"{UNSTABLE} {text}" if row.unstable and shown.known else text
 
 
 def ranked(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> list[Row]:
     """Known observations, worst first; all schemes, or one."""
-    quantity = found.quantity(of)
 
     def harm(row: Row) -> float:
-        value = row.change.value if of == "metric" else row.additive.value
-        return -quantity.sign * value
+        return -found.quantity(of).sign * found.shown(row, of).value
 
     rows = [row for row in found.rows if scheme in (None, row.scheme) and not isnan(harm(row))]
     return sorted(rows, key=harm, reverse=True)
@@ -82,20 +77,17 @@ def ranked(found: Sensitivity, of: str = "metric", scheme: str | None = None) ->
 
 def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> pd.DataFrame:
     """What hurts most, worst first. What the error bar does not tell from zero has no rank."""
-    quantity = found.quantity(of)
-    heading = quantity.change_heading if of == "metric" else quantity.heading
-    rows = []
-    for place, row in enumerate(ranked(found, of, scheme), 1):
-        raw = row.change if of == "metric" else row.additive
-        rows.append(
-            {
-                "rank": str(place) if raw.differs else MISSING,
-                "target": row.target,
-                "scheme": row.scheme,
-                heading: cell(row, quantity, of),
-            }
-        )
-    return _frame(rows, ["rank", "target", "scheme", heading])
+    heading = found.heading(of)
+    rows = [
+        {
+            "rank": str(place) if found.shown(row, of).differs else MISSING,
+            "target": row.target,
+            "scheme": row.scheme,
+            heading: cell(found, row, of),
+        }
+        for place, row in enumerate(ranked(found, of, scheme), 1)
+    ]
+    return pd.DataFrame(rows, columns=["rank", "target", "scheme", heading])
 
 
 # -- the search ---------------------------------------------------------------------------------
@@ -128,11 +120,6 @@ def thinned(candidates: list[Candidate]) -> list[Candidate]:
     return [ordered[round(k * step)] for k in range(MOST_DOMINATED)]
 
 
-def _note(candidate: Candidate, search: Search) -> str:
-    budgets = ", ".join(search.picks.get(candidate.name, ()))
-    return f"for {budgets}" if budgets else ""
-
-
 def notable(search: Search) -> list[Candidate]:
     """The front, the uniform plans and the chosen ones, in growing bytes."""
     picks = search.picks
@@ -143,35 +130,29 @@ def notable(search: Search) -> list[Candidate]:
 def frontier(search: Search) -> pd.DataFrame:
     """Front, uniform and chosen plans in growing bytes, full precision last, in float32 and, where
     that is other, as the model's file stores it."""
-    shown = notable(search)
-    unit, size = unit_of(search)
-    quantity = search.quantity
+    kept = {FULL: search.full_bytes}
+    if search.stored_bytes not in (0, search.full_bytes):
+        kept = {
+            f"{FULL}, {search.stored_dtype}": search.stored_bytes,
+            f"{FULL}, float32": search.full_bytes,
+        }
     rows = [
         {
             "": symbol(c, search),
             "plan": c.uniform or c.name,
-            f"total ({unit})": in_unit(c.total_bytes, size),
-            f"weights ({unit})": in_unit(c.weight_bytes, size),
-            f"state ({unit})": in_unit(c.state_bytes, size),
+            **_size("total", c.total_bytes, search),
+            **_size("weights", c.weight_bytes, search),
+            **_size("state", c.state_bytes, search),
             "effective bits": digits(c.effective_bits, 3),
-            **_scores(c.metric, c.change, quantity, c.radius),
-            "note": _note(c, search),
+            **_plan(c, search),
+            "note": f"for {', '.join(search.picks[c.name])}" if c.name in search.picks else "",
         }
-        for c in shown
+        for c in notable(search)
     ]
-    if rows:
-        blank = dict.fromkeys(rows[0], MISSING)
-        kept = {FULL: search.full_bytes}
-        if search.stored_bytes not in (0, search.full_bytes):
-            kept = {
-                f"{FULL}, {search.stored_dtype}": search.stored_bytes,
-                f"{FULL}, float32": search.full_bytes,
-            }
-        for name, total in kept.items():
-            full = {"": "", "plan": name, f"total ({unit})": in_unit(total, size), "note": ""}
-            level = {quantity.heading: plus_minus(quantity.shown(search.full))}
-            rows.append({**blank, **full, **level})
-    return _frame(rows, ["plan"])
+    level = {search.quantity.heading: plus_minus(search.quantity.shown(search.full))}
+    for name, total in kept.items() if rows else ():
+        rows.append({"": "", "plan": name, **_size("total", total, search), **level, "note": ""})
+    return pd.DataFrame(rows).fillna(MISSING)
 
 
 def chosen(search: Search) -> pd.DataFrame:
@@ -192,79 +173,56 @@ def chosen(search: Search) -> pd.DataFrame:
         if by_hand is not None:
             row = _choice_row(choice.budget, by_hand, search)
             rows.append(row | {"plan": f"{BY_HAND}: {choice.hand_about}"})
-    total, *scores = _headings(search)
-    columns = ["budget", "plan", total, "times smaller", *scores]
-    return _frame(rows, columns).astype(object).fillna(MISSING)
+    columns = ["budget", "plan", *_headings(search)]
+    columns.insert(3, "times smaller")
+    return pd.DataFrame(rows, columns=columns, dtype=object).fillna(MISSING)
 
 
-def _choice_row(budget: str, c: Candidate | Beside, search: Search) -> dict[str, Any]:
+def _choice_row(budget: str, c: Candidate | Beside, search: Search) -> dict[str, str]:
     uniform = c.uniform if isinstance(c, Candidate) else None
     return {
         "budget": budget,
         "plan": c.name if uniform is None else f"uniform {uniform}",
-        **_total(c.total_bytes, search),
         "times smaller": digits(search.times_smaller(c.total_bytes), 3),
-        **_scores(c.metric, c.change, search.quantity, c.radius),
+        **_plan(c, search),
     }
 
 
 def confirmation(found: Confirmation) -> pd.DataFrame:
     """Chosen plans on unseen data, each with the uniform plan and the one made by hand that it
     stands against."""
-    rows: list[dict[str, Any]] = []
+    q = found.quantity
+    rows: list[dict[str, str]] = []
     for plan in found.plans:
-        rows += _confirmed_rows(plan, found)
+        row = {"budget": plan.budget, "plan": plan.name, **_plan(plan, found)}
+        rows.append(row)
+        for what, rival in (("uniform", plan.uniform), (BY_HAND, plan.hand)):
+            against = f"against {what.removeprefix('by ')}"
+            row[against] = MISSING if rival is None else _signed(rival.difference, q)
+            if rival is not None:
+                name = f"{what}{' ' if what == 'uniform' else ': '}{rival.name}"
+                rows.append({"budget": plan.budget, "plan": name, **_plan(rival, found)})
     if rows:
-        base = plus_minus(found.quantity.shown(found.baseline))
-        rows.append({"plan": FULL, found.quantity.heading: base})
-    against = ["against uniform", *["against hand"] * any(p.hand for p in found.plans)]
-    columns = ["budget", "plan", *_headings(found), *against]
-    return _frame(rows, columns).astype(object).fillna("")
-
-
-def _confirmed_rows(plan: Confirmed, found: Confirmation) -> list[dict[str, Any]]:
-    gain, ahead = (found.quantity.shown(d) for d in (plan.difference, plan.hand_difference))
-    row = {
-        "budget": plan.budget,
-        "plan": plan.name,
-        **_total(plan.total_bytes, found),
-        **_scores(plan.metric, plan.change, found.quantity, plan.radius),
-        "against uniform": flagged(plus_minus(gain, signed=True), gain),
-        "against hand": flagged(plus_minus(ahead, signed=True), ahead),
-    }
-    rivals = (
-        (plan.uniform, "uniform ", plan.uniform_bytes, plan.uniform_metric, plan.uniform_radius),
-        (plan.hand, f"{BY_HAND}: ", plan.hand_bytes, plan.hand_metric, plan.hand_radius),
-    )
-    return [row] + [
-        {
-            "budget": plan.budget,
-            "plan": f"{what}{name}",
-            **_total(size, found),
-            found.quantity.heading: _level(level, found.quantity, radius),
-        }
-        for name, what, size, level, radius in rivals
-        if name is not None
-    ]
+        rows.append({"plan": FULL, q.heading: plus_minus(q.shown(found.baseline))})
+    rivals = ["against uniform", *["against hand"] * any(p.hand for p in found.plans)]
+    columns = ["budget", "plan", *_headings(found), *rivals]
+    return pd.DataFrame(rows, columns=columns, dtype=object).fillna("")
 
 
 def beside(found: Search | Confirmation) -> pd.DataFrame:
     """Plans measured beside the search; of confirmed ones what a chosen plan of no more bytes
     gains on each."""
-    rows = []
-    for plan in found.also:
-        gain = found.quantity.shown(plan.gain)
-        rows.append(
-            {
-                "plan": plan.name,
-                **_total(plan.total_bytes, found),
-                **_scores(plan.metric, plan.change, found.quantity, plan.radius),
-                "chosen of no more bytes": plan.chosen or MISSING,
-                "gains": flagged(plus_minus(gain, signed=True), gain),
-            }
-        )
+    rows = [
+        {
+            "plan": plan.name,
+            **_plan(plan, found),
+            "chosen of no more bytes": plan.chosen or MISSING,
+            "gains": _signed(plan.gain, found.quantity),
+        }
+        for plan in found.also
+    ]
     columns = ["plan", *_headings(found), "chosen of no more bytes", "gains"]
-    return _frame(rows, columns)
+    return pd.DataFrame(rows, columns=columns)
 
 
 # -- plans --------------------------------------------------------------------------------------
@@ -310,10 +268,6 @@ def _bytes_table(plans: Mapping[str, Entries], sites: Sequence[Site], batch: int
 # -- pieces -------------------------------------------------------------------------------------
 
 
-def in_unit(size: float, unit_bytes: int) -> str:
-    return number(size / unit_bytes, 0 if unit_bytes == 1 else 2)
-
-
 def unit_of(found: Search | Confirmation) -> tuple[str, int]:
     """The one unit of every table of a search and its confirmation, as --budget takes it: that of
     the largest chosen plan, KiB at least."""
@@ -325,30 +279,28 @@ def unit_of(found: Search | Confirmation) -> tuple[str, int]:
     return byte_unit([max([*sizes, KIB])])
 
 
-def _total(size: float, found: Search | Confirmation) -> dict[str, str]:
+def _size(what: str, size: float, found: Search | Confirmation) -> dict[str, str]:
     unit, count = unit_of(found)
-    return {f"total ({unit})": in_unit(size, count)}
+    return {f"{what} ({unit})": number(size / count, 0 if count == 1 else 2)}
 
 
 def _headings(found: Search | Confirmation) -> list[str]:
+    """The headings of `_plan`."""
     quantity = found.quantity
     return [f"total ({unit_of(found)[0]})", quantity.heading, quantity.change_heading]
 
 
-def _scores(level: Measured, change: Measured, quantity: Quantity, radius: float) -> dict[str, str]:
-    moved = quantity.shown(change)
-    signed = flagged(plus_minus(moved, signed=True), moved)
-    return {quantity.heading: _level(level, quantity, radius), quantity.change_heading: signed}
+def _plan(
+    plan: Candidate | Beside | Confirmed | Rival, found: Search | Confirmation
+) -> dict[str, str]:
+    """Bytes, score, and the change to full precision where it is known of such a plan."""
+    q = found.quantity
+    level = f"{UNSTABLE} " * (plan.radius > 1) + plus_minus(q.shown(plan.metric))
+    row = {**_size("total", plan.total_bytes, found), q.heading: level}
+    return row if isinstance(plan, Rival) else row | {q.change_heading: _signed(plan.change, q)}
 
 
-def _level(level: Measured, quantity: Quantity, radius: float) -> str:
-    text = plus_minus(quantity.shown(level))
-    return f"{UNSTABLE} {text}" if isfinite(radius) and radius > 1 else text
-
-
-def _frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """A table of dicts; `columns` are the headings it has where there are no rows."""
-    rows = list(rows)
-    if rows and columns == ["plan"]:
-        return pd.DataFrame(rows)
-    return pd.DataFrame(rows, columns=list(columns))
+def _signed(difference: Measured, quantity: Quantity) -> str:
+    """A difference with its sign and error; noise behind a dot."""
+    shown = quantity.shown(difference)
+    return flagged(plus_minus(shown, signed=True), shown)

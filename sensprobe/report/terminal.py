@@ -23,17 +23,12 @@ from sensprobe.report.agreement import Agreement
 from sensprobe.report.bench_tables import about_bench, bench_table
 from sensprobe.report.benches import BenchRun
 from sensprobe.report.prose import about_agreement, missed_limits, samples_seen
-from sensprobe.report.results import Confirmation, Row, Search, Sensitivity
+from sensprobe.report.results import Confirmation, Search, Sensitivity
 from sensprobe.report.values import (
     MISSING,
     NOISE,
     UNSTABLE,
-    Measured,
-    Quantity,
-    flagged,
-    level_text,
     plus_minus,
-    short,
     shortened,
 )
 
@@ -77,26 +72,23 @@ def _about(found: Sensitivity) -> str:
 
 def sensitivity_table(found: Sensitivity, of: str = "metric") -> Fitted:
     """Targets down, schemes across. `of`: "metric" (change to full precision) or "additive"."""
-    return Fitted(lambda width: _sensitivity(found, of, width))
+    heading = found.heading(of)
 
+    def build(width: int) -> RenderableType:
+        for bars in (True, False):
+            frame = tables.sensitivity(found, of, bars=bars)
+            least = 1 if bars else 9
+            sizes = [max([len(text) for text in frame[s]], default=0) for s in frame]
+            frame.columns = pd.Index(
+                [_folded(s, max(n, least)) for s, n in zip(found.schemes, sizes, strict=True)]
+            )
+            frame.index = frame.index.map(lambda name: shortened(name, LABEL))
+            if _natural(frame.reset_index()) <= width:
+                break
+        sign = found.metric.sign if of == "metric" else 0
+        return _table(frame.reset_index(), left=(heading,), sign=sign).build(width)
 
-def _sensitivity(found: Sensitivity, of: str, width: int) -> RenderableType:
-    if not found.rows:
-        return Text("nothing was measured", style=DIM)
-    label = min(max(len(name) for name in found.targets), LABEL)
-    wide = {s: [_cell(found, t, s, of, bars=True) for t in found.targets] for s in found.schemes}
-    cells = {s: max(c.cell_len for c in column) for s, column in wide.items()}
-    if label + sum(size + GAP for size in cells.values()) > width:
-        wide = {
-            s: [_cell(found, t, s, of, bars=False) for t in found.targets] for s in found.schemes
-        }
-        cells = {s: max(9, *(c.cell_len for c in column)) for s, column in wide.items()}
-    return Group(
-        *(
-            _grid(found, of, {s: wide[s] for s in schemes}, cells)
-            for schemes in _packed(found.schemes, cells, width - label)
-        )
-    )
+    return Fitted(build) if found.rows else _table(pd.DataFrame(), (), none="nothing was measured")
 
 
 def _packed(schemes: Sequence[str], cells: dict[str, int], room: int) -> list[list[str]]:
@@ -110,48 +102,6 @@ def _packed(schemes: Sequence[str], cells: dict[str, int], room: int) -> list[li
         rows[-1].append(scheme)
         used += cells[scheme] + GAP
     return rows
-
-
-def _grid(
-    found: Sensitivity, of: str, columns: dict[str, list[Text]], cells: dict[str, int]
-) -> Table:
-    quantity = found.quantity(of)
-    heading = quantity.change_heading if of == "metric" else quantity.heading
-    table = _plain_table()
-    table.add_column(Text(heading, style="bold"), max_width=LABEL, overflow="fold")
-    for scheme in columns:
-        table.add_column(
-            Text(_folded(scheme, cells[scheme]), style="bold"), justify="right", no_wrap=True
-        )
-    for k, target in enumerate(found.targets):
-        table.add_row(Text(shortened(target, LABEL)), *(column[k] for column in columns.values()))
-    return table
-
-
-def _cell(found: Sensitivity, target: str, scheme: str, of: str, *, bars: bool) -> Text:
-    row = found.grid.get((target, scheme))
-    if row is None:
-        return Text(MISSING, style=DIM)
-    quantity = found.quantity(of)
-    shown = quantity.shown(row.change if of == "metric" else row.additive)
-    if of == "metric":
-        text = plus_minus(shown, signed=True) if bars else short(shown, signed=True)
-        return _marked(flagged(text, shown), shown, quantity, row)
-    return _marked(flagged(level_text(quantity, shown, bars=bars), shown), shown, None, row)
-
-
-def _marked(text: str, shown: Measured, quantity: Quantity | None, row: Row | None) -> Text:
-    """A cell in the colour of what it says; `quantity` tells which way is worse."""
-    if not shown.differs:
-        style = DIM
-    elif quantity is None:
-        style = ""
-    else:
-        style = BETTER if shown.value * quantity.sign > 0 else WORSE
-    mark = (
-        Text(f"{UNSTABLE} ", style="bold red") if row and row.unstable and shown.known else Text()
-    )
-    return mark + Text(text, style=style)
 
 
 def _folded(scheme: str, width: int) -> str:
@@ -210,8 +160,17 @@ def bench_report(found: BenchRun) -> RenderableType:
     )
 
 
-def _table(frame: pd.DataFrame, left: Sequence[str], drop: Iterable[str] = ()) -> Fitted:
-    """A table of text, in which no number is ever cut.
+def _table(
+    frame: pd.DataFrame,
+    left: Sequence[str],
+    drop: Iterable[str] = (),
+    sign: int = 0,
+    none: str = "none",
+) -> Fitted:
+    """A table of text, in which no number is ever cut; `none` is said where it has no rows.
+
+    `sign` is +1 where signed numbers above zero are better, -1 where they are worse; they have
+    colours then.
 
     Where it finds no room, columns that start with a word of `drop` go, in that order; then those
     in `left` fold; and what then still finds none stands below, beside the same first columns.
@@ -220,7 +179,7 @@ def _table(frame: pd.DataFrame, left: Sequence[str], drop: Iterable[str] = ()) -
     def build(width: int) -> RenderableType:
         shown = frame
         if shown.empty:
-            return Text("none", style=DIM)
+            return Text(none, style=DIM)
         for start in drop:
             if _natural(shown) > width:
                 shown = shown.loc[:, [not str(name).startswith(start) for name in shown]]
@@ -232,21 +191,22 @@ def _table(frame: pd.DataFrame, left: Sequence[str], drop: Iterable[str] = ()) -
                     ~part.drop(columns=_keys(columns, left)).isin(["", MISSING]).all(axis=1)
                 ]
                 blocks.append(Text(""))
-            blocks.append(_block(part, left, width))
+            blocks.append(_block(part, left, width, sign))
         return Group(*blocks)
 
     return Fitted(build)
 
 
-def _block(frame: pd.DataFrame, left: Sequence[str], width: int) -> Table:
-    folds, table = _folds(frame, left, width), _plain_table()
+def _block(frame: pd.DataFrame, left: Sequence[str], width: int, sign: int) -> Table:
+    folds = _folds(frame, left, width)
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for name in frame.columns:
         heading = str(name).replace(" (", "\n(")
         heading = _folded(heading, folds[name]) if name in folds else heading
         justify: Literal["left", "right"] = "left" if name in left else "right"
         table.add_column(Text(heading, style="bold"), justify=justify, no_wrap=True)
     for row in frame.to_dict("records"):
-        table.add_row(*(_text(str(v), folds.get(str(name))) for name, v in row.items()))
+        table.add_row(*(_text(str(v), folds.get(str(name)), sign) for name, v in row.items()))
     return table
 
 
@@ -272,7 +232,9 @@ def _sizes(frame: pd.DataFrame) -> dict[str, int]:
     """Columns of the terminal every column takes without folding anything."""
     return {
         str(name): max(
-            *(len(line) for line in str(name).split(" (")), *(len(str(v)) for v in frame[name]), 0
+            *map(len, str(name).replace(" (", "\n").split("\n")),
+            *(len(str(v)) for v in frame[name]),
+            0,
         )
         for name in frame
     }
@@ -299,12 +261,14 @@ def _folds(frame: pd.DataFrame, left: Sequence[str], width: int) -> dict[str, in
     return folds
 
 
-def _text(value: str, fold: int | None) -> Text:
+def _text(value: str, fold: int | None, sign: int) -> Text:
+    """A cell in the colour of what it says."""
     value = value if fold is None else _folded(value, fold)
-    if value.startswith(UNSTABLE):
-        return Text(UNSTABLE, style="bold red") + Text(value.removeprefix(UNSTABLE))
-    return Text(value, style=DIM if value.startswith(NOISE) else "")
-
-
-def _plain_table() -> Table:
-    return Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+    mark = UNSTABLE if value.startswith(UNSTABLE) else ""
+    value = value.removeprefix(mark)
+    number, style = value.strip(), ""
+    if number.startswith(NOISE) or number == MISSING:
+        style = DIM
+    elif sign and number.startswith(("+", "−")):
+        style = BETTER if number.startswith("+") == (sign > 0) else WORSE
+    return Text(mark, style="bold red") + Text(value, style=style)

@@ -13,8 +13,8 @@ from sensprobe.documents.files import disk_errors, inside, require_no_link, writ
 from sensprobe.plans.sites import Site
 from sensprobe.report import rows, tables
 from sensprobe.report.bench_tables import bench_rows
-from sensprobe.report.benches import latest
-from sensprobe.report.course import Going, going
+from sensprobe.report.contents import Figure, sections
+from sensprobe.report.course import going
 from sensprobe.report.gather import Results, gather
 from sensprobe.report.page import render
 from sensprobe.runs import Run
@@ -40,14 +40,22 @@ def write_report(run: Run, out: Path | None = None, sites: Sequence[Site] = ()) 
     Works with whatever results there are. `sites` are the model's; without them bytes by part are
     left out unless the run kept them. RunError where the run has no results or the disk refuses.
     """
+    from sensprobe.report.drawing import paper  # Matplotlib: the dashboard does without
+
     found = gather(run, sites)
     folder = require_no_link(run.path / FOLDER) if out is None else Path(out)
     with disk_errors(folder, "creating"):
         folder.mkdir(parents=True, exist_ok=True)
     went = going(run, found.search) if found.search is not None else None
-    drawn = tuple(_write(folder, name, content) for name, content in _images(found, went))
+    contents = sections(found, went)
+    drawn = tuple(
+        _write(folder, block.file, paper.draw(block.chart))
+        for section in contents
+        for block in section.blocks
+        if isinstance(block, Figure) and block.file
+    )
     listed = tuple(_write(folder, name, csv_bytes(table)) for name, table in _tables(found))
-    html = _write(folder, PAGE, render(found, went).encode())
+    html = _write(folder, PAGE, render(found, contents).encode())
     return ReportFiles(folder, html, drawn, listed, found.missing)
 
 
@@ -55,35 +63,6 @@ def _write(folder: Path, name: str, content: bytes) -> Path:
     path = inside(folder, name)
     write_whole(path, content)
     return path
-
-
-def _images(found: Results, went: Going | None) -> Iterator[tuple[str, bytes]]:
-    from sensprobe.report import images  # Matplotlib: the dashboard does without
-
-    for profile in found.profiles:
-        stem = f"sensitivity-{profile.method}"
-        for of in ("metric", "additive") if profile.has_metric else ("additive",):
-            yield f"{stem}-{of}.png", images.heat_map(profile, of)
-        if profile.by == "site" and profile is found.sensitivity:
-            of = "metric" if profile.has_metric else "additive"
-            for k, scheme in enumerate(profile.schemes):
-                yield f"{stem}-layers-{k}.png", images.layer_map(profile, scheme, of)
-    if found.agreement is not None and found.measured is not None:
-        yield "agreement.png", images.agreement_scatter(found.agreement, found.measured.additive)
-    if found.search is not None:
-        yield "frontier.png", images.frontier(found.search)
-        if found.plans and found.sites:
-            drawn = images.bytes_by_part(found.plans, found.sites, found.search.batch)
-            yield "bytes-by-part.png", drawn
-            for k, (name, entries) in enumerate(found.chosen.items()):
-                yield f"plan-{k}.png", images.plan_grid(entries, found.sites, f"Bits of {name}")
-    if went is not None:
-        yield "convergence.png", images.convergence(went.course)
-        yield "importances.png", images.importances(went.importance)
-        yield "durations.png", images.durations(went.seconds)
-    for k, bench in enumerate(latest(found.benches)):
-        yield f"bench-{k}-bandwidths.png", images.bandwidths(bench)
-        yield f"bench-{k}-ratios.png", images.ratios(bench)
 
 
 def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -8,7 +8,7 @@ from typing import Any
 import tables
 from matplotlib.axes import Axes
 
-from sensprobe.report.images.paper import SMALL, png, sheet
+from sensprobe.report.drawing.paper import SMALL, png, sheet
 from sensprobe.report.theme import BLUE, GREY, LIGHT, ORANGE, VERMILION
 
 

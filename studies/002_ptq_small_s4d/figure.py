@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from plans import STUDY
 
-from sensprobe.report.images.paper import png, sheet
+from sensprobe.report.drawing.paper import png, sheet
 from sensprobe.report.theme import BLUE, GREEN, GREY, LIGHT, VERMILION, part_colour
 
 LOOKS = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from sensprobe.report.images.paper import SMALL, png, sheet
+from sensprobe.report.drawing.paper import SMALL, png, sheet
 from sensprobe.report.theme import LIGHT, SERIES
 
 NAMES = {

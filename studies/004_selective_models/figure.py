@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from plans import STUDY
 
-from sensprobe.report.images.paper import png, sheet
+from sensprobe.report.drawing.paper import png, sheet
 from sensprobe.report.theme import BLUE, GREY, LIGHT, VERMILION, part_colour
 
 LANGUAGE = [name for name in STUDY["models"] if name != "har"]

@@ -16,11 +16,11 @@ from selective import tiny
 from sensprobe.cli import commands, main, show
 from sensprobe.export import export_model
 from sensprobe.jobs import benchmark
+from sensprobe.jobs.benchmark import DEVICES
 from sensprobe.jobs.benchmark_model import bench_model
 from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.packed import bench, bench_models, bench_rounds, bench_scans
-from sensprobe.packed.bench_devices import DEVICES
 from sensprobe.packed.bench_steps import STEPS
 from sensprobe.packed.bench_work import KINDS
 from sensprobe.plans.plan import Plan, parse_setting

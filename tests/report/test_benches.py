@@ -12,9 +12,10 @@ import pytest
 import report_documents as documents
 
 from sensprobe.errors import RunError
-from sensprobe.report import figures, gather, images, write_report
+from sensprobe.report import charts, gather, write_report
 from sensprobe.report.bench_tables import about_bench, bench_rows, bench_table
 from sensprobe.report.benches import latest, pairs, read_bench
+from sensprobe.report.drawing import paper, screen
 from sensprobe.report.overview import last_change
 from sensprobe.report.theme import DARK
 from sensprobe.runs import Manifest, Run, open_run
@@ -59,9 +60,9 @@ def test_a_case_without_a_name_or_a_time_is_left_out_and_told(row: dict[str, Any
 def test_quartiles_that_are_none_are_not_drawn(quartiles: Any) -> None:
     found = read_bench(changed(quartiles=quartiles, reference_quartiles=quartiles))
     assert bench_table(found)["25–75 % (µs)"][0] == "–"
-    for drawn in (figures.bandwidths(found), figures.ratios(found)):
+    for drawn in (screen.draw(charts.bandwidths(found)), screen.draw(charts.ratios(found))):
         assert drawn.data[0].error_x.array[0] is None
-    assert images.bandwidths(found).startswith(PNG)
+    assert paper.draw(charts.bandwidths(found)).startswith(PNG)
 
 
 def test_a_busy_machine_is_told() -> None:
@@ -71,7 +72,7 @@ def test_a_busy_machine_is_told() -> None:
 
 
 def test_marks_are_at_their_values_on_the_line_of_their_scheme() -> None:
-    drawn = figures.bandwidths(read_bench(documents.bench()))
+    drawn = screen.draw(charts.bandwidths(read_bench(documents.bench())))
     assert [trace.name for trace in drawn.data] == ["130m", "370m"]
     assert list(drawn.data[0].x) == pytest.approx([50, 50, 50])
     assert list(drawn.data[1].x) == pytest.approx([25, 25, 25])
@@ -85,7 +86,7 @@ def test_marks_are_at_their_values_on_the_line_of_their_scheme() -> None:
 
 def test_another_bench_has_open_marks_on_the_same_lines() -> None:
     one, other = read_bench(documents.bench()), read_bench(documents.bench(2e-4, ("130m",)))
-    drawn = figures.bandwidths(one, other, DARK)
+    drawn = screen.draw(charts.bandwidths(one, other), DARK)
     assert [trace.marker.symbol for trace in drawn.data] == ["circle", "diamond", "circle-open"]
     assert list(drawn.data[2].y) == list(drawn.data[0].y)
     assert list(drawn.data[2].x) == pytest.approx([25, 25, 25])
@@ -93,13 +94,13 @@ def test_another_bench_has_open_marks_on_the_same_lines() -> None:
 
 def test_names_from_a_file_are_escaped() -> None:
     found = read_bench(changed(operation="<script>", scheme="<b>x", size="<i>", model="<u>"))
-    assert "<script>" not in figures.bandwidths(found).to_json()
+    assert "<script>" not in screen.draw(charts.bandwidths(found)).to_json()
 
 
 def test_nothing_to_draw_says_so() -> None:
     none = replace(read_bench(documents.bench()), cases=())
-    assert "nothing of the kind" in figures.ratios(none).layout.annotations[0].text
-    assert images.ratios(none).startswith(PNG)
+    assert "nothing of the kind" in screen.draw(charts.ratios(none)).layout.annotations[0].text
+    assert paper.draw(charts.ratios(none)).startswith(PNG)
     assert bench_table(none).empty
 
 

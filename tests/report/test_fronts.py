@@ -14,8 +14,9 @@ import sensprobe_app
 from sensprobe import api
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import parse
-from sensprobe.report import figures, gather, images, write_report
+from sensprobe.report import charts, gather, write_report
 from sensprobe.report.course import course, going, seconds
+from sensprobe.report.drawing import paper, screen
 from sensprobe.report.fronts import FrontView, at_batch, best_within
 from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
@@ -167,7 +168,7 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path):
 def test_the_front_marks_what_was_picked_and_the_budget(found):
     name = found.search.candidates[9].name
     view = FrontView(budget=2000.0, selected=(name,), loss=True)
-    drawn = figures.frontier(found.search, view=view)
+    drawn = screen.draw(charts.frontier(found.search, view=view))
     assert [t.customdata[0][0] for t in drawn.data if t.name == "selected"] == [name]
     assert drawn.layout.shapes[0].x0 == 2000.0
     assert drawn.layout.yaxis.type == "log"
@@ -176,7 +177,7 @@ def test_the_front_marks_what_was_picked_and_the_budget(found):
 
 
 def test_only_feasible_plans_are_drawn_where_asked(found):
-    drawn = figures.frontier(found.search, view=FrontView(budget=1600.0, feasible=True))
+    drawn = screen.draw(charts.frontier(found.search, view=FrontView(budget=1600.0, feasible=True)))
     sizes = [x for t in drawn.data if t.customdata is not None for x in t.x]
     assert sizes
     assert max(sizes) <= 1600
@@ -184,10 +185,10 @@ def test_only_feasible_plans_are_drawn_where_asked(found):
 
 def test_fronts_of_runs_that_measure_different_things_are_not_drawn_together(found):
     other = replace(found.search, quantity=replace(found.search.quantity, name="mse", unit=""))
-    drawn = figures.fronts({"one": found.search, "other": other})
+    drawn = screen.draw(charts.fronts({"one": found.search, "other": other}))
     assert not drawn.data
     assert "different things" in drawn.layout.annotations[0].text
-    same = figures.fronts({"one": found.search, "two": found.search}, "share")
+    same = screen.draw(charts.fronts({"one": found.search, "two": found.search}, "share"))
     assert len(same.data) == 2
     assert not any(isnan(x) for x in same.data[0].x)
 
@@ -199,10 +200,10 @@ def test_known_recipes_are_marked_by_name_on_screen_and_paper(found):
         measured.metric, measured.change, 0.9,
     )  # fmt: skip
     search = replace(found.search, also=(recipe,))
-    marks = [t for t in figures.frontier(search).data if t.name == "known recipe"]
+    marks = [t for t in screen.draw(charts.frontier(search)).data if t.name == "known recipe"]
     assert [list(t.text) for t in marks] == [["quamba"]]
     assert at_batch(search, 64).also[0].state_bytes == 64 * recipe.state_bytes
-    assert images.frontier(search) != images.frontier(found.search)
+    assert paper.draw(charts.frontier(search)) != paper.draw(charts.frontier(found.search))
 
 
 def test_a_report_draws_the_plans_and_how_the_search_went(tmp_path):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from sensprobe.report import figures
+from sensprobe.report import charts
 from sensprobe.report.fronts import at_batch
 from sensprobe_app import store
-from sensprobe_app.controls import batch_of, chart, choice, command, plain, theme
+from sensprobe_app.controls import batch_of, chart, choice, command, plain
 
 SHOWN = {
     "score": "score",
@@ -50,7 +50,7 @@ def show(lines: list[store.RunLine]) -> None:
         )
         return
     chart(
-        figures.fronts(searches, what, theme()),
+        charts.fronts(searches, what),
         "fronts",
         "Fronts of the chosen runs, score against bytes",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from sensprobe.report import figures
+from sensprobe.report import charts
 from sensprobe.report.bench_tables import (
     about_bench,
     bench_rows,
@@ -15,7 +15,7 @@ from sensprobe.report.bench_tables import (
 from sensprobe.report.benches import BenchRun, pairs
 from sensprobe.report.writing import csv_bytes
 from sensprobe_app import store
-from sensprobe_app.controls import chart, choice, command, plain, theme
+from sensprobe_app.controls import chart, choice, command, plain
 
 EVERY = "2s"
 ALONE = "nothing"
@@ -84,7 +84,7 @@ def _about(found: BenchRun) -> None:
 
 def _figures(found: BenchRun, other: BenchRun | None) -> None:
     chart(
-        figures.bandwidths(found, other, theme()),
+        charts.bandwidths(found, other),
         "bandwidths",
         "Share of the bandwidth of copying that each operation reaches, by scheme and shape",
     )
@@ -93,7 +93,7 @@ def _figures(found: BenchRun, other: BenchRun | None) -> None:
         "the lower to the upper quartile."
     )
     chart(
-        figures.ratios(found, other, theme()),
+        charts.ratios(found, other),
         "ratios",
         "How many times as fast as PyTorch each operation is, by scheme and shape",
     )

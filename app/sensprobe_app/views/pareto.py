@@ -10,7 +10,7 @@ from math import inf, log2, nan
 import streamlit as st
 
 from sensprobe.plans.plan import diff
-from sensprobe.report import figures, rows, tables
+from sensprobe.report import charts, rows, tables
 from sensprobe.report.fronts import FrontView, at_batch, best_within
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Candidate, Search
@@ -25,7 +25,6 @@ from sensprobe_app.controls import (
     picked,
     plain,
     search_command,
-    theme,
 )
 from sensprobe_app.store import Found
 from sensprobe_app.store import found as look
@@ -103,7 +102,7 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
     titles = titled(search, {*now, *st.query_params.get_all("plans")})
     view = replace(view, selected=tuple(titles[title] for title in now if title in titles))
     chart(
-        figures.frontier(search, theme(), view),
+        charts.frontier(search, view),
         "front",
         "Score of every plan against its bytes",
         partial(_take, {name: title for title, name in titles.items()}),
@@ -190,7 +189,7 @@ def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None
     st.dataframe(facts)
     if found.sites:
         chart(
-            figures.bytes_by_part(plans, found.sites, search.batch, theme()),
+            charts.bytes_by_part(plans, found.sites, search.batch),
             "bars",
             "Bytes of each part under each plan",
         )

@@ -18,7 +18,7 @@ from sensprobe.errors import SensprobeError
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import parse
-from sensprobe.report import figures
+from sensprobe.report import charts
 from sensprobe.report.editing import (
     Prediction,
     edited,
@@ -35,7 +35,7 @@ from sensprobe.report.values import flagged, in_bytes, level_text, plus_minus
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs
-from sensprobe_app.controls import batch_of, chart, choice, label_of, plain, profile_command, theme
+from sensprobe_app.controls import batch_of, chart, choice, label_of, plain, profile_command
 from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
@@ -75,8 +75,8 @@ def show(found: Found) -> None:
         return
     _costs(found, base, entries, batch, changed=bool(changes))
     title = "Bits by layer and part" + (" (edited)" if changes else "")
-    figure = figures.plan_grid(entries, found.sites, title, theme())
-    chart(figure, "grid", "Bits of every site, layers down, names across")
+    grid_of_bits = charts.plan_grid(entries, found.sites, title)
+    figure = chart(grid_of_bits, "grid", "Bits of every site, layers down, names across")
     own = f"{known[name].name}-edited" if changes else known[name].name
     _measure(found, entries, own)
     searched = known[name].searched and not changes

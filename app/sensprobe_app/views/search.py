@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from sensprobe.report import figures
+from sensprobe.report import charts
 from sensprobe.report.course import course, seconds
 from sensprobe.report.prose import about_search
 from sensprobe_app import store
-from sensprobe_app.controls import chart, choice, plain, search_command, theme
+from sensprobe_app.controls import chart, choice, plain, search_command
 from sensprobe_app.store import Found
 
 EVERY = "2s"
@@ -40,7 +40,7 @@ def _draw(found: Found) -> None:
     else:
         st.markdown(f"{len(found.search.candidates):,} plans measured so far.")
     chart(
-        figures.convergence(course(found.search), theme()),
+        charts.convergence(course(found.search)),
         "convergence",
         "Hypervolume of the front against plans evaluated",
     )
@@ -52,12 +52,12 @@ def _draw(found: Found) -> None:
         name = choice("Study", [study.name for study in studies], "study")
         study = next((s for s in studies if s.name == name), studies[0])
         chart(
-            figures.importances(study.importance, theme()),
+            charts.importances(study.importance),
             "importances",
             "Share of the loss's variance that each multiplier explains",
         )
     chart(
-        figures.durations(seconds(found.run), theme()),
+        charts.durations(seconds(found.run)),
         "durations",
         "Seconds of every evaluation in order",
     )

@@ -7,13 +7,12 @@ from functools import partial
 
 import streamlit as st
 
-from sensprobe.report import figures, rows, tables
+from sensprobe.report import charts, rows, tables
 from sensprobe.report.agreement import agreement_table
-from sensprobe.report.grids import harshest
 from sensprobe.report.prose import about_agreement, about_sensitivity
 from sensprobe.report.results import Sensitivity
 from sensprobe.report.writing import csv_bytes
-from sensprobe_app.controls import add, chart, choice, picked, plain, profile_command, theme
+from sensprobe_app.controls import add, chart, choice, picked, plain, profile_command
 from sensprobe_app.store import Found
 
 QUANTITIES = {"headline metric": "metric", "what adds up": "additive"}
@@ -38,7 +37,7 @@ def show(found: Found) -> None:
             "Scheme of the layer map and the table",
             profile.schemes,
             "scheme",
-            first=harshest(profile),
+            first=charts.harshest(profile),
         )
     for sentence in about_sensitivity(profile):
         st.markdown(plain(sentence))
@@ -47,8 +46,8 @@ def show(found: Found) -> None:
     if results.agreement is not None and results.measured is not None:
         st.subheader("Does the cheap estimate agree?")
         st.markdown(plain(about_agreement(results.agreement)))
-        figure = figures.agreement_scatter(results.agreement, results.measured.additive, theme())
-        chart(figure, "agreement", "Estimated against measured sensitivity, log axes")
+        scatter = charts.agreement_scatter(results.agreement, results.measured.additive)
+        chart(scatter, "agreement", "Estimated against measured sensitivity, log axes")
         st.dataframe(agreement_table(results.agreement), hide_index=True)
 
 
@@ -69,10 +68,14 @@ def _quantity(profile: Sensitivity) -> str:
 
 def _maps(profile: Sensitivity, of: str, scheme: str) -> None:
     """Both maps; targets picked in them join those that the ranking shows."""
-    figure = figures.heat_map(profile, of, theme())
-    chart(figure, "map", "Loss of every target in every scheme", partial(_take, "map"))
+    chart(
+        charts.heat_map(profile, of),
+        "map",
+        "Loss of every target in every scheme",
+        partial(_take, "map"),
+    )
     if profile.by == "site":
-        layers = figures.layer_map(profile, scheme, of, theme())
+        layers = charts.layer_map(profile, scheme, of)
         chart(layers, "layers", "Loss by layer and part", partial(_take, "layers"))
 
 
@@ -90,7 +93,7 @@ def _ranking(profile: Sensitivity, of: str, scheme: str) -> None:
         placeholder="all of them; pick cells of a map, rows of the table, or names here",
     )
     chart(
-        figures.ranking(_of(profile, targets), of, theme=theme()),
+        charts.ranking(_of(profile, targets), of),
         "ranking",
         "Targets by what they lose, with 95 % intervals",
     )

@@ -1,0 +1,226 @@
+"""Score against bytes: every plan a search evaluated, and the fronts of several runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
+
+from sensprobe.report.charts.chart import (
+    UNKNOWN_ERROR,
+    Axis,
+    Chart,
+    Level,
+    Look,
+    Point,
+    Series,
+    byte_axis,
+    error_of,
+    nothing,
+)
+from sensprobe.report.fronts import FrontView, feasible
+from sensprobe.report.results import Beside, Candidate, Search
+from sensprobe.report.tables import (
+    CHOSEN,
+    DOMINATED,
+    FRONT,
+    MARKS,
+    MOST_DOMINATED,
+    UNIFORM,
+    mark_of,
+    symbol,
+    thinned,
+)
+from sensprobe.report.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, SERIES, SYMBOLS, VERMILION
+from sensprobe.report.values import Measured, digits, flagged, in_bytes, plus_minus, shortened
+
+EVERYTHING = FrontView()
+LOOKS = {
+    DOMINATED: Look("circle", 6, GREY, 0.4, DOMINATED),
+    FRONT: Look("circle", 9, BLUE, letter=FRONT),
+    UNIFORM: Look("diamond", 11, ORANGE, letter=UNIFORM),
+    CHOSEN: Look("star", 16, GREEN, letter=CHOSEN),
+}
+PRESET, RING = Look("square", 10, VERMILION), Look("circle", 21, PURPLE)
+
+
+def frontier(search: Search, view: FrontView = EVERYTHING) -> Chart:
+    """Plans with error bars of one standard error, full precision as a band, presets by name.
+
+    The name of a mark is the plan's.
+    """
+    title = f"What {search.quantity.name} the memory buys"
+    plotted = [c for c in search.candidates if c.total_bytes > 0 and isfinite(c.metric.value)]
+    if view.feasible:
+        plotted = [c for c in plotted if feasible(c, view.budget)]
+    if not plotted:
+        return nothing(title, "no plan was evaluated")
+    also = [b for b in search.also if b.total_bytes > 0 and isfinite(b.metric.value)]
+    sizes = [*(c.total_bytes for c in plotted), *(b.total_bytes for b in also)]
+    height = _Height(search, view.loss, [c.change for c in plotted])
+    bytes_of = byte_axis(
+        f"weights and state at batch {search.batch}",
+        [*sizes, search.full_bytes, 1.3 * min(sizes)],
+        log=view.log,
+    )
+    presets = [height.mark(b, about_preset(b, search), b.name, "bottom center") for b in also]
+    selected = [c for c in plotted if c.name in view.selected]
+    rings = [height.mark(c, about(c, search))._replace(hollow=True) for c in selected]
+    dominated, *telling = _marks(plotted, search, height)
+    return Chart(
+        title,
+        x=bytes_of,
+        y=height.axis(),
+        series=(
+            dominated,
+            Series("", tuple(map(height.mark, _front(plotted))), joined="steps", marks=False),
+            *telling,
+            Series("known recipe", tuple(presets), PRESET),
+            Series("selected", tuple(rings), RING),
+        ),
+        levels=() if view.loss else _full_precision(search),
+        rules=((view.budget, PURPLE),) if isfinite(view.budget) else (),
+        height=520,
+    )
+
+
+class _Height:
+    """Where a plan lies on the vertical axis: its score, or what it loses, on a log axis whose
+    bottom edge stands for no loss."""
+
+    def __init__(self, search: Search, loss: bool, changes: Sequence[Measured]) -> None:
+        self._search, self._loss = search, loss
+        lost = [self._lost(change).value for change in changes]
+        self._floor = min((v for v in lost if v > 0), default=1e-6) / 2
+
+    def mark(
+        self,
+        plan: Candidate | Beside,
+        about: tuple[str, ...] = (),
+        label: str = "",
+        side: str = "top left",
+    ) -> Point:
+        value = self._search.quantity.shown(plan.metric)
+        if self._loss:
+            lost = self._lost(plan.change)
+            value = replace(lost, value=max(lost.value, self._floor))
+        return Point(
+            plan.total_bytes, value.value, plan.name, about, shortened(label, 32), side,
+            y_error=error_of(value),
+        )  # fmt: skip
+
+    def axis(self) -> Axis:
+        q = self._search.quantity
+        if not self._loss:
+            return Axis(f"{q.heading} on {self._search.n:,} {self._search.split} samples")
+        return Axis(f"{q.name} lost; bottom edge: none", q.change_unit, log=True)
+
+    def _lost(self, change: Measured) -> Measured:
+        return self._search.quantity.shown(change).times(-self._search.quantity.sign)
+
+
+def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> list[Series]:
+    """A series for each kind of plan, the least telling first; of many dominated plans a part."""
+    found: dict[str, list[Candidate]] = {mark: [] for mark in LOOKS}
+    for c in plotted:
+        found[symbol(c, search)].append(c)
+    names, every = dict(MARKS), len(found[DOMINATED])
+    found[DOMINATED] = thinned(found[DOMINATED])
+    if every > MOST_DOMINATED:
+        names[DOMINATED] += f" ({len(found[DOMINATED]):,} of {every:,} drawn)"
+    largest = max((c.total_bytes for c in found[CHOSEN]), default=0)
+
+    def point(mark: str, c: Candidate) -> Point:
+        at = height.mark(c, about(c, search))
+        if mark == DOMINATED:
+            return at._replace(y_error=UNKNOWN_ERROR, hollow=c.stopped_early)
+        if mark == UNIFORM:
+            label = shortened((c.uniform or "").split("/")[0], 12)
+            return at._replace(label=label, side="bottom right")
+        if mark == CHOSEN:
+            side = "top right" if c.total_bytes == largest else "top left"
+            return at._replace(label=shortened(", ".join(search.picks[c.name]), 32), side=side)
+        return at
+
+    return [
+        Series(names[mark], tuple(point(mark, c) for c in found[mark]), look)
+        for mark, look in LOOKS.items()
+    ]
+
+
+def _front(plans: Sequence[Candidate]) -> list[Candidate]:
+    """The plans that no other beats, in growing bytes."""
+    kept = [c for c in plans if c.on_front and isfinite(c.metric.value)]
+    return sorted(kept, key=lambda c: c.total_bytes)
+
+
+def _full_precision(search: Search) -> tuple[Level, ...]:
+    full = search.quantity.shown(search.full)
+    if not isfinite(full.value):
+        return ()
+    value = f"{plus_minus(full)} {search.quantity.unit}".rstrip()
+    return (Level(full.value, "full precision", value, full.stderr),)
+
+
+def about(c: Candidate, search: Search) -> tuple[str, ...]:
+    """Everything a reader asks of one plan, a line each."""
+    what = mark_of(c, search) or "dominated"
+    lines = _about(c, search, c.uniform or c.name, what)
+    lines.append(f"{digits(c.effective_bits, 3)} bits a value")
+    if c.radius > 1:
+        lines.append(f"{search.radius_name} {digits(c.radius, 5)}: unstable")
+    return tuple(lines)
+
+
+def about_preset(b: Beside, search: Search) -> tuple[str, ...]:
+    """The same of a plan that was measured beside the search."""
+    return tuple(_about(b, search, b.name, "known recipe, measured beside the search"))
+
+
+def _about(plan: Candidate | Beside, search: Search, name: str, what: str) -> list[str]:
+    q = search.quantity
+    change = q.shown(plan.change)
+    return [
+        name,
+        what,
+        f"{q.heading} {plus_minus(q.shown(plan.metric))}",
+        f"{q.change_heading} {flagged(plus_minus(change, signed=True), change)}",
+        f"{in_bytes(plan.total_bytes)} in all",
+        f"weights {in_bytes(plan.weight_bytes)}, state {in_bytes(plan.state_bytes)}",
+    ]
+
+
+def fronts(searches: Mapping[str, Search], of: str = "score") -> Chart:
+    """One staircase a run. `of`: "score", "change" (to the run's own full precision, over bytes) or
+    "share" (the same over the share of full precision's bytes, for models of different sizes)."""
+    title = "Fronts side by side"
+    drawn = {name: s for name, s in searches.items() if _front(s.candidates)}
+    if not drawn:
+        return nothing(title, "no run here has a front yet")
+    headings = sorted({s.quantity.heading for s in searches.values()})
+    if len(headings) > 1:
+        return nothing(title, f"these runs measure different things: {', '.join(headings)}")
+    lines = tuple(
+        Series(
+            shortened(name, 40),
+            tuple(_front_point(name, c, s, of) for c in _front(s.candidates)),
+            Look(SYMBOLS[k % len(SYMBOLS)], 9, SERIES[k % len(SERIES)]),
+            joined="steps",
+        )
+        for k, (name, s) in enumerate(drawn.items())
+    )
+    batches = ", ".join(sorted({str(s.batch) for s in searches.values()}))
+    places = [point.x for line in lines for point in line.points]
+    across = byte_axis(f"weights and state at batch {batches}", places)
+    if of == "share":
+        across = Axis("bytes", "% of full precision", log=True)
+    quantity = next(iter(drawn.values())).quantity
+    heading = quantity.heading if of == "score" else quantity.change_heading
+    return Chart(title, x=across, y=Axis(heading), series=lines, height=520)
+
+
+def _front_point(run: str, c: Candidate, search: Search, of: str) -> Point:
+    value = search.quantity.shown(c.metric if of == "score" else c.change)
+    share = 100 / search.full_bytes if of == "share" and search.full_bytes else 1.0
+    lines = (shortened(run, 60), *about(c, search))
+    return Point(share * c.total_bytes, value.value, c.name, lines, y_error=error_of(value))

@@ -1,0 +1,280 @@
+"""A chart as a Plotly figure, for the report's page and the dashboard.
+
+All text is escaped, and `customdata[0]` of every mark is the name it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from math import isfinite, log10
+from typing import Any
+
+import plotly.graph_objects as go
+
+from sensprobe.report.charts.chart import Axis, Bars, Cells, Chart, Error, Level, Point, Series
+from sensprobe.report.theme import GREY, LIGHT, SERIES, Theme
+from sensprobe.report.values import shortened
+
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+HOVER = "%{customdata[1]}<extra></extra>"
+MANY = 1000
+"""Marks from which a series is drawn by the graphics card."""
+
+
+def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
+    """The figure; its `meta["scale"]` names the colour scale that a theme puts in."""
+    layout: dict[str, Any] = {
+        "template": template(theme),
+        "title": _title(chart),
+        "height": chart.height,
+    }
+    if chart.nothing:
+        place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
+        layout |= {
+            "annotations": [{"text": _escaped(chart.nothing), **place}],
+            "xaxis": {"visible": False},
+            "yaxis": {"visible": False},
+        }
+        return go.Figure([], layout)
+    layout |= {"xaxis": _axis(chart.x), "yaxis": _axis(chart.y), "hovermode": "closest"}
+    named = [*(s.name for s in chart.series if s.points), *(b.name for b in chart.bars)]
+    layout["showlegend"] = any(named)
+    if any(named) and chart.caption:
+        layout["margin"] = {"t": 104}
+    if any(s.marks and not s.name for s in chart.series) and any(named):
+        layout["legend"] = {"itemclick": False, "itemdoubleclick": False}  # some would stay
+    layout["shapes"] = [_rule(*rule) for rule in chart.rules]
+    layout["shapes"] += [_band(level) for level in chart.levels if isfinite(level.error)]
+    traces: list[Any] = [_level(level, chart.x) for level in chart.levels]
+    traces += [_series(series) for series in chart.series if series.points]
+    if chart.bars:
+        traces += map(_bars, chart.bars)
+        layout |= {"barmode": "stack", "bargap": 0.3}
+    if chart.cells is not None:
+        traces.append(_cells(chart.cells))
+        layout |= {"coloraxis": _colours(chart.cells, theme), "meta": {"scale": chart.cells.scale}}
+    return go.Figure(traces, layout)
+
+
+def scale(colours: tuple[str, ...]) -> list[list[Any]]:
+    """Evenly spread colours as a Plotly colour scale."""
+    return [[k / (len(colours) - 1), colour] for k, colour in enumerate(colours)]
+
+
+def template(theme: Theme = LIGHT) -> go.layout.Template:
+    """The layout of a theme; swapping it re-colours a drawn figure."""
+    axis = {
+        "gridcolor": theme.faint,
+        "linecolor": theme.faint,
+        "zerolinecolor": theme.faint,
+        "zerolinewidth": 2,
+        "ticks": "",
+        "title": {"standoff": 12},
+        "automargin": True,
+    }
+    return go.layout.Template(
+        layout={
+            "paper_bgcolor": theme.paper,
+            "plot_bgcolor": theme.paper,
+            "colorway": list(SERIES),
+            "font": {"family": FONT, "size": 13, "color": theme.ink},
+            "title": {
+                "x": 0,
+                "xref": "paper",
+                "xanchor": "left",
+                "font": {"size": 15},
+                "subtitle": {"font": {"size": 12}},
+            },
+            "xaxis": axis,
+            "yaxis": axis,
+            "hoverlabel": {"align": "left", "font": {"family": FONT, "size": 12}},
+            "legend": {
+                "orientation": "h",
+                "yanchor": "bottom",
+                "y": 1.0,
+                "x": 0,
+                "title": {"text": ""},
+                "traceorder": "normal",
+            },
+            "margin": {"l": 70, "r": 24, "t": 76, "b": 56},
+        }
+    )
+
+
+def _escaped(text: str) -> str:
+    return escape(text, quote=False).replace("\n", "<br>")
+
+
+def _title(chart: Chart) -> dict[str, Any]:
+    heading: dict[str, Any] = {"text": _escaped(chart.title)}
+    if chart.caption:
+        heading["subtitle"] = {"text": _escaped("; ".join(chart.caption))}
+    return heading
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "title": {"text": _escaped(axis.heading)},
+        "type": "log" if axis.log else "linear",
+        "showgrid": axis.grid,
+        "zeroline": axis.zero,
+    }
+    if axis.ticks is not None:
+        names = [_escaped(tick.name) for tick in axis.ticks]
+        bold = [tick.bold for tick in axis.ticks]
+        out["tickvals"] = [tick.place for tick in axis.ticks]
+        out["ticktext"] = [f"<b>{n}</b>" if b else n for n, b in zip(names, bold, strict=True)]
+    elif axis.log:
+        out["exponentformat"] = "power"
+    if axis.ends is not None:
+        out["range"] = [log10(end) for end in axis.ends] if axis.log else list(axis.ends)
+    return out
+
+
+def _placed(value: float) -> float | None:
+    """JSON has no NaN and no infinity: what cannot be placed is left out."""
+    return value if isfinite(value) else None
+
+
+def _picked(marks: Iterable[tuple[str, tuple[str, ...]]]) -> list[list[str]]:
+    """`customdata` of marks: what a click picks, and the hover text, the first line in bold."""
+    out = []
+    for name, lines in marks:
+        first, *others = [_escaped(shortened(line, 200)) for line in lines] or [""]
+        out.append([name, "<br>".join([f"<b>{first}</b>", *others])])
+    return out
+
+
+def _series(series: Series) -> go.Scatter | go.Scattergl:
+    points, look = series.points, series.look
+    hollow = [point.hollow for point in points]
+    symbols = [f"{look.symbol}-open" if h else look.symbol for h in hollow]
+    modes = ["lines"] * bool(series.joined) + ["markers"] * series.marks
+    modes += ["text"] * any(point.label for point in points)
+    told = any(point.about for point in points)
+    made: Callable[..., Any] = go.Scattergl if len(points) > MANY else go.Scatter
+    return made(
+        x=[_placed(point.x) for point in points],
+        y=[_placed(point.y) for point in points],
+        error_x=_errors([point.x_error for point in points]),
+        error_y=_errors([point.y_error for point in points]),
+        mode="+".join(modes),
+        text=[_escaped(point.label) for point in points] if "text" in modes else None,
+        textposition=[point.side for point in points] if "text" in modes else None,
+        line={
+            "shape": "hv" if series.joined == "steps" else "linear",
+            "color": look.colour,
+            "width": 1.5,
+            "dash": series.dash,
+        },
+        marker={
+            "symbol": symbols if len({*symbols}) > 1 else symbols[0],
+            "size": look.size,
+            "color": look.colour,
+            "opacity": look.opacity,
+            "line": {"width": max(look.size / 7, 1) if any(hollow) else 0.5, "color": look.colour},
+        },
+        name=_escaped(series.name),
+        showlegend=bool(series.name),
+        customdata=_picked((point.name, point.about) for point in points) if told else None,
+        hovertemplate=HOVER if told else None,
+        hoverinfo=None if told else "skip",
+    )
+
+
+def _errors(bars: Sequence[Error]) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [_placed(above) for _, above in bars],
+        "arrayminus": [_placed(below) for below, _ in bars],
+        "thickness": 1.2,
+        "width": 3,
+        "visible": any(isfinite(above) for _, above in bars),
+    }
+
+
+def _level(level: Level, across: Axis) -> go.Scatter:
+    """A line from end to end, so that the legend names it."""
+    points = tuple(Point(end, level.at) for end in across.ends or ())
+    line = _series(Series(level.heading, points, dash="dash", joined="straight", marks=False))
+    return line.update(line_color=GREY)
+
+
+def _band(level: Level) -> dict[str, Any]:
+    low, high = level.at - level.error, level.at + level.error
+    return {
+        "type": "rect",
+        "x0": 0, "x1": 1, "xref": "paper", "y0": low, "y1": high,
+        "fillcolor": "rgba(138, 143, 152, 0.18)", "line": {"width": 0}, "layer": "below",
+    }  # fmt: skip
+
+
+def _rule(place: float, colour: str) -> dict[str, Any]:
+    line = {"color": colour, "dash": "dash", "width": 1.5}
+    return {"type": "line", "x0": place, "x1": place, "y0": 0, "y1": 1, "yref": "paper",
+            "line": line, "layer": "below"}  # fmt: skip
+
+
+def _bars(bars: Bars) -> go.Bar:
+    return go.Bar(
+        x=[bar.length for bar in bars.segments],
+        y=list(range(len(bars.segments))),
+        orientation="h",
+        name=_escaped(bars.name),
+        text=[_escaped(bar.label) for bar in bars.segments],
+        textposition="inside",
+        insidetextanchor="middle",
+        textangle=0,
+        marker={
+            "color": bars.colour,
+            "pattern": {
+                "shape": "/" if bars.hatched else "",
+                "fillmode": "overlay",
+                "fgcolor": "rgba(255, 255, 255, 0.45)",
+                "size": 9,
+            },
+            "line": {"width": 0},
+        },
+        customdata=_picked((bar.name, bar.about) for bar in bars.segments),
+        hovertemplate=HOVER,
+    )
+
+
+def _cells(cells: Cells) -> go.Heatmap:
+    """Cells at whole numbers with a text on each."""
+    return go.Heatmap(
+        z=[[_placed(cell.place) if cell else None for cell in row] for row in cells.rows],
+        x=list(range(len(cells.rows[0]))),
+        y=list(range(len(cells.rows))),
+        text=[[_escaped(cell.short) if cell else "" for cell in row] for row in cells.rows],
+        customdata=[
+            _picked((cell.name, cell.about) if cell else ("", ()) for cell in row)
+            for row in cells.rows
+        ],
+        texttemplate="%{text}",
+        hovertemplate=HOVER,
+        hoverongaps=False,
+        xgap=2,
+        ygap=2,
+        coloraxis="coloraxis",
+    )
+
+
+def _colours(cells: Cells, theme: Theme) -> dict[str, Any]:
+    bar: dict[str, Any] = {
+        "title": {"text": _escaped(cells.heading), "side": "right"},
+        "outlinewidth": 0,
+        "thickness": 14,
+    }
+    if cells.ticks is not None:
+        bar["tickvals"] = [tick.place for tick in cells.ticks]
+        bar["ticktext"] = [tick.name for tick in cells.ticks]
+    return {
+        "colorscale": scale(getattr(theme, cells.scale)),
+        "reversescale": cells.reverse,
+        "cmin": cells.low,
+        "cmax": cells.high,
+        "colorbar": bar,
+    }
