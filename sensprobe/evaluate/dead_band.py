@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.models import Model
-from sensprobe.numerics.storage import Custom, Memory, Rounded, Storage, fresh, store
+from sensprobe.numerics.storage import Carry, Custom, Rounded, Storage, fresh, store
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.plans.sites import Part, Site
 
@@ -89,7 +89,7 @@ class _Counter:
     storage: Rounded
     found: DeadBand
     tick: Callable[[], None] = lambda: None
-    _memory: Memory | None = None
+    _memory: Carry | None = None
 
     def __call__(self, new: Tensor, step: int) -> Tensor:
         before = self._memory or fresh(len(new), tuple(new.shape[1:]), self.storage, new.device)

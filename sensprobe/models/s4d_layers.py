@@ -18,7 +18,7 @@ from sensprobe.models.framed import Framed, Recurrence
 from sensprobe.models.initial import drawn, log_steps
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
-from sensprobe.numerics.storage import Memory, Storage
+from sensprobe.numerics.storage import Carry, Storage
 from sensprobe.numerics.taps import EXACT, Tap, single
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 
@@ -161,8 +161,8 @@ class S4D(Framed):
         return F.glu(at.passes("out_proj_out", y), dim=-1), (state,)
 
     def recur(
-        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory | None
-    ) -> tuple[Tensor, Memory | None]:
+        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Carry | None
+    ) -> tuple[Tensor, Carry | None]:
         """The recurrence over x (b, l, h): y, and the state after it (None of a convolution)."""
         if self.mode == "recurrent":
             return ops.diagonal_scan(x, A, B, C, storage, memory)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.packed.compile import compiled
 from sensprobe.packed.device import device_stream_of
@@ -115,14 +115,14 @@ class Alone:
         """States as memory holds them."""
         return self.program.states.get(torch.arange(2))
 
-    def memory(self, steps: int) -> Memory:
+    def memory(self, steps: int) -> Carry:
         """What they stand for."""
         each = [
             values(held(m.numpy(), self.case.model, self.case.plan)[self.site.name], self.case.tap)
             for m in self.stored()
         ]
         residual = None if each[0].residual is None else torch.stack([m.residual for m in each])
-        return Memory(torch.stack([m.state for m in each]), residual, steps)
+        return Carry(torch.stack([m.state for m in each]), residual, steps)
 
     def inputs(self, fill: float = 1.0, seed: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x (2, length, heads, p), dt, B and C; seeded."""
@@ -150,7 +150,7 @@ class Alone:
         return found
 
     def exact(
-        self, A: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, first: Memory | None = None
+        self, A: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, first: Carry | None = None
     ) -> tuple[Tensor, Tensor]:
         """Float64 outputs of a state that is never rounded, and the same of magnitudes."""
         share = self.state.heads // self.state.groups
