@@ -4,7 +4,7 @@ The simulation clamps what is beyond the largest number of a format. A runtime t
 saturate keeps infinity there, and its outputs are NaN. So what a plan keeps in fp16, bf16 or, with
 a static scale, in a smaller float format is watched on some sequences: the states as they would be
 if these very states were kept exact, everything else under the plan. Ranges that leave something
-out on purpose (percentiles, mse, clip) are not watched, nor are those that are read live.
+out on purpose (percentiles, mse, clip) are not watched, nor are dynamic ones.
 """
 
 from __future__ import annotations
