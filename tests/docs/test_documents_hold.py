@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import generated
@@ -23,6 +25,7 @@ OWN = [
     page for page in PAGES if page.parent in (ROOT, ROOT / "docs") and page.name != "CHANGELOG.md"
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`((?:sensprobe|kernels|app|tests|docs|studies)/[\w./-]+)`")
 
 
@@ -140,6 +143,15 @@ def test_commands_that_are_shown_parse() -> None:
     assert len(shown) > 20
     for command in shown:
         parser.parse_args(shlex.split(command, comments=True)[1:])
+
+
+def test_python_that_is_shown_parses_and_imports_what_there_is() -> None:
+    blocks = [block for page in OWN for block in PYTHON.findall(text_of(page))]
+    assert len(blocks) > 3
+    for node in (node for block in blocks for node in ast.walk(ast.parse(block))):
+        if isinstance(node, ast.ImportFrom):
+            module = import_module(str(node.module))
+            assert all(hasattr(module, name.name) for name in node.names)
 
 
 def test_every_page_of_docs_is_reached_from_the_readme() -> None:
