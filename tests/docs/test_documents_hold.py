@@ -6,7 +6,6 @@ import ast
 import re
 import shlex
 import tomllib
-from importlib import import_module
 from pathlib import Path
 
 import generated
@@ -150,8 +149,7 @@ def test_python_that_is_shown_parses_and_imports_what_there_is() -> None:
     assert len(blocks) > 3
     for node in (node for block in blocks for node in ast.walk(ast.parse(block))):
         if isinstance(node, ast.ImportFrom):
-            module = import_module(str(node.module))
-            assert all(hasattr(module, name.name) for name in node.names)
+            exec(ast.unparse(node), {})
 
 
 def test_every_page_of_docs_is_reached_from_the_readme() -> None:
