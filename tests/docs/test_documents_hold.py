@@ -25,7 +25,7 @@ OWN = [
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"`((?:sensprobe|kernels|app|tests|docs|studies)/[\w./-]+)`")
+FILE = re.compile(r"(?:^|`)((?:sensprobe|kernels|app|tests|docs|studies)/[\w./-]+)", re.MULTILINE)
 
 
 def text_of(page: Path) -> str:
