@@ -144,6 +144,12 @@ def test_commands_that_are_shown_parse() -> None:
         parser.parse_args(shlex.split(command, comments=True)[1:])
 
 
+def test_make_has_what_is_told_to_be_made() -> None:
+    told = {name for page in OWN for name in re.findall(r"`?make ([a-z][\w-]+)`", text_of(page))}
+    made = set(re.findall(r"^([a-z][\w-]*):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    assert {"test", "check", "docs"} <= told <= made
+
+
 def test_python_that_is_shown_parses_and_imports_what_there_is() -> None:
     blocks = [block for page in OWN for block in PYTHON.findall(text_of(page))]
     assert len(blocks) > 3
