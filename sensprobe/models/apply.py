@@ -200,8 +200,8 @@ def needs_calibration(plan: Mapping[str, Scheme], sites: Mapping[str, Site]) -> 
 
 def _needs_range(site: Site, scheme: Scheme) -> bool:
     """Whether a site's values must be watched for the range of its scheme."""
-    read_live = scheme.dynamic or scheme.range == "given"
-    return site.kind is not Kind.WEIGHT and scheme.scaled and not read_live
+    unmeasured = scheme.dynamic or scheme.range == "given"
+    return site.kind is not Kind.WEIGHT and scheme.scaled and not unmeasured
 
 
 def wanted_by(plan: Mapping[str, Scheme], model: Model) -> Wanted:
