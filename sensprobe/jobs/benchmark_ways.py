@@ -46,8 +46,8 @@ def ways_of(
 ) -> list[Way]:
     """The plan's (unless it rounds nothing), full precision's, and PyTorch's, in this order.
 
-    `applier` is calibrated for the plan. Of an exported model full precision is what its weights
-    decode to: how fast it runs does not depend on their values.
+    `applier` is calibrated for the plan. For an exported model, full precision runs on its
+    decoded weights: the time does not depend on their values.
     """
     name = NAMELESS if name in ("", FULL, TORCH) else name
     weights = [s for s in source.model.sites.values() if s.kind is Kind.WEIGHT]

@@ -24,10 +24,10 @@ from sensprobe.models.frame import Shapes
 from sensprobe.models.framed import Framed, Replay
 from sensprobe.models.initial import drawn, log_steps, uniform
 from sensprobe.numerics.arithmetic import exp
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import EXACT, Tap, single
 
-Scan = Callable[..., tuple[Tensor, Memory]]
+Scan = Callable[..., tuple[Tensor, Carry]]
 LogA = Callable[[tuple[int, ...], torch.Generator], Tensor]
 
 
@@ -88,20 +88,18 @@ class Selective(Framed):
     # -- operations that round inside themselves --------------------------------------------------
 
     def convolve(
-        self, at: At, v: Tensor, memory: Memory | None = None
-    ) -> tuple[tuple[Tensor, ...], Memory]:
+        self, at: At, v: Tensor, carry: Carry | None = None
+    ) -> tuple[tuple[Tensor, ...], Carry]:
         """The convolution over v (b, l, channels) and SiLU, parted; and the window after it."""
-        v, window = ops.causal_conv(
-            v, at("conv"), at.bias("conv"), at.storage("conv_state"), memory
-        )
+        v, window = ops.causal_conv(v, at("conv"), at.bias("conv"), at.storage("conv_state"), carry)
         return self.parted(F.silu(v)), window
 
     def recur(
-        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Memory | None = None
-    ) -> tuple[Tensor, Memory]:
+        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, carry: Carry | None = None
+    ) -> tuple[Tensor, Carry]:
         """The recurrence: y, and the state after it."""
         return self.recurrence(
-            x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"), memory
+            x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"), carry
         )
 
     @property

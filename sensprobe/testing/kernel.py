@@ -8,7 +8,7 @@
         def storage(self, scheme): ...
 
 `kernel` and `reference` take the tensors of a problem, a storage of the state (None keeps it exact)
-and the memory of an earlier run, and return the outputs (b, l, …) and the memory after them.
+and the carry of an earlier run, and return the outputs (b, l, …) and the carry after them.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from sensprobe.numerics.storage import Memory, Storage
+from sensprobe.numerics.storage import Carry, Storage
 
 LENGTHS = (0, 1, 2, 7, 65)
 SCHEMES = ("int8/head", "int4/head/dynamic")
-Result = tuple[Tensor, Memory]
+Result = tuple[Tensor, Carry]
 
 
 def assert_same_bits(got: Result, wanted: Result) -> None:
-    """Assert that outputs and memories are equal, NaN where the other is NaN."""
-    (y, memory), (wanted_y, wanted_memory) = got, wanted
-    assert memory.step == wanted_memory.step
-    assert (memory.residual is None) == (wanted_memory.residual is None)
-    pairs = [(y, wanted_y), (memory.state, wanted_memory.state)]
-    if memory.residual is not None and wanted_memory.residual is not None:
-        pairs.append((memory.residual, wanted_memory.residual))
+    """Assert that outputs and carries are equal, NaN where the other is NaN."""
+    (y, carry), (wanted_y, wanted_carry) = got, wanted
+    assert carry.step == wanted_carry.step
+    assert (carry.residual is None) == (wanted_carry.residual is None)
+    pairs = [(y, wanted_y), (carry.state, wanted_carry.state)]
+    if carry.residual is not None and wanted_carry.residual is not None:
+        pairs.append((carry.residual, wanted_carry.residual))
     for one, other in pairs:
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
@@ -68,9 +68,9 @@ class KernelContract:
     @pytest.mark.parametrize("scheme", SCHEMES)
     def test_a_sequence_in_two_runs_is_the_sequence(self, scheme: str) -> None:
         given, kept = self.problem(11), self.storage(scheme)
-        first, memory = self.kernel(*self.part(given, slice(0, 4)), kept)
-        second, memory = self.kernel(*self.part(given, slice(4, None)), kept, memory)
-        assert_same_bits((torch.cat([first, second], 1), memory), self.kernel(*given, kept))
+        first, carry = self.kernel(*self.part(given, slice(0, 4)), kept)
+        second, carry = self.kernel(*self.part(given, slice(4, None)), kept, carry)
+        assert_same_bits((torch.cat([first, second], 1), carry), self.kernel(*given, kept))
 
     def test_inputs_stay_what_they_are(self) -> None:
         given = self.problem(7)

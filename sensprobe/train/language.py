@@ -57,7 +57,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class LanguageTask:
-    """What a recipe trains on text (see `loop.Task`).
+    """Training by a recipe on text (see `loop.Task`).
 
     pools: shares (they add up to 1) and what that part of each batch is drawn from. Held-out bits
     per byte are those of the first `VALIDATION_WINDOWS` windows of `validation`.

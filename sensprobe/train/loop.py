@@ -42,7 +42,7 @@ class Loss(NamedTuple):
 
 
 class Task(Protocol):
-    """What is learnt, from what, and how: all that differs between one training and another."""
+    """A task: data, loss, score and schedule, all that differs between one training and another."""
 
     @property
     def metric(self) -> str:
@@ -50,11 +50,11 @@ class Task(Protocol):
 
     @property
     def recipe(self) -> Recipe | LanguageRecipe:
-        """What is trained, and by what numbers."""
+        """The model's config and the numbers that training goes by."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What a run must share to go on from a snapshot, as JSON values."""
+        """The JSON values that a run must share with a snapshot to go on from it."""
 
     @property
     def clip(self) -> float | None:
@@ -80,15 +80,15 @@ class Task(Protocol):
         """The score of each held-out sample (n,) float64, of which the mean is reported."""
 
     def entry(self, leg: int, loss: float, score: float, held_out: float) -> dict[str, float]:
-        """What the history keeps of a leg: means over its batches, and the held-out score."""
+        """The row of a leg in the history: means over its batches, and the held-out score."""
 
     def recorded(self, entry: Mapping[str, float]) -> dict[str, Any]:
-        """What the weights' file says of itself after the leg of that entry."""
+        """The `recorded` field of the weights' header after the leg of that entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands. `loss` and `score` are means over this leg's training samples.
+    """The point a run has reached. `loss` and `score` are means over this leg's training samples.
 
     `score` and `validation` are of `metric`. A leg is an epoch where samples are passed over, else
     the steps between two snapshots.
@@ -107,8 +107,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a finished run gives. `value`, of `metric`, is the held-out score of the averaged
-    weights with its standard error over `n` samples; `history` is of what `Task.entry` keeps."""
+    """The result of a finished run. `value`, of `metric`, is the held-out score of the averaged
+    weights with its standard error over `n` samples; `history` has a `Task.entry` a leg."""
 
     weights: Path
     parameters: int

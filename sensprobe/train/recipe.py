@@ -75,7 +75,7 @@ FIXED: dict[str, Any] = {
     "d_input": BYTES.size,
     "d_output": BYTES.size,
 }
-"""What [model] of a language model does not say: it is one over bytes."""
+"""The fields of a language model's config that [model] does not say: it is one over bytes."""
 LANGUAGE = tuple(
     name for name, family in FAMILIES.items() if {f.name for f in fields(family.config)} >= {*FIXED}
 )
@@ -85,7 +85,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What to train on and how to vary it."""
+    """The samples to train on and how they are varied."""
 
     source: str
     shift: int = 0
@@ -105,7 +105,7 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long, and the fraction of it that warms up."""
+    """The number of epochs, and the fraction of all steps that warms up."""
 
     epochs: int
     warmup: float
@@ -121,7 +121,7 @@ class Init:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What `SampleTask` needs besides the samples."""
+    """All that decides the weights of a `SampleTask` besides the samples."""
 
     model: Any  # the family's config
     data: Data
@@ -133,7 +133,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What to train on."""
+    """The text to train on, and the windows drawn from it."""
 
     source: str
     length: int
@@ -154,7 +154,7 @@ class LanguageOptimizer:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How long, how often a snapshot is kept, and the fraction that warms up."""
+    """The number of steps, those between two snapshots, and the fraction that warms up."""
 
     steps: int
     every: int
@@ -175,7 +175,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class LanguageRecipe:
-    """What `LanguageTask` needs besides the text."""
+    """All that decides the weights of a `LanguageTask` besides the text."""
 
     family: str
     model: Any  # the family's config
@@ -195,7 +195,7 @@ def rate_at(step: int, steps: int, warmup: float) -> float:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """What a recipe's TOML file says; UsageError where it is missing or malformed."""
+    """The tables of a recipe's TOML file; UsageError where it is missing or malformed."""
     try:
         return read_toml(path)
     except AbsentError as error:

@@ -31,7 +31,7 @@ Samples = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class SampleTask:
-    """What a recipe trains on samples (see `loop.Task`); DataError for samples it cannot use."""
+    """Training by a recipe on samples (see `loop.Task`); DataError for samples it cannot use."""
 
     recipe: Recipe
     train: Samples
@@ -176,14 +176,14 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
 
 
 def _is_labels(y: Tensor, outputs: int) -> bool:
-    """Whether these are classes, or targets of so many numbers a sample."""
+    """True if these are classes, or targets of so many numbers a sample."""
     if y.is_floating_point():
         return y.dtype == torch.float32 and y.ndim > 0 and math.prod(y.shape[1:]) == outputs
     return y.dtype == torch.int64 and y.ndim == 1
 
 
 def digest(x: Tensor, y: Tensor) -> str:
-    """What a resumed run must share with the one before: the samples, to the bit."""
+    """A fingerprint of samples, to the bit: a resumed run must have the same."""
     found = hashlib.sha256()
     for tensor in (x, y):
         found.update(str(tuple(tensor.shape)).encode())

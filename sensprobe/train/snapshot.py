@@ -1,4 +1,4 @@
-"""What a run keeps on disk: the weights it would ship, and all it needs to go on after a stop.
+"""Snapshots: the weights a run would ship, and all it needs to go on after a stop.
 
     OUT/weights.safetensors     an own checkpoint of the averaged weights, after the last leg kept
     OUT/snapshot.safetensors    parameters, their average, AdamW's moments; progress in the header
@@ -32,7 +32,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a paramet
 
 @dataclass
 class Run:
-    """What training changes: parameters, their average, and what the optimizer remembers."""
+    """All that training changes: parameters, their average, and the optimizer's moments."""
 
     params: dict[str, Tensor]
     average: dict[str, Tensor]

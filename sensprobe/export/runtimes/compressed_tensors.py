@@ -6,9 +6,9 @@
                        of a row begins at bit i·bits, plus half the range so that none is negative
                        M.weight_packed  M.weight_scale  M.weight_shape  [M.weight_zero_point]
     float-quantized    e4m3: M.weight (float8_e4m3fn)  M.weight_scale
-    int-quantized      int8 of which the input is rounded too, a live scale a token: M.weight (int8)
+    int-quantized      int8 whose input is rounded too, a dynamic scale a token: M.weight (int8)
 
-compressed-tensors' live scale of int8 is the largest / 127.5, ours / 127; both clamp.
+The dynamic scale of int8 in compressed-tensors is the largest / 127.5, ours / 127; both clamp.
 
 Zero points are packed the same way, down the rows. Checked with compressed-tensors 0.20.
 """
@@ -43,7 +43,7 @@ from sensprobe.plans.sites import Part
 VERSION = "0.20.0"
 """Of the format as it is written here."""
 ROW, SPANS = frozenset({"channel"}), frozenset({"channel", "group"})
-LIVE = "int8/dynamic", "e4m3/dynamic"
+DYNAMIC = "int8/dynamic", "e4m3/dynamic"
 """An activation with a scale a time step, which is a scale a token."""
 
 DECOMPRESSED = """\
@@ -68,8 +68,8 @@ def _layouts(packed: tuple[Layout, ...], scales: frozenset[Scales]) -> tuple[Lay
     """Those of matrices whose input is rounded, then those of matrices alone."""
     int8, e4m3 = frozenset({"int8"}), frozenset({"e4m3"})
     return (
-        Layout("int-quantized", int8, ROW, scales=scales, reads=LIVE[0]),
-        Layout("float-quantized", e4m3, ROW, scales=scales, reads=LIVE[1]),
+        Layout("int-quantized", int8, ROW, scales=scales, reads=DYNAMIC[0]),
+        Layout("float-quantized", e4m3, ROW, scales=scales, reads=DYNAMIC[1]),
         *packed,
         Layout("float-quantized", e4m3, ROW, scales=scales),
     )
@@ -109,7 +109,7 @@ def quantization_config(fit: Fit) -> dict[str, Any]:
                 "targets": modules,
                 "format": layout.name,
                 "weights": _arguments(scheme),
-                "input_activations": None if layout.reads is None else _live(layout.reads),
+                "input_activations": None if layout.reads is None else _dynamic(layout.reads),
                 "output_activations": None,
             }
             for number, ((layout, scheme), modules) in enumerate(groups.items())
@@ -129,7 +129,7 @@ def _arguments(scheme: Scheme) -> dict[str, Any]:
     }
 
 
-def _live(reads: str) -> dict[str, Any]:
+def _dynamic(reads: str) -> dict[str, Any]:
     """A scale a token, read from it."""
     return {**_arguments(parse(reads)), "strategy": "token", "dynamic": True}
 

@@ -5,7 +5,7 @@ others. Else it is MIXED_PRECISION, and `quantized_layers` lists every quantized
 
     W4A16_AWQ                     int4 in groups: M.weight (uint8, two rows to a byte)
                                   M.weight_scale (rows, groups)
-    FP8_PER_CHANNEL_PER_TOKEN     e4m3, a scale a row, and inputs rounded with a live scale a token:
+    FP8_PER_CHANNEL_PER_TOKEN     e4m3, a scale a row; inputs rounded, a dynamic scale a token:
                                   M.weight (float8_e4m3fn)  M.weight_scale (rows)
 
 ModelOpt's FP8 has one scale a matrix, and those of a fused one differ; its W8A8 is SmoothQuant's,
