@@ -62,7 +62,7 @@ class Framed(ABC):
     described: ClassVar[Family]
     """The record of the family."""
     radius_name: ClassVar[str]
-    """What `spectral_radius` is, for people."""
+    """The name of the quantity that `spectral_radius` returns, as reports print it."""
     radius_reads: ClassVar[tuple[str, ...]]
     """The sites of a layer that `spectral_radius` is computed from."""
 

@@ -1,4 +1,4 @@
-"""What the selective families, Mamba and Mamba-2, have in common.
+"""The parts that the selective families, Mamba and Mamba-2, have in common.
 
     u ─ projections ─ conv ─ SiLU ─ parted ─ recurrence ─ … ─ projection
 
@@ -75,11 +75,12 @@ class Selective(Framed):
     @property
     @abstractmethod
     def recurrence(self) -> Scan:
-        """With the signature of those in `ops.selective_scan`."""
+        """The operation; its arguments are those of `ops.selective_scan`."""
 
     @abstractmethod
     def parted(self, v: Tensor) -> tuple[Tensor, ...]:
-        """What was convolved together, (b, l, channels), in the shapes of the sites `convolved`."""
+        """Split the output of the convolution, (b, l, channels), into the sites `convolved`, each
+        in its own shape."""
 
     @abstractmethod
     def dt_at_rest(self, at: At) -> Tensor:
