@@ -108,7 +108,7 @@ def packed(model, plan: dict[str, str], x: torch.Tensor | None = None) -> Packed
 
 def held(memory: np.ndarray, model, plan: dict) -> dict[str, Carry]:
     """States read from one sequence's bytes by the documented layout: site by site in the order
-    of the layers, each codes, live scales, zero points, residuals."""
+    of the layers, each codes, dynamic scales, zero points, residuals."""
     out, at = {}, 0
     for site in model.sites.values():
         if site.kind is not Kind.STATE:

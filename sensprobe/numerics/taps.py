@@ -75,6 +75,14 @@ class Recording:
         return Watched(lambda states, step: self.observe(site, states))
 
 
+def not_calibrated(site: Site, scheme: Scheme) -> SchemeError:
+    """The error for a static scheme of a tensor whose range was not watched."""
+    return SchemeError(
+        f"{site.name} in {scheme} needs calibrated ranges and there are none. Give data to "
+        "calibrate on, a range in the scheme (range50), or use dynamic."
+    )
+
+
 Rounder = Callable[[Tensor, Scheme, Site, StaticScale | None, Tensor | None], Tensor]
 
 
@@ -122,10 +130,7 @@ class RoundingTap:
 
     def _static(self, site: Site, scheme: Scheme) -> StaticScale:
         if site.name not in self.scales:
-            raise SchemeError(
-                f"{site.name} in {scheme} needs calibrated ranges and there are none. Give data to "
-                "calibrate on, a range (rangeR), or use dynamic."
-            )
+            raise not_calibrated(site, scheme)
         return self.scales[site.name]
 
     def storage(self, site: Site) -> Storage:
