@@ -42,7 +42,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m sensprobe.cli.reference --check docs/commands.md
-	$(BIN)/python docs/layers.py --check README.md
+	$(BIN)/python docs/generated.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -50,7 +50,7 @@ format: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m sensprobe.cli.reference --write docs/commands.md
-	$(BIN)/python docs/layers.py --write README.md
+	$(BIN)/python docs/generated.py --write
 
 bench: $(READY)
 	$(BIN)/python studies/000_speed/bench.py

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sensprobe.checkpoints.own import parameter_shapes
-from sensprobe.models.s4d import S4D, S4DConfig, deploy
+from sensprobe.models.s4d import S4DConfig
+from sensprobe.models.s4d_layers import S4D, deploy
 from sensprobe.numerics.calibrate import weight_range
 from sensprobe.numerics.rounding import Fields, encode
 from sensprobe.plans.scheme import Scheme

@@ -9,9 +9,11 @@ import torch
 from builders import vector
 from torch import Tensor
 
-from sensprobe.models import mamba, mamba2
-from sensprobe.models.mamba import Mamba, MambaConfig
-from sensprobe.models.mamba2 import Mamba2, Mamba2Config
+from sensprobe.models import family_of
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.models.mamba2_layers import Mamba2
+from sensprobe.models.mamba_layers import Mamba
 
 TOKENS: dict[str, Any] = {
     "encoder": "embedding",
@@ -53,14 +55,10 @@ MAMBA2S = {
 Config = MambaConfig | Mamba2Config
 
 
-def module(config: Config) -> Any:
-    return mamba if isinstance(config, MambaConfig) else mamba2
-
-
 def parameters(config: Config, seed: int = 0) -> dict[str, Tensor]:
     """Random parameters at the scales the families train at; float32, by own checkpoint name."""
     out = {}
-    for k, (name, shape) in enumerate(module(config).parameter_shapes(config).items()):
+    for k, (name, shape) in enumerate(family_of(config).parameter_shapes(config).items()):
         x = vector(*shape, seed=1000 * seed + k)
         match name.split("."):
             case [*_, "A_log"]:
@@ -79,8 +77,8 @@ def parameters(config: Config, seed: int = 0) -> dict[str, Tensor]:
 
 def tiny(config: Config, seed: int = 0) -> Mamba | Mamba2:
     """A random model."""
-    kind = Mamba if isinstance(config, MambaConfig) else Mamba2
-    return kind(config, module(config).deploy(parameters(config, seed), config))
+    family = family_of(config)
+    return family.model(config, family.deploy(parameters(config, seed), config))
 
 
 def inputs(config: Config, batch: int = 3, length: int = 7, seed: int = 0) -> Tensor:

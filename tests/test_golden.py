@@ -18,8 +18,8 @@ import torch
 from builders import MATRIX, PROJECTION, STATE
 from torch import Tensor
 
-from sensprobe.evaluate import SEMANTICS
 from sensprobe.models.apply import static_scale
+from sensprobe.numerics import SEMANTICS
 from sensprobe.numerics.calibrate import weight_range
 from sensprobe.numerics.philox import philox
 from sensprobe.numerics.rounding import encode

@@ -14,7 +14,7 @@ import streamlit as st
 from sensprobe.errors import RunError
 from sensprobe.plans.sites import Site
 from sensprobe.report import Results, gather
-from sensprobe.report.benches import BenchRun, benches_of
+from sensprobe.report.benchmarks import Benchmark, benchmarks_of
 from sensprobe.report.gather import sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
@@ -99,22 +99,24 @@ def found(line: RunLine) -> Found:
         return Found(line, None, None, None, (), told(error), False)
 
 
-def benches(lines: list[RunLine]) -> dict[str, BenchRun]:
-    """Every bench of some runs, the latest first, by what tells it from the others."""
+def benchmarks(lines: list[RunLine]) -> dict[str, Benchmark]:
+    """Every benchmark of some runs, the latest first, by what tells it from the others."""
     every = [
-        (line.name, bench) for line in lines for bench in _benches(line.path, bench_mark([line]))
+        (line.name, benchmark)
+        for line in lines
+        for benchmark in _benchmarks(line.path, benchmark_stamp([line]))
     ]
     every.sort(key=lambda pair: pair[1].name, reverse=True)
     several = len({name for name, _ in every}) > 1
-    out: dict[str, BenchRun] = {}
-    for name, bench in every:
-        title = f"{bench.title} ({name})" if several else bench.title
-        out[title if title not in out else f"{title}, {bench.name}"] = bench
+    out: dict[str, Benchmark] = {}
+    for name, benchmark in every:
+        title = f"{benchmark.title} ({name})" if several else benchmark.title
+        out[title if title not in out else f"{title}, {benchmark.name}"] = benchmark
     return out
 
 
-def bench_mark(lines: list[RunLine]) -> Stamp:
-    """What changes where a bench of these runs does."""
+def benchmark_stamp(lines: list[RunLine]) -> Stamp:
+    """What changes where a benchmark of these runs does."""
     return stamp(*(line.path / "benches" for line in lines))
 
 
@@ -181,9 +183,9 @@ def _results(_opened: Run, path: str, mark: Stamp) -> tuple[Results | None, str]
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
-def _benches(path: Path, mark: Stamp) -> list[BenchRun]:
+def _benchmarks(path: Path, mark: Stamp) -> list[Benchmark]:
     try:
-        return benches_of(opened(path))
+        return benchmarks_of(opened(path))
     except (RunError, OSError, ValueError):
         return []  # the run itself is damaged, which is said where runs are listed
 

@@ -1,4 +1,8 @@
-"""Reading weights. Nothing here executes what a file contains."""
+"""Reading weights. Nothing here executes what a file contains.
+
+`open_checkpoint` returns a model; `describe` returns what is known of it without its weights, and
+imports no torch where the weights are safetensors.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sensprobe.checkpoints import folder, own, s4, toml
-from sensprobe.checkpoints.files import require_file
+from sensprobe.checkpoints import exported, folder, own, s4, toml
+from sensprobe.checkpoints.exported import is_artefact
+from sensprobe.checkpoints.files import ReadTensors, read_headers, read_safetensors, require_file
+from sensprobe.checkpoints.headers import bytes_a_value
 from sensprobe.checkpoints.identity import earlier_name, earlier_weights, fingerprint
 from sensprobe.checkpoints.own import Parameters
-from sensprobe.checkpoints.stored import bytes_a_value, stored_dtypes
+from sensprobe.checkpoints.stored import stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import Model
+from sensprobe.models import Model, family_of
+from sensprobe.models.family import Family
+from sensprobe.plans.plan import Resolved
+from sensprobe.plans.sites import Site
 
 __all__ = [
     "NORMS",
     "Checkpoint",
+    "Description",
     "bytes_a_value",
+    "describe",
+    "is_artefact",
     "is_checkpoint_folder",
     "open_checkpoint",
     "read_checkpoint",
@@ -38,6 +50,51 @@ class Checkpoint:
     header: Mapping[str, Any]
     fingerprint: str
     stored: Mapping[str, str]  # the type of every weight site in the file
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is known of a model without its weights.
+
+    `stored` has the type of every weight site in the file ("bfloat16"); `plan` the scheme of every
+    site that an exported model keeps in one. `header` is what the file says of itself: the header
+    of an own checkpoint, the config.json of an exported folder; empty where it says nothing.
+    """
+
+    family: Family
+    config: Any
+    header: Mapping[str, Any]
+    stored: Mapping[str, str]
+    plan: Resolved
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        return self.family.sites(self.config)
+
+    @property
+    def products(self) -> list[tuple[str, str | None, int]]:
+        return self.family.products(self.config)
+
+    @property
+    def name(self) -> str:
+        """What the file calls the model; "" where it does not say."""
+        return str(self.header.get("name", ""))
+
+
+def describe(path: Path, norm: str | None = None) -> Description:
+    """What a checkpoint or an exported folder says of its model.
+
+    The errors are those of `open_checkpoint` and `load_artefact`, but for what only the numbers
+    show (weights that are not finite, a tied head that differs, a damaged weight file). A file that
+    torch wrote, and not safetensors, is read with torch.
+    """
+    if not folder.is_checkpoint(path) and is_artefact(path):
+        document, config, plan = exported.read(path)
+        return Description(family_of(config), config, document, {}, plan)
+    found = _parameters(path, norm, read_headers)
+    family = family_of(found.config)
+    dtypes = stored_dtypes(found.tensors, family.sites(found.config).values())
+    return Description(family, found.config, found.header, dtypes, {})
 
 
 def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, Mapping[str, Any]]:
@@ -70,18 +127,20 @@ def earlier_names(path: Path, norm: str | None = None) -> frozenset[str]:
     return frozenset([earlier_name(stored.config, weights)])
 
 
-def _parameters(path: Path, norm: str | None) -> Parameters:
+def _parameters(
+    path: Path, norm: str | None, read_tensors: ReadTensors = read_safetensors
+) -> Parameters:
     if norm is not None and norm not in NORMS:
         raise UsageError(f"norm {norm!r} is not one of {', '.join(NORMS)}.")
     if folder.is_checkpoint(path):
-        return folder.read(path)
+        return folder.read(path, read_tensors)
     require_file(path)
     if path.name in folder.FILES and folder.is_checkpoint(path.parent):
         raise CheckpointError(
             f"{path} has its config.json beside it; name its folder: {path.parent}."
         )
     if path.suffix == ".toml":
-        return toml.read(path)
+        return toml.read(path, read_tensors)
     if path.suffix == ".safetensors":
-        return own.read(path)
+        return own.read(path, read_tensors)
     return s4.read(path, norm or "post")

@@ -19,8 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from sensprobe.checkpoints.headers import is_tensor
 from sensprobe.errors import CheckpointError
 
 logger = logging.getLogger("sensprobe.checkpoints")
@@ -60,7 +59,7 @@ def state_of(
             f'entry = "{next(filter(None, trained))}".'
         )
     if not trained:
-        if not any(isinstance(t, Tensor) or "." in str(name) for name, t in loaded.items()):
+        if not any(is_tensor(t) or "." in str(name) for name, t in loaded.items()):
             raise CheckpointError(f"{path} holds no tensors by name: {_kinds(loaded)}.")
         return {str(name): value for name, value in loaded.items()}
     chosen = trained[0]
@@ -79,7 +78,7 @@ def listed(found: Mapping[str, State]) -> str:
     """Entries with how many tensors they have and what the first are called."""
     parts = []
     for name, state in list(found.items())[:6]:
-        names = [n for n, value in state.items() if isinstance(value, Tensor)]
+        names = [n for n, value in state.items() if is_tensor(value)]
         more = ", …" if len(names) > 3 else ""
         parts.append(f"{_called(name)} ({len(names)} tensors: {', '.join(names[:3])}{more})")
     more = f" and {len(found) - 6} more" if len(found) > 6 else ""
@@ -102,7 +101,7 @@ def _entries(
     weights = [
         str(name)
         for name, value in loaded.items()
-        if isinstance(value, Tensor) and value.ndim and value.is_floating_point()
+        if is_tensor(value) and value.ndim and value.is_floating_point()
     ]
     if any("." in name for name in weights) or (weights and not inner):
         yield from _parted(path, {str(name): value for name, value in loaded.items()})
@@ -118,7 +117,7 @@ def _parted(path: str, state: dict[str, Any]) -> Iterator[tuple[str, State]]:
         average = first if rest and _is_average(first) and _MODEL.search(around) else ""
         parts.setdefault(average, {})[rest if average else name] = value
     for first, part in parts.items():
-        if any(isinstance(value, Tensor) and value.ndim for value in part.values()):
+        if any(is_tensor(value) and value.ndim for value in part.values()):
             yield f"{path}.{first}".strip("."), part
 
 

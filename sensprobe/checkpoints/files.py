@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from sensprobe.checkpoints.headers import Header
 from sensprobe.documents import DocumentError, json_of, shown
 from sensprobe.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 METADATA_KEY = "sensprobe"
+ReadTensors = Callable[[Path], tuple[dict[str, Any], dict[str, Any]]]
+"""`read_safetensors`, or `read_headers` where a description is asked for."""
 
 
 def require_file(path: Path) -> None:
@@ -50,11 +54,27 @@ def require_file(path: Path) -> None:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and the JSON this package keeps in the header (empty where there is none)."""
+    return _read(path, "pt", lambda file, name: file.get_tensor(name))
+
+
+def read_headers(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same with the header of every tensor in its place; torch is not imported."""
+
+    def header(file: Any, name: str) -> Header:
+        held = file.get_slice(name)
+        return Header.of(held.get_shape(), held.get_dtype())
+
+    return _read(path, "np", header)
+
+
+def _read(
+    path: Path, framework: str, value: Callable[[Any, str], Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     require_file(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: value(file, name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} cannot be read as safetensors ({error}): it is truncated or damaged; "
@@ -76,6 +96,8 @@ def read_torch(path: Path) -> dict[str, Any]:
 
     A file that wants to import or call anything else is refused, not run.
     """
+    import torch
+
     require_file(path)
     _require_archive(path)
     try:
@@ -129,6 +151,8 @@ def _first_line(text: str) -> str:
 
 def require_finite(tensors: Mapping[str, Tensor], source: Path) -> None:
     """CheckpointError naming the tensors that hold NaN or infinity."""
+    import torch
+
     bad = {
         name: count
         for name, t in tensors.items()

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from sensprobe.checkpoints.headers import Tensors, is_dense, is_tensor
 from sensprobe.errors import CheckpointError
 
 
 def require_shapes(
-    found: Mapping[str, Tensor],
+    found: Tensors,
     wanted: Mapping[str, tuple[int, ...]],
     source: Path,
     family: str,
@@ -61,11 +59,11 @@ def require_shapes(
 def require_numbers(found: Mapping[str, Any], source: Path) -> None:
     """CheckpointError unless every entry is a tensor of real floating-point numbers."""
     for name, value in found.items():
-        if not isinstance(value, Tensor):
+        if not is_tensor(value):
             raise CheckpointError(
                 f"{source}: {name} is of type {type(value).__name__}, not a tensor."
             )
-        if value.layout != torch.strided or value.device.type != "cpu":
+        if not is_dense(value):
             raise CheckpointError(
                 f"{source}: {name} is a {value.layout} tensor on {value.device}; save it dense, "
                 "with its values."

@@ -14,19 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from sensprobe.checkpoints import hf, mamba_ssm, own
 from sensprobe.checkpoints.entries import state_of
-from sensprobe.checkpoints.files import read_safetensors, read_torch
+from sensprobe.checkpoints.exported import CONFIG, KEY
+from sensprobe.checkpoints.files import ReadTensors, read_safetensors, read_torch
+from sensprobe.checkpoints.headers import Header, Tensors, is_tensor
 from sensprobe.checkpoints.keymap import Rule
 from sensprobe.documents import DocumentError, read_json, schema, shown
 from sensprobe.errors import CheckpointError, UsageError
 
-CONFIG = "config.json"
-OWN_KEY = "sensprobe_artefact"
-"""What a config.json of `sensprobe export` has: such a folder is not read here."""
 FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -60,12 +56,12 @@ def is_checkpoint(path: Path) -> bool:
         document = read_json(path / CONFIG, infinite=True)
     except DocumentError:
         return False
-    if not isinstance(document, dict) or OWN_KEY in document:
+    if not isinstance(document, dict) or KEY in document:  # of `sensprobe export`
         return False
     return hf.described(document) or mamba_ssm.described(document)
 
 
-def read(path: Path) -> own.Parameters:
+def read(path: Path, read_tensors: ReadTensors = read_safetensors) -> own.Parameters:
     """The parameters in a folder for which `is_checkpoint` holds."""
     source = path / CONFIG
     try:
@@ -78,7 +74,7 @@ def read(path: Path) -> own.Parameters:
         config = reader.config_from(document, source)
     except UsageError as error:
         raise CheckpointError(f"{source}: {error}") from None
-    weights, tensors = _weights(path)
+    weights, tensors = _weights(path, read_tensors)
     rules = RULES
     if config.tied_head:
         _require_tied(tensors, weights)
@@ -101,11 +97,11 @@ def _require_unquantized(document: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _ending(tensors: Mapping[str, Any], *names: str) -> Tensor | None:
+def _ending(tensors: Tensors, *names: str) -> Any:
     """The first tensor called so, whatever stands before its name."""
     ends = tuple(f".{name}" for name in names)
     found = (t for name, t in tensors.items() if f".{name}".endswith(ends))
-    return next((t for t in found if isinstance(t, Tensor)), None)
+    return next((t for t in found if is_tensor(t)), None)
 
 
 def _require_head(tensors: Mapping[str, Any], source: Path) -> None:
@@ -120,9 +116,14 @@ def _require_head(tensors: Mapping[str, Any], source: Path) -> None:
         )
 
 
-def _require_tied(tensors: Mapping[str, Any], source: Path) -> None:
+def _require_tied(tensors: Tensors, source: Path) -> None:
+    """CheckpointError for a head that differs from the embedding it is tied to; of headers only the
+    shapes can."""
     table, head = _ending(tensors, *TABLES), _ending(tensors, HEAD)
-    if table is not None and head is not None and not torch.equal(table, head):
+    if table is None or head is None:
+        return
+    known = isinstance(table, Header) or isinstance(head, Header)
+    if not (table.shape == head.shape if known else table.equal(head)):
         raise CheckpointError(
             f"{source}: the config ties the head to the embedding, and lm_head.weight differs from "
             "it. Set tie_embeddings (tie_word_embeddings) to false in config.json to keep both, or "
@@ -130,7 +131,7 @@ def _require_tied(tensors: Mapping[str, Any], source: Path) -> None:
         )
 
 
-def _weights(path: Path) -> tuple[Path, dict[str, Any]]:
+def _weights(path: Path, read_tensors: ReadTensors) -> tuple[Path, dict[str, Any]]:
     """The weight file (of shards, their index), and the tensors."""
     found = next((path / name for name in FILES if (path / name).is_file()), None)
     if found is None:
@@ -140,7 +141,7 @@ def _weights(path: Path) -> tuple[Path, dict[str, Any]]:
             "the weights too."
         )
     if found.suffix != ".json":
-        return found, _file(found)
+        return found, _file(found, read_tensors)
     tensors: dict[str, Any] = {}
     shards = _shards(found)
     if gone := [name for name in shards if not (path / name).is_file()]:
@@ -151,7 +152,7 @@ def _weights(path: Path) -> tuple[Path, dict[str, Any]]:
             f"{', '.join(gone[:5])}. Download them{instead}."
         )
     for name, members in shards.items():
-        shard = _file(path / name)
+        shard = _file(path / name, read_tensors)
         if absent := sorted(set(members) - set(shard)):
             raise CheckpointError(
                 f"{path / name} lacks {len(absent)} tensor(s) that {found.name} says it has: "
@@ -161,9 +162,9 @@ def _weights(path: Path) -> tuple[Path, dict[str, Any]]:
     return found, tensors
 
 
-def _file(path: Path) -> dict[str, Any]:
+def _file(path: Path, read_tensors: ReadTensors) -> dict[str, Any]:
     safe = path.suffix == ".safetensors"
-    return state_of(read_safetensors(path)[0] if safe else read_torch(path), path)
+    return state_of(read_tensors(path)[0] if safe else read_torch(path), path)
 
 
 def _shards(index: Path) -> dict[str, list[str]]:

@@ -14,12 +14,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from sensprobe.models import family_of, mamba, mamba2, s4d
 
-from sensprobe.models import FAMILIES, mamba, mamba2, s4d
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NAMING = 2
 
@@ -45,15 +45,18 @@ def described(config: Any) -> dict[str, Any]:
 
 
 def bytes_of(tensor: Tensor) -> bytes:
-    """A tensor's numbers, row by row, each as it lies in (little-endian) memory."""
+    """A tensor's numbers, row by row, each as it lies in (little-endian) RAM."""
+    import torch
+
     flat = tensor.contiguous().reshape(-1)
     return (flat.view(torch.uint8) if flat.numel() else flat).numpy().tobytes()
 
 
 def earlier_name(config: Any, weights: Mapping[str, Tensor]) -> str:
     """The name that a model had before: its config's text and weights as they run."""
-    family = next(name for name, (kind, _) in FAMILIES.items() if type(config) is kind)
-    known = FIRST_FIELDS[family].split()
+    import torch
+
+    known = FIRST_FIELDS[family_of(config).name].split()
     said = ", ".join(f"{name}={getattr(config, name)!r}" for name in known)
     digest = hashlib.sha256(f"{type(config).__name__}({said})".encode())
     for name in sorted(weights):
@@ -68,6 +71,8 @@ def earlier_weights(
     weights: Mapping[str, Tensor], params: Mapping[str, Tensor], config: Any
 ) -> dict[str, Tensor]:
     """A model's weights as they were once computed, by the machine's exp and complex division."""
+    import torch
+
     out = dict(weights)
     for i in range(config.layers):
         at = f"layers.{i}."
@@ -94,13 +99,13 @@ _AROUND = (
     "head_bias tied_head"
 )
 FIRST_FIELDS = {
-    s4d.FAMILY: (
+    s4d.FAMILY.name: (
         "d_input d_output d_model d_state layers norm residual activation pooling discretization"
     ),
-    mamba.FAMILY: (
+    mamba.FAMILY.name: (
         f"{_AROUND} dt_rank d_state d_conv expand bias conv_bias inner_norm inner_norm_eps"
     ),
-    mamba2.FAMILY: (
+    mamba2.FAMILY.name: (
         f"{_AROUND} d_state d_conv expand d_head groups bias conv_bias gated_norm D_per_channel "
         "dt_min dt_max"
     ),

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from sensprobe.checkpoints.fit import require_numbers, require_shapes
+from sensprobe.checkpoints.headers import is_tensor
 from sensprobe.checkpoints.prefixes import variants
 from sensprobe.errors import CheckpointError
 
@@ -73,7 +72,7 @@ def fitted(
     source: Path,
     family: str,
     every_rule: bool = False,
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """The parameters `wanted` from a file's tensors.
 
     Names are read as they are, or without the prefixes that training leaves on them where that
@@ -147,4 +146,4 @@ def _read(
 
 def _is_weight(value: Any) -> bool:
     """Whether an entry is a tensor of numbers that are no counts."""
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+    return is_tensor(value) and (value.is_floating_point() or value.is_complex())

@@ -9,118 +9,58 @@ pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from sensprobe.checkpoints.files import read_safetensors, require_finite
+from sensprobe.checkpoints.files import ReadTensors, read_safetensors, require_finite
 from sensprobe.checkpoints.fit import family_hint, require_numbers, require_shapes
+from sensprobe.checkpoints.headers import Tensors
 from sensprobe.checkpoints.keymap import Rule, fitted
-from sensprobe.documents import shown
-from sensprobe.errors import CheckpointError, UsageError
-from sensprobe.models import FAMILIES, Model, mamba, mamba2, output_head, s4d
-from sensprobe.models.s4d import S4DConfig
+from sensprobe.checkpoints.sizes import config_from
+from sensprobe.errors import CheckpointError
+from sensprobe.models import Model, family_of
+from sensprobe.models.frame import Shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a checkpoint holds, under our names: tensors as stored, and the config of their model.
+    """What a checkpoint holds, under our names: tensors as stored (or their headers, where only a
+    description is asked for), and the config of their model.
 
     `source` is the file that errors name; `header` is what the file says of itself.
     """
 
-    tensors: Mapping[str, Tensor]
+    tensors: Tensors
     config: Any
     source: Path
     header: Mapping[str, Any]
 
 
-def config_from(document: Mapping[str, Any], source: Path) -> tuple[str, Any]:
-    """Family and config from a JSON description; CheckpointError for what it does not know."""
-    family = document.get("family")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise CheckpointError(
-            f"{source} says it is a {shown(repr(family))} model; families here: "
-            f"{', '.join(FAMILIES)}."
-        )
-    config_class = FAMILIES[family][0]
-    known = {f.name for f in fields(config_class)}
-    given = document.get("config", {})
-    if not isinstance(given, Mapping):
-        raise CheckpointError(
-            f"{source}: its config is of type {type(given).__name__}, not a table of sizes."
-        )
-    if unknown := sorted(set(given) - known):
-        raise CheckpointError(
-            f"{source}: unknown config key(s) {', '.join(map(shown, unknown[:5]))}; known: "
-            f"{sorted(known)}."
-        )
-    try:
-        return str(family), config_class(**given)
-    except TypeError as error:
-        raise CheckpointError(f"{source}: its config is incomplete ({error}).") from None
-    except UsageError as error:
-        raise CheckpointError(f"{source}: config.{error}") from None
-
-
-def _s4d_shapes(config: S4DConfig) -> dict[str, tuple[int, ...]]:
-    h, n = config.d_model, config.d_state
-    shapes: dict[str, tuple[int, ...]] = {
-        "encoder.weight": (h, config.d_input),
-        "encoder.bias": (h,),
-    }
-    for i in range(config.layers):
-        at = f"layers.{i}."
-        shapes |= {
-            at + "log_dt": (h,),
-            at + "log_A_real": (h, n),
-            at + "A_imag": (h, n),
-            at + "B": (h, n, 2),
-            at + "C": (h, n, 2),
-            at + "D": (h,),
-            at + "out_proj.weight": (2 * h, h),
-            at + "out_proj.bias": (2 * h,),
-        }
-        if config.norm != "none":
-            shapes |= {at + "norm.weight": (h,), at + "norm.bias": (h,)}
-    return shapes | output_head.parameter_shapes(config)
-
-
-_PARAMETERS: dict[str, tuple[Callable[..., Any], Callable[..., Any], torch.dtype]] = {
-    s4d.FAMILY: (_s4d_shapes, s4d.deploy, torch.float64),
-    mamba.FAMILY: (mamba.parameter_shapes, mamba.deploy, torch.float32),
-    mamba2.FAMILY: (mamba2.parameter_shapes, mamba2.deploy, torch.float32),
-}
-"""Family -> shapes of its parameters, how they are deployed, and in which precision."""
-
-
-def family_of(config: Any) -> str:
-    """The family whose config this is."""
-    return next(name for name, (kind, _) in FAMILIES.items() if type(config) is kind)
-
-
-def parameter_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(config: Any) -> Shapes:
     """Name and shape of every trained parameter of a model."""
-    return _PARAMETERS[family_of(config)][0](config)
+    return family_of(config).parameter_shapes(config)
 
 
 def build(params: Mapping[str, Tensor], config: Any, source: Path) -> Model:
-    """The model of a set of parameters; S4D is discretised in float64."""
+    """The model of a set of parameters, deployed in its family's precision."""
+    import torch
+
     require_numbers(params, source)
     require_layers(config, params, source)
     family = family_of(config)
-    shapes, deploy, dtype = _PARAMETERS[family]
-    require_shapes(params, shapes(config), source, family)
+    require_shapes(params, family.parameter_shapes(config), source, family.name)
     require_finite(params, source)
-    weights = deploy({name: p.to(dtype) for name, p in params.items()}, config)
+    dtype = getattr(torch, family.precision)
+    weights = family.deploy({name: p.to(dtype) for name, p in params.items()}, config)
     require_finite({k: v.abs() for k, v in weights.items()}, source)
-    return FAMILIES[family][1](config, weights)
+    return family.model(config, weights)
 
 
 def fit(
@@ -134,7 +74,7 @@ def fit(
     """The parameters of a config's model among a file's tensors (see `fitted`)."""
     require_layers(config, tensors, source)
     wanted = parameter_shapes(config)
-    params = fitted(tensors, rules, wanted, source, family_of(config), every_rule)
+    params = fitted(tensors, rules, wanted, source, family_of(config).name, every_rule)
     return Parameters(params, config, source, header)
 
 
@@ -147,9 +87,9 @@ def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> Non
         )
 
 
-def read(path: Path) -> Parameters:
+def read(path: Path, read_tensors: ReadTensors = read_safetensors) -> Parameters:
     """The parameters in an own checkpoint."""
-    tensors, header = read_safetensors(path)
+    tensors, header = read_tensors(path)
     if not header:
         raise CheckpointError(
             f"{path} has no sensprobe header, so its family and sizes are unknown. "

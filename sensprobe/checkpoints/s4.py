@@ -12,18 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from sensprobe.checkpoints.entries import entries, listed, state_of
 from sensprobe.checkpoints.files import read_torch
 from sensprobe.checkpoints.fit import family_hint
+from sensprobe.checkpoints.headers import is_tensor
 from sensprobe.checkpoints.keymap import fitted
 from sensprobe.checkpoints.own import Parameters, parameter_shapes
 from sensprobe.checkpoints.prefixes import variants
 from sensprobe.errors import CheckpointError
 from sensprobe.models import output_head
-from sensprobe.models.s4d import FAMILY, S4DConfig
+from sensprobe.models.s4d import S4DConfig
 
 _LAYER = {
     "s4_layers.{i}.D": "layers.{i}.D",
@@ -50,6 +48,8 @@ def read(
     `entry` names the state_dict to read, where the file holds several (see `entries`). `head` says
     what the decoder is where it is not one linear map (see `models.output_head`).
     """
+    import torch
+
     loaded = read_torch(path)
     state = _state_dict(loaded, path, entry)
     config = _config(state, norm, head, path)
@@ -58,7 +58,7 @@ def read(
     wanted = {theirs: shapes[ours] for theirs, ours in names.items()}
     convolutions = [theirs for theirs in wanted if theirs.endswith("output_linear.0.weight")]
     wanted |= {name: (*wanted[name], 1) for name in convolutions}
-    state = fitted(state, [], wanted, path, FAMILY)
+    state = fitted(state, [], wanted, path, "s4d")
     params = {ours: state[theirs].reshape(shapes[ours]) for theirs, ours in names.items()}
     for i in range(config.layers):
         ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)
@@ -69,7 +69,7 @@ def read(
 def _state_dict(loaded: Mapping[str, Any], path: Path, entry: str | None) -> dict[str, Any]:
     """The entries of the file's state_dict, by their names without a prefix of training's."""
     inside = loaded.get("model")
-    if inside is not None and not isinstance(inside, Mapping | Tensor):
+    if not (inside is None or isinstance(inside, Mapping) or is_tensor(inside)):
         raise CheckpointError(
             f"{path}: `model` is of type {type(inside).__name__}, not a state_dict."
         )

@@ -7,11 +7,9 @@ A_imag. That is what a user has before any plan, where float32 is what a model c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
-import torch
-from torch import Tensor
-
+from sensprobe.checkpoints.headers import Tensors, bytes_a_value
 from sensprobe.plans.sites import Kind, Site
 
 _COMPUTED = {"A": ("A_log", "log_A_real", "A_imag"), "B": ("C",), "dt.bias": ("dt_bias",)}
@@ -19,14 +17,14 @@ _COMPUTED = {"A": ("A_log", "log_A_real", "A_imag"), "B": ("C",), "dt.bias": ("d
 there, counts as C does."""
 
 
-def stored_dtypes(params: Mapping[str, Tensor], sites: Iterable[Site]) -> dict[str, str]:
+def stored_dtypes(params: Tensors, sites: Iterable[Site]) -> dict[str, str]:
     """Weight site -> "bfloat16", "float16", "float32", "float64" or another type of torch's."""
     out = {}
     for site in sites:
         if site.kind is Kind.WEIGHT:
-            types = {params[name].dtype for name in _parameters(site.name) if name in params}
-            widest = max(types, key=lambda kind: (kind.itemsize, str(kind)), default=torch.float32)
-            out[site.name] = str(widest).removeprefix("torch.")
+            found = (params[name] for name in _parameters(site.name) if name in params)
+            types = {str(tensor.dtype).removeprefix("torch.") for tensor in found}
+            out[site.name] = max(types, key=lambda t: (bytes_a_value(t), t), default="float32")
     return out
 
 
@@ -40,8 +38,3 @@ def _parameters(site: str) -> Iterator[str]:
     yield site  # `layers.0.D`, `encoder.bias`
     yield stem + end
     yield stem.rpartition(".")[0] + end  # rows of `in_proj` and `x_proj`
-
-
-def bytes_a_value(dtype: str) -> int:
-    """Bytes of one real number of a type of torch's."""
-    return int(getattr(torch, dtype).itemsize)

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import Model
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import UNLIMITED, Mamba2Config
-from sensprobe.numerics.arithmetic import log
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IN_PROJ_ROWS = {"mamba": ("x", "z"), "mamba2": ("z", "x", "B", "C", "dt")}
 X_PROJ_ROWS = ("dt", "B", "C")
@@ -53,11 +52,15 @@ class HfTensor:
 
     def of(self, weights: Mapping[str, Tensor]) -> Tensor:
         """The tensor, from weights by site name."""
+        import torch
+
         return self.shaped(torch.cat([weights[site] for site in self.sites]))
 
 
 def _logarithm(A: Tensor) -> Tensor:
     """A_log: A is -exp(A_log) and negative."""
+    from sensprobe.numerics.arithmetic import log
+
     return log(-A.double()).float()
 
 

@@ -37,18 +37,18 @@ from typing import Any
 
 from sensprobe.checkpoints import own, s4
 from sensprobe.checkpoints.entries import state_of
-from sensprobe.checkpoints.files import read_safetensors, read_torch, require_file
+from sensprobe.checkpoints.files import ReadTensors, read_safetensors, read_torch, require_file
 from sensprobe.checkpoints.keymap import rules_from
+from sensprobe.checkpoints.sizes import config_from
 from sensprobe.documents import DocumentError, read_toml, shown
 from sensprobe.errors import CheckpointError, UsageError
 from sensprobe.models.output_head import DEFAULT
-from sensprobe.models.s4d import FAMILY
 
 KEYS = {"file", "format", "family", "entry", "config", "keys"}
 Document = dict[str, Any]
 
 
-def read(path: Path) -> own.Parameters:
+def read(path: Path, read_tensors: ReadTensors = read_safetensors) -> own.Parameters:
     """The parameters of the model that a model.toml describes."""
     require_file(path)
     try:
@@ -73,7 +73,7 @@ def read(path: Path) -> own.Parameters:
     kind = document.get("format", _usual(document, weights))
     if not isinstance(kind, str) or kind not in _READERS:
         raise CheckpointError(f"{path}: format {kind!r} is unknown; use {_FORMATS}.")
-    return _READERS[kind](path, weights, document, config)
+    return _READERS[kind](path, weights, document, config, read_tensors)
 
 
 def _inside(path: Path, name: str) -> Path:
@@ -96,14 +96,16 @@ def _usual(document: Document, weights: Path) -> str:
     return "s4" if weights.suffix != ".safetensors" else "own"
 
 
-def _read_s4(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
+def _read_s4(
+    path: Path, weights: Path, document: Document, config: Document, _: ReadTensors
+) -> own.Parameters:
     if unknown := sorted(set(config) - {"norm", "head"}):
         raise CheckpointError(
             f"{path}: format s4 takes only `norm` and `head` in [config], not "
             f"{', '.join(unknown)}; its file has the sizes."
         )
-    if (family := document.get("family", FAMILY)) != FAMILY:
-        raise CheckpointError(f"{path}: format s4 is of family {FAMILY}, not {family!r}.")
+    if (family := document.get("family", "s4d")) != "s4d":
+        raise CheckpointError(f"{path}: format s4 is of family s4d, not {family!r}.")
     try:
         norm, head = config.get("norm", "post"), config.get("head", DEFAULT)
         return s4.read(weights, norm, document.get("entry"), head)
@@ -111,8 +113,10 @@ def _read_s4(path: Path, weights: Path, document: Document, config: Document) ->
         raise CheckpointError(f"{path}: config.{error}") from None
 
 
-def _read_own(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
-    tensors, header = read_safetensors(weights)
+def _read_own(
+    path: Path, weights: Path, document: Document, config: Document, read_tensors: ReadTensors
+) -> own.Parameters:
+    tensors, header = read_tensors(weights)
     if header:
         own.require_format(header, weights)
     recorded = header.get("config", {})
@@ -121,18 +125,20 @@ def _read_own(path: Path, weights: Path, document: Document, config: Document) -
         "config": {**recorded, **config} if isinstance(recorded, dict) else recorded,
     }
     state = state_of(tensors, weights, document.get("entry"))
-    return own.fit(state, [], own.config_from(described, path)[1], weights, header)
+    return own.fit(state, [], config_from(described, path)[1], weights, header)
 
 
-def _read_keys(path: Path, weights: Path, document: Document, config: Document) -> own.Parameters:
+def _read_keys(
+    path: Path, weights: Path, document: Document, config: Document, read_tensors: ReadTensors
+) -> own.Parameters:
     table = document.get("keys", {})
     if not isinstance(table, dict):
         raise CheckpointError(f"{path}: keys is {table!r}; it must be a table, [keys].")
     rules = rules_from(table, path)
     described = {"family": document.get("family"), "config": config}
-    sizes = own.config_from(described, path)[1]
+    sizes = config_from(described, path)[1]
     safe = weights.suffix == ".safetensors"
-    loaded = read_safetensors(weights)[0] if safe else read_torch(weights)
+    loaded = read_tensors(weights)[0] if safe else read_torch(weights)
     state = state_of(loaded, weights, document.get("entry"))
     return own.fit(state, rules, sizes, weights, {}, every_rule=True)
 

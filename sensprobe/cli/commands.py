@@ -6,17 +6,19 @@ import json
 import math
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sensprobe import api
-from sensprobe.cli import interrupt, show, show_targets, show_tasks
+from sensprobe.cli import interrupt, show, show_scores, show_targets, show_tasks
 from sensprobe.cli.bar import Bar
 from sensprobe.cli.console import PlainConsole
 from sensprobe.cli.training import TrainingBar
 from sensprobe.errors import UsageError
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.runs import open_run
-from sensprobe.session.plans import OnePlan
+
+if TYPE_CHECKING:
+    from sensprobe.session.plans import OnePlan
 
 stdout = PlainConsole()
 stderr = PlainConsole(stderr=True)
@@ -133,7 +135,7 @@ def evaluate(arguments: Namespace) -> None:
     if arguments.json:
         print_json(document)
     else:
-        stdout.print(show.evaluation(document, classes=arguments.per_class))
+        stdout.print(show_scores.evaluation(document, classes=arguments.per_class))
     return None
 
 

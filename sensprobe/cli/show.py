@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sensprobe.cli.show_scores import score, stability, table
 from sensprobe.errors import RunError
 from sensprobe.runs import Run
-from sensprobe.scores.metrics import MetricInfo, info_in
-from sensprobe.scores.score import Score
+from sensprobe.scores.metrics import info_in
 from sensprobe.units import size_text as size
-
-
-def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name, justify in columns:
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    return table
 
 
 def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
     """Every site; the types and bytes of the file beside float32's where they are others."""
     differs = any(row["stored_bytes"] != row["full_bytes"] for row in rows)
-    table = _table(
+    made = table(
         ("site", "left"),
         ("part", "left"),
         ("kind", "left"),
@@ -45,7 +37,7 @@ def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
         shape = " × ".join(map(str, row["shape"])) + (" complex" if row["complex"] else "")
         kept = [size(row[key]) if row[key] else "–" for key in ("stored_bytes", "full_bytes")]
         cells = [row["stored_dtype"], *kept] if differs else kept[1:]
-        table.add_row(row["site"], row["part"], row["kind"], shape, *cells)
+        made.add_row(row["site"], row["part"], row["kind"], shape, *cells)
     weights = [row for row in rows if row["kind"] == "weight"]
     stored, full = (sum(row[key] for row in weights) for key in ("stored_bytes", "full_bytes"))
     states = sum(row["full_bytes"] for row in rows if row["kind"] == "state")
@@ -53,169 +45,54 @@ def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
         f"weights {size(stored)} as stored, {size(full)} in float32; state {size(states)} a "
         "sequence in float32; activations pass through"
     )
-    return Group(table, Text(total, style="dim"))
+    return Group(made, Text(total, style="dim"))
 
 
 def presets(rows: list[dict[str, Any]]) -> RenderableType:
     """What each recipe is, from where, and how ours differs; of a model also its bytes."""
-    table = Table(box=None, pad_edge=False, show_header=False)
+    made = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
-        table.add_column()
+        made.add_column()
     for row in rows:
-        table.add_row(Text(row["name"], style="bold"), "", row["about"])
+        made.add_row(Text(row["name"], style="bold"), "", row["about"])
         if "cost" in row:
             cost = row["cost"]
-            table.add_row(
+            made.add_row(
                 "",
                 "bytes",
                 f"{size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
                 f"{size(cost['state_bytes'])} (batch {cost['batch']})",
             )
         if "why_not" in row:
-            table.add_row("", "not", Text(row["why_not"], style="yellow"))
-        table.add_row("", "from", Text(row["source"], style="dim"))
-        table.add_row("", "ours", Text(row["differs"], style="dim"), end_section=True)
-        table.add_row()
-    return table
-
-
-def score(document: Mapping[str, Any], metric: MetricInfo) -> str:
-    """A score with its error, in the metric's unit."""
-    value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
-    text = f"{value:.2f}" if metric.unit == "%" else f"{value:.5g}"
-    text = f"{text} ± {_error(stderr, metric)}"
-    return f"{text} {metric.unit}".rstrip()
-
-
-def change(document: Mapping[str, Any], metric: MetricInfo) -> str:
-    """A difference with its sign and error, in the metric's unit of differences."""
-    value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
-    text = f"{value:+.2f}" if metric.unit == "%" else f"{value:+.3g}"
-    return f"{text} ± {_error(stderr, metric)} {metric.change_unit or metric.name}"
-
-
-def _error(stderr: float, metric: MetricInfo) -> str:
-    """A standard error; "?" where one sample, or one group of samples, tells none."""
-    if not isfinite(stderr):
-        return "?"
-    return f"{stderr:.2f}" if metric.unit == "%" else f"{stderr:.2g}"
-
-
-def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> RenderableType:
-    """A score, what it costs, and with `classes` how well each class is found."""
-    metric, cost = info_in(document), document["cost"]
-    lines = [
-        f"{metric.name}  {score(document, metric)}   "
-        f"(n = {document['n']:,}, {document['split']} split of {document['data']})",
-    ]
-    if "difference" in document:
-        gap = document["difference"]
-        verdict = "" if Score(**gap).differs() else "   within the error"
-        if "ratio" in document:
-            times = document["ratio"]
-            error = f"{times['stderr']:.2g}" if isfinite(times["stderr"]) else "?"
-            verdict = f", {times['value']:.4g} ± {error} times as much{verdict}"
-        lines.append(f"against full precision  {change(gap, metric)}{verdict}")
-    lines.append(
-        f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
-        f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
-        f"{cost['effective_bits']:.2f} bits a value"
-    )
-    lines.append(stability(document))
-    parts: list[RenderableType] = [Text("\n".join(lines))]
-    if classes:
-        parts += [Text(""), _classes(document["per_class"])]
-    if "text" in document:
-        parts += _text(document["text"])
-    if "dead_band" in document:
-        parts += _dead_band(document["dead_band"])
-    return Group(*parts)
-
-
-def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """How well each class is found, and how far its predictions are right; in percent."""
-    from sensprobe.report.values import ACCURACY, measured, plus_minus
-
-    def percent(found: Any) -> str:
-        return plus_minus(ACCURACY.shown(measured(found)))
-
-    table = _table(
-        *((name, "right") for name in ("class", "samples", "recall (%)")),
-        *((name, "right") for name in ("predicted", "precision (%)", "F1 (%)")),
-    )
-    for row in rows:
-        recall, precision, f1 = (percent(row[key]) for key in ("recall", "precision", "f1"))
-        counts = f"{row['n']:,}", f"{row['predicted']:,}"
-        table.add_row(str(row["class"]), counts[0], recall, counts[1], precision, f1)
-    return table
-
-
-def _dead_band(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """How often rounded states stood still, by state and by position."""
-    yield Text(f"\nwrites that rounding kept from moving the state ({found['samples']} samples)\n")
-    table = _table(("state", "left"), ("share", "right"))
-    for name, share in found["states"].items():
-        table.add_row(name, f"{100 * share:.1f} %")
-    yield table
-    table = _table(("steps", "right"), ("share", "right"))
-    for row in found["positions"]:
-        table.add_row(_span(row), f"{100 * row['share']:.1f} %")
-    yield table
-
-
-def _span(row: Mapping[str, Any]) -> str:
-    """Positions from `first` to `last`."""
-    return str(row["last"]) if row["first"] == row["last"] else f"{row['first']}–{row['last']}"
-
-
-def _text(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """What a score of text says beyond its headline."""
-    perplexity = found["perplexity"]
-    yield Text(
-        f"perplexity  {perplexity['value']:.5g} ± {perplexity['stderr']:.2g} a token   "
-        f"({found['tokens']:,} tokens, {found['bytes']:,} bytes)\n"
-    )
-    names = [n for n in ("bits_per_byte", "kl") if n in found["positions"][0]]
-    heads = {"bits_per_byte": "bits a byte", "kl": "KL (nats a token)"}
-    table = _table(("tokens read", "right"), *((heads[name], "right") for name in names))
-    for row in found["positions"]:
-        cells = [f"{row[name]['value']:.4g} ± {row[name]['stderr']:.2g}" for name in names]
-        table.add_row(_span(row), *cells)
-    yield table
-
-
-def stability(document: Mapping[str, Any]) -> str:
-    """The largest |A| as stored; of Mambas the largest decay at rest."""
-    name, radius = document["radius_name"], document["max_abs_A"]
-    if radius > 1:
-        return (
-            f"{name}  {radius:.4f}: above 1, the recurrence is UNSTABLE (errors grow with length)"
-        )
-    return f"{name}  {radius:.4f}"
+            made.add_row("", "not", Text(row["why_not"], style="yellow"))
+        made.add_row("", "from", Text(row["source"], style="dim"))
+        made.add_row("", "ours", Text(row["differs"], style="dim"), end_section=True)
+        made.add_row()
+    return made
 
 
 def cost(model: str, document: Mapping[str, Any]) -> RenderableType:
     columns = ("", "left"), ("", "right"), ("", "left")
-    table = _table(*columns, title=f"{model}, batch {document['batch']}")
+    made = table(*columns, title=f"{model}, batch {document['batch']}")
     for label, key in (
         ("weights", "weight_bytes"),
         ("state, packed", "state_bytes"),
         ("total", "total_bytes"),
         ("state, as steps hold it here", "held_state_bytes"),
     ):
-        table.add_row(label, f"{document[key]:,} bytes")
-    table.add_row("effective bits", f"{document['effective_bits']:.3f}")
-    table.add_row("bit operations a step", f"{document['bit_operations']:,}")
+        made.add_row(label, f"{document[key]:,} bytes")
+    made.add_row("effective bits", f"{document['effective_bits']:.3f}")
+    made.add_row("bit operations a step", f"{document['bit_operations']:,}")
     for label, key in (
         (f"weights as stored ({document['stored_dtype']})", "stored_weight_bytes"),
         ("weights in float32", "full_weight_bytes"),
     ):
         ratio = document[key] / document["weight_bytes"]
-        table.add_row(label, f"{document[key]:,} bytes", f"{ratio:.2f} × the plan's")
+        made.add_row(label, f"{document[key]:,} bytes", f"{ratio:.2f} × the plan's")
     if not document["held_why"]:
-        return table
+        return made
     why = document["held_why"].partition(" (")[0]
-    return Group(table, Text(f"steps hold every state in float32: {why}", style="dim"))
+    return Group(made, Text(f"steps hold every state in float32: {why}", style="dim"))
 
 
 def sensitivity(document: dict[str, Any]) -> RenderableType:
@@ -251,11 +128,11 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
 def run_tables(run: Run) -> Iterator[RenderableType]:
     """Every table a run's results give, in the order of the main job."""
     from sensprobe.report.agreement import agreement
-    from sensprobe.report.benches import benches_of, latest
+    from sensprobe.report.benchmarks import benchmarks_of, latest
     from sensprobe.report.gather import PROFILES
     from sensprobe.report.prose import about_origins
     from sensprobe.report.read import read_sensitivity
-    from sensprobe.report.terminal import agreement_line, bench_report
+    from sensprobe.report.terminal import agreement_line, benchmark_report
 
     found: dict[str, Any] = {}
     for name in (*PROFILES, "search", "confirmation"):
@@ -270,8 +147,8 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
         yield agreement_line(agreement(*pair))
     if "search" in found:
         yield from search(found["search"], found.get("confirmation"))
-    for bench_kept in latest(benches_of(run)):
-        yield bench_report(bench_kept)
+    for bench_kept in latest(benchmarks_of(run)):
+        yield benchmark_report(bench_kept)
     yield from map(Text, about_origins(run.count, run.origins))
 
 
@@ -302,13 +179,13 @@ def trained(document: Mapping[str, Any]) -> RenderableType:
 
 
 def doctor(found: Mapping[str, Any]) -> RenderableType:
-    core = _table(("package", "left"), ("version", "left"))
+    core = table(("package", "left"), ("version", "left"))
     for package, version in found["core"].items():
         core.add_row(package, version or "MISSING: pip install -e .")
-    fast = _table(("operation", "left"), ("device", "left"), ("runs as", "left"))
+    fast = table(("operation", "left"), ("device", "left"), ("runs as", "left"))
     for row in found["implementations"]:
         fast.add_row(row["operation"], row["device"], row["name"])
-    extras = _table(("extra", "left"), ("version", "left"), ("adds", "left"), ("install", "left"))
+    extras = table(("extra", "left"), ("version", "left"), ("adds", "left"), ("install", "left"))
     for row in found["extras"]:
         extras.add_row(
             row["package"],
@@ -367,15 +244,15 @@ def generation(document: dict[str, Any]) -> str:
 
 def bench(document: dict[str, Any]) -> Iterator[RenderableType]:
     """Times, bandwidths and ratios of operations on packed memory, or of a model's steps."""
-    from sensprobe.report.benches import read_bench
-    from sensprobe.report.terminal import bench_report
+    from sensprobe.report.benchmarks import read_benchmark
+    from sensprobe.report.terminal import benchmark_report
 
     if "model" in document:
         from sensprobe.cli.show_bench import model_bench
 
         yield from model_bench(document)
     else:
-        yield bench_report(read_bench(document))
+        yield benchmark_report(read_benchmark(document))
 
 
 def next_after_bench(run: Path) -> str:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensprobe.cli.show import stability
+from sensprobe.cli.show_scores import stability
 from sensprobe.units import size_text as size
 
 WIDTH = 140

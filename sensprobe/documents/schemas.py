@@ -15,7 +15,8 @@ import json
 import re
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from sensprobe.documents.reading import DocumentError, shown
@@ -91,8 +92,11 @@ class Schema:
 @cache
 def schema_of(package: str, name: str) -> Schema:
     """The schema NAME.schema.json that lies in a package."""
-    text = files(package).joinpath(f"{name}.schema.json").read_text(encoding="utf-8")
-    return Schema(json.loads(text))
+    spec = find_spec(package)  # imports what stands above the package, and not the package
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    file = Path(spec.submodule_search_locations[0]) / f"{name}.schema.json"
+    return Schema(json.loads(file.read_text(encoding="utf-8")))
 
 
 def schema(name: str) -> Schema:

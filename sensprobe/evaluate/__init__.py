@@ -50,9 +50,6 @@ __all__ = [
     "with_p",
 ]
 
-SEMANTICS = 1
-"""Raised whenever the same model, data and plan would give other numbers than before."""
-
 
 @dataclass(slots=True)
 class Evaluator:

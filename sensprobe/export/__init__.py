@@ -7,9 +7,10 @@ README.md           the model card
 tokenizer.json      of a language model that came with one, as it came
 """
 
+from sensprobe.checkpoints.exported import PLAN, WEIGHTS, is_artefact
 from sensprobe.export.card import CardFacts, HandFacts, UniformFacts
-from sensprobe.export.document import PLAN, TOKENIZER, WEIGHTS
-from sensprobe.export.read import Artefact, is_artefact, load_artefact
+from sensprobe.export.document import TOKENIZER
+from sensprobe.export.read import Artefact, load_artefact
 from sensprobe.export.write import ExportResult, export_model
 
 __all__ = [

@@ -14,25 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe import __version__
+from sensprobe.checkpoints.exported import FORMAT, KEY, WEIGHTS
 from sensprobe.data.special import TRAVELLING
-from sensprobe.documents import DocumentError, read_json, schema_of
-from sensprobe.errors import CheckpointError
-from sensprobe.evaluate import SEMANTICS
+from sensprobe.documents import schema_of
 from sensprobe.export import compact
 from sensprobe.export.tensors import Entry
 from sensprobe.models import Model
+from sensprobe.numerics import SEMANTICS
 
-FORMAT = 2
-KEY = "sensprobe_artefact"
-PLAN, CONFIG, WEIGHTS, CARD = "plan.json", "config.json", "model.safetensors", "README.md"
 TOKENIZER = "tokenizer.json"
 TEXT = frozenset({TOKENIZER, *TRAVELLING})
 """What a language model's text is read with, and where it starts and stops."""
-FILES = frozenset({PLAN, CONFIG, WEIGHTS, CARD})
 QUANT_CONFIG, TYPES = "hf_quant_config.json", "tensor-types.txt"
 """What ModelOpt's folders and llama.cpp's have besides."""
 OPTIONAL = TEXT | {QUANT_CONFIG, TYPES}
-NEEDED = (CONFIG, PLAN, WEIGHTS)
 MEANING = {"classification": "logits", "regression": "targets", "language": "logits"}
 
 
@@ -128,36 +123,3 @@ def to_bytes(document: Mapping[str, Any]) -> bytes:
 def schema() -> dict[str, Any]:
     """The JSON Schema of config.json."""
     return schema_of("sensprobe.export", "config").document
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The checked document in a config.json; CheckpointError says what is wrong with it."""
-    try:
-        document = read_json(path)
-    except DocumentError as error:
-        raise CheckpointError(
-            f"{path} cannot be read as JSON ({error}): it is truncated or damaged. {_AGAIN}"
-        ) from None
-    if not isinstance(document, dict) or KEY not in document:
-        raise CheckpointError(
-            f"{path} is not of a model `sensprobe export` wrote: it has no {KEY!r}."
-        )
-    _require_known(document, path)
-    try:
-        schema_of("sensprobe.export", "config").require(document)
-    except DocumentError as error:
-        raise CheckpointError(f"{path}: {error}. {_AGAIN}") from None
-    return document
-
-
-_AGAIN = "Copy the folder again, or export it again."
-
-
-def _require_known(document: Mapping[str, Any], path: Path) -> None:
-    for key, known in ((KEY, FORMAT), ("semantics", SEMANTICS)):
-        version = document.get(key)
-        if isinstance(version, int) and version > known:
-            raise CheckpointError(
-                f"{path}: {key} {version} is newer than this sensprobe reads ({known}); "
-                "upgrade sensprobe."
-            )

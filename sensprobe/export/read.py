@@ -9,32 +9,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sensprobe import ops
+from sensprobe.checkpoints.exported import (
+    CONFIG,
+    KEY,
+    PLAN,
+    WEIGHTS,
+    plan_of,
+    read_config,
+    require_files,
+    sizes_of,
+)
 from sensprobe.checkpoints.files import read_safetensors, require_finite
 from sensprobe.checkpoints.fit import require_shapes
-from sensprobe.checkpoints.own import config_from
-from sensprobe.documents import read_json
-from sensprobe.errors import CheckpointError, PlanError, SchemeError
-from sensprobe.export import compact, document
-from sensprobe.export.document import CONFIG, FILES, NEEDED, PLAN, WEIGHTS
-from sensprobe.export.tensors import Entry, layout, scales_of, weights_of
-from sensprobe.export.unchanged import (
+from sensprobe.checkpoints.unchanged import (
     require_complete,
     require_unchanged,
 )
+from sensprobe.documents import read_json
+from sensprobe.errors import CheckpointError
+from sensprobe.export import compact, document
+from sensprobe.export.tensors import Entry, layout, scales_of, weights_of
 from sensprobe.memory import free_bytes, room
 from sensprobe.models import FAMILIES, Model
 from sensprobe.numerics.rounding import real_view
 from sensprobe.numerics.taps import RoundingTap
-from sensprobe.plans.plan import Resolved, fingerprint
-from sensprobe.plans.plan import read as read_plan
+from sensprobe.plans.plan import Resolved
 from sensprobe.plans.sites import Kind, Site
 
 
@@ -53,24 +60,23 @@ class Artefact:
     tensors: Mapping[str, Tensor]
 
 
-def is_artefact(folder: Path) -> bool:
-    """Whether a folder is meant as an artefact, whole or not."""
-    return folder.is_dir() and any((folder / name).is_file() for name in NEEDED)
-
-
 def load_artefact(folder: Path) -> Artefact:
     """The model in a folder that `export_model` wrote; CheckpointError says what is wrong."""
-    _require_files(folder)
-    config = document.read(folder / CONFIG)
-    sites, build = _family(config, folder)
-    plan = _plan(folder, config, sites)
+    require_files(folder)
+    config = read_config(folder / CONFIG)
+    if config[KEY] == 1:
+        require_complete(config, folder / CONFIG)
+    name, sizes = sizes_of(config, folder)
+    family = FAMILIES[name]
+    sites = family.sites(sizes)
+    plan = plan_of(folder, config, sites)
     entries = layout(sites, plan)
     if document.described(entries, config) != config["tensors"]:
         raise CheckpointError(
             f"{folder}: {CONFIG} and {PLAN} do not describe the same tensors: one of them was "
             "changed. Copy the folder again, or export it again."
         )
-    if config[document.KEY] > 1:
+    if config[KEY] > 1:
         require_unchanged(config, read_json(folder / PLAN), folder / CONFIG)
     with _room(folder, entries, sites):
         tensors = _tensors(folder / WEIGHTS, entries, config)
@@ -78,7 +84,7 @@ def load_artefact(folder: Path) -> Artefact:
     require_finite({name: real_view(w) for name, w in weights.items()}, folder / WEIGHTS)
     scales = scales_of(tensors, sites, plan)
     tap = RoundingTap(plan, weights, scales, round=ops.rounded)
-    return Artefact(build(weights), tap, plan, config, tensors)
+    return Artefact(family.model(sizes, weights), tap, plan, config, tensors)
 
 
 def _room(
@@ -94,61 +100,6 @@ def _room(
         "the file is checked",
         "Free some memory, or load it on a machine with more.",
     )
-
-
-def _require_files(folder: Path) -> None:
-    if not folder.is_dir():
-        raise CheckpointError(f"no exported model at {folder}: it is not a folder.")
-    held = {path.name for path in folder.iterdir()}
-    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
-        there = ", ".join(sorted(held & FILES)) or "none of the files that export writes"
-        raise CheckpointError(
-            f"{folder} lacks {', '.join(missing)} (it has {there}). Copy the whole folder, or "
-            "export it again."
-        )
-
-
-def _family(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Site], Any]:
-    """Sites of the model a document describes, and weights -> model."""
-    source = folder / CONFIG
-    if config[document.KEY] == 1:
-        require_complete(config, source)
-    family, sizes = config_from(config, source)
-    hints = get_type_hints(type(sizes))
-    for field in fields(sizes):
-        value = getattr(sizes, field.name)
-        if type(value) is not hints[field.name]:
-            raise CheckpointError(
-                f"{source}: config/{field.name} is {value!r}, not {hints[field.name].__name__}."
-            )
-    held = (folder / WEIGHTS).stat().st_size
-    if sizes.layers > held + 1:  # before anything is built a layer
-        raise CheckpointError(
-            f"{source} says {sizes.layers} layers and {WEIGHTS} has {held:,} bytes: it was "
-            "changed. Copy the folder again, or export it again."
-        )
-    model_class = FAMILIES[family][1]
-    return model_class(sizes, {}).sites, lambda weights: model_class(sizes, weights)
-
-
-def _plan(folder: Path, config: Mapping[str, Any], sites: Mapping[str, Site]) -> Resolved:
-    path = folder / PLAN
-    try:
-        plan = read_plan(path)
-        if unknown := [name for name, _ in plan.entries if name not in sites]:
-            raise CheckpointError(
-                f"{path} names {', '.join(unknown[:5])}, which the model in {CONFIG} lacks: the "
-                "two files are not of one export. Copy the folder again, or export it again."
-            )
-        resolved = plan.resolve(sites.values())
-    except (PlanError, SchemeError) as error:
-        raise CheckpointError(f"{folder} has a damaged plan: {error}") from None
-    if fingerprint(resolved) != config["fingerprints"]["plan"]:
-        raise CheckpointError(
-            f"{path} is not the plan {CONFIG} was written with, and the packed weights belong to "
-            "that one. Copy the folder again; for another plan, export the model under it."
-        )
-    return resolved
 
 
 def _tensors(

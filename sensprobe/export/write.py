@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from sensprobe.checkpoints.exported import CARD, CONFIG, FILES, PLAN, WEIGHTS
 from sensprobe.checkpoints.identity import fingerprint as identity
+from sensprobe.checkpoints.unchanged import DIGEST, digest_of
 from sensprobe.documents.files import named_path
 from sensprobe.errors import RunError, SchemeError
 from sensprobe.export import compact, document
 from sensprobe.export.card import CardFacts, card_text
-from sensprobe.export.document import CARD, CONFIG, FILES, OPTIONAL, PLAN, WEIGHTS
+from sensprobe.export.document import OPTIONAL
 from sensprobe.export.folder import require_place, write_folder
 from sensprobe.export.read import load_artefact
 from sensprobe.export.tensors import layout, stored
-from sensprobe.export.unchanged import DIGEST, digest_of
 from sensprobe.models import Model
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.taps import RoundingTap

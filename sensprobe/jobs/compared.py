@@ -16,25 +16,33 @@ from sensprobe.plans.scheme import Scheme
 from sensprobe.scores.classes import POOLED
 from sensprobe.scores.metrics import LABEL, PREDICTED
 from sensprobe.search import Budget, Sample, Size
+from sensprobe.session.executor import Labelled, Piece
 from sensprobe.session.plans import resolve
 from sensprobe.session.session import Session
 from sensprobe.units import size_text
 
 
-def sample(
-    session: Session, plan: Mapping[str, Scheme], piece: tuple[int, int], stop: int
-) -> Sample:
-    """What a plan scores on samples [start, end) of the first `stop` of the search split."""
+def samples(
+    session: Session, plans: Sequence[Mapping[str, Scheme]], piece: tuple[int, int], stop: int
+) -> list[Sample]:
+    """The scores of resolved plans on samples [start, end) of the first `stop` of the search
+    split."""
     start, end = piece
-    arrays = session.measure(dict(plan), "search", start, end)
     groups = session.samples.groups("search", stop)
-    score = session.headline.sign * arrays[session.headline.primary].astype(np.float64)
-    loss = arrays[_loss(session, arrays)].astype(np.float64)
     group = None if groups is None else groups[start:end]
-    if (pooled := POOLED.get(session.headline.primary)) is None:
-        return Sample(score, loss, group)
-    outcome = np.stack([arrays[LABEL], arrays[PREDICTED]], 1).astype(np.float64)
-    return Sample(score, loss, group, outcome, lambda each: session.headline.sign * pooled(*each.T))
+    sign, primary = session.headline.sign, session.headline.primary
+    pooled = POOLED.get(primary)
+    rescore = None if pooled is None else lambda outcome: sign * pooled(*outcome.T)
+    out = []
+    asked = [Labelled(dict(plan)) for plan in plans]
+    for (arrays,) in session.submit(asked, [Piece("search", start, end)]):
+        score = sign * arrays[primary].astype(np.float64)
+        loss = arrays[_loss(session, arrays)].astype(np.float64)
+        outcome = None
+        if pooled is not None:
+            outcome = np.stack([arrays[LABEL], arrays[PREDICTED]], 1).astype(np.float64)
+        out.append(Sample(score, loss, group, outcome, rescore))
+    return out
 
 
 def _loss(session: Session, arrays: Mapping[str, np.ndarray]) -> str:
@@ -84,7 +92,7 @@ def measure_beside(
     title = f"measuring {name} on {stop:,} samples"
     session.progress.begin(title, stop, session.seconds_a_sample("search", stop) * stop)
     try:
-        found = sample(session, plan, (0, stop), stop)
+        (found,) = samples(session, [plan], (0, stop), stop)
     finally:
         session.progress.end()
     price = cost(session.source, plan, batch)

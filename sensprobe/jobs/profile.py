@@ -12,6 +12,7 @@ from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.scores.score import Score
 from sensprobe.sensitivity import Sensitivity, Target, measured, pairs_of, targets, taylor
+from sensprobe.session.executor import Labelled, Piece
 from sensprobe.session.session import Session
 
 DEFAULT_SCHEMES = (
@@ -94,7 +95,7 @@ def _measured(
     return measured(
         wanted,
         schemes,
-        lambda plan, label: session.measure(dict(plan), "search", 0, stop, label),
+        lambda plans: session.each([Labelled(*one) for one in plans], Piece("search", 0, stop)),
         session.samples.groups("search", stop),
         robust=session.headline.robust,
     )

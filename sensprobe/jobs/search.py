@@ -10,7 +10,7 @@ from typing import Any
 from sensprobe.documents.files import strict_json
 from sensprobe.errors import RunError, UsageError
 from sensprobe.evaluate import BATCH, mean, score_document
-from sensprobe.jobs.compared import measure_beside, recipes_that_fit, resolve_beside, sample
+from sensprobe.jobs.compared import measure_beside, recipes_that_fit, resolve_beside, samples
 from sensprobe.jobs.cost import cost, cost_beside_stored
 from sensprobe.jobs.count_states import Counting, counting
 from sensprobe.jobs.plan_files import write_plans
@@ -137,7 +137,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
     stop = session.samples.use("search", settings.limit, raced=True)
     pieces = chunks(stop)
     seconds = session.seconds_a_sample("search", stop) * stop
-    baseline = [sample(session, {}, piece, stop) for piece in pieces]
+    baseline = [samples(session, [{}], piece, stop)[0] for piece in pieces]
     whole = Sample.join(baseline)
     for budget in settings.budgets:
         check_loss(budget, session, whole)
@@ -146,6 +146,11 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
         measure_beside(session, n, p, settings.batch, whole, counts) for n, p in others.items()
     ]
     count = _allowed(space, settings, seconds)
+
+    def evaluate(assignments: Sequence[Assignment], k: int) -> list[Sample]:
+        plans = [space.resolved(assignment) for assignment in assignments]
+        return samples(session, plans, pieces[k], stop)
+
     session.progress.begin(
         f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
     )
@@ -153,7 +158,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
         found = run_search(
             space.problem,
             budgets,
-            lambda assignment, k: sample(session, space.resolved(assignment), pieces[k], stop),
+            lambda assignment, k: evaluate([assignment], k)[0],
             baseline=baseline,
             method=settings.method,  # type: ignore[arg-type]
             evaluations=count,

@@ -1,14 +1,23 @@
-"""Model families. Each is one file: forward, step, sites, shapes, and the products they compute."""
+"""Model families: `FAMILIES` has the record of each, which is known without torch.
+
+A family is two files: its record, with config, sites, products and parameters (`mamba.py`), and its
+forward pass (`mamba_layers.py`), which needs torch and is imported when it is first used.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
-
-from sensprobe.models import mamba, mamba2, s4d, selective
+from sensprobe.models import mamba, mamba2, s4d
+from sensprobe.models.family import Family
 from sensprobe.models.sited import Sited
-from sensprobe.numerics.taps import EXACT, Tap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sensprobe.models.s4d_layers import Recurrence
+    from sensprobe.models.selective import Replay
+    from sensprobe.numerics.taps import Tap
 
 
 class Model(Sited, Protocol):
@@ -24,21 +33,21 @@ class Model(Sited, Protocol):
     def products(self) -> list[tuple[str, str | None, int]]: ...
 
     @property
-    def recurrences(self) -> list[s4d.Recurrence]: ...
+    def recurrences(self) -> list[Recurrence]: ...
 
     @property
-    def replays(self) -> list[selective.Replay]: ...
+    def replays(self) -> list[Replay]: ...
 
     @property
     def reads_tokens(self) -> bool: ...
 
-    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor: ...
+    def __call__(self, x: Tensor, tap: Tap = ..., mode: str = "recurrent") -> Tensor: ...
 
-    def start(self, batch: int, tap: Tap = EXACT) -> Any: ...
+    def start(self, batch: int, tap: Tap = ...) -> Any: ...
 
-    def step(self, x: Tensor, state: Any, tap: Tap = EXACT) -> tuple[Tensor, Any]: ...
+    def step(self, x: Tensor, state: Any, tap: Tap = ...) -> tuple[Tensor, Any]: ...
 
-    def spectral_radius(self, tap: Tap = EXACT) -> float: ...
+    def spectral_radius(self, tap: Tap = ...) -> float: ...
 
 
 OUTPUT_BYTES = 2**28
@@ -64,9 +73,10 @@ def together(model: Model, length: int, most: int) -> int:
     return count
 
 
-FAMILIES: dict[str, tuple[Any, Any]] = {
-    s4d.FAMILY: (s4d.S4DConfig, s4d.S4D),
-    mamba.FAMILY: (mamba.MambaConfig, mamba.Mamba),
-    mamba2.FAMILY: (mamba2.Mamba2Config, mamba2.Mamba2),
-}
-"""Family name -> (config class, model class)."""
+FAMILIES: dict[str, Family] = {f.name: f for f in (s4d.FAMILY, mamba.FAMILY, mamba2.FAMILY)}
+"""The record of every family, by name."""
+
+
+def family_of(config: Any) -> Family:
+    """The record of the family whose config this is."""
+    return next(family for family in FAMILIES.values() if type(config) is family.config)

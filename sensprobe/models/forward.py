@@ -1,4 +1,4 @@
-"""Running what `frame` describes around the mixers of a selective family.
+"""Running what `frame` describes around the mixers of a family.
 
 A family gives its mixer; the sequence and one streaming step are the same function, `run`, over
 pieces of any length. Everything is float32, the residual stream included.
@@ -6,7 +6,7 @@ pieces of any length. Everything is float32, the residual stream included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,28 +16,32 @@ from torch import Tensor
 
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import output_head
-from sensprobe.models.frame import FrameConfig
 from sensprobe.models.sited import Sited
 from sensprobe.numerics.storage import Memory, fresh
 from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
+from sensprobe.plans.sites import Site
 
-Memories = tuple[Memory | None, Memory | None]
-"""Of the convolution and of the recurrence; None before the first step."""
+Memories = tuple[Memory | None, ...]
+"""Of a layer's states, in the order of their sites; None before the first step."""
 
 
 class Mixing(Sited, Protocol):
     """What `run` asks of a family."""
 
-    def mix(
-        self, i: int, u: Tensor, tap: Tap, memories: Memories
-    ) -> tuple[Tensor, tuple[Memory, Memory]]:
-        """Layer i's mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
+    @property
+    def states(self) -> tuple[tuple[Site, ...], ...]:
+        """The state sites of every layer."""
+        ...
+
+    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
+        """Layer i's mixer: u (b, l, d_model) -> the same shape, and its memories after it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What `step` carries: two memories a layer, the sum of what is pooled, and steps taken."""
+    """What `step` carries: a memory of every state, by layer; the sum of what is pooled, and the
+    number of steps taken."""
 
     memories: tuple[Memories, ...]
     pooled: Tensor
@@ -72,12 +76,15 @@ class At:
         return self.tap.storage(self.model.sites[self.prefix + name])
 
 
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+
+
 def rms(x: Tensor, eps: float) -> Tensor:
     """x over the root of its mean square along the last axis."""
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
 
-def _norm(at: At, u: Tensor, config: FrameConfig) -> Tensor:
+def _norm(at: At, u: Tensor, config: Any) -> Tensor:
     if config.norm_kind == "rms":
         return rms(u, config.norm_eps) * at("norm")
     return F.layer_norm(u, (config.d_model,), at("norm"), at("norm.bias"), config.norm_eps)
@@ -110,12 +117,12 @@ def run(
     """
     config = model.config
     if state is None:
-        state = _nothing(config, len(x))
+        state = _nothing(model, len(x))
     tap = tap.after(state.steps) if isinstance(tap, RoundingTap) else tap
     u, memories = _entered(model, x, tap), []
     for i in range(config.layers):
         u, memory = _layer(model, i, u, tap, state.memories[i])
-        memories.append(memory if keep else (None, None))
+        memories.append(memory if keep else (None,) * len(memory))
         del memory
     outputs, pooled = _left(model, u, tap, state)
     return outputs, StreamState(tuple(memories), pooled, state.steps + x.shape[1])
@@ -123,20 +130,21 @@ def run(
 
 def hidden(model: Mixing, x: Tensor) -> list[Tensor]:
     """What every layer reads, and the last one writes, in full precision: layers + 1 (b, l, d)."""
-    found = [_entered(model, x, EXACT)]
-    for i in range(model.config.layers):
-        found.append(_layer(model, i, found[-1], EXACT, (None, None))[0])
+    found, nothing = [_entered(model, x, EXACT)], _nothing(model, len(x))
+    for i, memories in enumerate(nothing.memories):
+        found.append(_layer(model, i, found[-1], EXACT, memories)[0])
     return found
 
 
 def resume(model: Mixing, u: Tensor, layer: int, tap: Tap) -> Tensor:
     """`outputs` of sequences of which `layer` (the number of layers: none) reads u (b, l, d)."""
+    nothing = _nothing(model, len(u))
     for i in range(layer, model.config.layers):
-        u = _layer(model, i, u, tap, (None, None))[0]
-    return _left(model, u, tap, _nothing(model.config, len(u)))[0]
+        u = _layer(model, i, u, tap, nothing.memories[i])[0]
+    return _left(model, u, tap, nothing)[0]
 
 
-def first_layer(names: Iterable[str], config: FrameConfig) -> int | None:
+def first_layer(names: Iterable[str], config: Any) -> int | None:
     """The first layer that sites of these names have a part in; the number of layers where only
     what follows them does, None where what precedes them does."""
     found = config.layers
@@ -158,8 +166,8 @@ def _entered(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
 
 def _layer(
     model: Mixing, i: int, u: Tensor, tap: Tap, memories: Memories
-) -> tuple[Tensor, tuple[Memory, Memory]]:
-    """Layer i: norms, mixer and residual; and what its mixer remembers."""
+) -> tuple[Tensor, Memories]:
+    """Layer i: norms, mixer and residual; and the memories of its mixer."""
     config, inner = model.config, At(model, tap, f"layers.{i}.")
     v = _norm(inner, u, config) if config.norm == "pre" else u
     v, memory = model.mix(i, v, tap, memories)
@@ -178,15 +186,37 @@ def _left(model: Mixing, u: Tensor, tap: Tap, state: StreamState) -> tuple[Tenso
         u = pooled / (state.steps + length)
     elif config.pooling == "last":
         u = u[:, -1]
-    return output_head.run(config, u, at, at.passes), pooled
+    return _headed(at, u), pooled
 
 
-def _check_state(config: FrameConfig, state: object, batch: int) -> None:
-    """DataError unless the state is one of `batch` sequences of a model of this width and depth."""
+def _headed(at: At, u: Tensor) -> Tensor:
+    """Outputs (…, d_output) of the head from features u (…, d_model)."""
+    u = at.passes(output_head.INPUT, u)
+    for layer in output_head.layers(at.model.config):
+        if layer.kind == "linear":
+            u = u if layer.reads == output_head.INPUT else at.passes(layer.reads, u)
+            u = F.linear(u, at(layer.weight), at(layer.bias) if layer.bias else None)
+        elif layer.kind == "layer norm":
+            u = F.layer_norm(u, (layer.inputs,), at(layer.weight), at(layer.bias), layer.eps)
+        elif layer.kind == "rms norm":
+            u = rms(u, layer.eps) * at(layer.weight)
+        else:
+            u = _FUNCTIONS[layer.kind](u)
+    return u
+
+
+def _shape(state: Site) -> tuple[int, ...]:
+    """The shape of a state of one sequence in memory, complex numbers as pairs."""
+    return (*state.shape, 2) if state.is_complex else state.shape
+
+
+def _check_state(model: Mixing, state: object, batch: int) -> None:
+    """DataError unless the state is one of `batch` sequences of a model of these sizes."""
+    wanted = [[(batch, *_shape(site)) for site in layer] for layer in model.states]
     fits = (
         isinstance(state, StreamState)
-        and state.pooled.shape == (batch, config.d_model)
-        and len(state.memories) == config.layers
+        and state.pooled.shape == (batch, model.config.d_model)
+        and [[m.state.shape for m in layer if m] for layer in state.memories] == wanted
     )
     if not fits:
         raise DataError(
@@ -195,8 +225,10 @@ def _check_state(config: FrameConfig, state: object, batch: int) -> None:
         )
 
 
-def _nothing(config: FrameConfig, batch: int) -> StreamState:
-    return StreamState(((None, None),) * config.layers, torch.zeros(batch, config.d_model), 0)
+def _nothing(model: Mixing, batch: int) -> StreamState:
+    """The state before the first step, without memories."""
+    memories = tuple((None,) * len(layer) for layer in model.states)
+    return StreamState(memories, torch.zeros(batch, model.config.d_model), 0)
 
 
 def chosen(state: StreamState, rows: Tensor) -> StreamState:
@@ -208,21 +240,21 @@ def chosen(state: StreamState, rows: Tensor) -> StreamState:
         residual = None if memory.residual is None else memory.residual[rows]
         return Memory(memory.state[rows], residual, memory.step)
 
-    memories = tuple((of(window), of(kept)) for window, kept in state.memories)
+    memories = tuple(tuple(map(of, kept)) for kept in state.memories)
     return StreamState(memories, state.pooled[rows], state.steps)
 
 
 def start(model: Mixing, batch: int, tap: Tap) -> StreamState:
     """The state before the first step, with memories as the tap keeps them."""
-    memories = []
-    for i in range(model.config.layers):
-        found = [model.sites[f"layers.{i}.{name}"] for name in ("conv_state", "state")]
-        memories.append(tuple(fresh(batch, s.shape, tap.storage(s)) for s in found))
-    return StreamState(tuple(memories), torch.zeros(batch, model.config.d_model), 0)  # type: ignore[arg-type]
+    memories = (
+        tuple(fresh(batch, _shape(site), tap.storage(site)) for site in layer)
+        for layer in model.states
+    )
+    return StreamState(tuple(memories), torch.zeros(batch, model.config.d_model), 0)
 
 
 def step(model: Mixing, x: Tensor, state: StreamState, tap: Tap) -> tuple[Tensor, StreamState]:
     """One time step of `run`: x (b, d_input), or tokens (b,) -> outputs (b, d_output)."""
-    _check_state(model.config, state, len(x))
+    _check_state(model, state, len(x))
     outputs, state = run(model, x[:, None], tap, state)
     return (outputs[:, 0] if model.config.pooling == "none" else outputs), state

@@ -1,4 +1,4 @@
-"""What stands around the mixers of selective families: encoder, norms, residual, pooling, head.
+"""What stands around the mixers of every family: encoder, norms, residual, pooling, head.
 
     encoder | embedding -> { [norm] -> mixer -> [+ residual] -> [norm] } … -> [norm] -> pool -> head
 
@@ -12,14 +12,15 @@ other. A tied head has no weight of its own: it multiplies by the embedding, whi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, get_type_hints
-
-from torch import Tensor
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from sensprobe.errors import UsageError
 from sensprobe.models import output_head
 from sensprobe.plans.sites import Axis, Kind, Part, Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHOICES = {
     "encoder": ("linear", "embedding"),
@@ -63,8 +64,9 @@ class FrameConfig:
 
 def check(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
     """UsageError for a field of another type, below 1, not positive, or not among its choices."""
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
+    kinds = get_type_hints(type(config))
+    for name in (field.name for field in fields(config)):
+        kind, value = kinds[name], getattr(config, name)
         if type(value) is not kind:
             raise UsageError(f"{name} is {value!r}, not {kind.__name__}.")
         if kind is int and value < 1:
@@ -101,14 +103,14 @@ def biased(site: Site, has: bool) -> list[Site]:
     return [site, bias] if has else [site]
 
 
-def _norm_sites(at: str, config: FrameConfig) -> list[Site]:
+def _norm_sites(at: str, config: Any) -> list[Site]:
     sites = [vector(at + "norm", Part.NORM, config.d_model)]
     if config.norm_kind == "layer":
         sites.append(vector(at + "norm.bias", Part.BIAS, config.d_model))
     return sites
 
 
-def frame_sites(config: FrameConfig, mixer: Callable[[str], list[Site]]) -> dict[str, Site]:
+def frame_sites(config: Any, mixer: Callable[[str], list[Site]]) -> dict[str, Site]:
     """Every site of a model, in the order the forward pass meets them.
 
     `mixer` gives those of the mixer whose names start with "layers.I.".
@@ -132,7 +134,7 @@ def frame_sites(config: FrameConfig, mixer: Callable[[str], list[Site]]) -> dict
     return {site.name: site for site in out + output_head.sites(config)}
 
 
-def frame_products(config: FrameConfig, mixer: Callable[[str], Products]) -> Products:
+def frame_products(config: Any, mixer: Callable[[str], Products]) -> Products:
     """(what is stored, what it multiplies, multiplications a time step)."""
     out: Products = []
     if config.encoder == "linear":
@@ -142,8 +144,9 @@ def frame_products(config: FrameConfig, mixer: Callable[[str], Products]) -> Pro
     return [*out, *output_head.products(config)]
 
 
-def frame_parameters(config: FrameConfig, mixer: Mapping[str, tuple[int, ...]]) -> Shapes:
-    """Name and shape of every parameter; `mixer` has those of one layer's mixer."""
+def frame_parameters(config: Any, mixer: Mapping[str, tuple[int, ...]]) -> Shapes:
+    """Name and shape of every parameter; `mixer` has those of one layer's mixer, and may say where
+    among them the norm's stand (training sums gradients in this order)."""
     h = config.d_model
     norm: Shapes = {"norm.weight": (h,)}
     if config.norm_kind == "layer":
@@ -153,13 +156,13 @@ def frame_parameters(config: FrameConfig, mixer: Mapping[str, tuple[int, ...]]) 
     else:
         shapes = {"embedding.weight": (config.d_input, h)}
     for i in range(config.layers):
-        block = {**(norm if config.norm != "none" else {}), **mixer}
+        block = mixer if config.norm == "none" or "norm.weight" in mixer else {**norm, **mixer}
         shapes |= {f"layers.{i}.{name}": shape for name, shape in block.items()}
     shapes |= {f"final.{name}": shape for name, shape in norm.items()} if config.final_norm else {}
     return shapes | output_head.parameter_shapes(config)
 
 
-def frame_weights(params: Mapping[str, Tensor], config: FrameConfig) -> dict[str, Tensor]:
+def frame_weights(params: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
     """Weights by site name of what stands around the mixers: `norm.weight` is site `norm`."""
     around = ("encoder.", "embedding.", "norm.", "final.norm.")
     weights = output_head.weights(params, config)

@@ -14,24 +14,13 @@ Shapes: b batch, l length, d channels (expand · d_model), n state variables a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
-import torch.nn.functional as F
-from torch import Tensor
-
-from sensprobe import ops
-from sensprobe.models import forward, frame
-from sensprobe.models.forward import At, Memories
+from sensprobe.models import frame
+from sensprobe.models.family import Family, deferred
 from sensprobe.models.frame import FrameConfig, Products, Shapes
-from sensprobe.models.selective import Scan, Selective
-from sensprobe.numerics.arithmetic import exp, softplus
-from sensprobe.numerics.storage import Memory
-from sensprobe.numerics.taps import Tap
 from sensprobe.plans.sites import Axis, Kind, Part, Site
-
-FAMILY = "mamba"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,77 +131,14 @@ def parameter_shapes(config: MambaConfig) -> Shapes:
     return frame.frame_parameters(config, mixer)
 
 
-def deploy(params: Mapping[str, Tensor], config: MambaConfig) -> dict[str, Tensor]:
-    """Trained parameters -> weights by site name: A = -exp(A_log) in float64, the rest as given."""
-    weights, d, n = frame.frame_weights(params, config), config.d_inner, config.d_state
-    for i in range(config.layers):
-        at = f"layers.{i}."
-        for kind, end in (("weight", ""), ("bias", ".bias")):
-            if (whole := params.get(f"{at}in_proj.{kind}")) is not None:
-                x, z = whole.split([d, d])
-                weights |= {f"{at}in_proj.x{end}": x, f"{at}in_proj.z{end}": z}
-            if (out := params.get(f"{at}out_proj.{kind}")) is not None:
-                weights[f"{at}out_proj{end}"] = out
-        dt, B, C = params[at + "x_proj.weight"].split([config.dt_rank, n, n])
-        weights |= {
-            at + "conv": params[at + "conv.weight"].squeeze(1),
-            at + "x_proj.dt": dt,
-            at + "x_proj.B": B,
-            at + "x_proj.C": C,
-            at + "dt_proj": params[at + "dt_proj.weight"],
-            at + "dt_proj.bias": params[at + "dt_proj.bias"],
-            at + "A": -exp(params[at + "A_log"].double()),
-            at + "D": params[at + "D"],
-        }
-        if config.conv_bias:
-            weights[at + "conv.bias"] = params[at + "conv.bias"]
-    return weights
-
-
-@dataclass(frozen=True)
-class Mamba(Selective):
-    """A Mamba model."""
-
-    config: MambaConfig
-    weights: Mapping[str, Tensor]
-
-    family = FAMILY
-    radius_reads = ("A", "dt_proj.bias")
-    convolved = ("x",)
-
-    @cached_property
-    def sites(self) -> dict[str, Site]:
-        return sites(self.config)
-
-    @property
-    def products(self) -> Products:
-        return products(self.config)
-
-    @property
-    def recurrence(self) -> Scan:
-        return ops.selective_scan
-
-    def parted(self, v: Tensor) -> tuple[Tensor, ...]:
-        return (v,)
-
-    def dt_at_rest(self, at: At) -> Tensor:
-        return softplus(at("dt_proj.bias").double())[:, None]
-
-    def mix(
-        self, i: int, u: Tensor, tap: Tap, memories: Memories
-    ) -> tuple[Tensor, tuple[Memory, Memory]]:
-        at, config = At(self, tap, f"layers.{i}."), self.config
-        u = at.passes("in_proj_in", u)
-        z = at.passes("z", at.linear("in_proj.z", u))  # (b, l, d)
-        x = at.passes("conv_in", at.linear("in_proj.x", u))
-        (x,), window = self.convolve(at, x, memories[0])
-        x = at.passes("x", x)
-        low, B, C = (at.linear(f"x_proj.{part}", x) for part in ("dt", "B", "C"))
-        if config.inner_norm:
-            low, B, C = (forward.rms(v, config.inner_norm_eps) for v in (low, B, C))
-        dt = at.passes("dt", F.softplus(at.linear("dt_proj", at.passes("dt_proj_in", low))))
-        B, C = at.passes("B", B), at.passes("C", C)  # (b, l, n)
-        y, state = self.recur(at, x, dt, B, C, memories[1])
-        y = at.passes("y", y + at("D") * x)
-        y = at.passes("out_proj_in", y * F.silu(z))
-        return at.linear("out_proj", y), (window, state)
+_LAYERS = "sensprobe.models.mamba_layers"
+FAMILY = Family(
+    name="mamba",
+    config=MambaConfig,
+    sites=sites,
+    products=products,
+    parameter_shapes=parameter_shapes,
+    deploy=deferred(_LAYERS, "deploy"),
+    initial=deferred(_LAYERS, "initial"),
+    model=deferred(_LAYERS, "Mamba"),
+)

@@ -19,17 +19,16 @@ nothing but dropout stands before it. A head of a single "linear" has no numbers
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sensprobe.errors import UsageError
 from sensprobe.plans.sites import Axis, Kind, Part, Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT = "linear"
 INPUT = "head_in"
@@ -41,7 +40,7 @@ _NUMBER = r"\d{1,9}"
 _LINEAR = re.compile(rf"linear( {_NUMBER})?( without bias)?")
 _NORM = re.compile(r"(layer norm|rms norm)( \d{1,9}(?:\.\d{1,20})?(?:e-?\d{1,2})?)?")
 _IDLE = re.compile(r"(dropout|identity)( \d?(?:\.\d{1,20})?)?")
-_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+FUNCTIONS = ("relu", "gelu", "silu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def _layers(head: str, size: int, d_output: int, has_bias: bool, tied: bool) -> 
             weight, bias = f"{at}.norm", f"{at}.norm.bias" if found[1] == "layer norm" else ""
             eps = float(found[2] or 1e-5)
             out.append(Layer(found[1], at, size, size, weight, bias, eps=eps))
-        elif text in _FUNCTIONS:
+        elif text in FUNCTIONS:
             out.append(Layer(text, at, size, size))
         else:
             raise UsageError(f'head: "{text[:40]}" is no layer of a head; known are {LAYERS}.')
@@ -180,27 +179,3 @@ def parameter_shapes(config: Any) -> dict[str, tuple[int, ...]]:
 def weights(params: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
     """Its weights by site name, from a model's parameters."""
     return {site: params[name] for name, site, _ in _parameters(config)}
-
-
-def run(
-    config: Any,
-    u: Tensor,
-    weight: Callable[[str], Tensor],
-    passes: Callable[[str, Tensor], Tensor],
-) -> Tensor:
-    """Outputs (…, d_output) from features u (…, d_model). `weight` gives a site's weight as the tap
-    leaves it, and `passes` an activation."""
-    u = passes(INPUT, u)
-    for layer in layers(config):
-        if layer.kind == "linear":
-            u = u if layer.reads == INPUT else passes(layer.reads, u)
-            u = F.linear(u, weight(layer.weight), weight(layer.bias) if layer.bias else None)
-        elif layer.kind == "layer norm":
-            shape = (layer.inputs,)
-            u = F.layer_norm(u, shape, weight(layer.weight), weight(layer.bias), layer.eps)
-        elif layer.kind == "rms norm":
-            u = u * torch.rsqrt(u.square().mean(-1, keepdim=True) + layer.eps)
-            u = u * weight(layer.weight)
-        else:
-            u = _FUNCTIONS[layer.kind](u)
-    return u

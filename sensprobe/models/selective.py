@@ -8,24 +8,49 @@ method, which the forward and its replays share.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe import ops
-from sensprobe.models import forward
-from sensprobe.models.forward import At, Memories, StreamState
-from sensprobe.models.frame import Products
+from sensprobe.models.forward import At
+from sensprobe.models.frame import Shapes
+from sensprobe.models.framed import Framed
+from sensprobe.models.initial import drawn, log_steps, uniform
 from sensprobe.numerics.arithmetic import exp
 from sensprobe.numerics.storage import Memory
 from sensprobe.numerics.taps import EXACT, Tap, single
-from sensprobe.plans.sites import Site
 
 Scan = Callable[..., tuple[Tensor, Memory]]
+LogA = Callable[[tuple[int, ...], torch.Generator], Tensor]
+
+
+def initial(
+    shapes: Shapes, layers: int, dt: tuple[float, float], log_A: LogA, seed: int
+) -> dict[str, Tensor]:
+    """The parameters that training starts from, as mamba_ssm draws them.
+
+    out_proj is divided by √layers, so that the residual stream keeps its size; the bias of dt is
+    the inverse of softplus of a step size between dt's ends; D is one.
+    """
+
+    def own(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        if name.endswith("out_proj.weight"):
+            return uniform(shape, shape, generator) / math.sqrt(layers)
+        if name.endswith(".A_log"):
+            return log_A(shape, generator)
+        if name.endswith((".dt_bias", ".dt_proj.bias")):
+            step = torch.exp(log_steps(shape, dt, generator))
+            return step + torch.log(-torch.expm1(-step))
+        return torch.ones(shape) if name.endswith(".D") else None
+
+    return drawn(shapes, own, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +67,12 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Selective(ABC):
-    """A model: config, and weights by site name (A in float64, the others as loaded)."""
+class Selective(Framed):
+    """A model whose B, C and dt depend on the input: A in float64, other weights as loaded."""
 
-    config: Any
-    weights: Mapping[str, Tensor]
-
-    family: ClassVar[str]
     radius_name: ClassVar[str] = "decay at rest"
-    radius_reads: ClassVar[tuple[str, ...]]
-    """The sites of a layer that `spectral_radius` is computed from."""
     convolved: ClassVar[tuple[str, ...]]
     """The sites that hold what was convolved, less the layer's prefix."""
-
-    @property
-    @abstractmethod
-    def sites(self) -> dict[str, Site]: ...
-
-    @property
-    @abstractmethod
-    def products(self) -> Products: ...
 
     @property
     @abstractmethod
@@ -75,12 +86,6 @@ class Selective(ABC):
     @abstractmethod
     def dt_at_rest(self, at: At) -> Tensor:
         """dt where the input says nothing, float64; it broadcasts against A."""
-
-    @abstractmethod
-    def mix(
-        self, i: int, u: Tensor, tap: Tap, memories: Memories
-    ) -> tuple[Tensor, tuple[Memory, Memory]]:
-        """One mixer: u (b, l, d_model) -> the same shape, and what it remembers."""
 
     # -- operations that round inside themselves --------------------------------------------------
 
@@ -129,34 +134,6 @@ class Selective(ABC):
             ),
             Replay(named("A", "decay", "state"), (prefix + "y",), recurrence),
         )
-
-    # -- what every family offers -----------------------------------------------------------------
-
-    @property
-    def recurrences(self) -> list[Any]:
-        """Time-invariant recurrences: none here."""
-        return []
-
-    @property
-    def reads_tokens(self) -> bool:
-        return bool(self.config.encoder == "embedding")
-
-    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
-        """x (b, l, d_input) float32, or tokens (b, l) -> outputs (b, d_output).
-
-        Outputs are (b, l, d_output) where nothing is pooled. "recurrent" is the one mode there is.
-        """
-        forward.require_recurrent(mode)
-        return forward.outputs(self, x, tap)
-
-    def start(self, batch: int, tap: Tap = EXACT) -> StreamState:
-        """The state before the first step."""
-        return forward.start(self, batch, tap)
-
-    def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
-        """One time step: x (b, d_input), or tokens (b,) -> outputs (b, d_output) as if the sequence
-        ended here, and the new state."""
-        return forward.step(self, x, state, tap)
 
     def spectral_radius(self, tap: Tap = EXACT) -> float:
         """The largest decay at rest, exp(dt A) with A as the tap leaves it and dt at rest.

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from sensprobe.export.tensors import stored
-from sensprobe.models import FAMILIES, Model, mamba, mamba2, s4d
+from sensprobe.models import Model, mamba, mamba2, s4d
 from sensprobe.models.apply import Applier
-from sensprobe.models.frame import Shapes
+from sensprobe.models.family import Family
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
@@ -32,21 +32,17 @@ def like_published(
     width: int, family: str, layers: int = 1, vocabulary: int = 16, *, final_norm: bool = True
 ) -> Model:
     """A Mamba or Mamba-2 of a few layers, or a layer of S4D with a head a channel."""
-    if family == s4d.FAMILY:
+    if family == s4d.FAMILY.name:
         return _s4d(width, layers)
     common: dict[str, Any] = {
         "d_input": vocabulary, "d_output": vocabulary, "d_model": width, "encoder": "embedding",
         "tied_head": True, "pooling": "none", "head_bias": False, "layers": layers,
         "final_norm": final_norm,
     }  # fmt: skip
-    if family == mamba.FAMILY:
+    if family == mamba.FAMILY.name:
         config = MambaConfig(**common, dt_rank=-(-width // 16))
-        weights = mamba.deploy(_filled(mamba.parameter_shapes(config)), config)
-        return FAMILIES[mamba.FAMILY][1](config, weights)
-    other = Mamba2Config(**common)
-    return FAMILIES[mamba2.FAMILY][1](
-        other, mamba2.deploy(_filled(mamba2.parameter_shapes(other)), other)
-    )
+        return _filled(mamba.FAMILY, config)
+    return _filled(mamba2.FAMILY, Mamba2Config(**common))
 
 
 def _s4d(width: int, layers: int) -> Model:
@@ -56,11 +52,16 @@ def _s4d(width: int, layers: int) -> Model:
         for name, site in s4d.sites(config).items()
         if site.kind is Kind.WEIGHT
     }
-    return FAMILIES[s4d.FAMILY][1](config, weights)
+    made: Model = s4d.FAMILY.model(config, weights)
+    return made
 
 
-def _filled(shapes: Shapes) -> dict[str, torch.Tensor]:
-    return {name: torch.full(shape, 0.01) for name, shape in shapes.items()}
+def _filled(family: Family, config: Any) -> Model:
+    """A model whose parameters are all 0.01."""
+    shapes = family.parameter_shapes(config)
+    params = {name: torch.full(shape, 0.01) for name, shape in shapes.items()}
+    made: Model = family.model(config, family.deploy(params, config))
+    return made
 
 
 def resolved(model: Model, plan: Mapping[str, str]) -> Resolved:

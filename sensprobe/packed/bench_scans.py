@@ -45,7 +45,7 @@ class Scan(NamedTuple):
             kept = Rounded(resolved(model, self.plan())[STATE], site)
         x = torch.full((batch, TOKENS, *rows), 0.5)
         dt = torch.full((batch, TOKENS, rows[0]), 0.5)
-        if self.family == mamba.FAMILY:
+        if self.family == mamba.FAMILY.name:
             A, B = torch.full((*rows, n), -1.0), torch.full((batch, TOKENS, n), 0.5)
             return lambda: selective_scan(x, dt, A, B, B, None, kept)
         A, B = torch.full((rows[0],), -1.0), torch.full((batch, TOKENS, 1, n), 0.5)
@@ -57,10 +57,10 @@ SCANS = (
     *(
         Scan(f"scan, {name}", family, scheme, code)
         for name, family, code in (
-            ("Mamba", mamba.FAMILY, op.CHANNELS),
-            ("Mamba-2", mamba2.FAMILY, op.HEADS),
+            ("Mamba", mamba.FAMILY.name, op.CHANNELS),
+            ("Mamba-2", mamba2.FAMILY.name, op.HEADS),
         )
         for scheme in (EXACTLY, "int8/head/dynamic")
     ),
-    Scan("scan in chunks, Mamba-2", mamba2.FAMILY, "int8/head/dynamic/every64", op.CHUNKS),
+    Scan("scan in chunks, Mamba-2", mamba2.FAMILY.name, "int8/head/dynamic/every64", op.CHUNKS),
 )

@@ -111,8 +111,8 @@ def _step(
 
 
 _RECURRENCES = (
-    ("state, Mamba", mamba.FAMILY, op.CHANNELS),
-    ("state, Mamba-2", mamba2.FAMILY, op.HEADS),
+    ("state, Mamba", mamba.FAMILY.name, op.CHANNELS),
+    ("state, Mamba-2", mamba2.FAMILY.name, op.HEADS),
 )
 
 STEPS = (
@@ -123,22 +123,22 @@ STEPS = (
         for scheme in STATES
     ),
     *(
-        _step("state, S4D", s4d.FAMILY, "layers.0.state", scheme, (op.DIAGONAL,), _diagonal,
+        _step("state, S4D", s4d.FAMILY.name, "layers.0.state", scheme, (op.DIAGONAL,), _diagonal,
               references.torch_diagonal)
         for scheme in PAIRS
     ),
     *(
-        _step("convolution", mamba2.FAMILY, "layers.0.conv_state", scheme, (op.CONVOLVE, op.SILU),
-              _window, references.torch_window)
+        _step("convolution", mamba2.FAMILY.name, "layers.0.conv_state", scheme,
+              (op.CONVOLVE, op.SILU), _window, references.torch_window)
         for scheme in WINDOWS
     ),
-    _step("norm, rounded", mamba.FAMILY, "layers.0.in_proj_in", "int8/dynamic",
+    _step("norm, rounded", mamba.FAMILY.name, "layers.0.in_proj_in", "int8/dynamic",
           (op.RMS, op.ROUND), _normed, references.torch_norm),
-    _step("rotation, rounded", mamba.FAMILY, "layers.0.out_proj_in", "int8/hadamard/dynamic",
+    _step("rotation, rounded", mamba.FAMILY.name, "layers.0.out_proj_in", "int8/hadamard/dynamic",
           (op.ROUND,), _rotated, references.torch_rotation,
           {"layers.*.out_proj": "int8/channel/hadamard"}),
     *(
-        _step("embedding", mamba.FAMILY, "embedding", scheme, (op.EMBED,), _row,
+        _step("embedding", mamba.FAMILY.name, "embedding", scheme, (op.EMBED,), _row,
               references.torch_rows)
         for scheme in ROWS
     ),

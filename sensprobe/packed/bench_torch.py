@@ -13,9 +13,9 @@ from torch import Tensor
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import Model
 from sensprobe.models.forward import At
-from sensprobe.models.mamba import Mamba
-from sensprobe.models.mamba2 import Mamba2
-from sensprobe.models.s4d import S4D
+from sensprobe.models.mamba2_layers import Mamba2
+from sensprobe.models.mamba_layers import Mamba
+from sensprobe.models.s4d_layers import S4D
 from sensprobe.models.selective import Scan, Selective
 from sensprobe.numerics.storage import Memory, Storage
 
@@ -32,9 +32,10 @@ class TorchS4D(S4D):
     """h = A h + B u and y = 2 Re(C h), complex."""
 
     def recur(
-        self, v: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory
+        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory | None
     ) -> tuple[Tensor, Memory]:
-        state = A * torch.view_as_complex(memory.state) + B * v[:, 0, :, None]
+        assert memory is not None
+        state = A * torch.view_as_complex(memory.state) + B * x[:, 0, :, None]
         y = 2 * (C * state).sum(-1).real
         return y[:, None], _after(memory, torch.view_as_real(state))
 

@@ -13,9 +13,12 @@ from sensprobe_kernels.program.cpu import Program, Register
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import Model, output_head
-from sensprobe.models.mamba import Mamba, MambaConfig
-from sensprobe.models.mamba2 import Mamba2, Mamba2Config
-from sensprobe.models.s4d import S4D, S4DConfig
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.models.mamba2_layers import Mamba2
+from sensprobe.models.mamba_layers import Mamba
+from sensprobe.models.s4d import S4DConfig
+from sensprobe.models.s4d_layers import S4D
 from sensprobe.numerics.taps import StaticScale
 from sensprobe.packed import describe, states
 from sensprobe.packed.arena import Arena

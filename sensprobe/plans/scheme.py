@@ -2,38 +2,25 @@
 
     FORMAT[/GRANULARITY][/sym|asym][/RANGE][/static|dynamic][/ROUNDING][/OPTION…]
 
-| field       | words                                              | default   |
-|-------------|----------------------------------------------------|-----------|
-| FORMAT      | int2…int16 e4m3 e5m2 e2m1 log3…log8 bf16 fp16 fp32 | required  |
-|             | polar(mM,pP) logpolar(mM,pP), for complex numbers  |           |
-| GRANULARITY | tensor, channel, head, groupK (K along the last axis), | tensor |
-|             | decoupled (static states: a channel's times a variable's) |     |
-| symmetry    | sym, asym (integers only: a zero point is stored)  | sym       |
-| RANGE       | absmax, pPERCENT (p99.9), mse, rangeR (±R), rangeLO:HI | absmax |
-| time        | static (calibrated once), dynamic (read live)      | static    |
-| ROUNDING    | nearest, truncate (toward zero), stochastic[SEED], feedback (states), |   |
-|             | gptq (projections: errors fed forward, see `gptq`) | nearest   |
-| hadamard    | rounded in the basis of a Hadamard transform of the last axis | as it is |
-| parts       | a scale each for real and imaginary parts          | one scale |
-| clipR       | states: clamp to ±R before rounding                | no clamp  |
-| everyK      | states: round every K-th step only                 | every1    |
-| scales      | s16 (float16), s32 (float32), pow2 (int8 exponent) | s16       |
+`FORMATS` of `formats` lists the formats; `OPTIONS` below is the one table of all that may stand
+behind one, from which texts are read, printed, checked and explained (`grammar` shows it). Options
+come in any order. A scale is simulated as it is stored, rounding included. A zero point is int16
+(int32 with s32 scales); the polar formats store the low end of a range instead, as float16
+(float32). `fp32` (or `exact`) keeps a tensor as it is.
 
-After the format the words may come in any order. A scale is simulated as it is stored, rounding
-included. A zero point is int16 (int32 beside s32 scales); the polar formats store the low end of a
-range instead, as float16 (float32). `fp32` (or `exact`) keeps a tensor as it is.
-
-What a dynamic range spans: a state's, one sequence at one step; an activation's, one time step.
-It never spans the batch, so that a sequence's result does not depend on its neighbours.
+A dynamic range of a state spans one sequence at one step, that of an activation one time step.
+Neither spans the batch, so that a sequence's result does not depend on its neighbours.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
 from math import ceil, isfinite, prod
+from typing import Any
 
 from sensprobe.errors import SchemeError
 from sensprobe.plans.formats import FP32, UNSCALED, Format, Int, LogPolar, Polar, parse_format
@@ -69,6 +56,277 @@ RESIDUAL_BYTES = 2
 """Error feedback keeps its residual as bf16."""
 
 
+# -- the grammar ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """The number inside a word: the field it is for, how it is written, read and printed."""
+
+    field: str
+    pattern: str
+    read: Callable[[str], object]  # SchemeError where it is out of range
+    show: Callable[[Any], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One thing to say. `form` is how help shows it; capitals in it stand for the number."""
+
+    form: str
+    says: Mapping[str, object]  # fields and their values
+    number: Number | None = None
+
+    @property
+    def letters(self) -> str:
+        """What is written as it is."""
+        return re.split("[^a-z]", self.form)[0] if self.number else self.form
+
+    def read(self, text: str) -> dict[str, object] | None:
+        """The fields that a text sets; None where it is not this word."""
+        pattern = self.number.pattern if self.number else ""
+        if (match := re.fullmatch(f"{self.letters}({pattern})", text)) is None:
+            return None
+        if self.number is None:
+            return dict(self.says)
+        try:
+            return {**self.says, self.number.field: self.number.read(match[1])}
+        except SchemeError as error:
+            raise SchemeError(f"{text[:40]!r}: {error}") from None
+
+    def is_said(self, scheme: Scheme) -> bool:
+        """Whether it describes a scheme. A word that is a number alone does unless at default."""
+        if not self.says and self.number is not None:
+            return getattr(scheme, self.number.field) != DEFAULTS[self.number.field]
+        return all(getattr(scheme, name) == value for name, value in self.says.items())
+
+    def show(self, scheme: Scheme) -> str:
+        """The word as a scheme prints it."""
+        number = self.number
+        return self.letters + (number.show(getattr(scheme, number.field)) if number else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A part of a scheme's text, of which at most one word may be said.
+
+    `default` is what holds where none is, the form of a word where one says so; `needs` name what
+    must hold where another is said (see `NEEDS`).
+    """
+
+    name: str
+    default: str
+    needs: tuple[str, ...]
+    about: str
+    words: tuple[Word, ...]
+
+    def word(self, scheme: Scheme) -> str:
+        """What a scheme prints of the option; "" where it is at its default."""
+        said = next((word for word in self.words if word.is_said(scheme)), None)
+        return "" if said is None or said.form == self.default else said.show(scheme)
+
+    @property
+    def forms(self) -> str:
+        """Its words, as help and errors show them."""
+        return "|".join(word.form for word in self.words)
+
+
+def _words(field: str, *values: str) -> tuple[Word, ...]:
+    """Words that say their own name of a field."""
+    return tuple(Word(str(value), {field: value}) for value in values)
+
+
+def _count(what: str) -> Callable[[str], int]:
+    """A reader of whole numbers from 1 to 999999999."""
+
+    def read(digits: str) -> int:
+        if len(digits) > 9 or int(digits) < 1:
+            raise SchemeError(f"{what} must be from 1 to 999999999.")
+        return int(digits)
+
+    return read
+
+
+def _seed(digits: str) -> int:
+    if len(digits) > 18:
+        raise SchemeError("a seed has at most 18 digits.")
+    return int(digits or 0)
+
+
+def _bounds(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    return (float(low) + 0.0, float(high)) if colon else (-float(low), float(low))  # -0 + 0 is 0
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")
+
+
+def _shown_bounds(given: tuple[float, float]) -> str:
+    low, high = given
+    return _number(high) if low == -high else f"{_number(low)}:{_number(high)}"
+
+
+_REAL = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+OPTIONS = (
+    Option(
+        "granularity", "tensor", ("scaled",),
+        "what shares a scale: groupK is K values along the last axis; decoupled (static states) is "
+        "a scale of the channel times one of the state variable",
+        (
+            *_words("granularity", "tensor", "channel", "head"),
+            Word("groupK", {"granularity": "group"},
+                 Number("group", r"\d+", _count("a group"), str)),
+            *_words("granularity", "decoupled"),
+        ),
+    ),
+    Option(
+        "symmetry", "sym", ("coupled", "own_ranges", "integer"),
+        "asym stores a zero point (integers only)",
+        (Word("sym", {"asym": False}), Word("asym", {"asym": True})),
+    ),
+    Option(
+        "parts", "one scale", ("own_ranges", "scaled"),
+        "a scale each for real and imaginary parts",
+        (Word("parts", {"parts": True}),),
+    ),
+    Option(
+        "range", "absmax",
+        ("coupled", "own_ranges", "scaled", "static", "finite", "wide", "ordered", "centred",
+         "above_50"),
+        "what a scale covers: the extremes, a percentile (p99.9), the range of the least squared "
+        "error, or one that is given: ±R or LO to HI",
+        (
+            *_words("range", "absmax"),
+            Word("pPERCENT", {"range": "percentile"},
+                 Number("percent", r"\d+(?:\.\d+)?", float, _number)),
+            *_words("range", "mse"),
+            Word("rangeR|rangeLO:HI", {"range": "given"},
+                 Number("given", rf"-?{_REAL}(?::-?{_REAL})?", _bounds, _shown_bounds)),
+        ),
+    ),
+    Option(
+        "time", "static", ("coupled", "scaled"),
+        "static ranges are calibrated once, dynamic ones are those of the values at hand",
+        (Word("static", {"dynamic": False}), Word("dynamic", {"dynamic": True})),
+    ),
+    Option(
+        "rounding", "nearest", ("polar_rounding", "rounded"),
+        "to nearest, toward zero, up or down by chance, with the error fed back (states), or with "
+        "errors fed forward to later columns (projections, see `gptq`)",
+        (
+            *_words("rounding", Rounding.NEAREST, Rounding.TRUNCATE),
+            Word("stochastic[SEED]", {"rounding": Rounding.STOCHASTIC},
+                 Number("seed", r"\d*", _seed, lambda seed: str(seed or ""))),
+            *_words("rounding", Rounding.FEEDBACK, Rounding.GPTQ),
+        ),
+    ),
+    Option(
+        "clip", "no clamp", ("a_clamp",), "states: clamp to ±R before rounding",
+        (Word("clipR", {}, Number("clip", _REAL, float, _number)),),
+    ),
+    Option(
+        "every", "every1", ("rounded",), "states: round every K-th step only",
+        (Word("everyK", {}, Number("every", r"\d+", _count("the number of steps"), str)),),
+    ),
+    Option(
+        "scales", "s16", ("scaled",),
+        "how scales are stored: float16, float32, or as int8 exponents of 2",
+        _words("scales", *Scales),
+    ),
+    Option(
+        "hadamard", "as it is", ("real",),
+        "rounded in the basis of a Hadamard transform of the last axis",
+        (Word("hadamard", {"hadamard": True}),),
+    ),
+)  # fmt: skip
+"""All that may stand behind a format, in the order in which it is printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What an option needs of its scheme `s`, and what is said where that does not hold."""
+
+    holds: Callable[[Scheme], bool]
+    otherwise: str
+
+
+def _is_polar(scheme: Scheme) -> bool:
+    return isinstance(scheme.format, Polar | LogPolar)
+
+
+NEEDS = {
+    "real": Need(
+        lambda s: s.format != FP32 and not _is_polar(s),
+        "{s.format} takes no hadamard: it is for real numbers that are rounded.",
+    ),
+    "coupled": Need(
+        lambda s: s.granularity != "decoupled",
+        "decoupled scales are static, symmetric and of the extremes.",
+    ),
+    "own_ranges": Need(
+        lambda s: not _is_polar(s),
+        "{s.format} sets its own ranges: leave out asym, parts and RANGE.",
+    ),
+    "polar_rounding": Need(
+        lambda s: not _is_polar(s) or s.rounding in (Rounding.NEAREST, Rounding.TRUNCATE),
+        "{s.format} rounds to nearest or truncates, not {s.rounding}.",
+    ),
+    "integer": Need(
+        lambda s: not s.asym or isinstance(s.format, Int),
+        "asym needs an integer format, not {s.format}: zero points are integers.",
+    ),
+    "scaled": Need(
+        lambda s: s.scaled,
+        "{s.format} is stored without scales: leave out granularity, parts, range, dynamic and "
+        "scales.",
+    ),
+    "static": Need(
+        lambda s: not s.dynamic,
+        "a dynamic range is that of the values at hand: leave out percentile, mse and range.",
+    ),
+    "rounded": Need(
+        lambda s: s.format != FP32, "fp32 is kept as it is: there is nothing to round."
+    ),
+    "a_clamp": Need(
+        lambda s: s.clip is not None and TINIEST <= s.clip <= HUGEST,
+        "{word}: a state is clamped to ± a number float32 can name, from {tiny:g} to {huge:g}.",
+    ),
+    "finite": Need(
+        lambda s: s.range != "given" or max(map(abs, s.given)) <= HUGEST,
+        "range{s.given[0]:g}:{s.given[1]:g} is beyond float32, which ends at {huge:g}.",
+    ),
+    "wide": Need(
+        lambda s: s.range != "given" or not 0 < s.given[1] - s.given[0] < TINIEST,
+        "range{s.given[0]:g}:{s.given[1]:g} is narrower than {tiny:g}, float32's least.",
+    ),
+    "ordered": Need(
+        lambda s: s.range != "given" or (s.given[0] < s.given[1] and all(map(isfinite, s.given))),
+        "range{s.given[0]:g}:{s.given[1]:g} is empty: LO must lie below HI.",
+    ),
+    "centred": Need(
+        lambda s: s.range != "given" or s.asym or s.given[0] == -s.given[1],
+        "a range that is not ± one number needs asym.",
+    ),
+    "above_50": Need(
+        lambda s: s.range != "percentile" or 50 < s.percent <= 100,
+        "p{s.percent:g}: a percentile lies above 50 and at most at 100.",
+    ),
+}
+"""What options need, in the order in which it is checked."""
+
+
+def grammar() -> str:
+    """The table of options as Markdown: words, what they say, what holds without one."""
+    rows = [
+        f"| {o.name} | `{o.forms.replace('|', '` `')}` | {o.about} | {o.default} |" for o in OPTIONS
+    ]
+    return "\n".join(["| option | words | what they say | default |", "|---|---|---|---|", *rows])
+
+
+# -- schemes --------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """How one tensor is stored. Build from text with `parse`; `str` gives the canonical form."""
@@ -90,7 +348,7 @@ class Scheme:
     hadamard: bool = False
 
     def __post_init__(self) -> None:
-        _check_alone(self)
+        _words_of(self)  # checks them
 
     @property
     def exact(self) -> bool:
@@ -99,122 +357,36 @@ class Scheme:
 
     @property
     def scaled(self) -> bool:
+        """Whether values are stored relative to scales."""
         return self.format not in UNSCALED
 
     @property
     def bits_per_real(self) -> float:
-        if isinstance(self.format, Polar | LogPolar):
-            return self.format.bits / 2
-        return self.format.bits
+        """Bits of the codes of a real number, without scales."""
+        return self.format.bits / (2 if _is_polar(self) else 1)
 
     def __str__(self) -> str:
-        words = [str(self.format)]
-        if self.granularity != "tensor":
-            words.append(self.granularity + (str(self.group) if self.group else ""))
-        words += ["asym"] * self.asym + ["parts"] * self.parts + _range_words(self)
-        words += ["dynamic"] * self.dynamic
-        if self.rounding is not Rounding.NEAREST:
-            words.append(self.rounding + (str(self.seed) if self.seed else ""))
-        words += [f"clip{_number(self.clip)}"] if self.clip is not None else []
-        words += [f"every{self.every}"] if self.every != 1 else []
-        words += [self.scales.value] if self.scales is not Scales.S16 else []
-        words += ["hadamard"] * self.hadamard
-        return "/".join(words)
+        return "/".join([str(self.format), *_words_of(self).values()])
 
 
-def _range_words(scheme: Scheme) -> list[str]:
-    if scheme.range == "percentile":
-        return [f"p{scheme.percent!r}".removesuffix(".0")]
-    if scheme.range == "given":
-        low, high = scheme.given
-        return [f"range{_number(high)}" if low == -high else f"range{_number(low)}:{_number(high)}"]
-    return ["mse"] if scheme.range == "mse" else []
+@lru_cache(maxsize=4096)
+def _words_of(scheme: Scheme) -> dict[str, str]:
+    """Option -> the word that a scheme prints of it, without those at their default; SchemeError
+    that names the first need of these that does not hold."""
+    words = {option.name: word for option in OPTIONS if (word := option.word(scheme))}
+    said = {need: words[o.name] for o in OPTIONS if o.name in words for need in o.needs}
+    for name, need in NEEDS.items():
+        if name in said and not need.holds(scheme):
+            told = {"s": scheme, "word": said[name], "tiny": TINIEST, "huge": HUGEST}
+            raise SchemeError(need.otherwise.format(**told))
+    return words
 
 
-def _number(value: float) -> str:
-    return repr(value).removesuffix(".0")
-
-
-def _check_alone(scheme: Scheme) -> None:
-    """What can be wrong with a scheme whatever tensor it is put on."""
-    if scheme.hadamard and (scheme.format == FP32 or isinstance(scheme.format, Polar | LogPolar)):
-        raise SchemeError(
-            f"{scheme.format} takes no hadamard: it is for real numbers that are rounded."
-        )
-    if scheme.granularity == "decoupled" and (
-        scheme.asym or scheme.dynamic or scheme.range != "absmax"
-    ):
-        raise SchemeError("decoupled scales are static, symmetric and of the extremes.")
-    if isinstance(scheme.format, Polar | LogPolar) and (
-        scheme.asym or scheme.parts or scheme.range != "absmax"
-    ):
-        raise SchemeError(f"{scheme.format} sets its own ranges: leave out asym, parts and RANGE.")
-    if isinstance(scheme.format, Polar | LogPolar) and scheme.rounding not in (
-        Rounding.NEAREST,
-        Rounding.TRUNCATE,
-    ):
-        raise SchemeError(f"{scheme.format} rounds to nearest or truncates, not {scheme.rounding}.")
-    if scheme.asym and not isinstance(scheme.format, Int):
-        raise SchemeError(
-            f"asym needs an integer format, not {scheme.format}: zero points are integers."
-        )
-    if not scheme.scaled and (
-        scheme.granularity != "tensor"
-        or scheme.parts
-        or scheme.range != "absmax"
-        or scheme.dynamic
-        or scheme.scales is not Scales.S16
-    ):
-        raise SchemeError(
-            f"{scheme.format} is stored without scales: leave out granularity, parts, range, "
-            "dynamic and scales."
-        )
-    if scheme.dynamic and scheme.range != "absmax":
-        raise SchemeError(
-            "a dynamic range is the one read live: leave out percentile, mse and range."
-        )
-    if scheme.format == FP32 and (scheme.rounding is not Rounding.NEAREST or scheme.every != 1):
-        raise SchemeError("fp32 is kept as it is: there is nothing to round.")
-    if scheme.clip is not None and not TINIEST <= scheme.clip <= HUGEST:
-        raise SchemeError(
-            f"clip{_number(scheme.clip)}: a state is clamped to ± a number float32 can name, "
-            f"from {TINIEST:g} to {HUGEST:g}."
-        )
-    low, high = scheme.given
-    if scheme.range == "given" and max(abs(low), abs(high)) > HUGEST:
-        raise SchemeError(f"range{low:g}:{high:g} is beyond float32, which ends at {HUGEST:g}.")
-    if scheme.range == "given" and high - low < TINIEST and low < high:
-        raise SchemeError(f"range{low:g}:{high:g} is narrower than {TINIEST:g}, float32's least.")
-    if scheme.range == "given" and not (low < high and isfinite(low) and isfinite(high)):
-        raise SchemeError(f"range{low:g}:{high:g} is empty: LO must lie below HI.")
-    if scheme.range == "given" and not scheme.asym and low != -high:
-        raise SchemeError("a range that is not ± one number needs asym.")
-    if scheme.range == "percentile" and not 50 < scheme.percent <= 100:
-        raise SchemeError(f"p{scheme.percent:g}: a percentile lies above 50 and at most at 100.")
-
-
+DEFAULTS = {f.name: f.default for f in fields(Scheme)}
 EXACT = Scheme(FP32)
 
 LONGEST = 200
 """Characters of a scheme's text. The longest that says anything has 120."""
-_DIGITS = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-_WORDS: list[tuple[str, str]] = [
-    (r"(tensor|channel|head|decoupled)", "granularity"),
-    (r"group(\d+)", "group"),
-    (r"(sym|asym)", "symmetry"),
-    (r"(absmax|mse)", "range"),
-    (r"p(\d+(?:\.\d+)?)", "percentile"),
-    (rf"range(-?{_DIGITS})(?::(-?{_DIGITS}))?", "given"),
-    (r"(static|dynamic)", "time"),
-    (r"(nearest|truncate|feedback|gptq)", "rounding"),
-    (r"stochastic(\d*)", "stochastic"),
-    (r"(parts)", "parts"),
-    (rf"clip({_DIGITS})", "clip"),
-    (r"every(\d+)", "every"),
-    (r"(s16|s32|pow2)", "scales"),
-    (r"(hadamard)", "hadamard"),
-]
-_SLOT = {"group": "granularity", "percentile": "range", "given": "range", "stochastic": "rounding"}
 
 
 @lru_cache(maxsize=4096)
@@ -231,10 +403,12 @@ def parse(text: str) -> Scheme:
     given: dict[str, object] = {}
     seen: dict[str, str] = {}
     for word in words:
-        slot, values = _read_word(word, text)
-        if slot in seen:
-            raise SchemeError(f"scheme {text!r} says {seen[slot]!r} and {word!r}: only one {slot}.")
-        seen[slot] = word
+        option, values = _read_word(word, text)
+        if option in seen:
+            raise SchemeError(
+                f"scheme {text!r} says {seen[option]!r} and {word!r}: only one {option}."
+            )
+        seen[option] = word
         given |= values
     format = parse_format(head)
     try:
@@ -243,52 +417,16 @@ def parse(text: str) -> Scheme:
         raise SchemeError(f"scheme {text!r}: {error}") from None
 
 
-def _read_word(word: str, text: str) -> tuple[str, dict[str, object]]:
-    for pattern, name in _WORDS:
-        if match := re.fullmatch(pattern, word):
-            return _SLOT.get(name, name), _FIELDS[name](match)
+def _read_word(text: str, whole: str) -> tuple[str, dict[str, object]]:
+    """The option that a word is of, and the fields it sets."""
+    for option in OPTIONS:
+        for word in option.words:
+            if (values := word.read(text)) is not None:
+                return option.name, values
     raise SchemeError(
-        f"scheme {text!r} has a word that means nothing here: {word!r}. After the format come "
-        "tensor|channel|head|groupK|decoupled, sym|asym, absmax|pPERCENT|mse|rangeR|rangeLO:HI, "
-        "static|dynamic, "
-        "nearest|truncate|stochastic|feedback|gptq, hadamard, parts, clipR, everyK, s16|s32|pow2."
+        f"scheme {whole!r} has a word that means nothing here: {text!r}. After the format come "
+        f"{', '.join(option.forms for option in OPTIONS)}."
     )
-
-
-def _positive(match: re.Match[str], what: str) -> int:
-    digits = match[1]
-    if len(digits) > 9 or not int(digits) >= 1:
-        raise SchemeError(f"{match[0][:40]!r}: {what} must be from 1 to 999999999.")
-    return int(digits)
-
-
-def _seed(match: re.Match[str]) -> int:
-    if len(match[1]) > 18:
-        raise SchemeError(f"{match[0][:40]!r}: a seed has at most 18 digits.")
-    return int(match[1] or 0)
-
-
-def _given(match: re.Match[str]) -> dict[str, object]:
-    low, high = float(match[1]), float(match[2] or match[1])
-    return {"range": "given", "given": (low + 0.0 if match[2] else -high, high)}  # -0 + 0 is 0
-
-
-_FIELDS = {
-    "granularity": lambda m: {"granularity": m[1]},
-    "group": lambda m: {"granularity": "group", "group": _positive(m, "a group")},
-    "symmetry": lambda m: {"asym": m[1] == "asym"},
-    "range": lambda m: {"range": m[1]},
-    "percentile": lambda m: {"range": "percentile", "percent": float(m[1])},
-    "given": _given,
-    "time": lambda m: {"dynamic": m[1] == "dynamic"},
-    "rounding": lambda m: {"rounding": Rounding(m[1])},
-    "stochastic": lambda m: {"rounding": Rounding.STOCHASTIC, "seed": _seed(m)},
-    "parts": lambda m: {"parts": True},
-    "clip": lambda m: {"clip": float(m[1])},
-    "every": lambda m: {"every": _positive(m, "the number of steps")},
-    "scales": lambda m: {"scales": Scales(m[1])},
-    "hadamard": lambda m: {"hadamard": True},
-}
 
 
 def scale_shape(scheme: Scheme, site: Site) -> tuple[int, ...]:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from sensprobe.report import charts, tables
 from sensprobe.report.agreement import agreement_table
-from sensprobe.report.bench_tables import about_bench, bench_table, versions_of
-from sensprobe.report.benches import BenchRun, latest
+from sensprobe.report.benchmark_tables import about_benchmark, benchmark_table, versions_of
+from sensprobe.report.benchmarks import Benchmark, latest
 from sensprobe.report.course import Going
 from sensprobe.report.gather import Results
 from sensprobe.report.prose import (
@@ -67,7 +67,7 @@ def sections(found: Results, went: Going | None = None) -> list[Section]:
             out.append(Section("What the plans say", [], [*_plans(found, found.search)]))
     if went is not None:
         out.append(_course(went))
-    out += [_benchmark(bench, k) for k, bench in enumerate(latest(found.benches))]
+    out += [_benchmark(benchmark, k) for k, benchmark in enumerate(latest(found.benchmarks))]
     return out
 
 
@@ -128,13 +128,13 @@ def _course(went: Going) -> Section:
     )
 
 
-def _benchmark(found: BenchRun, k: int) -> Section:
+def _benchmark(found: Benchmark, k: int) -> Section:
     return Section(
         "How fast operations on packed memory run",
-        about_bench(found),
+        about_benchmark(found),
         [
             Figure(charts.bandwidths(found), f"bench-{k}-bandwidths.png"),
             Figure(charts.ratios(found), f"bench-{k}-ratios.png"),
-            Table(bench_table(found), f"Every case, with {versions_of(found)}"),
+            Table(benchmark_table(found), f"Every case, with {versions_of(found)}"),
         ],
     )

@@ -22,7 +22,7 @@ NAME = 60  # characters of a name in a sentence
 
 
 def about_sensitivity(found: Sensitivity) -> list[str]:
-    """What was done, and for each scheme how many targets it hurts and which most."""
+    """What was done, and for each scheme how many groups it hurts and which most."""
     what = "every part, in all layers together," if found.by == "part" else "every site"
     how = "was priced from one gradient" if found.method == "taylor" else "was rounded alone"
     lines = [
@@ -48,7 +48,7 @@ def _worst(found: Sensitivity, scheme: str) -> str:
     change = found.metric.shown(hurt[0].change)
     return (
         f"{scheme}: {len(hurt)} of {len(rows)} lose beyond their error bar, "
-        f"{shortened(hurt[0].target, NAME)} most ({_change(change, found.metric)})."
+        f"{shortened(hurt[0].group, NAME)} most ({_change(change, found.metric)})."
     )
 
 
@@ -61,10 +61,10 @@ def _level(shown: Measured, quantity: Quantity) -> str:
 
 
 def about_agreement(found: Agreement) -> str:
-    """τ and what it means for a pair of targets."""
+    """τ and what it means for a pair of groups."""
     tau = found.overall
     if not tau.known:
-        return "Too few targets were priced both ways to compare the rankings."
+        return "Too few groups were priced both ways to compare the rankings."
     same = plus_minus(Measured(50 + 50 * tau.value, 50 * tau.stderr))
     return (
         f"Kendall τ between the gradient's estimate and the measurement is {plus_minus(tau)} over "
@@ -199,7 +199,7 @@ def method_notes(found: Results) -> list[str]:
 def _profile_notes(profile: Sensitivity) -> list[str]:
     notes = [
         f"Sensitivities: {profile.n:,} samples of the {profile.split} split. {profile.metric.name} "
-        f"does not add up over targets; {profile.additive.name} does, to first order, and is what "
+        f"does not add up over groups; {profile.additive.name} does, to first order, and is what "
         "the search adds.",
         "Colours of maps grow with the logarithm beyond the typical error bar; noise is neutral.",
     ]

@@ -118,7 +118,7 @@ def _schemes(document: Document) -> tuple[str, ...]:
 
 def _row(row: Document, additive: str) -> Row:
     change, moved = measured(row.get("metric")), measured(row.get(additive))
-    return filled(Row, row, change=change, additive=moved)
+    return filled(Row, row, group=text(row["target"]), change=change, additive=moved)
 
 
 def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:

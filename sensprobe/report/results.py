@@ -28,9 +28,9 @@ Entries = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one target costs in one scheme; `change` is paired with full precision."""
+    """What one group costs in one scheme; `change` is paired with full precision."""
 
-    target: str
+    group: str
     part: str
     kind: str
     scheme: str  # as asked
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """One profile: every target in every scheme."""
+    """One profile: every group in every scheme."""
 
     method: str
     by: str
@@ -65,9 +65,9 @@ class Sensitivity:
     radius_name: str = RADIUS
 
     @property
-    def targets(self) -> list[str]:
+    def groups(self) -> list[str]:
         """In the order they were profiled."""
-        return list(dict.fromkeys(row.target for row in self.rows))
+        return list(dict.fromkeys(row.group for row in self.rows))
 
     @property
     def has_metric(self) -> bool:
@@ -76,8 +76,8 @@ class Sensitivity:
 
     @property
     def grid(self) -> dict[tuple[str, str], Row]:
-        """(target, scheme) -> row."""
-        return {(row.target, row.scheme): row for row in self.rows}
+        """(group, scheme) -> row."""
+        return {(row.group, row.scheme): row for row in self.rows}
 
     def quantity(self, of: str) -> Quantity:
         """What is measured: `of` is "metric" (change to full precision) or "additive"."""

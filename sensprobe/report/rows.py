@@ -18,7 +18,7 @@ from sensprobe.report.values import UNKNOWN, Measured, Quantity
 
 
 def sensitivity_rows(found: Sensitivity) -> pd.DataFrame:
-    """One row a target and scheme: numbers, error bars, and what they allow to say."""
+    """One row a group and scheme: numbers, error bars, and what they allow to say."""
     rows = []
     for row in found.rows:
         change = found.metric.shown(row.change)
@@ -28,7 +28,7 @@ def sensitivity_rows(found: Sensitivity) -> pd.DataFrame:
             metric["is a difference"] = change.differs
         rows.append(
             {
-                "target": row.target,
+                "target": row.group,
                 "part": row.part,
                 "kind": row.kind,
                 "layer": row.layer,

@@ -42,14 +42,14 @@ MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "domin
 
 
 def sensitivity(found: Sensitivity, of: str = "metric", *, bars: bool = True) -> pd.DataFrame:
-    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive".
+    """Groups down, schemes across; `of` is "metric" (change to full precision) or "additive".
     Without `bars` values stand alone, to the digits that their errors support."""
     grid = found.grid
     cells = {
-        scheme: [cell(found, grid.get((target, scheme)), of, bars=bars) for target in found.targets]
+        scheme: [cell(found, grid.get((group, scheme)), of, bars=bars) for group in found.groups]
         for scheme in found.schemes
     }
-    index = pd.Index(found.targets, name=found.heading(of), dtype=object)
+    index = pd.Index(found.groups, name=found.heading(of), dtype=object)
     return pd.DataFrame(cells, index=index, dtype=object)
 
 
@@ -78,7 +78,7 @@ def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -
     rows = [
         {
             "rank": str(place) if found.shown(row, of).differs else MISSING,
-            "target": row.target,
+            "target": row.group,
             "scheme": row.scheme,
             heading: cell(found, row, of),
         }

@@ -20,8 +20,8 @@ from rich.text import Text
 
 from sensprobe.report import tables
 from sensprobe.report.agreement import Agreement
-from sensprobe.report.bench_tables import about_bench, bench_table
-from sensprobe.report.benches import BenchRun
+from sensprobe.report.benchmark_tables import about_benchmark, benchmark_table
+from sensprobe.report.benchmarks import Benchmark
 from sensprobe.report.prose import about_agreement, missed_limits, samples_seen
 from sensprobe.report.results import Confirmation, Search, Sensitivity
 from sensprobe.report.values import (
@@ -71,7 +71,7 @@ def _about(found: Sensitivity) -> str:
 
 
 def sensitivity_table(found: Sensitivity, of: str = "metric") -> Fitted:
-    """Targets down, schemes across. `of`: "metric" (change to full precision) or "additive"."""
+    """Groups down, schemes across. `of`: "metric" (change to full precision) or "additive"."""
     heading = found.heading(of)
 
     def build(width: int) -> RenderableType:
@@ -150,13 +150,13 @@ def agreement_line(found: Agreement) -> Text:
     return Text(about_agreement(found))
 
 
-def bench_report(found: BenchRun) -> RenderableType:
-    """Where a bench was made, and a row a case."""
-    where, *how = about_bench(found)
+def benchmark_report(found: Benchmark) -> RenderableType:
+    """Where a benchmark was made, and a row a case."""
+    where, *how = about_benchmark(found)
     return Group(
         Text(where, style="bold"),
         *(Text(line, style=DIM) for line in how),
-        _table(bench_table(found), left=("operation", "shape", "scheme"), drop=("25", "size")),
+        _table(benchmark_table(found), left=("operation", "shape", "scheme"), drop=("25", "size")),
     )
 
 

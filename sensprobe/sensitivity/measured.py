@@ -7,7 +7,7 @@ task's metric, because they add up over targets to first order and accuracy does
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,8 @@ from sensprobe.scores.score import Score, paired
 from sensprobe.sensitivity.targets import Target
 
 Arrays = Mapping[str, np.ndarray]
-Measure = Callable[[Mapping[str, Scheme], str], Arrays]
-"""(resolved plan, label) -> per-sample arrays of the whole split; cached: asking twice is free."""
+Measure = Callable[[Sequence[tuple[dict[str, Scheme], str]]], Iterable[Arrays]]
+"""Resolved plans, each with a label -> per-sample arrays of the whole split, in their order."""
 
 DIVERGENCES = ("kl", "distance")
 """Arrays that are differences from the baseline already."""
@@ -57,9 +57,11 @@ def measured(
     robust: bool = False,
 ) -> Iterator[Sensitivity]:
     """Sensitivities as they are measured, target by target; `robust` as in `score.paired`."""
-    baseline = measure({}, "baseline")
-    for target, scheme, fitted in pairs_of(targets, schemes):
-        arrays = measure(fitted, f"{target.name}={scheme}")
+    pairs = list(pairs_of(targets, schemes))
+    asked = [(fitted, f"{target.name}={scheme}") for target, scheme, fitted in pairs]
+    found = iter(measure([({}, "baseline"), *asked]))
+    baseline = next(found)
+    for (target, scheme, fitted), arrays in zip(pairs, found, strict=True):
         yield Sensitivity(
             target, scheme, fitted, differences(arrays, baseline, groups, robust=robust)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from sensprobe.data import Dataset, Split, check_fits
 from sensprobe.errors import UnsupportedError
-from sensprobe.evaluate import SEMANTICS, Evaluator, TextEvaluator
+from sensprobe.evaluate import Evaluator, TextEvaluator
 from sensprobe.models import is_language_model, per_step
 from sensprobe.models.apply import Applier
+from sensprobe.numerics import SEMANTICS
 from sensprobe.plans.plan import Resolved, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import SILENT, Progress
@@ -132,6 +133,16 @@ class Session:
     def measure(self, plan: Resolved, split: str, start: int, stop: int, label: str = "") -> Arrays:
         """Per-sample arrays of one resolved plan on samples [start, stop) of a split."""
         return self.submit([Labelled(plan, label)], [Piece(split, start, stop)])[0][0]
+
+    def each(self, plans: Sequence[Labelled], piece: Piece) -> Iterator[Arrays]:
+        """Per-sample arrays of every plan on one piece, as they come, in the order of the plans.
+
+        As many plans are submitted at a time as the executor has room for.
+        """
+        room = max(self.executor.room, 1)
+        for first in range(0, len(plans), room):
+            for pieces in self.submit(plans[first : first + room], [piece]):
+                yield pieces[0]
 
     def new_evaluator(self, split: Split) -> Evaluator | TextEvaluator:
         """Runs plans on a split in this process, and tells the progress."""

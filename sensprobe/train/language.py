@@ -27,7 +27,7 @@ from sensprobe.checkpoints.own import build
 from sensprobe.data import Split
 from sensprobe.errors import DataError, SensprobeError
 from sensprobe.evaluate import TextEvaluator
-from sensprobe.models import FAMILIES, mamba, mamba2
+from sensprobe.models import FAMILIES
 from sensprobe.models.apply import Applier
 from sensprobe.train.language_recipe import LanguageOptimizer, LanguageRecipe
 from sensprobe.train.language_start import initial
@@ -43,11 +43,6 @@ from sensprobe.train.snapshot import (
 REPORTS = 20  # a twentieth of a run of steps between two reports
 VALIDATION_WINDOWS = 64
 METRIC = "bits_per_byte"
-DEPLOY: dict[str, Callable[..., dict[str, Tensor]]] = {
-    mamba.FAMILY: mamba.deploy,
-    mamba2.FAMILY: mamba2.deploy,
-}
-"""Trained parameters and config -> weights by site name."""
 
 
 class Pool:
@@ -136,8 +131,9 @@ def fit_language(
 
 def forward(params: Mapping[str, Tensor], recipe: LanguageRecipe, x: Tensor) -> Tensor:
     """The deployed model on parameters in training: tokens (b, l) -> logits (b, l, 256)."""
-    model = FAMILIES[recipe.family][1]
-    return model(recipe.model, DEPLOY[recipe.family](params, recipe.model))(x)
+    family = FAMILIES[recipe.family]
+    logits: Tensor = family.model(recipe.model, family.deploy(params, recipe.model))(x)
+    return logits
 
 
 def bits_per_byte(params: Mapping[str, Tensor], recipe: LanguageRecipe, split: Split) -> float:

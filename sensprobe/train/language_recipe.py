@@ -43,7 +43,7 @@ from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.train.recipe import Init, rate_at, typed, typed_table
 
-SELECTIVE = (mamba.FAMILY, mamba2.FAMILY)
+SELECTIVE = (mamba.FAMILY.name, mamba2.FAMILY.name)
 FIXED: dict[str, Any] = {
     "encoder": "embedding",
     "pooling": "none",
@@ -156,7 +156,7 @@ def _model(document: Mapping[str, Any], family: str, source: str) -> Any:
             f"{source}: [model] {', '.join(given)} cannot be chosen: a recipe of a language model "
             "makes one over bytes, with a tied head."
         )
-    return typed_table(FAMILIES[family][0], {**content, **FIXED}, f"{source}: [model]")
+    return typed_table(FAMILIES[family].config, {**content, **FIXED}, f"{source}: [model]")
 
 
 def _check(recipe: LanguageRecipe, source: str) -> None:

@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.errors import SensprobeError
-from sensprobe.models.s4d import S4D, S4DConfig, deploy
+from sensprobe.models.s4d import S4DConfig
+from sensprobe.models.s4d_layers import S4D, deploy
 from sensprobe.numerics.taps import EXACT
 from sensprobe.train.augment import shift_images
 from sensprobe.train.initial import initial

@@ -22,7 +22,7 @@ from sensprobe.checkpoints import own
 from sensprobe.checkpoints.files import METADATA_KEY, read_safetensors
 from sensprobe.documents.files import disk_errors, write_whole
 from sensprobe.errors import CheckpointError, RunError
-from sensprobe.models import output_head
+from sensprobe.models import family_of, output_head
 
 WEIGHTS, SNAPSHOT = "weights.safetensors", "snapshot.safetensors"
 FORMAT = 1
@@ -93,7 +93,7 @@ def write_weights(
     """An own checkpoint: what a trained model is loaded from."""
     header = {
         "format": own.FORMAT,
-        "family": own.family_of(config),
+        "family": family_of(config).name,
         "config": asdict(config),
         "recorded": recorded,
     }

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 from whole import DYNAMIC, STATIC, plain_loop, table
 
-from sensprobe.models.s4d import S4D, S4DConfig
+from sensprobe.models.s4d import S4DConfig
+from sensprobe.models.s4d_layers import S4D
 from sensprobe.numerics.rounding import min_max, scale_and_zero
 from sensprobe.numerics.storage import Rounded
 from sensprobe.numerics.taps import EXACT

@@ -26,7 +26,8 @@ from sensprobe.documents.files import write_whole
 from sensprobe.export.tensors import stored
 from sensprobe.models import Model
 from sensprobe.models.apply import Applier
-from sensprobe.models.mamba import Mamba, MambaConfig, deploy
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba_layers import Mamba, deploy
 from sensprobe.packed import Arena, Stream
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan

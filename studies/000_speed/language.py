@@ -30,7 +30,8 @@ from torch import Tensor
 from sensprobe import ops
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.models.apply import Applier
-from sensprobe.models.mamba import Mamba, MambaConfig, deploy
+from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.mamba_layers import Mamba, deploy
 from sensprobe.numerics.storage import Rounded
 from sensprobe.ops.selective_scan import reference
 from sensprobe.plans.scheme import parse

@@ -1,4 +1,4 @@
-"""Photograph the dashboard for the README: the run that ships, in a headless Chromium.
+"""Photograph the dashboard for docs/dashboard.md: the run that ships, in a headless Chromium.
 
 python studies/readme/screenshots.py [FOLDER]
 

@@ -8,13 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 import selective
 import torch
 from builders import PLAIN, parameters, vector
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sensprobe.checkpoints import describe, read_checkpoint
 from sensprobe.checkpoints.files import METADATA_KEY
+from sensprobe.errors import CheckpointError
 from sensprobe.models.s4d import S4DConfig
 
 HEADS, PAIRS, LAYERS, INPUTS, OUTPUTS = 3, 4, 2, 2, 5
@@ -100,3 +103,18 @@ def one_block() -> dict[str, Tensor]:
         else:
             out[f"{names[first]}.{rest}"] = tensor
     return out
+
+
+NUMBERS = ("NaN or infinite", "ties the head to the embedding", "is not a finite")
+"""Said of a file whose numbers are wrong; what is known of a model without them shows no error."""
+
+
+def refusal(path: Path, norm: str | None = None) -> str:
+    """The CheckpointError of a file, which `describe` raises too unless the numbers are wrong."""
+    with pytest.raises(CheckpointError) as error:
+        read_checkpoint(path, norm)
+    if not any(mark in str(error.value) for mark in NUMBERS):
+        with pytest.raises(CheckpointError) as same:
+            describe(path, norm)
+        assert str(same.value) == str(error.value)
+    return str(error.value)

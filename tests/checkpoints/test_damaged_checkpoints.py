@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 
+import checkpoint_files
 import pytest
 import torch
 from builders import PLAIN, parameters
@@ -19,10 +20,8 @@ from sensprobe.errors import CheckpointError, UsageError
 
 def refusal(path, norm=None):
     """What is said of a file that cannot be read: one paragraph, with the file's name in it."""
-    with pytest.raises(CheckpointError) as error:
-        read_checkpoint(path, norm)
-    text = str(error.value)
-    assert error.value.exit_code == 1
+    text = checkpoint_files.refusal(path, norm)
+    assert CheckpointError.exit_code == 1
     assert path.name in text
     assert "\n" not in text
     assert len(text) < 700

@@ -8,13 +8,12 @@ import pytest
 import torch
 from builders import PLAIN, tiny
 from builders import parameters as s4d_parameters
-from checkpoint_files import CONFIG, DOCUMENT, KEYS, one_block
+from checkpoint_files import CONFIG, DOCUMENT, KEYS, one_block, refusal
 from safetensors.torch import save_file
 from selective import tiny as selective
 
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.checkpoints.keymap import Rule
-from sensprobe.errors import CheckpointError
 
 
 def written(folder: Path, keys: str = KEYS, text: str = DOCUMENT, **changes) -> Path:
@@ -22,12 +21,6 @@ def written(folder: Path, keys: str = KEYS, text: str = DOCUMENT, **changes) -> 
     save_file(tensors, folder / "w.safetensors")
     (folder / "model.toml").write_text(text + keys)
     return folder / "model.toml"
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(CheckpointError) as error:
-        read_checkpoint(path)
-    return str(error.value)
 
 
 def test_a_file_of_other_names_comes_back_to_the_bit(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_files import refusal
 from language_models import (
     HF,
     HF_CONFIG,
@@ -32,16 +33,9 @@ import sensprobe
 from sensprobe import api
 from sensprobe.checkpoints import hf, mamba_ssm, open_checkpoint, read_checkpoint
 from sensprobe.checkpoints.own import parameter_shapes
-from sensprobe.errors import CheckpointError, DataError, UnsupportedError, UsageError
+from sensprobe.errors import DataError, UnsupportedError, UsageError
 from sensprobe.models.mamba2 import UNLIMITED
 from sensprobe.session.source import open_model
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(CheckpointError) as error:
-        read_checkpoint(path)
-    return str(error.value)
-
 
 # -- configs --------------------------------------------------------------------------------------
 

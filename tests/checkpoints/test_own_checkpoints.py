@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.checkpoints.own import parameter_shapes
-from sensprobe.models.s4d import S4D, deploy
+from sensprobe.models.s4d_layers import S4D, deploy
 
 
 @pytest.mark.parametrize("name", CONFIGS)

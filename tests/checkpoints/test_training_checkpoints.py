@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 import torch
 from builders import CONFIGS, parameters, tiny
-from checkpoint_files import CONFIG, DOCUMENT, KEYS, one_block, s4_state, write_own, write_s4
+from checkpoint_files import (
+    CONFIG,
+    DOCUMENT,
+    KEYS,
+    one_block,
+    refusal,
+    s4_state,
+    write_own,
+    write_s4,
+)
 from language_models import HF, HF_CONFIG, theirs, write
 from safetensors.torch import save_file
 from selective import parameters as selective_parameters
@@ -17,7 +26,6 @@ from selective import tiny as selective
 
 from sensprobe.checkpoints import entries, read_checkpoint
 from sensprobe.checkpoints.prefixes import variants
-from sensprobe.errors import CheckpointError
 from sensprobe.models import Model
 
 PREFIXES = ["module.", "_orig_mod.", "model.", "net.", "base_model.model.", "_orig_mod.module."]
@@ -27,12 +35,6 @@ State = dict[str, torch.Tensor]
 @pytest.fixture(autouse=True)
 def _said_anew() -> None:
     entries._note.cache_clear()
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(CheckpointError) as error:
-        read_checkpoint(path)
-    return str(error.value)
 
 
 def is_the_model(path: Path, want: Model) -> bool:

@@ -11,9 +11,9 @@ from tiny_models import NAMES, applier, tiny
 
 from sensprobe.checkpoints.identity import FIRST_FIELDS
 from sensprobe.errors import CheckpointError
-from sensprobe.evaluate import SEMANTICS
 from sensprobe.export import compact, export_model, load_artefact
 from sensprobe.export.tensors import layout
+from sensprobe.numerics import SEMANTICS
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import uniform
 from sensprobe.plans.scheme import parse

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import NAMES, applier, tiny
 
+from sensprobe.checkpoints.unchanged import digest_of
 from sensprobe.errors import CapacityError, CheckpointError
 from sensprobe.export import compact, export_model, is_artefact, load_artefact, read
-from sensprobe.export.unchanged import digest_of
 from sensprobe.plans.scheme import parse
 
 PLAN = {

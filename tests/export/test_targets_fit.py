@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from runtimes import CONFIGS, applier, model, plan_of
 from tiny_models import tiny
 
-from sensprobe.cli.parser import TARGETS as SAID
+from sensprobe.cli.options import TARGETS as SAID
 from sensprobe.errors import CheckpointError, RunError, UnsupportedError, UsageError
 from sensprobe.export import folder
 from sensprobe.export.runtimes import TARGETS, fit, grouped, require_family, target_named, write_for

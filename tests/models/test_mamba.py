@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sensprobe.errors import SensprobeError, UnsupportedError
 from sensprobe.models.apply import Applier
-from sensprobe.models.mamba import Mamba, MambaConfig, deploy, sites
+from sensprobe.models.mamba import MambaConfig, sites
+from sensprobe.models.mamba_layers import Mamba, deploy
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.scheme import parse
 

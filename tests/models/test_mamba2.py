@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sensprobe.errors import SensprobeError, UnsupportedError
 from sensprobe.models.apply import Applier
-from sensprobe.models.mamba2 import Mamba2, Mamba2Config, deploy
+from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.models.mamba2_layers import Mamba2, deploy
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.scheme import parse
 

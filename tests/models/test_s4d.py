@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sensprobe.errors import SensprobeError, UnsupportedError
 from sensprobe.models.apply import Applier
-from sensprobe.models.s4d import S4D, S4DConfig, deploy, discretize, sites
+from sensprobe.models.s4d import S4DConfig, sites
+from sensprobe.models.s4d_layers import S4D, deploy, discretize
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.scheme import parse
 

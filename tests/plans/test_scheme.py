@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from builders import ACTIVATION, BIAS, MATRIX, PROJECTION, SITES, SKIP, STATE, site
@@ -13,7 +15,19 @@ from schemes import schemes, schemes_for
 from sensprobe.errors import SchemeError
 from sensprobe.plans.fitting import adapt, check, why_not
 from sensprobe.plans.formats import FP32, Int, LogPolar, Polar
-from sensprobe.plans.scheme import EXACT, Rounding, Scales, Scheme, parse, scale_count, scale_shape
+from sensprobe.plans.scheme import (
+    DEFAULTS,
+    EXACT,
+    NEEDS,
+    OPTIONS,
+    Rounding,
+    Scales,
+    Scheme,
+    grammar,
+    parse,
+    scale_count,
+    scale_shape,
+)
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 CUBE = Site("layers.0.state", Part.STATE, Kind.STATE, (2, 3, 5), (Axis.HEAD, Axis.CHANNEL, Axis.N))
@@ -115,6 +129,35 @@ def test_bits_of_a_real_number():
     assert parse("fp32").bits_per_real == 32
 
 
+KEPT = json.loads((Path(__file__).parent / "schemes.json").read_text(encoding="utf-8"))
+"""Texts, and what version 0.1.0 read ("=", as it printed it) or said ("!", the error's text up to
+the list of words, in today's wording of what dynamic means)."""
+
+
+def test_texts_read_and_print_as_they_did() -> None:
+    assert len(KEPT) > 350
+    for text, kind, expected in KEPT:
+        try:
+            found = "=", str(parse(text))
+        except SchemeError as error:
+            found = "!", str(error).partition(" After the format come")[0]
+        assert found == (kind, expected), text
+
+
+def test_the_table_is_whole() -> None:
+    """Every field is some word's, every need some option's, and every word stands in the help."""
+    words = [word for option in OPTIONS for word in option.words]
+    said = {name for word in words for name in word.says}
+    said |= {word.number.field for word in words if word.number}
+    assert said | {"format"} == set(DEFAULTS)
+    assert {need for option in OPTIONS for need in option.needs} == set(NEEDS)
+    with pytest.raises(SchemeError) as caught:
+        parse("int8/what")
+    for word in words:
+        assert word.form in str(caught.value)
+        assert all(f"`{form}`" in grammar() for form in word.form.split("|"))
+
+
 # -- what a text can get wrong --------------------------------------------------------------------
 
 
@@ -148,7 +191,7 @@ def test_bits_of_a_real_number():
         ("fp16/pow2", "fp16 is stored without scales"),
         ("fp32/truncate", "fp32 is kept as it is: there is nothing to round"),
         ("fp32/every2", "fp32 is kept as it is: there is nothing to round"),
-        ("int8/dynamic/p99", "a dynamic range is the one read live"),
+        ("int8/dynamic/p99", "a dynamic range is that of the values at hand"),
         ("int8/asym/range3:1", "range3:1 is empty: LO must lie below HI"),
         ("int8/range0", "is empty: LO must lie below HI"),
         ("int8/range1:3", "a range that is not ± one number needs asym"),

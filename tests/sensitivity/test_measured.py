@@ -43,9 +43,10 @@ def test_a_difference_is_paired_sample_by_sample(evaluator):
     sites, schemes = evaluator.model.sites, [parse("int4/dynamic"), parse("bf16")]
     asked = []
 
-    def measure(plan, label):
-        asked.append(label)
-        return evaluator.evaluate(plan, 0, n)
+    def measure(plans):
+        for plan, label in plans:
+            asked.append(label)
+            yield evaluator.evaluate(plan, 0, n)
 
     found = list(measured(targets(sites.values(), "part"), schemes, measure, groups))
     assert asked[0] == "baseline"
@@ -73,9 +74,10 @@ def test_a_divergence_is_kept_as_it_is_and_what_one_lacks_is_left_out():
 def test_a_target_changes_nothing_but_its_sites(evaluator):
     seen = {}
 
-    def measure(plan, label):
-        seen[label] = dict(plan)
-        return evaluator.evaluate(plan, 0, 4)
+    def measure(plans):
+        for plan, label in plans:
+            seen[label] = dict(plan)
+            yield evaluator.evaluate(plan, 0, 4)
 
     list(measured(targets(evaluator.model.sites.values(), "part"), [parse("bf16")], measure))
     assert set(seen["layers.*.state=bf16"]) == {"layers.0.state", "layers.1.state"}

@@ -238,7 +238,7 @@ def both(digits, schemes):
     found = measured(
         targets(model.sites.values(), "part"),
         parsed,
-        lambda plan, label: evaluator.evaluate(plan, 0, len(split)),
+        lambda plans: (evaluator.evaluate(plan, 0, len(split)) for plan, _ in plans),
     )
     priced = prices(model, schemes, split.x, by="part", applier=applier)
     return {

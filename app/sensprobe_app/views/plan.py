@@ -164,7 +164,7 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         third.metric(
             plain(f"predicted {unit.heading}"),
             level_text(unit, guess.loss) if guess.priced else "–",
-            help="The sum of what each target lost alone: a prediction, not a measurement.",
+            help="The sum of what each group lost alone: a prediction, not a measurement.",
         )
         _unpriced(guess)
     assert found.run is not None

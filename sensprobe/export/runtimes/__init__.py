@@ -5,7 +5,7 @@
     codes.py                codes and scales of a tensor that joins several sites
     compressed_tensors.py   also what vLLM serves of it
     modelopt.py  torchao.py  llama_cpp.py
-    emit.py  use.py  card.py  write.py      the folder, and how it is loaded
+    emit.py  card.py  write.py              the folder, and how it is loaded
 
 None of the runtimes' packages is needed to write for them.
 """

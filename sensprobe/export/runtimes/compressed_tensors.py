@@ -16,15 +16,19 @@ Zero points are packed the same way, down the rows. Checked with compressed-tens
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sensprobe.checkpoints.to_hf import HfTensor
 from sensprobe.export.runtimes.codes import Codes
+from sensprobe.export.runtimes.emit import PLAIN, Emitted, by_transformers, by_vllm, tensors_of
 from sensprobe.export.runtimes.fit import Fit
 from sensprobe.export.runtimes.profile import EVERY_SCALE, FLOATS, LINEARS, Layout, Target
+from sensprobe.models.apply import Applier
 from sensprobe.plans.formats import Int
 from sensprobe.plans.scheme import Scales, Scheme, parse
 from sensprobe.plans.sites import Part
@@ -34,6 +38,23 @@ VERSION = "0.20.0"
 ROW, SPANS = frozenset({"channel"}), frozenset({"channel", "group"})
 LIVE = "int8/dynamic", "e4m3/dynamic"
 """An activation with a scale a time step, which is a scale a token."""
+
+DECOMPRESSED = """\
+from compressed_tensors.compressors import ModelCompressor
+from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+config = AutoConfig.from_pretrained({folder})
+model = AutoModelForCausalLM.from_config(config)
+quantized = QuantizationConfig.model_validate(config.quantization_config)
+apply_quantization_config(model, quantized)
+compressor = ModelCompressor(quantized)
+compressor.compress_model(model)
+model.load_state_dict(load_file({weights}), strict=False)
+model.tie_weights()
+compressor.decompress_model(model)"""
+"""transformers 5.23 alone fails on a packed out_proj or dt_proj: it initialises them by name."""
 
 
 def _layouts(packed: tuple[Layout, ...], scales: frozenset[Scales]) -> tuple[Layout, ...]:
@@ -60,44 +81,6 @@ def _served(name: str, together: int, zeros: str = "none") -> Layout:
         rows=together,
         columns=together,
     )
-
-
-TARGET = Target(
-    name="compressed-tensors",
-    about="a folder that compressed-tensors makes transformers' model of, in float32",
-    matrices={family: parts | {"head"} for family, parts in LINEARS.items()},
-    layouts=_layouts(
-        (
-            Layout(
-                "pack-quantized",
-                frozenset(f"int{bits}" for bits in range(2, 9)),
-                SPANS,
-                zeros="codes",
-            ),
-        ),
-        EVERY_SCALE,
-    ),
-    rest=FLOATS,
-    parts={Part.A: ("fp32",)},
-    states={Part.STATE: ("fp32",), Part.CONV_STATE: ("fp32",)},
-    bare=frozenset({"dt_proj"}),  # as in transformers
-    examples=("fp16", "int8/channel", "int4/group32"),
-)
-
-VLLM = Target(
-    name="vllm",
-    about="a folder of compressed-tensors for vLLM at --dtype float16",
-    # vLLM hands its quantization config to Mamba-2's in_proj and out_proj, to no matrix of Mamba.
-    matrices={"mamba": frozenset(), "mamba2": frozenset({"in_proj", "out_proj"})},
-    layouts=_layouts(
-        (_served("int4", 8, zeros="codes"), _served("int8", 4)),
-        frozenset({Scales.S16}),
-    ),
-    rest=("fp16",),
-    parts={Part.A: ("fp32",)},
-    states={Part.STATE: FLOATS, Part.CONV_STATE: ("fp16", "fp32", "bf16")},
-    examples=("fp16", "int8/channel", "int4/group128"),
-)
 
 
 def quantization_config(fit: Fit) -> dict[str, Any]:
@@ -170,3 +153,60 @@ def packed(codes: Tensor, bits: int) -> Tensor:
     padded[:, : columns * bits] = stream.reshape(rows, -1)
     octets = np.packbits(padded, axis=1, bitorder="little")
     return torch.from_numpy(octets.view("<i4").astype(np.int32))
+
+
+def emit(fit: Fit, applier: Applier, dtype: str) -> Emitted:
+    """The folder: packed weights, all else in a dtype, and the config that says which is which."""
+
+    def entries_of(tensor: HfTensor, codes: Codes) -> Mapping[str, Tensor]:
+        return entries(tensor.module, codes, fit.layouts[tensor.name], fit.scheme(tensor))
+
+    config = {"quantization_config": quantization_config(fit)} if fit.layouts else {}
+    return Emitted(tensors_of(fit, applier, entries_of), dtype, config)
+
+
+def use(fit: Fit, folder: str) -> list[str]:
+    """The lines of Python that load the folder, decompressed where something is packed."""
+    return by_transformers(fit, folder, DECOMPRESSED if fit.layouts else PLAIN)
+
+
+TARGET = Target(
+    name="compressed-tensors",
+    about="a folder that compressed-tensors makes transformers' model of, in float32",
+    matrices={family: parts | {"head"} for family, parts in LINEARS.items()},
+    layouts=_layouts(
+        (
+            Layout(
+                "pack-quantized",
+                frozenset(f"int{bits}" for bits in range(2, 9)),
+                SPANS,
+                zeros="codes",
+            ),
+        ),
+        EVERY_SCALE,
+    ),
+    rest=FLOATS,
+    parts={Part.A: ("fp32",)},
+    states={Part.STATE: ("fp32",), Part.CONV_STATE: ("fp32",)},
+    bare=frozenset({"dt_proj"}),  # as in transformers
+    examples=("fp16", "int8/channel", "int4/group32"),
+    emit=partial(emit, dtype="float32"),
+    use=use,
+)
+
+VLLM = Target(
+    name="vllm",
+    about="a folder of compressed-tensors for vLLM at --dtype float16",
+    # vLLM hands its quantization config to Mamba-2's in_proj and out_proj, to no matrix of Mamba.
+    matrices={"mamba": frozenset(), "mamba2": frozenset({"in_proj", "out_proj"})},
+    layouts=_layouts(
+        (_served("int4", 8, zeros="codes"), _served("int8", 4)),
+        frozenset({Scales.S16}),
+    ),
+    rest=("fp16",),
+    parts={Part.A: ("fp32",)},
+    states={Part.STATE: FLOATS, Part.CONV_STATE: ("fp16", "fp32", "bf16")},
+    examples=("fp16", "int8/channel", "int4/group128"),
+    emit=partial(emit, dtype="float16"),
+    use=by_vllm,
+)

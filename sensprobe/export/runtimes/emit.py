@@ -1,28 +1,33 @@
-"""From a fitted plan to the tensors and documents of a target's folder."""
+"""What the files of several runtimes share: the tensors of a folder, and the lines that load it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from sensprobe.checkpoints.to_hf import HfTensor
-from sensprobe.export.document import QUANT_CONFIG, TYPES, to_bytes
-from sensprobe.export.runtimes import compressed_tensors, llama_cpp, modelopt, torchao
+from sensprobe.export.document import WEIGHTS
 from sensprobe.export.runtimes.codes import Codes, codes_of, float_of
 from sensprobe.export.runtimes.fit import Fit
 from sensprobe.models.apply import Applier
-from sensprobe.plans.scheme import EXACT
-from sensprobe.plans.sites import Kind
+from sensprobe.plans.sites import Kind, Part
 
 TENSORS = {"format": "pt"}
+CACHE = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""A state's format -> what vLLM's flags call it."""
+PLAIN = """\
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained({folder}, dtype="float32")"""
 
 
 @dataclass(frozen=True)
 class Emitted:
-    """What a target's folder holds beside the plan and the card.
+    """The contents of a runtime's folder, except for the plan and the card.
 
     `dtype` is the one to load it in; `config` goes into config.json. `converted` tells that the
     runtime makes a file of its own from it, whose bytes are those of the fitted plan.
@@ -36,8 +41,8 @@ class Emitted:
     converted: bool = False
 
 
-def _tensors(
-    fit: Fit, applier: Applier, entries: Callable[[HfTensor, Codes], Any]
+def tensors_of(
+    fit: Fit, applier: Applier, entries: Callable[[HfTensor, Codes], Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
     """Every tensor of the file: `entries` of those in a layout, the others in their formats."""
     weights = {n: s for n, s in fit.plan.items() if fit.model.sites[n].kind is Kind.WEIGHT}
@@ -47,67 +52,25 @@ def _tensors(
         if tensor.name in fit.layouts:
             out |= entries(tensor, codes_of(tensor, fit.plan, applier))
         else:
-            scheme = fit.scheme(tensor)
-            out[tensor.name] = float_of(tensor, scheme, tap)
+            out[tensor.name] = float_of(tensor, fit.scheme(tensor), tap)
     return out
 
 
-def _compressed(fit: Fit, applier: Applier, dtype: str) -> Emitted:
-    def entries(tensor: HfTensor, codes: Codes) -> Any:
-        layout, scheme = fit.layouts[tensor.name], fit.scheme(tensor)
-        return compressed_tensors.entries(tensor.module, codes, layout, scheme)
-
-    quantized = {"quantization_config": compressed_tensors.quantization_config(fit)}
-    return Emitted(_tensors(fit, applier, entries), dtype, quantized if fit.layouts else {})
+def by_transformers(fit: Fit, folder: str, lines: str = PLAIN) -> list[str]:
+    """The lines of Python that load a folder of that name or path with transformers."""
+    weights = json.dumps(f"{folder}/{WEIGHTS}")
+    return lines.format(folder=json.dumps(folder), weights=weights).splitlines()
 
 
-def for_compressed_tensors(fit: Fit, applier: Applier) -> Emitted:
-    return _compressed(fit, applier, "float32")
+def by_vllm(fit: Fit, folder: str) -> list[str]:
+    """The command that serves a folder with vLLM, its caches in the formats of the states."""
+    return [
+        f"vllm serve {shlex.quote(folder)} --dtype float16 "
+        f"--mamba-ssm-cache-dtype {cache_dtype(fit, Part.STATE)} "
+        f"--mamba-cache-dtype {cache_dtype(fit, Part.CONV_STATE)}"
+    ]
 
 
-def for_vllm(fit: Fit, applier: Applier) -> Emitted:
-    return _compressed(fit, applier, "float16")
-
-
-def for_modelopt(fit: Fit, applier: Applier) -> Emitted:
-    def entries(tensor: HfTensor, codes: Codes) -> Any:
-        return modelopt.entries(tensor.module, codes, fit.layouts[tensor.name])
-
-    files = {QUANT_CONFIG: to_bytes(modelopt.quant_config(fit))} if fit.layouts else {}
-    return Emitted(_tensors(fit, applier, entries), "float16", files=files)
-
-
-def for_torchao(fit: Fit, applier: Applier) -> Emitted:
-    tensors = _tensors(fit, applier, lambda t, codes: torchao.entries(t.module, codes))
-    if not fit.layouts:
-        return Emitted(tensors, "float32")
-    config = {"quantization_config": torchao.quantization_config(fit)}
-    return Emitted(tensors, "float32", config, torchao.metadata(fit, fit.tensors))
-
-
-def for_llama_cpp(fit: Fit, applier: Applier) -> Emitted:
-    """Float weights; those that llama.cpp rounds to grids of its own are left unrounded."""
-    anew = set(fit.rounded_anew())
-    exact = {site for t in fit.tensors if t.name in anew for site in t.sites}
-    weights = {
-        name: EXACT if name in exact else scheme
-        for name, scheme in fit.plan.items()
-        if fit.model.sites[name].kind is Kind.WEIGHT
-    }
-    tap = applier.tap(weights)
-    tensors = {}
-    for tensor in fit.tensors:
-        scheme = EXACT if tensor.name in fit.layouts else fit.scheme(tensor)
-        tensors[tensor.name] = float_of(tensor, scheme, tap)
-    types = {TYPES: llama_cpp.types_file(fit)}
-    return Emitted(tensors, "float32", files=types, converted=True)
-
-
-EMITTERS: dict[str, Callable[[Fit, Applier], Emitted]] = {
-    "compressed-tensors": for_compressed_tensors,
-    "vllm": for_vllm,
-    "modelopt": for_modelopt,
-    "torchao": for_torchao,
-    "llama.cpp": for_llama_cpp,
-}
-"""Target name -> what makes its folder."""
+def cache_dtype(fit: Fit, part: Part) -> str:
+    """What vLLM calls the format of a kind of state."""
+    return CACHE[fit.state(part)]

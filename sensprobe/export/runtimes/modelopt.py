@@ -22,25 +22,16 @@ import torch
 from torch import Tensor
 
 from sensprobe import __version__
+from sensprobe.checkpoints.to_hf import HfTensor
+from sensprobe.export.document import QUANT_CONFIG, to_bytes
 from sensprobe.export.runtimes.codes import Codes
+from sensprobe.export.runtimes.emit import Emitted, by_vllm, cache_dtype, tensors_of
 from sensprobe.export.runtimes.fit import Fit
 from sensprobe.export.runtimes.profile import FLOATS, Layout, Target
+from sensprobe.models.apply import Applier
 from sensprobe.plans.sites import Part
 
 AWQ, FP8 = "W4A16_AWQ", "FP8_PER_CHANNEL_PER_TOKEN"
-TARGET = Target(
-    name="modelopt",
-    about="a folder as ModelOpt exports one for TensorRT-LLM or vLLM, in float16",
-    matrices={"mamba2": frozenset({"in_proj", "out_proj"})},
-    layouts=(
-        Layout(AWQ, frozenset({"int4"}), frozenset({"group"}), rows=2),
-        Layout(FP8, frozenset({"e4m3"}), frozenset({"channel"}), reads="e4m3/dynamic"),
-    ),
-    rest=("fp16",),
-    parts={Part.A: ("fp32",)},
-    states={Part.STATE: FLOATS, Part.CONV_STATE: ("fp16", "fp32", "bf16")},
-    examples=("fp16", "int4/group128"),
-)
 
 
 def quant_config(fit: Fit) -> dict[str, Any]:
@@ -80,3 +71,41 @@ def packed(codes: Tensor) -> Tensor:
     """(rows, columns) int8 of 4 bits -> (rows / 2, columns) uint8: the even row in the low half."""
     even, odd = codes[0::2] & 0x0F, codes[1::2] & 0x0F
     return (even | (odd << 4)).view(torch.uint8).contiguous()
+
+
+def emit(fit: Fit, applier: Applier) -> Emitted:
+    """The folder: weights in float16, and hf_quant_config.json where a layer is quantized."""
+
+    def entries_of(tensor: HfTensor, codes: Codes) -> Mapping[str, Tensor]:
+        return entries(tensor.module, codes, fit.layouts[tensor.name])
+
+    files = {QUANT_CONFIG: to_bytes(quant_config(fit))} if fit.layouts else {}
+    return Emitted(tensors_of(fit, applier, entries_of), "float16", files=files)
+
+
+def use(fit: Fit, folder: str) -> list[str]:
+    """The command of vLLM, or for what TensorRT-LLM alone reads, the formats of its caches."""
+    if not any(layout.name == AWQ for layout in fit.layouts.values()):
+        return by_vllm(fit, folder)
+    state, conv = (cache_dtype(fit, part) for part in (Part.STATE, Part.CONV_STATE))
+    return [
+        f"# {AWQ} is read by TensorRT-LLM, whose Mamba-2 mixers are those of hybrids",
+        f"# state cache: {state}, conv cache: {conv}",
+    ]
+
+
+TARGET = Target(
+    name="modelopt",
+    about="a folder as ModelOpt exports one for TensorRT-LLM or vLLM, in float16",
+    matrices={"mamba2": frozenset({"in_proj", "out_proj"})},
+    layouts=(
+        Layout(AWQ, frozenset({"int4"}), frozenset({"group"}), rows=2),
+        Layout(FP8, frozenset({"e4m3"}), frozenset({"channel"}), reads="e4m3/dynamic"),
+    ),
+    rest=("fp16",),
+    parts={Part.A: ("fp32",)},
+    states={Part.STATE: FLOATS, Part.CONV_STATE: ("fp16", "fp32", "bf16")},
+    examples=("fp16", "int4/group128"),
+    emit=emit,
+    use=use,
+)

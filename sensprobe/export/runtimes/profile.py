@@ -7,16 +7,21 @@ Sites that it holds as one tensor (the rows of `in_proj`) share one layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sensprobe.checkpoints.to_hf import HfTensor, hf_tensors
 from sensprobe.models import Model
-from sensprobe.models.apply import encode_weight, inputs_of
+from sensprobe.models.apply import Applier, encode_weight, inputs_of
 from sensprobe.plans.formats import Int
 from sensprobe.plans.scheme import EXACT, Rounding, Scales, Scheme, parse
 from sensprobe.plans.sites import Kind, Part, Site
+
+if TYPE_CHECKING:
+    from sensprobe.export.runtimes.emit import Emitted
+    from sensprobe.export.runtimes.fit import Fit
 
 FLOATS = ("fp32", "fp16", "bf16")
 EVERY_SCALE = frozenset(Scales)
@@ -78,7 +83,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Target:
-    """A runtime. `matrices`: family -> those it quantizes (see `HfTensor.matrix`).
+    """The record of a runtime: all that the rest of the package asks of one.
+
+    `emit(fit, applier)` returns what its folder holds, `use(fit, folder)` the lines that load a
+    folder of that name or path. `matrices`: family -> those it quantizes (see `HfTensor.matrix`).
 
     `rest` are the formats every other weight may be kept in, the first where none is asked for;
     `parts` are exceptions to it. `states` are the formats of each kind of state, one for all
@@ -93,6 +101,8 @@ class Target:
     rest: tuple[str, ...]
     states: Mapping[Part, tuple[str, ...]]
     examples: tuple[str, ...]
+    emit: Callable[[Fit, Applier], Emitted]
+    use: Callable[[Fit, str], list[str]]
     parts: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)
     bare: frozenset[str] = frozenset()
     activations: str = "stays in the runtime's own dtype"

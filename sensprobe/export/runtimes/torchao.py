@@ -21,29 +21,16 @@ from torch import Tensor
 
 from sensprobe.checkpoints.to_hf import HfTensor
 from sensprobe.export.runtimes.codes import Codes
+from sensprobe.export.runtimes.emit import Emitted, by_transformers, tensors_of
 from sensprobe.export.runtimes.fit import Fit
 from sensprobe.export.runtimes.profile import FLOATS, LINEARS, Layout, Target
+from sensprobe.models.apply import Applier
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Part
 
 CLASS = "IntxUnpackedToInt8Tensor"
 SPANS = frozenset({"channel", "group"})
 NARROW = frozenset(f"int{bits}" for bits in range(2, 8))
-
-TARGET = Target(
-    name="torchao",
-    about="a folder that transformers loads with torchao, in float32",
-    # transformers multiplies Mamba's dt_proj by its bare weight, for which torchao has no operator.
-    matrices={family: parts - {"dt_proj"} for family, parts in LINEARS.items()},
-    layouts=(
-        Layout(CLASS, frozenset({"int8"}), SPANS, zeros="int8"),
-        Layout(CLASS, NARROW, SPANS, zeros="int8", dense=False),
-    ),
-    rest=FLOATS,
-    parts={Part.A: ("fp32",)},
-    states={Part.STATE: ("fp32",), Part.CONV_STATE: ("fp32",)},
-    examples=("fp16", "int8/channel", "int4/group32"),
-)
 
 
 def quantization_config(fit: Fit) -> dict[str, Any]:
@@ -118,3 +105,30 @@ def _rebuilt(fit: Fit, tensor: HfTensor) -> dict[str, Any]:
         },
         "_tensor_data_names": ["qdata", "scale", "zero_point"],
     }
+
+
+def emit(fit: Fit, applier: Applier) -> Emitted:
+    """The folder: tensors in float32 or as torchao flattens them, and the config that says how."""
+    tensors = tensors_of(fit, applier, lambda tensor, codes: entries(tensor.module, codes))
+    if not fit.layouts:
+        return Emitted(tensors, "float32")
+    config = {"quantization_config": quantization_config(fit)}
+    return Emitted(tensors, "float32", config, metadata(fit, fit.tensors))
+
+
+TARGET = Target(
+    name="torchao",
+    about="a folder that transformers loads with torchao, in float32",
+    # transformers multiplies Mamba's dt_proj by its bare weight, for which torchao has no operator.
+    matrices={family: parts - {"dt_proj"} for family, parts in LINEARS.items()},
+    layouts=(
+        Layout(CLASS, frozenset({"int8"}), SPANS, zeros="int8"),
+        Layout(CLASS, NARROW, SPANS, zeros="int8", dense=False),
+    ),
+    rest=FLOATS,
+    parts={Part.A: ("fp32",)},
+    states={Part.STATE: ("fp32",), Part.CONV_STATE: ("fp32",)},
+    examples=("fp16", "int8/channel", "int4/group32"),
+    emit=emit,
+    use=by_transformers,
+)

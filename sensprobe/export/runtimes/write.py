@@ -12,23 +12,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from sensprobe.checkpoints.exported import CARD, CONFIG, FILES, PLAN, WEIGHTS
 from sensprobe.checkpoints.to_hf import hf_document
 from sensprobe.documents.files import named_path
 from sensprobe.errors import RunError
-from sensprobe.export.document import (
-    CARD,
-    CONFIG,
-    FILES,
-    OPTIONAL,
-    PLAN,
-    WEIGHTS,
-    to_bytes,
-)
+from sensprobe.export.document import OPTIONAL, to_bytes
 from sensprobe.export.folder import require_place, write_folder
 from sensprobe.export.runtimes.card import card_text
-from sensprobe.export.runtimes.emit import EMITTERS, Emitted
+from sensprobe.export.runtimes.emit import Emitted
 from sensprobe.export.runtimes.fit import Fit
-from sensprobe.export.runtimes.use import use
 from sensprobe.models.apply import Applier
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan
@@ -71,19 +63,19 @@ def write_for(
     path = named_path(out).resolve()
     document = hf_document(fit.model)
     require_place(path, FILES, overwrite, OPTIONAL)
-    emitted = EMITTERS[fit.target.name](fit, applier)
+    emitted = fit.target.emit(fit, applier)
     weights, states = _sizes(fit, emitted, batch)
     sizes = [("weights and scales", *weights), (f"state, batch {batch}", *states)]
     files = emitted.files | {
         WEIGHTS: save(emitted.tensors, emitted.metadata),
         CONFIG: to_bytes(document | dict(ids or {}) | {"dtype": emitted.dtype} | emitted.config),
         PLAN: to_bytes(Plan(tuple(fit.plan.items()), name).to_json()),
-        CARD: card_text(name, fit, use(fit, path.name), sizes).encode(),
+        CARD: card_text(name, fit, fit.target.use(fit, path.name), sizes).encode(),
     }
     files |= text_files or {}
     write_folder(path, files, lambda draft: _require_same(draft, emitted))
     whole = sum(len(content) for content in files.values())
-    return Written(path, weights, states, whole, tuple(use(fit, str(out))))
+    return Written(path, weights, states, whole, tuple(fit.target.use(fit, str(out))))
 
 
 def _sizes(fit: Fit, emitted: Emitted, batch: int) -> tuple[tuple[int, int], tuple[int, int]]:

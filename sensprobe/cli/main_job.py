@@ -1,0 +1,195 @@
+"""The options of the commands that share a run: profile, search, eval and export."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sensprobe.cli import options
+
+
+def add_profile(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser("profile", help="what each part or site loses in each scheme")
+    options.add_model(sub)
+    options.add_data(sub)
+    sub.add_argument("--scheme", action="append", default=[], help="a scheme to try (repeatable)")
+    sub.add_argument(
+        "--by", choices=("part", "site"), default="part", help="what is perturbed together"
+    )
+    sub.add_argument(
+        "--method",
+        choices=("measured", "divergence", "taylor"),
+        default="measured",
+        help="run each one (divergence: compare outputs alone), or estimate all from one gradient",
+    )
+    sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("split"))
+    options.add_run(sub)
+    options.add_reuse(sub)
+    options.add_json(sub)
+
+
+def add_search(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "search", help="the best plan for each budget, confirmed on unseen data"
+    )
+    options.add_run(sub)
+    for kind, what in (
+        ("budget", "weights and state together"),
+        ("weight-budget", "weights alone"),
+        ("state-budget", "state alone"),
+    ):
+        repeat = "append" if kind == "budget" else "store"
+        sub.add_argument(
+            f"--{kind}",
+            action=repeat,
+            metavar="SIZE",
+            help=f"limit on {what}: 12KiB, 12kB, 12288, or a part of full precision, 25%% or 8x",
+        )
+    sub.add_argument(
+        "--max-loss",
+        type=float,
+        metavar="LOSS",
+        help="fewest bytes that lose no more: points where the metric is read in percent (accuracy "
+        "is), else the metric's own unit",
+    )
+    sub.add_argument(
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="PATTERN=SCHEME",
+        help="keep these sites in this scheme",
+    )
+    sub.add_argument(
+        "--tie", action="append", default=[], metavar="PATTERN", help="one scheme for all of these"
+    )
+    sub.add_argument(
+        "--scheme", action="append", default=[], help="allow only these profiled schemes"
+    )
+    sub.add_argument(
+        "--target",
+        metavar="NAME",
+        help=f"search only what a runtime can express: {options.TARGETS}",
+    )
+    sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
+    sub.add_argument(
+        "--count-states",
+        choices=("held", "packed"),
+        help="bytes of states: what steps hold here, and no scheme that they hold in full (held, "
+        "the default), or what a plan packs, for a runtime that serves whole sequences in chunks "
+        "(packed, and with --target)",
+    )
+    sub.add_argument(
+        "--method",
+        choices=("gains", "direct", "frontier", "exhaustive"),
+        default="gains",
+        help="how plans are proposed",
+    )
+    sub.add_argument(
+        "--evaluations",
+        type=int,
+        metavar="N",
+        help="full evaluations to spend (default: 100; of exhaustive every plan, up to 100,000)",
+    )
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="PLAN",
+        help="measure a preset or a plan.json beside the search (repeatable)",
+    )
+    sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("search split"))
+    sub.add_argument(
+        "--no-confirm", action="store_true", help="leave the confirmation split unseen"
+    )
+    options.add_reuse(sub)
+    options.add_allow_code(sub)
+    options.add_json(sub)
+
+
+def add_eval(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser("eval", help="score one plan, on data or on tasks of lm-eval")
+    sub.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"{options.MODEL}; left out with --data: those of --run",
+    )
+    options.add_norm(sub)
+    options.add_data(sub, required=False)
+    options.add_plan(sub)
+    sub.add_argument(
+        "--split",
+        choices=("train", "calibration", "search", "confirmation"),
+        help="which samples (default: confirmation, which profile and search do not see)",
+    )
+    sub.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help=options.LIMIT.format("split") + "; of a task its first N documents",
+    )
+    sub.add_argument("--batch", type=int, default=1, help="sequences whose state the cost counts")
+    sub.add_argument(
+        "--compare", action="store_true", help="also run full precision on the same samples"
+    )
+    sub.add_argument(
+        "--per-class",
+        action="store_true",
+        help="also recall, precision and F1 of each class, of classification",
+    )
+    sub.add_argument(
+        "--dead-band",
+        action="store_true",
+        help="also count how often rounding keeps the state from moving, on 8 samples",
+    )
+    sub.add_argument("--run", type=Path, metavar="DIR", help="keep the evaluation in this run")
+    options.add_reuse(sub)
+    options.add_allow_code(sub)
+    _tasks(sub)
+    options.add_json(sub)
+
+
+def _tasks(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group(
+        "tasks of lm-eval, for language models (--data is then what static ranges are read from)"
+    )
+    group.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        metavar="TASK",
+        help="a task, group or pattern of lm-eval, or a YAML file (repeatable); those of "
+        "SENSPROBE_DATA/lm_tasks run from files: blimp, arc_easy, piqa, lambada_openai",
+    )
+    group.add_argument(
+        "--include", type=Path, metavar="DIR", help="a folder of more tasks, as YAML"
+    )
+    group.add_argument(
+        "--num-fewshot", type=int, metavar="N", help="solved examples before each question"
+    )
+    group.add_argument(
+        "--batch-size", type=int, metavar="N", help="sequences run together (default: 256)"
+    )
+
+
+def add_export(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser("export", help="a chosen plan as a folder that loads anywhere")
+    options.add_run(sub)
+    sub.add_argument(
+        "--plan",
+        required=True,
+        metavar="NAME",
+        help="a candidate (p17), a budget (12KiB), what --also measured (quamba), or the plan.json "
+        "of any of these (RUN/plans/12KiB.json)",
+    )
+    sub.add_argument(
+        "--for",
+        dest="target",
+        metavar="NAME",
+        help=f"write it for another runtime, and print what that cannot express: {options.TARGETS}",
+    )
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    sub.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    options.add_allow_code(sub)
+    options.add_json(sub)

@@ -1,0 +1,91 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+MODEL = (
+    "a model that ships (s4d-digits, …), a checkpoint (a file, or a folder of mamba_ssm or "
+    "transformers), an exported folder, or a model.toml"
+)
+DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
+LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
+TARGETS = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
+
+
+def add_model(sub: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    sub.add_argument("model", metavar="MODEL", nargs="?" if optional else None, help=MODEL)
+    add_norm(sub)
+
+
+def add_norm(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--norm",
+        choices=("pre", "post"),
+        help="where a state-spaces/s4 checkpoint has its LayerNorm (default: post)",
+    )
+
+
+def add_data(sub: argparse.ArgumentParser, *, required: bool = True) -> None:
+    sub.add_argument("--data", metavar="DATA", required=required, help=DATA)
+    sub.add_argument(
+        "--metric",
+        metavar="METRIC",
+        help="divergence or agreement (with full precision; need no labels), balanced-accuracy, f1 "
+        "(macro), or your own, python:FILE.py:FUNCTION: (outputs, targets) -> one value a sample; "
+        "its attributes unit and higher_is_better say what it measures",
+    )
+    sub.add_argument(
+        "--data-seed",
+        type=int,
+        default=0,
+        help="shuffles data without splits of its own, and draws the samples of --limit",
+    )
+
+
+def add_plan(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--plan",
+        metavar="PLAN",
+        help="a preset (quamba, …: see `sensprobe presets`), or the path of a plan.json, such as a "
+        "search writes (RUN/plans/12KiB.json)",
+    )
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATTERN=SCHEME",
+        help="put the sites a pattern names in a scheme, as in 'layers.*.A=int8/head/asym'; "
+        "weights, states and activations name all of a kind; what a scheme does not fit is passed "
+        "over",
+    )
+
+
+def add_json(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--json", action="store_true", help="one JSON document on stdout, nothing else"
+    )
+
+
+def add_run(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
+
+
+def add_reuse(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--reuse",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="believe the evaluations of this run of the same model and data (repeatable)",
+    )
+
+
+def add_allow_code(sub: argparse.ArgumentParser, who: str = "the run") -> None:
+    sub.add_argument(
+        "--allow-code",
+        action="store_true",
+        help=f"run the Python code that {who} names, from now on while it does not change",
+    )

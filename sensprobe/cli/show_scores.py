@@ -1,0 +1,137 @@
+"""How `eval` shows a score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sensprobe.scores.metrics import MetricInfo, info_in
+from sensprobe.scores.score import Score
+from sensprobe.units import size_text as size
+
+
+def table(*columns: tuple[str, str], title: str | None = None) -> Table:
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name, justify in columns:
+        made.add_column(name, justify=justify)  # type: ignore[arg-type]
+    return made
+
+
+def score(document: Mapping[str, Any], metric: MetricInfo) -> str:
+    """A score with its error, in the metric's unit."""
+    value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
+    text = f"{value:.2f}" if metric.unit == "%" else f"{value:.5g}"
+    text = f"{text} ± {_error(stderr, metric)}"
+    return f"{text} {metric.unit}".rstrip()
+
+
+def change(document: Mapping[str, Any], metric: MetricInfo) -> str:
+    """A difference with its sign and error, in the metric's unit of differences."""
+    value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
+    text = f"{value:+.2f}" if metric.unit == "%" else f"{value:+.3g}"
+    return f"{text} ± {_error(stderr, metric)} {metric.change_unit or metric.name}"
+
+
+def _error(stderr: float, metric: MetricInfo) -> str:
+    """A standard error; "?" where one sample, or one group of samples, tells none."""
+    if not isfinite(stderr):
+        return "?"
+    return f"{stderr:.2f}" if metric.unit == "%" else f"{stderr:.2g}"
+
+
+def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> RenderableType:
+    """A score, what it costs, and with `classes` how well each class is found."""
+    metric, cost = info_in(document), document["cost"]
+    lines = [
+        f"{metric.name}  {score(document, metric)}   "
+        f"(n = {document['n']:,}, {document['split']} split of {document['data']})",
+    ]
+    if "difference" in document:
+        gap = document["difference"]
+        verdict = "" if Score(**gap).differs() else "   within the error"
+        if "ratio" in document:
+            times = document["ratio"]
+            error = f"{times['stderr']:.2g}" if isfinite(times["stderr"]) else "?"
+            verdict = f", {times['value']:.4g} ± {error} times as much{verdict}"
+        lines.append(f"against full precision  {change(gap, metric)}{verdict}")
+    lines.append(
+        f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
+        f"{size(cost['state_bytes'])} (batch {cost['batch']}), "
+        f"{cost['effective_bits']:.2f} bits a value"
+    )
+    lines.append(stability(document))
+    parts: list[RenderableType] = [Text("\n".join(lines))]
+    if classes:
+        parts += [Text(""), _classes(document["per_class"])]
+    if "text" in document:
+        parts += _text(document["text"])
+    if "dead_band" in document:
+        parts += _dead_band(document["dead_band"])
+    return Group(*parts)
+
+
+def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """How well each class is found, and how far its predictions are right; in percent."""
+    from sensprobe.report.values import ACCURACY, measured, plus_minus
+
+    def percent(found: Any) -> str:
+        return plus_minus(ACCURACY.shown(measured(found)))
+
+    made = table(
+        *((name, "right") for name in ("class", "samples", "recall (%)")),
+        *((name, "right") for name in ("predicted", "precision (%)", "F1 (%)")),
+    )
+    for row in rows:
+        recall, precision, f1 = (percent(row[key]) for key in ("recall", "precision", "f1"))
+        counts = f"{row['n']:,}", f"{row['predicted']:,}"
+        made.add_row(str(row["class"]), counts[0], recall, counts[1], precision, f1)
+    return made
+
+
+def _dead_band(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """How often rounded states stood still, by state and by position."""
+    yield Text(f"\nwrites that rounding kept from moving the state ({found['samples']} samples)\n")
+    made = table(("state", "left"), ("share", "right"))
+    for name, share in found["states"].items():
+        made.add_row(name, f"{100 * share:.1f} %")
+    yield made
+    made = table(("steps", "right"), ("share", "right"))
+    for row in found["positions"]:
+        made.add_row(_span(row), f"{100 * row['share']:.1f} %")
+    yield made
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    """Positions from `first` to `last`."""
+    return str(row["last"]) if row["first"] == row["last"] else f"{row['first']}–{row['last']}"
+
+
+def _text(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What a score of text says beyond its headline."""
+    perplexity = found["perplexity"]
+    yield Text(
+        f"perplexity  {perplexity['value']:.5g} ± {perplexity['stderr']:.2g} a token   "
+        f"({found['tokens']:,} tokens, {found['bytes']:,} bytes)\n"
+    )
+    names = [n for n in ("bits_per_byte", "kl") if n in found["positions"][0]]
+    heads = {"bits_per_byte": "bits a byte", "kl": "KL (nats a token)"}
+    made = table(("tokens read", "right"), *((heads[name], "right") for name in names))
+    for row in found["positions"]:
+        cells = [f"{row[name]['value']:.4g} ± {row[name]['stderr']:.2g}" for name in names]
+        made.add_row(_span(row), *cells)
+    yield made
+
+
+def stability(document: Mapping[str, Any]) -> str:
+    """The largest |A| as stored; of Mambas the largest decay at rest."""
+    name, radius = document["radius_name"], document["max_abs_A"]
+    if radius > 1:
+        return (
+            f"{name}  {radius:.4f}: above 1, the recurrence is UNSTABLE (errors grow with length)"
+        )
+    return f"{name}  {radius:.4f}"

@@ -1,0 +1,49 @@
+"""The record of a model family: all that the rest of the package asks of one.
+
+Sizes, sites, products and parameters are known without torch; functions that compute with tensors
+stand in a module of their own, which is imported when one of them is first called (`deferred`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from sensprobe.models.frame import Products, Shapes
+from sensprobe.plans.sites import Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One model family.
+
+    `config` is a frozen dataclass of sizes and choices that raises UsageError for impossible ones.
+    Four functions take a config: `sites` returns the sites by name, in the order the forward pass
+    meets them; `products` the multiplications of a step, (what is stored, what it multiplies, how
+    many); `parameter_shapes` the shape of every trained parameter, by its name in a checkpoint.
+
+    `deploy(parameters, config)` returns the weights by site name from tensors in `precision`, a
+    torch dtype. `model(config, weights)` returns the model that runs them (see `models.Model`).
+    `initial(config, (dt_min, dt_max), seed)` returns the parameters that training starts from.
+    """
+
+    name: str
+    config: type
+    sites: Callable[[Any], dict[str, Site]]
+    products: Callable[[Any], Products]
+    parameter_shapes: Callable[[Any], Shapes]
+    deploy: Callable[..., Any]
+    model: Callable[..., Any]
+    initial: Callable[..., Any]
+    precision: str = "float32"
+
+
+def deferred(module: str, name: str) -> Callable[..., Any]:
+    """The function or class of a module, which is imported when it is first called."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        return getattr(import_module(module), name)(*args, **options)
+
+    return call

@@ -1,0 +1,98 @@
+"""A model that stands in the frame: what every family offers, made from its mixer alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from sensprobe.models import forward
+from sensprobe.models.family import Family
+from sensprobe.models.forward import Memories, StreamState
+from sensprobe.models.frame import Products
+from sensprobe.numerics.taps import EXACT, Tap
+from sensprobe.plans.sites import Kind, Site
+
+
+@dataclass(frozen=True)
+class Framed(ABC):
+    """A model: its config, and its weights by site name.
+
+    A family gives `mix`, `spectral_radius` and what a sensitivity method runs again.
+    """
+
+    config: Any
+    weights: Mapping[str, Tensor]
+
+    described: ClassVar[Family]
+    """The record of the family."""
+    radius_name: ClassVar[str]
+    """What `spectral_radius` is, for people."""
+    radius_reads: ClassVar[tuple[str, ...]]
+    """The sites of a layer that `spectral_radius` is computed from."""
+
+    @abstractmethod
+    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
+        """Layer i's mixer: u (b, l, d_model) -> the same shape, and the memory of each state site
+        of the layer after it, in the order of the sites; None where there was none before."""
+
+    @abstractmethod
+    def spectral_radius(self, tap: Tap = EXACT) -> float:
+        """The magnitude above 1 of which the recurrence is unstable, with weights as the tap
+        leaves them."""
+
+    @property
+    def family(self) -> str:
+        return self.described.name
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        return self.described.sites(self.config)
+
+    @cached_property
+    def states(self) -> tuple[tuple[Site, ...], ...]:
+        """The state sites of every layer."""
+        found: list[list[Site]] = [[] for _ in range(self.config.layers)]
+        for site in self.sites.values():
+            if site.kind is Kind.STATE and site.layer is not None:
+                found[site.layer].append(site)
+        return tuple(map(tuple, found))
+
+    @property
+    def products(self) -> Products:
+        return self.described.products(self.config)
+
+    @property
+    def recurrences(self) -> list[Any]:
+        """Time-invariant recurrences, of which a sensitivity method knows the adjoint."""
+        return []
+
+    @property
+    def replays(self) -> list[Any]:
+        """Operations that round inside themselves, to be run again (see `selective.Replay`)."""
+        return []
+
+    @property
+    def reads_tokens(self) -> bool:
+        return bool(self.config.encoder == "embedding")
+
+    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
+        """x (b, l, d_input) float32, or tokens (b, l) -> outputs (b, d_output).
+
+        Outputs are (b, l, d_output) where nothing is pooled. "recurrent" is the one mode there is.
+        """
+        forward.require_recurrent(mode)
+        return forward.outputs(self, x, tap)
+
+    def start(self, batch: int, tap: Tap = EXACT) -> StreamState:
+        """The state before the first step."""
+        return forward.start(self, batch, tap)
+
+    def step(self, x: Tensor, state: StreamState, tap: Tap = EXACT) -> tuple[Tensor, StreamState]:
+        """One time step: x (b, d_input), or tokens (b,) -> outputs (b, d_output) as if the sequence
+        ended here, and the new state."""
+        return forward.step(self, x, state, tap)

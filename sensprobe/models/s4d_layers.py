@@ -1,0 +1,165 @@
+"""The forward pass of S4D, and its weights as a deployment keeps them (see `s4d`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensprobe import ops
+from sensprobe.errors import UnsupportedError
+from sensprobe.models import forward, frame, s4d
+from sensprobe.models.forward import At, Memories
+from sensprobe.models.framed import Framed
+from sensprobe.models.initial import drawn, log_steps
+from sensprobe.models.s4d import S4DConfig
+from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
+from sensprobe.numerics.storage import Memory, Storage
+from sensprobe.numerics.taps import EXACT, Tap, single
+from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
+
+MODES = ("recurrent", "fft", "traced")
+
+
+def discretize(A: Tensor, B: Tensor, dt: Tensor, method: str) -> tuple[Tensor, Tensor]:
+    """A_bar, B_bar of one layer. A, B: (h, n) complex; dt: (h,), positive.
+
+    zoh: A_bar = exp(dt A), B_bar = (A_bar - 1) / A · B. bilinear: A_bar = (1 + dt A / 2) /
+    (1 - dt A / 2), B_bar = dt B / (1 - dt A / 2). Computed in the arithmetic of `arithmetic`, so
+    that every machine stores the same bits.
+    """
+    a, b, step = pair(A), pair(B), dt[:, None]
+    scaled = (a[0] * step, a[1] * step)
+    if method == "zoh":
+        A_bar = complex_exp(scaled)
+        return joined(A_bar), joined(times(over((A_bar[0] - 1, A_bar[1]), a), b))
+    half = (scaled[0] / 2, scaled[1] / 2)
+    below = (1 - half[0], -half[1])
+    A_bar = over((1 + half[0], half[1]), below)
+    return joined(A_bar), joined(over((step * b[0], step * b[1]), below))
+
+
+def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]:
+    """Trained parameters (own checkpoint names) -> weights by site name, in params' precision.
+
+    Differentiable, so that training runs the deployed forward.
+    """
+    weights = frame.frame_weights(params, config)
+    for i in range(config.layers):
+        at = f"layers.{i}."
+        A = joined((-exp(params[at + "log_A_real"]), params[at + "A_imag"]))
+        B = torch.view_as_complex(params[at + "B"])
+        A_bar, B_bar = discretize(A, B, exp(params[at + "log_dt"]), config.discretization)
+        weights |= {
+            at + "A": A_bar,
+            at + "B": B_bar,
+            at + "C": torch.view_as_complex(params[at + "C"]),
+            at + "D": params[at + "D"],
+            at + "out_proj": params[at + "out_proj.weight"],
+            at + "out_proj.bias": params[at + "out_proj.bias"],
+        }
+    return weights
+
+
+def initial(config: S4DConfig, dt: tuple[float, float], seed: int) -> dict[str, Tensor]:
+    """The parameters that training starts from, S4D-Lin (arXiv 2206.11893): A_n = -1/2 + i pi n,
+    B = 1, C complex normal of variance 1, D normal, and log dt uniform between dt's ends."""
+
+    def own(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        match name.rpartition(".")[2]:
+            case "log_dt":
+                return log_steps(shape, dt, generator)
+            case "log_A_real":
+                return torch.full(shape, math.log(0.5))
+            case "A_imag":
+                return (math.pi * torch.arange(shape[1])).repeat(shape[0], 1)
+            case "B":
+                return torch.stack([torch.ones(shape[:2]), torch.zeros(shape[:2])], dim=-1)
+            case "C":
+                return torch.randn(shape, generator=generator) * math.sqrt(0.5)
+            case "D":
+                return torch.randn(shape, generator=generator)
+        return None
+
+    return drawn(s4d.parameter_shapes(config), own, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """The sites around one state: h_t = A h_{t-1} + B x_t, y_t = 2 Re(C h_t) + …"""
+
+    state: str
+    A: str
+    B: str
+    C: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
+class S4D(Framed):
+    """An S4D model: config, and weights by site name (float64 / complex128 as loaded).
+
+    `mode` says how the recurrence is computed (see `__call__`).
+    """
+
+    config: S4DConfig
+    weights: Mapping[str, Tensor]
+    mode: str = "recurrent"
+
+    described = s4d.FAMILY
+    radius_name = "max|A|"
+    radius_reads = ("A",)
+
+    @property
+    def recurrences(self) -> list[Recurrence]:
+        """The diagonal recurrence behind each state."""
+        names = ("state", "A", "B", "C", "x", "y")
+        return [
+            Recurrence(*(f"layers.{i}.{name}" for name in names)) for i in range(self.config.layers)
+        ]
+
+    def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
+        """x (b, l, d_input) float32 -> outputs (b, d_output).
+
+        mode "recurrent" is the truth; "fft" convolves, and raises UnsupportedError when the plan
+        rounds a state; "traced" convolves in plain operations, for torch.func's transforms.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
+        return forward.outputs(replace(self, mode=mode), x, tap)
+
+    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
+        at = At(self, tap, f"layers.{i}.")
+        x = at.passes("x", u)  # (b, l, h)
+        A, B, C, D = (at(part) for part in "ABCD")
+        storage = at.storage("state")
+        if storage is not None and self.mode != "recurrent":
+            raise UnsupportedError(
+                f"the convolution keeps no state, and this plan rounds {at.prefix}state. "
+                "Use mode='recurrent'."
+            )
+        y, state = self.recur(x, A, B, C, storage, memories[0])
+        y = at.passes("y", y + D * x)
+        y = F.gelu(y) if self.config.activation == "gelu" else y * (y + 2).clamp(0, 1)
+        y = at.linear("out_proj", at.passes("out_proj_in", y))
+        return F.glu(at.passes("out_proj_out", y), dim=-1), (state,)
+
+    def recur(
+        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory | None
+    ) -> tuple[Tensor, Memory | None]:
+        """The recurrence over x (b, l, h): y, and the state after it (None of a convolution)."""
+        if self.mode == "recurrent":
+            return ops.diagonal_scan(x, A, B, C, storage, memory)
+        if self.mode == "fft":
+            return fft_conv(x, ssm_kernel(A, B, C, x.shape[1])), None
+        return traced_conv(x, A, B, C), None
+
+    def spectral_radius(self, tap: Tap = EXACT) -> float:
+        """max |A_bar| as the tap leaves it: above 1 the recurrence is unstable."""
+        stored = (At(self, tap, f"layers.{i}.")("A") for i in range(self.config.layers))
+        return max(magnitude(single(A).to(torch.complex128)).max().item() for A in stored)
