@@ -73,7 +73,7 @@ def followed(found: Found, draw: Callable[[Found], None], *, while_it: bool = Tr
 
 
 def label_of(candidate: Candidate) -> str:
-    """What a plan is called here and in the address: the same while a search runs and after."""
+    """The title of a plan, here and in the address: the same while a search runs and after."""
     return candidate.name if candidate.uniform is None else f"uniform {candidate.uniform}"
 
 
@@ -108,13 +108,13 @@ def command(words: Sequence[object], why: str) -> None:
 
 
 def profile_command(line: RunLine, why: str) -> None:
-    """How this run gets its sensitivities, and its sites."""
+    """Show the command that gives this run its sensitivities and its sites."""
     words = ["--data", line.data, "--run", line.path]
     command(["sensprobe", "profile", line.model, *words], why)
 
 
 def search_command(line: RunLine) -> None:
-    """How this run gets plans."""
+    """Show the command that gives this run plans."""
     command(
         ["sensprobe", "search", "--run", line.path, "--budget", "12KiB"],
         "Nothing was searched for yet; a search is:",

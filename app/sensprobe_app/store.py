@@ -1,4 +1,4 @@
-"""What is read from disk, kept until it changes there.
+"""Caches of what is read from disk, valid until the files change.
 
 A run is kept open and takes in what was added; results are read again when their files change.
 Nothing here writes.
@@ -51,7 +51,7 @@ class Found(NamedTuple):
 
 
 def stamp(*paths: Path) -> Stamp:
-    """Of files, and of the files in folders."""
+    """The stamp of files, and of the files in folders; hidden ones are passed over."""
     files = [f for p in paths for f in (sorted(p.glob("[!.]*")) if p.is_dir() else [p])]
     out = []
     for file in files:
@@ -64,7 +64,7 @@ def stamp(*paths: Path) -> Stamp:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Of everything in a run that a view reads."""
+    """The stamp of everything in a run that a view reads."""
     return stamp(*(path / name for name in ("run.json", "evaluations", "results", "benches")))
 
 
@@ -81,7 +81,7 @@ def lines(folder: Path) -> list[RunLine]:
 
 
 def found(line: RunLine) -> Found:
-    """What a run holds now."""
+    """Read what a run holds now; a run that cannot be read says why in `problem`."""
     if not line.model:
         return Found(line, None, None, None, (), line.problem, False)
     try:
@@ -116,7 +116,7 @@ def benchmarks(lines: list[RunLine]) -> dict[str, Benchmark]:
 
 
 def benchmark_stamp(lines: list[RunLine]) -> Stamp:
-    """What changes where a benchmark of these runs does."""
+    """A stamp that changes when a benchmark of these runs does."""
     return stamp(*(line.path / "benches" for line in lines))
 
 
@@ -134,7 +134,7 @@ def opened(path: Path) -> Run:
 
 
 def searching(run: Run) -> bool:
-    """Whether a search goes on: its result on disk, if any, is an earlier one's."""
+    """Return whether a search works on the run: a result on disk is then an earlier one's."""
     return any(writer.command in SEARCHES for writer in run.writers())
 
 

@@ -1,4 +1,4 @@
-"""How fast this machine runs operations on packed memory."""
+"""Measure how fast this machine runs operations on packed memory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ from sensprobe.runs.record import now
 from sensprobe.session.load import device_named
 
 PACKAGES = ("sensprobe", "torch", "numba", "numpy", "triton")
-"""Whose versions a bench is of, where they are installed."""
+"""The packages whose versions a benchmark keeps, where they are installed."""
 PROCESSOR = Path("/proc/cpuinfo")
 
 
 class Timing(NamedTuple):
-    """How a device is timed: the bytes that the largest case holds at a shape and batch, what
-    makes each case, how one is timed given the bytes a second of copying, and those."""
+    """The functions that time a device.
+
+    `held` returns the bytes that the largest case holds at a shape and batch, `cases` the functions
+    that make each case, `measured` the row of a case given the bytes a second that copying reaches,
+    and `copied` measures those.
+    """
 
     held: Callable[[str, int], int]
     cases: Callable[[str, int], list[Callable[[], on_cpu.Case]]]
@@ -78,7 +82,7 @@ def bench(
 
 
 def bench_of(device: str) -> Timing:
-    """How a device is benched; UsageError where it is not here, UnsupportedError where it has no
+    """Return how a device is timed; UsageError if it is not here, UnsupportedError if it has no
     kernels."""
     place = device_named(device)
     if place.type not in DEVICES:
@@ -113,7 +117,7 @@ def _timed(
 
 
 def _room(how: Timing, shape: str, batch: int, device: str) -> AbstractContextManager[None]:
-    """Of what the cases of a shape hold at least."""
+    """Reserve the RAM that the largest case of a shape needs; raises if there is less."""
     free = free_bytes() if device == "cpu" else torch.cuda.mem_get_info()[0]
     return room(
         how.held(shape, batch),
@@ -124,7 +128,8 @@ def _room(how: Timing, shape: str, batch: int, device: str) -> AbstractContextMa
 
 
 def about_here(device: str) -> dict[str, Any]:
-    """When, where and with what: a bandwidth means nothing without."""
+    """Return when, where and with which versions a benchmark is made: a bandwidth means nothing
+    without them."""
     versions = {package: installed(package) for package in PACKAGES}
     return {
         "created": now(),
@@ -139,7 +144,7 @@ def about_here(device: str) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """What the processor calls itself; its architecture where it does not say."""
+    """The name of the processor; its architecture where it has none."""
     lines = PROCESSOR.read_text(errors="replace").splitlines() if PROCESSOR.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""How fast a model of the user's runs under a plan, against full precision, by operation."""
+"""Measure how fast a user's model runs under a plan, against full precision, by operation."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _rows(
     name: str, ways: Sequence[Way], batch: int, length: int, found: Rounds,
     keep: Callable[[Mapping[str, Any]], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Of every way: its step, the kinds inside, the remainder of it, and a sequence."""
+    """Rows of every way: a step, each kind of operation inside it, its remainder, a sequence."""
     copy, rows = found.values(COPY), list[dict[str, Any]]()
     for way in ways:
         about = {"model": f"{name}, batch {batch}", "scheme": way.name, "batch": batch}

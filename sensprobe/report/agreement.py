@@ -1,4 +1,4 @@
-"""How well cheap sensitivities rank against measured ones: Kendall's τ with its standard error.
+"""Kendall's τ, with its standard error, between cheap sensitivities and measured ones.
 
 τ counts pairs: the share that both methods order the same way minus the share they order
 oppositely, from -1 to 1, with ties as in τ-b. Its error is the asymptotic one of Hollander and
@@ -68,7 +68,7 @@ def _stderr(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def agreement(measured: Sensitivity, taylor: Sensitivity) -> Agreement:
-    """Compares the additive sensitivities of groups and schemes that both have."""
+    """Compare the additive sensitivities of groups and schemes that both have."""
     estimates = taylor.grid
     pairings = [
         Pairing(row, estimates[row.group, row.scheme])

@@ -17,7 +17,8 @@ BUSY = 0.25
 
 
 def about_benchmark(found: Benchmark) -> list[str]:
-    """Where and when; what each number is measured against; what is missing."""
+    """Sentences that say where and when it was made, what each number is measured against, and what
+    is missing."""
     when = f"{found.moment} UTC" if found.created else "At an unknown time"
     lines = [f"{when} on {found.device_name or found.machine or 'an unknown machine'}"]
     lines.append(_steps(found) if found.subject else _operations(found))
@@ -33,7 +34,7 @@ def about_benchmark(found: Benchmark) -> list[str]:
 
 
 def _steps(found: Benchmark) -> str:
-    """Of a model's steps, all of which have the same threads."""
+    """The sentence about a model's steps, all of which have the same threads."""
     return f"Steps of {found.subject}, {_threads(found.threads)}, PyTorch's too. Medians."
 
 
@@ -67,7 +68,7 @@ def benchmark_table(found: Benchmark) -> pd.DataFrame:
 
 
 def _beside_kernels(found: Benchmark) -> bool:
-    """Whether any case was timed beside mamba_ssm's kernel."""
+    """Return whether any case was timed beside mamba_ssm's kernel."""
     return any(isfinite(case.kernel_ratio) for case in found.cases)
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks as typed values: what ran how fast, where; one alone, or two beside each other."""
+"""Benchmarks as typed values: what ran how fast, and where; and the cases that two share."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from sensprobe.report.values import real
 from sensprobe.runs import KeptBench, Run
 
 Name = tuple[str, str, str]
-"""(operation, model, scheme): what two benchmarks have in common of a case."""
+"""(operation, model, scheme): the same case has the same name in every benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkCase:
     """An operation at a shape in a scheme: median and quartiles in seconds, bytes that must move.
 
-    `of_copy` is the share of what copying reaches in the same benchmark; `ratio` how many times as fast
-    as PyTorch's own, from `ratio_low` to `ratio_high` by the quartiles of PyTorch's time, and
-    `kernel_ratio` as the kernel of mamba_ssm. NaN stands for what was not measured.
+    `of_copy` is the share of the bandwidth of copying in the same benchmark; `ratio` says how many
+    times as fast as PyTorch's own operation it ran, `ratio_low` and `ratio_high` the same at the
+    quartiles of PyTorch's time, `kernel_ratio` how many times as fast as mamba_ssm's kernel. NaN
+    stands for what was not measured.
     """
 
     operation: str
@@ -51,7 +52,10 @@ class BenchmarkCase:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One benchmark: its cases, where and how they were measured. `problem` says what is damaged."""
+    """One benchmark: its cases, where and how they were measured; `problem` says what is damaged.
+
+    What an older one does not say is empty, zero or NaN.
+    """
 
     name: str
     cases: tuple[BenchmarkCase, ...]
@@ -77,7 +81,7 @@ class Benchmark:
 
     @property
     def title(self) -> str:
-        """What tells it from others of a run."""
+        """A name that tells it from the other benchmarks of a run."""
         batch = f", batch {self.batch}" if self.batch else ""
         subject = f", {self.subject}" if self.subject else ""
         return f"{self.moment}, {self.device or 'unknown device'}{batch}{subject}"
@@ -89,8 +93,8 @@ def benchmarks_of(run: Run) -> list[Benchmark]:
 
 
 def latest(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
-    """Of benchmarks, the latest first, the first one with cases of each machine, device, batch and
-    model."""
+    """The latest benchmark with cases of each machine, device, batch and model; `benchmarks` have
+    the latest first."""
     found: dict[tuple[str, str, int, str], Benchmark] = {}
     for benchmark in benchmarks:
         if benchmark.cases:
@@ -101,14 +105,15 @@ def latest(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
 
 
 def read_kept(kept: KeptBench) -> Benchmark:
-    """A benchmark on disk; what an older one does not say is empty, zero or NaN."""
+    """Read a benchmark from disk."""
     return read_benchmark(kept.document, kept.name, kept.outcome, kept.problem)
 
 
 def read_benchmark(
     document: Mapping[str, Any], name: str = "", outcome: str = "finished", problem: str = ""
 ) -> Benchmark:
-    """What `sensprobe bench` returned. Rows that lack a name or a time are left out, and told."""
+    """Read what `sensprobe bench` returned. Rows that lack a name or a time are left out, and
+    counted in `problem`."""
     found = [_case(row) for row in document.get("rows") or ()]
     cases = tuple(case for case in found if case is not None)
     if len(cases) < len(found):
@@ -190,7 +195,7 @@ class Pair:
 
     @property
     def apart(self) -> bool:
-        """Whether the quartiles of the two leave a gap; False where either has none."""
+        """True if the quartiles of the two leave a gap; False where either has none."""
         return self.one.high < self.other.low or self.other.high < self.one.low
 
 

@@ -1,5 +1,5 @@
-"""What a report holds, section by section, before it is drawn: the page shows all of it, and every
-figure with a file name is a picture too."""
+"""The contents of a report, section by section, before they are drawn: the page shows all of them,
+and every figure with a file name becomes a picture too."""
 
 from __future__ import annotations
 

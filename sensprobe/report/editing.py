@@ -112,14 +112,14 @@ def bits_of(text: str) -> float:
 
 
 def _is_applied(row: Row, members: Sequence[Site], schemes: Mapping[str, str]) -> bool:
-    """Whether the sites of a group are, under a plan, in what a row measured."""
+    """Return whether a plan puts the sites of a group in just the schemes that a row measured."""
     asked = {site.name: _fitted(row.scheme, site) for site in members}
     return {name: text for name, text in asked.items() if text} == dict(schemes)
 
 
 @lru_cache(maxsize=65536)
 def _fitted(text: str, site: Site) -> str:
-    """What a scheme becomes at a site; "" where it makes no sense there."""
+    """The scheme fitted to a site, as text; "" where it makes no sense there."""
     try:
         scheme: Scheme = adapt(parse(text), site)
         check(scheme, site)

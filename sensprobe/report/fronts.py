@@ -12,7 +12,7 @@ from sensprobe.scores.pareto import nondominated
 
 @dataclass(frozen=True, slots=True)
 class FrontView:
-    """How a front is looked at. `budget` is in bytes; `selected` are names of plans. `loss` draws
+    """A way to look at a front. `budget` is in bytes; `selected` are names of plans. `loss` draws
     what is lost to full precision, on a log axis, instead of the score."""
 
     budget: float = nan
@@ -71,7 +71,7 @@ def with_front(candidates: Sequence[Candidate], sign: int) -> list[Candidate]:
 
 
 def feasible(candidate: Candidate, budget: float) -> bool:
-    """Whether a plan fits (any does where the budget is NaN) and its recurrence is stable."""
+    """Return whether a plan fits (any does if the budget is NaN) and its recurrence is stable."""
     return not candidate.total_bytes > budget and not candidate.radius > 1
 
 

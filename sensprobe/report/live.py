@@ -95,7 +95,7 @@ def search_so_far(run: Run, sites: Sequence[Site], batch: int = 1) -> Search | N
 
 
 def measured_plan(run: Run, plan_mark: str) -> tuple[Quantity, Measured, Measured] | None:
-    """What the ledger says of the plan with that fingerprint on the search samples.
+    """Read the score of the plan with that fingerprint on the search samples from the ledger.
 
     (quantity, its score, its change to full precision), or None where it was not measured.
     """
@@ -131,7 +131,7 @@ def _headline(run: Run) -> _Headline | None:
 
 
 def _own(run: Run, asked: str) -> MetricInfo:
-    """What the user's metric of a run measures, as its profile says."""
+    """Name, unit and direction of the user's metric of a run, as its profile says."""
     for name in run.results():
         found = run.read_result(name) if name.startswith("sensitivity-") else None
         with suppress(KeyError, ValueError):
@@ -141,7 +141,7 @@ def _own(run: Run, asked: str) -> MetricInfo:
 
 
 def _of(keys: Sequence[EvaluationKey], data: str) -> tuple[EvaluationKey, ...]:
-    """Those on samples in one order."""
+    """The keys of evaluations on samples in the order that `data` names."""
     return tuple(key for key in keys if key.data == data)
 
 
@@ -190,7 +190,8 @@ def _is_profile(entry: Entry) -> bool:
 
 
 def _values(run: Run, keys: Sequence[EvaluationKey], array: str) -> np.ndarray | None:
-    """What makes a score (n, …), float64, from sample 0 on, as far as it reaches."""
+    """The values a score is made of, (n, …) float64, for the samples from 0 on that were measured;
+    None where sample 0 was not."""
     if not keys:
         return None
     whole = keys[0].over(0, max(key.stop for key in keys))

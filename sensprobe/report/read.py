@@ -108,7 +108,7 @@ def read_sensitivity(document: Document) -> Sensitivity:
 
 
 def _schemes(document: Document) -> tuple[str, ...]:
-    """Those asked for; ValueError where there are none, or a row has another."""
+    """The schemes asked for; ValueError where there are none, or a row has another."""
     asked = tuple(str(scheme) for scheme in document["schemes"])
     others = {str(row["scheme"]) for row in document["rows"]} - set(asked)
     if not asked or others:
@@ -196,7 +196,7 @@ def _confirmed(plan: Document) -> Confirmed:
 
 
 def _rival(against: Document, named: str) -> Rival | None:
-    """What a plan stands against; None where the document names nothing."""
+    """The plan that a confirmed one stands against; None where the document names none."""
     name = against.get(named)
     return None if name is None else filled(Rival, against, name=str(name))
 

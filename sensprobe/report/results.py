@@ -1,4 +1,4 @@
-"""What a run found, as plain typed values: the vocabulary of tables and figures.
+"""Results of a run as plain typed values: the vocabulary of tables and figures.
 
 Values are as measured (accuracy 0.975, nats, bytes); the quantity beside them says how they are
 shown.
@@ -20,15 +20,15 @@ from sensprobe.report.values import (
 )
 
 RADIUS = "max|A|"
-"""What tells a recurrence's stability, where a document does not say; of Mambas the largest decay
-at rest."""
+"""The name of the number that tells whether a recurrence is stable, where a document does not say;
+of a Mamba it is the largest decay at rest."""
 Entries = tuple[tuple[str, str], ...]
 """A plan as text: (pattern, scheme) in order; a later entry overrides an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one group costs in one scheme; `change` is paired with full precision."""
+    """The cost of one group in one scheme; `change` is paired with full precision."""
 
     group: str
     part: str
@@ -66,12 +66,12 @@ class Sensitivity:
 
     @property
     def groups(self) -> list[str]:
-        """In the order they were profiled."""
+        """Names of the groups, in the order they were profiled."""
         return list(dict.fromkeys(row.group for row in self.rows))
 
     @property
     def has_metric(self) -> bool:
-        """Whether the headline metric was measured (the estimate from a gradient has none)."""
+        """True if the headline metric was measured (the estimate from a gradient has none)."""
         return any(row.change.known for row in self.rows)
 
     @property
@@ -80,7 +80,7 @@ class Sensitivity:
         return {(row.group, row.scheme): row for row in self.rows}
 
     def quantity(self, of: str) -> Quantity:
-        """What is measured: `of` is "metric" (change to full precision) or "additive"."""
+        """The measured quantity: `of` is "metric" (change to full precision) or "additive"."""
         return self.metric if of == "metric" else self.additive
 
     def heading(self, of: str) -> str:
@@ -122,7 +122,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the search chose for a budget: names of candidates."""
+    """Names of the candidates chosen for a budget."""
 
     budget: str
     candidate: str | None = None
@@ -172,7 +172,7 @@ class Search:
     radius_name: str = RADIUS
 
     def times_smaller(self, total_bytes: int) -> float:
-        """How many times a plan's bytes go into those of the model as the user has it."""
+        """The bytes of the model as the user has it over those of a plan."""
         return self.stored_bytes / total_bytes if self.stored_bytes and total_bytes else nan
 
     def candidate(self, name: str | None) -> Candidate | None:
@@ -190,7 +190,7 @@ class Search:
 
 @lru_cache(maxsize=64)
 def _picks(chosen: tuple[Chosen, ...]) -> dict[str, list[str]]:
-    """Asked for once a mark of every figure."""
+    """Cached: every mark of a figure asks for it."""
     out: dict[str, list[str]] = {}
     for choice in chosen:
         if choice.candidate is not None:
@@ -200,8 +200,11 @@ def _picks(chosen: tuple[Chosen, ...]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """What a confirmed plan stands against within the same budget: the best uniform plan, or the
-    best one made by hand. `difference` is the confirmed plan's score minus this one's, paired."""
+    """A plan that a confirmed one stands against within the same budget: the best uniform one, or
+    the best one made by hand.
+
+    `difference` is the confirmed plan's score minus this one's, paired.
+    """
 
     name: str
     total_bytes: int = 0
@@ -242,6 +245,6 @@ class Confirmation:
     radius_name: str = RADIUS
 
     def misses(self, plan: Confirmed) -> bool:
-        """Whether a plan loses more here than its budget allows."""
+        """Return whether a plan loses more here than its budget allows."""
         lost = -self.quantity.sign * plan.change.value
         return plan.max_loss is not None and lost > plan.max_loss + 1e-9

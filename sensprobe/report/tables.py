@@ -73,7 +73,7 @@ def ranked(found: Sensitivity, of: str = "metric", scheme: str | None = None) ->
 
 
 def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> pd.DataFrame:
-    """What hurts most, worst first. What the error bar does not tell from zero has no rank."""
+    """Observations, worst first. One that its error bar does not tell from zero has no rank."""
     heading = found.heading(of)
     rows = [
         {
@@ -91,7 +91,7 @@ def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -
 
 
 def mark_of(candidate: Candidate, search: Search) -> str:
-    """What a plan is in the search, in words."""
+    """Words for a plan's place in the search: "chosen for 12KiB, front"."""
     words = [f"chosen for {budget}" for budget in search.picks.get(candidate.name, ())]
     words += ["uniform"] if candidate.uniform is not None else []
     words += ["front"] if candidate.on_front else []

@@ -53,7 +53,7 @@ class Fitted:
 
 
 def sensitivity_report(found: Sensitivity) -> RenderableType:
-    """What was measured, the table of the headline metric where there is one, and of KL."""
+    """A heading, the table of the headline metric where it was measured, and that of KL."""
     blocks: list[RenderableType] = [Text(_about(found), style="bold")]
     for of in ("metric", "additive") if found.has_metric else ("additive",):
         blocks += [Text(""), sensitivity_table(found, of)]
@@ -151,7 +151,7 @@ def agreement_line(found: Agreement) -> Text:
 
 
 def benchmark_report(found: Benchmark) -> RenderableType:
-    """Where a benchmark was made, and a row a case."""
+    """A benchmark: where and how it was made, and a row a case."""
     where, *how = about_benchmark(found)
     return Group(
         Text(where, style="bold"),

@@ -25,7 +25,7 @@ PAGE = "report.html"
 
 @dataclass(frozen=True, slots=True)
 class ReportFiles:
-    """What was written, and what could not be, with the command that makes it."""
+    """The files that were written, and what is missing, with the command that makes it."""
 
     folder: Path
     html: Path

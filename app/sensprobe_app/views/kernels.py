@@ -1,4 +1,4 @@
-"""How fast machines ran operations on packed memory: the benchmarks that runs keep."""
+"""The benchmarks that runs keep: how fast machines ran operations on packed memory."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def show(lines: list[store.RunLine]) -> None:
 
 
 def _empty(lines: list[store.RunLine]) -> None:
-    """How a run gets a benchmark."""
+    """Show the command that gives a run a benchmark."""
     own = [line for line in lines if not line.path.is_relative_to(store.EXAMPLE) and line.model]
     command(
         ["sensprobe", "bench", "--run", own[0].path if own else "RUN"],
-        "No run here holds a benchmark yet. This one times products with packed weights and updates "
-        "of packed states on this machine, in about ten seconds, and keeps what it finds:",
+        "No run here holds a benchmark yet. This one times products with packed weights and "
+        "updates of packed states on this machine, in about ten seconds, and keeps what it finds:",
     )
     if not own:
         st.caption("RUN is a folder that `sensprobe profile` made.")

@@ -1,4 +1,4 @@
-"""What the memory buys: every plan by score and bytes, at any batch, within any budget."""
+"""Every plan of a search by score and bytes, at any batch and within any budget."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def show(found: Found) -> None:
 
 
 def _controls(search: Search) -> tuple[FrontView, int]:
-    """How the front is looked at; everything here lives in the address."""
+    """Draw the controls, and return the view of the front and the batch that they are set to."""
     first, second, third = st.columns([2, 3, 2])
     with first:
         batch = batch_of(search.batch)

@@ -221,7 +221,7 @@ def _start(job: Callable[[Run], object], run: Run) -> None:
 
 
 def _jobs(path: str) -> None:
-    """What was started here for this run."""
+    """Show the jobs that were started here for this run."""
     for (where, name), job in list(jobs.jobs().items()):
         if where != path:
             continue

@@ -1,4 +1,4 @@
-"""Where a model hurts: parts and layers against schemes, ranked; cheap scores beside measured."""
+"""The sensitivities of a model: maps, a ranking, and the cheap estimate against the measured."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def show(found: Found) -> None:
 
 
 def _quantity(profile: Sensitivity) -> str:
-    """What is drawn: the headline metric where it was measured, or what adds up."""
+    """Ask what is drawn, and return it: "metric" (where it was measured) or "additive"."""
     names = list(QUANTITIES) if profile.has_metric else ["what adds up"]
     picked = choice(
         "Shown",

@@ -1,4 +1,4 @@
-"""How fast operations on packed memory ran, against copying memory and against PyTorch."""
+"""Speeds of operations on packed memory, against copying memory and against PyTorch."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def _series(
 
 
 def _error(shown: Shown, case: BenchmarkCase) -> Error:
-    """How far the quartiles lie below and above the value: 0 on a side where the value lies outside
-    of them, NaN where they are not known."""
+    """The distances of the quartiles below and above the value. Where the value lies outside of
+    them the distance on that side is 0; where they are not known it is NaN."""
     value, (low, high) = shown.value(case), shown.ends(case)
     return max(value - low, 0.0), max(high - value, 0.0)
 

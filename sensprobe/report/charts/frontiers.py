@@ -85,8 +85,8 @@ def frontier(search: Search, view: FrontView = EVERYTHING) -> Chart:
 
 
 class _Height:
-    """Where a plan lies on the vertical axis: its score, or what it loses, on a log axis whose
-    bottom edge stands for no loss."""
+    """Places plans on the vertical axis: by score, or by what they lose, on a log axis whose bottom
+    edge stands for no loss."""
 
     def __init__(self, search: Search, loss: bool, changes: Sequence[Measured]) -> None:
         self._search, self._loss = search, loss
@@ -173,7 +173,7 @@ def about(c: Candidate, search: Search) -> tuple[str, ...]:
 
 
 def about_preset(b: Beside, search: Search) -> tuple[str, ...]:
-    """The same of a plan that was measured beside the search."""
+    """The lines of `about` for a plan that was measured beside the search."""
     return tuple(_about(b, search, b.name, "known recipe, measured beside the search"))
 
 

@@ -1,4 +1,4 @@
-"""What hurts most, and how well a cheap estimate tells it."""
+"""Groups ranked by what they lose, and measured sensitivities against the cheap estimate."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from sensprobe.report.charts.chart import (
     nothing,
 )
 from sensprobe.report.results import Row, Sensitivity
+from sensprobe.report.tables import ranked
 from sensprobe.report.theme import BLUE, GREEN, GREY, SERIES, SYMBOLS, VERMILION
 from sensprobe.report.values import (
     KL,
@@ -46,7 +47,8 @@ def ranking(found: Sensitivity, of: str = "metric", schemes: tuple[str, ...] = (
     Bars are 95 % intervals; what they do not tell from zero is drawn hollow.
     """
     title, wanted = "What hurts most", schemes or found.schemes
-    order = _order(found, of, wanted)
+    worst = [row for row in ranked(found, of) if row.scheme in wanted]
+    order = list(dict.fromkeys(row.group for row in worst if isfinite(found.shown(row, of).value)))
     kept = {group: k for k, group in enumerate(order[:MOST])}
     if not kept:
         return nothing(title, "nothing was measured")
@@ -67,16 +69,6 @@ def ranking(found: Sensitivity, of: str = "metric", schemes: tuple[str, ...] = (
         series=tuple(series),
         height=170 + ROW * max(len(kept), 4),
     )
-
-
-def _order(found: Sensitivity, of: str, schemes: tuple[str, ...]) -> list[str]:
-    """Groups, the worst first."""
-    worst: dict[str, float] = {}
-    for row in found.rows:
-        harm = -found.quantity(of).sign * found.shown(row, of).value
-        if row.scheme in schemes and isfinite(harm):
-            worst[row.group] = max(worst.get(row.group, harm), harm)
-    return sorted(worst, key=lambda group: -worst[group])
 
 
 def _point(found: Sensitivity, row: Row, of: str, place: int) -> Point:
