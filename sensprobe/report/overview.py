@@ -139,7 +139,7 @@ def _line(budget: str, plan: Candidate | Confirmed, q: Quantity, state: str) -> 
 
 
 def last_change(path: Path) -> str:
-    """The time a file of the run was last written (UTC, ISO 8601, to the second); "" without files."""
+    """The time a file of the run was last written: UTC, ISO 8601, to the second; "" if none is."""
     files = [path / NAME, path / "optuna.db"]
     for inside in ("evaluations", "results", "benches"):
         files += (path / inside).glob("[!.]*")
