@@ -12,7 +12,6 @@ import streamlit as st
 from sensprobe.report.charts import Chart
 from sensprobe.report.drawing import screen
 from sensprobe.report.overview import RunLine
-from sensprobe.report.results import Candidate
 from sensprobe.report.theme import DARK, LIGHT, Theme
 from sensprobe_app import store
 from sensprobe_app.store import Found
@@ -70,11 +69,6 @@ def followed(found: Found, draw: Callable[[Found], None], *, while_it: bool = Tr
         st.fragment(run_every=EVERY)(again)()
     else:
         draw(found)
-
-
-def label_of(candidate: Candidate) -> str:
-    """The title of a plan, here and in the address: the same while a search runs and after."""
-    return candidate.name if candidate.uniform is None else f"uniform {candidate.uniform}"
 
 
 def choice(

@@ -107,8 +107,8 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
     from sensprobe.report.drawing import text
     from sensprobe.report.read import read_confirmation, read_search
     from sensprobe.report.terminal import (
-        beside_table,
         chosen_table,
+        compared_table,
         confirmed_table,
         frontier_table,
     )
@@ -122,7 +122,7 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
         yield confirmed_table(read_confirmation(confirmed))
     if document.get("also"):
         confirmed_too = confirmed if confirmed and confirmed.get("also") else None
-        yield beside_table(read_confirmation(confirmed_too) if confirmed_too else found)
+        yield compared_table(read_confirmation(confirmed_too) if confirmed_too else found)
 
 
 def run_tables(run: Run) -> Iterator[RenderableType]:

@@ -10,7 +10,7 @@ chart = charts.heat_map(...)             a figure's values and layout, prepared 
 write_report(run)                        all of it, into <run>/report/
 """
 
-from sensprobe.report.gather import Results, gather, plan_title
+from sensprobe.report.gather import Results, gather
 from sensprobe.report.writing import ReportFiles, write_report
 
-__all__ = ["ReportFiles", "Results", "gather", "plan_title", "write_report"]
+__all__ = ["ReportFiles", "Results", "gather", "write_report"]

@@ -22,7 +22,7 @@ from sensprobe.report.prose import (
 )
 from sensprobe.report.results import Confirmation, Search, Sensitivity
 
-BESIDE = "Plans measured beside the search"
+COMPARED = "Plans measured beside the search"
 
 
 class Figure(NamedTuple):
@@ -73,8 +73,8 @@ def sections(found: Results, went: Going | None = None) -> list[Section]:
 
 def _confirmation(found: Confirmation) -> Section:
     blocks: list[Figure | Table] = [Table(tables.confirmation(found), "Confirmed plans", True)]
-    if found.also:
-        blocks.append(Table(tables.beside(found), BESIDE, True))
+    if found.compared:
+        blocks.append(Table(tables.compared(found), COMPARED, True))
     return Section("The result", about_confirmation(found), blocks)
 
 
@@ -100,8 +100,8 @@ def _search(search: Search) -> Section:
     if search.chosen:
         blocks.append(Table(tables.chosen(search), "Chosen plans, on the search samples", True))
     blocks.append(Table(tables.frontier(search), "Front, uniform and chosen plans"))
-    if search.also:
-        blocks.append(Table(tables.beside(search), f"{BESIDE}, on its samples"))
+    if search.compared:
+        blocks.append(Table(tables.compared(search), f"{COMPARED}, on its samples"))
     return Section("What the memory buys", about_search(search), blocks)
 
 

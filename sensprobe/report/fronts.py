@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 
-from sensprobe.report.results import Beside, Candidate, Search
+from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.scores.pareto import nondominated
 
 
@@ -36,7 +36,7 @@ def at_batch(search: Search, batch: int) -> Search:
     stateful = any(c.state_bytes for c in search.candidates)
     reals = 0.0 if stateful and not full_state else full / 4  # full precision is float32
 
-    def state_of(plan: Candidate | Beside) -> int:
+    def state_of(plan: Candidate | Compared) -> int:
         return round(plan.state_bytes * factor)
 
     def carried(c: Candidate) -> Candidate:
@@ -45,16 +45,16 @@ def at_batch(search: Search, batch: int) -> Search:
         bits = 8 * total / reals if reals else nan
         return replace(c, state_bytes=state, total_bytes=total, effective_bits=bits)
 
-    also = [
+    compared = [
         replace(b, state_bytes=state_of(b), total_bytes=b.weight_bytes + state_of(b))
-        for b in search.also
+        for b in search.compared
     ]
     candidates = with_front([carried(c) for c in search.candidates], search.quantity.sign)
     return replace(
         search,
         batch=batch,
         candidates=tuple(candidates),
-        also=tuple(also),
+        compared=tuple(compared),
         full_bytes=full,
         full_state_bytes=full_state,
         stored_bytes=search.stored_bytes

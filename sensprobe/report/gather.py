@@ -75,15 +75,15 @@ class Results:
     def _titled(self, names: Sequence[str | None]) -> dict[str, Entries]:
         assert self.search is not None
         found = (self.search.candidate(name) for name in names)
-        return {plan_title(c, self.search): c.entries for c in found if c is not None}
+        return {_plan_title(c, self.search): c.entries for c in found if c is not None}
 
 
-def plan_title(candidate: Candidate, search: Search) -> str:
+def _plan_title(candidate: Candidate, search: Search) -> str:
     """ "p17 (12KiB)", "uniform int6/head/asym"."""
-    if candidate.uniform is not None:
-        return f"uniform {candidate.uniform}"
     budgets = ", ".join(search.picks.get(candidate.name, ()))
-    return f"{candidate.name} ({budgets})" if budgets else candidate.name
+    return (
+        f"{candidate.title} ({budgets})" if budgets and not candidate.uniform else candidate.title
+    )
 
 
 def gather(run: Run, sites: Sequence[Site] = ()) -> Results:

@@ -119,6 +119,11 @@ class Candidate:
     radius: float = nan
     on_front: bool = False
 
+    @property
+    def title(self) -> str:
+        """The name of the plan, and of a uniform one its scheme."""
+        return self.name if self.uniform is None else f"uniform {self.uniform}"
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -132,8 +137,8 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """A plan measured beside a search: a known recipe, or one of the user's.
+class Compared:
+    """A plan that a search is compared with: a preset, or one of the user's.
 
     `chosen` is the largest chosen plan of no more bytes, `gain` its score minus this one's, paired;
     known of confirmed plans.
@@ -165,7 +170,7 @@ class Search:
     n: int = 0
     chance: float = nan
     chosen: tuple[Chosen, ...] = ()
-    also: tuple[Beside, ...] = ()
+    compared: tuple[Compared, ...] = ()
     full_state_bytes: int = 0
     stored_bytes: int = 0  # weights as the model's file has them, and the state; 0: not known
     stored_dtype: str = ""
@@ -178,9 +183,9 @@ class Search:
     def candidate(self, name: str | None) -> Candidate | None:
         return next((c for c in self.candidates if c.name == name), None)
 
-    def plan(self, name: str | None) -> Candidate | Beside | None:
+    def plan(self, name: str | None) -> Candidate | Compared | None:
         """A candidate, or what was measured beside the search."""
-        return self.candidate(name) or next((b for b in self.also if b.name == name), None)
+        return self.candidate(name) or next((b for b in self.compared if b.name == name), None)
 
     @property
     def picks(self) -> dict[str, list[str]]:
@@ -241,7 +246,7 @@ class Confirmation:
     plans: tuple[Confirmed, ...]
     n: int = 0
     looks: int = 0  # other plans of the run that were scored on these samples before
-    also: tuple[Beside, ...] = ()
+    compared: tuple[Compared, ...] = ()
     radius_name: str = RADIUS
 
     def misses(self, plan: Confirmed) -> bool:

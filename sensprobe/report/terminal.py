@@ -137,11 +137,11 @@ def confirmed_table(found: Confirmation) -> RenderableType:
     )
 
 
-def beside_table(found: Search | Confirmation) -> RenderableType:
+def compared_table(found: Search | Confirmation) -> RenderableType:
     """Plans measured beside the search, on the samples of the split named."""
     return Group(
         Text(f"Measured beside the search, on the {found.split} split", style="bold"),
-        _table(tables.beside(found), left=("plan", "chosen of no more bytes")),
+        _table(tables.compared(found), left=("plan", "chosen of no more bytes")),
     )
 
 

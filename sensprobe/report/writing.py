@@ -78,9 +78,9 @@ def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
             yield "plans.csv", side.reset_index()
     if found.confirmation is not None:
         yield "confirmation.csv", rows.confirmation_rows(found.confirmation)
-    measured = [m for m in (found.confirmation, found.search) if m is not None and m.also]
+    measured = [m for m in (found.confirmation, found.search) if m is not None and m.compared]
     if measured:
-        yield "beside.csv", rows.beside_rows(measured[0])
+        yield "beside.csv", rows.compared_rows(measured[0])
     if found.benchmarks:
         yield "benches.csv", benchmark_rows(found.benchmarks)
 

@@ -35,7 +35,7 @@ from sensprobe.report.values import in_bytes, level_text
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs
-from sensprobe_app.controls import batch_of, chart, choice, label_of, plain, profile_command
+from sensprobe_app.controls import batch_of, chart, choice, plain, profile_command
 from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
@@ -90,9 +90,11 @@ def _known(search: Search | None) -> dict[str, Known]:
     ordered = sorted(search.candidates, key=lambda c: (c.name not in search.picks, not c.on_front))
     telling = {c.name for c in notable(search)}
     ordered.sort(key=lambda c: c.name not in telling)
-    out = {label_of(c): Known(c.entries, c.name, mark_of(c, search), True) for c in ordered}
+    out = {c.title: Known(c.entries, c.name, mark_of(c, search), True) for c in ordered}
     out |= {
-        b.name: Known(b.entries, b.name, "known recipe", True) for b in search.also if b.entries
+        b.name: Known(b.entries, b.name, "compared plan", True)
+        for b in search.compared
+        if b.entries
     }
     return out | {EXACT: Known((), "exact")}
 
