@@ -13,9 +13,8 @@ import streamlit as st
 
 from sensprobe.errors import RunError
 from sensprobe.plans.sites import Site
-from sensprobe.report import Results, gather
 from sensprobe.report.benchmarks import Benchmark, benchmarks_of
-from sensprobe.report.gather import sites_of
+from sensprobe.report.gather import Results, gather, sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
 from sensprobe.report.results import Search

@@ -12,12 +12,14 @@ import pytest
 import report_documents as documents
 
 from sensprobe.errors import RunError
-from sensprobe.report import charts, gather, write_report
+from sensprobe.report import charts
 from sensprobe.report.benchmark_tables import about_benchmark, benchmark_rows, benchmark_table
 from sensprobe.report.benchmarks import latest, pairs, read_benchmark
 from sensprobe.report.drawing import paper, screen
+from sensprobe.report.gather import gather
 from sensprobe.report.overview import last_change
 from sensprobe.report.theme import DARK
+from sensprobe.report.writing import write_report
 from sensprobe.runs import Manifest, Run, open_run
 
 PNG = b"\x89PNG"

@@ -14,14 +14,16 @@ import sensprobe_app
 from sensprobe import api
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import parse
-from sensprobe.report import charts, gather, write_report
+from sensprobe.report import charts
 from sensprobe.report.course import course, going, seconds
 from sensprobe.report.drawing import paper, screen
 from sensprobe.report.fronts import FrontView, at_batch, best_within
+from sensprobe.report.gather import gather
 from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Compared
+from sensprobe.report.writing import write_report
 from sensprobe.runs import open_run
 from sensprobe.scores.pareto import hypervolume
 from sensprobe.search.history import histories
