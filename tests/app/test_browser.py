@@ -93,7 +93,7 @@ def test_a_bench_that_is_made_appears_and_is_put_beside_another(page, served, ru
     assert page.get_by_text("Side by side", exact=True).count() == 0
     later = documents.bench(2e-4) | {"created": "2026-03-02T09:00:00+00:00"}
     documents.keep_bench(runs / "digits", later)
-    page.get_by_label("Compared it").click()
+    page.get_by_label("Beside it").click()
     page.get_by_role("option", name="2026-03-02 09:00, cpu, batch 1").click()
     page.get_by_text("Side by side", exact=True).wait_for()
     page.wait_for_url(re.compile(r"beside=2026-03-02"))

@@ -56,7 +56,7 @@ def _chosen(named: dict[str, Benchmark]) -> None:
     found = named[name or next(iter(named))]
     with second:
         rest = [ALONE, *(other for other in named if other != name)]
-        beside = choice("Compared it", rest, "beside", first=ALONE)
+        beside = choice("Beside it", rest, "beside", first=ALONE)
     other = named.get(beside or ALONE)
     _about(found)
     if other is not None:

@@ -129,6 +129,7 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
     if every > MOST_DOMINATED:
         names[DOMINATED] += f" ({len(found[DOMINATED]):,} of {every:,} drawn)"
     largest = max((c.total_bytes for c in found[CHOSEN]), default=0)
+    last = max(c.total_bytes for c in plotted)  # a label right of it would leave the chart
 
     def point(mark: str, c: Candidate) -> Point:
         at = height.mark(c, about(c, search))
@@ -136,7 +137,8 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
             return at._replace(y_error=UNKNOWN_ERROR, hollow=c.stopped_early)
         if mark == UNIFORM:
             label = shortened((c.uniform or "").split("/")[0], 12)
-            return at._replace(label=label, side="bottom right")
+            side = "bottom left" if c.total_bytes == last else "bottom right"
+            return at._replace(label=label, side=side)
         if mark == CHOSEN:
             side = "top right" if c.total_bytes == largest else "top left"
             return at._replace(label=shortened(", ".join(search.picks[c.name]), 32), side=side)

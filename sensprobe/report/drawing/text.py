@@ -34,7 +34,7 @@ class Canvas:
         return inside and all(letter in (" ", LINE) for letter in letters)
 
     def label(self, row: int, column: int, text: str, style: str) -> None:
-        """Compared a mark: right of it if that is free, else left, else nowhere."""
+        """Write beside a mark: right of it if that is free, else left, else nowhere."""
         for start in (column + 2, column - 1 - len(text)):
             if self.free(row, start, len(text)):
                 return self.put(row, start, text, style)
