@@ -1,4 +1,4 @@
-"""How long work tells that it goes on: a protocol the command line implements, and silence."""
+"""Progress of long work: a protocol that the command line implements, and silence."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def load_data(
 
 
 def reads_text(spec: str) -> bool:
-    """Whether the data of a spec is text, which needs a tokenizer."""
+    """True if the data of a spec is text, which needs a tokenizer."""
     return spec.partition(":")[0] == TEXT or spec.partition(",")[0] == pydoc_topics.NAME
 
 

@@ -81,7 +81,7 @@ def load_npz(path: Path, spec: str, seed: int) -> Dataset:
 
 
 def from_mapping(value: object, spec: str, seed: int) -> Dataset:
-    """What a user's function returned: arrays x and y, or split name -> such arrays."""
+    """The data set that a user's function returned: arrays x and y, or split name -> such."""
     if not isinstance(value, Mapping):
         raise DataError(
             f"{spec} returned {type(value).__name__}; return a mapping with x and y, "
@@ -166,7 +166,7 @@ def _check_alike(parts: Mapping[str, Samples], spec: str) -> None:
 
 
 def _kind(task: Task, y: tuple[int, ...]) -> str:
-    """What y is, in words."""
+    """A description of y in words."""
     return {"classification": "labels", "unlabelled": "no y"}.get(task, f"targets {y}")
 
 

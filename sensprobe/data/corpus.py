@@ -60,7 +60,7 @@ class Corpus:
         )
 
     def told(self) -> str:
-        """How much of the text is scored, in words."""
+        """A sentence on how much of the text is scored."""
         total = sum(len(d.content) for d in self.documents)
         scored = sum(int(self._scored(k, at).sum()) for k, at in self._by_document())
         w = self.windowing

@@ -1,4 +1,4 @@
-"""What every source of data becomes: named splits of sequences, each with an identity.
+"""Data sets: named splits of sequences, each with an identity, whatever the source.
 
 The steps of the main job must not see each other's samples, so the names are fixed:
 

@@ -47,7 +47,7 @@ class Document:
 
 
 def held_out(document: Document) -> bool:
-    """Whether training leaves a document alone."""
+    """True if training leaves a document alone."""
     return sha256(document.name.encode()).digest()[0] < HELD_OUT_BELOW
 
 

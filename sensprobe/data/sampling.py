@@ -66,7 +66,7 @@ def check_limit(name: str, count: int, limit: int) -> None:
 
 
 def beginning(split: Split, limit: int) -> int:
-    """How many of the first samples of a reordered split to take: `limit`, or a little less where
+    """The number of first samples of a reordered split to take: `limit`, or a little less where
     that leaves groups whole. The last group is cut where less than half would be left, or but one
     group, of which no error of a difference could be told."""
     if split.group is None or limit >= len(split):
@@ -86,7 +86,7 @@ def missing_classes(split: Split, stop: int) -> list[int]:
 
 
 def is_ordered(split: Split, first: int) -> bool:
-    """Whether the labels (or targets) of the first samples are clearly not those of the rest."""
+    """True if the labels (or targets) of the first samples are clearly not those of the rest."""
     y = split.y.numpy()
     if not 0 < first < len(y) or y.dtype == np.int32 or y.size == 0:
         return False

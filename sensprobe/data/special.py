@@ -1,4 +1,4 @@
-"""Which tokens start, end and fill up a text, from the documents beside a tokenizer.json.
+"""The tokens that start, end and fill up a text, from the documents beside a tokenizer.json.
 
 As transformers 5 reads them:
 
@@ -29,7 +29,7 @@ ADDED = "added_tokens.json"
 GENERATION = "generation_config.json"
 MODEL = "config.json"
 TRAVELLING = (SETTINGS, NAMES, ADDED, GENERATION)
-"""What an export takes along beside the tokenizer.json."""
+"""The documents that an export takes along with the tokenizer.json."""
 ROLES = ("bos", "eos", "pad")
 IDS = tuple(f"{role}_token_id" for role in ROLES)
 REBUILT = "GPTNeoXTokenizer"
@@ -51,7 +51,7 @@ class Special:
 
 
 def special_tokens(folder: Path) -> Special:
-    """What the documents in a folder say; DataError names one that is damaged."""
+    """The special tokens that the documents in a folder name; DataError names a damaged one."""
     return _read(folder, tuple(_mark(folder / name) for name in (*TRAVELLING, MODEL)))
 
 

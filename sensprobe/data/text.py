@@ -43,7 +43,7 @@ OPTIONS = (*(f.name for f in fields(Windowing)), "part")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a spec says besides its path."""
+    """The options of a spec, without its path."""
 
     windowing: Windowing = field(default_factory=Windowing)
     part: str = "all"

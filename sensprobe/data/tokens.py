@@ -19,7 +19,7 @@ from sensprobe.errors import DataError
 
 BYTE_VALUES = 256
 TEXT_EDGES = ("<|endoftext|>", "<s>", "<bos>", "<|begin_of_text|>", "</s>", "<eos>")
-"""What tokenizers call the token that stands between two texts, where their settings do not say."""
+"""The names of the token that stands between two texts, tried where the settings do not say."""
 PROBES = ("a", "0", "the", ".")
 """Texts of which one has tokens in any tokenizer, to see what it puts around them."""
 
@@ -35,7 +35,7 @@ class Tokenizer(Protocol):
 
     @property
     def file(self) -> Path | None:
-        """What it was read from; None where it needs no file."""
+        """The file it was read from; None where it needs no file."""
         ...
 
     def encode(self, content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -48,11 +48,11 @@ class Tokenizer(Protocol):
 
     @property
     def added(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the tokenizer itself puts before every text, and after it; mostly nothing."""
+        """The tokens that the tokenizer itself puts before and after every text; mostly none."""
         ...
 
     def start(self, text: str) -> tuple[int, ...]:
-        """What stands before a text that nothing precedes. DataError where no token says so."""
+        """The token before a text that nothing precedes. DataError where no token says so."""
         ...
 
     @property
@@ -118,7 +118,7 @@ class FileTokenizer:
 
     @property
     def added(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """As its post-processor says; of a class that transformers builds anew, nothing."""
+        """The tokens its post-processor names; none for a class that transformers builds anew."""
         bare = special_tokens(self.file.parent).bare
         return ((), ()) if bare else _added(self.file)
 
@@ -137,8 +137,8 @@ class FileTokenizer:
         return str(_read(self.file).decode(list(tokens), skip_special_tokens=True))
 
     def start(self, text: str) -> tuple[int, ...]:
-        """What it puts before a text itself; else the token named bos, else that named eos, else
-        bos or eos of generation_config.json or config.json, else one of `TEXT_EDGES`."""
+        """The token it puts before a text itself; else the token named bos, else that named eos,
+        else bos or eos of generation_config.json or config.json, else one of `TEXT_EDGES`."""
         known = special_tokens(self.file.parent)
         own = self.added[0]
         found = own or self.named("bos") or self.named("eos")
@@ -222,7 +222,7 @@ def _read(path: Path) -> Any:
 
 @cache
 def _added(path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What a tokenizer's post-processor puts before and after a text."""
+    """The tokens that a tokenizer's post-processor puts before and after a text."""
     reader = _read(path)
     if not reader.num_special_tokens_to_add(False):
         return (), ()

@@ -128,7 +128,7 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def is_draft(path: Path) -> bool:
-    """Whether a file is a draft of `write_whole`, left by a process that was killed."""
+    """True if a file is a draft of `write_whole`, left by a process that was killed."""
     return path.name.startswith(".") and path.name.endswith(TEMPORARY)
 
 

@@ -1,4 +1,4 @@
-"""Measure how fast this machine runs operations on packed memory."""
+"""The benchmark of this machine: operations on packed memory at the shapes of published models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sensprobe.runs.record import now
 from sensprobe.session.load import device_named
 
 PACKAGES = ("sensprobe", "torch", "numba", "numpy", "triton")
-"""The packages whose versions a benchmark keeps, where they are installed."""
+"""Packages whose versions a benchmark records, where they are installed."""
 PROCESSOR = Path("/proc/cpuinfo")
 
 
@@ -45,7 +45,7 @@ DEVICES = {
     "cpu": Timing(on_cpu.held_bytes, on_cpu.cases, on_cpu.measured, on_cpu.copy_bandwidth),
     "cuda": Timing(on_gpu.held_bytes, on_gpu.cases, on_gpu.measured, on_gpu.copy_bandwidth),
 }
-"""What runs on packed memory on each device."""
+"""The operations that are timed on each device."""
 
 
 def bench(
@@ -82,7 +82,7 @@ def bench(
 
 
 def bench_of(device: str) -> Timing:
-    """Return how a device is timed; UsageError if it is not here, UnsupportedError if it has no
+    """The timing functions of a device; UsageError if it is not here, UnsupportedError if it has no
     kernels."""
     place = device_named(device)
     if place.type not in DEVICES:
@@ -117,7 +117,7 @@ def _timed(
 
 
 def _room(how: Timing, shape: str, batch: int, device: str) -> AbstractContextManager[None]:
-    """Reserve the RAM that the largest case of a shape needs; raises if there is less."""
+    """Reserve the memory that the cases of a shape hold at least."""
     free = free_bytes() if device == "cpu" else torch.cuda.mem_get_info()[0]
     return room(
         how.held(shape, batch),
@@ -128,8 +128,7 @@ def _room(how: Timing, shape: str, batch: int, device: str) -> AbstractContextMa
 
 
 def about_here(device: str) -> dict[str, Any]:
-    """Return when, where and with which versions a benchmark is made: a bandwidth means nothing
-    without them."""
+    """The date, machine, device and package versions: a bandwidth means nothing without them."""
     versions = {package: installed(package) for package in PACKAGES}
     return {
         "created": now(),

@@ -46,7 +46,7 @@ ROTATED = " rotated"
 
 
 class Wanted(NamedTuple):
-    """What calibration must watch beyond the extremes of every activation and state.
+    """The statistics that calibration must keep beyond the extremes of every activation and state.
 
     Histograms are named as `watched_as` says. One a channel takes 128 KiB a channel.
     """
@@ -63,7 +63,7 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class Statistics:
-    """What was seen of one site. low, high: its real view's shape. counts: (channels, BINS), of a
+    """The statistics of one site. low, high: its real view's shape. counts: (channels, BINS), of a
     complex site those of each part; channels are 1 where the whole tensor has one histogram.
 
     moment: Σ x xᵀ over all that was seen, (n, n) float64 of n numbers a time step.

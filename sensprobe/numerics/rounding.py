@@ -37,7 +37,7 @@ OFFSET_DTYPE = {
     Scales.S32: torch.float32,
     Scales.POW2: torch.float16,
 }
-"""How the low end of a polar field's range is stored: as wide as a zero point would be."""
+"""The type in which the low end of a polar field's range is stored, as wide as a zero point's."""
 UNSCALED_DTYPE = {BF16: torch.bfloat16, FP16: torch.float16, FP32: torch.float32}
 LOG_FLOOR = 2.0**-24
 """Least 1 - |A| under logpolar: the distance of 1 from its float32 neighbour."""
@@ -203,7 +203,7 @@ def quantize(
     zero: Tensor | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """What decode(encode(x)) gives, without the codes: x is a real view, the dtype is x's.
+    """The result of decode(encode(x)), without the codes: x is a real view, the dtype is x's.
 
     x and the result are in the basis that the scheme rounds in (see `rotated`).
     """

@@ -13,9 +13,16 @@ from typing import NamedTuple
 from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.ir import Operation
 
-from sensprobe.models import Model, mamba, mamba2, s4d
+from sensprobe.models import Model
 from sensprobe.packed import bench_references as references
-from sensprobe.packed.bench_models import VOCABULARY, like_published, resolved
+from sensprobe.packed.bench_models import (
+    CHANNELS,
+    DIAGONAL,
+    HEADS,
+    VOCABULARY,
+    like_published,
+    resolved,
+)
 from sensprobe.packed.bench_references import Run
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.scheme import EXACT
@@ -111,8 +118,8 @@ def _row(model: Model, plan: Mapping[str, str], batch: int) -> int:
 
 
 _RECURRENCES = (
-    ("state, Mamba", mamba.FAMILY.name, ir.Channels),
-    ("state, Mamba-2", mamba2.FAMILY.name, ir.Heads),
+    ("state, Mamba", CHANNELS, ir.Channels),
+    ("state, Mamba-2", HEADS, ir.Heads),
 )
 
 STEPS = (
@@ -123,22 +130,22 @@ STEPS = (
         for scheme in STATES
     ),
     *(
-        Step("state, S4D", s4d.FAMILY.name, "layers.0.state", scheme, (ir.Diagonal,), _diagonal,
+        Step("state, S4D", DIAGONAL, "layers.0.state", scheme, (ir.Diagonal,), _diagonal,
              references.torch_diagonal)
         for scheme in PAIRS
     ),
     *(
-        Step("convolution", mamba2.FAMILY.name, "layers.0.conv_state", scheme,
+        Step("convolution", HEADS, "layers.0.conv_state", scheme,
              (ir.Convolve, ir.Silu), _window, references.torch_window)
         for scheme in WINDOWS
     ),
-    Step("norm, rounded", mamba.FAMILY.name, "layers.0.in_proj_in", "int8/dynamic",
+    Step("norm, rounded", CHANNELS, "layers.0.in_proj_in", "int8/dynamic",
          (ir.Rms, ir.Round), _normed, references.torch_norm),
-    Step("rotation, rounded", mamba.FAMILY.name, "layers.0.out_proj_in", "int8/hadamard/dynamic",
+    Step("rotation, rounded", CHANNELS, "layers.0.out_proj_in", "int8/hadamard/dynamic",
          (ir.Round,), _rotated, references.torch_rotation,
          {"layers.*.out_proj": "int8/channel/hadamard"}),
     *(
-        Step("embedding", mamba.FAMILY.name, "embedding", scheme, (ir.Embed,), _row,
+        Step("embedding", CHANNELS, "embedding", scheme, (ir.Embed,), _row,
              references.torch_rows)
         for scheme in ROWS
     ),

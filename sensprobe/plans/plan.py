@@ -57,7 +57,7 @@ class Plan:
         }
 
     def misfits(self, sites: Iterable[Site]) -> list[str]:
-        """What patterns name and pass over, as their scheme does not fit it: a sentence each."""
+        """A sentence for each pattern that passes over sites which its scheme does not fit."""
         sites = list(sites)
         notes = []
         for pattern, scheme in self.entries:
@@ -127,8 +127,8 @@ def uniform(scheme: Scheme, sites: Iterable[Site], name: str = "") -> Plan:
 
 
 def adapted(entries: Iterable[tuple[str, Scheme]], sites: Iterable[Site], name: str = "") -> Plan:
-    """A plan in which each pattern's scheme is fitted to every site it names (see "
-    "`fitting.adapt`)."""
+    """A plan in which each pattern's scheme is fitted to every site it names, as `fitting.adapt`
+    does; PlanError for a pattern that names none."""
     sites = list(sites)
     chosen: dict[str, Scheme] = {}
     for pattern, scheme in entries:

@@ -81,7 +81,7 @@ def read(folder: Path) -> Manifest:
 
 
 def named_earlier(name: str) -> bool:
-    """Whether a model's name was made before names said how (`2-6f0c…`): of its weights as a
+    """True if a model's name was made before names said how (`2-6f0c…`): of its weights as a
     processor computed them, so that the same model may have another name on another machine."""
     return "-" not in name
 

@@ -55,7 +55,7 @@ def new_name() -> str:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a file is there and is one itself: no link, no pipe, no folder."""
+    """True if a regular file is there: no link, no pipe, no folder."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -63,7 +63,7 @@ def is_plain(path: Path) -> bool:
 
 
 def is_written(path: Path) -> bool:
-    """Whether the process that owns a file of lines still runs; nobody's, where it was removed."""
+    """True if the process that owns a file of lines still runs; False where it was removed."""
     if not path.is_file():
         return False
     try:
@@ -159,7 +159,7 @@ class SegmentWriter:
 
 
 class Place(NamedTuple):
-    """Where a line lies."""
+    """The place of a line in its segment."""
 
     segment: SegmentReader
     offset: int
@@ -213,7 +213,7 @@ class SegmentReader:
         self._tell(damaged, len(fresh) - end, notices)
 
     def _take(self, document: dict[str, JSON], has: int) -> bool:
-        """Whether a line can be used; notes who wrote the segment and how it ended."""
+        """True if a line can be used; notes who wrote the segment and how it ended."""
         kind = document.get("kind")
         if kind == "evaluation":
             return is_whole(document) and bool(document["end"] <= has)
@@ -242,7 +242,7 @@ class SegmentReader:
         return not self.alive() and self.lines_path.stat().st_size == self._offset + torn
 
     def alive(self) -> bool:
-        """Whether the process that owns this segment still runs."""
+        """True if the process that owns this segment still runs."""
         return is_written(self.lines_path)
 
     def document(self, place: Place, lines: BinaryIO) -> dict[str, JSON] | None:
@@ -275,5 +275,5 @@ def _evaluation(document: dict[str, JSON], content: BinaryIO) -> Evaluation | No
 
 
 def _start(document: dict[str, JSON]) -> int:
-    """Where the arrays of an evaluation's line begin."""
+    """The byte at which the arrays of an evaluation's line begin."""
     return min((row[0] for row in document["arrays"].values()), default=document["end"])

@@ -21,7 +21,7 @@ import numpy as np
 
 Z95 = 1.96
 LEVEL = 0.05
-"""How often a difference may be called one by chance."""
+"""The largest probability under chance alone at which a difference is called one."""
 ENUMERATED = 10
 """Up to so many groups every assignment of signs is counted; beyond, the sum is taken as normal."""
 
@@ -41,7 +41,7 @@ class Score:
     p: float | None = None
 
     def differs(self, z: float = Z95) -> bool:
-        """Whether the value is a difference: further from zero than z standard errors, or by p."""
+        """True if the value is a difference: further from zero than z standard errors, or by p."""
         return abs(self.value) > z * self.stderr if self.p is None else self.p < LEVEL
 
 

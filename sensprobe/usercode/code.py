@@ -33,7 +33,7 @@ from sensprobe.errors import CodeError, UsageError
 
 PREFIX = "python:"
 OWN = frozenset({"sensprobe", "sensprobe_kernels", "__main__"})
-"""What a file's folder may hold and is not the file's: this package, and whoever runs it."""
+"""Names in a file's folder that are not the file's own: this package and what runs it."""
 INSTALLED = tuple(
     Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
@@ -239,7 +239,7 @@ class _Finder:
 
 
 def _loose(module: ModuleType) -> bool:
-    """Whether a module is of somebody's folder, not of an installed package or of Python."""
+    """True if a module lies in a user's folder, not in an installed package or in Python's own."""
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
     if origin in ("built-in", "frozen") or module.__name__.partition(".")[0] in OWN:

@@ -27,14 +27,12 @@ from sensprobe.export.tensors import stored
 from sensprobe.models import Model
 from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
-from sensprobe.models.mamba_layers import Mamba, deploy
+from sensprobe.models.mamba_layers import Mamba, deploy, initial
 from sensprobe.packed import PackedWeights, Stream
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
 from sensprobe.session.source import open_model
-from sensprobe.train.language_start import initial
-from sensprobe.train.recipe import Init
 
 MAMBA = {
     "layers.*.in_proj.?": "int8/channel",
@@ -58,7 +56,7 @@ def like_130m() -> Model:
         d_input=50280, d_output=50280, d_model=768, layers=24, dt_rank=48, encoder="embedding",
         pooling="none", tied_head=True, head_bias=False,
     )  # fmt: skip
-    return Mamba(config, deploy(initial(config, Init(), 0), config))
+    return Mamba(config, deploy(initial(config, (0.001, 0.1), 0), config))
 
 
 def streams(model: Model, schemes: dict[str, str]) -> tuple[Stream, dict[str, Any]]:
