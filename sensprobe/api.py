@@ -49,9 +49,9 @@ def list_sites(model: Pathlike, *, norm: str | None = None) -> list[Document]:
     stored_dtype and stored_bytes (as the model's file has it).
     """
     from sensprobe.jobs import cost as job
-    from sensprobe.session.source import open_model
+    from sensprobe.session.outline import outline_of
 
-    return job.list_sites(open_model(model, norm))
+    return job.list_sites(outline_of(model, norm))
 
 
 def list_presets(
@@ -63,9 +63,12 @@ def list_presets(
     With a model also its cost under each, as `cost` returns it, or why_not.
     """
     from sensprobe.jobs import cost as job
-    from sensprobe.session.source import open_model
 
-    return job.list_presets(None if model is None else open_model(model, norm), batch)
+    if model is None:
+        return job.list_presets()
+    from sensprobe.session.outline import outline_of
+
+    return job.list_presets(outline_of(model, norm), batch)
 
 
 def cost(
@@ -80,11 +83,27 @@ def cost(
     Without a plan: full precision; of an exported model its own plan.
     """
     from sensprobe.jobs import cost as job
+    from sensprobe.session.outline import outline_of
+    from sensprobe.session.plans import schemes_of
+
+    outline = outline_of(model, norm)
+    return job.cost_beside_stored(outline, schemes_of(plan, outline), batch)
+
+
+def program(
+    model: Pathlike, plan: PlanLike | None = None, *, batch: int = 1, norm: str | None = None
+) -> str:
+    """The streaming program of a plan as text: tables of tensors, states, registers and constants,
+    and a line for each operation. Without a plan: full precision; of an exported model its own.
+
+    Raises UnsupportedError for a plan that no kernel streams.
+    """
+    from sensprobe.jobs import program as job
     from sensprobe.session.plans import schemes_of
     from sensprobe.session.source import open_model
 
     source = open_model(model, norm)
-    return job.cost_beside_stored(source, schemes_of(plan, source), batch)
+    return job.program(source, schemes_of(plan, source.outline), batch)
 
 
 def evaluate(
@@ -133,7 +152,7 @@ def evaluate(
         allow_code=allow_code,
         progress=progress,
     )
-    schemes = schemes_of(plan, session.source)
+    schemes = schemes_of(plan, session.source.outline)
     with session.run.working("eval") if session.run else nullcontext():
         document = job.evaluate(
             session,
@@ -309,7 +328,7 @@ def search(
     assert session.run is not None
     settings = replace(
         settings,
-        budgets=budgets_of(*limits, full_bytes(session.source, batch)),
+        budgets=budgets_of(*limits, full_bytes(session.source.outline, batch)),
         also=tuple(as_plan(plan, session.source.model) for plan in _listed(also)),
     )
     with session.run.working("search"):

@@ -23,7 +23,7 @@ from sensprobe.ops.diagonal_scan import reference as diagonal_scan
 from sensprobe.ops.exponential import exponential
 from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.ops.selective_scan import reference as selective_scan
-from sensprobe.packed import Arena, Stream, describe
+from sensprobe.packed import PackedWeights, Stream, describe
 from sensprobe.plans.formats import BF16, Int
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import (
@@ -102,8 +102,8 @@ def packed(model, plan: dict[str, str], x: torch.Tensor | None = None) -> Packed
     chosen = Plan(tuple((p, parse(s)) for p, s in plan.items())).resolve(model.sites.values())
     applier = Applier(model) if x is None else Applier(model, observe(model, x))
     tap = applier.tap(chosen)
-    arena = Arena.of(stored(applier, chosen, tap), model.sites, chosen)
-    return Packed(model, tap, Stream(model, arena, arena.scales()), chosen)
+    weights = PackedWeights.of(stored(applier, chosen, tap), model.sites, chosen)
+    return Packed(model, tap, Stream(model, weights, weights.scales()), chosen)
 
 
 def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
@@ -243,7 +243,7 @@ def same_complex_state(
 
 
 def in_memory(shape: tuple[int, int], text: str, seed: int = 0):
-    """A random matrix, packed: arena, table of tensors, and the numbers it stands for."""
+    """A random matrix, packed: weights, table of tensors, and the numbers it stands for."""
     scheme, site = parse(text), Site("w", Part.HEAD, Kind.WEIGHT, shape, (Axis.OUT, Axis.IN))
     return packed_matrix(vector(*shape, seed=seed), site, scheme)
 
@@ -252,19 +252,19 @@ def packed_matrix(x, site: Site, scheme: Scheme):
     fields = encode(x, scheme, site)
     plan = {} if scheme == EXACT else {site.name: scheme}
     tensors = packed_fields(site, fields, layout({site.name: site}, plan))
-    arena = Arena.of(tensors, {site.name: site}, plan)
+    weights = PackedWeights.of(tensors, {site.name: site}, plan)
     table = np.zeros((1, FIELDS), np.int64)
-    table[0] = describe.packed(site, arena)
-    return arena, table, decode(fields, scheme, site)
+    table[0] = describe.packed(site, weights)
+    return weights, table, decode(fields, scheme, site)
 
 
-def whole_numbers(arena: Arena, name: str) -> tuple[torch.Tensor, torch.Tensor, int]:
+def whole_numbers(weights: PackedWeights, name: str) -> tuple[torch.Tensor, torch.Tensor, int]:
     """A packed matrix as codes less zero points, scales (rows, groups) and the size of a group."""
-    site, scheme = arena.sites[name], arena.plan[name]
+    site, scheme = weights.sites[name], weights.plan[name]
     rows, columns = site.shape
-    entries = layout({name: site}, arena.plan)
+    entries = layout({name: site}, weights.plan)
     fields = {
-        end: arena.tensors[f"{name}.{end}"].clone().view(entry.dtype).view(entry.stored_shape)
+        end: weights.tensors[f"{name}.{end}"].clone().view(entry.dtype).view(entry.stored_shape)
         for end, entry in ((key.rsplit(".", 1)[1], entry) for key, entry in entries.items())
     }
     packed_codes, signed = fields["codes"].numpy(), not scheme.asym

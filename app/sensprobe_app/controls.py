@@ -14,8 +14,11 @@ from sensprobe.report.drawing import screen
 from sensprobe.report.overview import RunLine
 from sensprobe.report.results import Candidate
 from sensprobe.report.theme import DARK, LIGHT, Theme
+from sensprobe_app import store
+from sensprobe_app.store import Found
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$@&])")
+EVERY = "2s"
 PICKS = ("points", "box")
 BATCHES = tuple(2**k for k in range(11))
 CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
@@ -54,6 +57,19 @@ def add(key: str, names: Sequence[str]) -> None:
     """Names join what a multiselect holds."""
     before = list(st.session_state.get(key, ()))
     st.session_state[key] = list(dict.fromkeys([*before, *names]))
+
+
+def followed(found: Found, draw: Callable[[Found], None], *, while_it: bool = True) -> None:
+    """Draw a run that has plans, and again every two seconds while it works, where `while_it`."""
+
+    def again() -> None:
+        now = store.found(found.line)
+        draw(now if now.search is not None else found)
+
+    if found.running and while_it:
+        st.fragment(run_every=EVERY)(again)()
+    else:
+        draw(found)
 
 
 def label_of(candidate: Candidate) -> str:

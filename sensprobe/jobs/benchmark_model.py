@@ -121,8 +121,8 @@ def _inside(way: Way, x: Tensor) -> Subject:
     if isinstance(stream, Stream):
         return inside(way.name, stream, x)
     assert isinstance(stream, DeviceStream)
-    assert way.arena is not None
-    return inside_on_gpu(way.name, way.arena, stream.compiled(len(x)), x)
+    assert way.weights is not None
+    return inside_on_gpu(way.name, way.weights, stream.compiled(len(x)), x)
 
 
 # -- what is told ---------------------------------------------------------------------------------
@@ -185,11 +185,11 @@ def _rows(
 def _moved(way: Way, batch: int) -> dict[str, int]:
     """Bytes of a step by kind; nothing where it is not one of packed memory."""
     stream = way.model.stream
-    if stream is None or way.arena is None:
+    if stream is None or way.weights is None:
         return {}
     if isinstance(stream, Stream):
-        return bytes_by_kind(stream.program(batch), way.arena)
-    return bytes_by_kind(stream.compiled(batch), way.arena, code_bytes=1)
+        return bytes_by_kind(stream.program(batch), way.weights)
+    return bytes_by_kind(stream.compiled(batch), way.weights, code_bytes=1)
 
 
 def _median(name: str, values: np.ndarray) -> dict[str, Any]:

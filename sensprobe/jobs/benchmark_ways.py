@@ -13,7 +13,7 @@ from sensprobe.export.tensors import stored
 from sensprobe.memory import free_bytes, room
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.taps import RoundingTap
-from sensprobe.packed import Arena
+from sensprobe.packed import PackedWeights
 from sensprobe.packed.bench_torch import torch_model
 from sensprobe.plans.plan import EXACT_PLAN, Plan
 from sensprobe.plans.scheme import Scheme
@@ -29,11 +29,11 @@ NAMELESS = "the plan"
 @dataclass(frozen=True)
 class Way:
     """A way to run the model: under the plan or at full precision from packed memory, or in
-    PyTorch. `arena` is None of the last; `steps` is what steps, where that is another."""
+    PyTorch. `weights` is None of the last; `steps` is what steps, where that is another."""
 
     name: str
     model: LoadedModel
-    arena: Arena | None = None
+    weights: PackedWeights | None = None
     steps: LoadedModel | None = None
 
     @property
@@ -73,14 +73,14 @@ def _packed(
     name: str, source: Source, plan: Mapping[str, Scheme], tensors: Mapping[str, Tensor],
     place: torch.device,
 ) -> Way:  # fmt: skip
-    arena = Arena.of(tensors, source.model.sites, dict(plan))
-    made = packed_model(source.name, Plan(tuple(plan.items()), name), source.model, arena, place)
+    weights = PackedWeights.of(tensors, source.model.sites, dict(plan))
+    made = packed_model(source.name, Plan(tuple(plan.items()), name), source.model, weights, place)
     if made is None:
         raise UnsupportedError(
             f"--device {place}: no kernel there runs {source.name} under {name}; the warning above "
             "says why. Leave --device out."
         )
-    return Way(name, made, arena)
+    return Way(name, made, weights)
 
 
 def _in_torch(source: Source, tap: RoundingTap, place: torch.device) -> Way:

@@ -70,7 +70,7 @@ def recipes_that_fit(session: Session, budgets: Sequence[Budget], batch: int) ->
     """A note of the known recipes within some budget of bytes, which a user may have measured as a
     baseline; "" where there is none."""
     fits = []
-    for row in list_presets(session.source, batch):
+    for row in list_presets(session.source.outline, batch):
         if (price := row.get("cost")) is None:
             continue
         size = Size(price["weight_bytes"], price["state_bytes"])
@@ -95,7 +95,7 @@ def measure_beside(
         (found,) = samples(session, [plan], (0, stop), stop)
     finally:
         session.progress.end()
-    price = cost(session.source, plan, batch)
+    price = cost(session.source.outline, plan, batch)
     sites = session.source.model.sites.values()
     counted = counts.state_bytes(sites, plan, batch)
     sign, robust = session.headline.sign, session.headline.robust

@@ -90,7 +90,7 @@ def evaluate(
         "stderr": score.stderr,
         "n": score.n,
         "clusters": score.clusters,
-        "cost": cost(session.source, resolved, batch),
+        "cost": cost(session.source.outline, resolved, batch),
         "plan_fingerprint": fingerprint(resolved),
         "plan": {name: str(scheme) for name, scheme in resolved.items()},
         "model": session.source.name,

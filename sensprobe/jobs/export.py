@@ -94,7 +94,7 @@ def export(session: Session, name: str, out: Path, *, overwrite: bool = False) -
         overwrite=overwrite,
         text_files=text_files(session.source, model_config=False),
     )
-    predicted = cost(session.source, resolved, batch)
+    predicted = cost(session.source.outline, resolved, batch)
     radius = nan if candidate["radius"] is None else candidate["radius"]
     if result.weight_bytes != predicted["weight_bytes"]:
         raise RunError(
@@ -165,8 +165,8 @@ def _facts(
         data_fingerprint=session.dataset.fingerprint,
         source=session.source.name,
         batch=batch,
-        stored_weight_bytes=session.source.stored_bytes,
-        stored_dtype=session.source.stored_dtype,
+        stored_weight_bytes=session.source.outline.stored_bytes,
+        stored_dtype=session.source.outline.stored_dtype,
         **known,
     )
 

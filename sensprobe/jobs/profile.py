@@ -70,7 +70,7 @@ def profile(
         "sample": session.samples.describe("search", stop),
         "additive": session.headline.additive,
         "baseline": baseline,
-        "full_bytes": cost(session.source, {})["total_bytes"],
+        "full_bytes": cost(session.source.outline, {})["total_bytes"],
         "schemes": [str(s) for s in chosen],
     }
     run = _taylor if method == "taylor" else _measured

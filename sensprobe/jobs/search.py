@@ -126,7 +126,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
     for note in counts.notes():
         session.progress.note(note)
     others = resolve_beside(session, settings.also)
-    full = cost(session.source, {}, settings.batch)
+    full = cost(session.source.outline, {}, settings.batch)
     budgets = tuple(in_scores(budget, session) for budget in settings.budgets)
     for budget in budgets:
         check_fit(
@@ -271,7 +271,7 @@ def _document(
     names = _names(space, found)
     uniform = {a: scheme for scheme, a in space.uniform().items()}
     front = {c.assignment for c in found.front}
-    full = cost_beside_stored(session.source, {}, settings.batch)
+    full = cost_beside_stored(session.source.outline, {}, settings.batch)
     smallest, largest = space.problem.smallest(), space.problem.largest()
     return {
         "method": found.method,

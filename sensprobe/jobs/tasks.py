@@ -81,7 +81,7 @@ def evaluate_tasks(
         "limit": settings.limit,
         "num_fewshot": settings.num_fewshot,
         "lm_eval": version("lm_eval"),
-        "cost": cost(source, plan, batch),
+        "cost": cost(source.outline, plan, batch),
         "plan_fingerprint": fingerprint(plan),
         "plan": {name: str(scheme) for name, scheme in plan.items()},
         "model": source.name,

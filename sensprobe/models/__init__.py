@@ -6,6 +6,7 @@ forward pass (`mamba_layers.py`), which needs torch and is imported when it is f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sensprobe.models import mamba, mamba2, s4d
@@ -24,6 +25,12 @@ class Model(Sited, Protocol):
     """What every family offers. Stateless: a call depends on its arguments alone."""
 
     family: str
+
+    @property
+    def described(self) -> Family:
+        """The record of the family."""
+        ...
+
     radius_name: str
     """What `spectral_radius` is, for people."""
     radius_reads: tuple[str, ...]
@@ -47,7 +54,7 @@ class Model(Sited, Protocol):
 
     def step(self, x: Tensor, state: Any, tap: Tap = ...) -> tuple[Tensor, Any]: ...
 
-    def spectral_radius(self, tap: Tap = ...) -> float: ...
+    def spectral_radius(self, tap: Tap = ..., layers: Iterable[int] | None = None) -> float: ...
 
 
 OUTPUT_BYTES = 2**28

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -96,9 +96,22 @@ class Applier:
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     _weights: dict[tuple[str, Scheme], Tensor] = field(default_factory=dict)
     _scales: dict[tuple[str, Scheme], StaticScale | None] = field(default_factory=dict)
+    _radius_sites: dict[int, list[str]] = field(default_factory=dict)  # layer -> sites it is of
+    _radii: dict[tuple[int, tuple[Scheme | None, ...]], float] = field(default_factory=dict)
 
     def tap(self, plan: Mapping[str, Scheme]) -> RoundingTap:
-        """The tap that runs the model under a resolved plan."""
+        """The tap that runs the model under a resolved plan; it holds every weight."""
+        tap = self.partial_tap(plan)
+        exact = {
+            name: self._weight(site, EXACT)
+            for name, site in self.model.sites.items()
+            if site.kind is Kind.WEIGHT and name not in tap.weights
+        }
+        return replace(tap, weights={**tap.weights, **exact})
+
+    def partial_tap(self, plan: Mapping[str, Scheme]) -> RoundingTap:
+        """The same tap without the weights that the plan leaves alone, which it takes from the
+        model as they pass: making one costs what the plan names, however large the model is."""
         weights, scales = {}, {}
         for name, scheme in plan.items():
             site, key = self.model.sites[name], (name, scheme)
@@ -109,9 +122,6 @@ class Applier:
                 self._scales[key] = static_scale(site, scheme, self.statistics)
             if (scale := self._scales[key]) is not None:
                 scales[name] = scale
-        for name, site in self.model.sites.items():
-            if site.kind is Kind.WEIGHT and name not in weights:
-                weights[name] = self._weight(site, EXACT)
         return RoundingTap(plan, weights, scales, round=ops.rounded)
 
     def encoded(self, site: Site, scheme: Scheme) -> Fields:
@@ -120,6 +130,7 @@ class Applier:
 
     def adopt(self, tap: RoundingTap) -> None:
         """Take over what a tap holds: an exported model's decoded weights and calibrated scales."""
+        self._radii.clear()
         for name, scheme in tap.plan.items():
             if name in tap.weights:
                 self._weights[name, scheme] = tap.weights[name]
@@ -138,15 +149,28 @@ class Applier:
         )
 
     def spectral_radius(self, plan: Mapping[str, Scheme]) -> float:
-        """The model's, with what it is computed from as a resolved plan stores it: of a Mamba the
-        bias of dt too. No calibration is needed for that."""
-        reads = {
-            name: plan.get(name, EXACT)
-            for name, site in self.model.sites.items()
-            if site.layer is not None and name.split(".", 2)[2] in self.model.radius_reads
-        }
-        weights = {n: self._weight(self.model.sites[n], scheme) for n, scheme in reads.items()}
-        return self.model.spectral_radius(RoundingTap(reads, weights, {}))
+        """The model's spectral radius with the sites that it is computed from (of a Mamba also the
+        bias of dt) as a resolved plan stores them. It needs no calibration; each layer is computed
+        once for what the plan makes of it."""
+        if not self._radius_sites:
+            for name, site in self.model.sites.items():
+                if site.layer is not None and name.split(".", 2)[2] in self.model.radius_reads:
+                    self._radius_sites.setdefault(site.layer, []).append(name)
+        return max(
+            self._radius(layer, tuple(map(plan.get, names)))
+            for layer, names in self._radius_sites.items()
+        )
+
+    def _radius(self, layer: int, schemes: tuple[Scheme | None, ...]) -> float:
+        """One layer's spectral radius, of its sites in the order of `_radius_sites`."""
+        key = layer, schemes
+        if key not in self._radii:
+            pairs = zip(self._radius_sites[layer], schemes, strict=True)
+            reads = {name: scheme or EXACT for name, scheme in pairs}
+            weights = {n: self._weight(self.model.sites[n], scheme) for n, scheme in reads.items()}
+            tap = RoundingTap(reads, weights, {})
+            self._radii[key] = self.model.spectral_radius(tap, [layer])
+        return self._radii[key]
 
     def forget_scales(self) -> None:
         """Drop what was derived from earlier statistics; call after replacing them."""
@@ -188,10 +212,11 @@ def wanted_by(plan: Mapping[str, Scheme], model: Model) -> Wanted:
     """What calibration must watch for a resolved plan: argument of `observe`."""
     ranged = {n: s for n, s in plan.items() if _needs_range(model.sites[n], s)}
     counted = {watched_as(n, s): s for n, s in ranged.items() if s.range in ("percentile", "mse")}
-    reads = inputs_of(model)
+    rounded_by_gptq = [n for n, s in plan.items() if s.rounding is Rounding.GPTQ]
+    reads = inputs_of(model) if rounded_by_gptq else {}
     return Wanted(
         frozenset(n for n, s in counted.items() if s.granularity == "tensor"),
         frozenset(n for n, s in counted.items() if s.granularity != "tensor"),
         frozenset(n for n, s in ranged.items() if s.hadamard),
-        frozenset(reads[n] for n, s in plan.items() if s.rounding is Rounding.GPTQ),
+        frozenset(reads[n] for n in rounded_by_gptq),
     )

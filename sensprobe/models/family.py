@@ -27,6 +27,8 @@ class Family:
     `deploy(parameters, config)` returns the weights by site name from tensors in `precision`, a
     torch dtype. `model(config, weights)` returns the model that runs them (see `models.Model`).
     `initial(config, (dt_min, dt_max), seed)` returns the parameters that training starts from.
+    `lower(builder, config)` writes the streaming step and returns the register of its outputs (see
+    `models.lowering`); without it a model steps by its reference.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Family:
     deploy: Callable[..., Any]
     model: Callable[..., Any]
     initial: Callable[..., Any]
+    lower: Callable[..., Any] | None = None
     precision: str = "float32"
 
 

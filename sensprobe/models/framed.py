@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -41,9 +41,9 @@ class Framed(ABC):
         of the layer after it, in the order of the sites; None where there was none before."""
 
     @abstractmethod
-    def spectral_radius(self, tap: Tap = EXACT) -> float:
+    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
         """The magnitude above 1 of which the recurrence is unstable, with weights as the tap
-        leaves them."""
+        leaves them: the largest of some layers, or of all (None)."""
 
     @property
     def family(self) -> str:

@@ -141,4 +141,5 @@ FAMILY = Family(
     deploy=deferred(_LAYERS, "deploy"),
     initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "Mamba"),
+    lower=deferred("sensprobe.models.lowering.mamba", "lower"),
 )

@@ -173,4 +173,5 @@ FAMILY = Family(
     deploy=deferred(_LAYERS, "deploy"),
     initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "Mamba2"),
+    lower=deferred("sensprobe.models.lowering.mamba2", "lower"),
 )

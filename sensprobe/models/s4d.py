@@ -125,5 +125,6 @@ FAMILY = Family(
     deploy=deferred(_LAYERS, "deploy"),
     initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "S4D"),
+    lower=deferred("sensprobe.models.lowering.s4d", "lower"),
     precision="float64",
 )

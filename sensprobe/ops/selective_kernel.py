@@ -85,7 +85,7 @@ class _Kernel(torch.autograd.Function):
         run = prepare(
             array(x), array(dt), array(decay) if decays is None else decays, array(B), array(C),
             spec, array(memory.state), None if residual is None else array(residual), memory.step,
-            interval,
+            interval=interval,
         )  # fmt: skip
         found = scan(run, torch.get_num_threads())
         if isinstance(call.storage, Watched):

@@ -14,8 +14,8 @@ from sensprobe.models.family import Family
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.packed.arena import Arena
-from sensprobe.packed.program import Compiled, compiled
+from sensprobe.packed.compile import Compiled, compiled
+from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.plan import Plan, Resolved
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
@@ -70,8 +70,8 @@ def resolved(model: Model, plan: Mapping[str, str]) -> Resolved:
     return Plan(entries).resolve(model.sites.values())
 
 
-def program_of(model: Model, plan: Mapping[str, str], batch: int) -> tuple[Arena, Compiled]:
-    """Packed weights, and the program of a step of `batch` tokens, to be finished."""
+def program_of(model: Model, plan: Mapping[str, str], batch: int) -> tuple[PackedWeights, Compiled]:
+    """Packed weights, and the program of a step of `batch` tokens."""
     chosen, applier = resolved(model, plan), Applier(model)
-    arena = Arena.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
-    return arena, compiled(model, arena, {}, batch)
+    weights = PackedWeights.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
+    return weights, compiled(model, weights, {}, batch)

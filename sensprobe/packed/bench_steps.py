@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.ir import Operation
 
 from sensprobe.models import Model, mamba, mamba2, s4d
 from sensprobe.packed import bench_references as references
@@ -26,7 +27,7 @@ EXACTLY = "fp32"
 
 
 class Step(NamedTuple):
-    """`codes` are the operations of the program, `plan` what it is of, `site` what is told of its
+    """`kinds` are the operations of the program, `plan` what it is of, `site` what is told of its
     shape and scheme. `moved`: bytes, of a layer. `kernel`: that of mamba_ssm."""
 
     operation: str
@@ -34,7 +35,7 @@ class Step(NamedTuple):
     site: str
     scheme: str
     plan: Mapping[str, str]
-    codes: tuple[int, ...]
+    kinds: tuple[type[Operation], ...]
     moved: Callable[[Model, Mapping[str, str], int], int]
     reference: Callable[[tuple[int, ...], int, str], Run]
     kernel: Callable[[tuple[int, ...], int, str], Run | None] | None = None
@@ -100,45 +101,45 @@ def _row(model: Model, plan: Mapping[str, str], batch: int) -> int:
 
 
 def _step(
-    operation: str, family: str, site: str, scheme: str, codes: tuple[int, ...],
+    operation: str, family: str, site: str, scheme: str, kinds: tuple[type[Operation], ...],
     moved: Callable[[Model, Mapping[str, str], int], int],
     reference: Callable[[tuple[int, ...], int, str], Run], also: Mapping[str, str] | None = None,
     kernel: Callable[[tuple[int, ...], int, str], Run | None] | None = None,
 ) -> Step:  # fmt: skip
     pattern = site.replace(".0.", ".*.")
     plan = dict(also or {}) | ({} if scheme == EXACTLY else {pattern: scheme})
-    return Step(operation, family, site, scheme, plan, codes, moved, reference, kernel)
+    return Step(operation, family, site, scheme, plan, kinds, moved, reference, kernel)
 
 
 _RECURRENCES = (
-    ("state, Mamba", mamba.FAMILY.name, op.CHANNELS),
-    ("state, Mamba-2", mamba2.FAMILY.name, op.HEADS),
+    ("state, Mamba", mamba.FAMILY.name, ir.Channels),
+    ("state, Mamba-2", mamba2.FAMILY.name, ir.Heads),
 )
 
 STEPS = (
     *(
-        _step(name, family, "layers.0.state", scheme, (code,), _update, references.torch_update,
+        _step(name, family, "layers.0.state", scheme, (kind,), _update, references.torch_update,
               kernel=references.ssm_update)
-        for name, family, code in _RECURRENCES
+        for name, family, kind in _RECURRENCES
         for scheme in STATES
     ),
     *(
-        _step("state, S4D", s4d.FAMILY.name, "layers.0.state", scheme, (op.DIAGONAL,), _diagonal,
+        _step("state, S4D", s4d.FAMILY.name, "layers.0.state", scheme, (ir.Diagonal,), _diagonal,
               references.torch_diagonal)
         for scheme in PAIRS
     ),
     *(
         _step("convolution", mamba2.FAMILY.name, "layers.0.conv_state", scheme,
-              (op.CONVOLVE, op.SILU), _window, references.torch_window)
+              (ir.Convolve, ir.Silu), _window, references.torch_window)
         for scheme in WINDOWS
     ),
     _step("norm, rounded", mamba.FAMILY.name, "layers.0.in_proj_in", "int8/dynamic",
-          (op.RMS, op.ROUND), _normed, references.torch_norm),
+          (ir.Rms, ir.Round), _normed, references.torch_norm),
     _step("rotation, rounded", mamba.FAMILY.name, "layers.0.out_proj_in", "int8/hadamard/dynamic",
-          (op.ROUND,), _rotated, references.torch_rotation,
+          (ir.Round,), _rotated, references.torch_rotation,
           {"layers.*.out_proj": "int8/channel/hadamard"}),
     *(
-        _step("embedding", mamba.FAMILY.name, "embedding", scheme, (op.EMBED,), _row,
+        _step("embedding", mamba.FAMILY.name, "embedding", scheme, (ir.Embed,), _row,
               references.torch_rows)
         for scheme in ROWS
     ),

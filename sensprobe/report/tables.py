@@ -28,13 +28,10 @@ from sensprobe.report.values import (
     KIB,
     MISSING,
     UNSTABLE,
-    Measured,
-    Quantity,
     byte_unit,
     digits,
     flagged,
     number,
-    plus_minus,
 )
 
 FULL = "full precision"
@@ -149,7 +146,7 @@ def frontier(search: Search) -> pd.DataFrame:
         }
         for c in notable(search)
     ]
-    level = {search.quantity.heading: plus_minus(search.quantity.shown(search.full))}
+    level = {search.quantity.heading: search.quantity.level(search.full)}
     for name, total in kept.items() if rows else ():
         rows.append({"": "", "plan": name, **_size("total", total, search), **level, "note": ""})
     return pd.DataFrame(rows).fillna(MISSING)
@@ -198,12 +195,12 @@ def confirmation(found: Confirmation) -> pd.DataFrame:
         rows.append(row)
         for what, rival in (("uniform", plan.uniform), (BY_HAND, plan.hand)):
             against = f"against {what.removeprefix('by ')}"
-            row[against] = MISSING if rival is None else _signed(rival.difference, q)
+            row[against] = MISSING if rival is None else q.change(rival.difference)
             if rival is not None:
                 name = f"{what}{' ' if what == 'uniform' else ': '}{rival.name}"
                 rows.append({"budget": plan.budget, "plan": name, **_plan(rival, found)})
     if rows:
-        rows.append({"plan": FULL, q.heading: plus_minus(q.shown(found.baseline))})
+        rows.append({"plan": FULL, q.heading: q.level(found.baseline)})
     rivals = ["against uniform", *["against hand"] * any(p.hand for p in found.plans)]
     columns = ["budget", "plan", *_headings(found), *rivals]
     return pd.DataFrame(rows, columns=columns, dtype=object).fillna("")
@@ -217,7 +214,7 @@ def beside(found: Search | Confirmation) -> pd.DataFrame:
             "plan": plan.name,
             **_plan(plan, found),
             "chosen of no more bytes": plan.chosen or MISSING,
-            "gains": _signed(plan.gain, found.quantity),
+            "gains": found.quantity.change(plan.gain),
         }
         for plan in found.also
     ]
@@ -295,12 +292,6 @@ def _plan(
 ) -> dict[str, str]:
     """Bytes, score, and the change to full precision where it is known of such a plan."""
     q = found.quantity
-    level = f"{UNSTABLE} " * (plan.radius > 1) + plus_minus(q.shown(plan.metric))
+    level = f"{UNSTABLE} " * (plan.radius > 1) + q.level(plan.metric)
     row = {**_size("total", plan.total_bytes, found), q.heading: level}
-    return row if isinstance(plan, Rival) else row | {q.change_heading: _signed(plan.change, q)}
-
-
-def _signed(difference: Measured, quantity: Quantity) -> str:
-    """A difference with its sign and error; noise behind a dot."""
-    shown = quantity.shown(difference)
-    return flagged(plus_minus(shown, signed=True), shown)
+    return row if isinstance(plan, Rival) else row | {q.change_heading: q.change(plan.change)}

@@ -82,8 +82,17 @@ class Quantity:
         return f"{name} ({self.change_unit})" if self.change_unit else name
 
     def shown(self, measured: Measured) -> Measured:
-        """In the shown unit."""
+        """A stored value in the shown unit."""
         return measured.times(self.scale)
+
+    def level(self, measured: Measured) -> str:
+        """A stored level as text: "97.5 ± 0.8"."""
+        return plus_minus(self.shown(measured))
+
+    def change(self, measured: Measured) -> str:
+        """A stored difference as text, with its sign; noise behind a dot: "· −0.5 ± 0.8"."""
+        shown = self.shown(measured)
+        return flagged(plus_minus(shown, signed=True), shown)
 
 
 KL = Quantity("KL divergence", "nats", "nats", floor=1e-6)

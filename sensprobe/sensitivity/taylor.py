@@ -78,7 +78,7 @@ def taylor(
     """
     pairs = list(pairs_of(targets, schemes))
     keys = dict.fromkeys(key for _, _, fitted in pairs for key in fitted.items())
-    taps = {(name, scheme): applier.tap({name: scheme}) for name, scheme in keys}
+    taps = {(name, scheme): applier.partial_tap({name: scheme}) for name, scheme in keys}
     inner = {key: np.zeros(len(x)) for key in taps}
     if model.recurrences:
         _convolved(model, taps, x, task, tick, inner)

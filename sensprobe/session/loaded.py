@@ -18,7 +18,7 @@ from sensprobe.memory import free_bytes, room
 from sensprobe.models import Model, per_step, together
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.ops.choice import say
-from sensprobe.packed import Arena, DeviceStream, Slots, Stream
+from sensprobe.packed import DeviceStream, PackedWeights, Slots, Stream
 from sensprobe.plans.cost import Cost, cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import Scheme
@@ -123,7 +123,7 @@ class LoadedModel:
     device: torch.device
     _model: Model = field(repr=False)
     _tap: RoundingTap = field(repr=False)
-    _arena: Arena | None = field(default=None, repr=False)
+    _packed_weights: PackedWeights | None = field(default=None, repr=False)
     _stream: Stream | DeviceStream | None = field(default=None, repr=False)
     _why: str = field(default="", repr=False)
     _whole: DeviceStream | None = field(default=None, repr=False)
@@ -161,8 +161,8 @@ class LoadedModel:
         """Bytes of memory that hold weights and static scales."""
         if self._whole is not None:
             return self._whole.weight_bytes
-        if self._arena is not None:
-            return self._arena.bytes
+        if self._packed_weights is not None:
+            return self._packed_weights.bytes
         scales = [x for pair in self._tap.scales.values() for x in pair if x is not None]
         return sum(x.nbytes for x in [*self._tap.weights.values(), *scales])
 

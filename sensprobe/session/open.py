@@ -117,7 +117,7 @@ def open_calibrated(
     else:
         session = open_session(model, data, norm=norm, data_seed=data_seed, progress=progress)
         source, calibration = session.source, session.calibration
-    schemes = schemes_of(plan, source)
+    schemes = schemes_of(plan, source.outline)
     return source, schemes, calibration.ready(schemes)
 
 

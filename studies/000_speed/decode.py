@@ -28,7 +28,7 @@ from sensprobe.models import Model
 from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba_layers import Mamba, deploy, initial
-from sensprobe.packed import Arena, Stream
+from sensprobe.packed import PackedWeights, Stream
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
@@ -63,11 +63,11 @@ def streams(model: Model, schemes: dict[str, str]) -> tuple[Stream, dict[str, An
     """The model packed under a plan, checked against what it costs."""
     plan = Plan(tuple((p, parse(s)) for p, s in schemes.items())).resolve(model.sites.values())
     applier = Applier(model)
-    arena = Arena.of(stored(applier, plan, applier.tap(plan)), model.sites, plan)
-    stream = Stream(model, arena, arena.scales())
+    weights = PackedWeights.of(stored(applier, plan, applier.tap(plan)), model.sites, plan)
+    stream = Stream(model, weights, weights.scales())
     told = cost(model.sites.values(), plan)
-    assert (arena.bytes, stream.start(1).bytes) == (told.weight_bytes, told.state_bytes)
-    return stream, {"weight bytes": arena.bytes, "state bytes": told.state_bytes}
+    assert (weights.bytes, stream.start(1).bytes) == (told.weight_bytes, told.state_bytes)
+    return stream, {"weight bytes": weights.bytes, "state bytes": told.state_bytes}
 
 
 def inputs(model: Model, count: int) -> list[Tensor]:

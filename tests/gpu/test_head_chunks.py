@@ -14,17 +14,17 @@ import pytest
 import torch
 from packed_memory import CONFIGS, ONE, held, packed, values
 from selective import inputs, tiny
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.device import States, Weights
-from sensprobe_kernels.program.gpu import GpuProgram
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.gpu.device import States, Weights
+from sensprobe_kernels.program.gpu.run import GpuProgram
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.numerics.storage import Memory
 from sensprobe.ops.head_scan import reference as head_scan
+from sensprobe.packed.compile import compiled
 from sensprobe.packed.device import device_stream_of
-from sensprobe.packed.program import compiled
 from sensprobe.plans.plan import Plan
 from sensprobe.session.load import _on_device
 
@@ -45,8 +45,8 @@ CONFIGS = CONFIGS | {
 def _made(device: str, name: str, plan: dict[str, str]):
     """A model under a plan, and its stream on the device with why it takes no steps."""
     case = packed(tiny(CONFIGS[name]), plan)
-    arena = case.stream.arena
-    return case, *device_stream_of(case.model, arena, arena.scales(), torch.device(device))
+    weights = case.stream.weights
+    return case, *device_stream_of(case.model, weights, weights.scales(), torch.device(device))
 
 
 # -- whole models ---------------------------------------------------------------------------------
@@ -101,13 +101,13 @@ class Alone:
         self, device: str, scheme: str, length: int, name: str = "odd", every: int = K
     ) -> None:
         case = packed(tiny(CONFIGS[name]), {"layers.0.state": f"{scheme}/every{every}"})
-        arena = case.stream.arena
-        made = compiled(case.model, arena, arena.scales(), 2 * length)
-        program, self.length = made.program.only(op.CHUNKS), length
+        weights = case.stream.weights
+        made = compiled(case.model, weights, weights.scales(), 2 * length)
+        program, self.length = made.program.only(ir.Chunks), length
         states = States(program, made.fresh.size, 2, Weights(program.data, device))
         states.put(torch.from_numpy(made.fresh).expand(2, -1), torch.arange(2), 0)
-        self.program, (self.row, *_) = GpuProgram(program, length, states), program.ops
-        self.state = states.held[self.row[10]].state
+        self.program, (self.operation, *_) = GpuProgram(program, length, states), program.ops
+        self.state = states.held[self.operation.state].state
         self.A, site = case.model.weights["layers.0.A"], case.model.sites["layers.0.state"]
         self.case, self.site, self.storage = case, site, case.tap.storage(site)
 
@@ -134,14 +134,13 @@ class Alone:
 
     def run(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
         """y (2, length, heads, p); nothing else is written."""
-        _, at, pitch, dt_at, dt_pitch, _, B_at, C_at, to, y_pitch, *_ = self.row
-        work, rows = self.program.memory.work, 2 * self.length
+        o = self.operation
+        to, y_pitch = o.to.at, o.to.pitch
+        work, rows = self.program.buffers.work, 2 * self.length
         work.fill_(torch.nan)
-        for start, apart, t in (
-            (at, pitch, x), (dt_at, dt_pitch, dt), (B_at, pitch, B), (C_at, pitch, C)
-        ):  # fmt: skip
+        for at, t in ((o.x, x), (o.dt, dt), (o.B, B), (o.C, C)):
             t = t.flatten(2).flatten(0, 1)
-            work[start:].as_strided((rows, t.shape[1]), (apart, 1)).copy_(t)
+            work[at.at :].as_strided((rows, t.shape[1]), (at.pitch, 1)).copy_(t)
         before = work.clone()
         self.program.launch()
         y = work[to : to + rows * y_pitch].view(rows, y_pitch)[:, : self.state.rows]
@@ -291,11 +290,11 @@ def test_steps_are_refused_and_say_what_runs(device):
 
 def test_a_loaded_model_calls_kernels_and_steps_as_the_simulation(device, caplog):
     case = packed(tiny(CONFIGS["mamba2"]), {"layers.*.state": f"int8/head/dynamic/every{K}"})
-    arena, x = case.stream.arena, inputs(CONFIGS["mamba2"], 2, K + 2)
-    model = _on_device("tiny", Plan(()), arena, case.model, case.tap, torch.device(device))
+    weights, x = case.stream.weights, inputs(CONFIGS["mamba2"], 2, K + 2)
+    model = _on_device("tiny", Plan(()), weights, case.model, case.tap, torch.device(device))
     assert model is not None
     assert not model.packed
-    assert model.weight_bytes == arena.bytes
+    assert model.weight_bytes == weights.bytes
     called = model(x)
     torch.testing.assert_close(called.cpu(), case.model(x, case.tap), rtol=3e-5, atol=3e-5)
     state = model.start(2)

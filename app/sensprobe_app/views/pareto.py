@@ -15,22 +15,21 @@ from sensprobe.report.fronts import FrontView, at_batch, best_within
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Candidate, Search
 from sensprobe.report.tables import symbol
-from sensprobe.report.values import digits, flagged, in_bytes, plus_minus
+from sensprobe.report.values import digits, in_bytes
 from sensprobe.report.writing import csv_bytes
 from sensprobe_app.controls import (
     add,
     batch_of,
     chart,
+    followed,
     label_of,
     picked,
     plain,
     search_command,
 )
 from sensprobe_app.store import Found
-from sensprobe_app.store import found as look
 
 STEPS = 48
-EVERY = "2s"
 
 
 def show(found: Found) -> None:
@@ -45,16 +44,7 @@ def show(found: Found) -> None:
             "The search goes on, or was stopped: plans are as measured so far, their errors "
             "without the data's groups, bytes counted for the batch above."
         )
-    if found.partial and found.running:
-        st.fragment(run_every=EVERY)(_follow)(found, view, batch)
-    else:
-        _draw(found, view, batch)
-
-
-def _follow(found: Found, view: FrontView, batch: int) -> None:
-    """The same, read again while the search runs."""
-    now = look(found.line)
-    _draw(now if now.search is not None else found, view, batch)
+    followed(found, lambda now: _draw(now, view, batch), while_it=found.partial)
 
 
 def _controls(search: Search) -> tuple[FrontView, int]:
@@ -126,11 +116,10 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
 def _best(best: Candidate, search: Search, view: FrontView) -> None:
     q = search.quantity
     within = f" within {in_bytes(view.budget)}" if view.budget == view.budget else ""
-    change = q.shown(best.change)
     st.markdown(
         f"**Best measured{within}**: {plain(label_of(best))}, "
-        f"{plain(plus_minus(q.shown(best.metric)))} {plain(q.unit or q.name)} "
-        f"({plain(flagged(plus_minus(change, signed=True), change))} {plain(q.change_unit)} "
+        f"{plain(q.level(best.metric))} {plain(q.unit or q.name)} "
+        f"({plain(q.change(best.change))} {plain(q.change_unit)} "
         "to full precision), "
         f"{in_bytes(best.total_bytes)} at batch {search.batch}"
     )
@@ -172,10 +161,8 @@ def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None
     plans = {label_of(c): c.entries for c in chosen}
     facts = {
         label_of(c): {
-            q.heading: plus_minus(q.shown(c.metric)),
-            q.change_heading: flagged(
-                plus_minus(q.shown(c.change), signed=True), q.shown(c.change)
-            ),
+            q.heading: q.level(c.metric),
+            q.change_heading: q.change(c.change),
             "predicted (adds up, no error)": digits(c.predicted, 3),
             "weights": in_bytes(c.weight_bytes),
             "state": in_bytes(c.state_bytes),

@@ -31,7 +31,7 @@ from sensprobe.report.live import measured_plan
 from sensprobe.report.plans import OUTSIDE, resolved
 from sensprobe.report.results import Entries, Search
 from sensprobe.report.tables import mark_of, notable
-from sensprobe.report.values import flagged, in_bytes, level_text, plus_minus
+from sensprobe.report.values import in_bytes, level_text
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs
@@ -173,12 +173,10 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         fourth.metric("measured", "not yet")
     else:
         q, score, change = known
-        shown = q.shown(change)
         fourth.metric(
             plain(f"measured {q.heading}"),
-            plus_minus(q.shown(score)),
-            f"{flagged(plus_minus(shown, signed=True), shown)} {plain(q.change_unit)} "
-            "to full precision",
+            q.level(score),
+            f"{q.change(change)} {plain(q.change_unit)} to full precision",
             delta_color="off",
             delta_arrow="off",
         )

@@ -32,7 +32,7 @@ from sensprobe.report.tables import (
     thinned,
 )
 from sensprobe.report.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, SERIES, SYMBOLS, VERMILION
-from sensprobe.report.values import Measured, digits, flagged, in_bytes, plus_minus, shortened
+from sensprobe.report.values import Measured, digits, in_bytes, plus_minus, shortened
 
 EVERYTHING = FrontView()
 LOOKS = {
@@ -179,12 +179,11 @@ def about_preset(b: Beside, search: Search) -> tuple[str, ...]:
 
 def _about(plan: Candidate | Beside, search: Search, name: str, what: str) -> list[str]:
     q = search.quantity
-    change = q.shown(plan.change)
     return [
         name,
         what,
-        f"{q.heading} {plus_minus(q.shown(plan.metric))}",
-        f"{q.change_heading} {flagged(plus_minus(change, signed=True), change)}",
+        f"{q.heading} {q.level(plan.metric)}",
+        f"{q.change_heading} {q.change(plan.change)}",
         f"{in_bytes(plan.total_bytes)} in all",
         f"weights {in_bytes(plan.weight_bytes)}, state {in_bytes(plan.state_bytes)}",
     ]

@@ -24,7 +24,6 @@ from sensprobe.report.values import (
     digits,
     flagged,
     in_bytes,
-    plus_minus,
     shortened,
 )
 
@@ -141,9 +140,7 @@ def _about(found: Sensitivity, row: Row) -> tuple[str, ...]:
     if row.applied and row.applied != (row.scheme,):
         lines.append(f"applied {', '.join(row.applied)}")
     if row.change.known:
-        change = found.metric.shown(row.change)
-        text = flagged(plus_minus(change, signed=True), change)
-        lines.append(f"{found.metric.change_heading} {text}")
+        lines.append(f"{found.metric.change_heading} {found.metric.change(row.change)}")
     if row.additive.known:
         lines.append(f"{found.additive.heading} {found.text(row, 'additive')}")
     lines.append(f"n {found.n:,} in {found.clusters:,} clusters")

@@ -108,7 +108,7 @@ def agreement_scatter(found: Agreement, quantity: Quantity = KL) -> Chart:
         title,
         (tau + (f"; {left_out} at zero, not drawn" if left_out else ""),),
         x=Axis(f"measured {quantity.name}", quantity.unit, log=True),
-        y=Axis(f"{quantity.name} estimated from one gradient", quantity.unit, log=True),
+        y=Axis(f"estimated {quantity.name}", quantity.unit, log=True),
         series=(
             Series("equal", equal, Look(colour=GREY), "straight", "dot", marks=False),
             *(Series(kind, tuple(points), KINDS[kind]) for kind, points in kinds.items()),

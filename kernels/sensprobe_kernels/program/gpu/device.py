@@ -1,7 +1,7 @@
-"""What a program reads, in the memory of a GPU: every byte of its weights and states once.
+"""The weights and states of a program in the memory of a GPU, every byte of them once.
 
 Weights of products lie each on their own, aligned, their scales typed; static scales of activations
-and states likewise; what is left, small tensors, stays one array of bytes.
+and states likewise. All other bytes, of small tensors, stay together in one array.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sensprobe_kernels.packing.layout import packed_bytes
 from sensprobe_kernels.packing.tensor import BFLOAT, HALF, OFFSET, SINGLE, Packed
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.cpu import Bytes, Program
-from sensprobe_kernels.program.tables import State, Stored
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.ir import State, Stored
+from sensprobe_kernels.program.program import Program
 from sensprobe_kernels.quantize.spec import GROUP, S16, S32, TENSOR
 
-Row = list[int]
-"""An operation: see `tables`."""
 _SCALE = {S16: torch.float16, S32: torch.float32}
 _ZERO = {S32: torch.int32}
 _PLAIN = {HALF: torch.float16, BFLOAT: torch.bfloat16, SINGLE: torch.float32}
 
 
 class Weight(NamedTuple):
-    """Codes or numbers of a packed tensor, its scales and zero points; what it lacks is `codes`."""
+    """Codes or numbers of a packed tensor, its scales and zero points.
+
+    `codes` stands in for scales or zero points that the tensor lacks.
+    """
 
     codes: Tensor
     scale: Tensor
@@ -46,18 +48,18 @@ def zero_type(scales: int) -> torch.dtype:
 
 @dataclass
 class Weights:
-    """The bytes of a program's weights, taken out piece by piece."""
+    """The bytes of a program's weights: pieces are taken out, `small` are all others."""
 
-    data: Bytes
+    data: NDArray[np.uint8]
     device: str
     _taken: list[tuple[int, int]] = field(default_factory=list)
     _known: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
-    _rest: tuple[Tensor, list[Packed]] | None = None
+    _small: tuple[Tensor, list[Packed]] | None = None
 
     def take(self, at: int, count: int, kind: torch.dtype) -> Tensor:
-        """`count` numbers from byte `at` on, on their own."""
+        """`count` numbers from byte `at` on, in a tensor of their own."""
         if (at, kind) not in self._known:
-            assert self._rest is None, "what is left was taken already"
+            assert self._small is None, "the small tensors were moved already"
             size = count * kind.itemsize
             raw = torch.from_numpy(self.data[at : at + size].copy())
             self._known[at, kind] = raw.view(kind).to(self.device)
@@ -84,7 +86,7 @@ class Weights:
         return self.scales(s, -(-count // s.stride) if s.stride else 1, nothing)
 
     def scales(self, s: Stored, scales: int, nothing: Tensor) -> tuple[Tensor, Tensor]:
-        """So many of them."""
+        """The first `scales` static scales and zero points of a store."""
         if s.scale_at < 0:
             return nothing, nothing
         scale = self.take(s.scale_at, scales, scale_type(s.scales))
@@ -92,11 +94,11 @@ class Weights:
             return scale, nothing
         return scale, self.take(s.zero_at, scales, zero_type(s.scales))
 
-    def rest(self, tensors: list[Packed]) -> tuple[Tensor, list[Packed]]:
-        """All bytes not taken, one after the other, and where tensors among them begin now."""
-        if self._rest is None:
-            self._rest = self._left(tensors)
-        return self._rest
+    def small(self, tensors: list[Packed]) -> tuple[Tensor, list[Packed]]:
+        """All bytes that were not taken, and `tensors` with the places they have among them."""
+        if self._small is None:
+            self._small = self._left(tensors)
+        return self._small
 
     def _left(self, tensors: list[Packed]) -> tuple[Tensor, list[Packed]]:
         self._taken.sort()
@@ -117,27 +119,27 @@ class Weights:
 
     @property
     def bytes(self) -> int:
-        """Of the device's memory, once nothing is left to take."""
-        assert self._rest is not None
-        return sum(end - start for start, end in self._taken) + self._rest[0].numel()
+        """Bytes of the device's memory, after `small`."""
+        assert self._small is not None
+        return sum(end - start for start, end in self._taken) + self._small[0].numel()
 
 
 @dataclass
 class Slots:
-    """One state of many sequences: (slots, …) codes, live scales and zero points, residuals.
+    """One state of many sequences: (slots, …) codes, dynamic scales and zero points, residuals.
 
-    A field the state lacks is the codes.
+    `codes` stands in for fields that the state lacks.
     """
 
     codes: Tensor
     scale: Tensor
     zero: Tensor
-    rest: Tensor
-    spans: list[tuple[Tensor, int]]  # each field and its byte in a sequence's memory
+    residual: Tensor
+    spans: list[tuple[Tensor, int]]  # each field and its byte among a sequence's states
 
     @classmethod
     def of(cls, s: State, stored: Stored, slots: int, size: int, device: str) -> Slots:
-        """`size`: bytes of the state in a sequence's memory."""
+        """`size`: bytes of the state in a sequence."""
         count, end = s.rows * s.n, s.at + size
         kind = _PLAIN.get(s.kind, torch.uint8)
         each = count if s.kind >= HALF else packed_bytes(count, s.bits)
@@ -151,26 +153,26 @@ class Slots:
             spans.append((made, at))
             return made
 
-        rest_at = s.residual_at if s.residual_at >= 0 else end
-        zero_at = s.zero_at if s.zero_at >= 0 else rest_at
-        live = stored.span in (GROUP, TENSOR)
-        scale = field(s.scale_at if live else -1, scale_type(stored.scales), zero_at)
-        zero = field(s.zero_at, zero_type(stored.scales), rest_at)
-        rest = field(s.residual_at, torch.bfloat16, end)
-        return cls(codes, scale, zero, rest, spans)
+        residual_at = s.residual_at if s.residual_at >= 0 else end
+        zero_at = s.zero_at if s.zero_at >= 0 else residual_at
+        dynamic = stored.span in (GROUP, TENSOR)
+        scale = field(s.scale_at if dynamic else -1, scale_type(stored.scales), zero_at)
+        zero = field(s.zero_at, zero_type(stored.scales), residual_at)
+        residual = field(s.residual_at, torch.bfloat16, end)
+        return cls(codes, scale, zero, residual, spans)
 
-    def put(self, memory: Tensor, slots: Tensor) -> None:
-        """From sequences' bytes (batch, bytes)."""
+    def put(self, carry: Tensor, slots: Tensor) -> None:
+        """Set the state of some slots from the bytes of sequences (batch, bytes)."""
         for x, at in self.spans:
             size = x.shape[1] * x.dtype.itemsize
-            raw = memory[:, at : at + size].clone(memory_format=torch.contiguous_format)
+            raw = carry[:, at : at + size].clone(memory_format=torch.contiguous_format)
             x[slots] = raw.view(x.dtype).to(x.device)
 
-    def get(self, memory: Tensor, slots: Tensor) -> None:
-        """The inverse."""
+    def get(self, carry: Tensor, slots: Tensor) -> None:
+        """The inverse of `put`."""
         for x, at in self.spans:
             raw = x[slots].contiguous().cpu().view(torch.uint8)
-            memory[:, at : at + raw.shape[1]] = raw
+            carry[:, at : at + raw.shape[1]] = raw
 
     @property
     def bytes(self) -> int:
@@ -186,10 +188,14 @@ class Held(NamedTuple):
     known: tuple[Tensor, Tensor]
 
 
-class Memory(NamedTuple):
-    """What launches read and write. length: tokens of each sequence; order: its slot; times: steps
-    of each slot; codes: of activations; bytes: small tensors, where `packed` says; statics: of
-    stores."""
+class Buffers(NamedTuple):
+    """The tensors that launches read and write.
+
+    length: tokens of each sequence. order: the slot of each sequence. times: steps taken in each
+    slot. sums: of pooled values. nothing: stands in for an absent tensor. codes: integer codes of
+    activations. held: states. statics: static scales and zero points of stores. bytes: of small
+    tensors, which lie where `packed` says.
+    """
 
     length: int
     work: Tensor
@@ -211,7 +217,8 @@ class Memory(NamedTuple):
 class States:
     """The states of `slots` sequences in a device's memory, and the weights, which others share.
 
-    state_bytes: of one sequence. Programs of any batch and length that were made alike may use one.
+    state_bytes: of one sequence. Programs of one model and plan may share one, whatever their batch
+    and length.
     """
 
     def __init__(self, program: Program, state_bytes: int, slots: int, weights: Weights):
@@ -228,37 +235,39 @@ class States:
             else:
                 known = weights.known(stored, s.rows, nothing)
             self.held.append(Held(s, stored, fields, known))
-        large = {row[1] for row in ops if row[0] in (op.LINEAR, op.LINEAR_CODES, op.EMBED)}
-        self.weights = {i: weights.weight(tensors[i]) for i in sorted(large)}
-        spans = [(row[4], row[3]) for row in ops if row[0] == op.ROUND]
-        spans += [(row[10], program.states[row[9]].rows) for row in ops if row[0] == op.CHANNELS]
+        products = [o for o in ops if isinstance(o, ir.Linear | ir.LinearCodes | ir.Embed)]
+        large = sorted({o.tensor for o in products})
+        self.weights = {i: weights.weight(tensors[i]) for i in large}
+        spans = [(o.store, o.x.size) for o in ops if isinstance(o, ir.Round)]
+        channels = [o for o in ops if isinstance(o, ir.Channels)]
+        spans += [(o.decay, program.states[o.state].rows) for o in channels]
         self.statics = {i: weights.known(stores[i], span, nothing) for i, span in spans}
-        self.bytes, self.packed = weights.rest(tensors)
-        pooled = sum(row[4] for row in ops if row[0] == op.MEAN)
+        self.bytes, self.packed = weights.small(tensors)
+        pooled = sum(o.x.size for o in ops if isinstance(o, ir.Mean))
         self.times = torch.zeros(slots, dtype=torch.int32, device=device)
         self.sums = torch.zeros(slots, max(pooled, 1), device=device)
 
-    def put(self, memory: Tensor, slots: Tensor, times: int) -> None:
-        """States of sequences from their bytes (batch, bytes), after so many steps, with nothing
-        in the sums of what is pooled."""
+    def put(self, carry: Tensor, slots: Tensor, times: int) -> None:
+        """Set some slots to sequences (batch, bytes) after `times` steps; sums of pooled values
+        become 0."""
         for h in self.held:
-            h.slots.put(memory, slots)
+            h.slots.put(carry, slots)
         self.times[slots] = times
         self.sums[slots] = 0
 
     def get(self, slots: Tensor) -> Tensor:
-        """The inverse: (batch, bytes)."""
-        memory = torch.zeros(len(slots), self.state_bytes, dtype=torch.uint8)
+        """The bytes of the states in some slots: (batch, bytes)."""
+        carry = torch.zeros(len(slots), self.state_bytes, dtype=torch.uint8)
         for h in self.held:
-            h.slots.get(memory, slots)
-        return memory
+            h.slots.get(carry, slots)
+        return carry
 
     def saved(self) -> list[Tensor]:
         """A copy of all slots."""
         return [x.clone() for x in self._all()]
 
     def restore(self, saved: list[Tensor]) -> None:
-        """The inverse."""
+        """The inverse of `saved`."""
         for x, kept in zip(self._all(), saved, strict=True):
             x.copy_(kept)
 

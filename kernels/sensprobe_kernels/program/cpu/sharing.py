@@ -23,9 +23,9 @@ from sensprobe_kernels.simd.vector import _pointer, intrinsic
 NEXT, LIMIT, DONE = 0, 8, 16
 GATE = 24
 OVER = -1
-"""The limit once nothing more will be opened."""
+"""The limit after the last piece has been opened."""
 NONE, ENDED = -1, -2
-"""In place of a piece: none is open; none will be."""
+"""In place of the number of a piece: none is open now; none will be any more."""
 
 _LONG = ir.IntType(64)
 _ARM = platform.machine() in ("arm64", "aarch64")
@@ -34,7 +34,7 @@ _PAUSE, _HINT = ("llvm.aarch64.hint", (1,)) if _ARM else ("llvm.x86.sse2.pause",
 
 @intrinsic
 def _read(typing: Any, gate: Any, at: Any) -> Any:
-    """A number, and with it all that was written before it was."""
+    """Read a number; all that was written before it was written can be read after."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = _pointer(context, builder, sig.args[0], *args)
@@ -45,7 +45,7 @@ def _read(typing: Any, gate: Any, at: Any) -> Any:
 
 @intrinsic
 def _write(typing: Any, gate: Any, at: Any, value: Any) -> Any:
-    """The other half of `_read`."""
+    """Write a number for `_read`."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         gate, at, value = args
@@ -58,7 +58,7 @@ def _write(typing: Any, gate: Any, at: Any, value: Any) -> Any:
 
 @intrinsic
 def _count_up(typing: Any, gate: Any, at: Any) -> Any:
-    """One more."""
+    """Add one to a number."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = _pointer(context, builder, sig.args[0], *args)
@@ -69,7 +69,7 @@ def _count_up(typing: Any, gate: Any, at: Any) -> Any:
 
 @intrinsic
 def _swap(typing: Any, gate: Any, at: Any, old: Any, new: Any) -> Any:
-    """Whether a number was `old`, and is `new` now."""
+    """Change a number from `old` to `new`; False if it was another."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         gate, at, old, new = args
@@ -82,7 +82,7 @@ def _swap(typing: Any, gate: Any, at: Any, old: Any, new: Any) -> Any:
 
 @intrinsic
 def _rest(typing: Any) -> Any:
-    """Leave the processor's units to others for a moment."""
+    """Tell the processor that this is a loop of waiting."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         numbers = [ir.IntType(32)(n) for n in _HINT]
@@ -94,8 +94,8 @@ def _rest(typing: Any) -> Any:
 
 
 @inline
-def taken(gate: Any) -> int:
-    """The number of a piece, now the caller's, NONE or ENDED."""
+def take_piece(gate: Any) -> int:
+    """Take the next piece: its number, or NONE or ENDED."""
     while True:
         limit, number = _read(gate, LIMIT), _read(gate, NEXT)
         if limit == OVER:
@@ -107,24 +107,24 @@ def taken(gate: Any) -> int:
 
 
 @inline
-def opened(gate: Any, limit: int) -> None:
+def open_pieces(gate: Any, limit: int) -> None:
     """Let pieces below a limit be taken."""
     _write(gate, LIMIT, limit)
 
 
 @inline
-def finished(gate: Any) -> None:
-    """Tell that a piece is done."""
+def finish_piece(gate: Any) -> None:
+    """Count a piece as done."""
     _count_up(gate, DONE)
 
 
 @inline
-def waited(gate: Any, count: int) -> None:
-    """Until so many are."""
+def wait_for(gate: Any, count: int) -> None:
+    """Wait until so many pieces are done."""
     while _read(gate, DONE) < count:
         _rest()
 
 
 @inline
-def idle() -> None:
+def pause() -> None:
     _rest()

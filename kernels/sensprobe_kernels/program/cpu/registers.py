@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, inline
-from sensprobe_kernels.ops.rotate.rows import Turn, turn_single
+from sensprobe_kernels.jit import inline, noinline
+from sensprobe_kernels.ops.rotate.rows import Rotation, rotate_in_float64
 from sensprobe_kernels.ops.rounded.rows import Rows, run_range
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.packing.rows import decode_row
 from sensprobe_kernels.packing.tensor import Packed
-from sensprobe_kernels.program.functions import gelu, sigmoid, silu, softplus
-from sensprobe_kernels.program.scales import known_each, known_one
-from sensprobe_kernels.program.tables import Stored, flags_in
+from sensprobe_kernels.program.cpu.functions import gelu, sigmoid, silu, softplus
+from sensprobe_kernels.program.cpu.scales import known_each, known_one
+from sensprobe_kernels.program.cpu.tables import flags_in
+from sensprobe_kernels.program.ir import Stored
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
 from sensprobe_kernels.quantize.scales import dynamic_scale
 from sensprobe_kernels.quantize.spec import GROUP, PEAK, STATIC_EACH, Flags
@@ -39,20 +40,20 @@ from sensprobe_kernels.simd.vector import (
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
-@apart
+@noinline
 def silus(work: Any, source: int, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, silu(load(work, source + i)))
 
 
-@apart
+@noinline
 def gelus(work: Any, source: int, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, gelu(load(work, source + i)))
 
 
 @inline
-def ramps(work: Any, source: int, to: int, size: int) -> None:
+def qgelus(work: Any, source: int, to: int, size: int) -> None:
     """y clamp(y + 2, 0, 1)."""
     for i in range(0, size, LANES):
         y = load(work, source + i)
@@ -66,13 +67,13 @@ def relus(work: Any, source: int, to: int, size: int) -> None:
         store(work, to + i, choose(less(y, every(_ZERO)), every(_ZERO), y))
 
 
-@apart
+@noinline
 def softpluses(work: Any, source: int, to: int, size: int, low: float, high: float) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, clamp(softplus(load(work, source + i)), every(low), every(high)))
 
 
-@apart
+@noinline
 def gates(work: Any, y: int, z: int, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, load(work, y + i) * silu(load(work, z + i)))
@@ -84,7 +85,7 @@ def sums(work: Any, a: int, b: int, to: int, size: int) -> None:
         store(work, to + i, load(work, a + i) + load(work, b + i))
 
 
-@apart
+@noinline
 def glus(work: Any, a: int, b: int, to: int, size: int) -> None:
     """a sigmoid(b); b may start anywhere."""
     for i in range(0, size - LANES + 1, LANES):
@@ -96,13 +97,13 @@ def glus(work: Any, a: int, b: int, to: int, size: int) -> None:
         store_first(work, to + i, left, x)
 
 
-@apart
+@noinline
 def decays(work: Any, dt: int, A: Any, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, exponential(load(work, dt + i) * load(A, i)))
 
 
-@apart
+@noinline
 def skips(work: Any, y: int, x: int, to: int, D: Any, count: int, span: int) -> None:
     """y + D x, a number of D for every `span` columns."""
     if span == 1:
@@ -145,7 +146,7 @@ def _squares(work: Any, at: int, size: int, less: float) -> Any:
     return summed(y)
 
 
-@apart
+@noinline
 def rms(work: Any, source: int, to: int, size: int, groups: int, eps: float) -> None:
     """x / √(mean x² + eps) in each of `groups` runs of columns."""
     run = size // groups
@@ -162,7 +163,7 @@ def rms(work: Any, source: int, to: int, size: int, groups: int, eps: float) -> 
             store_first(work, to + g * run + i, left, x)
 
 
-@apart
+@noinline
 def layer_norm(
     work: Any, source: int, to: int, size: int, eps: float, weight: Any, bias: Any
 ) -> None:
@@ -182,7 +183,7 @@ def products(work: Any, at: int, factors: Any, size: int) -> None:
 
 
 @inline
-def raised(work: Any, at: int, terms: Any, size: int) -> None:
+def add_bias(work: Any, at: int, terms: Any, size: int) -> None:
     for i in range(0, size - LANES + 1, LANES):
         store(work, at + i, load(work, at + i) + load(terms, i))
     left = size % LANES
@@ -194,31 +195,31 @@ def raised(work: Any, at: int, terms: Any, size: int) -> None:
 
 @inline
 def plain_row(data: Any, consts: Any, t: Packed, row: int, out: Any, to: int, wide: Any) -> None:
-    """A row as float32, taken back where it is stored rotated; `wide` is float64 scratch for it."""
+    """Decode a row to float32, rotated back if it is stored rotated; `wide`: float64 scratch."""
     decode_row(data, t, row, out, to)
     if t.power:
-        turn_single(Turn(t.base, t.power, t.signs), consts, out, to, t.columns, wide)
+        rotate_in_float64(Rotation(t.base, t.power, t.signs), consts, out, to, t.columns, wide)
 
 
-@apart
+@noinline
 def whole_tensor(data: Any, consts: Any, t: Packed, out: Any, wide: Any) -> None:
-    """Every number of a tensor, one row after the other."""
+    """Decode a tensor, one row after the other."""
     for r in range(t.rows):
         plain_row(data, consts, t, r, out, r * t.columns, wide)
 
 
-class Codes(NamedTuple):
-    """Where codes of what was rounded go, and their scales; an array of int16 and places in it and
-    in the registers, `at` -1 where they are not asked for."""
+class RowCodes(NamedTuple):
+    """Where codes of a rounded row and their scales go: an int16 array, the place of the row in it,
+    -1 where no codes are asked for, and that of its scales among the registers."""
 
     array: Any
     at: int
     scales: int
 
 
-@apart
+@noinline
 def rounds(
-    data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, lanes: Any, codes: Codes
+    data: Any, work: Any, at: int, columns: int, s: Stored, consts: Any, lanes: Any, codes: RowCodes
 ) -> None:
     """Round a run of columns of one register row in place; `lanes` is scratch for 32 numbers."""
     flags, end = flags_in(s), at + columns
@@ -247,10 +248,10 @@ def rounds(
 
 @inline
 def _encode(
-    work: Any, first: int, last: int, scale: Scale, numbers: Any, codes: Codes, to: int
+    work: Any, first: int, last: int, scale: Scale, numbers: Any, codes: RowCodes, to: int
 ) -> None:
-    """Codes of numbers that were rounded: multiples of the scale, within a rounding each. NaN,
-    which no code stands for, becomes 0. Places up to the next multiple of sixteen become 0 too."""
+    """Write the codes of rounded numbers, which are multiples of the scale to float32's precision.
+    NaN, which has no code, becomes 0, and so do places up to the next multiple of sixteen."""
     none, high = every(_ZERO), spread(numbers, PEAK)
     for i in range(first, last, LANES):
         q = rint(load_first(work, i, min(LANES, last - i), none) / scale.scale)
@@ -260,7 +261,7 @@ def _encode(
 
 @inline
 def _round(work: Any, first: int, last: int, scale: Scale, numbers: Any, flags: Flags) -> None:
-    """Numbers that share a scale, each once: rounding what was rounded may move it again."""
+    """Round numbers that share a scale, each once: rounding a number twice may move it again."""
     none = every(_ZERO)
     for i in range(first, last - LANES + 1, LANES):
         store(work, i, kept(load(work, i), scale, none, numbers, flags))

@@ -1,4 +1,4 @@
-"""Launches of what remembers: the short convolution and the selective recurrences."""
+"""Launches of operations that keep a state: the short convolution and the recurrences."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sensprobe_kernels.ops.selective_scan import gpu as selective_scan
 from sensprobe_kernels.ops.selective_scan.gpu import Runs
 from sensprobe_kernels.packing.gpu import Codes
 from sensprobe_kernels.packing.tensor import HALF
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.cpu import Program
-from sensprobe_kernels.program.device import Held, Memory, Row
-from sensprobe_kernels.program.tables import Stored
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.gpu.device import Buffers, Held
+from sensprobe_kernels.program.ir import Register, Stored
+from sensprobe_kernels.program.program import Program
 from sensprobe_kernels.quantize import gpu, spec
 from sensprobe_kernels.quantize.gpu import EXACTLY, Rounds
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
@@ -37,19 +37,19 @@ def rounds_of(program: Program, s: Stored) -> Rounds:
 
 
 def state_codes(h: Held, n: int) -> Codes:
-    """Of rows of n numbers."""
+    """How a state codes its numbers, in rows of n."""
     s = h.state
     whole = s.bits == 8 or s.kind >= HALF or n % 8 == 0
     return Codes(s.bits, s.kind, s.shift, s.factor, h.stored.scales, 0 if whole else n)
 
 
 def _row_size(c: Codes, n: int) -> int:
-    """What a kernel takes as the pitch of rows of n numbers."""
+    """The pitch of rows of n numbers, in the unit that kernels expect: codes, or bytes."""
     return n if c.ragged or c.kind >= HALF else n * c.bits // 8
 
 
 def keys(s: Stored) -> list[int]:
-    """A key of random bits as signed numbers of 32 bits."""
+    """The key of a store's random numbers as signed integers of 32 bits."""
     return [(key + (1 << 31)) % (1 << 32) - (1 << 31) for key in (s.key0, s.key1)]
 
 
@@ -59,7 +59,7 @@ def _live(h: Held) -> int:
 
 
 def _rows_of(h: Held, usual: int) -> int:
-    """Rows of a state to a program: all that share a live scale, else of one head."""
+    """Rows of a state that a program takes: all that share a dynamic scale, or rows of a head."""
     s = h.state
     if h.stored.span != spec.TENSOR:
         return min(usual, s.channels & -s.channels) if s.heads > 1 else usual
@@ -73,40 +73,40 @@ def _rows_of(h: Held, usual: int) -> int:
 
 
 def _warps(numbers: int, r: Rounds) -> int:
-    """For a tile of states: 32 to a thread, or 16 where each has a residual or a scale."""
+    """Warps for a tile of states: 32 a thread, or 16 where each has a residual or a scale."""
     least = 8 if r.rounding == STOCHASTIC else 4
     return min(32, max(least, numbers // (32 * (16 if r.feedback or r.group else 32))))
 
 
 def _grouped(r: Rounds, group: int) -> Rounds:
-    """Of a state in whose rows `group` neighbours share a scale."""
+    """`r` for a state in whose rows `group` neighbours share a scale."""
     if r.dynamic and group & (group - 1):
         raise LoweringError(f"live scales of groups of {group} numbers of a state: a power of two")
     return r._replace(group=group)
 
 
 def _registers(warps: int, tokens: int) -> int | None:
-    """As many as there are, where a loop over tokens makes the assembler spare them and spill."""
+    """A limit of registers for a loop over tokens, where the assembler would otherwise use few and
+    spill."""
     return min(255, (1 << 16) // (32 * warps)) if tokens > 1 else None
 
 
 def convolution(
-    program: Program, m: Memory, row: Row, weight: Tensor, bias: Tensor, active: bool
+    program: Program, m: Buffers, o: ir.Convolve, weight: Tensor, bias: Tensor, active: bool
 ) -> Launch:
-    """Of CONVOLVE, and of the SiLU that follows if `active`."""
-    _, _, biased, source, to, pitch, state, *_ = row
-    h = m.held[state]
+    """The launch of a convolution, and of the SiLU that follows if `active`."""
+    h = m.held[o.state]
     s, r = h.state, rounds_of(program, h.stored)
     if r.feedback:
         raise LoweringError("a window that keeps what rounding leaves over")
     R = _rows_of(h, CONVOLVED)
     given: tuple[Argument, ...] = (
-        m.work[source:], weight, bias, m.work[to:], h.slots.codes, h.slots.scale, h.slots.zero,
-        *h.known, m.order, m.times, *keys(h.stored), m.length, s.rows, h.slots.codes.shape[1],
-        pitch, _live(h), h.stored.stride,
+        m.work[o.x.at :], weight, bias, m.work[o.to.at :], h.slots.codes, h.slots.scale,
+        h.slots.zero, *h.known, m.order, m.times, *keys(h.stored), m.length, s.rows,
+        h.slots.codes.shape[1], o.to.pitch, _live(h), h.stored.stride,
     )  # fmt: skip
     constants = {
-        "n": s.n, "N": triton.next_power_of_2(s.n), "R": R, "BIASED": int(biased >= 0),
+        "n": s.n, "N": triton.next_power_of_2(s.n), "R": R, "BIASED": int(o.bias >= 0),
         "ACTIVE": int(active), "c": state_codes(h, s.n), "r": r,
     }  # fmt: skip
     return Launch(causal_conv.convolve, (triton.cdiv(s.rows, R), len(m.order)), given, constants)
@@ -129,7 +129,8 @@ def _decay(program: Program, store: int, n: int) -> _Decay:
 
 
 class _Operand(NamedTuple):
-    """Numbers or codes and what lies between tokens, scales likewise, and a field of `Runs`."""
+    """An input of a recurrence: numbers or codes and their pitch, scales and theirs, and how many
+    columns share a scale (a field of `Runs`)."""
 
     numbers: Tensor
     pitch: int
@@ -138,59 +139,50 @@ class _Operand(NamedTuple):
     run: int
 
 
-def operands(
-    program: Program, m: Memory, place: int, registers: list[tuple[int, int, int]]
-) -> list[_Operand]:
-    """What a recurrence reads as x, B and C, of registers, their pitch and columns: codes where the
-    program keeps some."""
-    found = []
-    for i, (at, pitch, columns) in enumerate(registers):
-        first = place + 5 * i
-        if place < 0 or program.places[first] < 0:
-            found.append(_Operand(m.work[at:], pitch, m.nothing, 0, -1))
-            continue
-        codes, codes_pitch, run, scales, scales_pitch = program.places[first : first + 5]
-        run = run if run < columns else 0
-        found.append(_Operand(m.codes[codes:], codes_pitch, m.work[scales:], scales_pitch, run))
-    return found
+def _operand(m: Buffers, x: Register, found: ir.Codes) -> _Operand:
+    """The codes of a register where the program keeps some, else its numbers."""
+    codes, scales, run = found
+    if codes.at < 0:
+        return _Operand(m.work[x.at :], x.pitch, m.nothing, 0, -1)
+    run = run if run < x.size else 0
+    return _Operand(m.codes[codes.at :], codes.pitch, m.work[scales.at :], scales.pitch, run)
 
 
 def recurrence(
-    program: Program, m: Memory, row: Row, A: Tensor | None, D: Tensor, skip: Row | None,
-    gate: Row | None,
+    program: Program, m: Buffers, o: ir.Channels | ir.Heads, A: Tensor, D: Tensor,
+    skip: ir.Skip | None, gate: ir.Gate | None,
 ) -> Launch:  # fmt: skip
-    """Of CHANNELS, with A, or of HEADS; and of the SKIP and the GATE that follow."""
-    if A is None:
-        _, x, x_pitch, dt, decay, dt_pitch, B, C, y, y_pitch, state, place, *_ = row
-        A_or_decay, b_pitch = m.work[decay:], x_pitch
+    """The launch of a recurrence, and of the skip and the gate that follow."""
+    heads = isinstance(o, ir.Heads)
+    if isinstance(o, ir.Heads):
+        A_or_decay = m.work[o.decay.at :]
         p, p_known = _Decay(), (m.nothing, m.nothing)
     else:
-        _, x, dt, _, B, C, y, y_pitch, b_pitch, state, store, place, *_ = row
-        A_or_decay, x_pitch, dt_pitch = A, y_pitch, y_pitch
-        p, p_known = _decay(program, store, m.held[state].state.n), m.statics[store]
-    h = m.held[state]
+        A_or_decay = A
+        p, p_known = _decay(program, o.decay, m.held[o.state].state.n), m.statics[o.decay]
+    h = m.held[o.state]
     s, r = h.state, _grouped(rounds_of(program, h.stored), h.state.run)
     c = state_codes(h, s.n)
     N = max(triton.next_power_of_2(s.n), 8 if s.kind < HALF else 1)
-    R, wide = _rows_of(h, max(16, TILE // N)), s.groups * s.n
-    three = operands(
-        program, m, place, [(x, x_pitch, s.rows), (B, b_pitch, wide), (C, b_pitch, wide)]
-    )
+    R = _rows_of(h, max(16, TILE // N))
+    three = (
+        _operand(m, o.x, o.x_codes), _operand(m, o.B, o.B_codes), _operand(m, o.C, o.C_codes)
+    )  # fmt: skip
     xs, Bs, Cs = three
     given: tuple[Argument, ...] = (
-        xs.numbers, m.work[dt:], A_or_decay, Bs.numbers, Cs.numbers, D,
-        m.work[gate[2] :] if gate else m.nothing, m.work[y:], *(o.scale for o in three),
-        h.slots.codes, h.slots.scale, h.slots.zero, h.slots.rest, *h.known, *p_known, m.order,
+        xs.numbers, m.work[o.dt.at :], A_or_decay, Bs.numbers, Cs.numbers, D,
+        m.work[gate.z.at :] if gate else m.nothing, m.work[o.to.at :], *(f.scale for f in three),
+        h.slots.codes, h.slots.scale, h.slots.zero, h.slots.residual, *h.known, *p_known, m.order,
         m.times, *keys(h.stored), *p.keys, m.length, s.rows, _row_size(c, s.n),
-        h.slots.codes.shape[1], *(o.pitch for o in three), *(o.scales for o in three), dt_pitch,
-        gate[4] if gate else 0, y_pitch, _live(h), h.stored.stride, p.stride,
-        s.rows // s.heads, s.rows // s.groups, skip[6] if skip else 1,
+        h.slots.codes.shape[1], *(f.pitch for f in three), *(f.scales for f in three), o.dt.pitch,
+        gate.z.pitch if gate else 0, o.to.pitch, _live(h), h.stored.stride, p.stride,
+        s.rows // s.heads, s.rows // s.groups, skip.span if skip else 1,
     )  # fmt: skip
     across = s.groups > 1 and s.rows // s.groups < R
     constants = {
-        "n": s.n, "N": N, "R": R, "HEADS": int(A is None), "ACROSS": int(across),
+        "n": s.n, "N": N, "R": R, "HEADS": int(heads), "ACROSS": int(across),
         "SKIPS": int(skip is not None), "GATED": int(gate is not None),
-        "runs": Runs(*(o.run for o in three)), "c": c, "r": r, "p": p.rounds,
+        "runs": Runs(*(f.run for f in three)), "c": c, "r": r, "p": p.rounds,
     }  # fmt: skip
     grid = (triton.cdiv(s.rows, R), len(m.order))
     warps = _warps(R * N, r)
@@ -199,27 +191,28 @@ def recurrence(
 
 
 def chunks(
-    program: Program, m: Memory, row: Row, A: Tensor, D: Tensor, skip: Row | None, gate: Row | None
-) -> Launch:
-    """Of CHUNKS, and of the SKIP and the GATE that follow."""
-    _, x, x_pitch, dt, dt_pitch, _, B, C, y, y_pitch, state, every, *_ = row
+    program: Program, m: Buffers, o: ir.Chunks, A: Tensor, D: Tensor, skip: ir.Skip | None,
+    gate: ir.Gate | None,
+) -> Launch:  # fmt: skip
+    """The launch of a recurrence in chunks, and of the skip and the gate that follow."""
+    every = o.every
     if every & (every - 1) or every > LONGEST_CHUNK:
         raise LoweringError(
             f"a state rounded every {every} steps: a power of two up to {LONGEST_CHUNK}"
         )
-    h = m.held[state]
+    h = m.held[o.state]
     s, r = h.state, rounds_of(program, h.stored)
     if s.run:
         raise LoweringError("scales of groups along a row of a state that is rounded in chunks")
     c, N = state_codes(h, s.n), max(SLICE, triton.next_power_of_2(s.n))
     R, S = _chunk_rows(h, N, every), N // SLICE
     given: tuple[Argument, ...] = (
-        m.work[x:], m.work[dt:], A, m.work[B:], m.work[C:], D,
-        m.work[gate[2] :] if gate else m.nothing, m.work[y:], h.slots.codes, h.slots.scale,
-        h.slots.zero, h.slots.rest, *h.known, m.order, m.times, *keys(h.stored), m.length, s.heads,
-        s.channels, _row_size(c, s.n), h.slots.codes.shape[1], x_pitch, dt_pitch, x_pitch,
-        gate[4] if gate else 0, y_pitch, _live(h), h.stored.stride, s.heads // s.groups,
-        skip[6] if skip else 1, every,
+        m.work[o.x.at :], m.work[o.dt.at :], A, m.work[o.B.at :], m.work[o.C.at :], D,
+        m.work[gate.z.at :] if gate else m.nothing, m.work[o.to.at :], h.slots.codes, h.slots.scale,
+        h.slots.zero, h.slots.residual, *h.known, m.order, m.times, *keys(h.stored), m.length,
+        s.heads, s.channels, _row_size(c, s.n), h.slots.codes.shape[1], o.x.pitch, o.dt.pitch,
+        o.B.pitch, gate.z.pitch if gate else 0, o.to.pitch, _live(h), h.stored.stride,
+        s.heads // s.groups, skip.span if skip else 1, every,
     )  # fmt: skip
     constants = {
         "n": s.n, "N": N, "R": R, "S": S, "L": BLOCK, "SKIPS": int(skip is not None),
@@ -231,8 +224,8 @@ def chunks(
 
 
 def _chunk_rows(h: Held, N: int, every: int) -> int:
-    """Rows of a state to a program: a head's, or as many of them as fit where each has its scale
-    or all have a static one."""
+    """Rows of a state that a program takes: a head's, or as many of them as fit where each has its
+    own scale or all have a static one."""
     s = h.state
     if h.stored.span != spec.TENSOR:
         return min(max(16, CHUNK_TILE // N), s.channels & -s.channels)
@@ -250,11 +243,10 @@ def _chunk_rows(h: Held, N: int, every: int) -> int:
 
 
 def diagonal(
-    program: Program, m: Memory, row: Row, tensors: list[Tensor], skip: Row | None
+    program: Program, m: Buffers, o: ir.Diagonal, tensors: list[Tensor], skip: ir.Skip | None
 ) -> Launch:
-    """Of DIAGONAL, and of the SKIP that follows; tensors: A, B, C, D."""
-    _, x, y, pitch, _, _, _, state, *_ = row
-    h = m.held[state]
+    """The launch of a diagonal recurrence, and of the skip that follows; tensors: A, B, C, D."""
+    h = m.held[o.state]
     s, r = h.state, rounds_of(program, h.stored)
     c, whole = state_codes(h, 2 * s.n), int(s.run == 2 * s.n * s.heads)
     N = max(4, triton.next_power_of_2(s.n))
@@ -267,9 +259,10 @@ def diagonal(
         if 2 * R * N > LARGEST_TILE:
             raise LoweringError(f"one live scale for {2 * s.heads * s.n} numbers of a state")
     given: tuple[Argument, ...] = (
-        m.work[x:], *tensors, m.work[y:], h.slots.codes, h.slots.scale, h.slots.zero, h.slots.rest,
+        m.work[o.x.at :], *tensors, m.work[o.to.at :], h.slots.codes, h.slots.scale, h.slots.zero,
+        h.slots.residual,
         *h.known, m.order, m.times, *keys(h.stored), m.length, s.heads, _row_size(c, 2 * s.n),
-        h.slots.codes.shape[1], pitch, _live(h),
+        h.slots.codes.shape[1], o.to.pitch, _live(h),
     )  # fmt: skip
     constants = {
         "n": s.n, "N": N, "R": R, "G": G, "PARTS": s.parts, "WHOLE": whole,
@@ -277,11 +270,3 @@ def diagonal(
     }  # fmt: skip
     grid = (triton.cdiv(s.heads, R), len(m.order))
     return Launch(diagonal_scan.scan, grid, given, constants, _warps(4 * R * N, r))
-
-
-def followers(after: list[Row], x: int, y: int) -> tuple[Row | None, Row | None]:
-    """The skip and the gate that follow a recurrence from x to y, on its registers."""
-    if not after or after[0][0] != op.SKIP or after[0][1:4] != [y, x, y]:
-        return None, None
-    gates = len(after) > 1 and after[1][0] == op.GATE and after[1][1] == after[1][3] == y
-    return after[0], after[1] if gates else None

@@ -1,4 +1,4 @@
-"""An artefact's tensors as one array of bytes, as kernels read them."""
+"""The tensors of an artefact in one array of bytes, as kernels read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sensprobe.plans.sites import Kind, Site
 
 
 @dataclass(frozen=True)
-class Arena:
+class PackedWeights:
     """Packed weights and static scales, one tensor after the other in the order of the file.
 
     `places` says at which byte each begins; `tensors` are views of the bytes.
@@ -30,7 +30,9 @@ class Arena:
     tensors: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], sites: Mapping[str, Site], plan: Resolved) -> Arena:
+    def of(
+        cls, tensors: Mapping[str, Tensor], sites: Mapping[str, Site], plan: Resolved
+    ) -> PackedWeights:
         """From the tensors that `layout(sites, plan)` names."""
         entries = layout(sites, plan)
         data = np.empty(sum(entry.size_bytes for entry in entries.values()), np.uint8)
@@ -44,24 +46,24 @@ class Arena:
 
     @property
     def bytes(self) -> int:
-        """As many as the plan's weights cost."""
+        """The bytes that the plan's weights cost."""
         return self.data.size
 
     @property
-    def weights(self) -> Mapping[str, Tensor]:
-        """Every weight, decoded when it is asked for and not kept."""
-        return self.weights_on(torch.device("cpu"))
+    def decoded(self) -> Mapping[str, Tensor]:
+        """Every weight by name, decoded each time it is looked up."""
+        return self.decoded_on(torch.device("cpu"))
 
-    def weights_on(self, device: torch.device) -> Mapping[str, Tensor]:
-        """The same, on a device."""
+    def decoded_on(self, device: torch.device) -> Mapping[str, Tensor]:
+        """`decoded`, on a device."""
         return _Decoded(self, device)
 
     def weight(self, site: Site) -> Tensor:
-        """One weight decoded, float32 or complex64; nothing of it is kept."""
+        """One weight decoded, float32 or complex64."""
         return weights_of(self._of(site), {site.name: site}, self.plan)[site.name]
 
     def zero_points(self, site: Site) -> Tensor | None:
-        """Those of a weight; None where it has none."""
+        """The zero points of a weight; None where it has none."""
         return self._of(site).get(f"{site.name}.zero")
 
     def scales(self) -> dict[str, StaticScale]:
@@ -82,16 +84,16 @@ class Arena:
 
 
 class _Decoded(Mapping[str, Tensor]):
-    """An arena's weights by name."""
+    """Weights by name, decoded when they are looked up."""
 
-    def __init__(self, arena: Arena, device: torch.device) -> None:
-        self._arena, self._device = arena, device
-        self._names = dict.fromkeys(n for n, s in arena.sites.items() if s.kind is Kind.WEIGHT)
+    def __init__(self, packed: PackedWeights, device: torch.device) -> None:
+        self._packed, self._device = packed, device
+        self._names = dict.fromkeys(n for n, s in packed.sites.items() if s.kind is Kind.WEIGHT)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self:
             raise KeyError(name)
-        return self._arena.weight(self._arena.sites[name]).to(self._device)
+        return self._packed.weight(self._packed.sites[name]).to(self._device)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

@@ -3,7 +3,7 @@
 re = (A_re h_re - A_im h_im) + B_re u        y = 2 · sum of C_re re - C_im im, from n = 0 upward
 im = (A_re h_im + A_im h_re) + B_im u
 
-The state lies in scratch as in memory: real and imaginary parts by turns, head after head.
+The state lies in scratch as in the carry: real and imaginary numbers in turn, head after head.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.jit import inline, noinline
 from sensprobe_kernels.packing.tensor import BFLOAT, HALF, by_turns
-from sensprobe_kernels.program.memory import (
-    live_at,
-    live_zero_at,
+from sensprobe_kernels.program.cpu.recurrence import Scratch, zero_of
+from sensprobe_kernels.program.cpu.scales import scale_in, scale_with, zero_in
+from sensprobe_kernels.program.cpu.states import (
+    dynamic_scale_at,
+    dynamic_zero_at,
     named,
-    put_live,
+    put_dynamic,
     put_number,
     put_numbers,
     ratios,
     raw_value,
     raw_values,
 )
-from sensprobe_kernels.program.recurrence import Scratch, zero_of
-from sensprobe_kernels.program.scales import scale_in, scale_with, zero_in
-from sensprobe_kernels.program.tables import State, Stored, flags_in
-from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, left_over, noise_pair
+from sensprobe_kernels.program.cpu.tables import flags_in
+from sensprobe_kernels.program.ir import State, Stored
+from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, noise_pair, residual_of
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
 from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
 from sensprobe_kernels.quantize.spec import CLIP, EXACT, GROUP, Flags
@@ -55,69 +56,71 @@ _ZERO, _HALF, _TWO = np.float32(0.0), np.float32(0.5), np.float32(2.0)
 
 @inline
 def _pair(values: Any, r: int, s: State) -> Floats:
-    """Those of run r, by turns where parts have their own."""
+    """The values (scales or zero points) of run r; real and imaginary ones in turn where each part
+    has its own."""
     i = r * s.parts
     return by_turns(values[i], values[i + s.parts - 1])
 
 
 @inline
-def _scales(data: Any, memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """Scale and zero point of every run, as memory holds them."""
+def _scales(data: Any, carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
+    """Read the scale and the zero point of every run."""
     for r in range(2 * s.heads * s.n // s.run * s.parts):
         if d.span == GROUP:
-            x.scales[r] = live_at(memory, base, s, d.scales, r)
-            x.zeros[r] = live_zero_at(memory, base, s, d.scales, r)
+            x.scales[r] = dynamic_scale_at(carry, base, s, d.scales, r)
+            x.zeros[r] = dynamic_zero_at(carry, base, s, d.scales, r)
         else:
             x.scales[r], x.zeros[r] = scale_in(data, d, r), zero_in(data, d, r)
 
 
 @inline
-def _bring_raw(memory: Any, base: int, s: State, out: Any) -> None:
-    """Numbers from memory, before scale and zero."""
+def _load_numbers(carry: Any, base: int, s: State, out: Any) -> None:
+    """Read all numbers of a state, before scale and zero point."""
     count, t = 2 * s.heads * s.n, named(s)
     for i in range(0, count - LANES + 1, LANES):
-        store(out, i, raw_values(memory, base, i, s))
+        store(out, i, raw_values(carry, base, i, s))
     for i in range(count - count % LANES, count):
-        out[i] = raw_value(memory, base, i, s, t)
+        out[i] = raw_value(carry, base, i, s, t)
 
 
 @inline
-def _take_raw_back(memory: Any, base: int, s: State, out: Any) -> None:
-    """The inverse."""
+def _store_numbers(carry: Any, base: int, s: State, out: Any) -> None:
+    """The inverse of `_load_numbers`."""
     count = 2 * s.heads * s.n
     for i in range(0, count - LANES + 1, LANES):
-        put_numbers(memory, base, i, load(out, i), s)
+        put_numbers(carry, base, i, load(out, i), s)
     for i in range(count - count % LANES, count):
-        put_number(memory, base, i, out[i], s)
+        put_number(carry, base, i, out[i], s)
 
 
 @inline
-def _numbers_at(s: State, at: int, bits: int, kind: int) -> State:
-    """Numbers without scales, as many as a state has."""
+def _residual_of(s: State) -> State:
+    """The residual as a state without scales, of as many numbers."""
     return State(
-        s.store, at, bits, kind, 0, 0, s.rows, s.n, 1, s.heads, 1, 1, -1, -1, -1, 0, s.run, s.parts
-    )
+        s.store, s.residual_at, 16, BFLOAT, 0, 0, s.rows, s.n, 1, s.heads, 1, 1, -1, -1, -1, s.run,
+        s.parts, 0,
+    )  # fmt: skip
 
 
-@apart
-def _bring_rest(memory: Any, base: int, s: State, x: Scratch) -> None:
-    """What rounding left over, from memory to scratch."""
-    _bring_raw(memory, base, _numbers_at(s, s.residual_at, 16, BFLOAT), x.rest)
+@noinline
+def _load_residual(carry: Any, base: int, s: State, x: Scratch) -> None:
+    """Read the residual of error feedback."""
+    _load_numbers(carry, base, _residual_of(s), x.residual)
 
 
-@apart
-def _take_rest_back(memory: Any, base: int, s: State, x: Scratch) -> None:
-    """The inverse."""
-    _take_raw_back(memory, base, _numbers_at(s, s.residual_at, 16, BFLOAT), x.rest)
+@noinline
+def _store_residual(carry: Any, base: int, s: State, x: Scratch) -> None:
+    """The inverse of `_load_residual`."""
+    _store_numbers(carry, base, _residual_of(s), x.residual)
 
 
 @inline
-def _bring(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """The state from memory to scratch, and its residuals."""
+def _load_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
+    """Read the state and its residual into scratch."""
     count = 2 * s.heads * s.n
-    _bring_raw(memory, base, s, x.state)
+    _load_numbers(carry, base, s, x.state)
     if d.feedback:
-        _bring_rest(memory, base, s, x)
+        _load_residual(carry, base, s, x)
     if s.kind >= HALF:
         return
     for r in range(count // s.run):
@@ -129,8 +132,8 @@ def _bring(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
 
 
 @inline
-def _take_back(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """The inverse."""
+def _store_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
+    """The inverse of `_load_state`."""
     count = 2 * s.heads * s.n
     if s.kind < HALF:
         for r in range(count // s.run):
@@ -139,12 +142,12 @@ def _take_back(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
                 left = min(LANES, (r + 1) * s.run - i)
                 v = load_first(x.state, i, left, zero)
                 store_first(x.state, i, left, ratios(v, scale, zero, s))
-    _take_raw_back(memory, base, s, x.state)
+    _store_numbers(carry, base, s, x.state)
     if d.feedback:
-        _take_rest_back(memory, base, s, x)
+        _store_residual(carry, base, s, x)
     if d.span == GROUP:
         for r in range(count // s.run * s.parts):
-            put_live(memory, base, s, d.scales, r, x.scales[r], x.zeros[r])
+            put_dynamic(carry, base, s, d.scales, r, x.scales[r], x.zeros[r])
 
 
 @inline
@@ -162,23 +165,23 @@ def _advance(s: State, u: Any, x: Scratch) -> None:
 # -- rounding -------------------------------------------------------------------------------------
 
 
-@apart
+@noinline
 def _prepare(s: State, flags: Flags, numbers: Any, x: Scratch) -> None:
-    """What is about to be rounded: residuals added, clamped."""
+    """Add residuals and clamp, before numbers are rounded."""
     count, high = 2 * s.heads * s.n, every(numbers[CLIP])
     for i in range(0, count, LANES):
         left = min(LANES, count - i)
         v = load_first(x.state, i, left, every(_ZERO))
         if flags.feedback:
-            v = v + load_first(x.rest, i, left, every(_ZERO))
+            v = v + load_first(x.residual, i, left, every(_ZERO))
         if flags.clip:
             v = clamp(v, negative(high), high)
         store_first(x.state, i, left, v)
 
 
-@apart
+@noinline
 def _draw(s: State, d: Stored, slot: int, step: int, x: Scratch) -> None:
-    """Random numbers for every place, where other recurrences have their decays."""
+    """Draw a random number for every place, into the room that other recurrences use for decays."""
     sequence, time = every_int(slot), every_int(step)
     for head in range(s.heads):
         row = every_int(head)
@@ -194,7 +197,7 @@ def _draw(s: State, d: Stored, slot: int, step: int, x: Scratch) -> None:
 
 @inline
 def _only(x: Ints, others: int, part: int) -> Ints:
-    """x in the places of one part, a number in the others."""
+    """x in the places of one part (0 real, 1 imaginary), `others` in the rest."""
     turn = places() & every_int(1)  # 1 in imaginary places
     inside = every_int(0) - turn if part else turn - every_int(1)  # all ones, or none
     return (x & inside) | (every_int(others) & (inside ^ every_int(-1)))
@@ -202,7 +205,7 @@ def _only(x: Ints, others: int, part: int) -> Ints:
 
 @inline
 def _range_of(seen: Range, part: int, flags: Flags) -> Range:
-    """What was seen of one part, in every place."""
+    """The range of the numbers of one part, in every place."""
     none = unseen(flags)
     if flags.asym:
         low = _only(seen.low, 0x7FFFFFFF, part)
@@ -212,7 +215,7 @@ def _range_of(seen: Range, part: int, flags: Flags) -> Range:
 
 @inline
 def _mixed(a: Scale, b: Scale) -> Scale:
-    """Scales of real and imaginary parts, by turns."""
+    """Scales of real and imaginary numbers in turn."""
     odd = less(every(_HALF), number(places() & every_int(1)))
     return Scale(
         choose(odd, b.scale, a.scale), choose(odd, b.inverse, a.inverse),
@@ -222,8 +225,8 @@ def _mixed(a: Scale, b: Scale) -> Scale:
 
 
 @inline
-def _live(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: Scratch) -> Scale:
-    """The live scale of run r, which is kept."""
+def _dynamic_scale(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: Scratch) -> Scale:
+    """The dynamic scale of run r, which is kept in scratch too."""
     first, seen = r * s.run, unseen(flags)
     again = by_turns(x.state[first], x.state[first + 1])
     for i in range(first, first + s.run, LANES):
@@ -244,7 +247,7 @@ def _live(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: Scratch) -
 
 @inline
 def _round(s: State, d: Stored, slot: int, step: int, consts: Any, x: Scratch) -> None:
-    """Every run by its scale, live ones read first."""
+    """Round every run by its scale, dynamic scales computed first."""
     flags, nothing = flags_in(d), every(_ZERO)
     if flags.span == EXACT:
         return
@@ -255,7 +258,7 @@ def _round(s: State, d: Stored, slot: int, step: int, consts: Any, x: Scratch) -
         _draw(s, d, slot, step, x)
     for r in range(2 * s.heads * s.n // s.run):
         if flags.span == GROUP:
-            scale = _live(s, d, r, numbers, flags, x)
+            scale = _dynamic_scale(s, d, r, numbers, flags, x)
         else:
             scale = scale_with(_pair(x.scales, r, s), _pair(x.zeros, r, s), numbers, flags)
         for i in range(r * s.run, (r + 1) * s.run, LANES):
@@ -266,7 +269,7 @@ def _round(s: State, d: Stored, slot: int, step: int, consts: Any, x: Scratch) -
             back = kept(v, scale, noise, numbers, flags)
             store_first(x.state, i, left, back)
             if flags.feedback:
-                store_first(x.rest, i, left, left_over(v, back, scale, flags))
+                store_first(x.residual, i, left, residual_of(v, back, scale, flags))
 
 
 @inline
@@ -280,15 +283,15 @@ def _outputs(s: State, y: Any, x: Scratch) -> None:
         y[head] = _TWO * total
 
 
-@apart
+@noinline
 def diagonal(
-    data: Any, memory: Any, base: int, s: State, d: Stored, slot: int, step: int, u: Any, y: Any,
+    data: Any, carry: Any, base: int, s: State, d: Stored, slot: int, step: int, u: Any, y: Any,
     consts: Any, x: Scratch,
 ) -> None:  # fmt: skip
-    """One step of one sequence: u, y a number a head; A, B and C are decoded in x.tensor."""
-    _scales(data, memory, base, s, d, x)
-    _bring(memory, base, s, d, x)
+    """One step of one sequence: u and y have a number a head; x.tensor holds A, B and C decoded."""
+    _scales(data, carry, base, s, d, x)
+    _load_state(carry, base, s, d, x)
     _advance(s, u, x)
     _round(s, d, slot, step, consts, x)
     _outputs(s, y, x)
-    _take_back(memory, base, s, d, x)
+    _store_state(carry, base, s, d, x)

@@ -1,4 +1,4 @@
-"""One step of what remembers: the short convolution and both selective recurrences.
+"""One step of the operations with a state: the short convolution and both selective recurrences.
 
 The state of one sequence is brought to sixteen lanes, advanced by the functions that scans are made
 of, and packed again.
@@ -10,24 +10,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.jit import inline, noinline
 from sensprobe_kernels.ops.selective_scan.decays import unit_decays
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
-from sensprobe_kernels.ops.selective_scan.numbers import no_scale, noise, nothing
-from sensprobe_kernels.ops.selective_scan.steps import observe, settle, spot
+from sensprobe_kernels.ops.selective_scan.numbers import empty_sum, no_scale, noise
+from sensprobe_kernels.ops.selective_scan.steps import index, observe, store_states
 from sensprobe_kernels.packing.tensor import Packed
-from sensprobe_kernels.program.memory import (
-    live_at,
-    live_zero_at,
-    pack_rest,
+from sensprobe_kernels.program.cpu.registers import plain_row
+from sensprobe_kernels.program.cpu.scales import known_each, known_one
+from sensprobe_kernels.program.cpu.states import (
+    dynamic_scale_at,
+    dynamic_zero_at,
+    pack_residual,
     pack_tile,
-    put_live,
-    unpack_rest,
+    put_dynamic,
+    unpack_residual,
     unpack_tile,
 )
-from sensprobe_kernels.program.rows import plain_row
-from sensprobe_kernels.program.scales import known_each, known_one
-from sensprobe_kernels.program.tables import State, Stored, flags_in, settings_of
+from sensprobe_kernels.program.cpu.tables import flags_in, settings_of
+from sensprobe_kernels.program.ir import State, Stored
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
 from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
 from sensprobe_kernels.quantize.spec import (
@@ -54,12 +55,12 @@ from sensprobe_kernels.simd.vector import (
 
 
 class Scratch(NamedTuple):
-    """float32 arrays a step may overwrite: a layer's state and residual in lanes, decays, one
-    tile's rows, scales and zero points of every tile, static decay scales, and a decoded
+    """float32 arrays that a step may overwrite: a layer's state and residual in lanes, decays, the
+    rows of a tile, scales and zero points of every tile, static scales of decays, and a decoded
     tensor; `wide` is float64, for a row."""
 
     state: Any
-    rest: Any
+    residual: Any
     decays: Any
     flat: Any
     scales: Any
@@ -84,13 +85,13 @@ def _keep_scale(x: Scratch, k: int, scale: Scale, flags: Flags) -> None:
 
 
 @inline
-def _live(flags: Flags) -> bool:
+def _is_dynamic(flags: Flags) -> bool:
     return flags.span == GROUP or flags.span == TENSOR
 
 
 @inline
 def static_scale(data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Scratch) -> Scale:
-    """Of tile k, calibrated: one for all, one for `stride` rows, or one a row."""
+    """The calibrated scale of tile k: one for all rows, for `stride` rows, or a row."""
     if flags.span == EXACT:
         return no_scale()
     if d.stride % LANES == 0:
@@ -102,7 +103,7 @@ def static_scale(data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Sc
 def _scale_of(
     seen: Range, data: Any, d: Stored, k: int, numbers: Any, flags: Flags, x: Scratch
 ) -> Scale:
-    """Of what is about to be rounded, tile k and those that share its scale."""
+    """The scale of tile k and those that share it; `seen`: the range of what is to be rounded."""
     if d.span == GROUP:
         return dynamic_scale(seen, numbers, d.scales, flags)
     if d.span == TENSOR:
@@ -110,13 +111,15 @@ def _scale_of(
     return static_scale(data, d, k, numbers, flags, x)
 
 
-@apart
-def bring(data: Any, memory: Any, base: int, s: State, d: Stored, numbers: Any, x: Scratch) -> None:
-    """A sequence's state from memory to scratch."""
+@noinline
+def load_state(
+    data: Any, carry: Any, base: int, s: State, d: Stored, numbers: Any, x: Scratch
+) -> None:
+    """Read a sequence's state from the carry into scratch."""
     flags = flags_in(d)
     for k in range(s.rows // LANES):
-        if _live(flags):
-            _live_scales(memory, base, s, d, k, x)
+        if _is_dynamic(flags):
+            _dynamic_scales(carry, base, s, d, k, x)
         else:
             scale = static_scale(data, d, k, numbers, flags, x)
             store(x.scales, k * LANES, scale.scale)
@@ -124,51 +127,51 @@ def bring(data: Any, memory: Any, base: int, s: State, d: Stored, numbers: Any, 
             if flags.asym:
                 store(x.zeros, k * LANES, zero_of(scale, flags))
         scale, zero = load(x.scales, k * LANES), load(x.zeros, k * LANES)
-        unpack_tile(memory, base, k, s, scale, zero, x.flat, x.state)
+        unpack_tile(carry, base, k, s, scale, zero, x.flat, x.state)
         if flags.feedback:
-            unpack_rest(memory, base, k, s, x.flat, x.rest)
+            unpack_residual(carry, base, k, s, x.flat, x.residual)
 
 
 @inline
-def _live_scales(memory: Any, base: int, s: State, d: Stored, k: int, x: Scratch) -> None:
-    """Scales of tile k as memory holds them, one a lane."""
+def _dynamic_scales(carry: Any, base: int, s: State, d: Stored, k: int, x: Scratch) -> None:
+    """Read the dynamic scales of tile k, one a lane."""
     if d.span == TENSOR:
         i = k // s.unit
-        store(x.scales, k * LANES, every(live_at(memory, base, s, d.scales, i)))
-        store(x.zeros, k * LANES, every(live_zero_at(memory, base, s, d.scales, i)))
+        store(x.scales, k * LANES, every(dynamic_scale_at(carry, base, s, d.scales, i)))
+        store(x.zeros, k * LANES, every(dynamic_zero_at(carry, base, s, d.scales, i)))
         return
     for i in range(k * LANES, (k + 1) * LANES):
-        x.scales[i] = live_at(memory, base, s, d.scales, i)
-        x.zeros[i] = live_zero_at(memory, base, s, d.scales, i)
+        x.scales[i] = dynamic_scale_at(carry, base, s, d.scales, i)
+        x.zeros[i] = dynamic_zero_at(carry, base, s, d.scales, i)
 
 
-@apart
-def take_back(memory: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
-    """A sequence's state from scratch to memory."""
+@noinline
+def store_state(carry: Any, base: int, s: State, d: Stored, x: Scratch) -> None:
+    """Write a sequence's state from scratch to the carry."""
     flags = flags_in(d)
     for k in range(s.rows // LANES):
         if d.span == TENSOR:
             if k % s.unit == 0:
                 at = k * LANES
-                put_live(memory, base, s, d.scales, k // s.unit, x.scales[at], x.zeros[at])
+                put_dynamic(carry, base, s, d.scales, k // s.unit, x.scales[at], x.zeros[at])
         elif d.span == GROUP:
             for i in range(k * LANES, (k + 1) * LANES):
-                put_live(memory, base, s, d.scales, i, x.scales[i], x.zeros[i])
+                put_dynamic(carry, base, s, d.scales, i, x.scales[i], x.zeros[i])
         scale, zero = load(x.scales, k * LANES), load(x.zeros, k * LANES)
-        pack_tile(memory, base, k, s, scale, zero, x.flat, x.state)
+        pack_tile(carry, base, k, s, scale, zero, x.flat, x.state)
         if flags.feedback:
-            pack_rest(memory, base, k, s, x.flat, x.rest)
+            pack_residual(carry, base, k, s, x.flat, x.residual)
 
 
 # -- the recurrences ------------------------------------------------------------------------------
 
 
-@apart
+@noinline
 def advance(
     data: Any, job: Job, given: Given, head: bool, s: State, d: Stored, p: Stored, numbers: Any,
     x: Scratch,
 ) -> None:  # fmt: skip
-    """One step of all tiles: y, and the state in scratch with its scales."""
+    """One step of all tiles: compute y, and the state and its scales in scratch."""
     flags, passed = flags_in(d), flags_in(p)
     tiles = s.rows // LANES
     if not head:
@@ -177,19 +180,19 @@ def advance(
     for k0 in range(0, tiles, unit):
         seen = unseen(flags)
         for k in range(k0, k0 + unit):
-            at = spot(job, given, all_of_it, k, 0, head)
+            at = index(job, given, all_of_it, k, 0, head)
             seen = observe(job, given, at, 0, s.n, x.decays, head, seen, flags)
         scale = _scale_of(seen, data, d, k0, numbers, flags, x)
         for k in range(k0, k0 + unit):
-            at = spot(job, given, all_of_it, k, 0, head)
-            y = settle(job, given, all_of_it, at, 0, s.n, scale, nothing(), flags)
+            at = index(job, given, all_of_it, k, 0, head)
+            y = store_states(job, given, all_of_it, at, 0, s.n, scale, empty_sum(), flags)
             store(given.y, at.value, y)
             _keep_scale(x, k, scale, flags)
 
 
-@apart
+@noinline
 def in_lanes(data: Any, consts: Any, t: Packed, x: Scratch, out: Any) -> None:
-    """A tensor (rows, columns) as (tiles, columns, 16)."""
+    """Decode a tensor (rows, columns) as (tiles, columns, 16)."""
     n = t.columns
     for k in range(t.rows // LANES):
         for r in range(LANES):
@@ -199,7 +202,7 @@ def in_lanes(data: Any, consts: Any, t: Packed, x: Scratch, out: Any) -> None:
             transpose(x.flat, c, n, LANES, min(LANES, n - c), out, to, LANES)
 
 
-@apart
+@noinline
 def fill_known(data: Any, p: Stored, tiles: int, numbers: Any, x: Scratch) -> None:
     """Static scales of the decay, as `known_scale` reads them: (5, tiles, 1, 16), as multiples."""
     flags = flags_in(p)
@@ -232,12 +235,12 @@ def job_of(s: State, d: Stored, p: Stored, first: int, step: int) -> Job:
 # -- the convolution ------------------------------------------------------------------------------
 
 
-@apart
+@noinline
 def convolve(
     data: Any, s: State, d: Stored, job: Job, given: Given, weight: Any, bias: Any, numbers: Any,
     x: Scratch,
 ) -> None:  # fmt: skip
-    """y from the window and the present input, and the window moved up by one, rounded."""
+    """Compute y from the window and the present input, then move the window by one and round it."""
     flags, n = flags_in(d), s.n
     tiles = s.rows // LANES
     unit = s.unit if d.span == TENSOR else 1
@@ -245,7 +248,7 @@ def convolve(
         seen = unseen(flags)
         for k in range(k0, k0 + unit):
             at, value = k * n * LANES, load(given.x, k * LANES)
-            total, w = nothing(), k * (n + 1) * LANES
+            total, w = empty_sum(), k * (n + 1) * LANES
             for i in range(n):
                 past = load(x.state, at + i * LANES)
                 total = total + load(weight, w + i * LANES) * past

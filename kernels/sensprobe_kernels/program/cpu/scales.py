@@ -8,7 +8,7 @@ import numpy as np
 
 from sensprobe_kernels.jit import inline
 from sensprobe_kernels.packing.tensor import read_scale, read_zero
-from sensprobe_kernels.program.tables import Stored
+from sensprobe_kernels.program.ir import Stored
 from sensprobe_kernels.quantize.lanes import Scale, scale_from
 from sensprobe_kernels.quantize.spec import LEVELS, PEAK, Flags
 from sensprobe_kernels.simd.vector import LANES, Floats, every, fused, load, negative, spread
@@ -28,7 +28,7 @@ def zero_in(data: Any, s: Stored, i: int) -> Any:
 
 @inline
 def scale_with(scale: Floats, zero: Floats, numbers: Any, flags: Flags) -> Scale:
-    """A Scale from what memory holds of it."""
+    """A Scale from a stored scale and zero point."""
     inverse = every(_ONE) / scale
     rest = fused(negative(scale), inverse, every(_ONE)) * inverse
     if flags.asym:
@@ -41,7 +41,7 @@ def scale_with(scale: Floats, zero: Floats, numbers: Any, flags: Flags) -> Scale
 
 @inline
 def known_one(data: Any, s: Stored, i: int, numbers: Any, flags: Flags) -> Scale:
-    """Scale i, in every lane."""
+    """Static scale i, in every lane."""
     return scale_with(every(scale_in(data, s, i)), every(zero_in(data, s, i)), numbers, flags)
 
 
@@ -49,8 +49,8 @@ def known_one(data: Any, s: Stored, i: int, numbers: Any, flags: Flags) -> Scale
 def known_each(
     data: Any, s: Stored, first: int, count: int, numbers: Any, flags: Flags, lanes: Any
 ) -> Scale:
-    """Scales of numbers `first` and on, `stride` of which share one; one a lane, that of the first
-    in lanes past `count`. `lanes` is scratch for 32."""
+    """The static scales of sixteen numbers from `first` on, `stride` of which share one. Lanes past
+    `count` get the first one's. `lanes` is scratch for 32 numbers."""
     for i in range(LANES):
         at = (first + (i if i < count else 0)) // s.stride
         lanes[i], lanes[LANES + i] = scale_in(data, s, at), zero_in(data, s, at)

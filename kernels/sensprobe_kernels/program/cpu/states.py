@@ -1,7 +1,7 @@
-"""Packed states: to sixteen lanes and back.
+"""Reading packed states into sixteen lanes, and writing them back.
 
 A state is rows of n numbers, the rows of a tile of sixteen one a lane: (tiles, n, 16) floats in
-scratch, of one sequence. Memory holds codes row after row.
+scratch, of one sequence. The carry holds codes row after row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sensprobe_kernels.packing.tensor import (
     read_zero,
     values,
 )
-from sensprobe_kernels.program.tables import State
+from sensprobe_kernels.program.ir import State
 from sensprobe_kernels.quantize.lanes import clamp
 from sensprobe_kernels.quantize.spec import S16, S32
 from sensprobe_kernels.simd.octets import (
@@ -77,82 +77,82 @@ _write5, _write6, _write7, _write8 = writer(5), writer(6), writer(7), writer(8)
 
 
 @inline
-def _codes(memory: Any, at: int, width: int) -> Ints:
-    """Sixteen codes from a whole byte on."""
+def _codes(carry: Any, at: int, width: int) -> Ints:
+    """Sixteen codes that begin at a whole byte."""
     if width == 8:
-        return _read8(memory, at)
+        return _read8(carry, at)
     if width == 4:
-        return _read4(memory, at)
+        return _read4(carry, at)
     if width == 2:
-        return _read2(memory, at)
+        return _read2(carry, at)
     if width == 3:
-        return _read3(memory, at)
+        return _read3(carry, at)
     if width == 5:
-        return _read5(memory, at)
+        return _read5(carry, at)
     if width == 6:
-        return _read6(memory, at)
-    return _read7(memory, at)
+        return _read6(carry, at)
+    return _read7(carry, at)
 
 
 @inline
-def _put_codes(memory: Any, at: int, codes: Ints, width: int) -> None:
+def _put_codes(carry: Any, at: int, codes: Ints, width: int) -> None:
     if width == 8:
-        _write8(memory, at, LANES, codes)
+        _write8(carry, at, LANES, codes)
     elif width == 4:
-        _write4(memory, at, LANES, codes)
+        _write4(carry, at, LANES, codes)
     elif width == 2:
-        _write2(memory, at, LANES, codes)
+        _write2(carry, at, LANES, codes)
     elif width == 3:
-        _write3(memory, at, LANES, codes)
+        _write3(carry, at, LANES, codes)
     elif width == 5:
-        _write5(memory, at, LANES, codes)
+        _write5(carry, at, LANES, codes)
     elif width == 6:
-        _write6(memory, at, LANES, codes)
+        _write6(carry, at, LANES, codes)
     else:
-        _write7(memory, at, LANES, codes)
+        _write7(carry, at, LANES, codes)
 
 
 @inline
 def named(s: State) -> Packed:
-    """What `values` needs to know of a state's codes."""
+    """The fields of `Packed` that `values` reads, of a state."""
     return Packed(0, s.bits, s.kind, s.rows, s.n, -1, 0, -1, 0, 1, s.shift, s.factor, 1, 1)
 
 
 @inline
-def raw_values(memory: Any, base: int, i: int, s: State) -> Floats:
-    """Sixteen of the state's numbers from number i, a multiple of 16, before scale and zero."""
+def raw_values(carry: Any, base: int, i: int, s: State) -> Floats:
+    """Sixteen numbers of a state from number i, a multiple of 16, before scale and zero point."""
     at = base + s.at
     if s.kind == SINGLE:
-        return floats_at(memory, at + 4 * i)
+        return floats_at(carry, at + 4 * i)
     if s.kind == HALF:
-        return halves_at(memory, at + 2 * i)
+        return halves_at(carry, at + 2 * i)
     if s.kind == BFLOAT:
-        return bfloats_at(memory, at + 2 * i)
-    return values(_codes(memory, at + (i * s.bits >> 3), s.bits), 0, named(s))
+        return bfloats_at(carry, at + 2 * i)
+    return values(_codes(carry, at + (i * s.bits >> 3), s.bits), 0, named(s))
 
 
 @inline
-def put_numbers(memory: Any, base: int, i: int, x: Floats, s: State) -> None:
+def put_numbers(carry: Any, base: int, i: int, x: Floats, s: State) -> None:
     """The inverse of `raw_values`."""
     at = base + s.at
     if s.kind == SINGLE:
-        put_floats(memory, at + 4 * i, x)
+        put_floats(carry, at + 4 * i, x)
     elif s.kind == HALF:
-        put_halves(memory, at + 2 * i, x)
+        put_halves(carry, at + 2 * i, x)
     elif s.kind == BFLOAT:
-        put_bfloats(memory, at + 2 * i, x)
+        put_bfloats(carry, at + 2 * i, x)
     else:
         place = at + (i * s.bits >> 3)
         x = choose(is_nan(x), every(_ZERO), x)  # no code stands for it
         if s.kind == SIGNED or s.kind == OFFSET:
-            _put_codes(memory, place, rounded_off(x), s.bits)
+            _put_codes(carry, place, rounded_off(x), s.bits)
         else:
-            _put_codes(memory, place, _small_codes(x, s), s.bits)
+            _put_codes(carry, place, _small_codes(x, s), s.bits)
 
 
 @inline
 def _small_codes(x: Floats, s: State) -> Ints:
-    """Codes of numbers that a small format has, or that a division left next to one."""
+    """Codes of numbers of a small format, to float32's precision."""
     low = from_bits(every_int((127 - s.factor) << 23))
     half = every_int(1 << (s.shift - 1))
     index = shift_right(bits(absolute(x) * low) + half, every_int(s.shift))
@@ -162,58 +162,58 @@ def _small_codes(x: Floats, s: State) -> Ints:
 
 
 @inline
-def live_at(memory: Any, base: int, s: State, scales: int, i: int) -> Any:
-    """Live scale i of a state."""
-    return read_scale(memory, base + s.scale_at, scales, i)
+def dynamic_scale_at(carry: Any, base: int, s: State, scales: int, i: int) -> Any:
+    """Dynamic scale i of a state."""
+    return read_scale(carry, base + s.scale_at, scales, i)
 
 
 @inline
-def live_zero_at(memory: Any, base: int, s: State, scales: int, i: int) -> Any:
+def dynamic_zero_at(carry: Any, base: int, s: State, scales: int, i: int) -> Any:
     if s.zero_at < 0:
         return _ZERO
-    return np.float32(read_zero(memory, base + s.zero_at, scales, i))
+    return np.float32(read_zero(carry, base + s.zero_at, scales, i))
 
 
 @inline
-def put_live(
-    memory: Any, base: int, s: State, scales: int, i: int, scale: float, zero: float
+def put_dynamic(
+    carry: Any, base: int, s: State, scales: int, i: int, scale: float, zero: float
 ) -> None:
-    """Write live scale i, and its zero point where there is one."""
+    """Write dynamic scale i, and its zero point where there is one."""
     if scales == S16:
-        put_half(memory, base + s.scale_at + 2 * i, scale)
+        put_half(carry, base + s.scale_at + 2 * i, scale)
     elif scales == S32:
-        put_float(memory, base + s.scale_at + 4 * i, scale)
+        put_float(carry, base + s.scale_at + 4 * i, scale)
     else:
-        put_byte(memory, base + s.scale_at + i, exponent_of(scale))
+        put_byte(carry, base + s.scale_at + i, exponent_of(scale))
     if s.zero_at >= 0:
         if scales == S32:
-            put_word(memory, base + s.zero_at + 4 * i, int(zero))
+            put_word(carry, base + s.zero_at + 4 * i, int(zero))
         else:
-            put_short(memory, base + s.zero_at + 2 * i, int(zero))
+            put_short(carry, base + s.zero_at + 2 * i, int(zero))
 
 
 @inline
 def exponent_of(scale: float) -> int:
-    """Of a power of two."""
+    """The exponent of a power of two."""
     return math.frexp(scale)[1] - 1
 
 
 @inline
-def raw_tile(memory: Any, base: int, k: int, s: State, flat: Any, state: Any) -> None:
-    """Tile k to `state`, before scale and zero. `flat` is scratch for 16 n numbers."""
+def raw_tile(carry: Any, base: int, k: int, s: State, flat: Any, state: Any) -> None:
+    """Read tile k into `state`, before scale and zero point. `flat` is scratch for 16 n numbers."""
     first = k * LANES * s.n
     for i in range(0, LANES * s.n, LANES):
-        store(flat, i, raw_values(memory, base, first + i, s))
+        store(flat, i, raw_values(carry, base, first + i, s))
     _turned(flat, state, first, s.n)
 
 
 @inline
 def unpack_tile(
-    memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
+    carry: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
 ) -> None:
-    """The same, scaled; scale and zero point one a row."""
+    """As `raw_tile`, scaled; each row has a scale and a zero point."""
     first = k * LANES * s.n
-    raw_tile(memory, base, k, s, flat, state)
+    raw_tile(carry, base, k, s, flat, state)
     if s.kind < HALF:
         for i in range(first, first + LANES * s.n, LANES):
             store(state, i, (load(state, i) - zero) * scale)
@@ -221,14 +221,14 @@ def unpack_tile(
 
 @inline
 def _turned(flat: Any, state: Any, first: int, n: int) -> None:
-    """Rows (16, n) to lanes (n, 16)."""
+    """Transpose rows (16, n) into lanes (n, 16)."""
     for c in range(0, n, LANES):
         transpose(flat, c, n, LANES, min(LANES, n - c), state, first + c * LANES, LANES)
 
 
 @inline
 def ratios(x: Floats, scale: Floats, zero: Floats, s: State) -> Floats:
-    """What codes say of numbers that were rounded to multiples of the scale.
+    """The integers that codes name, of numbers that were rounded to multiples of the scale.
 
     x is a float32 product, and x / scale may round to a neighbour where zero points are large: the
     whole number is the one whose product is x.
@@ -248,65 +248,65 @@ def levels_of(s: State) -> Any:
 
 
 @inline
-def put_tile(memory: Any, base: int, k: int, s: State, flat: Any, state: Any) -> None:
+def put_tile(carry: Any, base: int, k: int, s: State, flat: Any, state: Any) -> None:
     """The inverse of `raw_tile`."""
     first, n = k * LANES * s.n, s.n
     for c in range(0, n, LANES):
         count = min(LANES, n - c)
         transpose(state, first + c * LANES, LANES, count, LANES, flat, c, n)
     for i in range(0, LANES * n, LANES):
-        put_numbers(memory, base, first + i, load(flat, i), s)
+        put_numbers(carry, base, first + i, load(flat, i), s)
 
 
 @inline
 def pack_tile(
-    memory: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
+    carry: Any, base: int, k: int, s: State, scale: Floats, zero: Floats, flat: Any, state: Any
 ) -> None:
-    """The inverse of `unpack_tile`, for numbers that were rounded to what codes can name."""
+    """The inverse of `unpack_tile`, for numbers that were rounded already."""
     first = k * LANES * s.n
     if s.kind < HALF:
         for i in range(first, first + LANES * s.n, LANES):
             store(state, i, ratios(load(state, i), scale, zero, s))
-    put_tile(memory, base, k, s, flat, state)
+    put_tile(carry, base, k, s, flat, state)
 
 
 @inline
-def unpack_rest(memory: Any, base: int, k: int, s: State, flat: Any, rest: Any) -> None:
-    """Tile k of the residuals of error feedback, bfloat16, to lanes."""
+def unpack_residual(carry: Any, base: int, k: int, s: State, flat: Any, residual: Any) -> None:
+    """Read the residual (bfloat16) of tile k into lanes."""
     first = k * LANES * s.n
     for i in range(0, LANES * s.n, LANES):
-        store(flat, i, bfloats_at(memory, base + s.residual_at + 2 * (first + i)))
-    _turned(flat, rest, first, s.n)
+        store(flat, i, bfloats_at(carry, base + s.residual_at + 2 * (first + i)))
+    _turned(flat, residual, first, s.n)
 
 
 @inline
-def pack_rest(memory: Any, base: int, k: int, s: State, flat: Any, rest: Any) -> None:
+def pack_residual(carry: Any, base: int, k: int, s: State, flat: Any, residual: Any) -> None:
     first, n = k * LANES * s.n, s.n
     for c in range(0, n, LANES):
         count = min(LANES, n - c)
-        transpose(rest, first + c * LANES, LANES, count, LANES, flat, c, n)
+        transpose(residual, first + c * LANES, LANES, count, LANES, flat, c, n)
     for i in range(0, LANES * n, LANES):
-        put_bfloats(memory, base + s.residual_at + 2 * (first + i), load(flat, i))
+        put_bfloats(carry, base + s.residual_at + 2 * (first + i), load(flat, i))
 
 
 # -- one number at a time -------------------------------------------------------------------------
 
 
 @inline
-def raw_value(memory: Any, base: int, i: int, s: State, t: Packed) -> Any:
-    """Number i of the state, before scale and zero."""
+def raw_value(carry: Any, base: int, i: int, s: State, t: Packed) -> Any:
+    """Number i of a state, before scale and zero point."""
     at = base + s.at
     if s.kind == SINGLE:
-        return float_at(memory, at + 4 * i)
+        return float_at(carry, at + 4 * i)
     if s.kind == HALF:
-        return half_at(memory, at + 2 * i)
+        return half_at(carry, at + 2 * i)
     if s.kind == BFLOAT:
-        return lane(from_bits(every_int(short_at(memory, at + 2 * i) << 16)), 0)
+        return lane(from_bits(every_int(short_at(carry, at + 2 * i) << 16)), 0)
     first = i * s.bits
     place = at + (first >> 3)
-    word = np.int64(memory[place])
+    word = np.int64(carry[place])
     if (first & 7) + s.bits > 8:
-        word |= np.int64(memory[place + 1]) << 8
+        word |= np.int64(carry[place + 1]) << 8
     code = (word >> (first & 7)) & ((1 << s.bits) - 1)
     if s.kind == SIGNED:
         half = 1 << (s.bits - 1)
@@ -317,17 +317,17 @@ def raw_value(memory: Any, base: int, i: int, s: State, t: Packed) -> Any:
 
 
 @inline
-def put_number(memory: Any, base: int, i: int, v: Any, s: State) -> None:
-    """Write number i; neighbours in the same byte stay."""
+def put_number(carry: Any, base: int, i: int, v: Any, s: State) -> None:
+    """Write number i and leave its neighbours in the same byte as they are."""
     at = base + s.at
     if s.kind == SINGLE:
-        put_float(memory, at + 4 * i, v)
+        put_float(carry, at + 4 * i, v)
         return
     if s.kind == HALF:
-        put_half(memory, at + 2 * i, v)
+        put_half(carry, at + 2 * i, v)
         return
     if s.kind == BFLOAT:
-        put_short(memory, at + 2 * i, first_int(bits(every(v))) >> 16)
+        put_short(carry, at + 2 * i, first_int(bits(every(v))) >> 16)
         return
     if v != v:  # no code stands for NaN
         v = _ZERO
@@ -340,6 +340,6 @@ def put_number(memory: Any, base: int, i: int, v: Any, s: State) -> None:
     place, shift = at + (first >> 3), first & 7
     code = (code & mask) << shift
     mask <<= shift
-    memory[place] = np.uint8((np.int64(memory[place]) & ~mask | code) & 255)
+    carry[place] = np.uint8((np.int64(carry[place]) & ~mask | code) & 255)
     if shift + s.bits > 8:
-        memory[place + 1] = np.uint8((np.int64(memory[place + 1]) & ~(mask >> 8)) | (code >> 8))
+        carry[place + 1] = np.uint8((np.int64(carry[place + 1]) & ~(mask >> 8)) | (code >> 8))

@@ -16,7 +16,7 @@ _NANOSECONDS = 1_000_000_000
 
 @intrinsic
 def nanoseconds(typing: Any) -> Any:
-    """Now, in nanoseconds since an unstated moment."""
+    """The time in nanoseconds since an arbitrary moment."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = cgutils.alloca_once(builder, ir.LiteralStructType([_LONG, _LONG]))  # timespec
