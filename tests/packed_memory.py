@@ -16,7 +16,7 @@ from sensprobe.models.apply import Applier, observe
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.numerics.rounding import Field, decode, encode, spread, unpack_scale
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.ops.causal_conv import reference as causal_conv
 from sensprobe.ops.diagonal_scan import reference as diagonal_scan
@@ -106,9 +106,9 @@ def packed(model, plan: dict[str, str], x: torch.Tensor | None = None) -> Packed
     return Packed(model, tap, Stream(model, weights, weights.scales()), chosen)
 
 
-def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
+def held(memory: np.ndarray, model, plan: dict) -> dict[str, Carry]:
     """States read from one sequence's bytes by the documented layout: site by site in the order
-    of the layers, each codes, live scales, zero points, residuals."""
+    of the layers, each codes, dynamic scales, zero points, residuals."""
     out, at = {}, 0
     for site in model.sites.values():
         if site.kind is not Kind.STATE:
@@ -132,7 +132,7 @@ def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
             if scheme is not None and scheme.rounding is Rounding.FEEDBACK:
                 rest = torch.from_numpy(take(count * RESIDUAL_BYTES).copy())
                 residual = rest.view(torch.bfloat16).float().view(shape)
-            out[site.name] = Memory(raw.float().view(shape), residual)
+            out[site.name] = Carry(raw.float().view(shape), residual)
             continue
         signed = isinstance(scheme.format, Int) and not scheme.asym
         bits = scheme.format.bits
@@ -159,9 +159,9 @@ def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
     return out
 
 
-def values(entry, tap: RoundingTap) -> Memory:
+def values(entry, tap: RoundingTap) -> Carry:
     """The float32 state an entry of `held` stands for."""
-    if isinstance(entry, Memory):
+    if isinstance(entry, Carry):
         return entry
     field, residual, scheme, site = entry
     if field.scale is None:
@@ -169,16 +169,16 @@ def values(entry, tap: RoundingTap) -> Memory:
         kept = scale if scheme.scales is not Scales.S16 else scale.half()
         field = Field(field.codes, field.bits, kept, None if zero is None else zero.to(torch.int32))
     state = decode({"": field}, scheme, site)
-    return Memory(torch.view_as_real(state) if state.is_complex() else state, residual)
+    return Carry(torch.view_as_real(state) if state.is_complex() else state, residual)
 
 
-def batched(memory: Memory, step: int) -> Memory:
+def batched(memory: Carry, step: int) -> Carry:
     """One sequence's, as a batch after so many steps."""
     residual = None if memory.residual is None else memory.residual[None]
-    return Memory(memory.state[None], residual, step)
+    return Carry(memory.state[None], residual, step)
 
 
-def same(want: Memory, got: Memory) -> None:
+def same(want: Carry, got: Carry) -> None:
     """Equal to the bit, residuals too."""
     torch.testing.assert_close(got.state, want.state, rtol=0, atol=0)
     if want.residual is not None:

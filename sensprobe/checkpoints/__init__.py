@@ -15,7 +15,7 @@ from sensprobe.checkpoints import exported, folder, own, s4, toml
 from sensprobe.checkpoints.exported import is_artefact
 from sensprobe.checkpoints.files import ReadTensors, read_headers, read_safetensors, require_file
 from sensprobe.checkpoints.headers import bytes_a_value
-from sensprobe.checkpoints.identity import earlier_name, earlier_weights, fingerprint
+from sensprobe.checkpoints.identity import earlier_name, fingerprint
 from sensprobe.checkpoints.own import Parameters
 from sensprobe.checkpoints.stored import stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
@@ -122,8 +122,11 @@ def open_checkpoint(path: Path, norm: str | None = None) -> Checkpoint:
 def earlier_names(path: Path, norm: str | None = None) -> frozenset[str]:
     """What `open_checkpoint`'s model was called before, as this machine computes it."""
     stored = _parameters(path, norm)
+    earlier = family_of(stored.config).earlier
+    if earlier is None:
+        return frozenset()
     model = own.build(stored.tensors, stored.config, stored.source)
-    weights = earlier_weights(model.weights, stored.tensors, stored.config)
+    weights = earlier.weights(model.weights, stored.tensors, stored.config)
     return frozenset([earlier_name(stored.config, weights)])
 
 

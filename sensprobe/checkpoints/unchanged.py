@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sensprobe.checkpoints.identity import FIRST_FIELDS
 from sensprobe.documents import DocumentError, content_of
 from sensprobe.errors import CheckpointError
+from sensprobe.models import FAMILIES
 
 DIGEST = "digest"
 _CARD = "Config: "
@@ -49,7 +49,8 @@ def require_complete(config: Mapping[str, Any], source: Path) -> None:
     if DIGEST in config or isinstance(config["tensors"], list):
         raise _changed(f"{source} was changed after the export: it says format 1 and is of a later")
     given, family = config["config"], config["family"]
-    fields = FIRST_FIELDS.get(family, "").split()
+    known = FAMILIES.get(family)
+    fields = known.earlier.fields.split() if known and known.earlier else []
     if missing := [name for name in fields if name not in given]:
         raise _changed(f"{source} was changed after the export: config lacks {', '.join(missing)}")
     said = _card_line(source.parent)

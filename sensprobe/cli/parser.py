@@ -65,7 +65,7 @@ def _sites(commands: argparse._SubParsersAction) -> None:
 
 
 def _presets(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser("presets", help="known recipes that --plan takes by name")
+    sub = commands.add_parser("presets", help="published plans that --plan takes by name")
     sub.add_argument(
         "model", metavar="MODEL", nargs="?", help=f"say what each costs on {options.MODEL}"
     )

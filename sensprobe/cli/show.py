@@ -1,4 +1,4 @@
-"""What a command prints: renderables from the documents the steps return.
+"""The output of commands: renderables from the documents that jobs return.
 
 `sensprobe.report` is imported where a result is shown: commands without tables do not wait for it.
 """
@@ -49,7 +49,7 @@ def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def presets(rows: list[dict[str, Any]]) -> RenderableType:
-    """What each recipe is, from where, and how ours differs; of a model also its bytes."""
+    """A block for each preset: description, source, differences, and for a model its bytes."""
     made = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         made.add_column()
@@ -233,7 +233,7 @@ def next_after_export(document: Mapping[str, Any]) -> str:
 
 
 def generation(document: dict[str, Any]) -> str:
-    """How fast text was written, and from what memory."""
+    """A line with the speed of writing and the bytes of weights and states."""
     state = "packed" if document["packed"] else "in float32"
     return (
         f"{document['tokens']:,} tokens, {document['tokens_per_second']:,.0f} a second, after "

@@ -1,4 +1,4 @@
-"""What `sensprobe bench MODEL` prints."""
+"""The output of `sensprobe bench MODEL`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensprobe.report.values import MISSING, Measured, digits, number, plus_minu
 GIGA, PERCENT, LABEL = 1e-9, 100, 16
 UNITS = (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
 LEAST = 2.0
-"""Of a unit, where there is a smaller one."""
+"""The least value that is shown in a unit if there is a smaller unit."""
 NOTE = (
     "Operations are timed inside the step; other: what entering and leaving it takes. kB: bytes "
     "that must move, exact; % of copy: their bandwidth, against copying a large array. Sequences "
@@ -28,7 +28,7 @@ Rows = Mapping[str, Mapping[str, Row]]
 
 
 def model_bench(document: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """What was timed where, and for every batch a table and what PyTorch takes."""
+    """The machine and model, and for every batch a table with the time of PyTorch."""
     found = read_bench({**document, "rows": []})
     where, *how = about_bench(found)
     yield Text(where, style="bold")

@@ -12,9 +12,9 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.export.tensors import stored
 from sensprobe.memory import free_bytes, room
 from sensprobe.models.apply import Applier
+from sensprobe.models.torch_step import torch_model
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.packed import PackedWeights
-from sensprobe.packed.bench_torch import torch_model
 from sensprobe.plans.plan import EXACT_PLAN, Plan
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Kind
@@ -46,8 +46,8 @@ def ways_of(
 ) -> list[Way]:
     """The plan's (unless it rounds nothing), full precision's, and PyTorch's, in this order.
 
-    `applier` is calibrated for the plan. Of an exported model full precision is what its weights
-    decode to: how fast it runs does not depend on their values.
+    `applier` is calibrated for the plan. For an exported model, full precision runs on its
+    decoded weights: the time does not depend on their values.
     """
     name = NAMELESS if name in ("", FULL, TORCH) else name
     weights = [s for s in source.model.sites.values() if s.kind is Kind.WEIGHT]

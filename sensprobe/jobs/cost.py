@@ -39,7 +39,7 @@ def cost(model: Outline, plan: Plan | Mapping[str, Scheme], batch: int = 1) -> d
     return {**found.to_json(), "held_state_bytes": batch * held_bytes, "held_why": why}
 
 
-def cost_beside_stored(
+def cost_and_stored(
     model: Outline, plan: Plan | Mapping[str, Scheme], batch: int = 1
 ) -> dict[str, Any]:
     """A plan's cost, and the bytes of the weights without it: `stored_weight_bytes` as the model's
@@ -79,4 +79,4 @@ def _priced(model: Outline, preset: Preset, batch: int) -> dict[str, Any]:
         plan = preset.plan(model.family, model.sites.values())
     except UsageError as error:
         return {"why_not": str(error)}
-    return {"cost": cost_beside_stored(model, plan, batch)}
+    return {"cost": cost_and_stored(model, plan, batch)}

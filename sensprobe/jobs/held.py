@@ -42,7 +42,7 @@ def _rows_fit(site: Site) -> bool:
 
 
 def _runs(site: Site, scheme: Scheme) -> bool:
-    """Whether a kernel surely streams a site in a scheme; False also where it is not known here."""
+    """True if a kernel surely streams a site in a scheme; False also if that is not known here."""
     if scheme.hadamard or scheme.rounding is not Rounding.NEAREST or scheme.every != 1:
         return False
     if scheme.format in PLAIN:

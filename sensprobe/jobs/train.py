@@ -39,7 +39,7 @@ from sensprobe.zoo import recipes
 
 DATA_VARIABLE = "SENSPROBE_DATA"
 CONTEXT_SHARE = 8
-"""An eighth of a window of held-out text conditions and is not scored."""
+"""One in so many tokens of a window of held-out text is context that is not scored."""
 CONFIRMED_WINDOWS = 2048
 """Held-out windows that the finished weights are measured on."""
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sensprobe.models import mamba, mamba2, s4d
 from sensprobe.models.family import Family
+from sensprobe.models.layouts import Layout
 from sensprobe.models.sited import Sited
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sensprobe.models.s4d_layers import Recurrence
-    from sensprobe.models.selective import Replay
+    from sensprobe.models.framed import Recurrence, Replay
     from sensprobe.numerics.taps import Tap
 
 
@@ -82,6 +82,12 @@ def together(model: Model, length: int, most: int) -> int:
 
 FAMILIES: dict[str, Family] = {f.name: f for f in (s4d.FAMILY, mamba.FAMILY, mamba2.FAMILY)}
 """The record of every family, by name."""
+
+
+def layouts(package: str) -> dict[str, Layout]:
+    """The kinds of models that are read from another package's files, by its names of them."""
+    every = (layout for family in FAMILIES.values() for layout in family.layouts)
+    return {layout.kind: layout for layout in every if layout.package == package}
 
 
 def family_of(config: Any) -> Family:

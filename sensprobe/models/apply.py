@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sensprobe import ops
-from sensprobe.errors import SchemeError
 from sensprobe.models import Model, together
 from sensprobe.numerics.calibrate import (
     Observer,
@@ -22,7 +21,7 @@ from sensprobe.numerics.calibrate import (
 )
 from sensprobe.numerics.gptq import compensated
 from sensprobe.numerics.rounding import Fields, decode, encode, scale_and_zero
-from sensprobe.numerics.taps import Recording, RoundingTap, StaticScale, Tap
+from sensprobe.numerics.taps import Recording, RoundingTap, StaticScale, Tap, not_calibrated
 from sensprobe.plans.fitting import reads_activation
 from sensprobe.plans.scheme import EXACT, Rounding, Scheme
 from sensprobe.plans.sites import Kind, Site
@@ -77,10 +76,7 @@ def static_scale(
     elif (watched := watched_as(site.name, scheme)) in statistics:
         low, high = range_of(statistics[watched], scheme)
     else:
-        raise SchemeError(
-            f"{site.name} in {scheme} needs calibrated ranges and there are none. Give data to "
-            "calibrate on, a range in the scheme (range50), or use dynamic."
-        )
+        raise not_calibrated(site, scheme)
     scale, zero = scale_and_zero(scheme, low, high)
     return scale.float(), None if zero is None else zero.float()
 
@@ -204,8 +200,8 @@ def needs_calibration(plan: Mapping[str, Scheme], sites: Mapping[str, Site]) -> 
 
 def _needs_range(site: Site, scheme: Scheme) -> bool:
     """Whether a site's values must be watched for the range of its scheme."""
-    read_live = scheme.dynamic or scheme.range == "given"
-    return site.kind is not Kind.WEIGHT and scheme.scaled and not read_live
+    unmeasured = scheme.dynamic or scheme.range == "given"
+    return site.kind is not Kind.WEIGHT and scheme.scaled and not unmeasured
 
 
 def wanted_by(plan: Mapping[str, Scheme], model: Model) -> Wanted:

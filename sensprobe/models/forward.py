@@ -17,11 +17,11 @@ from torch import Tensor
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import output_head
 from sensprobe.models.sited import Sited
-from sensprobe.numerics.storage import Memory, fresh
+from sensprobe.numerics.storage import Carry, fresh
 from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
 from sensprobe.plans.sites import Site
 
-Memories = tuple[Memory | None, ...]
+Memories = tuple[Carry | None, ...]
 """Of a layer's states, in the order of their sites; None before the first step."""
 
 
@@ -234,11 +234,11 @@ def _nothing(model: Mixing, batch: int) -> StreamState:
 def chosen(state: StreamState, rows: Tensor) -> StreamState:
     """The state of some of its sequences, in the order of rows (n,); one may be named twice."""
 
-    def of(memory: Memory | None) -> Memory | None:
+    def of(memory: Carry | None) -> Carry | None:
         if memory is None:
             return None
         residual = None if memory.residual is None else memory.residual[rows]
-        return Memory(memory.state[rows], residual, memory.step)
+        return Carry(memory.state[rows], residual, memory.step)
 
     memories = tuple(tuple(map(of, kept)) for kept in state.memories)
     return StreamState(memories, state.pooled[rows], state.steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,6 +16,37 @@ from sensprobe.models.forward import Memories, StreamState
 from sensprobe.models.frame import Products
 from sensprobe.numerics.taps import EXACT, Tap
 from sensprobe.plans.sites import Kind, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """The sites around the state of a linear, time-invariant recurrence.
+
+    h_t = A h_{t-1} + B x_t and y_t = 2 Re(C h_t), where A, B and C are complex, and (heads, n); the
+    adjoint of it is a convolution. Any other recurrence is a `Replay`.
+    """
+
+    state: str
+    A: str
+    B: str
+    C: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An operation that rounds inside itself, run again from the values of the sites around it.
+
+    It may be any recurrence: real or complex, selective or time-invariant, whatever the shapes of
+    its B and C. `names` are the sites whose rounding it prices: its states, and what it multiplies
+    them by. `run(values, tap)` returns the values of the sites `outputs`, from values by site name;
+    what a plan does inside the operation must reach the model's outputs through those alone.
+    """
+
+    names: frozenset[str]
+    outputs: tuple[str, ...]
+    run: Callable[[Mapping[str, Tensor], Tap], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -67,13 +98,13 @@ class Framed(ABC):
         return self.described.products(self.config)
 
     @property
-    def recurrences(self) -> list[Any]:
-        """Time-invariant recurrences, of which a sensitivity method knows the adjoint."""
+    def recurrences(self) -> list[Recurrence]:
+        """The recurrences whose adjoint a sensitivity method knows."""
         return []
 
     @property
-    def replays(self) -> list[Any]:
-        """Operations that round inside themselves, to be run again (see `selective.Replay`)."""
+    def replays(self) -> list[Replay]:
+        """The operations that round inside themselves, where they are not `recurrences`."""
         return []
 
     @property

@@ -14,11 +14,11 @@ from sensprobe import ops
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import forward, frame, s4d
 from sensprobe.models.forward import At, Memories
-from sensprobe.models.framed import Framed
+from sensprobe.models.framed import Framed, Recurrence
 from sensprobe.models.initial import drawn, log_steps
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
-from sensprobe.numerics.storage import Memory, Storage
+from sensprobe.numerics.storage import Carry, Storage
 from sensprobe.numerics.taps import EXACT, Tap, single
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 
@@ -88,16 +88,27 @@ def initial(config: S4DConfig, dt: tuple[float, float], seed: int) -> dict[str, 
     return drawn(s4d.parameter_shapes(config), own, seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Recurrence:
-    """The sites around one state: h_t = A h_{t-1} + B x_t, y_t = 2 Re(C h_t) + …"""
-
-    state: str
-    A: str
-    B: str
-    C: str
-    x: str
-    y: str
+def earlier_weights(
+    weights: Mapping[str, Tensor], params: Mapping[str, Tensor], config: S4DConfig
+) -> dict[str, Tensor]:
+    """A model's weights with A and B as they were once computed, by the machine's own exp and
+    complex division."""
+    out = dict(weights)
+    for i in range(config.layers):
+        at = f"layers.{i}."
+        A = torch.complex(
+            -torch.exp(params[at + "log_A_real"].double()), params[at + "A_imag"].double()
+        )
+        B = torch.view_as_complex(params[at + "B"].double())
+        dt = torch.exp(params[at + "log_dt"].double())
+        scaled = A * dt[:, None]
+        if config.discretization == "zoh":
+            out[at + "A"] = torch.exp(scaled)
+            out[at + "B"] = (out[at + "A"] - 1) / A * B
+        else:
+            out[at + "A"] = (1 + scaled / 2) / (1 - scaled / 2)
+            out[at + "B"] = dt[:, None] * B / (1 - scaled / 2)
+    return out
 
 
 @dataclass(frozen=True)
@@ -150,8 +161,8 @@ class S4D(Framed):
         return F.glu(at.passes("out_proj_out", y), dim=-1), (state,)
 
     def recur(
-        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory | None
-    ) -> tuple[Tensor, Memory | None]:
+        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Carry | None
+    ) -> tuple[Tensor, Carry | None]:
         """The recurrence over x (b, l, h): y, and the state after it (None of a convolution)."""
         if self.mode == "recurrent":
             return ops.diagonal_scan(x, A, B, C, storage, memory)

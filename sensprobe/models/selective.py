@@ -12,7 +12,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +21,13 @@ from torch import Tensor
 from sensprobe import ops
 from sensprobe.models.forward import At
 from sensprobe.models.frame import Shapes
-from sensprobe.models.framed import Framed
+from sensprobe.models.framed import Framed, Replay
 from sensprobe.models.initial import drawn, log_steps, uniform
 from sensprobe.numerics.arithmetic import exp
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import EXACT, Tap, single
 
-Scan = Callable[..., tuple[Tensor, Memory]]
+Scan = Callable[..., tuple[Tensor, Carry]]
 LogA = Callable[[tuple[int, ...], torch.Generator], Tensor]
 
 
@@ -53,17 +53,15 @@ def initial(
     return drawn(shapes, own, seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """An operation that rounds inside itself, run again from what the sites around it held.
-
-    `names` are the sites it prices; `run` gives, from values by site name and a tap, the values at
-    the sites `outputs`. What a plan does to those reaches a model's outputs through them alone.
-    """
-
-    names: frozenset[str]
-    outputs: tuple[str, ...]
-    run: Callable[[Mapping[str, Tensor], Tap], tuple[Tensor, ...]]
+def earlier_weights(
+    weights: Mapping[str, Tensor], params: Mapping[str, Tensor], config: Any
+) -> dict[str, Tensor]:
+    """A model's weights with A as it was once computed, by the machine's own exp."""
+    A = {
+        f"layers.{i}.A": -torch.exp(params[f"layers.{i}.A_log"].float().double())
+        for i in range(config.layers)
+    }
+    return {**weights, **A}
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,8 @@ class Selective(Framed):
     # -- operations that round inside themselves --------------------------------------------------
 
     def convolve(
-        self, at: At, v: Tensor, memory: Memory | None = None
-    ) -> tuple[tuple[Tensor, ...], Memory]:
+        self, at: At, v: Tensor, memory: Carry | None = None
+    ) -> tuple[tuple[Tensor, ...], Carry]:
         """The convolution over v (b, l, channels) and SiLU, parted; and the window after it."""
         v, window = ops.causal_conv(
             v, at("conv"), at.bias("conv"), at.storage("conv_state"), memory
@@ -99,8 +97,8 @@ class Selective(Framed):
         return self.parted(F.silu(v)), window
 
     def recur(
-        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Memory | None = None
-    ) -> tuple[Tensor, Memory]:
+        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Carry | None = None
+    ) -> tuple[Tensor, Carry]:
         """The recurrence: y, and the state after it."""
         return self.recurrence(
             x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"), memory

@@ -12,9 +12,16 @@ from typing import NamedTuple
 from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.ir import Operation
 
-from sensprobe.models import Model, mamba, mamba2, s4d
+from sensprobe.models import Model
 from sensprobe.packed import bench_references as references
-from sensprobe.packed.bench_models import VOCABULARY, like_published, resolved
+from sensprobe.packed.bench_models import (
+    CHANNELS,
+    DIAGONAL,
+    HEADS,
+    VOCABULARY,
+    like_published,
+    resolved,
+)
 from sensprobe.packed.bench_references import Run
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.scheme import EXACT
@@ -112,8 +119,8 @@ def _step(
 
 
 _RECURRENCES = (
-    ("state, Mamba", mamba.FAMILY.name, ir.Channels),
-    ("state, Mamba-2", mamba2.FAMILY.name, ir.Heads),
+    ("state, Mamba", CHANNELS, ir.Channels),
+    ("state, Mamba-2", HEADS, ir.Heads),
 )
 
 STEPS = (
@@ -124,22 +131,22 @@ STEPS = (
         for scheme in STATES
     ),
     *(
-        _step("state, S4D", s4d.FAMILY.name, "layers.0.state", scheme, (ir.Diagonal,), _diagonal,
+        _step("state, S4D", DIAGONAL, "layers.0.state", scheme, (ir.Diagonal,), _diagonal,
               references.torch_diagonal)
         for scheme in PAIRS
     ),
     *(
-        _step("convolution", mamba2.FAMILY.name, "layers.0.conv_state", scheme,
+        _step("convolution", HEADS, "layers.0.conv_state", scheme,
               (ir.Convolve, ir.Silu), _window, references.torch_window)
         for scheme in WINDOWS
     ),
-    _step("norm, rounded", mamba.FAMILY.name, "layers.0.in_proj_in", "int8/dynamic",
+    _step("norm, rounded", CHANNELS, "layers.0.in_proj_in", "int8/dynamic",
           (ir.Rms, ir.Round), _normed, references.torch_norm),
-    _step("rotation, rounded", mamba.FAMILY.name, "layers.0.out_proj_in", "int8/hadamard/dynamic",
+    _step("rotation, rounded", CHANNELS, "layers.0.out_proj_in", "int8/hadamard/dynamic",
           (ir.Round,), _rotated, references.torch_rotation,
           {"layers.*.out_proj": "int8/channel/hadamard"}),
     *(
-        _step("embedding", mamba.FAMILY.name, "embedding", scheme, (ir.Embed,), _row,
+        _step("embedding", CHANNELS, "embedding", scheme, (ir.Embed,), _row,
               references.torch_rows)
         for scheme in ROWS
     ),

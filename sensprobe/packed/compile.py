@@ -41,7 +41,7 @@ class Compiled:
         it."""
         return self.program.registers
 
-    @property
+    @cached_property
     def pooled(self) -> int:
         """Values whose mean over all steps is taken."""
         return sum(o.x.size for o in self.program.ops if isinstance(o, ir.Mean))

@@ -89,7 +89,7 @@ class Operands:
             site = self.model.sites[name]
             t = describe.packed(site, self.weights)
             if self._stored_rotated(name):
-                t = t._replace(**self._turn(site.shape[-1], back=True)._asdict())
+                t = t._replace(**self._rotation(site.shape[-1], back=True)._asdict())
             self._tensors[name] = self.program.tensor(t, name)
         return self._tensors[name]
 
@@ -123,8 +123,8 @@ class Operands:
             return x
         if store >= 0:
             self._round(x, store, x, kept=kept)
-        turned = self._rotated(site.part, x) if any(rotated) else None
-        self._operands[name] = Operand(x, turned, kept.codes)
+        rotated_too = self._rotated(site.part, x) if any(rotated) else None
+        self._operands[name] = Operand(x, rotated_too, kept.codes)
         return x
 
     def take_codes(self, name: str) -> Codes:
@@ -158,7 +158,7 @@ class Operands:
     ) -> Operand:
         """Rotate and round an activation, and rotate it back unless all that reads it takes it
         rotated."""
-        forth, back = (self._turn(site.shape[-1], back=back) for back in (False, True))
+        forth, back = (self._rotation(site.shape[-1], back=back) for back in (False, True))
         if site.part in READ_BY_LINEAR_MAPS and rotated and all(rotated):
             self._round(x, store, x, forth, kept=kept)
             return Operand(None, x, kept.codes)
@@ -169,15 +169,15 @@ class Operands:
     def _rotated(self, name: str, x: Register) -> Register:
         """A copy of an activation, rotated and not rounded."""
         to = self.register(f"{name} rotated", x.size)
-        self._round(x, describe.exact(self.program), to, self._turn(x.size, back=False))
+        self._round(x, describe.exact(self.program), to, self._rotation(x.size, back=False))
         return to
 
     def _round(
-        self, x: Register, store: int, to: Register, turn: Rotation | None = None, back: int = NONE,
-        kept: _Kept | None = None,
+        self, x: Register, store: int, to: Register, rotation: Rotation | None = None,
+        back: int = NONE, kept: _Kept | None = None,
     ) -> None:  # fmt: skip
         kept = kept or _Kept()
-        self.program.add(ir.Round(x, store, to, *(turn or Rotation(1, 0, 0)), back, *kept))
+        self.program.add(ir.Round(x, store, to, *(rotation or Rotation(1, 0, 0)), back, *kept))
 
     def _codes(self, name: str, size: int) -> Register:
         """The register of codes of that name and size, which all layers use."""
@@ -204,7 +204,7 @@ class Operands:
     def _stored_rotated(self, weight: str) -> bool:
         return self.weights.plan.get(weight, EXACT).hadamard
 
-    def _turn(self, size: int, *, back: bool) -> Rotation:
+    def _rotation(self, size: int, *, back: bool) -> Rotation:
         """The Hadamard transform of an axis, or its inverse, which has the transpose of Paley's
         matrix."""
         base, power = factors(size)

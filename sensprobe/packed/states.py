@@ -183,7 +183,7 @@ def _store(
     rows, n = prod(site.shape[:-1]), site.shape[-1]
     if scheme.dynamic:
         if spec.span == GROUP and spec.group < n and not run:
-            raise refuse(site, scheme, "has several live scales in a row of a state")
+            raise refuse(site, scheme, "has several dynamic scales in a row of a state")
         unit = 1 if spec.span == GROUP else (own if spec.by_head else rows) // LANES
         return stored(program, spec._replace(group=run or n), site), unit
     *over, along = scale_shape(scheme, site) if scheme.granularity != "decoupled" else (0, 0)

@@ -147,7 +147,7 @@ def settings_of(
     metric: str | None = None,
     data_seed: int = 0,
 ) -> dict[str, Any]:
-    """What a run remembers of its inputs."""
+    """The inputs as a run remembers them, with absolute paths and pinned revisions."""
     return {
         "model": _absolute(model),
         "norm": norm,

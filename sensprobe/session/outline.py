@@ -46,7 +46,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What is known of a model without its weights.
+    """The sites, sizes and stored types of a model, known without its weights.
 
     `products` are the multiplications of a step: (weight, what it multiplies, how many). `stored`
     has the type of every weight site in the file ("bfloat16"); `plan` is that of an exported model,
@@ -62,9 +62,11 @@ class Outline:
     plan: Resolved | None = None
 
     def stored_as(self, site: Site) -> tuple[str, int]:
-        """How the file keeps a site, and in how many bytes: a weight in its type there, or for an
-        exported model in its scheme. A state is in no file and counts as float32 for one sequence;
-        an activation takes no bytes."""
+        """The type in which the file keeps a site, and its bytes.
+
+        A weight of an exported model has its scheme as type. A state is in no file and counts as
+        float32 for one sequence; an activation takes no bytes.
+        """
         if site.kind is not Kind.WEIGHT:
             return ("float32" if site.kind is Kind.STATE else ""), site.full_bytes
         if self.plan is not None:

@@ -95,8 +95,8 @@ def outlined(name: str, model: Model, **known: Any) -> Outline:
 
 
 def _tokenizer(model: Model, path: Path) -> Tokenizer | None:
-    """What a language model reads text with: the tokenizer.json beside its weights, else bytes
-    where its vocabulary has just those."""
+    """The tokenizer of a language model: the tokenizer.json next to its weights, or bytes if its
+    vocabulary is the 256 bytes; None if there is neither."""
     if not is_language_model(model):
         return None
     file = (path if path.is_dir() else path.parent) / TOKENIZER
@@ -122,7 +122,8 @@ def text_tokenizer(source: Source) -> Tokenizer:
 
 
 def _earlier_artefact_name(artefact: Artefact) -> frozenset[str]:
-    """What an exported model was called before: its weights as they run, and calibrated scales."""
+    """The fingerprint that version 0.1 gave an exported model: a hash of its decoded weights and
+    its calibrated scales."""
     digest = sha256(earlier_name(artefact.model.config, artefact.model.weights).encode())
     for name, (scale, zero) in sorted(artefact.tap.scales.items()):
         digest.update(name.encode())

@@ -2,8 +2,8 @@
 simulation, stored states a chunk at a time, and the operation alone against float64.
 
 A chunk's sums have another order than the recurrence's: both are within some eps of what is exact,
-so that a number which lies so near a tie of its rounding may go either way, and a live scale, which
-is rounded itself, may be its neighbour.
+so that a number which lies so near a tie of its rounding may go either way, and a dynamic scale,
+which is rounded itself, may be its neighbour.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.packed.compile import compiled
 from sensprobe.packed.device import device_stream_of
@@ -115,14 +115,14 @@ class Alone:
         """States as memory holds them."""
         return self.program.states.get(torch.arange(2))
 
-    def memory(self, steps: int) -> Memory:
+    def memory(self, steps: int) -> Carry:
         """What they stand for."""
         each = [
             values(held(m.numpy(), self.case.model, self.case.plan)[self.site.name], self.case.tap)
             for m in self.stored()
         ]
         residual = None if each[0].residual is None else torch.stack([m.residual for m in each])
-        return Memory(torch.stack([m.state for m in each]), residual, steps)
+        return Carry(torch.stack([m.state for m in each]), residual, steps)
 
     def inputs(self, fill: float = 1.0, seed: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x (2, length, heads, p), dt, B and C; seeded."""
@@ -150,7 +150,7 @@ class Alone:
         return found
 
     def exact(
-        self, A: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, first: Memory | None = None
+        self, A: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, first: Carry | None = None
     ) -> tuple[Tensor, Tensor]:
         """Float64 outputs of a state that is never rounded, and the same of magnitudes."""
         share = self.state.heads // self.state.groups
@@ -201,7 +201,7 @@ def test_stored_states_are_the_reference_s_but_for_ties(device, name, scheme, ev
 
 def _near(want: Tensor, got: Tensor, scheme: str, scaled: Tensor | None = None) -> None:
     """By one code at most, and seldom: a number near a tie. Less than a quarter of one is what the
-    last bit of a live scale tells apart. `scaled`: the numbers that live scales are of."""
+    last bit of a dynamic scale tells apart. `scaled`: the numbers that dynamic scales are of."""
     scaled, format = want if scaled is None else scaled, scheme.split("/")[0]
     largest = scaled.abs().max()
     if "dynamic" in scheme:  # one for each row, or for all rows of a head
@@ -308,7 +308,7 @@ def test_a_loaded_model_calls_kernels_and_steps_as_the_simulation(device, caplog
     ("scheme", "says"),
     [("int8/head/dynamic/every6", "a state rounded every 6 steps: a power of two up to 1024"),
      ("int8/head/dynamic/every2048", "a state rounded every 2048 steps: a power of two up to"),
-     ("int8/dynamic/every16", "one live scale for all heads of a state rounded every 16 steps"),
+     ("int8/dynamic/every16", "one dynamic scale for all heads of a state rounded every 16 steps"),
      ("int8/group4/dynamic/every16", "scales of groups along a row of a state that is rounded in")],
 )  # fmt: skip
 def test_chunks_without_a_kernel_say_why(device, scheme, says):

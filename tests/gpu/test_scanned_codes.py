@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import rounded
 from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.ops.selective_scan import reference as selective_scan
@@ -153,7 +153,7 @@ class Watched:
             lines = {n: v[b * L : (b + 1) * L][None] for n, v in self.numbers.items()}
             dt, z, y = (self.registers[n][b * L : (b + 1) * L] for n in ("dt", "z", "y"))
             A, D = (tap(model.sites[f"layers.0.{n}"], model.weights[f"layers.0.{n}"]) for n in "AD")
-            storage, first = tap.storage(self.site("state")[0]), Memory(old.state[None], None, t)
+            storage, first = tap.storage(self.site("state")[0]), Carry(old.state[None], None, t)
             if self.is_mamba:
                 x, B, C = (lines[n] for n in "xBC")
                 want, kept = selective_scan(x, dt[None], A, B, C, None, storage, first)

@@ -15,7 +15,7 @@ from schemes import schemes_for
 from sensprobe_kernels.ops.diagonal_scan import cpu
 from torch import Tensor
 
-from sensprobe.numerics.storage import Memory, Rounded
+from sensprobe.numerics.storage import Carry, Rounded
 from sensprobe.ops import diagonal_scan as fast
 from sensprobe.ops.diagonal_scan import reference
 from sensprobe.plans.scheme import Scheme
@@ -132,7 +132,7 @@ def test_silence_stays_silent(scheme: str | None) -> None:
 def test_pieces_of_a_sequence_equal_the_whole(scheme: str | None, cuts: tuple[int, ...]) -> None:
     p = problem(5, 40, 3, 4)
     storage = storage_of(scheme, *p[:2])
-    memory: Memory | None = None
+    memory: Carry | None = None
     pieces = []
     for start, stop in zip((0, *cuts), (*cuts, 40), strict=True):
         y, memory = fast(*part(p, slice(None), slice(start, stop)), storage, memory)

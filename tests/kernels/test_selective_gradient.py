@@ -11,7 +11,7 @@ from sensprobe_kernels.ops.selective_scan import cpu
 from torch import Tensor
 
 from sensprobe import ops
-from sensprobe.numerics.storage import Custom, Memory, Rounded, passed, store
+from sensprobe.numerics.storage import Carry, Custom, Rounded, passed, store
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 
@@ -44,7 +44,7 @@ def straight(rounded: Rounded | None, decay: bool) -> Custom | None:
         exact = x.detach()
         if decay:
             return x + (passed(exact, rounded, step) - exact)
-        return x + (store(Memory(exact, None, step), exact, rounded).state - exact)
+        return x + (store(Carry(exact, None, step), exact, rounded).state - exact)
 
     return None if rounded is None else Custom(through)
 
@@ -128,7 +128,7 @@ def test_what_needs_no_gradient_gets_none_and_no_checkpoints(name: str, monkeypa
 def test_a_state_that_needs_a_gradient_runs_on_the_reference(name: str) -> None:
     p = problem(name, *SIZES[name][0])
     state = torch.zeros(2, *sites(name, p)[0].shape, requires_grad=True)
-    y, _ = getattr(ops, name)(*p, None, None, Memory(state))
+    y, _ = getattr(ops, name)(*p, None, None, Carry(state))
     y.sum().backward()
     assert state.grad is not None
     assert state.grad.abs().max() > 0

@@ -15,7 +15,7 @@ from schemes import schemes_for
 from sensprobe_kernels.ops.selective_scan import cpu
 
 from sensprobe import ops
-from sensprobe.numerics.storage import Memory, Watched, fresh
+from sensprobe.numerics.storage import Carry, Watched, fresh
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 
@@ -44,7 +44,7 @@ DECAYS = [
 
 
 def assert_equal(
-    name: str, p: Problem, decay: Any = None, state: Any = None, memory: Memory | None = None
+    name: str, p: Problem, decay: Any = None, state: Any = None, memory: Carry | None = None
 ) -> None:
     """The same from both, and the kernel's own arguments as they were."""
     given_ = [*p, *([memory.state] if memory else [])]
@@ -207,7 +207,7 @@ def test_what_is_watched_is_shown_as_by_the_reference(
     monkeypatch.setattr("sensprobe.numerics.storage.SHOWN_BYTES", at_once)
     p = problem(name, *SIZES[name])
     state, decay = sites(name, p)
-    start = Memory(fresh(2, state.shape, None).state + 0.5, None, 5)
+    start = Carry(fresh(2, state.shape, None).state + 0.5, None, 5)
 
     def run(scan: Any, watch: bool) -> tuple[Any, dict[str, list[tuple[int, torch.Tensor]]]]:
         seen: dict[str, list[tuple[int, torch.Tensor]]] = {"decay": [], "state": []}

@@ -186,7 +186,7 @@ def test_transforms_of_the_widths_of_published_models_compile(base, power, colum
 @pytest.mark.parametrize("run", [0, 128])
 @pytest.mark.parametrize("columns", [768, 2560, 5120])
 def test_norms_of_the_widths_of_published_models_compile(columns, run):
-    """Rounded by one live scale, or by one of every 128 columns."""
+    """Rounded by one dynamic scale, or by one of every 128 columns."""
     (plain,) = [x for x in found("mamba2", "few", 1, passing.norm) if x.constants["r"].span]
     W = 1 << (columns - 1).bit_length()
     made = assembly(plain._replace(constants={**plain.constants, "W": W, "run": run}, warps=8), 90)

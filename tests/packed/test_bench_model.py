@@ -13,10 +13,10 @@ from selective import inputs, tiny
 from sensprobe_kernels.program import ir
 
 from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.torch_step import torch_model
 from sensprobe.packed import bench_rounds
 from sensprobe.packed.bench_inside import inside
 from sensprobe.packed.bench_rounds import Rounds, calls, middle, told
-from sensprobe.packed.bench_torch import torch_model
 from sensprobe.packed.bench_work import KIND_OF, bytes_by_kind
 from sensprobe.plans.cost import cost
 

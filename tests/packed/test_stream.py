@@ -337,8 +337,8 @@ def test_sequences_do_not_meet():
         ({"layers.*.state": "int8/head/dynamic/every4"}, "in full for 4 steps"),
         ({"layers.*.state": "int12/head/dynamic"}, "more than 8 bits"),
         ({"layers.*.state": "int8/group2/dynamic"}, "groups of a state that n does not fill"),
-        ({"layers.*.conv_state": "int8/group2/dynamic"}, "several live scales in a row"),
-        ({"layers.*.decay": "int8/group2/dynamic"}, "several live scales in a row"),
+        ({"layers.*.conv_state": "int8/group2/dynamic"}, "several dynamic scales in a row"),
+        ({"layers.*.decay": "int8/group2/dynamic"}, "several dynamic scales in a row"),
         ({"layers.*.x": "int8/dynamic/stochastic"}, "at random"),
     ],
 )

@@ -197,7 +197,7 @@ def test_codes_that_a_recurrence_alone_reads_are_not_made_here(part, weights, re
 
 
 def test_an_input_that_no_code_stands_for():
-    """NaN is 0 under a static scale; a live scale is NaN, and so is what it scales."""
+    """NaN is 0 under a static scale; a dynamic scale is NaN, and so is what it scales."""
     x = torch.full((1, 3), torch.nan)
     for scheme, nan in (("int8/range3", False), ("int8/dynamic", True)):
         model = model_of("mamba")

@@ -10,7 +10,7 @@ from selective import inputs, tiny
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.numerics.rounding import min_max, quantize, scale_and_zero
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.transforms import rotate
 from sensprobe.ops.causal_conv import reference as causal_conv
 from sensprobe.ops.selective_scan import reference as selective_scan
@@ -77,7 +77,7 @@ def test_states_are_the_reference_s_under_weights_taken_back():
                 return found[b][None, None]
 
             def memory(part, states, t=t):
-                return Memory(values(states[f"layers.0.{part}"], case.tap).state[None], None, t)
+                return Carry(values(states[f"layers.0.{part}"], case.tap).state[None], None, t)
 
             storage = [case.tap.storage(model.sites[f"layers.0.{p}"]) for p in plan_parts(plan)]
             _, window = causal_conv(

@@ -19,7 +19,7 @@ from sensprobe_kernels.program.cpu.scales import scale_in, scale_with, zero_in
 from sensprobe_kernels.program.cpu.states import (
     dynamic_scale_at,
     dynamic_zero_at,
-    named,
+    fields_of,
     put_dynamic,
     put_number,
     put_numbers,
@@ -76,7 +76,7 @@ def _scales(data: Any, carry: Any, base: int, s: State, d: Stored, x: Scratch) -
 @inline
 def _load_numbers(carry: Any, base: int, s: State, out: Any) -> None:
     """Read all numbers of a state, before scale and zero point."""
-    count, t = 2 * s.heads * s.n, named(s)
+    count, t = 2 * s.heads * s.n, fields_of(s)
     for i in range(0, count - LANES + 1, LANES):
         store(out, i, raw_values(carry, base, i, s))
     for i in range(count - count % LANES, count):

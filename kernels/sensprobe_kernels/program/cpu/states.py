@@ -113,7 +113,7 @@ def _put_codes(carry: Any, at: int, codes: Ints, width: int) -> None:
 
 
 @inline
-def named(s: State) -> Packed:
+def fields_of(s: State) -> Packed:
     """The fields of `Packed` that `values` reads, of a state."""
     return Packed(0, s.bits, s.kind, s.rows, s.n, -1, 0, -1, 0, 1, s.shift, s.factor, 1, 1)
 
@@ -128,7 +128,7 @@ def raw_values(carry: Any, base: int, i: int, s: State) -> Floats:
         return halves_at(carry, at + 2 * i)
     if s.kind == BFLOAT:
         return bfloats_at(carry, at + 2 * i)
-    return values(_codes(carry, at + (i * s.bits >> 3), s.bits), 0, named(s))
+    return values(_codes(carry, at + (i * s.bits >> 3), s.bits), 0, fields_of(s))
 
 
 @inline

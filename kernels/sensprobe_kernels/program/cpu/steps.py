@@ -281,8 +281,8 @@ def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> 
     x, to = _at(row, _ROUND.x, b), _at(row, _ROUND.to, b)
     base, power = row[_ROUND.base], row[_ROUND.power]
     if power:
-        turn = Rotation(base, power, row[_ROUND.signs])
-        rotate_row(turn, consts, work, x, work, to, size, scratch.flat)
+        forth = Rotation(base, power, row[_ROUND.signs])
+        rotate_row(forth, consts, work, x, work, to, size, scratch.flat)
     store = stored_of(machine.stores, row[_ROUND.store])
     only_scanned = row[_ROUND.readers] & (ir.SCANNED | ir.MULTIPLIED) == ir.SCANNED
     coded = row[_ROUND.kept.codes.at] >= 0 and not only_scanned

@@ -190,7 +190,7 @@ class Lowering:
             P, B = o.power, triton.next_power_of_2(base)
             M = triton.next_power_of_2(columns // (base * o.power)) * B
             if run and base > 1:
-                raise LoweringError("live scales of groups of columns that Paley's matrix mixes")
+                raise LoweringError("dynamic scales of groups of columns that Paley's matrix mixes")
         else:
             P, B, M = triton.next_power_of_2(columns), 1, 1
         matrices = (m.consts[o.signs :], m.consts[max(o.signs_back, 0) :])
@@ -215,7 +215,9 @@ class Lowering:
             raise LoweringError(f"rounding rows of {columns} numbers: at most {WIDEST}")
         run = s.group if s.span == GROUP and s.group < columns else 0
         if run & (run - 1) or (run and columns % run):
-            raise LoweringError(f"live scales of {run} columns: a power of two that divides a row")
+            raise LoweringError(
+                f"dynamic scales of {run} columns: a power of two that divides a row"
+            )
         return rounds_of(self.program, s), run, s.stride, self.buffers.statics[store]
 
     def _norm(

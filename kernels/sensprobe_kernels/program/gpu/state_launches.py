@@ -53,7 +53,7 @@ def keys(s: Stored) -> list[int]:
     return [(key + (1 << 31)) % (1 << 32) - (1 << 31) for key in (s.key0, s.key1)]
 
 
-def _live(h: Held) -> int:
+def _dynamic_scales(h: Held) -> int:
     """Live scales of one sequence."""
     return h.slots.scale.shape[1] if h.stored.span in (spec.GROUP, spec.TENSOR) else 0
 
@@ -66,9 +66,9 @@ def _rows_of(h: Held, usual: int) -> int:
     rows = min(s.unit * 16, s.rows)
     R = triton.next_power_of_2(rows)
     if rows not in (R, s.rows):
-        raise LoweringError(f"one live scale for {rows} rows of a state: a power of two, or all")
+        raise LoweringError(f"one dynamic scale for {rows} rows of a state: a power of two, or all")
     if R * triton.next_power_of_2(s.n) > LARGEST_TILE:
-        raise LoweringError(f"one live scale for {rows * s.n} states: at most {LARGEST_TILE}")
+        raise LoweringError(f"one dynamic scale for {rows * s.n} states: at most {LARGEST_TILE}")
     return R
 
 
@@ -81,7 +81,9 @@ def _warps(numbers: int, r: Rounds) -> int:
 def _grouped(r: Rounds, group: int) -> Rounds:
     """`r` for a state in whose rows `group` neighbours share a scale."""
     if r.dynamic and group & (group - 1):
-        raise LoweringError(f"live scales of groups of {group} numbers of a state: a power of two")
+        raise LoweringError(
+            f"dynamic scales of groups of {group} numbers of a state: a power of two"
+        )
     return r._replace(group=group)
 
 
@@ -98,12 +100,12 @@ def convolution(
     h = m.held[o.state]
     s, r = h.state, rounds_of(program, h.stored)
     if r.feedback:
-        raise LoweringError("a window that keeps what rounding leaves over")
+        raise LoweringError("error feedback of a window")
     R = _rows_of(h, CONVOLVED)
     given: tuple[Argument, ...] = (
         m.work[o.x.at :], weight, bias, m.work[o.to.at :], h.slots.codes, h.slots.scale,
         h.slots.zero, *h.known, m.order, m.times, *keys(h.stored), m.length, s.rows,
-        h.slots.codes.shape[1], o.to.pitch, _live(h), h.stored.stride,
+        h.slots.codes.shape[1], o.to.pitch, _dynamic_scales(h), h.stored.stride,
     )  # fmt: skip
     constants = {
         "n": s.n, "N": triton.next_power_of_2(s.n), "R": R, "BIASED": int(o.bias >= 0),
@@ -124,7 +126,7 @@ def _decay(program: Program, store: int, n: int) -> _Decay:
     stored = program.stores[store]
     p = rounds_of(program, stored)
     if p.span == spec.TENSOR or (p.span == spec.GROUP and stored.group < n):
-        raise LoweringError("decays rounded by live scales of other than a row")
+        raise LoweringError("decays rounded by dynamic scales of other than a row")
     return _Decay(p, stored.stride, tuple(keys(stored)))
 
 
@@ -175,7 +177,7 @@ def recurrence(
         h.slots.codes, h.slots.scale, h.slots.zero, h.slots.residual, *h.known, *p_known, m.order,
         m.times, *keys(h.stored), *p.keys, m.length, s.rows, _row_size(c, s.n),
         h.slots.codes.shape[1], *(f.pitch for f in three), *(f.scales for f in three), o.dt.pitch,
-        gate.z.pitch if gate else 0, o.to.pitch, _live(h), h.stored.stride, p.stride,
+        gate.z.pitch if gate else 0, o.to.pitch, _dynamic_scales(h), h.stored.stride, p.stride,
         s.rows // s.heads, s.rows // s.groups, skip.span if skip else 1,
     )  # fmt: skip
     across = s.groups > 1 and s.rows // s.groups < R
@@ -211,7 +213,7 @@ def chunks(
         m.work[gate.z.at :] if gate else m.nothing, m.work[o.to.at :], h.slots.codes, h.slots.scale,
         h.slots.zero, h.slots.residual, *h.known, m.order, m.times, *keys(h.stored), m.length,
         s.heads, s.channels, _row_size(c, s.n), h.slots.codes.shape[1], o.x.pitch, o.dt.pitch,
-        o.B.pitch, gate.z.pitch if gate else 0, o.to.pitch, _live(h), h.stored.stride,
+        o.B.pitch, gate.z.pitch if gate else 0, o.to.pitch, _dynamic_scales(h), h.stored.stride,
         s.heads // s.groups, skip.span if skip else 1, every,
     )  # fmt: skip
     constants = {
@@ -232,12 +234,12 @@ def _chunk_rows(h: Held, N: int, every: int) -> int:
     R = triton.next_power_of_2(s.channels)
     if s.unit * 16 != s.channels:
         raise LoweringError(
-            f"one live scale for all heads of a state rounded every {every} steps: one a head"
+            f"one dynamic scale for all heads of a state rounded every {every} steps: one a head"
         )
     if R * N > LARGEST_CHUNK_TILE:
         raise LoweringError(
-            f"one live scale for {s.channels * s.n} states, rounded every {every} steps: at most "
-            f"{LARGEST_CHUNK_TILE}"
+            f"one dynamic scale for {s.channels * s.n} states, rounded every {every} steps: "
+            f"at most {LARGEST_CHUNK_TILE}"
         )
     return R
 
@@ -257,12 +259,12 @@ def diagonal(
     if r.dynamic and whole:
         R = triton.next_power_of_2(s.heads)
         if 2 * R * N > LARGEST_TILE:
-            raise LoweringError(f"one live scale for {2 * s.heads * s.n} numbers of a state")
+            raise LoweringError(f"one dynamic scale for {2 * s.heads * s.n} numbers of a state")
     given: tuple[Argument, ...] = (
         m.work[o.x.at :], *tensors, m.work[o.to.at :], h.slots.codes, h.slots.scale, h.slots.zero,
         h.slots.residual,
         *h.known, m.order, m.times, *keys(h.stored), m.length, s.heads, _row_size(c, 2 * s.n),
-        h.slots.codes.shape[1], o.to.pitch, _live(h),
+        h.slots.codes.shape[1], o.to.pitch, _dynamic_scales(h),
     )  # fmt: skip
     constants = {
         "n": s.n, "N": N, "R": R, "G": G, "PARTS": s.parts, "WHOLE": whole,

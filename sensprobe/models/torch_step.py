@@ -17,7 +17,7 @@ from sensprobe.models.mamba2_layers import Mamba2
 from sensprobe.models.mamba_layers import Mamba
 from sensprobe.models.s4d_layers import S4D
 from sensprobe.models.selective import Scan, Selective
-from sensprobe.numerics.storage import Memory, Storage
+from sensprobe.numerics.storage import Carry, Storage
 
 
 def torch_model(model: Model) -> Model:
@@ -32,8 +32,8 @@ class TorchS4D(S4D):
     """h = A h + B u and y = 2 Re(C h), complex."""
 
     def recur(
-        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory | None
-    ) -> tuple[Tensor, Memory]:
+        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Carry | None
+    ) -> tuple[Tensor, Carry]:
         assert memory is not None
         state = A * torch.view_as_complex(memory.state) + B * x[:, 0, :, None]
         y = 2 * (C * state).sum(-1).real
@@ -44,8 +44,8 @@ class _Windowed(Selective):
     """The convolution as a product with the window."""
 
     def convolve(
-        self, at: At, v: Tensor, memory: Memory | None = None
-    ) -> tuple[tuple[Tensor, ...], Memory]:
+        self, at: At, v: Tensor, memory: Carry | None = None
+    ) -> tuple[tuple[Tensor, ...], Carry]:
         assert memory is not None
         window = torch.cat([memory.state, v.transpose(1, 2)], dim=-1)
         y, bias = (window * at("conv")).sum(-1), at.bias("conv")
@@ -73,8 +73,8 @@ def _channels(
     C: Tensor,
     decay: Storage,
     storage: Storage,
-    memory: Memory,
-) -> tuple[Tensor, Memory]:
+    memory: Carry,
+) -> tuple[Tensor, Carry]:
     """h = exp(dt A) h + (dt x) B and y = C h of (b, channels, n)."""
     now = dt[:, 0, :, None]
     state = torch.exp(now * A) * memory.state + (now * x[:, 0, :, None]) * B
@@ -89,8 +89,8 @@ def _heads(
     C: Tensor,
     decay: Storage,
     storage: Storage,
-    memory: Memory,
-) -> tuple[Tensor, Memory]:
+    memory: Carry,
+) -> tuple[Tensor, Carry]:
     """The same of (b, heads, p, n), a decay a head, B and C one a group of heads."""
     now, each = dt[:, 0], x.shape[2] // B.shape[2]
     B, C = (t[:, 0].repeat_interleave(each, 1) for t in (B, C))  # (b, heads, n)
@@ -99,5 +99,5 @@ def _heads(
     return torch.matmul(state, C[..., None]).squeeze(-1)[:, None], _after(memory, state)
 
 
-def _after(memory: Memory, state: Tensor) -> Memory:
-    return Memory(state, None, memory.step + 1)
+def _after(memory: Carry, state: Tensor) -> Carry:
+    return Carry(state, None, memory.step + 1)

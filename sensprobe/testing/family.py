@@ -1,6 +1,9 @@
-"""What every model family must pass, whatever is inside it.
+"""The suite that every model family passes, whatever is inside it.
 
-A family's test file gives fixtures `model` and `x` (its inputs) and inherits `ModelContract`.
+    class TestMine(FamilyContract):
+        pass
+
+needs two fixtures in its file: `model`, and `x`, a batch of at least two sequences for it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.errors import DataError
+from sensprobe.models import Model
 from sensprobe.models.apply import Applier, observe
 from sensprobe.numerics.storage import Custom, Storage
 from sensprobe.numerics.taps import EXACT, Recording
@@ -63,15 +67,17 @@ def is_inside(site: Site) -> bool:
     return site.kind is Kind.STATE or site.part is Part.DECAY
 
 
-class ModelContract:
-    def test_every_declared_site_is_reached_and_no_other(self, model, x):
+class FamilyContract:
+    """Sites, weights, products and streaming of a model agree with each other."""
+
+    def test_every_declared_site_is_reached_and_no_other(self, model: Model, x: Tensor) -> None:
         seen = Seen()
         model(x, seen)
         inside = [name for name, site in model.sites.items() if is_inside(site)]
         assert set(seen.shapes) == set(model.sites) - set(inside)
         assert sorted(seen.asked) == sorted(inside)
 
-    def test_sites_are_declared_in_the_order_they_are_met(self, model, x):
+    def test_sites_are_declared_in_the_order_they_are_met(self, model: Model, x: Tensor) -> None:
         seen = Recording(lambda site, value: None)
         model(x, seen)
         assert list(seen.seen) == [n for n in seen.seen if n in model.sites]
@@ -79,12 +85,12 @@ class ModelContract:
         inside = [layer for layer in layers if layer is not None]
         assert inside == sorted(inside)
 
-    def test_stepping_reaches_the_same_sites(self, model, x):
+    def test_stepping_reaches_the_same_sites(self, model: Model, x: Tensor) -> None:
         seen = Seen()
         model.step(x[:, 0], model.start(len(x), seen), seen)
         assert set(seen.shapes) | set(seen.asked) == set(model.sites)
 
-    def test_shapes_are_the_declared_ones(self, model, x):
+    def test_shapes_are_the_declared_ones(self, model: Model, x: Tensor) -> None:
         seen = Seen()
         model(x, seen)
         for name, site in model.sites.items():
@@ -95,45 +101,51 @@ class ModelContract:
                 shape = seen.shapes[name]
                 assert shape in [(*x.shape[:2], *site.shape), (len(x), *site.shape)], name
 
-    def test_what_operations_hold_is_shown_in_the_declared_shape(self, model, x):
+    def test_what_operations_hold_is_shown_in_the_declared_shape(
+        self, model: Model, x: Tensor
+    ) -> None:
         """Some steps at a time, the step first."""
-        shapes = {}
-        model(x, Recording(lambda site, value: shapes.setdefault(site.name, tuple(value.shape))))
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def note(site: Site, value: Tensor) -> None:
+            shapes.setdefault(site.name, tuple(value.shape))
+
+        model(x, Recording(note))
         for name, site in model.sites.items():
             if is_inside(site):
                 assert shapes[name][0] >= 1
                 assert shapes[name][1:] == (len(x), *site.shape, *([2] if site.is_complex else []))
 
-    def test_every_site_matters(self, model, x):
+    def test_every_site_matters(self, model: Model, x: Tensor) -> None:
         truth = model(x)
         for name in model.sites:
             nudged = model(x, Nudge(name))
             assert not torch.equal(nudged, truth), f"{name} is dead: the output ignores it"
             assert nudged.isfinite().all()
 
-    def test_a_nudge_of_nothing_changes_nothing(self, model, x):
+    def test_a_nudge_of_nothing_changes_nothing(self, model: Model, x: Tensor) -> None:
         """The test above can fail: without noise every output is the same to the bit."""
         truth = model(x)
         for name, site in model.sites.items():
             if not is_inside(site):
                 assert torch.equal(model(x, Nudge(name, 0.0)), truth)
 
-    def test_sites_are_named_by_themselves(self, model):
+    def test_sites_are_named_by_themselves(self, model: Model) -> None:
         for name, site in model.sites.items():
             assert site.name == name
             assert len(site.shape) == len(site.axes)
             assert site in matching(group_pattern(site), model.sites.values())
 
-    def test_a_part_has_a_pattern_that_names_all_its_sites_and_no_other(self, model):
+    def test_a_part_has_a_pattern_that_names_all_its_sites_and_no_other(self, model: Model) -> None:
         for target in targets(model.sites.values(), by="part"):
             assert tuple(matching(target.name, model.sites.values())) == target.sites, target.name
             assert {site.kind for site in target.sites} == {target.kind}
 
-    def test_weights_are_the_weight_sites(self, model):
+    def test_weights_are_the_weight_sites(self, model: Model) -> None:
         weights = {n for n, s in model.sites.items() if s.kind is Kind.WEIGHT}
         assert set(model.weights) == weights
 
-    def test_products_name_sites_and_cover_every_matrix(self, model):
+    def test_products_name_sites_and_cover_every_matrix(self, model: Model) -> None:
         named = set()
         for weight, operand, count in model.products:
             assert model.sites[weight].kind is not Kind.STATE
@@ -147,20 +159,21 @@ class ModelContract:
         }
         assert matrices <= named
 
-    def test_products_follow_from_shapes(self, model):
+    def test_products_follow_from_shapes(self, model: Model) -> None:
         """A real matrix multiplies once a value, a complex one two or four times; D each x."""
         for weight, operand, count in model.products:
             site = model.sites[weight]
             if site.kind is not Kind.WEIGHT:
                 continue
-            one = model.sites[operand].reals if site.part is Part.D else site.reals
-            two = operand is not None and model.sites[operand].is_complex and site.part == "A"
+            reads = site if operand is None else model.sites[operand]
+            one = (reads if site.part is Part.D else site).reals
+            two = reads.is_complex and operand is not None and site.part is Part.A
             assert count == (2 * one if two else one), weight
 
-    def test_full_precision_is_32_bits(self, model):
+    def test_full_precision_is_32_bits(self, model: Model) -> None:
         assert cost(model.sites.values(), {}, model.products).effective_bits == 32
 
-    def test_outputs_do_not_depend_on_the_rest_of_the_batch(self, model, x):
+    def test_outputs_do_not_depend_on_the_rest_of_the_batch(self, model: Model, x: Tensor) -> None:
         """To the float32 rounding of sums whose order may follow the batch's size."""
         whole = model(x)
         size = whole.abs().max()
@@ -168,22 +181,22 @@ class ModelContract:
             alone = model(x[i : i + 1])
             assert (alone - whole[i : i + 1]).abs().max() <= 64 * 2.0**-24 * size
 
-    def test_an_empty_batch_gives_no_outputs(self, model, x):
+    def test_an_empty_batch_gives_no_outputs(self, model: Model, x: Tensor) -> None:
         assert model(x[:0]).shape == (0, *model(x).shape[1:])
 
-    def test_a_call_leaves_nothing_behind(self, model, x):
+    def test_a_call_leaves_nothing_behind(self, model: Model, x: Tensor) -> None:
         before = {n: w.clone() for n, w in model.weights.items()}
         first, kept = model(x), x.clone()
         assert torch.equal(model(x), first)
         assert torch.equal(x, kept)
         assert all(torch.equal(before[n], w) for n, w in model.weights.items())
 
-    def test_an_unknown_mode_is_an_error(self, model, x):
+    def test_an_unknown_mode_is_an_error(self, model: Model, x: Tensor) -> None:
         with pytest.raises(ValueError, match="mode 'sideways'"):
             model(x, EXACT, "sideways")
 
     @pytest.mark.parametrize("text", ["int8", "int6/asym/dynamic", "e4m3/dynamic/every3", "bf16"])
-    def test_stepping_is_the_forward(self, model, x, text):
+    def test_stepping_is_the_forward(self, model: Model, x: Tensor, text: str) -> None:
         """With the state rounded too: memories carry all there is between steps."""
         states = [s for s in model.sites.values() if s.kind is Kind.STATE]
         plan = adapted([("*", parse(text))], states).resolve(model.sites.values())
@@ -198,9 +211,9 @@ class ModelContract:
             # Sums over a batch of steps may run in another order than over one step, and a state
             # next to the middle of two codes may then take the other: one step of some.
             loose = 1e-6 if chosen is EXACT else 0.02
-            assert (got - want).abs().max() <= loose * max(1, want.abs().max())
+            assert (got - want).abs().max() <= loose * max(1.0, want.abs().max().item())
 
-    def test_streaming_draws_the_noise_of_the_whole_sequence(self, model, x):
+    def test_streaming_draws_the_noise_of_the_whole_sequence(self, model: Model, x: Tensor) -> None:
         """Stochastic rounding depends on the sequence and the step, not on how it was run."""
         moving = [s for s in model.sites.values() if s.kind is Kind.ACTIVATION]
         plan = adapted([("*", parse("int4/range3/stochastic5"))], moving).resolve(moving)
@@ -211,10 +224,10 @@ class ModelContract:
             out, memory = model.step(x[:, t], memory, tap)
             outputs.append(out)
         got = outputs[-1] if want.ndim == 2 else torch.stack(outputs, dim=1)
-        off = (got - want).abs() > 0.02 * max(1, want.abs().max())
+        off = (got - want).abs() > 0.02 * max(1.0, want.abs().max().item())
         assert off.float().mean() <= 0.1  # where sums in another order cross a threshold
 
-    def test_a_state_of_another_batch_is_refused(self, model, x):
+    def test_a_state_of_another_batch_is_refused(self, model: Model, x: Tensor) -> None:
         for other in (model.start(len(x) + 1), None, ()):
             with pytest.raises(DataError, match="make one with start"):
                 model.step(x[:, 0], other)
