@@ -79,7 +79,7 @@ def cut(
 
 
 def scored_bytes(ends: np.ndarray, starts: np.ndarray, windowing: Windowing) -> np.ndarray:
-    """The number of bytes that each window scores (n,); `ends` has the bytes up to each token's end.
+    """The bytes that each window scores (n,); `ends` has the bytes up to each token's end.
 
     They are the text from the end of a window's last unscored token to the end of its last one.
     """
