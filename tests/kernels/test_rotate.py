@@ -24,8 +24,8 @@ both = pytest.mark.parametrize("name", ["rotate", "rotate_back"])
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often the kernel ran."""
     found: list[int] = []
-    turned = cpu.turned
-    monkeypatch.setattr(cpu, "turned", lambda *a: found.append(1) or turned(*a))
+    rotated = cpu.rotated
+    monkeypatch.setattr(cpu, "rotated", lambda *a: found.append(1) or rotated(*a))
     return found
 
 

@@ -27,7 +27,7 @@ from sensprobe.models.forward import At, Memories
 from sensprobe.models.frame import FrameConfig, Products, Shapes
 from sensprobe.models.framed import Framed, Replay
 from sensprobe.models.initial import drawn
-from sensprobe.numerics.storage import Memory, fresh, store
+from sensprobe.numerics.storage import Carry, fresh, store
 from sensprobe.numerics.taps import EXACT, Tap, single
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 from sensprobe.testing.family import FamilyContract
@@ -96,7 +96,7 @@ class Toy(Framed):
         y, memory = self.recur(at, at.passes("x", u), memories[0])
         return at.passes("y", y), (memory,)
 
-    def recur(self, at: At, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+    def recur(self, at: At, x: Tensor, memory: Carry | None) -> tuple[Tensor, Carry]:
         A, B, C, storage = at("A"), at("B"), at("C"), at.storage("state")
         memory = memory or fresh(len(x), A.shape, storage, x.device)
         y = [torch.zeros_like(x[:, :0, 0])]
