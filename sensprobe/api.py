@@ -475,7 +475,7 @@ def report(run: Pathlike, out: Pathlike | None = None) -> Document:
 
     Returns folder, html, images, tables (paths) and missing: what the run does not hold yet.
     """
-    from sensprobe.report import write_report  # pandas, Plotly and Matplotlib
+    from sensprobe.report.writing import write_report  # pandas, Plotly and Matplotlib
     from sensprobe.runs import open_run
 
     files = write_report(open_run(run), None if out is None else Path(out))

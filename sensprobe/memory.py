@@ -20,7 +20,7 @@ LIMITS = (
         Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ),
 )
-"""(limit, what is used of it) of a container, in either version of cgroups."""
+"""Pairs of files (limit, used) of a container, in either version of cgroups."""
 
 
 def free_bytes() -> int | None:

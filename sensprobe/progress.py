@@ -22,7 +22,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Tells nobody."""
+    """Progress that is not shown."""
 
     def begin(self, title: str, total: float, seconds: float | None = None) -> None: ...
 

@@ -12,7 +12,6 @@ import streamlit as st
 from sensprobe.report.charts import Chart
 from sensprobe.report.drawing import screen
 from sensprobe.report.overview import RunLine
-from sensprobe.report.results import Candidate
 from sensprobe.report.theme import DARK, LIGHT, Theme
 from sensprobe_app import store
 from sensprobe_app.store import Found
@@ -72,11 +71,6 @@ def followed(found: Found, draw: Callable[[Found], None], *, while_it: bool = Tr
         draw(found)
 
 
-def label_of(candidate: Candidate) -> str:
-    """What a plan is called here and in the address: the same while a search runs and after."""
-    return candidate.name if candidate.uniform is None else f"uniform {candidate.uniform}"
-
-
 def choice(
     label: str, options: Sequence[str], key: str, first: str | None = None, help: str | None = None
 ) -> str | None:
@@ -108,13 +102,13 @@ def command(words: Sequence[object], why: str) -> None:
 
 
 def profile_command(line: RunLine, why: str) -> None:
-    """How this run gets its sensitivities, and its sites."""
+    """Show the command that gives this run its sensitivities and its sites."""
     words = ["--data", line.data, "--run", line.path]
     command(["sensprobe", "profile", line.model, *words], why)
 
 
 def search_command(line: RunLine) -> None:
-    """How this run gets plans."""
+    """Show the command that gives this run plans."""
     command(
         ["sensprobe", "search", "--run", line.path, "--budget", "12KiB"],
         "Nothing was searched for yet; a search is:",

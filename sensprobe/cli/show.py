@@ -107,8 +107,8 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
     from sensprobe.report.drawing import text
     from sensprobe.report.read import read_confirmation, read_search
     from sensprobe.report.terminal import (
-        beside_table,
         chosen_table,
+        compared_table,
         confirmed_table,
         frontier_table,
     )
@@ -122,17 +122,17 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
         yield confirmed_table(read_confirmation(confirmed))
     if document.get("also"):
         confirmed_too = confirmed if confirmed and confirmed.get("also") else None
-        yield beside_table(read_confirmation(confirmed_too) if confirmed_too else found)
+        yield compared_table(read_confirmation(confirmed_too) if confirmed_too else found)
 
 
 def run_tables(run: Run) -> Iterator[RenderableType]:
     """Every table a run's results give, in the order of the main job."""
     from sensprobe.report.agreement import agreement
-    from sensprobe.report.benches import benches_of, latest
+    from sensprobe.report.benchmarks import benchmarks_of, latest
     from sensprobe.report.gather import PROFILES
     from sensprobe.report.prose import about_origins
     from sensprobe.report.read import read_sensitivity
-    from sensprobe.report.terminal import agreement_line, bench_report
+    from sensprobe.report.terminal import agreement_line, benchmark_report
 
     found: dict[str, Any] = {}
     for name in (*PROFILES, "search", "confirmation"):
@@ -147,8 +147,8 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
         yield agreement_line(agreement(*pair))
     if "search" in found:
         yield from search(found["search"], found.get("confirmation"))
-    for bench_kept in latest(benches_of(run)):
-        yield bench_report(bench_kept)
+    for bench_kept in latest(benchmarks_of(run)):
+        yield benchmark_report(bench_kept)
     yield from map(Text, about_origins(run.count, run.origins))
 
 
@@ -244,15 +244,15 @@ def generation(document: dict[str, Any]) -> str:
 
 def bench(document: dict[str, Any]) -> Iterator[RenderableType]:
     """Times, bandwidths and ratios of operations on packed memory, or of a model's steps."""
-    from sensprobe.report.benches import read_bench
-    from sensprobe.report.terminal import bench_report
+    from sensprobe.report.benchmarks import read_benchmark
+    from sensprobe.report.terminal import benchmark_report
 
     if "model" in document:
         from sensprobe.cli.show_bench import model_bench
 
         yield from model_bench(document)
     else:
-        yield bench_report(read_bench(document))
+        yield benchmark_report(read_benchmark(document))
 
 
 def next_after_bench(run: Path) -> str:

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensprobe.report.bench_tables import about_bench, versions_of
-from sensprobe.report.benches import read_bench
+from sensprobe.report.benchmark_tables import about_benchmark, versions_of
+from sensprobe.report.benchmarks import read_benchmark
 from sensprobe.report.values import MISSING, Measured, digits, number, plus_minus, shortened
 
 GIGA, PERCENT, LABEL = 1e-9, 100, 16
@@ -29,8 +29,8 @@ Rows = Mapping[str, Mapping[str, Row]]
 
 def model_bench(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The machine and model, and for every batch a table with the time of PyTorch."""
-    found = read_bench({**document, "rows": []})
-    where, *how = about_bench(found)
+    found = read_benchmark({**document, "rows": []})
+    where, *how = about_benchmark(found)
     yield Text(where, style="bold")
     yield Text("\n".join([*how, versions_of(found)]), style="dim")
     yield Text(_memory(document))

@@ -107,9 +107,9 @@ def from_fields(fields: Mapping[str, Any], spec: str, seed: int, found: list[str
 
 
 def _repeats(samples: Samples, members: Mapping[str, np.ndarray], spec: str) -> tuple[str, ...]:
-    """A note for every split that repeats samples of earlier ones: it is not all new.
+    """A note for every split that repeats samples of earlier ones.
 
-    DataError for a named one that holds nothing else: the confirmation would confirm nothing.
+    DataError for a named split that holds no other samples: a confirmation on it proves nothing.
     """
     notes, seen = [], set[bytes]()
     for name in (name for name in SPLIT_NAMES if name in members):

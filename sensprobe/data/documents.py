@@ -33,7 +33,7 @@ PACKED = {".xz": lzma.decompress, ".gz": gzip.decompress}
 DAMAGE = (OSError, EOFError, lzma.LZMAError, zlib.error, tarfile.TarError)
 HELD_OUT_BELOW = 26
 STRETCH_BYTES = 8192
-"""About 1,400 words, a few pages: what is said on one of them tells little of the next but one."""
+"""About 1,400 words, a few pages, so that one part tells little of the next but one."""
 
 
 @dataclass(frozen=True, slots=True)

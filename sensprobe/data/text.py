@@ -50,7 +50,8 @@ class Asked:
 
 
 def split_options(rest: str) -> tuple[str, str]:
-    """`FILE,length=512` -> (FILE, ",length=512"). A path that exists as it is has no options."""
+    """`FILE,length=512` -> (FILE, ",length=512"). If the whole text is a path that exists, there
+    are no options."""
     path = rest
     while "=" in path.rpartition(",")[2] and "," in path and not named_path(path).exists():
         path = path.rpartition(",")[0]

@@ -1,7 +1,7 @@
 """From text to the tokens a model reads, and back.
 
-A tokenizer belongs to the model: data is read with it. It says of every token where in the text it
-ends, so that a loss can be counted by byte whatever the tokens are.
+A tokenizer belongs to the model: data is read with it. It tells where in the text each token ends,
+so that a loss can be counted by byte for any tokenizer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ BYTE_VALUES = 256
 TEXT_EDGES = ("<|endoftext|>", "<s>", "<bos>", "<|begin_of_text|>", "</s>", "<eos>")
 """The names of the token that stands between two texts, tried where the settings do not say."""
 PROBES = ("a", "0", "the", ".")
-"""Texts of which one has tokens in any tokenizer, to see what it puts around them."""
+"""Probe texts, of which at least one has tokens in any tokenizer: they show what it puts around
+a text."""
 
 
 class Tokenizer(Protocol):
@@ -172,8 +173,8 @@ class FileTokenizer:
 
 
 def readable(text: str | bytes) -> str:
-    """The text as UTF-8 has it: what it has no form for (bytes of another encoding that a command
-    line passed on, halves of a surrogate pair) is shown as U+FFFD."""
+    """The text as UTF-8 can encode it: bytes of another encoding that a command line passed on,
+    and halves of a surrogate pair, become U+FFFD."""
     if isinstance(text, bytes):
         return text.decode("utf-8", "replace")
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -79,8 +79,8 @@ def cut(
 
 
 def scored_bytes(ends: np.ndarray, starts: np.ndarray, windowing: Windowing) -> np.ndarray:
-    """Bytes that windows score (n,), where `ends` says how many there are up to each token's end.
+    """The bytes that each window scores (n,); `ends` has the bytes up to each token's end.
 
-    That is the text from the end of a window's last unscored token to the end of its last one.
+    They are the text from the end of a window's last unscored token to the end of its last one.
     """
     return ends[starts + windowing.length] - ends[starts + windowing.context]

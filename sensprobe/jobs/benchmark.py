@@ -30,8 +30,9 @@ PROCESSOR = Path("/proc/cpuinfo")
 class Timing(NamedTuple):
     """The functions that time a device.
 
-    They return the bytes that the largest case holds at a shape and batch, the cases, the timing of
-    one case given the bytes a second of copying, and those bytes a second.
+    `held` returns the bytes that the largest case holds at a shape and batch, `cases` the functions
+    that make each case, `measured` the row of a case given the bytes a second that copying reaches,
+    and `copied` measures those.
     """
 
     held: Callable[[str, int], int]

@@ -44,7 +44,8 @@ class Way:
 def ways_of(
     source: Source, plan: Mapping[str, Scheme], applier: Applier, name: str, place: torch.device
 ) -> list[Way]:
-    """The plan's (unless it rounds nothing), full precision's, and PyTorch's, in this order.
+    """Return the ways to run a model: under the plan (unless it rounds nothing), at full precision,
+    and in PyTorch, in this order.
 
     `applier` is calibrated for the plan. For an exported model, full precision runs on its
     decoded weights: the time does not depend on their values.

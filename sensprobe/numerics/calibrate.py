@@ -37,7 +37,7 @@ from sensprobe.plans.sites import Site
 BINS = 2**14
 _SHIFT = 18
 SAMPLES = 4
-"""Values that stand for a bin when `mse` weighs errors."""
+"""Values taken to represent a bin when `mse` weighs errors."""
 SHRINKS = torch.tensor([(50 - k) / 50 for k in range(41)], dtype=torch.float64)
 """Fractions of the full range that `mse` tries: 1 … 0.2. (A library's linspace may contract its
 product and sum, and then its last bits differ between processors.)"""

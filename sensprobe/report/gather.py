@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sensprobe.errors import RunError
 from sensprobe.plans.sites import Kind, Site
 from sensprobe.report.agreement import Agreement, agreement
-from sensprobe.report.benches import BenchRun, benches_of
+from sensprobe.report.benchmarks import Benchmark, benchmarks_of
 from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
 from sensprobe.report.results import Candidate, Confirmation, Entries, Search, Sensitivity
 from sensprobe.report.values import ACCURACY
@@ -37,7 +37,7 @@ class Results:
     confirmation: Confirmation | None = None
     missing: tuple[str, ...] = ()
     divergence: Sensitivity | None = None
-    benches: tuple[BenchRun, ...] = ()  # the latest first
+    benchmarks: tuple[Benchmark, ...] = ()  # the latest first
     evaluations: int = 0
     origins: Mapping[str, int] = field(default_factory=dict)  # see `Run.origins`
 
@@ -75,15 +75,15 @@ class Results:
     def _titled(self, names: Sequence[str | None]) -> dict[str, Entries]:
         assert self.search is not None
         found = (self.search.candidate(name) for name in names)
-        return {plan_title(c, self.search): c.entries for c in found if c is not None}
+        return {_plan_title(c, self.search): c.entries for c in found if c is not None}
 
 
-def plan_title(candidate: Candidate, search: Search) -> str:
+def _plan_title(candidate: Candidate, search: Search) -> str:
     """ "p17 (12KiB)", "uniform int6/head/asym"."""
-    if candidate.uniform is not None:
-        return f"uniform {candidate.uniform}"
     budgets = ", ".join(search.picks.get(candidate.name, ()))
-    return f"{candidate.name} ({budgets})" if budgets else candidate.name
+    return (
+        f"{candidate.title} ({budgets})" if budgets and not candidate.uniform else candidate.title
+    )
 
 
 def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
@@ -92,8 +92,8 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     `sites` are the model's; without them the run's own result `sites`, or the search's, is used.
     RunError where the run holds no result at all.
     """
-    names, benches = set(run.results()), tuple(benches_of(run))
-    if not (names & {*PROFILES, "search", "confirmation"} or any(b.cases for b in benches)):
+    names, benchmarks = set(run.results()), tuple(benchmarks_of(run))
+    if not (names & {*PROFILES, "search", "confirmation"} or any(b.cases for b in benchmarks)):
         raise RunError(
             f"{run.path} holds no results to report. Run `sensprobe profile MODEL --data DATA "
             f"--run {run.path}` first."
@@ -125,7 +125,7 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
         measured=read("sensitivity-measured", read_sensitivity, profile),
         taylor=read("sensitivity-taylor", read_sensitivity, f"{profile} --method taylor"),
         confirmation=read("confirmation", read_confirmation, searching),
-        benches=benches,
+        benchmarks=benchmarks,
         evaluations=run.count,
         origins=run.origins,
     )
@@ -141,7 +141,7 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     if search is not None and not search.full_state_bytes:  # an older run's
         states = sum(4 * site.reals for site in found.sites if site.kind is Kind.STATE)
         search = replace(search, full_state_bytes=search.batch * states)
-    missing += [bench.problem for bench in benches if bench.problem]
+    missing += [benchmark.problem for benchmark in benchmarks if benchmark.problem]
     return replace(found, search=search, missing=tuple(missing))
 
 

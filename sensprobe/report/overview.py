@@ -62,7 +62,7 @@ def _below(folder: Path, root: Path) -> list[Path]:
 
 
 def _shown(name: str) -> bool:
-    """Not hidden, and a name that a page can show."""
+    """Return whether a name is not hidden and a page can show it."""
     return not name.startswith(".") and name.isprintable()
 
 
@@ -73,7 +73,7 @@ def overview(folder: Path) -> list[RunLine]:
 
 
 def run_line(path: Path, folder: Path, run: Run | None = None) -> RunLine:
-    """What one run has to show; `run` where it is open already."""
+    """Summarise one run; `run` is given where it is open already."""
     name = "/".join(path.relative_to(folder).parts) or "."
     line = RunLine(name, path, changed=last_change(path))
     try:
@@ -139,7 +139,7 @@ def _line(budget: str, plan: Candidate | Confirmed, q: Quantity, state: str) -> 
 
 
 def last_change(path: Path) -> str:
-    """When a file of the run was last written: UTC, ISO 8601, to the second; "" where none is."""
+    """The time a file of the run was last written: UTC, ISO 8601, to the second; "" if none is."""
     files = [path / NAME, path / "optuna.db"]
     for inside in ("evaluations", "results", "benches"):
         files += (path / inside).glob("[!.]*")

@@ -14,8 +14,8 @@ import pandas as pd
 from sensprobe.plans.sites import Site
 from sensprobe.report.plans import EXACT_TEXT, bytes_by_part, schemes_by_group
 from sensprobe.report.results import (
-    Beside,
     Candidate,
+    Compared,
     Confirmation,
     Confirmed,
     Entries,
@@ -42,14 +42,14 @@ MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "domin
 
 
 def sensitivity(found: Sensitivity, of: str = "metric", *, bars: bool = True) -> pd.DataFrame:
-    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive".
+    """Groups down, schemes across; `of` is "metric" (change to full precision) or "additive".
     Without `bars` values stand alone, to the digits that their errors support."""
     grid = found.grid
     cells = {
-        scheme: [cell(found, grid.get((target, scheme)), of, bars=bars) for target in found.targets]
+        scheme: [cell(found, grid.get((group, scheme)), of, bars=bars) for group in found.groups]
         for scheme in found.schemes
     }
-    index = pd.Index(found.targets, name=found.heading(of), dtype=object)
+    index = pd.Index(found.groups, name=found.heading(of), dtype=object)
     return pd.DataFrame(cells, index=index, dtype=object)
 
 
@@ -73,12 +73,12 @@ def ranked(found: Sensitivity, of: str = "metric", scheme: str | None = None) ->
 
 
 def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> pd.DataFrame:
-    """What hurts most, worst first. What the error bar does not tell from zero has no rank."""
+    """Observations, worst first. One that its error bar does not tell from zero has no rank."""
     heading = found.heading(of)
     rows = [
         {
             "rank": str(place) if found.shown(row, of).differs else MISSING,
-            "target": row.target,
+            "target": row.group,
             "scheme": row.scheme,
             heading: cell(found, row, of),
         }
@@ -91,7 +91,7 @@ def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -
 
 
 def mark_of(candidate: Candidate, search: Search) -> str:
-    """What a plan is in the search, in words."""
+    """Words for a plan's place in the search: "chosen for 12KiB, front"."""
     words = [f"chosen for {budget}" for budget in search.picks.get(candidate.name, ())]
     words += ["uniform"] if candidate.uniform is not None else []
     words += ["front"] if candidate.on_front else []
@@ -175,11 +175,10 @@ def chosen(search: Search) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns, dtype=object).fillna(MISSING)
 
 
-def _choice_row(budget: str, c: Candidate | Beside, search: Search) -> dict[str, str]:
-    uniform = c.uniform if isinstance(c, Candidate) else None
+def _choice_row(budget: str, c: Candidate | Compared, search: Search) -> dict[str, str]:
     return {
         "budget": budget,
-        "plan": c.name if uniform is None else f"uniform {uniform}",
+        "plan": c.title if isinstance(c, Candidate) else c.name,
         "times smaller": digits(search.times_smaller(c.total_bytes), 3),
         **_plan(c, search),
     }
@@ -206,7 +205,7 @@ def confirmation(found: Confirmation) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns, dtype=object).fillna("")
 
 
-def beside(found: Search | Confirmation) -> pd.DataFrame:
+def compared(found: Search | Confirmation) -> pd.DataFrame:
     """Plans measured beside the search; of confirmed ones what a chosen plan of no more bytes
     gains on each."""
     rows = [
@@ -216,7 +215,7 @@ def beside(found: Search | Confirmation) -> pd.DataFrame:
             "chosen of no more bytes": plan.chosen or MISSING,
             "gains": found.quantity.change(plan.gain),
         }
-        for plan in found.also
+        for plan in found.compared
     ]
     columns = ["plan", *_headings(found), "chosen of no more bytes", "gains"]
     return pd.DataFrame(rows, columns=columns)
@@ -288,7 +287,7 @@ def _headings(found: Search | Confirmation) -> list[str]:
 
 
 def _plan(
-    plan: Candidate | Beside | Confirmed | Rival, found: Search | Confirmation
+    plan: Candidate | Compared | Confirmed | Rival, found: Search | Confirmation
 ) -> dict[str, str]:
     """Bytes, score, and the change to full precision where it is known of such a plan."""
     q = found.quantity

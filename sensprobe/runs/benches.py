@@ -79,7 +79,7 @@ def writing(
 
 
 def _append(lines: int, path: Path, document: Mapping[str, JSON]) -> None:
-    """One line, or nothing and a RunError."""
+    """Appends one line; RunError where the disk refuses, and then no part of the line stays."""
     before = os.fstat(lines).st_size
     with disk_errors(path, "writing"):
         try:

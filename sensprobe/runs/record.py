@@ -108,7 +108,7 @@ class Entry(NamedTuple):
 
 
 def little(array: np.ndarray) -> np.ndarray:
-    """Contiguous and little-endian, as it is stored."""
+    """The array as it is stored: contiguous and little-endian."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 

@@ -92,8 +92,8 @@ class Run:
     def find(self, key: EvaluationKey) -> Evaluation | None:
         """The evaluation of exactly this key, its checksums checked; None where there is none.
 
-        One found in a run that is reused is copied here, so that a run holds all its results rest
-        on; `from_run` of its `meta` says where it was found.
+        An evaluation found in a reused run is copied here, so that a run holds all evaluations
+        behind its results; `from_run` of its `meta` says where it was found.
         """
         with self._lock:
             evaluation = self._ledger.find(key)
@@ -242,7 +242,8 @@ class Run:
         write_whole(path, strict_json(data))
 
     def set_aside(self, name: str, new: str) -> None:
-        """Gives a result another name, which must be free. Without such a result: nothing."""
+        """Gives a result another name, which must be free. Does nothing where there is no such
+        result."""
         self._check_writable()
         path, target = self._result_path(name), self._result_path(new)
         if target.exists():

@@ -104,7 +104,8 @@ class SegmentWriter:
         self._synced = time.monotonic()
 
     def append(self, evaluation: Evaluation) -> None:
-        """Keeps an evaluation; `RunError`, and nothing of it kept, where the disk refuses."""
+        """Appends an evaluation; `RunError` where the disk refuses, and then no part of it
+        stays."""
         with disk_errors(self.lines_path, "writing"):
             before = os.fstat(self._bytes).st_size
             content, line = pack(evaluation, before)
@@ -136,8 +137,8 @@ class SegmentWriter:
 
     @contextlib.contextmanager
     def _whole(self, descriptor: int) -> Iterator[None]:
-        """After a refused write nothing of it stays. An interrupt cuts nothing: the write may be
-        whole, and readers know one that is not.
+        """Cuts off what a refused write left. After an interrupt nothing is cut: the write may be
+        whole, and readers recognise one that is not.
         """
         before = os.fstat(descriptor).st_size
         try:
@@ -183,7 +184,7 @@ class SegmentReader:
         return f"{self.lines_path.parent.name}/{self.lines_path.name}"
 
     def poll(self, notices: list[str]) -> Iterator[tuple[dict[str, JSON], Place]]:
-        """New evaluations, whole ones only. What is skipped is told in `notices`, once."""
+        """New evaluations, whole ones only. Each one skipped is reported in `notices` once."""
         try:
             size = self.lines_path.stat().st_size
             if size <= self._offset:
@@ -238,7 +239,7 @@ class SegmentReader:
             )
 
     def _abandoned(self, torn: int) -> bool:
-        """Nobody is left to finish the last line, and nobody did since it was read."""
+        """True if the writer is gone and the last line was not finished since it was read."""
         return not self.alive() and self.lines_path.stat().st_size == self._offset + torn
 
     def alive(self) -> bool:

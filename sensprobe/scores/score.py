@@ -104,8 +104,8 @@ def ratio(values: np.ndarray, baseline: np.ndarray, groups: np.ndarray | None = 
 def signed_rank(differences: np.ndarray, groups: np.ndarray | None = None) -> float:
     """Two-sided p of "differences (n,) lie evenly about zero": Wilcoxon's signed-rank test.
 
-    Zeros are ranked and add nothing (Pratt 1959); equal sizes share their mean rank. Under the
-    hypothesis the sign of a sample, or of a whole group, is that of a coin.
+    Zeros are ranked but not summed (Pratt 1959); equal sizes share their mean rank. Under the
+    hypothesis the sign of a sample, or of a whole group, is + or - with equal probability.
     """
     sizes = np.abs(differences)
     values, inverse, counts = np.unique(sizes, return_inverse=True, return_counts=True)

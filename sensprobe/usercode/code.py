@@ -151,12 +151,13 @@ class Code:
         return mark_of(self.files)
 
     def seal(self) -> None:
-        """From here on `files` is what the code is: nothing else below its folder is imported."""
+        """Fixes `files`: from here on no other file below the folder is imported."""
         self._sealed = True
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Imports find the file's neighbours first, as a script's do, and helpers of its own."""
+        """Within this block imports find the file's neighbours first, as a script's do, and each
+        file has its own copies of helpers."""
         roots = {name.partition("/")[0].removesuffix(".py") for name in self.files}
         roots |= {name.partition(".")[0] for name in self._found}
         aside = {n: m for n, m in sys.modules.items() if n.partition(".")[0] in roots and _loose(m)}

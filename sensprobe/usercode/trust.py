@@ -156,7 +156,8 @@ def allowed(path: Path, name: str) -> Files | None:
 
 
 def allow(code: Code, name: str) -> None:
-    """Remembers a function of code as it is. RunError where that cannot be written."""
+    """Remembers that a function of this code, as it is now, may run. RunError where that cannot
+    be written."""
     place = store()
     with disk_errors(place, "writing"):
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -169,7 +170,7 @@ def allow(code: Code, name: str) -> None:
 
 
 def _remember(code: Code, name: str, progress: Progress) -> None:
-    """`allow`; a machine without a place for it can do everything but remember."""
+    """Calls `allow`, but goes on without remembering where the file cannot be written."""
     try:
         allow(code, name)
     except SensprobeError as error:

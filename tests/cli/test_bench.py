@@ -25,8 +25,8 @@ from sensprobe.packed.bench_steps import STEPS
 from sensprobe.packed.bench_work import KINDS
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.plans.scheme import parse
-from sensprobe.report.bench_tables import about_bench, bench_table
-from sensprobe.report.benches import benches_of, latest
+from sensprobe.report.benchmark_tables import about_benchmark, benchmark_table
+from sensprobe.report.benchmarks import benchmarks_of, latest
 from sensprobe.runs import Manifest, open_run
 from sensprobe.session.source import Source, open_model, outlined
 
@@ -323,12 +323,12 @@ def test_a_run_keeps_the_rows_of_a_model_beside_other_benches(tmp_path, capsys):
     assert kept.outcome == "finished"
     with run.benching(told | {"model": "", "batch": 1}) as keep:
         keep(told["rows"][0])
-    one, other = latest(benches_of(run))
+    one, other = latest(benchmarks_of(run))
     assert (one.subject, other.subject) == ("", "s4d-digits under the plan")
     assert other.problem == ""
     assert {case.operation for case in other.cases} >= {"step", "products", "sequence"}
-    assert any("Steps of s4d-digits under the plan" in line for line in about_bench(other))
-    table = bench_table(other)
+    assert any("Steps of s4d-digits under the plan" in line for line in about_benchmark(other))
+    table = benchmark_table(other)
     assert set(table["shape"]) == {"s4d-digits, batch 1"}
     assert "recurrence" in set(table["operation"])
 

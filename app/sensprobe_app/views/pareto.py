@@ -1,4 +1,4 @@
-"""What the memory buys: every plan by score and bytes, at any batch, within any budget."""
+"""Every plan of a search by score and bytes, at any batch and within any budget."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from sensprobe_app.controls import (
     batch_of,
     chart,
     followed,
-    label_of,
     picked,
     plain,
     search_command,
@@ -48,7 +47,7 @@ def show(found: Found) -> None:
 
 
 def _controls(search: Search) -> tuple[FrontView, int]:
-    """How the front is looked at; everything here lives in the address."""
+    """Draw the controls, and return the view of the front and the batch that they are set to."""
     first, second, third = st.columns([2, 3, 2])
     with first:
         batch = batch_of(search.batch)
@@ -117,7 +116,7 @@ def _best(best: Candidate, search: Search, view: FrontView) -> None:
     q = search.quantity
     within = f" within {in_bytes(view.budget)}" if view.budget == view.budget else ""
     st.markdown(
-        f"**Best measured{within}**: {plain(label_of(best))}, "
+        f"**Best measured{within}**: {plain(best.title)}, "
         f"{plain(q.level(best.metric))} {plain(q.unit or q.name)} "
         f"({plain(q.change(best.change))} {plain(q.change_unit)} "
         "to full precision), "
@@ -129,9 +128,9 @@ def titled(search: Search, wanted: Collection[str] = ()) -> dict[str, str]:
     """Title -> name of the plans on offer: telling ones, those that are drawn, those wanted."""
     first = tables.notable(search)
     rest = tables.thinned([c for c in search.candidates if symbol(c, search) == tables.DOMINATED])
-    out = {label_of(c): c.name for c in [*first, *rest]}
+    out = {c.title: c.name for c in [*first, *rest]}
     if any(title not in out for title in wanted):
-        out |= {t: c.name for c in search.candidates if (t := label_of(c)) in wanted}
+        out |= {t: c.name for c in search.candidates if (t := c.title) in wanted}
     return out
 
 
@@ -145,8 +144,8 @@ def _table(search: Search) -> None:
     if table.open:  # a browser loads what draws tables while it could be drawing the chart
         with table:
             st.dataframe(tables.frontier(search), hide_index=True)
-            if search.also:
-                st.dataframe(tables.beside(search), hide_index=True)
+            if search.compared:
+                st.dataframe(tables.compared(search), hide_index=True)
     st.download_button(
         "All plans as CSV",
         lambda: csv_bytes(rows.frontier_rows(search)),
@@ -158,9 +157,9 @@ def _table(search: Search) -> None:
 def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None:
     st.subheader("Side by side")
     q = search.quantity
-    plans = {label_of(c): c.entries for c in chosen}
+    plans = {c.title: c.entries for c in chosen}
     facts = {
-        label_of(c): {
+        c.title: {
             q.heading: q.level(c.metric),
             q.change_heading: q.change(c.change),
             "predicted (adds up, no error)": digits(c.predicted, 3),

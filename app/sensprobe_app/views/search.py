@@ -1,4 +1,4 @@
-"""How the search went: what was gained, what mattered, what it took, what failed."""
+"""The course of a search: its gains, what mattered, how long it took, and what failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Benches as typed values: what ran how fast, where; one alone, or two beside each other."""
+"""Benchmarks as typed values: what ran how fast, and where; and the cases that two share."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from sensprobe.report.values import real
 from sensprobe.runs import KeptBench, Run
 
 Name = tuple[str, str, str]
-"""(operation, model, scheme): what two benches have in common of a case."""
+"""(operation, model, scheme): the same case has the same name in every benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
-class BenchCase:
+class BenchmarkCase:
     """An operation at a shape in a scheme: median and quartiles in seconds, bytes that must move.
 
-    `of_copy` is the share of what copying reaches in the same bench; `ratio` how many times as fast
-    as PyTorch's own, from `ratio_low` to `ratio_high` by the quartiles of PyTorch's time, and
-    `kernel_ratio` as the kernel of mamba_ssm. NaN stands for what was not measured.
+    `of_copy` is the share of the bandwidth of copying in the same benchmark; `ratio` says how many
+    times as fast as PyTorch's own operation it ran, `ratio_low` and `ratio_high` the same at the
+    quartiles of PyTorch's time, `kernel_ratio` how many times as fast as mamba_ssm's kernel. NaN
+    stands for what was not measured.
     """
 
     operation: str
@@ -50,11 +51,14 @@ class BenchCase:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchRun:
-    """One bench: its cases, where and how they were measured. `problem` says what is damaged."""
+class Benchmark:
+    """One benchmark: its cases, where and how they were measured; `problem` says what is damaged.
+
+    What an older one does not say is empty, zero or NaN.
+    """
 
     name: str
-    cases: tuple[BenchCase, ...]
+    cases: tuple[BenchmarkCase, ...]
     created: str = ""  # UTC, ISO 8601
     machine: str = ""
     device: str = ""
@@ -72,41 +76,44 @@ class BenchRun:
 
     @property
     def moment(self) -> str:
-        """ "2026-03-01 12:30", in UTC; "unknown time" where the bench does not say."""
+        """ "2026-03-01 12:30", in UTC; "unknown time" where the benchmark does not say."""
         return self.created[:16].replace("T", " ") or "unknown time"
 
     @property
     def title(self) -> str:
-        """What tells it from others of a run."""
+        """A name that tells it from the other benchmarks of a run."""
         batch = f", batch {self.batch}" if self.batch else ""
         subject = f", {self.subject}" if self.subject else ""
         return f"{self.moment}, {self.device or 'unknown device'}{batch}{subject}"
 
 
-def benches_of(run: Run) -> list[BenchRun]:
-    """Every bench a run holds, the latest first; those that cannot be read say why."""
+def benchmarks_of(run: Run) -> list[Benchmark]:
+    """Every benchmark a run holds, the latest first; those that cannot be read say why."""
     return [read_kept(kept) for kept in reversed(run.benches())]
 
 
-def latest(benches: Iterable[BenchRun]) -> list[BenchRun]:
-    """Of benches, the latest first, the first one with cases of each machine, device, batch and
-    model."""
-    found: dict[tuple[str, str, int, str], BenchRun] = {}
-    for bench in benches:
-        if bench.cases:
-            found.setdefault((bench.machine, bench.device, bench.batch, bench.subject), bench)
+def latest(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
+    """The latest benchmark with cases of each machine, device, batch and model; `benchmarks` have
+    the latest first."""
+    found: dict[tuple[str, str, int, str], Benchmark] = {}
+    for benchmark in benchmarks:
+        if benchmark.cases:
+            found.setdefault(
+                (benchmark.machine, benchmark.device, benchmark.batch, benchmark.subject), benchmark
+            )
     return list(found.values())
 
 
-def read_kept(kept: KeptBench) -> BenchRun:
-    """A bench on disk; what an older one does not say is empty, zero or NaN."""
-    return read_bench(kept.document, kept.name, kept.outcome, kept.problem)
+def read_kept(kept: KeptBench) -> Benchmark:
+    """Read a benchmark from disk."""
+    return read_benchmark(kept.document, kept.name, kept.outcome, kept.problem)
 
 
-def read_bench(
+def read_benchmark(
     document: Mapping[str, Any], name: str = "", outcome: str = "finished", problem: str = ""
-) -> BenchRun:
-    """What `sensprobe bench` returned. Rows that lack a name or a time are left out, and told."""
+) -> Benchmark:
+    """Read what `sensprobe bench` returned. Rows that lack a name or a time are left out, and
+    counted in `problem`."""
     found = [_case(row) for row in document.get("rows") or ()]
     cases = tuple(case for case in found if case is not None)
     if len(cases) < len(found):
@@ -114,7 +121,7 @@ def read_bench(
     versions = document.get("versions")
     versions = versions if isinstance(versions, dict) else {}
     return filled(
-        BenchRun,
+        Benchmark,
         _told(document),
         name=name,
         versions=tuple((str(package), str(version)) for package, version in versions.items()),
@@ -133,7 +140,7 @@ def _told(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _subject(document: Mapping[str, Any]) -> str:
-    """ "mamba-bytes under w8a8"; "" where a bench is not of a model."""
+    """ "mamba-bytes under w8a8"; "" where a benchmark is not of a model."""
     told = _told(document)
     model, plan = told.get("model"), told.get("plan_name", "")
     if not isinstance(model, str) or not model:
@@ -141,7 +148,7 @@ def _subject(document: Mapping[str, Any]) -> str:
     return f"{model} under {plan}" if document.get("plan") else f"{model} at full precision"
 
 
-def _case(row: Any) -> BenchCase | None:
+def _case(row: Any) -> BenchmarkCase | None:
     """One row; None where it has no name or no time."""
     if not isinstance(row, Mapping):
         return None
@@ -152,7 +159,7 @@ def _case(row: Any) -> BenchCase | None:
         return None
     try:
         case = filled(
-            BenchCase,
+            BenchmarkCase,
             _told(row),
             low=low,
             high=high,
@@ -177,10 +184,10 @@ def _quartiles(found: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A case in two benches; `times` is how many times as fast it is in the first."""
+    """A case in two benchmarks; `times` is how many times as fast it is in the first."""
 
-    one: BenchCase
-    other: BenchCase
+    one: BenchmarkCase
+    other: BenchmarkCase
 
     @property
     def times(self) -> float:
@@ -188,11 +195,11 @@ class Pair:
 
     @property
     def apart(self) -> bool:
-        """Whether the quartiles of the two leave a gap; False where either has none."""
+        """True if the quartiles of the two leave a gap; False where either has none."""
         return self.one.high < self.other.low or self.other.high < self.one.low
 
 
-def pairs(one: BenchRun, other: BenchRun) -> list[Pair]:
-    """Cases that both benches have, in the order of the first."""
+def pairs(one: Benchmark, other: Benchmark) -> list[Pair]:
+    """Cases that both benchmarks have, in the order of the first."""
     theirs = {case.name: case for case in other.cases}
     return [Pair(case, theirs[case.name]) for case in one.cases if case.name in theirs]

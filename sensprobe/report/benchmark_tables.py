@@ -1,4 +1,4 @@
-"""Benches as tables for people, and in sentences; headings carry the units."""
+"""Benchmarks as tables for people, and in sentences; headings carry the units."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import isfinite
 
 import pandas as pd
 
-from sensprobe.report.benches import BenchCase, BenchRun, Pair
+from sensprobe.report.benchmarks import Benchmark, BenchmarkCase, Pair
 from sensprobe.report.values import MISSING, NOISE, digits, number
 
 GIGA, MICRO, PERCENT = 1e-9, 1e6, 100
@@ -16,8 +16,9 @@ BUSY = 0.25
 """Share of the processors that others may want before a reader is told."""
 
 
-def about_bench(found: BenchRun) -> list[str]:
-    """Where and when; what each number is measured against; what is missing."""
+def about_benchmark(found: Benchmark) -> list[str]:
+    """Sentences that say where and when it was made, what each number is measured against, and what
+    is missing."""
     when = f"{found.moment} UTC" if found.created else "At an unknown time"
     lines = [f"{when} on {found.device_name or found.machine or 'an unknown machine'}"]
     lines.append(_steps(found) if found.subject else _operations(found))
@@ -32,16 +33,16 @@ def about_bench(found: BenchRun) -> list[str]:
     return lines + ([found.problem] if found.problem else [])
 
 
-def _steps(found: BenchRun) -> str:
-    """Of a model's steps, all of which have the same threads."""
+def _steps(found: Benchmark) -> str:
+    """The sentence about a model's steps, all of which have the same threads."""
     return f"Steps of {found.subject}, {_threads(found.threads)}, PyTorch's too. Medians."
 
 
-def _operations(found: BenchRun) -> str:
+def _operations(found: Benchmark) -> str:
     return f"{_how(found)}. Medians; PyTorch has {_torch(found.reference_threads)}."
 
 
-def _how(found: BenchRun) -> str:
+def _how(found: Benchmark) -> str:
     copied = digits(GIGA * found.copied, 3)
     batch = f"Batch {found.batch}, " if found.batch else "Unknown batch, "
     return f"{batch}{_threads(found.threads)}; copying a large array reaches {copied} GB/s"
@@ -55,23 +56,23 @@ def _torch(most: int) -> str:
     return f"one thread or {most}, whichever is faster" if most > 1 else _threads(most)
 
 
-def versions_of(found: BenchRun) -> str:
+def versions_of(found: Benchmark) -> str:
     """ "sensprobe 0.1.0, torch 2.9.0"."""
     return ", ".join(f"{package} {version}" for package, version in found.versions)
 
 
-def bench_table(found: BenchRun) -> pd.DataFrame:
+def benchmark_table(found: Benchmark) -> pd.DataFrame:
     """A row a case; beside mamba_ssm where that was there."""
     table = pd.DataFrame(_case(case) for case in found.cases)
     return table if _beside_kernels(found) else table.drop(columns=KERNELS, errors="ignore")
 
 
-def _beside_kernels(found: BenchRun) -> bool:
-    """Whether any case was timed beside mamba_ssm's kernel."""
+def _beside_kernels(found: Benchmark) -> bool:
+    """Return whether any case was timed beside mamba_ssm's kernel."""
     return any(isfinite(case.kernel_ratio) for case in found.cases)
 
 
-def _case(c: BenchCase) -> dict[str, str]:
+def _case(c: BenchmarkCase) -> dict[str, str]:
     middle = f"{digits(MICRO * c.low, 3)}–{digits(MICRO * c.high, 3)}" if c.low > 0 else MISSING
     return {
         "operation": c.operation,
@@ -88,7 +89,7 @@ def _case(c: BenchCase) -> dict[str, str]:
 
 
 def pair_table(found: Sequence[Pair]) -> pd.DataFrame:
-    """Cases of one bench and of another, and how many times as fast they are in the one; where
+    """Cases of one benchmark and of another, and how many times as fast they are in the one; where
     their quartiles overlap, behind a dot."""
     rows = [
         {
@@ -106,8 +107,8 @@ def pair_table(found: Sequence[Pair]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def bench_rows(benches: Sequence[BenchRun]) -> pd.DataFrame:
-    """Every case of every bench as numbers, for CSV."""
+def benchmark_rows(benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
+    """Every case of every benchmark as numbers, for CSV."""
     return pd.DataFrame(
         {
             "measured (UTC)": b.moment,
@@ -129,6 +130,6 @@ def bench_rows(benches: Sequence[BenchRun]) -> pd.DataFrame:
             "times as fast as PyTorch": c.ratio,
             "times as fast as mamba_ssm": c.kernel_ratio,
         }
-        for b in benches
+        for b in benchmarks
         for c in b.cases
     )

@@ -12,12 +12,14 @@ import pytest
 import report_documents as documents
 
 from sensprobe.errors import RunError
-from sensprobe.report import charts, gather, write_report
-from sensprobe.report.bench_tables import about_bench, bench_rows, bench_table
-from sensprobe.report.benches import latest, pairs, read_bench
+from sensprobe.report import charts
+from sensprobe.report.benchmark_tables import about_benchmark, benchmark_rows, benchmark_table
+from sensprobe.report.benchmarks import latest, pairs, read_benchmark
 from sensprobe.report.drawing import paper, screen
+from sensprobe.report.gather import gather
 from sensprobe.report.overview import last_change
 from sensprobe.report.theme import DARK
+from sensprobe.report.writing import write_report
 from sensprobe.runs import Manifest, Run, open_run
 
 PNG = b"\x89PNG"
@@ -36,43 +38,43 @@ def changed(**row: Any) -> dict[str, Any]:
 
 
 def test_shares_and_ratios_have_the_ends_of_their_quartiles() -> None:
-    case = read_bench(documents.bench()).cases[0]
+    case = read_benchmark(documents.bench()).cases[0]
     assert case.copy_range == pytest.approx((0.5 / 1.1, 0.5 / 0.9))
     assert (case.ratio_low, case.ratio_high) == pytest.approx((1.9, 2.2))
 
 
 def test_cases_stand_beside_mamba_ssm_where_it_was_there() -> None:
-    assert "× mamba_ssm" not in bench_table(read_bench(documents.bench()))
-    found = read_bench(changed(mamba_ssm_ratio=1.25))
-    assert list(bench_table(found)["× mamba_ssm"][:2]) == ["1.25", "–"]
-    assert bench_rows([found])["times as fast as mamba_ssm"][0] == 1.25
+    assert "× mamba_ssm" not in benchmark_table(read_benchmark(documents.bench()))
+    found = read_benchmark(changed(mamba_ssm_ratio=1.25))
+    assert list(benchmark_table(found)["× mamba_ssm"][:2]) == ["1.25", "–"]
+    assert benchmark_rows([found])["times as fast as mamba_ssm"][0] == 1.25
 
 
 @pytest.mark.parametrize("row", [{"seconds": None}, {"seconds": 0}, {"scheme": 4}])
 def test_a_case_without_a_name_or_a_time_is_left_out_and_told(row: dict[str, Any]) -> None:
-    found = read_bench(changed(**row))
+    found = read_benchmark(changed(**row))
     assert len(found.cases) == 5
     assert found.problem == "1 case(s) have no name or no time."
-    assert found.problem in about_bench(found)
+    assert found.problem in about_benchmark(found)
 
 
 @pytest.mark.parametrize("quartiles", [None, [1.0], [2.0, 1.0], ["a", "b"], [0.0, 0.0]])
 def test_quartiles_that_are_none_are_not_drawn(quartiles: Any) -> None:
-    found = read_bench(changed(quartiles=quartiles, reference_quartiles=quartiles))
-    assert bench_table(found)["25–75 % (µs)"][0] == "–"
+    found = read_benchmark(changed(quartiles=quartiles, reference_quartiles=quartiles))
+    assert benchmark_table(found)["25–75 % (µs)"][0] == "–"
     for drawn in (screen.draw(charts.bandwidths(found)), screen.draw(charts.ratios(found))):
         assert drawn.data[0].error_x.array[0] is None
     assert paper.draw(charts.bandwidths(found)).startswith(PNG)
 
 
 def test_a_busy_machine_is_told() -> None:
-    quiet, busy = (read_bench(documents.bench() | {"load": load}) for load in (0.4, 1.8))
-    assert len(about_bench(quiet)) == 2
-    assert "About 1.8 other processes wanted its 2 CPUs" in about_bench(busy)[2]
+    quiet, busy = (read_benchmark(documents.bench() | {"load": load}) for load in (0.4, 1.8))
+    assert len(about_benchmark(quiet)) == 2
+    assert "About 1.8 other processes wanted its 2 CPUs" in about_benchmark(busy)[2]
 
 
 def test_marks_are_at_their_values_on_the_line_of_their_scheme() -> None:
-    drawn = screen.draw(charts.bandwidths(read_bench(documents.bench())))
+    drawn = screen.draw(charts.bandwidths(read_benchmark(documents.bench())))
     assert [trace.name for trace in drawn.data] == ["130m", "370m"]
     assert list(drawn.data[0].x) == pytest.approx([50, 50, 50])
     assert list(drawn.data[1].x) == pytest.approx([25, 25, 25])
@@ -85,7 +87,7 @@ def test_marks_are_at_their_values_on_the_line_of_their_scheme() -> None:
 
 
 def test_another_bench_has_open_marks_on_the_same_lines() -> None:
-    one, other = read_bench(documents.bench()), read_bench(documents.bench(2e-4, ("130m",)))
+    one, other = read_benchmark(documents.bench()), read_benchmark(documents.bench(2e-4, ("130m",)))
     drawn = screen.draw(charts.bandwidths(one, other), DARK)
     assert [trace.marker.symbol for trace in drawn.data] == ["circle", "diamond", "circle-open"]
     assert list(drawn.data[2].y) == list(drawn.data[0].y)
@@ -93,19 +95,22 @@ def test_another_bench_has_open_marks_on_the_same_lines() -> None:
 
 
 def test_names_from_a_file_are_escaped() -> None:
-    found = read_bench(changed(operation="<script>", scheme="<b>x", size="<i>", model="<u>"))
+    found = read_benchmark(changed(operation="<script>", scheme="<b>x", size="<i>", model="<u>"))
     assert "<script>" not in screen.draw(charts.bandwidths(found)).to_json()
 
 
 def test_nothing_to_draw_says_so() -> None:
-    none = replace(read_bench(documents.bench()), cases=())
+    none = replace(read_benchmark(documents.bench()), cases=())
     assert "nothing of the kind" in screen.draw(charts.ratios(none)).layout.annotations[0].text
     assert paper.draw(charts.ratios(none)).startswith(PNG)
-    assert bench_table(none).empty
+    assert benchmark_table(none).empty
 
 
 def test_only_cases_that_both_have_are_pairs() -> None:
-    one, other = read_bench(documents.bench()), read_bench(documents.bench(3e-4, ("370m", "1.4b")))
+    one, other = (
+        read_benchmark(documents.bench()),
+        read_benchmark(documents.bench(3e-4, ("370m", "1.4b"))),
+    )
     found = pairs(one, other)
     assert {p.one.model for p in found} == {"370m"}
     assert [p.times for p in found] == pytest.approx([1.5, 1.5, 1.5])
@@ -115,7 +120,7 @@ def test_only_cases_that_both_have_are_pairs() -> None:
 def test_the_latest_of_each_machine_device_and_batch_is_reported(run: Run) -> None:
     for created, batch in (("2026-03-01", 1), ("2026-03-02", 1), ("2026-03-03", 8)):
         documents.keep_bench(run.path, documents.bench(batch=batch) | {"created": created})
-    found = latest(gather(run).benches)
+    found = latest(gather(run).benchmarks)
     assert [(b.created, b.batch) for b in found] == [("2026-03-03", 8), ("2026-03-02", 1)]
 
 
@@ -129,7 +134,7 @@ def test_a_run_of_benches_alone_has_a_report(run: Run) -> None:
     assert "How fast operations on packed memory run" in page
     assert "2026-03-01 12:30 UTC on EPYC" in page
     table = pd.read_csv(files.folder / "benches.csv")
-    assert len(table) == len(bench_rows(gather(run).benches)) == 6
+    assert len(table) == len(benchmark_rows(gather(run).benchmarks)) == 6
     assert list(table["share of copy"][:4]) == pytest.approx([0.5, 0.5, 0.5, 0.25])
 
 
