@@ -20,12 +20,7 @@ __version__ = "0.2.0"
 
 __all__ = ["LoadedModel", "__version__", "load"]
 
-_HOME = {
-    # loading
-    "LoadedModel": "sensprobe.session.load",
-    "load": "sensprobe.session.load",
-    # steps of the main job
-}
+_HOME = {"LoadedModel": "sensprobe.session.loaded", "load": "sensprobe.session.load"}
 """Public name -> the module that defines it."""
 
 

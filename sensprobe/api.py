@@ -49,29 +49,32 @@ def list_sites(model: Pathlike, *, norm: str | None = None) -> list[Document]:
     stored_dtype and stored_bytes (as the model's file has it).
     """
     from sensprobe.jobs import cost as job
-    from sensprobe.session.source import open_model
+    from sensprobe.session.outline import outline_of
 
-    return job.list_sites(open_model(model, norm))
+    return job.list_sites(outline_of(model, norm))
 
 
 def list_presets(
     model: Pathlike | None = None, *, batch: int = 1, norm: str | None = None
 ) -> list[Document]:
-    """Known recipes that a PLAN may name: name, about, source, differs (from what was published),
+    """Presets that a PLAN may name: name, about, source, differs (from what was published),
     schemes ({family: [[pattern, scheme], …]}).
 
     With a model also its cost under each, as `cost` returns it, or why_not.
     """
     from sensprobe.jobs import cost as job
-    from sensprobe.session.source import open_model
 
-    return job.list_presets(None if model is None else open_model(model, norm), batch)
+    if model is None:
+        return job.list_presets()
+    from sensprobe.session.outline import outline_of
+
+    return job.list_presets(outline_of(model, norm), batch)
 
 
 def cost(
     model: Pathlike, plan: PlanLike | None = None, *, batch: int = 1, norm: str | None = None
 ) -> Document:
-    """What a plan weighs, from shapes alone: weight_bytes (scales and zero points with them),
+    """The cost of a plan, from shapes alone: weight_bytes (scales and zero points with them),
     state_bytes (of `batch` sequences, as the plan packs them), total_bytes, effective_bits,
     bit_operations a step; held_state_bytes, which the streaming runtime holds between steps, and
     held_why, which says why they are more, "" where they are not; stored_weight_bytes and
@@ -80,11 +83,27 @@ def cost(
     Without a plan: full precision; of an exported model its own plan.
     """
     from sensprobe.jobs import cost as job
+    from sensprobe.session.outline import outline_of
+    from sensprobe.session.plans import schemes_of
+
+    outline = outline_of(model, norm)
+    return job.cost_and_stored(outline, schemes_of(plan, outline), batch)
+
+
+def program(
+    model: Pathlike, plan: PlanLike | None = None, *, batch: int = 1, norm: str | None = None
+) -> str:
+    """The streaming program of a plan as text: tables of tensors, states, registers and constants,
+    and a line for each operation. Without a plan: full precision; of an exported model its own.
+
+    Raises UnsupportedError for a plan that no kernel streams.
+    """
+    from sensprobe.jobs import program as job
     from sensprobe.session.plans import schemes_of
     from sensprobe.session.source import open_model
 
     source = open_model(model, norm)
-    return job.cost_beside_stored(source, schemes_of(plan, source), batch)
+    return job.program(source, schemes_of(plan, source.outline), batch)
 
 
 def evaluate(
@@ -133,7 +152,7 @@ def evaluate(
         allow_code=allow_code,
         progress=progress,
     )
-    schemes = schemes_of(plan, session.source)
+    schemes = schemes_of(plan, session.source.outline)
     with session.run.working("eval") if session.run else nullcontext():
         document = job.evaluate(
             session,
@@ -212,7 +231,7 @@ def profile(
     reuse: Sequence[Pathlike] = (),
     progress: Progress = SILENT,
 ) -> Document:
-    """What each part (all its layers together) or site loses in each scheme, kept in `run`.
+    """Measure the loss of each part (in all layers together) or site in each scheme; kept in `run`.
 
     `measured` evaluates each alone, paired with full precision; `divergence` does too and keeps
     only how far outputs move, which needs no labels; `taylor` prices all of them from one forward
@@ -276,7 +295,7 @@ def search(
     runtime (vllm, compressed-tensors, modelopt, torchao, llama.cpp) whose limits every plan keeps.
     `count_states` says what bytes of states are: those that steps hold here ("held"; schemes that
     steps hold in full are then not offered) or those a plan packs ("packed", and with a target).
-    `also` are plans to measure beside the search: they take no part in it. Returns {"search",
+    `also` are plans to measure for comparison: they take no part in the search. Returns {"search",
     "confirmation"}, kept in `run`.
 
     Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
@@ -309,7 +328,7 @@ def search(
     assert session.run is not None
     settings = replace(
         settings,
-        budgets=budgets_of(*limits, full_bytes(session.source, batch)),
+        budgets=budgets_of(*limits, full_bytes(session.source.outline, batch)),
         also=tuple(as_plan(plan, session.source.model) for plan in _listed(also)),
     )
     with session.run.working("search"):
@@ -395,8 +414,8 @@ def bench(
     run: Pathlike | None = None,
     progress: Progress = SILENT,
 ) -> Document:
-    """How fast this machine runs operations on packed memory, at the shapes of published models
-    (130m, 370m, 790m, 1.4b, 2.8b).
+    """Time operations on packed memory on this machine, at the shapes of published models (130m,
+    370m, 790m, 1.4b, 2.8b).
 
     Returns created, machine, device, versions, copy_bytes_per_second, and rows: operation, model,
     size, scheme, seconds, quartiles, bytes that must move, bytes_per_second, of_copy, and the ratio
@@ -423,8 +442,8 @@ def bench_model(
     run: Pathlike | None = None,
     progress: Progress = SILENT,
 ) -> Document:
-    """How fast this machine runs a model under a plan (an exported one under its own), a step and a
-    whole sequence of `length` (256), beside full precision and PyTorch, for every batch.
+    """Time a model on this machine under a plan (an exported one under its own): a step and a whole
+    sequence of `length` (256), against full precision and PyTorch, for every batch.
 
     `data` is what a plan with something to calibrate is calibrated on. Returns created, machine,
     device, versions, threads, model, plan, batches, length, packed, why_not_packed, bytes of
@@ -456,7 +475,7 @@ def report(run: Pathlike, out: Pathlike | None = None) -> Document:
 
     Returns folder, html, images, tables (paths) and missing: what the run does not hold yet.
     """
-    from sensprobe.report import write_report  # pandas, Plotly and Matplotlib
+    from sensprobe.report.writing import write_report  # pandas, Plotly and Matplotlib
     from sensprobe.runs import open_run
 
     files = write_report(open_run(run), None if out is None else Path(out))

@@ -24,7 +24,7 @@ class SensprobeError(Exception):
 
 
 class UsageError(SensprobeError):
-    """What was asked for cannot be done as asked."""
+    """The request cannot be met as it was made."""
 
     exit_code = 2
 

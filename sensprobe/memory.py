@@ -1,6 +1,6 @@
-"""How much memory is free, and an error of ours where something needs more.
+"""The RAM that is free, and an error of ours where something needs more.
 
-Linux grants memory that is not there and ends the process when it is written to, so what is known
+Linux grants RAM that is not there and ends the process when it is written to, so what is known
 to be needed is compared with what is free before anything is allocated.
 """
 
@@ -20,11 +20,11 @@ LIMITS = (
         Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ),
 )
-"""(limit, what is used of it) of a container, in either version of cgroups."""
+"""Pairs of files (limit, used) of a container, in either version of cgroups."""
 
 
 def free_bytes() -> int | None:
-    """What can still be allocated here; None where the system does not say."""
+    """Bytes that can still be allocated here; None where the system does not say."""
     known = [_available(), *(_left(limit, used) for limit, used in LIMITS)]
     return min((size for size in known if size is not None), default=None)
 
@@ -56,7 +56,7 @@ def _available() -> int | None:
 
 
 def _left(limit: Path, used: Path) -> int | None:
-    """What a container may still take; None where it has no limit."""
+    """Bytes that a container may still take; None where it has no limit."""
     try:
         most, now = limit.read_text().strip(), used.read_text().strip()
     except OSError:

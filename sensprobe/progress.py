@@ -1,4 +1,4 @@
-"""How long work tells that it goes on: a protocol the command line implements, and silence."""
+"""Progress of long work: a protocol that the command line implements, and silence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Tells nobody."""
+    """Progress that is not shown."""
 
     def begin(self, title: str, total: float, seconds: float | None = None) -> None: ...
 

@@ -49,7 +49,7 @@ def byte_count(size: int | str) -> int:
 
 
 def limit_bytes(size: int | str, full: int) -> int:
-    """As `byte_count`, or a part of `full` bytes: "25%" of them, or "8x" smaller."""
+    """Bytes as `byte_count` reads them, or a part of `full` bytes: "25%", or "8x" smaller."""
     text = size if isinstance(size, str) else ""
     match = re.fullmatch(rf"\s*{_NUMBER}\s*(%|[xX×])\s*", text[: 2 * LONGEST])
     if not match:

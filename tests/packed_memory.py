@@ -16,14 +16,14 @@ from sensprobe.models.apply import Applier, observe
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.numerics.rounding import Field, decode, encode, spread, unpack_scale
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.ops.causal_conv import reference as causal_conv
 from sensprobe.ops.diagonal_scan import reference as diagonal_scan
 from sensprobe.ops.exponential import exponential
 from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.ops.selective_scan import reference as selective_scan
-from sensprobe.packed import Arena, Stream, describe
+from sensprobe.packed import PackedWeights, Stream, describe
 from sensprobe.plans.formats import BF16, Int
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import (
@@ -102,13 +102,13 @@ def packed(model, plan: dict[str, str], x: torch.Tensor | None = None) -> Packed
     chosen = Plan(tuple((p, parse(s)) for p, s in plan.items())).resolve(model.sites.values())
     applier = Applier(model) if x is None else Applier(model, observe(model, x))
     tap = applier.tap(chosen)
-    arena = Arena.of(stored(applier, chosen, tap), model.sites, chosen)
-    return Packed(model, tap, Stream(model, arena, arena.scales()), chosen)
+    weights = PackedWeights.of(stored(applier, chosen, tap), model.sites, chosen)
+    return Packed(model, tap, Stream(model, weights, weights.scales()), chosen)
 
 
-def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
+def held(memory: np.ndarray, model, plan: dict) -> dict[str, Carry]:
     """States read from one sequence's bytes by the documented layout: site by site in the order
-    of the layers, each codes, live scales, zero points, residuals."""
+    of the layers, each codes, dynamic scales, zero points, residuals."""
     out, at = {}, 0
     for site in model.sites.values():
         if site.kind is not Kind.STATE:
@@ -132,7 +132,7 @@ def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
             if scheme is not None and scheme.rounding is Rounding.FEEDBACK:
                 rest = torch.from_numpy(take(count * RESIDUAL_BYTES).copy())
                 residual = rest.view(torch.bfloat16).float().view(shape)
-            out[site.name] = Memory(raw.float().view(shape), residual)
+            out[site.name] = Carry(raw.float().view(shape), residual)
             continue
         signed = isinstance(scheme.format, Int) and not scheme.asym
         bits = scheme.format.bits
@@ -159,9 +159,9 @@ def held(memory: np.ndarray, model, plan: dict) -> dict[str, Memory]:
     return out
 
 
-def values(entry, tap: RoundingTap) -> Memory:
+def values(entry, tap: RoundingTap) -> Carry:
     """The float32 state an entry of `held` stands for."""
-    if isinstance(entry, Memory):
+    if isinstance(entry, Carry):
         return entry
     field, residual, scheme, site = entry
     if field.scale is None:
@@ -169,16 +169,16 @@ def values(entry, tap: RoundingTap) -> Memory:
         kept = scale if scheme.scales is not Scales.S16 else scale.half()
         field = Field(field.codes, field.bits, kept, None if zero is None else zero.to(torch.int32))
     state = decode({"": field}, scheme, site)
-    return Memory(torch.view_as_real(state) if state.is_complex() else state, residual)
+    return Carry(torch.view_as_real(state) if state.is_complex() else state, residual)
 
 
-def batched(memory: Memory, step: int) -> Memory:
+def batched(memory: Carry, step: int) -> Carry:
     """One sequence's, as a batch after so many steps."""
     residual = None if memory.residual is None else memory.residual[None]
-    return Memory(memory.state[None], residual, step)
+    return Carry(memory.state[None], residual, step)
 
 
-def same(want: Memory, got: Memory) -> None:
+def same(want: Carry, got: Carry) -> None:
     """Equal to the bit, residuals too."""
     torch.testing.assert_close(got.state, want.state, rtol=0, atol=0)
     if want.residual is not None:
@@ -243,7 +243,7 @@ def same_complex_state(
 
 
 def in_memory(shape: tuple[int, int], text: str, seed: int = 0):
-    """A random matrix, packed: arena, table of tensors, and the numbers it stands for."""
+    """A random matrix, packed: weights, table of tensors, and the numbers it stands for."""
     scheme, site = parse(text), Site("w", Part.HEAD, Kind.WEIGHT, shape, (Axis.OUT, Axis.IN))
     return packed_matrix(vector(*shape, seed=seed), site, scheme)
 
@@ -252,19 +252,19 @@ def packed_matrix(x, site: Site, scheme: Scheme):
     fields = encode(x, scheme, site)
     plan = {} if scheme == EXACT else {site.name: scheme}
     tensors = packed_fields(site, fields, layout({site.name: site}, plan))
-    arena = Arena.of(tensors, {site.name: site}, plan)
+    weights = PackedWeights.of(tensors, {site.name: site}, plan)
     table = np.zeros((1, FIELDS), np.int64)
-    table[0] = describe.packed(site, arena)
-    return arena, table, decode(fields, scheme, site)
+    table[0] = describe.packed(site, weights)
+    return weights, table, decode(fields, scheme, site)
 
 
-def whole_numbers(arena: Arena, name: str) -> tuple[torch.Tensor, torch.Tensor, int]:
+def whole_numbers(weights: PackedWeights, name: str) -> tuple[torch.Tensor, torch.Tensor, int]:
     """A packed matrix as codes less zero points, scales (rows, groups) and the size of a group."""
-    site, scheme = arena.sites[name], arena.plan[name]
+    site, scheme = weights.sites[name], weights.plan[name]
     rows, columns = site.shape
-    entries = layout({name: site}, arena.plan)
+    entries = layout({name: site}, weights.plan)
     fields = {
-        end: arena.tensors[f"{name}.{end}"].clone().view(entry.dtype).view(entry.stored_shape)
+        end: weights.tensors[f"{name}.{end}"].clone().view(entry.dtype).view(entry.stored_shape)
         for end, entry in ((key.rsplit(".", 1)[1], entry) for key, entry in entries.items())
     }
     packed_codes, signed = fields["codes"].numpy(), not scheme.asym

@@ -7,7 +7,7 @@ from builders import vector
 from torch import Tensor
 
 from sensprobe.numerics.rounding import scale_and_zero
-from sensprobe.numerics.storage import Memory, Rounded
+from sensprobe.numerics.storage import Carry, Rounded
 from sensprobe.plans.fitting import check
 from sensprobe.plans.scheme import Scheme, parse, scale_shape
 from sensprobe.plans.sites import Axis, Kind, Part, Site
@@ -45,7 +45,7 @@ def rounded(
     return Rounded(scheme, site, *scale_and_zero(scheme, low, high), first=first)
 
 
-def assert_same(got: tuple[Tensor, Memory], wanted: tuple[Tensor, Memory]) -> None:
+def assert_same(got: tuple[Tensor, Carry], wanted: tuple[Tensor, Carry]) -> None:
     """Every number of two results equal, NaN where the other has NaN."""
     (y, memory), (y_wanted, memory_wanted) = got, wanted
     assert memory.step == memory_wanted.step

@@ -17,7 +17,7 @@ from sensprobe.memory import free_bytes, room
 from sensprobe.models.apply import Applier
 from sensprobe.packed import lacking
 from sensprobe.plans.sites import Kind
-from sensprobe.session import running
+from sensprobe.session import loaded
 from sensprobe.session.plans import as_plan
 from sensprobe.session.source import open_model
 
@@ -71,7 +71,7 @@ def test_a_batch_whose_state_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> N
     model = load("s4d-digits")
     each = model.cost().state_bytes
     assert model.state_bytes(3) == 3 * each
-    monkeypatch.setattr(running, "free_bytes", lambda: 10 * each)
+    monkeypatch.setattr(loaded, "free_bytes", lambda: 10 * each)
     model.start(10)
     with pytest.raises(CapacityError) as told:
         model.start(11)

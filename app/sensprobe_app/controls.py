@@ -12,10 +12,12 @@ import streamlit as st
 from sensprobe.report.charts import Chart
 from sensprobe.report.drawing import screen
 from sensprobe.report.overview import RunLine
-from sensprobe.report.results import Candidate
 from sensprobe.report.theme import DARK, LIGHT, Theme
+from sensprobe_app import store
+from sensprobe_app.store import Found
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$@&])")
+EVERY = "2s"
 PICKS = ("points", "box")
 BATCHES = tuple(2**k for k in range(11))
 CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
@@ -56,9 +58,17 @@ def add(key: str, names: Sequence[str]) -> None:
     st.session_state[key] = list(dict.fromkeys([*before, *names]))
 
 
-def label_of(candidate: Candidate) -> str:
-    """What a plan is called here and in the address: the same while a search runs and after."""
-    return candidate.name if candidate.uniform is None else f"uniform {candidate.uniform}"
+def followed(found: Found, draw: Callable[[Found], None], *, while_it: bool = True) -> None:
+    """Draw a run that has plans, and again every two seconds while it works, where `while_it`."""
+
+    def again() -> None:
+        now = store.found(found.line)
+        draw(now if now.search is not None else found)
+
+    if found.running and while_it:
+        st.fragment(run_every=EVERY)(again)()
+    else:
+        draw(found)
 
 
 def choice(
@@ -92,13 +102,13 @@ def command(words: Sequence[object], why: str) -> None:
 
 
 def profile_command(line: RunLine, why: str) -> None:
-    """How this run gets its sensitivities, and its sites."""
+    """Show the command that gives this run its sensitivities and its sites."""
     words = ["--data", line.data, "--run", line.path]
     command(["sensprobe", "profile", line.model, *words], why)
 
 
 def search_command(line: RunLine) -> None:
-    """How this run gets plans."""
+    """Show the command that gives this run plans."""
     command(
         ["sensprobe", "search", "--run", line.path, "--budget", "12KiB"],
         "Nothing was searched for yet; a search is:",

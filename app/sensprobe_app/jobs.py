@@ -56,7 +56,7 @@ class Job:
 
     @property
     def said(self) -> str:
-        """The last lines of what it says."""
+        """The last lines of its log."""
         try:
             text = self.log.read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -84,7 +84,7 @@ def named(name: str) -> str:
 
 
 def running(run: Run, name: str) -> bool:
-    """Whether a job of that name still runs."""
+    """Return whether a job of that name still runs."""
     job = jobs().get((str(run.path), name))
     return job is not None and job.running
 

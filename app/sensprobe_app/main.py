@@ -52,7 +52,7 @@ def main(folder: Path) -> None:
 
 
 def shown_path(folder: Path) -> str:
-    """As short as it can be named from where the dashboard was started."""
+    """The folder as text, relative to where the dashboard was started if it lies below."""
     here = Path.cwd()
     return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
 

@@ -23,7 +23,7 @@ PATIENCE = 2
 
 
 class Config(uvicorn.Config):
-    """What Streamlit sets its server up with."""
+    """The configuration of Streamlit's server, with a limit on how long it waits to stop."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options.setdefault("timeout_graceful_shutdown", PATIENCE)

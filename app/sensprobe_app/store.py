@@ -1,4 +1,4 @@
-"""What is read from disk, kept until it changes there.
+"""Caches of what is read from disk, valid until the files change.
 
 A run is kept open and takes in what was added; results are read again when their files change.
 Nothing here writes.
@@ -13,9 +13,8 @@ import streamlit as st
 
 from sensprobe.errors import RunError
 from sensprobe.plans.sites import Site
-from sensprobe.report import Results, gather
-from sensprobe.report.benches import BenchRun, benches_of
-from sensprobe.report.gather import sites_of
+from sensprobe.report.benchmarks import Benchmark, benchmarks_of
+from sensprobe.report.gather import Results, gather, sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
 from sensprobe.report.results import Search
@@ -51,7 +50,7 @@ class Found(NamedTuple):
 
 
 def stamp(*paths: Path) -> Stamp:
-    """Of files, and of the files in folders."""
+    """The stamp of files, and of the files in folders; hidden ones are passed over."""
     files = [f for p in paths for f in (sorted(p.glob("[!.]*")) if p.is_dir() else [p])]
     out = []
     for file in files:
@@ -64,7 +63,7 @@ def stamp(*paths: Path) -> Stamp:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Of everything in a run that a view reads."""
+    """The stamp of everything in a run that a view reads."""
     return stamp(*(path / name for name in ("run.json", "evaluations", "results", "benches")))
 
 
@@ -81,7 +80,7 @@ def lines(folder: Path) -> list[RunLine]:
 
 
 def found(line: RunLine) -> Found:
-    """What a run holds now."""
+    """Read what a run holds now; a run that cannot be read says why in `problem`."""
     if not line.model:
         return Found(line, None, None, None, (), line.problem, False)
     try:
@@ -99,22 +98,24 @@ def found(line: RunLine) -> Found:
         return Found(line, None, None, None, (), told(error), False)
 
 
-def benches(lines: list[RunLine]) -> dict[str, BenchRun]:
-    """Every bench of some runs, the latest first, by what tells it from the others."""
+def benchmarks(lines: list[RunLine]) -> dict[str, Benchmark]:
+    """Every benchmark of some runs, the latest first, by what tells it from the others."""
     every = [
-        (line.name, bench) for line in lines for bench in _benches(line.path, bench_mark([line]))
+        (line.name, benchmark)
+        for line in lines
+        for benchmark in _benchmarks(line.path, benchmark_stamp([line]))
     ]
     every.sort(key=lambda pair: pair[1].name, reverse=True)
     several = len({name for name, _ in every}) > 1
-    out: dict[str, BenchRun] = {}
-    for name, bench in every:
-        title = f"{bench.title} ({name})" if several else bench.title
-        out[title if title not in out else f"{title}, {bench.name}"] = bench
+    out: dict[str, Benchmark] = {}
+    for name, benchmark in every:
+        title = f"{benchmark.title} ({name})" if several else benchmark.title
+        out[title if title not in out else f"{title}, {benchmark.name}"] = benchmark
     return out
 
 
-def bench_mark(lines: list[RunLine]) -> Stamp:
-    """What changes where a bench of these runs does."""
+def benchmark_stamp(lines: list[RunLine]) -> Stamp:
+    """A stamp that changes when a benchmark of these runs does."""
     return stamp(*(line.path / "benches" for line in lines))
 
 
@@ -132,7 +133,7 @@ def opened(path: Path) -> Run:
 
 
 def searching(run: Run) -> bool:
-    """Whether a search goes on: its result on disk, if any, is an earlier one's."""
+    """Return whether a search works on the run: a result on disk is then an earlier one's."""
     return any(writer.command in SEARCHES for writer in run.writers())
 
 
@@ -181,9 +182,9 @@ def _results(_opened: Run, path: str, mark: Stamp) -> tuple[Results | None, str]
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
-def _benches(path: Path, mark: Stamp) -> list[BenchRun]:
+def _benchmarks(path: Path, mark: Stamp) -> list[Benchmark]:
     try:
-        return benches_of(opened(path))
+        return benchmarks_of(opened(path))
     except (RunError, OSError, ValueError):
         return []  # the run itself is damaged, which is said where runs are listed
 

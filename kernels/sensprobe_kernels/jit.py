@@ -3,7 +3,7 @@
     inline            called from compiled code only, and inlined into it
     inline_optimised  the same, but optimised on its own first: for parts of many `compiled`
                       functions, which then take less time to compile
-    apart             called from compiled code only, and not inlined: for work that is called from
+    noinline          called from compiled code only, and not inlined: for work that is called from
                       several places and takes much longer than a call
     compiled          called from Python; releases the interpreter's lock and is kept on disk
 
@@ -41,16 +41,16 @@ inline = _njit(forceinline=True, **_inside, **_linked)
 inline_optimised = _njit(forceinline=True, **_inside, **_optimised)
 # Arguments all go through memory. `forceinline=False` has to be said: without it a caller that is
 # itself inlined would inline this too.
-apart = _njit(forceinline=False, **_inside, **_linked)
+noinline = _njit(forceinline=False, **_inside, **_linked)
 
 
 def source_of(folder: Path) -> int:
     """60 bits of a hash of the names and texts of all files that Numba may read: every Python file
-    below a folder but those for GPUs (`gpu.py`, or in a folder `gpu`)."""
+    below a folder but those for GPUs (`gpu.py`, in a folder `gpu`, or called after launches)."""
     found = sha256()
     for file in sorted(folder.rglob("*.py")):
         name = file.relative_to(folder).with_suffix("")
-        if "gpu" not in name.parts:
+        if not {"gpu", "launch", "launches"}.intersection(name.parts):
             found.update(f"{name.as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return int(found.hexdigest()[:15], 16)
 

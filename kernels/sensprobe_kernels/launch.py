@@ -1,5 +1,4 @@
-"""Triton launches as values: what runs, what is compiled ahead of time and what a graph captures
-are the same thing.
+"""Triton launches as values: the same value is run, compiled ahead of time, or captured in a graph.
 
 Kernels repeat the float32 arithmetic of the reference, so products and sums are never contracted.
 """
@@ -36,8 +35,10 @@ Argument = Tensor | int | float
 
 
 class Launch(NamedTuple):
-    """A kernel, how many programs of it, its arguments in order, and what it is compiled for;
-    `registers` of a thread where the assembler is not to choose."""
+    """A kernel, its grid of programs, its arguments in order, and the constants it is compiled for.
+
+    `registers` limits those of a thread; None leaves the choice to the assembler.
+    """
 
     kernel: Any
     grid: tuple[int, ...]
@@ -49,8 +50,8 @@ class Launch(NamedTuple):
 
 
 class Assembly(NamedTuple):
-    """Of a kernel compiled ahead of time: `registers` of a thread, and bytes that it writes to
-    memory where they ran out."""
+    """A kernel compiled ahead of time: its code, the registers of a thread, and the bytes that a
+    thread spills to memory because its registers do not suffice."""
 
     ptx: str
     registers: int
@@ -111,8 +112,8 @@ def _aligned(x: Argument) -> bool:
 
 
 def _resources(ptx: str, capability: int) -> tuple[int, int]:
-    """Registers of a thread, and bytes it spills, as NVIDIA's assembler, which comes with Triton,
-    tells them."""
+    """Registers of a thread and the bytes it spills, as reported by NVIDIA's assembler, which comes
+    with Triton."""
     from triton.backends.nvidia.compiler import get_ptxas
 
     arch = f"sm_{capability}" + ("a" if capability >= 90 else "")

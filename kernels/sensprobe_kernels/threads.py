@@ -19,9 +19,10 @@ Array: TypeAlias = NDArray[np.float32]
 def spread_out(
     work: Callable[[int, int], None], pieces: list[tuple[int, int]], threads: int
 ) -> None:
-    """Call work on every piece; each thread takes the next one that is left.
+    """Call `work` on every piece, in `threads` threads of which each takes the next piece left.
 
-    Threads start and end here: nothing is left that a fork would break.
+    Threads start and end within the call, so that a later fork finds none. The first exception of
+    a piece is raised here.
     """
     ticket = count()
     failures: list[BaseException] = []
@@ -44,18 +45,18 @@ def spread_out(
 
 
 def scratch(size: int) -> Array:
-    """Zeros that start at a cache line."""
+    """`size` float32 zeros that start at a cache line."""
     return _from_line(np.zeros(size + LANES, np.float32), size)
 
 
 def lines(shape: tuple[int, ...]) -> Array:
-    """Numbers yet to be written, from the start of a cache line."""
+    """An uninitialised float32 array that starts at a cache line."""
     size = prod(shape)
     return _from_line(np.empty(size + LANES, np.float32), size).reshape(shape)
 
 
 def aligned(x: Array) -> Array:
-    """x, contiguous and starting at a cache line; a copy where it does not.
+    """x itself if it is contiguous and starts at a cache line, else a copy that does.
 
     A vector that straddles two lines costs several times the time of one that does not.
     """

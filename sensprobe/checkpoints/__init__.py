@@ -15,7 +15,7 @@ from sensprobe.checkpoints import exported, folder, own, s4, toml
 from sensprobe.checkpoints.exported import is_artefact
 from sensprobe.checkpoints.files import ReadTensors, read_headers, read_safetensors, require_file
 from sensprobe.checkpoints.headers import bytes_a_value
-from sensprobe.checkpoints.identity import earlier_name, earlier_weights, fingerprint
+from sensprobe.checkpoints.identity import earlier_name, fingerprint
 from sensprobe.checkpoints.own import Parameters
 from sensprobe.checkpoints.stored import stored_dtypes
 from sensprobe.errors import CheckpointError, UsageError
@@ -54,7 +54,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is known of a model without its weights.
+    """A model's description, known without its weights.
 
     `stored` has the type of every weight site in the file ("bfloat16"); `plan` the scheme of every
     site that an exported model keeps in one. `header` is what the file says of itself: the header
@@ -77,12 +77,12 @@ class Description:
 
     @property
     def name(self) -> str:
-        """What the file calls the model; "" where it does not say."""
+        """The name of the model in its file; "" if there is none."""
         return str(self.header.get("name", ""))
 
 
 def describe(path: Path, norm: str | None = None) -> Description:
-    """What a checkpoint or an exported folder says of its model.
+    """The description of the model in a checkpoint or an exported folder.
 
     The errors are those of `open_checkpoint` and `load_artefact`, but for what only the numbers
     show (weights that are not finite, a tied head that differs, a damaged weight file). A file that
@@ -120,10 +120,14 @@ def open_checkpoint(path: Path, norm: str | None = None) -> Checkpoint:
 
 
 def earlier_names(path: Path, norm: str | None = None) -> frozenset[str]:
-    """What `open_checkpoint`'s model was called before, as this machine computes it."""
+    """The names that the model of a checkpoint had in earlier versions, as this machine computes
+    them."""
     stored = _parameters(path, norm)
+    earlier = family_of(stored.config).earlier
+    if earlier is None:
+        return frozenset()
     model = own.build(stored.tensors, stored.config, stored.source)
-    weights = earlier_weights(model.weights, stored.tensors, stored.config)
+    weights = earlier.weights(model.weights, stored.tensors, stored.config)
     return frozenset([earlier_name(stored.config, weights)])
 
 

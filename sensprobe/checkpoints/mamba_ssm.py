@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sensprobe.checkpoints.hf import SSM_MIXER_NAMES, SSM_NAMES, auto_rank, known_kind, limits
-from sensprobe.errors import CheckpointError
-from sensprobe.models.mamba import MambaConfig
-from sensprobe.models.mamba2 import Mamba2Config
+from sensprobe.checkpoints.hf import SSM_MIXER_NAMES, SSM_NAMES, known_kind
+from sensprobe.errors import CheckpointError, UsageError
+from sensprobe.models import layouts
 
 DEFAULTS: dict[str, Any] = {
     "d_model": 2560,
@@ -22,29 +21,15 @@ DEFAULTS: dict[str, Any] = {
     "pad_vocab_size_multiple": 8,
     "tie_embeddings": True,
 }
-LAYERS = {"mamba": "Mamba1", "mamba2": "Mamba2"}
-"""model_type of transformers -> the kind of layer."""
+PACKAGE = "mamba_ssm"
+FIRST = "Mamba1"
+"""The kind of layer where a config does not say."""
 EPS = 1e-5
-"""Of every norm: the package never writes it down."""
-MIXERS: dict[str, dict[str, Any]] = {
-    "Mamba1": {"d_state": 16, "d_conv": 4, "expand": 2, "dt_rank": "auto"},
-    "Mamba2": {
-        "d_state": 128,
-        "d_conv": 4,
-        "expand": 2,
-        "headdim": 64,
-        "ngroups": 1,
-        "d_ssm": None,
-        "rmsnorm": True,
-        "norm_before_gate": False,
-        "D_has_hdim": False,
-        "dt_limit": [0.0, float("inf")],
-    },
-}
+"""The eps of every norm; the package does not write it to its configs."""
 
 
 def described(document: Mapping[str, Any]) -> bool:
-    """Whether a config.json is one of mamba_ssm's.
+    """True if a config.json is one of mamba_ssm's.
 
     It may name a `model_type` too; one that also has transformers' sizes is one of transformers'.
     """
@@ -52,7 +37,7 @@ def described(document: Mapping[str, Any]) -> bool:
     return sized and not ("model_type" in document and "hidden_size" in document)
 
 
-def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamba2Config:
+def config_from(document: Mapping[str, Any], source: Path) -> Any:
     """The config of a language model; CheckpointError for what it has beside mixers."""
     document = _with_transformers_names(document, source)
     given = {**DEFAULTS, **document}
@@ -61,10 +46,10 @@ def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamb
         raise CheckpointError(f"{source}: this model has {what}; models of mixers alone are read.")
     if not isinstance(given["ssm_cfg"], Mapping):
         raise CheckpointError(f"{source}: ssm_cfg is {given['ssm_cfg']!r}, not a table.")
-    layer = given["ssm_cfg"].get("layer", "Mamba1")
-    if not isinstance(layer, str) or layer not in MIXERS:
+    known, layer = layouts(PACKAGE), given["ssm_cfg"].get("layer", FIRST)
+    if not isinstance(layer, str) or layer not in known:
         raise CheckpointError(
-            f"{source}: its layers are {layer!r}; this reads {' and '.join(MIXERS)}."
+            f"{source}: its layers are {layer!r}; this reads {' and '.join(known)}."
         )
     vocabulary, multiple = given["vocab_size"], given["pad_vocab_size_multiple"]
     if type(vocabulary) is not int or type(multiple) is not int or multiple < 1:
@@ -72,7 +57,7 @@ def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamb
             f"{source}: vocab_size {vocabulary!r} and pad_vocab_size_multiple {multiple!r} must be "
             "whole numbers."
         )
-    ssm = {"bias": False, "conv_bias": True, **MIXERS[layer], **given["ssm_cfg"]}
+    ssm = {"bias": False, "conv_bias": True, **known[layer].defaults, **given["ssm_cfg"]}
     around = {
         "encoder": "embedding",
         "d_input": -(-vocabulary // multiple) * multiple,
@@ -86,12 +71,10 @@ def config_from(document: Mapping[str, Any], source: Path) -> MambaConfig | Mamb
         "tied_head": given["tie_embeddings"],
         **{name: ssm[name] for name in ("d_state", "d_conv", "expand", "bias", "conv_bias")},
     }
-    if layer == "Mamba2":
-        return _mamba2(around, ssm, source)
-    rank = ssm["dt_rank"]
-    return MambaConfig(
-        **around, dt_rank=auto_rank(given["d_model"], source) if rank == "auto" else rank
-    )
+    try:
+        return known[layer].read(around, ssm)
+    except UsageError as error:
+        raise CheckpointError(f"{source}: {error}") from None
 
 
 def _with_transformers_names(document: Mapping[str, Any], source: Path) -> Mapping[str, Any]:
@@ -99,37 +82,17 @@ def _with_transformers_names(document: Mapping[str, Any], source: Path) -> Mappi
     of transformers alone."""
     if not isinstance(document.get("model_type"), str):
         return document
-    kind = LAYERS.get(known_kind(document, source))
+    theirs = known_kind(document, source)
+    kind = next((k for k, layout in layouts(PACKAGE).items() if layout.same_as == theirs), None)
     ssm = document.get("ssm_cfg", {})
     if not isinstance(ssm, Mapping):
         return document
     if kind is None or ssm.get("layer", kind) != kind:
         raise CheckpointError(
             f"{source} says model_type {document['model_type']!r} and has the sizes of a model of "
-            f"mamba_ssm whose layers are {ssm.get('layer', 'Mamba1')!r}; they are not the same."
+            f"mamba_ssm whose layers are {ssm.get('layer', FIRST)!r}; they are not the same."
         )
     outer = {name: document[theirs] for name, theirs in SSM_NAMES.items() if theirs in document}
     inner = {n: document[theirs] for n, theirs in SSM_MIXER_NAMES.items() if theirs in document}
     flat = {n: document[n] for n in SSM_MIXER_NAMES if n in document}
     return {**outer, **document, "ssm_cfg": {"layer": kind, **inner, **flat, **ssm}}
-
-
-def _mamba2(around: Mapping[str, Any], ssm: Mapping[str, Any], source: Path) -> Mamba2Config:
-    dt_min, dt_max = limits(ssm["dt_limit"], source)
-    config = Mamba2Config(
-        **around,
-        d_head=ssm["headdim"],
-        groups=ssm["ngroups"],
-        gated_norm=ssm["rmsnorm"],
-        D_per_channel=ssm["D_has_hdim"],
-        dt_min=dt_min,
-        dt_max=dt_max,
-    )
-    if ssm["norm_before_gate"]:
-        raise CheckpointError(f"{source}: norm_before_gate is not known here, only the gate first.")
-    if ssm["d_ssm"] not in (None, config.d_inner):
-        raise CheckpointError(
-            f"{source}: d_ssm is {ssm['d_ssm']} of {config.d_inner} channels; the rest would be an "
-            "MLP, which is not known here."
-        )
-    return config

@@ -20,24 +20,8 @@ from sensprobe.checkpoints.keymap import fitted
 from sensprobe.checkpoints.own import Parameters, parameter_shapes
 from sensprobe.checkpoints.prefixes import variants
 from sensprobe.errors import CheckpointError
-from sensprobe.models import output_head
-from sensprobe.models.s4d import S4DConfig
-
-_LAYER = {
-    "s4_layers.{i}.D": "layers.{i}.D",
-    "s4_layers.{i}.kernel.C": "layers.{i}.C",
-    "s4_layers.{i}.kernel.log_dt": "layers.{i}.log_dt",
-    "s4_layers.{i}.kernel.log_A_real": "layers.{i}.log_A_real",
-    "s4_layers.{i}.kernel.A_imag": "layers.{i}.A_imag",
-    "s4_layers.{i}.output_linear.0.weight": "layers.{i}.out_proj.weight",
-    "s4_layers.{i}.output_linear.0.bias": "layers.{i}.out_proj.bias",
-    "norms.{i}.weight": "layers.{i}.norm.weight",
-    "norms.{i}.bias": "layers.{i}.norm.bias",
-}
-_OUTSIDE = {
-    "encoder.weight": "encoder.weight",
-    "encoder.bias": "encoder.bias",
-}
+from sensprobe.models import layouts, output_head
+from sensprobe.models.layouts import Layout
 
 
 def read(
@@ -58,7 +42,7 @@ def read(
     wanted = {theirs: shapes[ours] for theirs, ours in names.items()}
     convolutions = [theirs for theirs in wanted if theirs.endswith("output_linear.0.weight")]
     wanted |= {name: (*wanted[name], 1) for name in convolutions}
-    state = fitted(state, [], wanted, path, "s4d")
+    state = fitted(state, [], wanted, path, layout().kind)
     params = {ours: state[theirs].reshape(shapes[ours]) for theirs, ours in names.items()}
     for i in range(config.layers):
         ones = torch.ones(config.d_model, config.d_state, dtype=torch.complex128)
@@ -94,7 +78,7 @@ def _layered(state: Mapping[str, Any]) -> bool:
     return any("s4_layers." in name for name in state)
 
 
-def _config(state: Mapping[str, Any], norm: str, head: Any, path: Path) -> S4DConfig:
+def _config(state: Mapping[str, Any], norm: str, head: Any, path: Path) -> Any:
     """The sizes, from the shapes of three tensors."""
     decoder = {n: getattr(t, "shape", ()) for n, t in state.items() if n.startswith("decoder.")}
     matrices = [name for name, shape in decoder.items() if len(shape) == 2]
@@ -113,23 +97,37 @@ def _config(state: Mapping[str, Any], norm: str, head: Any, path: Path) -> S4DCo
             )
         sizes.append(shape)
     (h, n), (_, d_input), (d_output, _) = sizes
-    return S4DConfig(d_input, d_output, h, n, layers, norm, residual=True, head=head)
+    around = {
+        "d_input": d_input,
+        "d_output": d_output,
+        "d_model": h,
+        "d_state": n,
+        "layers": layers,
+        "norm": norm,
+        "head": head,
+    }
+    return layout().read(around, {})
 
 
-def _names(config: S4DConfig) -> dict[str, str]:
+def _names(config: Any) -> dict[str, str]:
     """Their name of each tensor -> ours; norms where the config has them."""
-    names = dict(_OUTSIDE)
+    names: dict[str, str] = {}
+    for theirs, ours in layout().names.items():
+        count = config.layers if "{i}" in theirs else 1
+        if config.norm != "none" or not theirs.startswith("norms."):
+            names |= {theirs.format(i=i): ours.format(i=i) for i in range(count)}
     for ours in output_head.parameter_shapes(config):
         names["decoder" + ours.removeprefix("head")] = ours
-    for i in range(config.layers):
-        for theirs, ours in _LAYER.items():
-            if config.norm != "none" or not theirs.startswith("norms."):
-                names[theirs.format(i=i)] = ours.format(i=i)
     return names
 
 
+def layout() -> Layout:
+    """The one kind of model that these files hold; its `kind` is the name of our family."""
+    return next(iter(layouts("s4").values()))
+
+
 def _recorded(loaded: Mapping[str, Any]) -> dict[str, float]:
-    """What the file says of itself."""
+    """The epoch and the accuracy (a fraction) that the file records, if any."""
     recorded: dict[str, float] = {}
     if isinstance(epoch := loaded.get("epoch"), int):
         recorded["epoch"] = epoch

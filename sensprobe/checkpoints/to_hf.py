@@ -15,21 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sensprobe.checkpoints.hf import PACKAGE
 from sensprobe.errors import UnsupportedError
-from sensprobe.models import Model
-from sensprobe.models.mamba import MambaConfig
-from sensprobe.models.mamba2 import UNLIMITED, Mamba2Config
+from sensprobe.models import FAMILIES, Model
+from sensprobe.models.layouts import Layout
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-IN_PROJ_ROWS = {"mamba": ("x", "z"), "mamba2": ("z", "x", "B", "C", "dt")}
-X_PROJ_ROWS = ("dt", "B", "C")
-ARCHITECTURES = {
-    "mamba": "MambaForCausalLM",
-    "falcon_mamba": "FalconMambaForCausalLM",
-    "mamba2": "Mamba2ForCausalLM",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,73 +61,58 @@ def _filters(conv: Tensor) -> Tensor:
     return conv.unsqueeze(1)
 
 
-def model_type(model: Model) -> str:
-    """What transformers calls the family."""
-    inner_norm = getattr(model.config, "inner_norm", False)
-    return "falcon_mamba" if inner_norm else model.family
+SHAPED: dict[str, Callable[[Tensor], Tensor]] = {
+    "": lambda whole: whole,
+    "filters": _filters,
+    "logarithm": _logarithm,
+}
+"""Functions that shape sites as transformers does, by `shaped` of `models.layouts.External`."""
 
 
-def hf_tensors(model: Model) -> list[HfTensor]:
-    """Every tensor of the model in transformers; each weight site is in exactly one."""
-    out = [HfTensor("backbone.embeddings.weight", ("embedding",), "embedding")]
-    for i in range(model.config.layers):
-        ours, theirs = f"layers.{i}.", f"backbone.layers.{i}."
-        out.append(HfTensor(theirs + "norm.weight", (ours + "norm",)))
-        out += _mixer(model.family, ours, theirs + "mixer.")
-    out.append(HfTensor("backbone.norm_f.weight", ("final.norm",)))
-    out.append(HfTensor("lm_head.weight", ("head",), "head"))
-    return [tensor for tensor in out if model.sites.keys() >= set(tensor.sites)]
-
-
-def _mixer(family: str, ours: str, theirs: str) -> list[HfTensor]:
-    """Those of one mixer, biases and norms included whether the config has them or not."""
-
-    def tensor(name: str, *sites: str, **options: Any) -> HfTensor:
-        return HfTensor(theirs + name, tuple(ours + site for site in sites), **options)
-
-    rows = [f"in_proj.{name}" for name in IN_PROJ_ROWS[family]]
-    out = [
-        tensor("in_proj.weight", *rows, matrix="in_proj"),
-        tensor("in_proj.bias", *(f"{row}.bias" for row in rows)),
-        tensor("conv1d.weight", "conv", shaped=_filters),
-        tensor("conv1d.bias", "conv.bias"),
-    ]
-    if family == "mamba":
-        out += [
-            tensor("x_proj.weight", *(f"x_proj.{row}" for row in X_PROJ_ROWS), matrix="x_proj"),
-            tensor("dt_proj.weight", "dt_proj", matrix="dt_proj"),
-            tensor("dt_proj.bias", "dt_proj.bias"),
-        ]
-    else:
-        out.append(tensor("dt_bias", "dt.bias"))
-    return [
-        *out,
-        tensor("A_log", "A", shaped=_logarithm),
-        tensor("D", "D"),
-        tensor("norm.weight", "gated_norm"),
-        tensor("out_proj.weight", "out_proj", matrix="out_proj"),
-        tensor("out_proj.bias", "out_proj.bias"),
-    ]
-
-
-def hf_document(model: Model) -> dict[str, Any]:
-    """The model's config.json; UnsupportedError where no class of transformers computes it."""
-    config = model.config
-    if not isinstance(config, MambaConfig | Mamba2Config):
+def _layout(model: Model) -> Layout:
+    """The kind of model in transformers; UnsupportedError for a family that it has not."""
+    every = [one for one in FAMILIES[model.family].layouts if one.package == PACKAGE]
+    if not every:
         raise UnsupportedError(
             f"transformers and the runtimes that read its names have no {model.family} models; "
             "they have Mamba and Mamba-2 language models. `sensprobe export` without --for "
             "writes every family."
         )
+    return next(layout for layout in every if layout.writes(model.config))
+
+
+def hf_tensors(model: Model) -> list[HfTensor]:
+    """Every tensor of the model in transformers; each weight site is in exactly one."""
+    mixer = _layout(model).tensors
+    out = [HfTensor("backbone.embeddings.weight", ("embedding",), "embedding")]
+    for i in range(model.config.layers):
+        ours, theirs = f"layers.{i}.", f"backbone.layers.{i}."
+        out.append(HfTensor(theirs + "norm.weight", (ours + "norm",)))
+        out += [
+            HfTensor(
+                f"{theirs}mixer.{tensor.name}",
+                tuple(ours + site for site in tensor.sites),
+                tensor.matrix,
+                SHAPED[tensor.shaped],
+            )
+            for tensor in mixer
+        ]
+    out.append(HfTensor("backbone.norm_f.weight", ("final.norm",)))
+    out.append(HfTensor("lm_head.weight", ("head",), "head"))
+    return [tensor for tensor in out if model.sites.keys() >= set(tensor.sites)]
+
+
+def hf_document(model: Model) -> dict[str, Any]:
+    """The model's config.json; UnsupportedError where no class of transformers computes it."""
+    config, layout = model.config, _layout(model)
     if differences := _differences(config):
         raise UnsupportedError(
             f"no {model.family} of transformers is like this one: {'; '.join(differences)}. "
             "`sensprobe export` without --for writes every model."
         )
-    kind = model_type(model)
     common = {
-        "architectures": [ARCHITECTURES[kind]],
-        "model_type": kind,
+        "architectures": [layout.architecture],
+        "model_type": layout.kind,
         "vocab_size": config.d_input,
         "hidden_size": config.d_model,
         "num_hidden_layers": config.layers,
@@ -148,31 +125,11 @@ def hf_document(model: Model) -> dict[str, Any]:
         "layer_norm_epsilon": config.norm_eps,
         "tie_word_embeddings": config.tied_head,
     }
-    return common | (_mamba(config) if isinstance(config, MambaConfig) else _mamba2(config))
+    return common | layout.write(config)
 
 
-def _mamba(config: MambaConfig) -> dict[str, Any]:
-    own: dict[str, Any] = {
-        "intermediate_size": config.d_inner,
-        "time_step_rank": config.dt_rank,
-    }
-    return own | ({"mixer_rms_eps": config.inner_norm_eps} if config.inner_norm else {})
-
-
-def _mamba2(config: Mamba2Config) -> dict[str, Any]:
-    own: dict[str, Any] = {
-        "num_heads": config.heads,
-        "head_dim": config.d_head,
-        "n_groups": config.groups,
-        "rms_norm": True,
-    }
-    if (config.dt_min, config.dt_max) != (0.0, UNLIMITED):
-        own["time_step_limit"] = [config.dt_min, config.dt_max]
-    return own
-
-
-def _differences(config: MambaConfig | Mamba2Config) -> list[str]:
-    """What this config has that transformers' models of its family have not."""
+def _differences(config: Any) -> list[str]:
+    """The choices of a config that transformers' models of its family cannot express, as texts."""
     wanted: dict[str, Any] = {
         "encoder": "embedding",
         "pooling": "none",

@@ -104,8 +104,9 @@ def _read_s4(
             f"{path}: format s4 takes only `norm` and `head` in [config], not "
             f"{', '.join(unknown)}; its file has the sizes."
         )
-    if (family := document.get("family", "s4d")) != "s4d":
-        raise CheckpointError(f"{path}: format s4 is of family s4d, not {family!r}.")
+    ours = s4.layout().kind
+    if (family := document.get("family", ours)) != ours:
+        raise CheckpointError(f"{path}: format s4 is of family {ours}, not {family!r}.")
     try:
         norm, head = config.get("norm", "post"), config.get("head", DEFAULT)
         return s4.read(weights, norm, document.get("entry"), head)

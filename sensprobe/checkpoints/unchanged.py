@@ -1,4 +1,4 @@
-"""Whether a folder is as it was exported: its config, its plan and its weights together.
+"""Checks that a folder is as it was exported: its config, plan and weights together.
 
 Since format 2 config.json has a digest over itself, plan.json and the weights. It is not a
 signature: it tells damage and slips, not who made a folder. Folders of format 1 have none; what can
@@ -15,16 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sensprobe.checkpoints.identity import FIRST_FIELDS
 from sensprobe.documents import DocumentError, content_of
 from sensprobe.errors import CheckpointError
+from sensprobe.models import FAMILIES
 
 DIGEST = "digest"
 _CARD = "Config: "
 
 
 def digest_of(config: Mapping[str, Any], plan: Any, weights: str) -> str:
-    """Of a config.json (its digest aside), a plan.json and the SHA-256 of the weight file."""
+    """The digest over a config.json (without its own digest), a plan.json and the SHA-256 of the
+    weight file."""
     rest = {key: value for key, value in config.items() if key != DIGEST}
     text = json.dumps([rest, plan, weights], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -49,7 +50,8 @@ def require_complete(config: Mapping[str, Any], source: Path) -> None:
     if DIGEST in config or isinstance(config["tensors"], list):
         raise _changed(f"{source} was changed after the export: it says format 1 and is of a later")
     given, family = config["config"], config["family"]
-    fields = FIRST_FIELDS.get(family, "").split()
+    known = FAMILIES.get(family)
+    fields = known.earlier.fields.split() if known and known.earlier else []
     if missing := [name for name in fields if name not in given]:
         raise _changed(f"{source} was changed after the export: config lacks {', '.join(missing)}")
     said = _card_line(source.parent)

@@ -1,4 +1,4 @@
-"""The command line: parse, call one step, print. No logic lives here.
+"""The command line: parse, call one function, print. No logic lives here.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 asked for
 something that cannot be, 130 interrupted (what is finished is kept).
@@ -76,7 +76,7 @@ def _inert(text: str) -> str:
 
 
 def _stopped(arguments: Namespace) -> str:
-    """What an interrupted command leaves, and what running it again does."""
+    """A line on what an interrupted command leaves, and what running it again does."""
     run = getattr(arguments, "run", None)
     if arguments.command == "bench" and run:
         return f"Stopped. Every case that was timed is kept in {run}; the next bench starts anew."

@@ -194,6 +194,13 @@ def cost(arguments: Namespace) -> None:
         stdout.print(show.cost(arguments.model, document))
 
 
+def program(arguments: Namespace) -> None:
+    text = api.program(
+        arguments.model, _plan(arguments), batch=arguments.batch, norm=arguments.norm
+    )
+    stdout.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+
+
 def export(arguments: Namespace) -> None:
     document = api.export(
         arguments.run,
@@ -350,6 +357,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "search": search,
     "eval": evaluate,
     "cost": cost,
+    "program": program,
     "export": export,
     "generate": generate,
     "bench": bench,

@@ -1,4 +1,4 @@
-"""Where the command line prints: what names hold is shown and never obeyed.
+"""The console of the command line: the text of names is shown and never obeyed.
 
 Names of models, plans, budgets and files may come from files that others made. No text is read as
 markup or as the name of an emoji, and what a terminal would act on is replaced in all that is

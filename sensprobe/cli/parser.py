@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         main_job.add_search,
         main_job.add_eval,
         _cost,
+        _program,
         main_job.add_export,
         _generate,
         _bench,
@@ -64,7 +65,7 @@ def _sites(commands: argparse._SubParsersAction) -> None:
 
 
 def _presets(commands: argparse._SubParsersAction) -> None:
-    sub = commands.add_parser("presets", help="known recipes that --plan takes by name")
+    sub = commands.add_parser("presets", help="published plans that --plan takes by name")
     sub.add_argument(
         "model", metavar="MODEL", nargs="?", help=f"say what each costs on {options.MODEL}"
     )
@@ -78,6 +79,13 @@ def _cost(commands: argparse._SubParsersAction) -> None:
     options.add_plan(sub)
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
     options.add_json(sub)
+
+
+def _program(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser("program", help="the operations of a streaming step, as text")
+    options.add_model(sub)
+    options.add_plan(sub)
+    sub.add_argument("--batch", type=int, default=1, help="sequences a step takes")
 
 
 def _generate(commands: argparse._SubParsersAction) -> None:

@@ -1,4 +1,4 @@
-"""What a command prints: renderables from the documents the steps return.
+"""The output of commands: renderables from the documents that jobs return.
 
 `sensprobe.report` is imported where a result is shown: commands without tables do not wait for it.
 """
@@ -49,7 +49,7 @@ def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def presets(rows: list[dict[str, Any]]) -> RenderableType:
-    """What each recipe is, from where, and how ours differs; of a model also its bytes."""
+    """A block for each preset: description, source, differences, and for a model its bytes."""
     made = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         made.add_column()
@@ -107,8 +107,8 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
     from sensprobe.report.drawing import text
     from sensprobe.report.read import read_confirmation, read_search
     from sensprobe.report.terminal import (
-        beside_table,
         chosen_table,
+        compared_table,
         confirmed_table,
         frontier_table,
     )
@@ -122,17 +122,17 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
         yield confirmed_table(read_confirmation(confirmed))
     if document.get("also"):
         confirmed_too = confirmed if confirmed and confirmed.get("also") else None
-        yield beside_table(read_confirmation(confirmed_too) if confirmed_too else found)
+        yield compared_table(read_confirmation(confirmed_too) if confirmed_too else found)
 
 
 def run_tables(run: Run) -> Iterator[RenderableType]:
     """Every table a run's results give, in the order of the main job."""
     from sensprobe.report.agreement import agreement
-    from sensprobe.report.benches import benches_of, latest
+    from sensprobe.report.benchmarks import benchmarks_of, latest
     from sensprobe.report.gather import PROFILES
     from sensprobe.report.prose import about_origins
     from sensprobe.report.read import read_sensitivity
-    from sensprobe.report.terminal import agreement_line, bench_report
+    from sensprobe.report.terminal import agreement_line, benchmark_report
 
     found: dict[str, Any] = {}
     for name in (*PROFILES, "search", "confirmation"):
@@ -147,8 +147,8 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
         yield agreement_line(agreement(*pair))
     if "search" in found:
         yield from search(found["search"], found.get("confirmation"))
-    for bench_kept in latest(benches_of(run)):
-        yield bench_report(bench_kept)
+    for bench_kept in latest(benchmarks_of(run)):
+        yield benchmark_report(bench_kept)
     yield from map(Text, about_origins(run.count, run.origins))
 
 
@@ -233,7 +233,7 @@ def next_after_export(document: Mapping[str, Any]) -> str:
 
 
 def generation(document: dict[str, Any]) -> str:
-    """How fast text was written, and from what memory."""
+    """A line with the speed of writing and the bytes of weights and states."""
     state = "packed" if document["packed"] else "in float32"
     return (
         f"{document['tokens']:,} tokens, {document['tokens_per_second']:,.0f} a second, after "
@@ -244,15 +244,15 @@ def generation(document: dict[str, Any]) -> str:
 
 def bench(document: dict[str, Any]) -> Iterator[RenderableType]:
     """Times, bandwidths and ratios of operations on packed memory, or of a model's steps."""
-    from sensprobe.report.benches import read_bench
-    from sensprobe.report.terminal import bench_report
+    from sensprobe.report.benchmarks import read_benchmark
+    from sensprobe.report.terminal import benchmark_report
 
     if "model" in document:
         from sensprobe.cli.show_bench import model_bench
 
         yield from model_bench(document)
     else:
-        yield bench_report(read_bench(document))
+        yield benchmark_report(read_benchmark(document))
 
 
 def next_after_bench(run: Path) -> str:

@@ -1,4 +1,4 @@
-"""What `sensprobe bench MODEL` prints."""
+"""The output of `sensprobe bench MODEL`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensprobe.report.bench_tables import about_bench, versions_of
-from sensprobe.report.benches import read_bench
+from sensprobe.report.benchmark_tables import about_benchmark, versions_of
+from sensprobe.report.benchmarks import read_benchmark
 from sensprobe.report.values import MISSING, Measured, digits, number, plus_minus, shortened
 
 GIGA, PERCENT, LABEL = 1e-9, 100, 16
 UNITS = (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
 LEAST = 2.0
-"""Of a unit, where there is a smaller one."""
+"""The least value that is shown in a unit if there is a smaller unit."""
 NOTE = (
     "Operations are timed inside the step; other: what entering and leaving it takes. kB: bytes "
     "that must move, exact; % of copy: their bandwidth, against copying a large array. Sequences "
@@ -28,9 +28,9 @@ Rows = Mapping[str, Mapping[str, Row]]
 
 
 def model_bench(document: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """What was timed where, and for every batch a table and what PyTorch takes."""
-    found = read_bench({**document, "rows": []})
-    where, *how = about_bench(found)
+    """The machine and model, and for every batch a table with the time of PyTorch."""
+    found = read_benchmark({**document, "rows": []})
+    where, *how = about_benchmark(found)
     yield Text(where, style="bold")
     yield Text("\n".join([*how, versions_of(found)]), style="dim")
     yield Text(_memory(document))

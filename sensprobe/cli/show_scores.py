@@ -1,4 +1,4 @@
-"""How `eval` shows a score."""
+"""The output of `eval`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> Rendera
 
 
 def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """How well each class is found, and how far its predictions are right; in percent."""
+    """A table of the recall, precision and F1 of each class, in percent."""
     from sensprobe.report.values import ACCURACY, measured, plus_minus
 
     def percent(found: Any) -> str:
@@ -94,7 +94,7 @@ def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _dead_band(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """How often rounded states stood still, by state and by position."""
+    """Tables of the share of writes that left a rounded state as it was, by state and position."""
     yield Text(f"\nwrites that rounding kept from moving the state ({found['samples']} samples)\n")
     made = table(("state", "left"), ("share", "right"))
     for name, share in found["states"].items():
@@ -112,7 +112,7 @@ def _span(row: Mapping[str, Any]) -> str:
 
 
 def _text(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """What a score of text says beyond its headline."""
+    """Perplexity, amount of text and loss by position."""
     perplexity = found["perplexity"]
     yield Text(
         f"perplexity  {perplexity['value']:.5g} ± {perplexity['stderr']:.2g} a token   "

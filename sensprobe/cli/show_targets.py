@@ -1,4 +1,4 @@
-"""What an export for another runtime keeps and drops, on a terminal."""
+"""The output of an export for another runtime: its bytes, and what is dropped or narrowed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rich.text import Text
 
 
 def exported_for(document: Mapping[str, Any]) -> Iterator[Table | str]:
-    """Where it lies, its bytes, everything dropped or narrowed, and how to load it. Text is to be
-    printed as it is, so that commands can be copied."""
+    """The folder, its bytes, the tensors dropped or narrowed, and the way to load it. Text must be
+    printed without wrapping, so that commands can be copied."""
     weights, state = document["weight_bytes"], document["state_bytes"]
     yield (
         f"{document['path']}: {document['about']}\n"

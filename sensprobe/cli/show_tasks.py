@@ -1,4 +1,4 @@
-"""What `eval --task` prints: scores of tasks with lm-eval's errors, and what a plan changed."""
+"""The output of `eval --task`: scores of tasks with lm-eval's errors, and their differences."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def tasks(document: Mapping[str, Any]) -> RenderableType:
 
 
 def _name(row: Mapping[str, Any], group: str | None) -> str:
-    """A task's; under its group without the group's name before it."""
+    """The name of a task; under its group without the group's name before it."""
     name = row["task"] if row["filter"] == "none" else f"{row['task']} ({row['filter']})"
     return name if group is None else "  " + name.removeprefix(f"{group}_")
 
 
 def _metric(row: Mapping[str, Any]) -> str:
-    """Its name, its unit, and which way is better."""
+    """The name of a metric, its unit, and the direction that is better."""
     unit = " %" if row["metric"] in SHARES else ""
     return row["metric"] + unit + {None: "", True: " ↑", False: " ↓"}[row["higher_is_better"]]
 
@@ -60,7 +60,7 @@ def _value(score: Mapping[str, Any], metric: str) -> str:
 
 
 def _score(score: Mapping[str, Any], metric: str) -> str:
-    """With lm-eval's error, where it gives one."""
+    """A score with lm-eval's error, where it gives one."""
     if (error := score["stderr"]) is None:
         return _value(score, metric)
     return f"{_value(score, metric)} ± " + (
@@ -69,7 +69,8 @@ def _score(score: Mapping[str, Any], metric: str) -> str:
 
 
 def _difference(row: Mapping[str, Any]) -> str:
-    """With its sign and error, its unit where it is not the score's, and `·` where it is none."""
+    """A difference with sign and error, with its unit if that is not the score's, and `·` if it is
+    within the error."""
     gap = row.get("difference")
     if gap is None:
         return "–"

@@ -1,4 +1,4 @@
-"""What every study does around its question: finds data, runs, writes results into its README.
+"""The frame of every study: it finds data, runs, and writes results into its README.
 
 Kept with the package so that every `studies/NNN_question/run.py` holds its question alone.
 """
@@ -21,7 +21,7 @@ from sensprobe.report.values import Measured, plus_minus
 
 
 def data_folder(given: Path | None, needed: Iterable[str], how_to_get: str) -> Path:
-    """Where a study's data lies: `given`, else SENSPROBE_DATA; UsageError says how to get it.
+    """The folder of a study's data: `given`, else SENSPROBE_DATA; UsageError says how to get it.
 
     `needed` are the files and folders that must be in it.
     """
@@ -79,7 +79,7 @@ def dump(found: Mapping[str, Any]) -> str:
 
 
 Sections = Mapping[str, Callable[[Mapping[str, Any]], str]]
-"""Name of a part of a README -> what writes it, from the results."""
+"""Name of a section of a README -> the function that writes it from the results."""
 
 
 def rendered(text: str, sections: Sections, found: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TrainingBar:
-    """Called with every `Progress` of a fit: a bar an epoch, a line when one ends."""
+    """Called with every `Progress` of a training: a bar an epoch, a line when one ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -41,8 +41,10 @@ class TrainingBar:
 
 
 def _unit(now: Progress) -> str:
-    return "epoch" if now.metric == "accuracy" else "leg"
+    return "leg" if now.metric == "bits_per_byte" else "epoch"
 
 
 def _score(now: Progress, value: float) -> str:
-    return f"{100 * value:.2f} %" if now.metric == "accuracy" else f"{value:.4f} bits a byte"
+    if now.metric == "accuracy":
+        return f"{100 * value:.2f} %"
+    return f"{value:.4f} {'bits a byte' if now.metric == 'bits_per_byte' else now.metric}"

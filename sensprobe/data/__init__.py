@@ -78,9 +78,9 @@ def load_data(
 ) -> Dataset:
     """The data `spec` names; `seed` shuffles data that comes without splits of its own.
 
-    `gate` is asked before code of `python:` runs; without one the caller names it, and it does.
-    Text is read with `tokenizer`, which is the model's. The splits are disjoint. Splits that are
-    costly to read are read on first access.
+    `gate` is asked before code of `python:` runs; without a gate the code counts as named by the
+    caller, and runs. Text is read with `tokenizer`, which is the model's. The splits are disjoint.
+    Splits that are costly to read are read on first access.
     """
     if not 0 <= seed < 2**63:
         raise UsageError(f"--data-seed {seed}: give a whole number from 0 on.")
@@ -102,7 +102,7 @@ def load_data(
 
 
 def reads_text(spec: str) -> bool:
-    """Whether the data of a spec is text, which needs a tokenizer."""
+    """True if the data of a spec is text, which needs a tokenizer."""
     return spec.partition(":")[0] == TEXT or spec.partition(",")[0] == pydoc_topics.NAME
 
 

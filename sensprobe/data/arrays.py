@@ -81,7 +81,7 @@ def load_npz(path: Path, spec: str, seed: int) -> Dataset:
 
 
 def from_mapping(value: object, spec: str, seed: int) -> Dataset:
-    """What a user's function returned: arrays x and y, or split name -> such arrays."""
+    """The data set that a user's function returned: arrays x and y, or split name -> such."""
     if not isinstance(value, Mapping):
         raise DataError(
             f"{spec} returned {type(value).__name__}; return a mapping with x and y, "
@@ -107,9 +107,9 @@ def from_fields(fields: Mapping[str, Any], spec: str, seed: int, found: list[str
 
 
 def _repeats(samples: Samples, members: Mapping[str, np.ndarray], spec: str) -> tuple[str, ...]:
-    """A note for every split that repeats samples of earlier ones: it is not all new.
+    """A note for every split that repeats samples of earlier ones.
 
-    DataError for a named one that holds nothing else: the confirmation would confirm nothing.
+    DataError for a named split that holds no other samples: a confirmation on it proves nothing.
     """
     notes, seen = [], set[bytes]()
     for name in (name for name in SPLIT_NAMES if name in members):
@@ -166,7 +166,7 @@ def _check_alike(parts: Mapping[str, Samples], spec: str) -> None:
 
 
 def _kind(task: Task, y: tuple[int, ...]) -> str:
-    """What y is, in words."""
+    """A description of y in words."""
     return {"classification": "labels", "unlabelled": "no y"}.get(task, f"targets {y}")
 
 

@@ -19,8 +19,9 @@ LEAST = 3
 
 
 def _encoded(document: Document, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and where each ends. What a tokenizer puts before every text stands where the document
-    begins, as a model meets it there, and is no byte of it; what it puts after is left out."""
+    """Tokens and where each ends. Tokens that a tokenizer puts before every text stand at the
+    beginning of a document, where a model meets them, and count no byte; those that it puts
+    after are left out."""
     tokens, ends = tokenizer.encode(document.content)
     before = tokenizer.added[0] if document.begins else ()
     return np.insert(tokens, 0, before), np.insert(ends, 0, [0] * len(before))
@@ -60,7 +61,7 @@ class Corpus:
         )
 
     def told(self) -> str:
-        """How much of the text is scored, in words."""
+        """A sentence on how much of the text is scored."""
         total = sum(len(d.content) for d in self.documents)
         scored = sum(int(self._scored(k, at).sum()) for k, at in self._by_document())
         w = self.windowing

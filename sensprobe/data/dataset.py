@@ -1,4 +1,4 @@
-"""What every source of data becomes: named splits of sequences, each with an identity.
+"""Data sets: named splits of sequences, each with an identity, whatever the source.
 
 The steps of the main job must not see each other's samples, so the names are fixed:
 
@@ -146,7 +146,7 @@ class Dataset:
         return {name: self.splits.count(name) for name in self.splits}
 
     def describe(self) -> str:
-        """One line: what it is and how it is cut."""
+        """One line that names the data and its splits."""
         kind = f"{self.classes} classes" if self.task == "classification" else self.task
         cut = ", ".join(f"{name} {count:,}" for name, count in self.sizes().items())
         return f"{self.name}: {kind}, length {self.length} x {self.d_input} in; {cut}"

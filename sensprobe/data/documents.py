@@ -33,7 +33,7 @@ PACKED = {".xz": lzma.decompress, ".gz": gzip.decompress}
 DAMAGE = (OSError, EOFError, lzma.LZMAError, zlib.error, tarfile.TarError)
 HELD_OUT_BELOW = 26
 STRETCH_BYTES = 8192
-"""About 1,400 words, a few pages: what is said on one of them tells little of the next but one."""
+"""About 1,400 words, a few pages, so that one part tells little of the next but one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Document:
 
 
 def held_out(document: Document) -> bool:
-    """Whether training leaves a document alone."""
+    """True if training leaves a document alone."""
     return sha256(document.name.encode()).digest()[0] < HELD_OUT_BELOW
 
 

@@ -81,7 +81,7 @@ class _Pair:
         )
 
     def _fingerprint(self, start: int, stop: int) -> str:
-        """Of the bytes: four times less to hash than the floats they become."""
+        """The fingerprint of the bytes: four times less to hash than the floats they become."""
         where = np.array([start, stop], dtype=np.int64)
         return hash_arrays(self.images[start:stop], self.labels[start:stop], None, where)
 

@@ -28,13 +28,13 @@ NAME = "pydoc"
 
 
 def held_out(topic: Document) -> bool:
-    """Whether training leaves a topic alone."""
+    """True if training leaves a topic alone."""
     return sha256(topic.name.encode()).digest()[0] % 2 == 0
 
 
 @cache
 def topics() -> tuple[Document, ...]:
-    """What pydoc says of each topic, no paragraph twice, in order of name."""
+    """The text that pydoc has of each topic, no paragraph twice, in order of name."""
     from pydoc_data.topics import topics as shipped
 
     owner: dict[str, str] = {}

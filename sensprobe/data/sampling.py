@@ -1,4 +1,4 @@
-"""A part of a split that stands for the whole: a seeded order, of which a part is the beginning.
+"""Taking a part of a split that represents the whole: the beginning of a seeded order.
 
 Data often lies in an order, by class or by day, and its first N samples are no sample of it. In the
 order made here every beginning holds each class in nearly its share, and groups (recordings,
@@ -66,7 +66,7 @@ def check_limit(name: str, count: int, limit: int) -> None:
 
 
 def beginning(split: Split, limit: int) -> int:
-    """How many of the first samples of a reordered split to take: `limit`, or a little less where
+    """The number of first samples of a reordered split to take: `limit`, or a little less where
     that leaves groups whole. The last group is cut where less than half would be left, or but one
     group, of which no error of a difference could be told."""
     if split.group is None or limit >= len(split):
@@ -86,7 +86,7 @@ def missing_classes(split: Split, stop: int) -> list[int]:
 
 
 def is_ordered(split: Split, first: int) -> bool:
-    """Whether the labels (or targets) of the first samples are clearly not those of the rest."""
+    """True if the labels (or targets) of the first samples are clearly not those of the rest."""
     y = split.y.numpy()
     if not 0 < first < len(y) or y.dtype == np.int32 or y.size == 0:
         return False
@@ -114,8 +114,9 @@ def _order(
 ) -> Order:
     """Units (samples, or groups) dealt out so that each class advances by its share.
 
-    A unit is of the class most common in it. Of a class, in random order, the unit that follows b
-    of its m samples and holds s stands at (b + s/2) / m of the way; equals stand in random order.
+    A unit counts for the class most common in it. Within a class, in random order, a unit of s
+    samples that follows b of the class's m has position (b + s/2) / m; units of equal position are
+    in random order.
     """
     rng = np.random.default_rng(seed)
     unit = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""Which tokens start, end and fill up a text, from the documents beside a tokenizer.json.
+"""The tokens that start, end and fill up a text, from the documents beside a tokenizer.json.
 
 As transformers 5 reads them:
 
@@ -29,11 +29,12 @@ ADDED = "added_tokens.json"
 GENERATION = "generation_config.json"
 MODEL = "config.json"
 TRAVELLING = (SETTINGS, NAMES, ADDED, GENERATION)
-"""What an export takes along beside the tokenizer.json."""
+"""The documents that an export takes along with the tokenizer.json."""
 ROLES = ("bos", "eos", "pad")
 IDS = tuple(f"{role}_token_id" for role in ROLES)
 REBUILT = "GPTNeoXTokenizer"
-"""A class of transformers that puts nothing around a text, whatever the tokenizer.json says."""
+"""A tokenizer class of transformers that adds no tokens around a text, even if the
+tokenizer.json does."""
 
 Ids = Mapping[str, tuple[int, ...]]
 
@@ -42,7 +43,7 @@ Ids = Mapping[str, tuple[int, ...]]
 class Special:
     """Special tokens by role (bos, eos, pad): `names` as text, `ids` in the order given.
 
-    `bare` tells that nothing is put around a text although the tokenizer.json says so.
+    `bare` means that no tokens are put around a text although the tokenizer.json names some.
     """
 
     names: Mapping[str, str]
@@ -51,7 +52,7 @@ class Special:
 
 
 def special_tokens(folder: Path) -> Special:
-    """What the documents in a folder say; DataError names one that is damaged."""
+    """The special tokens that the documents in a folder name; DataError names a damaged one."""
     return _read(folder, tuple(_mark(folder / name) for name in (*TRAVELLING, MODEL)))
 
 
@@ -99,7 +100,8 @@ def travelling(folder: Path) -> dict[str, bytes]:
 
 def generation_document(folder: Path) -> bytes | None:
     """A generation_config.json with the ids of a folder's own and of its config.json; None where
-    neither has any. For a folder that has no such config.json, and shall start and stop alike."""
+    neither has any. An exported folder, which has no such config.json, starts and stops texts by
+    it."""
     known, own = token_ids(folder / MODEL), token_ids(folder / GENERATION)
     missing = {f"{role}_token_id": as_written(known[role]) for role in known if role not in own}
     document = (_document(folder / GENERATION) or {}) | missing

@@ -1,4 +1,4 @@
-"""Who goes into which split, where the data does not come with fixed splits.
+"""Splitting data that does not come with fixed splits.
 
 A unit is a sample, or a whole group where the data names groups; units are never divided. All
 shuffles come from one seed, so the same data and seed give the same splits on every machine.
@@ -117,7 +117,7 @@ def _units(
 
 
 def _nearest(ends: np.ndarray, target: float, low: int, high: int) -> int:
-    """How many units come nearest to `target` samples, between `low` and `high` units."""
+    """The number of units nearest to `target` samples, between `low` and `high` units."""
     best = int(np.argmin(np.abs(ends - target))) + 1
     return min(max(best, low), high)
 

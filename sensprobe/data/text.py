@@ -43,14 +43,15 @@ OPTIONS = (*(f.name for f in fields(Windowing)), "part")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a spec says besides its path."""
+    """The options of a spec, without its path."""
 
     windowing: Windowing = field(default_factory=Windowing)
     part: str = "all"
 
 
 def split_options(rest: str) -> tuple[str, str]:
-    """`FILE,length=512` -> (FILE, ",length=512"). A path that exists as it is has no options."""
+    """`FILE,length=512` -> (FILE, ",length=512"). If the whole text is a path that exists, there
+    are no options."""
     path = rest
     while "=" in path.rpartition(",")[2] and "," in path and not named_path(path).exists():
         path = path.rpartition(",")[0]

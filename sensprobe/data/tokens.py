@@ -1,7 +1,7 @@
 """From text to the tokens a model reads, and back.
 
-A tokenizer belongs to the model: data is read with it. It says of every token where in the text it
-ends, so that a loss can be counted by byte whatever the tokens are.
+A tokenizer belongs to the model: data is read with it. It tells where in the text each token ends,
+so that a loss can be counted by byte for any tokenizer.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from sensprobe.errors import DataError
 
 BYTE_VALUES = 256
 TEXT_EDGES = ("<|endoftext|>", "<s>", "<bos>", "<|begin_of_text|>", "</s>", "<eos>")
-"""What tokenizers call the token that stands between two texts, where their settings do not say."""
+"""The names of the token that stands between two texts, tried where the settings do not say."""
 PROBES = ("a", "0", "the", ".")
-"""Texts of which one has tokens in any tokenizer, to see what it puts around them."""
+"""Probe texts, of which at least one has tokens in any tokenizer: they show what it puts around
+a text."""
 
 
 class Tokenizer(Protocol):
@@ -35,7 +36,7 @@ class Tokenizer(Protocol):
 
     @property
     def file(self) -> Path | None:
-        """What it was read from; None where it needs no file."""
+        """The file it was read from; None where it needs no file."""
         ...
 
     def encode(self, content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -48,11 +49,11 @@ class Tokenizer(Protocol):
 
     @property
     def added(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the tokenizer itself puts before every text, and after it; mostly nothing."""
+        """The tokens that the tokenizer itself puts before and after every text; mostly none."""
         ...
 
     def start(self, text: str) -> tuple[int, ...]:
-        """What stands before a text that nothing precedes. DataError where no token says so."""
+        """The token before a text that nothing precedes. DataError where no token says so."""
         ...
 
     @property
@@ -118,7 +119,7 @@ class FileTokenizer:
 
     @property
     def added(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """As its post-processor says; of a class that transformers builds anew, nothing."""
+        """The tokens its post-processor names; none for a class that transformers builds anew."""
         bare = special_tokens(self.file.parent).bare
         return ((), ()) if bare else _added(self.file)
 
@@ -137,8 +138,8 @@ class FileTokenizer:
         return str(_read(self.file).decode(list(tokens), skip_special_tokens=True))
 
     def start(self, text: str) -> tuple[int, ...]:
-        """What it puts before a text itself; else the token named bos, else that named eos, else
-        bos or eos of generation_config.json or config.json, else one of `TEXT_EDGES`."""
+        """The token it puts before a text itself; else the token named bos, else that named eos,
+        else bos or eos of generation_config.json or config.json, else one of `TEXT_EDGES`."""
         known = special_tokens(self.file.parent)
         own = self.added[0]
         found = own or self.named("bos") or self.named("eos")
@@ -172,8 +173,8 @@ class FileTokenizer:
 
 
 def readable(text: str | bytes) -> str:
-    """The text as UTF-8 has it: what it has no form for (bytes of another encoding that a command
-    line passed on, halves of a surrogate pair) is shown as U+FFFD."""
+    """The text as UTF-8 can encode it: bytes of another encoding that a command line passed on,
+    and halves of a surrogate pair, become U+FFFD."""
     if isinstance(text, bytes):
         return text.decode("utf-8", "replace")
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -222,7 +223,7 @@ def _read(path: Path) -> Any:
 
 @cache
 def _added(path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What a tokenizer's post-processor puts before and after a text."""
+    """The tokens that a tokenizer's post-processor puts before and after a text."""
     reader = _read(path)
     if not reader.num_special_tokens_to_add(False):
         return (), ()

@@ -21,7 +21,7 @@ from sensprobe.usercode.trust import Gate, Named
 
 class UserFunction:
     """A function of the user's, whose failure is a `DataError` that keeps the message and chains
-    it. `code` is what it is made of."""
+    it. `code` is the file it comes from, with all that the file imports."""
 
     def __init__(self, spec: str, function: Callable[..., Any], code: Code) -> None:
         update_wrapper(self, function)

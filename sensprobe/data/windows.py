@@ -29,7 +29,8 @@ IGNORED = -1
 
 @dataclass(frozen=True, slots=True)
 class Windowing:
-    """How documents are cut, in tokens; UsageError where a token could be scored twice or never."""
+    """The sizes by which documents are cut, in tokens; UsageError where a token could be scored
+    twice or never."""
 
     length: int = 512
     context: int = 64
@@ -60,7 +61,7 @@ class Windowing:
         return self.scored if self.stride is None else self.stride
 
     def starts(self, count: int) -> np.ndarray:
-        """Where the windows of a document of `count` tokens begin."""
+        """The first positions of the windows of a document of `count` tokens."""
         return np.arange(0, count - self.length, self.step)
 
 
@@ -78,8 +79,8 @@ def cut(
 
 
 def scored_bytes(ends: np.ndarray, starts: np.ndarray, windowing: Windowing) -> np.ndarray:
-    """Bytes that windows score (n,), where `ends` says how many there are up to each token's end.
+    """The bytes that each window scores (n,); `ends` has the bytes up to each token's end.
 
-    That is the text from the end of a window's last unscored token to the end of its last one.
+    They are the text from the end of a window's last unscored token to the end of its last one.
     """
     return ends[starts + windowing.length] - ends[starts + windowing.context]

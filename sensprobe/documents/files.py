@@ -48,8 +48,8 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 def named_path(name: str | Path) -> Path:
-    """The path that a user, or a document, names: ~ stands for a home where there is such a user.
-    UsageError for what no file can be called."""
+    """The path that a user, or a document, names: ~ stands for a home where there is such a
+    user. UsageError for text that cannot be a file's name."""
     try:
         path = Path(os.path.expanduser(name))
         parts = [os.fsencode(part) for part in path.parts]
@@ -73,13 +73,13 @@ def require_no_link(path: Path) -> Path:
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Replaces `path`, or leaves it as it was and raises `RunError`."""
+    """Replaces the file `path`; on a disk error it stays as it was and `RunError` is raised."""
     with disk_errors(path, "writing"), _temporary(path, content, mode) as draft:
         os.replace(draft, path)
 
 
 def create_whole(path: Path, content: bytes) -> bool:
-    """Creates `path`; False, and nothing done, where it exists. Safe against others who try."""
+    """Creates `path`; returns False where it exists already. Safe if several processes try."""
     with disk_errors(path, "writing"), _temporary(path, content) as draft:
         try:
             os.link(draft, path)
@@ -100,7 +100,7 @@ def inside(folder: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def _temporary(path: Path, content: bytes, mode: int = 0o666) -> Iterator[Path]:
-    """A synced draft beside `path`, gone afterwards whatever happens."""
+    """Yields a synced draft next to `path`, which is removed afterwards in any case."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         write_new(draft, content, mode)
@@ -128,7 +128,7 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def is_draft(path: Path) -> bool:
-    """Whether a file is a draft of `write_whole`, left by a process that was killed."""
+    """True if a file is a draft of `write_whole`, left by a process that was killed."""
     return path.name.startswith(".") and path.name.endswith(TEMPORARY)
 
 

@@ -28,7 +28,7 @@ TOML = 2**20
 DEPTH = 64
 """Objects and lists inside each other. The deepest document here has 8."""
 DIGITS = 40
-"""Of a whole number. transformers writes 10^30 for "no limit"."""
+"""Digits of a whole number, at most. transformers writes 10^30 for "no limit"."""
 DOTTED = 32
 """Parts of a dotted key of TOML. Its reader takes time quadratic in them."""
 
@@ -39,7 +39,7 @@ _LONG_KEY = re.compile(rf"(?:[\w\"'-]+[ \t]*\.[ \t]*){{{DOTTED}}}")
 
 
 class DocumentError(ValueError):
-    """What is wrong with a document, in words that follow the name of its file."""
+    """A document cannot be used; its text says why and follows the name of the file."""
 
 
 class AbsentError(DocumentError):
@@ -77,7 +77,7 @@ def _reason(error: Exception) -> str:
 
 
 def read_json(path: Path, limit: int = SMALL, *, infinite: bool = False) -> Any:
-    """What a file of JSON holds; see `json_of`."""
+    """The value that a JSON file holds; see `json_of`."""
     return json_of(content_of(path, limit), infinite=infinite)
 
 
@@ -143,7 +143,7 @@ _LENIENT = json.JSONDecoder(parse_int=_whole, object_pairs_hook=_object)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file holds."""
+    """The tables that a TOML file holds."""
     content = content_of(path, TOML)
     try:
         text = content.decode("utf-8-sig")

@@ -81,7 +81,7 @@ class Schema:
         return check
 
     def _reference(self, name: str) -> Check:
-        """What `#/$defs/NAME` stands for, looked up when it is used: definitions may recur."""
+        """The definition that `#/$defs/NAME` names, looked up when used: definitions may recur."""
         if name not in self._references:
             target = self.document["$defs"][name.removeprefix("#/$defs/")]
             self._references[name] = lambda value: self._references[name](value)

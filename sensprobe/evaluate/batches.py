@@ -1,4 +1,4 @@
-"""How many sequences run together."""
+"""The number of sequences that run together."""
 
 from __future__ import annotations
 

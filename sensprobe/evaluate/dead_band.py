@@ -1,4 +1,4 @@
-"""How often a rounded state stands still: the dead band of its recurrence.
+"""The dead band of a rounded state: the share of writes that leave it as it was.
 
 A write is dead where rounding leaves a value of the state exactly as it stood, although the
 recurrence, going on from there exactly, would have moved it. Where updates are smaller than half a
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.models import Model
-from sensprobe.numerics.storage import Custom, Memory, Rounded, Storage, fresh, store
+from sensprobe.numerics.storage import Carry, Custom, Rounded, Storage, fresh, store
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.plans.sites import Part, Site
 
@@ -26,7 +26,7 @@ TIMED_STEPS = 16
 
 @dataclass(slots=True)
 class DeadBand:
-    """Of one state: writes and dead ones among them, by step from 0."""
+    """The writes of one state and the dead ones among them, by step from 0."""
 
     writes: dict[int, int] = field(default_factory=dict)
     dead: dict[int, int] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class DeadBand:
 def dead_bands(
     model: Model, tap: RoundingTap, x: Tensor, tick: Callable[[], None] = lambda: None
 ) -> dict[str, DeadBand]:
-    """Of every recurrent state that the tap rounds, over sequences x as the model reads them.
+    """Count the dead writes of every recurrent state that the tap rounds, over sequences x.
 
     tick: called at every step of every such state.
     """
@@ -52,8 +52,10 @@ def dead_bands(
 
 
 def seconds_a_step(model: Model, tap: RoundingTap, x: Tensor) -> float:
-    """How long one step of the counting takes, of all states together: timed over the first
-    `TIMED_STEPS`, once more after a first time that loads and compiles what it needs."""
+    """Seconds of one step of the counting, for all states together.
+
+    It is timed over the first `TIMED_STEPS`, after a first time that loads and compiles kernels.
+    """
     steps = min(TIMED_STEPS, x.shape[1])
     dead_bands(model, tap, x[:, :1])
     began = time.perf_counter()
@@ -87,7 +89,7 @@ class _Counter:
     storage: Rounded
     found: DeadBand
     tick: Callable[[], None] = lambda: None
-    _memory: Memory | None = None
+    _memory: Carry | None = None
 
     def __call__(self, new: Tensor, step: int) -> Tensor:
         before = self._memory or fresh(len(new), tuple(new.shape[1:]), self.storage, new.device)

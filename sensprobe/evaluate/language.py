@@ -1,4 +1,4 @@
-"""What a language model's outputs say of each window of text: loss, bits a byte, divergence.
+"""Per-window arrays from a language model's outputs: loss, bits a byte, divergence.
 
 Tokens count alike: the means of a window are over its scored tokens, of which every window has as
 many. Bits are divided by the bytes that a window of the split scores on average, not by its own.
@@ -80,7 +80,7 @@ def _buckets(scored: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _tokens(
     logits: Tensor, y: Tensor, baseline: Tensor | None, more: frozenset[str]
 ) -> dict[str, Tensor]:
-    """What `positions` says of every position (b, l), float64; 0 where it is not scored."""
+    """The arrays of `positions` for every position (b, l), float64; 0 where it is not scored."""
     scored = (y >= 0).flatten()
     places = scored.nonzero().squeeze(1)
     flat = logits.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What a model's outputs say of each sample: right or wrong, how wrong, how far from the baseline.
+"""Per-sample arrays from a model's outputs: correctness, loss, and distance from the baseline.
 
 Accuracy is what users read; it does not add up over sites. Cross-entropy and the divergence from
 the full-precision output do, to first order, so sensitivities are kept in those as well.
@@ -18,14 +18,14 @@ from sensprobe.errors import DataError
 from sensprobe.scores.metrics import LABEL, PREDICTED, MetricInfo
 
 CAP = 50.0
-"""Nats. What a sample costs at most, and what one with NaN or infinite outputs costs."""
+"""The largest loss of a sample in nats, and the loss of one with NaN or infinite outputs."""
 FARTHEST = 1e30
 """The same for squared errors and distances: still finite in float32."""
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """A user's metric: (outputs (n, …), targets (n, …)) -> one finite value a sample (n,), or those and
-what they measure (see `metrics`). Outputs of an unstable plan may be NaN or infinite: what those
-are worth is its to say."""
+what they measure (see `metrics`). Outputs of an unstable plan may be NaN or infinite: the metric
+must give a finite value for those too."""
 AGREES = "agrees"
 
 
@@ -100,7 +100,7 @@ def outcomes(
 
 
 def custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
-    """What the user's metric says of each sample (n,)."""
+    """The values (n,) of a user's metric; DataError if it does not return one finite value each."""
     found, _ = told_apart(metric(outputs, y))
     try:
         values = torch.as_tensor(found).detach().float().flatten()
@@ -123,7 +123,8 @@ def custom(metric: Metric, outputs: Tensor, y: Tensor) -> np.ndarray:
 
 
 def told_apart(found: Any) -> tuple[Any, Mapping[str, Any] | MetricInfo | None]:
-    """The values that a user's metric returned, and what it says beside them that they measure."""
+    """The values that a user's metric returned, and the unit and direction it returned with
+    them."""
     if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping | MetricInfo):
         return found
     return found, None

@@ -1,6 +1,6 @@
 """Layers before the first one that a plan touches are run once, in full precision, and kept.
 
-What every layer reads of a batch takes (layers + 1) · batch · length · d_model · 4 bytes. Batches
+The inputs of all layers for a batch take (layers + 1) · batch · length · d_model · 4 bytes. Batches
 are kept as they come until `KEPT_BYTES` are taken; others run from the start. Outputs have the same
 bits either way: a layer sees the same numbers in the same shapes.
 """
@@ -22,7 +22,7 @@ KEPT_BYTES = 2**30
 
 @dataclass(slots=True)
 class Prefixes:
-    """What layers read, by batch: (first, last) sample of a split."""
+    """Keeps the inputs of layers, by batch: (first, last) sample of a split."""
 
     model: Any
     _kept: dict[tuple[int, int], list[Tensor]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Prefixes:
         return forward.resume(self.model, self._kept[batch][layer], layer, tap)
 
     def _room(self, x: Tensor, batch: tuple[int, int]) -> bool:
-        """Whether the batch is kept, or may be."""
+        """True if the batch is kept, or there is room to keep it."""
         if batch in self._kept:
             return True
         config = self.model.config

@@ -1,10 +1,10 @@
-"""What leaves the range of a float format: states above all, that memory keeps between steps.
+"""Values that leave the range of a float format, above all states, which are kept between steps.
 
 The simulation clamps what is beyond the largest number of a format. A runtime that does not
 saturate keeps infinity there, and its outputs are NaN. So what a plan keeps in fp16, bf16 or, with
 a static scale, in a smaller float format is watched on some sequences: the states as they would be
 if these very states were kept exact, everything else under the plan. Ranges that leave something
-out on purpose (percentiles, mse, clip) are not watched, nor are those that are read live.
+out on purpose (percentiles, mse, clip) are not watched, nor are dynamic ones.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Kind, Site, group_pattern
 
 SEQUENCES = 16
-"""Watched at most: what leaves a range mostly does so in the first ones."""
+"""The most sequences that are watched: values that leave a range mostly do so in the first."""
 
 
 @dataclass(slots=True)
 class Saturation:
-    """Of one tensor: numbers that were to be stored, those beyond the range among them, the largest
-    magnitude of all and the largest that the format holds."""
+    """Counts of one tensor: the numbers to be stored, those of them beyond the range, the largest
+    magnitude, and the largest that the format holds."""
 
     site: Site
     scheme: Scheme
@@ -49,8 +49,8 @@ class Saturation:
 
 
 def saturations(model: Model, tap: RoundingTap, batches: Sequence[Tensor]) -> list[Saturation]:
-    """What leaves its range under the tap's plan, over batches of sequences as the model reads
-    them."""
+    """Tensor -> counts of values beyond their range under the tap's plan, over batches of sequences
+    as the model reads them."""
     if not any(watched(model.sites[name], scheme) for name, scheme in tap.plan.items()):
         return []
     watching = _Watching(tap)
@@ -62,7 +62,7 @@ def saturations(model: Model, tap: RoundingTap, batches: Sequence[Tensor]) -> li
 
 
 def watched(site: Site, scheme: Scheme) -> bool:
-    """Whether a tensor has a range that it is not meant to leave."""
+    """True if a tensor has a range that it is not meant to leave."""
     if not isinstance(scheme.format, Float) or scheme.format == FP32 or scheme.clip is not None:
         return False
     if site.kind is Kind.ACTIVATION:
@@ -113,7 +113,7 @@ def limit_of(storage: Rounded) -> Tensor | float:
 
 
 def rows_of(found: Iterable[Saturation]) -> list[dict[str, Any]]:
-    """As plain values, those of every layer's same site joined, the worst first."""
+    """The counts as plain values, with the same site of all layers joined, the worst first."""
     joined: dict[tuple[str, str], list[Saturation]] = {}
     for one in found:
         joined.setdefault((group_pattern(one.site), str(one.scheme)), []).append(one)
@@ -132,7 +132,7 @@ def rows_of(found: Iterable[Saturation]) -> list[dict[str, Any]]:
 
 
 def sentences(rows: Iterable[Mapping[str, Any]], samples: int, runtime: str = "") -> list[str]:
-    """What to tell a user of each row; `runtime` names one that does not saturate."""
+    """A sentence for the user on each row; `runtime` names one that does not saturate."""
     told = []
     for row in rows:
         which = f"the {row['count']} of {row['sites']}" if row["count"] > 1 else row["sites"]

@@ -31,7 +31,8 @@ KEPT_BYTES = 2**30
 
 @dataclass(slots=True)
 class TextEvaluator:
-    """What `Evaluator` is, of windows of text. A user's metric sees one batch at a time."""
+    """Runs plans on windows of text, as `Evaluator` does on other data. A user's metric sees one
+    batch at a time."""
 
     model: Model
     applier: Applier

@@ -1,4 +1,4 @@
-"""How fast this machine runs operations on packed memory."""
+"""The benchmark of this machine: operations on packed memory at the shapes of published models."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ from sensprobe.runs.record import now
 from sensprobe.session.load import device_named
 
 PACKAGES = ("sensprobe", "torch", "numba", "numpy", "triton")
-"""Whose versions a bench is of, where they are installed."""
+"""Packages whose versions a benchmark records, where they are installed."""
 PROCESSOR = Path("/proc/cpuinfo")
 
 
 class Timing(NamedTuple):
-    """How a device is timed: the bytes that the largest case holds at a shape and batch, what
-    makes each case, how one is timed given the bytes a second of copying, and those."""
+    """The functions that time a device.
+
+    `held` returns the bytes that the largest case holds at a shape and batch, `cases` the functions
+    that make each case, `measured` the row of a case given the bytes a second that copying reaches,
+    and `copied` measures those.
+    """
 
     held: Callable[[str, int], int]
     cases: Callable[[str, int], list[Callable[[], on_cpu.Case]]]
@@ -41,7 +45,7 @@ DEVICES = {
     "cpu": Timing(on_cpu.held_bytes, on_cpu.cases, on_cpu.measured, on_cpu.copy_bandwidth),
     "cuda": Timing(on_gpu.held_bytes, on_gpu.cases, on_gpu.measured, on_gpu.copy_bandwidth),
 }
-"""What runs on packed memory on each device."""
+"""The operations that are timed on each device."""
 
 
 def bench(
@@ -78,7 +82,7 @@ def bench(
 
 
 def bench_of(device: str) -> Timing:
-    """How a device is benched; UsageError where it is not here, UnsupportedError where it has no
+    """The timing functions of a device; UsageError if it is not here, UnsupportedError if it has no
     kernels."""
     place = device_named(device)
     if place.type not in DEVICES:
@@ -113,7 +117,7 @@ def _timed(
 
 
 def _room(how: Timing, shape: str, batch: int, device: str) -> AbstractContextManager[None]:
-    """Of what the cases of a shape hold at least."""
+    """Reserve the memory that the cases of a shape hold at least."""
     free = free_bytes() if device == "cpu" else torch.cuda.mem_get_info()[0]
     return room(
         how.held(shape, batch),
@@ -124,7 +128,7 @@ def _room(how: Timing, shape: str, batch: int, device: str) -> AbstractContextMa
 
 
 def about_here(device: str) -> dict[str, Any]:
-    """When, where and with what: a bandwidth means nothing without."""
+    """The date, machine, device and package versions: a bandwidth means nothing without them."""
     versions = {package: installed(package) for package in PACKAGES}
     return {
         "created": now(),
@@ -139,7 +143,7 @@ def about_here(device: str) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """What the processor calls itself; its architecture where it does not say."""
+    """The name of the processor; its architecture where it has none."""
     lines = PROCESSOR.read_text(errors="replace").splitlines() if PROCESSOR.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""How fast a model of the user's runs under a plan, against full precision, by operation."""
+"""The benchmark of one model: steps and sequences under a plan against full precision."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def bench_model(
 
 
 def _sequences(model: Model, batch: int, length: int) -> Tensor:
-    """Random inputs: what they are does not change the work."""
+    """Random inputs; the work does not depend on their values."""
     generator, size = torch.Generator().manual_seed(0), model.config.d_input
     if model.reads_tokens:
         return torch.randint(0, size, (batch, length), generator=generator)
@@ -105,7 +105,7 @@ def _call(model: LoadedModel, x: Tensor) -> Callable[[], Tensor]:
 
 
 def _steps(way: Way, x: Tensor) -> Subject:
-    """Steps that go on from each other, as a server takes them: in place where memory is packed."""
+    """Run consecutive steps as a server does: in place where the state is packed."""
     model = way.steps or way.model
     held = [model.start(len(x))]
     x = x.to(model.device)
@@ -121,8 +121,8 @@ def _inside(way: Way, x: Tensor) -> Subject:
     if isinstance(stream, Stream):
         return inside(way.name, stream, x)
     assert isinstance(stream, DeviceStream)
-    assert way.arena is not None
-    return inside_on_gpu(way.name, way.arena, stream.compiled(len(x)), x)
+    assert way.weights is not None
+    return inside_on_gpu(way.name, way.weights, stream.compiled(len(x)), x)
 
 
 # -- what is told ---------------------------------------------------------------------------------
@@ -155,7 +155,8 @@ def _rows(
     name: str, ways: Sequence[Way], batch: int, length: int, found: Rounds,
     keep: Callable[[Mapping[str, Any]], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Of every way: its step, the kinds inside, the remainder of it, and a sequence."""
+    """Rows of every way to run the model: a step, the kinds of operations inside it, what is left
+    of it, and a sequence."""
     copy, rows = found.values(COPY), list[dict[str, Any]]()
     for way in ways:
         about = {"model": f"{name}, batch {batch}", "scheme": way.name, "batch": batch}
@@ -183,13 +184,13 @@ def _rows(
 
 
 def _moved(way: Way, batch: int) -> dict[str, int]:
-    """Bytes of a step by kind; nothing where it is not one of packed memory."""
+    """Bytes that a step moves, by kind of operation; empty where memory is not packed."""
     stream = way.model.stream
-    if stream is None or way.arena is None:
+    if stream is None or way.weights is None:
         return {}
     if isinstance(stream, Stream):
-        return bytes_by_kind(stream.program(batch), way.arena)
-    return bytes_by_kind(stream.compiled(batch), way.arena, code_bytes=1)
+        return bytes_by_kind(stream.program(batch), way.weights)
+    return bytes_by_kind(stream.compiled(batch), way.weights, code_bytes=1)
 
 
 def _median(name: str, values: np.ndarray) -> dict[str, Any]:
@@ -209,7 +210,7 @@ def _times(prefix: str, seconds: np.ndarray) -> dict[str, Any]:
 
 
 def _row(seconds: np.ndarray, moved: int, copy: np.ndarray) -> dict[str, Any]:
-    """A time, and its bandwidth where bytes are known; `copy` is seconds a byte."""
+    """The row of a time, with its bandwidth where bytes are known; `copy` is in seconds a byte."""
     found, copying = told(seconds), told(copy)
     row = _times("", seconds) | {"rounds": found.rounds, "bytes": moved or None}
     if moved and found.value > 0:

@@ -12,9 +12,9 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.export.tensors import stored
 from sensprobe.memory import free_bytes, room
 from sensprobe.models.apply import Applier
+from sensprobe.models.torch_step import torch_model
 from sensprobe.numerics.taps import RoundingTap
-from sensprobe.packed import Arena
-from sensprobe.packed.bench_torch import torch_model
+from sensprobe.packed import PackedWeights
 from sensprobe.plans.plan import EXACT_PLAN, Plan
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Kind
@@ -29,11 +29,11 @@ NAMELESS = "the plan"
 @dataclass(frozen=True)
 class Way:
     """A way to run the model: under the plan or at full precision from packed memory, or in
-    PyTorch. `arena` is None of the last; `steps` is what steps, where that is another."""
+    PyTorch. `weights` is None of the last; `steps` is what steps, where that is another."""
 
     name: str
     model: LoadedModel
-    arena: Arena | None = None
+    weights: PackedWeights | None = None
     steps: LoadedModel | None = None
 
     @property
@@ -44,10 +44,11 @@ class Way:
 def ways_of(
     source: Source, plan: Mapping[str, Scheme], applier: Applier, name: str, place: torch.device
 ) -> list[Way]:
-    """The plan's (unless it rounds nothing), full precision's, and PyTorch's, in this order.
+    """Return the ways to run a model: under the plan (unless it rounds nothing), at full precision,
+    and in PyTorch, in this order.
 
-    `applier` is calibrated for the plan. Of an exported model full precision is what its weights
-    decode to: how fast it runs does not depend on their values.
+    `applier` is calibrated for the plan. For an exported model, full precision runs on its
+    decoded weights: the time does not depend on their values.
     """
     name = NAMELESS if name in ("", FULL, TORCH) else name
     weights = [s for s in source.model.sites.values() if s.kind is Kind.WEIGHT]
@@ -73,14 +74,14 @@ def _packed(
     name: str, source: Source, plan: Mapping[str, Scheme], tensors: Mapping[str, Tensor],
     place: torch.device,
 ) -> Way:  # fmt: skip
-    arena = Arena.of(tensors, source.model.sites, dict(plan))
-    made = packed_model(source.name, Plan(tuple(plan.items()), name), source.model, arena, place)
+    weights = PackedWeights.of(tensors, source.model.sites, dict(plan))
+    made = packed_model(source.name, Plan(tuple(plan.items()), name), source.model, weights, place)
     if made is None:
         raise UnsupportedError(
             f"--device {place}: no kernel there runs {source.name} under {name}; the warning above "
             "says why. Leave --device out."
         )
-    return Way(name, made, arena)
+    return Way(name, made, weights)
 
 
 def _in_torch(source: Source, tap: RoundingTap, place: torch.device) -> Way:

@@ -1,4 +1,4 @@
-"""Plans measured beside a search: known recipes and the user's own, on the search's samples."""
+"""Plans measured for comparison with a search: presets and the user's own, on its samples."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _loss(session: Session, arrays: Mapping[str, np.ndarray]) -> str:
     return head.primary
 
 
-def resolve_beside(session: Session, plans: Sequence[Plan]) -> dict[str, Resolved]:
+def resolve_compared(session: Session, plans: Sequence[Plan]) -> dict[str, Resolved]:
     """Name -> resolved plan; UsageError for a plan without a name, or two of one."""
     out: dict[str, Resolved] = {}
     for plan in plans:
@@ -66,11 +66,11 @@ def resolve_beside(session: Session, plans: Sequence[Plan]) -> dict[str, Resolve
     return out
 
 
-def recipes_that_fit(session: Session, budgets: Sequence[Budget], batch: int) -> str:
-    """A note of the known recipes within some budget of bytes, which a user may have measured as a
-    baseline; "" where there is none."""
+def presets_that_fit(session: Session, budgets: Sequence[Budget], batch: int) -> str:
+    """A note that names the presets within some budget of bytes, which a user may measure for
+    comparison; "" if there is none."""
     fits = []
-    for row in list_presets(session.source, batch):
+    for row in list_presets(session.source.outline, batch):
         if (price := row.get("cost")) is None:
             continue
         size = Size(price["weight_bytes"], price["state_bytes"])
@@ -79,12 +79,12 @@ def recipes_that_fit(session: Session, budgets: Sequence[Budget], batch: int) ->
     if not fits:
         return ""
     return (
-        f"known recipes that fit: {', '.join(fits)}. --also NAME measures one beside the search, "
+        f"presets that fit: {', '.join(fits)}. --also NAME measures one for comparison, "
         "as a plan made by hand"
     )
 
 
-def measure_beside(
+def measure_compared(
     session: Session, name: str, plan: Resolved, batch: int, baseline: Sample, counts: Counting
 ) -> dict[str, Any]:
     """A plan measured on the whole search split: the fields of a candidate it has."""
@@ -95,7 +95,7 @@ def measure_beside(
         (found,) = samples(session, [plan], (0, stop), stop)
     finally:
         session.progress.end()
-    price = cost(session.source, plan, batch)
+    price = cost(session.source.outline, plan, batch)
     sites = session.source.model.sites.values()
     counted = counts.state_bytes(sites, plan, batch)
     sign, robust = session.headline.sign, session.headline.robust

@@ -1,4 +1,4 @@
-"""Confirm: score the chosen plans of a search on data nothing before has seen."""
+"""Confirm: score the chosen plans of a search on data that no job before has seen."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def confirm(
 ) -> dict[str, Any]:
     """Score the chosen plans (or those named) on the confirmation split: the result of a run.
 
-    Paired with full precision, with the best uniform plan and with the best one made by hand that
-    fit the same budget. So are the plans
-    measured beside the search, paired with the chosen plan that is largest among those of no more
-    bytes than theirs. Returns the document kept as `confirmation`.
+    Each is paired with full precision, with the best uniform plan and with the best one made by
+    hand that fit the same budget. Plans that were measured for comparison (`--also`) are paired
+    with the largest chosen plan that takes no more bytes than they do. Returns the document kept as
+    `confirmation`.
     """
     run = run_of(session)
     search = run.read_result("search")
@@ -34,9 +34,9 @@ def confirm(
             f"{run.path} holds no search result. "
             f"Run `sensprobe search --run {run.path} --budget …` first."
         )
-    beside = search.get("also") or ()
-    candidates = {c["name"]: c for c in [*search["candidates"], *beside]}
-    also = [c["name"] for c in beside if not names or c["name"] in names]
+    others = search.get("also") or ()
+    candidates = {c["name"]: c for c in [*search["candidates"], *others]}
+    also = [c["name"] for c in others if not names or c["name"] in names]
     chosen = [
         c for c in search["chosen"] if c["candidate"] and (not names or c["candidate"] in names)
     ]
@@ -81,14 +81,14 @@ def confirm(
             _confirmed(choice, candidates, arrays, base, compared) | _limit(session, search, choice)
             for choice in chosen
         ],
-        "also": [_beside(name, chosen, candidates, arrays, base, compared) for name in also],
+        "also": [_other(name, chosen, candidates, arrays, base, compared) for name in also],
     }
     run.write_result("confirmation", document)
     return document
 
 
 def _looks(run: Run, plans: set[str]) -> int:
-    """How many other plans of this run were scored on the confirmation split before."""
+    """The number of other plans of this run that were scored on the confirmation split before."""
     seen = {e.key.plan.partition("+")[0] for e in run.entries() if e.key.split == "confirmation"}
     return len(seen - plans - {fingerprint({})})
 
@@ -104,7 +104,7 @@ def _limit(
 
 
 class _Compared(NamedTuple):
-    """How values of samples become scores of a document, alone and paired."""
+    """Turns values of samples into scores of a document, alone and paired."""
 
     groups: np.ndarray | None
     robust: bool
@@ -152,7 +152,7 @@ def _confirmed(
     }
 
 
-def _beside(
+def _other(
     name: str,
     chosen: Sequence[Mapping[str, Any]],
     candidates: Mapping[str, dict[str, Any]],
@@ -160,7 +160,7 @@ def _beside(
     base: np.ndarray,
     compared: _Compared,
 ) -> dict[str, Any]:
-    """A plan of `--also`, and what the search makes of its bytes: chosen minus it, paired."""
+    """A plan of `--also`, and the difference of the chosen plan of its size from it, paired."""
     sizes = ("total_bytes", "weight_bytes", "state_bytes", "effective_bits", "radius")
     own = candidates[name]
     rivals = [candidates[c["candidate"]] for c in chosen]

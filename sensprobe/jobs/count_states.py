@@ -1,4 +1,4 @@
-"""How a search counts states: as the streaming runtime holds them, or as a plan packs them.
+"""The bytes of states in a search: as the streaming runtime holds them, or as a plan packs them.
 
 Between the steps that round it (`everyK`), and under any scheme that no streaming kernel knows, the
 runtime here holds a state in float32. A search for streaming must not count bytes that are not
@@ -22,7 +22,7 @@ WAYS = ("held", "packed")
 
 @dataclass
 class Counting:
-    """Prices of sites, and what is not offered because states would be held in full."""
+    """Prices of sites, and the options not offered because states would be held in float32."""
 
     way: str
     holding: Holding
@@ -31,7 +31,7 @@ class Counting:
 
     @property
     def full(self) -> str:
-        """Why every state is counted in float32, whatever the plan; "" where none is."""
+        """The reason that every state is counted in float32, whatever the plan; "" if none is."""
         return self.holding.why(self.frozen) if self.way == "held" else ""
 
     def price(self, site: Site, scheme: Scheme = EXACT) -> tuple[int, int]:
@@ -46,7 +46,7 @@ class Counting:
         return batch * sum(site_bytes(s, plan.get(s.name, EXACT))[1] for s in states)
 
     def why_not(self, decision: str, scheme: str, chosen: Mapping[str, Scheme]) -> str:
-        """Why an option is not offered; "" where it is."""
+        """The reason that an option is not offered; "" if it is offered."""
         if self.way != "held":
             return ""
         if self.full:
@@ -60,7 +60,7 @@ class Counting:
         return why
 
     def notes(self) -> list[str]:
-        """What a user should know of it, a line each."""
+        """Lines that tell the user how states are counted and what is not offered."""
         again = "; --count-states packed counts and offers them as a plan packs them"
         if self.full:
             return [f"states are counted in float32, as steps hold them here: {self.full}{again}"]
@@ -75,12 +75,15 @@ class Counting:
         ]
 
     def to_json(self) -> list[dict[str, str]]:
-        """What was not offered, and why."""
+        """Rows of decision, scheme and reason, of the options that were not offered."""
         return [{"decision": d, "scheme": s, "why": why} for (d, s), why in self.dropped.items()]
 
 
 def counting(way: str | None, holding: Holding, target: str | None) -> Counting:
-    """The way asked for; a search for another runtime counts what that one packs."""
+    """The counting asked for; a search for another runtime counts states as a plan packs them.
+
+    Raises UsageError for a way there is not, and for `held` with another runtime.
+    """
     if way not in (None, *WAYS):
         raise UsageError(f"--count-states {way}: choose held or packed.")
     if way == "held" and target is not None:

@@ -1,4 +1,4 @@
-"""What is installed, which fast paths are on, what is missing and how to get it."""
+"""The doctor: installed packages, fast paths that are on, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def installed(package: str) -> str | None:
 
 
 def gpu_kernels() -> dict[str, Any]:
-    """What the kernels for GPUs do, whether they can run here (`run_here`), and why not."""
+    """A description of the kernels for GPUs, if they can `run_here`, and the reason if not."""
     why = _no_gpu()
     return {
         "what": "Triton kernels: exported S4D, Mamba and Mamba-2 from packed memory, whole "
@@ -60,7 +60,7 @@ def gpu_kernels() -> dict[str, Any]:
 
 
 def _no_gpu() -> str:
-    """Why kernels for GPUs cannot run here; "" where they can."""
+    """The reason that kernels for GPUs cannot run here; "" if they can."""
     if torch.version.cuda is None:
         return "this PyTorch is built without CUDA: install its CUDA build"
     if not torch.cuda.is_available():

@@ -90,7 +90,7 @@ def evaluate(
         "stderr": score.stderr,
         "n": score.n,
         "clusters": score.clusters,
-        "cost": cost(session.source, resolved, batch),
+        "cost": cost(session.source.outline, resolved, batch),
         "plan_fingerprint": fingerprint(resolved),
         "plan": {name: str(scheme) for name, scheme in resolved.items()},
         "model": session.source.name,
@@ -159,7 +159,7 @@ def _dead_band(
 
 
 def recorded_warnings(source: Source, base: Mapping[str, Any], norm: str | None) -> list[str]:
-    """What a full-precision accuracy (value, stderr) says against what the file records of itself.
+    """A warning if a full-precision accuracy is far below the one that the file records of itself.
 
     A state-spaces/s4 file does not say where its norm stands; a wrong guess costs most of the
     accuracy, so the recorded one tells.

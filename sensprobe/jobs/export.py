@@ -29,7 +29,7 @@ def plan_of(
     run: Run, name: str, sites: Mapping[str, Site]
 ) -> tuple[Plan, dict[str, Any], dict[str, Any] | None]:
     """The plan a name stands for in a run: a candidate's, a budget's label, that of a plan measured
-    beside the search, or the file of any of these.
+    for comparison, or the file of any of these.
 
     The latest search is asked first, then earlier ones. Returns the plan, the candidate, and its
     confirmed numbers where there are any.
@@ -72,7 +72,7 @@ def _searches(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def export(session: Session, name: str, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
-    """Write the artefact of a run's plan to `out`; returns where it lies and what it weighs.
+    """Write the artefact of a run's plan to `out`; returns its path, bytes and cost.
 
     RunError if its bytes differ from what the cost model said, which would be a defect here.
     """
@@ -94,7 +94,7 @@ def export(session: Session, name: str, out: Path, *, overwrite: bool = False) -
         overwrite=overwrite,
         text_files=text_files(session.source, model_config=False),
     )
-    predicted = cost(session.source, resolved, batch)
+    predicted = cost(session.source.outline, resolved, batch)
     radius = nan if candidate["radius"] is None else candidate["radius"]
     if result.weight_bytes != predicted["weight_bytes"]:
         raise RunError(
@@ -115,7 +115,7 @@ def export(session: Session, name: str, out: Path, *, overwrite: bool = False) -
 
 
 def text_files(source: Source, *, model_config: bool) -> dict[str, bytes]:
-    """The model's tokenizer.json and the documents beside it, to lie beside its weights again.
+    """The model's tokenizer.json and the documents next to it, for the exported folder.
 
     Where no `model_config` (a config.json of transformers) goes with them, generation_config.json
     has the ids that the model's own says.
@@ -165,14 +165,14 @@ def _facts(
         data_fingerprint=session.dataset.fingerprint,
         source=session.source.name,
         batch=batch,
-        stored_weight_bytes=session.source.stored_bytes,
-        stored_dtype=session.source.stored_dtype,
+        stored_weight_bytes=session.source.outline.stored_bytes,
+        stored_dtype=session.source.outline.stored_dtype,
         **known,
     )
 
 
 def _score(found: Mapping[str, Any] | None, n: int | None = None) -> Score | None:
-    """A score of a result; None where it says none."""
+    """A score of a result; None where it has none."""
     if not found or found.get("value") is None:
         return None
     count = int(found.get("n") or n or 0)

@@ -69,11 +69,12 @@ def export_for(
 
 
 def _token_ids(source: Source) -> dict[str, Any]:
-    """What config.json says of the tokens that start, end and fill up a text.
+    """The entries of config.json for the tokens that start, end and pad a text.
 
-    What transformers' own config.json of the model says, word for word, also where that is nothing:
-    it then takes the same defaults here. Of a model that has none, what its tokenizer says, and
-    null where that names none: the defaults of transformers are another tokenizer's.
+    They are those of the model's own config.json of transformers, word for word; one that has none
+    leaves them out here too, so that the same defaults apply. For a model without such a file they
+    come from its tokenizer, with null for a token it lacks, because the defaults of transformers
+    belong to another tokenizer.
     """
     folder = source.path if source.path.is_dir() else source.path.parent
     if (own := model_ids(folder)) is not None:

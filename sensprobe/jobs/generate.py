@@ -80,7 +80,7 @@ def generate(
 def _piece(
     tokenizer: Tokenizer, written: list[int], told: tuple[int, int], *, last: bool = False
 ) -> tuple[str, tuple[int, int]]:
-    """What tokens add to the text that was told; nothing while a character lacks some of its own.
+    """The text that tokens add to the text told so far; "" while a character is incomplete.
 
     `told` counts the tokens before the last piece, and before this one: a tokenizer may write a
     token otherwise where a text begins, so each piece is read behind the one before it, and a long

@@ -1,4 +1,4 @@
-"""What a score of text says beyond its headline: perplexity, how much text, loss by position."""
+"""Facts of a score of text beyond its headline: perplexity, amount of text, loss by position."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Arrays = Mapping[str, np.ndarray]
 def text_facts(
     session: Session, arrays: Arrays, split: str, groups: np.ndarray | None
 ) -> dict[str, Any]:
-    """windows, tokens and bytes scored, perplexity a token, and what is lost by position.
+    """Windows, tokens and bytes scored, perplexity a token, and the loss by position.
 
     Perplexity is exp(nats / tokens); its standard error is that of the cross-entropy times it (the
     delta method). A position is how many tokens the model had read when it predicted; `positions`
@@ -43,7 +43,7 @@ def text_facts(
 
 
 def whole(arrays: Arrays) -> dict[str, np.ndarray]:
-    """The arrays whose means say something, those of some positions alone left out."""
+    """The arrays of whole samples: without those of some positions alone, and without labels."""
     named = (PREDICTED, LABEL)
     return {n: values for n, values in arrays.items() if bucket_of(n) is None and n not in named}
 

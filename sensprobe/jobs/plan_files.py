@@ -23,9 +23,9 @@ LONGEST = 80
 
 
 def file_name(budget: str) -> str:
-    """What the file of a budget's plan is called: `2KiB.json`, `loss-0.5.json`, `25percent.json`.
+    """The name of the file of a budget's plan: `2KiB.json`, `loss-0.5.json`, `25percent.json`.
 
-    Of letters, digits, dots and dashes alone, whatever the label holds.
+    It has only letters, digits, dots and dashes, whatever the label holds.
     """
     words = budget.replace("%", "percent").replace("<=", "-")
     safe = re.sub(r"[^A-Za-z0-9.]+", "-", words)[:LONGEST].strip(".-")
@@ -33,7 +33,7 @@ def file_name(budget: str) -> str:
 
 
 def write_plans(run: Run, document: Mapping[str, Any]) -> dict[str, str]:
-    """Writes the chosen plan of each budget of a search; returns budget -> file, within the run.
+    """Write the chosen plan of each budget of a search; returns budget -> file, within the run.
 
     A file of an earlier search for the same budget is replaced, or removed where no plan was found.
     """

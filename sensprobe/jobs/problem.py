@@ -1,8 +1,9 @@
 """From sensitivities to a search problem, and from its answers back to plans.
 
-A decision is a profiled target whose bytes count (weights and states; activations pass through).
-Its options are the profiled schemes and full precision. `--freeze` takes sites out, at a scheme of
-the user's; `--tie` joins decisions into one; `--target` does both, and takes away options.
+A decision is a profiled group of sites whose bytes count (weights and states; activations pass
+through). Its options are the profiled schemes and full precision. `--freeze` takes sites out, at a
+scheme of the user's; `--tie` joins decisions into one; `--target` does both, and takes away
+options.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Space:
         }
 
     def options(self) -> list[Chosen]:
-        """What every option of every decision means, and what is frozen."""
+        """The site schemes of every option of every decision, and the frozen ones."""
         return [self.frozen, *(chosen for options in self.meaning for chosen in options)]
 
     def plan(self, assignment: Assignment, name: str) -> Plan:
@@ -98,8 +99,12 @@ def build_space(
     limits: Limits | None = None,
     counts: Counting | None = None,
 ) -> Space:
-    """The search space a profile opens. `schemes` restricts the options to those named, `limits` to
-    what a runtime can express, `counts` to what saves bytes there."""
+    """The search space of a profile.
+
+    `schemes` restricts the options to those named, `limits` to those that a runtime can express,
+    `counts` to those that save bytes of states. Raises UsageError if nothing is left to search,
+    PlanError for a tie that matches no site.
+    """
     ordered = tuple(sites.values())
     frozen = dict(adapted(freeze, ordered).entries) if freeze else {}
     if limits is not None:
@@ -137,7 +142,7 @@ def build_space(
 def _free_targets(
     sites: Mapping[str, Site], sensitivity: Mapping[str, Any], frozen: set[str]
 ) -> dict[str, list[str]]:
-    """Target -> its sites that cost bytes and are not frozen."""
+    """Group -> its sites that cost bytes and are not frozen."""
     out: dict[str, list[str]] = {}
     for row in sensitivity["rows"]:
         names = [
@@ -149,7 +154,7 @@ def _free_targets(
 
 
 Group = tuple[str, frozenset[str]]
-"""What to call it, and sites that share one scheme."""
+"""A name, and the sites that share one scheme under it."""
 
 
 def _ties(tie: Sequence[str], sites: Sequence[Site]) -> list[Group]:
@@ -166,7 +171,7 @@ def _ties(tie: Sequence[str], sites: Sequence[Site]) -> list[Group]:
 
 
 def _tied(free: Mapping[str, list[str]], groups: Iterable[Group]) -> dict[str, list[str]]:
-    """Decision name -> targets it joins. Groups that share a target become one."""
+    """Decision name -> the profiled groups it joins. Ties that share a group become one."""
     joined: dict[str, list[str]] = {}
     for label, named in groups:
         members = [t for t, names in free.items() if named & set(names)]
@@ -182,7 +187,8 @@ def _tied(free: Mapping[str, list[str]], groups: Iterable[Group]) -> dict[str, l
 
 @dataclass(frozen=True, slots=True)
 class _Profiled:
-    """What decisions are made of: targets and their sites, what each loses, and what is allowed."""
+    """The profile that decisions are made from: its groups of sites, their losses, and the
+    limits."""
 
     sites: Mapping[str, Site]
     sensitivity: Mapping[str, Any]
@@ -199,14 +205,14 @@ class _Profiled:
         return count(self.sites[site], scheme)
 
     def rows(self, target: str) -> dict[str, dict[str, Any]]:
-        """Scheme -> what a target loses in it; those in which that is not a number are left out."""
+        """Scheme -> the row of a group in it; rows without a number are left out."""
         additive = self.sensitivity["additive"]
         rows = [row for row in self.sensitivity["rows"] if row["target"] == target]
         known = [row for row in rows if row[additive].get("value") is not None]
         return {row["scheme"]: row for row in known}
 
     def why_not(self, chosen: Chosen) -> dict[str, str]:
-        """What speaks against an option and what is frozen together; nothing without limits."""
+        """Site -> the reason that the runtime cannot express an option with the frozen sites."""
         return {} if self.limits is None else self.limits.why_not({**self.frozen, **chosen})
 
 
@@ -270,14 +276,14 @@ def _offer(
 
 
 def _drop(found: Sequence[Mapping[str, Any]], sign: int) -> float:
-    """What the score loses to one target alone; NaN for several joined, or where not measured."""
+    """The loss of score of one group alone; NaN for several joined ones, or if not measured."""
     metric = found[0].get("metric") if len(found) == 1 else None
     value = metric.get("value") if metric else None
     return nan if value is None else 0.0 - sign * float(value)
 
 
 def _require_errors(losses: Sequence[Mapping[str, Any]], name: str) -> None:
-    """DataError for losses without a standard error."""
+    """Raise DataError for losses without a standard error."""
     if any(loss.get("stderr") is None for loss in losses):
         raise DataError(
             f"what {name} loses was profiled on one group of samples, which gives no standard "
@@ -310,7 +316,7 @@ def _option(
 
 
 def _family(scheme: Scheme) -> str:
-    """What `bits` orders: everything of the scheme but the number of bits."""
+    """The scheme without its number of bits: options of one family are ordered by bits."""
     if isinstance(scheme.format, Int | Log):
         kind = type(scheme.format).__name__
         return str(scheme).replace(str(scheme.format), kind, 1)

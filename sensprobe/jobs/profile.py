@@ -1,4 +1,4 @@
-"""Profile: what each target loses in each scheme, kept in the run."""
+"""Profile: the loss of each group of sites in each scheme, kept in the run."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ DEFAULT_SCHEMES = (
     "int6/head/asym/dynamic",
     "int4/head/asym/dynamic",
 )
-"""What is tried where the user names nothing. `dynamic` falls away where a range is known."""
+"""The default schemes. `dynamic` is dropped where a range is known."""
 
 METHODS = ("measured", "divergence", "taylor")
 GRADIENT_PASSES, PASSES_A_PAIR, REPLAYS_A_PAIR = 5, 0.3, 0.015
-"""What `taylor` takes in forward passes, about; for estimates."""
+"""The time of `taylor`, roughly, in forward passes; for estimates."""
 
 
 def check_profile(by: str, method: str) -> None:
-    """UsageError for a way to profile that does not exist."""
+    """Raise UsageError for a way to profile that does not exist."""
     if by not in ("part", "site"):
         raise UsageError(f"--by {by!r}: choose part (all layers together) or site.")
     if method not in METHODS:
@@ -70,7 +70,7 @@ def profile(
         "sample": session.samples.describe("search", stop),
         "additive": session.headline.additive,
         "baseline": baseline,
-        "full_bytes": cost(session.source, {})["total_bytes"],
+        "full_bytes": cost(session.source.outline, {})["total_bytes"],
         "schemes": [str(s) for s in chosen],
     }
     run = _taylor if method == "taylor" else _measured
@@ -163,7 +163,7 @@ def _row(session: Session, found: Sensitivity) -> dict[str, Any]:
 
 
 def _unlabelled(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without what labels say."""
+    """A row without the scores that need labels."""
     return {key: value for key, value in row.items() if key not in ("metric", "cross_entropy")}
 
 

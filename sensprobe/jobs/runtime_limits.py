@@ -1,6 +1,8 @@
-"""A search for a runtime: what it cannot express is frozen, tied or not offered from the start.
+"""The limits that a runtime sets a search.
 
-So the plan that is found is kept whole by `sensprobe export --for`.
+Tensors that the runtime keeps in one format are frozen, those that share a scheme there are tied,
+and schemes that it cannot express are not offered, so `sensprobe export --for` keeps the plan
+whole.
 """
 
 from __future__ import annotations
@@ -18,17 +20,21 @@ from sensprobe.plans.sites import Kind, group_pattern
 
 @dataclass(frozen=True)
 class Limits:
-    """What a target leaves of a search: sites at the one format they can have there, and groups of
-    sites that share a scheme, each with what to call it."""
+    """The limits of one runtime on one model.
+
+    `freeze` has the sites that can have only one format there, `groups` the sets of sites that
+    share a scheme, each with a name.
+    """
 
     judge: Judge
     freeze: Mapping[str, Scheme]
     groups: tuple[tuple[str, frozenset[str]], ...]
 
     def why_not(self, schemes: Mapping[str, Scheme]) -> dict[str, str]:
-        """Site -> why its scheme is not expressed, of those in `schemes`.
+        """Site -> the reason that the runtime cannot express its scheme, for the sites it cannot.
 
-        Nor is one offered whose codes take more there than they have bits: a budget would not hold.
+        A scheme whose codes take more bytes there than they have bits counts as well, because a
+        budget would not hold.
         """
         reasons = self.judge.reasons(schemes)
         for tensor in self.judge.tensors:
@@ -39,7 +45,7 @@ class Limits:
         return reasons
 
     def require(self, frozen: Mapping[str, Scheme]) -> None:
-        """UsageError for what the user froze at a scheme that the target cannot express."""
+        """Raise UsageError if the user froze a site at a scheme that the runtime cannot express."""
         reasons = self.why_not({**self.freeze, **frozen})
         if lost := [name for name in reasons if name in frozen]:
             name, why = lost[0], reasons[lost[0]]
@@ -48,7 +54,7 @@ class Limits:
             )
 
     def about(self) -> str:
-        """What of a search the target settles, in a line."""
+        """A line that tells the user how many tensors are frozen and tied."""
         formats = sorted({str(scheme.format) for scheme in self.freeze.values()})
         return (
             f"for {self.judge.target.name}, {len(self.freeze)} tensors stay in "
@@ -56,7 +62,7 @@ class Limits:
         )
 
     def no_option(self, decision: str, tried: Mapping[str, Mapping[str, str]]) -> UsageError:
-        """The error for a decision none of whose profiled schemes the target can express."""
+        """The error for a decision of which the runtime can express no profiled scheme."""
         target = self.judge.target
         reasons = {scheme: next(iter(why.values())) for scheme, why in tried.items()}
         listed = "; ".join(f"{scheme}: {why}" for scheme, why in reasons.items())
@@ -68,7 +74,10 @@ class Limits:
 
 
 def limits_of(name: str, model: Model) -> Limits:
-    """The limits of a target on a model; UsageError or UnsupportedError where there are none."""
+    """The limits that a runtime sets for a model.
+
+    Raises UsageError for a runtime there is not, UnsupportedError for a model it cannot serve.
+    """
     judge = Judge(target_named(name), model)
     require_family(judge.target, model)
     hf_document(model)
@@ -90,5 +99,5 @@ def limits_of(name: str, model: Model) -> Limits:
 
 
 def _ours(name: str) -> str:
-    """A tensor's name without what transformers puts around ours."""
+    """A tensor's name without the prefixes that transformers adds to ours."""
     return name.removeprefix("backbone.").replace(".mixer.", ".")

@@ -1,4 +1,4 @@
-"""What leaves the range of its float format under a plan, on the first samples of a split."""
+"""Warnings of values that leave the range of their float format under a plan."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sensprobe.plans.sites import Kind
 from sensprobe.session.session import Session
 
 SERVED_BY_VLLM = frozenset({"vllm", "modelopt"})
-"""Targets whose states are kept by vLLM, in caches that do not saturate."""
+"""Runtimes whose states are kept by vLLM, in caches that do not saturate."""
 
 
 def saturated(
     session: Session, plan: Mapping[str, Scheme], split: str, stop: int = SEQUENCES
 ) -> dict[str, Any]:
-    """Rows of what leaves its range (see `evaluate.saturation`), and how many samples were watched:
-    the first ones, at most `stop`."""
+    """`rows` of tensors whose values leave their range (see `evaluate.saturation`) and `samples`,
+    how many were watched: the first of the split, at most `stop`."""
     sites = session.source.model.sites
     samples = min(stop, SEQUENCES, session.dataset.splits.count(split))
     if not any(watched(sites[name], scheme) for name, scheme in plan.items()):
@@ -31,13 +31,14 @@ def saturated(
 
 
 def saturation_warnings(found: Mapping[str, Any], target: str | None = None) -> list[str]:
-    """Of what `saturated` returned, for a user; `target` is the runtime it is meant for."""
+    """Sentences for the user from what `saturated` returned; `target` is the runtime that will
+    serve the plan."""
     runtime = "vLLM" if target in SERVED_BY_VLLM else ""
     return sentences(found["rows"], found["samples"], runtime)
 
 
 def profiled_ranges(session: Session, schemes: Iterable[str], stop: int) -> list[str]:
-    """Warnings of every profiled scheme that needs no calibration, all states kept in it."""
+    """Warnings for every profiled scheme that needs no calibration, with all states kept in it."""
     states = [n for n, s in session.source.model.sites.items() if s.kind is Kind.STATE]
     warnings = []
     for scheme in map(parse, schemes):

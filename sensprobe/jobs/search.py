@@ -4,48 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sensprobe.documents.files import strict_json
 from sensprobe.errors import RunError, UsageError
-from sensprobe.evaluate import BATCH, mean, score_document
-from sensprobe.jobs.compared import measure_beside, recipes_that_fit, resolve_beside, samples
-from sensprobe.jobs.cost import cost, cost_beside_stored
-from sensprobe.jobs.count_states import Counting, counting
+from sensprobe.evaluate import BATCH
+from sensprobe.jobs.compared import measure_compared, presets_that_fit, resolve_compared, samples
+from sensprobe.jobs.cost import cost
+from sensprobe.jobs.count_states import counting
 from sensprobe.jobs.plan_files import write_plans
 from sensprobe.jobs.problem import Space, build_space
 from sensprobe.jobs.runtime_limits import limits_of
+from sensprobe.jobs.search_document import document_of
 from sensprobe.jobs.suggest import check_fit
 from sensprobe.packed import Holding
-from sensprobe.plans.cost import cost as packed_cost
-from sensprobe.plans.plan import Plan, fingerprint, short_names
+from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import Scheme
 from sensprobe.runs import Run
 from sensprobe.search import (
     Assignment,
     Budget,
-    Candidate,
-    Choice,
     Sample,
-    SearchResult,
-    Size,
 )
 from sensprobe.search import search as run_search
 from sensprobe.search.exhaustive import check_count
 from sensprobe.session.session import Session
 
 EVALUATIONS = 100
-"""What a search spends where nothing is said."""
+"""Full evaluations that a search spends by default."""
 ASKED = ("method", "batch", "seed", "n", "evaluations", "budgets", "decisions")
-"""What two searches of a run differ in, of what their documents hold."""
+"""The keys of a search document in which two searches of a run differ."""
 EXHAUSTIBLE = 100_000
 """Plans that `exhaustive` enumerates without being told to."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """What a search is asked for. Bytes are integers; a budget's `max_loss` is in points where the
+    """The request of a search. Bytes are integers; a budget's `max_loss` is in points where the
     metric is a share of one (`MetricInfo`), else in the metric's own unit."""
 
     budgets: tuple[Budget, ...] = ()
@@ -59,7 +55,7 @@ class SearchSettings:
     tie: tuple[str, ...] = ()
     target: str | None = None  # a runtime whose limits the plans keep
     count_states: str | None = None  # held (None, without a target) or packed: see `counting`
-    also: tuple[Plan, ...] = ()  # measured beside the search; each has a name of its own
+    also: tuple[Plan, ...] = ()  # measured for comparison; each has a name of its own
 
 
 def sensitivity_of(run: Run) -> dict[str, Any]:
@@ -84,7 +80,7 @@ def sensitivity_of(run: Run) -> dict[str, Any]:
 
 
 def _require_priced(found: Mapping[str, Any], run: Run, name: str) -> None:
-    """RunError for a profile that does not say which sites it rounded, or what they lost."""
+    """Raise RunError for a profile that lacks the sites it rounded, or their losses."""
     for place, row in enumerate(found["rows"]):
         lacks = [key for key in ("sites", found["additive"]) if not row.get(key)]
         if lacks:
@@ -95,8 +91,10 @@ def _require_priced(found: Mapping[str, Any], run: Run, name: str) -> None:
 
 
 def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
-    """Candidates, the chosen plan for each budget, and beside it the best uniform plan and the best
-    one made by hand: that uniform plan with its best single upgrade, or one of `settings.also`.
+    """Search for the best plan within each budget.
+
+    Each chosen plan comes with the best uniform plan and the best plan made by hand: that uniform
+    plan with its best single upgrade, or one of `settings.also`.
 
     Plans of `settings.also` are measured on the same samples, in full, and compete for no budget.
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
@@ -125,14 +123,14 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
     )
     for note in counts.notes():
         session.progress.note(note)
-    others = resolve_beside(session, settings.also)
-    full = cost(session.source, {}, settings.batch)
+    others = resolve_compared(session, settings.also)
+    full = cost(session.source.outline, {}, settings.batch)
     budgets = tuple(in_scores(budget, session) for budget in settings.budgets)
     for budget in budgets:
         check_fit(
             space, budget, run, sensitivity, counts=counts, batch=settings.batch, limits=limits
         )
-    if not others and (recipes := recipes_that_fit(session, budgets, settings.batch)):
+    if not others and (recipes := presets_that_fit(session, budgets, settings.batch)):
         session.progress.note(recipes)
     stop = session.samples.use("search", settings.limit, raced=True)
     pieces = chunks(stop)
@@ -142,8 +140,8 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
     for budget in settings.budgets:
         check_loss(budget, session, whole)
     session.calibration.expect([*others.values(), *space.options()])
-    beside = [
-        measure_beside(session, n, p, settings.batch, whole, counts) for n, p in others.items()
+    compared = [
+        measure_compared(session, n, p, settings.batch, whole, counts) for n, p in others.items()
     ]
     count = _allowed(space, settings, seconds)
 
@@ -172,7 +170,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
         )
     finally:
         session.progress.end()
-    document = _document(session, space, settings, found, whole, count, counts, beside)
+    document = document_of(session, space, settings, found, whole, count, counts, compared)
     _set_earlier_aside(run, document)
     files = write_plans(run, document)
     for choice in document["chosen"]:
@@ -184,7 +182,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
 
 
 def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:
-    """How many plans may be evaluated; UsageError where `exhaustive` would have too many."""
+    """The number of plans that may be evaluated; UsageError if `exhaustive` would have too many."""
     plans = space.problem.count
     if settings.method != "exhaustive":
         return settings.evaluations or EVALUATIONS
@@ -212,8 +210,8 @@ def in_scores(budget: Budget, session: Session) -> Budget:
 
 
 def check_loss(budget: Budget, session: Session, baseline: Sample) -> None:
-    """UsageError for a limit in no declared unit that lets a share of one fall to zero: whoever
-    gave it meant points."""
+    """Raise UsageError for a limit in no declared unit that lets a share of one fall to zero:
+    whoever gave it meant points."""
     score, head = baseline.score, session.headline
     if budget.max_loss is None or head.metric is None or head.info.unit or head.sign < 0:
         return
@@ -257,135 +255,3 @@ def chunks(stop: int) -> list[tuple[int, int]]:
     if len(edges) > 1 and stop - edges[-1] < BATCH:
         edges.pop()
     return list(zip(edges, [*edges[1:], stop], strict=True))
-
-
-def _document(
-    session: Session,
-    space: Space,
-    settings: SearchSettings,
-    found: SearchResult,
-    baseline: Sample,
-    count: int,
-    counts: Counting,
-    beside: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    names = _names(space, found)
-    uniform = {a: scheme for scheme, a in space.uniform().items()}
-    front = {c.assignment for c in found.front}
-    full = cost_beside_stored(session.source, {}, settings.batch)
-    smallest, largest = space.problem.smallest(), space.problem.largest()
-    return {
-        "method": found.method,
-        "target": settings.target,
-        "count_states": counts.way,
-        "not_offered": counts.to_json(),
-        "batch": settings.batch,
-        "seed": settings.seed,
-        "split": "search",
-        "n": len(baseline.score),
-        "evaluations": count,
-        "spent": found.spent,
-        "interrupted": found.interrupted,
-        "radius_name": session.source.model.radius_name,
-        "metric": session.headline.label,
-        "sign": session.headline.sign,
-        "metric_info": session.headline.info.to_json(),
-        "sample": session.samples.describe("search", len(baseline.score)),
-        "full": {
-            **{k: full[k] for k in ("weight_bytes", "state_bytes", "total_bytes")},
-            **{k: full[k] for k in ("stored_weight_bytes", "stored_dtype")},
-            "metric": score_document(mean(session.headline.sign * baseline.score, baseline.group)),
-        },
-        "chance": session.headline.chance,
-        "smallest_bytes": smallest.total,
-        "largest_bytes": largest.total,
-        "decisions": [
-            {"name": d.name, "part": d.part, "options": [asdict(o) for o in d.options]}
-            for d in space.problem.decisions
-        ],
-        "budgets": [asdict(b) | {"label": str(b)} for b in settings.budgets],
-        "candidates": [
-            _candidate(session, space, settings, c, names, uniform, front, counts)
-            for c in found.candidates
-        ],
-        "chosen": [
-            {
-                "budget": str(choice.budget),
-                "candidate": names[choice.candidate.assignment] if choice.candidate else None,
-                "uniform": names[choice.uniform.assignment] if choice.uniform else None,
-                **_by_hand(choice, names, beside, session.headline.sign),
-                "loss_bound": choice.drop_bound,
-            }
-            for choice in found.choices
-        ],
-        "also": list(beside),
-    }
-
-
-def _by_hand(
-    choice: Choice,
-    names: Mapping[Assignment, str],
-    beside: Sequence[Mapping[str, Any]],
-    sign: int,
-) -> dict[str, str | None]:
-    """The best plan made by hand within a budget: the uniform one with an upgrade, or one measured
-    beside the search; and what it is, in words."""
-    rivals: list[tuple[tuple[float, float, int], str, str]] = []
-    if (c := choice.hand) is not None:
-        merit = c.score, -c.extra_nats, -c.size.total
-        rivals.append((merit, names[c.assignment], choice.hand_about))
-    for row in beside:
-        size = Size(row["weight_bytes"], row["state_bytes"])
-        if choice.budget.limits_bytes and choice.budget.admits(size):
-            merit = sign * row["metric"]["value"], -row["extra_nats"], -size.total
-            rivals.append((merit, row["name"], row["name"]))
-    best = max(rivals, key=lambda rival: rival[0], default=None)
-    return {"hand": best and best[1], "hand_about": best and best[2]}
-
-
-def _names(space: Space, found: SearchResult) -> dict[Assignment, str]:
-    """A name a plan keeps in every search."""
-    marks = {c.assignment: fingerprint(space.resolved(c.assignment)) for c in found.candidates}
-    names = short_names(marks.values())
-    return {assignment: names[mark] for assignment, mark in marks.items()}
-
-
-def _candidate(
-    session: Session,
-    space: Space,
-    settings: SearchSettings,
-    candidate: Candidate,
-    names: Mapping[Assignment, str],
-    uniform: Mapping[Assignment, str],
-    front: set[Assignment],
-    counts: Counting,
-) -> dict[str, Any]:
-    resolved = space.resolved(candidate.assignment)
-    name = names[candidate.assignment]
-    model = session.source.model
-    price = packed_cost(space.sites, resolved, model.products, settings.batch)
-    size = candidate.size
-    state_bytes = counts.state_bytes(space.sites, resolved, settings.batch)
-    assert (price.weight_bytes, state_bytes) == (size.weight, size.state), name
-    return {
-        "name": name,
-        "label": candidate.name,
-        "source": candidate.name.split()[0],
-        "uniform": uniform.get(candidate.assignment),
-        "plan": space.plan(candidate.assignment, name).to_json(),
-        "plan_fingerprint": fingerprint(resolved),
-        "weight_bytes": size.weight,
-        "state_bytes": size.state,
-        "total_bytes": size.total,
-        "packed_state_bytes": price.state_bytes,
-        "effective_bits": price.effective_bits,
-        "metric": {"value": session.headline.sign * candidate.score, "stderr": candidate.stderr},
-        "loss": {"value": -session.headline.sign * candidate.drop, "stderr": candidate.drop_stderr}
-        | ({"p": candidate.drop_p} if session.headline.robust else {}),
-        "extra_nats": candidate.extra_nats,
-        "predicted": candidate.predicted,
-        "n": candidate.n,
-        "stopped_early": candidate.stopped,
-        "radius": session.applier.spectral_radius(resolved),
-        "on_front": candidate.assignment in front,
-    }

@@ -1,4 +1,4 @@
-"""What to profile where no plan fits a budget: the schemes with which one would."""
+"""Advice where no plan fits a budget: the schemes to profile so that one does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def check_fit(
     batch: int,
     limits: Limits | None,
 ) -> None:
-    """`check_budget`, whose error also says which scheme to profile, and the command that does."""
+    """Raise BudgetError as `check_budget` does, with the scheme to profile and the command for
+    it."""
     try:
         check_budget(space.problem, budget)
     except BudgetError as error:

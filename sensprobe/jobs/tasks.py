@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
-    """Which tasks, and how much of them.
+    """The tasks to score, and the part of them.
 
     `data` is the folder whose lm_tasks holds files; `include` one of more YAML; `limit` documents
     of each task; `num_fewshot` solved examples before each question.
@@ -81,7 +81,7 @@ def evaluate_tasks(
         "limit": settings.limit,
         "num_fewshot": settings.num_fewshot,
         "lm_eval": version("lm_eval"),
-        "cost": cost(source, plan, batch),
+        "cost": cost(source.outline, plan, batch),
         "plan_fingerprint": fingerprint(plan),
         "plan": {name: str(scheme) for name, scheme in plan.items()},
         "model": source.name,
@@ -113,8 +113,8 @@ def harness_model(
 
 
 def tell_of_ends(source: Source, progress: Progress) -> None:
-    """Note where scores are not lm-eval's: its `hf` model reads what a tokenizer puts after every
-    text between a context and its continuation, too."""
+    """Tell the user where scores differ from lm-eval's: its `hf` model also reads, between a
+    context and its continuation, the tokens that a tokenizer puts after every text."""
     if text_tokenizer(source).added[1]:
         progress.note(
             f"the tokenizer of {source.name} ends every text with a token of its own; it is left "

@@ -22,23 +22,24 @@ from sensprobe.session.session import Session
 from sensprobe.session.source import open_model
 from sensprobe.train import (
     LanguageRecipe,
+    LanguageTask,
     Pool,
     Progress,
     Recipe,
     Samples,
-    fit,
-    fit_language,
+    SampleTask,
     language_recipe_from,
     read_document,
     recipe_from,
     record,
+    train_task,
 )
 from sensprobe.usercode.trust import Gate, Named, Remembered
 from sensprobe.zoo import recipes
 
 DATA_VARIABLE = "SENSPROBE_DATA"
 CONTEXT_SHARE = 8
-"""An eighth of a window of held-out text conditions and is not scored."""
+"""One in so many tokens of a window of held-out text is context that is not scored."""
 CONFIRMED_WINDOWS = 2048
 """Held-out windows that the finished weights are measured on."""
 
@@ -130,16 +131,10 @@ def _classifier(
 ) -> dict[str, Any]:
     dataset = load_data(data_of(recipe.data.source, data), gate=gate)
     check_fits(dataset, d_input=recipe.model.d_input, outputs=recipe.model.d_output)
-    fitted = fit(
-        recipe,
-        out,
-        train=_samples(dataset, "train"),
-        validation=_samples(dataset, "search"),
-        progress=progress,
-        resume=resume,
-    )
-    found = _confirm(fitted.weights, dataset)
-    return found | {"parameters": fitted.parameters, "epochs": len(fitted.history)}
+    task = SampleTask(recipe, _samples(dataset, "train"), _samples(dataset, "search"))
+    trained = train_task(task, out, progress=progress, resume=resume)
+    found = _confirm(trained.weights, dataset)
+    return found | {"parameters": trained.parameters, "epochs": len(trained.history)}
 
 
 def _language(
@@ -158,12 +153,10 @@ def _language(
     pools = [(1 - recipe.text.pydoc, Pool(documents, length))]
     if recipe.text.pydoc:
         pools.append((recipe.text.pydoc, Pool(pydoc_training_text(), length)))
-    validation = held_out.splits["search"]
-    fitted = fit_language(
-        recipe, out, pools=pools, validation=validation, progress=progress, resume=resume
-    )
-    found = _confirm(fitted.weights, held_out, CONFIRMED_WINDOWS)
-    return found | {"parameters": fitted.parameters, "steps": recipe.schedule.steps}
+    task = LanguageTask(recipe, pools, held_out.splits["search"])
+    trained = train_task(task, out, progress=progress, resume=resume)
+    found = _confirm(trained.weights, held_out, CONFIRMED_WINDOWS)
+    return found | {"parameters": trained.parameters, "steps": recipe.schedule.steps}
 
 
 def _confirm(weights: Path, dataset: Dataset, limit: int | None = None) -> dict[str, Any]:

@@ -6,26 +6,33 @@ forward pass (`mamba_layers.py`), which needs torch and is imported when it is f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sensprobe.models import mamba, mamba2, s4d
 from sensprobe.models.family import Family
+from sensprobe.models.layouts import Layout
 from sensprobe.models.sited import Sited
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sensprobe.models.s4d_layers import Recurrence
-    from sensprobe.models.selective import Replay
+    from sensprobe.models.framed import Recurrence, Replay
     from sensprobe.numerics.taps import Tap
 
 
 class Model(Sited, Protocol):
-    """What every family offers. Stateless: a call depends on its arguments alone."""
+    """The interface of a model of any family. It has no state: a call depends on its arguments."""
 
     family: str
+
+    @property
+    def described(self) -> Family:
+        """The record of the family."""
+        ...
+
     radius_name: str
-    """What `spectral_radius` is, for people."""
+    """The name of the quantity that `spectral_radius` returns, as reports print it."""
     radius_reads: tuple[str, ...]
     """The sites of a layer that it is computed from."""
 
@@ -47,28 +54,26 @@ class Model(Sited, Protocol):
 
     def step(self, x: Tensor, state: Any, tap: Tap = ...) -> tuple[Tensor, Any]: ...
 
-    def spectral_radius(self, tap: Tap = ...) -> float: ...
-
-    def layer_radius(self, i: int, tap: Tap = ...) -> float: ...
+    def spectral_radius(self, tap: Tap = ..., layers: Iterable[int] | None = None) -> float: ...
 
 
 OUTPUT_BYTES = 2**28
-"""What the outputs at every step of sequences run together may take."""
+"""The most bytes that the outputs at every step of sequences run together may take."""
 
 
 def per_step(model: Model) -> bool:
-    """Whether the model has an output at every step instead of one a sequence."""
+    """True if the model has an output at every step instead of one a sequence."""
     return bool(model.config.pooling == "none")
 
 
 def is_language_model(model: Model) -> bool:
-    """Whether it reads tokens and says at every step which comes next."""
+    """True if the model reads tokens and predicts the next one at every step."""
     return model.reads_tokens and per_step(model)
 
 
 def together(model: Model, length: int, most: int) -> int:
-    """How many sequences of a length to run at once: `most`, halved until outputs at every step
-    fit `OUTPUT_BYTES` (or it is one)."""
+    """The number of sequences of a length to run at once: `most`, halved until the outputs at every
+    step fit `OUTPUT_BYTES` (or it is one)."""
     count, each = most, 4 * length * model.config.d_output
     while per_step(model) and count > 1 and count * each > OUTPUT_BYTES:
         count //= 2
@@ -77,6 +82,12 @@ def together(model: Model, length: int, most: int) -> int:
 
 FAMILIES: dict[str, Family] = {f.name: f for f in (s4d.FAMILY, mamba.FAMILY, mamba2.FAMILY)}
 """The record of every family, by name."""
+
+
+def layouts(package: str) -> dict[str, Layout]:
+    """The kinds of models that are read from another package's files, by its names of them."""
+    every = (layout for family in FAMILIES.values() for layout in family.layouts)
+    return {layout.kind: layout for layout in every if layout.package == package}
 
 
 def family_of(config: Any) -> Family:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sensprobe import ops
-from sensprobe.errors import SchemeError
 from sensprobe.models import Model, together
 from sensprobe.numerics.calibrate import (
     Observer,
@@ -22,7 +21,7 @@ from sensprobe.numerics.calibrate import (
 )
 from sensprobe.numerics.gptq import compensated
 from sensprobe.numerics.rounding import Fields, decode, encode, scale_and_zero
-from sensprobe.numerics.taps import Recording, RoundingTap, StaticScale, Tap
+from sensprobe.numerics.taps import Recording, RoundingTap, StaticScale, Tap, not_calibrated
 from sensprobe.plans.fitting import reads_activation
 from sensprobe.plans.scheme import EXACT, Rounding, Scheme
 from sensprobe.plans.sites import Kind, Site
@@ -77,10 +76,7 @@ def static_scale(
     elif (watched := watched_as(site.name, scheme)) in statistics:
         low, high = range_of(statistics[watched], scheme)
     else:
-        raise SchemeError(
-            f"{site.name} in {scheme} needs calibrated ranges and there are none. Give data to "
-            "calibrate on, a range in the scheme (range50), or use dynamic."
-        )
+        raise not_calibrated(site, scheme)
     scale, zero = scale_and_zero(scheme, low, high)
     return scale.float(), None if zero is None else zero.float()
 
@@ -125,7 +121,7 @@ class Applier:
         return RoundingTap(plan, weights, scales, round=ops.rounded)
 
     def encoded(self, site: Site, scheme: Scheme) -> Fields:
-        """What memory holds of one weight under one scheme."""
+        """Codes and scales of one weight under one scheme."""
         return encode_weight(self.model, site, scheme, self._moment(site.name, scheme))
 
     def adopt(self, tap: RoundingTap) -> None:
@@ -138,7 +134,7 @@ class Applier:
                 self._scales[name, scheme] = tap.scales.get(name)
 
     def calibrated(self, plan: Mapping[str, Scheme]) -> bool:
-        """Whether all that a resolved plan is calibrated for is known."""
+        """True if everything that a resolved plan has to calibrate is known."""
         needed = {n: s for n, s in plan.items() if needs_calibration({n: s}, self.model.sites)}
         return all(
             (n, s) in self._scales
@@ -169,7 +165,7 @@ class Applier:
             reads = {name: scheme or EXACT for name, scheme in pairs}
             weights = {n: self._weight(self.model.sites[n], scheme) for n, scheme in reads.items()}
             tap = RoundingTap(reads, weights, {})
-            self._radii[key] = self.model.layer_radius(layer, tap)
+            self._radii[key] = self.model.spectral_radius(tap, [layer])
         return self._radii[key]
 
     def forget_scales(self) -> None:
@@ -186,7 +182,7 @@ class Applier:
         return None if seen is None else seen.moment
 
     def _weight(self, site: Site, scheme: Scheme) -> Tensor:
-        """A weight as memory holds it in a scheme, decoded once."""
+        """The values of a weight in a scheme, decoded once."""
         key = (site.name, scheme)
         if key not in self._weights:
             self._weights[key] = decode(self.encoded(site, scheme), scheme, site)
@@ -194,7 +190,7 @@ class Applier:
 
 
 def needs_calibration(plan: Mapping[str, Scheme], sites: Mapping[str, Site]) -> bool:
-    """Whether a resolved plan has static activations or states whose range is not given, or
+    """True if a resolved plan has static activations or states whose range is not given, or
     weights that `gptq` rounds."""
     return any(
         scheme.rounding is Rounding.GPTQ or _needs_range(sites[name], scheme)
@@ -203,13 +199,13 @@ def needs_calibration(plan: Mapping[str, Scheme], sites: Mapping[str, Site]) -> 
 
 
 def _needs_range(site: Site, scheme: Scheme) -> bool:
-    """Whether a site's values must be watched for the range of its scheme."""
-    read_live = scheme.dynamic or scheme.range == "given"
-    return site.kind is not Kind.WEIGHT and scheme.scaled and not read_live
+    """True if a site's values must be watched to find the range of its scheme."""
+    unmeasured = scheme.dynamic or scheme.range == "given"
+    return site.kind is not Kind.WEIGHT and scheme.scaled and not unmeasured
 
 
 def wanted_by(plan: Mapping[str, Scheme], model: Model) -> Wanted:
-    """What calibration must watch for a resolved plan: argument of `observe`."""
+    """The statistics that calibration must watch for a resolved plan; an argument of `observe`."""
     ranged = {n: s for n, s in plan.items() if _needs_range(model.sites[n], s)}
     counted = {watched_as(n, s): s for n, s in ranged.items() if s.range in ("percentile", "mse")}
     rounded_by_gptq = [n for n, s in plan.items() if s.rounding is Rounding.GPTQ]

@@ -12,7 +12,21 @@ from importlib import import_module
 from typing import Any
 
 from sensprobe.models.frame import Products, Shapes
+from sensprobe.models.layouts import Layout
 from sensprobe.plans.sites import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The parts that a model's name was made of before names were made of files (see
+    `checkpoints.identity`); families that are newer have none.
+
+    `fields` are those that the config had, in this order. `weights(weights, parameters, config)`
+    returns the weights as they were computed then.
+    """
+
+    fields: str
+    weights: Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +41,10 @@ class Family:
     `deploy(parameters, config)` returns the weights by site name from tensors in `precision`, a
     torch dtype. `model(config, weights)` returns the model that runs them (see `models.Model`).
     `initial(config, (dt_min, dt_max), seed)` returns the parameters that training starts from.
+
+    `lower(builder, config)` writes the streaming step and returns the register of its outputs (see
+    `models.lowering`); without it a model steps by its reference. `layouts` say how other packages
+    store its models.
     """
 
     name: str
@@ -38,6 +56,9 @@ class Family:
     model: Callable[..., Any]
     initial: Callable[..., Any]
     precision: str = "float32"
+    lower: Callable[..., Any] | None = None
+    layouts: tuple[Layout, ...] = ()
+    earlier: Earlier | None = None
 
 
 def deferred(module: str, name: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""What stands around the mixers of every family: encoder, norms, residual, pooling, head.
+"""The parts around the mixers, the same in every family: encoder, norms, residual, pooling, head.
 
     encoder | embedding -> { [norm] -> mixer -> [+ residual] -> [norm] } … -> [norm] -> pool -> head
 
@@ -28,6 +28,11 @@ CHOICES = {
     "norm_kind": ("rms", "layer"),
     "pooling": ("mean", "last", "none"),
 }
+FIRST_FIELDS = (
+    "d_input d_output d_model layers encoder norm norm_kind norm_eps final_norm residual pooling "
+    "head_bias tied_head"
+)
+"""The fields of the frame when names of models were made of their text (see `family.Earlier`)."""
 Shapes = dict[str, tuple[int, ...]]
 Products = list[tuple[str, str | None, int]]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -12,17 +12,48 @@ from torch import Tensor
 
 from sensprobe.models import forward
 from sensprobe.models.family import Family
-from sensprobe.models.forward import Memories, StreamState
+from sensprobe.models.forward import Carries, StreamState
 from sensprobe.models.frame import Products
 from sensprobe.numerics.taps import EXACT, Tap
 from sensprobe.plans.sites import Kind, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """The sites around the state of a linear, time-invariant recurrence.
+
+    h_t = A h_{t-1} + B x_t and y_t = 2 Re(C h_t), where A, B and C are complex, and (heads, n); the
+    adjoint of it is a convolution. Any other recurrence is a `Replay`.
+    """
+
+    state: str
+    A: str
+    B: str
+    C: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An operation that rounds inside itself, run again from the values of the sites around it.
+
+    It may be any recurrence: real or complex, selective or time-invariant, whatever the shapes of
+    its B and C. `names` are the sites whose rounding it prices: its states, and what it multiplies
+    them by. `run(values, tap)` returns the values of the sites `outputs`, from values by site name;
+    what a plan does inside the operation must reach the model's outputs through those alone.
+    """
+
+    names: frozenset[str]
+    outputs: tuple[str, ...]
+    run: Callable[[Mapping[str, Tensor], Tap], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
 class Framed(ABC):
     """A model: its config, and its weights by site name.
 
-    A family gives `mix`, `layer_radius` and what a sensitivity method runs again.
+    A family gives `mix`, `spectral_radius` and what a sensitivity method runs again.
     """
 
     config: Any
@@ -31,23 +62,19 @@ class Framed(ABC):
     described: ClassVar[Family]
     """The record of the family."""
     radius_name: ClassVar[str]
-    """What `spectral_radius` is, for people."""
+    """The name of the quantity that `spectral_radius` returns, as reports print it."""
     radius_reads: ClassVar[tuple[str, ...]]
     """The sites of a layer that `spectral_radius` is computed from."""
 
     @abstractmethod
-    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
-        """Layer i's mixer: u (b, l, d_model) -> the same shape, and the memory of each state site
+    def mix(self, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
+        """Layer i's mixer: u (b, l, d_model) -> the same shape, and the carry of each state site
         of the layer after it, in the order of the sites; None where there was none before."""
 
     @abstractmethod
-    def layer_radius(self, i: int, tap: Tap = EXACT) -> float:
-        """The magnitude above 1 of which layer i's recurrence is unstable, with weights as the tap
-        leaves them."""
-
-    def spectral_radius(self, tap: Tap = EXACT) -> float:
-        """The largest of the layers'."""
-        return max(self.layer_radius(i, tap) for i in range(self.config.layers))
+    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
+        """The magnitude above 1 of which the recurrence is unstable, with weights as the tap
+        leaves them: the largest of some layers, or of all (None)."""
 
     @property
     def family(self) -> str:
@@ -71,13 +98,13 @@ class Framed(ABC):
         return self.described.products(self.config)
 
     @property
-    def recurrences(self) -> list[Any]:
-        """Time-invariant recurrences, of which a sensitivity method knows the adjoint."""
+    def recurrences(self) -> list[Recurrence]:
+        """The recurrences whose adjoint a sensitivity method knows."""
         return []
 
     @property
-    def replays(self) -> list[Any]:
-        """Operations that round inside themselves, to be run again (see `selective.Replay`)."""
+    def replays(self) -> list[Replay]:
+        """The operations that round inside themselves, where they are not `recurrences`."""
         return []
 
     @property

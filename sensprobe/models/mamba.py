@@ -5,21 +5,24 @@
       │                              └ x_proj.dt ─ dt_proj ─ dt ─┘                   │
       └ in_proj.z ─ z ─────────────────────────────────────────────────────── SiLU ──┘
 
-dt = softplus(dt_proj · (low rank) + bias); A is continuous and negative, as memory holds it, and
-the decay exp(dt A) is computed at run time. With `inner_norm` (FalconMamba, arXiv 2410.05355) an
-RMS norm without weights stands on low-rank dt, B and C.
+dt = softplus(dt_proj · (low rank) + bias); A is continuous and negative, as a deployment stores it,
+and the decay exp(dt A) is computed at run time. With `inner_norm` (FalconMamba, arXiv 2410.05355)
+an RMS norm without weights stands on low-rank dt, B and C.
 
 Shapes: b batch, l length, d channels (expand · d_model), n state variables a channel, r rank of dt.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from sensprobe.models import frame
-from sensprobe.models.family import Family, deferred
+from sensprobe.models.family import Earlier, Family, deferred
 from sensprobe.models.frame import FrameConfig, Products, Shapes
+from sensprobe.models.layouts import External, Layout, linear, rank_of_dt
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 
@@ -131,6 +134,48 @@ def parameter_shapes(config: MambaConfig) -> Shapes:
     return frame.frame_parameters(config, mixer)
 
 
+_TENSORS = (
+    *linear("in_proj", "in_proj.x", "in_proj.z"),
+    External("conv1d.weight", ("conv",), shaped="filters"),
+    External("conv1d.bias", ("conv.bias",)),
+    External("x_proj.weight", ("x_proj.dt", "x_proj.B", "x_proj.C"), matrix="x_proj"),
+    *linear("dt_proj", "dt_proj"),
+    External("A_log", ("A",), shaped="logarithm"),
+    External("D", ("D",)),
+    *linear("out_proj", "out_proj"),
+)
+_DEFAULTS = {
+    "vocab_size": 50280,
+    "hidden_size": 768,
+    "state_size": 16,
+    "num_hidden_layers": 32,
+    "tie_word_embeddings": True,
+}
+
+
+def _transformers(around: Mapping[str, Any], given: Mapping[str, Any]) -> MambaConfig:
+    rank = rank_of_dt(given["time_step_rank"], given["hidden_size"])
+    return MambaConfig(**around, dt_rank=rank)
+
+
+def _falcon(around: Mapping[str, Any], given: Mapping[str, Any]) -> MambaConfig:
+    inner: dict[str, Any] = {"inner_norm": True, "inner_norm_eps": given.get("mixer_rms_eps")}
+    return _transformers({**around, **inner}, given)
+
+
+def _mamba_ssm(around: Mapping[str, Any], given: Mapping[str, Any]) -> MambaConfig:
+    return MambaConfig(**around, dt_rank=rank_of_dt(given["dt_rank"], around["d_model"]))
+
+
+def _keys(config: MambaConfig) -> dict[str, Any]:
+    """The keys of transformers that Mamba alone has."""
+    own: dict[str, Any] = {
+        "intermediate_size": config.d_inner,
+        "time_step_rank": config.dt_rank,
+    }
+    return own | ({"mixer_rms_eps": config.inner_norm_eps} if config.inner_norm else {})
+
+
 _LAYERS = "sensprobe.models.mamba_layers"
 FAMILY = Family(
     name="mamba",
@@ -141,4 +186,39 @@ FAMILY = Family(
     deploy=deferred(_LAYERS, "deploy"),
     initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "Mamba"),
+    lower=deferred("sensprobe.models.lowering.mamba", "lower"),
+    layouts=(
+        Layout(
+            package="transformers",
+            kind="mamba",
+            architecture="MambaForCausalLM",
+            defaults=_DEFAULTS,
+            read=_transformers,
+            writes=lambda config: not config.inner_norm,
+            write=_keys,
+            tensors=_TENSORS,
+        ),
+        Layout(
+            package="transformers",
+            kind="falcon_mamba",
+            architecture="FalconMambaForCausalLM",
+            defaults={**_DEFAULTS, "mixer_rms_eps": 1e-6},
+            read=_falcon,
+            writes=lambda config: config.inner_norm,
+            write=_keys,
+            tensors=_TENSORS,
+        ),
+        Layout(
+            package="mamba_ssm",
+            kind="Mamba1",
+            same_as="mamba",
+            defaults={"d_state": 16, "d_conv": 4, "expand": 2, "dt_rank": "auto"},
+            read=_mamba_ssm,
+        ),
+    ),
+    earlier=Earlier(
+        f"{frame.FIRST_FIELDS} dt_rank d_state d_conv expand bias conv_bias inner_norm "
+        "inner_norm_eps",
+        deferred("sensprobe.models.selective", "earlier_weights"),
+    ),
 )

@@ -4,8 +4,8 @@
        ├ in_proj.dt ─ + bias ─ softplus ─ dt ─┘                               │
        └ in_proj.z ─ z ──────────────────────────────────────────────── SiLU ─┘
 
-A is continuous and negative, as memory holds it, and the decay exp(dt A) is computed at run time.
-The gated norm (y SiLU(z), then an RMS norm within each group) is what mamba_ssm calls
+A is continuous and negative, as a deployment stores it, and the decay exp(dt A) is computed at run
+time. The gated norm (y SiLU(z), then an RMS norm within each group) is what mamba_ssm calls
 norm_before_gate=False. A deployment that keeps the state in full between chunk ends is a state
 scheme with `everyK`.
 
@@ -15,17 +15,17 @@ share B and C, n state variables a channel. The convolution runs over x, B and C
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from sensprobe.errors import UsageError
 from sensprobe.models import frame
-from sensprobe.models.family import Family, deferred
+from sensprobe.models.family import Earlier, Family, deferred
 from sensprobe.models.frame import FrameConfig, Products, Shapes
+from sensprobe.models.layouts import UNLIMITED, External, Layout, limits_of_dt, linear
 from sensprobe.plans.sites import Axis, Kind, Part, Site
-
-UNLIMITED = 3.4028234663852886e38
-"""The largest float32: a limit on dt that limits nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +163,69 @@ def parameter_shapes(config: Mamba2Config) -> Shapes:
     return frame.frame_parameters(config, {**mixer, "out_proj.weight": (config.d_model, d)})
 
 
+_TENSORS = (
+    *linear("in_proj", *(f"in_proj.{name}" for name in _PROJECTIONS)),
+    External("conv1d.weight", ("conv",), shaped="filters"),
+    External("conv1d.bias", ("conv.bias",)),
+    External("dt_bias", ("dt.bias",)),
+    External("A_log", ("A",), shaped="logarithm"),
+    External("D", ("D",)),
+    External("norm.weight", ("gated_norm",)),
+    *linear("out_proj", "out_proj"),
+)
+
+
+def _transformers(around: Mapping[str, Any], given: Mapping[str, Any]) -> Mamba2Config:
+    dt_min, dt_max = limits_of_dt(given["time_step_limit"])
+    config = Mamba2Config(
+        **around,
+        d_head=given["head_dim"],
+        groups=given["n_groups"],
+        dt_min=dt_min,
+        dt_max=dt_max,
+    )
+    if given["num_heads"] not in (None, config.heads):
+        raise UsageError(
+            f"num_heads is {given['num_heads']!r}, and expand · hidden_size / head_dim is "
+            f"{config.heads}."
+        )
+    return config
+
+
+def _mamba_ssm(around: Mapping[str, Any], given: Mapping[str, Any]) -> Mamba2Config:
+    dt_min, dt_max = limits_of_dt(given["dt_limit"])
+    config = Mamba2Config(
+        **around,
+        d_head=given["headdim"],
+        groups=given["ngroups"],
+        gated_norm=given["rmsnorm"],
+        D_per_channel=given["D_has_hdim"],
+        dt_min=dt_min,
+        dt_max=dt_max,
+    )
+    if given["norm_before_gate"]:
+        raise UsageError("norm_before_gate is not known here, only the gate first.")
+    if given["d_ssm"] not in (None, config.d_inner):
+        raise UsageError(
+            f"d_ssm is {given['d_ssm']} of {config.d_inner} channels; the rest would be an MLP, "
+            "which is not known here."
+        )
+    return config
+
+
+def _keys(config: Mamba2Config) -> dict[str, Any]:
+    """The keys of transformers that Mamba-2 alone has."""
+    own: dict[str, Any] = {
+        "num_heads": config.heads,
+        "head_dim": config.d_head,
+        "n_groups": config.groups,
+        "rms_norm": True,
+    }
+    if (config.dt_min, config.dt_max) != (0.0, UNLIMITED):
+        own["time_step_limit"] = [config.dt_min, config.dt_max]
+    return own
+
+
 _LAYERS = "sensprobe.models.mamba2_layers"
 FAMILY = Family(
     name="mamba2",
@@ -173,4 +236,49 @@ FAMILY = Family(
     deploy=deferred(_LAYERS, "deploy"),
     initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "Mamba2"),
+    lower=deferred("sensprobe.models.lowering.mamba2", "lower"),
+    layouts=(
+        Layout(
+            package="transformers",
+            kind="mamba2",
+            architecture="Mamba2ForCausalLM",
+            defaults={
+                "vocab_size": 32768,
+                "hidden_size": 4096,
+                "state_size": 128,
+                "num_hidden_layers": 64,
+                "tie_word_embeddings": False,
+                "head_dim": 64,
+                "num_heads": 128,
+                "n_groups": 8,
+            },
+            read=_transformers,
+            writes=lambda config: True,
+            write=_keys,
+            tensors=_TENSORS,
+        ),
+        Layout(
+            package="mamba_ssm",
+            kind="Mamba2",
+            same_as="mamba2",
+            defaults={
+                "d_state": 128,
+                "d_conv": 4,
+                "expand": 2,
+                "headdim": 64,
+                "ngroups": 1,
+                "d_ssm": None,
+                "rmsnorm": True,
+                "norm_before_gate": False,
+                "D_has_hdim": False,
+                "dt_limit": [0.0, float("inf")],
+            },
+            read=_mamba_ssm,
+        ),
+    ),
+    earlier=Earlier(
+        f"{frame.FIRST_FIELDS} d_state d_conv expand d_head groups bias conv_bias gated_norm "
+        "D_per_channel dt_min dt_max",
+        deferred("sensprobe.models.selective", "earlier_weights"),
+    ),
 )

@@ -17,8 +17,9 @@ from functools import cache
 from typing import ClassVar
 
 from sensprobe.models import frame, output_head
-from sensprobe.models.family import Family, deferred
+from sensprobe.models.family import Earlier, Family, deferred
 from sensprobe.models.frame import Products, Shapes
+from sensprobe.models.layouts import Layout
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 CHOICES = {
@@ -115,6 +116,21 @@ def parameter_shapes(config: S4DConfig) -> Shapes:
     return frame.frame_parameters(config, mixer)
 
 
+_NAMES = {
+    "encoder.weight": "encoder.weight",
+    "encoder.bias": "encoder.bias",
+    "s4_layers.{i}.D": "layers.{i}.D",
+    "s4_layers.{i}.kernel.C": "layers.{i}.C",
+    "s4_layers.{i}.kernel.log_dt": "layers.{i}.log_dt",
+    "s4_layers.{i}.kernel.log_A_real": "layers.{i}.log_A_real",
+    "s4_layers.{i}.kernel.A_imag": "layers.{i}.A_imag",
+    "s4_layers.{i}.output_linear.0.weight": "layers.{i}.out_proj.weight",
+    "s4_layers.{i}.output_linear.0.bias": "layers.{i}.out_proj.bias",
+    "norms.{i}.weight": "layers.{i}.norm.weight",
+    "norms.{i}.bias": "layers.{i}.norm.bias",
+}
+
+
 _LAYERS = "sensprobe.models.s4d_layers"
 FAMILY = Family(
     name="s4d",
@@ -125,5 +141,18 @@ FAMILY = Family(
     deploy=deferred(_LAYERS, "deploy"),
     initial=deferred(_LAYERS, "initial"),
     model=deferred(_LAYERS, "S4D"),
+    lower=deferred("sensprobe.models.lowering.s4d", "lower"),
     precision="float64",
+    layouts=(
+        Layout(
+            package="s4",
+            kind="s4d",
+            read=lambda around, given: S4DConfig(**around, residual=True),
+            names=_NAMES,
+        ),
+    ),
+    earlier=Earlier(
+        "d_input d_output d_model d_state layers norm residual activation pooling discretization",
+        deferred(_LAYERS, "earlier_weights"),
+    ),
 )

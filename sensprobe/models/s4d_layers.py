@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor
 from sensprobe import ops
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import forward, frame, s4d
-from sensprobe.models.forward import At, Memories
-from sensprobe.models.framed import Framed
+from sensprobe.models.forward import At, Carries
+from sensprobe.models.framed import Framed, Recurrence
 from sensprobe.models.initial import drawn, log_steps
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
-from sensprobe.numerics.storage import Memory, Storage
+from sensprobe.numerics.storage import Carry, Storage
 from sensprobe.numerics.taps import EXACT, Tap, single
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 
@@ -88,16 +88,27 @@ def initial(config: S4DConfig, dt: tuple[float, float], seed: int) -> dict[str, 
     return drawn(s4d.parameter_shapes(config), own, seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Recurrence:
-    """The sites around one state: h_t = A h_{t-1} + B x_t, y_t = 2 Re(C h_t) + …"""
-
-    state: str
-    A: str
-    B: str
-    C: str
-    x: str
-    y: str
+def earlier_weights(
+    weights: Mapping[str, Tensor], params: Mapping[str, Tensor], config: S4DConfig
+) -> dict[str, Tensor]:
+    """A model's weights with A and B as they were once computed, by the machine's own exp and
+    complex division."""
+    out = dict(weights)
+    for i in range(config.layers):
+        at = f"layers.{i}."
+        A = torch.complex(
+            -torch.exp(params[at + "log_A_real"].double()), params[at + "A_imag"].double()
+        )
+        B = torch.view_as_complex(params[at + "B"].double())
+        dt = torch.exp(params[at + "log_dt"].double())
+        scaled = A * dt[:, None]
+        if config.discretization == "zoh":
+            out[at + "A"] = torch.exp(scaled)
+            out[at + "B"] = (out[at + "A"] - 1) / A * B
+        else:
+            out[at + "A"] = (1 + scaled / 2) / (1 - scaled / 2)
+            out[at + "B"] = dt[:, None] * B / (1 - scaled / 2)
+    return out
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ class S4D(Framed):
             raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
         return forward.outputs(replace(self, mode=mode), x, tap)
 
-    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
+    def mix(self, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
         at = At(self, tap, f"layers.{i}.")
         x = at.passes("x", u)  # (b, l, h)
         A, B, C, D = (at(part) for part in "ABCD")
@@ -143,23 +154,25 @@ class S4D(Framed):
                 f"the convolution keeps no state, and this plan rounds {at.prefix}state. "
                 "Use mode='recurrent'."
             )
-        y, state = self.recur(x, A, B, C, storage, memories[0])
+        y, state = self.recur(x, A, B, C, storage, carries[0])
         y = at.passes("y", y + D * x)
         y = F.gelu(y) if self.config.activation == "gelu" else y * (y + 2).clamp(0, 1)
         y = at.linear("out_proj", at.passes("out_proj_in", y))
         return F.glu(at.passes("out_proj_out", y), dim=-1), (state,)
 
     def recur(
-        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory | None
-    ) -> tuple[Tensor, Memory | None]:
+        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, carry: Carry | None
+    ) -> tuple[Tensor, Carry | None]:
         """The recurrence over x (b, l, h): y, and the state after it (None of a convolution)."""
         if self.mode == "recurrent":
-            return ops.diagonal_scan(x, A, B, C, storage, memory)
+            return ops.diagonal_scan(x, A, B, C, storage, carry)
         if self.mode == "fft":
             return fft_conv(x, ssm_kernel(A, B, C, x.shape[1])), None
         return traced_conv(x, A, B, C), None
 
-    def layer_radius(self, i: int, tap: Tap = EXACT) -> float:
-        """max |A_bar| of a layer as the tap leaves it: above 1 the recurrence is unstable."""
-        A = At(self, tap, f"layers.{i}.")("A")
-        return magnitude(single(A).to(torch.complex128)).max().item()
+    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
+        """max |A_bar| of some layers (None: of all) as the tap leaves it. Above 1 the recurrence is
+        unstable."""
+        numbers = range(self.config.layers) if layers is None else layers
+        stored = (At(self, tap, f"layers.{i}.")("A") for i in numbers)
+        return max(magnitude(single(A).to(torch.complex128)).max().item() for A in stored)

@@ -1,4 +1,4 @@
-"""What the selective families, Mamba and Mamba-2, have in common.
+"""The parts that the selective families, Mamba and Mamba-2, have in common.
 
     u ─ projections ─ conv ─ SiLU ─ parted ─ recurrence ─ … ─ projection
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +21,13 @@ from torch import Tensor
 from sensprobe import ops
 from sensprobe.models.forward import At
 from sensprobe.models.frame import Shapes
-from sensprobe.models.framed import Framed
+from sensprobe.models.framed import Framed, Replay
 from sensprobe.models.initial import drawn, log_steps, uniform
 from sensprobe.numerics.arithmetic import exp
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import EXACT, Tap, single
 
-Scan = Callable[..., tuple[Tensor, Memory]]
+Scan = Callable[..., tuple[Tensor, Carry]]
 LogA = Callable[[tuple[int, ...], torch.Generator], Tensor]
 
 
@@ -53,17 +53,15 @@ def initial(
     return drawn(shapes, own, seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """An operation that rounds inside itself, run again from what the sites around it held.
-
-    `names` are the sites it prices; `run` gives, from values by site name and a tap, the values at
-    the sites `outputs`. What a plan does to those reaches a model's outputs through them alone.
-    """
-
-    names: frozenset[str]
-    outputs: tuple[str, ...]
-    run: Callable[[Mapping[str, Tensor], Tap], tuple[Tensor, ...]]
+def earlier_weights(
+    weights: Mapping[str, Tensor], params: Mapping[str, Tensor], config: Any
+) -> dict[str, Tensor]:
+    """A model's weights with A as it was once computed, by the machine's own exp."""
+    A = {
+        f"layers.{i}.A": -torch.exp(params[f"layers.{i}.A_log"].float().double())
+        for i in range(config.layers)
+    }
+    return {**weights, **A}
 
 
 @dataclass(frozen=True)
@@ -77,11 +75,12 @@ class Selective(Framed):
     @property
     @abstractmethod
     def recurrence(self) -> Scan:
-        """With the signature of those in `ops.selective_scan`."""
+        """The operation; its arguments are those of `ops.selective_scan`."""
 
     @abstractmethod
     def parted(self, v: Tensor) -> tuple[Tensor, ...]:
-        """What was convolved together, (b, l, channels), in the shapes of the sites `convolved`."""
+        """Split the output of the convolution, (b, l, channels), into the sites `convolved`, each
+        in its own shape."""
 
     @abstractmethod
     def dt_at_rest(self, at: At) -> Tensor:
@@ -90,20 +89,18 @@ class Selective(Framed):
     # -- operations that round inside themselves --------------------------------------------------
 
     def convolve(
-        self, at: At, v: Tensor, memory: Memory | None = None
-    ) -> tuple[tuple[Tensor, ...], Memory]:
+        self, at: At, v: Tensor, carry: Carry | None = None
+    ) -> tuple[tuple[Tensor, ...], Carry]:
         """The convolution over v (b, l, channels) and SiLU, parted; and the window after it."""
-        v, window = ops.causal_conv(
-            v, at("conv"), at.bias("conv"), at.storage("conv_state"), memory
-        )
+        v, window = ops.causal_conv(v, at("conv"), at.bias("conv"), at.storage("conv_state"), carry)
         return self.parted(F.silu(v)), window
 
     def recur(
-        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Memory | None = None
-    ) -> tuple[Tensor, Memory]:
+        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, carry: Carry | None = None
+    ) -> tuple[Tensor, Carry]:
         """The recurrence: y, and the state after it."""
         return self.recurrence(
-            x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"), memory
+            x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"), carry
         )
 
     @property
@@ -135,13 +132,16 @@ class Selective(Framed):
             Replay(named("A", "decay", "state"), (prefix + "y",), recurrence),
         )
 
-    def layer_radius(self, i: int, tap: Tap = EXACT) -> float:
-        """A layer's largest decay at rest: exp(dt A) with A as the tap leaves it and dt at rest.
+    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
+        """The largest decay at rest of some layers (None: of all), exp(dt A) with A as the tap
+        leaves it and dt at rest.
 
         The decay depends on the input through dt, and dt is positive whatever the input: so this is
         above 1 exactly where a stored A is positive, which is where the recurrence is unstable, and
         below it tells how long a state lasts while the input says nothing. Rounding of the decay
         itself, at run time, is not in it.
         """
-        at = At(self, tap, f"layers.{i}.")
-        return exp(self.dt_at_rest(at) * single(at("A")).double()).max().item()
+        numbers = range(self.config.layers) if layers is None else layers
+        places = (At(self, tap, f"layers.{i}.") for i in numbers)
+        decays = (exp(self.dt_at_rest(at) * single(at("A")).double()) for at in places)
+        return max((decay.max().item() for decay in decays), default=0.0)

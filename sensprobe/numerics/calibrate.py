@@ -37,7 +37,7 @@ from sensprobe.plans.sites import Site
 BINS = 2**14
 _SHIFT = 18
 SAMPLES = 4
-"""Values that stand for a bin when `mse` weighs errors."""
+"""Values taken to represent a bin when `mse` weighs errors."""
 SHRINKS = torch.tensor([(50 - k) / 50 for k in range(41)], dtype=torch.float64)
 """Fractions of the full range that `mse` tries: 1 … 0.2. (A library's linspace may contract its
 product and sum, and then its last bits differ between processors.)"""
@@ -46,7 +46,7 @@ ROTATED = " rotated"
 
 
 class Wanted(NamedTuple):
-    """What calibration must watch beyond the extremes of every activation and state.
+    """The statistics that calibration must keep beyond the extremes of every activation and state.
 
     Histograms are named as `watched_as` says. One a channel takes 128 KiB a channel.
     """
@@ -63,7 +63,7 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class Statistics:
-    """What was seen of one site. low, high: its real view's shape. counts: (channels, BINS), of a
+    """The statistics of one site. low, high: its real view's shape. counts: (channels, BINS), of a
     complex site those of each part; channels are 1 where the whole tensor has one histogram.
 
     moment: Σ x xᵀ over all that was seen, (n, n) float64 of n numbers a time step.

@@ -47,7 +47,7 @@ BLOCK = 128
 def compensated(
     x: Tensor, scheme: Scheme, site: Site, moment: Tensor | None, range: Range | None
 ) -> Tensor:
-    """The weight that `encode` makes GPTQ's codes of, by rounding it to nearest.
+    """The weight whose rounding to nearest gives GPTQ's codes.
 
     x: (out, in) float64. moment: Σ x xᵀ of the inputs, (in, in) float64; its factor does not
     matter. range: that of the scheme's scales, in the basis it rounds in. SchemeError where there

@@ -28,7 +28,7 @@ from sensprobe.plans.scheme import ZERO_PEAK, Rounding, Scales, Scheme, scale_sh
 from sensprobe.plans.sites import Site
 
 Range = tuple[Tensor, Tensor]
-"""Low and high end, each of the scheme's scale shape (and the leading axes of what is rounded)."""
+"""The low and the high end of a range, each of the scheme's scale shape (and any leading axes)."""
 
 SMALLEST_SCALE = {Scales.S16: 2.0**-24, Scales.S32: 2.0**-126, Scales.POW2: 2.0**-126}
 LARGEST_SCALE = {Scales.S16: 65504.0, Scales.S32: FP32.peak, Scales.POW2: 2.0**127}
@@ -37,7 +37,7 @@ OFFSET_DTYPE = {
     Scales.S32: torch.float32,
     Scales.POW2: torch.float16,
 }
-"""How the low end of a polar field's range is stored: as wide as a zero point would be."""
+"""The type in which the low end of a polar field's range is stored, as wide as a zero point's."""
 UNSCALED_DTYPE = {BF16: torch.bfloat16, FP16: torch.float16, FP32: torch.float32}
 LOG_FLOOR = 2.0**-24
 """Least 1 - |A| under logpolar: the distance of 1 from its float32 neighbour."""
@@ -203,7 +203,7 @@ def quantize(
     zero: Tensor | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """What decode(encode(x)) gives, without the codes: x is a real view, the dtype is x's.
+    """The result of decode(encode(x)), without the codes: x is a real view, the dtype is x's.
 
     x and the result are in the basis that the scheme rounds in (see `rotated`).
     """
@@ -256,7 +256,7 @@ def encode(x: Tensor, scheme: Scheme, site: Site, range: Range | None = None) ->
 
 
 def decode(fields: Fields, scheme: Scheme, site: Site) -> Tensor:
-    """The float32 (complex64) tensor that fields stand for."""
+    """The float32 (complex64) tensor that fields encode."""
     if isinstance(scheme.format, Polar | LogPolar):
         return _decode_polar(fields, scheme, site)
     field = fields[""]

@@ -1,9 +1,9 @@
-"""How an operation keeps what it holds inside: the plain value a tap hands to it.
+"""How an operation stores the tensors inside it: a `Storage`, the value that a tap gives it.
 
-A recurrence writes its state to a memory at every step (`store`); what it computes and uses up
-within a step, such as the decay of a selective one, goes through `passed`. Both take a Storage.
+A recurrence stores its state after every step (`store`). A tensor that it computes and uses up
+within a step, such as the decay of a selective one, goes through `passed`.
 
-    new state -> + residual (feedback) -> clip -> range (dynamic) -> round -> memory
+    new state -> + residual (feedback) -> clip -> range (dynamic) -> round -> carry
 
 The arithmetic is float32 in this order, so that kernels can repeat it bit for bit (see
 `rounding`). A state is (batch, *site.shape), complex states with a trailing axis of two.
@@ -27,7 +27,7 @@ from sensprobe.plans.sites import Site
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
-    """A state kept in a scheme.
+    """A state stored in a scheme.
 
     `scale` and `zero` (float32, the scheme's scale shape) are the calibrated ones of a static
     scheme; None for dynamic and unscaled ones. `first` is the position of the batch's first
@@ -53,18 +53,21 @@ class Custom:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A state kept exact and shown to a function (states, step): those of the steps from `step` on,
-    (steps, batch, …), each step once and in order."""
+    """A state that stays exact and is shown to a function look(states, step).
+
+    `states` (steps, batch, …) are those of the steps from `step` on; every step is shown once and
+    in order.
+    """
 
     look: Callable[[Tensor, int], None]
 
 
 SHOWN_BYTES = 2**24
-"""What is shown at once, unless one step is more."""
+"""Most bytes of states that are shown at once, unless one step has more."""
 
 
 def stretches(length: int, step_bytes: int) -> Iterator[slice]:
-    """Steps 0 to `length`, as many at a time as may be shown at once."""
+    """Slices of the steps 0 to `length`, each of as many as may be shown at once."""
     count = max(1, SHOWN_BYTES // max(step_bytes, 1))
     for start in range(0, length, count):
         yield slice(start, min(start + count, length))
@@ -75,8 +78,9 @@ Storage = Rounded | Custom | Watched | None
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """What a recurrence carries: the state, the residual of error feedback, and steps taken."""
+class Carry:
+    """What goes from one step to the next: the state, the residual of error feedback (None without
+    it), and the number of steps taken."""
 
     state: Tensor
     residual: Tensor | None = None
@@ -85,47 +89,48 @@ class Memory:
 
 def fresh(
     batch: int, site_shape: tuple[int, ...], storage: Storage, device: torch.device | None = None
-) -> Memory:
-    """An all-zero memory; site_shape includes the trailing two of a complex state."""
+) -> Carry:
+    """The carry before the first step, all zero; site_shape includes the trailing two of a complex
+    state."""
     shape = (batch, *site_shape)
     feedback = isinstance(storage, Rounded) and storage.scheme.rounding is Rounding.FEEDBACK
-    return Memory(_zeros(shape, device), _zeros(shape, device) if feedback else None)
+    return Carry(_zeros(shape, device), _zeros(shape, device) if feedback else None)
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device | None) -> Tensor:
-    """On the CPU as NumPy makes them: pages are cleared when they are first written to."""
+    """Zeros; on the CPU made by NumPy, whose pages are cleared when they are first written to."""
     device = torch.get_default_device() if device is None else device
     if device.type != "cpu":
         return torch.zeros(shape, device=device)
     return torch.from_numpy(np.zeros(shape, np.float32))
 
 
-def store(memory: Memory, new: Tensor, storage: Storage) -> Memory:
-    """The memory after `new` has been written to it."""
-    step = memory.step + 1
+def store(carry: Carry, new: Tensor, storage: Storage) -> Carry:
+    """The carry after `new` has been stored as the state."""
+    step = carry.step + 1
     if storage is None:
-        return Memory(new, None, step)
+        return Carry(new, None, step)
     if isinstance(storage, Custom):
-        return Memory(storage.function(new, memory.step), None, step)
+        return Carry(storage.function(new, carry.step), None, step)
     if isinstance(storage, Watched):
-        storage.look(new[None], memory.step)
-        return Memory(new, None, step)
+        storage.look(new[None], carry.step)
+        return Carry(new, None, step)
     scheme = storage.scheme
     if step % scheme.every:
-        return replace(memory, state=new, step=step)
-    v = new if memory.residual is None else new + memory.residual
+        return replace(carry, state=new, step=step)
+    v = new if carry.residual is None else new + carry.residual
     if scheme.clip is not None:
         v = v.clamp(-scheme.clip, scheme.clip)
     scale, zero = _scale(v, storage)
     noise = None
     if scheme.rounding is Rounding.STOCHASTIC:
-        noise = state_noise(v, storage, memory.step)
+        noise = state_noise(v, storage, carry.step)
     kept = quantize(v, scheme, storage.site, scale, zero, noise)
-    if memory.residual is None:
-        return Memory(kept, None, step)
+    if carry.residual is None:
+        return Carry(kept, None, step)
     # A saturated value leaves no residual beyond the range: feedback must not wind up.
     residual = (_within(v, scheme, storage.site, scale, zero) - kept).to(torch.bfloat16).to(v.dtype)
-    return Memory(kept, residual, step)
+    return Carry(kept, residual, step)
 
 
 def _scale(v: Tensor, storage: Rounded) -> tuple[Tensor | None, Tensor | None]:
@@ -141,7 +146,7 @@ def _scale(v: Tensor, storage: Rounded) -> tuple[Tensor | None, Tensor | None]:
 def _within(
     v: Tensor, scheme: Scheme, site: Site, scale: Tensor | None, zero: Tensor | None
 ) -> Tensor:
-    """v clamped to what the codes reach."""
+    """v clamped to the range of the codes."""
     assert not isinstance(scheme.format, Polar | LogPolar)
     if scale is None:
         return v.clamp(-scheme.format.peak, scheme.format.peak)
@@ -154,9 +159,9 @@ def _within(
 
 
 def passed(x: Tensor, storage: Storage, step: int) -> Tensor:
-    """What an operation goes on with of a tensor it computed at `step` and does not keep.
+    """A tensor that an operation computes at `step` and does not carry, rounded as it goes on.
 
-    x: (batch, *site.shape) float32, real. Nothing is carried: no feedback, no every, no clip.
+    x: (batch, *site.shape) float32, real. Options of states have no effect: feedback, every, clip.
     """
     if storage is None:
         return x

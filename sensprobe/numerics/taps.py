@@ -1,7 +1,7 @@
 """Taps: the one seam between a model and whatever looks at or changes its tensors.
 
-A model passes every named tensor through `tap(site, tensor)` and asks `tap.storage(site)` how to
-keep what an operation keeps inside itself. Recording, rounding and noise are all taps.
+A model passes every named tensor through `tap(site, tensor)`, and asks `tap.storage(site)` how an
+operation stores the tensors inside it. Recording, rounding and noise are all taps.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Tap(Protocol):
     def __call__(self, site: Site, x: Tensor) -> Tensor: ...
 
     def storage(self, site: Site) -> Storage:
-        """How the recurrent state is kept between steps; None keeps it exact."""
+        """The way to store the tensor of a site inside an operation; None keeps it exact."""
 
 
 def single(x: Tensor) -> Tensor:
@@ -57,7 +57,8 @@ EXACT = Exact()
 
 @dataclass(slots=True)
 class Recording:
-    """Shows every activation and every written state to `observe(site, real view)`."""
+    """Calls `observe(site, tensor)` with every activation and every stored state, complex states as
+    pairs of real numbers."""
 
     observe: Callable[[Site, Tensor], None]
     seen: dict[str, Site] = field(default_factory=dict)
@@ -72,6 +73,14 @@ class Recording:
         self.seen[site.name] = site
 
         return Watched(lambda states, step: self.observe(site, states))
+
+
+def not_calibrated(site: Site, scheme: Scheme) -> SchemeError:
+    """The error for a static scheme of a tensor whose range was not watched."""
+    return SchemeError(
+        f"{site.name} in {scheme} needs calibrated ranges and there are none. Give data to "
+        "calibrate on, a range in the scheme (range50), or use dynamic."
+    )
 
 
 Rounder = Callable[[Tensor, Scheme, Site, StaticScale | None, Tensor | None], Tensor]
@@ -121,10 +130,7 @@ class RoundingTap:
 
     def _static(self, site: Site, scheme: Scheme) -> StaticScale:
         if site.name not in self.scales:
-            raise SchemeError(
-                f"{site.name} in {scheme} needs calibrated ranges and there are none. Give data to "
-                "calibrate on, a range (rangeR), or use dynamic."
-            )
+            raise not_calibrated(site, scheme)
         return self.scales[site.name]
 
     def storage(self, site: Site) -> Storage:
@@ -147,8 +153,7 @@ class RoundingTap:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Analog noise: every tensor of `sites` times 1 + sigma · normal, seeded, as crossbars "
-    "add it."""
+    """Analog noise as crossbars add it: tensors of `sites` times 1 + sigma · normal, seeded."""
 
     sites: frozenset[str]
     sigma: float

@@ -3,7 +3,7 @@ kernel where one computes the same.
 
     from sensprobe import ops
 
-    y, memory = ops.diagonal_scan(u, A, B, C, storage)
+    y, carry = ops.diagonal_scan(u, A, B, C, storage)
 
 A file `ops/NAME.py` has `reference`, which defines what is computed, and a function NAME, which
 calls it or a kernel of `sensprobe_kernels.ops`. A kernel never computes something else: on the CPU

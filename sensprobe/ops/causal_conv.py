@@ -17,7 +17,7 @@ import logging
 import torch
 from torch import Tensor
 
-from sensprobe.numerics.storage import Memory, Storage, Watched, fresh, store, stretches
+from sensprobe.numerics.storage import Carry, Storage, Watched, fresh, store, stretches
 from sensprobe.ops.choice import array, differentiated, obstacle, say, unstorable
 from sensprobe.ops.specs import as_one_head, spec_of_rows
 
@@ -27,40 +27,40 @@ def reference(
     weight: Tensor,
     bias: Tensor | None = None,
     storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """Convolve a sequence.
 
     x: (batch, length, channels) float32. weight: (channels, K), the last for the present input.
-    bias: (channels,). Returns y, as x, and the memory, of state (batch, channels, K - 1), after
-    the last step; `memory` continues an earlier one.
+    bias: (channels,). Returns y, as x, and the carry, of state (batch, channels, K - 1), after
+    the last step; `carry` continues an earlier one.
     """
-    if memory is None:
-        memory = _fresh(x, weight, storage)
+    if carry is None:
+        carry = _fresh(x, weight, storage)
     if storage is None:
-        return _all_steps(x, weight, bias, memory)
+        return _all_steps(x, weight, bias, carry)
     y = []
     for t in range(x.shape[1]):
-        window = torch.cat([memory.state, x[:, t, :, None]], dim=-1)  # (b, c, K)
+        window = torch.cat([carry.state, x[:, t, :, None]], dim=-1)  # (b, c, K)
         y.append(_filtered(list(window.unbind(-1)), weight, bias))
-        memory = store(memory, window[..., 1:], storage)
-    return (torch.stack(y, dim=1) if y else torch.zeros_like(x)), memory
+        carry = store(carry, window[..., 1:], storage)
+    return (torch.stack(y, dim=1) if y else torch.zeros_like(x)), carry
 
 
-def _fresh(x: Tensor, weight: Tensor, storage: Storage) -> Memory:
+def _fresh(x: Tensor, weight: Tensor, storage: Storage) -> Carry:
     return fresh(x.shape[0], (weight.shape[0], weight.shape[1] - 1), storage, x.device)
 
 
 def _all_steps(
-    x: Tensor, weight: Tensor, bias: Tensor | None, memory: Memory
-) -> tuple[Tensor, Memory]:
+    x: Tensor, weight: Tensor, bias: Tensor | None, carry: Carry
+) -> tuple[Tensor, Carry]:
     """All steps at once while memory keeps inputs as they are: the same sums in the same order."""
     length, taps = x.shape[1], weight.shape[1]
-    seen = torch.cat([memory.state.transpose(1, 2), x], dim=1)  # (b, K - 1 + l, c)
+    seen = torch.cat([carry.state.transpose(1, 2), x], dim=1)  # (b, K - 1 + l, c)
     y = _filtered([seen[:, k : k + length] for k in range(taps)], weight, bias)
     last = seen[:, length:].transpose(1, 2)
-    # A copy: a view would keep the whole sequence alive for as long as the memory is.
-    return y, Memory(last.clone(memory_format=torch.contiguous_format), None, memory.step + length)
+    # A copy: a view would keep the whole sequence alive for as long as the carry is.
+    return y, Carry(last.clone(memory_format=torch.contiguous_format), None, carry.step + length)
 
 
 def _filtered(inputs: list[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -79,18 +79,18 @@ def causal_conv(
     weight: Tensor,
     bias: Tensor | None = None,
     storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """`reference` by the fastest implementation of it; its arguments are left as they are."""
-    if memory is None:
-        memory = _fresh(x, weight, storage)
+    if carry is None:
+        carry = _fresh(x, weight, storage)
     if isinstance(storage, Watched):
-        return _watched(x, weight, bias, storage, memory)
-    tensors = [x, weight, memory.state, *([] if bias is None else [bias])]
+        return _watched(x, weight, bias, storage, carry)
+    tensors = [x, weight, carry.state, *([] if bias is None else [bias])]
     if not x.numel() or (storage is None and differentiated(tensors)):
-        return reference(x, weight, bias, storage, memory)  # all steps at once
-    if not _has_kernel(tensors, storage, memory):
-        return reference(x, weight, bias, storage, memory)
+        return reference(x, weight, bias, storage, carry)  # all steps at once
+    if not _has_kernel(tensors, storage, carry):
+        return reference(x, weight, bias, storage, carry)
     from sensprobe_kernels.ops.causal_conv.cpu import convolve
 
     spec = spec_of_rows(storage)
@@ -100,20 +100,20 @@ def causal_conv(
         array(weight),
         None if bias is None else array(bias),
         as_one_head(spec),
-        array(memory.state),
-        memory.step,
+        array(carry.state),
+        carry.step,
         torch.get_num_threads(),
     )
-    after = Memory(torch.from_numpy(state), None, memory.step + x.shape[1])
+    after = Carry(torch.from_numpy(state), None, carry.step + x.shape[1])
     return torch.from_numpy(y), after
 
 
-def _has_kernel(tensors: list[Tensor], storage: Storage, memory: Memory) -> bool:
+def _has_kernel(tensors: list[Tensor], storage: Storage, carry: Carry) -> bool:
     """Whether the kernel computes this; where it does not, the log says why."""
     why = obstacle("causal convolution", tensors, [storage])
     if not why and differentiated(tensors):
         why = logging.INFO, "convolutions over a rounded window that need a gradient"
-    if not why and (spec_of_rows(storage) is None or memory.residual is not None):
+    if not why and (spec_of_rows(storage) is None or carry.residual is not None):
         why = unstorable("conv state", storage)
     if why:
         say(*why)
@@ -121,12 +121,12 @@ def _has_kernel(tensors: list[Tensor], storage: Storage, memory: Memory) -> bool
 
 
 def _watched(
-    x: Tensor, weight: Tensor, bias: Tensor | None, storage: Watched, memory: Memory
-) -> tuple[Tensor, Memory]:
+    x: Tensor, weight: Tensor, bias: Tensor | None, storage: Watched, carry: Carry
+) -> tuple[Tensor, Carry]:
     """All steps at once, then the windows are shown: a watched state stays exact."""
-    y, after = causal_conv(x, weight, bias, None, memory)
-    seen = torch.cat([memory.state.transpose(1, 2), x], dim=1)
+    y, after = causal_conv(x, weight, bias, None, carry)
+    seen = torch.cat([carry.state.transpose(1, 2), x], dim=1)
     windows = seen[:, 1:].unfold(1, weight.shape[1] - 1, 1).transpose(0, 1)
-    for now in stretches(x.shape[1], memory.state.nbytes):
-        storage.look(windows[now].contiguous(), memory.step + now.start)
+    for now in stretches(x.shape[1], carry.state.nbytes):
+        storage.look(windows[now].contiguous(), carry.step + now.start)
     return y, after

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sensprobe.numerics.storage import Memory, Storage, Watched, fresh, store
+from sensprobe.numerics.storage import Carry, Storage, Watched, fresh, store
 from sensprobe.ops.choice import differentiated, feeds_back, obstacle, say, unstorable
 from sensprobe.ops.specs import spec_of_pairs
 
@@ -37,30 +37,30 @@ def reference(
     B: Tensor,
     C: Tensor,
     storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """Run the recurrence over a sequence.
 
     u: (batch, length, heads) float32. A, B, C: (heads, n) complex64, discretised. Returns
-    y (batch, length, heads) and the memory after the last step; `memory` continues an earlier one.
+    y (batch, length, heads) and the carry after the last step; `carry` continues an earlier one.
     """
     batch, length, heads = u.shape
-    if memory is None:
-        memory = fresh(batch, (*A.shape, 2), storage, u.device)
+    if carry is None:
+        carry = fresh(batch, (*A.shape, 2), storage, u.device)
     y = []
     for t in range(length):
-        out, memory = diagonal_step(u[:, t], A, B, C, storage, memory)
+        out, carry = diagonal_step(u[:, t], A, B, C, storage, carry)
         y.append(out)
-    return (torch.stack(y, dim=1) if y else u.new_zeros(batch, 0, heads)), memory
+    return (torch.stack(y, dim=1) if y else u.new_zeros(batch, 0, heads)), carry
 
 
-def trajectory(u: Tensor, A: Tensor, B: Tensor, memory: Memory) -> Iterator[Tensor]:
+def trajectory(u: Tensor, A: Tensor, B: Tensor, carry: Carry) -> Iterator[Tensor]:
     """The exact state after every step, (batch, heads, n, 2), equal to the bits of `reference`.
 
     Without the sums over n that make y: those take most of a step of the reference.
     """
     A_re, A_im, B_re, B_im = (part.contiguous() for part in (A.real, A.imag, B.real, B.imag))
-    re, im = (part.contiguous() for part in memory.state.unbind(-1))
+    re, im = (part.contiguous() for part in carry.state.unbind(-1))
     for drive in u.unbind(1):
         drive = drive[:, :, None]
         re, im = (
@@ -71,10 +71,10 @@ def trajectory(u: Tensor, A: Tensor, B: Tensor, memory: Memory) -> Iterator[Tens
 
 
 def diagonal_step(
-    u: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory
-) -> tuple[Tensor, Memory]:
-    """One step: u (batch, heads) -> y (batch, heads) and the memory after it."""
-    re, im = memory.state.unbind(-1)  # (b, h, n)
+    u: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, carry: Carry
+) -> tuple[Tensor, Carry]:
+    """One step: u (batch, heads) -> y (batch, heads) and the carry after it."""
+    re, im = carry.state.unbind(-1)  # (b, h, n)
     drive = u[:, :, None]
     new = torch.stack(
         [
@@ -83,13 +83,13 @@ def diagonal_step(
         ],
         dim=-1,
     )
-    memory = store(memory, new, storage)
-    re, im = memory.state.unbind(-1)
+    carry = store(carry, new, storage)
+    re, im = carry.state.unbind(-1)
     terms = C.real * re - C.imag * im  # (b, h, n)
     total = terms[..., 0]
     for n in range(1, terms.shape[-1]):
         total = total + terms[..., n]
-    return 2 * total, memory
+    return 2 * total, carry
 
 
 # -- by a kernel ----------------------------------------------------------------------------------
@@ -101,52 +101,52 @@ def diagonal_scan(
     B: Tensor,
     C: Tensor,
     storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """`reference` by the fastest implementation of it; its arguments are left as they are."""
-    ours = memory is None  # a memory made here may be written to
-    if memory is None:
-        memory = fresh(u.shape[0], (*A.shape, 2), storage, u.device)
-    why = obstacle("state space recurrence", [u, A, B, C, memory.state], [storage])
-    if not why and differentiated([u, A, B, C, memory.state]):
+    ours = carry is None  # a carry made here may be written to
+    if carry is None:
+        carry = fresh(u.shape[0], (*A.shape, 2), storage, u.device)
+    why = obstacle("state space recurrence", [u, A, B, C, carry.state], [storage])
+    if not why and differentiated([u, A, B, C, carry.state]):
         why = logging.INFO, "recurrences that need a gradient run on the reference loop"
     spec = None
-    if not why and (memory.residual is None or feeds_back(storage)):
+    if not why and (carry.residual is None or feeds_back(storage)):
         spec = spec_of_pairs(storage)
     if spec is None:
         say(*(why or unstorable("state", storage)))
-        return reference(u, A, B, C, storage, memory)
+        return reference(u, A, B, C, storage, carry)
     if isinstance(storage, Watched):
-        for step, state in enumerate(trajectory(u, A, B, memory), memory.step):
+        for step, state in enumerate(trajectory(u, A, B, carry), carry.step):
             storage.look(state[None], step)
-    return _by_kernel(u, A, B, C, spec, memory if ours else _copied(memory))
+    return _by_kernel(u, A, B, C, spec, carry if ours else _copied(carry))
 
 
-def _copied(memory: Memory) -> Memory:
+def _copied(carry: Carry) -> Carry:
     def copy(x: Tensor) -> Tensor:
         return x.detach().clone(memory_format=torch.contiguous_format)
 
-    residual = None if memory.residual is None else copy(memory.residual)
-    return Memory(copy(memory.state), residual, memory.step)
+    residual = None if carry.residual is None else copy(carry.residual)
+    return Carry(copy(carry.state), residual, carry.step)
 
 
 def _by_kernel(
-    u: Tensor, A: Tensor, B: Tensor, C: Tensor, spec: Spec, memory: Memory
-) -> tuple[Tensor, Memory]:
-    """The kernel's result; it writes to the memory's tensors."""
+    u: Tensor, A: Tensor, B: Tensor, C: Tensor, spec: Spec, carry: Carry
+) -> tuple[Tensor, Carry]:
+    """The kernel's result; it writes to the carry's tensors."""
     from sensprobe_kernels.ops.diagonal_scan.cpu import scan
 
-    state, residual = memory.state, memory.residual
+    state, residual = carry.state, carry.residual
     y = scan(
         u.detach().contiguous().numpy(),
         (_parts(A), _parts(B), _parts(C)),
         spec,
         state.numpy(),
         None if residual is None else residual.numpy(),
-        memory.step,
+        carry.step,
         torch.get_num_threads(),
     )
-    return torch.from_numpy(y), Memory(state, residual, memory.step + u.shape[1])
+    return torch.from_numpy(y), Carry(state, residual, carry.step + u.shape[1])
 
 
 def _parts(x: Tensor) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
-from sensprobe.numerics.storage import Memory, Rounded, Storage, fresh, store
+from sensprobe.numerics.storage import Carry, Rounded, Storage, fresh, store
 
 CHUNK = 64
 """Steps a chunk of an exact state: long enough for matrix products, short enough for the cache."""
@@ -49,37 +49,37 @@ def head_chunks(
     C: Tensor,
     decay: Storage = None,
     storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """`head_scan` in chunks; arguments and results are the same.
 
     x: (batch, length, heads, p). dt: (batch, length, heads). A: (heads,). B, C: (batch, length,
     groups, n). float32. Raises UnsupportedError where chunks would compute something else.
     """
     size = chunk_of(decay, storage)
-    if memory is None:
-        memory = fresh(x.shape[0], (*x.shape[2:], B.shape[-1]), storage, x.device)
+    if carry is None:
+        carry = fresh(x.shape[0], (*x.shape[2:], B.shape[-1]), storage, x.device)
     y, start = [torch.zeros_like(x[:, :0])], 0
     while start < x.shape[1]:
-        stop = min(start + size - memory.step % size, x.shape[1])
+        stop = min(start + size - carry.step % size, x.shape[1])
         now = slice(start, stop)
-        out, memory = _chunk(x[:, now], dt[:, now], A, B[:, now], C[:, now], storage, memory)
+        out, carry = _chunk(x[:, now], dt[:, now], A, B[:, now], C[:, now], storage, carry)
         y.append(out)
         start = stop
-    return torch.cat(y, dim=1), memory
+    return torch.cat(y, dim=1), carry
 
 
 def _chunk(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Memory
-) -> tuple[Tensor, Memory]:
-    """One chunk, after which the state is written to memory."""
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, carry: Carry
+) -> tuple[Tensor, Carry]:
+    """One chunk, after which the state is written to carry."""
     batch, length, heads, p = x.shape
     groups = B.shape[2]
     share = heads // groups
     s = (dt * A).cumsum(1).mT.unflatten(1, (groups, share))  # (b, g, h, l)
     u = (dt[..., None] * x).permute(0, 2, 1, 3).unflatten(1, (groups, share))  # (b, g, h, l, p)
     B, C = B.transpose(1, 2), C.transpose(1, 2)  # (b, g, l, n)
-    h = memory.state.unflatten(1, (groups, share))  # (b, g, h, p, n)
+    h = carry.state.unflatten(1, (groups, share))  # (b, g, h, p, n)
 
     later = s[..., :, None] - s[..., None, :]  # (b, g, h, l, l)
     past = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
@@ -89,9 +89,9 @@ def _chunk(
     rest = torch.exp(s[..., -1:] - s)[..., None] * u
     new = torch.exp(s[..., -1])[..., None, None] * h + rest.mT @ B[:, :, None]
 
-    steps = memory.step + length
-    memory = store(Memory(memory.state, memory.residual, steps - 1), new.flatten(1, 2), storage)
+    steps = carry.step + length
+    carry = store(Carry(carry.state, carry.residual, steps - 1), new.flatten(1, 2), storage)
     if storage is not None:
-        last = memory.state.unflatten(1, (groups, share)) @ C[:, :, None, -1:].mT
+        last = carry.state.unflatten(1, (groups, share)) @ C[:, :, None, -1:].mT
         y = torch.cat([y[..., :-1, :], last.mT], dim=-2)
-    return y.flatten(1, 2).permute(0, 2, 1, 3).reshape(batch, length, heads, p), memory
+    return y.flatten(1, 2).permute(0, 2, 1, 3).reshape(batch, length, heads, p), carry

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sensprobe.numerics.storage import Memory, Rounded, Storage, fresh, passed, store
+from sensprobe.numerics.storage import Carry, Rounded, Storage, fresh, passed, store
 from sensprobe.ops.exponential import exponential
 from sensprobe.ops.selective_kernel import Call, has_kernel, in_stretches, run
 from sensprobe.ops.selective_scan import over_time, total
@@ -26,28 +26,28 @@ def reference(
     C: Tensor,
     decay: Storage = None,
     storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """Mamba-2's recurrence over a sequence.
 
     x: (batch, length, heads, p). dt: (batch, length, heads). A: (heads,). B, C: (batch, length,
     groups, n), each for heads / groups heads that follow one another. float32. `decay` is how the
-    decay (heads,) is rounded, `storage` how the state is kept. Returns y, as x, and the memory, of
-    state (batch, heads, p, n), after the last step; `memory` continues an earlier one.
+    decay (heads,) is rounded, `storage` how the state is kept. Returns y, as x, and the carry, of
+    state (batch, heads, p, n), after the last step; `carry` continues an earlier one.
     """
     batch, _, heads, p = x.shape
     groups, n = B.shape[2:]
-    if memory is None:
-        memory = fresh(batch, (heads, p, n), storage, x.device)
+    if carry is None:
+        carry = fresh(batch, (heads, p, n), storage, x.device)
 
-    def step(t: int, memory: Memory) -> tuple[Tensor, Memory]:
-        a = passed(exponential(dt[:, t] * A), decay, memory.step)  # (b, h)
+    def step(t: int, carry: Carry) -> tuple[Tensor, Carry]:
+        a = passed(exponential(dt[:, t] * A), decay, carry.step)  # (b, h)
         B_t, C_t = (v[:, t].repeat_interleave(heads // groups, dim=1)[:, :, None] for v in (B, C))
         drive = (dt[:, t, :, None] * x[:, t])[..., None] * B_t
-        memory = store(memory, a[:, :, None, None] * memory.state + drive, storage)
-        return total(C_t * memory.state), memory
+        carry = store(carry, a[:, :, None, None] * carry.state + drive, storage)
+        return total(C_t * carry.state), carry
 
-    return over_time(x, step, memory)
+    return over_time(x, step, carry)
 
 
 # -- by a kernel ----------------------------------------------------------------------------------
@@ -61,26 +61,26 @@ def head_scan(
     C: Tensor,
     decay: Storage = None,
     storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """`reference` by the fastest implementation of it; its arguments are left as they are.
 
     Gradients come from a kernel as well; rounding passes them on as if it were not there.
     """
-    if memory is None:
-        memory = fresh(x.shape[0], (*x.shape[2:], B.shape[-1]), storage, x.device)
-    if not has_kernel(x, dt, A, B, C, decay, storage, memory):
-        return reference(x, dt, A, B, C, decay, storage, memory)
-    return in_stretches(_by_kernel, x, dt, A, B, C, decay, storage, memory)
+    if carry is None:
+        carry = fresh(x.shape[0], (*x.shape[2:], B.shape[-1]), storage, x.device)
+    if not has_kernel(x, dt, A, B, C, decay, storage, carry):
+        return reference(x, dt, A, B, C, decay, storage, carry)
+    return in_stretches(_by_kernel, x, dt, A, B, C, decay, storage, carry)
 
 
 def _by_kernel(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage, storage: Storage,
-    memory: Memory,
-) -> tuple[Tensor, Memory]:  # fmt: skip
+    carry: Carry,
+) -> tuple[Tensor, Carry]:  # fmt: skip
     """The kernel's result. A decay is one number a head and step, a tensor like dt: it is computed
     and rounded here, for all steps."""
-    return run(x, dt, _decays(dt * A, decay, memory.step), None, B, C, Call(storage, memory))
+    return run(x, dt, _decays(dt * A, decay, carry.step), None, B, C, Call(storage, carry))
 
 
 def _decays(exponents: Tensor, decay: Storage, step: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sensprobe.numerics.storage import Memory, Storage, Watched, stretches
+from sensprobe.numerics.storage import Carry, Storage, Watched, stretches
 from sensprobe.ops.choice import array, differentiated, feeds_back, obstacle, say, unstorable
 from sensprobe.ops.exponential import exponential
 from sensprobe.ops.specs import as_one_head, spec_of_rows
@@ -24,7 +24,7 @@ from sensprobe.ops.specs import as_one_head, spec_of_rows
 if TYPE_CHECKING:
     from sensprobe_kernels.quantize.spec import Spec
 
-Scan = Callable[..., tuple[Tensor, Memory]]
+Scan = Callable[..., tuple[Tensor, Carry]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Call:
     """The arguments of the kernel that are no tensors to differentiate."""
 
     storage: Storage
-    memory: Memory  # its state (batch, heads, p, n)
+    carry: Carry  # its state (batch, heads, p, n)
     decay: Storage = None  # where it is computed inside
     one_head: bool = False  # whose axis the storages do not have
     graph: bool = field(default_factory=torch.is_grad_enabled)  # a gradient may be asked for
@@ -40,15 +40,15 @@ class Call:
 
 def has_kernel(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage, storage: Storage,
-    memory: Memory,
+    carry: Carry,
 ) -> bool:  # fmt: skip
     """Whether the kernel computes this; where it does not, the log says why."""
-    why = obstacle("selective recurrence", [x, dt, A, B, C, memory.state], [decay, storage])
-    if not why and differentiated([memory.state]):
+    why = obstacle("selective recurrence", [x, dt, A, B, C, carry.state], [decay, storage])
+    if not why and differentiated([carry.state]):
         why = logging.INFO, "gradients of the state a recurrence starts from"
     if not why and spec_of_rows(decay) is None:
         why = unstorable("decay", decay)
-    fed = memory.residual is None or feeds_back(storage)
+    fed = carry.residual is None or feeds_back(storage)
     if not why and (spec_of_rows(storage) is None or not fed):
         why = unstorable("state", storage)
     if why:
@@ -58,11 +58,11 @@ def has_kernel(
 
 def run(
     x: Tensor, dt: Tensor, decay: Tensor | None, A: Tensor | None, B: Tensor, C: Tensor, call: Call
-) -> tuple[Tensor, Memory]:
-    """y and the memory after the last step, of tensors as `selective_scan.cpu.prepare` of the
+) -> tuple[Tensor, Carry]:
+    """y and the carry after the last step, of tensors as `selective_scan.cpu.prepare` of the
     kernels takes them."""
     y, state, *residual = _Kernel.apply(x, dt, decay, A, B, C, call)
-    return y, Memory(state, residual[0] if residual else None, call.memory.step + x.shape[1])
+    return y, Carry(state, residual[0] if residual else None, call.carry.step + x.shape[1])
 
 
 class _Kernel(torch.autograd.Function):
@@ -74,9 +74,9 @@ class _Kernel(torch.autograd.Function):
         """y, the state and, where there is one, the residual; from zero time steps too."""
         from sensprobe_kernels.ops.selective_scan.cpu import Decays, prepare, scan, states_of
 
-        memory, residual = call.memory, call.memory.residual
+        carry, residual = call.carry, call.carry.residual
         if not (x.numel() and B.shape[-1]):
-            states = [memory.state.clone(), *([] if residual is None else [residual.clone()])]
+            states = [carry.state.clone(), *([] if residual is None else [residual.clone()])]
             return torch.zeros_like(x), *states
         spec = _spec(call.storage, call.one_head)
         decays = None if A is None else Decays(array(A), _spec(call.decay, True))
@@ -84,13 +84,13 @@ class _Kernel(torch.autograd.Function):
         interval = 1 if watched else max(1, math.isqrt(x.shape[1])) if asked else 0
         run = prepare(
             array(x), array(dt), array(decay) if decays is None else decays, array(B), array(C),
-            spec, array(memory.state), None if residual is None else array(residual), memory.step,
-            interval,
+            spec, array(carry.state), None if residual is None else array(residual), carry.step,
+            interval=interval,
         )  # fmt: skip
         found = scan(run, torch.get_num_threads())
         if isinstance(call.storage, Watched):
             shown = torch.from_numpy(states_of(run, found))
-            call.storage.look(shown.squeeze(2) if call.one_head else shown, memory.step)
+            call.storage.look(shown.squeeze(2) if call.one_head else shown, carry.step)
         ctx.run = run
         states = [torch.from_numpy(x) for x in found[1:] if x is not None]
         ctx.mark_non_differentiable(*states)
@@ -118,20 +118,20 @@ def _spec(storage: Storage, one_head: bool) -> Spec:
 
 def in_stretches(
     scan: Scan, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage,
-    storage: Storage, memory: Memory,
-) -> tuple[Tensor, Memory]:  # fmt: skip
+    storage: Storage, carry: Carry,
+) -> tuple[Tensor, Carry]:  # fmt: skip
     """The scan: in one go, or some steps at a time where a decay or the state is watched, which
     bounds how many are held to be shown."""
     if not (isinstance(decay, Watched) or isinstance(storage, Watched)):
-        return scan(x, dt, A, B, C, decay, storage, memory)
+        return scan(x, dt, A, B, C, decay, storage, carry)
     y = [torch.zeros_like(x[:, :0])]
     inside = None if isinstance(decay, Watched) else decay
-    for now in stretches(x.shape[1], memory.state.nbytes):
+    for now in stretches(x.shape[1], carry.state.nbytes):
         if isinstance(decay, Watched):
-            decay.look(_exact_decays(dt[:, now], A), memory.step)
-        out, memory = scan(x[:, now], dt[:, now], A, B[:, now], C[:, now], inside, storage, memory)
+            decay.look(_exact_decays(dt[:, now], A), carry.step)
+        out, carry = scan(x[:, now], dt[:, now], A, B[:, now], C[:, now], inside, storage, carry)
         y.append(out)
-    return torch.cat(y, dim=1), memory
+    return torch.cat(y, dim=1), carry
 
 
 def _exact_decays(dt: Tensor, A: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sensprobe.numerics.storage import Memory, Storage, fresh, passed, store
+from sensprobe.numerics.storage import Carry, Storage, fresh, passed, store
 from sensprobe.ops.exponential import exponential
 from sensprobe.ops.selective_kernel import Call, has_kernel, in_stretches, run
 
@@ -39,25 +39,25 @@ def reference(
     C: Tensor,
     decay: Storage = None,
     storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """Mamba's recurrence over a sequence.
 
     x, dt: (batch, length, channels). A: (channels, n). B, C: (batch, length, n). float32. `decay`
     is how the decay (channels, n) is rounded, `storage` how the state is kept. Returns y (batch,
-    length, channels) and the memory, of state (batch, channels, n), after the last step; `memory`
+    length, channels) and the carry, of state (batch, channels, n), after the last step; `carry`
     continues an earlier one.
     """
-    if memory is None:
-        memory = fresh(x.shape[0], tuple(A.shape), storage, x.device)
+    if carry is None:
+        carry = fresh(x.shape[0], tuple(A.shape), storage, x.device)
 
-    def step(t: int, memory: Memory) -> tuple[Tensor, Memory]:
-        a = passed(exponential(dt[:, t, :, None] * A), decay, memory.step)  # (b, d, n)
+    def step(t: int, carry: Carry) -> tuple[Tensor, Carry]:
+        a = passed(exponential(dt[:, t, :, None] * A), decay, carry.step)  # (b, d, n)
         drive = (dt[:, t] * x[:, t])[:, :, None] * B[:, t, None]
-        memory = store(memory, a * memory.state + drive, storage)
-        return total(C[:, t, None] * memory.state), memory
+        carry = store(carry, a * carry.state + drive, storage)
+        return total(C[:, t, None] * carry.state), carry
 
-    return over_time(x, step, memory)
+    return over_time(x, step, carry)
 
 
 def total(terms: Tensor) -> Tensor:
@@ -69,14 +69,14 @@ def total(terms: Tensor) -> Tensor:
 
 
 def over_time(
-    x: Tensor, step: Callable[[int, Memory], tuple[Tensor, Memory]], memory: Memory
-) -> tuple[Tensor, Memory]:
+    x: Tensor, step: Callable[[int, Carry], tuple[Tensor, Carry]], carry: Carry
+) -> tuple[Tensor, Carry]:
     """`step` for each place of x's second axis, one after another; the outputs as x."""
     y = []
     for t in range(x.shape[1]):
-        out, memory = step(t, memory)
+        out, carry = step(t, carry)
         y.append(out)
-    return (torch.stack(y, dim=1) if y else torch.zeros_like(x)), memory
+    return (torch.stack(y, dim=1) if y else torch.zeros_like(x)), carry
 
 
 # -- by a kernel ----------------------------------------------------------------------------------
@@ -90,29 +90,29 @@ def selective_scan(
     C: Tensor,
     decay: Storage = None,
     storage: Storage = None,
-    memory: Memory | None = None,
-) -> tuple[Tensor, Memory]:
+    carry: Carry | None = None,
+) -> tuple[Tensor, Carry]:
     """`reference` by the fastest implementation of it; its arguments are left as they are.
 
     Gradients come from a kernel as well; rounding passes them on as if it were not there.
     """
-    if memory is None:
-        memory = fresh(x.shape[0], tuple(A.shape), storage, x.device)
-    if not has_kernel(x, dt, A, B, C, decay, storage, memory):
-        return reference(x, dt, A, B, C, decay, storage, memory)
-    return in_stretches(_by_kernel, x, dt, A, B, C, decay, storage, memory)
+    if carry is None:
+        carry = fresh(x.shape[0], tuple(A.shape), storage, x.device)
+    if not has_kernel(x, dt, A, B, C, decay, storage, carry):
+        return reference(x, dt, A, B, C, decay, storage, carry)
+    return in_stretches(_by_kernel, x, dt, A, B, C, decay, storage, carry)
 
 
 def _by_kernel(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage, storage: Storage,
-    memory: Memory,
-) -> tuple[Tensor, Memory]:  # fmt: skip
+    carry: Carry,
+) -> tuple[Tensor, Carry]:  # fmt: skip
     """The kernel's result for one head of all channels."""
-    residual = None if memory.residual is None else memory.residual[:, None]
-    inner = Memory(memory.state[:, None], residual, memory.step)
+    residual = None if carry.residual is None else carry.residual[:, None]
+    inner = Carry(carry.state[:, None], residual, carry.step)
     y, after = run(
         x[:, :, None], dt[:, :, None], None, A[None], B[:, :, None], C[:, :, None],
         Call(storage, inner, decay, one_head=True),
     )  # fmt: skip
     residual = None if after.residual is None else after.residual[:, 0]
-    return y[:, :, 0], Memory(after.state[:, 0], residual, after.step)
+    return y[:, :, 0], Carry(after.state[:, 0], residual, after.step)

@@ -21,18 +21,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from sensprobe_kernels.packing.tensor import Packed
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.cpu import Program, Register
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.cpu.run import CpuProgram
+from sensprobe_kernels.program.ir import Codes, Register
+from sensprobe_kernels.program.program import Program
 
 from sensprobe.export.tensors import layout, packed_fields
 from sensprobe.numerics.rounding import encode
 from sensprobe.packed import bench_models, describe
 from sensprobe.packed import bench_references as references
-from sensprobe.packed.arena import Arena
 from sensprobe.packed.bench_models import VOCABULARY, like_published, program_of
 from sensprobe.packed.bench_references import Run
 from sensprobe.packed.bench_scans import SCANS, TOKENS, Scan
 from sensprobe.packed.bench_steps import STEPS, Step
+from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 
@@ -166,7 +168,7 @@ def _repeats(run: Callable[[], Any]) -> int:
 class Matrix(NamedTuple):
     """Random numbers, packed, and as they were."""
 
-    arena: Arena
+    weights: PackedWeights
     packed: Packed
     exact: torch.Tensor
 
@@ -177,8 +179,8 @@ def matrix(rows: int, columns: int, scheme: Scheme) -> Matrix:
     w = torch.randn(rows, columns, dtype=torch.float64, generator=generator)
     sites, plan = {site.name: site}, {site.name: scheme}
     fields = encode(w, scheme, site)
-    arena = Arena.of(packed_fields(site, fields, layout(sites, plan)), sites, plan)
-    return Matrix(arena, describe.packed(site, arena), w)
+    weights = PackedWeights.of(packed_fields(site, fields, layout(sites, plan)), sites, plan)
+    return Matrix(weights, describe.packed(site, weights), w)
 
 
 def _product(
@@ -186,18 +188,18 @@ def _product(
 ) -> Case:
     """y = W x of random numbers; `whole`: of codes of x, a byte each, and a scale for all of it."""
     made = matrix(rows, columns, scheme)
-    program = Program(made.arena.data, batch)
+    program = Program(made.weights.data, batch)
     y = program.register(rows)
     multiply(program, program.tensor(made.packed), columns, y, whole=whole)
-    program.finish()
-    program.work[:] = 1
-    none, memory = np.zeros(0, np.float32), np.zeros((batch, 0), np.uint8)
+    runs = CpuProgram(program)
+    runs.work[:] = 1
+    none, carry = np.zeros(0, np.float32), np.zeros((batch, 0), np.uint8)
     tokens, steps, slots = np.zeros(0, np.int64), np.zeros(batch, np.int64), np.arange(batch)
     given, half = torch.ones(batch, columns, dtype=torch.bfloat16), made.exact.to(torch.bfloat16)
     return Case(
         operation(whole=whole), shape, f"{rows}×{columns}", str(scheme),
-        made.arena.bytes + batch * (input_bytes(columns, whole=whole) + 4 * rows),
-        lambda: program.run(memory, none, tokens, none, steps, slots),
+        made.weights.bytes + batch * (input_bytes(columns, whole=whole) + 4 * rows),
+        lambda: runs.run(carry, none, tokens, none, steps, slots),
         lambda: torch.nn.functional.linear(given, half),
     )  # fmt: skip
 
@@ -214,27 +216,25 @@ def input_bytes(columns: int, *, whole: bool) -> int:
 def multiply(program: Program, tensor: int, columns: int, y: Register, *, whole: bool) -> None:
     """Append the product with a tensor, into y."""
     if whole:
-        x, scale = program.codes(columns), program.register(1)
-        program.add(
-            op.LINEAR_CODES, tensor, x.at, x.pitch, columns, scale.at, scale.pitch, y.at, y.pitch
-        )
-        return
-    x = program.register(columns)
-    program.add(op.LINEAR, tensor, x.at, x.pitch, y.at, y.pitch)
+        codes = Codes(program.codes_register(columns), program.register(1), columns)
+        program.add(ir.LinearCodes(tensor, codes, y))
+    else:
+        program.add(ir.Linear(tensor, program.register(columns), y))
 
 
 def _step(shape: str, step: Step, batch: int) -> Case:
-    """Operations of a layer, from packed memory to packed memory."""
+    """Operations of a layer, on packed weights and states."""
     model = step.model(bench_models.SHAPES[shape], 1)
     _, made = program_of(model, step.plan, batch)
-    program, memory = made.program.only(*step.codes), np.tile(made.fresh, (batch, 1))
+    runs = CpuProgram(made.program.only(*step.kinds))
+    carry = np.tile(made.fresh, (batch, 1))
     none, tokens = np.zeros(0, np.float32), np.arange(batch) * 7 % VOCABULARY
     steps, slots = np.zeros(batch, np.int64), np.arange(batch)
-    program.work[:] = 0.5
+    runs.work[:] = 0.5
     size = step.shape(model)
     return Case(
         step.operation, shape, times(size), step.scheme, step.moved(model, step.plan, batch),
-        lambda: program.run(memory, none, tokens, none, steps, slots),
+        lambda: runs.run(carry, none, tokens, none, steps, slots),
         step.reference(size, batch, "cpu"),
     )  # fmt: skip
 

@@ -17,22 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.cpu import Program
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.ir import Operation
+from sensprobe_kernels.program.program import Program
 
 from sensprobe.packed import bench, bench_models
 from sensprobe.packed import bench_references as references
-from sensprobe.packed.arena import Arena
 from sensprobe.packed.bench import Case, matrix
 from sensprobe.packed.bench_models import like_published, program_of
 from sensprobe.packed.bench_references import Run
 from sensprobe.packed.bench_scans import SCANS, TOKENS, Scan
 from sensprobe.packed.bench_steps import STEPS, Step
-from sensprobe.packed.program import Compiled
+from sensprobe.packed.compile import Compiled
+from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.scheme import Scheme, parse
 
 if TYPE_CHECKING:
-    from sensprobe_kernels.program.gpu import GpuProgram
+    from sensprobe_kernels.program.gpu.run import GpuProgram
 
 WEIGHTS = ("int8/channel", "int4/group128", "int4/group32", "int3/group128", "int2/group32", "e4m3")
 LAYERS = {"130m": 24, "370m": 48, "790m": 48, "1.4b": 48, "2.8b": 64}
@@ -96,22 +97,22 @@ def seconds(run: Callable[[], Any]) -> float:
 
 def _products(shape: str, scheme: Scheme, batch: int, *, whole: bool = False) -> Case:
     """y = W x with every layer's projections in and out, of random numbers, or codes of x."""
-    from sensprobe_kernels.program.device import States, Weights
-    from sensprobe_kernels.program.gpu import GpuProgram
+    from sensprobe_kernels.program.gpu.device import States, Weights
+    from sensprobe_kernels.program.gpu.run import GpuProgram
 
     width, layers = bench_models.SHAPES[shape], LAYERS[shape]
     sizes = [(4 * width, width), (width, 2 * width)]
     made = [matrix(*size, scheme) for size in sizes]
-    data = np.concatenate([np.tile(m.arena.data, layers) for m in made])
+    data = np.concatenate([np.tile(m.weights.data, layers) for m in made])
     program, first = Program(data, batch), 0
     for m in made:
         y = program.register(m.packed.rows)
         for layer in range(layers):
-            at, t = first + layer * m.arena.bytes, m.packed
+            at, t = first + layer * m.weights.bytes, m.packed
             moved = [p + at if p >= 0 else p for p in (t.at, t.scale_at, t.zero_at)]
             t = t._replace(at=moved[0], scale_at=moved[1], zero_at=moved[2])
             bench.multiply(program, program.tensor(t), t.columns, y, whole=whole)
-        first += layers * m.arena.bytes
+        first += layers * m.weights.bytes
     weights = Weights(data, DEVICE)
     runs = GpuProgram(program, 1, States(program, 0, batch, weights))
     moves = sum(
@@ -138,12 +139,12 @@ def _torch_products(sizes: list[tuple[int, int]], layers: int, batch: int) -> Ca
 
 
 def _steps(shape: str, step: Step, batch: int) -> Case:
-    """Operations of a step of some layers, from packed memory to packed memory."""
-    layers = 1 if step.codes == (op.EMBED,) else UPDATED
+    """Operations of a step of some layers, on packed weights and states."""
+    layers = 1 if step.kinds == (ir.Embed,) else UPDATED
     model = step.model(bench_models.SHAPES[shape], layers)
-    arena, made = program_of(model, step.plan, batch)
-    runs = running(arena, made, step.codes, batch, 1)
-    runs.memory.tokens.copy_(torch.arange(batch) * 7 % bench_models.VOCABULARY)
+    weights, made = program_of(model, step.plan, batch)
+    runs = running(weights, made, step.kinds, batch, 1)
+    runs.buffers.tokens.copy_(torch.arange(batch) * 7 % bench_models.VOCABULARY)
     size = step.shape(model)
     each = [step.reference(size, batch, DEVICE) for _ in range(layers)]
     kernels = [step.kernel(size, batch, DEVICE) if step.kernel else None for _ in range(layers)]
@@ -163,8 +164,8 @@ def _all(kernels: Sequence[Run | None]) -> Run | None:
 def _scan(shape: str, scan: Scan, batch: int) -> Case:
     """A recurrence over some tokens of a layer, its state packed."""
     model = like_published(bench_models.SHAPES[shape], scan.family)
-    arena, made = program_of(model, scan.plan(), batch * TOKENS)
-    runs = running(arena, made, (scan.code,), batch, TOKENS)
+    weights, made = program_of(model, scan.plan(), batch * TOKENS)
+    runs = running(weights, made, (scan.kind,), batch, TOKENS)
     size = model.sites["layers.0.state"].shape
     return Case(
         scan.operation, shape, f"{TOKENS}×{bench.times(size)}", scan.scheme,
@@ -175,14 +176,18 @@ def _scan(shape: str, scan: Scan, batch: int) -> Case:
 
 
 def running(
-    arena: Arena, made: Compiled, codes: tuple[int, ...], batch: int, tokens: int
+    weights: PackedWeights,
+    made: Compiled,
+    kinds: tuple[type[Operation], ...],
+    batch: int,
+    tokens: int,
 ) -> GpuProgram:
     """Some operations of a program, of so many sequences and tokens of each, on numbers."""
-    from sensprobe_kernels.program.device import States, Weights
-    from sensprobe_kernels.program.gpu import GpuProgram
+    from sensprobe_kernels.program.gpu.device import States, Weights
+    from sensprobe_kernels.program.gpu.run import GpuProgram
 
-    program = made.program.only(*codes)
-    states = States(program, made.fresh.size, batch, Weights(arena.data, DEVICE))
+    program = made.program.only(*kinds)
+    states = States(program, made.fresh.size, batch, Weights(weights.data, DEVICE))
     runs = GpuProgram(program, tokens, states)
-    runs.memory.work.fill_(0.5)
+    runs.buffers.work.fill_(0.5)
     return runs

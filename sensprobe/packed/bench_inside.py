@@ -12,15 +12,17 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.cpu import Program
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.cpu.run import CpuProgram
+from sensprobe_kernels.program.ir import NOWHERE
+from sensprobe_kernels.program.program import Program
 from torch import Tensor
 
-from sensprobe.packed.arena import Arena
 from sensprobe.packed.bench_rounds import Subject, middle
 from sensprobe.packed.bench_work import KIND_OF, KINDS
-from sensprobe.packed.program import Compiled
+from sensprobe.packed.compile import Compiled
 from sensprobe.packed.stream import Stream
+from sensprobe.packed.weights import PackedWeights
 
 READINGS = 64
 """Of the clock, by operations on nothing, to learn what one takes."""
@@ -40,16 +42,16 @@ def inside(name: str, stream: Stream, x: Tensor) -> Subject:
     empty = _nothing(made.program)
     kinds, which = _kinds(made)
 
-    def ends(program: Program) -> NDArray[np.int64]:
+    def ends(program: CpuProgram) -> NDArray[np.int64]:
         """Runs a step; when it began, and when each operation was over."""
-        clock, threads = np.zeros(len(program.ops) + 1, np.int64), torch.get_num_threads()
-        program.run(state.memory, inputs, tokens, sums, state.steps, slots, threads, clock)
+        clock, threads = np.zeros(len(program.program.ops) + 1, np.int64), torch.get_num_threads()
+        program.run(state.carry, inputs, tokens, sums, state.steps, slots, threads, clock)
         return clock
 
     def timed(count: int) -> dict[str, float]:
         steps = np.empty((count, len(kinds)))
         for i in range(count):
-            steps[i] = np.bincount(which, np.diff(ends(made.program)), len(kinds))
+            steps[i] = np.bincount(which, np.diff(ends(made.on_cpu)), len(kinds))
             state.steps[:] += 1
         reading = float(middle(np.diff(ends(empty))))
         found = middle(steps) - reading * np.bincount(which, minlength=len(kinds))
@@ -61,27 +63,24 @@ def inside(name: str, stream: Stream, x: Tensor) -> Subject:
 
 def _kinds(made: Compiled) -> tuple[list[str], NDArray[np.int64]]:
     """The kinds of a program, and the place of each operation's among them."""
-    names = [KIND_OF[row[0]] for row in made.program.ops]
+    names = [KIND_OF[type(o)] for o in made.program.ops]
     kinds = list(dict.fromkeys(names))
     return kinds, np.array([kinds.index(name) for name in names])
 
 
-def _nothing(program: Program) -> Program:
+def _nothing(program: Program) -> CpuProgram:
     """Operations on no numbers."""
-    row = [op.SILU, *[0] * (op.WIDTH - 1)]
-    made = replace(program, ops=[row] * READINGS)
-    made.finish()
-    return made
+    return CpuProgram(replace(program, ops=[ir.Silu(NOWHERE, NOWHERE)] * READINGS))
 
 
-def inside_on_gpu(name: str, arena: Arena, made: Compiled, x: Tensor) -> Subject:
+def inside_on_gpu(name: str, weights: PackedWeights, made: Compiled, x: Tensor) -> Subject:
     """The same on a GPU, the operations of each kind alone."""
     from sensprobe.packed import bench_gpu
 
-    present = {KIND_OF[row[0]] for row in made.program.ops}
+    present = {KIND_OF[type(o)] for o in made.program.ops}
     runs = {}
     for kind in (kind for kind in KINDS if kind in present):
-        program = bench_gpu.running(arena, made, KINDS[kind], len(x), 1)
+        program = bench_gpu.running(weights, made, KINDS[kind], len(x), 1)
         program.feed(x)
         runs[kind] = bench_gpu.captured(program.launch)
 

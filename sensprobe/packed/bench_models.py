@@ -14,12 +14,14 @@ from sensprobe.models.family import Family
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.packed.arena import Arena
-from sensprobe.packed.program import Compiled, compiled
+from sensprobe.packed.compile import Compiled, compiled
+from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.plan import Plan, Resolved
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
 
+DIAGONAL, CHANNELS, HEADS = s4d.FAMILY.name, mamba.FAMILY.name, mamba2.FAMILY.name
+"""The family whose recurrence is complex and diagonal, one a channel, and one a head."""
 SHAPES = {"130m": 768, "370m": 1024, "790m": 1536, "1.4b": 2048, "2.8b": 2560}
 """Width of the residual stream of the published Mambas and Mamba-2s."""
 VOCABULARY = 4096
@@ -32,14 +34,14 @@ def like_published(
     width: int, family: str, layers: int = 1, vocabulary: int = 16, *, final_norm: bool = True
 ) -> Model:
     """A Mamba or Mamba-2 of a few layers, or a layer of S4D with a head a channel."""
-    if family == s4d.FAMILY.name:
+    if family == DIAGONAL:
         return _s4d(width, layers)
     common: dict[str, Any] = {
         "d_input": vocabulary, "d_output": vocabulary, "d_model": width, "encoder": "embedding",
         "tied_head": True, "pooling": "none", "head_bias": False, "layers": layers,
         "final_norm": final_norm,
     }  # fmt: skip
-    if family == mamba.FAMILY.name:
+    if family == CHANNELS:
         config = MambaConfig(**common, dt_rank=-(-width // 16))
         return _filled(mamba.FAMILY, config)
     return _filled(mamba2.FAMILY, Mamba2Config(**common))
@@ -70,8 +72,8 @@ def resolved(model: Model, plan: Mapping[str, str]) -> Resolved:
     return Plan(entries).resolve(model.sites.values())
 
 
-def program_of(model: Model, plan: Mapping[str, str], batch: int) -> tuple[Arena, Compiled]:
-    """Packed weights, and the program of a step of `batch` tokens, to be finished."""
+def program_of(model: Model, plan: Mapping[str, str], batch: int) -> tuple[PackedWeights, Compiled]:
+    """Packed weights, and the program of a step of `batch` tokens."""
     chosen, applier = resolved(model, plan), Applier(model)
-    arena = Arena.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
-    return arena, compiled(model, arena, {}, batch)
+    weights = PackedWeights.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
+    return weights, compiled(model, weights, {}, batch)

@@ -1,4 +1,4 @@
-"""What benches of operations are compared with: PyTorch's own, and the kernels of mamba_ssm.
+"""Operations that benchmarks compare with: PyTorch's own, and the kernels of mamba_ssm.
 
     products      bfloat16                       embedding, norm, rotation   bfloat16
     updates       float32, of a state or window  scans                       float32, a loop

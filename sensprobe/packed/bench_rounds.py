@@ -37,8 +37,8 @@ class Told(NamedTuple):
 
 
 def told(values: ArrayLike) -> Told:
-    """Of at least two values. The standard error is that of the median of a normal distribution
-    whose quartiles are those of the values: one stray value does not move it."""
+    """Summarise at least two values. The standard error is that of the median of a normal
+    distribution whose quartiles are those of the values: one stray value does not move it."""
     low, middle, high = np.percentile(np.asarray(values, np.float64), (25, 50, 75))
     count = int(np.size(values))
     spread = (high - low) / NORMAL_QUARTILES
@@ -104,7 +104,8 @@ class Rounds:
 
 
 def _repeats(run: Subject) -> tuple[int, float]:
-    """How many runs take long enough to time, and how long they take; compiles and warms."""
+    """Return how many runs take long enough to time, and how long they take in seconds. The first
+    run compiles and fills caches."""
     run(1)
     began = time.perf_counter()
     run(1)

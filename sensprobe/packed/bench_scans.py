@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.ir import Operation
 
-from sensprobe.models import Model, mamba, mamba2
+from sensprobe.models import Model
 from sensprobe.numerics.storage import Rounded, Storage
 from sensprobe.ops import head_scan, selective_scan
 from sensprobe.ops.head_chunks import head_chunks
-from sensprobe.packed.bench_models import resolved
+from sensprobe.packed.bench_models import CHANNELS, HEADS, resolved
 from sensprobe.packed.bench_references import Run
 from sensprobe.packed.bench_steps import EXACTLY, state_bytes
 
@@ -20,12 +21,12 @@ STATE = "layers.0.state"
 
 
 class Scan(NamedTuple):
-    """A family's recurrence; `code` is its operation in a program."""
+    """A family's recurrence; `kind` is its operation in a program."""
 
     operation: str
     family: str
     scheme: str
-    code: int
+    kind: type[Operation]
 
     def plan(self) -> dict[str, str]:
         return {} if self.scheme == EXACTLY else {"layers.*.state": self.scheme}
@@ -45,22 +46,22 @@ class Scan(NamedTuple):
             kept = Rounded(resolved(model, self.plan())[STATE], site)
         x = torch.full((batch, TOKENS, *rows), 0.5)
         dt = torch.full((batch, TOKENS, rows[0]), 0.5)
-        if self.family == mamba.FAMILY.name:
+        if self.family == CHANNELS:
             A, B = torch.full((*rows, n), -1.0), torch.full((batch, TOKENS, n), 0.5)
             return lambda: selective_scan(x, dt, A, B, B, None, kept)
         A, B = torch.full((rows[0],), -1.0), torch.full((batch, TOKENS, 1, n), 0.5)
-        scan = head_chunks if self.code == op.CHUNKS else head_scan
+        scan = head_chunks if self.kind is ir.Chunks else head_scan
         return lambda: scan(x, dt, A, B, B, None, kept)
 
 
 SCANS = (
     *(
-        Scan(f"scan, {name}", family, scheme, code)
-        for name, family, code in (
-            ("Mamba", mamba.FAMILY.name, op.CHANNELS),
-            ("Mamba-2", mamba2.FAMILY.name, op.HEADS),
+        Scan(f"scan, {name}", family, scheme, kind)
+        for name, family, kind in (
+            ("Mamba", CHANNELS, ir.Channels),
+            ("Mamba-2", HEADS, ir.Heads),
         )
         for scheme in (EXACTLY, "int8/head/dynamic")
     ),
-    Scan("scan in chunks, Mamba-2", mamba2.FAMILY.name, "int8/head/dynamic/every64", op.CHUNKS),
+    Scan("scan in chunks, Mamba-2", HEADS, "int8/head/dynamic/every64", ir.Chunks),
 )

@@ -7,13 +7,22 @@ one layer's are too few to time on a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.ir import Operation
 
-from sensprobe.models import Model, mamba, mamba2, s4d
+from sensprobe.models import Model
 from sensprobe.packed import bench_references as references
-from sensprobe.packed.bench_models import VOCABULARY, like_published, resolved
+from sensprobe.packed.bench_models import (
+    CHANNELS,
+    DIAGONAL,
+    HEADS,
+    VOCABULARY,
+    like_published,
+    resolved,
+)
 from sensprobe.packed.bench_references import Run
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.scheme import EXACT
@@ -26,18 +35,27 @@ EXACTLY = "fp32"
 
 
 class Step(NamedTuple):
-    """`codes` are the operations of the program, `plan` what it is of, `site` what is told of its
-    shape and scheme. `moved`: bytes, of a layer. `kernel`: that of mamba_ssm."""
+    """Operations of a program, of the types `kinds`, timed as one.
+
+    `scheme` is that of `site`, which gives the shape; `others` are the plan's other entries.
+    `moved` returns the bytes that a layer must move; `kernel` is mamba_ssm's operation.
+    """
 
     operation: str
     family: str
     site: str
     scheme: str
-    plan: Mapping[str, str]
-    codes: tuple[int, ...]
+    kinds: tuple[type[Operation], ...]
     moved: Callable[[Model, Mapping[str, str], int], int]
     reference: Callable[[tuple[int, ...], int, str], Run]
+    others: Mapping[str, str] = MappingProxyType({})
     kernel: Callable[[tuple[int, ...], int, str], Run | None] | None = None
+
+    @property
+    def plan(self) -> dict[str, str]:
+        """Patterns and schemes of the plan that the program is made for."""
+        pattern = self.site.replace(".0.", ".*.")
+        return {**self.others, **({} if self.scheme == EXACTLY else {pattern: self.scheme})}
 
     def model(self, width: int, layers: int) -> Model:
         """One whose program has the operations, once a layer."""
@@ -99,47 +117,36 @@ def _row(model: Model, plan: Mapping[str, str], batch: int) -> int:
     return batch * (_held(model, plan, "embedding") // rows + 4 * columns)
 
 
-def _step(
-    operation: str, family: str, site: str, scheme: str, codes: tuple[int, ...],
-    moved: Callable[[Model, Mapping[str, str], int], int],
-    reference: Callable[[tuple[int, ...], int, str], Run], also: Mapping[str, str] | None = None,
-    kernel: Callable[[tuple[int, ...], int, str], Run | None] | None = None,
-) -> Step:  # fmt: skip
-    pattern = site.replace(".0.", ".*.")
-    plan = dict(also or {}) | ({} if scheme == EXACTLY else {pattern: scheme})
-    return Step(operation, family, site, scheme, plan, codes, moved, reference, kernel)
-
-
 _RECURRENCES = (
-    ("state, Mamba", mamba.FAMILY.name, op.CHANNELS),
-    ("state, Mamba-2", mamba2.FAMILY.name, op.HEADS),
+    ("state, Mamba", CHANNELS, ir.Channels),
+    ("state, Mamba-2", HEADS, ir.Heads),
 )
 
 STEPS = (
     *(
-        _step(name, family, "layers.0.state", scheme, (code,), _update, references.torch_update,
-              kernel=references.ssm_update)
-        for name, family, code in _RECURRENCES
+        Step(name, family, "layers.0.state", scheme, (kind,), _update, references.torch_update,
+             kernel=references.ssm_update)
+        for name, family, kind in _RECURRENCES
         for scheme in STATES
     ),
     *(
-        _step("state, S4D", s4d.FAMILY.name, "layers.0.state", scheme, (op.DIAGONAL,), _diagonal,
-              references.torch_diagonal)
+        Step("state, S4D", DIAGONAL, "layers.0.state", scheme, (ir.Diagonal,), _diagonal,
+             references.torch_diagonal)
         for scheme in PAIRS
     ),
     *(
-        _step("convolution", mamba2.FAMILY.name, "layers.0.conv_state", scheme,
-              (op.CONVOLVE, op.SILU), _window, references.torch_window)
+        Step("convolution", HEADS, "layers.0.conv_state", scheme,
+             (ir.Convolve, ir.Silu), _window, references.torch_window)
         for scheme in WINDOWS
     ),
-    _step("norm, rounded", mamba.FAMILY.name, "layers.0.in_proj_in", "int8/dynamic",
-          (op.RMS, op.ROUND), _normed, references.torch_norm),
-    _step("rotation, rounded", mamba.FAMILY.name, "layers.0.out_proj_in", "int8/hadamard/dynamic",
-          (op.ROUND,), _rotated, references.torch_rotation,
-          {"layers.*.out_proj": "int8/channel/hadamard"}),
+    Step("norm, rounded", CHANNELS, "layers.0.in_proj_in", "int8/dynamic",
+         (ir.Rms, ir.Round), _normed, references.torch_norm),
+    Step("rotation, rounded", CHANNELS, "layers.0.out_proj_in", "int8/hadamard/dynamic",
+         (ir.Round,), _rotated, references.torch_rotation,
+         {"layers.*.out_proj": "int8/channel/hadamard"}),
     *(
-        _step("embedding", mamba.FAMILY.name, "embedding", scheme, (op.EMBED,), _row,
-              references.torch_rows)
+        Step("embedding", CHANNELS, "embedding", scheme, (ir.Embed,), _row,
+             references.torch_rows)
         for scheme in ROWS
     ),
 )  # fmt: skip

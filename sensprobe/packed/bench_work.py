@@ -9,139 +9,133 @@ from __future__ import annotations
 
 from math import ceil
 
-from sensprobe_kernels.packing.tensor import Packed
-from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.ir import Operation
 
 from sensprobe.export.tensors import layout
-from sensprobe.packed.arena import Arena
-from sensprobe.packed.program import Compiled
+from sensprobe.packed.compile import Compiled
+from sensprobe.packed.weights import PackedWeights
 
-KINDS = {
-    "embedding": (op.EMBED,),
-    "products": (op.LINEAR, op.LINEAR_CODES, op.BIAS),
-    "convolution": (op.CONVOLVE,),
-    "recurrence": (op.DECAY, op.CHANNELS, op.HEADS, op.DIAGONAL),
-    "norms": (op.RMS, op.LAYER_NORM),
-    "rounding": (op.ROUND,),
+KINDS: dict[str, tuple[type[Operation], ...]] = {
+    "embedding": (ir.Embed,),
+    "products": (ir.Linear, ir.LinearCodes, ir.Bias),
+    "convolution": (ir.Convolve,),
+    "recurrence": (ir.Decay, ir.Channels, ir.Heads, ir.Diagonal),
+    "norms": (ir.Rms, ir.LayerNorm),
+    "rounding": (ir.Round,),
     "elementwise": (
-        op.INPUT, op.SOFTPLUS, op.GATE, op.ADD, op.SKIP, op.MEAN, op.GELU, op.HALF_GLU, op.COPY,
-        op.RAMP, op.SILU, op.RELU,
+        ir.Input, ir.Softplus, ir.Gate, ir.Add, ir.Skip, ir.Mean, ir.Gelu, ir.HalfGlu, ir.Copy,
+        ir.Qgelu, ir.Silu, ir.Relu,
     ),
 }  # fmt: skip
 """What is told apart of a step; biases go with their products, the rotations of a plan with the
 rounding they are for."""
-KIND_OF = {code: kind for kind, codes in KINDS.items() for code in codes}
+KIND_OF = {kind: name for name, kinds in KINDS.items() for kind in kinds}
 NUMBER = 4  # bytes of a float32
 
 
-def bytes_by_kind(made: Compiled, arena: Arena, code_bytes: int = 2) -> dict[str, int]:
+def bytes_by_kind(made: Compiled, weights: PackedWeights, code_bytes: int = 2) -> dict[str, int]:
     """Bytes that the operations of each kind must move in a step of the program's whole batch, in
     the order in which a step first meets the kinds."""
-    table = _Table(made, arena, code_bytes)
+    table = _Table(made, weights, code_bytes)
     moved: dict[str, int] = {}
-    for row in made.program.ops:
-        kind = KIND_OF[row[0]]
-        moved[kind] = moved.get(kind, 0) + table.moved(row)
+    for o in made.program.ops:
+        kind = KIND_OF[type(o)]
+        moved[kind] = moved.get(kind, 0) + table.moved(o)
     return moved
 
 
 class _Table:
     """The bytes of a program's tensors, stores and states."""
 
-    def __init__(self, made: Compiled, arena: Arena, code_bytes: int) -> None:
+    def __init__(self, made: Compiled, weights: PackedWeights, code_bytes: int) -> None:
         self.program, self.code_bytes = made.program, code_bytes
         self._held: dict[int, int] = {}  # where a tensor of a site begins -> bytes of them all
-        for site in arena.sites.values():
-            names = layout({site.name: site}, arena.plan)
-            size = sum(arena.tensors[name].numel() for name in names)
-            self._held |= {arena.places[name]: size for name in names if size}
+        for site in weights.sites.values():
+            names = layout({site.name: site}, weights.plan)
+            size = sum(weights.tensors[name].numel() for name in names)
+            self._held |= {weights.places[name]: size for name in names if size}
         starts = sorted(state.at for state in made.program.states)
         ends = [*starts[1:], made.fresh.size]
         self._state = {at: end - at for at, end in zip(starts, ends, strict=True)}
 
-    def moved(self, row: list[int]) -> int:
+    def moved(self, o: Operation) -> int:
         """Bytes of one operation."""
-        fixed, each = self._of(row)
+        fixed, each = self._of(o)
         return fixed + self.program.batch * each
 
-    def _weight(self, i: int) -> int:
-        return 0 if i < 0 else self._held[self.program.tensors[i].at]
+    def _weight(self, *tensors: int) -> int:
+        """Bytes of tensors; NONE has none."""
+        found = (self.program.tensors[i].at for i in tensors if i >= 0)
+        return sum(self._held[at] for at in found)
 
     def _scales(self, store: int) -> int:
-        """Static scales and zero points of what is rounded."""
+        """Bytes of a store's static scales and zero points."""
         return self._held.get(self.program.stores[store].scale_at, 0)
 
-    def _of(self, row: list[int]) -> tuple[int, int]:
+    def _of(self, o: Operation) -> tuple[int, int]:
         """(bytes of weights and static scales, bytes that every sequence adds)."""
-        code = row[0]
-        if code in (op.LINEAR, op.LINEAR_CODES, op.EMBED):
-            return self._product(row, self.program.tensors[row[1]])
-        if code in (op.CONVOLVE, op.CHANNELS, op.HEADS, op.DIAGONAL):
-            return self._remembered(row)
-        if code == op.ROUND:
-            return self._rounded(row)
-        if code in (op.RMS, op.LAYER_NORM):
-            tensors = row[7:8] if code == op.RMS else row[6:8]
-            return sum(map(self._weight, tensors)), 2 * NUMBER * row[4]
-        if code == op.BIAS:
-            return self._weight(row[1]), 2 * NUMBER * row[4]
-        if code == op.DECAY:
-            t = self.program.tensors[row[3]]
-            return self._weight(row[3]), 2 * NUMBER * t.rows * t.columns
-        if code == op.SKIP:
-            return self._weight(row[5]), 3 * NUMBER * row[6] * row[7]
-        return 0, NUMBER * _passing(row)
+        match o:
+            case ir.Linear() | ir.LinearCodes() | ir.Embed():
+                return self._product(o)
+            case ir.Convolve() | ir.Channels() | ir.Heads() | ir.Diagonal():
+                return self._stateful(o)
+            case ir.Round():
+                return self._rounded(o)
+            case ir.Rms():
+                return self._weight(o.weight), 2 * NUMBER * o.x.size
+            case ir.LayerNorm():
+                return self._weight(o.weight, o.bias), 2 * NUMBER * o.x.size
+            case ir.Bias():
+                return self._weight(o.tensor), 2 * NUMBER * o.to.size
+            case ir.Decay():
+                t = self.program.tensors[o.A]
+                return self._weight(o.A), 2 * NUMBER * t.rows * t.columns
+            case ir.Skip():
+                return self._weight(o.D), 3 * NUMBER * o.span * o.entries
+        return 0, NUMBER * _passing(o)
 
-    def _product(self, row: list[int], t: Packed) -> tuple[int, int]:
-        weight, out = self._weight(row[1]), NUMBER * t.rows
-        if row[0] == op.EMBED:
+    def _product(self, o: ir.Linear | ir.LinearCodes | ir.Embed) -> tuple[int, int]:
+        t, weight = self.program.tensors[o.tensor], self._weight(o.tensor)
+        out = NUMBER * t.rows
+        if isinstance(o, ir.Embed):
             return 0, weight // t.rows + NUMBER * t.columns
-        if row[0] == op.LINEAR:
+        if isinstance(o, ir.Linear):
             return weight, NUMBER * t.columns + out
-        return weight, self.code_bytes * t.columns + NUMBER * ceil(t.columns / row[4]) + out
+        return weight, self.code_bytes * t.columns + NUMBER * ceil(t.columns / o.x.run) + out
 
-    def _remembered(self, row: list[int]) -> tuple[int, int]:
-        """What keeps a state: it goes in and out."""
-        place = {op.CONVOLVE: 6, op.CHANNELS: 9, op.HEADS: 10, op.DIAGONAL: 7}[row[0]]
-        tensors = {
-            op.CONVOLVE: row[1:3],
-            op.CHANNELS: row[3:4],
-            op.HEADS: [],
-            op.DIAGONAL: row[4:7],
-        }
-        s = self.program.states[row[place]]
-        passing = {
-            op.CONVOLVE: 2 * s.rows,
-            op.CHANNELS: 3 * s.rows + 2 * s.n,
-            op.HEADS: 2 * (s.rows + s.heads + s.groups * s.n),
-            op.DIAGONAL: 2 * s.heads,
-        }[row[0]]
-        fixed = sum(map(self._weight, tensors[row[0]])) + self._scales(s.store)
-        if row[0] == op.CHANNELS:
-            fixed += self._scales(row[10])
-        return fixed, 2 * self._state[s.at] + NUMBER * passing
+    def _stateful(self, o: ir.Convolve | ir.Channels | ir.Heads | ir.Diagonal) -> tuple[int, int]:
+        """Operations that keep a state, which goes in and out."""
+        s = self.program.states[o.state]
+        fixed = self._scales(s.store)
+        match o:
+            case ir.Convolve():
+                passing, weights = 2 * s.rows, self._weight(o.weight, o.bias)
+            case ir.Channels():
+                passing, weights = 3 * s.rows + 2 * s.n, self._weight(o.A) + self._scales(o.decay)
+            case ir.Heads():
+                passing, weights = 2 * (s.rows + s.heads + s.groups * s.n), 0
+            case ir.Diagonal():
+                passing, weights = 2 * s.heads, self._weight(o.A, o.B, o.C)
+        return fixed + weights, 2 * self._state[s.at] + NUMBER * passing
 
-    def _rounded(self, row: list[int]) -> tuple[int, int]:
-        """In and out, codes where they are kept, and what is taken back after a rotation."""
-        size, passing = row[3], 2
-        if row[8] and row[10] >= 0:
+    def _rounded(self, o: ir.Round) -> tuple[int, int]:
+        """In and out, codes where they are kept, and what is rotated back."""
+        size, passing = o.x.size, 2
+        if o.power and o.signs_back >= 0:
             passing += 1
-        codes = self.code_bytes * size if row[11] >= 0 else 0
-        return self._scales(row[4]), passing * NUMBER * size + codes
+        codes = self.code_bytes * size if o.kept.codes.at >= 0 else 0
+        return self._scales(o.store), passing * NUMBER * size + codes
 
 
-def _passing(row: list[int]) -> int:
+def _passing(o: Operation) -> int:
     """Numbers in and out of operations that read registers alone."""
-    code = row[0]
-    if code == op.INPUT:
-        return 2 * row[3]
-    if code in (op.SILU, op.SOFTPLUS, op.GELU, op.RAMP, op.RELU):
-        return 2 * row[3]
-    if code in (op.GATE, op.ADD):
-        return 3 * row[4]
-    if code == op.HALF_GLU:
-        return 3 * row[5]
-    if code == op.COPY:
-        return 2 * row[5]
-    assert code == op.MEAN
-    return 4 * row[4]  # with the sum over all steps, in and out
+    match o:
+        case ir.Input() | ir.HalfGlu() | ir.Copy():
+            return (3 if isinstance(o, ir.HalfGlu) else 2) * o.to.size
+        case ir.Silu() | ir.Softplus() | ir.Gelu() | ir.Qgelu() | ir.Relu():
+            return 2 * o.to.pitch
+        case ir.Gate() | ir.Add():
+            return 3 * o.to.pitch
+    assert isinstance(o, ir.Mean)
+    return 4 * o.x.size  # with the sum over all steps, in and out

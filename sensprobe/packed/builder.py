@@ -1,253 +1,215 @@
-"""What is known while the program of a model's step is written."""
+"""Writing the program of a model's streaming step: a method an operation.
+
+A family's `lower` calls these methods in the order of its forward pass (`models.lowering`). Weights
+and states are given by the names of their sites, everything else by register.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil, lcm
-from typing import NamedTuple
+from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
-from sensprobe_kernels.ops.rotate.rows import Turn
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.cpu import Program, Register
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.ir import Register
+from sensprobe_kernels.program.program import Program
 
 from sensprobe.models import Model
 from sensprobe.numerics.taps import StaticScale
-from sensprobe.numerics.transforms import factors, paley
 from sensprobe.packed import describe, states
-from sensprobe.packed.arena import Arena
-from sensprobe.plans.formats import Int
-from sensprobe.plans.scheme import EXACT, Scheme
-from sensprobe.plans.sites import Axis, Kind, Part, Site
+from sensprobe.packed.operands import Operands
+from sensprobe.packed.weights import PackedWeights
+from sensprobe.plans.scheme import EXACT
 
-READ_BY_LINEAR_MAPS = frozenset(
-    {Part.INPUT, Part.IN_PROJ_IN, Part.DT_PROJ_IN, Part.OUT_PROJ_IN, Part.HEAD_IN}
-)
-"""Activations that nothing else reads."""
-
-
-class Codes(NamedTuple):
-    """Whole numbers in the basis they were rounded in, and their scales, one for `run` of them;
-    `readers` as in `tables`."""
-
-    codes: Register
-    scales: Register
-    run: int
-    readers: int = 0
-
-
-class Operand(NamedTuple):
-    """An activation as linear maps may read it: as it is, rotated as some of them are stored, and
-    the codes it was rounded to.
-
-    Where all of them are rotated and nothing else reads it, it is not taken back.
-    """
-
-    plain: Register | None
-    rotated: Register | None = None
-    codes: Codes | None = None
+LOWEST, HIGHEST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
+ACTIVATIONS: dict[str, type[ir.Silu | ir.Gelu | ir.Qgelu | ir.Relu]] = {
+    "silu": ir.Silu, "gelu": ir.Gelu, "qgelu": ir.Qgelu, "relu": ir.Relu
+}  # fmt: skip
 
 
 @dataclass
 class Builder:
-    """A program, and what its operations have made so far."""
+    """A program under construction.
+
+    `fresh` are the bytes of each state before the first step. Every state is stored after `chunk`
+    steps; `no_steps` says why fewer cannot run, "" where they can. Methods that return a register
+    return the one that they have written.
+    """
 
     model: Model
-    arena: Arena
+    weights: PackedWeights
     scales: Mapping[str, StaticScale]
     program: Program
     fresh: list[NDArray[np.uint8]] = field(default_factory=list)
-    registers: dict[tuple[str, int], Register] = field(default_factory=dict)
-    untaken: dict[str, Codes] = field(default_factory=dict)  # by the recurrence they are for
-    chunk: int = 1  # steps after which every state is in memory again
-    no_steps: str = ""  # why fewer cannot run, where they cannot
-    _tensors: dict[str, int] = field(default_factory=dict)
-    _operands: dict[str, Operand] = field(default_factory=dict)
-    _coded: dict[tuple[str, int], Register] = field(default_factory=dict)
-    _signs: dict[tuple[int, bool], int] = field(default_factory=dict)
+    chunk: int = 1
+    no_steps: str = ""
+    _constants: dict[float, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sites = self.model.sites
-        self._reads = {  # linear map -> its operand
-            weight: operand
-            for weight, operand, _ in self.model.products
-            if operand is not None
-            and sites[weight].kind is Kind.WEIGHT
-            and sites[weight].axes == (Axis.OUT, Axis.IN)
-        }
-
-    def site(self, name: str) -> Site:
-        return self.model.sites[name]
+        self.operands = Operands(self.model, self.weights, self.scales, self.program)
+        self._tensor = self.operands.tensor
 
     def register(self, name: str, size: int) -> Register:
-        """The one of that name: layers use the same."""
-        if (name, size) not in self.registers:
-            self.registers[name, size] = self.program.register(size)
-        return self.registers[name, size]
+        """The register of that name and size; layers use the same ones."""
+        return self.operands.register(name, size)
 
-    def tensor(self, name: str, *, whole: bool = False) -> int:
-        """A weight; -1 where the model has none. `whole`: it is decoded before it is used."""
-        if name not in self.model.sites:
-            return -1
-        site = self.site(name)
-        if name not in self._tensors:
-            t = describe.packed(site, self.arena)
-            if self._stored_rotated(name):
-                t = t._replace(**self._turn(site.shape[-1], back=True)._asdict())
-            self._tensors[name] = self.program.tensor(t)
-        if whole:
-            self.program.decodes(site.reals)
-        return self._tensors[name]
+    # -- between registers ------------------------------------------------------------------------
 
-    # -- linear maps and what they read -----------------------------------------------------------
+    def input(self, size: int) -> Register:
+        """The inputs of the step."""
+        to = self.register("input", size)
+        self.program.add(ir.Input(to))
+        return to
 
-    def linear(self, name: str, x: Register, to: Register, bias: str = "") -> Register:
-        """to = W x + bias, x as it passed last."""
-        operand = self._operands.get(self._reads.get(name, ""), Operand(x))
-        read = operand.plain
-        if self._stored_rotated(name):
-            read = operand.rotated or self._rotated("input", x)
-        if operand.codes is not None and self._takes_codes(name):
-            codes, scales, run, _ = operand.codes
-            self.program.add(
-                op.LINEAR_CODES, self.tensor(name), codes.at, codes.pitch, run, scales.at,
-                scales.pitch, to.at, to.pitch,
-            )  # fmt: skip
-        else:
-            assert read is not None
-            self.program.add(op.LINEAR, self.tensor(name), read.at, read.pitch, to.at, to.pitch)
-        row = self.tensor(bias or f"{name}.bias", whole=True)
-        if row >= 0:
-            self.program.add(op.BIAS, row, to.at, to.pitch, to.size)
+    def embed(self, name: str, to: Register) -> Register:
+        """The rows of an embedding that tokens name."""
+        self.program.add(ir.Embed(self._tensor(name), to))
         return to
 
     def passes(self, name: str, x: Register, *, scanned: bool = False) -> Register:
-        """An activation, rounded in place where the plan says so; linear maps find it, and
-        recurrences its codes if it is `scanned`: then nothing but they and linear maps reads it."""
-        site, scheme = self.site(name), self.arena.plan.get(name, EXACT)
-        maps = [n for n, read in self._reads.items() if read == name]
-        rotated, store = [self._stored_rotated(n) for n in maps], -1
-        codes = self._kept_codes(site, scheme, x, maps, scanned=scanned)
-        if scheme.bits_per_real < 32:
-            store = describe.passing(self.program, site, scheme, self.scales.get(name), self.arena)
-        if scheme.hadamard:
-            self._operands[name] = self._rounded_rotated(site, x, store, rotated, codes)
-            return x
-        if store >= 0:
-            self._round(x, store, x, codes=codes)
-        also = self._rotated(site.part, x) if any(rotated) else None
-        self._operands[name] = Operand(x, also, codes)
+        """An activation, rounded in place where the plan says so. `scanned`: nothing but linear
+        maps and a recurrence reads it."""
+        return self.operands.passes(name, x, scanned=scanned)
+
+    def linear(self, name: str, x: Register, to: Register, bias: str = "") -> Register:
+        """to = W x, plus the bias where the model has one; `bias` is "{name}.bias" by default."""
+        self.operands.linear(name, x, to)
+        bias = bias or f"{name}.bias"
+        return self.add_bias(bias, to) if bias in self.model.sites else to
+
+    def add_bias(self, name: str, x: Register) -> Register:
+        self.program.add(ir.Bias(self._tensor(name), x))
         return x
 
-    def _kept_codes(
-        self, site: Site, scheme: Scheme, x: Register, maps: list[str], *, scanned: bool
-    ) -> Codes | None:
-        """Room for those of an activation, if linear maps or a recurrence may take them."""
-        multiplied, readers = [self._takes_codes(name) for name in maps], 0
-        if scanned and describe.scanned(site, scheme):
-            readers = op.SCANNED
-            readers |= op.MULTIPLIED if any(multiplied) else 0
-            readers |= 0 if all(multiplied) else op.PLAIN
-        elif not any(multiplied):
-            return None
-        run = describe.coded(site, scheme)
-        scales = self.register(f"{site.part} scales", ceil(x.size / run))
-        codes = Codes(self._codes(site.part, x.size), scales, run, readers)
-        if readers:
-            self.untaken[site.name] = codes
-        return codes
-
-    def _rounded_rotated(
-        self, site: Site, x: Register, store: int, rotated: list[bool], codes: Codes | None
-    ) -> Operand:
-        """Rotated, rounded, and taken back unless what reads it takes it as it is."""
-        forth, back = (self._turn(site.shape[-1], back=back) for back in (False, True))
-        if site.part in READ_BY_LINEAR_MAPS and rotated and all(rotated):
-            self._round(x, store, x, forth, codes=codes)
-            return Operand(None, x, codes)
-        to = self.register(f"{site.part} rotated", x.size) if any(rotated) else x
-        self._round(x, store, to, forth, back.signs, codes)
-        return Operand(x, to if any(rotated) else None, codes)
-
-    def _rotated(self, name: str, x: Register) -> Register:
-        """An activation as it is, rotated."""
-        to = self.register(f"{name} rotated", x.size)
-        self._round(x, describe.exact(self.program), to, self._turn(x.size, back=False))
+    def rms(
+        self, x: Register, to: Register, eps: float, weight: str = "", groups: int = 1
+    ) -> Register:
+        """An RMS norm within each of `groups` runs of columns, with a weight if one is named."""
+        tensor = self._tensor(weight)
+        self.program.add(ir.Rms(x, to, groups, self._constant(eps), tensor))
         return to
 
-    def _round(
-        self,
-        x: Register,
-        store: int,
-        to: Register,
-        turn: Turn | None = None,
-        back: int = -1,
-        codes: Codes | None = None,
-    ) -> None:
-        kept = (-1, 0, 0, 0, 0)
-        if codes is not None:
-            at, scales = codes.codes, codes.scales
-            kept = (at.at, at.pitch, scales.at, scales.pitch, codes.readers)
-        self.program.turns(x.size)
+    def layer_norm(self, x: Register, to: Register, eps: float, weight: str) -> Register:
+        """A layer norm with a weight and "{weight}.bias"."""
+        tensor, bias = self._tensor(weight), self._tensor(f"{weight}.bias")
+        self.program.add(ir.LayerNorm(x, to, self._constant(eps), tensor, bias))
+        return to
+
+    def activation(self, name: str, x: Register) -> Register:
+        """silu, gelu, qgelu or relu, in place."""
+        self.program.add(ACTIVATIONS[name](x, x))
+        return x
+
+    def softplus(self, x: Register, low: float = LOWEST, high: float = HIGHEST) -> Register:
+        """log(1 + exp(x)) in place, clamped to [low, high]."""
+        self.program.add(ir.Softplus(x, x, self._constant(low), self._constant(high)))
+        return x
+
+    def gate(self, y: Register, z: Register) -> Register:
+        """y silu(z), in place of y."""
+        self.program.add(ir.Gate(y, z, y))
+        return y
+
+    def half_glu(self, x: Register, to: Register) -> Register:
+        """a sigmoid(b), where a and b are the halves of x."""
+        self.program.add(ir.HalfGlu(x, to))
+        return to
+
+    def add(self, a: Register, b: Register, to: Register) -> Register:
+        self.program.add(ir.Add(a, b, to))
+        return to
+
+    def copy(self, x: Register, to: Register) -> Register:
+        self.program.add(ir.Copy(x, to))
+        return to
+
+    def skip(self, name: str, y: Register, x: Register) -> Register:
+        """y + D x, in place of y. The numbers of D are shared by equal runs of columns."""
+        D = self._tensor(name)
+        count = self.model.sites[name].reals
+        self.program.add(ir.Skip(y, x, y, D, x.size // count, count))
+        return y
+
+    def mean(self, x: Register) -> Register:
+        """The mean over all steps so far, in place."""
+        self.program.add(ir.Mean(x, x))
+        return x
+
+    # -- operations with a state ------------------------------------------------------------------
+
+    def convolve(self, name: str, state: str, x: Register, to: Register) -> Register:
+        """A causal convolution with a filter a channel, plus "{name}.bias" where there is one."""
+        kept = self._state(state)
+        weight, bias = self._tensor(name), self._tensor(f"{name}.bias")
+        self.program.add(ir.Convolve(weight, bias, x, to, kept))
+        return to
+
+    def decay(self, A: str, dt: Register, to: Register) -> Register:
+        """exp(dt A)."""
+        self.program.add(ir.Decay(dt, self._tensor(A), to))
+        return to
+
+    def channels(
+        self, at: str, x: Register, dt: Register, B: Register, C: Register, to: Register
+    ) -> Register:
+        """The recurrence of Mamba, a channel a row; `at` begins the names of its sites."""
+        A, state, store = self._tensor(at + "A"), self._state(at + "state"), self._decay(at)
         self.program.add(
-            op.ROUND, x.at, x.pitch, x.size, store, to.at, to.pitch, *(turn or Turn(1, 0, 0)), back,
-            *kept,
+            ir.Channels(x, dt, A, B, C, to, state, store, *self._taken(at))
         )  # fmt: skip
+        return to
 
-    def operands(self, *names: str) -> int:
-        """Where the codes of what a recurrence takes lie, see `tables`; -1: there are none."""
-        found, places = [self.untaken.pop(name, None) for name in names], []
-        for c in found:
-            if c is None:
-                places += [-1, 0, 0, 0, 0]
-            else:
-                places += [c.codes.at, c.codes.pitch, c.run, c.scales.at, c.scales.pitch]
-        return self.program.table(places) if any(found) else -1
+    def heads(
+        self, at: str, x: Register, dt: Register, decay: Register, B: Register, C: Register,
+        to: Register, *, heads: int, groups: int,
+    ) -> Register:  # fmt: skip
+        """The recurrence of Mamba-2, whose decays are given; `groups` of heads share B and C."""
+        state = self._state(at + "state", heads=heads, groups=groups)
+        self.program.add(ir.Heads(x, dt, decay, B, C, to, state, *self._taken(at)))
+        return to
 
-    def _codes(self, name: str, size: int) -> Register:
-        """Room for codes: layers use the same."""
-        if (name, size) not in self._coded:
-            self._coded[name, size] = self.program.codes(size)
-        return self._coded[name, size]
+    def in_chunks(self, at: str) -> bool:
+        """Whether the recurrence is to run in `chunks`: its state is rounded every few steps only,
+        and its decays are exact."""
+        plan = self.weights.plan
+        return plan.get(at + "state", EXACT).every > 1 and at + "decay" not in plan
 
-    def _takes_codes(self, weight: str) -> bool:
-        """Whether a linear map multiplies the codes of what it reads: both are whole numbers, in
-        the same basis."""
-        read = self._reads.get(weight, "")
-        scheme = self.arena.plan.get(read, EXACT)
-        if self._stored_rotated(weight) != scheme.hadamard:
-            return False
-        run = describe.coded(self.site(read), scheme)
-        if not run:
-            return False
-        zeros = self.arena.zero_points(self.site(weight))
-        t = self.program.tensors[self.tensor(weight)]
-        assert isinstance(scheme.format, Int)
-        return describe.multiplies(t, zeros, int(scheme.format.peak), run)
+    def chunks(
+        self, at: str, x: Register, dt: Register, B: Register, C: Register, to: Register, *,
+        heads: int, groups: int,
+    ) -> Register:  # fmt: skip
+        """The same recurrence of whole sequences, from one rounding of its state to the next."""
+        A, every = self._tensor(at + "A"), self.weights.plan[at + "state"].every
+        state = self._state(at + "state", heads=heads, groups=groups, every=every)
+        self.program.add(ir.Chunks(x, dt, A, B, C, to, state, every))
+        return to
 
-    def _stored_rotated(self, weight: str) -> bool:
-        return self.arena.plan.get(weight, EXACT).hadamard
+    def diagonal(self, at: str, x: Register, to: Register) -> Register:
+        """The recurrence of S4D: complex A, B and C, a head a number of x."""
+        A, B, C = (self._tensor(at + part) for part in "ABC")
+        site, scheme = self.model.sites[at + "state"], self.weights.plan.get(at + "state")
+        found = states.complex_state(
+            self.program, site, scheme, self.scales.get(site.name), self.weights, self._end
+        )
+        self.fresh.append(found.fresh)
+        self.program.add(ir.Diagonal(x, to, A, B, C, found.row))
+        return to
 
-    def _turn(self, size: int, *, back: bool) -> Turn:
-        """The transform of an axis, or what takes it back: the transpose of Paley's matrix."""
-        base, power = factors(size)
-        if base == 1:
-            return Turn(1, power, 0)
-        if (base, back) not in self._signs:
-            rows = paley(base).mT if back else paley(base)
-            self._signs[base, back] = self.program.constants(*rows.flatten().tolist())
-        return Turn(base, power, self._signs[base, back])
+    # -- tables -----------------------------------------------------------------------------------
 
-    # -- states -----------------------------------------------------------------------------------
+    @property
+    def _end(self) -> int:
+        """Bytes of a sequence's states so far."""
+        return sum(map(len, self.fresh))
 
-    def state(self, name: str, *, heads: int = 1, groups: int = 1, every: int = 1) -> int:
-        """A state, in the next bytes of a sequence's memory; it is there after `every` steps."""
-        site, scheme = self.site(name), self.arena.plan.get(name)
+    def _state(self, name: str, *, heads: int = 1, groups: int = 1, every: int = 1) -> int:
+        """A new state, after those before it; it is stored every so many steps."""
+        site, scheme = self.model.sites[name], self.weights.plan.get(name)
         found = states.state(
-            self.program, site, scheme, self.scales.get(name), self.arena,
-            sum(map(len, self.fresh)), heads=heads, groups=groups, every=every,
+            self.program, site, scheme, self.scales.get(name), self.weights, self._end,
+            heads=heads, groups=groups, every=every,
         )  # fmt: skip
         if scheme is not None and every > 1:
             self.chunk = lcm(self.chunk, every)
@@ -255,24 +217,21 @@ class Builder:
         self.fresh.append(found.fresh)
         return found.row
 
-    def complex_state(self, name: str) -> int:
-        """One of pairs."""
-        found = states.complex_state(
-            self.program, self.site(name), self.arena.plan.get(name), self.scales.get(name),
-            self.arena, sum(map(len, self.fresh)),
-        )  # fmt: skip
-        self.fresh.append(found.fresh)
-        return found.row
+    def _decay(self, at: str) -> int:
+        """The store of Mamba's decays, which a kernel rounds inside the recurrence."""
+        name = at + "decay"
+        scheme = self.weights.plan.get(name)
+        if scheme is None:
+            return describe.exact(self.program)
+        static = self.scales.get(name)
+        return states.inside(self.program, self.model.sites[name], scheme, static, self.weights)
 
-    # -- the rest ---------------------------------------------------------------------------------
+    def _taken(self, at: str) -> tuple[ir.Codes, ...]:
+        """The codes of x, B and C."""
+        return tuple(self.operands.take_codes(at + name) for name in "xBC")
 
-    def add(self, a: Register, b: Register, to: Register) -> Register:
-        self.program.add(op.ADD, a.at, b.at, to.at, to.pitch)
-        return to
-
-    def copy(self, x: Register, to: Register) -> Register:
-        self.program.add(op.COPY, x.at, x.pitch, to.at, to.pitch, x.size)
-        return to
-
-    def eps(self, value: float) -> int:
-        return self.program.constants(value)
+    def _constant(self, value: float) -> int:
+        """The number of a constant, the same for equal values."""
+        if value not in self._constants:
+            self._constants[value] = self.program.constants(value)
+        return self._constants[value]

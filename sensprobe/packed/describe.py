@@ -1,4 +1,4 @@
-"""Sites and schemes as the tables of a program have them, or why a program cannot."""
+"""Weights and activations as rows of a program's tables, or the error that says why not."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sensprobe_kernels.packing.tensor import (
     SMALL,
     Packed,
 )
-from sensprobe_kernels.program.cpu import Program
-from sensprobe_kernels.program.tables import Stored
+from sensprobe_kernels.program.ir import NONE, Stored
+from sensprobe_kernels.program.program import Program
 from sensprobe_kernels.quantize.spec import GROUP, SCALES, STATIC, STATIC_EACH, Spec
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from sensprobe.numerics.storage import Rounded
 from sensprobe.numerics.taps import StaticScale
 from sensprobe.ops.specs import neighbours, spec_of
 from sensprobe.packed.advice import advice
-from sensprobe.packed.arena import Arena
+from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.formats import BF16, FP16, FP32, Float, Format, Int, Log, LogPolar, Polar
 from sensprobe.plans.scheme import (
     EXACT,
@@ -43,26 +43,29 @@ FEWEST_CODES = 8
 
 
 def refuse(site: Site, scheme: Scheme, why: str) -> UnsupportedError:
-    """Which site, in which scheme, why; what kernels take, and how to search for it."""
+    """The error that names a site and its scheme, says why no kernel runs it, which schemes kernels
+    take, and how to search for them."""
     return UnsupportedError(f"{site.name} in {scheme}: no streaming kernel {why} ({advice(site)})")
 
 
 def misfit(site: Site, why: str) -> UnsupportedError:
-    """A site that no scheme helps."""
+    """The error of a site that kernels run in no scheme."""
     return UnsupportedError(f"{site.name}: {why}, whatever the scheme")
 
 
-def packed(site: Site, arena: Arena) -> Packed:
-    """A weight as `rows` of `columns`; one axis is one row unless its numbers differ in scale. Of
-    one that is stored rotated `Packed` still lacks what takes it back."""
-    scheme = arena.plan.get(site.name, EXACT)
+def packed(site: Site, weights: PackedWeights) -> Packed:
+    """A weight as rows of columns. One axis is one row unless its numbers differ in scale.
+
+    `base`, `power` and `signs` of a weight that is stored rotated are yet to be filled in.
+    """
+    scheme = weights.plan.get(site.name, EXACT)
     if isinstance(scheme.format, Polar | LogPolar):
         raise refuse(site, scheme, "reads magnitude and phase")
     if scheme.granularity == "decoupled":
         raise refuse(site, scheme, "multiplies two scales of a weight")
     rows, columns = prod(site.shape[:-1]), site.shape[-1] * (2 if site.is_complex else 1)
     if not scheme.scaled:
-        place = arena.places[site.name]
+        place = weights.places[site.name]
         kind, bits = PLAIN[scheme.format], scheme.format.bits  # type: ignore[index]
         return Packed(place, bits, kind, rows, columns, -1, 0, -1, 0, columns, 0, 0, 1)
     shape = scale_shape(scheme, site)
@@ -75,15 +78,15 @@ def packed(site: Site, arena: Arena) -> Packed:
     whole = bits <= LARGEST_CODE and (rows == 1 or columns * bits % 8 == 0)
     kind, shift, factor = codes(scheme.format, scheme.asym)
     return Packed(
-        arena.places[f"{site.name}.codes"], bits, kind, rows, columns,
-        arena.places[f"{site.name}.scale"], SCALES.index(scheme.scales),
-        arena.places[f"{site.name}.zero"] if scheme.asym else -1,
+        weights.places[f"{site.name}.codes"], bits, kind, rows, columns,
+        weights.places[f"{site.name}.scale"], SCALES.index(scheme.scales),
+        weights.places[f"{site.name}.zero"] if scheme.asym else -1,
         stride, group, shift, factor, int(whole and (group >= columns or group % 8 == 0)), parts,
     )  # fmt: skip
 
 
 def _scaled(site: Site, scheme: Scheme, over: tuple[int, ...], along: int) -> tuple[int, int]:
-    """(scales from one row to the next, columns that share one)."""
+    """(how many scales lie from one row to the next, how many columns share a scale)."""
     columns, each = site.shape[-1], over == site.shape[:-1]
     one = prod(over) == 1
     if not (each or one):
@@ -106,30 +109,30 @@ def codes(format: Format, asym: bool) -> tuple[int, int, int]:
     return SMALL, 23 - mantissa, floor + 126
 
 
-# -- what is rounded as it passes -----------------------------------------------------------------
+# -- activations ----------------------------------------------------------------------------------
 
 
 def passing(
-    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, arena: Arena
+    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, weights: PackedWeights
 ) -> int:
-    """The store of an activation."""
+    """Add the store of an activation; its number."""
     if scheme.rounding is Rounding.STOCHASTIC:
         raise refuse(site, scheme, "rounds an activation at random")
     spec = spec_of(Rounded(scheme, site, *(static or (None, None))))
     if spec is None:
         raise refuse(site, scheme, "rounds so")
     if not scheme.scaled:
-        return stored(program, spec)
+        return stored(program, spec, site)
     shape = scale_shape(scheme, site)
     run = neighbours(shape, scheme, site)
     if run is None:
         raise refuse(site, scheme, "rounds numbers that are no neighbours by one scale")
     if scheme.dynamic:
-        return stored(program, spec._replace(span=GROUP, group=run))
+        return stored(program, spec._replace(span=GROUP, group=run), site)
     one = prod(shape) == 1
     return stored(
-        program, spec._replace(span=STATIC if one else STATIC_EACH),
-        place=(site, scheme, arena), stride=0 if one else run,
+        program, spec._replace(span=STATIC if one else STATIC_EACH), site, (scheme, weights),
+        stride=0 if one else run,
     )  # fmt: skip
 
 
@@ -137,9 +140,9 @@ def passing(
 
 
 def coded(site: Site, scheme: Scheme) -> int:
-    """How many neighbours of an activation share a scale, if products may take its codes; else 0.
+    """How many neighbours of an activation share a scale if products may take its codes, else 0.
 
-    Those of symmetric integers of up to eight bits, whose scale is one for all, or live for a run.
+    They take symmetric integers of up to eight bits with one scale for all, or dynamic ones.
     """
     if not isinstance(scheme.format, Int) or scheme.asym or scheme.format.bits > LARGEST_CODE:
         return 0
@@ -150,16 +153,16 @@ def coded(site: Site, scheme: Scheme) -> int:
 
 
 def scanned(site: Site, scheme: Scheme) -> int:
-    """The same where recurrences may take codes, not rotated: scales must be few beside them."""
+    """The same for recurrences, which take codes that are not rotated and have few scales."""
     run = 0 if scheme.hadamard else coded(site, scheme)
     return run if run >= min(FEWEST_CODES, prod(site.shape)) else 0
 
 
 def multiplies(t: Packed, zeros: Tensor | None, peak: int, run: int) -> bool:
-    """Whether a weight is multiplied by codes up to `peak` of which `run` share a scale: its own
-    are whole numbers that start where bytes do, and no sum leaves int32.
+    """Whether a weight can be multiplied by codes up to `peak`, of which `run` share a scale.
 
-    zeros: the weight's zero points, if it has any.
+    Its own codes must be integers that begin at whole bytes, and sums must fit int32. `zeros` are
+    the weight's zero points, if it has any.
     """
     if t.kind not in (SIGNED, OFFSET) or t.bits not in BITS or not t.whole or t.parts > 1:
         return False
@@ -176,21 +179,27 @@ def multiplies(t: Packed, zeros: Tensor | None, peak: int, run: int) -> bool:
 
 
 def stored(
-    program: Program, spec: Spec, place: tuple[Site, Scheme, Arena] | None = None, stride: int = 0
-) -> int:
-    """A row of the table of stores. place: where calibrated scales lie, one a `stride` numbers."""
-    scale_at = zero_at = -1
-    if place is not None:
-        site, scheme, arena = place
-        scale_at = arena.places[f"{site.name}.scale"]
-        zero_at = arena.places[f"{site.name}.zero"] if scheme.asym else -1
+    program: Program, spec: Spec, site: Site | None,
+    place: tuple[Scheme, PackedWeights] | None = None, stride: int = 0,
+) -> int:  # fmt: skip
+    """Add the store of a site to the table; its number.
+
+    place: where calibrated scales lie, one for every `stride` numbers (0: one for all).
+    """
+    scale_at = zero_at = NONE
+    if site is not None and place is not None:
+        scheme, weights = place
+        scale_at = weights.places[f"{site.name}.scale"]
+        zero_at = weights.places[f"{site.name}.zero"] if scheme.asym else NONE
     row = Stored(
         *spec.flags(), spec.group, spec.scales, *spec.key, program.constants(*spec.constants()),
         scale_at, zero_at, stride,
     )  # fmt: skip
-    return program.store(row)
+    return program.store(row, site.name if site else "")
 
 
 def exact(program: Program) -> int:
-    """The store of what is not rounded."""
-    return stored(program, Spec())
+    """The number of the store that does not round, which is added when it is first asked for."""
+    if "" not in program.store_names:
+        return stored(program, Spec(), None)
+    return program.store_names.index("")

@@ -1,4 +1,4 @@
-"""Packed models on a GPU: steps and whole sequences by Triton kernels, graphs of them replayed."""
+"""Packed models on a GPU: steps and whole sequences by Triton kernels, replayed as graphs."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from torch import Tensor
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import Model, per_step
 from sensprobe.numerics.taps import StaticScale
-from sensprobe.packed.arena import Arena
-from sensprobe.packed.program import Compiled, compiled
+from sensprobe.packed.compile import Compiled, compiled
 from sensprobe.packed.stream import Slots, chosen_slots
+from sensprobe.packed.weights import PackedWeights
 
 if TYPE_CHECKING:
-    from sensprobe_kernels.program.device import States
-    from sensprobe_kernels.program.gpu import GpuProgram
+    from sensprobe_kernels.program.gpu.device import States
+    from sensprobe_kernels.program.gpu.run import GpuProgram
 
 TOKENS = 1024
-"""That are worked on at once, which fills a GPU; registers are made for as many. No chunk of
-states that are stored every so many steps is longer."""
+"""Tokens worked on at once, which is enough to fill a GPU, and the longest chunk of steps between
+two roundings of a state."""
 CAPABILITY = (8, 0)
 """Compute capability from which on there are products of bfloat16 and of int8 in tensor cores."""
 
 
 class DeviceState:
-    """States of `slots` sequences in a device's memory: where programs write, or beside it."""
+    """States of `slots` sequences in a device's memory.
+
+    They lie where programs write, or in a copy, `saved`, while another state lies there.
+    """
 
     def __init__(self, slots: int, size: int) -> None:
         self.slots, self.bytes = slots, size
@@ -40,21 +43,25 @@ class DeviceState:
 
 
 class DeviceStream:
-    """As `Stream`, on a device: `whole` sequences as well as steps.
+    """As `Stream`, on a device, which runs `whole` sequences as well as steps.
 
-    States that memory holds every so many steps only (`no_steps` says which) leave it whole
-    sequences, and `start` is an UnsupportedError.
-    Weights lie there once, in as many bytes as the plan says; so do the states of each number of
-    slots in use, and copies of those that `step` was given. Threads may share one; they take turns.
+    Where a plan stores states after every few steps only, whole sequences run and steps raise
+    UnsupportedError; `no_steps` says why. The device's memory holds the weights once, in the bytes
+    that the plan costs, the states of each number of slots in use, and copies of states that `step`
+    was given. Threads may share a DeviceStream; they take turns.
     """
 
     def __init__(
-        self, model: Model, arena: Arena, scales: Mapping[str, StaticScale], device: torch.device
+        self,
+        model: Model,
+        weights: PackedWeights,
+        scales: Mapping[str, StaticScale],
+        device: torch.device,
     ) -> None:
-        from sensprobe_kernels.program.device import Weights
+        from sensprobe_kernels.program.gpu.device import Weights
 
-        self.model, self._arena, self._scales = model, arena, scales
-        self._weights = Weights(arena.data, str(device))
+        self.model, self._packed, self._scales = model, weights, scales
+        self._weights = Weights(weights.data, str(device))
         self._programs: dict[tuple[int, int, int], tuple[GpuProgram, Compiled]] = {}
         self._states: dict[int, States] = {}
         self._within: dict[int, ref[DeviceState]] = {}
@@ -68,7 +75,7 @@ class DeviceStream:
 
     @property
     def no_steps(self) -> str:
-        """Why only whole sequences run, where that is so."""
+        """Why only whole sequences run; "" where steps run too."""
         with self._turn:
             return self._program(1, 1, 1)[1].no_steps
 
@@ -86,14 +93,14 @@ class DeviceStream:
         """Put some slots back to before the first step."""
         self._require_steps()
         with self._turn:
-            self._bring(state, None)
+            self._load(state, None)
             self._clear(state.slots, chosen_slots(slots, state.slots))
 
     def step(self, x: Tensor, state: DeviceState) -> tuple[Tensor, DeviceState]:
         """One step: x (batch, d_input) or tokens (batch,) -> outputs and the state after it."""
         self._require_steps()
         with self._turn:
-            self._bring(state, len(x))
+            self._load(state, len(x))
             state.saved = self._states[state.slots].saved()
             after = self._own(state.slots)
             return self._run(x, state.slots, np.arange(len(x)), 1), after
@@ -101,11 +108,11 @@ class DeviceStream:
     def advance(
         self, x: Tensor, state: DeviceState, slots: Slots | None = None
     ) -> tuple[Tensor, DeviceState]:
-        """As `step`, in the memory of the state given; with `slots` the sequences of x are those in
-        these slots, in this order, and the others wait."""
+        """As `step`, overwriting the state given. With `slots` the sequences of x are those in
+        these slots, in this order, and the others stay as they are."""
         self._require_steps()
         with self._turn:
-            self._bring(state, len(x) if slots is None else None)
+            self._load(state, len(x) if slots is None else None)
             chosen = np.arange(len(x)) if slots is None else chosen_slots(slots, state.slots)
             if len(chosen) != len(x):
                 raise DataError(
@@ -115,8 +122,8 @@ class DeviceStream:
             return self._run(x, state.slots, chosen, 1), state
 
     def whole(self, x: Tensor) -> Tensor:
-        """Outputs of sequences (batch, length, …): at every step where the model has them, else at
-        the last. The longest pieces that are powers of two go at once."""
+        """Outputs of sequences (batch, length, …), at every step where the model has them, else at
+        the last one. Sequences are cut into pieces whose lengths are powers of two."""
         with self._turn:
             state = self._fresh(len(x))
             chunk = self._program(len(x), len(x), 1)[1].chunk
@@ -131,8 +138,8 @@ class DeviceStream:
     def _sequences(
         self, x: Tensor, state: DeviceState, slots: NDArray[np.int64], chunk: int
     ) -> Tensor:
-        """`whole`, of the sequences in some slots: pieces of whole chunks, then what is left, with
-        its last token again up to a power of two, for programs of any length would add up."""
+        """`whole` of the sequences in some slots. The last piece is padded to a power of two with
+        copies of its last token: a program for every length would take too much memory."""
         (batch, length), first = x.shape[:2], 0
         found: list[Tensor] = []
         while first < length:
@@ -150,16 +157,16 @@ class DeviceStream:
         return every if per_step(self.model) else every[:, -1]
 
     def compiled(self, batch: int) -> Compiled:
-        """The program of a step of every one of `batch` slots."""
+        """The program of a step of all of `batch` slots."""
         with self._turn:
             return self._program(batch, batch, 1)[1]
 
     def _program(self, slots: int, batch: int, length: int) -> tuple[GpuProgram, Compiled]:
-        from sensprobe_kernels.program.device import States
-        from sensprobe_kernels.program.gpu import GpuProgram
+        from sensprobe_kernels.program.gpu.device import States
+        from sensprobe_kernels.program.gpu.run import GpuProgram
 
         if (slots, batch, length) not in self._programs:
-            made = compiled(self.model, self._arena, self._scales, batch * length)
+            made = compiled(self.model, self._packed, self._scales, batch * length)
             if slots not in self._states:
                 size = made.fresh.size
                 self._states[slots] = States(made.program, size, slots, self._weights)
@@ -169,14 +176,14 @@ class DeviceStream:
 
     def _run(self, x: Tensor, slots: int, chosen: NDArray[np.int64], length: int) -> Tensor:
         program, made = self._program(slots, len(chosen), length)
-        program.memory.order.copy_(torch.from_numpy(chosen))
+        program.buffers.order.copy_(torch.from_numpy(chosen))
         program.feed(x)
         program.run()
         return program.read(made.outputs).clone()
 
     def _fresh(self, slots: int) -> DeviceState:
         self._program(slots, slots, 1)
-        self._leave(slots)
+        self._save(slots)
         self._clear(slots, np.arange(slots))
         return self._own(slots)
 
@@ -186,20 +193,20 @@ class DeviceStream:
         self._states[slots].put(fresh, torch.from_numpy(chosen), 0)
 
     def _own(self, slots: int) -> DeviceState:
-        """A state that lies where programs write."""
+        """A new state for what lies where programs write."""
         state = DeviceState(slots, self._states[slots].held_bytes)
         self._within[slots] = ref(state)
         return state
 
-    def _leave(self, slots: int) -> None:
-        """Save the state that lies where programs write, if it is of use to anyone."""
+    def _save(self, slots: int) -> None:
+        """Save the state that lies where programs write, if anyone still holds it."""
         state = self._within[slots]() if slots in self._within else None
         if state is not None:
             state.saved = self._states[slots].saved()
         self._within.pop(slots, None)
 
-    def _bring(self, state: object, batch: int | None) -> None:
-        """A state to where programs write. DataError unless it is one, of `batch` sequences."""
+    def _load(self, state: object, batch: int | None) -> None:
+        """Put a state where programs write. DataError unless it is one of `batch` sequences."""
         if not isinstance(state, DeviceState) or batch not in (None, state.slots):
             many = state.slots if isinstance(state, DeviceState) else 1
             raise DataError(
@@ -209,14 +216,14 @@ class DeviceStream:
         inside = self._within.get(state.slots)
         if inside is not None and inside() is state:
             return
-        self._leave(state.slots)
+        self._save(state.slots)
         assert state.saved is not None
         self._states[state.slots].restore(state.saved)
         self._within[state.slots] = ref(state)
 
 
 def lacking(device: torch.device) -> str:
-    """What a GPU lacks that kernels need; nothing where it is none, or has it all."""
+    """The requirement of kernels that a GPU does not meet; "" where it meets all, or is no GPU."""
     if device.type != "cuda" or (has := torch.cuda.get_device_capability(device)) >= CAPABILITY:
         return ""
     return (
@@ -231,17 +238,17 @@ def _dotted(version: tuple[int, int]) -> str:
 
 
 def device_stream_of(
-    model: Model, arena: Arena, scales: Mapping[str, StaticScale], device: torch.device
+    model: Model, weights: PackedWeights, scales: Mapping[str, StaticScale], device: torch.device
 ) -> tuple[DeviceStream | None, str]:
-    """A stream on a device, and why it runs whole sequences only where it does; or None where no
-    kernel there runs the plan, and why."""
+    """(a stream on a device, the reason if it runs whole sequences only), or (None, the reason)
+    where no kernel there runs the plan."""
     if why := lacking(device):
         return None, why
     try:
-        import sensprobe_kernels.program.gpu  # noqa: F401
+        import sensprobe_kernels.program.gpu.run  # noqa: F401
     except ModuleNotFoundError as error:
         return None, f"packed models step on {device.type} with Triton, and {error}"
-    stream = DeviceStream(model, arena, scales, device)
+    stream = DeviceStream(model, weights, scales, device)
     try:
         return stream, stream.no_steps
     except UnsupportedError as error:

@@ -1,7 +1,7 @@
-"""What the streaming runtime holds of a plan, from shapes and schemes alone: no weights are needed.
+"""The bytes that a plan's states take while a model streams, from shapes and schemes alone.
 
-Steps run from packed memory where kernels have a way for every site. Where one lacks, steps decode
-weights as they go and every state is in float32, whatever its scheme: budgets must count that.
+Steps run on packed states where kernels run every site in its scheme. Where one does not, every
+state is in float32, whatever its scheme, and budgets must count that.
 """
 
 from __future__ import annotations
@@ -16,31 +16,40 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.export.tensors import layout
 from sensprobe.models import Model
 from sensprobe.numerics.taps import StaticScale
-from sensprobe.packed.arena import Arena
-from sensprobe.packed.program import compiled
+from sensprobe.packed.compile import compiled
+from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.scheme import EXACT, Rounding, Scheme, scale_shape
 from sensprobe.plans.sites import Kind, Site, group_pattern
 
 
 def why_unpacked(model: Model, plan: Mapping[str, Scheme]) -> str:
-    """Why steps under a resolved plan keep states in float32; "" where they run from packed memory.
+    """The reason that steps under a resolved plan keep states in float32; "" where they are packed.
 
-    One thing is not known before calibration: a static range that leaves out 0, where every state
-    starts, is refused when the model is loaded.
+    One reason is not known before calibration: a static range that does not contain 0, where every
+    state starts, is refused when the model is loaded.
     """
+    weights, scales = shapes_only(model, plan)
+    try:
+        return compiled(model, weights, scales, 1).no_steps
+    except UnsupportedError as error:
+        return str(error)
+
+
+def shapes_only(
+    model: Model, plan: Mapping[str, Scheme]
+) -> tuple[PackedWeights, dict[str, StaticScale]]:
+    """Packed weights, all zeros, and static scales of a resolved plan, where only their places and
+    shapes matter."""
     entries = layout(model.sites, plan)
     data = np.zeros(sum(entry.size_bytes for entry in entries.values()), np.uint8)
     places, tensors, at = {}, {}, 0
     for name, entry in entries.items():
         tensors[name] = torch.from_numpy(data[at : at + entry.size_bytes])
         places[name], at = at, at + entry.size_bytes
-    arena = Arena(model.sites, dict(plan), data, places, tensors)
+    weights = PackedWeights(model.sites, dict(plan), data, places, tensors)
     scales = {n: _static(s, model.sites[n]) for n, s in plan.items() if s.scaled and not s.dynamic}
-    try:
-        return compiled(model, arena, scales, 1).no_steps
-    except UnsupportedError as error:
-        return str(error)
+    return weights, scales
 
 
 def _static(scheme: Scheme, site: Site) -> StaticScale:
@@ -50,7 +59,7 @@ def _static(scheme: Scheme, site: Site) -> StaticScale:
 
 
 def unpacked_bytes(site: Site, scheme: Scheme = EXACT) -> tuple[int, int]:
-    """`cost.site_bytes` of a runtime that keeps states, and residuals of feedback, in float32."""
+    """`cost.site_bytes` of a runtime that keeps states and residuals of feedback in float32."""
     once, each = site_bytes(site, scheme)
     if site.kind is not Kind.STATE:
         return once, each
@@ -59,10 +68,10 @@ def unpacked_bytes(site: Site, scheme: Scheme = EXACT) -> tuple[int, int]:
 
 @dataclass
 class Holding:
-    """What the streaming runtime holds of plans of one model.
+    """The state bytes of plans of one model, and why they are not packed where they are not.
 
-    A plan runs packed where each of its sites would alone, so every site and scheme is looked at
-    once, in one layer for all.
+    A plan runs packed where each of its sites does alone, so every pair of a site and a scheme is
+    tried once, in one layer for all layers.
     """
 
     model: Model
@@ -71,18 +80,18 @@ class Holding:
 
     @property
     def never(self) -> str:
-        """Why no plan of the model runs packed; "" where some do."""
+        """The reason that no plan of the model runs packed; "" where some do."""
         if self._model_why is None:
             self._model_why = why_unpacked(self.model, {})
         return self._model_why
 
     def reasons(self, plan: Mapping[str, Scheme]) -> dict[str, str]:
-        """Site -> why no kernel streams it in its scheme, of those in a plan."""
+        """The sites of a plan that no kernel streams in their schemes, each with the reason."""
         found = {name: self._reason(self.model.sites[name], s) for name, s in plan.items()}
         return {name: why for name, why in found.items() if why}
 
     def why(self, plan: Mapping[str, Scheme]) -> str:
-        """Why states are in float32 under a plan; "" where they are packed."""
+        """The reason that states are in float32 under a plan; "" where they are packed."""
         return self.never or next(iter(self.reasons(plan).values()), "")
 
     def state_bytes(self, plan: Mapping[str, Scheme]) -> int:

@@ -1,4 +1,4 @@
-"""States as the tables of a program have them, and their bytes before the first step."""
+"""States as rows of a program's table, and their bytes before the first step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sensprobe_kernels.packing.layout import pack
-from sensprobe_kernels.program.cpu import Program
-from sensprobe_kernels.program.tables import State
+from sensprobe_kernels.program.ir import State
+from sensprobe_kernels.program.program import Program
 from sensprobe_kernels.quantize.spec import GROUP
 from sensprobe_kernels.simd.vector import LANES
 
@@ -19,8 +19,8 @@ from sensprobe.numerics.rounding import spread
 from sensprobe.numerics.storage import Rounded
 from sensprobe.numerics.taps import StaticScale
 from sensprobe.ops.specs import spec_of, spec_of_rows
-from sensprobe.packed.arena import Arena
 from sensprobe.packed.describe import LARGEST_CODE, PLAIN, codes, exact, misfit, refuse, stored
+from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.formats import Float, LogPolar, Polar
 from sensprobe.plans.scheme import (
     EXACT,
@@ -35,15 +35,16 @@ from sensprobe.plans.scheme import (
 from sensprobe.plans.sites import Part, Site
 
 
-class Kept(NamedTuple):
-    """A row of the table of states, and the bytes of a sequence that starts."""
+class NewState(NamedTuple):
+    """The number of a state in a program, and its bytes before the first step."""
 
     row: int
     fresh: NDArray[np.uint8]
 
 
 class _Layout(NamedTuple):
-    """Where a state's fields begin, and its bytes at rest."""
+    """How a state's numbers are coded, where its fields begin, and its bytes before the first
+    step."""
 
     bits: int
     kind: int
@@ -60,33 +61,33 @@ def state(
     site: Site,
     scheme: Scheme | None,
     static: StaticScale | None,
-    arena: Arena,
+    weights: PackedWeights,
     at: int,
     *,
     heads: int = 1,
     groups: int = 1,
     every: int = 1,
-) -> Kept:
-    """A real state from byte `at` of a sequence's memory on: rows of its last axis, in `heads` that
-    own as many each, in `groups` that share B and C. every: steps that the operation keeps it in
-    full."""
+) -> NewState:
+    """Add a real state that begins at byte `at` of a sequence's states.
+
+    Rows are those of its last axis, the same number for each of `heads`; `groups` of heads share B
+    and C. The operation rounds the state after `every` steps.
+    """
     rows, n = prod(site.shape[:-1]), site.shape[-1]
-    tiles, own = rows // LANES, rows // heads
+    own = rows // heads
     if own % LANES:
         raise misfit(site, f"it has {own} rows, and streaming kernels take sixteen together")
     _require(site, scheme, every)
-    table = program.table([k * heads // tiles for k in range(tiles)])
-    program.table([k * groups // tiles for k in range(tiles)])
     store, unit, run = exact(program), 1, 0
     if scheme is not None:
         run = _group(site, scheme)
-        store, unit = _store(program, site, scheme, static, arena, own, run)
+        store, unit = _store(program, site, scheme, static, weights, own, run)
     x = _layout(site, scheme, static, at)
     row = State(
         store, at, x.bits, x.kind, x.shift, x.factor, rows, n, unit, heads, own, groups, x.scale_at,
-        x.zero_at, x.residual_at, table, run,
+        x.zero_at, x.residual_at, run,
     )  # fmt: skip
-    return Kept(program.state(row), x.fresh)
+    return NewState(program.state(row, site.name), x.fresh)
 
 
 def complex_state(
@@ -94,11 +95,10 @@ def complex_state(
     site: Site,
     scheme: Scheme | None,
     static: StaticScale | None,
-    arena: Arena,
+    weights: PackedWeights,
     at: int,
-) -> Kept:
-    """A state of pairs (heads, n)."""
-    program.complex = True
+) -> NewState:
+    """Add a complex state (heads, n) that begins at byte `at` of a sequence's states."""
     heads, n = site.shape
     run, parts, store = 2 * heads * n, 1, exact(program)
     _require(site, scheme)
@@ -108,28 +108,30 @@ def complex_state(
         if scheme.scaled:
             run, parts = _runs(site, scheme)
         if scheme.scaled and scheme.dynamic:
-            store = stored(program, spec._replace(span=GROUP, group=run))
+            store = stored(program, spec._replace(span=GROUP, group=run), site)
         else:
-            store = stored(program, spec, (site, scheme, arena) if scheme.scaled else None)
+            place = (scheme, weights) if scheme.scaled else None
+            store = stored(program, spec, site, place)
     x = _layout(site, scheme, static, at)
     row = State(
         store, at, x.bits, x.kind, x.shift, x.factor, 2 * heads, n, 1, heads, 1, 1, x.scale_at,
-        x.zero_at, x.residual_at, 0, run, parts,
+        x.zero_at, x.residual_at, run, parts,
     )  # fmt: skip
-    return Kept(program.state(row), x.fresh)
+    return NewState(program.state(row, site.name), x.fresh)
 
 
 def inside(
-    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, arena: Arena
+    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, weights: PackedWeights
 ) -> int:
-    """The store of what an operation computes and rounds inside itself: rows of the last axis."""
+    """The store of an activation that an operation computes and rounds inside itself, in rows of
+    its last axis."""
     if scheme.rounding is Rounding.FEEDBACK or scheme.every != 1:
         raise refuse(site, scheme, "rounds so")
-    return _store(program, site, scheme, static, arena, prod(site.shape[:-1]))[0]
+    return _store(program, site, scheme, static, weights, prod(site.shape[:-1]))[0]
 
 
 def kept_in_full(site: Site, scheme: Scheme) -> UnsupportedError:
-    """Why no step runs: memory holds the state at some of them only."""
+    """The error of a step under a plan that stores the state after some steps only."""
     return refuse(site, scheme, f"keeps a state in full for {scheme.every} steps")
 
 
@@ -145,7 +147,7 @@ def _require(site: Site, scheme: Scheme | None, every: int = 1) -> None:
 
 
 def _runs(site: Site, scheme: Scheme) -> tuple[int, int]:
-    """Numbers that share the scales of a complex state, and how many parts have their own."""
+    """How many numbers of a complex state share a scale, and how many parts have their own."""
     heads, n = site.shape
     *over, along, parts = scale_shape(scheme, site) if scheme.granularity != "decoupled" else (0, 0)
     if prod(over) not in (1, heads):
@@ -158,7 +160,7 @@ def _runs(site: Site, scheme: Scheme) -> tuple[int, int]:
 
 
 def _group(site: Site, scheme: Scheme) -> int:
-    """Numbers that share a scale where rows of a recurrence's state have several, else 0."""
+    """How many neighbours share a scale where a row of a recurrence's state has several; else 0."""
     n, grouped = site.shape[-1], scheme.scaled and scheme.granularity == "group"
     if site.part is not Part.STATE or not grouped or scheme.group >= n:
         return 0
@@ -168,22 +170,22 @@ def _group(site: Site, scheme: Scheme) -> int:
 
 
 def _store(
-    program: Program, site: Site, scheme: Scheme, static: StaticScale | None, arena: Arena,
-    own: int, run: int = 0,
+    program: Program, site: Site, scheme: Scheme, static: StaticScale | None,
+    weights: PackedWeights, own: int, run: int = 0,
 ) -> tuple[int, int]:  # fmt: skip
-    """The store of a real state, and how many tiles share a live scale; run: numbers that share one
-    where rows have several."""
+    """The store of a real state, and how many tiles share a dynamic scale. `run`: numbers that
+    share one where rows have several."""
     spec = spec_of_rows(Rounded(scheme, site, *(static or (None, None))))
     if spec is None:
         raise refuse(site, scheme, "keeps a state so")
     if not scheme.scaled:
-        return stored(program, spec), 1
+        return stored(program, spec, site), 1
     rows, n = prod(site.shape[:-1]), site.shape[-1]
     if scheme.dynamic:
         if spec.span == GROUP and spec.group < n and not run:
-            raise refuse(site, scheme, "has several live scales in a row of a state")
+            raise refuse(site, scheme, "has several dynamic scales in a row of a state")
         unit = 1 if spec.span == GROUP else (own if spec.by_head else rows) // LANES
-        return stored(program, spec._replace(group=run or n)), unit
+        return stored(program, spec._replace(group=run or n), site), unit
     *over, along = scale_shape(scheme, site) if scheme.granularity != "decoupled" else (0, 0)
     shared = rows // max(prod(over), 1)
     if along != (n // run if run else 1) or not (
@@ -191,11 +193,11 @@ def _store(
     ):
         raise refuse(site, scheme, "reads such static scales of a state")
     stride = 0 if prod(over) == 1 else shared
-    return stored(program, spec, (site, scheme, arena), stride), 1
+    return stored(program, spec, site, (scheme, weights), stride), 1
 
 
 def _layout(site: Site, scheme: Scheme | None, static: StaticScale | None, at: int) -> _Layout:
-    """Codes, live scales, live zero points, residuals, one after the other from byte `at` on."""
+    """Codes, dynamic scales, their zero points and residuals, in this order from byte `at` on."""
     scheme = scheme or EXACT
     count, bits = site.reals, scheme.format.bits
     if scheme.scaled:
@@ -204,20 +206,20 @@ def _layout(site: Site, scheme: Scheme | None, static: StaticScale | None, at: i
         assert isinstance(scheme.format, Float)
         kind, shift, factor = PLAIN[scheme.format], 0, 0
     packed = ceil(count * bits / 8)
-    live = scale_count(scheme, site) if scheme.scaled and scheme.dynamic else 0
-    scale_at, end = at + packed, at + packed + live * SCALE_BYTES[scheme.scales]
+    dynamic = scale_count(scheme, site) if scheme.scaled and scheme.dynamic else 0
+    scale_at, end = at + packed, at + packed + dynamic * SCALE_BYTES[scheme.scales]
     zero_at = residual_at = -1
-    if live and scheme.asym:
-        zero_at, end = end, end + live * ZERO_BYTES[scheme.scales]
+    if dynamic and scheme.asym:
+        zero_at, end = end, end + dynamic * ZERO_BYTES[scheme.scales]
     if scheme.rounding is Rounding.FEEDBACK:
         residual_at, end = end, end + RESIDUAL_BYTES * count
     fresh = np.zeros(end - at, np.uint8)
     if static is not None and static[1] is not None:
-        fresh[:packed] = pack(_at_rest(site, scheme, static[1]), bits)
+        fresh[:packed] = pack(_codes_of_zeros(site, scheme, static[1]), bits)
     return _Layout(bits, kind, shift, factor, scale_at, zero_at, residual_at, fresh)
 
 
-def _at_rest(site: Site, scheme: Scheme, zero: torch.Tensor) -> NDArray[np.int64]:
+def _codes_of_zeros(site: Site, scheme: Scheme, zero: torch.Tensor) -> NDArray[np.int64]:
     """The codes of zeros under calibrated zero points."""
     shape = (*site.shape, 2) if site.is_complex else site.shape
     points = spread(zero, scheme, site).expand(shape)

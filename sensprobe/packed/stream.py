@@ -1,4 +1,4 @@
-"""Packed models at work: weights decoded as they are met, and steps by a program."""
+"""Steps of a packed model on the CPU."""
 
 from __future__ import annotations
 
@@ -15,47 +15,50 @@ from torch import Tensor
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import Model
 from sensprobe.numerics.taps import StaticScale
-from sensprobe.packed.arena import Arena
-from sensprobe.packed.program import Compiled, compiled
+from sensprobe.packed.compile import Compiled, compiled
+from sensprobe.packed.weights import PackedWeights
 
 Slots: TypeAlias = Sequence[int] | NDArray[np.integer] | Tensor
 
 
 @dataclass(frozen=True)
 class PackedState:
-    """States as memory holds them, one slot a sequence: (slots, bytes); sums of what is pooled
-    (slots, columns); and steps taken (slots,)."""
+    """The carry of sequences between steps, one slot each.
 
-    memory: NDArray[np.uint8]
+    carry: packed states (slots, bytes). sums: of pooled values, over all steps (slots, columns).
+    steps: taken so far (slots,).
+    """
+
+    carry: NDArray[np.uint8]
     sums: NDArray[np.float32]
     steps: NDArray[np.int64]
 
     @property
     def slots(self) -> int:
-        return len(self.memory)
+        return len(self.carry)
 
     @property
     def bytes(self) -> int:
-        return self.memory.size
+        return self.carry.size
 
 
 @dataclass
 class Stream:
-    """Steps of a model from packed memory, by one program a number of slots.
+    """Steps of a model on packed weights and states, by one program for each number of slots.
 
-    model: config and sites; its weights are not looked at. scales: of static activations and
-    states. A model or plan that no kernel has a way for is an UnsupportedError. Threads may share
-    one; their steps take turns.
+    model: its config and sites are used, its weights are not. scales: of static activations and
+    states. Raises UnsupportedError for a model or plan that no kernel runs. Threads may share one;
+    their steps take turns.
     """
 
     model: Model
-    arena: Arena
+    weights: PackedWeights
     scales: Mapping[str, StaticScale]
     _programs: dict[int, Compiled] = field(default_factory=dict)
     _turn: Lock = field(default_factory=Lock, repr=False)
 
     def start(self, batch: int) -> PackedState:
-        """The state before the first step: zeros, as its codes say them."""
+        """The state before the first step: zeros, in the codes of each scheme."""
         made = self.program(batch)
         sums = np.zeros((batch, made.pooled), np.float32)
         return PackedState(np.tile(made.fresh, (batch, 1)), sums, np.zeros(batch, np.int64))
@@ -65,19 +68,19 @@ class Stream:
         made = self._check(state, state.slots if isinstance(state, PackedState) else 1)
         chosen = chosen_slots(slots, state.slots)
         with self._turn:
-            state.memory[chosen], state.sums[chosen], state.steps[chosen] = made.fresh, 0, 0
+            state.carry[chosen], state.sums[chosen], state.steps[chosen] = made.fresh, 0, 0
 
     def step(self, x: Tensor, state: PackedState) -> tuple[Tensor, PackedState]:
         """One step: x (batch, d_input) or tokens (batch,) -> outputs and the state after it."""
         self._check(state, len(x))
-        after = PackedState(state.memory.copy(), state.sums.copy(), state.steps.copy())
+        after = PackedState(state.carry.copy(), state.sums.copy(), state.steps.copy())
         return self.advance(x, after)
 
     def advance(
         self, x: Tensor, state: PackedState, slots: Slots | None = None
     ) -> tuple[Tensor, PackedState]:
-        """As `step`, in the memory of the state given; with `slots` the sequences of x are those in
-        these slots, in this order, and the others wait."""
+        """As `step`, overwriting the state given. With `slots` the sequences of x are those in
+        these slots, in this order, and the others stay as they are."""
         if slots is None:
             made, chosen = self._check(state, len(x)), np.arange(len(x))
         else:
@@ -93,19 +96,19 @@ class Stream:
         tokens = given if reads else np.zeros(0, np.int64)
         with self._turn:  # registers are the program's
             sums = state.sums.reshape(-1)
-            made.program.run(
-                state.memory, inputs, tokens, sums, state.steps, chosen, torch.get_num_threads()
+            made.on_cpu.run(
+                state.carry, inputs, tokens, sums, state.steps, chosen, torch.get_num_threads()
             )
-            outputs = torch.from_numpy(made.program.read(made.outputs)[: len(chosen)])
+            outputs = torch.from_numpy(made.on_cpu.read(made.outputs)[: len(chosen)])
             state.steps[chosen] += 1
         return outputs, state
 
     def _check(self, state: object, batch: int) -> Compiled:
-        """The program of a batch; DataError unless the state is one of its."""
+        """The program of a batch; DataError unless the state is one of that batch."""
         made = self.program(batch)
         fits = (
             isinstance(state, PackedState)
-            and _whole(state.memory, np.uint8, (batch, made.fresh.size))
+            and _whole(state.carry, np.uint8, (batch, made.fresh.size))
             and _whole(state.sums, np.float32, (batch, made.pooled))
             and _whole(state.steps, np.int64, (batch,))
         )
@@ -117,27 +120,27 @@ class Stream:
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is made again on first use."""
-        return {"model": self.model, "arena": self.arena, "scales": self.scales}
+        """Without programs, which are made again on first use."""
+        return {"model": self.model, "weights": self.weights, "scales": self.scales}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def program(self, batch: int) -> Compiled:
+        """The program of a step of `batch` slots, made on first use."""
         if batch not in self._programs:
-            made = compiled(self.model, self.arena, self.scales, batch)
+            made = compiled(self.model, self.weights, self.scales, batch)
             if made.no_steps:
                 raise UnsupportedError(made.no_steps)
-            made.program.finish()
             self._programs[batch] = made
         return self._programs[batch]
 
 
 def stream_of(
-    model: Model, arena: Arena, scales: Mapping[str, StaticScale]
+    model: Model, weights: PackedWeights, scales: Mapping[str, StaticScale]
 ) -> tuple[Stream | None, str]:
-    """A Stream; or None where no kernel runs the plan, and why."""
-    stream = Stream(model, arena, scales)
+    """(a Stream, ""), or (None, the reason) where no kernel runs the plan."""
+    stream = Stream(model, weights, scales)
     try:
         stream.program(1)
     except UnsupportedError as error:
@@ -146,7 +149,7 @@ def stream_of(
 
 
 def chosen_slots(slots: Slots, count: int) -> NDArray[np.int64]:
-    """Slots as a kernel takes them; DataError for one that is not there, or named twice."""
+    """Slots as an int64 array; DataError for one out of range, or one named twice."""
     given = np.asarray(slots)
     if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
         raise DataError(f"slots are a list of whole numbers, not {slots!r}.")
@@ -163,5 +166,5 @@ def chosen_slots(slots: Slots, count: int) -> NDArray[np.int64]:
 
 
 def _whole(x: NDArray[Any], kind: type, shape: tuple[int, ...]) -> bool:
-    """Whether a kernel may write to an array as it lies."""
+    """Whether an array has this type and shape and is contiguous, so that a kernel may write it."""
     return x.dtype == kind and x.shape == shape and x.flags.c_contiguous

@@ -1,4 +1,4 @@
-"""What a plan costs: exact bytes, bit operations, effective bits. Arithmetic on shapes alone.
+"""The cost of a plan: exact bytes, bit operations, effective bits, from shapes alone.
 
     weights = sum of ceil(values · bits / 8) + scales + zero points, static scales of states and
               activations included (they are stored with the weights)
@@ -102,8 +102,8 @@ def cost(
 def bit_operations(
     plan: Mapping[str, Scheme], products: Iterable[tuple[str, str | None, int]]
 ) -> int:
-    """Σ count · bits(weight) · bits(operand) over the products of one time step (HAWQ-V3's "
-    "BOPS)."""
+    """Σ count · bits(weight) · bits(operand) over the products of one time step, which HAWQ-V3
+    (arXiv 2011.10680) calls BOPS. An operand without a site counts 32 bits."""
 
     def bits(name: str | None) -> float:
         return plan.get(name, EXACT).bits_per_real if name else 32

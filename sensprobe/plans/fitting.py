@@ -1,4 +1,4 @@
-"""Whether a scheme makes sense for a site, why not, and the nearest one that does."""
+"""Fitting schemes to sites: whether one makes sense, why not, and the nearest one that does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _no_hadamard(site: Site) -> str | None:
 
 
 def reads_activation(site: Site) -> bool:
-    """Whether a site is the weight of a linear map of an activation: what `gptq` is for."""
+    """True if a site is the weight of a linear map of an activation: what `gptq` is for."""
     return (
         site.kind is Kind.WEIGHT
         and site.axes == (Axis.OUT, Axis.IN)
@@ -95,7 +95,7 @@ _THESE = {Kind.STATE: "a state", Kind.ACTIVATION: "an activation of several axes
 
 
 def _watched(scheme: Scheme, site: Site) -> bool:
-    """Whether the histograms calibration keeps, one an index of the first axis, tell the range."""
+    """True if the histograms calibration keeps, one an index of the first axis, tell the range."""
     if len(site.shape) == 1 and site.kind is Kind.ACTIVATION:
         return True
     beyond = scale_shape(scheme, site)[1 : len(site.shape)]

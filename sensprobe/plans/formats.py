@@ -91,7 +91,7 @@ class Log:
 
     @property
     def powers(self) -> int:
-        """How many powers of two have a code; code 0 is zero."""
+        """The number of powers of two that have a code; code 0 is zero."""
         return 2 ** (self.bits - 1) - 1
 
     def code_values(self) -> list[float]:

@@ -2,9 +2,9 @@
 
 A plan is an ordered list of (pattern, scheme); a later entry overrides an earlier one, and a site
 no entry names stays exact. A pattern is the name of a site, a glob over names (`layers.*.A`, `*`),
-or `weights`, `activations` or `states`, all of a kind. What a glob or a kind names and its scheme
-does not fit is passed over (`Plan.misfits` says what); a site named in full is an error then.
-The JSON form is versioned and described by `plan.schema.json`:
+or `weights`, `activations` or `states`, all of a kind. Where a glob or a kind names sites that its
+scheme does not fit, they are passed over (`Plan.misfits` lists them); a site named in full is an
+error then. The JSON form is versioned and described by `plan.schema.json`:
 
     {"sensprobe_plan": 1, "name": "mine", "schemes": [["layers.*.A", "int8/head/asym"], …]}
 """
@@ -57,7 +57,7 @@ class Plan:
         }
 
     def misfits(self, sites: Iterable[Site]) -> list[str]:
-        """What patterns name and pass over, as their scheme does not fit it: a sentence each."""
+        """A sentence for each pattern that passes over sites which its scheme does not fit."""
         sites = list(sites)
         notes = []
         for pattern, scheme in self.entries:
@@ -106,7 +106,8 @@ def _no_match(pattern: str, sites: Sequence[Site]) -> str:
 
 
 def fingerprint(resolved: Mapping[str, Scheme]) -> str:
-    """Identity of what is computed: equal for plans that resolve to the same schemes."""
+    """The identity of a resolved plan, 16 hex digits: equal for plans that resolve to the same
+    schemes."""
     text = json.dumps(sorted((name, str(scheme)) for name, scheme in resolved.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -127,8 +128,8 @@ def uniform(scheme: Scheme, sites: Iterable[Site], name: str = "") -> Plan:
 
 
 def adapted(entries: Iterable[tuple[str, Scheme]], sites: Iterable[Site], name: str = "") -> Plan:
-    """A plan in which each pattern's scheme is fitted to every site it names (see "
-    "`fitting.adapt`)."""
+    """A plan in which each pattern's scheme is fitted to every site it names, as `fitting.adapt`
+    does; PlanError for a pattern that names none."""
     sites = list(sites)
     chosen: dict[str, Scheme] = {}
     for pattern, scheme in entries:

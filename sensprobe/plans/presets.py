@@ -1,9 +1,9 @@
-"""Known recipes as plans: which tensors a published method rounds, how, and where ours differ.
+"""Presets: published methods as plans, with their source and where ours differ.
 
 A preset is data: for each family an ordered list of (pattern, scheme), later ones overriding
 earlier ones. Patterns that name nothing in a model (its head is tied, its norm has no bias) are
 passed over, and a scheme is fitted to each tensor as `--scheme` is (`fitting.adapt`), with one
-exception: a tensor that cannot be rotated is an error, for rotation is what the recipe is about.
+exception: a tensor that cannot be rotated is an error, for rotation is what the preset is about.
 
     sensprobe presets                                       what there is, from where
     sensprobe eval MODEL --data DATA --plan quamba
@@ -34,7 +34,7 @@ Entries = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One recipe. `schemes`: family -> (pattern, scheme) in order."""
+    """One preset. `schemes`: family -> (pattern, scheme) in order."""
 
     name: str
     about: str  # what it does, in a line
@@ -43,7 +43,7 @@ class Preset:
     schemes: Mapping[str, Entries]
 
     def plan(self, family: str, sites: Iterable[Site]) -> Plan:
-        """The recipe for a model: an entry a site. PlanError for a family it is not for."""
+        """The plan for a model: an entry a site. PlanError for a family it is not for."""
         if family not in self.schemes:
             raise PlanError(
                 f"preset {self.name} is for {' and '.join(self.schemes)} models, and this one is "
@@ -199,7 +199,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def unknown(name: str) -> str:
-    """What to say of a name that is neither a preset nor a file."""
+    """The error's text for a name that is neither a preset nor a file."""
     near = get_close_matches(name, PRESETS, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
     return (

@@ -31,7 +31,7 @@ GRANULARITIES = ("tensor", "channel", "head", "group", "decoupled")
 
 
 class Rounding(StrEnum):
-    """How a value becomes one of the format's."""
+    """The rule by which a value becomes one of the format's."""
 
     NEAREST = "nearest"  # ties to even
     TRUNCATE = "truncate"  # toward zero: never grows |A|
@@ -41,7 +41,7 @@ class Rounding(StrEnum):
 
 
 class Scales(StrEnum):
-    """How scales are stored."""
+    """The formats that scales are stored in."""
 
     S16 = "s16"
     S32 = "s32"
@@ -79,7 +79,7 @@ class Word:
 
     @property
     def letters(self) -> str:
-        """What is written as it is."""
+        """The part of the word that is written as it is."""
         return re.split("[^a-z]", self.form)[0] if self.number else self.form
 
     def read(self, text: str) -> dict[str, object] | None:
@@ -95,7 +95,7 @@ class Word:
             raise SchemeError(f"{text[:40]!r}: {error}") from None
 
     def is_said(self, scheme: Scheme) -> bool:
-        """Whether it describes a scheme. A word that is a number alone does unless at default."""
+        """True if it describes a scheme. A word that is a number alone does unless at default."""
         if not self.says and self.number is not None:
             return getattr(scheme, self.number.field) != DEFAULTS[self.number.field]
         return all(getattr(scheme, name) == value for name, value in self.says.items())
@@ -121,7 +121,7 @@ class Option:
     words: tuple[Word, ...]
 
     def word(self, scheme: Scheme) -> str:
-        """What a scheme prints of the option; "" where it is at its default."""
+        """The word that a scheme prints of the option; "" where it is at its default."""
         said = next((word for word in self.words if word.is_said(scheme)), None)
         return "" if said is None or said.form == self.default else said.show(scheme)
 
@@ -245,7 +245,7 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What an option needs of its scheme `s`, and what is said where that does not hold."""
+    """A condition that an option puts on its scheme `s`, and the error where it does not hold."""
 
     holds: Callable[[Scheme], bool]
     otherwise: str
@@ -313,7 +313,7 @@ NEEDS = {
         "p{s.percent:g}: a percentile lies above 50 and at most at 100.",
     ),
 }
-"""What options need, in the order in which it is checked."""
+"""The conditions that options name, in the order in which they are checked."""
 
 
 def grammar() -> str:
@@ -329,7 +329,7 @@ def grammar() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How one tensor is stored. Build from text with `parse`; `str` gives the canonical form."""
+    """The way one tensor is stored. `parse` builds one from text; `str` is its canonical form."""
 
     format: Format
     granularity: str = "tensor"
@@ -352,12 +352,12 @@ class Scheme:
 
     @property
     def exact(self) -> bool:
-        """Whether the tensor is left as it is."""
+        """True if the tensor is left as it is."""
         return self == EXACT
 
     @property
     def scaled(self) -> bool:
-        """Whether values are stored relative to scales."""
+        """True if values are stored relative to scales."""
         return self.format not in UNSCALED
 
     @property
@@ -453,7 +453,7 @@ def scale_shape(scheme: Scheme, site: Site) -> tuple[int, ...]:
 
 
 def scale_count(scheme: Scheme, site: Site) -> int:
-    """How many scales are stored for one copy of the tensor; 0 for unscaled formats."""
+    """The number of scales stored for one copy of the tensor; 0 for unscaled formats."""
     if not scheme.scaled:
         return 0
     return prod(scale_shape(scheme, site))

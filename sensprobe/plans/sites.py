@@ -1,4 +1,4 @@
-"""What a plan may address: the tensors of a model, by name, with their role and shape.
+"""Sites: the tensors of a model that a plan may address, by name, with their role and shape.
 
 A *site* is one tensor. Its *part* is the role it plays in the block, its *kind* says whether it is
 stored once (weight), computed and passed on (activation), or carried from step to step (state).
@@ -17,7 +17,7 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """Where a tensor lives; decides which schemes make sense for it."""
+    """The place where a tensor lives; it decides which schemes make sense for it."""
 
     WEIGHT = "weight"  # stored once, the same for every input
     ACTIVATION = "activation"  # computed from the input, used, gone
@@ -66,7 +66,7 @@ class Part(StrEnum):
 
 
 class Axis(StrEnum):
-    """What an axis of a tensor counts."""
+    """The things that an axis of a tensor may count."""
 
     HEAD = "head"  # independent recurrences
     CHANNEL = "channel"  # features that are not heads
@@ -94,7 +94,7 @@ class Site:
 
     @property
     def reals(self) -> int:
-        """How many real numbers the tensor holds (a complex number is two)."""
+        """The number of real numbers that the tensor holds (a complex number is two)."""
         return prod(self.shape) * (2 if self.is_complex else 1)
 
     @property
@@ -109,7 +109,7 @@ class Site:
         return int(rest.split(".")[0]) if head == "layers" else None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, with how many reals it holds and their bytes at full precision."""
+        """The site as JSON values, with its number of reals and their bytes at full precision."""
         return {
             "site": self.name,
             "part": self.part.value,

@@ -1,4 +1,4 @@
-"""How well cheap sensitivities rank against measured ones: Kendall's τ with its standard error.
+"""Kendall's τ, with its standard error, between cheap sensitivities and measured ones.
 
 τ counts pairs: the share that both methods order the same way minus the share they order
 oppositely, from -1 to 1, with ties as in τ-b. Its error is the asymptotic one of Hollander and
@@ -7,7 +7,7 @@ minus those opposed,
 
     se² = 2 / (n (n-1)) · [ 2 (n-2) / (n (n-1)²) · Σ (C_i - mean C)² + 1 - τ² ]
 
-It says how τ would vary over other targets like these; few targets leave it wide (and the estimate
+It says how τ would vary over other groups like these; few groups leave it wide (and the estimate
 itself is then on the wide side: by 10 % at 40).
 """
 
@@ -29,7 +29,7 @@ ALL = "all schemes"
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """One target in one scheme, priced both ways."""
+    """One group in one scheme, priced both ways."""
 
     measured: Row
     taylor: Row
@@ -68,14 +68,14 @@ def _stderr(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def agreement(measured: Sensitivity, taylor: Sensitivity) -> Agreement:
-    """Compares the additive sensitivities of targets and schemes that both have."""
+    """Compare the additive sensitivities of groups and schemes that both have."""
     estimates = taylor.grid
     pairings = [
-        Pairing(row, estimates[row.target, row.scheme])
+        Pairing(row, estimates[row.group, row.scheme])
         for row in measured.rows
         if row.additive.known
-        and (row.target, row.scheme) in estimates
-        and estimates[row.target, row.scheme].additive.known
+        and (row.group, row.scheme) in estimates
+        and estimates[row.group, row.scheme].additive.known
     ]
     schemes = {
         scheme: _tau([p for p in pairings if p.measured.scheme == scheme])

@@ -1,5 +1,5 @@
-"""What a report holds, section by section, before it is drawn: the page shows all of it, and every
-figure with a file name is a picture too."""
+"""The contents of a report, section by section, before they are drawn: the page shows all of them,
+and every figure with a file name becomes a picture too."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 
 from sensprobe.report import charts, tables
 from sensprobe.report.agreement import agreement_table
-from sensprobe.report.bench_tables import about_bench, bench_table, versions_of
-from sensprobe.report.benches import BenchRun, latest
+from sensprobe.report.benchmark_tables import about_benchmark, benchmark_table, versions_of
+from sensprobe.report.benchmarks import Benchmark, latest
 from sensprobe.report.course import Going
 from sensprobe.report.gather import Results
 from sensprobe.report.prose import (
@@ -22,7 +22,7 @@ from sensprobe.report.prose import (
 )
 from sensprobe.report.results import Confirmation, Search, Sensitivity
 
-BESIDE = "Plans measured beside the search"
+COMPARED = "Plans measured beside the search"
 
 
 class Figure(NamedTuple):
@@ -67,14 +67,14 @@ def sections(found: Results, went: Going | None = None) -> list[Section]:
             out.append(Section("What the plans say", [], [*_plans(found, found.search)]))
     if went is not None:
         out.append(_course(went))
-    out += [_benchmark(bench, k) for k, bench in enumerate(latest(found.benches))]
+    out += [_benchmark(benchmark, k) for k, benchmark in enumerate(latest(found.benchmarks))]
     return out
 
 
 def _confirmation(found: Confirmation) -> Section:
     blocks: list[Figure | Table] = [Table(tables.confirmation(found), "Confirmed plans", True)]
-    if found.also:
-        blocks.append(Table(tables.beside(found), BESIDE, True))
+    if found.compared:
+        blocks.append(Table(tables.compared(found), COMPARED, True))
     return Section("The result", about_confirmation(found), blocks)
 
 
@@ -100,8 +100,8 @@ def _search(search: Search) -> Section:
     if search.chosen:
         blocks.append(Table(tables.chosen(search), "Chosen plans, on the search samples", True))
     blocks.append(Table(tables.frontier(search), "Front, uniform and chosen plans"))
-    if search.also:
-        blocks.append(Table(tables.beside(search), f"{BESIDE}, on its samples"))
+    if search.compared:
+        blocks.append(Table(tables.compared(search), f"{COMPARED}, on its samples"))
     return Section("What the memory buys", about_search(search), blocks)
 
 
@@ -128,13 +128,13 @@ def _course(went: Going) -> Section:
     )
 
 
-def _benchmark(found: BenchRun, k: int) -> Section:
+def _benchmark(found: Benchmark, k: int) -> Section:
     return Section(
         "How fast operations on packed memory run",
-        about_bench(found),
+        about_benchmark(found),
         [
             Figure(charts.bandwidths(found), f"bench-{k}-bandwidths.png"),
             Figure(charts.ratios(found), f"bench-{k}-ratios.png"),
-            Table(bench_table(found), f"Every case, with {versions_of(found)}"),
+            Table(benchmark_table(found), f"Every case, with {versions_of(found)}"),
         ],
     )

@@ -49,14 +49,16 @@ def course(search: Search) -> Course:
 
 
 def seconds(run: Run) -> list[float]:
-    """What each evaluation of a run took, in the order of writing; those not told are left out."""
+    """Seconds that each evaluation of a run took, in the order of writing; evaluations that do not
+    say are left out."""
     told = (real(entry.meta.get("seconds")) for entry in run.entries())
     return [value for value in told if isfinite(value)]
 
 
 @dataclass(frozen=True, slots=True)
 class Going:
-    """How the last search of a run went; `importance` is of its largest study."""
+    """The course of a run's last search, with the seconds of every evaluation of the run and the
+    share of the loss's variance that each multiplier of its largest study explains."""
 
     course: Course
     seconds: tuple[float, ...]
@@ -65,7 +67,8 @@ class Going:
 
 
 def going(run: Run, search: Search) -> Going:
-    """From the search's result, the ledger and Optuna's storage."""
+    """Read it from the search's result, the ledger and Optuna's storage. A storage that cannot be
+    read is named in `problem`."""
     from sensprobe.search.history import histories  # Optuna: the dashboard starts without
 
     try:

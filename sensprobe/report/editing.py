@@ -1,6 +1,6 @@
 """A plan as a grid to read and to change, and what a change would lose.
 
-The loss is a prediction: what each target was found to lose alone, added up. Errors are added as if
+The loss is a prediction: what each group was found to lose alone, added up. Errors are added as if
 independent. What no profile priced is named, never guessed.
 """
 
@@ -22,7 +22,7 @@ from sensprobe.report.values import UNKNOWN, Measured
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The sum of what was found alone; `unpriced` are targets whose schemes no profile has."""
+    """The sum of what was found alone; `unpriced` are groups whose schemes no profile has."""
 
     loss: Measured
     priced: int
@@ -70,23 +70,23 @@ def edited(entries: Entries, changes: Mapping[str, str], sites: Sequence[Site]) 
 
 
 def predicted(entries: Entries, sites: Sequence[Site], found: Sensitivity) -> Prediction:
-    """Loss of a plan by what each target of a profile lost alone, in its additive unit."""
+    """Loss of a plan by what each group of a profile lost alone, in its additive unit."""
     chosen = {name: str(scheme) for name, scheme in resolved(entries, sites).items()}
     rows: dict[str, list[Row]] = {}
     for row in found.rows:
-        rows.setdefault(row.target, []).append(row)
+        rows.setdefault(row.group, []).append(row)
     value = variance = 0.0
     priced, missing, reached = 0, [], set[str]()
-    for target, mine in rows.items():
+    for group, mine in rows.items():
         named = set(mine[0].sites)
-        members = [s for s in sites if s.name in named] if named else matching(target, sites)
+        members = [s for s in sites if s.name in named] if named else matching(group, sites)
         reached |= {site.name for site in members}
         schemes = {site.name: chosen[site.name] for site in members if site.name in chosen}
         if not schemes:
             continue
         price = next((r.additive for r in mine if _is_applied(r, members, schemes)), UNKNOWN)
         if not isfinite(price.value):
-            missing.append(target)
+            missing.append(group)
             continue
         priced += 1
         value += price.value
@@ -112,14 +112,14 @@ def bits_of(text: str) -> float:
 
 
 def _is_applied(row: Row, members: Sequence[Site], schemes: Mapping[str, str]) -> bool:
-    """Whether the sites of a target are, under a plan, in what a row measured."""
+    """Return whether a plan puts the sites of a group in just the schemes that a row measured."""
     asked = {site.name: _fitted(row.scheme, site) for site in members}
     return {name: text for name, text in asked.items() if text} == dict(schemes)
 
 
 @lru_cache(maxsize=65536)
 def _fitted(text: str, site: Site) -> str:
-    """What a scheme becomes at a site; "" where it makes no sense there."""
+    """The scheme fitted to a site, as text; "" where it makes no sense there."""
     try:
         scheme: Scheme = adapt(parse(text), site)
         check(scheme, site)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 
-from sensprobe.report.results import Beside, Candidate, Search
+from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.scores.pareto import nondominated
 
 
 @dataclass(frozen=True, slots=True)
 class FrontView:
-    """How a front is looked at. `budget` is in bytes; `selected` are names of plans. `loss` draws
+    """A way to look at a front. `budget` is in bytes; `selected` are names of plans. `loss` draws
     what is lost to full precision, on a log axis, instead of the score."""
 
     budget: float = nan
@@ -36,7 +36,7 @@ def at_batch(search: Search, batch: int) -> Search:
     stateful = any(c.state_bytes for c in search.candidates)
     reals = 0.0 if stateful and not full_state else full / 4  # full precision is float32
 
-    def state_of(plan: Candidate | Beside) -> int:
+    def state_of(plan: Candidate | Compared) -> int:
         return round(plan.state_bytes * factor)
 
     def carried(c: Candidate) -> Candidate:
@@ -45,16 +45,16 @@ def at_batch(search: Search, batch: int) -> Search:
         bits = 8 * total / reals if reals else nan
         return replace(c, state_bytes=state, total_bytes=total, effective_bits=bits)
 
-    also = [
+    compared = [
         replace(b, state_bytes=state_of(b), total_bytes=b.weight_bytes + state_of(b))
-        for b in search.also
+        for b in search.compared
     ]
     candidates = with_front([carried(c) for c in search.candidates], search.quantity.sign)
     return replace(
         search,
         batch=batch,
         candidates=tuple(candidates),
-        also=tuple(also),
+        compared=tuple(compared),
         full_bytes=full,
         full_state_bytes=full_state,
         stored_bytes=search.stored_bytes
@@ -71,7 +71,7 @@ def with_front(candidates: Sequence[Candidate], sign: int) -> list[Candidate]:
 
 
 def feasible(candidate: Candidate, budget: float) -> bool:
-    """Whether a plan fits (any does where the budget is NaN) and its recurrence is stable."""
+    """Return whether a plan fits (any does if the budget is NaN) and its recurrence is stable."""
     return not candidate.total_bytes > budget and not candidate.radius > 1
 
 

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from sensprobe.errors import RunError
 from sensprobe.plans.sites import Kind, Site
 from sensprobe.report.agreement import Agreement, agreement
-from sensprobe.report.benches import BenchRun, benches_of
+from sensprobe.report.benchmarks import Benchmark, benchmarks_of
 from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
 from sensprobe.report.results import Candidate, Confirmation, Entries, Search, Sensitivity
+from sensprobe.report.values import ACCURACY
 from sensprobe.runs import Run
 from sensprobe.runs.results import PROFILES
 
@@ -36,7 +37,7 @@ class Results:
     confirmation: Confirmation | None = None
     missing: tuple[str, ...] = ()
     divergence: Sensitivity | None = None
-    benches: tuple[BenchRun, ...] = ()  # the latest first
+    benchmarks: tuple[Benchmark, ...] = ()  # the latest first
     evaluations: int = 0
     origins: Mapping[str, int] = field(default_factory=dict)  # see `Run.origins`
 
@@ -62,29 +63,27 @@ class Results:
         """Chosen plans and the uniform plans they stand against, by the names a reader knows."""
         if self.search is None:
             return {}
-        out: dict[str, Entries] = {}
-        for choice in self.search.chosen:
-            for name in (choice.candidate, choice.uniform):
-                found = self.search.candidate(name)
-                if found is not None:
-                    out.setdefault(plan_title(found, self.search), found.entries)
-        return out
+        return self._titled([name for c in self.search.chosen for name in (c.candidate, c.uniform)])
 
     @property
     def chosen(self) -> dict[str, Entries]:
         """The chosen plans alone, by the names a reader knows."""
         if self.search is None:
             return {}
-        found = (self.search.candidate(choice.candidate) for choice in self.search.chosen)
-        return {plan_title(c, self.search): c.entries for c in found if c is not None}
+        return self._titled([choice.candidate for choice in self.search.chosen])
+
+    def _titled(self, names: Sequence[str | None]) -> dict[str, Entries]:
+        assert self.search is not None
+        found = (self.search.candidate(name) for name in names)
+        return {_plan_title(c, self.search): c.entries for c in found if c is not None}
 
 
-def plan_title(candidate: Candidate, search: Search) -> str:
+def _plan_title(candidate: Candidate, search: Search) -> str:
     """ "p17 (12KiB)", "uniform int6/head/asym"."""
-    if candidate.uniform is not None:
-        return f"uniform {candidate.uniform}"
     budgets = ", ".join(search.picks.get(candidate.name, ()))
-    return f"{candidate.name} ({budgets})" if budgets else candidate.name
+    return (
+        f"{candidate.title} ({budgets})" if budgets and not candidate.uniform else candidate.title
+    )
 
 
 def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
@@ -93,8 +92,8 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     `sites` are the model's; without them the run's own result `sites`, or the search's, is used.
     RunError where the run holds no result at all.
     """
-    names, benches = set(run.results()), tuple(benches_of(run))
-    if not (names & {*PROFILES, "search", "confirmation"} or any(b.cases for b in benches)):
+    names, benchmarks = set(run.results()), tuple(benchmarks_of(run))
+    if not (names & {*PROFILES, "search", "confirmation"} or any(b.cases for b in benchmarks)):
         raise RunError(
             f"{run.path} holds no results to report. Run `sensprobe profile MODEL --data DATA "
             f"--run {run.path}` first."
@@ -103,55 +102,47 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     model, data, where = map(quote, (run.manifest.model, run.manifest.data, str(run.path)))
     profile = f"sensprobe profile {model} --data {data} --run {where}"
     searching = f"sensprobe search --run {where} --budget …"
+
+    def read(name: str, reader: Callable[[Mapping[str, Any]], Found], command: str) -> Found | None:
+        """A result; where it is not there or damaged, what is missing."""
+        try:
+            document = run.read_result(name)
+            if document is not None:
+                return reader(document)
+            missing.append(f"No {name.replace('-', ' ')} yet: {command}")
+        except RunError as error:
+            missing.append(str(error))
+        return None
+
     found = Results(
-        str(run.path),
-        run.manifest.model,
-        run.manifest.data,
-        run.manifest.created,
-        run.manifest.tool,
-        tuple(run.manifest.sites),
-        tuple(sites) or sites_of(run),
-        _read(run, "sensitivity-measured", read_sensitivity, profile, missing),
-        _read(run, "sensitivity-taylor", read_sensitivity, f"{profile} --method taylor", missing),
-        None,
-        _read(run, "confirmation", read_confirmation, searching, missing),
+        run=str(run.path),
+        model=run.manifest.model,
+        data=run.manifest.data,
+        created=run.manifest.created,
+        tool=run.manifest.tool,
+        names=tuple(run.manifest.sites),
+        sites=tuple(sites) or sites_of(run),
+        measured=read("sensitivity-measured", read_sensitivity, profile),
+        taylor=read("sensitivity-taylor", read_sensitivity, f"{profile} --method taylor"),
+        confirmation=read("confirmation", read_confirmation, searching),
+        benchmarks=benchmarks,
+        evaluations=run.count,
+        origins=run.origins,
     )
     if "sensitivity-divergence" in names:
         again = f"{profile} --method divergence"
-        other = _read(run, "sensitivity-divergence", read_sensitivity, again, missing)
+        other = read("sensitivity-divergence", read_sensitivity, again)
         found = replace(found, divergence=other)
-    search = _read(run, "search", _search_reader(found), searching, missing)
+    best = found.sensitivity
+    metric = ACCURACY if best is None else best.metric  # where a search does not say itself
+    search = read("search", lambda document: read_search(document, metric), searching)
     if search is not None and not found.sites:
         missing.append("Bytes by part need the model's sites, which this run did not keep.")
     if search is not None and not search.full_state_bytes:  # an older run's
         states = sum(4 * site.reals for site in found.sites if site.kind is Kind.STATE)
         search = replace(search, full_state_bytes=search.batch * states)
-    missing += [bench.problem for bench in benches if bench.problem]
-    found = replace(found, evaluations=run.count, origins=run.origins)
-    return replace(found, search=search, missing=tuple(missing), benches=benches)
-
-
-def _search_reader(found: Results) -> Callable[[Mapping[str, Any]], Search]:
-    """Reads a search whose metric is, where it does not say so itself, the profile's."""
-    profile = found.sensitivity
-    return lambda d: read_search(d, profile.metric) if profile else read_search(d)
-
-
-def _read(
-    run: Run,
-    name: str,
-    read: Callable[[Mapping[str, Any]], Found],
-    command: str,
-    missing: list[str],
-) -> Found | None:
-    try:
-        document = run.read_result(name)
-        if document is not None:
-            return read(document)
-        missing.append(f"No {name.replace('-', ' ')} yet: {command}")
-    except RunError as error:
-        missing.append(str(error))
-    return None
+    missing += [benchmark.problem for benchmark in benchmarks if benchmark.problem]
+    return replace(found, search=search, missing=tuple(missing))
 
 
 def sites_of(run: Run) -> tuple[Site, ...]:

@@ -94,14 +94,14 @@ def search_so_far(run: Run, sites: Sequence[Site], batch: int = 1) -> Search | N
     )
 
 
-def measured_plan(run: Run, plan_mark: str) -> tuple[Quantity, Measured, Measured] | None:
-    """What the ledger says of the plan with that fingerprint on the search samples.
+def measured_plan(run: Run, wanted: str) -> tuple[Quantity, Measured, Measured] | None:
+    """Read the score of the plan with that fingerprint on the search samples from the ledger.
 
     (quantity, its score, its change to full precision), or None where it was not measured.
     """
     keys = [key for key in run.measured_keys() if key.split == SPLIT]
     head = _headline(run)
-    mine, full = ([k for k in keys if _mark(k) == mark] for mark in (plan_mark, FULL))
+    mine, full = ([k for k in keys if _plan_of(k) == plan] for plan in (wanted, FULL))
     if not mine or not full or head is None:
         return None
     data = next((k.data for k in reversed(mine) if any(f.data == k.data for f in full)), "")
@@ -131,7 +131,7 @@ def _headline(run: Run) -> _Headline | None:
 
 
 def _own(run: Run, asked: str) -> MetricInfo:
-    """What the user's metric of a run measures, as its profile says."""
+    """Name, unit and direction of the user's metric of a run, as its profile says."""
     for name in run.results():
         found = run.read_result(name) if name.startswith("sensitivity-") else None
         with suppress(KeyError, ValueError):
@@ -141,7 +141,7 @@ def _own(run: Run, asked: str) -> MetricInfo:
 
 
 def _of(keys: Sequence[EvaluationKey], data: str) -> tuple[EvaluationKey, ...]:
-    """Those on samples in one order."""
+    """The keys of evaluations on samples in the order that `data` names."""
     return tuple(key for key in keys if key.data == data)
 
 
@@ -158,14 +158,14 @@ def _plans(run: Run) -> dict[str, _Plan]:
     entries = [entry for entry in run.entries() if entry.key.split == SPLIT]
     model = entries[-1].key.model if entries else ""  # a run may have known it by an older name
     for entry in entries:
-        mark = _mark(entry.key)
-        if entry.key.model != model or (_is_profile(entry) and mark != FULL):
+        plan = _plan_of(entry.key)
+        if entry.key.model != model or (_is_profile(entry) and plan != FULL):
             continue
-        if mark in out:
-            out[mark] = out[mark]._replace(keys=(*out[mark].keys, entry.key))
+        if plan in out:
+            out[plan] = out[plan]._replace(keys=(*out[plan].keys, entry.key))
         else:
             radius = real(entry.meta.get("radius"))
-            out[mark] = _Plan((entry.key,), _schemes(entry.meta.get("plan")), radius)
+            out[plan] = _Plan((entry.key,), _schemes(entry.meta.get("plan")), radius)
     return out
 
 
@@ -179,7 +179,7 @@ def _schemes(told: object) -> Entries:
         return ()
 
 
-def _mark(key: EvaluationKey) -> str:
+def _plan_of(key: EvaluationKey) -> str:
     """The fingerprint of the plan; a metric of the user's adds to it what it is."""
     return key.plan.partition("+")[0]
 
@@ -190,7 +190,8 @@ def _is_profile(entry: Entry) -> bool:
 
 
 def _values(run: Run, keys: Sequence[EvaluationKey], array: str) -> np.ndarray | None:
-    """What makes a score (n, …), float64, from sample 0 on, as far as it reaches."""
+    """The values a score is made of, (n, …) float64, for the samples from 0 on that were measured;
+    None where sample 0 was not."""
     if not keys:
         return None
     whole = keys[0].over(0, max(key.stop for key in keys))

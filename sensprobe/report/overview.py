@@ -14,8 +14,8 @@ from typing import Any
 
 from sensprobe.errors import RunError
 from sensprobe.report.read import read_confirmation, read_search
-from sensprobe.report.results import Confirmation, Search
-from sensprobe.report.values import in_bytes, plus_minus
+from sensprobe.report.results import Candidate, Confirmation, Confirmed, Search
+from sensprobe.report.values import Quantity, in_bytes
 from sensprobe.runs import Run, open_run
 from sensprobe.runs.manifest import NAME
 
@@ -62,7 +62,7 @@ def _below(folder: Path, root: Path) -> list[Path]:
 
 
 def _shown(name: str) -> bool:
-    """Not hidden, and a name that a page can show."""
+    """Return whether a name is not hidden and a page can show it."""
     return not name.startswith(".") and name.isprintable()
 
 
@@ -73,7 +73,7 @@ def overview(folder: Path) -> list[RunLine]:
 
 
 def run_line(path: Path, folder: Path, run: Run | None = None) -> RunLine:
-    """What one run has to show; `run` where it is open already."""
+    """Summarise one run; `run` is given where it is open already."""
     name = "/".join(path.relative_to(folder).parts) or "."
     line = RunLine(name, path, changed=last_change(path))
     try:
@@ -120,12 +120,7 @@ def _best(run: Run) -> tuple[tuple[str, ...], list[str]]:
 
 def confirmed(found: Confirmation) -> tuple[str, ...]:
     """A line a budget."""
-    q = found.quantity
-    return tuple(
-        f"{p.budget}: {plus_minus(q.shown(p.metric))} {q.unit or q.name}, "
-        f"{in_bytes(p.total_bytes)}, confirmed"
-        for p in found.plans
-    )
+    return tuple(_line(plan.budget, plan, found.quantity, "confirmed") for plan in found.plans)
 
 
 def chosen(search: Search) -> tuple[str, ...]:
@@ -134,13 +129,17 @@ def chosen(search: Search) -> tuple[str, ...]:
     for choice in search.chosen:
         plan = search.candidate(choice.candidate)
         if plan is not None:
-            score = f"{plus_minus(q.shown(plan.metric))} {q.unit or q.name}"
-            lines.append(f"{choice.budget}: {score}, {in_bytes(plan.total_bytes)}, not confirmed")
+            lines.append(_line(choice.budget, plan, q, "not confirmed"))
     return tuple(lines)
 
 
+def _line(budget: str, plan: Candidate | Confirmed, q: Quantity, state: str) -> str:
+    score = f"{q.level(plan.metric)} {q.unit or q.name}"
+    return f"{budget}: {score}, {in_bytes(plan.total_bytes)}, {state}"
+
+
 def last_change(path: Path) -> str:
-    """When a file of the run was last written: UTC, ISO 8601, to the second; "" where none is."""
+    """The time a file of the run was last written: UTC, ISO 8601, to the second; "" if none is."""
     files = [path / NAME, path / "optuna.db"]
     for inside in ("evaluations", "results", "benches"):
         files += (path / inside).glob("[!.]*")

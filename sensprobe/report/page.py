@@ -13,7 +13,6 @@ from html import escape
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from sensprobe.report.contents import Figure, Section, sections
@@ -27,38 +26,6 @@ from sensprobe.report.values import NOISE, UNSTABLE
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-
-
-class Page:
-    """Collects blocks of HTML and the figures they show."""
-
-    def __init__(self) -> None:
-        self.blocks: list[str] = []
-        self.figures: list[dict[str, Any]] = []
-
-    def section(self, title: str, *sentences: str) -> None:
-        self.blocks.append(f"<h2>{escape(title)}</h2>")
-        self.blocks += [f"<p>{escape(sentence)}</p>" for sentence in sentences]
-
-    def figure(self, figure: go.Figure) -> None:
-        """A figure; what depends on the theme is put in when it is drawn."""
-        drawn = json.loads(figure.to_json())
-        drawn["layout"].pop("template", None)
-        name = f"figure-{len(self.figures)}"
-        self.figures.append({"id": name, **drawn})
-        height = int(drawn["layout"].get("height", 450))
-        self.blocks.append(f'<div class="figure" id="{name}" style="height:{height}px"></div>')
-
-    def table(self, frame: pd.DataFrame, caption: str, *, open: bool = False) -> None:
-        """A table that can be folded away."""
-        state = " open" if open else ""
-        summary = f"<summary>{escape(caption)}</summary>"
-        self.blocks.append(f"<details{state}>{summary}{html_table(frame)}</details>")
-
-    def listing(self, title: str, items: Sequence[str]) -> None:
-        if items:
-            self.blocks.append(f"<h2>{escape(title)}</h2>")
-            self.blocks.append(f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>")
 
 
 def html_table(frame: pd.DataFrame) -> str:
@@ -76,7 +43,7 @@ def html_table(frame: pd.DataFrame) -> str:
 
 
 def _is_words(text: str) -> bool:
-    """Whether a cell is a name rather than a number."""
+    """Return whether a cell is a name rather than a number."""
     return "±" not in text and re.search(r"[^\W\d_]{2}", text) is not None
 
 
@@ -89,16 +56,28 @@ def _cell(tag: str, value: object, words: bool) -> str:
 
 def render(found: Results, contents: Sequence[Section] | None = None) -> str:
     """The whole page: its sections, how everything was measured, and what is missing."""
-    page = Page()
+    blocks: list[str] = []
+    figures: list[dict[str, Any]] = []
     for section in sections(found) if contents is None else contents:
-        page.section(section.title, *section.sentences)
+        blocks.append(f"<h2>{escape(section.title)}</h2>")
+        blocks += [f"<p>{escape(sentence)}</p>" for sentence in section.sentences]
         for block in section.blocks:
             if isinstance(block, Figure):
-                page.figure(screen.draw(block.chart))
+                name = f"figure-{len(figures)}"
+                drawn = json.loads(screen.draw(block.chart).to_json())
+                drawn["layout"].pop("template", None)  # put in where it is drawn, in the theme
+                figures.append({"id": name, **drawn})
+                style = f"height:{block.chart.height}px"
+                blocks.append(f'<div class="figure" id="{name}" style="{style}"></div>')
             else:
-                page.table(block.frame, block.caption, open=block.open)
-    page.listing("How it was measured", method_notes(found))
-    page.listing("What is missing", found.missing)
+                summary = f"<summary>{escape(block.caption)}</summary>"
+                folded = "<details open>" if block.open else "<details>"
+                blocks.append(f"{folded}{summary}{html_table(block.frame)}</details>")
+    notes = ("How it was measured", method_notes(found)), ("What is missing", found.missing)
+    for title, items in notes:
+        if items:
+            listed = "".join(f"<li>{escape(item)}</li>" for item in items)
+            blocks.append(f"<h2>{escape(title)}</h2><ul>{listed}</ul>")
     about = f"{found.model} on {found.data}"
     started = found.created[:19].replace("T", " ")
     facts = f"run {found.run}, started {started} UTC, sensprobe {found.tool}"
@@ -106,10 +85,10 @@ def render(found: Results, contents: Sequence[Section] | None = None) -> str:
         "policy": POLICY,
         "title": escape(about),
         "facts": escape(facts),
-        "body": "\n".join(page.blocks),
-        "figures": script_json(page.figures),
+        "body": "\n".join(blocks),
+        "figures": script_json(figures),
         "themes": script_json(_themes()),
-        "plotly": get_plotlyjs().replace("</script", "<\\/script") if page.figures else "",
+        "plotly": get_plotlyjs().replace("</script", "<\\/script") if figures else "",
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda gap: parts[gap[1]], FRAME)  # one pass: text stays text
 

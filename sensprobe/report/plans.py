@@ -1,4 +1,4 @@
-"""What a plan says, part by part: schemes side by side, and where the bytes go."""
+"""Plans taken apart: the schemes of groups of sites, and the bytes of each part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What results say, in sentences a reader can check against the tables. Plain text, unescaped."""
+"""Results as sentences that a reader can check against the tables. Plain text, unescaped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME = 60  # characters of a name in a sentence
 
 
 def about_sensitivity(found: Sensitivity) -> list[str]:
-    """What was done, and for each scheme how many targets it hurts and which most."""
+    """Sentences that say what was done, and how many groups each scheme hurts and which most."""
     what = "every part, in all layers together," if found.by == "part" else "every site"
     how = "was priced from one gradient" if found.method == "taylor" else "was rounded alone"
     lines = [
@@ -48,7 +48,7 @@ def _worst(found: Sensitivity, scheme: str) -> str:
     change = found.metric.shown(hurt[0].change)
     return (
         f"{scheme}: {len(hurt)} of {len(rows)} lose beyond their error bar, "
-        f"{shortened(hurt[0].target, NAME)} most ({_change(change, found.metric)})."
+        f"{shortened(hurt[0].group, NAME)} most ({_change(change, found.metric)})."
     )
 
 
@@ -61,10 +61,10 @@ def _level(shown: Measured, quantity: Quantity) -> str:
 
 
 def about_agreement(found: Agreement) -> str:
-    """τ and what it means for a pair of targets."""
+    """τ and what it means for a pair of groups."""
     tau = found.overall
     if not tau.known:
-        return "Too few targets were priced both ways to compare the rankings."
+        return "Too few groups were priced both ways to compare the rankings."
     same = plus_minus(Measured(50 + 50 * tau.value, 50 * tau.stderr))
     return (
         f"Kendall τ between the gradient's estimate and the measurement is {plus_minus(tau)} over "
@@ -90,7 +90,7 @@ def about_search(search: Search) -> list[str]:
 
 
 def samples_seen(found: Confirmation) -> str:
-    """Which samples confirmed, and whether they were new to the run."""
+    """Name the samples that confirmed, and say whether they were new to the run."""
     samples = f"{found.n:,} {found.split} samples"
     if found.looks == 0:
         return f"{samples}, unseen before"
@@ -138,7 +138,7 @@ def _confirmed(plan: Confirmed, found: Confirmation) -> str:
 
 
 def _gained(rival: Rival, q: Quantity) -> str:
-    """What a rival takes and has, and what the search gains on it."""
+    """The bytes and the score of a rival, and what the search gains on it."""
     gain = q.shown(rival.difference)
     better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
     return f"{in_bytes(rival.total_bytes)}, has {_level(q.shown(rival.metric), q)}: {better}."
@@ -159,7 +159,7 @@ SIGNS = (
 
 
 def about_origins(evaluations: int, origins: Mapping[str, int]) -> list[str]:
-    """Which evaluations a run did not make itself, a sentence a run they come from."""
+    """A sentence for each other run that evaluations of this one were taken from."""
     return [
         f"{count:,} of {evaluations:,} evaluations were not made in this run: they were taken from "
         f"{origin} (--reuse) and are believed as they stand there."
@@ -168,7 +168,7 @@ def about_origins(evaluations: int, origins: Mapping[str, int]) -> list[str]:
 
 
 def method_notes(found: Results) -> list[str]:
-    """What was measured on which samples, and what every sign on the page means."""
+    """Sentences on what was measured on which samples, and on what every sign of the page means."""
     notes = [*about_origins(found.evaluations, found.origins), *SIGNS]
     if found.sensitivity is not None:
         notes += _profile_notes(found.sensitivity)
@@ -199,7 +199,7 @@ def method_notes(found: Results) -> list[str]:
 def _profile_notes(profile: Sensitivity) -> list[str]:
     notes = [
         f"Sensitivities: {profile.n:,} samples of the {profile.split} split. {profile.metric.name} "
-        f"does not add up over targets; {profile.additive.name} does, to first order, and is what "
+        f"does not add up over groups; {profile.additive.name} does, to first order, and is what "
         "the search adds.",
         "Colours of maps grow with the logarithm beyond the typical error bar; noise is neutral.",
     ]

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from sensprobe.errors import RunError
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 from sensprobe.report.results import (
-    Beside,
     Candidate,
     Chosen,
+    Compared,
     Confirmation,
     Confirmed,
     Entries,
@@ -108,7 +108,7 @@ def read_sensitivity(document: Document) -> Sensitivity:
 
 
 def _schemes(document: Document) -> tuple[str, ...]:
-    """Those asked for; ValueError where there are none, or a row has another."""
+    """The schemes asked for; ValueError where there are none, or a row has another."""
     asked = tuple(str(scheme) for scheme in document["schemes"])
     others = {str(row["scheme"]) for row in document["rows"]} - set(asked)
     if not asked or others:
@@ -118,7 +118,7 @@ def _schemes(document: Document) -> tuple[str, ...]:
 
 def _row(row: Document, additive: str) -> Row:
     change, moved = measured(row.get("metric")), measured(row.get(additive))
-    return filled(Row, row, change=change, additive=moved)
+    return filled(Row, row, group=text(row["target"]), change=change, additive=moved)
 
 
 def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
@@ -139,7 +139,7 @@ def read_search(document: Document, metric: Quantity = ACCURACY) -> Search:
                 for c in document["candidates"]
             ),
             chosen=tuple(filled(Chosen, choice) for choice in document["chosen"]),
-            also=_beside(document),
+            compared=_compared(document),
             full_state_bytes=count(full.get("state_bytes")),
             stored_bytes=_stored_bytes(full),
             stored_dtype=str(full.get("stored_dtype") or "float32"),
@@ -161,14 +161,14 @@ def _entries(row: Document) -> Entries:
     return tuple((str(pattern), str(scheme)) for pattern, scheme in schemes)
 
 
-def _beside(document: Document) -> tuple[Beside, ...]:
+def _compared(document: Document) -> tuple[Compared, ...]:
     """Plans measured beside a search, each with the chosen plan that it is compared with."""
     found = []
     for row in document.get("also") or ():
         chosen = row.get("chosen") or {}
         compared = {"chosen": chosen.get("candidate"), "gain": measured(chosen.get("difference"))}
         change = measured(row.get("loss"))
-        found.append(filled(Beside, row, change=change, entries=_entries(row), **compared))
+        found.append(filled(Compared, row, change=change, entries=_entries(row), **compared))
     return tuple(found)
 
 
@@ -180,7 +180,7 @@ def read_confirmation(document: Document) -> Confirmation:
             document,
             quantity=quantity_of(info_in(document)),
             plans=tuple(_confirmed(plan) for plan in document["plans"]),
-            also=_beside(document),
+            compared=_compared(document),
         )
 
 
@@ -196,7 +196,7 @@ def _confirmed(plan: Document) -> Confirmed:
 
 
 def _rival(against: Document, named: str) -> Rival | None:
-    """What a plan stands against; None where the document names nothing."""
+    """The plan that a confirmed one stands against; None where the document names none."""
     name = against.get(named)
     return None if name is None else filled(Rival, against, name=str(name))
 

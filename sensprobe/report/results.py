@@ -1,4 +1,4 @@
-"""What a run found, as plain typed values: the vocabulary of tables and figures.
+"""Results of a run as plain typed values: the vocabulary of tables and figures.
 
 Values are as measured (accuracy 0.975, nats, bytes); the quantity beside them says how they are
 shown.
@@ -20,17 +20,17 @@ from sensprobe.report.values import (
 )
 
 RADIUS = "max|A|"
-"""What tells a recurrence's stability, where a document does not say; of Mambas the largest decay
-at rest."""
+"""The name of the number that tells whether a recurrence is stable, where a document does not say;
+of a Mamba it is the largest decay at rest."""
 Entries = tuple[tuple[str, str], ...]
 """A plan as text: (pattern, scheme) in order; a later entry overrides an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one target costs in one scheme; `change` is paired with full precision."""
+    """The cost of one group in one scheme; `change` is paired with full precision."""
 
-    target: str
+    group: str
     part: str
     kind: str
     scheme: str  # as asked
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """One profile: every target in every scheme."""
+    """One profile: every group in every scheme."""
 
     method: str
     by: str
@@ -65,22 +65,22 @@ class Sensitivity:
     radius_name: str = RADIUS
 
     @property
-    def targets(self) -> list[str]:
-        """In the order they were profiled."""
-        return list(dict.fromkeys(row.target for row in self.rows))
+    def groups(self) -> list[str]:
+        """Names of the groups, in the order they were profiled."""
+        return list(dict.fromkeys(row.group for row in self.rows))
 
     @property
     def has_metric(self) -> bool:
-        """Whether the headline metric was measured (the estimate from a gradient has none)."""
+        """True if the headline metric was measured (the estimate from a gradient has none)."""
         return any(row.change.known for row in self.rows)
 
     @property
     def grid(self) -> dict[tuple[str, str], Row]:
-        """(target, scheme) -> row."""
-        return {(row.target, row.scheme): row for row in self.rows}
+        """(group, scheme) -> row."""
+        return {(row.group, row.scheme): row for row in self.rows}
 
     def quantity(self, of: str) -> Quantity:
-        """What is measured: `of` is "metric" (change to full precision) or "additive"."""
+        """The measured quantity: `of` is "metric" (change to full precision) or "additive"."""
         return self.metric if of == "metric" else self.additive
 
     def heading(self, of: str) -> str:
@@ -119,10 +119,15 @@ class Candidate:
     radius: float = nan
     on_front: bool = False
 
+    @property
+    def title(self) -> str:
+        """The name of the plan, and of a uniform one its scheme."""
+        return self.name if self.uniform is None else f"uniform {self.uniform}"
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the search chose for a budget: names of candidates."""
+    """Names of the candidates chosen for a budget."""
 
     budget: str
     candidate: str | None = None
@@ -132,8 +137,8 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """A plan measured beside a search: a known recipe, or one of the user's.
+class Compared:
+    """A plan that a search is compared with: a preset, or one of the user's.
 
     `chosen` is the largest chosen plan of no more bytes, `gain` its score minus this one's, paired;
     known of confirmed plans.
@@ -165,22 +170,22 @@ class Search:
     n: int = 0
     chance: float = nan
     chosen: tuple[Chosen, ...] = ()
-    also: tuple[Beside, ...] = ()
+    compared: tuple[Compared, ...] = ()
     full_state_bytes: int = 0
     stored_bytes: int = 0  # weights as the model's file has them, and the state; 0: not known
     stored_dtype: str = ""
     radius_name: str = RADIUS
 
     def times_smaller(self, total_bytes: int) -> float:
-        """How many times a plan's bytes go into those of the model as the user has it."""
+        """The bytes of the model as the user has it over those of a plan."""
         return self.stored_bytes / total_bytes if self.stored_bytes and total_bytes else nan
 
     def candidate(self, name: str | None) -> Candidate | None:
         return next((c for c in self.candidates if c.name == name), None)
 
-    def plan(self, name: str | None) -> Candidate | Beside | None:
+    def plan(self, name: str | None) -> Candidate | Compared | None:
         """A candidate, or what was measured beside the search."""
-        return self.candidate(name) or next((b for b in self.also if b.name == name), None)
+        return self.candidate(name) or next((b for b in self.compared if b.name == name), None)
 
     @property
     def picks(self) -> dict[str, list[str]]:
@@ -190,7 +195,7 @@ class Search:
 
 @lru_cache(maxsize=64)
 def _picks(chosen: tuple[Chosen, ...]) -> dict[str, list[str]]:
-    """Asked for once a mark of every figure."""
+    """Cached: every mark of a figure asks for it."""
     out: dict[str, list[str]] = {}
     for choice in chosen:
         if choice.candidate is not None:
@@ -200,8 +205,11 @@ def _picks(chosen: tuple[Chosen, ...]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """What a confirmed plan stands against within the same budget: the best uniform plan, or the
-    best one made by hand. `difference` is the confirmed plan's score minus this one's, paired."""
+    """A plan that a confirmed one stands against within the same budget: the best uniform one, or
+    the best one made by hand.
+
+    `difference` is the confirmed plan's score minus this one's, paired.
+    """
 
     name: str
     total_bytes: int = 0
@@ -238,10 +246,10 @@ class Confirmation:
     plans: tuple[Confirmed, ...]
     n: int = 0
     looks: int = 0  # other plans of the run that were scored on these samples before
-    also: tuple[Beside, ...] = ()
+    compared: tuple[Compared, ...] = ()
     radius_name: str = RADIUS
 
     def misses(self, plan: Confirmed) -> bool:
-        """Whether a plan loses more here than its budget allows."""
+        """Return whether a plan loses more here than its budget allows."""
         lost = -self.quantity.sign * plan.change.value
         return plan.max_loss is not None and lost > plan.max_loss + 1e-9

@@ -12,13 +12,20 @@ from typing import Any
 import pandas as pd
 
 from sensprobe.report.agreement import ALL, Agreement
-from sensprobe.report.results import Beside, Candidate, Confirmation, Confirmed, Search, Sensitivity
+from sensprobe.report.results import (
+    Candidate,
+    Compared,
+    Confirmation,
+    Confirmed,
+    Search,
+    Sensitivity,
+)
 from sensprobe.report.tables import mark_of
 from sensprobe.report.values import UNKNOWN, Measured, Quantity
 
 
 def sensitivity_rows(found: Sensitivity) -> pd.DataFrame:
-    """One row a target and scheme: numbers, error bars, and what they allow to say."""
+    """One row a group and scheme: numbers, error bars, and what they allow to say."""
     rows = []
     for row in found.rows:
         change = found.metric.shown(row.change)
@@ -28,7 +35,7 @@ def sensitivity_rows(found: Sensitivity) -> pd.DataFrame:
             metric["is a difference"] = change.differs
         rows.append(
             {
-                "target": row.target,
+                "target": row.group,
                 "part": row.part,
                 "kind": row.kind,
                 "layer": row.layer,
@@ -93,7 +100,7 @@ def confirmation_rows(found: Confirmation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def beside_rows(found: Search | Confirmation) -> pd.DataFrame:
+def compared_rows(found: Search | Confirmation) -> pd.DataFrame:
     """Plans measured beside the search, with their numbers."""
     q = found.quantity
     return pd.DataFrame(
@@ -107,7 +114,7 @@ def beside_rows(found: Search | Confirmation) -> pd.DataFrame:
             **_scores(q, plan),
             **_numbers(f"chosen gains ({_unit(q)})", q.shown(plan.gain)),
         }
-        for plan in found.also
+        for plan in found.compared
     )
 
 
@@ -124,12 +131,12 @@ def _numbers(heading: str, shown: Measured) -> dict[str, float]:
     return {heading: shown.value, f"± {heading}": shown.stderr}
 
 
-def _scores(q: Quantity, plan: Candidate | Beside | Confirmed) -> dict[str, float]:
+def _scores(q: Quantity, plan: Candidate | Compared | Confirmed) -> dict[str, float]:
     change = _numbers(q.change_heading, q.shown(plan.change))
     return _numbers(q.heading, q.shown(plan.metric)) | change
 
 
-def _bytes(plan: Candidate | Beside | Confirmed) -> dict[str, int]:
+def _bytes(plan: Candidate | Compared | Confirmed) -> dict[str, int]:
     return {
         "total (bytes)": plan.total_bytes,
         "weights (bytes)": plan.weight_bytes,

@@ -14,8 +14,8 @@ import pandas as pd
 from sensprobe.plans.sites import Site
 from sensprobe.report.plans import EXACT_TEXT, bytes_by_part, schemes_by_group
 from sensprobe.report.results import (
-    Beside,
     Candidate,
+    Compared,
     Confirmation,
     Confirmed,
     Entries,
@@ -28,13 +28,10 @@ from sensprobe.report.values import (
     KIB,
     MISSING,
     UNSTABLE,
-    Measured,
-    Quantity,
     byte_unit,
     digits,
     flagged,
     number,
-    plus_minus,
 )
 
 FULL = "full precision"
@@ -45,14 +42,14 @@ MARKS = {CHOSEN: "chosen", FRONT: "front", UNIFORM: "uniform", DOMINATED: "domin
 
 
 def sensitivity(found: Sensitivity, of: str = "metric", *, bars: bool = True) -> pd.DataFrame:
-    """Targets down, schemes across; `of` is "metric" (change to full precision) or "additive".
+    """Groups down, schemes across; `of` is "metric" (change to full precision) or "additive".
     Without `bars` values stand alone, to the digits that their errors support."""
     grid = found.grid
     cells = {
-        scheme: [cell(found, grid.get((target, scheme)), of, bars=bars) for target in found.targets]
+        scheme: [cell(found, grid.get((group, scheme)), of, bars=bars) for group in found.groups]
         for scheme in found.schemes
     }
-    index = pd.Index(found.targets, name=found.heading(of), dtype=object)
+    index = pd.Index(found.groups, name=found.heading(of), dtype=object)
     return pd.DataFrame(cells, index=index, dtype=object)
 
 
@@ -76,12 +73,12 @@ def ranked(found: Sensitivity, of: str = "metric", scheme: str | None = None) ->
 
 
 def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> pd.DataFrame:
-    """What hurts most, worst first. What the error bar does not tell from zero has no rank."""
+    """Observations, worst first. One that its error bar does not tell from zero has no rank."""
     heading = found.heading(of)
     rows = [
         {
             "rank": str(place) if found.shown(row, of).differs else MISSING,
-            "target": row.target,
+            "target": row.group,
             "scheme": row.scheme,
             heading: cell(found, row, of),
         }
@@ -94,7 +91,7 @@ def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -
 
 
 def mark_of(candidate: Candidate, search: Search) -> str:
-    """What a plan is in the search, in words."""
+    """Words for a plan's place in the search: "chosen for 12KiB, front"."""
     words = [f"chosen for {budget}" for budget in search.picks.get(candidate.name, ())]
     words += ["uniform"] if candidate.uniform is not None else []
     words += ["front"] if candidate.on_front else []
@@ -149,7 +146,7 @@ def frontier(search: Search) -> pd.DataFrame:
         }
         for c in notable(search)
     ]
-    level = {search.quantity.heading: plus_minus(search.quantity.shown(search.full))}
+    level = {search.quantity.heading: search.quantity.level(search.full)}
     for name, total in kept.items() if rows else ():
         rows.append({"": "", "plan": name, **_size("total", total, search), **level, "note": ""})
     return pd.DataFrame(rows).fillna(MISSING)
@@ -178,11 +175,10 @@ def chosen(search: Search) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns, dtype=object).fillna(MISSING)
 
 
-def _choice_row(budget: str, c: Candidate | Beside, search: Search) -> dict[str, str]:
-    uniform = c.uniform if isinstance(c, Candidate) else None
+def _choice_row(budget: str, c: Candidate | Compared, search: Search) -> dict[str, str]:
     return {
         "budget": budget,
-        "plan": c.name if uniform is None else f"uniform {uniform}",
+        "plan": c.title if isinstance(c, Candidate) else c.name,
         "times smaller": digits(search.times_smaller(c.total_bytes), 3),
         **_plan(c, search),
     }
@@ -198,18 +194,18 @@ def confirmation(found: Confirmation) -> pd.DataFrame:
         rows.append(row)
         for what, rival in (("uniform", plan.uniform), (BY_HAND, plan.hand)):
             against = f"against {what.removeprefix('by ')}"
-            row[against] = MISSING if rival is None else _signed(rival.difference, q)
+            row[against] = MISSING if rival is None else q.change(rival.difference)
             if rival is not None:
                 name = f"{what}{' ' if what == 'uniform' else ': '}{rival.name}"
                 rows.append({"budget": plan.budget, "plan": name, **_plan(rival, found)})
     if rows:
-        rows.append({"plan": FULL, q.heading: plus_minus(q.shown(found.baseline))})
+        rows.append({"plan": FULL, q.heading: q.level(found.baseline)})
     rivals = ["against uniform", *["against hand"] * any(p.hand for p in found.plans)]
     columns = ["budget", "plan", *_headings(found), *rivals]
     return pd.DataFrame(rows, columns=columns, dtype=object).fillna("")
 
 
-def beside(found: Search | Confirmation) -> pd.DataFrame:
+def compared(found: Search | Confirmation) -> pd.DataFrame:
     """Plans measured beside the search; of confirmed ones what a chosen plan of no more bytes
     gains on each."""
     rows = [
@@ -217,9 +213,9 @@ def beside(found: Search | Confirmation) -> pd.DataFrame:
             "plan": plan.name,
             **_plan(plan, found),
             "chosen of no more bytes": plan.chosen or MISSING,
-            "gains": _signed(plan.gain, found.quantity),
+            "gains": found.quantity.change(plan.gain),
         }
-        for plan in found.also
+        for plan in found.compared
     ]
     columns = ["plan", *_headings(found), "chosen of no more bytes", "gains"]
     return pd.DataFrame(rows, columns=columns)
@@ -291,16 +287,10 @@ def _headings(found: Search | Confirmation) -> list[str]:
 
 
 def _plan(
-    plan: Candidate | Beside | Confirmed | Rival, found: Search | Confirmation
+    plan: Candidate | Compared | Confirmed | Rival, found: Search | Confirmation
 ) -> dict[str, str]:
     """Bytes, score, and the change to full precision where it is known of such a plan."""
     q = found.quantity
-    level = f"{UNSTABLE} " * (plan.radius > 1) + plus_minus(q.shown(plan.metric))
+    level = f"{UNSTABLE} " * (plan.radius > 1) + q.level(plan.metric)
     row = {**_size("total", plan.total_bytes, found), q.heading: level}
-    return row if isinstance(plan, Rival) else row | {q.change_heading: _signed(plan.change, q)}
-
-
-def _signed(difference: Measured, quantity: Quantity) -> str:
-    """A difference with its sign and error; noise behind a dot."""
-    shown = quantity.shown(difference)
-    return flagged(plus_minus(shown, signed=True), shown)
+    return row if isinstance(plan, Rival) else row | {q.change_heading: q.change(plan.change)}

@@ -20,8 +20,8 @@ from rich.text import Text
 
 from sensprobe.report import tables
 from sensprobe.report.agreement import Agreement
-from sensprobe.report.bench_tables import about_bench, bench_table
-from sensprobe.report.benches import BenchRun
+from sensprobe.report.benchmark_tables import about_benchmark, benchmark_table
+from sensprobe.report.benchmarks import Benchmark
 from sensprobe.report.prose import about_agreement, missed_limits, samples_seen
 from sensprobe.report.results import Confirmation, Search, Sensitivity
 from sensprobe.report.values import (
@@ -53,7 +53,7 @@ class Fitted:
 
 
 def sensitivity_report(found: Sensitivity) -> RenderableType:
-    """What was measured, the table of the headline metric where there is one, and of KL."""
+    """A heading, the table of the headline metric where it was measured, and that of KL."""
     blocks: list[RenderableType] = [Text(_about(found), style="bold")]
     for of in ("metric", "additive") if found.has_metric else ("additive",):
         blocks += [Text(""), sensitivity_table(found, of)]
@@ -71,7 +71,7 @@ def _about(found: Sensitivity) -> str:
 
 
 def sensitivity_table(found: Sensitivity, of: str = "metric") -> Fitted:
-    """Targets down, schemes across. `of`: "metric" (change to full precision) or "additive"."""
+    """Groups down, schemes across. `of`: "metric" (change to full precision) or "additive"."""
     heading = found.heading(of)
 
     def build(width: int) -> RenderableType:
@@ -137,11 +137,11 @@ def confirmed_table(found: Confirmation) -> RenderableType:
     )
 
 
-def beside_table(found: Search | Confirmation) -> RenderableType:
+def compared_table(found: Search | Confirmation) -> RenderableType:
     """Plans measured beside the search, on the samples of the split named."""
     return Group(
         Text(f"Measured beside the search, on the {found.split} split", style="bold"),
-        _table(tables.beside(found), left=("plan", "chosen of no more bytes")),
+        _table(tables.compared(found), left=("plan", "chosen of no more bytes")),
     )
 
 
@@ -150,13 +150,13 @@ def agreement_line(found: Agreement) -> Text:
     return Text(about_agreement(found))
 
 
-def bench_report(found: BenchRun) -> RenderableType:
-    """Where a bench was made, and a row a case."""
-    where, *how = about_bench(found)
+def benchmark_report(found: Benchmark) -> RenderableType:
+    """A benchmark: where and how it was made, and a row a case."""
+    where, *how = about_benchmark(found)
     return Group(
         Text(where, style="bold"),
         *(Text(line, style=DIM) for line in how),
-        _table(bench_table(found), left=("operation", "shape", "scheme"), drop=("25", "size")),
+        _table(benchmark_table(found), left=("operation", "shape", "scheme"), drop=("25", "size")),
     )
 
 

@@ -13,7 +13,6 @@ SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#8A8F98"
 
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "hexagon")
-MARKERS = ("o", "D", "s", "^", "P", "*", "h")
 
 PARTS = {
     "encoder": "#BBBBBB",
@@ -53,17 +52,7 @@ LIGHT = Theme(
     "#22262B",
     "#D9DCE1",
     "#ECEDEF",
-    (
-        "#8C2D04",
-        "#D94801",
-        "#F59A54",
-        "#FDD9B4",
-        "#FAFAFA",
-        "#C6DBEF",
-        "#6BAED6",
-        "#2171B5",
-        "#08306B",
-    ),
+    _colours("8C2D04 D94801 F59A54 FDD9B4 FAFAFA C6DBEF 6BAED6 2171B5 08306B"),
     _colours("FAFAFA FDD9B4 F59A54 D94801 8C2D04"),
 )
 DARK = Theme(
@@ -72,17 +61,7 @@ DARK = Theme(
     "#E4E7EB",
     "#363C45",
     "#1D2127",
-    (
-        "#FFD9B3",
-        "#FDAE6B",
-        "#D9691B",
-        "#6B3512",
-        "#23272E",
-        "#173F66",
-        "#2F7CC0",
-        "#7FB8E6",
-        "#D2E6F7",
-    ),
+    _colours("FFD9B3 FDAE6B D9691B 6B3512 23272E 173F66 2F7CC0 7FB8E6 D2E6F7"),
     _colours("23272E 6B3512 D9691B FDAE6B FFD9B3"),
 )
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}

@@ -1,4 +1,4 @@
-"""Numbers as people read them: what they measure, how sure they are, how many digits that bears.
+"""Numbers as text: the quantity they measure, their error, and the digits that it supports.
 
 A measured value is shown to the precision its error bar supports (Particle Data Group rule: two
 digits of the error where they lie below 36, else one). A difference within 1.96 standard errors
@@ -38,7 +38,7 @@ class Measured:
 
     @property
     def differs(self) -> bool:
-        """Whether the value is a difference: further from zero than its error bar explains.
+        """True if the value is a difference: further from zero than its error bar explains.
 
         An infinite value differs from anything; a finite one without a known error does not.
         """
@@ -57,7 +57,7 @@ UNKNOWN = Measured()
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """What a number measures: its name, the unit it is shown in, and which way is better.
+    """The quantity a number measures: its name, the unit it is shown in, and which way is better.
 
     `scale` turns the stored number into the shown one. `sign` is +1 where more is better. Shown
     values surely below `floor` are called just that: rounding of the arithmetic, not of the model.
@@ -82,8 +82,17 @@ class Quantity:
         return f"{name} ({self.change_unit})" if self.change_unit else name
 
     def shown(self, measured: Measured) -> Measured:
-        """In the shown unit."""
+        """A stored value in the shown unit."""
         return measured.times(self.scale)
+
+    def level(self, measured: Measured) -> str:
+        """A stored level as text: "97.5 ± 0.8"."""
+        return plus_minus(self.shown(measured))
+
+    def change(self, measured: Measured) -> str:
+        """A stored difference as text, with its sign; noise behind a dot: "· −0.5 ± 0.8"."""
+        shown = self.shown(measured)
+        return flagged(plus_minus(shown, signed=True), shown)
 
 
 KL = Quantity("KL divergence", "nats", "nats", floor=1e-6)
@@ -97,7 +106,7 @@ def quantity_of(info: MetricInfo) -> Quantity:
 
 
 def metric_named(name: str, sign: int | None = None) -> Quantity:
-    """What a document of an older run means by a metric's name and sign."""
+    """The quantity that a document of an older run means by a metric's name and sign."""
     return quantity_of(info_named(name, sign))
 
 

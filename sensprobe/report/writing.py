@@ -12,7 +12,7 @@ from sensprobe.documents import printable
 from sensprobe.documents.files import disk_errors, inside, require_no_link, write_whole
 from sensprobe.plans.sites import Site
 from sensprobe.report import rows, tables
-from sensprobe.report.bench_tables import bench_rows
+from sensprobe.report.benchmark_tables import benchmark_rows
 from sensprobe.report.contents import Figure, sections
 from sensprobe.report.course import going
 from sensprobe.report.gather import Results, gather
@@ -25,7 +25,7 @@ PAGE = "report.html"
 
 @dataclass(frozen=True, slots=True)
 class ReportFiles:
-    """What was written, and what could not be, with the command that makes it."""
+    """The files that were written, and what is missing, with the command that makes it."""
 
     folder: Path
     html: Path
@@ -78,11 +78,11 @@ def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
             yield "plans.csv", side.reset_index()
     if found.confirmation is not None:
         yield "confirmation.csv", rows.confirmation_rows(found.confirmation)
-    measured = [m for m in (found.confirmation, found.search) if m is not None and m.also]
+    measured = [m for m in (found.confirmation, found.search) if m is not None and m.compared]
     if measured:
-        yield "beside.csv", rows.beside_rows(measured[0])
-    if found.benches:
-        yield "benches.csv", bench_rows(found.benches)
+        yield "beside.csv", rows.compared_rows(measured[0])
+    if found.benchmarks:
+        yield "benches.csv", benchmark_rows(found.benchmarks)
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

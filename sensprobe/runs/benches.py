@@ -1,11 +1,11 @@
-"""Benches of a run: how fast a machine ran operations, a file each.
+"""Benchmarks of a run: how fast a machine ran operations, a file each.
 
     benches/<utc>-<pid>-<random>.jsonl    a line of where and how, a line a case, a line of the end
 
 Written and read as a segment of evaluations is: lines are appended in one write, each with a
-checksum, by one process that holds a lock. A bench that was stopped keeps the cases it finished and
-is not gone on with: a share of what copying reaches, and a ratio, are of one process on one
-machine, so the next bench is another one.
+checksum, by one process that holds a lock. A benchmark that was stopped keeps the cases it
+finished and is not gone on with: a share of what copying reaches, and a ratio, are of one process
+on one machine, so the next benchmark is another one.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from sensprobe.runs.record import JSON, now, seal, unseal
 from sensprobe.runs.segment import Outcome, is_written, new_name
 
 FOLDER = "benches"
-VERSION = 1  # of a bench's lines; raise it when an older package could misread them
+VERSION = 1  # of a benchmark's lines; raise it when an older package could misread them
 
 
 @dataclass(frozen=True, slots=True)
 class KeptBench:
-    """A bench as it lies on disk: `about` where and how, and a row a case.
+    """A benchmark as it lies on disk. `about` says where and how it ran; `rows` has one a case.
 
-    `problem` says what of it cannot be read, and what to do; "" where everything can.
+    `problem` says which part cannot be read, and what to do; "" where everything can.
     """
 
     name: str
@@ -43,7 +43,7 @@ class KeptBench:
 
     @property
     def document(self) -> dict[str, JSON]:
-        """What `sensprobe bench --json` printed."""
+        """The document that `sensprobe bench --json` printed."""
         return {**self.about, "rows": list(self.rows)}
 
 
@@ -51,7 +51,8 @@ class KeptBench:
 def writing(
     run_folder: Path, about: Mapping[str, JSON]
 ) -> Iterator[Callable[[Mapping[str, JSON]], None]]:
-    """A new bench; what it gives appends a row. Without a row nothing stays."""
+    """Opens a new benchmark and yields a function that appends a row. Without a row no file
+    stays."""
     folder = run_folder / FOLDER
     path = folder / f"{new_name()}.jsonl"
     with disk_errors(path, "creating"):
@@ -78,7 +79,7 @@ def writing(
 
 
 def _append(lines: int, path: Path, document: Mapping[str, JSON]) -> None:
-    """One line, or nothing and a RunError."""
+    """Appends one line; RunError where the disk refuses, and then no part of the line stays."""
     before = os.fstat(lines).st_size
     with disk_errors(path, "writing"):
         try:
@@ -100,7 +101,7 @@ def _close(lines: int, path: Path, outcome: Outcome, *, empty: bool) -> None:
 
 
 def kept(run_folder: Path) -> list[KeptBench]:
-    """Every bench of a run, in the order they began; nothing is written."""
+    """Every benchmark of a run, in the order they began; nothing is written."""
     return [_read(path) for path in sorted((run_folder / FOLDER).glob("[!.]*.jsonl"))]
 
 
@@ -129,7 +130,7 @@ def _read(path: Path) -> KeptBench:
 
 
 def _problem(path: Path, head: Mapping[str, JSON], damaged: int, torn: int) -> str:
-    """What a reader should know of a file; "" where it is whole."""
+    """A sentence on what is damaged in a file; "" where it is whole."""
     where = _where(path)
     if head.get("version", 0) > VERSION:
         return (

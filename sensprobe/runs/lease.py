@@ -88,7 +88,7 @@ def _opened(path: Path, flags: int) -> int:
 
 
 def _locked(descriptor: int, flags: int) -> bool:
-    """Whether the lock is held now; False only with LOCK_NB, where another process has it."""
+    """True if the lock is held now; False only with LOCK_NB, where another process has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
     except BlockingIOError:
@@ -97,7 +97,7 @@ def _locked(descriptor: int, flags: int) -> bool:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether an open file is still the one at `path`."""
+    """True if an open file is still the one at `path`."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(descriptor))
     except FileNotFoundError:

@@ -34,7 +34,7 @@ FOLDER = "evaluations"
 
 @contextmanager
 def suppress_disk(path: Path, notices: list[str]) -> Iterator[None]:
-    """What cannot be read of a ledger is told once, and is as if it were not there."""
+    """Runs a block whose disk errors are added to `notices`, each once, instead of raised."""
     try:
         yield
     except OSError as error:
@@ -119,7 +119,7 @@ class Ledger:
         return None
 
     def measured_keys(self) -> list[EvaluationKey]:
-        """Of every evaluation, from the index alone."""
+        """The keys of every evaluation, from the index alone."""
         return [key_from(base, span) for base, spans in self._places.items() for span in spans]
 
     def entries(self) -> Iterator[Entry]:
@@ -127,14 +127,14 @@ class Ledger:
         return _entries(self._by_segment())
 
     def writers(self) -> list[Writer]:
-        """Who writes now."""
+        """The processes that write now."""
         return [
             Writer(str(opened.get("host")), _number(opened.get("pid")), str(opened.get("command")))
             for opened in (s.opened for s in self._segments.values() if s.alive())
         ]
 
     def last_outcome(self) -> Outcome | None:
-        """How the latest writer ended; None where nobody ever wrote."""
+        """The outcome of the latest writer; None where nobody ever wrote."""
         if not self._segments:
             return None
         return self._segments[max(self._segments)].outcome or "stopped"

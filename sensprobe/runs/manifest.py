@@ -30,7 +30,8 @@ def tool_version() -> str:
 class Manifest:
     """The inputs of a run. `model` and `data` are as the user named them, for people; their
     fingerprints decide. `sites` is site -> shape, `splits` is split -> what was recorded of it
-    (count, fingerprint, source), `settings` whatever the first command wants to be remembered.
+    (count, fingerprint, source), `settings` has the inputs by which later commands open the run
+    again.
     """
 
     model: str
@@ -81,7 +82,7 @@ def read(folder: Path) -> Manifest:
 
 
 def named_earlier(name: str) -> bool:
-    """Whether a model's name was made before names said how (`2-6f0c…`): of its weights as a
+    """True if a model's name was made before names said how (`2-6f0c…`): of its weights as a
     processor computed them, so that the same model may have another name on another machine."""
     return "-" not in name
 

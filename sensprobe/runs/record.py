@@ -38,7 +38,7 @@ def now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationKey:
-    """What an evaluation depends on; equal keys mean equal numbers.
+    """All that an evaluation depends on; equal keys mean equal numbers.
 
     Fingerprints of model, data (the split's own, so that other splits do not matter), plan and
     calibration ("" where none is used); samples [start, stop) of the split; `semantics` is raised
@@ -108,7 +108,7 @@ class Entry(NamedTuple):
 
 
 def little(array: np.ndarray) -> np.ndarray:
-    """Contiguous and little-endian, as it is stored."""
+    """The array as it is stored: contiguous and little-endian."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
@@ -135,8 +135,8 @@ def unseal(line: bytes, kind: str = "") -> dict[str, JSON] | None:
 
 
 def is_whole(document: Mapping[str, JSON]) -> bool:
-    """Whether an evaluation's line says what such a line says. The seal tells damage from none, and
-    not who sealed it."""
+    """True if a line is a whole description of an evaluation. Its seal shows damage, not who wrote
+    it, so every field is checked before it is used."""
     key, arrays, end = document.get("key"), document.get("arrays"), document.get("end")
     if not (isinstance(key, list) and len(key) == 8 and isinstance(arrays, dict)):
         return False
@@ -153,7 +153,7 @@ def is_whole(document: Mapping[str, JSON]) -> bool:
 
 
 def _is_stored(row: JSON, count: int, end: int) -> bool:
-    """Whether a row says where the `count` values of an array lie, before byte `end`."""
+    """True if a row says where the `count` values of an array lie, before byte `end`."""
     if not (isinstance(row, list) and len(row) == 4 and row[1] in DTYPES):
         return False
     offset, dtype, size, checksum = row
@@ -163,7 +163,7 @@ def _is_stored(row: JSON, count: int, end: int) -> bool:
 
 
 def _count(value: JSON) -> bool:
-    """Whether a value of a line is a whole number that can count something."""
+    """True if a value of a line is a whole number that can count something."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
@@ -188,7 +188,7 @@ def pack(evaluation: Evaluation, offset: int) -> tuple[bytes, bytes]:
 
 
 def address_of(document: Mapping[str, JSON]) -> tuple[Base, Span]:
-    """Where the index files a line; strings that repeat line after line are shared."""
+    """The key under which the index files a line; strings that repeat are shared."""
     *names, semantics, start, stop = document["key"]
     model, data, split, plan, calibration = map(sys.intern, names)
     return (model, data, split, plan, calibration, semantics), (start, stop)

@@ -1,4 +1,4 @@
-"""What must hold of a result beyond its schema, wherever a run's `results/` came from.
+"""Checks of results beyond their schemas, wherever a run's `results/` came from.
 
     sensitivity-METHOD   sites are the run's, schemes parse, rows have no other scheme
     search, search-N     names of candidates are told apart, what is chosen is one of them

@@ -3,7 +3,7 @@
     run.json        the inputs it belongs to; written once
     evaluations/    one segment a writer; append-only
     results/        JSON tables, each replaced whole
-    benches/        how fast machines ran operations, a file a bench; append-only
+    benches/        how fast machines ran operations, a file a benchmark; append-only
     plans/          the plan chosen for each budget, as --plan takes it
     leases/         what is being measured now; gone when nothing is
     optuna.db       the search's own storage
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def optuna_path(self) -> Path:
-        """Where the search keeps its SQLite storage."""
+        """The file in which the search keeps its SQLite storage."""
         return self.path / "optuna.db"
 
     def refresh(self) -> int:
@@ -92,8 +92,8 @@ class Run:
     def find(self, key: EvaluationKey) -> Evaluation | None:
         """The evaluation of exactly this key, its checksums checked; None where there is none.
 
-        One found in a run that is reused is copied here, so that a run holds all its results rest
-        on; `from_run` of its `meta` says where it was found.
+        An evaluation found in a reused run is copied here, so that a run holds all evaluations
+        behind its results; `from_run` of its `meta` says where it was found.
         """
         with self._lock:
             evaluation = self._ledger.find(key)
@@ -112,7 +112,7 @@ class Run:
         return _gaps(key, self._spans(key))
 
     def holds(self, key: EvaluationKey) -> bool:
-        """Whether this run's own evaluations, without any reused, cover [start, stop)."""
+        """True if this run's own evaluations, without any reused, cover [start, stop)."""
         with self._lock:
             return not _gaps(key, self._ledger.spans(key.base))
 
@@ -162,17 +162,17 @@ class Run:
             return dict(self._ledger.origins)
 
     def measured_keys(self) -> list[EvaluationKey]:
-        """What was measured up to now, from the index alone: nothing is read."""
+        """The keys of all evaluations up to now, from the index alone: no file is read."""
         with self._lock:
             return self._ledger.measured_keys()
 
     def entries(self) -> Iterator[Entry]:
-        """What was measured up to now, without the arrays, in the order of writing."""
+        """All evaluations up to now, without the arrays, in the order of writing."""
         with self._lock:
             return self._ledger.entries()
 
     def evaluations(self) -> Iterator[Evaluation]:
-        """What was measured up to now, in the order of writing; damaged ones are left out."""
+        """All evaluations up to now, in the order of writing; damaged ones are left out."""
         for entry in self.entries():
             with self._lock:
                 evaluation = self._ledger.find(entry.key)
@@ -223,14 +223,14 @@ class Run:
 
     @contextlib.contextmanager
     def benching(self, about: Mapping[str, JSON]) -> Iterator[Callable[[Mapping[str, JSON]], None]]:
-        """A new bench of this run, of where and how it is measured; what it gives keeps a case for
-        good."""
+        """Opens a new benchmark of this run, which says where and how it is measured; yields a
+        function that keeps a case for good."""
         self._check_writable()
         with benches.writing(self.path, about) as keep:
             yield keep
 
     def benches(self) -> list[benches.KeptBench]:
-        """Every bench, in the order they began."""
+        """Every benchmark, in the order they began."""
         return benches.kept(self.path)
 
     def write_result(self, name: str, data: JSON) -> None:
@@ -242,7 +242,8 @@ class Run:
         write_whole(path, strict_json(data))
 
     def set_aside(self, name: str, new: str) -> None:
-        """Gives a result another name, which must be free. Without such a result: nothing."""
+        """Gives a result another name, which must be free. Does nothing where there is no such
+        result."""
         self._check_writable()
         path, target = self._result_path(name), self._result_path(new)
         if target.exists():
@@ -252,8 +253,8 @@ class Run:
                 path.replace(target)
 
     def read_result(self, name: str) -> JSON | None:
-        """What `write_result` wrote, or None where it never did. RunError where the file is not
-        what this package writes under that name."""
+        """The result that `write_result` wrote, or None where it never did. RunError where the file
+        is not what this package writes under that name."""
         path = self._result_path(name)
         try:
             document = read_json(path, LARGE)

@@ -55,7 +55,7 @@ def new_name() -> str:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a file is there and is one itself: no link, no pipe, no folder."""
+    """True if a regular file is there: no link, no pipe, no folder."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -63,7 +63,7 @@ def is_plain(path: Path) -> bool:
 
 
 def is_written(path: Path) -> bool:
-    """Whether the process that owns a file of lines still runs; nobody's, where it was removed."""
+    """True if the process that owns a file of lines still runs; False where it was removed."""
     if not path.is_file():
         return False
     try:
@@ -104,7 +104,8 @@ class SegmentWriter:
         self._synced = time.monotonic()
 
     def append(self, evaluation: Evaluation) -> None:
-        """Keeps an evaluation; `RunError`, and nothing of it kept, where the disk refuses."""
+        """Appends an evaluation; `RunError` where the disk refuses, and then no part of it
+        stays."""
         with disk_errors(self.lines_path, "writing"):
             before = os.fstat(self._bytes).st_size
             content, line = pack(evaluation, before)
@@ -136,8 +137,8 @@ class SegmentWriter:
 
     @contextlib.contextmanager
     def _whole(self, descriptor: int) -> Iterator[None]:
-        """After a refused write nothing of it stays. An interrupt cuts nothing: the write may be
-        whole, and readers know one that is not.
+        """Cuts off what a refused write left. After an interrupt nothing is cut: the write may be
+        whole, and readers recognise one that is not.
         """
         before = os.fstat(descriptor).st_size
         try:
@@ -159,7 +160,7 @@ class SegmentWriter:
 
 
 class Place(NamedTuple):
-    """Where a line lies."""
+    """The place of a line in its segment."""
 
     segment: SegmentReader
     offset: int
@@ -183,7 +184,7 @@ class SegmentReader:
         return f"{self.lines_path.parent.name}/{self.lines_path.name}"
 
     def poll(self, notices: list[str]) -> Iterator[tuple[dict[str, JSON], Place]]:
-        """New evaluations, whole ones only. What is skipped is told in `notices`, once."""
+        """New evaluations, whole ones only. Each one skipped is reported in `notices` once."""
         try:
             size = self.lines_path.stat().st_size
             if size <= self._offset:
@@ -213,7 +214,7 @@ class SegmentReader:
         self._tell(damaged, len(fresh) - end, notices)
 
     def _take(self, document: dict[str, JSON], has: int) -> bool:
-        """Whether a line can be used; notes who wrote the segment and how it ended."""
+        """True if a line can be used; notes who wrote the segment and how it ended."""
         kind = document.get("kind")
         if kind == "evaluation":
             return is_whole(document) and bool(document["end"] <= has)
@@ -238,11 +239,11 @@ class SegmentReader:
             )
 
     def _abandoned(self, torn: int) -> bool:
-        """Nobody is left to finish the last line, and nobody did since it was read."""
+        """True if the writer is gone and the last line was not finished since it was read."""
         return not self.alive() and self.lines_path.stat().st_size == self._offset + torn
 
     def alive(self) -> bool:
-        """Whether the process that owns this segment still runs."""
+        """True if the process that owns this segment still runs."""
         return is_written(self.lines_path)
 
     def document(self, place: Place, lines: BinaryIO) -> dict[str, JSON] | None:
@@ -275,5 +276,5 @@ def _evaluation(document: dict[str, JSON], content: BinaryIO) -> Evaluation | No
 
 
 def _start(document: dict[str, JSON]) -> int:
-    """Where the arrays of an evaluation's line begin."""
+    """The byte at which the arrays of an evaluation's line begin."""
     return min((row[0] for row in document["arrays"].values()), default=document["end"])

@@ -1,4 +1,4 @@
-"""What evaluations keep of each sample, and what a metric measures: its name, unit and direction.
+"""Metrics: the arrays that evaluations keep, and a metric's name, unit and direction.
 
 A score is kept as the metric gives it and read as its `MetricInfo` says: tables, axes, cards and
 `--max-loss` all go by that one declaration, and nothing goes by what a function is called. A
@@ -27,7 +27,7 @@ DIVERGENCE = "divergence"
 """The metric that needs no labels: how far outputs are from those of full precision."""
 AGREEMENT, BALANCED_ACCURACY, F1 = "agreement", "balanced-accuracy", "f1"
 BUILT_IN = (DIVERGENCE, AGREEMENT, BALANCED_ACCURACY, F1)
-"""What `--metric` takes by name; anything else is the user's own code."""
+"""The metrics that `--metric` takes by name; anything else is the user's own code."""
 PRIMARY = {
     "classification": "correct",
     "regression": "squared_error",
@@ -66,7 +66,7 @@ LONGEST = 40
 
 @dataclass(frozen=True, slots=True)
 class MetricInfo:
-    """What a metric measures.
+    """The name, unit and direction of a metric.
 
     A kept score times `scale` is the number that people read: in `unit` where it is a level, in
     `change_unit` where it is a difference or a limit on one.
@@ -92,7 +92,7 @@ class MetricInfo:
 
 
 def from_json(document: Mapping[str, Any]) -> MetricInfo:
-    """What a document of a run says of its metric; ValueError where it cannot be that."""
+    """The metric that a document of a run describes; ValueError where it describes none."""
     texts = {key: document.get(key, "") for key in ("name", "unit", "change_unit")}
     scale, better = document.get("scale", 1.0), document.get("higher_is_better", True)
     if not texts["name"] or not all(isinstance(text, str) for text in texts.values()):
@@ -118,11 +118,11 @@ INFO = {
     "kl": MetricInfo(DIVERGENCE, higher_is_better=False),
     "distance": MetricInfo(DIVERGENCE, higher_is_better=False),
 }
-"""What the arrays measure that may be a headline."""
+"""The metrics of the arrays that may be a headline."""
 
 
 def info_named(name: str, sign: int | None = None) -> MetricInfo:
-    """What a document means that tells no more than a name and a sign: those of older runs."""
+    """The metric of a document that has only a name and a sign, as older runs wrote."""
     known = {NAMES[array]: info for array, info in INFO.items()}
     if name in known and name != DIVERGENCE:
         return known[name]
@@ -139,7 +139,7 @@ def info_in(document: Mapping[str, Any]) -> MetricInfo:
 def declared(
     function: object, name: str, returned: Mapping[str, Any] | MetricInfo | None = None
 ) -> tuple[MetricInfo, bool]:
-    """What a user's metric says of itself, and whether it says its unit.
+    """The metric that a user's function declares, and whether it declares a unit.
 
     Attributes of the function count first, then what it returned beside its values. DataError for
     a declaration that cannot be one.

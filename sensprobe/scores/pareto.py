@@ -29,7 +29,7 @@ def hypervolume(
 ) -> float:
     """Area between the front and the reference point, score times natural log of bytes, exact.
 
-    Points at or beyond the reference, in bytes or in score, add nothing.
+    Points at or beyond the reference, in bytes or in score, do not count.
     """
     size, value = np.asarray(size_bytes, float), np.asarray(score, float)
     inside = (size < reference_bytes) & (value > reference_score)

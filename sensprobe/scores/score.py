@@ -21,7 +21,7 @@ import numpy as np
 
 Z95 = 1.96
 LEVEL = 0.05
-"""How often a difference may be called one by chance."""
+"""The largest probability under chance alone at which a difference is called one."""
 ENUMERATED = 10
 """Up to so many groups every assignment of signs is counted; beyond, the sum is taken as normal."""
 
@@ -41,7 +41,7 @@ class Score:
     p: float | None = None
 
     def differs(self, z: float = Z95) -> bool:
-        """Whether the value is a difference: further from zero than z standard errors, or by p."""
+        """True if the value is a difference: further from zero than z standard errors, or by p."""
         return abs(self.value) > z * self.stderr if self.p is None else self.p < LEVEL
 
 
@@ -104,8 +104,8 @@ def ratio(values: np.ndarray, baseline: np.ndarray, groups: np.ndarray | None = 
 def signed_rank(differences: np.ndarray, groups: np.ndarray | None = None) -> float:
     """Two-sided p of "differences (n,) lie evenly about zero": Wilcoxon's signed-rank test.
 
-    Zeros are ranked and add nothing (Pratt 1959); equal sizes share their mean rank. Under the
-    hypothesis the sign of a sample, or of a whole group, is that of a coin.
+    Zeros are ranked but not summed (Pratt 1959); equal sizes share their mean rank. Under the
+    hypothesis the sign of a sample, or of a whole group, is + or - with equal probability.
     """
     sizes = np.abs(differences)
     values, inverse, counts = np.unique(sizes, return_inverse=True, return_counts=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.models import Model
-from sensprobe.models.selective import Replay
+from sensprobe.models.framed import Replay
 from sensprobe.numerics.storage import Storage
 from sensprobe.numerics.taps import EXACT, RoundingTap
 from sensprobe.plans.scheme import Scheme

@@ -28,7 +28,7 @@ class Target:
     def fitted(self, scheme: Scheme) -> dict[str, Scheme] | None:
         """The scheme each site gets, fitted to it; None where it makes no sense for some site.
 
-        One number a step under a live scale of its own is not rounded, whatever the bits (a sensor
+        One number a step under its own dynamic scale is not rounded, whatever the bits (a sensor
         of one channel as `input`): to price that would say that it needs none.
         """
         try:

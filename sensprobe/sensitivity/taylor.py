@@ -32,7 +32,7 @@ from sensprobe import ops
 from sensprobe.evaluate.outcomes import CAP, FARTHEST
 from sensprobe.models import Model
 from sensprobe.models.apply import Applier
-from sensprobe.models.s4d_layers import Recurrence
+from sensprobe.models.framed import Recurrence
 from sensprobe.numerics.rounding import real_view
 from sensprobe.numerics.storage import Storage
 from sensprobe.numerics.taps import RoundingTap

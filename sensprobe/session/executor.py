@@ -81,7 +81,7 @@ class LocalExecutor:
         return [[self._evaluate(*one, piece) for piece in pieces] for one in plans]
 
     def evaluator(self, split: str) -> Evaluator | TextEvaluator:
-        """What runs plans on a split, in the order in which it is used now."""
+        """The evaluator of a split, in the order in which the session uses the split now."""
         session, samples = self.session, self.session.samples.split(split)
         known = self._evaluators.get(split)
         if known is None or known.split is not samples:
@@ -143,7 +143,7 @@ class LocalExecutor:
         return found
 
     def _waiting(self) -> None:
-        """Said once: where two processes do the same work, they meet at every plan."""
+        """Tell the user, once, that another process measures what is asked for here."""
         if not self._waited:
             self.session.progress.note(
                 "another process measures a plan of this run that is asked for here: waiting for "

@@ -76,7 +76,7 @@ class Headline:
 
     @property
     def scores_divergence(self) -> bool:
-        """Whether the headline needs full-precision outputs to compare with."""
+        """True if the headline needs full-precision outputs to compare with."""
         return self.primary in (self.additive, "agrees")
 
     @property
@@ -87,7 +87,7 @@ class Headline:
 
     @property
     def robust(self) -> bool:
-        """Whether differences have tails that a mean's error does not describe (regression)."""
+        """True if differences have tails that a mean's error does not describe (regression)."""
         return self.dataset.task == "regression"
 
     @property

@@ -16,7 +16,7 @@ from sensprobe.models import Model
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.ops.choice import say
-from sensprobe.packed import Arena, device_stream_of, stream_of
+from sensprobe.packed import PackedWeights, device_stream_of, stream_of
 from sensprobe.plans.plan import EXACT_PLAN, Plan
 from sensprobe.plans.sites import Kind
 from sensprobe.session.calibration import calibrated_on
@@ -76,8 +76,8 @@ def loaded(
             )
         chosen = Plan(tuple(source.artefact.plan.items()), source.name)
         made = source.artefact
-        arena = Arena.of(made.tensors, made.model.sites, made.plan)
-        if (packed := packed_model(source.name, chosen, made.model, arena, place)) is not None:
+        stored = PackedWeights.of(made.tensors, made.model.sites, made.plan)
+        if (packed := packed_model(source.name, chosen, made.model, stored, place)) is not None:
             return packed
         tap = source.artefact.tap
     else:
@@ -94,38 +94,43 @@ def loaded(
 
 
 def packed_model(
-    name: str, plan: Plan, model: Model, arena: Arena, place: torch.device
+    name: str, plan: Plan, model: Model, weights: PackedWeights, place: torch.device
 ) -> LoadedModel | None:
-    """A model whose weights stay packed as an exported one's do, in an arena; None where no kernel
+    """A model whose weights stay packed as an exported one's do; None where no kernel
     of a GPU runs it. Of `model` the config counts, its weights are not kept."""
-    tap = RoundingTap(arena.plan, arena.weights, arena.scales(), round=ops.rounded)
+    tap = RoundingTap(weights.plan, weights.decoded, weights.scales(), round=ops.rounded)
     nothing = {n: torch.empty(0) for n, s in model.sites.items() if s.kind is Kind.WEIGHT}
     runs = type(model)(model.config, nothing)  # type: ignore[call-arg]
     if place.type == "cpu":
-        stream, why = stream_of(runs, arena, tap.scales)
-        return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, stream, why)
-    return _on_device(name, plan, arena, runs, tap, place)
+        stream, why = stream_of(runs, weights, tap.scales)
+        return LoadedModel(name, plan, tap.plan, place, runs, tap, weights, stream, why)
+    return _on_device(name, plan, weights, runs, tap, place)
 
 
 def _on_device(
-    name: str, plan: Plan, arena: Arena, runs: Model, tap: RoundingTap, place: torch.device
+    name: str,
+    plan: Plan,
+    weights: PackedWeights,
+    runs: Model,
+    tap: RoundingTap,
+    place: torch.device,
 ) -> LoadedModel | None:
     """A packed model in a device's memory; where kernels run whole sequences only, its steps decode
     weights as they go."""
     with room(
-        arena.bytes,
+        weights.bytes,
         free_on(place),
         f"the weights of {name} on {place}",
         "Free some of that GPU's memory, or run on the CPU.",
     ):
-        there, why = device_stream_of(runs, arena, tap.scales, place)
+        there, why = device_stream_of(runs, weights, tap.scales, place)
     if there is None:
         say(logging.WARNING, why)
         return None
-    weights = arena.weights_on(place)
-    tap = replace(_moved(replace(tap, weights={}), place), weights=weights)
+    decoded = weights.decoded_on(place)
+    tap = replace(_moved(replace(tap, weights={}), place), weights=decoded)
     steps = None if why else there
-    return LoadedModel(name, plan, tap.plan, place, runs, tap, arena, steps, why, there)
+    return LoadedModel(name, plan, tap.plan, place, runs, tap, weights, steps, why, there)
 
 
 def device_named(device: str | torch.device) -> torch.device:

@@ -18,7 +18,7 @@ from sensprobe.memory import free_bytes, room
 from sensprobe.models import Model, per_step, together
 from sensprobe.numerics.taps import RoundingTap
 from sensprobe.ops.choice import say
-from sensprobe.packed import Arena, DeviceStream, Slots, Stream
+from sensprobe.packed import DeviceStream, PackedWeights, Slots, Stream
 from sensprobe.plans.cost import Cost, cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import Scheme
@@ -32,7 +32,10 @@ LOOKED_AT = 4
 
 
 def as_sequences(x: Array, model: Model) -> Tensor:
-    """What the model reads, checked: (batch, length, d_input), or tokens (batch, length)."""
+    """x as the model reads it: float32 (batch, length, d_input), or int64 tokens (batch, length).
+
+    Raises DataError for another shape or type, and for tokens outside the vocabulary.
+    """
     size = model.config.d_input
     return as_tokens(x, size, 2) if model.reads_tokens else as_input(x, size)
 
@@ -123,7 +126,7 @@ class LoadedModel:
     device: torch.device
     _model: Model = field(repr=False)
     _tap: RoundingTap = field(repr=False)
-    _arena: Arena | None = field(default=None, repr=False)
+    _packed_weights: PackedWeights | None = field(default=None, repr=False)
     _stream: Stream | DeviceStream | None = field(default=None, repr=False)
     _why: str = field(default="", repr=False)
     _whole: DeviceStream | None = field(default=None, repr=False)
@@ -141,19 +144,19 @@ class LoadedModel:
 
     @property
     def packed(self) -> bool:
-        """Whether steps run from packed weights and states. An exported model's weights are packed
+        """True if steps run from packed weights and states. An exported model's weights are packed
         even where its plan lets no kernel step; its states are then kept in float32."""
         return self._stream is not None
 
     @property
     def stream(self) -> Stream | DeviceStream | None:
-        """What steps from packed memory; None where nothing does."""
+        """The runtime that steps on packed weights and states; None where nothing does."""
         return self._stream
 
     @property
     def why_not_packed(self) -> str:
-        """Which site of an exported model's plan keeps its steps from packed memory, and why; ""
-        where they run from it, and for models that were not exported."""
+        """The site of an exported model's plan that keeps its steps from packed memory, and the
+        reason; "" where they run from it, and for models that were not exported."""
         return self._why
 
     @property
@@ -161,8 +164,8 @@ class LoadedModel:
         """Bytes of memory that hold weights and static scales."""
         if self._whole is not None:
             return self._whole.weight_bytes
-        if self._arena is not None:
-            return self._arena.bytes
+        if self._packed_weights is not None:
+            return self._packed_weights.bytes
         scales = [x for pair in self._tap.scales.values() for x in pair if x is not None]
         return sum(x.nbytes for x in [*self._tap.weights.values(), *scales])
 
@@ -231,7 +234,7 @@ class LoadedModel:
             return self._model.step(x, state, self._tap)
 
     def advance(self, x: Array, state: Any, slots: Slots | None = None) -> tuple[Tensor, Any]:
-        """As `step`, but a packed state is written over: the state given is of no more use.
+        """Like `step`, but a packed state is overwritten: the state given must not be used again.
 
         A packed state is also a pool of slots, `start(capacity)` of them, for serving sequences
         that come and go: with `slots` x holds a step of the sequences in these slots, in this
@@ -258,7 +261,7 @@ class LoadedModel:
         )
 
     def _room(self, batch: int) -> AbstractContextManager[None]:
-        """Of the state of `batch` sequences: packed as the cost counts it, else float32."""
+        """Reserve memory for the state of `batch` sequences, packed or in float32."""
         held = sum(4 * site.reals for site in self.sites.values() if site.kind is Kind.STATE)
         each = self.cost().state_bytes if self.packed else held
         free = free_on(self.device)
@@ -271,7 +274,7 @@ class LoadedModel:
         )
 
     def _placed(self) -> AbstractContextManager[Any]:
-        """Where the model makes new tensors."""
+        """A context in which the model makes new tensors on its device."""
         return nullcontext() if self.device.type == "cpu" else self.device
 
 
@@ -284,8 +287,8 @@ def free_on(place: torch.device) -> int | None:
 
 
 def _held(state: Any) -> Iterator[Tensor]:
-    """The tensors that a state of a model's own remembers."""
-    for one in state.memories:
+    """The tensors in a state of a model that is not packed."""
+    for one in state.carries:
         for memory in one if isinstance(one, tuple) else (one,):
             yield memory.state
             if memory.residual is not None:

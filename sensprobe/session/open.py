@@ -117,7 +117,7 @@ def open_calibrated(
     else:
         session = open_session(model, data, norm=norm, data_seed=data_seed, progress=progress)
         source, calibration = session.source, session.calibration
-    schemes = schemes_of(plan, source)
+    schemes = schemes_of(plan, source.outline)
     return source, schemes, calibration.ready(schemes)
 
 
@@ -147,7 +147,7 @@ def settings_of(
     metric: str | None = None,
     data_seed: int = 0,
 ) -> dict[str, Any]:
-    """What a run remembers of its inputs."""
+    """The inputs as a run remembers them, with absolute paths and pinned revisions."""
     return {
         "model": _absolute(model),
         "norm": norm,

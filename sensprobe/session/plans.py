@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sensprobe.documents.files import named_path
 from sensprobe.errors import PlanError, UsageError
-from sensprobe.models import Model
 from sensprobe.plans.plan import EXACT_PLAN, Plan, Resolved
 from sensprobe.plans.plan import read as read_plan
 from sensprobe.plans.presets import PRESETS, unknown
 from sensprobe.plans.scheme import Scheme, parse
-from sensprobe.session.source import Source
+from sensprobe.plans.sites import Site
 
 OnePlan: TypeAlias = Plan | str | Path | Mapping[str, str | Scheme]
 PlanLike: TypeAlias = OnePlan | Sequence[OnePlan]
@@ -22,10 +21,23 @@ PlanLike: TypeAlias = OnePlan | Sequence[OnePlan]
 a later one's entries overriding. A preset's name comes first: a file of that name is `./w8a8`, or a
 `pathlib.Path`."""
 
+if TYPE_CHECKING:
+    from sensprobe.session.outline import Outline
+
 logger = logging.getLogger("sensprobe.plans.plan")
 
 
-def as_plan(plan: PlanLike, model: Model) -> Plan:
+class Sited(Protocol):
+    """A model, or its outline."""
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def sites(self) -> Mapping[str, Site]: ...
+
+
+def as_plan(plan: PlanLike, model: Sited) -> Plan:
     """The plan that was meant for a model; PlanError or SchemeError where it cannot be read."""
     if isinstance(plan, Plan):
         return plan
@@ -46,7 +58,7 @@ def as_plan(plan: PlanLike, model: Model) -> Plan:
     return Plan(tuple((p, s if isinstance(s, Scheme) else parse(s)) for p, s in plan.items()))
 
 
-def resolve(plan: Plan, model: Model) -> Resolved:
+def resolve(plan: Plan, model: Sited) -> Resolved:
     """`plan.resolve` for a model; what its patterns pass over is said to the user."""
     sites = model.sites.values()
     resolved = plan.resolve(sites)
@@ -55,22 +67,22 @@ def resolve(plan: Plan, model: Model) -> Resolved:
     return resolved
 
 
-def schemes_of(plan: PlanLike | None, source: Source) -> Resolved:
-    """Site -> scheme of a plan, of none where it is None.
+def schemes_of(plan: PlanLike | None, model: Outline) -> Resolved:
+    """Site -> scheme of a plan, of full precision where it is None.
 
     An exported model runs its own plan and takes no other (UsageError).
     """
-    if source.artefact is None:
-        return resolve(EXACT_PLAN if plan is None else as_plan(plan, source.model), source.model)
+    if model.plan is None:
+        return resolve(EXACT_PLAN if plan is None else as_plan(plan, model), model)
     if plan is not None:
         raise UsageError(
-            f"{source.name} is an exported model and runs its own plan; give a plan with the "
+            f"{model.name} is an exported model and runs its own plan; give a plan with the "
             "full-precision model it was made from."
         )
-    return dict(source.artefact.plan)
+    return dict(model.plan)
 
 
-def _named_plan(name: str | Path, model: Model) -> Plan:
+def _named_plan(name: str | Path, model: Sited) -> Plan:
     if isinstance(name, str) and name in PRESETS:
         return PRESETS[name].plan(model.family, model.sites.values())
     path = named_path(name)

@@ -1,4 +1,4 @@
-"""Which samples of a split a session uses, and in which order."""
+"""The samples of a split that a session uses, and their order."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Samples:
         return None if group is None else group[:stop].numpy()
 
     def describe(self, split: str, stop: int) -> dict[str, Any]:
-        """Which samples were used, as documents of a run record it."""
+        """The choice of samples, as documents of a run record it."""
         groups = self.groups(split, stop)
         return {
             "order": "stratified" if split in self._used else "as it lies",

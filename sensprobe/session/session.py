@@ -53,7 +53,7 @@ def manifest_of(source: Source, dataset: Dataset, settings: Mapping[str, object]
 
 @dataclass(slots=True)
 class Session:
-    """What every job works on. `open_session` makes one from names.
+    """A model opened on data and a run, which every job works on. `open_session` makes one.
 
     Raises UnsupportedError or DataError where the model's outputs cannot be scored on the data.
     """

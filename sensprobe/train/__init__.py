@@ -1,28 +1,36 @@
-"""Full-precision training: from a recipe and samples to a checkpoint, repeatable to the bit."""
+"""Full-precision training: from a recipe and data to a checkpoint, repeatable to the bit.
+
+`train_task` is the one loop; a task says what is learnt: `SampleTask` classes or numbers of
+sequences, `LanguageTask` a language model over bytes.
+"""
 
 from __future__ import annotations
 
-from sensprobe.train.language import LanguageResult, Pool, fit_language
-from sensprobe.train.language_recipe import LanguageRecipe, language_recipe_from
-from sensprobe.train.loop import FitResult, Progress, evaluate, fit
-from sensprobe.train.recipe import Recipe, read_document, read_recipe, recipe_from
-from sensprobe.train.samples import Samples
+from sensprobe.train.language import LanguageTask, Pool
+from sensprobe.train.loop import Progress, Task, Trained, train_task
+from sensprobe.train.recipe import (
+    LanguageRecipe,
+    Recipe,
+    language_recipe_from,
+    read_document,
+    recipe_from,
+)
+from sensprobe.train.samples import Samples, SampleTask
 from sensprobe.train.snapshot import record
 
 __all__ = [
-    "FitResult",
     "LanguageRecipe",
-    "LanguageResult",
+    "LanguageTask",
     "Pool",
     "Progress",
     "Recipe",
+    "SampleTask",
     "Samples",
-    "evaluate",
-    "fit",
-    "fit_language",
+    "Task",
+    "Trained",
     "language_recipe_from",
     "read_document",
-    "read_recipe",
     "recipe_from",
     "record",
+    "train_task",
 ]

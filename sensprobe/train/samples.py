@@ -1,18 +1,152 @@
-"""What `fit` is given to learn from, and whether a recipe can use it."""
+"""Learning from whole samples: classes or numbers of sequences, an epoch a leg.
+
+Models are S4D, trained in convolution mode. Labels decide what is learnt: integers are classes
+(cross-entropy, scored by accuracy), floats are regression targets (mean squared error).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.errors import DataError
-from sensprobe.train.recipe import Recipe
+from sensprobe.evaluate import outcomes
+from sensprobe.scores.metrics import NAMES, PRIMARY
+from sensprobe.train.loop import Loss, network
+from sensprobe.train.recipe import Recipe, rate_at
 
+SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "B")  # what `ssm_lr` trains
+EVALUATION_BATCH = 100
 Samples = tuple[Tensor, Tensor]
-"""x (n, l, d_input) float32 and y (n,) int64 labels."""
+"""x (n, l, d_input) float32, and y: (n,) int64 labels, or (n,) or (n, d_output) float32 targets."""
+
+
+@dataclass(frozen=True)
+class SampleTask:
+    """Training by a recipe on samples (see `loop.Task`); DataError for samples it cannot use."""
+
+    recipe: Recipe
+    train: Samples
+    validation: Samples
+    clip = None
+
+    def __post_init__(self) -> None:
+        check_samples(self.recipe, self.train, "train")
+        check_samples(self.recipe, self.validation, "validation")
+
+    @property
+    def kind(self) -> str:
+        """classification or regression."""
+        return "regression" if self.train[1].is_floating_point() else "classification"
+
+    @property
+    def metric(self) -> str:
+        return NAMES[PRIMARY[self.kind]]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "recipe": asdict(self.recipe),
+            "train": digest(*self.train),
+            "validation": digest(*self.validation),
+        }
+
+    @property
+    def batch(self) -> int:
+        """Samples a step."""
+        return min(self.recipe.optimizer.batch, len(self.train[1]))
+
+    @property
+    def legs(self) -> list[range]:
+        steps = len(self.train[1]) // self.batch
+        return [range(k * steps, (k + 1) * steps) for k in range(self.recipe.schedule.epochs)]
+
+    def rate(self, step: int) -> float:
+        return rate_at(step, self.legs[-1].stop, self.recipe.schedule.warmup)
+
+    def optimizer(self, params: Mapping[str, Tensor]) -> torch.optim.AdamW:
+        """Three groups: state space (slower, no decay), matrices (decay), and the others."""
+        choices = self.recipe.optimizer
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, p in params.items():
+            lr = choices.ssm_lr if name.rsplit(".", 1)[-1] in SSM_NAMES else choices.lr
+            decay = choices.weight_decay if name.endswith("weight") and p.ndim == 2 else 0.0
+            groups.setdefault((lr, decay), []).append(p)
+        return torch.optim.AdamW(
+            [
+                {"params": members, "lr": lr, "base": lr, "weight_decay": decay}
+                for (lr, decay), members in groups.items()
+            ],
+            fused=True,
+        )
+
+    def batches(self, leg: int) -> Iterator[Samples]:
+        """Whole batches in this epoch's order; samples too few for one wait for another epoch."""
+        generator = torch.Generator().manual_seed(self.recipe.seed * 100_003 + leg + 1)
+        (x, y), data = self.train, self.recipe.data
+        order = torch.randperm(len(y), generator=generator)
+        for start in range(0, len(y) - self.batch + 1, self.batch):
+            index = order[start : start + self.batch]
+            yield shift_images(x[index], data.image, data.shift, generator), y[index]
+
+    def loss(self, params: Mapping[str, Tensor], batch: Samples) -> Loss:
+        x, y = batch
+        outputs = forward(params, self.recipe.model, x)
+        if self.kind == "regression":
+            error = F.mse_loss(outputs.flatten(1), y.flatten(1))
+            return Loss(error, len(y), error.item() * len(y))
+        return Loss(F.cross_entropy(outputs, y), len(y), int((outputs.argmax(1) == y).sum()))
+
+    @torch.no_grad()
+    def held_out(self, params: Mapping[str, Tensor]) -> np.ndarray:
+        x, y = self.validation
+        outputs = [forward(params, self.recipe.model, part) for part in x.split(EVALUATION_BATCH)]
+        found = outcomes(self.kind, torch.cat(outputs), y, None)
+        return found[PRIMARY[self.kind]].astype(np.float64)
+
+    def entry(self, leg: int, loss: float, score: float, held_out: float) -> dict[str, float]:
+        return {"epoch": leg + 1, "loss": loss, self.metric: score, "validation": held_out}
+
+    def recorded(self, entry: Mapping[str, float]) -> dict[str, Any]:
+        return {
+            "metric": self.metric,
+            "value": entry["validation"],
+            "n": len(self.validation[1]),
+            "split": "validation",
+            "epoch": entry["epoch"],
+        }
+
+
+def forward(params: Mapping[str, Tensor], config: Any, x: Tensor) -> Tensor:
+    """The deployed model on parameters in training: x (b, l, d_input) -> outputs (b, d_output)."""
+    return network(params, config)(x, mode="fft")
+
+
+def shift_images(
+    x: Tensor, image: tuple[int, ...], reach: int, generator: torch.Generator
+) -> Tensor:
+    """Every sequence read as an image, moved by up to `reach` pixels each way, zeros moving in.
+
+    x: (b, l, c) with l = rows · columns of `image`, row-major. Returns the same shape.
+    """
+    if reach == 0:
+        return x
+    batch, _, channels = x.shape
+    rows, columns = image
+    padded = F.pad(x.view(batch, rows, columns, channels), (0, 0, reach, reach, reach, reach))
+    down, right = torch.randint(0, 2 * reach + 1, (2, batch, 1), generator=generator)
+    each = torch.arange(batch)[:, None, None]
+    i = (down + torch.arange(rows))[:, :, None]
+    j = (right + torch.arange(columns))[:, None, :]
+    return padded[each, i, j].view(x.shape)
 
 
 def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
@@ -24,11 +158,12 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
         or x.shape[-1] != model.d_input,
         f"{len(x)} sequences come with {len(y)} labels": len(x) != len(y),
         "there are no samples": len(x) == 0,
-        f"labels are {y.dtype}, needed int64 classes": y.dtype != torch.int64 or y.ndim != 1,
+        f"y is {y.dtype} of shape {tuple(y.shape)}, needed int64 classes (n,) or float32 targets "
+        f"(n, {model.d_output})": not _is_labels(y, model.d_output),
     }
     if wrong := [problem for problem, found in problems.items() if found]:
         raise DataError(f"{name}: {'; '.join(wrong)}. Name data that fits the recipe's [model].")
-    if int(y.min()) < 0 or int(y.max()) >= model.d_output:
+    if y.dtype == torch.int64 and (int(y.min()) < 0 or int(y.max()) >= model.d_output):
         raise DataError(
             f"{name}: labels run from {int(y.min())} to {int(y.max())}, the recipe's model has "
             f"{model.d_output} classes (0 to {model.d_output - 1})."
@@ -40,8 +175,15 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
         )
 
 
+def _is_labels(y: Tensor, outputs: int) -> bool:
+    """True if these are classes, or targets of so many numbers a sample."""
+    if y.is_floating_point():
+        return y.dtype == torch.float32 and y.ndim > 0 and math.prod(y.shape[1:]) == outputs
+    return y.dtype == torch.int64 and y.ndim == 1
+
+
 def digest(x: Tensor, y: Tensor) -> str:
-    """What a resumed run must share with the one before: the samples, to the bit."""
+    """A fingerprint of samples, to the bit: a resumed run must have the same."""
     found = hashlib.sha256()
     for tensor in (x, y):
         found.update(str(tuple(tensor.shape)).encode())

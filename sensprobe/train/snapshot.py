@@ -1,6 +1,6 @@
-"""What a run keeps on disk: the weights it would ship, and all it needs to go on after a stop.
+"""Snapshots: the weights a run would ship, and all it needs to go on after a stop.
 
-    OUT/weights.safetensors     an own checkpoint of the averaged weights, after the last epoch kept
+    OUT/weights.safetensors     an own checkpoint of the averaged weights, after the last leg kept
     OUT/snapshot.safetensors    parameters, their average, AdamW's moments; progress in the header
 
 Both are tensors and JSON, no pickle, and each is replaced whole. The snapshot is written last and
@@ -10,11 +10,12 @@ alone decides where a run goes on.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -26,43 +27,48 @@ from sensprobe.models import family_of, output_head
 
 WEIGHTS, SNAPSHOT = "weights.safetensors", "snapshot.safetensors"
 FORMAT = 1
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a parameter
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A run after `epoch` whole epochs. `tensors` are grouped as GROUP/NAME."""
+@dataclass
+class Run:
+    """All that training changes: parameters, their average, and the optimizer's moments."""
 
-    epoch: int
-    history: list[dict[str, float]]
-    tensors: dict[str, Tensor]
+    params: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizer: torch.optim.AdamW
 
-    def group(self, name: str) -> dict[str, Tensor]:
-        """One group of tensors, under their own names."""
-        prefix = name + "/"
-        return {k.removeprefix(prefix): t for k, t in self.tensors.items() if k.startswith(prefix)}
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, each tensor as GROUP/NAME."""
+        state = {name: self.optimizer.state[p] for name, p in self.params.items()}
+        groups = {"params": self.params, "average": self.average} | {
+            key: {name: moments[key] for name, moments in state.items()} for key in MOMENTS
+        }
+        return {f"{g}/{k}": t.detach() for g, found in groups.items() for k, t in found.items()}
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put the run where these tensors left it."""
+        for name, p in self.params.items():
+            p.copy_(tensors[f"params/{name}"])
+            self.average[name].copy_(tensors[f"average/{name}"])
+            self.optimizer.state[p] = {key: tensors[f"{key}/{name}"] for key in MOMENTS}
 
 
-def grouped(**groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `Snapshot.group`, detached."""
-    return {f"{g}/{k}": t.detach() for g, tensors in groups.items() for k, t in tensors.items()}
-
-
-def write_snapshot(out: Path, snapshot: Snapshot, identity: Mapping[str, Any]) -> None:
+def write_snapshot(
+    out: Path, identity: Mapping[str, Any], run: Run, history: Sequence[Mapping[str, float]]
+) -> None:
     """Replace the snapshot in `out`. `identity` is what a run must share to go on from it."""
-    header = {
-        "format": FORMAT,
-        "identity": identity,
-        "epoch": snapshot.epoch,
-        "history": snapshot.history,
-    }
-    write_tensors(out / SNAPSHOT, snapshot.tensors, header)
+    header = {"format": FORMAT, "identity": identity, "epoch": len(history), "history": history}
+    write_tensors(out / SNAPSHOT, run.tensors(), header)
 
 
-def read_snapshot(out: Path, identity: Mapping[str, Any]) -> Snapshot | None:
-    """The snapshot in `out`, None where there is none; RunError where it is of another run."""
+def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict[str, float]]:
+    """Put a run where the snapshot in `out` left it; the history of its legs, [] without a
+    snapshot. RunError where it is of another run or damaged."""
     path = out / SNAPSHOT
     if not path.exists():
-        return None
+        return []
     tensors, header = read_safetensors(path)
     told = header.get("identity", {})
     before = told if isinstance(told, dict) else {}
@@ -74,14 +80,15 @@ def read_snapshot(out: Path, identity: Mapping[str, Any]) -> Snapshot | None:
             f"{out} holds a training run that differs in {', '.join(changed) or 'format'}. Name "
             "another folder, or start afresh with `--restart` (resume=False)."
         )
-    epoch, history = header.get("epoch"), header.get("history")
-    if type(epoch) is not int or epoch < 0 or not isinstance(history, list):
+    history = header.get("history")
+    if not isinstance(history, list) or header.get("epoch") != len(history):
         raise RunError(f"{path} is damaged: start afresh with `--restart` (resume=False).")
-    return Snapshot(epoch, history, tensors)
+    run.restore(tensors)
+    return history
 
 
 def _complete(identity: Mapping[str, Any]) -> None:
-    """Say of a recipe what one of an earlier version left open: heads were one linear map."""
+    """Add to the recipe of an earlier version what it left out: heads were one linear map."""
     match identity:
         case {"recipe": {"model": dict(model)}}:
             model.setdefault("head", output_head.DEFAULT)

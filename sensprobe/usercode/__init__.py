@@ -1,1 +1,1 @@
-"""Code of the user's own: what it is made of, and whether it may run."""
+"""The user's own code: the files it consists of, and whether they may run."""

@@ -33,7 +33,7 @@ from sensprobe.errors import CodeError, UsageError
 
 PREFIX = "python:"
 OWN = frozenset({"sensprobe", "sensprobe_kernels", "__main__"})
-"""What a file's folder may hold and is not the file's: this package, and whoever runs it."""
+"""Names in a file's folder that are not the file's own: this package and what runs it."""
 INSTALLED = tuple(
     Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
@@ -151,12 +151,13 @@ class Code:
         return mark_of(self.files)
 
     def seal(self) -> None:
-        """From here on `files` is what the code is: nothing else below its folder is imported."""
+        """Fixes `files`: from here on no other file below the folder is imported."""
         self._sealed = True
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Imports find the file's neighbours first, as a script's do, and helpers of its own."""
+        """Within this block imports find the file's neighbours first, as a script's do, and each
+        file has its own copies of helpers."""
         roots = {name.partition("/")[0].removesuffix(".py") for name in self.files}
         roots |= {name.partition(".")[0] for name in self._found}
         aside = {n: m for n, m in sys.modules.items() if n.partition(".")[0] in roots and _loose(m)}
@@ -239,7 +240,7 @@ class _Finder:
 
 
 def _loose(module: ModuleType) -> bool:
-    """Whether a module is of somebody's folder, not of an installed package or of Python."""
+    """True if a module lies in a user's folder, not in an installed package or in Python's own."""
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
     if origin in ("built-in", "frozen") or module.__name__.partition(".")[0] in OWN:

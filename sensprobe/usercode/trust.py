@@ -1,4 +1,4 @@
-"""Which code may run: what this user named on this machine, as it was then.
+"""Trust in code: what this user named on this machine may run, as it was then.
 
 Code that a command line (or a caller of the API) names is run. Code that only a file names, as the
 run.json of a run that somebody else made, is run where this user named it before or allowed it, and
@@ -108,7 +108,7 @@ def check_settings(settings: Mapping[str, Any], gate: Gate) -> None:
 def _refusal(
     origin: str, path: Path, name: str, known: Mapping[str, str] | None, now: Mapping[str, str]
 ) -> str:
-    """What would run, why it does not, and how to allow it."""
+    """The error's text: what would run, why it does not, and how to allow it."""
     others = [file for file in sorted(now) if file != path.name]
     beside = f", and with it {_few(others)}" if others else ""
     if known is None:
@@ -142,7 +142,7 @@ def _few(files: list[str]) -> str:
 
 
 def store() -> Path:
-    """Where this user's allowed code is remembered."""
+    """The file in which this user's allowed code is remembered."""
     if named := os.environ.get(VARIABLE):
         return Path(named).expanduser()
     state = os.environ.get("XDG_STATE_HOME", "")
@@ -151,12 +151,13 @@ def store() -> Path:
 
 
 def allowed(path: Path, name: str) -> Files | None:
-    """What an allowed function was made of; None for one that is not allowed."""
+    """The hashes of an allowed function's files; None for one that is not allowed."""
     return _read().get(f"{path}:{name}")
 
 
 def allow(code: Code, name: str) -> None:
-    """Remembers a function of code as it is. RunError where that cannot be written."""
+    """Remembers that a function of this code, as it is now, may run. RunError where that cannot
+    be written."""
     place = store()
     with disk_errors(place, "writing"):
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -169,7 +170,7 @@ def allow(code: Code, name: str) -> None:
 
 
 def _remember(code: Code, name: str, progress: Progress) -> None:
-    """`allow`; a machine without a place for it can do everything but remember."""
+    """Calls `allow`, but goes on without remembering where the file cannot be written."""
     try:
         allow(code, name)
     except SensprobeError as error:
@@ -193,7 +194,7 @@ def _alone(place: Path) -> Iterator[None]:
 
 
 def _read() -> dict[str, Files]:
-    """What is remembered. Nothing, where the file is damaged or others can write it."""
+    """All that is remembered; nothing where the file is damaged or others can write it."""
     place = store()
     try:
         with place.open("rb") as file:

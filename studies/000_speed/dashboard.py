@@ -27,7 +27,7 @@ from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Site
-from sensprobe.report import gather
+from sensprobe.report.gather import gather
 from sensprobe.report.plans import resolved
 from sensprobe.runs import Evaluation, EvaluationKey, open_run
 

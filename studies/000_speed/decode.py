@@ -27,14 +27,12 @@ from sensprobe.export.tensors import stored
 from sensprobe.models import Model
 from sensprobe.models.apply import Applier
 from sensprobe.models.mamba import MambaConfig
-from sensprobe.models.mamba_layers import Mamba, deploy
-from sensprobe.packed import Arena, Stream
+from sensprobe.models.mamba_layers import Mamba, deploy, initial
+from sensprobe.packed import PackedWeights, Stream
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
 from sensprobe.session.source import open_model
-from sensprobe.train.language_start import initial
-from sensprobe.train.recipe import Init
 
 MAMBA = {
     "layers.*.in_proj.?": "int8/channel",
@@ -58,18 +56,18 @@ def like_130m() -> Model:
         d_input=50280, d_output=50280, d_model=768, layers=24, dt_rank=48, encoder="embedding",
         pooling="none", tied_head=True, head_bias=False,
     )  # fmt: skip
-    return Mamba(config, deploy(initial(config, Init(), 0), config))
+    return Mamba(config, deploy(initial(config, (0.001, 0.1), 0), config))
 
 
 def streams(model: Model, schemes: dict[str, str]) -> tuple[Stream, dict[str, Any]]:
     """The model packed under a plan, checked against what it costs."""
     plan = Plan(tuple((p, parse(s)) for p, s in schemes.items())).resolve(model.sites.values())
     applier = Applier(model)
-    arena = Arena.of(stored(applier, plan, applier.tap(plan)), model.sites, plan)
-    stream = Stream(model, arena, arena.scales())
+    weights = PackedWeights.of(stored(applier, plan, applier.tap(plan)), model.sites, plan)
+    stream = Stream(model, weights, weights.scales())
     told = cost(model.sites.values(), plan)
-    assert (arena.bytes, stream.start(1).bytes) == (told.weight_bytes, told.state_bytes)
-    return stream, {"weight bytes": arena.bytes, "state bytes": told.state_bytes}
+    assert (weights.bytes, stream.start(1).bytes) == (told.weight_bytes, told.state_bytes)
+    return stream, {"weight bytes": weights.bytes, "state bytes": told.state_bytes}
 
 
 def inputs(model: Model, count: int) -> list[Tensor]:

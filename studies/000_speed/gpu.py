@@ -23,7 +23,7 @@ from sensprobe import api
 from sensprobe.documents.files import write_whole
 from sensprobe.export.tensors import stored
 from sensprobe.models.apply import Applier
-from sensprobe.packed import Arena, DeviceStream
+from sensprobe.packed import DeviceStream, PackedWeights
 from sensprobe.packed.bench import ROUNDS
 from sensprobe.packed.bench_gpu import LAYERS
 from sensprobe.packed.bench_models import SHAPES, like_published
@@ -74,8 +74,8 @@ def _stream(width: int, layers: int, plan: Mapping[str, str], device: str) -> De
     model = like_published(width, "mamba2", layers)
     chosen = Plan(tuple((p, parse(s)) for p, s in plan.items())).resolve(model.sites.values())
     applier = Applier(model)
-    arena = Arena.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
-    return DeviceStream(model, arena, {}, torch.device(device))
+    weights = PackedWeights.of(stored(applier, chosen, applier.tap(chosen)), model.sites, chosen)
+    return DeviceStream(model, weights, {}, torch.device(device))
 
 
 def _seconds(stream: DeviceStream, tokens: torch.Tensor, state: Any, device: str) -> float:

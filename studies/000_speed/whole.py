@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sensprobe.data import load_data
 from sensprobe.models.apply import Applier, observe
-from sensprobe.numerics.storage import Memory, Storage, fresh, store
+from sensprobe.numerics.storage import Carry, Storage, fresh, store
 from sensprobe.ops.diagonal_scan import reference
 from sensprobe.plans.scheme import parse
 from sensprobe.session.source import open_model
@@ -31,14 +31,14 @@ from sensprobe.session.source import open_model
 STATIC, DYNAMIC = "int8/head/asym/parts", "int8/head/asym/parts/dynamic"
 SPLIT, BATCH, WATCHED = "confirmation", 128, 256
 
-Loop = Callable[..., tuple[Tensor, Memory]]
+Loop = Callable[..., tuple[Tensor, Carry]]
 
 
 def plain_loop(
     u: Tensor, A: Tensor, B: Tensor, C: Tensor, kept: Storage = None
-) -> tuple[Tensor, Memory]:
+) -> tuple[Tensor, Carry]:
     """The loop one would write: complex numbers, einsum over n, the same rounding."""
-    memory: Memory = fresh(u.shape[0], (*A.shape, 2), kept)
+    memory: Carry = fresh(u.shape[0], (*A.shape, 2), kept)
     y = []
     for t in range(u.shape[1]):
         h = A * torch.view_as_complex(memory.state) + B * u[:, t, :, None]

@@ -100,20 +100,20 @@ def weighed(session: Session, how: Stored) -> dict[str, Any]:
     kept = session.applier.tap(only_A).weights
     truth = session.source.model.weights
     off = max(float((kept[n] - truth[n]).abs().max()) for n in kept if n.endswith(".A"))
-    whole, rest = (cost(session.source, p)["weight_bytes"] for p in (plan, others))
+    whole, rest = (cost(session.source.outline, p)["weight_bytes"] for p in (plan, others))
     return {
         "max_abs_A": round(session.local.evaluator(SPLIT).spectral_radius(only_A), 6),
         "A_off": round(off, 5),
         "A": int(whole - (rest - full)),
         "weights": int(whole),
-        "state": int(cost(session.source, plan)["state_bytes"]),
+        "state": int(cost(session.source.outline, plan)["state_bytes"]),
     }
 
 
 def results(session: Session) -> dict[str, Any]:
     """Everything the README and the figure show."""
     full = arrays(session, None, ALL)
-    sizes = cost(session.source, {})
+    sizes = cost(session.source.outline, {})
     return {
         "study": HERE.name,
         "date": date.today().isoformat(),

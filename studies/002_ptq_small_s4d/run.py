@@ -69,7 +69,7 @@ def measure(session: Session, size: str) -> dict[Row | None, Arrays]:
 def described(session: Session, row: Row | None, found: Arrays, full: Arrays) -> dict[str, Any]:
     """One line of results.json. Accuracies in points, KL in nats."""
     plan = resolved(session, row)
-    sizes = cost(session.source, plan)
+    sizes = cost(session.source.outline, plan)
     accuracy, change = mean(found["correct"]), paired(found["correct"], full["correct"])
     kl = mean(found["kl"])
     name = {"section": "full precision", "thing": "", "how": "", "bits": 32}

@@ -135,7 +135,7 @@ def save_space(out: Path, session: Session, problem: Problem, timing: dict[str, 
             "exhaustive": timing,
         },
         "pieces": [end - start for start, end in chunks(stop)],
-        "full_bytes": cost(session.source, {})["total_bytes"],
+        "full_bytes": cost(session.source.outline, {})["total_bytes"],
         "chance": 1 / session.dataset.classes,  # type: ignore[operator]
         "problem": asdict(problem),
     }

@@ -22,7 +22,7 @@ from playwright.sync_api import expect, sync_playwright
 from sensprobe import api
 from sensprobe.cli.dashboard import served as served_at
 from sensprobe.plans.plan import from_json
-from sensprobe.report import gather
+from sensprobe.report.gather import gather
 from sensprobe.report.theme import DARK
 from sensprobe.runs import open_run
 

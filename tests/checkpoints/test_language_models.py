@@ -34,7 +34,7 @@ from sensprobe import api
 from sensprobe.checkpoints import hf, mamba_ssm, open_checkpoint, read_checkpoint
 from sensprobe.checkpoints.own import parameter_shapes
 from sensprobe.errors import DataError, UnsupportedError, UsageError
-from sensprobe.models.mamba2 import UNLIMITED
+from sensprobe.models.layouts import UNLIMITED, limits_of_dt
 from sensprobe.session.source import open_model
 
 # -- configs --------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_a_config_of_transformers():
     ],
 )
 def test_limits_of_dt_in_every_spelling(given, want):
-    assert hf.limits(given, Path("c")) == want
+    assert limits_of_dt(given) == want
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ from sensprobe.packed.bench_steps import STEPS
 from sensprobe.packed.bench_work import KINDS
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.plans.scheme import parse
-from sensprobe.report.bench_tables import about_bench, bench_table
-from sensprobe.report.benches import benches_of, latest
+from sensprobe.report.benchmark_tables import about_benchmark, benchmark_table
+from sensprobe.report.benchmarks import benchmarks_of, latest
 from sensprobe.runs import Manifest, open_run
-from sensprobe.session.source import Source, open_model
+from sensprobe.session.source import Source, open_model, outlined
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +242,7 @@ def test_a_model_without_a_plan_is_timed_at_full_precision_alone(capsys):
 def test_a_table_of_a_model_fits_80_columns(capsys, monkeypatch):
     model = tiny(CONFIGS["tokens"])
     schemes = {"layers.0.in_proj_in": parse("int8/dynamic"), "layers.1.D": parse("fp16")}
-    source = Source(model, "a-model-of-a-long-name", Path("."), {}, "f" * 16)
+    source = Source(model, outlined("a-model-of-a-long-name", model), Path("."), {}, "f" * 16)
     name = "a-plan-of-a-name-that-is-even-longer"
     told = bench_model(source, schemes, Applier(model), plan_name=name, batches=(1, 64), length=2)
     printed = Console(width=80)
@@ -279,7 +279,7 @@ def test_a_model_without_streaming_kernels_is_timed_as_the_simulation(capsys):
     """At full precision too: twelve channels are not taken sixteen together."""
     config = MambaConfig(d_input=2, d_output=3, d_model=6, dt_rank=1, d_state=2)
     model = tiny(config)
-    source = Source(model, "odd", Path("."), {}, "f" * 16)
+    source = Source(model, outlined("odd", model), Path("."), {}, "f" * 16)
     told = bench_model(source, {}, Applier(model), length=2)
     assert not told["packed"]
     assert "it has 12 rows, and streaming kernels take sixteen together" in told["why_not_packed"]
@@ -323,12 +323,12 @@ def test_a_run_keeps_the_rows_of_a_model_beside_other_benches(tmp_path, capsys):
     assert kept.outcome == "finished"
     with run.benching(told | {"model": "", "batch": 1}) as keep:
         keep(told["rows"][0])
-    one, other = latest(benches_of(run))
+    one, other = latest(benchmarks_of(run))
     assert (one.subject, other.subject) == ("", "s4d-digits under the plan")
     assert other.problem == ""
     assert {case.operation for case in other.cases} >= {"step", "products", "sequence"}
-    assert any("Steps of s4d-digits under the plan" in line for line in about_bench(other))
-    table = bench_table(other)
+    assert any("Steps of s4d-digits under the plan" in line for line in about_benchmark(other))
+    table = benchmark_table(other)
     assert set(table["shape"]) == {"s4d-digits, batch 1"}
     assert "recurrence" in set(table["operation"])
 

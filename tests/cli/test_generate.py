@@ -24,7 +24,7 @@ from sensprobe.jobs import generate
 from sensprobe.models.apply import Applier
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
-from sensprobe.session.open import open_applier
+from sensprobe.session.open import open_calibrated
 from sensprobe.session.source import open_model
 
 PLAN = {"layers.*.in_proj.?": "int8/channel", "layers.*.state": "int8/head/dynamic"}
@@ -145,7 +145,7 @@ def test_a_plan_with_static_ranges_takes_text_to_calibrate_on(capsys, tmp_path):
     data = ["--data", f"text:{write_stories(tmp_path / 's', 12, 40)},length=32,context=8"]
     assert main([*words, *static, *data]) == 0
     text = json.loads(capsys.readouterr().out)["text"]
-    source, schemes, applier = open_applier("mamba-bytes", Plan(tuple(
+    source, schemes, applier = open_calibrated("mamba-bytes", Plan(tuple(
         (pattern, parse(scheme)) for pattern, scheme in (w.split("=") for w in static[1::2])
     )), data[1])  # fmt: skip
     tokens, model = list(b". It was "), source.model

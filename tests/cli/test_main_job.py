@@ -26,7 +26,7 @@ from sensprobe.jobs.doctor import gpu_kernels
 from sensprobe.plans.plan import Plan, from_json
 from sensprobe.plans.scheme import parse
 from sensprobe.runs import open_run
-from sensprobe.session.source import open_model
+from sensprobe.session.outline import outline_of
 
 COST = {"weight_bytes", "state_bytes", "total_bytes", "effective_bits"}
 
@@ -79,7 +79,7 @@ def test_full_precision_is_what_the_file_stores_and_float32_beside_it(
     found = shell.ok(*asked, "--json").json
     assert 2 * found["stored_weight_bytes"] == found["full_weight_bytes"] == 6120
     assert found["stored_dtype"] == "bfloat16"
-    parts = full_bytes(open_model(tmp_path / "half.safetensors"), batch=2)
+    parts = full_bytes(outline_of(tmp_path / "half.safetensors"), batch=2)
     assert parts == {"weight": 3060, "state": 2 * 1024, "total": 3060 + 2 * 1024}
     out = shell.ok(*asked).out
     for label, key in (("stored (bfloat16)", "stored"), ("in float32", "full")):

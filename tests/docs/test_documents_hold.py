@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
@@ -23,7 +24,8 @@ OWN = [
     page for page in PAGES if page.parent in (ROOT, ROOT / "docs") and page.name != "CHANGELOG.md"
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FILE = re.compile(r"`((?:sensprobe|kernels|app|tests|docs|studies)/[\w./-]+)`")
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"(?:^|`)((?:sensprobe|kernels|app|tests|docs|studies)/[\w./-]+)", re.MULTILINE)
 
 
 def text_of(page: Path) -> str:
@@ -140,6 +142,20 @@ def test_commands_that_are_shown_parse() -> None:
     assert len(shown) > 20
     for command in shown:
         parser.parse_args(shlex.split(command, comments=True)[1:])
+
+
+def test_make_has_what_is_told_to_be_made() -> None:
+    told = {name for page in OWN for name in re.findall(r"`?make ([a-z][\w-]+)`", text_of(page))}
+    made = set(re.findall(r"^([a-z][\w-]*):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    assert {"test", "check", "docs"} <= told <= made
+
+
+def test_python_that_is_shown_parses_and_imports_what_there_is() -> None:
+    blocks = [block for page in OWN for block in PYTHON.findall(text_of(page))]
+    assert len(blocks) > 3
+    for node in (node for block in blocks for node in ast.walk(ast.parse(block))):
+        if isinstance(node, ast.ImportFrom):
+            exec(ast.unparse(node), {})
 
 
 def test_every_page_of_docs_is_reached_from_the_readme() -> None:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 SOURCES = ("sensprobe", "kernels/sensprobe_kernels", "app/sensprobe_app")
-STILL = ("kernels/", "sensprobe/")
+STILL = ("kernels/",)
 """Folders whose words are being changed: they are not held to the glossary yet."""
 IN_NAMES_ALONE = "## Names of what code does"
 DEFINED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

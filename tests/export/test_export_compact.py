@@ -9,10 +9,10 @@ import pytest
 import torch
 from tiny_models import NAMES, applier, tiny
 
-from sensprobe.checkpoints.identity import FIRST_FIELDS
 from sensprobe.errors import CheckpointError
 from sensprobe.export import compact, export_model, load_artefact
 from sensprobe.export.tensors import layout
+from sensprobe.models import FAMILIES
 from sensprobe.numerics import SEMANTICS
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import uniform
@@ -104,7 +104,7 @@ def as_first(folder: Path) -> dict:  # type: ignore[type-arg]
     document = json.loads((folder / "config.json").read_text())
     del document["digest"], document["config"]["head"]
     document["sensprobe_artefact"] = 1
-    fields = FIRST_FIELDS[document["family"]].split()
+    fields = FAMILIES[document["family"]].earlier.fields.split()
     document["config"] = {name: document["config"][name] for name in fields}
     said = ", ".join(f"{name} {value}" for name, value in document["config"].items())
     card = (folder / "README.md").read_text().splitlines()

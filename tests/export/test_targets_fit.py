@@ -20,7 +20,16 @@ from tiny_models import tiny
 from sensprobe.cli.options import TARGETS as SAID
 from sensprobe.errors import CheckpointError, RunError, UnsupportedError, UsageError
 from sensprobe.export import folder
-from sensprobe.export.runtimes import TARGETS, fit, grouped, require_family, target_named, write_for
+from sensprobe.export.runtimes import (
+    TARGETS,
+    Target,
+    fit,
+    grouped,
+    require_family,
+    target_named,
+    write_for,
+)
+from sensprobe.models import Model
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.plans.fitting import why_not
 from sensprobe.plans.plan import Resolved, from_json
@@ -28,6 +37,7 @@ from sensprobe.plans.presets import PRESETS
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
 from sensprobe.session.source import open_model
+from sensprobe.testing.runtime import RuntimeContract
 
 EVERYTHING = {
     "*": "int8/channel",
@@ -281,7 +291,7 @@ def test_lines_that_load_a_folder_hold_for_any_name(target: str, tmp_path: Path)
     folder = tmp_path / 'the "best" of {us}'
     plan = plan_of("mamba2", schemes)
     result = write_for(fitted, applier("mamba2", plan), folder, name="mine")
-    if target in ("compressed-tensors", "torchao"):
+    if result.use[0].startswith("from "):  # lines of Python, else a command
         named = [
             n.value
             for n in ast.walk(ast.parse("\n".join(result.use)))
@@ -352,3 +362,13 @@ def test_schemes_worth_profiling_are_expressed() -> None:
             wide = parse(scheme).group in (0, 32)
             schemes = {"*.out_proj": scheme if wide else "int4/group32", "*.D": "fp32"}
             assert not [c for c in reasons(target.name, schemes) if c.endswith("out_proj")]
+
+
+class TestEveryRuntime(RuntimeContract):
+    @pytest.fixture(params=TARGETS)
+    def target(self, request: pytest.FixtureRequest) -> Target:
+        return TARGETS[request.param]
+
+    @pytest.fixture(name="model")
+    def _model(self) -> Model:
+        return model("mamba2")

@@ -22,10 +22,11 @@ from sensprobe_kernels.launch import Launch
 from sensprobe_kernels.launch import run as run_launch
 from sensprobe_kernels.ops.elementwise.gpu import tick
 from sensprobe_kernels.packing.tensor import SINGLE, Packed
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.cpu import Program, Register
-from sensprobe_kernels.program.device import States, Weights
-from sensprobe_kernels.program.gpu import GpuProgram
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.gpu.device import States, Weights
+from sensprobe_kernels.program.gpu.run import GpuProgram
+from sensprobe_kernels.program.ir import NO_CODES, NONE, Operation, Register
+from sensprobe_kernels.program.program import Program
 from torch import Tensor
 from torch.nn import functional as F
 from triton import knobs
@@ -65,8 +66,8 @@ class Alone:
     def room(self, size: int) -> Register:
         return self.program.register(size)
 
-    def add(self, code: int, *numbers: int) -> None:
-        self.program.add(code, *numbers)
+    def add(self, operation: Operation) -> None:
+        self.program.add(operation)
 
     def made(self) -> GpuProgram:
         states = States(self.program, 0, self.batch, Weights(self.data, self.device))
@@ -76,7 +77,7 @@ class Alone:
         """What the operations leave in these registers; nothing else may have changed, but for what
         fills up their rows, on which elementwise operations work too."""
         made = self.made()
-        work = made.memory.work
+        work = made.buffers.work
         work.fill_(nan)
         for register, x in self.given:
             self._rows(work, register)[:] = x.to(self.device)
@@ -130,7 +131,7 @@ def test_places_outside_are_found(device):
 def rms(device: str, x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     a = Alone(device, len(x), weight)
     at, to = a.put(x), a.room(x.shape[1])
-    a.add(op.RMS, at.at, to.at, at.pitch, at.size, groups, a.program.constants(EPSILON), 0)
+    a.add(ir.Rms(at, to, groups, a.program.constants(EPSILON), 0))
     return a.run(to)[0]
 
 
@@ -169,7 +170,7 @@ def test_layer_norms(device, size, fill):
     x, weight, bias = FILLS[fill](numbers(2, size)), numbers(size, seed=1), numbers(size, seed=2)
     a = Alone(device, 2, weight, bias)
     at, to = a.put(x), a.room(size)
-    a.add(op.LAYER_NORM, at.at, to.at, at.pitch, size, a.program.constants(EPSILON), 0, 1)
+    a.add(ir.LayerNorm(at, to, a.program.constants(EPSILON), 0, 1))
     v = x.double()
     spread = v.var(1, unbiased=False, keepdim=True) + EPSILON
     want = F.layer_norm(v, (size,), weight.double(), bias.double(), EPSILON)
@@ -182,7 +183,7 @@ def test_the_bound_of_layer_norms_can_fail(device):
     x, weight, bias = numbers(2, 37), numbers(37, seed=1), numbers(37, seed=2)
     a = Alone(device, 2, weight, bias)
     at, to = a.put(x), a.room(37)
-    a.add(op.LAYER_NORM, at.at, to.at, at.pitch, 37, a.program.constants(EPSILON), 0, 1)
+    a.add(ir.LayerNorm(at, to, a.program.constants(EPSILON), 0, 1))
     want = F.layer_norm(x.double(), (37,), weight.double(), bias.double(), 10 * EPSILON)
     bound = 45 * EPS * (want.abs() + bias.abs() + weight.abs() * (1 + x.abs().amax()))
     with pytest.raises(AssertionError):
@@ -193,8 +194,8 @@ def test_a_norm_takes_the_sum_before_it_in(device):
     x, y, weight = numbers(3, 37), numbers(3, 37, seed=1), numbers(37, seed=2)
     a = Alone(device, 3, weight)
     at, other, to = a.put(x), a.put(y), a.room(37)
-    a.add(op.ADD, at.at, other.at, at.at, at.pitch)
-    a.add(op.RMS, at.at, to.at, at.pitch, 37, 1, a.program.constants(EPSILON), 0)
+    a.add(ir.Add(at, other, at))
+    a.add(ir.Rms(at, to, 1, a.program.constants(EPSILON), 0))
     assert [launch.kernel.__name__ for launch in a.made().launches].count("norm") == 1
     total, got = a.run(at, to)
     assert torch.equal(total, x + y)
@@ -228,10 +229,9 @@ def rounding(device: str, scheme: str, x: Tensor) -> tuple[Tensor, Tensor]:
         a.data = np.concatenate([a.data, f.numpy().reshape(-1).view(np.uint8)])
     a.program.data = a.data
     register = a.put(x)
-    arena: Any = SimpleNamespace(places=places)
-    store = describe.passing(a.program, site, parsed, static, arena)
-    where = [register.at, register.pitch]
-    a.add(op.ROUND, *where, size, store, *where, 1, 0, 0, -1, -1, 0, 0, 0)
+    weights: Any = SimpleNamespace(places=places)
+    store = describe.passing(a.program, site, parsed, static, weights)
+    a.add(ir.Round(register, store, register, 1, 0, 0, NONE, NO_CODES, 0))
     return a.run(register)[0], reference(x, parsed, site, static, None)
 
 
@@ -267,22 +267,22 @@ def test_the_comparison_of_rounding_can_fail(device):
 # -- elementwise ----------------------------------------------------------------------------------
 
 
-FUNCTIONS: dict[str, tuple[int, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "silu": (op.SILU, F.silu, lambda x: 8 * EPS * F.silu(x).abs() + 1e-38 * x.abs()),
-    "gelu": (op.GELU, F.gelu, lambda x: (5e-7 + 4 * EPS) * x.abs()),
-    "relu": (op.RELU, F.relu, lambda x: 0 * x),
-    "ramp": (op.RAMP, lambda x: x * (x + 2).clamp(0, 1), lambda x: 4 * EPS * x.abs()),
+FUNCTIONS: dict[str, tuple[Any, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "silu": (ir.Silu, F.silu, lambda x: 8 * EPS * F.silu(x).abs() + 1e-38 * x.abs()),
+    "gelu": (ir.Gelu, F.gelu, lambda x: (5e-7 + 4 * EPS) * x.abs()),
+    "relu": (ir.Relu, F.relu, lambda x: 0 * x),
+    "qgelu": (ir.Qgelu, lambda x: x * (x + 2).clamp(0, 1), lambda x: 4 * EPS * x.abs()),
 }
 
 
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_of_one_register(device, name, fill):
-    code, function, bound = FUNCTIONS[name]
+    kind, function, bound = FUNCTIONS[name]
     x = FILLS[fill](3 * numbers(3, 37))
     a = Alone(device, 3)
     at, to = a.put(x), a.room(37)
-    a.add(code, at.at, to.at, at.pitch)
+    a.add(kind(at, to))
     within(a.run(to)[0], function(x.double()), bound(x.double()))
 
 
@@ -291,21 +291,21 @@ def test_softplus_is_kept_between_bounds(device):
     a = Alone(device, 3)
     at, to = a.put(x), a.room(37)
     low = a.program.constants(0.01, 5.0)
-    a.add(op.SOFTPLUS, at.at, to.at, at.pitch, low, low + 1)
+    a.add(ir.Softplus(at, to, low, low + 1))
     want = F.softplus(x.double()).clamp(0.01, 5.0)
     within(a.run(to)[0], want, 16 * EPS * want)
 
 
 @pytest.mark.parametrize(
-    ("code", "function"),
-    [(op.GATE, lambda a, b: a * F.silu(b)), (op.ADD, lambda a, b: a + b)],
+    ("kind", "function"),
+    [(ir.Gate, lambda a, b: a * F.silu(b)), (ir.Add, lambda a, b: a + b)],
     ids=["gate", "add"],
 )
-def test_functions_of_two_registers(device, code, function):
+def test_functions_of_two_registers(device, kind, function):
     x, z = numbers(3, 37), 3 * numbers(3, 37, seed=1)
     a = Alone(device, 3)
     at, other, to = a.put(x), a.put(z), a.room(37)
-    a.add(code, at.at, other.at, to.at, at.pitch)
+    a.add(kind(at, other, to))
     want = function(x.double(), z.double())
     within(a.run(to)[0], want, 10 * EPS * want.abs() + EPS * 1e-3)
 
@@ -314,16 +314,16 @@ def test_skips_biases_and_decays(device):
     x, y, D, bias = numbers(2, 36), numbers(2, 36, seed=1), numbers(12, seed=2), numbers(36, seed=3)
     a = Alone(device, 2, D, bias)
     at, to = a.put(x), a.put(y)
-    a.add(op.SKIP, to.at, at.at, to.at, to.pitch, 0, 3, 12, at.pitch)
+    a.add(ir.Skip(to, at, to, 0, 3, 12))
     want = y.double() + D.double().repeat_interleave(3) * x.double()
     within(a.run(to)[0], want, 2 * EPS * (y.abs() + (D.repeat_interleave(3) * x).abs()))
     a = Alone(device, 2, D, bias)
     at = a.put(x)
-    a.add(op.BIAS, 1, at.at, at.pitch, 36)
+    a.add(ir.Bias(1, at))
     assert torch.equal(a.run(at)[0], x + bias)
     a = Alone(device, 2, -D.abs())
     dt, to = a.put(x[:, :12].abs()), a.room(12)
-    a.add(op.DECAY, dt.at, dt.pitch, 0, to.at, to.pitch)
+    a.add(ir.Decay(dt, 0, to))
     want = (x[:, :12].abs().double() * -D.abs().double()).exp()
     within(a.run(to)[0], want, 4 * EPS * want * (1 + (x[:, :12] * D).abs()))
 
@@ -332,28 +332,28 @@ def test_halves_gate_each_other_and_copies_are_copies(device):
     x = numbers(3, 32)
     a = Alone(device, 3)
     at, to = a.put(x), a.room(16)
-    a.add(op.HALF_GLU, at.at, at.pitch, to.at, to.pitch, 16)
+    a.add(ir.HalfGlu(at, to))
     v = x.double()
     want = v[:, :16] * torch.sigmoid(v[:, 16:])
     within(a.run(to)[0], want, 10 * EPS * want.abs())
     a = Alone(device, 3)
     at, to = a.put(x), a.room(7)
-    a.add(op.COPY, at.at, at.pitch, to.at, to.pitch, 7)
+    a.add(ir.Copy(at, to))
     assert torch.equal(a.run(to)[0], x[:, :7])
 
 
 def test_means_go_on_from_step_to_step(device):
     a = Alone(device, 2)
     at, to = a.room(37), a.room(37)
-    a.add(op.MEAN, at.at, to.at, at.pitch, 37)
+    a.add(ir.Mean(at, to))
     made, seen = a.made(), numbers(5, 2, 37)
     for t in range(5):
-        made.memory.work.fill_(nan)
-        a._rows(made.memory.work, at)[:] = seen[t].to(device)
+        made.buffers.work.fill_(nan)
+        a._rows(made.buffers.work, at)[:] = seen[t].to(device)
         made.launch()
         want = seen[: t + 1].double().mean(0)
         bound = 6 * EPS * seen[: t + 1].abs().double().mean(0)
-        within(a._rows(made.memory.work, to).cpu(), want, bound)
+        within(a._rows(made.buffers.work, to).cpu(), want, bound)
 
 
 # -- what remembers -------------------------------------------------------------------------------
@@ -362,34 +362,35 @@ def test_means_go_on_from_step_to_step(device):
 class Remembering:
     """The one operation of a kind of a small model, alone, over a few steps of two sequences."""
 
-    def __init__(self, device: str, name: str, code: int, plan: dict[str, str] | None = None):
+    def __init__(self, device: str, name: str, kind: Any, plan: dict[str, str] | None = None):
         case = packed(tiny(CONFIGS[name]), plan or {})
         made = case.stream.program(2)
-        only = made.program.only(code)
+        only = made.program.only(kind)
         states = States(only, made.fresh.size, 2, Weights(only.data, device))
         states.put(torch.from_numpy(made.fresh).expand(2, -1), torch.arange(2), 0)
-        self.program, (self.row, *_) = GpuProgram(only, 1, states), only.ops
+        self.program, (self.operation, *_) = GpuProgram(only, 1, states), only.ops
         self.weights = {n.removeprefix("layers.0."): w for n, w in case.model.weights.items()}
 
-    def step(self, given: dict[int, tuple[int, Tensor]], to: int, pitch: int, size: int) -> Tensor:
-        """What lies at `to` after x, pitch apart, was put at each place, and NaN elsewhere."""
-        work = self.program.memory.work
+    def step(self, given: dict[Register, Tensor], to: Register, size: int) -> Tensor:
+        """What `to` holds after numbers were put in each register, and NaN elsewhere."""
+        work = self.program.buffers.work
         work.fill_(nan)
-        for at, (apart, x) in given.items():
-            work[at : at + 2 * apart].view(2, apart)[:, : x.shape[1]] = x.to(work.device)
+        for at, x in given.items():
+            rows = work[at.at :].as_strided((2, x.shape[1]), (at.pitch, 1))
+            rows.copy_(x.to(work.device))
         self.program.launch()
-        return work[to : to + 2 * pitch].view(2, pitch)[:, :size].cpu().clone()
+        return work[to.at : to.at + 2 * to.pitch].view(2, to.pitch)[:, :size].cpu().clone()
 
 
 def convolved(device: str, last: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     """What the kernel gives, the float64 sum with its last weight times `last`, and the bound."""
-    r = Remembering(device, "mamba", op.CONVOLVE)
-    _, _, _, x, to, pitch, *_ = r.row
+    r = Remembering(device, "mamba", ir.Convolve)
+    o = r.operation
     weight, bias = r.weights["conv"].double(), r.weights["conv.bias"].double()
     weight = torch.cat([weight[:, :-1], last * weight[:, -1:]], 1)
     seen = numbers(5, 2, len(weight))
     line = torch.cat([torch.zeros(weight.shape[1] - 1, *seen.shape[1:]), seen]).double()
-    got = [r.step({x: (pitch, v)}, to, pitch, len(weight)) for v in seen]
+    got = [r.step({o.x: v}, o.to, len(weight)) for v in seen]
     windows = line.unfold(0, weight.shape[1], 1)
     sums = (windows * weight).sum(-1) + bias
     sizes = (windows * weight).abs().sum(-1) + bias.abs()
@@ -408,8 +409,8 @@ def test_the_bound_of_convolutions_can_fail(device):
 @pytest.mark.parametrize("flaw", [0.0, 1e-5])
 def test_channels(device, flaw):
     """The recurrence of a Mamba, its state float32; a decay that is off is seen."""
-    r = Remembering(device, "mamba", op.CHANNELS)
-    _, x, dt, _, B, C, to, pitch, b_pitch, *_ = r.row
+    r = Remembering(device, "mamba", ir.Channels)
+    o = r.operation
     A = r.weights["A"].double() * (1 + flaw)
     rows, n = A.shape
     h, size, steps = torch.zeros(2, rows, n).double(), torch.zeros(2, rows, n).double(), 6
@@ -417,8 +418,7 @@ def test_channels(device, flaw):
     for t in range(steps):
         u, d = numbers(2, rows, seed=t), numbers(2, rows, seed=t + 9).abs()
         b, c = numbers(2, n, seed=t + 20), numbers(2, n, seed=t + 30)
-        given = {x: (pitch, u), dt: (pitch, d), B: (b_pitch, b), C: (b_pitch, c)}
-        got.append(r.step(given, to, pitch, rows))
+        got.append(r.step({o.x: u, o.dt: d, o.B: b, o.C: c}, o.to, rows))
         decay = (d.double()[..., None] * A).exp()
         drive = (d * u).double()[..., None] * b.double()[:, None]
         h, size = decay * h + drive, decay * size + drive.abs()
@@ -431,9 +431,9 @@ def test_channels(device, flaw):
 @pytest.mark.parametrize("flaw", [0.0, 1e-5])
 def test_heads(device, flaw):
     """That of a Mamba-2, whose decays are given; one that is off is seen."""
-    r = Remembering(device, "mamba2", op.HEADS)
-    _, x, x_pitch, dt, decay, dt_pitch, B, C, to, pitch, state, *_ = r.row
-    s = r.program.memory.held[state].state
+    r = Remembering(device, "mamba2", ir.Heads)
+    o = r.operation
+    s = r.program.buffers.held[o.state].state
     own = s.rows // s.heads
     h = size = torch.zeros(2, s.rows, s.n).double()
     got, want, bound = [], [], []
@@ -441,9 +441,8 @@ def test_heads(device, flaw):
         u, d = numbers(2, s.rows, seed=t), numbers(2, s.heads, seed=t + 9).abs()
         a, b = numbers(2, s.heads, seed=t + 15).sigmoid(), numbers(2, s.n, seed=t + 20)
         c = numbers(2, s.n, seed=t + 30)
-        given = {x: (x_pitch, u), dt: (dt_pitch, d), decay: (dt_pitch, a)}
-        given |= {B: (x_pitch, b), C: (x_pitch, c)}
-        got.append(r.step(given, to, pitch, s.rows))
+        given = {o.x: u, o.dt: d, o.decay: a, o.B: b, o.C: c}
+        got.append(r.step(given, o.to, s.rows))
         wide = (1 + flaw) * a.double().repeat_interleave(own, 1)[..., None]
         drive = (d.repeat_interleave(own, 1) * u).double()[..., None] * b.double()[:, None]
         h, size = wide * h + drive, wide * size + drive.abs()

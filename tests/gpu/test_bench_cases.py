@@ -59,9 +59,9 @@ def test_the_kinds_of_a_step_run_alone(device, monkeypatch):
     monkeypatch.setattr(bench_gpu, "seconds", lambda run: run() or 1.0)
     model = bench_models.like_published(128, "mamba2")
     plan = {"layers.*.in_proj_in": "int8/dynamic", "layers.*.in_proj.*": "int8/channel"}
-    arena, made = bench_models.program_of(model, plan, 1)
-    kinds = bytes_by_kind(made, arena, code_bytes=1)
-    timed = inside_on_gpu("plan", arena, made, torch.zeros(1, dtype=torch.int64))
+    weights, made = bench_models.program_of(model, plan, 1)
+    kinds = bytes_by_kind(made, weights, code_bytes=1)
+    timed = inside_on_gpu("plan", weights, made, torch.zeros(1, dtype=torch.int64))
     assert set(timed(1)) == {f"plan {kind}" for kind in kinds}
     assert {"products", "recurrence", "rounding", "embedding"} <= set(kinds)
 

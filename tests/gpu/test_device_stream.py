@@ -20,14 +20,14 @@ PLAN = {
 def _stream(device: str, name: str, plan=PLAN):
     case = packed(tiny(CONFIGS[name]), plan)
     stream = DeviceStream(
-        case.model, case.stream.arena, case.stream.arena.scales(), torch.device(device)
+        case.model, case.stream.weights, case.stream.weights.scales(), torch.device(device)
     )
     return case, stream
 
 
 def test_bytes_on_the_device_are_those_of_the_plan(device):
     case, stream = _stream(device, "mamba2")
-    assert stream.weight_bytes == case.stream.arena.bytes
+    assert stream.weight_bytes == case.stream.weights.bytes
     assert stream.start(3).bytes == case.stream.start(3).bytes
 
 
@@ -89,7 +89,7 @@ def test_whole_sequences_are_steps(device, name, passing):
 
 def test_a_plan_without_a_kernel_says_why(device):
     case = packed(tiny(CONFIGS["mamba"]), {"layers.*.out_proj": "int4/group12"})
-    given = (case.model, case.stream.arena, case.stream.arena.scales(), torch.device(device))
+    given = (case.model, case.stream.weights, case.stream.weights.scales(), torch.device(device))
     stream, why = device_stream_of(*given)
     assert stream is None
     assert why == f"no kernel of {device} for scales of 12 columns: a power of two from 8 on"

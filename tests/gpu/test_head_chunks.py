@@ -2,8 +2,8 @@
 simulation, stored states a chunk at a time, and the operation alone against float64.
 
 A chunk's sums have another order than the recurrence's: both are within some eps of what is exact,
-so that a number which lies so near a tie of its rounding may go either way, and a live scale, which
-is rounded itself, may be its neighbour.
+so that a number which lies so near a tie of its rounding may go either way, and a dynamic scale,
+which is rounded itself, may be its neighbour.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import pytest
 import torch
 from packed_memory import CONFIGS, ONE, held, packed, values
 from selective import inputs, tiny
-from sensprobe_kernels.program import tables as op
-from sensprobe_kernels.program.device import States, Weights
-from sensprobe_kernels.program.gpu import GpuProgram
+from sensprobe_kernels.program import ir
+from sensprobe_kernels.program.gpu.device import States, Weights
+from sensprobe_kernels.program.gpu.run import GpuProgram
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.ops.head_scan import reference as head_scan
+from sensprobe.packed.compile import compiled
 from sensprobe.packed.device import device_stream_of
-from sensprobe.packed.program import compiled
 from sensprobe.plans.plan import Plan
 from sensprobe.session.load import _on_device
 
@@ -45,8 +45,8 @@ CONFIGS = CONFIGS | {
 def _made(device: str, name: str, plan: dict[str, str]):
     """A model under a plan, and its stream on the device with why it takes no steps."""
     case = packed(tiny(CONFIGS[name]), plan)
-    arena = case.stream.arena
-    return case, *device_stream_of(case.model, arena, arena.scales(), torch.device(device))
+    weights = case.stream.weights
+    return case, *device_stream_of(case.model, weights, weights.scales(), torch.device(device))
 
 
 # -- whole models ---------------------------------------------------------------------------------
@@ -101,13 +101,13 @@ class Alone:
         self, device: str, scheme: str, length: int, name: str = "odd", every: int = K
     ) -> None:
         case = packed(tiny(CONFIGS[name]), {"layers.0.state": f"{scheme}/every{every}"})
-        arena = case.stream.arena
-        made = compiled(case.model, arena, arena.scales(), 2 * length)
-        program, self.length = made.program.only(op.CHUNKS), length
+        weights = case.stream.weights
+        made = compiled(case.model, weights, weights.scales(), 2 * length)
+        program, self.length = made.program.only(ir.Chunks), length
         states = States(program, made.fresh.size, 2, Weights(program.data, device))
         states.put(torch.from_numpy(made.fresh).expand(2, -1), torch.arange(2), 0)
-        self.program, (self.row, *_) = GpuProgram(program, length, states), program.ops
-        self.state = states.held[self.row[10]].state
+        self.program, (self.operation, *_) = GpuProgram(program, length, states), program.ops
+        self.state = states.held[self.operation.state].state
         self.A, site = case.model.weights["layers.0.A"], case.model.sites["layers.0.state"]
         self.case, self.site, self.storage = case, site, case.tap.storage(site)
 
@@ -115,14 +115,14 @@ class Alone:
         """States as memory holds them."""
         return self.program.states.get(torch.arange(2))
 
-    def memory(self, steps: int) -> Memory:
+    def memory(self, steps: int) -> Carry:
         """What they stand for."""
         each = [
             values(held(m.numpy(), self.case.model, self.case.plan)[self.site.name], self.case.tap)
             for m in self.stored()
         ]
         residual = None if each[0].residual is None else torch.stack([m.residual for m in each])
-        return Memory(torch.stack([m.state for m in each]), residual, steps)
+        return Carry(torch.stack([m.state for m in each]), residual, steps)
 
     def inputs(self, fill: float = 1.0, seed: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x (2, length, heads, p), dt, B and C; seeded."""
@@ -134,14 +134,13 @@ class Alone:
 
     def run(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
         """y (2, length, heads, p); nothing else is written."""
-        _, at, pitch, dt_at, dt_pitch, _, B_at, C_at, to, y_pitch, *_ = self.row
-        work, rows = self.program.memory.work, 2 * self.length
+        o = self.operation
+        to, y_pitch = o.to.at, o.to.pitch
+        work, rows = self.program.buffers.work, 2 * self.length
         work.fill_(torch.nan)
-        for start, apart, t in (
-            (at, pitch, x), (dt_at, dt_pitch, dt), (B_at, pitch, B), (C_at, pitch, C)
-        ):  # fmt: skip
+        for at, t in ((o.x, x), (o.dt, dt), (o.B, B), (o.C, C)):
             t = t.flatten(2).flatten(0, 1)
-            work[start:].as_strided((rows, t.shape[1]), (apart, 1)).copy_(t)
+            work[at.at :].as_strided((rows, t.shape[1]), (at.pitch, 1)).copy_(t)
         before = work.clone()
         self.program.launch()
         y = work[to : to + rows * y_pitch].view(rows, y_pitch)[:, : self.state.rows]
@@ -151,7 +150,7 @@ class Alone:
         return found
 
     def exact(
-        self, A: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, first: Memory | None = None
+        self, A: Tensor, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, first: Carry | None = None
     ) -> tuple[Tensor, Tensor]:
         """Float64 outputs of a state that is never rounded, and the same of magnitudes."""
         share = self.state.heads // self.state.groups
@@ -202,7 +201,7 @@ def test_stored_states_are_the_reference_s_but_for_ties(device, name, scheme, ev
 
 def _near(want: Tensor, got: Tensor, scheme: str, scaled: Tensor | None = None) -> None:
     """By one code at most, and seldom: a number near a tie. Less than a quarter of one is what the
-    last bit of a live scale tells apart. `scaled`: the numbers that live scales are of."""
+    last bit of a dynamic scale tells apart. `scaled`: the numbers that dynamic scales are of."""
     scaled, format = want if scaled is None else scaled, scheme.split("/")[0]
     largest = scaled.abs().max()
     if "dynamic" in scheme:  # one for each row, or for all rows of a head
@@ -291,11 +290,11 @@ def test_steps_are_refused_and_say_what_runs(device):
 
 def test_a_loaded_model_calls_kernels_and_steps_as_the_simulation(device, caplog):
     case = packed(tiny(CONFIGS["mamba2"]), {"layers.*.state": f"int8/head/dynamic/every{K}"})
-    arena, x = case.stream.arena, inputs(CONFIGS["mamba2"], 2, K + 2)
-    model = _on_device("tiny", Plan(()), arena, case.model, case.tap, torch.device(device))
+    weights, x = case.stream.weights, inputs(CONFIGS["mamba2"], 2, K + 2)
+    model = _on_device("tiny", Plan(()), weights, case.model, case.tap, torch.device(device))
     assert model is not None
     assert not model.packed
-    assert model.weight_bytes == arena.bytes
+    assert model.weight_bytes == weights.bytes
     called = model(x)
     torch.testing.assert_close(called.cpu(), case.model(x, case.tap), rtol=3e-5, atol=3e-5)
     state = model.start(2)
@@ -309,7 +308,7 @@ def test_a_loaded_model_calls_kernels_and_steps_as_the_simulation(device, caplog
     ("scheme", "says"),
     [("int8/head/dynamic/every6", "a state rounded every 6 steps: a power of two up to 1024"),
      ("int8/head/dynamic/every2048", "a state rounded every 2048 steps: a power of two up to"),
-     ("int8/dynamic/every16", "one live scale for all heads of a state rounded every 16 steps"),
+     ("int8/dynamic/every16", "one dynamic scale for all heads of a state rounded every 16 steps"),
      ("int8/group4/dynamic/every16", "scales of groups along a row of a state that is rounded in")],
 )  # fmt: skip
 def test_chunks_without_a_kernel_say_why(device, scheme, says):

@@ -17,7 +17,7 @@ from sensprobe_kernels.launch import run as run_launch
 from sensprobe_kernels.ops.linear.launches import FEW, product, whole_product
 from sensprobe_kernels.packing.layout import pack
 from sensprobe_kernels.packing.tensor import OFFSET, SIGNED, SINGLE, SMALL, Packed
-from sensprobe_kernels.program.device import Weight
+from sensprobe_kernels.program.gpu.device import Weight
 from sensprobe_kernels.quantize.spec import POW2, S16, S32
 from torch import Tensor
 from triton import knobs

@@ -20,8 +20,8 @@ from sensprobe_kernels.launch import run as run_launch
 from sensprobe_kernels.ops.elementwise import gpu as passing
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.ops.selective_scan import gpu as selective_scan_gpu
-from sensprobe_kernels.program.device import States, Weights
-from sensprobe_kernels.program.gpu import GpuProgram
+from sensprobe_kernels.program.gpu.device import States, Weights
+from sensprobe_kernels.program.gpu.run import GpuProgram
 from sensprobe_kernels.quantize.gpu import NAN_CODE
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import rounded
 from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.ops.selective_scan import reference as selective_scan
@@ -153,7 +153,7 @@ class Watched:
             lines = {n: v[b * L : (b + 1) * L][None] for n, v in self.numbers.items()}
             dt, z, y = (self.registers[n][b * L : (b + 1) * L] for n in ("dt", "z", "y"))
             A, D = (tap(model.sites[f"layers.0.{n}"], model.weights[f"layers.0.{n}"]) for n in "AD")
-            storage, first = tap.storage(self.site("state")[0]), Memory(old.state[None], None, t)
+            storage, first = tap.storage(self.site("state")[0]), Carry(old.state[None], None, t)
             if self.is_mamba:
                 x, B, C = (lines[n] for n in "xBC")
                 want, kept = selective_scan(x, dt[None], A, B, C, None, storage, first)
@@ -175,7 +175,7 @@ def follow(device, name: str, plan, *, length: int = 1, steps: int = 2, batch: i
     """Steps of a model, each checked; the last program, watched."""
     case = packed(tiny(MODELS[name]), plan)
     watched = Watched(case, device, batch, length)
-    state = torch.from_numpy(case.stream.start(batch).memory)
+    state = torch.from_numpy(case.stream.start(batch).carry)
     xs = inputs(MODELS[name], batch, steps * length)
     for first in range(0, steps * length, length):
         after = watched.run(xs[:, first : first + length], state, first)
@@ -264,7 +264,7 @@ def test_NaN_and_infinity_pass_as_the_reference_has_them(device, scheme):
             launch.args[0][3], launch.args[0][5] = nan, -torch.inf
 
     watched = Watched(case, device, 1, 1, alter)
-    before = torch.from_numpy(case.stream.start(1).memory)
+    before = torch.from_numpy(case.stream.start(1).carry)
     after = watched.run(inputs(MODELS["mamba2"], 1, 1), before, 0)
     assert watched.numbers["x"].isnan().any()
     watched.check(before.numpy(), after.numpy(), 0)
@@ -281,7 +281,7 @@ def test_this_comparison_can_fail(device):
             launch.args[3][2] -= off
 
     watched = Watched(case, device, BATCH, 1, alter)
-    before = torch.from_numpy(case.stream.start(BATCH).memory)
+    before = torch.from_numpy(case.stream.start(BATCH).carry)
     xs = inputs(MODELS["mamba2"], BATCH, 1)
     after = watched.run(xs, before, 0)
     with pytest.raises(AssertionError):

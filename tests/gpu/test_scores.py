@@ -16,7 +16,7 @@ from sensprobe.data import load_data
 from sensprobe.export.tensors import stored
 from sensprobe.models.apply import Applier, observe
 from sensprobe.numerics.taps import RoundingTap
-from sensprobe.packed import Arena, DeviceStream
+from sensprobe.packed import DeviceStream, PackedWeights
 from sensprobe.session.plans import as_plan
 from sensprobe.session.source import open_model
 
@@ -58,9 +58,9 @@ def test_whole_sets_score_as_simulated(device, name):
     plan = as_plan(texts, model).resolve(model.sites.values())
     applier = Applier(model, observe(model, load_data(data).splits["calibration"].x[:4]))
     tap = applier.tap(plan)
-    arena = Arena.of(stored(applier, plan, tap), model.sites, plan)
-    told = DeviceStream(model, arena, arena.scales(), torch.device(device)).whole(x).cpu()
-    again = RoundingTap(plan, arena.weights, arena.scales(), round=tap.round)
+    weights = PackedWeights.of(stored(applier, plan, tap), model.sites, plan)
+    told = DeviceStream(model, weights, weights.scales(), torch.device(device)).whole(x).cpu()
+    again = RoundingTap(plan, weights.decoded, weights.scales(), round=tap.round)
     with torch.no_grad():
         want, exact = model(x, again), model(x)
     found, simulated, full = (_losses(logits, y) for logits in (told, want, exact))

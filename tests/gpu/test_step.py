@@ -7,8 +7,8 @@ import torch
 from packed_memory import CONFIGS, GROUPED, ONE, STATES, packed, same_states
 from selective import inputs, tiny
 from sensprobe_kernels.launch import LoweringError
-from sensprobe_kernels.program.device import States, Weights
-from sensprobe_kernels.program.gpu import GpuProgram
+from sensprobe_kernels.program.gpu.device import States, Weights
+from sensprobe_kernels.program.gpu.run import GpuProgram
 
 from sensprobe.models.mamba import MambaConfig
 
@@ -28,13 +28,13 @@ def _follow(device: str, case, xs: torch.Tensor) -> None:
     program, made = _on(device, case, batch, batch)
     state, slots = case.stream.start(batch), torch.arange(batch)
     for t, x in enumerate(xs.unbind(1)):
-        program.states.put(torch.from_numpy(state.memory), slots, t)
+        program.states.put(torch.from_numpy(state.carry), slots, t)
         program.feed(x)
         program.run()
         after = program.states.get(slots).numpy()
         registers = {n: program.read(at).cpu() for n, at in made.registers.items()}
         for b in range(batch):
-            same_states(case, registers, state.memory[b], after[b], b, t)
+            same_states(case, registers, state.carry[b], after[b], b, t)
         want, state = case.stream.step(x, state)
         got = program.read(made.outputs).cpu()
         torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
@@ -85,15 +85,15 @@ def test_the_comparison_can_fail(device):
     program, made = _on(device, case)
     state, slots = case.stream.start(BATCH), torch.arange(BATCH)
     program.feed(inputs(CONFIGS["mamba"], BATCH, 1)[:, 0])
-    program.states.put(torch.from_numpy(state.memory), slots, 0)
+    program.states.put(torch.from_numpy(state.carry), slots, 0)
     program.run()
     after = program.states.get(slots).numpy()
     registers = {n: program.read(at).cpu() for n, at in made.registers.items()}
-    same_states(case, registers, state.memory[0], after[0], 0, 0)
+    same_states(case, registers, state.carry[0], after[0], 0, 0)
     at = next(s.at for s in made.program.states if s.bits == 8)
     after[0, at] ^= 1
     with pytest.raises(AssertionError):
-        same_states(case, registers, state.memory[0], after[0], 0, 0)
+        same_states(case, registers, state.carry[0], after[0], 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_whole_models_under_packed_weights(device, name, weight):
     case = packed(tiny(CONFIGS[name]), plan)
     program, made = _on(device, case)
     state, slots = case.stream.start(BATCH), torch.arange(BATCH)
-    program.states.put(torch.from_numpy(state.memory), slots, 0)
+    program.states.put(torch.from_numpy(state.carry), slots, 0)
     for x in inputs(CONFIGS[name], BATCH, 2).unbind(1):
         program.feed(x)
         program.run()
@@ -139,7 +139,7 @@ def test_products_of_codes_and_of_what_is_rotated(device, plan):
     case = packed(tiny(config), plan)
     program, made = _on(device, case)
     state, slots = case.stream.start(BATCH), torch.arange(BATCH)
-    program.states.put(torch.from_numpy(state.memory), slots, 0)
+    program.states.put(torch.from_numpy(state.carry), slots, 0)
     for x in inputs(config, BATCH, 2).unbind(1):
         program.feed(x)
         program.run()
@@ -153,9 +153,9 @@ def test_any_sequences_step_in_any_order(device):
     case = packed(tiny(CONFIGS["mamba"]), {"layers.*.state": "int4/head/dynamic"})
     program, _ = _on(device, case, slots=4)
     xs = inputs(CONFIGS["mamba"], BATCH, 2)
-    fresh = torch.from_numpy(case.stream.start(4).memory)
+    fresh = torch.from_numpy(case.stream.start(4).carry)
     program.states.put(fresh, torch.arange(4), 0)
-    program.memory.order.copy_(torch.tensor([3, 1]))
+    program.buffers.order.copy_(torch.tensor([3, 1]))
     other, _ = _on(device, case)
     other.states.put(fresh[:2], torch.arange(2), 0)
     for x in xs.unbind(1):
@@ -181,7 +181,7 @@ def test_many_tokens_at_once_are_as_many_steps(device, name, scheme):
     whole, made = _on(device, case, length=3)
     single, _ = _on(device, case)
     xs, slots = inputs(CONFIGS[name], BATCH, 6), torch.arange(BATCH)
-    fresh = torch.from_numpy(case.stream.start(BATCH).memory)
+    fresh = torch.from_numpy(case.stream.start(BATCH).carry)
     for program in (whole, single):
         program.states.put(fresh, slots, 0)
     for first in (0, 3):

@@ -7,8 +7,8 @@ import torch
 from builders import CONFIGS, tiny, vector
 from packed_memory import packed, same_complex_state
 from sensprobe_kernels.launch import LoweringError
-from sensprobe_kernels.program.device import States, Weights
-from sensprobe_kernels.program.gpu import GpuProgram
+from sensprobe_kernels.program.gpu.device import States, Weights
+from sensprobe_kernels.program.gpu.run import GpuProgram
 
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.packed import DeviceStream
@@ -42,7 +42,7 @@ def _on(device: str, case, batch: int, length: int = 1):
     weights = Weights(made.program.data, device)
     states = States(made.program, made.fresh.size, 3, weights)
     program = GpuProgram(made.program, length, states)
-    program.memory.order.copy_(SLOTS[:batch])
+    program.buffers.order.copy_(SLOTS[:batch])
     return program, made
 
 
@@ -52,13 +52,13 @@ def _follow(device: str, case, xs: torch.Tensor) -> None:
     program, made = _on(device, case, batch)
     state, slots = case.stream.start(batch), SLOTS[:batch]
     for t, x in enumerate(xs.unbind(1)):
-        program.states.put(torch.from_numpy(state.memory), slots, t)
+        program.states.put(torch.from_numpy(state.carry), slots, t)
         program.feed(x)
         program.run()
         after = program.states.get(slots).numpy()
         u = program.read(made.registers["v"]).cpu()
         for b, slot in enumerate(slots.tolist()):
-            same_complex_state(case, u[b], state.memory[b], after[b], slot, t)
+            same_complex_state(case, u[b], state.carry[b], after[b], slot, t)
         _, state = case.stream.step(x, state)
 
 
@@ -86,7 +86,7 @@ def test_many_tokens_at_once_are_as_many_steps(device, scheme):
     """To the bit, and again from where they left."""
     case = packed(tiny(ONE), {"layers.*.state": scheme})
     (whole, _), (single, _) = _on(device, case, 2, length=3), _on(device, case, 2)
-    fresh, xs = torch.from_numpy(case.stream.start(2).memory), _inputs(2, 6)
+    fresh, xs = torch.from_numpy(case.stream.start(2).carry), _inputs(2, 6)
     for program in (whole, single):
         program.states.put(fresh, SLOTS, 0)
     for first in (0, 3):
@@ -105,7 +105,7 @@ def test_whole_sequences_are_steps(device, name):
     plan = {"layers.*.out_proj": "int8/channel", "layers.*.state": "fp32"}
     case = packed(tiny(config), plan)
     stream = DeviceStream(
-        case.model, case.stream.arena, case.stream.arena.scales(), torch.device(device)
+        case.model, case.stream.weights, case.stream.weights.scales(), torch.device(device)
     )
     xs, state = vector(2, 5, config.d_input, dtype=torch.float32), case.stream.start(2)
     got = stream.whole(xs.to(device)).cpu()

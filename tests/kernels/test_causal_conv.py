@@ -16,7 +16,7 @@ from schemes import schemes_for
 from sensprobe_kernels.ops.causal_conv import cpu
 from torch import Tensor
 
-from sensprobe.numerics.storage import Memory, Watched, fresh
+from sensprobe.numerics.storage import Carry, Watched, fresh
 from sensprobe.ops import causal_conv as fast
 from sensprobe.ops.causal_conv import reference
 from sensprobe.plans.fitting import why_not
@@ -126,7 +126,7 @@ def test_a_watched_window_is_shown_and_stays_exact(
 ) -> None:
     monkeypatch.setattr("sensprobe.numerics.storage.SHOWN_BYTES", at_once)
     p = problem()
-    start = Memory(vector(2, 21, 3, seed=7, dtype=torch.float32), None, 5)
+    start = Carry(vector(2, 21, 3, seed=7, dtype=torch.float32), None, 5)
     seen: list[tuple[Tensor, int]] = []
     wanted: list[tuple[Tensor, int]] = []
     got = fast(*p, shown(seen), start)

@@ -24,7 +24,7 @@ def square(x):
 def half(x):
     return square(x) / 2
 
-@jit.apart
+@jit.noinline
 def third(x):
     return half(x) / 3
 

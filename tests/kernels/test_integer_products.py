@@ -38,11 +38,11 @@ def vectors(batch: int, columns: int, run: int, seed: int = 1):
     return codes, scales
 
 
-def assert_equal(arena, table, codes, run, scales):
-    q, s, group = whole_numbers(arena, "w")
+def assert_equal(packed, table, codes, run, scales):
+    q, s, group = whole_numbers(packed, "w")
     y = np.full((len(codes), len(q)), np.nan, np.float32)
     _multiplied(
-        arena.data, table, codes.reshape(-1), run, scales.reshape(-1), len(codes), y.reshape(-1)
+        packed.data, table, codes.reshape(-1), run, scales.reshape(-1), len(codes), y.reshape(-1)
     )
     want = linear_codes(torch.from_numpy(codes), torch.from_numpy(scales), run, q, s, group)
     np.testing.assert_array_equal(y, want.numpy())
@@ -52,28 +52,28 @@ def assert_equal(arena, table, codes, run, scales):
 @pytest.mark.parametrize("text", SCHEMES)
 def test_products_equal_the_reference_to_the_bit(text, shape):
     scheme = parse(text)
-    arena, table, _ = in_memory(shape, text)
+    packed, table, _ = in_memory(shape, text)
     group = scheme.group or shape[1]
     for batch in (1, 3):
         for run in {shape[1], min(group, shape[1]), min(2 * group, shape[1])}:
             if max(run, group) < shape[1] and max(run, group) % min(run, group):
                 continue
             codes, scales = vectors(batch, shape[1], run)
-            assert_equal(arena, table, codes, run, scales)
+            assert_equal(packed, table, codes, run, scales)
 
 
 @pytest.mark.parametrize("run", [8, 16, 64])
 def test_vectors_may_have_scales_where_rows_have_one(run):
-    arena, table, _ = in_memory((6, 104), "int4/channel/asym")
+    packed, table, _ = in_memory((6, 104), "int4/channel/asym")
     codes, scales = vectors(2, 104, run)
-    assert_equal(arena, table, codes, run, scales)
+    assert_equal(packed, table, codes, run, scales)
 
 
 def test_zeros_give_zero_and_nan_scales_nan():
-    arena, table, _ = in_memory((5, 40), "int8/channel/asym")
+    packed, table, _ = in_memory((5, 40), "int8/channel/asym")
     codes, scales = np.zeros((2, 40), np.int16), np.array([[3.0], [np.nan]], np.float32)
     y = np.full(10, 7, np.float32)
-    _multiplied(arena.data, table, codes.reshape(-1), 40, scales.reshape(-1), 2, y)
+    _multiplied(packed.data, table, codes.reshape(-1), 40, scales.reshape(-1), 2, y)
     assert y[:5].tolist() == [0] * 5
     assert np.isnan(y[5:]).all()
 
@@ -86,41 +86,41 @@ def test_sums_of_the_largest_codes_are_exact_at_the_largest_size(bits):
         columns = 2**20
     site = Site("w", Part.HEAD, Kind.WEIGHT, (2, columns), (Axis.OUT, Axis.IN))
     text = f"int{bits}/channel/s32"
-    arena, table, _ = packed_matrix(torch.ones(site.shape, dtype=torch.float64), site, parse(text))
+    packed, table, _ = packed_matrix(torch.ones(site.shape, dtype=torch.float64), site, parse(text))
     lowest = {2: 0b10101010, 4: 0x88, 8: 0x80}
     half = columns * bits // 8
     if bits == 3:
-        arena.data[arena.places["w.codes"] :][:half].reshape(-1, 3)[:] = [0x24, 0x49, 0x92]
+        packed.data[packed.places["w.codes"] :][:half].reshape(-1, 3)[:] = [0x24, 0x49, 0x92]
     else:
-        arena.data[arena.places["w.codes"] :][:half] = lowest[bits]
+        packed.data[packed.places["w.codes"] :][:half] = lowest[bits]
     codes = np.full((1, columns), 127, np.int16)
-    q, _, _ = whole_numbers(arena, "w")
+    q, _, _ = whole_numbers(packed, "w")
     assert (q[0] == -(2 ** (bits - 1))).all()
-    assert_equal(arena, table, codes, columns, np.ones((1, 1), np.float32))
-    assert_equal(arena, table, -codes, columns, np.ones((1, 1), np.float32))
+    assert_equal(packed, table, codes, columns, np.ones((1, 1), np.float32))
+    assert_equal(packed, table, -codes, columns, np.ones((1, 1), np.float32))
 
 
 def test_a_code_off_by_one_is_noticed():
     """An integer product has no room for error: one code of one row changes that row alone."""
-    arena, table, _ = in_memory((8, 104), "int8/channel")
+    packed, table, _ = in_memory((8, 104), "int8/channel")
     codes, scales = vectors(1, 104, 104)
     before, after = np.zeros(8, np.float32), np.zeros(8, np.float32)
-    _multiplied(arena.data, table, codes.reshape(-1), 104, scales.reshape(-1), 1, before)
-    arena.data[arena.places["w.codes"] + 3 * 104 + 50] += 1
-    _multiplied(arena.data, table, codes.reshape(-1), 104, scales.reshape(-1), 1, after)
+    _multiplied(packed.data, table, codes.reshape(-1), 104, scales.reshape(-1), 1, before)
+    packed.data[packed.places["w.codes"] + 3 * 104 + 50] += 1
+    _multiplied(packed.data, table, codes.reshape(-1), 104, scales.reshape(-1), 1, after)
     assert (before != after).tolist() == [i == 3 for i in range(8)]
-    fields = whole_numbers(arena, "w")
+    fields = whole_numbers(packed, "w")
     want = linear_codes(torch.from_numpy(codes), torch.from_numpy(scales), 104, *fields)
     np.testing.assert_array_equal(after, want[0].numpy())
 
 
 def test_products_are_within_what_float32_explains():
     """Against float64: an exact sum becomes float32, times two scales: 3 roundings, 2^-24 each."""
-    arena, table, _ = in_memory((33, 2000), "int8/channel/s32")
+    packed, table, _ = in_memory((33, 2000), "int8/channel/s32")
     codes, scales = vectors(1, 2000, 2000)
     y = np.zeros(33, np.float32)
-    _multiplied(arena.data, table, codes.reshape(-1), 2000, scales.reshape(-1), 1, y)
-    q, s, _ = whole_numbers(arena, "w")
+    _multiplied(packed.data, table, codes.reshape(-1), 2000, scales.reshape(-1), 1, y)
+    q, s, _ = whole_numbers(packed, "w")
     exact = (
         (q @ torch.from_numpy(codes[0]).long()).double() * s[:, 0].double() * float(scales[0, 0])
     )

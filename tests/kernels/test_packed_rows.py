@@ -41,30 +41,30 @@ def _decoded(data, tensors, out):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_products_equal_the_reference_to_the_bit(scheme, shape):
-    arena, table, weight = in_memory(shape, scheme)
+    packed, table, weight = in_memory(shape, scheme)
     for batch in (1, 3):
         x = vector(batch, shape[1], seed=1, dtype=torch.float32)
         y = np.full((batch, shape[0]), np.nan, np.float32)
         row = np.full(shape[1] + 16, np.nan, np.float32)
-        _multiplied(arena.data, table, x.numpy().reshape(-1), batch, y.reshape(-1), row)
+        _multiplied(packed.data, table, x.numpy().reshape(-1), batch, y.reshape(-1), row)
         np.testing.assert_array_equal(y, linear(x, weight).numpy())
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_rows_decode_to_what_the_simulation_rounds_to(scheme, shape):
-    arena, table, weight = in_memory(shape, scheme)
+    packed, table, weight = in_memory(shape, scheme)
     out = np.full(shape[0] * shape[1] + 16, np.nan, np.float32)
-    _decoded(arena.data, table, out)
+    _decoded(packed.data, table, out)
     np.testing.assert_array_equal(out[:-16].reshape(shape), weight.numpy())
     assert np.isnan(out[-16:]).all(), "nothing is written past the last row"
-    torch.testing.assert_close(arena.weight(arena.sites["w"]), weight, rtol=0, atol=0)
+    torch.testing.assert_close(packed.weight(packed.sites["w"]), weight, rtol=0, atol=0)
 
 
 def test_products_are_within_what_float32_explains():
     """Of a sum in sixteen lanes: (products a lane + 4 halvings + 2 roundings) · 2^-24 · Σ |w x|."""
     shape = (33, 192)
-    arena, table, weight = in_memory(shape, "int8/channel")
+    packed, table, weight = in_memory(shape, "int8/channel")
     x = vector(192, seed=2, dtype=torch.float32)
     y, row = np.zeros(33, np.float32), np.zeros(208, np.float32)
 
@@ -73,11 +73,11 @@ def test_products_are_within_what_float32_explains():
         exact = weight.double() @ x.double()
         return np.abs(y - exact.numpy()), (weight.abs().double() @ x.abs().double()).numpy()
 
-    found, size = error(arena.data)
+    found, size = error(packed.data)
     bound = (192 / 16 + 4 + 2) * 2.0**-24 * size
     assert (found <= bound).all()
-    wrong = arena.data.copy()
-    wrong[arena.places["w.codes"]] ^= 1  # the lowest bit of one code of one row
+    wrong = packed.data.copy()
+    wrong[packed.places["w.codes"]] ^= 1  # the lowest bit of one code of one row
     found, _ = error(wrong)
     assert found[0] > bound[0], "one code off by one is noticed"
 
@@ -88,9 +88,9 @@ def test_zeros_and_saturated_codes():
     x[1] = 1e30
     x[2, ::2] = -1e-30
     for text in ("int4/channel/s32", "e4m3/channel/s32", "int8/channel/asym/s32"):
-        arena, table, weight = packed_matrix(x, site, parse(text))
+        packed, table, weight = packed_matrix(x, site, parse(text))
         ones, y, row = np.ones(40, np.float32), np.zeros(5, np.float32), np.zeros(56, np.float32)
-        _multiplied(arena.data, table, ones, 1, y, row)
+        _multiplied(packed.data, table, ones, 1, y, row)
         np.testing.assert_array_equal(y, linear(torch.ones(40), weight).numpy())
         assert y[0] == 0
         assert y[3] == 0

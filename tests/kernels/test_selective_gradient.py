@@ -11,7 +11,7 @@ from sensprobe_kernels.ops.selective_scan import cpu
 from torch import Tensor
 
 from sensprobe import ops
-from sensprobe.numerics.storage import Custom, Memory, Rounded, passed, store
+from sensprobe.numerics.storage import Carry, Custom, Rounded, passed, store
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 
@@ -44,7 +44,7 @@ def straight(rounded: Rounded | None, decay: bool) -> Custom | None:
         exact = x.detach()
         if decay:
             return x + (passed(exact, rounded, step) - exact)
-        return x + (store(Memory(exact, None, step), exact, rounded).state - exact)
+        return x + (store(Carry(exact, None, step), exact, rounded).state - exact)
 
     return None if rounded is None else Custom(through)
 
@@ -77,14 +77,18 @@ def test_rounding_passes_gradients_straight_through(
 
 @both
 @pytest.mark.parametrize("scheme", ["int8/head/feedback", "int4/head/every3", "fp32/clip0.5"])
-def test_the_stretches_between_marks_are_computed_as_they_were(name: str, scheme: str) -> None:
-    """One mark for the whole sequence, or one for each step: the gradient is the same."""
+def test_the_stretches_between_checkpoints_are_computed_as_they_were(
+    name: str, scheme: str
+) -> None:
+    """One checkpoint for the whole sequence, or one for each step: the gradient is the same."""
     p = problem(name, *SIZES[name][0])
     storage = kept(scheme, sites(name, p)[0], 2.0)
     found, prepare = [], cpu.prepare
-    for mark in (1, 7, 23):
+    for steps in (1, 7, 23):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cpu, "prepare", lambda *args, mark=0, m=mark: prepare(*args, mark=m))
+            patch.setattr(
+                cpu, "prepare", lambda *args, interval=0, i=steps: prepare(*args, interval=i)
+            )
             found.append(gradients(getattr(ops, name), p, None, storage))
     for other in found[1:]:
         assert all(map(torch.equal, found[0], other))
@@ -99,13 +103,13 @@ def test_a_second_backward_gives_the_same(name: str) -> None:
 
 
 @both
-def test_what_needs_no_gradient_gets_none_and_nothing_is_marked(name: str, monkeypatch) -> None:
-    marks = []
+def test_what_needs_no_gradient_gets_none_and_no_checkpoints(name: str, monkeypatch) -> None:
+    intervals = []
     prepare = cpu.prepare
 
-    def seen(*args: Any, mark: int = 0) -> Any:
-        marks.append(mark)
-        return prepare(*args, mark=mark)
+    def seen(*args: Any, interval: int = 0) -> Any:
+        intervals.append(interval)
+        return prepare(*args, interval=interval)
 
     monkeypatch.setattr(cpu, "prepare", seen)
     p = problem(name, *SIZES[name][0])
@@ -117,14 +121,14 @@ def test_what_needs_no_gradient_gets_none_and_nothing_is_marked(name: str, monke
     assert not memory.state.requires_grad
     with torch.no_grad():
         getattr(ops, name)(*p)
-    assert [bool(mark) for mark in marks] == [False, True, False]
+    assert [bool(mark) for mark in intervals] == [False, True, False]
 
 
 @both
 def test_a_state_that_needs_a_gradient_runs_on_the_reference(name: str) -> None:
     p = problem(name, *SIZES[name][0])
     state = torch.zeros(2, *sites(name, p)[0].shape, requires_grad=True)
-    y, _ = getattr(ops, name)(*p, None, None, Memory(state))
+    y, _ = getattr(ops, name)(*p, None, None, Carry(state))
     y.sum().backward()
     assert state.grad is not None
     assert state.grad.abs().max() > 0

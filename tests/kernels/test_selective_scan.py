@@ -15,7 +15,8 @@ from schemes import schemes_for
 from sensprobe_kernels.ops.selective_scan import cpu
 
 from sensprobe import ops
-from sensprobe.numerics.storage import Memory, Watched, fresh
+from sensprobe.numerics.storage import Carry, Storage, Watched, fresh
+from sensprobe.testing.kernel import KernelContract
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 
@@ -44,7 +45,7 @@ DECAYS = [
 
 
 def assert_equal(
-    name: str, p: Problem, decay: Any = None, state: Any = None, memory: Memory | None = None
+    name: str, p: Problem, decay: Any = None, state: Any = None, memory: Carry | None = None
 ) -> None:
     """The same from both, and the kernel's own arguments as they were."""
     given_ = [*p, *([memory.state] if memory else [])]
@@ -207,7 +208,7 @@ def test_what_is_watched_is_shown_as_by_the_reference(
     monkeypatch.setattr("sensprobe.numerics.storage.SHOWN_BYTES", at_once)
     p = problem(name, *SIZES[name])
     state, decay = sites(name, p)
-    start = Memory(fresh(2, state.shape, None).state + 0.5, None, 5)
+    start = Carry(fresh(2, state.shape, None).state + 0.5, None, 5)
 
     def run(scan: Any, watch: bool) -> tuple[Any, dict[str, list[tuple[int, torch.Tensor]]]]:
         seen: dict[str, list[tuple[int, torch.Tensor]]] = {"decay": [], "state": []}
@@ -233,3 +234,46 @@ def test_what_is_watched_is_shown_as_by_the_reference(
         assert [step for step, _ in seen[what]] == [step for step, _ in steps]
         pairs = zip(seen[what], steps, strict=True)
         assert all(torch.equal(a, b) for (_, a), (_, b) in pairs)
+
+
+class SelectiveKernel(KernelContract):
+    """`timed` are x and dt; B and C are too."""
+
+    name: str
+    size: tuple[int, ...]
+    timed = 2
+
+    def problem(self, length: int) -> Problem:
+        return problem(self.name, 3, length, *self.size)
+
+    def storage(self, scheme: str) -> Storage:
+        state, _ = sites(self.name, self.problem(1))
+        return kept(scheme, state, 2.0)
+
+    def part(self, problem: Problem, steps: slice) -> Problem:
+        x, dt, A, B, C = problem
+        return x[:, steps], dt[:, steps], A, B[:, steps], C[:, steps]
+
+
+class TestChannels(SelectiveKernel):
+    name, size = MAMBA, (4, 3)
+
+    @staticmethod
+    def kernel(x, dt, A, B, C, storage, memory=None):
+        return ops.selective_scan(x, dt, A, B, C, None, storage, memory)
+
+    @staticmethod
+    def reference(x, dt, A, B, C, storage, memory=None):
+        return REFERENCES[MAMBA](x, dt, A, B, C, None, storage, memory)
+
+
+class TestHeads(SelectiveKernel):
+    name, size = MAMBA2, (4, 2, 2, 3)
+
+    @staticmethod
+    def kernel(x, dt, A, B, C, storage, memory=None):
+        return ops.head_scan(x, dt, A, B, C, None, storage, memory)
+
+    @staticmethod
+    def reference(x, dt, A, B, C, storage, memory=None):
+        return REFERENCES[MAMBA2](x, dt, A, B, C, None, storage, memory)

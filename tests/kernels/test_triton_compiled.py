@@ -18,7 +18,7 @@ from selective import tiny
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.packed.program import compiled
+from sensprobe.packed.compile import compiled
 
 pytest.importorskip("triton", reason="Triton is there for Linux only")
 
@@ -27,8 +27,8 @@ from sensprobe_kernels.ops.elementwise import gpu as passing
 from sensprobe_kernels.ops.head_chunks import gpu as head_chunks
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.ops.selective_scan import gpu as selective_scan
-from sensprobe_kernels.program.device import States, Weights
-from sensprobe_kernels.program.gpu import GpuProgram
+from sensprobe_kernels.program.gpu.device import States, Weights
+from sensprobe_kernels.program.gpu.run import GpuProgram
 
 TOKENS = {"d_input": 512, "d_output": 512, "d_model": 512, "encoder": "embedding", "layers": 1}
 TOKENS |= {"tied_head": True, "head_bias": False, "pooling": "none"}
@@ -186,7 +186,7 @@ def test_transforms_of_the_widths_of_published_models_compile(base, power, colum
 @pytest.mark.parametrize("run", [0, 128])
 @pytest.mark.parametrize("columns", [768, 2560, 5120])
 def test_norms_of_the_widths_of_published_models_compile(columns, run):
-    """Rounded by one live scale, or by one of every 128 columns."""
+    """Rounded by one dynamic scale, or by one of every 128 columns."""
     (plain,) = [x for x in found("mamba2", "few", 1, passing.norm) if x.constants["r"].span]
     W = 1 << (columns - 1).bit_length()
     made = assembly(plain._replace(constants={**plain.constants, "W": W, "run": run}, warps=8), 90)
@@ -225,7 +225,7 @@ CHUNKED = [
 def chunks(scheme: str) -> Launch:
     """Of a piece of 64 tokens, the state (64, 128) a head stored at its end."""
     case = packed(tiny(CONFIGS["mamba2"]), {"layers.*.state": f"{scheme}/every64"})
-    made = compiled(case.model, case.stream.arena, case.stream.arena.scales(), 64)
+    made = compiled(case.model, case.stream.weights, case.stream.weights.scales(), 64)
     states = States(made.program, made.fresh.size, 1, Weights(made.program.data, "cpu"))
     launches = GpuProgram(made.program, 64, states).launches
     (found,) = [x for x in launches if x.kernel is head_chunks.chunks]

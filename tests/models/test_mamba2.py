@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_contract import ModelContract
 from selective import MAMBA2S, inputs, parameters, tiny
 from sequential import head_by_hand
 from torch import Tensor
@@ -17,6 +16,7 @@ from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.mamba2_layers import Mamba2, deploy
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.scheme import parse
+from sensprobe.testing.family import FamilyContract
 
 EPSILON = 2.0**-24
 
@@ -31,7 +31,7 @@ def x(model) -> Tensor:
     return inputs(model.config)
 
 
-class TestContract(ModelContract):
+class TestContract(FamilyContract):
     pass
 
 

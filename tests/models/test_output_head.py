@@ -23,7 +23,7 @@ from sensprobe.checkpoints import read_checkpoint
 from sensprobe.checkpoints.identity import fingerprint
 from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.export import export_model, load_artefact
-from sensprobe.models import output_head
+from sensprobe.models import family_of, output_head
 from sensprobe.models.apply import Applier, observe
 from sensprobe.numerics.taps import rounded
 from sensprobe.plans.cost import cost
@@ -31,8 +31,6 @@ from sensprobe.plans.plan import adapted
 from sensprobe.plans.presets import PRESETS
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
-from sensprobe.train.initial import initial
-from sensprobe.train.recipe import Init
 
 HEAD = ["linear 5", "layer norm", "ReLU", "dropout 0.1", "linear"]
 DOCUMENT = """
@@ -174,7 +172,7 @@ def test_a_tied_head_is_one_linear_map():
 
 def test_training_starts_a_head_of_several_layers():
     config = replace(PLAIN, head=HEAD)
-    started = initial(config, Init(), 0)
+    started = family_of(config).initial(config, (0.001, 0.1), 0)
     assert {n: tuple(p.shape) for n, p in started.items() if n.startswith("head.")} == {
         "head.0.weight": (5, 4),
         "head.0.bias": (5,),

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 from builders import CONFIGS, PLAIN, inputs, parameters, tiny, vector
-from model_contract import ModelContract, Seen
 from sequential import head_by_hand
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from sensprobe.models.s4d import S4DConfig, sites
 from sensprobe.models.s4d_layers import S4D, deploy, discretize
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.scheme import parse
+from sensprobe.testing.family import FamilyContract, Seen
 
 pytestmark = pytest.mark.usefixtures("reference_scan")
 
@@ -34,7 +34,7 @@ def x(model) -> Tensor:
     return inputs(model.config)
 
 
-class TestContract(ModelContract):
+class TestContract(FamilyContract):
     pass
 
 

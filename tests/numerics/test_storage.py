@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sensprobe.numerics.rounding import min_max, quantize, round_ratio, scale_and_zero
 from sensprobe.numerics.storage import (
+    Carry,
     Custom,
-    Memory,
     Rounded,
     Watched,
     fresh,
@@ -41,7 +41,7 @@ def states(*shape: int, seed: int = 0) -> Tensor:
     return vector(*shape, *SHAPE, seed=seed, dtype=torch.float32)
 
 
-def written(value: float, storage: Rounded, memory: Memory | None = None) -> Memory:
+def written(value: float, storage: Rounded, memory: Carry | None = None) -> Carry:
     memory = memory or fresh(1, (1, 1, 2), storage)
     return store(memory, torch.full((1, 1, 1, 2), value), storage)
 
@@ -203,7 +203,7 @@ def test_feedback_adds_the_residual_before_clip_and_range():
 
 def test_feedback_respects_the_clip():
     storage = static("int8/feedback/clip2", LONE)
-    memory = Memory(torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1, 2), 0.5))
+    memory = Carry(torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1, 2), 0.5))
     memory = written(1.9, storage, memory)
     assert (memory.state == 2).all()
     assert (memory.residual == 0).all()
@@ -262,7 +262,7 @@ def test_feedback_owes_nothing_for_what_saturates_dynamically():
 
 def test_between_rounding_steps_the_residual_waits():
     storage = static("int8/feedback/every2", LONE)
-    memory = Memory(torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1, 2), 0.25), step=0)
+    memory = Carry(torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1, 2), 0.25), step=0)
     memory = written(0.75, storage, memory)
     assert (memory.state == 0.75).all()
     assert (memory.residual == 0.25).all()
@@ -277,19 +277,19 @@ def test_between_rounding_steps_the_residual_waits():
 def test_noise_depends_on_sequence_step_and_place_not_on_the_batch():
     x = torch.full((4, *SHAPE), 0.5)
     storage = static("int8/stochastic")
-    whole = store(Memory(x), x, storage).state
+    whole = store(Carry(x), x, storage).state
     assert 0 < whole.mean() < 1
-    tail = store(Memory(x[2:]), x[2:], static("int8/stochastic", first=2)).state
+    tail = store(Carry(x[2:]), x[2:], static("int8/stochastic", first=2)).state
     assert torch.equal(tail, whole[2:])
-    for other in (Memory(x, step=1), Memory(x[:4])):
+    for other in (Carry(x, step=1), Carry(x[:4])):
         again = store(other, x, storage).state
         assert torch.equal(again, whole) == (other.step == 0)
-    assert not torch.equal(store(Memory(x), x, static("int8/stochastic1")).state, whole)
+    assert not torch.equal(store(Carry(x), x, static("int8/stochastic1")).state, whole)
 
 
 def test_real_and_imaginary_parts_have_noise_of_their_own():
     x = torch.full((64, *SHAPE), 0.5)
-    kept = store(Memory(x), x, static("int8/stochastic")).state
+    kept = store(Carry(x), x, static("int8/stochastic")).state
     agree = (kept[..., 0] == kept[..., 1]).float().mean()
     assert abs(agree - 0.5) < 5 * (0.25 / kept[..., 0].numel()) ** 0.5
 

@@ -10,7 +10,7 @@ from recurrence import assert_same
 from torch import Tensor
 
 from sensprobe.numerics.rounding import scale_and_zero
-from sensprobe.numerics.storage import Custom, Memory, Rounded, fresh
+from sensprobe.numerics.storage import Carry, Custom, Rounded, fresh
 from sensprobe.ops.causal_conv import reference as causal_conv
 from sensprobe.plans.fitting import check
 from sensprobe.plans.scheme import parse, scale_shape
@@ -91,7 +91,7 @@ def test_the_past_is_read_as_stored_and_the_present_as_it_comes():
 
 def test_memory_counts_on():
     x, weight, bias = problem()
-    _, memory = causal_conv(x, weight, bias, None, Memory(torch.ones(2, CHANNELS, 3), None, 5))
+    _, memory = causal_conv(x, weight, bias, None, Carry(torch.ones(2, CHANNELS, 3), None, 5))
     assert memory.step == 12
 
 

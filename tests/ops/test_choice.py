@@ -10,7 +10,7 @@ from recurrence import Problem, assert_same, problem, rounded
 from sensprobe_kernels.ops.diagonal_scan import cpu
 
 from sensprobe import ops
-from sensprobe.numerics.storage import Custom, Memory, Watched
+from sensprobe.numerics.storage import Carry, Custom, Watched
 from sensprobe.ops import choice, describe, diagonal_scan
 from sensprobe.ops.diagonal_scan import reference
 
@@ -107,13 +107,13 @@ def test_float64_runs_slowly_and_says_so_once(p, kernel_calls, caplog) -> None:
 
 def test_a_residual_no_scheme_asks_for_is_added_as_in_the_reference(p, kernel_calls) -> None:
     storage = rounded("int8/head", 2, 4)
-    memory = Memory(torch.zeros(3, 2, 4, 2), torch.full((3, 2, 4, 2), 0.25))
+    memory = Carry(torch.zeros(3, 2, 4, 2), torch.full((3, 2, 4, 2), 0.25))
     assert_same(diagonal_scan(*p, storage, memory), reference(*p, storage, memory))
     assert not kernel_calls
 
 
 def test_feedback_without_a_residual_is_nearest_as_in_the_reference(p, kernel_calls) -> None:
-    storage, memory = rounded("int8/head/feedback", 2, 4), Memory(torch.ones(3, 2, 4, 2))
+    storage, memory = rounded("int8/head/feedback", 2, 4), Carry(torch.ones(3, 2, 4, 2))
     assert_same(diagonal_scan(*p, storage, memory), reference(*p, storage, memory))
     assert kernel_calls
 
@@ -127,7 +127,7 @@ def test_a_static_state_without_scales_is_an_error(p) -> None:
 
 def test_arguments_are_left_as_they_are(p) -> None:
     storage = rounded("int4/head/feedback", 2, 4)
-    memory = Memory(torch.ones(3, 2, 4, 2), torch.ones(3, 2, 4, 2), 5)
+    memory = Carry(torch.ones(3, 2, 4, 2), torch.ones(3, 2, 4, 2), 5)
     before = [x.clone() for x in (*p, memory.state, memory.residual)]
     _, after = diagonal_scan(*p, storage, memory)
     assert all(map(torch.equal, before, (*p, memory.state, memory.residual)))
@@ -140,7 +140,7 @@ def test_views_are_read_as_they_look(p) -> None:
     assert not state.is_contiguous()
     views = (u.permute(2, 0, 1).contiguous().permute(1, 2, 0), A.conj(), B.mT.contiguous().mT, C)
     assert not views[0].is_contiguous()
-    assert_same(diagonal_scan(*views, None, Memory(state)), reference(*views, None, Memory(state)))
+    assert_same(diagonal_scan(*views, None, Carry(state)), reference(*views, None, Carry(state)))
 
 
 def test_describe_names_the_kernel_first() -> None:

@@ -7,7 +7,7 @@ import torch
 from recurrence import assert_same, problem, rounded
 from torch import Tensor
 
-from sensprobe.numerics.storage import Custom, Memory, fresh, store
+from sensprobe.numerics.storage import Carry, Custom, fresh, store
 from sensprobe.ops.diagonal_scan import diagonal_step
 from sensprobe.ops.diagonal_scan import reference as diagonal_scan
 
@@ -91,7 +91,7 @@ def test_a_rounded_state_holds_codes_times_the_scale() -> None:
 def test_memory_is_what_store_returns() -> None:
     u, A, B, C = problem(2, 1, 2, 3)
     storage = rounded("int4/head/feedback", 2, 3)
-    before = Memory(torch.zeros(2, 2, 3, 2), torch.full((2, 2, 3, 2), 0.1), 4)
+    before = Carry(torch.zeros(2, 2, 3, 2), torch.full((2, 2, 3, 2), 0.1), 4)
     _, after = diagonal_scan(u, A, B, C, storage, before)
     new = torch.view_as_real(B * u[:, 0, :, None])
     wanted = store(before, new, storage)
@@ -102,7 +102,7 @@ def test_memory_is_what_store_returns() -> None:
 
 def test_no_steps_leave_the_memory_alone() -> None:
     u, A, B, C = problem(2, 0, 2, 3)
-    memory = Memory(torch.rand(2, 2, 3, 2), None, 7)
+    memory = Carry(torch.rand(2, 2, 3, 2), None, 7)
     y, after = diagonal_scan(u, A, B, C, None, memory)
     assert y.shape == (2, 0, 2)
     assert after is memory

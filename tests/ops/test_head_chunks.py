@@ -9,7 +9,7 @@ from selective import MAMBA2S, inputs, tiny
 
 from sensprobe.errors import UnsupportedError
 from sensprobe.models.apply import Applier
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.ops.head_chunks import CHUNK, head_chunks
 from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.plans.scheme import parse
@@ -17,7 +17,7 @@ from sensprobe.plans.scheme import parse
 NEAR = 3e-6  # of the largest output: sums of a chunk's length in another order, in float32
 
 
-def assert_near(got: tuple[torch.Tensor, Memory], wanted: tuple[torch.Tensor, Memory]) -> None:
+def assert_near(got: tuple[torch.Tensor, Carry], wanted: tuple[torch.Tensor, Carry]) -> None:
     (y, memory), (y_wanted, memory_wanted) = got, wanted
     assert memory.step == memory_wanted.step
     for a, b in ((y, y_wanted), (memory.state, memory_wanted.state)):

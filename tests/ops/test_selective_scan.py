@@ -11,7 +11,7 @@ from recurrence import assert_same
 from torch import Tensor
 
 from sensprobe.numerics.rounding import scale_and_zero
-from sensprobe.numerics.storage import Custom, Memory, Rounded, Watched, fresh
+from sensprobe.numerics.storage import Carry, Custom, Rounded, Watched, fresh
 from sensprobe.ops.exponential import exponential
 from sensprobe.ops.head_scan import reference as head_scan
 from sensprobe.ops.selective_scan import reference as selective_scan
@@ -189,7 +189,7 @@ def test_stochastic_rounding_depends_on_the_sequence_and_not_on_its_batch(scan) 
     y, memory = scan(*p, decay, state)
     alone = [v[2:] if v.ndim > 2 else v for v in p]
     got = scan(*alone, replace(decay, first=2), replace(state, first=2))
-    assert_same(got, (y[2:], Memory(memory.state[2:], None, 5)))
+    assert_same(got, (y[2:], Carry(memory.state[2:], None, 5)))
     other = scan(*alone, decay, state)
     assert not torch.equal(other[0], y[2:])
 
@@ -206,7 +206,7 @@ def test_a_rounded_state_holds_codes_times_the_scale(scan) -> None:
 @both
 def test_no_steps_leave_the_memory_alone(scan) -> None:
     p = [v[:, :0] if v.ndim > 2 else v for v in problem(scan)]
-    memory = Memory(torch.rand(2, *SHAPES[scan]), None, 7)
+    memory = Carry(torch.rand(2, *SHAPES[scan]), None, 7)
     y, after = scan(*p, None, None, memory)
     assert y.shape == p[0].shape
     assert after is memory

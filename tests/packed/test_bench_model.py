@@ -10,13 +10,13 @@ import pytest
 import torch
 from packed_memory import CONFIGS, packed
 from selective import inputs, tiny
-from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program import ir
 
 from sensprobe.models.mamba import MambaConfig
+from sensprobe.models.torch_step import torch_model
 from sensprobe.packed import bench_rounds
 from sensprobe.packed.bench_inside import inside
 from sensprobe.packed.bench_rounds import Rounds, calls, middle, told
-from sensprobe.packed.bench_torch import torch_model
 from sensprobe.packed.bench_work import KIND_OF, bytes_by_kind
 from sensprobe.plans.cost import cost
 
@@ -38,7 +38,7 @@ def test_weights_move_once_a_step_and_states_twice_a_sequence(name, plan):
     """A step moves what the plan weighs, and for every sequence as much again."""
     case = packed(tiny(CONFIGS[name]), plan)
     moved = [
-        sum(bytes_by_kind(case.stream.program(batch), case.stream.arena).values())
+        sum(bytes_by_kind(case.stream.program(batch), case.stream.weights).values())
         for batch in (1, 2, 5)
     ]
     each = moved[1] - moved[0]
@@ -51,10 +51,10 @@ def test_weights_move_once_a_step_and_states_twice_a_sequence(name, plan):
 def test_a_row_of_an_embedding_is_read_and_a_tied_head_whole():
     """The embedding's 11 rows are read as the head's, and one of them as a token's."""
     case = packed(tiny(CONFIGS["tokens"]), {"embedding": "int8/channel"})
-    moved = bytes_by_kind(case.stream.program(2), case.stream.arena)
+    moved = bytes_by_kind(case.stream.program(2), case.stream.weights)
     assert moved["embedding"] == 2 * (16 + 2 + 4 * 16)
     exact = packed(tiny(CONFIGS["tokens"]), {})
-    float32 = bytes_by_kind(exact.stream.program(2), exact.stream.arena)
+    float32 = bytes_by_kind(exact.stream.program(2), exact.stream.weights)
     assert float32["products"] - moved["products"] == 11 * (4 * 16 - 16 - 2)
 
 
@@ -62,16 +62,16 @@ def test_codes_are_two_bytes_here_and_one_on_a_gpu():
     plan = {"layers.*.in_proj.*": "int8/channel", "layers.*.in_proj_in": "int8/dynamic"}
     case = packed(tiny(CONFIGS["mamba"]), plan)
     made = case.stream.program(3)
-    products = [row for row in made.program.ops if row[0] == op.LINEAR_CODES]
+    products = [o for o in made.program.ops if isinstance(o, ir.LinearCodes)]
     assert len(products) == 2
-    here, there = (bytes_by_kind(made, case.stream.arena, code_bytes=n) for n in (2, 1))
+    here, there = (bytes_by_kind(made, case.stream.weights, code_bytes=n) for n in (2, 1))
     assert here["products"] - there["products"] == 2 * 3 * 8
     assert here["rounding"] - there["rounding"] == 3 * 8
 
 
 def test_every_operation_of_a_step_has_a_kind():
     """But for CHUNKS, of whole sequences."""
-    assert set(range(op.RELU + 1)) - {op.CHUNKS} == set(KIND_OF)
+    assert set(ir.OPERATIONS) - {ir.Chunks} == set(KIND_OF)
 
 
 def test_the_clock_goes_forward_and_changes_nothing():
@@ -82,11 +82,11 @@ def test_the_clock_goes_forward_and_changes_nothing():
     for timed in (False, True):
         state = case.stream.start(2)
         clock = np.zeros(len(made.program.ops) + 1 if timed else 0, np.int64)
-        made.program.run(
-            state.memory, np.zeros(0, np.float32), x.numpy(), state.sums.reshape(-1), state.steps,
+        made.on_cpu.run(
+            state.carry, np.zeros(0, np.float32), x.numpy(), state.sums.reshape(-1), state.steps,
             np.arange(2), clock=clock,
         )  # fmt: skip
-        found.append((state.memory.tobytes(), made.program.read(made.outputs).tobytes()))
+        found.append((state.carry.tobytes(), made.on_cpu.read(made.outputs).tobytes()))
     assert found[0] == found[1]
     assert clock[0] > 0
     assert (np.diff(clock) >= 0).all()
@@ -103,7 +103,7 @@ def test_what_is_inside_a_step_is_its_kinds_and_no_more_than_the_step(monkeypatc
     whole = calls("step", lambda: case.stream.advance(x, state))
     rounds = Rounds([[whole, inside("in", case.stream, x)]])
     rounds.run(lambda: None)
-    kinds = bytes_by_kind(case.stream.program(1), case.stream.arena)
+    kinds = bytes_by_kind(case.stream.program(1), case.stream.weights)
     parts = sum(rounds.values(f"in {kind}") for kind in kinds)
     share = told(parts / rounds.values("step"))
     assert 0.3 < share.value < 1.1

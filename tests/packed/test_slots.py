@@ -59,7 +59,7 @@ def alone(stream, x):
     state, found = stream.start(1), []
     for one in x:
         out, state = stream.step(one[None], state)
-        found.append((out[0], state.memory[0], state.sums[0]))
+        found.append((out[0], state.carry[0], state.sums[0]))
     return found
 
 
@@ -75,15 +75,15 @@ def test_sequences_that_come_and_go_run_as_if_alone(name):
         slots = chance.permutation(list(seated))[: chance.integers(1, len(seated) + 1)]
         sizes.add(len(slots))
         given = torch.stack([x[seated[s], taken[seated[s]]] for s in slots])
-        before = pool.memory.copy()
+        before = pool.carry.copy()
         out, pool = stream.advance(given, pool, slots=slots)
         others = [s for s in range(CAPACITY) if s not in slots]
-        np.testing.assert_array_equal(pool.memory[others], before[others])
+        np.testing.assert_array_equal(pool.carry[others], before[others])
         for y, slot in zip(out, slots, strict=True):
             sequence = seated[slot]
             output, memory, sums = want[sequence][taken[sequence]]
             torch.testing.assert_close(y, output, rtol=0, atol=0)
-            np.testing.assert_array_equal(pool.memory[slot], memory)
+            np.testing.assert_array_equal(pool.carry[slot], memory)
             np.testing.assert_array_equal(pool.sums[slot], sums)
             taken[sequence] += 1
             if taken[sequence] == LENGTH:
@@ -105,7 +105,7 @@ def test_random_rounding_draws_by_slot_and_step(name):
         for slots in ([4, 1], [0, 3, 2]):
             got, parts = stream.advance(x[slots, t], parts, slots=slots)
             torch.testing.assert_close(got, want[slots], rtol=0, atol=0)
-    np.testing.assert_array_equal(parts.memory, whole.memory)
+    np.testing.assert_array_equal(parts.carry, whole.carry)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,13 @@ def test_slots_that_are_not_there(slots, why):
     """Nothing is written before they are checked."""
     stream, x = case_of("mamba")
     pool = stream.start(CAPACITY)
-    before = pool.memory.copy()
+    before = pool.carry.copy()
     with pytest.raises(DataError, match=why):
         stream.advance(x[:2, 0], pool, slots=slots)
     if len(np.ravel(slots)) == 2:
         with pytest.raises(DataError, match=why):
             stream.restart(pool, slots)
-    np.testing.assert_array_equal(pool.memory, before)
+    np.testing.assert_array_equal(pool.carry, before)
     assert not pool.steps.any()
 
 

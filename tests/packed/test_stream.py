@@ -42,9 +42,9 @@ def _follow(case, xs):
     for t, x in enumerate(xs.unbind(1)):
         before = state
         _, state = case.stream.step(x, state)
-        registers = {name: made.program.read(at) for name, at in made.registers.items()}
+        registers = {name: made.on_cpu.read(at) for name, at in made.registers.items()}
         for b in range(len(xs)):
-            same_states(case, registers, before.memory[b], state.memory[b], b, t)
+            same_states(case, registers, before.carry[b], state.carry[b], b, t)
 
 
 @pytest.mark.parametrize("name", ["wide", "mamba2", "ungated"])
@@ -103,7 +103,7 @@ def test_registers_hold_what_the_reference_rounds_to(scheme):
             one.stream.step(x, one.stream.start(3))
         raw, found = (
             torch.from_numpy(
-                one.stream.program(3).program.read(one.stream.program(3).registers["z"])
+                one.stream.program(3).on_cpu.read(one.stream.program(3).registers["z"])
             )
             for one in (free, case)
         )
@@ -128,9 +128,9 @@ def test_codes_of_a_narrow_range_far_from_zero_stay_codes():
         _, state = case.stream.step(x * (1 + 1e-6 * t), state)
         same_states(
             case,
-            {n: made.program.read(at) for n, at in made.registers.items()},
-            before.memory[0],
-            state.memory[0],
+            {n: made.on_cpu.read(at) for n, at in made.registers.items()},
+            before.carry[0],
+            state.carry[0],
             0,
             t,
         )
@@ -140,18 +140,18 @@ def test_a_state_that_no_number_stands_for_becomes_zero():
     case = packed(tiny(CONFIGS["mamba"]), {"layers.*.state": "int8/range2"})
     x = torch.full((1, 3), torch.nan)
     _, state = case.stream.step(x, case.stream.start(1))
-    held_ = held(state.memory[0], case.model, case.plan)["layers.0.state"]
+    held_ = held(state.carry[0], case.model, case.plan)["layers.0.state"]
     assert not values(held_, case.tap).state.any()
 
 
 def test_a_state_must_be_whole(tmp_path):
     case = packed(tiny(CONFIGS["groups"]), {"layers.*.state": "int8/head/dynamic"})
     x, state = inputs(CONFIGS["groups"], 1, 1)[:, 0], case.stream.start(1)
-    wide = np.zeros((1, 2 * state.memory.shape[1]), np.uint8)[:, ::2]
+    wide = np.zeros((1, 2 * state.carry.shape[1]), np.uint8)[:, ::2]
     for wrong in (
         None,
         case.model.start(1, case.tap),
-        PackedState(state.memory, np.zeros((1, 0), np.float32), state.steps),
+        PackedState(state.carry, np.zeros((1, 0), np.float32), state.steps),
         PackedState(wide, state.sums, state.steps),
     ):
         for step in (case.stream.step, case.stream.advance):
@@ -292,14 +292,14 @@ def test_the_state_given_stays_as_it_was():
     x = inputs(CONFIGS["mamba"], 2, 3)
     state = case.stream.start(2)
     _, state = case.stream.step(x[:, 0], state)
-    kept = state.memory.copy()
+    kept = state.carry.copy()
     first, _ = case.stream.step(x[:, 1], state)
     again, _ = case.stream.step(x[:, 1], state)
     assert torch.equal(first, again)
-    assert (state.memory == kept).all()
+    assert (state.carry == kept).all()
     written, _ = case.stream.advance(x[:, 1], state)
     assert torch.equal(first, written)
-    assert (state.memory != kept).any()
+    assert (state.carry != kept).any()
 
 
 def test_threads_share_a_stream():
@@ -337,8 +337,8 @@ def test_sequences_do_not_meet():
         ({"layers.*.state": "int8/head/dynamic/every4"}, "in full for 4 steps"),
         ({"layers.*.state": "int12/head/dynamic"}, "more than 8 bits"),
         ({"layers.*.state": "int8/group2/dynamic"}, "groups of a state that n does not fill"),
-        ({"layers.*.conv_state": "int8/group2/dynamic"}, "several live scales in a row"),
-        ({"layers.*.decay": "int8/group2/dynamic"}, "several live scales in a row"),
+        ({"layers.*.conv_state": "int8/group2/dynamic"}, "several dynamic scales in a row"),
+        ({"layers.*.decay": "int8/group2/dynamic"}, "several dynamic scales in a row"),
         ({"layers.*.x": "int8/dynamic/stochastic"}, "at random"),
     ],
 )
@@ -356,12 +356,12 @@ def test_a_state_of_another_batch_is_refused():
 
 def test_weights_are_decoded_as_they_are_asked_for():
     case = packed(tiny(CONFIGS["mamba"]), {"layers.*.in_proj.*": "int4"})
-    weights = case.stream.arena.weights
+    weights = case.stream.weights.decoded
     assert weights["layers.0.D"] is not weights["layers.0.D"]
     assert set(weights) == {n for n, s in case.model.sites.items() if s.kind is Kind.WEIGHT}
     with pytest.raises(KeyError):
         weights["layers.0.x"]
-    tap = RoundingTap(case.plan, weights, case.stream.arena.scales())
+    tap = RoundingTap(case.plan, weights, case.stream.weights.scales())
     x = inputs(CONFIGS["mamba"], 2, 5)
     torch.testing.assert_close(case.model(x, tap), case.model(x, case.tap), rtol=0, atol=0)
 

@@ -10,7 +10,7 @@ from builders import tiny as tiny_s4d
 from packed_memory import packed, whole_numbers
 from selective import inputs, tiny
 from sensprobe_kernels.packing.tensor import SIGNED, Packed
-from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program import ir
 
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
@@ -69,7 +69,7 @@ def case_of(name: str, passing: str, weight: str):
 
 
 def kinds(case) -> Counter:
-    return Counter(row[0] for row in case.stream.program(1).program.ops)
+    return Counter(type(o) for o in case.stream.program(1).program.ops)
 
 
 @pytest.mark.parametrize(("passing", "weight"), PAIRS)
@@ -78,11 +78,11 @@ def test_products_inside_a_step_are_the_reference_s(name, passing, weight):
     """From the codes a step made itself, to the bit: the head, and a map in the last layer."""
     case = case_of(name, passing, weight)
     model, made = case.model, case.stream.program(3)
-    assert kinds(case)[op.LINEAR_CODES] == len(maps_of(model))
+    assert kinds(case)[ir.LinearCodes] == len(maps_of(model))
     case.stream.step(steps_of(name, 3), case.stream.start(3))
 
     def register(of):
-        return torch.from_numpy(made.program.read(made.registers[of]))
+        return torch.from_numpy(made.on_cpu.read(made.registers[of]))
 
     def reference(weight, read, x):
         site, scheme = model.sites[read], case.plan[read]
@@ -91,7 +91,7 @@ def test_products_inside_a_step_are_the_reference_s(name, passing, weight):
         codes = (x / spread(scale, scheme, site)).round()
         torch.testing.assert_close(codes * spread(scale, scheme, site), x, rtol=0, atol=0)
         run = min(scheme.group, x.shape[1]) if scheme.granularity == "group" else x.shape[1]
-        q, s, group = whole_numbers(case.stream.arena, weight)
+        q, s, group = whole_numbers(case.stream.weights, weight)
         y = linear_codes(codes, scale.expand(len(x), -1), run, q, s, group)
         bias = model.weights.get(f"{'head' if weight == 'embedding' else weight}.bias")
         return y if bias is None else y + bias.float()
@@ -106,7 +106,7 @@ def test_products_inside_a_step_are_the_reference_s(name, passing, weight):
 def test_an_encoder_multiplies_the_codes_of_its_input():
     model = tiny(MambaConfig(**ONE | {"d_input": 8}, d_model=24, dt_rank=8, d_state=8))
     case = packed(model, {"input": "int8/dynamic", "encoder": "int4/channel"})
-    assert kinds(case)[op.LINEAR_CODES] == 1
+    assert kinds(case)[ir.LinearCodes] == 1
     x = inputs(model.config, 4, 1, seed=1)[:, 0]
     (got, _), (want, _) = case.step(x, case.stream.start(4), model.start(4, case.tap))
     torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
@@ -133,15 +133,15 @@ def test_outputs_are_those_of_the_simulation(name, passing, weight):
 @pytest.mark.parametrize(
     ("passing", "weight", "kind"),
     [
-        ("int8/dynamic", "int8/channel", op.LINEAR_CODES),
-        ("int8/asym/dynamic", "int8/channel", op.LINEAR),
-        ("int12/dynamic", "int8/channel", op.LINEAR),
-        ("e4m3/dynamic", "int8/channel", op.LINEAR),
-        ("int8/dynamic", "e4m3/channel", op.LINEAR),
-        ("int8/dynamic", "int6/channel", op.LINEAR),
-        ("int8/dynamic/hadamard", "int8/channel", op.LINEAR),
-        ("int8/dynamic", "int8/channel/hadamard", op.LINEAR),
-        ("int8/group16/dynamic", "int4/group24", op.LINEAR),
+        ("int8/dynamic", "int8/channel", ir.LinearCodes),
+        ("int8/asym/dynamic", "int8/channel", ir.Linear),
+        ("int12/dynamic", "int8/channel", ir.Linear),
+        ("e4m3/dynamic", "int8/channel", ir.Linear),
+        ("int8/dynamic", "e4m3/channel", ir.Linear),
+        ("int8/dynamic", "int6/channel", ir.Linear),
+        ("int8/dynamic/hadamard", "int8/channel", ir.Linear),
+        ("int8/dynamic", "int8/channel/hadamard", ir.Linear),
+        ("int8/group16/dynamic", "int4/group24", ir.Linear),
     ],
 )
 def test_what_has_no_whole_numbers_in_common_is_multiplied_as_it_was(passing, weight, kind):
@@ -150,8 +150,8 @@ def test_what_has_no_whole_numbers_in_common_is_multiplied_as_it_was(passing, we
     case = packed(model, dict.fromkeys(maps.values(), passing) | dict.fromkeys(maps, weight))
     free = packed(model, {})
     before, after = kinds(free), kinds(case)
-    assert after[op.LINEAR_CODES] == (kind == op.LINEAR_CODES)
-    assert before[op.LINEAR] - after[op.LINEAR] == (kind == op.LINEAR_CODES)
+    assert after[ir.LinearCodes] == (kind is ir.LinearCodes)
+    assert before[ir.Linear] - after[ir.Linear] == (kind is ir.LinearCodes)
 
 
 def test_sums_that_may_leave_int32_are_not_made():
@@ -173,31 +173,31 @@ def test_sums_that_may_leave_int32_are_not_made():
 
 @pytest.mark.parametrize(
     ("part", "weights", "readers"),
-    [("B", (), op.SCANNED), ("C", ("x_proj.dt",), op.SCANNED), ("x", (), op.SCANNED | op.PLAIN),
-     ("x", ("x_proj.dt", "x_proj.B", "x_proj.C"), op.SCANNED | op.MULTIPLIED),
-     ("x", ("x_proj.dt",), op.SCANNED | op.MULTIPLIED | op.PLAIN)],
+    [("B", (), ir.SCANNED), ("C", ("x_proj.dt",), ir.SCANNED), ("x", (), ir.SCANNED | ir.PLAIN),
+     ("x", ("x_proj.dt", "x_proj.B", "x_proj.C"), ir.SCANNED | ir.MULTIPLIED),
+     ("x", ("x_proj.dt",), ir.SCANNED | ir.MULTIPLIED | ir.PLAIN)],
 )  # fmt: skip
 def test_codes_that_a_recurrence_alone_reads_are_not_made_here(part, weights, readers):
     """The row says who reads them and where the recurrence finds them, for kernels that do."""
     plan = {f"layers.*.{name}": "int8/channel" for name in weights}
     case = packed(model_of("mamba"), plan | {f"layers.*.{part}": "int8/dynamic"})
-    program = case.stream.program(2).program
-    (rounds,) = (row for row in program.ops if row[0] == op.ROUND)
-    (scan,) = (row for row in program.ops if row[0] == op.CHANNELS)
-    codes, pitch, scales, scales_pitch, found = rounds[11:16]
+    runs = case.stream.program(2).on_cpu
+    ops = runs.program.ops
+    (rounds,) = (o for o in ops if isinstance(o, ir.Round))
+    (scan,) = (o for o in ops if isinstance(o, ir.Channels))
     size = case.model.sites[f"layers.0.{part}"].reals
-    told = {n: program.places[scan[11] + 5 * i :][:5] for i, n in enumerate("xBC")}
-    none = [-1, 0, 0, 0, 0]
-    want = dict.fromkeys("xBC", none) | {part: [codes, pitch, size, scales, scales_pitch]}
-    assert (found, told) == (readers, want)
-    program._codes[:] = 99
+    told = {"x": scan.x_codes, "B": scan.B_codes, "C": scan.C_codes}
+    want = dict.fromkeys("xBC", ir.NO_CODES) | {part: rounds.kept}
+    assert (rounds.readers, rounds.kept.run, told) == (readers, size, want)
+    codes, pitch, _ = rounds.kept.codes
+    runs.codes[:] = 99
     case.stream.step(steps_of("mamba", 2), case.stream.start(2))
-    made = program._codes[codes : codes + 2 * pitch].reshape(2, pitch)[:, :size] != 99
-    assert made.any() == bool(readers & op.MULTIPLIED)
+    made = runs.codes[codes : codes + 2 * pitch].reshape(2, pitch)[:, :size] != 99
+    assert made.any() == bool(readers & ir.MULTIPLIED)
 
 
 def test_an_input_that_no_code_stands_for():
-    """NaN is 0 under a static scale; a live scale is NaN, and so is what it scales."""
+    """NaN is 0 under a static scale; a dynamic scale is NaN, and so is what it scales."""
     x = torch.full((1, 3), torch.nan)
     for scheme, nan in (("int8/range3", False), ("int8/dynamic", True)):
         model = model_of("mamba")

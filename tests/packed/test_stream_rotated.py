@@ -10,7 +10,7 @@ from selective import inputs, tiny
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.numerics.rounding import min_max, quantize, scale_and_zero
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.transforms import rotate
 from sensprobe.ops.causal_conv import reference as causal_conv
 from sensprobe.ops.selective_scan import reference as selective_scan
@@ -70,14 +70,14 @@ def test_states_are_the_reference_s_under_weights_taken_back():
         before = state
         _, state = case.stream.step(x, state)
         for b in range(batch):
-            old, new = (held(s.memory[b], model, case.plan) for s in (before, state))
+            old, new = (held(s.carry[b], model, case.plan) for s in (before, state))
 
             def register(name, b=b):
-                found = torch.from_numpy(made.program.read(made.registers[name]))
+                found = torch.from_numpy(made.on_cpu.read(made.registers[name]))
                 return found[b][None, None]
 
             def memory(part, states, t=t):
-                return Memory(values(states[f"layers.0.{part}"], case.tap).state[None], None, t)
+                return Carry(values(states[f"layers.0.{part}"], case.tap).state[None], None, t)
 
             storage = [case.tap.storage(model.sites[f"layers.0.{p}"]) for p in plan_parts(plan)]
             _, window = causal_conv(
@@ -118,7 +118,7 @@ def test_rounded_in_the_basis_that_weights_are_stored_in(name, text):
     assert (got - want).abs().max() < (want - exact).abs().max() / 4, "less than rounding costs"
     assert (got - want).abs().median() < 1e-5
     made = case.stream.program(4)
-    codes = torch.from_numpy(made.program.read(made.registers["y"]))  # as out_proj reads it
+    codes = torch.from_numpy(made.on_cpu.read(made.registers["y"]))  # as out_proj reads it
     site = model.sites[f"layers.{last}.out_proj_in"]
     scheme = case.plan[site.name]
     static = case.stream.scales.get(site.name)
@@ -142,7 +142,7 @@ def test_readers_of_both_kinds_find_what_they_read():
 
     def register(one, name):
         made = one.stream.program(3)
-        return torch.from_numpy(made.program.read(made.registers[name]))
+        return torch.from_numpy(made.on_cpu.read(made.registers[name]))
 
     site = model.sites["layers.0.x"]
     want = case.tap(site, register(free, "x"))

@@ -43,9 +43,9 @@ def test_each_step_leaves_the_state_the_reference_leaves(scheme):
     for t, x in enumerate(xs.unbind(1)):
         before = state
         _, state = case.stream.step(x, state)
-        u = torch.from_numpy(made.program.read(made.registers["v"]))
+        u = torch.from_numpy(made.on_cpu.read(made.registers["v"]))
         for b in range(2):
-            same_complex_state(case, u[b], before.memory[b], state.memory[b], b, t)
+            same_complex_state(case, u[b], before.carry[b], state.carry[b], b, t)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_wide_states_are_left_as_the_reference_leaves_them(scheme, option):
     for t, x in enumerate(_inputs(1, 3).unbind(1)):
         before = state
         _, state = case.stream.step(x, state)
-        u = torch.from_numpy(made.program.read(made.registers["v"]))
-        same_complex_state(case, u[0], before.memory[0], state.memory[0], 0, t)
+        u = torch.from_numpy(made.on_cpu.read(made.registers["v"]))
+        same_complex_state(case, u[0], before.carry[0], state.carry[0], 0, t)
 
 
 @pytest.mark.parametrize("option", ["feedback", "stochastic", "clip0.1", "truncate"])
@@ -73,7 +73,7 @@ def test_every_option_changes_what_is_kept(scheme, option):
         state = case.stream.start(1)
         for x in _inputs(1, 6).unbind(1):
             _, state = case.stream.step(x, state)
-        found = values(held(state.memory[0], case.model, case.plan)["layers.0.state"], case.tap)
+        found = values(held(state.carry[0], case.model, case.plan)["layers.0.state"], case.tap)
         kept.append(found.state)
     assert not torch.equal(*kept)
 
@@ -124,7 +124,7 @@ def test_live_buffers_are_the_bytes_of_the_plan(scheme):
     model = tiny(ONE)
     case = packed(model, {"layers.*.state": scheme, "layers.*.A": "int8/head/asym"})
     told = cost(model.sites.values(), case.plan, batch=3)
-    assert case.stream.arena.bytes == told.weight_bytes
+    assert case.stream.weights.bytes == told.weight_bytes
     assert case.stream.start(3).bytes == told.state_bytes
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from packed_memory import packed
 from selective import inputs, tiny
-from sensprobe_kernels.program import cpu
+from sensprobe_kernels.program.cpu import run as cpu
 
 from sensprobe.models.mamba import MambaConfig
 
@@ -42,7 +42,7 @@ def run(case, threads: int, steps: int = 30):
         for x in inputs(CONFIG, 3, steps).unbind(1):
             out, state = case.stream.advance(x, state)
             found.append(out)
-        return torch.stack(found), state.memory
+        return torch.stack(found), state.carry
     finally:
         torch.set_num_threads(1)
 
@@ -50,8 +50,7 @@ def run(case, threads: int, steps: int = 30):
 @pytest.mark.parametrize("name", PLANS)
 def test_any_number_of_threads_gives_the_same_bits(name, small_pieces):
     case = packed(tiny(CONFIG), PLANS[name])
-    program = case.stream.program(3).program
-    pieces, ends = program._pieces()
+    pieces, ends = case.stream.program(3).on_cpu.pieces()
     assert len(pieces) > 3 * len(set(ends)) > 20, "many products are cut, and into several pieces"
     want, memory = run(case, 1)
     for threads in (2, 3, 7):
@@ -63,13 +62,13 @@ def test_any_number_of_threads_gives_the_same_bits(name, small_pieces):
 def test_pieces_are_every_row_of_a_product_once(small_pieces):
     case = packed(tiny(CONFIG), PLANS["integers"])
     program = case.stream.program(1).program
-    pieces, ends = program._pieces()
-    for i, row in enumerate(program.ops):
+    pieces, ends = case.stream.program(1).on_cpu.pieces()
+    for i, o in enumerate(program.ops):
         mine = [p for p in pieces if p[0] == i]
         assert ends[i] - (ends[i - 1] if i else 0) == len(mine)
         if mine:
             rows = [r for _, first, last in mine for r in range(first, last)]
-            assert rows == list(range(program.tensors[row[1]].rows))
+            assert rows == list(range(program.tensors[o.tensor].rows))
 
 
 def test_streams_that_run_at_once_share_apart(small_pieces):
@@ -92,7 +91,7 @@ def _steps(case):
     for x in inputs(CONFIG, 3, 30).unbind(1):
         out, state = case.stream.advance(x, state)
         found.append(out)
-    return torch.stack(found), state.memory
+    return torch.stack(found), state.carry
 
 
 def test_small_models_start_no_thread(monkeypatch):

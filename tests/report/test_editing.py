@@ -8,7 +8,6 @@ import pytest
 import sensprobe_app
 
 from sensprobe.errors import SchemeError
-from sensprobe.report import gather
 from sensprobe.report.editing import (
     edited,
     grid,
@@ -16,6 +15,7 @@ from sensprobe.report.editing import (
     predicted,
     site_name,
 )
+from sensprobe.report.gather import gather
 from sensprobe.report.plans import OUTSIDE, place_of, resolved
 from sensprobe.runs import open_run
 

@@ -14,14 +14,16 @@ import sensprobe_app
 from sensprobe import api
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import parse
-from sensprobe.report import charts, gather, write_report
+from sensprobe.report import charts
 from sensprobe.report.course import course, going, seconds
 from sensprobe.report.drawing import paper, screen
 from sensprobe.report.fronts import FrontView, at_batch, best_within
+from sensprobe.report.gather import gather
 from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
 from sensprobe.report.plans import resolved
-from sensprobe.report.results import Beside
+from sensprobe.report.results import Compared
+from sensprobe.report.writing import write_report
 from sensprobe.runs import open_run
 from sensprobe.scores.pareto import hypervolume
 from sensprobe.search.history import histories
@@ -193,16 +195,16 @@ def test_fronts_of_runs_that_measure_different_things_are_not_drawn_together(fou
     assert not any(isnan(x) for x in same.data[0].x)
 
 
-def test_known_recipes_are_marked_by_name_on_screen_and_paper(found):
+def test_compared_plans_are_marked_by_name_on_screen_and_paper(found):
     measured = found.search.candidates[3]
-    recipe = Beside(
+    recipe = Compared(
         "quamba", measured.weight_bytes, measured.state_bytes, measured.total_bytes,
         measured.metric, measured.change, 0.9,
     )  # fmt: skip
-    search = replace(found.search, also=(recipe,))
-    marks = [t for t in screen.draw(charts.frontier(search)).data if t.name == "known recipe"]
+    search = replace(found.search, compared=(recipe,))
+    marks = [t for t in screen.draw(charts.frontier(search)).data if t.name == "compared plan"]
     assert [list(t.text) for t in marks] == [["quamba"]]
-    assert at_batch(search, 64).also[0].state_bytes == 64 * recipe.state_bytes
+    assert at_batch(search, 64).compared[0].state_bytes == 64 * recipe.state_bytes
     assert paper.draw(charts.frontier(search)) != paper.draw(charts.frontier(found.search))
 
 

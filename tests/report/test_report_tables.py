@@ -108,18 +108,18 @@ def test_plans_measured_beside_the_search_say_what_the_search_gains_on_them() ->
         "chosen": {"candidate": "p1", "difference": {"value": 0.04, "stderr": 0.01}},
     }
     found = read_confirmation(documents.confirmation() | {"also": [row, row | {"chosen": None}]})
-    table = tables.beside(found)
+    table = tables.compared(found)
     assert list(table["plan"]) == ["quamba", "quamba"]
     assert list(table["total (KiB)"]) == ["2.00", "2.00"]
     assert list(table["chosen of no more bytes"]) == ["p1", "–"]
     assert list(table["gains"]) == ["+4.0 ± 1.0", "–"]
-    numbers = rows.beside_rows(found)
+    numbers = rows.compared_rows(found)
     assert list(numbers["weights (bytes)"]) == [2000, 2000]
     assert numbers.iloc[0, -2:].tolist() == pytest.approx([4.0, 1.0])
     assert isnan(numbers.iloc[1, -2])
     bare = read_search(documents.search() | {"also": [row | {"chosen": None}]})
-    assert list(tables.beside(bare)["gains"]) == ["–"]
-    assert tables.beside(read_search(documents.search())).empty
+    assert list(tables.compared(bare)["gains"]) == ["–"]
+    assert tables.compared(read_search(documents.search())).empty
 
 
 def test_in_regression_a_rise_of_the_error_is_worst() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from math import inf, isnan, nan
 
 import pytest
@@ -142,3 +144,18 @@ def test_an_older_document_means_what_its_metrics_name_meant():
     declared = MetricInfo("accuracy", "dB", "dB", higher_is_better=False)
     assert quantity_of(declared).heading == "accuracy (dB)"
     assert quantity_of(declared).sign == -1
+
+
+@pytest.mark.parametrize(
+    ("module", "slow"),
+    [
+        ("values", {"pandas", "plotly", "matplotlib", "scipy", "torch"}),
+        ("drawing.text", {"plotly", "matplotlib", "torch"}),
+        ("drawing.screen", {"matplotlib", "torch"}),
+        ("writing", {"matplotlib", "optuna", "torch"}),
+    ],
+)
+def test_a_module_waits_for_no_library_that_it_does_not_need(module: str, slow: set[str]) -> None:
+    code = f"import sys, sensprobe.report.{module}; sys.exit(str({slow} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "set()"

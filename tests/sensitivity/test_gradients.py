@@ -6,7 +6,7 @@ import pytest
 import torch
 from builders import CONFIGS, inputs, tiny, vector
 
-from sensprobe.numerics.storage import Memory
+from sensprobe.numerics.storage import Carry
 from sensprobe.numerics.taps import EXACT
 from sensprobe.ops.diagonal_scan import reference as diagonal_scan
 from sensprobe.plans.sites import Kind
@@ -126,7 +126,7 @@ def impulse(A, B, C):
     """Kernel (h, l): the recurrence's answer to a one followed by zeros."""
     u = torch.zeros(1, LENGTH, len(A), dtype=torch.float64)
     u[:, 0] = 1
-    start = Memory(torch.zeros(1, *A.shape, 2, dtype=torch.float64))
+    start = Carry(torch.zeros(1, *A.shape, 2, dtype=torch.float64))
     return diagonal_scan(u, A, B, C, None, start)[0][0].T
 
 

@@ -104,8 +104,8 @@ def test_what_a_user_has_is_counted_as_the_file_stores_it(
     model: Model, x: torch.Tensor, tmp_path: Path
 ) -> None:
     full = open_model(NAME)
-    assert full.stored_dtype == "float32"
-    assert full.stored_bytes == cost(full.model.sites.values(), {}).weight_bytes
+    assert full.outline.stored_dtype == "float32"
+    assert full.outline.stored_bytes == cost(full.model.sites.values(), {}).weight_bytes
     header = {"format": 1, "family": "s4d", "config": asdict(PLAIN)}
     for dtype in (torch.float16, torch.float64):
         params = {name: p.to(dtype) for name, p in parameters(PLAIN).items()}
@@ -114,16 +114,16 @@ def test_what_a_user_has_is_counted_as_the_file_stores_it(
         source = open_model(tmp_path / "m.safetensors")
         reals = sum(s.reals for s in source.model.sites.values() if s.kind is Kind.WEIGHT)
         bias = PLAIN.d_output
-        assert source.stored_bytes == (reals - bias) * dtype.itemsize + 4 * bias
-        assert set(source.stored_dtype.split(", ")) == {str(dtype)[6:], "float32"}
-        assert source.stored_as(source.model.sites["layers.0.A"])[0] == str(dtype)[6:]
-        assert source.stored_as(source.model.sites["layers.0.state"])[0] == "float32"
+        assert source.outline.stored_bytes == (reals - bias) * dtype.itemsize + 4 * bias
+        assert set(source.outline.stored_dtype.split(", ")) == {str(dtype)[6:], "float32"}
+        assert source.outline.stored_as(source.model.sites["layers.0.A"])[0] == str(dtype)[6:]
+        assert source.outline.stored_as(source.model.sites["layers.0.state"])[0] == "float32"
     export(model, tmp_path / "m", x, A=A, state="int8")  # with a static scale, once
     exported = open_model(tmp_path / "m")
     priced = cost(exported.model.sites.values(), exported.artefact.plan)  # type: ignore[union-attr]
-    assert exported.stored_bytes == priced.weight_bytes
-    assert exported.stored_dtype == "packed"
-    assert exported.stored_as(exported.model.sites["layers.0.A"])[0] == A
+    assert exported.outline.stored_bytes == priced.weight_bytes
+    assert exported.outline.stored_dtype == "packed"
+    assert exported.outline.stored_as(exported.model.sites["layers.0.A"])[0] == A
 
 
 def test_a_folder_that_is_none_of_ours(tmp_path: Path) -> None:

@@ -20,15 +20,15 @@ from sensprobe.errors import DataError, RunError, SensprobeError, UsageError
 from sensprobe.ops.exponential import exponential
 from sensprobe.train import (
     LanguageRecipe,
-    LanguageResult,
+    LanguageTask,
     Pool,
-    fit_language,
+    Trained,
     language_recipe_from,
     read_document,
+    train_task,
 )
-from sensprobe.train.language import bits_per_byte, forward
-from sensprobe.train.language_recipe import Steps
-from sensprobe.train.language_start import initial
+from sensprobe.train.loop import initial, network
+from sensprobe.train.recipe import Steps
 from sensprobe.zoo import recipes
 
 FAMILIES = {
@@ -70,32 +70,32 @@ def validation(tmp_path: Path) -> Split:
 
 
 @pytest.fixture
-def fit(validation: Split) -> Callable[..., LanguageResult]:
+def train(validation: Split) -> Callable[..., Trained]:
     pool = Pool([story(k, 200).encode() for k in range(100, 110)], 16)
 
-    def run(recipe: LanguageRecipe, out: Path, **more: Any) -> LanguageResult:
-        return fit_language(recipe, out, pools=[(1.0, pool)], validation=validation, **more)
+    def run(recipe: LanguageRecipe, out: Path, **more: Any) -> Trained:
+        return train_task(LanguageTask(recipe, [(1.0, pool)], validation), out, **more)
 
     return run
 
 
-def same(a: LanguageResult, b: LanguageResult) -> bool:
+def same(a: Trained, b: Trained) -> bool:
     one, other = load_file(a.weights), load_file(b.weights)
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def test_it_learns(fit, recipe: LanguageRecipe, tmp_path: Path) -> None:
+def test_it_learns(train, recipe: LanguageRecipe, tmp_path: Path) -> None:
     recipe = replace(recipe, schedule=replace(recipe.schedule, steps=300, every=100))
-    bits = [leg["bits_per_byte"] for leg in fit(recipe, tmp_path / "out").history]
+    bits = [leg["bits_per_byte"] for leg in train(recipe, tmp_path / "out").history]
     assert bits[0] < 6  # bytes by chance: 8
     assert bits == sorted(bits, reverse=True)
     assert bits[-1] < 3.9
 
 
 def test_the_checkpoint_is_a_model_that_scores_the_same(
-    fit, recipe: LanguageRecipe, validation: Split, tmp_path: Path
+    train, recipe: LanguageRecipe, validation: Split, tmp_path: Path
 ) -> None:
-    result = fit(recipe, tmp_path / "out")
+    result = train(recipe, tmp_path / "out")
     model, header = read_checkpoint(result.weights)
     assert (model.config, header["family"]) == (recipe.model, recipe.family)
     assert header["recorded"]["value"] == result.history[-1]["bits_per_byte"]
@@ -104,15 +104,16 @@ def test_the_checkpoint_is_a_model_that_scores_the_same(
     nats = torch.nn.functional.cross_entropy(logits, targets).item()
     assert result.history[-1]["bits_per_byte"] == pytest.approx(nats / log(2), rel=1e-6)
     params = load_file(result.weights)
-    assert torch.equal(forward(params, recipe, validation.x[:3]), model(validation.x[:3]))
-    assert bits_per_byte(params, recipe, validation) == result.history[-1]["bits_per_byte"]
+    assert torch.equal(network(params, recipe.model)(validation.x[:3]), model(validation.x[:3]))
+    held_out = LanguageTask(recipe, [], validation).held_out(params)
+    assert held_out.mean() == result.history[-1]["bits_per_byte"] == result.value
     assert result.parameters == sum(t.numel() for t in params.values())
     assert model.spectral_radius() < 1
 
 
 @pytest.mark.parametrize(("leg", "step"), [(1, 1), (2, 1), (3, 1), (2, None)])
-def test_stopped_and_resumed_equals_never_stopped(fit, recipe, tmp_path, leg, step) -> None:
-    whole = fit(recipe, tmp_path / "whole")
+def test_stopped_and_resumed_equals_never_stopped(train, recipe, tmp_path, leg, step) -> None:
+    whole = train(recipe, tmp_path / "whole")
 
     def stop(progress):
         there = progress.validation is not None if step is None else progress.step == step
@@ -121,35 +122,57 @@ def test_stopped_and_resumed_equals_never_stopped(fit, recipe, tmp_path, leg, st
 
     out = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
-        fit(recipe, out, progress=stop)
-    resumed = fit(recipe, out)
+        train(recipe, out, progress=stop)
+    resumed = train(recipe, out)
     assert same(resumed, whole)
     assert resumed.history == whole.history
-    assert not same(whole, fit(replace(recipe, seed=2), tmp_path / "other"))
+    assert not same(whole, train(replace(recipe, seed=2), tmp_path / "other"))
 
 
-def test_a_last_leg_may_be_short(fit, recipe: LanguageRecipe, tmp_path: Path) -> None:
+RECORDED = {
+    "mamba": [5.458090543746948, 5.274481534957886, 5.1835455894470215],
+    "mamba2": [5.504773378372192, 5.420396208763123, 5.351449489593506],
+}
+"""Losses of version 0.1.0, which gave these weights to the bit."""
+
+
+def test_losses_are_those_recorded(validation: Split, recipe: LanguageRecipe, tmp_path) -> None:
+    """Three legs over two pools, with a second course; elsewhere sums have another order."""
+    more = {"layers": 2} if recipe.family == "mamba" else {"norm_kind": "layer"}
+    recipe = replace(
+        recipe,
+        model=replace(recipe.model, **more),
+        schedule=replace(recipe.schedule, every=4, more=3),
+    )
+    stories = Pool([story(k, 200).encode() for k in range(100, 110)], 16)
+    pools = [(0.7, stories), (0.3, Pool([b"hello world, " * 30], 16))]
+    found = train_task(LanguageTask(recipe, pools, validation), tmp_path / "out").history
+    losses = [leg["loss"] for leg in found]
+    assert losses == pytest.approx(RECORDED[recipe.family], rel=1e-4)
+
+
+def test_a_last_leg_may_be_short(train, recipe: LanguageRecipe, tmp_path: Path) -> None:
     recipe = replace(recipe, schedule=replace(recipe.schedule, steps=5, every=3))
     seen = []
-    result = fit(recipe, tmp_path / "out", progress=seen.append)
+    result = train(recipe, tmp_path / "out", progress=seen.append)
     assert [leg["steps"] for leg in result.history] == [3, 5]
     ends = [(p.epoch, p.step, p.steps) for p in seen if p.validation is not None]
     assert ends == [(1, 3, 3), (2, 2, 2)]
 
 
-def test_a_run_of_other_text_is_refused(fit, recipe, validation, tmp_path) -> None:
-    fit(recipe, tmp_path / "out")
+def test_a_run_of_other_text_is_refused(train, recipe, validation, tmp_path) -> None:
+    train(recipe, tmp_path / "out")
     with pytest.raises(RunError, match="differs in recipe"):
-        fit(replace(recipe, seed=9), tmp_path / "out")
+        train(replace(recipe, seed=9), tmp_path / "out")
     other = Pool([story(7, 200).encode()], 16)
     with pytest.raises(RunError, match="differs in text"):
-        fit_language(recipe, tmp_path / "out", pools=[(1.0, other)], validation=validation)
+        train_task(LanguageTask(recipe, [(1.0, other)], validation), tmp_path / "out")
 
 
-def test_divergence_is_said(fit, recipe: LanguageRecipe, tmp_path: Path) -> None:
+def test_divergence_is_said(train, recipe: LanguageRecipe, tmp_path: Path) -> None:
     wild = replace(recipe.optimizer, lr=1e30, clip=1e30)
     with pytest.raises(SensprobeError, match="not finite in step"):
-        fit(replace(recipe, optimizer=wild), tmp_path / "out")
+        train(replace(recipe, optimizer=wild), tmp_path / "out")
 
 
 # -- windows --------------------------------------------------------------------------------------
@@ -173,17 +196,19 @@ def test_text_shorter_than_a_window() -> None:
         Pool([b"12345678", b"1"], 8)
 
 
-def test_shares_of_two_texts(fit, recipe: LanguageRecipe, validation: Split, monkeypatch, tmp_path):
+def test_shares_of_two_texts(
+    train, recipe: LanguageRecipe, validation: Split, monkeypatch, tmp_path
+):
     from sensprobe.train import language
 
     seen = []
-    original = language.forward
+    original = language.network
     monkeypatch.setattr(
-        language, "forward", lambda p, r, x: seen.append(x.clone()) or original(p, r, x)
+        language, "network", lambda p, c: lambda x: seen.append(x.clone()) or original(p, c)(x)
     )
     recipe = replace(recipe, schedule=replace(recipe.schedule, steps=30, every=30))
     pools = [(0.75, Pool([b"a" * 99], 16)), (0.25, Pool([b"b" * 99], 16))]
-    fit_language(recipe, tmp_path / "out", pools=pools, validation=validation)
+    train_task(LanguageTask(recipe, pools, validation), tmp_path / "out")
     first = torch.cat(seen)[:, 0]
     share = (first == ord("b")).double().mean().item()
     assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 240) ** 0.5
@@ -194,7 +219,7 @@ def test_shares_of_two_texts(fit, recipe: LanguageRecipe, validation: Split, mon
 
 def test_the_start_is_as_published(recipe: LanguageRecipe) -> None:
     config = replace(recipe.model, layers=4, d_model=64)
-    params = initial(config, recipe.init, 0)
+    params = initial(replace(recipe, model=config, seed=0))
     bias = params["layers.1.dt_proj.bias" if recipe.family == "mamba" else "layers.1.dt_bias"]
     dt = torch.nn.functional.softplus(bias.double())
     assert dt.min() > 0.99e-3
@@ -208,17 +233,17 @@ def test_the_start_is_as_published(recipe: LanguageRecipe) -> None:
     inner = params["layers.0.in_proj.weight"]
     assert inner.abs().max().item() == pytest.approx(1 / 8, rel=0.01)
     assert (params["layers.2.norm.weight"] == 1).all()
-    again, other = initial(config, recipe.init, 0), initial(config, recipe.init, 1)
+    again, other = (initial(replace(recipe, model=config, seed=seed)) for seed in (0, 1))
     assert all(torch.equal(params[k], again[k]) for k in params)
     assert not torch.equal(params["embedding.weight"], other["embedding.weight"])
 
 
 def test_gradients_reach_every_parameter(recipe: LanguageRecipe) -> None:
     """Also A and dt, whose exponential is of our own making."""
-    params = initial(recipe.model, recipe.init, 0)
+    params = initial(replace(recipe, seed=0))
     for p in params.values():
         p.requires_grad_()
-    forward(params, recipe, torch.arange(40).view(2, 20)).square().mean().backward()
+    network(params, recipe.model)(torch.arange(40).view(2, 20)).square().mean().backward()
     assert {n for n, p in params.items() if p.grad is None or not p.grad.any()} == set()
     x = torch.linspace(-3, 0, 7, requires_grad=True)
     exponential(x).sum().backward()
@@ -231,7 +256,7 @@ def test_gradients_reach_every_parameter(recipe: LanguageRecipe) -> None:
 @pytest.mark.parametrize("name", ["mamba-bytes", "mamba2-bytes"])
 def test_shipped_recipes_make_models_of_at_most_8_megabytes(name: str) -> None:
     recipe = language_recipe_from(read_document(recipes()[name]), name)
-    count = sum(p.numel() for p in initial(recipe.model, recipe.init, recipe.seed).values())
+    count = sum(p.numel() for p in initial(recipe).values())
     assert count > 1e6
     assert 4 * count < 8e6
     assert f"{count:,} parameters" in recipes()[name].read_text()
@@ -277,11 +302,11 @@ def test_a_second_course_starts_over_from_half_the_rate() -> None:
 
 
 def test_training_takes_the_steps_of_both_courses(
-    fit, recipe: LanguageRecipe, tmp_path: Path
+    train, recipe: LanguageRecipe, tmp_path: Path
 ) -> None:
     """The first is that of a recipe without a second."""
     longer = replace(recipe, schedule=replace(recipe.schedule, more=4))
-    short, found = fit(recipe, tmp_path / "short"), fit(longer, tmp_path / "long")
+    short, found = train(recipe, tmp_path / "short"), train(longer, tmp_path / "long")
     assert [leg["steps"] for leg in found.history] == [2, 4, 6, 8, 10]
     assert found.history[:3] == short.history
     assert not same(short, found)

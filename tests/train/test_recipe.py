@@ -1,12 +1,18 @@
 """Recipes: what is read, and what is refused in words a person can act on."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from sensprobe.errors import UsageError
-from sensprobe.train import read_recipe, recipe_from
+from sensprobe.train import Recipe, read_document, recipe_from
 from sensprobe.zoo import recipes
+
+
+def read_recipe(path: Path) -> Recipe:
+    return recipe_from(read_document(path), str(path))
+
 
 FULL = """
 seed = 7

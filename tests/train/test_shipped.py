@@ -8,8 +8,13 @@ from safetensors.torch import load_file
 
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.data import load_data
-from sensprobe.train import fit, read_recipe
+from sensprobe.train import Recipe, SampleTask, read_document, recipe_from, train_task
 from sensprobe.zoo import recipes, shipped
+
+
+def recipe_of(name: str) -> Recipe:
+    return recipe_from(read_document(recipes()[name]), name)
+
 
 NAMES = ("s4d-digits", "s4d-smnist-16", "s4d-smnist-64")
 
@@ -23,7 +28,7 @@ def accuracy(model, split, mode):
 @pytest.mark.parametrize("name", NAMES)
 def test_header_recipe_and_card_agree(name):
     model, header = read_checkpoint(shipped()[name])
-    assert model.config == read_recipe(recipes()[name]).model
+    assert model.config == recipe_of(name).model
     assert model.spectral_radius() < 1
     card = shipped()[name].with_suffix(".md").read_text(encoding="utf-8")
     count = sum(t.numel() for t in load_file(shipped()[name]).values())
@@ -57,10 +62,6 @@ def test_digits_score_what_is_recorded(mode):
 @pytest.mark.slow
 def test_the_digits_recipe_makes_such_a_model(tmp_path):
     splits = load_data("digits").splits
-    result = fit(
-        read_recipe(recipes()["s4d-digits"]),
-        tmp_path,
-        train=(splits["train"].x, splits["train"].y),
-        validation=(splits["search"].x, splits["search"].y),
-    )
-    assert result.accuracy > 0.97
+    train, held_out = splits["train"], splits["search"]
+    task = SampleTask(recipe_of("s4d-digits"), (train.x, train.y), (held_out.x, held_out.y))
+    assert train_task(task, tmp_path).value > 0.97

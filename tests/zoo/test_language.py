@@ -12,8 +12,7 @@ from safetensors import safe_open
 
 from sensprobe import api, load, zoo
 from sensprobe.checkpoints import read_checkpoint
-from sensprobe.train.language_recipe import language_recipe_from
-from sensprobe.train.recipe import read_document
+from sensprobe.train.recipe import language_recipe_from, read_document
 
 NAMES = ("mamba-bytes", "mamba2-bytes")
 each = pytest.mark.parametrize("name", NAMES)

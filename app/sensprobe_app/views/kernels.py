@@ -1,18 +1,18 @@
-"""How fast machines ran operations on packed memory: the benches that runs keep."""
+"""The benchmarks that runs keep: how fast machines ran operations on packed memory."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from sensprobe.report import charts
-from sensprobe.report.bench_tables import (
-    about_bench,
-    bench_rows,
-    bench_table,
+from sensprobe.report.benchmark_tables import (
+    about_benchmark,
+    benchmark_rows,
+    benchmark_table,
     pair_table,
     versions_of,
 )
-from sensprobe.report.benches import BenchRun, pairs
+from sensprobe.report.benchmarks import Benchmark, pairs
 from sensprobe.report.writing import csv_bytes
 from sensprobe_app import store
 from sensprobe_app.controls import chart, choice, command, plain
@@ -22,14 +22,14 @@ ALONE = "nothing"
 
 
 def show(lines: list[store.RunLine]) -> None:
-    """A bench, or two beside each other; what cannot be read is said."""
+    """A benchmark, or two beside each other; what cannot be read is said."""
     st.title("Kernels")
-    seen = store.bench_mark(lines)
-    found = store.benches(lines)
-    for name, bench in found.items():
-        if bench.problem:
-            st.warning(plain(f"{name}: {bench.problem}"))
-    named = {name: bench for name, bench in found.items() if bench.cases}
+    seen = store.benchmark_stamp(lines)
+    found = store.benchmarks(lines)
+    for name, benchmark in found.items():
+        if benchmark.problem:
+            st.warning(plain(f"{name}: {benchmark.problem}"))
+    named = {name: benchmark for name, benchmark in found.items() if benchmark.cases}
     if named:
         _chosen(named)
     else:
@@ -38,21 +38,21 @@ def show(lines: list[store.RunLine]) -> None:
 
 
 def _empty(lines: list[store.RunLine]) -> None:
-    """How a run gets a bench."""
+    """Show the command that gives a run a benchmark."""
     own = [line for line in lines if not line.path.is_relative_to(store.EXAMPLE) and line.model]
     command(
         ["sensprobe", "bench", "--run", own[0].path if own else "RUN"],
-        "No run here holds a bench yet. This one times products with packed weights and updates of "
-        "packed states on this machine, in about ten seconds, and keeps what it finds:",
+        "No run here holds a benchmark yet. This one times products with packed weights and "
+        "updates of packed states on this machine, in about ten seconds, and keeps what it finds:",
     )
     if not own:
         st.caption("RUN is a folder that `sensprobe profile` made.")
 
 
-def _chosen(named: dict[str, BenchRun]) -> None:
+def _chosen(named: dict[str, Benchmark]) -> None:
     first, second = st.columns(2)
     with first:
-        name = choice("Bench", list(named), "bench")
+        name = choice("Benchmark", list(named), "bench")
     found = named[name or next(iter(named))]
     with second:
         rest = [ALONE, *(other for other in named if other != name)]
@@ -65,24 +65,24 @@ def _chosen(named: dict[str, BenchRun]) -> None:
     if other is not None:
         _pairs(found, other)
     st.subheader("Every case")
-    st.dataframe(bench_table(found), hide_index=True)
+    st.dataframe(benchmark_table(found), hide_index=True)
     st.download_button(
         "Table as CSV",
-        lambda: csv_bytes(bench_rows([found] if other is None else [found, other])),
+        lambda: csv_bytes(benchmark_rows([found] if other is None else [found, other])),
         "benches.csv",
         "text/csv",
     )
 
 
-def _about(found: BenchRun) -> None:
-    where, *how = about_bench(found)
+def _about(found: Benchmark) -> None:
+    where, *how = about_benchmark(found)
     st.markdown(f"**{plain(where)}**")
     st.caption(plain(" ".join(how)))
     if found.versions:
         st.caption(plain(versions_of(found)))
 
 
-def _figures(found: BenchRun, other: BenchRun | None) -> None:
+def _figures(found: Benchmark, other: Benchmark | None) -> None:
     chart(
         charts.bandwidths(found, other),
         "bandwidths",
@@ -99,7 +99,7 @@ def _figures(found: BenchRun, other: BenchRun | None) -> None:
     )
 
 
-def _pairs(found: BenchRun, other: BenchRun) -> None:
+def _pairs(found: Benchmark, other: Benchmark) -> None:
     st.subheader("Side by side")
     both = pairs(found, other)
     if found.batch != other.batch and not found.subject:  # a model's cases name their batch
@@ -115,6 +115,6 @@ def _pairs(found: BenchRun, other: BenchRun) -> None:
 
 
 def _watch(lines: list[store.RunLine], seen: store.Stamp) -> None:
-    """Draws everything anew where a bench was begun or goes on."""
-    if store.bench_mark(lines) != seen:
+    """Draws everything anew where a benchmark was begun or goes on."""
+    if store.benchmark_stamp(lines) != seen:
         st.rerun()

@@ -1,4 +1,4 @@
-"""What the memory buys: every plan by score and bytes, at any batch, within any budget."""
+"""Every plan of a search by score and bytes, at any batch and within any budget."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ from sensprobe.report.fronts import FrontView, at_batch, best_within
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Candidate, Search
 from sensprobe.report.tables import symbol
-from sensprobe.report.values import digits, flagged, in_bytes, plus_minus
+from sensprobe.report.values import digits, in_bytes
 from sensprobe.report.writing import csv_bytes
 from sensprobe_app.controls import (
     add,
     batch_of,
     chart,
-    label_of,
+    followed,
     picked,
     plain,
     search_command,
 )
 from sensprobe_app.store import Found
-from sensprobe_app.store import found as look
 
 STEPS = 48
-EVERY = "2s"
 
 
 def show(found: Found) -> None:
@@ -45,20 +43,11 @@ def show(found: Found) -> None:
             "The search goes on, or was stopped: plans are as measured so far, their errors "
             "without the data's groups, bytes counted for the batch above."
         )
-    if found.partial and found.running:
-        st.fragment(run_every=EVERY)(_follow)(found, view, batch)
-    else:
-        _draw(found, view, batch)
-
-
-def _follow(found: Found, view: FrontView, batch: int) -> None:
-    """The same, read again while the search runs."""
-    now = look(found.line)
-    _draw(now if now.search is not None else found, view, batch)
+    followed(found, lambda now: _draw(now, view, batch), while_it=found.partial)
 
 
 def _controls(search: Search) -> tuple[FrontView, int]:
-    """How the front is looked at; everything here lives in the address."""
+    """Draw the controls, and return the view of the front and the batch that they are set to."""
     first, second, third = st.columns([2, 3, 2])
     with first:
         batch = batch_of(search.batch)
@@ -126,11 +115,10 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
 def _best(best: Candidate, search: Search, view: FrontView) -> None:
     q = search.quantity
     within = f" within {in_bytes(view.budget)}" if view.budget == view.budget else ""
-    change = q.shown(best.change)
     st.markdown(
-        f"**Best measured{within}**: {plain(label_of(best))}, "
-        f"{plain(plus_minus(q.shown(best.metric)))} {plain(q.unit or q.name)} "
-        f"({plain(flagged(plus_minus(change, signed=True), change))} {plain(q.change_unit)} "
+        f"**Best measured{within}**: {plain(best.title)}, "
+        f"{plain(q.level(best.metric))} {plain(q.unit or q.name)} "
+        f"({plain(q.change(best.change))} {plain(q.change_unit)} "
         "to full precision), "
         f"{in_bytes(best.total_bytes)} at batch {search.batch}"
     )
@@ -140,9 +128,9 @@ def titled(search: Search, wanted: Collection[str] = ()) -> dict[str, str]:
     """Title -> name of the plans on offer: telling ones, those that are drawn, those wanted."""
     first = tables.notable(search)
     rest = tables.thinned([c for c in search.candidates if symbol(c, search) == tables.DOMINATED])
-    out = {label_of(c): c.name for c in [*first, *rest]}
+    out = {c.title: c.name for c in [*first, *rest]}
     if any(title not in out for title in wanted):
-        out |= {t: c.name for c in search.candidates if (t := label_of(c)) in wanted}
+        out |= {t: c.name for c in search.candidates if (t := c.title) in wanted}
     return out
 
 
@@ -156,8 +144,8 @@ def _table(search: Search) -> None:
     if table.open:  # a browser loads what draws tables while it could be drawing the chart
         with table:
             st.dataframe(tables.frontier(search), hide_index=True)
-            if search.also:
-                st.dataframe(tables.beside(search), hide_index=True)
+            if search.compared:
+                st.dataframe(tables.compared(search), hide_index=True)
     st.download_button(
         "All plans as CSV",
         lambda: csv_bytes(rows.frontier_rows(search)),
@@ -169,13 +157,11 @@ def _table(search: Search) -> None:
 def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None:
     st.subheader("Side by side")
     q = search.quantity
-    plans = {label_of(c): c.entries for c in chosen}
+    plans = {c.title: c.entries for c in chosen}
     facts = {
-        label_of(c): {
-            q.heading: plus_minus(q.shown(c.metric)),
-            q.change_heading: flagged(
-                plus_minus(q.shown(c.change), signed=True), q.shown(c.change)
-            ),
+        c.title: {
+            q.heading: q.level(c.metric),
+            q.change_heading: q.change(c.change),
             "predicted (adds up, no error)": digits(c.predicted, 3),
             "weights": in_bytes(c.weight_bytes),
             "state": in_bytes(c.state_bytes),

@@ -31,11 +31,11 @@ from sensprobe.report.live import measured_plan
 from sensprobe.report.plans import OUTSIDE, resolved
 from sensprobe.report.results import Entries, Search
 from sensprobe.report.tables import mark_of, notable
-from sensprobe.report.values import flagged, in_bytes, level_text, plus_minus
+from sensprobe.report.values import in_bytes, level_text
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs
-from sensprobe_app.controls import batch_of, chart, choice, label_of, plain, profile_command
+from sensprobe_app.controls import batch_of, chart, choice, plain, profile_command
 from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
@@ -90,9 +90,11 @@ def _known(search: Search | None) -> dict[str, Known]:
     ordered = sorted(search.candidates, key=lambda c: (c.name not in search.picks, not c.on_front))
     telling = {c.name for c in notable(search)}
     ordered.sort(key=lambda c: c.name not in telling)
-    out = {label_of(c): Known(c.entries, c.name, mark_of(c, search), True) for c in ordered}
+    out = {c.title: Known(c.entries, c.name, mark_of(c, search), True) for c in ordered}
     out |= {
-        b.name: Known(b.entries, b.name, "known recipe", True) for b in search.also if b.entries
+        b.name: Known(b.entries, b.name, "compared plan", True)
+        for b in search.compared
+        if b.entries
     }
     return out | {EXACT: Known((), "exact")}
 
@@ -164,7 +166,7 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         third.metric(
             plain(f"predicted {unit.heading}"),
             level_text(unit, guess.loss) if guess.priced else "–",
-            help="The sum of what each target lost alone: a prediction, not a measurement.",
+            help="The sum of what each group lost alone: a prediction, not a measurement.",
         )
         _unpriced(guess)
     assert found.run is not None
@@ -173,12 +175,10 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         fourth.metric("measured", "not yet")
     else:
         q, score, change = known
-        shown = q.shown(change)
         fourth.metric(
             plain(f"measured {q.heading}"),
-            plus_minus(q.shown(score)),
-            f"{flagged(plus_minus(shown, signed=True), shown)} {plain(q.change_unit)} "
-            "to full precision",
+            q.level(score),
+            f"{q.change(change)} {plain(q.change_unit)} to full precision",
             delta_color="off",
             delta_arrow="off",
         )
@@ -223,7 +223,7 @@ def _start(job: Callable[[Run], object], run: Run) -> None:
 
 
 def _jobs(path: str) -> None:
-    """What was started here for this run."""
+    """Show the jobs that were started here for this run."""
     for (where, name), job in list(jobs.jobs().items()):
         if where != path:
             continue

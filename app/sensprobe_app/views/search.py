@@ -1,4 +1,4 @@
-"""How the search went: what was gained, what mattered, what it took, what failed."""
+"""The course of a search: its gains, what mattered, how long it took, and what failed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from sensprobe.report import charts
 from sensprobe.report.course import course, seconds
 from sensprobe.report.prose import about_search
 from sensprobe_app import store
-from sensprobe_app.controls import chart, choice, plain, search_command
+from sensprobe_app.controls import chart, choice, followed, plain, search_command
 from sensprobe_app.store import Found
-
-EVERY = "2s"
 
 
 def show(found: Found) -> None:
@@ -20,15 +18,7 @@ def show(found: Found) -> None:
     if found.search is None:
         search_command(found.line)
         return
-    if found.running:
-        st.fragment(run_every=EVERY)(_follow)(found)
-    else:
-        _draw(found)
-
-
-def _follow(found: Found) -> None:
-    now = store.found(found.line)
-    _draw(now if now.search is not None else found)
+    followed(found, _draw)
 
 
 def _draw(found: Found) -> None:

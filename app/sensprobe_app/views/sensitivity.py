@@ -1,4 +1,4 @@
-"""Where a model hurts: parts and layers against schemes, ranked; cheap scores beside measured."""
+"""The sensitivities of a model: maps, a ranking, and the cheap estimate against the measured."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def show(found: Found) -> None:
 
 
 def _quantity(profile: Sensitivity) -> str:
-    """What is drawn: the headline metric where it was measured, or what adds up."""
+    """Ask what is drawn, and return it: "metric" (where it was measured) or "additive"."""
     names = list(QUANTITIES) if profile.has_metric else ["what adds up"]
     picked = choice(
         "Shown",
@@ -67,11 +67,11 @@ def _quantity(profile: Sensitivity) -> str:
 
 
 def _maps(profile: Sensitivity, of: str, scheme: str) -> None:
-    """Both maps; targets picked in them join those that the ranking shows."""
+    """Both maps; groups picked in them join those that the ranking shows."""
     chart(
         charts.heat_map(profile, of),
         "map",
-        "Loss of every target in every scheme",
+        "Loss of every group in every scheme",
         partial(_take, "map"),
     )
     if profile.by == "site":
@@ -84,18 +84,18 @@ def _take(key: str) -> None:
 
 
 def _ranking(profile: Sensitivity, of: str, scheme: str) -> None:
-    """The ranking of the targets picked (all, where none are), and the table to pick from."""
-    targets = st.multiselect(
-        "Only these targets",
-        profile.targets,
+    """The ranking of the groups picked (all, where none are), and the table to pick from."""
+    groups = st.multiselect(
+        "Only these groups",
+        profile.groups,
         key="targets",
         bind="query-params",
         placeholder="all of them; pick cells of a map, rows of the table, or names here",
     )
     chart(
-        charts.ranking(_of(profile, targets), of),
+        charts.ranking(_of(profile, groups), of),
         "ranking",
-        "Targets by what they lose, with 95 % intervals",
+        "Groups by what they lose, with 95 % intervals",
     )
     table = tables.ranking(profile, of, scheme)
     st.caption(
@@ -118,12 +118,12 @@ def _ranking(profile: Sensitivity, of: str, scheme: str) -> None:
 
 
 def _take_rows(names: list[str]) -> None:
-    """Rows picked in the table become the targets that the ranking shows."""
+    """Rows picked in the table become the groups that the ranking shows."""
     rows_picked = st.session_state["rows"]["selection"]["rows"]
     st.session_state["targets"] = list(dict.fromkeys(names[k] for k in rows_picked))
 
 
-def _of(profile: Sensitivity, targets: list[str]) -> Sensitivity:
-    if not targets:
+def _of(profile: Sensitivity, groups: list[str]) -> Sensitivity:
+    if not groups:
         return profile
-    return replace(profile, rows=tuple(row for row in profile.rows if row.target in targets))
+    return replace(profile, rows=tuple(row for row in profile.rows if row.group in groups))

@@ -20,9 +20,12 @@ BFLOAT, SINGLE = tl.constexpr(packed.BFLOAT), tl.constexpr(packed.SINGLE)
 
 
 class Codes(NamedTuple):
-    """What reading codes is compiled for, as in `tensor.Packed`. Kinds from HALF on are numbers
-    that a pointer of their type reads. `scales` -1: there are none. `ragged`: how
-    many codes a row has where rows do not start at whole bytes, or that is no multiple of 8."""
+    """The constants that reading codes is compiled for, as in `tensor.Packed`.
+
+    Kinds from HALF on are numbers that a pointer of their type reads. `scales` is -1 where there
+    are none. `ragged` is the number of codes in a row where rows do not start at whole bytes or
+    have codes that are no multiple of 8, else 0.
+    """
 
     bits: int
     kind: int
@@ -62,7 +65,7 @@ def load_codes(at, rows, first, pitch, inside, N: tl.constexpr, c: tl.constexpr)
 
 @triton.jit
 def store_codes(at, codes, rows, first, pitch, inside, N: tl.constexpr, c: tl.constexpr):
-    """The inverse, of codes (R, N) of which the lowest bits count."""
+    """Write codes (R, N), of which the lowest bits count, as `load_codes` reads them."""
     R: tl.constexpr = rows.shape[0]
     codes = codes & ((1 << c.bits) - 1)
     if c.ragged:
@@ -92,7 +95,7 @@ def _padded(count: int) -> int:
 
 @triton.jit
 def load_ragged(at, rows, columns, inside, c: tl.constexpr):
-    """Codes one by one, wherever they lie."""
+    """Codes of rows that start at any bit, one by one."""
     there = inside & (columns < c.ragged)
     bit = (rows * c.ragged + columns) * c.bits
     place, shift = bit >> 3, bit & 7
@@ -104,7 +107,8 @@ def load_ragged(at, rows, columns, inside, c: tl.constexpr):
 
 @triton.jit
 def store_ragged(at, codes, rows, inside, N: tl.constexpr, c: tl.constexpr):
-    """The inverse, of R rows that follow one another, a multiple of 8."""
+    """Write codes of R rows that follow one another, as `load_ragged` reads them. R is a multiple
+    of 8."""
     R: tl.constexpr = rows.shape[0]
     n: tl.constexpr = c.ragged
     F: tl.constexpr = _padded(R * n)
@@ -126,7 +130,7 @@ def store_ragged(at, codes, rows, inside, N: tl.constexpr, c: tl.constexpr):
 
 @triton.jit
 def numbers(codes, zero, c: tl.constexpr):
-    """What codes name, before the scale, as float32."""
+    """The float32 numbers that codes stand for, before the scale."""
     if c.kind == SIGNED:
         half: tl.constexpr = 1 << (c.bits - 1)
         return ((codes ^ half) - half).to(tl.float32)
@@ -142,7 +146,7 @@ def numbers(codes, zero, c: tl.constexpr):
 
 @triton.jit
 def codes_of(x, c: tl.constexpr):
-    """The inverse: codes of numbers that `stored.gpu.code_of` made."""
+    """The codes of numbers as `quantize.gpu.code_of` returns them: undoes `numbers`."""
     if c.kind == SIGNED or c.kind == OFFSET:
         return x.to(tl.int32)
     else:
@@ -155,7 +159,7 @@ def codes_of(x, c: tl.constexpr):
 
 @triton.jit
 def load_numbers(at, rows, first, n, pitch, scale, zero, inside, N: tl.constexpr, c: tl.constexpr):
-    """Numbers of a tile of rows of n, scaled; those without scales as they are."""
+    """The numbers of a tile of rows of n, times their scales where there are some."""
     if c.kind >= HALF:
         columns = first + tl.arange(0, N)[None, :]
         there = inside & (columns < n)

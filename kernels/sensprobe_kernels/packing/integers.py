@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.jit import inline, noinline
 from sensprobe_kernels.packing.rows import AHEAD, LINE
 from sensprobe_kernels.packing.tensor import OFFSET, Packed, scale_at, zero_at
 from sensprobe_kernels.simd.octets import whole_numbers
@@ -153,7 +153,7 @@ def _product(bits: int) -> Any:
 _product2, _product3, _product4, _product8 = (_product(bits) for bits in BITS)
 
 
-@apart
+@noinline
 def multiply_codes(
     data: Any, t: Packed, start: int, stop: int, x: Coded, batch: int, y: Any, y_at: int,
     y_pitch: int,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, inline
+from sensprobe_kernels.jit import inline, noinline
 from sensprobe_kernels.packing.tensor import (
     HALF,
     OFFSET,
@@ -206,7 +206,7 @@ def _dot(row: Any, x: Any, x_at: int, columns: int) -> Any:
     return summed(y)
 
 
-@apart
+@noinline
 def multiply(
     data: Any, t: Packed, first: int, last: int, x: Any, x_at: int, x_pitch: int, batch: int,
     y: Any, y_at: int, y_pitch: int, row: Any,

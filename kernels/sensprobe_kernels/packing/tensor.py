@@ -45,14 +45,14 @@ SIGNED, OFFSET, SMALL, HALF, BFLOAT, SINGLE = range(6)
 
 
 class Packed(NamedTuple):
-    """Whole numbers. at, scale_at, zero_at: bytes from the start of the array.
+    """A row of the table of tensors; at, scale_at, zero_at: bytes from the start of the array.
 
-    A small float is what float32 makes of its code without the sign, moved up by `shift`, times
-    2^`factor`. `scales` is how a scale is stored: S16, S32 or POW2; `whole` says that every row
-    starts at a whole byte and that codes have at most eight bits.
+    A small float (SMALL) has the value of the float32 number whose bits are its code without the
+    sign, shifted left by `shift`, times 2^`factor`. `scales` is how a scale is stored: S16, S32 or
+    POW2; `whole` says that every row starts at a whole byte and codes have at most eight bits.
 
-    With a `power` codes are those of the Hadamard transform of every row, in blocks of base · power
-    columns; the matrix that takes it back starts at `signs` of a program's constants.
+    With a `power` the codes are those of the Hadamard transform of every row, in blocks of base ·
+    power columns; the matrix of the inverse transform starts at `signs` of a program's constants.
     """
 
     at: int
@@ -117,13 +117,13 @@ def zero_at(data: Any, t: Packed, i: int) -> int:
 
 @inline
 def flip_of(t: Packed) -> Ints:
-    """Two's complement with its highest bit flipped counts up from 0."""
+    """The bit to flip so that codes in two's complement count up from 0."""
     return every_int(1 << (t.bits - 1) if t.kind == SIGNED else 0)
 
 
 @inline
 def level_of(zero: int, t: Packed) -> Ints:
-    """What is taken off whole numbers whose bits were flipped."""
+    """The number to subtract from codes whose highest bit was flipped."""
     return every_int(1 << (t.bits - 1) if t.kind == SIGNED else zero)
 
 

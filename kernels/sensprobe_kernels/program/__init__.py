@@ -1,6 +1,5 @@
-"""A model's streaming step as one call: a list of operations on packed tensors and packed states.
+"""A model's streaming step as data: operations on packed tensors and packed states.
 
-`cpu.Program` is what a caller fills and runs; `steps` is what is compiled, once for all models and
-plans: schemes, sizes and places are numbers it reads. On a GPU the same list becomes launches of
-Triton kernels (`lowering`), for many tokens of many sequences at once (`gpu.GpuProgram`).
+`ir` has the operations, `program.Program` holds a list of them with the tables they refer to. `cpu`
+interprets a program, a step as one call; `gpu` makes launches of Triton kernels of it.
 """

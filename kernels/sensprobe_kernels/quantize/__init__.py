@@ -1,1 +1,1 @@
-"""How a number is stored: flags, scales and rounding, on the CPU and in Triton."""
+"""The description of how a number is stored (`spec`), and its arithmetic on CPU and GPU."""

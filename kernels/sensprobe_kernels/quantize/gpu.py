@@ -1,7 +1,7 @@
-"""Rounding as memory rounds, in Triton: operation for operation as `lanes` and `scales` define it.
+"""Rounding in Triton, operation for operation as `lanes` and `scales` define it.
 
-A tensor of codes is an int32 one, a number float32. What a function is compiled for comes as
-`Rounds`, a value; scales, zero points and keys of random bits are data.
+Codes are int32 tensors, numbers float32. `Rounds` has the constants that a function is compiled
+for; scales, zero points and keys of random bits are data.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def coded(v, noise, r: tl.constexpr):
 
 @triton.jit
 def kept(x, scale, zero, noise, r: tl.constexpr):
-    """What memory gives back for x: the format's number, times the scale."""
+    """The number that is read back after x was stored: the format's number times the scale."""
     if r.code == ANY:
         return x
     low = -zero if r.asym else -r.peak
@@ -191,16 +191,17 @@ def code_of(back, scale, zero, r: tl.constexpr):
 
 
 @triton.jit
-def left_over(x, back, scale, zero, r: tl.constexpr):
-    """The residual of error feedback: x within the codes' reach, less what is kept; as bf16."""
+def residual_of(x, back, scale, zero, r: tl.constexpr):
+    """The residual of error feedback, as bf16: x clamped to the range of the codes, minus the
+    stored number `back`."""
     low = -zero if r.asym else -r.peak
     high = r.peak - zero if r.asym else r.peak
     if r.scaled:
         low, high = low * scale, high * scale
-    rest = clamp(x, low, high) - back
-    b = to_bits(rest)
+    residual = clamp(x, low, high) - back
+    b = to_bits(residual)
     short = from_bits((b + 0x7FFF + ((b >> 16) & 1)) & -65536)
-    return tl.where(rest != rest, rest, short)
+    return tl.where(residual != residual, residual, short)
 
 
 # -- dynamic scales -------------------------------------------------------------------------------
@@ -215,7 +216,7 @@ def key_of(x):
 
 @triton.jit
 def number_of(key):
-    """The inverse of `key_of`."""
+    """The number of a key: undoes `key_of`."""
     return from_bits(key ^ ((key >> 31) & _MAGNITUDE))
 
 
@@ -230,7 +231,7 @@ def half(x):
 
 @triton.jit
 def as_kept(scale, r: tl.constexpr):
-    """A scale as memory keeps it."""
+    """The scale in its stored precision."""
     scale = clamp(scale, r.smallest, r.largest)
     if r.scales == S16:
         return half(scale)
@@ -243,7 +244,7 @@ def as_kept(scale, r: tl.constexpr):
 
 @triton.jit
 def largest_bits(x):
-    """Of symmetric formats: what `scale_of` takes as `high`, before it is reduced by a maximum."""
+    """The bits of |x|, whose maximum is what `scale_of` takes (symmetric formats)."""
     return to_bits(x) & _MAGNITUDE
 
 
@@ -276,14 +277,14 @@ def whole_quotient(x, scale):
 
 @triton.jit
 def dynamic_scale(x, inside, AXIS: tl.constexpr, r: tl.constexpr):
-    """Scale and zero point of what lies along an axis, -1: of all of a tile, where `inside`; both
-    keep the axes."""
+    """Scale and zero point of the numbers along an axis of a tile, or of the whole tile (-1), where
+    `inside`; both keep the axes."""
     return dynamic_scale_of_two(x, x, inside, AXIS, r)
 
 
 @triton.jit
 def dynamic_scale_of_two(x, y, inside, AXIS: tl.constexpr, r: tl.constexpr):
-    """The same of two tiles together."""
+    """Scale and zero point of two tiles together, as `dynamic_scale` has them."""
     if r.asym:
         a, b = key_of(x), key_of(y)
         low = _least(tl.where(inside, tl.minimum(a, b), 0x7FFFFFFF), AXIS)
@@ -321,7 +322,7 @@ def load_scale(at, inside, scales: tl.constexpr):
 
 @triton.jit
 def store_scale(at, scale, inside, scales: tl.constexpr):
-    """The inverse."""
+    """Write scales as `load_scale` reads them."""
     if scales == POW2:
         tl.store(at, ((to_bits(scale) >> 23) - 127).to(tl.int8), mask=inside)
     else:
@@ -340,7 +341,7 @@ def noise(i, row, sequence, step, key0, key1):
 
 @triton.jit
 def noise_pair(i, row, sequence, step, key0, key1):
-    """Two of them for each place: Philox 4x32-10 (Salmon et al. 2011)."""
+    """Two uniform numbers in [0, 1) for each place: Philox 4x32-10 (Salmon et al. 2011)."""
     c0, c1 = i.to(tl.uint32), row.to(tl.uint32)
     c2, c3 = sequence.to(tl.uint32), step.to(tl.uint32)
     none = (c0 ^ c1 ^ c2 ^ c3) * 0

@@ -1,4 +1,4 @@
-"""One stored number of the state, sixteen sequences at a time: round, keep what is left over.
+"""Rounding sixteen numbers as they are stored, and the residual of error feedback.
 
 Repeats the float32 arithmetic of the reference operation for operation.
 """
@@ -49,9 +49,9 @@ EXPONENT = 0x7F800000
 
 
 class Scale(NamedTuple):
-    """A scale and what goes with it.
+    """A scale with its reciprocal and the bounds of the codes.
 
-    The reciprocal is inverse + rest, 48 bits. low and high bound the codes: as multiples of the
+    The reciprocal is inverse + rest, in 48 bits. low and high bound the codes: as multiples of the
     scale for DIVIDED, times the scale for FUSED, plus SHIFT for SHIFTED. shift is -SHIFT times the
     scale, exactly, where the scale has eleven significant bits.
     """
@@ -99,7 +99,7 @@ def coded(v: Floats, noise: Floats, numbers: Any, flags: Flags) -> Floats:
 
 @inline
 def kept(x: Floats, scale: Scale, noise: Floats, numbers: Any, flags: Flags) -> Floats:
-    """What memory gives back for x.
+    """The numbers that are read back after x was stored.
 
     FUSED and SHIFTED multiply by a reciprocal of 48 bits. That is the IEEE quotient, because the
     scale has eleven significant bits (float16): the product is within 2^-45 of x / scale before it
@@ -126,8 +126,9 @@ def kept(x: Floats, scale: Scale, noise: Floats, numbers: Any, flags: Flags) -> 
 
 
 @inline
-def left_over(x: Floats, back: Floats, scale: Scale, flags: Flags) -> Floats:
-    """The residual of error feedback: x within the codes' reach, less what is kept; as bf16."""
+def residual_of(x: Floats, back: Floats, scale: Scale, flags: Flags) -> Floats:
+    """The residual of error feedback, as bf16: x clamped to the range of the codes, minus the
+    stored number `back`."""
     low, high = scale.low, scale.high
     if flags.quotient == SHIFTED:
         low, high = low - every(_SHIFT), high - every(_SHIFT)

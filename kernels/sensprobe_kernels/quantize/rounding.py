@@ -1,4 +1,4 @@
-"""How a number becomes a whole one: the modes, and their arithmetic on sixteen numbers."""
+"""Rounding modes: their list, and their arithmetic on sixteen numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scales read live: the range of what is about to be rounded, and the scale memory keeps of it."""
+"""Dynamic scales: the range of the numbers to be rounded, and the scale stored for it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Range(NamedTuple):
 
 @inline
 def _key(x: Ints) -> Ints:
-    """Bits to key, and back."""
+    """The key of a number's bits; of a key, the bits."""
     return x ^ (shift_sign(x, every_int(31)) & every_int(0x7FFFFFFF))
 
 
@@ -73,7 +73,7 @@ def unseen(flags: Flags) -> Range:
 
 @inline
 def widen(seen: Range, x: Floats, flags: Flags) -> Range:
-    """The range of what was seen and x."""
+    """A range with x added."""
     if flags.asym:
         key = _key(bits(x))
         return Range(smaller(seen.low, key), larger(seen.high, key))
@@ -94,7 +94,7 @@ def across(seen: Range) -> Range:
 
 @inline
 def finite(seen: Range, flags: Flags) -> bool:
-    """Whether every number seen was finite."""
+    """True if every number seen was finite."""
     top = largest(seen.high)
     if flags.asym:
         top = max(top, largest(seen.low ^ every_int(-1)))  # negative keys are complements
@@ -103,7 +103,7 @@ def finite(seen: Range, flags: Flags) -> bool:
 
 @inline
 def dynamic_scale(seen: Range, numbers: Any, kind: int, flags: Flags) -> Scale:
-    """The scale of a range, as memory keeps it, and what `kept` needs with it."""
+    """The Scale of a range, in its stored precision."""
     if flags.asym:
         low, high = from_bits(_key(seen.low)), from_bits(_key(seen.high))
         nan = either(is_nan(low), is_nan(high))

@@ -11,14 +11,14 @@ value that Triton compiles for from flags and constants.
 
 A new rounding mode is written in four files:
 
-    sensprobe/plans/scheme.py        its word, in `Rounding`
+    sensprobe/plans/scheme.py        its name in `Rounding`, its word in `OPTIONS`
     sensprobe/numerics/rounding.py   the reference, in `to_integer`
     quantize/rounding.py             its place in `ROUNDINGS`, and `whole` on the CPU
     quantize/gpu.py                  `whole` in Triton
 
 A new granularity whose scales are shared by runs of neighbours, by a head or by all:
 
-    sensprobe/plans/scheme.py        its word, and the shape of its scales, in `scale_shape`
+    sensprobe/plans/scheme.py        its word in `OPTIONS`, the shape of its scales in `scale_shape`
     sensprobe/plans/fitting.py       which tensors can have it
     sensprobe/numerics/rounding.py   `blocks` and `spread`, where a scale is not for whole axes
     sensprobe/ops/specs.py           which span it is to a kernel; else the reference runs
@@ -171,14 +171,14 @@ class Spec(NamedTuple):
         return np.stack([scale, inverse, rest, low, high])
 
     def apart_along(self, axis: int) -> Spec:
-        """The same, STATIC_EACH where calibrated scales differ along an axis."""
+        """This Spec, with STATIC_EACH for STATIC if the calibrated scales differ along an axis."""
         known = [x for x in (self.scale, self.zero) if x is not None]
         if self.span != STATIC or all((x == x.take([0], axis)).all() for x in known):
             return self
         return self._replace(span=STATIC_EACH)
 
     def quotient(self) -> int:
-        """How to divide by the scale: by its reciprocal where that gives what division gives."""
+        """UNSCALED, FUSED where a product with the reciprocal is the quotient, else DIVIDED."""
         if not self.scaled:
             return UNSCALED
         usual = self.rounding == NEAREST and (self.code == INTEGER or self.floor > -100)
@@ -188,7 +188,7 @@ class Spec(NamedTuple):
 
 
 def _short(scale: Array) -> bool:
-    """Whether scales are positive float16 numbers."""
+    """True if all scales are positive float16 numbers."""
     with np.errstate(over="ignore"):
         half = scale.astype(np.float16)
     return bool((half == scale).all() and (scale > 0).all() and np.isfinite(half).all())
@@ -196,7 +196,7 @@ def _short(scale: Array) -> bool:
 
 @cache
 def _has_fused() -> bool:
-    """Whether the processor multiplies and adds with one rounding; x86 says so, ARM always does."""
+    """True if the processor has fused multiply-add, as x86 reports and ARM always has."""
     features = get_host_cpu_features()
     return bool(features.get("fma") or features.get("neon"))
 
@@ -214,7 +214,7 @@ def flags_of(
 
 @inline
 def safe(flags: Flags) -> Flags:
-    """The same, for numbers that may not be finite."""
+    """These flags with FUSED for SHIFTED, which is for finite numbers only."""
     quotient = FUSED if flags.quotient == SHIFTED else flags.quotient
     return flags_of(
         flags.span, flags.code, flags.rounding, quotient, flags.asym, flags.feedback, flags.clip

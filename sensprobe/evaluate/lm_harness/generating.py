@@ -48,7 +48,7 @@ class Writer:
         self._ends = frozenset(self.tokenizer.ends + self.tokenizer.named("eos"))
 
     def continued(self, prompts: Sequence[Prompt]) -> list[str]:
-        """What follows each prompt, in the order given."""
+        """The text that follows each prompt, in the order given."""
 
         def rank(place: int) -> tuple[int, bytes]:
             tokens = prompts[place].tokens

@@ -79,7 +79,8 @@ def _write_lines(path: Path, about: dict[str, Any], more: str = "") -> None:
 
 
 def documents(jsonl: str, member: str | None = None, **others: Any) -> dict[str, Any]:
-    """What lm-eval reads of a task, {"test": Dataset}; `others` is what it tells of the run."""
+    """The data of a task as lm-eval reads it, {"test": Dataset}; `others` are arguments it
+    passes."""
     from datasets import Dataset
 
     if member is not None:

@@ -58,12 +58,13 @@ class HarnessModel(LM):
         self.saturated: list[Saturation] | None = None
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
-        """Of each (context, continuation): log p of the continuation, and whether it is what greedy
-        decoding gives. An empty continuation is certain; DataError for one without tokens."""
+        """For each (context, continuation): log p of the continuation, and whether it is what
+        greedy decoding gives. An empty continuation is certain; DataError for one without
+        tokens."""
         return self._scored([self._pair(*request.args) for request in requests])
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
-        """Of each (text,): log p of the whole, every token after all that precedes it."""
+        """For each (text,): log p of the whole, every token after all that precedes it."""
         pairs = [self._whole(request.args[0]) for request in requests]
         return [value for value, _ in self._scored(pairs)]
 
@@ -80,7 +81,7 @@ class HarnessModel(LM):
             self._progress.end()
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval keeps of the model with its results."""
+        """The facts of the model that lm-eval keeps with its results."""
         return {"model_source": self._name}
 
     # -- from text to tokens ----------------------------------------------------------------------
@@ -175,7 +176,7 @@ class HarnessModel(LM):
         return out
 
     def _look(self, sequences: Sequence[np.ndarray]) -> None:
-        """What leaves its range in the first sequences that are asked for."""
+        """Watch for values that leave their range in the first sequences that are asked for."""
         if self.saturated is None and sequences and isinstance(self._tap, RoundingTap):
             batches = [torch.from_numpy(tokens[None]) for tokens in sequences]
             self.saturated = saturations(self._model, self._tap, batches)
@@ -200,7 +201,7 @@ Opened = Callable[..., HarnessModel]
 
 @register_model(NAME)
 class NamedModel(HarnessModel):
-    """What lm-eval makes of `--model sensprobe --model_args …`, once `register` said how."""
+    """The class lm-eval makes for `--model sensprobe --model_args …`, after `register`."""
 
     opened: ClassVar[Opened]
 

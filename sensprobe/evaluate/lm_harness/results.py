@@ -1,4 +1,4 @@
-"""What lm-eval returned as plain rows, and two models' results compared sample by sample.
+"""The results of lm-eval as plain rows, and two models' results compared sample by sample.
 
 lm-eval aggregates per-sample values its own way. Their differences here are, with errors from the
 samples (`score.paired`):
@@ -22,7 +22,7 @@ import numpy as np
 from sensprobe.scores.score import Score, mean, paired
 
 Results = Mapping[str, Any]
-"""What `lm_eval.simple_evaluate` returns, samples included."""
+"""The value of `lm_eval.simple_evaluate`, with samples."""
 PER_WEIGHT = {"bits_per_byte": -1 / log(2), "word_perplexity": -1.0, "byte_perplexity": -1.0}
 """Metrics of which a sample has (log-likelihood, weight), and what makes a ratio of them a loss."""
 UNITS = {
@@ -104,7 +104,7 @@ def _difference(
 
 
 def _weights(both: Sequence[Results], name: str, key: str, leaves: Sequence[str]) -> np.ndarray:
-    """What each task of a group weighs in its score: alike, or by size. The scores tell which."""
+    """The weight of each task in its group's score: equal, or by size. The scores tell which."""
 
     def alike(found: Results) -> bool:
         values = [found["results"][leaf][key] for leaf in leaves]

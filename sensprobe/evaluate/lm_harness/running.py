@@ -125,7 +125,7 @@ def _cache_folder() -> str:
 
 
 def _show_examples(task: Any, count: int | None) -> None:
-    """How many solved examples stand before a question; a task that says none stays with none."""
+    """Set the number of solved examples before a question; a task that fixes none keeps none."""
     given = task.get_config("num_fewshot")
     if given is None or (count is not None and given != 0):
         task.set_config(key="num_fewshot", value=count or 0)
@@ -157,5 +157,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _barless(items: Iterable[Any], **options: Any) -> Iterable[Any]:
-    """What lm-eval draws a bar for, without."""
+    """An iterable that lm-eval would draw a bar for, without the bar."""
     return items

@@ -32,7 +32,7 @@ from sensprobe.plans.sites import Kind
 TOGETHER = 256
 """Sequences that run together unless less is asked for, or they would not fit."""
 STRETCHES = 16
-"""How many a block is cut into: more share more, and each takes time of its own."""
+"""The number of parts a block is cut into: more parts share more, and each takes time."""
 LEAST, MOST = 4, 1024
 """Inputs of a stretch."""
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Scorer:
     tick: Callable[[int], None] = lambda count: None
 
     def likelihoods(self, asked: Sequence[Asked]) -> list[Likelihood]:
-        """Of every sequence, in the order given."""
+        """The scores of every sequence, in the order given."""
         found: dict[int, Likelihood] = {}
         order = arranged([one.tokens for one in asked])
         for block in blocks(order, [len(one.tokens) for one in asked], self.model, self.batch):

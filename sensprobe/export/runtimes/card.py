@@ -45,9 +45,9 @@ def anew_text(fit: Fit) -> str:
             f"{len(names)} matrices become {kinds}, as many bytes as planned, but on a grid of "
             f"{fit.target.name}'s own: the plan's score is not theirs. Measure again there."
         )
-    if live := sum(layout.reads is not None for layout in fit.layouts.values()):
+    if count := sum(layout.reads is not None for layout in fit.layouts.values()):
         said.append(
-            f"The inputs of {live} matrices are rounded with scales that {fit.target.name} reads "
+            f"The inputs of {count} matrices are rounded with scales that {fit.target.name} reads "
             "from them, near the simulation's and not equal to them."
         )
     return " ".join(said)

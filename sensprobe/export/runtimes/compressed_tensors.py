@@ -6,9 +6,9 @@
                        of a row begins at bit i·bits, plus half the range so that none is negative
                        M.weight_packed  M.weight_scale  M.weight_shape  [M.weight_zero_point]
     float-quantized    e4m3: M.weight (float8_e4m3fn)  M.weight_scale
-    int-quantized      int8 of which the input is rounded too, a live scale a token: M.weight (int8)
+    int-quantized      int8 whose input is rounded too, a dynamic scale a token: M.weight (int8)
 
-compressed-tensors' live scale of int8 is the largest / 127.5, ours / 127; both clamp.
+The dynamic scale of int8 in compressed-tensors is the largest / 127.5, ours / 127; both clamp.
 
 Zero points are packed the same way, down the rows. Checked with compressed-tensors 0.20.
 """
@@ -27,7 +27,14 @@ from sensprobe.checkpoints.to_hf import HfTensor
 from sensprobe.export.runtimes.codes import Codes
 from sensprobe.export.runtimes.emit import PLAIN, Emitted, by_transformers, by_vllm, tensors_of
 from sensprobe.export.runtimes.fit import Fit
-from sensprobe.export.runtimes.profile import EVERY_SCALE, FLOATS, LINEARS, Layout, Target
+from sensprobe.export.runtimes.profile import (
+    EVERY_SCALE,
+    FLOATS,
+    LINEARS,
+    PROJECTED,
+    Layout,
+    Target,
+)
 from sensprobe.models.apply import Applier
 from sensprobe.plans.formats import Int
 from sensprobe.plans.scheme import Scales, Scheme, parse
@@ -36,7 +43,7 @@ from sensprobe.plans.sites import Part
 VERSION = "0.20.0"
 """Of the format as it is written here."""
 ROW, SPANS = frozenset({"channel"}), frozenset({"channel", "group"})
-LIVE = "int8/dynamic", "e4m3/dynamic"
+DYNAMIC = "int8/dynamic", "e4m3/dynamic"
 """An activation with a scale a time step, which is a scale a token."""
 
 DECOMPRESSED = """\
@@ -61,8 +68,8 @@ def _layouts(packed: tuple[Layout, ...], scales: frozenset[Scales]) -> tuple[Lay
     """Those of matrices whose input is rounded, then those of matrices alone."""
     int8, e4m3 = frozenset({"int8"}), frozenset({"e4m3"})
     return (
-        Layout("int-quantized", int8, ROW, scales=scales, reads=LIVE[0]),
-        Layout("float-quantized", e4m3, ROW, scales=scales, reads=LIVE[1]),
+        Layout("int-quantized", int8, ROW, scales=scales, reads=DYNAMIC[0]),
+        Layout("float-quantized", e4m3, ROW, scales=scales, reads=DYNAMIC[1]),
         *packed,
         Layout("float-quantized", e4m3, ROW, scales=scales),
     )
@@ -102,7 +109,7 @@ def quantization_config(fit: Fit) -> dict[str, Any]:
                 "targets": modules,
                 "format": layout.name,
                 "weights": _arguments(scheme),
-                "input_activations": None if layout.reads is None else _live(layout.reads),
+                "input_activations": None if layout.reads is None else _dynamic(layout.reads),
                 "output_activations": None,
             }
             for number, ((layout, scheme), modules) in enumerate(groups.items())
@@ -122,7 +129,7 @@ def _arguments(scheme: Scheme) -> dict[str, Any]:
     }
 
 
-def _live(reads: str) -> dict[str, Any]:
+def _dynamic(reads: str) -> dict[str, Any]:
     """A scale a token, read from it."""
     return {**_arguments(parse(reads)), "strategy": "token", "dynamic": True}
 
@@ -198,7 +205,7 @@ VLLM = Target(
     name="vllm",
     about="a folder of compressed-tensors for vLLM at --dtype float16",
     # vLLM hands its quantization config to Mamba-2's in_proj and out_proj, to no matrix of Mamba.
-    matrices={"mamba": frozenset(), "mamba2": frozenset({"in_proj", "out_proj"})},
+    matrices={family: PROJECTED.get(family, frozenset()) for family in LINEARS},
     layouts=_layouts(
         (_served("int4", 8, zeros="codes"), _served("int8", 4)),
         frozenset({Scales.S16}),

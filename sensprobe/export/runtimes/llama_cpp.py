@@ -21,7 +21,7 @@ from sensprobe.export.document import TYPES
 from sensprobe.export.runtimes.codes import float_of
 from sensprobe.export.runtimes.emit import Emitted
 from sensprobe.export.runtimes.fit import Fit
-from sensprobe.export.runtimes.profile import Layout, Target
+from sensprobe.export.runtimes.profile import LINEARS, Layout, Target
 from sensprobe.models.apply import Applier
 from sensprobe.plans.scheme import EXACT, Scales
 from sensprobe.plans.sites import Kind, Part
@@ -108,7 +108,7 @@ def use(fit: Fit, folder: str) -> list[str]:
 TARGET = Target(
     name="llama.cpp",
     about="a folder for llama.cpp's convert_hf_to_gguf.py and llama-quantize",
-    matrices={"mamba": MATRICES, "mamba2": MATRICES},
+    matrices=dict.fromkeys(LINEARS, MATRICES),
     layouts=(
         Layout("q8_0", frozenset({"int8"}), GROUP, BLOCK, scales=HALF),
         Layout("q4_1", frozenset({"int4"}), GROUP, BLOCK, "codes", False, scales=HALF, same=False),

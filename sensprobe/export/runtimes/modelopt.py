@@ -5,7 +5,7 @@ others. Else it is MIXED_PRECISION, and `quantized_layers` lists every quantized
 
     W4A16_AWQ                     int4 in groups: M.weight (uint8, two rows to a byte)
                                   M.weight_scale (rows, groups)
-    FP8_PER_CHANNEL_PER_TOKEN     e4m3, a scale a row, and inputs rounded with a live scale a token:
+    FP8_PER_CHANNEL_PER_TOKEN     e4m3, a scale a row; inputs rounded, a dynamic scale a token:
                                   M.weight (float8_e4m3fn)  M.weight_scale (rows)
 
 ModelOpt's FP8 has one scale a matrix, and those of a fused one differ; its W8A8 is SmoothQuant's,
@@ -27,7 +27,7 @@ from sensprobe.export.document import QUANT_CONFIG, to_bytes
 from sensprobe.export.runtimes.codes import Codes
 from sensprobe.export.runtimes.emit import Emitted, by_vllm, cache_dtype, tensors_of
 from sensprobe.export.runtimes.fit import Fit
-from sensprobe.export.runtimes.profile import FLOATS, Layout, Target
+from sensprobe.export.runtimes.profile import FLOATS, PROJECTED, Layout, Target
 from sensprobe.models.apply import Applier
 from sensprobe.plans.sites import Part
 
@@ -97,7 +97,7 @@ def use(fit: Fit, folder: str) -> list[str]:
 TARGET = Target(
     name="modelopt",
     about="a folder as ModelOpt exports one for TensorRT-LLM or vLLM, in float16",
-    matrices={"mamba2": frozenset({"in_proj", "out_proj"})},
+    matrices=PROJECTED,
     layouts=(
         Layout(AWQ, frozenset({"int4"}), frozenset({"group"}), rows=2),
         Layout(FP8, frozenset({"e4m3"}), frozenset({"channel"}), reads="e4m3/dynamic"),

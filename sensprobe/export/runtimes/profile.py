@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sensprobe.checkpoints.hf import PACKAGE
 from sensprobe.checkpoints.to_hf import HfTensor, hf_tensors
-from sensprobe.models import Model
+from sensprobe.models import FAMILIES, Model
 from sensprobe.models.apply import Applier, encode_weight, inputs_of
 from sensprobe.plans.formats import Int
 from sensprobe.plans.scheme import EXACT, Rounding, Scales, Scheme, parse
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
 FLOATS = ("fp32", "fp16", "bf16")
 EVERY_SCALE = frozenset(Scales)
 LINEARS = {
-    "mamba": frozenset({"in_proj", "x_proj", "dt_proj", "out_proj"}),
-    "mamba2": frozenset({"in_proj", "out_proj"}),
+    name: frozenset(tensor.matrix for tensor in layout.tensors if tensor.matrix)
+    for name, family in FAMILIES.items()
+    for layout in family.layouts
+    if layout.package == PACKAGE
 }
 """The linear maps of a mixer, by family."""
+PROJECTED = {family: parts for family, parts in LINEARS.items() if "x_proj" not in parts}
+"""Those of families whose B, C and dt come from in_proj, as Mamba-2's do: the ones that vLLM and
+ModelOpt quantize."""
 
 
 @dataclass(frozen=True, slots=True)

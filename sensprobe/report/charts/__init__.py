@@ -1,7 +1,7 @@
 """Every figure of the report and the dashboard, prepared: a pure function of results each.
 
 `sensprobe.report.drawing` draws them on a screen, on paper or as characters. Every mark carries the
-name of the plan or target it stands for.
+name of the plan or group it stands for.
 """
 
 from sensprobe.report.charts.benchmarks import bandwidths, ratios

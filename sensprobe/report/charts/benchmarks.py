@@ -1,4 +1,4 @@
-"""How fast operations on packed memory ran, against copying memory and against PyTorch."""
+"""Speeds of operations on packed memory, against copying memory and against PyTorch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
 from typing import NamedTuple
 
-from sensprobe.report.bench_tables import GIGA, MICRO, PERCENT
-from sensprobe.report.benches import BenchCase, BenchRun
+from sensprobe.report.benchmark_tables import GIGA, MICRO, PERCENT
+from sensprobe.report.benchmarks import Benchmark, BenchmarkCase
 from sensprobe.report.charts.chart import (
     LABEL,
     ROW,
@@ -33,8 +33,8 @@ class Shown(NamedTuple):
     title: str
     heading: str
     log: bool
-    value: Callable[[BenchCase], float]
-    ends: Callable[[BenchCase], tuple[float, float]]
+    value: Callable[[BenchmarkCase], float]
+    ends: Callable[[BenchmarkCase], tuple[float, float]]
     same: float
 
 
@@ -56,19 +56,19 @@ TORCH = Shown(
 )
 
 
-def bandwidths(found: BenchRun, other: BenchRun | None = None) -> Chart:
+def bandwidths(found: Benchmark, other: Benchmark | None = None) -> Chart:
     """A line an operation and scheme, a mark a shape, with quartiles: the share of the bandwidth of
     copying that was reached. Another benchmark has hollow marks."""
     return _chart(COPY, found, other)
 
 
-def ratios(found: BenchRun, other: BenchRun | None = None) -> Chart:
+def ratios(found: Benchmark, other: Benchmark | None = None) -> Chart:
     """The same lines and marks: how many times as fast as PyTorch's own operation."""
     return _chart(TORCH, found, other)
 
 
-def _chart(shown: Shown, found: BenchRun, other: BenchRun | None) -> Chart:
-    drawn = [_drawn(shown, bench) for bench in (found, other) if bench is not None]
+def _chart(shown: Shown, found: Benchmark, other: Benchmark | None) -> Chart:
+    drawn = [_drawn(shown, benchmark) for benchmark in (found, other) if benchmark is not None]
     cases = [case for of_one in drawn for case in of_one]
     if not cases:
         return nothing(shown.title, "nothing of the kind was measured")
@@ -95,12 +95,12 @@ def _chart(shown: Shown, found: BenchRun, other: BenchRun | None) -> Chart:
     )
 
 
-def _drawn(shown: Shown, bench: BenchRun) -> list[BenchCase]:
+def _drawn(shown: Shown, benchmark: Benchmark) -> list[BenchmarkCase]:
     """The cases that have the value."""
-    return [c for c in bench.cases if isfinite(shown.value(c)) and shown.value(c) > 0]
+    return [c for c in benchmark.cases if isfinite(shown.value(c)) and shown.value(c) > 0]
 
 
-def _lines(cases: Iterable[BenchCase]) -> dict[tuple[str, str], int]:
+def _lines(cases: Iterable[BenchmarkCase]) -> dict[tuple[str, str], int]:
     """(operation, scheme) -> its line, from the top; an operation's own line has no scheme."""
     schemes: dict[str, dict[str, None]] = {}
     for case in cases:
@@ -111,7 +111,7 @@ def _lines(cases: Iterable[BenchCase]) -> dict[tuple[str, str], int]:
 
 def _series(
     shown: Shown,
-    cases: Sequence[BenchCase],
+    cases: Sequence[BenchmarkCase],
     lines: dict[tuple[str, str], int],
     place: int,
     *,
@@ -129,14 +129,14 @@ def _series(
     return Series("" if second or not cases else shortened(cases[0].model, LABEL), points, look)
 
 
-def _error(shown: Shown, case: BenchCase) -> Error:
-    """How far the quartiles lie below and above the value: 0 on a side where the value lies outside
-    of them, NaN where they are not known."""
+def _error(shown: Shown, case: BenchmarkCase) -> Error:
+    """The distances of the quartiles below and above the value. Where the value lies outside of
+    them the distance on that side is 0; where they are not known it is NaN."""
     value, (low, high) = shown.value(case), shown.ends(case)
     return max(value - low, 0.0), max(high - value, 0.0)
 
 
-def _about(c: BenchCase) -> tuple[str, ...]:
+def _about(c: BenchmarkCase) -> tuple[str, ...]:
     return (
         f"{c.operation}, {c.model}",
         f"{c.size} in {c.scheme}",

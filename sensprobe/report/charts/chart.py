@@ -18,7 +18,7 @@ from sensprobe.report.values import Measured, byte_ticks, shortened
 LABEL = 32  # characters of a name on an axis; the whole name is in the hover text
 ROW = 24  # pixels of a line of marks or a bar
 Error = tuple[float, float]
-"""How far an error bar reaches below and above its mark."""
+"""The lengths of an error bar below and above its mark."""
 UNKNOWN_ERROR = (nan, nan)
 
 
@@ -54,8 +54,8 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How marks look: a symbol of Plotly's, its size in pixels, a colour. `letter` stands for them
-    where characters are drawn; marks without one are left out there."""
+    """The look of marks: a symbol by Plotly's name, its size in pixels, a colour. `letter` stands
+    for them where characters are drawn; marks without one are left out there."""
 
     symbol: str = "circle"
     size: float = 9
@@ -181,7 +181,7 @@ def nothing(title: str, why: str) -> Chart:
 
 
 def error_of(value: Measured, times: float = 1.0) -> Error:
-    """So many standard errors down and up."""
+    """An error bar of `times` standard errors down and up."""
     return (times * value.stderr, times * value.stderr)
 
 

@@ -19,7 +19,7 @@ from sensprobe.report.charts.chart import (
     nothing,
 )
 from sensprobe.report.fronts import FrontView, feasible
-from sensprobe.report.results import Beside, Candidate, Search
+from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.report.tables import (
     CHOSEN,
     DOMINATED,
@@ -32,7 +32,7 @@ from sensprobe.report.tables import (
     thinned,
 )
 from sensprobe.report.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, SERIES, SYMBOLS, VERMILION
-from sensprobe.report.values import Measured, digits, flagged, in_bytes, plus_minus, shortened
+from sensprobe.report.values import Measured, digits, in_bytes, plus_minus, shortened
 
 EVERYTHING = FrontView()
 LOOKS = {
@@ -55,7 +55,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING) -> Chart:
         plotted = [c for c in plotted if feasible(c, view.budget)]
     if not plotted:
         return nothing(title, "no plan was evaluated")
-    also = [b for b in search.also if b.total_bytes > 0 and isfinite(b.metric.value)]
+    also = [b for b in search.compared if b.total_bytes > 0 and isfinite(b.metric.value)]
     sizes = [*(c.total_bytes for c in plotted), *(b.total_bytes for b in also)]
     height = _Height(search, view.loss, [c.change for c in plotted])
     bytes_of = byte_axis(
@@ -63,7 +63,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING) -> Chart:
         [*sizes, search.full_bytes, 1.3 * min(sizes)],
         log=view.log,
     )
-    presets = [height.mark(b, about_preset(b, search), b.name, "bottom center") for b in also]
+    presets = [height.mark(b, about_compared(b, search), b.name, "bottom center") for b in also]
     selected = [c for c in plotted if c.name in view.selected]
     rings = [height.mark(c, about(c, search))._replace(hollow=True) for c in selected]
     dominated, *telling = _marks(plotted, search, height)
@@ -75,7 +75,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING) -> Chart:
             dominated,
             Series("", tuple(map(height.mark, _front(plotted))), joined="steps", marks=False),
             *telling,
-            Series("known recipe", tuple(presets), PRESET),
+            Series("compared plan", tuple(presets), PRESET),
             Series("selected", tuple(rings), RING),
         ),
         levels=() if view.loss else _full_precision(search),
@@ -85,8 +85,8 @@ def frontier(search: Search, view: FrontView = EVERYTHING) -> Chart:
 
 
 class _Height:
-    """Where a plan lies on the vertical axis: its score, or what it loses, on a log axis whose
-    bottom edge stands for no loss."""
+    """Places plans on the vertical axis: by score, or by what they lose, on a log axis whose bottom
+    edge stands for no loss."""
 
     def __init__(self, search: Search, loss: bool, changes: Sequence[Measured]) -> None:
         self._search, self._loss = search, loss
@@ -95,7 +95,7 @@ class _Height:
 
     def mark(
         self,
-        plan: Candidate | Beside,
+        plan: Candidate | Compared,
         about: tuple[str, ...] = (),
         label: str = "",
         side: str = "top left",
@@ -129,6 +129,7 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
     if every > MOST_DOMINATED:
         names[DOMINATED] += f" ({len(found[DOMINATED]):,} of {every:,} drawn)"
     largest = max((c.total_bytes for c in found[CHOSEN]), default=0)
+    last = max(c.total_bytes for c in plotted)  # a label right of it would leave the chart
 
     def point(mark: str, c: Candidate) -> Point:
         at = height.mark(c, about(c, search))
@@ -136,7 +137,8 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
             return at._replace(y_error=UNKNOWN_ERROR, hollow=c.stopped_early)
         if mark == UNIFORM:
             label = shortened((c.uniform or "").split("/")[0], 12)
-            return at._replace(label=label, side="bottom right")
+            side = "bottom left" if c.total_bytes == last else "bottom right"
+            return at._replace(label=label, side=side)
         if mark == CHOSEN:
             side = "top right" if c.total_bytes == largest else "top left"
             return at._replace(label=shortened(", ".join(search.picks[c.name]), 32), side=side)
@@ -172,19 +174,18 @@ def about(c: Candidate, search: Search) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def about_preset(b: Beside, search: Search) -> tuple[str, ...]:
-    """The same of a plan that was measured beside the search."""
-    return tuple(_about(b, search, b.name, "known recipe, measured beside the search"))
+def about_compared(b: Compared, search: Search) -> tuple[str, ...]:
+    """The lines of `about` for a plan that was measured beside the search."""
+    return tuple(_about(b, search, b.name, "measured beside the search"))
 
 
-def _about(plan: Candidate | Beside, search: Search, name: str, what: str) -> list[str]:
+def _about(plan: Candidate | Compared, search: Search, name: str, what: str) -> list[str]:
     q = search.quantity
-    change = q.shown(plan.change)
     return [
         name,
         what,
-        f"{q.heading} {plus_minus(q.shown(plan.metric))}",
-        f"{q.change_heading} {flagged(plus_minus(change, signed=True), change)}",
+        f"{q.heading} {q.level(plan.metric)}",
+        f"{q.change_heading} {q.change(plan.change)}",
         f"{in_bytes(plan.total_bytes)} in all",
         f"weights {in_bytes(plan.weight_bytes)}, state {in_bytes(plan.state_bytes)}",
     ]

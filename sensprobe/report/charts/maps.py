@@ -24,7 +24,6 @@ from sensprobe.report.values import (
     digits,
     flagged,
     in_bytes,
-    plus_minus,
     shortened,
 )
 
@@ -35,10 +34,10 @@ Grid = Sequence[Sequence[Row | None]]
 
 
 def heat_map(found: Sensitivity, of: str = "metric") -> Chart:
-    """Targets down, schemes across. `of`: "metric" (change to full precision) or "additive"."""
+    """Groups down, schemes across. `of`: "metric" (change to full precision) or "additive"."""
     grid = found.grid
-    rows = [[grid.get((target, scheme)) for scheme in found.schemes] for target in found.targets]
-    return _map(found, of, f"{found.by} and scheme", found.targets, found.schemes, rows)
+    rows = [[grid.get((group, scheme)) for scheme in found.schemes] for group in found.groups]
+    return _map(found, of, f"{found.by} and scheme", found.groups, found.schemes, rows)
 
 
 def layer_map(found: Sensitivity, scheme: str, of: str = "metric") -> Chart:
@@ -56,12 +55,12 @@ def layer_map(found: Sensitivity, scheme: str, of: str = "metric") -> Chart:
 def _place_of(row: Row) -> tuple[str, str]:
     """("3", "out_proj") of `layers.3.out_proj`."""
     if row.layer is None:
-        return OUTSIDE, row.target
-    return str(row.layer), row.target.split(".", 2)[-1]
+        return OUTSIDE, row.group
+    return str(row.layer), row.group.split(".", 2)[-1]
 
 
 def harshest(found: Sensitivity) -> str:
-    """The scheme under which the targets lose most, added up."""
+    """The scheme under which the groups lose most, added up."""
     lost = dict.fromkeys(found.schemes, 0.0)
     for row in found.rows:
         if isfinite(row.additive.value):
@@ -130,20 +129,18 @@ def _cell(found: Sensitivity, row: Row, of: str, shades: Shading) -> Cell:
         text = mark + flagged(found.text(row, of), value)
     short = f"{found.text(row, of, bars=False)} {mark}".rstrip() if value.differs else NOISE
     return Cell(
-        shades.place(value), short if value.known else "", text, row.target, _about(found, row),
+        shades.place(value), short if value.known else "", text, row.group, _about(found, row),
         faint=not value.differs,
     )  # fmt: skip
 
 
 def _about(found: Sensitivity, row: Row) -> tuple[str, ...]:
     """Everything known of one observation, a line each."""
-    lines = [row.target, f"scheme {row.scheme}"]
+    lines = [row.group, f"scheme {row.scheme}"]
     if row.applied and row.applied != (row.scheme,):
         lines.append(f"applied {', '.join(row.applied)}")
     if row.change.known:
-        change = found.metric.shown(row.change)
-        text = flagged(plus_minus(change, signed=True), change)
-        lines.append(f"{found.metric.change_heading} {text}")
+        lines.append(f"{found.metric.change_heading} {found.metric.change(row.change)}")
     if row.additive.known:
         lines.append(f"{found.additive.heading} {found.text(row, 'additive')}")
     lines.append(f"n {found.n:,} in {found.clusters:,} clusters")

@@ -1,4 +1,4 @@
-"""Which parts of a model spend the bytes of a plan."""
+"""The bytes that each part of a model takes under a plan."""
 
 from __future__ import annotations
 

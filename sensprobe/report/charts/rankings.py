@@ -1,4 +1,4 @@
-"""What hurts most, and how well a cheap estimate tells it."""
+"""Groups ranked by what they lose, and measured sensitivities against the cheap estimate."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from sensprobe.report.charts.chart import (
     nothing,
 )
 from sensprobe.report.results import Row, Sensitivity
+from sensprobe.report.tables import ranked
 from sensprobe.report.theme import BLUE, GREEN, GREY, SERIES, SYMBOLS, VERMILION
 from sensprobe.report.values import (
     KL,
@@ -32,7 +33,7 @@ from sensprobe.report.values import (
     shortened,
 )
 
-MOST = 40  # targets; beyond, the harmless end is left out
+MOST = 40  # groups; beyond, the harmless end is left out
 KINDS = {
     "weight": Look("circle", 8, BLUE, 0.85),
     "state": Look("diamond", 8, VERMILION, 0.85),
@@ -41,22 +42,23 @@ KINDS = {
 
 
 def ranking(found: Sensitivity, of: str = "metric", schemes: tuple[str, ...] = ()) -> Chart:
-    """Targets by the worst they do in any of the schemes (all, if none are named), worst on top.
+    """Groups by the worst they do in any of the schemes (all, if none are named), worst on top.
 
     Bars are 95 % intervals; what they do not tell from zero is drawn hollow.
     """
     title, wanted = "What hurts most", schemes or found.schemes
-    order = _order(found, of, wanted)
-    kept = {target: k for k, target in enumerate(order[:MOST])}
+    worst = [row for row in ranked(found, of) if row.scheme in wanted]
+    order = list(dict.fromkeys(row.group for row in worst if isfinite(found.shown(row, of).value)))
+    kept = {group: k for k, group in enumerate(order[:MOST])}
     if not kept:
         return nothing(title, "nothing was measured")
-    left_out = len(found.targets) - len(kept)
-    note = f", the {len(kept)} worst of {len(found.targets)}" if left_out > 0 else ""
+    left_out = len(found.groups) - len(kept)
+    note = f", the {len(kept)} worst of {len(found.groups)}" if left_out > 0 else ""
     series = []
     for k, scheme in enumerate(wanted):
-        rows = [row for row in found.rows if row.scheme == scheme and row.target in kept]
+        rows = [row for row in found.rows if row.scheme == scheme and row.group in kept]
         rows.sort(key=lambda row: not found.shown(row, of).differs)  # the legend shows the first
-        points = tuple(_point(found, row, of, kept[row.target]) for row in rows)
+        points = tuple(_point(found, row, of, kept[row.group]) for row in rows)
         look = Look(SYMBOLS[k % len(SYMBOLS)], 10, SERIES[k % len(SERIES)])
         series.append(Series(shortened(scheme, LABEL), points, look))
     metric = of == "metric"
@@ -69,33 +71,23 @@ def ranking(found: Sensitivity, of: str = "metric", schemes: tuple[str, ...] = (
     )
 
 
-def _order(found: Sensitivity, of: str, schemes: tuple[str, ...]) -> list[str]:
-    """Targets, the worst first."""
-    worst: dict[str, float] = {}
-    for row in found.rows:
-        harm = -found.quantity(of).sign * found.shown(row, of).value
-        if row.scheme in schemes and isfinite(harm):
-            worst[row.target] = max(worst.get(row.target, harm), harm)
-    return sorted(worst, key=lambda target: -worst[target])
-
-
 def _point(found: Sensitivity, row: Row, of: str, place: int) -> Point:
     value = found.shown(row, of)
     unit = found.metric.change_unit if of == "metric" else found.additive.unit
     noise = "" if value.differs else f" {NOISE} no difference"
-    lines = (row.target, row.scheme, f"{found.text(row, of)} {unit}{noise}")
+    lines = (row.group, row.scheme, f"{found.text(row, of)} {unit}{noise}")
     return Point(
-        value.value, place, row.target, lines, x_error=error_of(value, Z95),
+        value.value, place, row.group, lines, x_error=error_of(value, Z95),
         hollow=not value.differs,
     )  # fmt: skip
 
 
 def agreement_scatter(found: Agreement, quantity: Quantity = KL) -> Chart:
-    """Every target and scheme priced both ways, on log axes; on the line both say the same."""
+    """Every group and scheme priced both ways, on log axes; on the line both say the same."""
     title = "Cheap against measured sensitivity"
     drawn = [p for p in found.pairings if all(isfinite(v) and v > 0 for v in _prices(p))]
     if not drawn:
-        return nothing(title, "no target was priced both ways")
+        return nothing(title, "no group was priced both ways")
     values = [value for pairing in drawn for value in _prices(pairing)]
     equal = tuple(Point(value, value) for value in (min(values), max(values)))
     left_out = len(found.pairings) - len(drawn)
@@ -108,7 +100,7 @@ def agreement_scatter(found: Agreement, quantity: Quantity = KL) -> Chart:
         title,
         (tau + (f"; {left_out} at zero, not drawn" if left_out else ""),),
         x=Axis(f"measured {quantity.name}", quantity.unit, log=True),
-        y=Axis(f"{quantity.name} estimated from one gradient", quantity.unit, log=True),
+        y=Axis(f"estimated {quantity.name}", quantity.unit, log=True),
         series=(
             Series("equal", equal, Look(colour=GREY), "straight", "dot", marks=False),
             *(Series(kind, tuple(points), KINDS[kind]) for kind, points in kinds.items()),
@@ -125,13 +117,13 @@ def _prices(pairing: Pairing) -> tuple[float, float]:
 def _pair(pairing: Pairing) -> Point:
     row, estimate = pairing.measured, pairing.taylor.additive
     lines = (
-        row.target,
+        row.group,
         row.scheme,
         f"measured {plus_minus(row.additive)}",
         f"estimated {digits(estimate.value, 3)}",
     )
     errors = _positive(row.additive), _positive(estimate)
-    return Point(*_prices(pairing), row.target, lines, x_error=errors[0], y_error=errors[1])
+    return Point(*_prices(pairing), row.group, lines, x_error=errors[0], y_error=errors[1])
 
 
 def _positive(value: Measured) -> Error:

@@ -1,4 +1,4 @@
-"""How a search went: what each evaluation gained, what it took, and which multipliers mattered."""
+"""The course of a search: gains, durations, and the multipliers that mattered."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ class Canvas:
             self.cells[row, column + k] = (letter, style)
 
     def free(self, row: int, column: int, size: int) -> bool:
-        """Whether a text of that size fits there over nothing but a level's line."""
+        """Return whether a text of that size fits there over nothing but a level's line."""
         inside = column >= 0 and column + size <= self.width
         letters = (self.cells.get((row, column + k), (" ", ""))[0] for k in range(size))
         return inside and all(letter in (" ", LINE) for letter in letters)
 
     def label(self, row: int, column: int, text: str, style: str) -> None:
-        """Beside a mark: right of it if that is free, else left, else nowhere."""
+        """Write beside a mark: right of it if that is free, else left, else nowhere."""
         for start in (column + 2, column - 1 - len(text)):
             if self.free(row, start, len(text)):
                 return self.put(row, start, text, style)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sensprobe_kernels.ops.causal_conv.units import Filters, build
-from sensprobe_kernels.ops.selective_scan.cpu import Run, begun, ended, prepare, tiled
+from sensprobe_kernels.ops.selective_scan.cpu import Run, pieces_of, prepare, result_of, tiled
 from sensprobe_kernels.quantize.spec import Array, Spec
 from sensprobe_kernels.threads import spread_out
 
@@ -37,6 +37,6 @@ def convolve(
     def work(start: int, stop: int) -> None:
         compiled(run.job, run.given, filters, start, stop)
 
-    spread_out(work, begun(run, threads), threads)
-    y, after, _ = ended(run)
+    spread_out(work, pieces_of(run, threads), threads)
+    y, after, _ = result_of(run)
     return y[:, :, 0], after[:, 0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.ops.state.gpu import load_state, put_state, scale_for
+from sensprobe_kernels.ops.state.gpu import load_state, scale_for, store_state
 from sensprobe_kernels.quantize.gpu import STOCHASTIC, clamp, kept, noise, silu
 
 
@@ -22,7 +22,7 @@ def _column(x, i, N: tl.constexpr):
 @triton.jit
 def convolve(
     x, weight, bias, y, codes, scale, zero, known, known_zero, slots, times, key0, key1, length,
-    rows, each, x_pitch, live, stride,
+    rows, each, x_pitch, dynamic, stride,
     n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, BIASED: tl.constexpr, ACTIVE: tl.constexpr,
     c: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
@@ -33,7 +33,7 @@ def convolve(
     row, col = block * R + tl.arange(0, R)[:, None], tl.arange(0, N)[None, :]
     inside = row < rows
     there = inside & (col < n)
-    codes, scale, zero = codes + slot * each, scale + slot * live, zero + slot * live
+    codes, scale, zero = codes + slot * each, scale + slot * dynamic, zero + slot * dynamic
     h, e, s, z = load_state(
         codes, scale, zero, codes, known, known_zero, block, row, n, n, stride, inside, N, c, r
     )
@@ -60,4 +60,4 @@ def convolve(
         if r.rounding == STOCHASTIC:
             bits = noise(col, row, slot, time + t, key0, key1)
         h = kept(v, s, z, bits, r)
-    put_state(codes, scale, zero, codes, h, e, s, z, block, row, n, n, inside, N, c, r)
+    store_state(codes, scale, zero, codes, h, e, s, z, block, row, n, n, inside, N, c, r)

@@ -1,4 +1,4 @@
-"""The convolution over a unit: the tiles of one sequence that share live scales, all steps.
+"""The convolution over a unit: the tiles of one sequence that share dynamic scales, all steps.
 
 The window of K - 1 inputs is the state: n of `Job` is K - 1. It moves up by one input at a step,
 and all of it is written to memory.
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
 from sensprobe_kernels.ops.selective_scan.numbers import (
+    empty_sum,
     known_scale,
     no_scale,
     noise,
-    nothing,
     shared_scale,
 )
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept
@@ -29,7 +29,6 @@ from sensprobe_kernels.quantize.spec import (
     TENSOR,
     Flags,
     exactly,
-    flags_of,
 )
 from sensprobe_kernels.simd.vector import LANES, Floats, load, negative, spread, store
 
@@ -45,7 +44,7 @@ class Filters(NamedTuple):
 def _filtered(job: Job, given: Given, filters: Filters, place: Place, k: int, value: int) -> Floats:
     """y of tile k, from the oldest input to the present one."""
     w, s = k * (job.n + 1) * LANES, (place.b * job.tiles + k) * job.n * LANES
-    total = nothing()
+    total = empty_sum()
     for i in range(job.n):
         total = total + load(filters.weight, w + i * LANES) * load(given.state, s + i * LANES)
     total = total + load(filters.weight, w + job.n * LANES) * load(given.x, value)
@@ -56,7 +55,7 @@ def _filtered(job: Job, given: Given, filters: Filters, place: Place, k: int, va
 def _moved(
     job: Job, given: Given, place: Place, k: int, i: int, value: int, flags: Flags
 ) -> Floats:
-    """What place i of the window is about to hold, clamped."""
+    """The number that moves to place i of the window, clamped."""
     at = ((place.b * job.tiles + k) * job.n + i) * LANES
     v = load(given.x, value) if i == job.n - 1 else load(given.state, at + LANES)
     if flags.clip:
@@ -77,7 +76,7 @@ def _put(
 
 @inline
 def _plain(job: Job, given: Given, place: Place, k: int, t: int, value: int, flags: Flags) -> None:
-    """Exact, or rounded by scales known before. Upward: each place reads the next one's past."""
+    """Exact, or rounded by calibrated scales, in upward order, since each place reads the next."""
     scale = no_scale()
     if flags.span == STATIC or flags.span == STATIC_EACH:
         scale = known_scale(given.state_known, job, k, 0, flags)
@@ -92,7 +91,7 @@ def _plain(job: Job, given: Given, place: Place, k: int, t: int, value: int, fla
 def _observe(
     job: Job, given: Given, place: Place, k: int, value: int, seen: Range, flags: Flags
 ) -> Range:
-    """Move the window without rounding; the range of what was seen and it."""
+    """Move the window without rounding it; returns the range with its own added."""
     for i in range(job.n):
         v = _moved(job, given, place, k, i, value, flags)
         store(given.state, ((place.b * job.tiles + k) * job.n + i) * LANES, v)
@@ -101,7 +100,7 @@ def _observe(
 
 
 @inline
-def _settle(
+def _round(
     job: Job, given: Given, place: Place, k: int, i0: int, i1: int, t: int, scale: Scale,
     flags: Flags,
 ) -> None:  # fmt: skip
@@ -114,7 +113,7 @@ def _settle(
 def _grouped(
     job: Job, given: Given, place: Place, k: int, t: int, value: int, flags: Flags
 ) -> None:
-    """Every group of places along the window rounded by its own live range."""
+    """One step of a tile, a dynamic scale for every group of places along the window."""
     _observe(job, given, place, k, value, unseen(flags), flags)
     for i0 in range(0, job.n, job.state.group):
         i1 = min(i0 + job.state.group, job.n)
@@ -123,7 +122,7 @@ def _grouped(
             v = load(given.state, ((place.b * job.tiles + k) * job.n + i) * LANES)
             seen = widen(seen, v, flags)
         scale = dynamic_scale(seen, given.state_numbers, job.state.scales, flags)
-        _settle(job, given, place, k, i0, i1, t, scale, flags)
+        _round(job, given, place, k, i0, i1, t, scale, flags)
 
 
 @inline_optimised
@@ -145,21 +144,19 @@ def _step(job: Job, given: Given, filters: Filters, place: Place, t: int, flags:
     if flags.span == TENSOR and due:
         scale = shared_scale(seen, given.state_numbers, job.state, flags)
         for k in range(place.k0, place.k1):
-            _settle(job, given, place, k, 0, job.n, t, scale, flags)
+            _round(job, given, place, k, 0, job.n, t, scale, flags)
 
 
 @cache
 def build(state: Flags) -> Callable[..., None]:
     """The compiled convolution for one way to store the window, as `selective_scan` has it."""
-    s0, s1, s2, s3, s4, s5, s6 = state
 
     def convolve(job: Job, given: Given, filters: Filters, start: int, stop: int) -> None:
-        flags = flags_of(s0, s1, s2, s3, s4, s5, s6)
         units = -(-job.tiles // job.unit)
         for i in range(start, stop):
             k0 = i % units * job.unit
             place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
             for t in range(job.length):
-                _step(job, given, filters, place, t, flags)
+                _step(job, given, filters, place, t, state)
 
     return compiled(convolve)

@@ -14,17 +14,17 @@ from sensprobe_kernels.ops.diagonal_scan.job import Tile
 from sensprobe_kernels.ops.diagonal_scan.steps import (
     PAIR,
     ROW,
-    Held,
+    ComplexState,
     Row,
     Scales,
+    advanced,
+    empty_sum,
     known_scales,
-    nothing,
-    put,
+    load_state,
     rounded,
     row,
-    share,
-    take,
-    to_round,
+    store_state,
+    term,
 )
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
 from sensprobe_kernels.quantize.spec import Flags
@@ -35,9 +35,11 @@ BLOCK = 4
 
 
 @inline
-def _step(row: Row, held: Held, drive: Floats, tile: Tile, scales: Scales, flags: Flags) -> Held:
-    re, im = to_round(tile, row, held, drive, flags)
-    return rounded(tile, re, im, (nothing(), nothing()), scales.re, scales.im, flags)
+def _step(
+    row: Row, held: ComplexState, drive: Floats, tile: Tile, scales: Scales, flags: Flags
+) -> ComplexState:
+    re, im = advanced(tile, row, held, drive, flags)
+    return rounded(tile, re, im, (empty_sum(), empty_sum()), scales.re, scales.im, flags)
 
 
 @inline
@@ -50,20 +52,20 @@ def _four(
     c2, c3 = row(tile, c + 2 * ROW), row(tile, c + 3 * ROW)
     s0, s1 = known_scales(tile, h, n, flags), known_scales(tile, h, n + 1, flags)
     s2, s3 = known_scales(tile, h, n + 2, flags), known_scales(tile, h, n + 3, flags)
-    h0, h1 = take(tile, p, flags), take(tile, p + PAIR, flags)
-    h2, h3 = take(tile, p + 2 * PAIR, flags), take(tile, p + 3 * PAIR, flags)
+    h0, h1 = load_state(tile, p, flags), load_state(tile, p + PAIR, flags)
+    h2, h3 = load_state(tile, p + 2 * PAIR, flags), load_state(tile, p + 3 * PAIR, flags)
     for _ in range(steps):
         u = load(drive, at)
         h0, h1 = _step(c0, h0, u, tile, s0, flags), _step(c1, h1, u, tile, s1, flags)
         h2, h3 = _step(c2, h2, u, tile, s2, flags), _step(c3, h3, u, tile, s3, flags)
-        total = (load(out, at) + share(c0, h0)) + share(c1, h1)
-        total = (total + share(c2, h2)) + share(c3, h3)
+        total = (load(out, at) + term(c0, h0)) + term(c1, h1)
+        total = (total + term(c2, h2)) + term(c3, h3)
         store(out, at, total)
         at += LANES
-    put(tile, p, h0, flags)
-    put(tile, p + PAIR, h1, flags)
-    put(tile, p + 2 * PAIR, h2, flags)
-    put(tile, p + 3 * PAIR, h3, flags)
+    store_state(tile, p, h0, flags)
+    store_state(tile, p + PAIR, h1, flags)
+    store_state(tile, p + 2 * PAIR, h2, flags)
+    store_state(tile, p + 3 * PAIR, h3, flags)
 
 
 @inline
@@ -76,7 +78,7 @@ def blocks(tile: Tile, h: int, drive: Any, out: Any, at: int, steps: int, flags:
     if tile.job.state.every != 1 or flags.rounding == STOCHASTIC:
         return 0
     for i in range(at, at + steps * LANES, LANES):
-        store(out, i, nothing())
+        store(out, i, empty_sum())
     whole = tile.job.n - tile.job.n % BLOCK
     for n in range(0, whole, BLOCK):
         _four(tile, h, n, drive, out, at, steps, flags)

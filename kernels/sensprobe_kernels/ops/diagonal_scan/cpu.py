@@ -88,15 +88,15 @@ def _tile_heads(job: Job, threads: int) -> int:
 
 
 def _quotient(spec: Spec, flags: Flags, coefficients: tuple[Array, Array, Array]) -> int:
-    """How to divide by the scale and round: the fastest way that gives what division gives."""
+    """The fastest way to divide by the scale and round that gives the bits of a division."""
     if flags.quotient != FUSED or spec.code != INTEGER:
         return flags.quotient
-    tame = spec.every == 1 and all((np.abs(x) <= 2**30).all() for x in coefficients)
-    return SHIFTED if spec.span != STATIC or tame else FUSED
+    bounded = spec.every == 1 and all((np.abs(x) <= 2**30).all() for x in coefficients)
+    return SHIFTED if spec.span != STATIC or bounded else FUSED
 
 
 def _rows(coefficients: tuple[Array, Array, Array], spec: Spec) -> Array:
-    """What the inner loop reads for each complex state, side by side; see `steps`."""
+    """The numbers that the inner loop reads for each complex state, side by side; see `steps`."""
     A, B, C = coefficients
     rows = np.zeros((*A.shape[:2], ROW), np.float32)
     rows[..., :SCALE] = np.concatenate([A, B, C], axis=-1)

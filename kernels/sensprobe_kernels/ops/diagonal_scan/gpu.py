@@ -13,7 +13,12 @@ import triton
 import triton.language as tl
 
 from sensprobe_kernels.ops.selective_scan.gpu import finished
-from sensprobe_kernels.ops.state.gpu import load_rest, offered, put_codes, put_rest
+from sensprobe_kernels.ops.state.gpu import (
+    before_rounding,
+    load_residual,
+    store_numbers,
+    store_residual,
+)
 from sensprobe_kernels.packing.gpu import load_numbers
 from sensprobe_kernels.quantize.gpu import (
     GROUP,
@@ -21,9 +26,9 @@ from sensprobe_kernels.quantize.gpu import (
     dynamic_scale,
     dynamic_scale_of_two,
     kept,
-    left_over,
     load_scale,
     noise_pair,
+    residual_of,
     store_scale,
 )
 
@@ -56,8 +61,8 @@ def _kept_scales(
 
 @triton.jit
 def _places(row, inside, n: tl.constexpr, N: tl.constexpr, G: tl.constexpr, WHOLE: tl.constexpr):
-    """Where scales lie, and whether they do: one of the whole state (1, 1), or of every G pairs of
-    rows (R, N / G)."""
+    """Where scales lie, and a mask of those there are: one of the whole state (1, 1), or of every G
+    pairs of rows (R, N / G)."""
     if WHOLE:
         run = tl.full((1, 1), 0, tl.int32)
         return run, run >= 0
@@ -79,7 +84,7 @@ def _spread(x, N: tl.constexpr, G: tl.constexpr):
 
 
 @triton.jit
-def _live_scales(
+def _dynamic_scales(
     re, im, there, N: tl.constexpr, G: tl.constexpr, PARTS: tl.constexpr, WHOLE: tl.constexpr,
     r: tl.constexpr,
 ):  # fmt: skip
@@ -109,24 +114,24 @@ def _filled(a, b, none, N: tl.constexpr, G: tl.constexpr):
 
 @triton.jit
 def _rounded(v, scale, zero, bits, N: tl.constexpr, G: tl.constexpr, r: tl.constexpr):
-    """What memory gives back for one part, and what is left over."""
+    """One part as it is read back after it was stored, and its residual."""
     scale, zero = _spread(scale, N, G), _spread(zero, N, G)
-    back, rest = kept(v, scale, zero, bits, r), 0.0
+    back, residual = kept(v, scale, zero, bits, r), 0.0
     if r.feedback:
-        rest = left_over(v, back, scale, zero, r)
-    return back, rest
+        residual = residual_of(v, back, scale, zero, r)
+    return back, residual
 
 
 @triton.jit
 def scan(
-    x, A, B, C, D, y, codes, scale, zero, rest, known, known_zero, slots, times, key0, key1,
-    length, heads, pitch, each, x_pitch, live,
+    x, A, B, C, D, y, codes, scale, zero, residual, known, known_zero, slots, times, key0, key1,
+    length, heads, pitch, each, x_pitch, dynamic,
     n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, G: tl.constexpr, PARTS: tl.constexpr,
     WHOLE: tl.constexpr, SKIPS: tl.constexpr, c: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
     """x, y (batch, length, heads); A, B, C (heads, n) pairs of float32. codes: `each` a slot, of
-    rows of `pitch` bytes that hold n pairs; scale, zero: `live` a slot. PARTS 2: a scale for each
-    part; for G pairs of a head, or WHOLE: for the whole state, and there is one program."""
+    rows of `pitch` bytes that hold n pairs; scale, zero: `dynamic` a slot. PARTS 2: a scale for
+    each part; for G pairs of a head, or WHOLE: for the whole state, and there is one program."""
     block, b = tl.program_id(0), tl.program_id(1)
     slot = tl.load(slots + b)
     row, col = block * R + tl.arange(0, R)[:, None], tl.arange(0, N)[None, :]
@@ -135,19 +140,19 @@ def scan(
     run, present = _places(row, inside, n, N, G, WHOLE)
     from_scale, from_zero = known, known_zero
     if r.span == GROUP:
-        from_scale, from_zero = scale + slot * live, zero + slot * live
+        from_scale, from_zero = scale + slot * dynamic, zero + slot * dynamic
     s, sz = _kept_scales(from_scale, from_zero, run, 0, present, PARTS, r)
     e, ez = _kept_scales(from_scale, from_zero, run, 1, present, PARTS, r)
     none = tl.zeros((R, N), tl.float32)
-    state, rest = codes + slot * each, rest + slot * heads * 2 * n
+    state, residual = codes + slot * each, residual + slot * heads * 2 * n
     h = load_numbers(
         state, row, 0, 2 * n, pitch, _filled(s, e, none, N, G), _filled(sz, ez, none, N, G),
         inside, 2 * N, c,
     )  # fmt: skip
     re, im = _apart(h, N)
-    re_rest, im_rest = 0.0, 0.0
+    re_residual, im_residual = 0.0, 0.0
     if r.feedback:
-        re_rest, im_rest = _apart(load_rest(rest, row, 2 * n, inside, 2 * N, r), N)
+        re_residual, im_residual = _apart(load_residual(residual, row, 2 * n, inside, 2 * N, r), N)
     time = tl.load(times + slot)
     pair = (row * n + col) * 2
     a, ai = tl.load(A + pair, mask=there, other=0.0), tl.load(A + pair + 1, mask=there, other=0.0)
@@ -156,32 +161,32 @@ def scan(
     for t in range(length):
         token = b * length + t
         u = tl.load(x + token * x_pitch + row, mask=inside, other=0.0)
-        real = offered((a * re - ai * im) + d * u, re_rest, r)
-        imag = offered((a * im + ai * re) + di * u, im_rest, r)
+        real = before_rounding((a * re - ai * im) + d * u, re_residual, r)
+        imag = before_rounding((a * im + ai * re) + di * u, im_residual, r)
         if r.span == GROUP:
-            s, sz, e, ez = _live_scales(real, imag, there, N, G, PARTS, WHOLE, r)
+            s, sz, e, ez = _dynamic_scales(real, imag, there, N, G, PARTS, WHOLE, r)
         bits, im_bits = 0.0, 0.0
         if r.rounding == STOCHASTIC:
             bits, im_bits = noise_pair(col, row, slot, time + t, key0, key1)
-        re, re_rest = _rounded(real, s, sz, bits, N, G, r)
-        im, im_rest = _rounded(imag, e, ez, im_bits, N, G, r)
+        re, re_residual = _rounded(real, s, sz, bits, N, G, r)
+        im, im_residual = _rounded(imag, e, ez, im_bits, N, G, r)
         total = tl.sum(tl.where(there, o * re - oi * im, 0.0), 1)[:, None] * 2.0
         total = finished(total, u, D, D, row, 1, inside, SKIPS, 0)
         tl.store(y + token * x_pitch + row, total, mask=inside)
     tl.debug_barrier()  # what other threads of this program read is now written
-    put_codes(
+    store_numbers(
         state, _turns(re, im, N), _filled(s, e, none, N, G), _filled(sz, ez, none, N, G), row,
         2 * n, pitch, inside, 2 * N, c, r,
     )  # fmt: skip
     if r.feedback:
-        put_rest(rest, _turns(re_rest, im_rest, N), row, 2 * n, inside, 2 * N)
+        store_residual(residual, _turns(re_residual, im_residual, N), row, 2 * n, inside, 2 * N)
     if r.span == GROUP:
-        at = scale + slot * live + run * PARTS
+        at = scale + slot * dynamic + run * PARTS
         store_scale(at, s, present, r.scales)
         if PARTS == 2:
             store_scale(at + 1, e, present, r.scales)
         if r.asym:
-            to = zero + slot * live + run * PARTS
+            to = zero + slot * dynamic + run * PARTS
             tl.store(to, sz.to(zero.dtype.element_ty), mask=present)
             if PARTS == 2:
                 tl.store(to + 1, ez.to(zero.dtype.element_ty), mask=present)

@@ -1,4 +1,4 @@
-"""What one call and one thread of it work on."""
+"""The arguments of the compiled function: of one call, and of one thread of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Job(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """What one thread works on: sixteen sequences from b0, heads h0 to h1."""
+    """The work of one thread: sixteen sequences from b0 on, heads h0 to h1."""
 
     job: Job
     b0: int

@@ -15,8 +15,8 @@ from sensprobe_kernels.quantize.lanes import (
     Scale,
     clamp,
     kept,
-    left_over,
     noise_pair,
+    residual_of,
     scale_from,
 )
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
@@ -45,7 +45,7 @@ _MINUS_ZERO = np.float32(-0.0)
 
 
 @inline
-def nothing() -> Floats:
+def empty_sum() -> Floats:
     """The empty sum: -0, because -0 + x is x for zeros of either sign too."""
     return every(_MINUS_ZERO)
 
@@ -53,31 +53,31 @@ def nothing() -> Floats:
 # -- one complex state ----------------------------------------------------------------------------
 
 
-class Held(NamedTuple):
-    """A complex state and, under error feedback, what rounding left over."""
+class ComplexState(NamedTuple):
+    """A complex state and, under error feedback, its residual."""
 
     re: Floats
     im: Floats
-    re_rest: Floats
-    im_rest: Floats
+    re_residual: Floats
+    im_residual: Floats
 
 
 @inline
-def take(tile: Tile, p: int, flags: Flags) -> Held:
+def load_state(tile: Tile, p: int, flags: Flags) -> ComplexState:
     """The state at place p."""
     re, im = load(tile.state, p), load(tile.state, p + LANES)
     if flags.feedback:
-        return Held(re, im, load(tile.residual, p), load(tile.residual, p + LANES))
-    return Held(re, im, nothing(), nothing())
+        return ComplexState(re, im, load(tile.residual, p), load(tile.residual, p + LANES))
+    return ComplexState(re, im, empty_sum(), empty_sum())
 
 
 @inline
-def put(tile: Tile, p: int, held: Held, flags: Flags) -> None:
+def store_state(tile: Tile, p: int, held: ComplexState, flags: Flags) -> None:
     store(tile.state, p, held.re)
     store(tile.state, p + LANES, held.im)
     if flags.feedback:
-        store(tile.residual, p, held.re_rest)
-        store(tile.residual, p + LANES, held.im_rest)
+        store(tile.residual, p, held.re_residual)
+        store(tile.residual, p + LANES, held.im_residual)
 
 
 class Row(NamedTuple):
@@ -104,14 +104,14 @@ def row(tile: Tile, c: int) -> Row:
 
 
 @inline
-def to_round(
-    tile: Tile, row: Row, held: Held, drive: Floats, flags: Flags
+def advanced(
+    tile: Tile, row: Row, held: ComplexState, drive: Floats, flags: Flags
 ) -> tuple[Floats, Floats]:
-    """A h + B u, with the residual added and clamped: what is about to be rounded."""
+    """A h + B u with the residual added, clamped: the numbers to be rounded."""
     re = (row.a_re * held.re - row.a_im * held.im) + row.b_re * drive
     im = (row.a_re * held.im + row.a_im * held.re) + row.b_im * drive
     if flags.feedback:
-        re, im = re + held.re_rest, im + held.im_rest
+        re, im = re + held.re_residual, im + held.im_residual
     if flags.clip:
         high = spread(tile.numbers, CLIP)
         re, im = clamp(re, negative(high), high), clamp(im, negative(high), high)
@@ -119,20 +119,20 @@ def to_round(
 
 
 @inline
-def share(row: Row, held: Held) -> Floats:
+def term(row: Row, held: ComplexState) -> Floats:
     """The real part of C h."""
     return row.c_re * held.re - row.c_im * held.im
 
 
 @inline
 def noise_at(tile: Tile, n: int, h: int, t: int, flags: Flags) -> tuple[Floats, Floats]:
-    """The noise of one complex state at one step; none where none is needed."""
+    """Uniform noise of one complex state at one step, if it is rounded at random."""
     if flags.rounding == STOCHASTIC:
         job, keys = tile.job, tile.job.state
         sequence = every_int(job.first + tile.b0) + places()
         step = every_int(job.step + t)
         return noise_pair(every_int(n), every_int(h), sequence, step, keys.key0, keys.key1)
-    return nothing(), nothing()
+    return empty_sum(), empty_sum()
 
 
 class Scales(NamedTuple):
@@ -154,7 +154,8 @@ def _row_scale(tile: Tile, c: int, flags: Flags) -> Scale:
 
 @inline
 def known_scales(tile: Tile, h: int, n: int, flags: Flags) -> Scales:
-    """Of one state: in its row of coefficients, or in the head's first row."""
+    """The calibrated scales of one state, from its row of coefficients; under STATIC those of the
+    head's first row."""
     c = (h * tile.job.n + (n if flags.span == STATIC_EACH else 0)) * ROW
     return Scales(_row_scale(tile, c, flags), _row_scale(tile, c + 1, flags))
 
@@ -168,18 +169,18 @@ def rounded(
     re_scale: Scale,
     im_scale: Scale,
     flags: Flags,
-) -> Held:
-    """A state as memory gives it back, and what is left over."""
+) -> ComplexState:
+    """A state as it is read back after it was stored, and its residual."""
     re_back = kept(re, re_scale, noise[0], tile.numbers, flags)
     im_back = kept(im, im_scale, noise[1], tile.numbers, flags)
     if flags.feedback:
-        return Held(
+        return ComplexState(
             re_back,
             im_back,
-            left_over(re, re_back, re_scale, flags),
-            left_over(im, im_back, im_scale, flags),
+            residual_of(re, re_back, re_scale, flags),
+            residual_of(im, im_back, im_scale, flags),
         )
-    return Held(re_back, im_back, nothing(), nothing())
+    return ComplexState(re_back, im_back, empty_sum(), empty_sum())
 
 
 # -- one head, one step: the sum over n -----------------------------------------------------------
@@ -187,15 +188,15 @@ def rounded(
 
 @inline
 def exact_step(tile: Tile, h: int, n0: int, drive: Floats, total: Floats, flags: Flags) -> Floats:
-    """States from n0 on, not rounded; the sum with their share of y added."""
+    """Advance states from n0 on without rounding; returns the sum with their terms of y."""
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     plain = exactly(flags)
     for _ in range(n0, tile.job.n):
-        coef, held = row(tile, c), take(tile, p, plain)
-        re, im = to_round(tile, coef, held, drive, plain)
-        held = Held(re, im, nothing(), nothing())
-        put(tile, p, held, plain)
-        total = total + share(coef, held)
+        coef, held = row(tile, c), load_state(tile, p, plain)
+        re, im = advanced(tile, coef, held, drive, plain)
+        held = ComplexState(re, im, empty_sum(), empty_sum())
+        store_state(tile, p, held, plain)
+        total = total + term(coef, held)
         c, p = c + ROW, p + PAIR
     return total
 
@@ -204,18 +205,18 @@ def exact_step(tile: Tile, h: int, n0: int, drive: Floats, total: Floats, flags:
 def static_step(
     tile: Tile, h: int, n0: int, t: int, drive: Floats, total: Floats, flags: Flags
 ) -> Floats:
-    """States from n0 on, rounded by scales known before; the sum with their share of y added."""
+    """Advance states from n0 on, rounded by calibrated scales; returns the sum with their terms."""
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     scales = known_scales(tile, h, n0, flags)
     for n in range(n0, tile.job.n):
         coef = row(tile, c)
-        re, im = to_round(tile, coef, take(tile, p, flags), drive, flags)
+        re, im = advanced(tile, coef, load_state(tile, p, flags), drive, flags)
         noise = noise_at(tile, n, h, t, flags)
         if flags.span == STATIC_EACH:
             scales = known_scales(tile, h, n, flags)
         held = rounded(tile, re, im, noise, scales.re, scales.im, flags)
-        put(tile, p, held, flags)
-        total = total + share(coef, held)
+        store_state(tile, p, held, flags)
+        total = total + term(coef, held)
         c, p = c + ROW, p + PAIR
     return total
 
@@ -231,10 +232,10 @@ def observe(
     im_seen: Range,
     flags: Flags,
 ) -> tuple[Range, Range]:
-    """Advance states n0 to n1 without rounding; the ranges seen before and of them."""
+    """Advance states n0 to n1 without rounding them; returns the ranges with theirs added."""
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     for _ in range(n0, n1):
-        re, im = to_round(tile, row(tile, c), take(tile, p, flags), drive, flags)
+        re, im = advanced(tile, row(tile, c), load_state(tile, p, flags), drive, flags)
         store(tile.state, p, re)
         store(tile.state, p + LANES, im)
         re_seen, im_seen = widen(re_seen, re, flags), widen(im_seen, im, flags)
@@ -254,7 +255,7 @@ def live_scales(tile: Tile, re_seen: Range, im_seen: Range, flags: Flags) -> tup
 
 
 @inline
-def settle(
+def store_states(
     tile: Tile,
     h: int,
     n0: int,
@@ -265,28 +266,28 @@ def settle(
     total: Floats,
     flags: Flags,
 ) -> Floats:
-    """Round states n0 to n1, which `observe` left in place; the sum with their share added."""
+    """Round and store states n0 to n1, which `observe` advanced; returns the sum with theirs."""
     re_scale, im_scale = live_scales(tile, re_seen, im_seen, flags)
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     for n in range(n0, n1):
         noise = noise_at(tile, n, h, t, flags)
         re, im = load(tile.state, p), load(tile.state, p + LANES)
         held = rounded(tile, re, im, noise, re_scale, im_scale, flags)
-        put(tile, p, held, flags)
-        total = total + share(row(tile, c), held)
+        store_state(tile, p, held, flags)
+        total = total + term(row(tile, c), held)
         c, p = c + ROW, p + PAIR
     return total
 
 
 @inline
 def group_step(tile: Tile, h: int, t: int, drive: Floats, flags: Flags) -> Floats:
-    """Every group of states along n rounded by its own live range."""
-    job, total = tile.job, nothing()
+    """One step of a head, a dynamic scale for every group of states along n."""
+    job, total = tile.job, empty_sum()
     for n0 in range(0, job.n, job.state.group):
         n1 = min(n0 + job.state.group, job.n)
         re_seen, im_seen = observe(tile, h, n0, n1, drive, unseen(flags), unseen(flags), flags)
         if flags.quotient != SHIFTED or finite(union(re_seen, im_seen), flags):
-            total = settle(tile, h, n0, n1, t, re_seen, im_seen, total, flags)
+            total = store_states(tile, h, n0, n1, t, re_seen, im_seen, total, flags)
         else:
-            total = settle(tile, h, n0, n1, t, re_seen, im_seen, total, safe(flags))
+            total = store_states(tile, h, n0, n1, t, re_seen, im_seen, total, safe(flags))
     return total

@@ -14,14 +14,21 @@ from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.diagonal_scan.blocks import blocks
 from sensprobe_kernels.ops.diagonal_scan.job import Job, Tile
 from sensprobe_kernels.ops.diagonal_scan.steps import (
+    empty_sum,
     exact_step,
     group_step,
-    nothing,
     observe,
-    settle,
     static_step,
+    store_states,
 )
-from sensprobe_kernels.ops.diagonal_scan.transfer import CHUNK, LINE, enter, leave, read, write
+from sensprobe_kernels.ops.diagonal_scan.transfer import (
+    CHUNK,
+    LINE,
+    load_inputs,
+    load_tile,
+    store_outputs,
+    store_tile,
+)
 from sensprobe_kernels.quantize.scales import Range, finite, union, unseen
 from sensprobe_kernels.quantize.spec import (
     EXACT,
@@ -30,12 +37,11 @@ from sensprobe_kernels.quantize.spec import (
     TENSOR,
     Flags,
     exactly,
-    flags_of,
     safe,
 )
 from sensprobe_kernels.simd.vector import LANES, bits, every_int, larger, largest, load, store
 
-_TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far from overflow
+_BOUND_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far from overflow
 
 # -- a chunk of steps -----------------------------------------------------------------------------
 #
@@ -44,14 +50,14 @@ _TAME_BITS = (127 + 60) << 23  # of 2^60: times a coefficient up to 2^30, far fr
 
 @inline
 def due(job: Job, t: int) -> bool:
-    """Whether the state is rounded after step t of this call."""
+    """True if the state is rounded after step t of this call."""
     every = job.state.every
     return every == 1 or (job.step + t + 1) % every == 0
 
 
 @inline
 def place(tile: Tile, h: int, i: int) -> int:
-    """Where drive and out have the i-th step of head h."""
+    """The position of the i-th step of head h in drive and out."""
     return (h - tile.h0) * LINE + i * LANES
 
 
@@ -70,7 +76,7 @@ def exact_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags
             double(out, place(tile, h, 0), t1 - t0)
             continue
         for at in range(place(tile, h, 0), place(tile, h, t1 - t0), LANES):
-            total = load(out, at) if n else nothing()
+            total = load(out, at) if n else empty_sum()
             total = exact_step(tile, h, n, load(drive, at), total, flags)
             store(out, at, total + total)
 
@@ -84,7 +90,7 @@ def static_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flag
             continue
         for t in range(t0, t1):
             at = place(tile, h, t - t0)
-            total = load(out, at) if n else nothing()
+            total = load(out, at) if n else empty_sum()
             if due(tile.job, t):
                 total = static_step(tile, h, n, t, load(drive, at), total, flags)
             else:
@@ -100,7 +106,7 @@ def group_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flags
             if due(tile.job, t):
                 total = group_step(tile, h, t, load(drive, at), flags)
             else:
-                total = exact_step(tile, h, 0, load(drive, at), nothing(), flags)
+                total = exact_step(tile, h, 0, load(drive, at), empty_sum(), flags)
             store(out, at, total + total)
 
 
@@ -112,7 +118,7 @@ def tensor_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flag
         if not due(tile.job, t):
             for h in range(tile.h0, tile.h1):
                 at = place(tile, h, i)
-                total = exact_step(tile, h, 0, load(drive, at), nothing(), flags)
+                total = exact_step(tile, h, 0, load(drive, at), empty_sum(), flags)
                 store(out, at, total + total)
             continue
         re_seen, im_seen = unseen(flags), unseen(flags)
@@ -120,54 +126,55 @@ def tensor_chunk(tile: Tile, drive: Any, out: Any, t0: int, t1: int, flags: Flag
             u = load(drive, place(tile, h, i))
             re_seen, im_seen = observe(tile, h, 0, tile.job.n, u, re_seen, im_seen, flags)
         if flags.quotient != SHIFTED or finite(union(re_seen, im_seen), flags):
-            settle_heads(tile, out, i, t, re_seen, im_seen, flags)
+            store_heads(tile, out, i, t, re_seen, im_seen, flags)
         else:
-            settle_heads(tile, out, i, t, re_seen, im_seen, safe(flags))
+            store_heads(tile, out, i, t, re_seen, im_seen, safe(flags))
 
 
 @inline
-def settle_heads(
+def store_heads(
     tile: Tile, out: Any, i: int, t: int, re_seen: Range, im_seen: Range, flags: Flags
 ) -> None:
     for h in range(tile.h0, tile.h1):
-        total = settle(tile, h, 0, tile.job.n, t, re_seen, im_seen, nothing(), flags)
+        total = store_states(tile, h, 0, tile.job.n, t, re_seen, im_seen, empty_sum(), flags)
         store(out, place(tile, h, i), total + total)
 
 
 @inline
-def tame(numbers: Any, size: int) -> bool:
-    """Whether every number is so small that a step from it stays finite."""
+def bounded(numbers: Any, size: int) -> bool:
+    """True if every number is so small that a step from it stays finite."""
     top = every_int(0)
     for i in range(0, size, LANES):
         top = larger(top, bits(load(numbers, i)) & every_int(0x7FFFFFFF))
-    return largest(top) <= _TAME_BITS
+    return largest(top) <= _BOUND_BITS
 
 
 # -- the compiled function ------------------------------------------------------------------------
 
 
 @cache
-def build(key: Flags) -> Callable[..., None]:
+def build(flags: Flags) -> Callable[..., None]:
     """The compiled scan of a tile for one set of flags.
 
     It takes u, y, state and residual flat, a Tile, and scratch for drive and out. It releases the
     interpreter's lock.
     """
 
-    span, code, rounding, quotient, asym, feedback, clip = key
+    span, quotient, feedback = flags.span, flags.quotient, flags.feedback
 
     def scan_tile(
         u: Any, y: Any, state: Any, residual: Any, tile: Tile, drive: Any, out: Any
     ) -> None:
-        flags = flags_of(span, code, rounding, quotient, asym, feedback, clip)
-        enter(tile, state, tile.state)
+        load_tile(tile, state, tile.state)
         if feedback:
-            enter(tile, residual, tile.residual)
+            load_tile(tile, residual, tile.residual)
         # Rounding bounds a state: finite once and fed finite numbers, it stays finite.
-        calm = tame(tile.state, tile.state.size) and tame(tile.residual, tile.residual.size)
+        stays_finite = bounded(tile.state, tile.state.size) and bounded(
+            tile.residual, tile.residual.size
+        )
         for t0 in range(0, tile.job.length, CHUNK):
             t1 = min(t0 + CHUNK, tile.job.length)
-            read(tile, u, drive, t0, t1)
+            load_inputs(tile, u, drive, t0, t1)
             if span == EXACT:
                 exact_chunk(tile, drive, out, t0, t1, exactly(flags))
             elif span == GROUP:
@@ -175,14 +182,14 @@ def build(key: Flags) -> Callable[..., None]:
             elif span == TENSOR:
                 tensor_chunk(tile, drive, out, t0, t1, flags)
             else:
-                calm = calm and tame(drive, drive.size)
-                if quotient != SHIFTED or calm:
+                stays_finite = stays_finite and bounded(drive, drive.size)
+                if quotient != SHIFTED or stays_finite:
                     static_chunk(tile, drive, out, t0, t1, flags)
                 else:
                     static_chunk(tile, drive, out, t0, t1, safe(flags))
-            write(tile, y, out, t0, t1)
-        leave(tile, state, tile.state)
+            store_outputs(tile, y, out, t0, t1)
+        store_tile(tile, state, tile.state)
         if feedback:
-            leave(tile, residual, tile.residual)
+            store_tile(tile, residual, tile.residual)
 
     return compiled(scan_tile)

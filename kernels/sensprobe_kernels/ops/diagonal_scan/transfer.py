@@ -1,4 +1,4 @@
-"""Between arrays as callers have them and tiles of sixteen sequences.
+"""Copies between arrays of the caller and tiles of sixteen sequences.
 
 u, y   (batch, length, heads)         drive, out  (heads of the tile, CHUNK + 1, 16)
 state  (batch, heads, n, 2)           tile.state  (heads of the tile, n, 2, 16)
@@ -20,7 +20,7 @@ LINE = (CHUNK + 1) * LANES
 
 
 @inline
-def enter(tile: Tile, whole: Any, part: Any) -> None:
+def load_tile(tile: Tile, whole: Any, part: Any) -> None:
     """(batch, heads, n, 2) -> (heads, n, 2, 16); places of missing sequences are left alone."""
     size = tile.job.n * 2
     for lane in range(min(LANES, tile.job.batch - tile.b0)):
@@ -30,7 +30,7 @@ def enter(tile: Tile, whole: Any, part: Any) -> None:
 
 
 @inline
-def leave(tile: Tile, whole: Any, part: Any) -> None:
+def store_tile(tile: Tile, whole: Any, part: Any) -> None:
     size = tile.job.n * 2
     for lane in range(min(LANES, tile.job.batch - tile.b0)):
         base = ((tile.b0 + lane) * tile.job.heads + tile.h0) * size
@@ -39,7 +39,7 @@ def leave(tile: Tile, whole: Any, part: Any) -> None:
 
 
 @inline
-def read(tile: Tile, u: Any, drive: Any, t0: int, t1: int) -> None:
+def load_inputs(tile: Tile, u: Any, drive: Any, t0: int, t1: int) -> None:
     """(batch, length, heads) -> (heads, steps, 16); places of missing sequences are left alone."""
     job, rows = tile.job, min(LANES, tile.job.batch - tile.b0)
     pitch = job.length * job.heads
@@ -51,7 +51,7 @@ def read(tile: Tile, u: Any, drive: Any, t0: int, t1: int) -> None:
 
 
 @inline
-def write(tile: Tile, y: Any, out: Any, t0: int, t1: int) -> None:
+def store_outputs(tile: Tile, y: Any, out: Any, t0: int, t1: int) -> None:
     job, columns = tile.job, min(LANES, tile.job.batch - tile.b0)
     pitch = job.length * job.heads
     for t in range(t0, t1):

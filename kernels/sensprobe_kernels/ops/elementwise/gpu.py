@@ -1,6 +1,6 @@
-"""What passes between operations, in Triton: rows of registers, one or more sequences.
+"""Elementwise operations, norms and rounding of activations in Triton: rows of registers.
 
-    rows    elementwise functions, by the code of the operation (`program.tables`)
+    rows    elementwise functions, by the code of the operation (`program.ir`)
     norm    RMS or layer norm, what is added before and rounded after with it
     rounds  a Hadamard transform, rounding, and the transform taken back; int8 codes are kept
 
@@ -15,7 +15,7 @@ import triton.language as tl
 
 from sensprobe_kernels.ops.rotate.gpu import rotated
 from sensprobe_kernels.ops.state.gpu import load_known
-from sensprobe_kernels.program import tables as op
+from sensprobe_kernels.program import ir
 from sensprobe_kernels.quantize.gpu import (
     EXACT,
     GROUP,
@@ -30,10 +30,10 @@ from sensprobe_kernels.quantize.gpu import (
     softplus,
 )
 
-BIAS, SILU, SOFTPLUS = tl.constexpr(op.BIAS), tl.constexpr(op.SILU), tl.constexpr(op.SOFTPLUS)
-GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (op.GATE, op.ADD, op.SKIP, op.DECAY))
-GELU, HALF_GLU, RAMP = tl.constexpr(op.GELU), tl.constexpr(op.HALF_GLU), tl.constexpr(op.RAMP)
-COPY, MEAN, RELU = tl.constexpr(op.COPY), tl.constexpr(op.MEAN), tl.constexpr(op.RELU)
+BIAS, SILU, SOFTPLUS = tl.constexpr(ir.BIAS), tl.constexpr(ir.SILU), tl.constexpr(ir.SOFTPLUS)
+GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (ir.GATE, ir.ADD, ir.SKIP, ir.DECAY))
+GELU, HALF_GLU, QGELU = tl.constexpr(ir.GELU), tl.constexpr(ir.HALF_GLU), tl.constexpr(ir.QGELU)
+COPY, MEAN, RELU = tl.constexpr(ir.COPY), tl.constexpr(ir.MEAN), tl.constexpr(ir.RELU)
 
 
 @triton.jit
@@ -67,7 +67,7 @@ def rows(
         x = silu(x)
     elif CODE == GELU:
         x = x * 0.5 * (1.0 + erf(x * 0.7071067811865476))
-    elif CODE == RAMP:
+    elif CODE == QGELU:
         x = x * clamp(x + 2.0, 0.0, 1.0)
     elif CODE == RELU:
         x = tl.where(x < 0.0, 0.0, x)
@@ -107,8 +107,8 @@ def mean(x, sums, y, slots, times, length, columns, pitch, BLOCK: tl.constexpr):
 
 @triton.jit
 def scales_of(v, inside, known, known_zero, column, run: tl.constexpr, stride, r: tl.constexpr):
-    """Scale and zero point of each number of a tile, its rows one after another: live ones of every
-    `run`, 0 for all of them, or static ones of every `stride` columns."""
+    """Scale and zero point of each number of a tile, its rows one after another: dynamic ones of
+    every `run`, 0 for all of them, or static ones of every `stride` columns."""
     M: tl.constexpr = v.shape[0]
     P: tl.constexpr = v.shape[1]
     if r.span == GROUP and run:
@@ -123,7 +123,7 @@ def scales_of(v, inside, known, known_zero, column, run: tl.constexpr, stride, r
 
 
 @triton.jit
-def keep_codes(
+def store_int8_codes(
     v, s, z, out, out_scale, column, inside, run: tl.constexpr, NANS: tl.constexpr,
     r: tl.constexpr,
 ):  # fmt: skip
@@ -161,7 +161,7 @@ def rounds(
         s, z = scales_of(v, inside, known, known_zero, column, run, stride, r)
         v = kept(v, s, z, 0.0, r)
         if CODED:
-            keep_codes(
+            store_int8_codes(
                 v, s, z, out + batch * out_pitch, out_scale + batch * scale_pitch, column, inside,
                 run, NANS, r,
             )  # fmt: skip

@@ -24,8 +24,14 @@ import triton
 import triton.language as tl
 
 from sensprobe_kernels.ops.selective_scan.gpu import finished
-from sensprobe_kernels.ops.state.gpu import load_rest, load_state, offered, put_state, scale_for
-from sensprobe_kernels.quantize.gpu import STOCHASTIC, exponential, kept, left_over, noise
+from sensprobe_kernels.ops.state.gpu import (
+    before_rounding,
+    load_residual,
+    load_state,
+    scale_for,
+    store_state,
+)
+from sensprobe_kernels.quantize.gpu import STOCHASTIC, exponential, kept, noise, residual_of
 
 _THREE = tl.constexpr("tf32x3")
 
@@ -38,7 +44,7 @@ def product(a, b):
 
 @triton.jit
 def decays(a, L: tl.constexpr):
-    """Of a block's dt A (L,): exp(S(j, i)) at (i, j), 0 where j > i; exp(S(-1, i)) (L,);
+    """Decays of a block from its dt A: exp(S(j, i)) at (i, j), 0 where j > i; exp(S(-1, i)) (L,);
     exp(S(j, last)) (L,); exp(S(-1, last))."""
     i, j = tl.arange(0, L)[:, None], tl.arange(0, L)[None, :]
     later = tl.where(i > j, a[:, None], 0.0)
@@ -57,7 +63,7 @@ def slices(h, S: tl.constexpr):
 
 @triton.jit
 def whole(h):
-    """The inverse."""
+    """(S, R, N / S) as (R, N): undoes `slices`."""
     R: tl.constexpr = h.shape[1]
     return tl.reshape(tl.permute(h, (1, 0, 2)), (R, h.shape[0] * h.shape[2]))
 
@@ -78,8 +84,8 @@ def block(h, u, a, B, C, L: tl.constexpr):
 
 @triton.jit
 def chunks(
-    x, dt, A, B, C, D, gate, y, codes, scale, zero, rest, known, known_zero, slots, times, key0,
-    key1, length, heads, own, pitch, each, x_pitch, dt_pitch, b_pitch, gate_pitch, y_pitch, live,
+    x, dt, A, B, C, D, gate, y, codes, scale, zero, residual, known, known_zero, slots, times, key0,
+    key1, length, heads, own, pitch, each, x_pitch, dt_pitch, b_pitch, gate_pitch, y_pitch, dynamic,
     stride, shared, span, every,
     n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, S: tl.constexpr, L: tl.constexpr,
     SKIPS: tl.constexpr, GATED: tl.constexpr, c: tl.constexpr, r: tl.constexpr,
@@ -88,8 +94,8 @@ def chunks(
     that is not filled leaves the stored state as it was. A program is R rows of a head.
 
     x, y (batch, length, heads · own); dt (batch, length, heads); A (heads,); B, C (batch, length,
-    heads / shared, n). codes: `each` a slot, of rows of `pitch` bytes; scale, zero: `live` a slot.
-    slots (batch,) int64: where each state lies; times (slots,) int32: the steps it has taken.
+    heads / shared, n). codes: `each` a slot, of rows of `pitch` bytes; scale, zero: `dynamic` a
+    slot. slots (batch,) int64: where each state lies; times (slots,) int32: the steps it has taken.
     n: states a row, N: padded, in S slices. Pitches: from one token to the next.
     """
     part, b = tl.program_id(0), tl.program_id(1)
@@ -98,11 +104,12 @@ def chunks(
     head, place = part // parts, part % parts * R + tl.arange(0, R)[:, None]
     row, col, inside = head * own + place, tl.arange(0, N)[None, :], place < own
     there = inside & (col < n)
-    codes, rest = codes + slot * each, rest + slot * rows * n
-    scale, zero = scale + slot * live, zero + slot * live
+    codes, residual = codes + slot * each, residual + slot * rows * n
+    scale, zero = scale + slot * dynamic, zero + slot * dynamic
     h, _, s, z = load_state(
-        codes, scale, zero, rest, known, known_zero, part, row, n, pitch, stride, inside, N, c, r
-    )
+        codes, scale, zero, residual, known, known_zero, part,
+        row, n, pitch, stride, inside, N, c, r,
+    )  # fmt: skip
     h = slices(h, S)
     time, rate = tl.load(times + slot), tl.load(A + head)
     wide, mine = tl.trans(row), tl.trans(inside)
@@ -129,15 +136,15 @@ def chunks(
             )  # fmt: skip
             tl.store(y + token * y_pitch + wide, out, mask=reads)
         if full:
-            e = load_rest(rest, row, n, inside, N, r)
-            v = offered(whole(h), e, r)
+            e = load_residual(residual, row, n, inside, N, r)
+            v = before_rounding(whole(h), e, r)
             s, z = scale_for(v, there, s, z, r)
             bits = 0.0
             if r.rounding == STOCHASTIC:
                 bits = noise(col, row, slot, time + end - 1, key0, key1)
             back = kept(v, s, z, bits, r)
             if r.feedback:
-                e = left_over(v, back, s, z, r)
+                e = residual_of(v, back, s, z, r)
             token = b * length + end - 1
             u = tl.load(x + token * x_pitch + row, mask=inside, other=0.0)
             query = tl.load(C + group + token * b_pitch + col, mask=col < n, other=0.0)
@@ -146,5 +153,7 @@ def chunks(
                 out, u, D, gate + token * gate_pitch, row, span, inside, SKIPS, GATED
             )  # fmt: skip
             tl.store(y + token * y_pitch + row, out, mask=inside)
-            put_state(codes, scale, zero, rest, back, e, s, z, part, row, n, pitch, inside, N, c, r)
+            store_state(
+                codes, scale, zero, residual, back, e, s, z, part, row, n, pitch, inside, N, c, r
+            )
             h = slices(back, S)

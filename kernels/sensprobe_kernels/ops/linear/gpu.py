@@ -76,7 +76,7 @@ def gemm(
     M: tl.constexpr, R: tl.constexpr, K: tl.constexpr, G: tl.constexpr, BIASED: tl.constexpr,
     T: tl.constexpr, c: tl.constexpr,
 ):  # fmt: skip
-    """The same for many vectors, on tensor cores.
+    """y = W x + bias for many vectors, on tensor cores.
 
     Codes of up to eight bits are bfloat16 numbers; x is the sum of two, which leaves out 2^-18 of
     it; products of bfloat16 numbers are exact in float32, in which they are added. K divides G, or

@@ -11,7 +11,7 @@ from sensprobe_kernels.launch import Argument, Launch, LoweringError
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.packing.gpu import Codes
 from sensprobe_kernels.packing.tensor import HALF, OFFSET, Packed
-from sensprobe_kernels.program.device import Weight
+from sensprobe_kernels.program.gpu.device import Weight
 
 PROGRAMS = 128  # of a product, at least, where it has so many rows
 FEW = 4  # vectors that a product takes one at a time
@@ -50,8 +50,8 @@ def whole_product(
     x: Tensor, x_scale: Tensor, t: Packed, w: Weight, bias: Tensor | None, y: Tensor, batch: int,
     pitches: list[int],
 ) -> Launch:  # fmt: skip
-    """The same of int8 codes, whose scales each span `run` columns. pitches: of the codes, the run,
-    of the scales, and of y. Weights: signed codes of 2, 4 or 8 bits, or less a zero point."""
+    """y = W x + bias of int8 codes whose scales each span `run` columns. pitches: of the codes, the
+    run, of the scales, and of y. Weights: signed codes of 2, 4 or 8 bits, or less a zero point."""
     check(t)
     pitch, run, scale_pitch, y_pitch = pitches
     group = min(group_of(t) or t.columns, run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sensprobe_kernels.ops.rotate.rows import Turn, build
+from sensprobe_kernels.ops.rotate.rows import Rotation, build
 from sensprobe_kernels.quantize.spec import Array
 from sensprobe_kernels.simd.vector import LANES
 from sensprobe_kernels.threads import spread_out
@@ -24,14 +24,14 @@ def rotated(x: Array, signs: Array | None, power: int, threads: int) -> Array:
         return out
     base = 1 if signs is None else len(signs)
     flat = np.ones(1, np.float32) if signs is None else signs.reshape(-1)
-    turn, count = Turn(base, power, 0), base * power
+    rotation, count = Rotation(base, power, 0), base * power
     run = build()
     blocks, few = x.size // count, max(1, _WORK // count)
     pieces = [(i, min(i + few, blocks)) for i in range(0, blocks, few)]
 
     def work(start: int, stop: int) -> None:
         line = np.zeros(count + LANES, np.float32)
-        run(turn, flat, x.reshape(-1), out.reshape(-1), line, start, stop)
+        run(rotation, flat, x.reshape(-1), out.reshape(-1), line, start, stop)
 
     spread_out(work, pieces, threads)
     return out

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import apart, compiled, inline
+from sensprobe_kernels.jit import compiled, inline, noinline
 from sensprobe_kernels.simd.vector import (
     LANES,
     butterfly1,
@@ -28,7 +28,7 @@ from sensprobe_kernels.simd.vector import (
 )
 
 
-class Turn(NamedTuple):
+class Rotation(NamedTuple):
     """A transform of blocks of base · power numbers; `signs` is where the base's matrix (base,
     base), as it is applied, starts among the float32 constants."""
 
@@ -62,11 +62,11 @@ def _butterflies(line: Any, count: int, power: int) -> None:
 
 
 @inline
-def _mixed(line: Any, turn: Turn, signs: Any, out: Any, to: int, factor: float) -> None:
+def _mixed(line: Any, rotation: Rotation, signs: Any, out: Any, to: int, factor: float) -> None:
     """Paley's matrix, its columns in order, and the factor."""
-    base, power = turn.base, turn.power
+    base, power = rotation.base, rotation.power
     for m in range(base):
-        row = turn.signs + m * base
+        row = rotation.signs + m * base
         for k in range(0, power, LANES):
             y = spread(signs, row) * load(line, k)
             for j in range(1, base):
@@ -74,31 +74,33 @@ def _mixed(line: Any, turn: Turn, signs: Any, out: Any, to: int, factor: float) 
             store_first(out, to + m * power + k, min(LANES, power - k), y * every(factor))
 
 
-@apart
-def turn_row(
-    turn: Turn, signs: Any, x: Any, at: int, out: Any, to: int, size: int, line: Any
+@noinline
+def rotate_row(
+    rotation: Rotation, signs: Any, x: Any, at: int, out: Any, to: int, size: int, line: Any
 ) -> None:
     """Every block of `size` numbers from x[at] to out[to], which may be the same; `line` is scratch
     for a block and a vector more."""
-    count = turn.base * turn.power
+    count = rotation.base * rotation.power
     factor = np.float32(1.0 / sqrt(count))
     for block in range(0, size, count):
         for i in range(count):
             line[i] = x[at + block + i]
-        _butterflies(line, count, turn.power)
-        if turn.base > 1:
-            _mixed(line, turn, signs, out, to + block, factor)
+        _butterflies(line, count, rotation.power)
+        if rotation.base > 1:
+            _mixed(line, rotation, signs, out, to + block, factor)
             continue
         for i in range(0, count, LANES):
             left = min(LANES, count - i)
             store_first(out, to + block + i, left, load(line, i) * every(factor))
 
 
-@apart
-def turn_single(turn: Turn, signs: Any, x: Any, at: int, size: int, line: Any) -> None:
-    """The same in place in float64, back to float32: as weights are decoded. `line` is float64
-    scratch for one block."""
-    count, power = turn.base * turn.power, turn.power
+@noinline
+def rotate_in_float64(
+    rotation: Rotation, signs: Any, x: Any, at: int, size: int, line: Any
+) -> None:
+    """Transform `size` numbers in place, computing in float64 as weights are decoded; `line` is
+    float64 scratch for one block."""
+    count, power = rotation.base * rotation.power, rotation.power
     factor = 1.0 / sqrt(count)
     for first in range(at, at + size, count):
         for i in range(count):
@@ -112,24 +114,24 @@ def turn_single(turn: Turn, signs: Any, x: Any, at: int, size: int, line: Any) -
             half *= 2
         for i in range(count):
             y = line[i]
-            if turn.base > 1:
-                row, k = turn.signs + i // power * turn.base, i % power
+            if rotation.base > 1:
+                row, k = rotation.signs + i // power * rotation.base, i % power
                 y = signs[row] * line[k]
-                for j in range(1, turn.base):
+                for j in range(1, rotation.base):
                     y += signs[row + j] * line[j * power + k]
             x[first + i] = np.float32(y * factor)
 
 
 @cache
 def build() -> Callable[..., None]:
-    """The compiled transform of rows of one block each: takes a Turn, signs, numbers, where to put
-    them, scratch, the first row and the one after the last."""
+    """The compiled transform of rows of one block each: takes a Rotation, signs, numbers, where to
+    put them, scratch, the first row and the one after the last."""
 
-    def turn_rows(
-        turn: Turn, signs: Any, x: Any, out: Any, line: Any, start: int, stop: int
+    def rotate_rows(
+        rotation: Rotation, signs: Any, x: Any, out: Any, line: Any, start: int, stop: int
     ) -> None:
-        count = turn.base * turn.power
+        count = rotation.base * rotation.power
         at = start * count
-        turn_row(turn, signs, x, at, out, at, (stop - start) * count, line)
+        rotate_row(rotation, signs, x, at, out, at, (stop - start) * count, line)
 
-    return compiled(turn_rows)
+    return compiled(rotate_rows)

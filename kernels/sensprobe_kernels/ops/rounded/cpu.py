@@ -13,10 +13,10 @@ _WORK = 1 << 16
 
 
 def rounded(x: Array, spec: Spec, threads: int) -> Array:
-    """x (rows, columns), C-contiguous, as memory gives it back; never STOCHASTIC.
+    """x (rows, columns), C-contiguous, rounded as `spec` says, which is never STOCHASTIC.
 
     STATIC: `scale` and `zero` of one number, or one a column. GROUP: runs of `group` columns of a
-    row share a live scale, the last run of a row may be shorter.
+    row share a dynamic scale; the last run of a row may be shorter.
     """
     rows, columns = x.shape
     out = np.empty_like(x)

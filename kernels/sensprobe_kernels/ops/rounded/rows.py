@@ -1,8 +1,8 @@
-"""Rounding numbers that pass: rows of them, each on its own.
+"""Rounding rows of activations.
 
-A row is cut into runs that share a live scale. A run is walked in whole vectors; the last one goes
-back to end where the run ends, or, in a run shorter than a vector, repeats its first number: a
-number met twice changes no range and is written twice alike.
+A row is cut into runs that share a dynamic scale. A run is walked in whole vectors. The last one
+starts earlier, so that it ends where the run ends; in a run shorter than a vector it repeats the
+first number. A number that is met twice changes no range and is written twice alike.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.quantize.lanes import Scale, kept, scale_from
 from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
-from sensprobe_kernels.quantize.spec import GROUP, STATIC_EACH, Flags, flags_of
+from sensprobe_kernels.quantize.spec import GROUP, STATIC_EACH, Flags
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
@@ -36,8 +36,8 @@ class Rows(NamedTuple):
     STATIC_EACH has one a column."""
 
     columns: int
-    run: int  # columns that share a live scale
-    scales: int  # how a live one is stored
+    run: int  # columns that share a dynamic scale
+    scales: int  # how a dynamic one is stored
     x: Any
     out: Any
     known: Any
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 
 @inline
 def _known(rows: Rows, column: int, count: int, flags: Flags) -> Scale:
-    """Of sixteen columns, of which `count` are there."""
+    """The calibrated Scale of sixteen columns, of which `count` exist."""
     if flags.span != STATIC_EACH:
         return scale_from(
             spread(rows.known, 0),
@@ -105,13 +105,12 @@ def _write(rows: Rows, first: int, start: int, stop: int, scale: Scale, flags: F
 
 
 @cache
-def build(key: Flags) -> Callable[..., None]:
+def build(flags: Flags) -> Callable[..., None]:
     """The compiled rounding for one set of flags: takes Rows, the first row and the one after the
     last. It releases the interpreter's lock."""
-    span, code, rounding, quotient, asym, feedback, clip = key
+    span = flags.span
 
     def round_rows(rows: Rows, start: int, stop: int) -> None:
-        flags = flags_of(span, code, rounding, quotient, asym, feedback, clip)
         for row in range(start, stop):
             first = row * rows.columns
             if span == GROUP:

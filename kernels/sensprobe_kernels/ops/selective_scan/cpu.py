@@ -32,15 +32,15 @@ _WORK, _SLOW_WORK = 1 << 21, 1 << 19
 
 
 class Decays(NamedTuple):
-    """Computed within the step, with a dt a channel. A: (heads, p, n). A scale of `spec` is dense,
-    as A."""
+    """Decays that are computed within the step from a dt a channel and A (heads, p, n). A scale of
+    `spec` is dense, as A."""
 
     A: Array
     spec: Spec
 
 
 class Run(NamedTuple):
-    """One call of the kernel, ready: what its compiled functions take, and the shape of x."""
+    """One call of the kernel: its arguments, the keys of compiled functions, the shape of x."""
 
     job: Job
     given: Given
@@ -68,16 +68,16 @@ def prepare(
     state: Array,
     residual: Array | None,
     step: int,
-    mark: int = 0,
+    interval: int = 0,
 ) -> Run:
-    """A call of the kernel.
+    """Prepare a call of the kernel.
 
-    x: (batch, length, heads, p), none of it 0. decay: (batch, length, heads), and dt too, or how it
-    is computed, and dt as x. B, C: (batch, length, groups, n). state, residual: (batch, heads, p,
-    n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `spec` is dense,
-    (heads, p, n). `step` counts the
-    steps taken before. With `mark` the state is kept every so many steps, for `gradient`. All
-    float32; the arguments are left as they are.
+    x: (batch, length, heads, p), no axis empty. decay: (batch, length, heads), as dt, or how it is
+    computed from a dt of x's shape. B, C: (batch, length, groups, n). state, residual: (batch,
+    heads, p, n); a residual, allowed with NEAREST only, turns error feedback on. A scale of `spec`
+    is dense, (heads, p, n). `step` counts the steps taken before. With an `interval` there are
+    checkpoints of the state every so many steps, for `gradient`. All float32; the arguments are
+    left as they are.
     """
     batch, length, heads, p = x.shape
     groups, n = B.shape[2], state.shape[-1]
@@ -87,10 +87,10 @@ def prepare(
     state_spec = spec._replace(feedback=residual is not None).apart_along(-1)
     decay_spec = Spec() if computed is None else computed.spec._replace(feedback=False)
     decay_spec = decay_spec.apart_along(-1)
-    marks = scratch(-(-length // mark) * batch * tiles * n * LANES) if mark else _NONE
+    checkpoints = scratch(-(-length // interval) * batch * tiles * n * LANES) if interval else _NONE
     job = Job(
         length, tiles, heads, _unit(heads, head, state_spec, decay_spec), n, p, head, groups,
-        max(spec.first, decay_spec.first), step, mark, batch, spec.settings(n),
+        max(spec.first, decay_spec.first), step, interval, batch, spec.settings(n),
         decay_spec.settings(n),
     )  # fmt: skip
     given = Given(
@@ -109,14 +109,14 @@ def prepare(
         np.array(decay_spec.constants(), np.float32),
         np.arange(tiles) // head,
         np.arange(tiles) // (tiles // groups),
-        marks,
-        _NONE if residual is None else scratch(marks.size),
+        checkpoints,
+        _NONE if residual is None else scratch(checkpoints.size),
     )
     return Run(job, given, state_spec.flags(), decay_spec.flags(), computed is None, x.shape)
 
 
-def begun(run: Run, threads: int) -> list[tuple[int, int]]:
-    """Pieces for the threads, as many for each: units from and up to."""
+def pieces_of(run: Run, threads: int) -> list[tuple[int, int]]:
+    """Ranges of units, about as many for each thread."""
     job = run.job
     slow = STOCHASTIC in (run.state.rounding, run.decay.rounding)
     units = job.batch * -(-job.tiles // job.unit)
@@ -126,8 +126,8 @@ def begun(run: Run, threads: int) -> list[tuple[int, int]]:
     return [(i, min(i + few, units)) for i in range(0, units, few)]
 
 
-def ended(run: Run) -> Result:
-    """What a run that was carried out has left."""
+def result_of(run: Run) -> Result:
+    """The results of a run that has been executed."""
     job, (_, _, heads, p) = run.job, run.shape
     held = [x for x in (run.given.state, run.given.residual) if x.size]
     after = [_untiled(x.reshape(job.batch, job.tiles, job.n, LANES), heads, p) for x in held]
@@ -136,25 +136,25 @@ def ended(run: Run) -> Result:
 
 
 def scan(run: Run, threads: int) -> Result:
-    """Run the recurrence. Once: the state at hand is written over."""
+    """Run the recurrence. A run is for one call: its state is overwritten."""
     compiled = build(run.state, run.decay, run.head)
 
     def work(start: int, stop: int) -> None:
         decays = scratch(run.job.unit * run.job.n * LANES)
         compiled(run.job, run.given, decays, start, stop)
 
-    spread_out(work, begun(run, threads), threads)
-    return ended(run)
+    spread_out(work, pieces_of(run, threads), threads)
+    return result_of(run)
 
 
 def states_of(run: Run, found: Result) -> Array:
-    """Of a scanned run prepared with mark=1: the states (length, batch, heads, p, n) after every
-    step."""
+    """The states (length, batch, heads, p, n) after every step of a run that was prepared with an
+    interval of 1, and scanned."""
     job, (_, length, heads, p) = run.job, run.shape
     out = np.empty((length, *found.state.shape), np.float32)
     out[-1] = found.state
     if length > 1:
-        before = run.given.marks.reshape(length * job.batch, job.tiles, job.n, LANES)
+        before = run.given.checkpoints.reshape(length * job.batch, job.tiles, job.n, LANES)
         out[:-1] = _untiled(before[job.batch :], heads, p).reshape(out[:-1].shape)
     return out
 
@@ -168,13 +168,13 @@ def decays_of(run: Run, threads: int) -> Array:
     def work(start: int, stop: int) -> None:
         compiled(job, run.given, written, scratch(job.unit * job.n * LANES), start, stop)
 
-    spread_out(work, begun(run, threads), threads)
+    spread_out(work, pieces_of(run, threads), threads)
     rows = written.reshape(length * batch, job.tiles, job.n, LANES)
     return _untiled(rows, heads, p).reshape(length, batch, heads, p, job.n)
 
 
 class Gradient(NamedTuple):
-    """Of a sum weighted by dy: in x, dt, B, C, and in decay or A, each of its shape."""
+    """The gradient of sum(y · dy) in x, dt, B, C, and in decay or A, each of its shape."""
 
     x: Array
     dt: Array
@@ -185,7 +185,7 @@ class Gradient(NamedTuple):
 
 
 def gradient(run: Run, dy: Array, threads: int) -> Gradient:
-    """Of a run prepared with `mark` that has been scanned. dy: (batch, length, heads, p)."""
+    """The gradient of a run that was prepared with an interval and scanned. dy: as y."""
     job, shape = run.job, run.shape
     batch, length, heads, p = shape
     whole, wide = job.tiles * job.n * LANES, batch * length * job.tiles * LANES
@@ -203,8 +203,8 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
 
     def work(start: int, stop: int) -> None:
         memory = Work(
-            scratch((job.mark + 1) * whole),
-            scratch(0 if run.head else job.mark * whole),
+            scratch((job.interval + 1) * whole),
+            scratch(0 if run.head else job.interval * whole),
             scratch(whole),
             scratch(2 * job.n * LANES),
             scratch(job.unit * job.n * LANES),
@@ -222,7 +222,7 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
 
 
 def _unit(heads: int, head: int, state: Spec, decay: Spec) -> int:
-    """Tiles that share a dynamic scale, or else as many as make good use of what memory brings."""
+    """Tiles that share a dynamic scale, or else TILES, which makes use of whole cache lines."""
     if decay.span == TENSOR or (state.span == TENSOR and not state.by_head):
         return heads * head
     return head if state.span == TENSOR else min(TILES, heads * head)
@@ -240,7 +240,7 @@ def _known(spec: Spec, shape: tuple[int, int, int]) -> Array:
 
 
 def _wide(x: Array, repeat: bool = True) -> Array:
-    """(…, p) with p filled up to whole tiles, by its last number or by zeros; aligned."""
+    """x (…, p) with p padded to whole tiles by its last number, or by zeros; aligned."""
     if missing := -x.shape[-1] % LANES:
         last = x[..., -1:] if repeat else np.zeros_like(x[..., -1:])
         x = np.concatenate([x, np.repeat(last, missing, axis=-1)], axis=-1)
@@ -248,8 +248,8 @@ def _wide(x: Array, repeat: bool = True) -> Array:
 
 
 def _narrow(x: Array, shape: tuple[int, ...]) -> Array:
-    """The inverse of `_wide`, of a flat array. Contiguous: PyTorch's own last bits may depend on
-    strides."""
+    """Undoes `_wide`, from a flat array. Contiguous, since last bits of PyTorch's sums may depend
+    on strides."""
     return np.ascontiguousarray(x.reshape(*shape[:-1], -1)[..., : shape[-1]])
 
 

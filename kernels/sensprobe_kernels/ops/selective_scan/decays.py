@@ -1,4 +1,4 @@
-"""The decays of one step, exp(dt A), as the recurrence goes on with them.
+"""The decays of one step, exp(dt A), rounded as the recurrence reads them.
 
 They lie in a scratch of (tiles of the unit, n, 16) numbers that stays in the cache.
 """
@@ -55,7 +55,9 @@ def _eight(dt: Floats, given: Given, A: int, out: Any, at: int, left: int) -> No
 
 
 @inline
-def _raw(job: Job, given: Given, place: Place, k: int, i0: int, i1: int, t: int, out: Any) -> None:
+def _exact(
+    job: Job, given: Given, place: Place, k: int, i0: int, i1: int, t: int, out: Any
+) -> None:
     """Exact decays i0 to i1 of tile k."""
     dt = load(given.dt, ((place.b * job.length + t) * job.tiles + k) * LANES)
     A, at = (k * job.n + i0) * LANES, ((k - place.k0) * job.n + i0) * LANES
@@ -74,11 +76,11 @@ def _raw(job: Job, given: Given, place: Place, k: int, i0: int, i1: int, t: int,
 
 
 @inline
-def _raw_tiles(job: Job, given: Given, place: Place, k0: int, k1: int, t: int, out: Any) -> None:
+def _exact_tiles(job: Job, given: Given, place: Place, k0: int, k1: int, t: int, out: Any) -> None:
     """Exact decays of tiles k0 to k1, all in one loop where each takes whole eights."""
     if job.n % 8:
         for k in range(k0, k1):
-            _raw(job, given, place, k, 0, job.n, t, out)
+            _exact(job, given, place, k, 0, job.n, t, out)
         return
     line = ((place.b * job.length + t) * job.tiles + k0) * LANES
     A, at = k0 * job.n * LANES, (k0 - place.k0) * job.n * LANES
@@ -107,12 +109,12 @@ def _observe(
     flags: Flags,
 ) -> Range:  # fmt: skip
     """Exact decays i0 to i1 of tile k; the range of what was seen and them."""
-    _raw(job, given, place, k, i0, i1, t, out)
+    _exact(job, given, place, k, i0, i1, t, out)
     return _widened(job, place, k, i0, i1, out, seen, flags)
 
 
 @inline
-def _settle(
+def _round(
     job: Job, given: Given, place: Place, k: int, i0: int, i1: int, t: int, out: Any, scale: Scale,
     flags: Flags,
 ) -> None:  # fmt: skip
@@ -129,43 +131,44 @@ def _settle(
 def _tile_decays(
     job: Job, given: Given, place: Place, k: int, t: int, out: Any, flags: Flags
 ) -> None:
-    """Those of one tile, whose scales are its own."""
+    """The decays of one tile that shares no scale with others."""
     if flags.span == GROUP:
         for i0 in range(0, job.n, job.decay.group):
             i1 = min(i0 + job.decay.group, job.n)
             seen = _observe(job, given, place, k, i0, i1, t, out, unseen(flags), flags)
             scale = dynamic_scale(seen, given.decay_numbers, job.decay.scales, flags)
-            _settle(job, given, place, k, i0, i1, t, out, scale, flags)
+            _round(job, given, place, k, i0, i1, t, out, scale, flags)
     elif flags.span == STATIC or flags.span == STATIC_EACH:
         scale = known_scale(given.decay_known, job, k, 0, flags)
-        _raw(job, given, place, k, 0, job.n, t, out)
-        _settle(job, given, place, k, 0, job.n, t, out, scale, flags)
+        _exact(job, given, place, k, 0, job.n, t, out)
+        _round(job, given, place, k, 0, job.n, t, out, scale, flags)
 
 
 @inline
 def _four_decays(
     job: Job, given: Given, place: Place, k: int, t: int, out: Any, flags: Flags
 ) -> None:
-    """Those of tiles k to k + 3, a live range a channel: one scale need not wait for another."""
+    """The decays of tiles k to k + 3, a dynamic scale a channel, computed side by side so that no
+    scale waits for another."""
     numbers, kind, none = given.decay_numbers, job.decay.scales, unseen(flags)
-    _raw_tiles(job, given, place, k, k + 4, t, out)
+    _exact_tiles(job, given, place, k, k + 4, t, out)
     r0 = _widened(job, place, k, 0, job.n, out, none, flags)
     r1 = _widened(job, place, k + 1, 0, job.n, out, none, flags)
     r2 = _widened(job, place, k + 2, 0, job.n, out, none, flags)
     r3 = _widened(job, place, k + 3, 0, job.n, out, none, flags)
     s0, s1 = dynamic_scale(r0, numbers, kind, flags), dynamic_scale(r1, numbers, kind, flags)
     s2, s3 = dynamic_scale(r2, numbers, kind, flags), dynamic_scale(r3, numbers, kind, flags)
-    _settle(job, given, place, k, 0, job.n, t, out, s0, flags)
-    _settle(job, given, place, k + 1, 0, job.n, t, out, s1, flags)
-    _settle(job, given, place, k + 2, 0, job.n, t, out, s2, flags)
-    _settle(job, given, place, k + 3, 0, job.n, t, out, s3, flags)
+    _round(job, given, place, k, 0, job.n, t, out, s0, flags)
+    _round(job, given, place, k + 1, 0, job.n, t, out, s1, flags)
+    _round(job, given, place, k + 2, 0, job.n, t, out, s2, flags)
+    _round(job, given, place, k + 3, 0, job.n, t, out, s3, flags)
 
 
 @inline
 def unit_decays(job: Job, given: Given, place: Place, t: int, out: Any, flags: Flags) -> None:
-    """Those of all tiles of a unit."""
+    """The decays of all tiles of a unit."""
     if flags.span == EXACT:
-        _raw_tiles(job, given, place, place.k0, place.k1, t, out)
+        _exact_tiles(job, given, place, place.k0, place.k1, t, out)
         return
     if flags.span != TENSOR:
         k = place.k0
@@ -181,4 +184,4 @@ def unit_decays(job: Job, given: Given, place: Place, t: int, out: Any, flags: F
         seen = _observe(job, given, place, k, 0, job.n, t, out, seen, flags)
     scale = shared_scale(seen, given.decay_numbers, job.decay, flags)
     for k in range(place.k0, place.k1):
-        _settle(job, given, place, k, 0, job.n, t, out, scale, flags)
+        _round(job, given, place, k, 0, job.n, t, out, scale, flags)

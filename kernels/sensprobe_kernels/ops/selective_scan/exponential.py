@@ -107,7 +107,7 @@ class Eight(NamedTuple):
 
 
 def _each(operation: Any) -> Any:
-    """What does to eight what another does to four."""
+    """The operation on four vectors, for eight."""
 
     @inline
     def of_eight(x: Eight) -> Eight:
@@ -117,7 +117,7 @@ def _each(operation: Any) -> Any:
 
 
 def _all(operation: Any) -> Any:
-    """The same, with one number for all."""
+    """The operation on four vectors and a number, for eight and the number."""
 
     @inline
     def of_eight(x: Eight, number: float) -> Eight:
@@ -127,7 +127,7 @@ def _all(operation: Any) -> Any:
 
 
 def _both(operation: Any) -> Any:
-    """The same, with eight others."""
+    """The operation on two times four vectors, for two times eight."""
 
     @inline
     def of_eight(x: Eight, y: Eight) -> Eight:

@@ -19,7 +19,13 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.ops.state.gpu import load_known, load_state, offered, put_state, scale_for
+from sensprobe_kernels.ops.state.gpu import (
+    before_rounding,
+    load_known,
+    load_state,
+    scale_for,
+    store_state,
+)
 from sensprobe_kernels.quantize.gpu import (
     EXACT,
     GROUP,
@@ -28,15 +34,15 @@ from sensprobe_kernels.quantize.gpu import (
     dynamic_scale,
     exponential,
     kept,
-    left_over,
     noise,
+    residual_of,
     silu,
 )
 
 
 class Runs(NamedTuple):
-    """How many neighbours share a scale in the codes of x, B and C; 0: all of a token do, -1: there
-    are numbers and no codes."""
+    """Columns that share a scale in the codes of x, B and C: 0 if all of a token do, -1 if they are
+    numbers."""
 
     x: int = -1
     B: int = -1
@@ -73,14 +79,14 @@ def decay_of(a, known, known_zero, dt, row, inside, there, stride, bits, p: tl.c
 
 
 @triton.jit
-def advanced(h, rest, decay, drive, B, r: tl.constexpr):
+def advanced(h, residual, decay, drive, B, r: tl.constexpr):
     """a h + (dt x) B, as it is about to be rounded."""
-    return offered(decay * h + drive * B, rest, r)
+    return before_rounding(decay * h + drive * B, residual, r)
 
 
 @triton.jit
 def finished(total, x, D, z, row, span, inside, SKIPS: tl.constexpr, GATED: tl.constexpr):
-    """y + D x, one D for `span` rows, times silu(z): what follows where nothing is rounded."""
+    """y + D x, one D for `span` rows, times silu(z): fused where nothing is rounded in between."""
     if SKIPS:
         total = total + tl.load(D + row // span, mask=inside, other=0.0) * x
     if GATED:
@@ -90,18 +96,18 @@ def finished(total, x, D, z, row, span, inside, SKIPS: tl.constexpr, GATED: tl.c
 
 @triton.jit
 def scan(
-    x, dt, A, B, C, D, gate, y, x_scale, B_scale, C_scale, codes, scale, zero, rest, known,
+    x, dt, A, B, C, D, gate, y, x_scale, B_scale, C_scale, codes, scale, zero, residual, known,
     known_zero, decay_scale, decay_zero, slots, times, key0, key1, decay_key0, decay_key1, length,
     rows, pitch, each, x_pitch, B_pitch, C_pitch, x_scales, B_scales, C_scales, dt_pitch,
-    gate_pitch, y_pitch, live, stride, decay_stride, own, shared, span,
+    gate_pitch, y_pitch, dynamic, stride, decay_stride, own, shared, span,
     n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, HEADS: tl.constexpr, ACROSS: tl.constexpr,
     SKIPS: tl.constexpr, GATED: tl.constexpr, runs: tl.constexpr, c: tl.constexpr,
     r: tl.constexpr, p: tl.constexpr,
 ):  # fmt: skip
     """`length` tokens of each sequence. x, y (batch, length, rows); dt the same, or of HEADS
     (batch, length, heads), whose decays `A` holds; else A (rows, n). B, C (batch, length,
-    rows / shared, n). codes: `each` a slot, of rows of `pitch` bytes; scale, zero: `live` a slot.
-    slots (batch,) int64: where each state lies; times (slots,) int32: the steps it has taken.
+    rows / shared, n). codes: `each` a slot, of rows of `pitch` bytes; scale, zero: `dynamic` a
+    slot. slots (batch,) int64: where each state lies; times (slots,) int32: the steps it has taken.
     n: states a row, N: padded. ACROSS: rows of a program read several B and C. Pitches: from one
     token to the next, as `x_scales` and the like are of scales of codes.
     """
@@ -110,11 +116,12 @@ def scan(
     row, col = block * R + tl.arange(0, R)[:, None], tl.arange(0, N)[None, :]
     inside = row < rows
     there = inside & (col < n)
-    codes, rest = codes + slot * each, rest + slot * rows * n
-    scale, zero = scale + slot * live, zero + slot * live
+    codes, residual = codes + slot * each, residual + slot * rows * n
+    scale, zero = scale + slot * dynamic, zero + slot * dynamic
     h, e, s, z = load_state(
-        codes, scale, zero, rest, known, known_zero, block, row, n, pitch, stride, inside, N, c, r
-    )
+        codes, scale, zero, residual, known, known_zero, block,
+        row, n, pitch, stride, inside, N, c, r,
+    )  # fmt: skip
     time = tl.load(times + slot)
     if not HEADS:
         a = tl.load(A + row * n + col, mask=there, other=0.0)
@@ -145,7 +152,7 @@ def scan(
             bits = noise(col, row, slot, time + t, key0, key1)
         h = kept(v, s, z, bits, r)
         if r.feedback:
-            e = left_over(v, h, s, z, r)
+            e = residual_of(v, h, s, z, r)
         c_t = operand(C, C_scale, token, C_pitch, C_scales, along, reads, runs.C)
         total = tl.where(there, h * c_t, 0.0)
         total = finished(
@@ -153,4 +160,4 @@ def scan(
             GATED,
         )  # fmt: skip
         tl.store(y + token * y_pitch + row, total, mask=inside)
-    put_state(codes, scale, zero, rest, h, e, s, z, block, row, n, pitch, inside, N, c, r)
+    store_state(codes, scale, zero, residual, h, e, s, z, block, row, n, pitch, inside, N, c, r)

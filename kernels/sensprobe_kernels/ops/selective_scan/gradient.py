@@ -1,13 +1,13 @@
 """The gradient of the recurrence: the adjoint of the state runs backward through time.
 
-    g_t = C_t dy_t + a_{t+1} g_{t+1}                 what y and all later states ask of h_t
+    g_t = C_t dy_t + a_{t+1} g_{t+1}     the gradient of y and later states in h_t
     du_t = sum_n B_t g_t      of u = dt x      dB_t = sum_d u_t g_t      dC_t = sum_d dy_t h_t
     da_t = g_t h_{t-1}        and of a = exp(dt A):     d(dt A) = a da
 
 Rounding passes gradients as if it were not there (straight through, Bengio et al. 2013, arXiv
 1308.3432): h and a are those the forward pass went on with, only the a of a da is the exact one.
-They are not kept: memory has the state every `mark` steps, and those between are computed again, a
-stretch of steps at a time.
+They are not kept: there is a checkpoint of the state every `interval` steps, and states between are
+computed again, a stretch of steps at a time.
 
 Sums over channels go lane by lane, then across lanes: a fixed order, another than autograd's.
 """
@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
-from sensprobe_kernels.ops.selective_scan.numbers import nothing
-from sensprobe_kernels.ops.selective_scan.steps import Spot, spot
+from sensprobe_kernels.ops.selective_scan.numbers import empty_sum
+from sensprobe_kernels.ops.selective_scan.steps import Index, index
 from sensprobe_kernels.ops.selective_scan.units import copy, step
-from sensprobe_kernels.quantize.spec import ANY, Flags, flags_of
+from sensprobe_kernels.quantize.spec import ANY, Flags
 from sensprobe_kernels.simd.vector import LANES, Floats, load, spread, store, summed
 
 
@@ -45,8 +45,9 @@ class Adjoint(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Scratch of one thread: states (mark + 1, tiles, n, 16) and decays (mark, tiles, n, 16) of a
-    stretch, a g of the step after (tiles, n, 16), sums for B and C (2, n, 16), decays of a unit."""
+    """Scratch of one thread: states (interval + 1, tiles, n, 16) and decays (interval, tiles, n,
+    16) of a stretch, a g of the step after (tiles, n, 16), sums for B and C (2, n, 16), and decays
+    of a unit."""
 
     states: Any
     decays: Any
@@ -56,7 +57,7 @@ class Work(NamedTuple):
 
 
 @inline_optimised
-def _again(
+def _recompute(
     job: Job, given: Given, work: Work, b: int, t0: int, t1: int, head: bool, kept: Flags,
     passed: Flags,
 ) -> None:  # fmt: skip
@@ -77,7 +78,7 @@ def _again(
 
 @inline
 def _tile(
-    job: Job, given: Given, adjoint: Adjoint, work: Work, at: Spot, before: int, head: bool,
+    job: Job, given: Given, adjoint: Adjoint, work: Work, at: Index, before: int, head: bool,
     b: int, first: bool, passed: Flags,
 ) -> None:  # fmt: skip
     """One tile at one step; `before` is where the stretch has its state of the step before."""
@@ -88,7 +89,7 @@ def _tile(
     else:
         dt = load(given.dt, at.value)
     u = dt * x
-    du, other = nothing(), nothing()
+    du, other = empty_sum(), empty_sum()
     for i in range(job.n):
         j, c = before + i * LANES, (at.k * job.n + i) * LANES
         if not head:
@@ -122,7 +123,7 @@ def _sum(sums: Any, at: int, term: Floats, first: bool) -> None:
 
 
 @inline_optimised
-def _step_back(
+def _step_backward(
     job: Job, given: Given, adjoint: Adjoint, work: Work, b: int, t: int, t0: int, head: bool,
     passed: Flags,
 ) -> None:  # fmt: skip
@@ -130,7 +131,7 @@ def _step_back(
     share, place = job.tiles // job.groups, Place(b, 0, job.tiles)
     for group in range(job.groups):
         for k in range(group * share, (group + 1) * share):
-            at = spot(job, given, place, k, t, head)
+            at = index(job, given, place, k, t, head)
             before = ((t - t0) * job.tiles + k) * job.n * LANES
             first = k == group * share
             if first:
@@ -150,27 +151,24 @@ def build_gradient(state: Flags, decay: Flags, head: bool) -> Callable[..., None
     It takes a Job, the scan's Given with a state to write to, an Adjoint whose sums are zero, Work,
     and the first sequence of the call and the one after its last.
     """
-    s0, s1, s2, s3, s4, s5, s6 = state
-    d0, d1, d2, d3, d4, d5, d6 = decay
 
     def scan_back(
         job: Job, given: Given, adjoint: Adjoint, work: Work, start: int, stop: int
     ) -> None:
-        kept, passed = flags_of(s0, s1, s2, s3, s4, s5, s6), flags_of(d0, d1, d2, d3, d4, d5, d6)
         whole = job.tiles * job.n * LANES
-        stretches = -(-job.length // job.mark)
+        stretches = -(-job.length // job.interval)
         for b in range(start, stop):
             for i in range(0, whole, LANES):
-                store(work.carry, i, nothing())
+                store(work.carry, i, empty_sum())
             for back in range(stretches):
                 s = stretches - 1 - back
-                t0, t1 = s * job.mark, min((s + 1) * job.mark, job.length)
-                mark = (s * job.batch + b) * whole
-                copy(given.marks, mark, given.state, b * whole, whole)
-                if kept.feedback:
-                    copy(given.rests, mark, given.residual, b * whole, whole)
-                _again(job, given, work, b, t0, t1, head, kept, passed)
+                t0, t1 = s * job.interval, min((s + 1) * job.interval, job.length)
+                at = (s * job.batch + b) * whole
+                copy(given.checkpoints, at, given.state, b * whole, whole)
+                if state.feedback:
+                    copy(given.residual_checkpoints, at, given.residual, b * whole, whole)
+                _recompute(job, given, work, b, t0, t1, head, state, decay)
                 for i in range(t1 - t0):
-                    _step_back(job, given, adjoint, work, b, t1 - 1 - i, t0, head, passed)
+                    _step_backward(job, given, adjoint, work, b, t1 - 1 - i, t0, head, decay)
 
     return compiled(scan_back)

@@ -1,4 +1,4 @@
-"""What one call works on.
+"""The arguments of the compiled functions of one call.
 
 Channels go in tiles of sixteen, one a lane: a sequence's channels lie side by side in memory, and
 nothing has to be transposed. A tile never holds channels of two heads. Where the channels of a head
@@ -18,14 +18,14 @@ class Job(NamedTuple):
     length: int
     tiles: int  # of a sequence
     heads: int
-    unit: int  # tiles that are taken through a step together
+    unit: int  # tiles that go through a step together
     n: int
     channels: int  # of a head
     head: int  # tiles of a head
     groups: int  # rows of B and C a step
     first: int  # position of the batch's first sequence in its data set
     step: int  # steps taken before
-    mark: int  # the state is marked every so many steps; 0: never
+    interval: int  # steps from one checkpoint of the state to the next; 0: there are none
     batch: int
     state: Settings
     decay: Settings
@@ -40,7 +40,8 @@ class Given(NamedTuple):
     state, residual  (batch, tiles, n, 16)
     Of scales known before, (5, tiles, n or 1, 16): see `Spec.known`.
 
-    marks, rests  (stretches, batch, tiles, n, 16): state and residual before every `mark` steps.
+    checkpoints, residual_checkpoints  (stretches, batch, tiles, n, 16): the state and the residual
+    before every `interval` steps.
 
     Either A or decay is used, and dt is a channel's or a head's. head_of and row_of name each
     tile's head and row of B and C.
@@ -61,12 +62,12 @@ class Given(NamedTuple):
     decay_numbers: Any
     head_of: Any
     row_of: Any
-    marks: Any
-    rests: Any
+    checkpoints: Any
+    residual_checkpoints: Any
 
 
 class Place(NamedTuple):
-    """Where a unit stands: the sequence, its first tile and the one after its last."""
+    """A unit: its sequence, its first tile and the one after its last."""
 
     b: int
     k0: int

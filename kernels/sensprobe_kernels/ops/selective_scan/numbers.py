@@ -1,4 +1,4 @@
-"""Rounding the numbers of a tile: scales known before, scales read live, noise."""
+"""Scales and noise for rounding the numbers of a tile."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _MINUS_ZERO = np.float32(-0.0)
 
 
 @inline
-def nothing() -> Floats:
+def empty_sum() -> Floats:
     """The empty sum: -0, because -0 + x is x for zeros of either sign too."""
     return every(_MINUS_ZERO)
 
 
 @inline
 def no_scale() -> Scale:
-    """Where nothing is scaled."""
-    none = nothing()
+    """A Scale for numbers that have none."""
+    none = empty_sum()
     return Scale(none, none, none, none, none, none)
 
 
 @inline
 def known_scale(known: Any, job: Job, k: int, i: int, flags: Flags) -> Scale:
-    """Of number i along n of tile k; the tile's only one unless each has its own."""
+    """The calibrated Scale of number i along n of tile k; under STATIC a tile has one."""
     row = k * job.n + i if flags.span == STATIC_EACH else k
     field = (job.tiles * job.n if flags.span == STATIC_EACH else job.tiles) * LANES
     at = row * LANES
@@ -56,7 +56,7 @@ def known_scale(known: Any, job: Job, k: int, i: int, flags: Flags) -> Scale:
 
 @inline
 def shared_scale(seen: Range, numbers: Any, settings: Settings, flags: Flags) -> Scale:
-    """The live scale of a range that spans all lanes."""
+    """The dynamic Scale of a range that spans all lanes."""
     return dynamic_scale(across(seen), numbers, settings.scales, flags)
 
 
@@ -64,12 +64,12 @@ def shared_scale(seen: Range, numbers: Any, settings: Settings, flags: Flags) ->
 def noise(
     job: Job, given: Given, settings: Settings, place: Place, k: int, i: int, t: int, flags: Flags
 ) -> Floats:
-    """Of number i along n of tile k; none where none is needed.
+    """Uniform noise for number i along n of tile k, if it is rounded at random.
 
     Lanes that repeat the last channel repeat its noise.
     """
     if flags.rounding != STOCHASTIC:
-        return nothing()
+        return empty_sum()
     head = given.head_of[k]
     inside = (k - head * job.head) * LANES
     lane = smaller(places(), every_int(job.channels - 1 - inside))

@@ -1,4 +1,4 @@
-"""The recurrence over a unit: the tiles of one sequence that share live scales, all steps.
+"""The recurrence over a unit: the tiles of one sequence that share dynamic scales, all steps.
 
 `build` makes the compiled function for one set of compile-time flags.
 """
@@ -12,23 +12,23 @@ from typing import Any
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.selective_scan.decays import unit_decays
 from sensprobe_kernels.ops.selective_scan.job import Given, Job, Place
-from sensprobe_kernels.ops.selective_scan.numbers import nothing, shared_scale
+from sensprobe_kernels.ops.selective_scan.numbers import empty_sum, shared_scale
 from sensprobe_kernels.ops.selective_scan.steps import (
     four_group_step,
     four_step,
     group_step,
+    index,
     observe,
-    settle,
-    spot,
+    store_states,
     tile_step,
 )
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
 from sensprobe_kernels.quantize.scales import unseen
-from sensprobe_kernels.quantize.spec import GROUP, TENSOR, Flags, exactly, flags_of
+from sensprobe_kernels.quantize.spec import GROUP, TENSOR, Flags, exactly
 from sensprobe_kernels.simd.vector import LANES, load, prefetch, store
 
 AHEAD = 3
-"""Steps from the one at hand to the one whose numbers are asked for."""
+"""Steps from the present one to the one whose lines are prefetched."""
 
 
 @inline
@@ -38,20 +38,20 @@ def copy(source: Any, at: int, target: Any, to: int, size: int) -> None:
 
 
 @inline
-def _mark(job: Job, given: Given, place: Place, stretch: int, flags: Flags) -> None:
-    """Keep the unit's state, and its residual, for the gradient."""
+def _checkpoint(job: Job, given: Given, place: Place, stretch: int, flags: Flags) -> None:
+    """Copy the unit's state and residual, for the gradient."""
     line = job.n * LANES
     at, size = (place.b * job.tiles + place.k0) * line, (place.k1 - place.k0) * line
     to = stretch * job.batch * job.tiles * line + at
-    copy(given.state, at, given.marks, to, size)
+    copy(given.state, at, given.checkpoints, to, size)
     if flags.feedback:
-        copy(given.residual, at, given.rests, to, size)
+        copy(given.residual, at, given.residual_checkpoints, to, size)
 
 
 @inline
-def _ask(job: Job, given: Given, place: Place, t: int, head: bool) -> None:
-    """For the lines of a later step: those of a wide model lie pages apart, and a processor looks
-    ahead within one."""
+def _prefetch(job: Job, given: Given, place: Place, t: int, head: bool) -> None:
+    """Prefetch the lines of a later step: those of a wide model lie pages apart, and a processor
+    prefetches within a page."""
     first = ((place.b * job.length + t) * job.tiles + place.k0) * LANES
     for i in range(first, first + (place.k1 - place.k0) * LANES, LANES):
         prefetch(given.x, i)
@@ -82,7 +82,7 @@ def step(
 def _plain_steps(
     job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
-    """Nothing live: four tiles at a time, unless noise takes the registers."""
+    """Exact or static: four tiles at a time, unless noise takes the registers."""
     k = place.k0
     if flags.rounding != STOCHASTIC:
         for _ in range((place.k1 - place.k0) // 4):
@@ -96,7 +96,7 @@ def _plain_steps(
 def _group_steps(
     job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
-    """A live range a channel, four tiles at a time, or more ranges along n."""
+    """A dynamic scale a channel, four tiles at a time, or several along n, a tile at a time."""
     k = place.k0
     if job.state.group >= job.n and flags.rounding != STOCHASTIC:
         for _ in range((place.k1 - place.k0) // 4):
@@ -110,15 +110,15 @@ def _group_steps(
 def _shared_step(
     job: Job, given: Given, place: Place, t: int, decays: Any, head: bool, flags: Flags
 ) -> None:
-    """One live range spans all tiles."""
+    """One dynamic scale for all tiles."""
     seen = unseen(flags)
     for k in range(place.k0, place.k1):
-        at = spot(job, given, place, k, t, head)
+        at = index(job, given, place, k, t, head)
         seen = observe(job, given, at, 0, job.n, decays, head, seen, flags)
     scale = shared_scale(seen, given.state_numbers, job.state, flags)
     for k in range(place.k0, place.k1):
-        at = spot(job, given, place, k, t, head)
-        total = settle(job, given, place, at, 0, job.n, scale, nothing(), flags)
+        at = index(job, given, place, k, t, head)
+        total = store_states(job, given, place, at, 0, job.n, scale, empty_sum(), flags)
         store(given.y, at.value, total)
 
 
@@ -130,20 +130,17 @@ def build(state: Flags, decay: Flags, head: bool) -> Callable[..., None]:
     a unit, and the first unit of the call and the one after its last. It releases the interpreter's
     lock.
     """
-    s0, s1, s2, s3, s4, s5, s6 = state
-    d0, d1, d2, d3, d4, d5, d6 = decay
 
     def scan_units(job: Job, given: Given, decays: Any, start: int, stop: int) -> None:
-        kept, passed = flags_of(s0, s1, s2, s3, s4, s5, s6), flags_of(d0, d1, d2, d3, d4, d5, d6)
         units = -(-job.tiles // job.unit)
         for i in range(start, stop):
             k0 = i % units * job.unit
             place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
             for t in range(job.length):
-                if job.mark and t % job.mark == 0:
-                    _mark(job, given, place, t // job.mark, kept)
-                _ask(job, given, place, t + AHEAD, head)
-                step(job, given, place, t, decays, head, kept, passed)
+                if job.interval and t % job.interval == 0:
+                    _checkpoint(job, given, place, t // job.interval, state)
+                _prefetch(job, given, place, t + AHEAD, head)
+                step(job, given, place, t, decays, head, state, decay)
 
     return compiled(scan_units)
 
@@ -152,17 +149,15 @@ def build(state: Flags, decay: Flags, head: bool) -> Callable[..., None]:
 def build_decays(decay: Flags) -> Callable[..., None]:
     """The compiled decays of every step, without the recurrence. It takes a Job, Given, where they
     go (length, batch, tiles, n, 16), and the first unit of the call and the one after its last."""
-    d0, d1, d2, d3, d4, d5, d6 = decay
 
     def write_decays(job: Job, given: Given, out: Any, decays: Any, start: int, stop: int) -> None:
-        passed = flags_of(d0, d1, d2, d3, d4, d5, d6)
         units = -(-job.tiles // job.unit)
         line = job.n * LANES
         for i in range(start, stop):
             k0 = i % units * job.unit
             place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
             for t in range(job.length):
-                unit_decays(job, given, place, t, decays, passed)
+                unit_decays(job, given, place, t, decays, decay)
                 to = ((t * job.batch + place.b) * job.tiles + k0) * line
                 copy(decays, 0, out, to, (place.k1 - k0) * line)
 

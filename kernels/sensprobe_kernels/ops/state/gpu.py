@@ -2,7 +2,7 @@
 
 A tile is (R, N): rows of a state, its columns padded to a power of two. Live scales are of a row
 each, or one of all rows of a program, which is block number `block`. Scales of groups along a row,
-live or static, come in every place of a tile.
+dynamic or static, come in every place of a tile.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def load_known(scale, zero, row, stride, inside, r: tl.constexpr):
 
 
 @triton.jit
-def _live_at(block, row, n, inside, N: tl.constexpr, r: tl.constexpr):
-    """Where live scales lie, and whether they do: of rows (R, 1), that of the block (1, 1), or of
-    groups, in each of their places (R, N)."""
+def _scale_places(block, row, n, inside, N: tl.constexpr, r: tl.constexpr):
+    """Where dynamic scales lie, and a mask of those there are: of rows (R, 1), that of the block
+    (1, 1), or of groups, in each of their places (R, N)."""
     if r.span == TENSOR:
         at = tl.full((1, 1), block, tl.int32)
         return at, at >= 0
@@ -49,48 +49,48 @@ def _live_at(block, row, n, inside, N: tl.constexpr, r: tl.constexpr):
 
 
 @triton.jit
-def put_rest(rest, e, row, n, inside, N: tl.constexpr):
-    """The inverse of `load_rest`."""
+def store_residual(residual, e, row, n, inside, N: tl.constexpr):
+    """Write the residual of a tile as `load_residual` reads it."""
     col = tl.arange(0, N)[None, :]
-    tl.store(rest + row * n + col, e.to(tl.bfloat16), mask=inside & (col < n))
+    tl.store(residual + row * n + col, e.to(tl.bfloat16), mask=inside & (col < n))
 
 
 @triton.jit
 def load_state(
-    codes, scale, zero, rest, known, known_zero, block, row, n, pitch, stride, inside,
+    codes, scale, zero, residual, known, known_zero, block, row, n, pitch, stride, inside,
     N: tl.constexpr, c: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
-    """A tile of one sequence's state, what rounding left over, scale and zero point. Rows hold n
+    """A tile of one sequence's state, its residual, scale and zero point. Rows hold n
     numbers, in codes of `pitch` bytes; `known` are static scales of every `stride` rows."""
     if r.span == GROUP or r.span == TENSOR:
-        at, there = _live_at(block, row, n, inside, N, r)
+        at, there = _scale_places(block, row, n, inside, N, r)
         s, z = load_scale(scale + at, there, r.scales), tl.full(at.shape, 0.0, tl.float32)
         if r.asym:
             z = tl.load(zero + at, mask=there, other=0).to(tl.float32)
     elif r.group:
-        at, there = _live_at(block, row, n, inside, N, r)
+        at, there = _scale_places(block, row, n, inside, N, r)
         s, z = load_known(known, known_zero, at, 1, there, r)
     else:
         s, z = load_known(known, known_zero, row, stride, inside, r)
     h = load_numbers(codes, row, 0, n, pitch, s, z, inside, N, c)
-    return h, load_rest(rest, row, n, inside, N, r), s, z
+    return h, load_residual(residual, row, n, inside, N, r), s, z
 
 
 @triton.jit
-def load_rest(rest, row, n, inside, N: tl.constexpr, r: tl.constexpr):
-    """What rounding left over of a tile."""
+def load_residual(residual, row, n, inside, N: tl.constexpr, r: tl.constexpr):
+    """The residual of a tile; 0 without error feedback."""
     if r.feedback:
         col = tl.arange(0, N)[None, :]
-        return tl.load(rest + row * n + col, mask=inside & (col < n), other=0.0).to(tl.float32)
+        return tl.load(residual + row * n + col, mask=inside & (col < n), other=0.0).to(tl.float32)
     else:
         return 0.0
 
 
 @triton.jit
-def offered(v, rest, r: tl.constexpr):
-    """v with the residual added and clamped: what is about to be rounded."""
+def before_rounding(v, residual, r: tl.constexpr):
+    """v with the residual added, clamped: the numbers to be rounded."""
     if r.feedback:
-        v = v + rest
+        v = v + residual
     if r.clipped:
         v = clamp(v, -r.clip, r.clip)
     return v
@@ -98,7 +98,7 @@ def offered(v, rest, r: tl.constexpr):
 
 @triton.jit
 def scale_for(v, there, s, z, r: tl.constexpr):
-    """Scale and zero point for v: the live ones of its rows or of all of it, or those given."""
+    """Scale and zero point for v: dynamic ones of rows, groups or all of it, or those given."""
     if r.span == GROUP and r.group:
         R: tl.constexpr = v.shape[0]
         K: tl.constexpr = v.shape[1] // r.group
@@ -115,7 +115,7 @@ def scale_for(v, there, s, z, r: tl.constexpr):
 
 
 @triton.jit
-def put_codes(
+def store_numbers(
     codes, h, s, z, row, n, pitch, inside, N: tl.constexpr, c: tl.constexpr, r: tl.constexpr
 ):
     """Pack rounded numbers."""
@@ -128,17 +128,17 @@ def put_codes(
 
 
 @triton.jit
-def put_state(
-    codes, scale, zero, rest, h, e, s, z, block, row, n, pitch, inside,
+def store_state(
+    codes, scale, zero, residual, h, e, s, z, block, row, n, pitch, inside,
     N: tl.constexpr, c: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
-    """The inverse of `load_state`."""
+    """Write a tile of a state as `load_state` reads it."""
     tl.debug_barrier()  # what other threads of this program read is now written
-    put_codes(codes, h, s, z, row, n, pitch, inside, N, c, r)
+    store_numbers(codes, h, s, z, row, n, pitch, inside, N, c, r)
     if r.feedback:
-        put_rest(rest, e, row, n, inside, N)
+        store_residual(residual, e, row, n, inside, N)
     if r.span == GROUP or r.span == TENSOR:
-        at, there = _live_at(block, row, n, inside, N, r)
+        at, there = _scale_places(block, row, n, inside, N, r)
         if r.group:
             there = there & (tl.arange(0, N)[None, :] % r.group == 0)
         store_scale(scale + at, s, there, r.scales)
