@@ -121,7 +121,7 @@ class Applier:
         return RoundingTap(plan, weights, scales, round=ops.rounded)
 
     def encoded(self, site: Site, scheme: Scheme) -> Fields:
-        """What memory holds of one weight under one scheme."""
+        """Codes and scales of one weight under one scheme."""
         return encode_weight(self.model, site, scheme, self._moment(site.name, scheme))
 
     def adopt(self, tap: RoundingTap) -> None:
@@ -182,7 +182,7 @@ class Applier:
         return None if seen is None else seen.moment
 
     def _weight(self, site: Site, scheme: Scheme) -> Tensor:
-        """A weight as memory holds it in a scheme, decoded once."""
+        """The values of a weight in a scheme, decoded once."""
         key = (site.name, scheme)
         if key not in self._weights:
             self._weights[key] = decode(self.encoded(site, scheme), scheme, site)

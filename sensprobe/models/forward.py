@@ -21,7 +21,7 @@ from sensprobe.numerics.storage import Carry, fresh
 from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
 from sensprobe.plans.sites import Site
 
-Memories = tuple[Carry | None, ...]
+Carries = tuple[Carry | None, ...]
 """Of a layer's states, in the order of their sites; None before the first step."""
 
 
@@ -33,17 +33,17 @@ class Mixing(Sited, Protocol):
         """The state sites of every layer."""
         ...
 
-    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
-        """Layer i's mixer: u (b, l, d_model) -> the same shape, and its memories after it."""
+    def mix(self, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
+        """Layer i's mixer: u (b, l, d_model) -> the same shape, and its carries after it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What `step` carries: a memory of every state, by layer; the sum of what is pooled, and the
-    number of steps taken."""
+    """The state of a stream: a carry of every state site, by layer; the sum of the features to
+    pool (b, d_model); and the number of steps taken."""
 
-    memories: tuple[Memories, ...]
+    carries: tuple[Carries, ...]
     pooled: Tensor
     steps: int
 
@@ -102,8 +102,8 @@ def require_recurrent(mode: str, known: str = "recurrent, fft, traced") -> None:
 
 
 def outputs(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
-    """What `run` gives from the start, with no memory kept: small blocks that stay between large
-    ones that go would keep the allocator from using the space again."""
+    """The outputs of `run` from the start. No carry is kept: long-lived small allocations between
+    short-lived large ones would fragment the heap."""
     return run(model, x, tap, keep=False)[0]
 
 
@@ -113,26 +113,26 @@ def run(
     """(outputs, state): x (b, l, d_input) float32, or tokens (b, l), after what `state` has seen.
 
     Outputs are (b, d_output), or (b, l, d_output) where nothing is pooled. Without `keep` the state
-    lacks its memories.
+    lacks its carries.
     """
     config = model.config
     if state is None:
         state = _nothing(model, len(x))
     tap = tap.after(state.steps) if isinstance(tap, RoundingTap) else tap
-    u, memories = _entered(model, x, tap), []
+    u, carries = _entered(model, x, tap), []
     for i in range(config.layers):
-        u, memory = _layer(model, i, u, tap, state.memories[i])
-        memories.append(memory if keep else (None,) * len(memory))
-        del memory
+        u, carry = _layer(model, i, u, tap, state.carries[i])
+        carries.append(carry if keep else (None,) * len(carry))
+        del carry
     outputs, pooled = _left(model, u, tap, state)
-    return outputs, StreamState(tuple(memories), pooled, state.steps + x.shape[1])
+    return outputs, StreamState(tuple(carries), pooled, state.steps + x.shape[1])
 
 
 def hidden(model: Mixing, x: Tensor) -> list[Tensor]:
     """What every layer reads, and the last one writes, in full precision: layers + 1 (b, l, d)."""
     found, nothing = [_entered(model, x, EXACT)], _nothing(model, len(x))
-    for i, memories in enumerate(nothing.memories):
-        found.append(_layer(model, i, found[-1], EXACT, memories)[0])
+    for i, carries in enumerate(nothing.carries):
+        found.append(_layer(model, i, found[-1], EXACT, carries)[0])
     return found
 
 
@@ -140,7 +140,7 @@ def resume(model: Mixing, u: Tensor, layer: int, tap: Tap) -> Tensor:
     """`outputs` of sequences of which `layer` (the number of layers: none) reads u (b, l, d)."""
     nothing = _nothing(model, len(u))
     for i in range(layer, model.config.layers):
-        u = _layer(model, i, u, tap, nothing.memories[i])[0]
+        u = _layer(model, i, u, tap, nothing.carries[i])[0]
     return _left(model, u, tap, nothing)[0]
 
 
@@ -164,16 +164,14 @@ def _entered(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
     return F.embedding(x, at("embedding"))
 
 
-def _layer(
-    model: Mixing, i: int, u: Tensor, tap: Tap, memories: Memories
-) -> tuple[Tensor, Memories]:
-    """Layer i: norms, mixer and residual; and the memories of its mixer."""
+def _layer(model: Mixing, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
+    """Layer i: norms, mixer and residual; and the carries of its mixer."""
     config, inner = model.config, At(model, tap, f"layers.{i}.")
     v = _norm(inner, u, config) if config.norm == "pre" else u
-    v, memory = model.mix(i, v, tap, memories)
+    v, carry = model.mix(i, v, tap, carries)
     u = u + v if config.residual else v
     u = _norm(inner, u, config) if config.norm == "post" else u
-    return inner.passes("out", u), memory
+    return inner.passes("out", u), carry
 
 
 def _left(model: Mixing, u: Tensor, tap: Tap, state: StreamState) -> tuple[Tensor, Tensor]:
@@ -206,7 +204,7 @@ def _headed(at: At, u: Tensor) -> Tensor:
 
 
 def _shape(state: Site) -> tuple[int, ...]:
-    """The shape of a state of one sequence in memory, complex numbers as pairs."""
+    """The shape of a state of one sequence in its carry, complex numbers as pairs."""
     return (*state.shape, 2) if state.is_complex else state.shape
 
 
@@ -216,7 +214,7 @@ def _check_state(model: Mixing, state: object, batch: int) -> None:
     fits = (
         isinstance(state, StreamState)
         and state.pooled.shape == (batch, model.config.d_model)
-        and [[m.state.shape for m in layer if m] for layer in state.memories] == wanted
+        and [[m.state.shape for m in layer if m] for layer in state.carries] == wanted
     )
     if not fits:
         raise DataError(
@@ -226,31 +224,31 @@ def _check_state(model: Mixing, state: object, batch: int) -> None:
 
 
 def _nothing(model: Mixing, batch: int) -> StreamState:
-    """The state before the first step, without memories."""
-    memories = tuple((None,) * len(layer) for layer in model.states)
-    return StreamState(memories, torch.zeros(batch, model.config.d_model), 0)
+    """The state before the first step, without carries."""
+    carries = tuple((None,) * len(layer) for layer in model.states)
+    return StreamState(carries, torch.zeros(batch, model.config.d_model), 0)
 
 
 def chosen(state: StreamState, rows: Tensor) -> StreamState:
     """The state of some of its sequences, in the order of rows (n,); one may be named twice."""
 
-    def of(memory: Carry | None) -> Carry | None:
-        if memory is None:
+    def of(carry: Carry | None) -> Carry | None:
+        if carry is None:
             return None
-        residual = None if memory.residual is None else memory.residual[rows]
-        return Carry(memory.state[rows], residual, memory.step)
+        residual = None if carry.residual is None else carry.residual[rows]
+        return Carry(carry.state[rows], residual, carry.step)
 
-    memories = tuple(tuple(map(of, kept)) for kept in state.memories)
-    return StreamState(memories, state.pooled[rows], state.steps)
+    carries = tuple(tuple(map(of, kept)) for kept in state.carries)
+    return StreamState(carries, state.pooled[rows], state.steps)
 
 
 def start(model: Mixing, batch: int, tap: Tap) -> StreamState:
-    """The state before the first step, with memories as the tap keeps them."""
-    memories = (
+    """The state before the first step, with carries as the tap keeps them."""
+    carries = (
         tuple(fresh(batch, _shape(site), tap.storage(site)) for site in layer)
         for layer in model.states
     )
-    return StreamState(tuple(memories), torch.zeros(batch, model.config.d_model), 0)
+    return StreamState(tuple(carries), torch.zeros(batch, model.config.d_model), 0)
 
 
 def step(model: Mixing, x: Tensor, state: StreamState, tap: Tap) -> tuple[Tensor, StreamState]:

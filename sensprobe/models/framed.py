@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sensprobe.models import forward
 from sensprobe.models.family import Family
-from sensprobe.models.forward import Memories, StreamState
+from sensprobe.models.forward import Carries, StreamState
 from sensprobe.models.frame import Products
 from sensprobe.numerics.taps import EXACT, Tap
 from sensprobe.plans.sites import Kind, Site
@@ -67,8 +67,8 @@ class Framed(ABC):
     """The sites of a layer that `spectral_radius` is computed from."""
 
     @abstractmethod
-    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
-        """Layer i's mixer: u (b, l, d_model) -> the same shape, and the memory of each state site
+    def mix(self, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
+        """Layer i's mixer: u (b, l, d_model) -> the same shape, and the carry of each state site
         of the layer after it, in the order of the sites; None where there was none before."""
 
     @abstractmethod

@@ -5,9 +5,9 @@
       │                              └ x_proj.dt ─ dt_proj ─ dt ─┘                   │
       └ in_proj.z ─ z ─────────────────────────────────────────────────────── SiLU ──┘
 
-dt = softplus(dt_proj · (low rank) + bias); A is continuous and negative, as memory holds it, and
-the decay exp(dt A) is computed at run time. With `inner_norm` (FalconMamba, arXiv 2410.05355) an
-RMS norm without weights stands on low-rank dt, B and C.
+dt = softplus(dt_proj · (low rank) + bias); A is continuous and negative, as a deployment stores it,
+and the decay exp(dt A) is computed at run time. With `inner_norm` (FalconMamba, arXiv 2410.05355)
+an RMS norm without weights stands on low-rank dt, B and C.
 
 Shapes: b batch, l length, d channels (expand · d_model), n state variables a channel, r rank of dt.
 """

@@ -4,8 +4,8 @@
        ├ in_proj.dt ─ + bias ─ softplus ─ dt ─┘                               │
        └ in_proj.z ─ z ──────────────────────────────────────────────── SiLU ─┘
 
-A is continuous and negative, as memory holds it, and the decay exp(dt A) is computed at run time.
-The gated norm (y SiLU(z), then an RMS norm within each group) is what mamba_ssm calls
+A is continuous and negative, as a deployment stores it, and the decay exp(dt A) is computed at run
+time. The gated norm (y SiLU(z), then an RMS norm within each group) is what mamba_ssm calls
 norm_before_gate=False. A deployment that keeps the state in full between chunk ends is a state
 scheme with `everyK`.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sensprobe import ops
 from sensprobe.models import forward, frame, mamba2, selective
-from sensprobe.models.forward import At, Memories
+from sensprobe.models.forward import At, Carries
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.selective import Scan, Selective
 from sensprobe.numerics.arithmetic import exp, softplus
@@ -99,16 +99,16 @@ class Mamba2(Selective):
         forward.require_recurrent(mode, "recurrent, chunked")
         return forward.outputs(self, x, tap)
 
-    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
+    def mix(self, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
         at, config = At(self, tap, f"layers.{i}."), self.config
         u = at.passes("in_proj_in", u)
         projected = {name: at.linear(f"in_proj.{name}", u) for name in config.rows}
         z = at.passes("z", projected["z"].unflatten(-1, (config.heads, config.d_head)))
         together = torch.cat([projected[name] for name in self.convolved], dim=-1)
-        v, window = self.convolve(at, at.passes("conv_in", together), memories[0])
+        v, window = self.convolve(at, at.passes("conv_in", together), carries[0])
         x, B, C = (at.passes(name, part) for name, part in zip(self.convolved, v, strict=True))
         dt = F.softplus(projected["dt"] + at("dt.bias")).clamp(config.dt_min, config.dt_max)
-        y, state = self.recur(at, x, at.passes("dt", dt), B, C, memories[1])
+        y, state = self.recur(at, x, at.passes("dt", dt), B, C, carries[1])
         D = at("D") if config.D_per_channel else at("D")[:, None]
         y = at.passes("y", y + D * x) * F.silu(z)
         y = at.passes("out_proj_in", self._gated_norm(at, y.flatten(2)))

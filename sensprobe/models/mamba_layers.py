@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sensprobe import ops
 from sensprobe.models import forward, frame, mamba, selective
-from sensprobe.models.forward import At, Memories
+from sensprobe.models.forward import At, Carries
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.selective import Scan, Selective
 from sensprobe.numerics.arithmetic import exp, softplus
@@ -75,19 +75,19 @@ class Mamba(Selective):
     def dt_at_rest(self, at: At) -> Tensor:
         return softplus(at("dt_proj.bias").double())[:, None]
 
-    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
+    def mix(self, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
         at, config = At(self, tap, f"layers.{i}."), self.config
         u = at.passes("in_proj_in", u)
         z = at.passes("z", at.linear("in_proj.z", u))  # (b, l, d)
         x = at.passes("conv_in", at.linear("in_proj.x", u))
-        (x,), window = self.convolve(at, x, memories[0])
+        (x,), window = self.convolve(at, x, carries[0])
         x = at.passes("x", x)
         low, B, C = (at.linear(f"x_proj.{part}", x) for part in ("dt", "B", "C"))
         if config.inner_norm:
             low, B, C = (forward.rms(v, config.inner_norm_eps) for v in (low, B, C))
         dt = at.passes("dt", F.softplus(at.linear("dt_proj", at.passes("dt_proj_in", low))))
         B, C = at.passes("B", B), at.passes("C", C)  # (b, l, n)
-        y, state = self.recur(at, x, dt, B, C, memories[1])
+        y, state = self.recur(at, x, dt, B, C, carries[1])
         y = at.passes("y", y + at("D") * x)
         y = at.passes("out_proj_in", y * F.silu(z))
         return at.linear("out_proj", y), (window, state)

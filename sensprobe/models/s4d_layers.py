@@ -13,7 +13,7 @@ from torch import Tensor
 from sensprobe import ops
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import forward, frame, s4d
-from sensprobe.models.forward import At, Memories
+from sensprobe.models.forward import At, Carries
 from sensprobe.models.framed import Framed, Recurrence
 from sensprobe.models.initial import drawn, log_steps
 from sensprobe.models.s4d import S4DConfig
@@ -144,7 +144,7 @@ class S4D(Framed):
             raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
         return forward.outputs(replace(self, mode=mode), x, tap)
 
-    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
+    def mix(self, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
         at = At(self, tap, f"layers.{i}.")
         x = at.passes("x", u)  # (b, l, h)
         A, B, C, D = (at(part) for part in "ABCD")
@@ -154,18 +154,18 @@ class S4D(Framed):
                 f"the convolution keeps no state, and this plan rounds {at.prefix}state. "
                 "Use mode='recurrent'."
             )
-        y, state = self.recur(x, A, B, C, storage, memories[0])
+        y, state = self.recur(x, A, B, C, storage, carries[0])
         y = at.passes("y", y + D * x)
         y = F.gelu(y) if self.config.activation == "gelu" else y * (y + 2).clamp(0, 1)
         y = at.linear("out_proj", at.passes("out_proj_in", y))
         return F.glu(at.passes("out_proj_out", y), dim=-1), (state,)
 
     def recur(
-        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Carry | None
+        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, carry: Carry | None
     ) -> tuple[Tensor, Carry | None]:
         """The recurrence over x (b, l, h): y, and the state after it (None of a convolution)."""
         if self.mode == "recurrent":
-            return ops.diagonal_scan(x, A, B, C, storage, memory)
+            return ops.diagonal_scan(x, A, B, C, storage, carry)
         if self.mode == "fft":
             return fft_conv(x, ssm_kernel(A, B, C, x.shape[1])), None
         return traced_conv(x, A, B, C), None

@@ -88,20 +88,18 @@ class Selective(Framed):
     # -- operations that round inside themselves --------------------------------------------------
 
     def convolve(
-        self, at: At, v: Tensor, memory: Carry | None = None
+        self, at: At, v: Tensor, carry: Carry | None = None
     ) -> tuple[tuple[Tensor, ...], Carry]:
         """The convolution over v (b, l, channels) and SiLU, parted; and the window after it."""
-        v, window = ops.causal_conv(
-            v, at("conv"), at.bias("conv"), at.storage("conv_state"), memory
-        )
+        v, window = ops.causal_conv(v, at("conv"), at.bias("conv"), at.storage("conv_state"), carry)
         return self.parted(F.silu(v)), window
 
     def recur(
-        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Carry | None = None
+        self, at: At, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, carry: Carry | None = None
     ) -> tuple[Tensor, Carry]:
         """The recurrence: y, and the state after it."""
         return self.recurrence(
-            x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"), memory
+            x, dt, at("A"), B, C, at.storage("decay"), at.storage("state"), carry
         )
 
     @property

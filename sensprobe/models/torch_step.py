@@ -32,25 +32,25 @@ class TorchS4D(S4D):
     """h = A h + B u and y = 2 Re(C h), complex."""
 
     def recur(
-        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, memory: Carry | None
+        self, x: Tensor, A: Tensor, B: Tensor, C: Tensor, storage: Storage, carry: Carry | None
     ) -> tuple[Tensor, Carry]:
-        assert memory is not None
-        state = A * torch.view_as_complex(memory.state) + B * x[:, 0, :, None]
+        assert carry is not None
+        state = A * torch.view_as_complex(carry.state) + B * x[:, 0, :, None]
         y = 2 * (C * state).sum(-1).real
-        return y[:, None], _after(memory, torch.view_as_real(state))
+        return y[:, None], _after(carry, torch.view_as_real(state))
 
 
 class _Windowed(Selective):
     """The convolution as a product with the window."""
 
     def convolve(
-        self, at: At, v: Tensor, memory: Carry | None = None
+        self, at: At, v: Tensor, carry: Carry | None = None
     ) -> tuple[tuple[Tensor, ...], Carry]:
-        assert memory is not None
-        window = torch.cat([memory.state, v.transpose(1, 2)], dim=-1)
+        assert carry is not None
+        window = torch.cat([carry.state, v.transpose(1, 2)], dim=-1)
         y, bias = (window * at("conv")).sum(-1), at.bias("conv")
         y = y if bias is None else y + bias
-        return self.parted(torch.nn.functional.silu(y)[:, None]), _after(memory, window[..., 1:])
+        return self.parted(torch.nn.functional.silu(y)[:, None]), _after(carry, window[..., 1:])
 
 
 class TorchMamba(_Windowed, Mamba):
@@ -73,12 +73,12 @@ def _channels(
     C: Tensor,
     decay: Storage,
     storage: Storage,
-    memory: Carry,
+    carry: Carry,
 ) -> tuple[Tensor, Carry]:
     """h = exp(dt A) h + (dt x) B and y = C h of (b, channels, n)."""
     now = dt[:, 0, :, None]
-    state = torch.exp(now * A) * memory.state + (now * x[:, 0, :, None]) * B
-    return torch.matmul(state, C.mT).mT, _after(memory, state)
+    state = torch.exp(now * A) * carry.state + (now * x[:, 0, :, None]) * B
+    return torch.matmul(state, C.mT).mT, _after(carry, state)
 
 
 def _heads(
@@ -89,15 +89,15 @@ def _heads(
     C: Tensor,
     decay: Storage,
     storage: Storage,
-    memory: Carry,
+    carry: Carry,
 ) -> tuple[Tensor, Carry]:
     """The same of (b, heads, p, n), a decay a head, B and C one a group of heads."""
     now, each = dt[:, 0], x.shape[2] // B.shape[2]
     B, C = (t[:, 0].repeat_interleave(each, 1) for t in (B, C))  # (b, heads, n)
     drive = (now[..., None] * x[:, 0])[..., None] * B[:, :, None]
-    state = torch.exp(now * A)[..., None, None] * memory.state + drive
-    return torch.matmul(state, C[..., None]).squeeze(-1)[:, None], _after(memory, state)
+    state = torch.exp(now * A)[..., None, None] * carry.state + drive
+    return torch.matmul(state, C[..., None]).squeeze(-1)[:, None], _after(carry, state)
 
 
-def _after(memory: Carry, state: Tensor) -> Carry:
-    return Carry(state, None, memory.step + 1)
+def _after(carry: Carry, state: Tensor) -> Carry:
+    return Carry(state, None, carry.step + 1)

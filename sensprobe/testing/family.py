@@ -197,15 +197,15 @@ class FamilyContract:
 
     @pytest.mark.parametrize("text", ["int8", "int6/asym/dynamic", "e4m3/dynamic/every3", "bf16"])
     def test_stepping_is_the_forward(self, model: Model, x: Tensor, text: str) -> None:
-        """With the state rounded too: memories carry all there is between steps."""
+        """With the state rounded too: a carry has all there is between steps."""
         states = [s for s in model.sites.values() if s.kind is Kind.STATE]
         plan = adapted([("*", parse(text))], states).resolve(model.sites.values())
         tap = Applier(model, observe(model, x)).tap(plan)
         for chosen in (EXACT, tap):
-            want, memory = model(x, chosen), model.start(len(x), chosen)
+            want, carry = model(x, chosen), model.start(len(x), chosen)
             outputs = []
             for t in range(x.shape[1]):
-                out, memory = model.step(x[:, t], memory, chosen)
+                out, carry = model.step(x[:, t], carry, chosen)
                 outputs.append(out)
             got = outputs[-1] if want.ndim == 2 else torch.stack(outputs, dim=1)
             # Sums over a batch of steps may run in another order than over one step, and a state
@@ -218,14 +218,19 @@ class FamilyContract:
         moving = [s for s in model.sites.values() if s.kind is Kind.ACTIVATION]
         plan = adapted([("*", parse("int4/range3/stochastic5"))], moving).resolve(moving)
         tap = Applier(model).tap(plan)
-        want, memory = model(x, tap), model.start(len(x), tap)
+        want, carry = model(x, tap), model.start(len(x), tap)
         outputs = []
         for t in range(x.shape[1]):
-            out, memory = model.step(x[:, t], memory, tap)
+            out, carry = model.step(x[:, t], carry, tap)
             outputs.append(out)
         got = outputs[-1] if want.ndim == 2 else torch.stack(outputs, dim=1)
         off = (got - want).abs() > 0.02 * max(1.0, want.abs().max().item())
         assert off.float().mean() <= 0.1  # where sums in another order cross a threshold
+
+    def test_the_radius_is_the_largest_of_the_layers(self, model: Model) -> None:
+        layers = [model.spectral_radius(EXACT, [i]) for i in range(model.config.layers)]
+        assert model.spectral_radius(EXACT) == max(layers)
+        assert max(layers) > 0
 
     def test_a_state_of_another_batch_is_refused(self, model: Model, x: Tensor) -> None:
         for other in (model.start(len(x) + 1), None, ()):

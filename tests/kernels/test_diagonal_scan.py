@@ -19,6 +19,7 @@ from sensprobe.numerics.storage import Carry, Rounded
 from sensprobe.ops import diagonal_scan as fast
 from sensprobe.ops.diagonal_scan import reference
 from sensprobe.plans.scheme import Scheme
+from sensprobe.testing.kernel import KernelContract
 
 CODES = [
     *("int2", "int3/head", "int8", "int16", "int13/head/parts", "int8/head/asym/parts"),
@@ -240,3 +241,13 @@ def test_this_bound_catches_a_wrong_kernel() -> None:
     u, A, B, C = problem(5, 63, 3, 7)
     y, bound = bounded(u, A * (1 + 1e-5), B, C)
     assert not ((fast(u, A, B, C)[0].double() - y).abs() <= bound).all()
+
+
+class TestKernel(KernelContract):
+    kernel, reference = staticmethod(fast), staticmethod(reference)
+
+    def problem(self, length: int) -> Problem:
+        return problem(3, length, 4, 3)
+
+    def storage(self, scheme: str) -> Rounded:
+        return rounded(scheme, 4, 3)

@@ -15,7 +15,8 @@ from schemes import schemes_for
 from sensprobe_kernels.ops.selective_scan import cpu
 
 from sensprobe import ops
-from sensprobe.numerics.storage import Carry, Watched, fresh
+from sensprobe.numerics.storage import Carry, Storage, Watched, fresh
+from sensprobe.testing.kernel import KernelContract
 
 both = pytest.mark.parametrize("name", [MAMBA, MAMBA2])
 
@@ -233,3 +234,46 @@ def test_what_is_watched_is_shown_as_by_the_reference(
         assert [step for step, _ in seen[what]] == [step for step, _ in steps]
         pairs = zip(seen[what], steps, strict=True)
         assert all(torch.equal(a, b) for (_, a), (_, b) in pairs)
+
+
+class SelectiveKernel(KernelContract):
+    """`timed` are x and dt; B and C are too."""
+
+    name: str
+    size: tuple[int, ...]
+    timed = 2
+
+    def problem(self, length: int) -> Problem:
+        return problem(self.name, 3, length, *self.size)
+
+    def storage(self, scheme: str) -> Storage:
+        state, _ = sites(self.name, self.problem(1))
+        return kept(scheme, state, 2.0)
+
+    def part(self, problem: Problem, steps: slice) -> Problem:
+        x, dt, A, B, C = problem
+        return x[:, steps], dt[:, steps], A, B[:, steps], C[:, steps]
+
+
+class TestChannels(SelectiveKernel):
+    name, size = MAMBA, (4, 3)
+
+    @staticmethod
+    def kernel(x, dt, A, B, C, storage, memory=None):
+        return ops.selective_scan(x, dt, A, B, C, None, storage, memory)
+
+    @staticmethod
+    def reference(x, dt, A, B, C, storage, memory=None):
+        return REFERENCES[MAMBA](x, dt, A, B, C, None, storage, memory)
+
+
+class TestHeads(SelectiveKernel):
+    name, size = MAMBA2, (4, 2, 2, 3)
+
+    @staticmethod
+    def kernel(x, dt, A, B, C, storage, memory=None):
+        return ops.head_scan(x, dt, A, B, C, None, storage, memory)
+
+    @staticmethod
+    def reference(x, dt, A, B, C, storage, memory=None):
+        return REFERENCES[MAMBA2](x, dt, A, B, C, None, storage, memory)

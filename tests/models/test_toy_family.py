@@ -7,7 +7,7 @@ the reference.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from sensprobe import api
 from sensprobe.checkpoints.files import METADATA_KEY
 from sensprobe.models import FAMILIES, frame
 from sensprobe.models.family import Family
-from sensprobe.models.forward import At, Memories
+from sensprobe.models.forward import At, Carries
 from sensprobe.models.frame import FrameConfig, Products, Shapes
 from sensprobe.models.framed import Framed, Replay
 from sensprobe.models.initial import drawn
@@ -91,19 +91,19 @@ class Toy(Framed):
 
     radius_name, radius_reads = "max|A|", ("A",)
 
-    def mix(self, i: int, u: Tensor, tap: Tap, memories: Memories) -> tuple[Tensor, Memories]:
+    def mix(self, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
         at = At(self, tap, f"layers.{i}.")
-        y, memory = self.recur(at, at.passes("x", u), memories[0])
-        return at.passes("y", y), (memory,)
+        y, carry = self.recur(at, at.passes("x", u), carries[0])
+        return at.passes("y", y), (carry,)
 
-    def recur(self, at: At, x: Tensor, memory: Carry | None) -> tuple[Tensor, Carry]:
+    def recur(self, at: At, x: Tensor, carry: Carry | None) -> tuple[Tensor, Carry]:
         A, B, C, storage = at("A"), at("B"), at("C"), at.storage("state")
-        memory = memory or fresh(len(x), A.shape, storage, x.device)
+        carry = carry or fresh(len(x), A.shape, storage, x.device)
         y = [torch.zeros_like(x[:, :0, 0])]
         for drive in x.unbind(1):
-            memory = store(memory, A * memory.state + B * drive[..., None], storage)
-            y.append((C * memory.state).sum(-1))
-        return torch.stack(y[1:], dim=1) if len(y) > 1 else torch.zeros_like(x), memory
+            carry = store(carry, A * carry.state + B * drive[..., None], storage)
+            y.append((C * carry.state).sum(-1))
+        return torch.stack(y[1:], dim=1) if len(y) > 1 else torch.zeros_like(x), carry
 
     @property
     def replays(self) -> list[Replay]:
@@ -115,9 +115,10 @@ class Toy(Framed):
 
         return [replay(f"layers.{i}.") for i in range(self.config.layers)]
 
-    def spectral_radius(self, tap: Tap = EXACT) -> float:
-        layers = (At(self, tap, f"layers.{i}.") for i in range(self.config.layers))
-        return max(single(at("A")).abs().max().item() for at in layers)
+    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
+        chosen = range(self.config.layers) if layers is None else layers
+        stored = (At(self, tap, f"layers.{i}.")("A") for i in chosen)
+        return max((single(A).abs().max().item() for A in stored), default=0.0)
 
 
 FAMILY = Family(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sensprobe.numerics.rounding import round_ratio
 from sensprobe.plans.formats import BF16, E2M1, E4M3, E5M2, FORMATS, FP16, FP32, Float, Int, Log
 from sensprobe.plans.scheme import Rounding
+from sensprobe.testing.format import FormatContract
 
 ROUNDED = [f for f in FORMATS.values() if f != FP32]
 FORMAT = pytest.mark.parametrize("format", ROUNDED, ids=str)
@@ -175,3 +176,9 @@ def test_a_wrong_rounding_is_noticed():
     assert not torch.equal((x + 0.5).floor(), round_ratio(x, Int(8)))
     wrong = Float("wrong", 4, 3, 480.0)
     assert round_ratio(torch.tensor(470.0), wrong).item() not in listed(E4M3)
+
+
+class TestFormats(FormatContract):
+    @pytest.fixture(params=ROUNDED, ids=str)
+    def format(self, request):
+        return request.param
