@@ -1,14 +1,14 @@
-"""A Numba pipeline for functions that only compiled code calls, which halves what compiling takes.
+"""Numba pipelines for functions that only compiled code calls: they compile faster.
 
-Numba optimises every function on its own and emits machine code for it, with everything that it
-inlines, and a caller one level up does so again. Of a function that nothing but compiled code calls
-no machine code is used: its caller links its LLVM module and optimises the whole. The pipelines
-here leave that out, and `optimise=False` the optimisation on its own as well. What is called from
-Python is compiled as ever. Measured on the packed step (`studies/000_speed/compiling.py`): 109 s
-became 48 s.
+Numba optimises every function on its own and emits machine code for it, together with all that it
+inlines, and the caller one level up does so again. Where only compiled code calls a function, its
+machine code is never used: the caller links its LLVM module and optimises the whole. The pipelines
+leave out the machine code, and with `optimise=False` the optimisation of the function on its own.
+Functions that Python calls are compiled as Numba does it. For the streaming step 109 s became 48 s
+of CPU; `studies/000_speed/compiling.py` measures it.
 
-They build on classes that Numba does not promise to keep (`JITCodeLibrary`), so `pipeline` gives
-None where a release has them no longer, and functions are then compiled as Numba does it.
+The pipelines build on classes that Numba does not promise to keep (`JITCodeLibrary`). `pipeline`
+returns None if a release lacks them, and all functions are then compiled as Numba does it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any
 
 
 def pipeline(*, optimise: bool) -> Any:
-    """The compiler class to hand to `njit(pipeline_class=…)`; None where this Numba has no place
-    for it. `optimise` says whether a function is optimised before its callers are."""
+    """The class to give to `njit(pipeline_class=…)`; None if this Numba lacks what it builds on.
+
+    optimise: optimise each function on its own, before its callers are.
+    """
     try:
         from numba.core.codegen import JITCodeLibrary
         from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -31,7 +33,7 @@ def pipeline(*, optimise: bool) -> Any:
         return None
 
     class LinkedLibrary(JITCodeLibrary):
-        """Code of one function, to be linked into its callers' and not run by itself."""
+        """The code of a function that is linked into its callers and not run by itself."""
 
         def _optimize_final_module(self) -> None:
             if optimise:
@@ -43,22 +45,22 @@ def pipeline(*, optimise: bool) -> Any:
 
         @property
         def codegen(self) -> Any:
-            """Where an environment would be registered; code that is not emitted has none."""
+            """The place where an environment is registered; code that is not emitted has none."""
             return NoEnvironment
 
         def get_pointer_to_function(self, name: str) -> int:
-            """0, as Numba says where there is no machine code of a name."""
+            """0, which tells Numba that there is no machine code of this name."""
             self._ensure_finalized()
             return 0
 
     class NoEnvironment:
         @staticmethod
         def set_env(name: str, env: Any) -> None:
-            """Nothing to set."""
+            """Does nothing."""
 
     @register_pass(mutates_CFG=False, analysis_only=True)
     class LinkOnly(LoweringPass):
-        """Makes the library that lowering then fills."""
+        """Creates the library that lowering fills."""
 
         _name = f"sensprobe_link_only_{optimise}"
 

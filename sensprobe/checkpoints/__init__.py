@@ -54,7 +54,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is known of a model without its weights.
+    """A model's description, known without its weights.
 
     `stored` has the type of every weight site in the file ("bfloat16"); `plan` the scheme of every
     site that an exported model keeps in one. `header` is what the file says of itself: the header
@@ -77,12 +77,12 @@ class Description:
 
     @property
     def name(self) -> str:
-        """What the file calls the model; "" where it does not say."""
+        """The name of the model in its file; "" if there is none."""
         return str(self.header.get("name", ""))
 
 
 def describe(path: Path, norm: str | None = None) -> Description:
-    """What a checkpoint or an exported folder says of its model.
+    """The description of the model in a checkpoint or an exported folder.
 
     The errors are those of `open_checkpoint` and `load_artefact`, but for what only the numbers
     show (weights that are not finite, a tied head that differs, a damaged weight file). A file that
@@ -120,7 +120,8 @@ def open_checkpoint(path: Path, norm: str | None = None) -> Checkpoint:
 
 
 def earlier_names(path: Path, norm: str | None = None) -> frozenset[str]:
-    """What `open_checkpoint`'s model was called before, as this machine computes it."""
+    """The names that the model of a checkpoint had in earlier versions, as this machine computes
+    them."""
     stored = _parameters(path, norm)
     earlier = family_of(stored.config).earlier
     if earlier is None:

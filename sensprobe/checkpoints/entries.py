@@ -1,4 +1,4 @@
-"""Which entry of a file holds the model: training keeps averages and optimizers beside it.
+"""Finding the entry of a file that holds the model, among averages and optimizers.
 
     bare state_dict                         its tensors
     {"model": …, "optimizer": …}            `model` (or model_state_dict, params, net, …)
@@ -122,7 +122,7 @@ def _parted(path: str, state: dict[str, Any]) -> Iterator[tuple[str, State]]:
 
 
 def _kinds(loaded: Mapping[Any, Any]) -> str:
-    """What the entries of a file are, where none has named tensors."""
+    """A text that names the types of a file's entries, for a file without named tensors."""
     kinds = [f"{_called(str(k))} is of type {type(v).__name__}" for k, v in loaded.items()]
     return ", ".join(kinds[:6]) or "it is empty"
 

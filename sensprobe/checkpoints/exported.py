@@ -1,4 +1,4 @@
-"""What an exported folder says of its model, read without its weights and without torch.
+"""Reading the description of an exported model: no weights are read, and torch is not imported.
 
 config.json -> family and sizes -> sites;    plan.json -> a scheme a site
 """
@@ -29,7 +29,7 @@ AGAIN = "Copy the folder again, or export it again."
 
 
 def is_artefact(folder: Path) -> bool:
-    """Whether a folder is meant as an exported model, whole or not."""
+    """True if a folder has at least one of the files of an exported model."""
     return folder.is_dir() and any((folder / name).is_file() for name in NEEDED)
 
 

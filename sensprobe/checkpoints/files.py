@@ -92,7 +92,7 @@ def _read(
 
 
 def read_torch(path: Path) -> dict[str, Any]:
-    """What torch.save wrote, tensors and plain containers only.
+    """The content of a file that torch.save wrote: tensors and plain containers only.
 
     A file that wants to import or call anything else is refused, not run.
     """
@@ -137,7 +137,7 @@ def _require_archive(path: Path) -> None:
 
 
 def _wanted(refusal: str) -> str:
-    """What a pickle asked for, from torch's refusal without its advice to load it all the same."""
+    """The name that a pickle asked to import, taken from torch's error message."""
     if found := re.search(r"GLOBAL (\S+)", refusal):
         return f"it asks for {found[1]}"
     _, mark, detail = refusal.partition("WeightsUnpickler error: ")

@@ -1,4 +1,4 @@
-"""Whether a file's tensors are the ones a config asks for: names and shapes, said exactly."""
+"""Checks that a file's tensors have the names, shapes and types that a config asks for."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def require_numbers(found: Mapping[str, Any], source: Path) -> None:
 
 
 def family_hint(names: Iterable[Any]) -> str:
-    """What the tensors of another family are called, as a sentence; empty for unknown names."""
+    """A sentence that says whose names these are; empty for names that are not recognised."""
     text = " ".join(map(str, names))
     for mark, family in _MARKS.items():
         if mark in text:

@@ -46,12 +46,12 @@ RULES += [
     for rule in RULES
     if rule.theirs.startswith(BACKBONE)
 ]
-"""With the names of a language model first, then those of a base model saved without its head."""
+"""The names of a language model come first, then those of a base model saved without a head."""
 TABLES, HEAD = ("embedding.weight", "embeddings.weight"), "lm_head.weight"
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder holds a config.json that reads as one of mamba_ssm's or transformers'."""
+    """True if a folder holds a config.json that reads as one of mamba_ssm's or transformers'."""
     try:
         document = read_json(path / CONFIG, infinite=True)
     except DocumentError:

@@ -50,13 +50,13 @@ class Header:
 
 
 def is_tensor(value: object) -> TypeGuard[Any]:
-    """Whether a value is a tensor of torch, or the header of one."""
+    """True for a tensor of torch and for the header of one."""
     torch = sys.modules.get("torch")
     return isinstance(value, Header) or (torch is not None and isinstance(value, torch.Tensor))
 
 
 def is_dense(value: Any) -> bool:
-    """Whether a tensor has its numbers in RAM, or in its file, one after the other."""
+    """True for a dense tensor on the CPU, and for the header of one."""
     if isinstance(value, Header):
         return True
     return str(value.layout) == "torch.strided" and bool(value.device.type == "cpu")

@@ -41,7 +41,7 @@ SSM_MIXER_NAMES = {
 
 
 def described(document: Mapping[str, Any]) -> bool:
-    """Whether a config.json is one of transformers'."""
+    """True if a config.json is one of transformers'."""
     return isinstance(document.get("model_type"), str)
 
 

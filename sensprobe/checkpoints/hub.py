@@ -35,12 +35,12 @@ SMALL = (
 )
 WHOLE = "model.safetensors"
 WEIGHTS = ((WHOLE,), ("*.safetensors", "*.safetensors.index.json"), ("pytorch_model.bin",))
-"""What holds weights, the first kind that is there."""
+"""Patterns of weight files; the first that matches is downloaded."""
 T = TypeVar("T")
 
 
 def on_hub(spec: str | Path) -> bool:
-    """Whether a MODEL is one of the hub."""
+    """True if a MODEL names a repository of the hub."""
     return isinstance(spec, str) and spec.startswith(PREFIX)
 
 

@@ -1,4 +1,4 @@
-"""What a model is called: a fingerprint of what its files hold, the same on every machine.
+"""The name of a model: a fingerprint of what its files hold, the same on every machine.
 
     2-6f0c…    16 hex digits of SHA-256 over the config and every parameter as it is stored
 

@@ -145,5 +145,5 @@ def _read(
 
 
 def _is_weight(value: Any) -> bool:
-    """Whether an entry is a tensor of numbers that are no counts."""
+    """True for a tensor of real or complex numbers, and not for integer counts."""
     return is_tensor(value) and (value.is_floating_point() or value.is_complex())

@@ -25,11 +25,11 @@ PACKAGE = "mamba_ssm"
 FIRST = "Mamba1"
 """The kind of layer where a config does not say."""
 EPS = 1e-5
-"""Of every norm: the package never writes it down."""
+"""The eps of every norm; the package does not write it to its configs."""
 
 
 def described(document: Mapping[str, Any]) -> bool:
-    """Whether a config.json is one of mamba_ssm's.
+    """True if a config.json is one of mamba_ssm's.
 
     It may name a `model_type` too; one that also has transformers' sizes is one of transformers'.
     """

@@ -31,8 +31,9 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a checkpoint holds, under our names: tensors as stored (or their headers, where only a
-    description is asked for), and the config of their model.
+    """The content of a checkpoint, under our names, and the config of its model.
+
+    `tensors` are as stored, or their headers where only a description is asked for.
 
     `source` is the file that errors name; `header` is what the file says of itself.
     """

@@ -127,7 +127,7 @@ def layout() -> Layout:
 
 
 def _recorded(loaded: Mapping[str, Any]) -> dict[str, float]:
-    """What the file says of itself."""
+    """The epoch and the accuracy (a fraction) that the file records, if any."""
     recorded: dict[str, float] = {}
     if isinstance(epoch := loaded.get("epoch"), int):
         recorded["epoch"] = epoch

@@ -1,4 +1,4 @@
-"""In which type a file stores what each weight of a model is made from.
+"""The type in which a file stores the parameters that each weight is made from.
 
 A weight is counted in the type of the parameters behind its site: `layers.0.in_proj.x` in that of
 `layers.0.in_proj.weight`, S4D's `layers.0.A`, which is discretised, in the widest of log_A_real and
@@ -13,7 +13,7 @@ from sensprobe.checkpoints.headers import Tensors, bytes_a_value
 from sensprobe.plans.sites import Kind, Site
 
 _COMPUTED = {"A": ("A_log", "log_A_real", "A_imag"), "B": ("C",), "dt.bias": ("dt_bias",)}
-"""What weights with other names come from; S4D's B, which is 1 in many files and in some not
+"""The parameters behind weights with other names; S4D's B, which is 1 in many files and in some not
 there, counts as C does."""
 
 
@@ -29,7 +29,7 @@ def stored_dtypes(params: Tensors, sites: Iterable[Site]) -> dict[str, str]:
 
 
 def _parameters(site: str) -> Iterator[str]:
-    """What the parameters behind a site may be called; a family has some of them."""
+    """Possible names of the parameters behind a site; a family has some of them."""
     inner = site.split(".", 2)[2] if site.startswith("layers.") else site
     if inner in _COMPUTED:
         yield from (site.removesuffix(inner) + name for name in _COMPUTED[inner])

@@ -66,7 +66,7 @@ SHAPED: dict[str, Callable[[Tensor], Tensor]] = {
     "filters": _filters,
     "logarithm": _logarithm,
 }
-"""How sites are shaped in a tensor of transformers (see `models.layouts.External`)."""
+"""Functions that shape sites as transformers does, by `shaped` of `models.layouts.External`."""
 
 
 def _layout(model: Model) -> Layout:
@@ -129,7 +129,7 @@ def hf_document(model: Model) -> dict[str, Any]:
 
 
 def _differences(config: Any) -> list[str]:
-    """What this config has that transformers' models of its family have not."""
+    """The choices of a config that transformers' models of its family cannot express, as texts."""
     wanted: dict[str, Any] = {
         "encoder": "embedding",
         "pooling": "none",

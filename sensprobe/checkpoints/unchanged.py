@@ -1,4 +1,4 @@
-"""Whether a folder is as it was exported: its config, its plan and its weights together.
+"""Checks that a folder is as it was exported: its config, plan and weights together.
 
 Since format 2 config.json has a digest over itself, plan.json and the weights. It is not a
 signature: it tells damage and slips, not who made a folder. Folders of format 1 have none; what can
@@ -24,7 +24,8 @@ _CARD = "Config: "
 
 
 def digest_of(config: Mapping[str, Any], plan: Any, weights: str) -> str:
-    """Of a config.json (its digest aside), a plan.json and the SHA-256 of the weight file."""
+    """The digest over a config.json (without its own digest), a plan.json and the SHA-256 of the
+    weight file."""
     rest = {key: value for key, value in config.items() if key != DIGEST}
     text = json.dumps([rest, plan, weights], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -156,7 +156,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
         found = run_search(
             space.problem,
             budgets,
-            lambda assignment, k: evaluate([assignment], k)[0],
+            evaluate,
             baseline=baseline,
             method=settings.method,  # type: ignore[arg-type]
             evaluations=count,
@@ -164,6 +164,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
             uniform=space.uniform(),
             storage=run.optuna_path,
             seconds_each=seconds,
+            room=session.executor.room,
             full_bytes=int(full["total_bytes"]),
             chance=_chance(session, sensitivity, whole),
         )

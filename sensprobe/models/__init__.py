@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Model(Sited, Protocol):
-    """What every family offers. Stateless: a call depends on its arguments alone."""
+    """The interface of a model of any family. It has no state: a call depends on its arguments."""
 
     family: str
 
@@ -32,7 +32,7 @@ class Model(Sited, Protocol):
         ...
 
     radius_name: str
-    """What `spectral_radius` is, for people."""
+    """The name of the quantity that `spectral_radius` returns, as reports print it."""
     radius_reads: tuple[str, ...]
     """The sites of a layer that it is computed from."""
 
@@ -54,26 +54,28 @@ class Model(Sited, Protocol):
 
     def step(self, x: Tensor, state: Any, tap: Tap = ...) -> tuple[Tensor, Any]: ...
 
-    def spectral_radius(self, tap: Tap = ..., layers: Iterable[int] | None = None) -> float: ...
+    def spectral_radius(self, tap: Tap = ...) -> float: ...
+
+    def layer_radius(self, i: int, tap: Tap = ...) -> float: ...
 
 
 OUTPUT_BYTES = 2**28
-"""What the outputs at every step of sequences run together may take."""
+"""The most bytes that the outputs at every step of sequences run together may take."""
 
 
 def per_step(model: Model) -> bool:
-    """Whether the model has an output at every step instead of one a sequence."""
+    """True if the model has an output at every step instead of one a sequence."""
     return bool(model.config.pooling == "none")
 
 
 def is_language_model(model: Model) -> bool:
-    """Whether it reads tokens and says at every step which comes next."""
+    """True if the model reads tokens and predicts the next one at every step."""
     return model.reads_tokens and per_step(model)
 
 
 def together(model: Model, length: int, most: int) -> int:
-    """How many sequences of a length to run at once: `most`, halved until outputs at every step
-    fit `OUTPUT_BYTES` (or it is one)."""
+    """The number of sequences of a length to run at once: `most`, halved until the outputs at every
+    step fit `OUTPUT_BYTES` (or it is one)."""
     count, each = most, 4 * length * model.config.d_output
     while per_step(model) and count > 1 and count * each > OUTPUT_BYTES:
         count //= 2

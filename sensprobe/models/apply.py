@@ -134,7 +134,7 @@ class Applier:
                 self._scales[name, scheme] = tap.scales.get(name)
 
     def calibrated(self, plan: Mapping[str, Scheme]) -> bool:
-        """Whether all that a resolved plan is calibrated for is known."""
+        """True if everything that a resolved plan has to calibrate is known."""
         needed = {n: s for n, s in plan.items() if needs_calibration({n: s}, self.model.sites)}
         return all(
             (n, s) in self._scales
@@ -165,7 +165,7 @@ class Applier:
             reads = {name: scheme or EXACT for name, scheme in pairs}
             weights = {n: self._weight(self.model.sites[n], scheme) for n, scheme in reads.items()}
             tap = RoundingTap(reads, weights, {})
-            self._radii[key] = self.model.spectral_radius(tap, [layer])
+            self._radii[key] = self.model.layer_radius(layer, tap)
         return self._radii[key]
 
     def forget_scales(self) -> None:
@@ -190,7 +190,7 @@ class Applier:
 
 
 def needs_calibration(plan: Mapping[str, Scheme], sites: Mapping[str, Site]) -> bool:
-    """Whether a resolved plan has static activations or states whose range is not given, or
+    """True if a resolved plan has static activations or states whose range is not given, or
     weights that `gptq` rounds."""
     return any(
         scheme.rounding is Rounding.GPTQ or _needs_range(sites[name], scheme)
@@ -199,13 +199,13 @@ def needs_calibration(plan: Mapping[str, Scheme], sites: Mapping[str, Site]) -> 
 
 
 def _needs_range(site: Site, scheme: Scheme) -> bool:
-    """Whether a site's values must be watched for the range of its scheme."""
+    """True if a site's values must be watched to find the range of its scheme."""
     unmeasured = scheme.dynamic or scheme.range == "given"
     return site.kind is not Kind.WEIGHT and scheme.scaled and not unmeasured
 
 
 def wanted_by(plan: Mapping[str, Scheme], model: Model) -> Wanted:
-    """What calibration must watch for a resolved plan: argument of `observe`."""
+    """The statistics that calibration must watch for a resolved plan; an argument of `observe`."""
     ranged = {n: s for n, s in plan.items() if _needs_range(model.sites[n], s)}
     counted = {watched_as(n, s): s for n, s in ranged.items() if s.range in ("percentile", "mse")}
     rounded_by_gptq = [n for n, s in plan.items() if s.rounding is Rounding.GPTQ]

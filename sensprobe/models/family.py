@@ -18,7 +18,7 @@ from sensprobe.plans.sites import Site
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What names of models were made of before they were of what files hold (see
+    """The parts that a model's name was made of before names were made of files (see
     `checkpoints.identity`); families that are newer have none.
 
     `fields` are those that the config had, in this order. `weights(weights, parameters, config)`

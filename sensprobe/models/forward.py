@@ -22,11 +22,11 @@ from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
 from sensprobe.plans.sites import Site
 
 Carries = tuple[Carry | None, ...]
-"""Of a layer's states, in the order of their sites; None before the first step."""
+"""The carry of each state of a layer, in the order of the sites; None before the first step."""
 
 
 class Mixing(Sited, Protocol):
-    """What `run` asks of a family."""
+    """The part of a model that `run` needs."""
 
     @property
     def states(self) -> tuple[tuple[Site, ...], ...]:
@@ -129,7 +129,8 @@ def run(
 
 
 def hidden(model: Mixing, x: Tensor) -> list[Tensor]:
-    """What every layer reads, and the last one writes, in full precision: layers + 1 (b, l, d)."""
+    """The inputs of every layer and the output of the last, in full precision: layers + 1 tensors
+    of shape (b, l, d_model)."""
     found, nothing = [_entered(model, x, EXACT)], _nothing(model, len(x))
     for i, carries in enumerate(nothing.carries):
         found.append(_layer(model, i, found[-1], EXACT, carries)[0])
@@ -157,7 +158,7 @@ def first_layer(names: Iterable[str], config: Any) -> int | None:
 
 
 def _entered(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
-    """What the first layer reads: (b, l, d_model)."""
+    """The input of the first layer: (b, l, d_model)."""
     at = At(model, tap)
     if model.config.encoder == "linear":
         return at.linear("encoder", at.passes("input", x))

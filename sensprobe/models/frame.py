@@ -1,4 +1,4 @@
-"""What stands around the mixers of every family: encoder, norms, residual, pooling, head.
+"""The parts around the mixers, the same in every family: encoder, norms, residual, pooling, head.
 
     encoder | embedding -> { [norm] -> mixer -> [+ residual] -> [norm] } … -> [norm] -> pool -> head
 

@@ -1,4 +1,4 @@
-"""How another package names and stores a family: the maps that checkpoints are read and written by.
+"""The maps between our names of a family and those of another package, for reading and writing.
 
 A family has a `Layout` for every package whose files are read. What all families of a package share
 (the names around the mixers, the sizes of the frame) stands where its files are read.

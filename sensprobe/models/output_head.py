@@ -117,7 +117,7 @@ def _layers(head: str, size: int, d_output: int, has_bias: bool, tied: bool) -> 
 
 
 def _last(texts: list[str]) -> int:
-    """Which layer is the last linear map."""
+    """The index of the last linear map."""
     return max(k for k, text in enumerate(texts) if _LINEAR.fullmatch(text))
 
 

@@ -1,4 +1,4 @@
-"""What is known of a model before it runs: sizes, weights, and where a scheme may go."""
+"""A model's description before it runs: sizes, weights, and sites."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from sensprobe.errors import UsageError
-from sensprobe.search.arena import Arena, OnEvent, Spent
+from sensprobe.search.arena import Arena, Asked, OnEvent, Spent
 from sensprobe.search.byhand import upgraded
 from sensprobe.search.direct import direct
 from sensprobe.search.exhaustive import check_count, every_assignment
@@ -96,6 +96,7 @@ def search(
     seconds_each: float | None = None,
     full_bytes: int | None = None,
     chance: float = 0.0,
+    room: int = 1,
 ) -> SearchResult:
     """Evaluate plans within `evaluations` full evaluations and choose the best for each budget.
 
@@ -106,6 +107,8 @@ def search(
     single upgrade (see `byhand`).
     With no budgets the whole front is searched, its hypervolume measured from (`full_bytes`,
     `chance`): the full-precision bytes (default: the largest plan's) and the score of guessing.
+    `evaluate` is asked for `room` plans at a time where the method has so many to ask for before
+    it must know what came out; a room of 1 decides each plan on all that came before it.
     `storage` is Optuna's SQLite file. `seconds_each` only helps messages. KeyboardInterrupt ends
     the search and returns what is done, `interrupted` set.
 
@@ -120,7 +123,7 @@ def search(
     if method == "exhaustive":
         check_count(problem, evaluations, seconds_each=seconds_each)
     report = on_event or (lambda event: None)
-    arena = Arena(problem, evaluate, baseline, allowed=evaluations, on_event=report)
+    arena = Arena(problem, evaluate, baseline, allowed=evaluations, on_event=report, room=room)
     aim = Aim(
         tuple(budgets),
         float(arena.baseline.score.mean()),
@@ -149,8 +152,7 @@ def _conclude(
 ) -> SearchResult:
     interrupted = False
     try:
-        for name, assignment in uniform.items():
-            arena.measure(assignment, f"uniform {name}", race=False)
+        arena.measure_each((Asked(a, f"uniform {n}") for n, a in uniform.items()), race=False)
         run()
     except Spent:
         pass
@@ -160,9 +162,11 @@ def _conclude(
     plain = {a: name for name, a in uniform.items() if a in arena.candidates}
     hands: dict[Budget, tuple[Candidate, str]] = {}
     try:
-        for budget in budgets if not interrupted else ():
-            if (made := _by_hand(arena, budget, plain)) is not None:
-                hands[budget] = made
+        made = [] if interrupted else list(_by_hand(arena, budgets, plain).items())
+        for first in range(0, len(made), arena.room):
+            group = made[first : first + arena.room]
+            found = arena.complete([asked for _, (asked, _) in group])
+            hands |= {b: (c, about) for (b, (_, about)), c in zip(group, found, strict=True)}
     except KeyboardInterrupt:
         interrupted = True
     return SearchResult(
@@ -176,21 +180,22 @@ def _conclude(
 
 
 def _by_hand(
-    arena: Arena, budget: Budget, uniform: Mapping[Assignment, str]
-) -> tuple[Candidate, str] | None:
-    """The best uniform plan within a budget of bytes with its best upgrade, evaluated; and what it
-    is, in words. None where there is no such plan."""
-    if not budget.limits_bytes:
-        return None
-    plain = [c for c in _fitting(arena, budget) if c.assignment in uniform]
-    start = _best(plain, budget)
-    made = None if start is None else upgraded(arena.problem, budget, start.assignment)
-    if start is None or made is None:
-        return None
-    decision = arena.problem.decisions[made.decision]
-    better = decision.options[made.assignment[made.decision]].scheme
-    about = f"{uniform[start.assignment]}, {decision.name} in {better}"
-    return arena.measure_baseline(made.assignment, f"hand {about}"), about
+    arena: Arena, budgets: Sequence[Budget], uniform: Mapping[Assignment, str]
+) -> dict[Budget, tuple[Asked, str]]:
+    """For each budget of bytes that has one: the best uniform plan within it with its best upgrade,
+    and what that is, in words."""
+    made: dict[Budget, tuple[Asked, str]] = {}
+    for budget in budgets:
+        plain = [c for c in _fitting(arena, budget) if c.assignment in uniform]
+        start = _best(plain, budget) if budget.limits_bytes else None
+        better = None if start is None else upgraded(arena.problem, budget, start.assignment)
+        if start is None or better is None:
+            continue
+        decision = arena.problem.decisions[better.decision]
+        scheme = decision.options[better.assignment[better.decision]].scheme
+        about = f"{uniform[start.assignment]}, {decision.name} in {scheme}"
+        made[budget] = Asked(better.assignment, f"hand {about}"), about
+    return made
 
 
 def _fitting(arena: Arena, budget: Budget) -> list[Candidate]:
@@ -233,17 +238,19 @@ def _merit(candidate: Candidate) -> tuple[float, float, int]:
 
 def _frontier(arena: Arena, budgets: Sequence[Budget]) -> None:
     """The solver's plan for each budget; hull plans for `max_loss` alone, or for no budget."""
+    asked = []
     for budget in budgets:
         if budget.limits_bytes:
-            arena.measure(solve(arena.problem, budget), f"frontier {budget}", race=False)
+            asked.append(Asked(solve(arena.problem, budget), f"frontier {budget}"))
+    arena.measure_each(asked, race=False)
     if not budgets or any(budget.max_loss is not None for budget in budgets):
         hull = sweep(arena.problem)
         spread = np.log(np.maximum(hull.total_bytes, 1))
         wanted = np.linspace(spread[0], spread[-1], FRONT_POINTS)
-        for k in sorted({int(np.abs(spread - place).argmin()) for place in wanted}):
-            arena.measure(hull.assignment(k), f"hull {k}")
+        points = sorted({int(np.abs(spread - place).argmin()) for place in wanted})
+        arena.measure_each(Asked(hull.assignment(k), f"hull {k}") for k in points)
 
 
 def _exhaustive(arena: Arena) -> None:
-    for number, assignment in enumerate(every_assignment(arena.problem)):
-        arena.measure(assignment, f"plan {number}", race=False)
+    plans = enumerate(every_assignment(arena.problem))
+    arena.measure_each((Asked(plan, f"plan {number}") for number, plan in plans), race=False)

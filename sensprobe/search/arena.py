@@ -1,12 +1,17 @@
 """Where candidates are really evaluated: once each, raced over the pieces, and paid for.
 
+Where there is room for several plans at a time they are evaluated together, on one piece after the
+other. What is known when they are asked for decides: they do not race one another.
+
 An evaluation's price is the share of the samples it used, whether or not a cache of the caller's
 answered: a search that is resumed ends where it would have ended in one go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +36,18 @@ class Spent(Exception):  # noqa: N818 - a signal between rooms of the search, no
     """The evaluations allowed are used up."""
 
 
+class Asked(NamedTuple):
+    """A plan to evaluate, and what to call its candidate."""
+
+    assignment: Assignment
+    name: str
+
+
 class Arena:
-    """Every candidate so far. Not safe to share between threads; writes nothing to disk."""
+    """Every candidate so far. `room` is how many plans are evaluated at a time.
+
+    Not safe to share between threads; writes nothing to disk.
+    """
 
     def __init__(
         self,
@@ -43,64 +58,98 @@ class Arena:
         allowed: float,
         on_event: OnEvent,
         alpha: float = ALPHA,
+        room: int = 1,
     ) -> None:
         self.problem = problem
         self.baseline = Sample.join(list(baseline))
         self.pieces = [piece.n for piece in baseline]
         self.allowed = allowed
+        self.room = max(room, 1)
         self.spent = 0.0
         self.candidates: dict[Assignment, Candidate] = {}
         self._samples: dict[Assignment, Sample] = {}
         self._evaluate, self._on_event, self._alpha = evaluate, on_event, alpha
 
-    def measure(self, assignment: Assignment, name: str, *, race: bool = True) -> Candidate:
-        """The candidate for an assignment, evaluated unless it was; raises `Spent`."""
-        known = self.candidates.get(assignment)
-        if known is not None:
-            return known
-        if self.spent + 1 > self.allowed + 1e-9:
-            raise Spent
-        size = self.problem.size(assignment)
-        rivals = self._rivals() if race else []
-        pieces: list[Sample] = []
-        stopped = False
+    def measure(self, asked: Sequence[Asked], *, race: bool = True) -> Iterator[Candidate]:
+        """The candidate for each plan asked for, in order; plans are evaluated unless they were.
+
+        They are evaluated together, each racing against the front as it is now. Raises `Spent` in
+        place of the first candidate that the evaluations allowed do not reach to.
+        """
+        new = {one.assignment: one.name for one in asked if one.assignment not in self.candidates}
+        within = [
+            (plan, name)
+            for k, (plan, name) in enumerate(new.items())
+            if self.spent + k + 1 <= self.allowed + 1e-9
+        ]
+        self._evaluate_together(dict(within), self._rivals() if race else [])
+        for one in asked:
+            if one.assignment not in self.candidates:
+                raise Spent
+            yield self.candidates[one.assignment]
+
+    def measure_each(self, asked: Iterable[Asked], *, race: bool = True) -> None:
+        """Measure plans that do not depend on one another's results, `room` of them at a time."""
+        asked = (one for one in asked if one.assignment not in self.candidates)
+        while group := list(islice(asked, self.room)):
+            for _ in self.measure(group, race=race):
+                pass
+
+    def _evaluate_together(
+        self, plans: Mapping[Assignment, str], rivals: Sequence[tuple[int, Sample]]
+    ) -> None:
+        """Evaluate plans piece by piece; one that a rival beats is stopped there."""
+        seen: dict[Assignment, Sample] = {}
+        racing, last = list(plans), len(self.pieces) - 1
         for k, samples in enumerate(self.pieces):
-            pieces.append(self._evaluate(assignment, k))
-            self.spent += samples / self.baseline.n
-            if k + 1 < len(self.pieces):
-                seen = Sample.join(pieces)
-                standing = Standing(size.total, seen.score, seen.group)
-                met = [Standing(b, one.first(seen.n).score, one.group) for b, one in rivals]
-                looks = len(self.pieces) - 1
-                stopped = beaten_by(standing, met, alpha=self._alpha, looks=looks) is not None
-                if stopped:
-                    break
-        candidate = self._summary(assignment, name, Sample.join(pieces), stopped)
-        self.candidates[assignment] = candidate
-        self.tell("stopped" if stopped else "evaluated", name, candidate)
-        return candidate
+            if not racing:
+                break
+            for plan, piece in zip(racing, self._evaluate(racing, k), strict=True):
+                seen[plan] = Sample.join([seen[plan], piece]) if plan in seen else piece
+                self.spent += samples / self.baseline.n
+            if k < last:
+                racing = [plan for plan in racing if not self._beaten(plan, seen[plan], rivals)]
+        for plan, name in plans.items():
+            stopped = plan not in racing
+            candidate = self._summary(plan, name, seen[plan], stopped)
+            self.candidates[plan] = candidate
+            self.tell("stopped" if stopped else "evaluated", name, candidate)
+
+    def _beaten(self, plan: Assignment, seen: Sample, rivals: Sequence[tuple[int, Sample]]) -> bool:
+        """Whether a rival is better than what was seen of a plan by more than chance explains."""
+        standing = Standing(self.problem.size(plan).total, seen.score, seen.group)
+        met = [Standing(b, one.first(seen.n).score, one.group) for b, one in rivals]
+        looks = len(self.pieces) - 1
+        return beaten_by(standing, met, alpha=self._alpha, looks=looks) is not None
 
     def tell(self, kind: str, text: str, candidate: Candidate | None = None) -> None:
         """Report progress."""
         self._on_event(Event(kind, text, self.spent, self.allowed, candidate))
 
-    def measure_baseline(self, assignment: Assignment, name: str) -> Candidate:
-        """The same, in full, of a plan to compare with: it takes nothing from what may be spent."""
-        known = self.candidates.get(assignment)
-        if known is not None and not known.stopped:
-            return known
-        seen = 0 if known is None else known.n
-        pieces = [] if known is None else [self._samples[assignment]]
+    def complete(self, asked: Sequence[Asked]) -> list[Candidate]:
+        """Candidates that are compared with the others, measured in full whether or not they were
+        stopped; they take nothing from what may be spent. Returns them in order."""
+        pending = {
+            one.assignment: one.name
+            for one in asked
+            if one.assignment not in self.candidates or self.candidates[one.assignment].stopped
+        }
+        seen = {plan: self._samples[plan] for plan in pending if plan in self._samples}
         for k, samples in enumerate(self.pieces):
-            if sum(self.pieces[:k]) >= seen:
-                pieces.append(self._evaluate(assignment, k))
+            start = sum(self.pieces[:k])
+            lacking = [plan for plan in pending if plan not in seen or seen[plan].n <= start]
+            for plan, piece in zip(
+                lacking, self._evaluate(lacking, k) if lacking else (), strict=True
+            ):
+                seen[plan] = Sample.join([seen[plan], piece]) if plan in seen else piece
                 self.spent += samples / self.baseline.n
                 self.allowed += samples / self.baseline.n
-        name = name if known is None else known.name
-        whole = self._summary(assignment, name, Sample.join(pieces), stopped=False)
-        self.candidates[assignment] = whole
-        self.tell("evaluated", name, whole)
-        return whole
+        for plan, name in pending.items():
+            known = self.candidates.get(plan)
+            name = name if known is None else known.name
+            self.candidates[plan] = self._summary(plan, name, seen[plan], stopped=False)
+            self.tell("evaluated", name, self.candidates[plan])
+        return [self.candidates[one.assignment] for one in asked]
 
     def finished(self) -> list[Candidate]:
         """Candidates that saw every sample, in the order they were evaluated."""

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import Trial
 
 from sensprobe.errors import UsageError
-from sensprobe.search.arena import Arena, Spent
+from sensprobe.search.arena import Arena, Asked, Spent
 from sensprobe.search.problem import Assignment, Budget, Problem, Size
 from sensprobe.search.studies import Mirror, open_study, quiet
 
@@ -49,30 +49,39 @@ def direct(
         idle = 0
         try:
             while idle < PATIENCE and len(arena.candidates) < arena.problem.count:
-                known = len(arena.candidates)
-                trial = _round(study, arena, only)
-                new = len(arena.candidates) > known
-                idle = 0 if new else idle + 1
-                if new:
-                    mirror.add(trial)
+                idle = 0 if _round(study, arena, only, mirror) else idle + arena.room
         except Spent:
             return
 
 
-def _round(study: Study, arena: Arena, only: Budget | None) -> FrozenTrial:
-    """Ask, evaluate what fits, tell; what was told."""
+def _round(study: Study, arena: Arena, only: Budget | None, mirror: Mirror) -> bool:
+    """Ask for as many proposals as there is room for, evaluate what fits, and tell the study.
+    Returns whether a plan was new."""
+    proposals = [found for _ in range(arena.room) if (found := _propose(study, arena, only))]
+    new = dict.fromkeys(plan for _, plan in proposals if plan not in arena.candidates)
+    names = {plan: f"direct {len(arena.candidates) + k}" for k, plan in enumerate(new)}
+    candidates = arena.measure([Asked(plan, names.get(plan, "")) for _, plan in proposals])
+    for (trial, plan), candidate in zip(proposals, candidates, strict=True):
+        trial.set_user_attr("assignment", list(plan))
+        trial.set_user_attr("score", candidate.score)
+        values = [candidate.extra_nats, log2(max(candidate.size.total, 1))]
+        told = study.tell(trial, values[: len(study.directions)])
+        if names.pop(plan, None):  # the first proposal of a new plan
+            mirror.add(told)
+    return bool(new)
+
+
+def _propose(study: Study, arena: Arena, only: Budget | None) -> tuple[Trial, Assignment] | None:
+    """A proposal and its plan; None where the plan does not fit, which the study is told."""
     trial = study.ask()
     assignment = _suggest(trial, arena.problem)
     size = arena.problem.size(assignment)
     if only is not None:
         trial.set_constraint("bytes", _excess(only, size))
         if not only.admits(size):
-            return study.tell(trial, arena.problem.loss(assignment))
-    candidate = arena.measure(assignment, f"direct {len(arena.candidates)}")
-    trial.set_user_attr("assignment", list(assignment))
-    trial.set_user_attr("score", candidate.score)
-    values = [candidate.extra_nats, log2(max(candidate.size.total, 1))]
-    return study.tell(trial, values[: len(study.directions)])
+            study.tell(trial, arena.problem.loss(assignment))
+            return None
+    return trial, assignment
 
 
 def _suggest(trial: Trial, problem: Problem) -> Assignment:

@@ -26,7 +26,7 @@ from optuna.samplers import TPESampler
 from optuna.study import Study
 from optuna.trial import Trial, TrialState, create_trial
 
-from sensprobe.search.arena import Arena, Spent
+from sensprobe.search.arena import Arena, Asked, Spent
 from sensprobe.search.frontier import sweep
 from sensprobe.search.knapsack import solve
 from sensprobe.search.problem import UNUSED, Array, Assignment, Candidate, Problem
@@ -83,26 +83,39 @@ class _Search:
         self.round = 0
 
     def run(self) -> None:
-        for assignment in self._openers():
-            self.study.enqueue_trial(still(self.arena.problem))
-            self._evaluate(_Proposal(self.study.ask(self.space), (assignment,)), assignment)
+        openers, room = self._openers(), self.arena.room
+        for first in range(0, len(openers), room):
+            pairs: list[tuple[Trial | None, Assignment]] = []
+            for assignment in openers[first : first + room]:
+                self.study.enqueue_trial(still(self.arena.problem))
+                pairs.append((self.study.ask(self.space), assignment))
+            self._evaluate(pairs)
         idle = 0
         while idle < PATIENCE and len(self.arena.candidates) < self.arena.problem.count:
             idle = 0 if self._step() else idle + 1
 
     def _step(self) -> bool:
-        """One round: propose, guess, evaluate the most promising. False where nothing was new."""
-        self.round += 1
-        proposals = [self._propose() for _ in range(PROPOSALS)]
+        """One round: propose, guess, evaluate the most promising plans, as many as there is room
+        for. False where nothing was new."""
+        proposals: list[_Proposal] = []
+        for _ in range(self.arena.room):
+            self.round += 1
+            proposals += [self._propose() for _ in range(PROPOSALS)]
         new = {plan: proposal for proposal in proposals for plan in proposal.plans}
         pool = sorted({*new, *self._swaps()} - self.arena.candidates.keys())
-        best = self._most_promising(pool) if pool else None
+        best = self._most_promising(pool) if pool else []
+        pairs: list[tuple[Trial | None, Assignment]] = []
+        led = set()  # proposals of which a plan is evaluated; the study is told of one plan each
+        for plan in best:
+            proposal = new.get(plan)
+            first = proposal is not None and id(proposal) not in led
+            led.add(id(proposal))
+            pairs.append((proposal.trial if proposal is not None and first else None, plan))
         for proposal in proposals:
-            if best is None or new.get(best) is not proposal:
+            if id(proposal) not in led:
                 self.study.tell(proposal.trial, state=TrialState.PRUNED)
-        if best is not None:
-            self._evaluate(new.get(best), best)
-        return best is not None
+        self._evaluate(pairs)
+        return bool(best)
 
     def _propose(self) -> _Proposal:
         trial = self.study.ask(self.space)
@@ -153,7 +166,8 @@ class _Search:
         ]
         return self.arena.front() + [candidate for candidate in best if candidate is not None]
 
-    def _most_promising(self, pool: Sequence[Assignment]) -> Assignment:
+    def _most_promising(self, pool: Sequence[Assignment]) -> list[Assignment]:
+        """As many plans as there is room for, the most promising first."""
         seen = list(self.arena.candidates.values())
         scores = np.array([self.aim.baseline - c.drop for c in seen])
         self.surrogate.fit(
@@ -164,27 +178,35 @@ class _Search:
         sizes = [self.arena.problem.size(plan) for plan in pool]
         bytes_ = np.array([(size.weight, size.state) for size in sizes], float)
         gain = promise(self.aim, self.arena.finished(), self.surrogate, pool, bytes_)
-        return pool[int(np.argmax(gain))]
+        return [pool[k] for k in np.argsort(-gain, kind="stable")[: self.arena.room]]
 
-    def _evaluate(self, proposal: _Proposal | None, assignment: Assignment) -> None:
-        """Measure a plan, and tell the study where a proposal led to it.
+    def _evaluate(self, pairs: Sequence[tuple[Trial | None, Assignment]]) -> None:
+        """Measure plans, and tell the study of each, under the trial that led to it if any did.
 
         A swap has no multipliers: a single trial without parameters stops TPE's joint sampling.
         """
-        known = assignment in self.arena.candidates
-        kind = "swap" if proposal is None else "gains" if self.round else "additive"
-        candidate = self.arena.measure(assignment, f"{kind} {len(self.arena.candidates)}")
-        values = [candidate.extra_nats, log2(max(candidate.size.total, 1))]
-        values = values[: len(self.study.directions)]
-        notes = {"assignment": list(assignment), "score": candidate.score, "kind": kind}
-        if proposal is None:
-            told = create_trial(values=values, user_attrs=notes)
-        else:
-            for name, note in notes.items():
-                proposal.trial.set_user_attr(name, note)
-            told = self.study.tell(proposal.trial, values)
-        if not known:
-            self.mirror.add(told)
+        known = set(self.arena.candidates)
+        asked, number = [], len(known)
+        for trial, plan in pairs:
+            kind = "swap" if trial is None else "gains" if self.round else "additive"
+            asked.append(Asked(plan, f"{kind} {number}"))
+            number += plan not in known
+        for (trial, plan), one, candidate in zip(
+            pairs, asked, self.arena.measure(asked), strict=True
+        ):
+            values = [candidate.extra_nats, log2(max(candidate.size.total, 1))]
+            values = values[: len(self.study.directions)]
+            kind = one.name.split()[0]
+            notes = {"assignment": list(plan), "score": candidate.score, "kind": kind}
+            if trial is None:
+                told = create_trial(values=values, user_attrs=notes)
+            else:
+                for name, note in notes.items():
+                    trial.set_user_attr(name, note)
+                told = self.study.tell(trial, values)
+            if plan not in known:
+                known.add(plan)
+                self.mirror.add(told)
 
     def _rng(self) -> Generator:
         return np.random.default_rng([self.seed, self.round])

@@ -228,9 +228,9 @@ class Sample:
         return Sample(np.concatenate([piece.score for piece in pieces]), loss, group)
 
 
-# evaluate(assignment, k): the samples of piece k. Pieces are disjoint; pieces 0..k together are the
-# k-th of the nested, growing chunks. The caller caches, so asking twice costs nothing.
-Evaluate: TypeAlias = Callable[[Assignment, int], Sample]
+Evaluate: TypeAlias = Callable[[Sequence[Assignment], int], Sequence[Sample]]
+"""(assignments, k) -> the samples of piece k under each. Pieces are disjoint; pieces 0 to k are
+together the k-th of nested, growing chunks. The caller caches, so asking twice costs nothing."""
 
 
 @dataclass(frozen=True)

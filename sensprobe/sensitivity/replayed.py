@@ -11,7 +11,7 @@ leave is priced a batch at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -27,7 +27,10 @@ from sensprobe.sensitivity.gradients import Tensors, exact_weights, pull
 
 Key = tuple[str, Scheme]
 ROOM_BYTES = 2**28
-"""What the values and gradients of a batch may take."""
+"""Bytes that the values and gradients of a batch may take; in a model of 2 · `SHALLOW` layers twice
+as many, and so on. To price a site in a scheme takes time however few samples the batch holds, so
+if a deeper model had more batches, time would grow as the square of its depth."""
+SHALLOW = 8
 
 
 def replayed(
@@ -49,32 +52,49 @@ def replayed(
         key: tap.weights[key[0]] - weights[key[0]] for key, tap in taps.items() if key[0] in trained
     }
     size = _batch_size(model, x.shape[1])
-    for first in range(0, len(x), size):
-        here = slice(first, min(first + size, len(x)))
-        passes = []
+    together = size * _batches_together(model, x.shape[1])
+
+    def batch(here: slice) -> _Batch:
+        found = _Batch(model, {}, {}, size)
         for i in range(here.start, here.stop):
             scored = None if y is None or task != "language" else y[i : i + 1] >= 0
-            passes.append(_pass(model, weights, trained, x[i : i + 1], scored, task, i))
+            one = _pass(model, weights, trained, x[i : i + 1], scored, task, i)
+            for tensors, added in zip((found.values, found.gradients), one, strict=True):
+                _put(tensors, added, i - here.start, here.stop - here.start)
             tick(1)
-        values, gradients = zip(*passes, strict=True)
-        batch = _Batch(model, _joined(values), _joined(gradients))
-        yield (
-            here,
-            {
-                key: batch.product(key, tap.at(first), inside.get(key[0]), changes.get(key))
-                for key, tap in taps.items()
-            },
-        )
+        return found
+
+    def priced(first: int, batch: _Batch) -> dict[Key, Tensor]:
+        return {
+            key: batch.product(key, tap.at(first), inside.get(key[0]), changes.get(key))
+            for key, tap in taps.items()
+        }
+
+    for first in range(0, len(x), together):
+        here = slice(first, min(first + together, len(x)))
+        yield here, priced(first, batch(here))  # no name keeps a batch while the next one is made
 
 
 def _batch_size(model: Model, length: int) -> int:
     """Samples whose values, and whose gradients, fit `ROOM_BYTES`."""
+    return max(1, ROOM_BYTES // _bytes_a_sample(model, length))
+
+
+def _batches_together(model: Model, length: int) -> int:
+    """How many batches of `_batch_size` samples are priced together."""
+    if _bytes_a_sample(model, length) > ROOM_BYTES:
+        return 1
+    return max(1, model.config.layers // SHALLOW)
+
+
+def _bytes_a_sample(model: Model, length: int) -> int:
+    """What the values and gradients of one sample take."""
     reals = sum(
         site.reals * (2 * length if site.kind is Kind.ACTIVATION else 1)
         for site in model.sites.values()
         if site.kind is not Kind.STATE and site.part is not Part.DECAY
     )
-    return max(1, ROOM_BYTES // (4 * reals))
+    return 4 * reals
 
 
 def _pass(
@@ -98,8 +118,13 @@ def _pass(
     return {name: value.detach() for name, value in leaves.values.items()}, gradients
 
 
-def _joined(found: Sequence[Tensors]) -> Tensors:
-    return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+def _put(tensors: Tensors, added: Tensors, k: int, count: int) -> None:
+    """Copy tensors of one sample (1, …) into row k of those of `count` samples, which the first one
+    makes room for: what a pass allocates is free again before the next one."""
+    for name, value in added.items():
+        if name not in tensors:
+            tensors[name] = value.new_empty(count, *value.shape[1:])
+        tensors[name][k] = value[0]
 
 
 @dataclass(slots=True)
@@ -109,6 +134,7 @@ class _Batch:
     model: Model
     values: Tensors
     gradients: Tensors
+    summed: int  # samples given to one matrix product: its order of summation depends on them
     _exact: dict[frozenset[str], tuple[Tensor, ...]] = field(default_factory=dict)
 
     @torch.no_grad()
@@ -118,7 +144,8 @@ class _Batch:
         """⟨g, Δ⟩ of one site in one scheme, of each sample."""
         name = key[0]
         if change is not None:
-            return (self.gradients[name].flatten(1) @ change.flatten()).double()
+            parts = self.gradients[name].flatten(1).split(self.summed)
+            return torch.cat([part @ change.flatten() for part in parts]).double()
         if replay is None:
             value = self.values[name]
             return _moved(value, tap(self.model.sites[name], value), self.gradients[name])

@@ -63,7 +63,7 @@ class Nudge:
 
 
 def is_inside(site: Site) -> bool:
-    """Whether an operation keeps or computes it: rounded in there, by what `tap.storage` says."""
+    """True for a site that an operation keeps or computes, and rounds by `tap.storage`."""
     return site.kind is Kind.STATE or site.part is Part.DECAY
 
 
@@ -174,7 +174,7 @@ class FamilyContract:
         assert cost(model.sites.values(), {}, model.products).effective_bits == 32
 
     def test_outputs_do_not_depend_on_the_rest_of_the_batch(self, model: Model, x: Tensor) -> None:
-        """To the float32 rounding of sums whose order may follow the batch's size."""
+        """Up to float32 rounding: the order of sums may depend on the size of the batch."""
         whole = model(x)
         size = whole.abs().max()
         for i in range(len(x)):
@@ -197,7 +197,7 @@ class FamilyContract:
 
     @pytest.mark.parametrize("text", ["int8", "int6/asym/dynamic", "e4m3/dynamic/every3", "bf16"])
     def test_stepping_is_the_forward(self, model: Model, x: Tensor, text: str) -> None:
-        """With the state rounded too: a carry has all there is between steps."""
+        """The carry holds everything that passes between steps, with the state rounded too."""
         states = [s for s in model.sites.values() if s.kind is Kind.STATE]
         plan = adapted([("*", parse(text))], states).resolve(model.sites.values())
         tap = Applier(model, observe(model, x)).tap(plan)

@@ -43,7 +43,7 @@ class FormatContract:
             assert torch.equal(round_ratio(values, format, rounding), values)
 
     def test_rounding_returns_a_nearest_value(self, format: Int | Float | Log) -> None:
-        """Of numbers from beyond one end of the range to beyond the other, ties aside."""
+        """For numbers from beyond one end of the range to beyond the other."""
         values = torch.tensor(format.values(), dtype=torch.float64)
         peak = min(format.peak, 1e38)
         x = torch.linspace(-1.5, 1.5, RATIOS, dtype=torch.float64) * peak

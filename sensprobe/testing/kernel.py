@@ -46,7 +46,7 @@ class KernelContract:
     kernel: ClassVar[Callable[..., Result]]
     reference: ClassVar[Callable[..., Result]]
     timed = 1
-    """How many tensors of a problem have the steps on their second axis."""
+    """The number of leading tensors of a problem whose second axis is time."""
 
     def problem(self, length: int) -> tuple[Tensor, ...]:
         raise NotImplementedError

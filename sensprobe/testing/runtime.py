@@ -37,7 +37,7 @@ def fitted(runtime: Runtime, model: Model) -> list[tuple[Resolved, Fit]]:
 
 
 class RuntimeContract:
-    """What a runtime's folder holds differs from a plan exactly where a row says so."""
+    """The folder of a runtime differs from a plan exactly where a row says so."""
 
     def test_its_examples_are_schemes(self, runtime: Runtime) -> None:
         assert [parse(text) for text in runtime.examples]

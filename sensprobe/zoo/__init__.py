@@ -52,6 +52,6 @@ EARLIER_NAMES: dict[str, tuple[str, ...]] = {
         "e8eaf414dce81d89",
     ),
 }
-"""What machines are known to have called each model before names were of what files hold: under
+"""The names that machines gave each model before names were made of what files hold: under
 PyTorch's and MKL's settings for AVX-512, AVX2 and neither, on Intel and AMD processors (see
 `checkpoints.identity`)."""

@@ -219,7 +219,7 @@ def test_weights_that_are_not_finite(value: float, shell: Shell, tmp_path: Path)
     name = sorted(tensors)[0]
     tensors[name].view(-1)[0] = value
     save_file(tensors, tmp_path / "bad.safetensors", header)
-    refused(shell, FAILED, name, "sites", tmp_path / "bad.safetensors")
+    refused(shell, FAILED, name, "eval", tmp_path / "bad.safetensors", "--data", "digits")
 
 
 def test_weights_of_another_family(shell: Shell, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise, product
 
 import numpy as np
@@ -66,11 +66,14 @@ def classifier(seed: int = 0, *, decisions: int = 5) -> tuple[Problem, Evaluate,
     thresholds = rng.random(sum(PIECES))
     start = np.concatenate([[0], np.cumsum(PIECES)])
 
-    def evaluate(assignment: Assignment, piece: int) -> Sample:
+    def one(assignment: Assignment, piece: int) -> Sample:
         losses = [o.loss for o in problem.chosen(assignment)]
         total = sum(losses) + 2 * losses[0] * losses[1]
         part = thresholds[start[piece] : start[piece + 1]]
         return Sample((part < 0.1 + 0.87 * np.exp(-total)).astype(float), np.full(len(part), total))
+
+    def evaluate(assignments: Sequence[Assignment], piece: int) -> list[Sample]:
+        return [one(assignment, piece) for assignment in assignments]
 
     exact = [
         Sample((thresholds[a:b] < 0.97).astype(float), np.zeros(b - a)) for a, b in pairwise(start)
@@ -82,10 +85,10 @@ def counted(evaluate: Evaluate) -> tuple[Evaluate, Callable[[], int]]:
     """The callback, and how many samples it was asked for."""
     seen = 0
 
-    def wrapped(assignment: Assignment, piece: int) -> Sample:
+    def wrapped(assignments: Sequence[Assignment], piece: int) -> Sequence[Sample]:
         nonlocal seen
-        sample = evaluate(assignment, piece)
-        seen += sample.n
-        return sample
+        samples = evaluate(assignments, piece)
+        seen += sum(sample.n for sample in samples)
+        return samples
 
     return wrapped, lambda: seen

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from search_problems import classifier, every, random_problem
 
-from sensprobe.search import Budget, Sample, Size, search
-from sensprobe.search.arena import Arena
+from sensprobe.search import Assignment, Budget, Sample, Size, search
+from sensprobe.search.arena import Arena, Asked
 from sensprobe.search.byhand import upgraded
 
 
@@ -69,21 +70,21 @@ def test_a_baseline_that_a_race_dropped_is_measured_to_the_end() -> None:
     problem, evaluate, baseline = classifier(1)
     asked: list[int] = []
 
-    def counted(assignment: tuple[int, ...], piece: int) -> Sample:
+    def counted(assignments: Sequence[Assignment], piece: int) -> Sequence[Sample]:
         asked.append(piece)
-        return evaluate(assignment, piece)
+        return evaluate(assignments, piece)
 
     arena = Arena(problem, counted, baseline, allowed=9, on_event=lambda event: None)
     best = tuple(len(d.options) - 1 for d in problem.decisions)
     worst = (0,) * len(problem.decisions)
     cheap = replace(problem.size(best), weight=1)
-    arena.measure(best, "best", race=False)
+    list(arena.measure([Asked(best, "best")], race=False))
     arena.candidates[best] = replace(arena.candidates[best], size=cheap)
-    assert arena.measure(worst, "worst").stopped
+    assert next(arena.measure([Asked(worst, "worst")])).stopped
     before, spent = len(asked), arena.spent
-    whole = arena.measure_baseline(worst, "hand")
+    (whole,) = arena.complete([Asked(worst, "hand")])
     assert not whole.stopped
     assert whole.n == arena.baseline.n
     assert asked[before - 1 :] == list(range(asked[before - 1], len(baseline)))
     assert arena.allowed == pytest.approx(9 + arena.spent - spent)
-    assert arena.measure_baseline(worst, "again") is whole
+    assert arena.complete([Asked(worst, "again")])[0] is whole

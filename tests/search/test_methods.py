@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from search_problems import classifier, every
 
 from sensprobe.errors import BudgetError, UsageError
 from sensprobe.scores.pareto import hypervolume
-from sensprobe.search import Assignment, Budget, Problem, Sample, SearchResult, search
+from sensprobe.search import Assignment, Budget, Evaluate, Problem, Sample, SearchResult, search
 
 METHODS = ("gains", "direct", "frontier")
 SPENT = 16
@@ -25,7 +25,9 @@ MIDDLE = (PROBLEM.smallest().total + PROBLEM.largest().total) // 2
 
 
 def accuracy(assignment: Assignment) -> float:
-    return float(Sample.join([EVALUATE(assignment, k) for k in range(len(BASELINE))]).score.mean())
+    return float(
+        Sample.join([EVALUATE([assignment], k)[0] for k in range(len(BASELINE))]).score.mean()
+    )
 
 
 def run(method: str, *budgets: Budget, **options: Any) -> SearchResult:
@@ -34,10 +36,10 @@ def run(method: str, *budgets: Budget, **options: Any) -> SearchResult:
     return search(PROBLEM, budgets, evaluate, baseline=BASELINE, method=method, **given)  # type: ignore[arg-type]
 
 
-def counted(calls: Counter[tuple[Assignment, int]]) -> Callable[[Assignment, int], Sample]:
-    def evaluate(assignment: Assignment, piece: int) -> Sample:
-        calls[assignment, piece] += 1
-        return EVALUATE(assignment, piece)
+def counted(calls: Counter[tuple[Assignment, int]]) -> Evaluate:
+    def evaluate(assignments: Sequence[Assignment], piece: int) -> Sequence[Sample]:
+        calls.update((assignment, piece) for assignment in assignments)
+        return EVALUATE(assignments, piece)
 
     return evaluate
 
@@ -115,12 +117,13 @@ def test_a_search_stopped_and_run_again_ends_where_one_run_does(
     whole = run(method, Budget(total=MIDDLE))
     cache: dict[tuple[Assignment, int], Sample] = {}
 
-    def killed(assignment: Assignment, piece: int) -> Sample:
-        if (assignment, piece) not in cache:
-            if len(cache) == known:
-                raise KeyboardInterrupt
-            cache[assignment, piece] = EVALUATE(assignment, piece)
-        return cache[assignment, piece]
+    def killed(assignments: Sequence[Assignment], piece: int) -> list[Sample]:
+        for assignment in assignments:
+            if (assignment, piece) not in cache:
+                if len(cache) == known:
+                    raise KeyboardInterrupt
+                cache[assignment, piece] = EVALUATE([assignment], piece)[0]
+        return [cache[assignment, piece] for assignment in assignments]
 
     storage = tmp_path / "optuna.db"
     first = run(method, Budget(total=MIDDLE), evaluate=killed, storage=storage)
