@@ -6,7 +6,6 @@ forward pass (`mamba_layers.py`), which needs torch and is imported when it is f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sensprobe.models import mamba, mamba2, s4d
