@@ -103,7 +103,7 @@ def exported(root: Path, name: str) -> dict[str, Any]:
         "value": scored["value"],
         "outputs": hex_of(loaded(inputs(root))),
         "steps": hex_of(torch.stack(by_step)),
-        "memory": digest(state.memory) if loaded.packed else None,
+        "memory": digest(state.carry) if loaded.packed else None,
     }
 
 

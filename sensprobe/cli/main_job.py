@@ -68,7 +68,7 @@ def add_search(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--target",
         metavar="NAME",
-        help=f"search only what a runtime can express: {options.TARGETS}",
+        help=f"search only what a runtime can express: {options.RUNTIMES}",
     )
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
     sub.add_argument(
@@ -187,7 +187,8 @@ def add_export(commands: argparse._SubParsersAction) -> None:
         "--for",
         dest="target",
         metavar="NAME",
-        help=f"write it for another runtime, and print what that cannot express: {options.TARGETS}",
+        help="write it for another runtime, and print what that cannot express: "
+        f"{options.RUNTIMES}",
     )
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--overwrite", action="store_true", help="replace an earlier export")

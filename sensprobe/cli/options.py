@@ -11,7 +11,7 @@ MODEL = (
 )
 DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
 LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
-TARGETS = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
+RUNTIMES = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
 
 
 def add_model(sub: argparse.ArgumentParser, *, optional: bool = False) -> None:

@@ -14,7 +14,7 @@ from sensprobe.export.runtimes import (
     fit,
     grouped,
     require_family,
-    target_named,
+    runtime_named,
     write_for,
 )
 from sensprobe.export.runtimes.card import anew_text
@@ -37,7 +37,7 @@ def export_for(
     """
     if session.run is None:
         raise UsageError("an export takes its plan from a run: give --run DIR.")
-    chosen, model = target_named(target), session.source.model
+    chosen, model = runtime_named(target), session.source.model
     require_family(chosen, model)
     hf_document(model)
     plan, candidate, confirmed = plan_of(session.run, name, model.sites)
@@ -90,8 +90,8 @@ def _document(fitted: Fit, written: Written) -> dict[str, Any]:
     rows = grouped(fitted.model, fitted.changes)
     return {
         "path": str(written.path),
-        "target": fitted.target.name,
-        "about": fitted.target.about,
+        "target": fitted.runtime.name,
+        "about": fitted.runtime.about,
         "weight_bytes": {"plan": written.weight_bytes[0], "here": written.weight_bytes[1]},
         "state_bytes": {"plan": written.state_bytes[0], "here": written.state_bytes[1]},
         "folder_bytes": written.folder_bytes,

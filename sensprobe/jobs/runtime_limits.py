@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sensprobe.checkpoints.to_hf import hf_document
 from sensprobe.errors import UsageError
-from sensprobe.export.runtimes import Judge, require_family, target_named
+from sensprobe.export.runtimes import Judge, require_family, runtime_named
 from sensprobe.models import Model
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.plans.sites import Kind, group_pattern
@@ -57,13 +57,13 @@ class Limits:
         """A line that tells the user how many tensors are frozen and tied."""
         formats = sorted({str(scheme.format) for scheme in self.freeze.values()})
         return (
-            f"for {self.judge.target.name}, {len(self.freeze)} tensors stay in "
+            f"for {self.judge.runtime.name}, {len(self.freeze)} tensors stay in "
             f"{' or '.join(formats)} and {len(self.groups)} groups share a scheme each"
         )
 
     def no_option(self, decision: str, tried: Mapping[str, Mapping[str, str]]) -> UsageError:
         """The error for a decision of which the runtime can express no profiled scheme."""
-        target = self.judge.target
+        target = self.judge.runtime
         reasons = {scheme: next(iter(why.values())) for scheme, why in tried.items()}
         listed = "; ".join(f"{scheme}: {why}" for scheme, why in reasons.items())
         again = " ".join(f"--scheme {scheme}" for scheme in target.examples)
@@ -78,20 +78,20 @@ def limits_of(name: str, model: Model) -> Limits:
 
     Raises UsageError for a runtime there is not, UnsupportedError for a model it cannot serve.
     """
-    judge = Judge(target_named(name), model)
-    require_family(judge.target, model)
+    judge = Judge(runtime_named(name), model)
+    require_family(judge.runtime, model)
     hf_document(model)
     freeze: dict[str, Scheme] = {}
     for site in model.sites.values():
         if site.kind is Kind.ACTIVATION:
             continue
-        floats = judge.target.floats(site)
+        floats = judge.runtime.floats(site)
         weight = site.kind is Kind.WEIGHT
-        quantized = weight and judge.target.quantizes(model.family, judge.holder[site.name])
+        quantized = weight and judge.runtime.quantizes(model.family, judge.holder[site.name])
         if len(floats) == 1 and not quantized:
             freeze[site.name] = parse(floats[0])
     groups = [(_ours(t.name), frozenset(t.sites)) for t in judge.tensors if len(t.sites) > 1]
-    for part in judge.target.states:
+    for part in judge.runtime.states:
         sites = [site for site in model.sites.values() if site.part is part]
         groups.append((group_pattern(sites[0]), frozenset(site.name for site in sites)))
     open_ = [(label, sites) for label, sites in groups if not sites <= freeze.keys()]

@@ -6,7 +6,6 @@ forward pass (`mamba_layers.py`), which needs torch and is imported when it is f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sensprobe.models import mamba, mamba2, s4d
@@ -54,7 +53,9 @@ class Model(Sited, Protocol):
 
     def step(self, x: Tensor, state: Any, tap: Tap = ...) -> tuple[Tensor, Any]: ...
 
-    def spectral_radius(self, tap: Tap = ..., layers: Iterable[int] | None = None) -> float: ...
+    def spectral_radius(self, tap: Tap = ...) -> float: ...
+
+    def layer_radius(self, i: int, tap: Tap = ...) -> float: ...
 
 
 OUTPUT_BYTES = 2**28

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -72,9 +72,13 @@ class Framed(ABC):
         of the layer after it, in the order of the sites; None where there was none before."""
 
     @abstractmethod
-    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
-        """The magnitude above 1 of which the recurrence is unstable, with weights as the tap
-        leaves them: the largest of some layers, or of all (None)."""
+    def layer_radius(self, i: int, tap: Tap = EXACT) -> float:
+        """The magnitude above 1 of which layer i's recurrence is unstable, with weights as the tap
+        leaves them."""
+
+    def spectral_radius(self, tap: Tap = EXACT) -> float:
+        """The largest `layer_radius` of all layers."""
+        return max((self.layer_radius(i, tap) for i in range(self.config.layers)), default=0.0)
 
     @property
     def family(self) -> str:

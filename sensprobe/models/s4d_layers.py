@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -170,9 +170,7 @@ class S4D(Framed):
             return fft_conv(x, ssm_kernel(A, B, C, x.shape[1])), None
         return traced_conv(x, A, B, C), None
 
-    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
-        """max |A_bar| of some layers (None: of all) as the tap leaves it. Above 1 the recurrence is
-        unstable."""
-        numbers = range(self.config.layers) if layers is None else layers
-        stored = (At(self, tap, f"layers.{i}.")("A") for i in numbers)
-        return max(magnitude(single(A).to(torch.complex128)).max().item() for A in stored)
+    def layer_radius(self, i: int, tap: Tap = EXACT) -> float:
+        """max |A_bar| of a layer as the tap leaves it. Above 1 the recurrence is unstable."""
+        A = At(self, tap, f"layers.{i}.")("A")
+        return magnitude(single(A).to(torch.complex128)).max().item()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -132,16 +132,13 @@ class Selective(Framed):
             Replay(named("A", "decay", "state"), (prefix + "y",), recurrence),
         )
 
-    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
-        """The largest decay at rest of some layers (None: of all), exp(dt A) with A as the tap
-        leaves it and dt at rest.
+    def layer_radius(self, i: int, tap: Tap = EXACT) -> float:
+        """A layer's largest decay at rest: exp(dt A) with A as the tap leaves it and dt at rest.
 
         The decay depends on the input through dt, and dt is positive whatever the input: so this is
         above 1 exactly where a stored A is positive, which is where the recurrence is unstable, and
         below it tells how long a state lasts while the input says nothing. Rounding of the decay
         itself, at run time, is not in it.
         """
-        numbers = range(self.config.layers) if layers is None else layers
-        places = (At(self, tap, f"layers.{i}.") for i in numbers)
-        decays = (exp(self.dt_at_rest(at) * single(at("A")).double()) for at in places)
-        return max((decay.max().item() for decay in decays), default=0.0)
+        at = At(self, tap, f"layers.{i}.")
+        return exp(self.dt_at_rest(at) * single(at("A")).double()).max().item()

@@ -31,7 +31,8 @@ def spec_of(storage: Storage) -> Spec | None:
     A function of the state (`Custom`) has no Spec. Calibrated scales come dense: one for each real
     number of the site.
     """
-    from sensprobe_kernels.quantize.spec import ROUNDINGS, SCALES, STATIC, Spec
+    from sensprobe_kernels.quantize.rounding import ROUNDINGS
+    from sensprobe_kernels.quantize.spec import SCALES, STATIC, Spec
 
     if storage is None or isinstance(storage, Watched):
         return Spec()

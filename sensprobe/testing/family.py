@@ -228,7 +228,7 @@ class FamilyContract:
         assert off.float().mean() <= 0.1  # where sums in another order cross a threshold
 
     def test_the_radius_is_the_largest_of_the_layers(self, model: Model) -> None:
-        layers = [model.spectral_radius(EXACT, [i]) for i in range(model.config.layers)]
+        layers = [model.layer_radius(i) for i in range(model.config.layers)]
         assert model.spectral_radius(EXACT) == max(layers)
         assert max(layers) > 0
 

@@ -107,10 +107,10 @@ def test_bad_input(shell: Shell, profiled_runs: dict[str, Path], tmp_path: Path)
     run, out = profiled_runs["mamba"], tmp_path / "out"
     found = shell.ok("search", "--run", run, *FEW, "--json").json["search"]
     export = ["export", "--run", run, "--plan", found["chosen"][0]["candidate"], "--out", out]
-    refused(shell, 2, "no target 'trt'. There are: compressed-tensors,", *export, "--for", "trt")
+    refused(shell, 2, "no runtime 'trt'. There are: compressed-tensors,", *export, "--for", "trt")
     refused(shell, 1, "modelopt knows mamba2 models", *export, "--for", "modelopt")
     search = ["search", "--run", run, *FEW]
-    refused(shell, 2, "no target 'trt'", *search, "--target", "trt")
+    refused(shell, 2, "no runtime 'trt'", *search, "--target", "trt")
     refused(shell, 1, "modelopt knows mamba2 models", *search, "--target", "modelopt")
     frozen = ["--target", "vllm", "--freeze", "layers.*.D=int8"]
     refused(shell, 2, "--freeze layers.0.D=int8: vllm keeps this tensor", *search, *frozen)

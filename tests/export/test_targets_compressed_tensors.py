@@ -14,10 +14,10 @@ from compressed_tensors.quantization import QuantizationConfig
 from runtimes import NAMES, applier, model, plan_of, tokens
 from safetensors.torch import load_file
 
-from sensprobe.export.runtimes import TARGETS, fit, write_for
+from sensprobe.export.runtimes import RUNTIMES, fit, write_for
 from sensprobe.export.runtimes.compressed_tensors import packed
 
-TARGET = TARGETS["compressed-tensors"]
+RUNTIME = RUNTIMES["compressed-tensors"]
 MIXED = {
     "*.in_proj.*": "int4/group16",
     "*.in_proj.*.bias": "fp16",
@@ -42,10 +42,10 @@ LAYOUTS = [
 ]
 
 
-def written(name: str, schemes: dict[str, str], folder: Path, target: str = TARGET.name) -> Any:
+def written(name: str, schemes: dict[str, str], folder: Path, target: str = RUNTIME.name) -> Any:
     """The fitted plan of a folder, its config and its tensors."""
     plan = plan_of(name, schemes)
-    fitted = fit(TARGETS[target], model(name), plan)
+    fitted = fit(RUNTIMES[target], model(name), plan)
     write_for(fitted, applier(name, plan), folder, name="mine")
     config = json.loads((folder / "config.json").read_text())
     return fitted, config, load_file(folder / "model.safetensors")
@@ -103,7 +103,7 @@ def test_one_changed_code_would_be_seen(tmp_path: Path) -> None:
 def test_the_lines_that_are_printed_load_a_mixed_plan(name: str, tmp_path: Path) -> None:
     """Logits of transformers' model with the decompressed weights, beside the simulation's."""
     plan = plan_of(name, MIXED)
-    fitted = fit(TARGET, model(name), plan)
+    fitted = fit(RUNTIME, model(name), plan)
     result = write_for(fitted, applier(name, plan), tmp_path / "out", name="mine")
     scope: dict[str, Any] = {}
     exec("\n".join(result.use), scope)
@@ -139,7 +139,7 @@ def test_rounded_inputs_become_input_activations(tmp_path: Path) -> None:
 def test_loaded_modules_round_their_inputs_with_a_scale_of_their_own(tmp_path: Path) -> None:
     """The largest of a token / 127.5, where the simulation has / 127; the export says so."""
     plan = plan_of("mamba2", {"*.in_proj.*": "int8/channel", "*.in_proj_in": "int8/dynamic"})
-    fitted = fit(TARGET, model("mamba2"), plan)
+    fitted = fit(RUNTIME, model("mamba2"), plan)
     result = write_for(fitted, applier("mamba2", plan), tmp_path / "out", name="mine")
     scope: dict[str, Any] = {}
     exec("\n".join(result.use), scope)
@@ -174,7 +174,7 @@ def test_vllm_gets_flags_for_its_caches_and_float16_for_the_rest(tmp_path: Path)
         "*.conv_state": "fp16",
     }
     plan = plan_of("mamba2", schemes)
-    fitted = fit(TARGETS["vllm"], model("mamba2"), plan)
+    fitted = fit(RUNTIMES["vllm"], model("mamba2"), plan)
     result = write_for(fitted, applier("mamba2", plan), tmp_path / "out", name="mine")
     card = (tmp_path / "out" / "README.md").read_text()
     assert "vllm serve out --dtype float16" in card

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from runtimes import CONFIGS, applier, model, plan_of
 from tiny_models import tiny
 
-from sensprobe.cli.options import TARGETS as SAID
+from sensprobe.cli.options import RUNTIMES as SAID
 from sensprobe.errors import CheckpointError, RunError, UnsupportedError, UsageError
 from sensprobe.export import folder
 from sensprobe.export.runtimes import (
-    TARGETS,
-    Target,
+    RUNTIMES,
+    Runtime,
     fit,
     grouped,
     require_family,
-    target_named,
+    runtime_named,
     write_for,
 )
 from sensprobe.models import Model
@@ -50,21 +50,21 @@ EVERYTHING = {
 
 
 def reasons(target: str, schemes: dict[str, str], name: str = "mamba2") -> dict[str, str]:
-    found = fit(TARGETS[target], model(name), plan_of(name, schemes))
+    found = fit(RUNTIMES[target], model(name), plan_of(name, schemes))
     return {change.site: change.why for change in found.changes}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", RUNTIMES)
 @pytest.mark.parametrize("preset", ["quamba2", "w4a8"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_scheme_is_kept_or_has_a_row(target: str, preset: str, name: str) -> None:
     """Whatever the plan: what is written differs from it exactly where a row says so."""
-    if model(name).family not in TARGETS[target].matrices:
+    if model(name).family not in RUNTIMES[target].matrices:
         return
     sites = model(name).sites
     plan = PRESETS[preset].plan(model(name).family, sites.values()).resolve(sites.values())
     plan |= plan_of(name, {"*.D": "fp16", "layers.0.out_proj": "int8/group32"})
-    found = fit(TARGETS[target], model(name), plan)
+    found = fit(RUNTIMES[target], model(name), plan)
     rows = {change.site: change for change in found.changes}
     for site in sites:
         asked, kept = plan.get(site), found.plan.get(site)
@@ -85,8 +85,8 @@ LIVE = ["int8/dynamic", "e4m3/dynamic", "int8"]
 @st.composite
 def plans(draw: st.DrawFn) -> tuple[str, str, Resolved]:
     """A target, a model it knows, and a plan some of which it can express, layers often alike."""
-    target, name = draw(st.sampled_from(list(TARGETS))), draw(st.sampled_from(list(CONFIGS)))
-    name = name if model(name).family in TARGETS[target].matrices else "mamba2"
+    target, name = draw(st.sampled_from(list(RUNTIMES))), draw(st.sampled_from(list(CONFIGS)))
+    name = name if model(name).family in RUNTIMES[target].matrices else "mamba2"
     chosen: dict[str, str] = {}
     for pattern in ("*.in_proj.*", "*.out_proj", "*.x_proj.*", "head", "embedding"):
         chosen[pattern] = draw(st.sampled_from(NEAR))
@@ -105,19 +105,19 @@ def test_whatever_the_plan_rows_tell_every_difference(case: tuple[str, str, Reso
     """And what is written is kept whole when it is asked for again."""
     target, name, plan = case
     try:
-        found = fit(TARGETS[target], model(name), plan)
+        found = fit(RUNTIMES[target], model(name), plan)
     except UsageError:
         assume(False)
     rows = {change.site for change in found.changes}
     assert rows == {n for n in model(name).sites if plan.get(n) != found.plan.get(n)}
-    again = fit(TARGETS[target], model(name), found.plan)
+    again = fit(RUNTIMES[target], model(name), found.plan)
     assert (again.changes, again.plan, again.layouts) == ((), found.plan, found.layouts)
 
 
-@pytest.mark.parametrize("target", [t for t in TARGETS if "mamba2" in TARGETS[t].matrices])
+@pytest.mark.parametrize("target", [t for t in RUNTIMES if "mamba2" in RUNTIMES[t].matrices])
 def test_fitting_what_was_fitted_changes_nothing(target: str) -> None:
-    found = fit(TARGETS[target], model("mamba2"), plan_of("mamba2", EVERYTHING | {"*.D": "fp16"}))
-    again = fit(TARGETS[target], model("mamba2"), found.plan)
+    found = fit(RUNTIMES[target], model("mamba2"), plan_of("mamba2", EVERYTHING | {"*.D": "fp16"}))
+    again = fit(RUNTIMES[target], model("mamba2"), found.plan)
     assert not again.changes
     assert again.plan == found.plan
 
@@ -179,11 +179,11 @@ def test_vllm_packs_whole_words_of_rows() -> None:
     odd = selective.tiny(Mamba2Config(**selective.WIDE, d_state=8, d_head=16))
     plan = {n: parse("int4/group32") for n in odd.sites if ".in_proj." in n or "out_proj" in n}
     plan = {n: s for n, s in plan.items() if odd.sites[n].kind is Kind.WEIGHT}
-    dropped = {c.site: c.why for c in fit(TARGETS["vllm"], odd, plan).dropped}
+    dropped = {c.site: c.why for c in fit(RUNTIMES["vllm"], odd, plan).dropped}
     assert dropped.keys() == {n for n in plan if ".in_proj." in n}
     assert set(dropped.values()) == {"pack-quantized packs 8 rows together, and there are 148"}
     whole = {n: parse("int8/channel") for n in plan}
-    assert not fit(TARGETS["vllm"], odd, whole).dropped
+    assert not fit(RUNTIMES["vllm"], odd, whole).dropped
 
 
 def test_zero_points_beyond_the_codes_are_not_expressed() -> None:
@@ -193,29 +193,29 @@ def test_zero_points_beyond_the_codes_are_not_expressed() -> None:
     shifted["layers.1.out_proj"] = shifted["layers.1.out_proj"].clone()
     shifted["layers.1.out_proj"][5] += 4
     other = type(model("mamba2"))(model("mamba2").config, shifted)
-    found = fit(TARGETS["compressed-tensors"], other, plan)
+    found = fit(RUNTIMES["compressed-tensors"], other, plan)
     assert [c.site for c in found.changes] == ["layers.1.out_proj"]
     assert "zero point" in found.changes[0].why
 
 
 def test_unknown_targets_families_and_plans_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"no target 'trt'\. There are: .*llama\.cpp, a folder"):
-        target_named("trt")
+    with pytest.raises(UsageError, match=r"no runtime 'trt'\. There are: .*llama\.cpp, a folder"):
+        runtime_named("trt")
     with pytest.raises(UnsupportedError, match="vllm knows mamba and mamba2 models, and this one"):
-        require_family(TARGETS["vllm"], tiny("one layer"))
+        require_family(RUNTIMES["vllm"], tiny("one layer"))
     with pytest.raises(
         UnsupportedError, match="modelopt knows mamba2 models, and this one is mamba"
     ):
-        require_family(TARGETS["modelopt"], model("mamba"))
+        require_family(RUNTIMES["modelopt"], model("mamba"))
     plan = plan_of("mamba", {"*.in_proj.*": "int8/channel"})
     with pytest.raises(
         UsageError, match=r"vllm can express nothing of this plan \(layers.0.in_proj"
     ):
-        fit(TARGETS["vllm"], model("mamba"), plan)
+        fit(RUNTIMES["vllm"], model("mamba"), plan)
 
 
 def test_the_command_line_names_the_targets_there_are() -> None:
-    assert sorted(SAID.split(", ")) == sorted(TARGETS)
+    assert sorted(SAID.split(", ")) == sorted(RUNTIMES)
 
 
 # -- the folder -----------------------------------------------------------------------------------
@@ -225,16 +225,16 @@ PLAN = {"*.out_proj": "int8/channel", "*.state": "int4/dynamic"}
 
 def export(out: Path, target: str = "vllm", overwrite: bool = False) -> None:
     plan = plan_of("mamba2", PLAN)
-    fitted = fit(TARGETS[target], model("mamba2"), plan)
+    fitted = fit(RUNTIMES[target], model("mamba2"), plan)
     write_for(fitted, applier("mamba2", plan), out, name="mine", overwrite=overwrite)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", RUNTIMES)
 def test_a_folder_says_what_it_is_and_what_it_lost(target: str, tmp_path: Path) -> None:
     if target == "modelopt":
         plan = plan_of("mamba2", PLAN | {"*.out_proj": "int4/group32"})
         write_for(
-            fit(TARGETS[target], model("mamba2"), plan),
+            fit(RUNTIMES[target], model("mamba2"), plan),
             applier("mamba2", plan),
             tmp_path / "m",
             name="mine",
@@ -242,7 +242,7 @@ def test_a_folder_says_what_it_is_and_what_it_lost(target: str, tmp_path: Path) 
     elif target == "llama.cpp":
         plan = plan_of("mamba2", PLAN | {"*.out_proj": "int8/group32"})
         write_for(
-            fit(TARGETS[target], model("mamba2"), plan),
+            fit(RUNTIMES[target], model("mamba2"), plan),
             applier("mamba2", plan),
             tmp_path / "m",
             name="mine",
@@ -251,11 +251,11 @@ def test_a_folder_says_what_it_is_and_what_it_lost(target: str, tmp_path: Path) 
         export(tmp_path / "m", target)
     card = (tmp_path / "m" / "README.md").read_text()
     assert card.startswith(f"# mine, for {target}\n")
-    first = TARGETS[target].states["state"][0]
+    first = RUNTIMES[target].states["state"][0]
     assert f"| `layers.*.state` | 2 | `int4/dynamic` | {first} |" in card
     plan = from_json(json.loads((tmp_path / "m" / "plan.json").read_text()))
     kept = plan.resolve(model("mamba2").sites.values())
-    assert not fit(TARGETS[target], model("mamba2"), kept).changes
+    assert not fit(RUNTIMES[target], model("mamba2"), kept).changes
 
 
 def test_a_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("before", ["modelopt", "llama.cpp", "torchao"])
 def test_a_folder_for_one_runtime_gives_way_to_one_for_another(before: str, tmp_path: Path) -> None:
     plan = plan_of("mamba2", PLAN | {"*.out_proj": "int4/group32"})
-    fitted = fit(TARGETS[before], model("mamba2"), plan)
+    fitted = fit(RUNTIMES[before], model("mamba2"), plan)
     write_for(fitted, applier("mamba2", plan), tmp_path / "m", name="mine")
     with pytest.raises(UsageError, match="holds an exported model already"):
         export(tmp_path / "m")
@@ -284,10 +284,10 @@ def test_a_folder_for_one_runtime_gives_way_to_one_for_another(before: str, tmp_
     assert held == {"README.md", "config.json", "model.safetensors", "plan.json"}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", RUNTIMES)
 def test_lines_that_load_a_folder_hold_for_any_name(target: str, tmp_path: Path) -> None:
     schemes = {"*.out_proj": "int8/group32", "*.state": "fp32", "*.conv": "fp16"}
-    fitted = fit(TARGETS[target], model("mamba2"), plan_of("mamba2", schemes))
+    fitted = fit(RUNTIMES[target], model("mamba2"), plan_of("mamba2", schemes))
     folder = tmp_path / 'the "best" of {us}'
     plan = plan_of("mamba2", schemes)
     result = write_for(fitted, applier("mamba2", plan), folder, name="mine")
@@ -313,10 +313,10 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", RUNTIMES)
 def test_a_folder_without_packed_weights_is_no_quantized_one(target: str, tmp_path: Path) -> None:
     plan = plan_of("mamba2", {"embedding": "fp16", "*.norm": "fp32"})
-    fitted = fit(TARGETS[target], model("mamba2"), plan)
+    fitted = fit(RUNTIMES[target], model("mamba2"), plan)
     assert not fitted.layouts
     write_for(fitted, applier("mamba2", plan), tmp_path / "m", name="mine")
     assert "quantization_config" not in json.loads((tmp_path / "m" / "config.json").read_text())
@@ -329,7 +329,7 @@ def test_a_folder_without_packed_weights_is_no_quantized_one(target: str, tmp_pa
 def test_packed_folders_are_not_read_as_checkpoints(target: str, tmp_path: Path) -> None:
     schemes = {"*.out_proj": "int4/group32", "*.in_proj.*": "int4/group32"}
     plan = plan_of("mamba2", schemes)
-    fitted = fit(TARGETS[target], model("mamba2"), plan)
+    fitted = fit(RUNTIMES[target], model("mamba2"), plan)
     write_for(fitted, applier("mamba2", plan), tmp_path / "m", name="mine")
     with pytest.raises(CheckpointError, match=r"packed for .*Name the model it was made from"):
         open_model(tmp_path / "m")
@@ -337,7 +337,7 @@ def test_packed_folders_are_not_read_as_checkpoints(target: str, tmp_path: Path)
 
 def test_an_unquantized_folder_reads_back_as_the_plan_left_it(tmp_path: Path) -> None:
     plan = plan_of("mamba", {"*.in_proj.*": "int8/group32", "*.D": "fp32"})
-    fitted = fit(TARGETS["llama.cpp"], model("mamba"), plan)
+    fitted = fit(RUNTIMES["llama.cpp"], model("mamba"), plan)
     write_for(fitted, applier("mamba", plan), tmp_path / "m", name="mine")
     weights = applier("mamba", plan).tap(plan).weights
     again = open_model(tmp_path / "m").model
@@ -357,7 +357,7 @@ def test_no_runtimes_package_is_imported_to_write_for_it() -> None:
 
 
 def test_schemes_worth_profiling_are_expressed() -> None:
-    for target in TARGETS.values():
+    for target in RUNTIMES.values():
         for scheme in target.examples:
             wide = parse(scheme).group in (0, 32)
             schemes = {"*.out_proj": scheme if wide else "int4/group32", "*.D": "fp32"}
@@ -365,9 +365,9 @@ def test_schemes_worth_profiling_are_expressed() -> None:
 
 
 class TestEveryRuntime(RuntimeContract):
-    @pytest.fixture(params=TARGETS)
-    def target(self, request: pytest.FixtureRequest) -> Target:
-        return TARGETS[request.param]
+    @pytest.fixture(params=RUNTIMES)
+    def runtime(self, request: pytest.FixtureRequest) -> Runtime:
+        return RUNTIMES[request.param]
 
     @pytest.fixture(name="model")
     def _model(self) -> Model:

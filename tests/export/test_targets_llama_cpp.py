@@ -14,11 +14,11 @@ from gguf.quants import dequantize, quantize
 from runtimes import NAMES, applier, model, plan_of
 from safetensors.torch import load_file
 
-from sensprobe.export.runtimes import TARGETS, Fit, fit, write_for
+from sensprobe.export.runtimes import RUNTIMES, Fit, fit, write_for
 from sensprobe.export.runtimes.llama_cpp import gguf_name, tensor_types
 from sensprobe.plans.cost import cost
 
-TARGET = TARGETS["llama.cpp"]
+RUNTIME = RUNTIMES["llama.cpp"]
 SCHEMES = {
     "*.in_proj.*": "int8/group32",
     "*.in_proj.*.bias": "fp32",
@@ -33,7 +33,7 @@ ARCHITECTURES = {"mamba": gguf.MODEL_ARCH.MAMBA, "mamba2": gguf.MODEL_ARCH.MAMBA
 
 
 def fitted(name: str) -> Fit:
-    found = fit(TARGET, model(name), plan_of(name, SCHEMES))
+    found = fit(RUNTIME, model(name), plan_of(name, SCHEMES))
     assert not found.dropped
     return found
 
@@ -68,7 +68,7 @@ def test_each_regex_finds_the_one_tensor_it_is_for(name: str) -> None:
 
 def test_types_follow_the_plan(tmp_path: Path) -> None:
     plan = plan_of("mamba", SCHEMES)
-    found = fit(TARGET, model("mamba"), plan)
+    found = fit(RUNTIME, model("mamba"), plan)
     write_for(found, applier("mamba", plan), tmp_path / "out", name="mine")
     words = (tmp_path / "out" / "tensor-types.txt").read_text().split()
     lines = dict(word.split("=") for word in words)
@@ -90,7 +90,7 @@ def rounded(tensor: torch.Tensor, kind: str) -> Any:
 
 def test_q8_0_finds_the_codes_of_the_simulation(tmp_path: Path) -> None:
     plan = plan_of("mamba", SCHEMES)
-    found = fit(TARGET, model("mamba"), plan)
+    found = fit(RUNTIME, model("mamba"), plan)
     write_for(found, applier("mamba", plan), tmp_path / "out", name="mine")
     file = load_file(tmp_path / "out" / "model.safetensors")
     weights = applier("mamba", plan).tap(plan).weights
@@ -106,7 +106,7 @@ def test_q8_0_finds_the_codes_of_the_simulation(tmp_path: Path) -> None:
 
 def test_matrices_on_grids_of_its_own_are_left_unrounded_and_said_to_be(tmp_path: Path) -> None:
     plan = plan_of("mamba", SCHEMES)
-    found = fit(TARGET, model("mamba"), plan)
+    found = fit(RUNTIME, model("mamba"), plan)
     write_for(found, applier("mamba", plan), tmp_path / "out", name="mine")
     file = load_file(tmp_path / "out" / "model.safetensors")
     names = [f"backbone.layers.{i}.mixer.out_proj.weight" for i in range(2)]
@@ -119,7 +119,7 @@ def test_matrices_on_grids_of_its_own_are_left_unrounded_and_said_to_be(tmp_path
 def test_a_gguf_file_weighs_what_the_plan_does(tmp_path: Path) -> None:
     """The bytes of every tensor as GGUF stores it, against the cost model."""
     plan = plan_of("mamba", SCHEMES)
-    found = fit(TARGET, model("mamba"), plan)
+    found = fit(RUNTIME, model("mamba"), plan)
     result = write_for(found, applier("mamba", plan), tmp_path / "out", name="mine")
     file = load_file(tmp_path / "out" / "model.safetensors")
     types = {gguf_name(t.name): "f32" for t in found.tensors}

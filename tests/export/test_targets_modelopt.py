@@ -13,11 +13,11 @@ import torch
 from runtimes import applier, model, plan_of
 from safetensors.torch import load_file
 
-from sensprobe.export.runtimes import TARGETS, fit, write_for
+from sensprobe.export.runtimes import RUNTIMES, fit, write_for
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.plans.scheme import parse
 
-TARGET = TARGETS["modelopt"]
+RUNTIME = RUNTIMES["modelopt"]
 SCHEMES = {
     "layers.0.in_proj.*": "int4/group16",
     "layers.0.out_proj": "int4/group32/s32",
@@ -29,7 +29,7 @@ SCHEMES = {
 
 def written(folder: Path) -> Any:
     plan = plan_of("mamba2", SCHEMES)
-    fitted = fit(TARGET, model("mamba2"), plan)
+    fitted = fit(RUNTIME, model("mamba2"), plan)
     write_for(fitted, applier("mamba2", plan), folder, name="mine")
     config = json.loads((folder / "hf_quant_config.json").read_text())
     return fitted, config["quantization"], load_file(folder / "model.safetensors")
@@ -52,7 +52,7 @@ def test_every_linear_layer_is_listed_once(tmp_path: Path) -> None:
 def test_layers_that_are_alike_need_no_list(scheme: str, tmp_path: Path) -> None:
     """Not every vLLM looks for FP8_PER_CHANNEL_PER_TOKEN under MIXED_PRECISION."""
     plan = plan_of("mamba2", {"*.out_proj": scheme, "*.out_proj_in": "e4m3/dynamic"})
-    fitted = fit(TARGET, model("mamba2"), plan)
+    fitted = fit(RUNTIME, model("mamba2"), plan)
     write_for(fitted, applier("mamba2", plan), tmp_path / "out", name="mine")
     config = json.loads((tmp_path / "out" / "hf_quant_config.json").read_text())["quantization"]
     at = "backbone.layers.{}.mixer.in_proj".format
@@ -97,14 +97,14 @@ def test_rows_that_do_not_pair_are_not_packed() -> None:
     odd = selective.tiny(Mamba2Config(**selective.WIDE, d_state=8, d_head=64))
     matrices = [n for n in odd.sites if n.endswith(".out_proj") or ".in_proj." in n]
     plan = {n: parse("int4/group32") for n in matrices}
-    dropped = {c.site: c.why for c in fit(TARGET, odd, plan).dropped}
+    dropped = {c.site: c.why for c in fit(RUNTIME, odd, plan).dropped}
     assert dropped.keys() == {n for n in odd.sites if ".in_proj." in n}
     assert set(dropped.values()) == {"W4A16_AWQ packs 2 rows together, and there are 145"}
 
 
 def test_it_offers_e4m3_only_where_inputs_are_rounded_too() -> None:
     plan = plan_of("mamba2", {"*.out_proj": "e4m3/channel", "*.conv": "fp16"})
-    dropped = fit(TARGET, model("mamba2"), plan).dropped
+    dropped = fit(RUNTIME, model("mamba2"), plan).dropped
     assert [c.site for c in dropped] == ["layers.0.out_proj", "layers.1.out_proj"]
     assert dropped[0].why == (
         "FP8_PER_CHANNEL_PER_TOKEN rounds its input to e4m3/dynamic, which the plan does not"

@@ -16,7 +16,7 @@ from torchao.prototype.safetensors.safetensors_support import unflatten_tensor_s
 from torchao.prototype.safetensors.safetensors_utils import is_metadata_torchao
 from torchao.quantization import FqnToConfig, quantize_
 
-from sensprobe.export.runtimes import TARGETS, fit, write_for
+from sensprobe.export.runtimes import RUNTIMES, fit, write_for
 
 SCHEMES = {
     "*.in_proj.*": "int4/group16",
@@ -31,7 +31,7 @@ SCHEMES = {
 
 def written(name: str, folder: Path) -> Any:
     plan = plan_of(name, SCHEMES)
-    fitted = fit(TARGETS["torchao"], model(name), plan)
+    fitted = fit(RUNTIMES["torchao"], model(name), plan)
     assert not fitted.dropped
     write_for(fitted, applier(name, plan), folder, name="mine")
     return fitted, json.loads((folder / "config.json").read_text())["quantization_config"]

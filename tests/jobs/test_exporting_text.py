@@ -11,7 +11,7 @@ from language import BYTES, MAMBA, byte_level, write_model
 from language_models import HF_CONFIG, write
 
 from sensprobe.errors import DataError
-from sensprobe.export.runtimes import fit, target_named, write_for
+from sensprobe.export.runtimes import fit, runtime_named, write_for
 from sensprobe.jobs.export import text_files
 from sensprobe.jobs.export_runtime import _token_ids
 from sensprobe.models.apply import Applier
@@ -59,7 +59,7 @@ def test_a_runtimes_config_says_what_the_models_own_says(tmp_path: Path) -> None
     assert _token_ids(source) == ids
     assert _token_ids(open_model(hugging_face(tmp_path / "silent"))) == {}
     plan = {"layers.0.out_proj": parse("int8/channel")}
-    fitted = fit(target_named("torchao"), source.model, plan)
+    fitted = fit(runtime_named("torchao"), source.model, plan)
     files = text_files(source, model_config=True)
     out = tmp_path / "out"
     write_for(fitted, Applier(source.model), out, name="x", text_files=files, ids=ids)

@@ -9,7 +9,7 @@ import pytest
 import selective
 
 from sensprobe.errors import UnsupportedError, UsageError
-from sensprobe.export.runtimes import TARGETS, fit
+from sensprobe.export.runtimes import RUNTIMES, fit
 from sensprobe.jobs.problem import Space, build_space
 from sensprobe.jobs.runtime_limits import limits_of
 from sensprobe.models.mamba import MambaConfig
@@ -59,8 +59,8 @@ def space(name: str, target: str, by: str = "site", **options: Any) -> Space:
 
 CASES = [
     (name, target)
-    for name, target in product(MODELS, TARGETS)
-    if MODELS[name].family in TARGETS[target].matrices
+    for name, target in product(MODELS, RUNTIMES)
+    if MODELS[name].family in RUNTIMES[target].matrices
 ]
 
 
@@ -71,7 +71,7 @@ def require_kept_whole(found: Space, name: str, target: str) -> None:
     for k, options in enumerate(found.meaning):
         for option in range(len(options)):
             plan = found.resolved((*first[:k], option, *first[k + 1 :]))
-            fitted = fit(TARGETS[target], MODELS[name], plan)
+            fitted = fit(RUNTIMES[target], MODELS[name], plan)
             assert not fitted.changes
             assert all(layout.dense for layout in fitted.layouts.values())
 
@@ -124,7 +124,7 @@ def test_without_the_target_the_same_space_has_plans_that_are_not_kept() -> None
     model = MODELS["mamba2"]
     found = build_space(model.sites, sensitivity("mamba2", "site"))
     plan = found.resolved(tuple(2 for _ in found.meaning))
-    assert fit(TARGETS["vllm"], model, plan).dropped
+    assert fit(RUNTIMES["vllm"], model, plan).dropped
 
 
 def test_vllm_leaves_two_projections_a_layer_and_the_caches() -> None:
@@ -204,7 +204,7 @@ def test_a_profile_without_anything_it_can_keep_says_what_to_profile() -> None:
 
 
 def test_targets_and_models_there_are_not() -> None:
-    with pytest.raises(UsageError, match="no target 'gpu'"):
+    with pytest.raises(UsageError, match="no runtime 'gpu'"):
         limits_of("gpu", MODELS["mamba"])
     with pytest.raises(UnsupportedError, match="its encoder is 'linear', there 'embedding'"):
         limits_of("vllm", selective.tiny(selective.MAMBAS["deep"]))

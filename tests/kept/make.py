@@ -2,7 +2,7 @@
 numbers had folders of their own: `PYTHONPATH=tests python tests/kept/make.py FOLDER`.
 
 They are not written again when code changes: that today's code reads them is what they are for.
-Imports here name modules of that version.
+Imports here name modules of that version, which called `state.carry` of `kept_artefacts` `memory`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the reference.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -115,10 +115,8 @@ class Toy(Framed):
 
         return [replay(f"layers.{i}.") for i in range(self.config.layers)]
 
-    def spectral_radius(self, tap: Tap = EXACT, layers: Iterable[int] | None = None) -> float:
-        chosen = range(self.config.layers) if layers is None else layers
-        stored = (At(self, tap, f"layers.{i}.")("A") for i in chosen)
-        return max((single(A).abs().max().item() for A in stored), default=0.0)
+    def layer_radius(self, i: int, tap: Tap = EXACT) -> float:
+        return single(At(self, tap, f"layers.{i}.")("A")).abs().max().item()
 
 
 FAMILY = Family(

@@ -1,12 +1,12 @@
 """How a number is stored: one description, `Spec`, and what kernels are given of it.
 
-    Spec.flags()       what a kernel is compiled for: `Flags`, a key of small whole numbers
+    Spec.flags()       the key that a kernel is compiled for: `Flags`, small whole numbers
     Spec.constants()   the float32 numbers of its arithmetic: `Constants`
     Spec.settings()    whole numbers it reads while it runs: `Settings`
     Spec.known()       calibrated scales, with the bounds of the codes
 
 `sensprobe.ops.specs.spec_of` makes a Spec of a scheme. A program's table of stores
-(`program.tables.Stored`) has rows of flags and settings, and `quantize.gpu.rounds_of` makes the
+(`program.ir.Stored`) has rows of flags and settings, and `quantize.gpu.rounds_of` makes the
 value that Triton compiles for from flags and constants.
 
 A new rounding mode is written in four files:
@@ -34,9 +34,7 @@ from llvmlite.binding import get_host_cpu_features
 from numpy.typing import NDArray
 
 from sensprobe_kernels.jit import inline
-from sensprobe_kernels.quantize.rounding import NEAREST, ROUNDINGS
-
-__all__ = ["ROUNDINGS"]
+from sensprobe_kernels.quantize.rounding import NEAREST
 
 Array: TypeAlias = NDArray[np.float32]
 

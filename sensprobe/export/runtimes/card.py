@@ -18,9 +18,9 @@ def card_text(
     rows = grouped(fit.model, fit.changes)
     dropped, narrowed = ([r for r in rows if r["dropped"] is kind] for kind in (True, False))
     sections = [
-        f"# {plain(name)}, for {fit.target.name}\n\nA state space model ({fit.model.family}): "
-        f"{fit.target.about}. Written by sensprobe; `plan.json` says what each tensor is stored in "
-        "here, in its words.",
+        f"# {plain(name)}, for {fit.runtime.name}\n\nA state space model ({fit.model.family}): "
+        f"{fit.runtime.about}. Written by sensprobe; `plan.json` says what each tensor is stored "
+        "in here, in its words.",
         "## Use\n\n" + fenced(use),
         "## Size in bytes\n\n"
         + table(["", "the plan", "here"], [[w, f"{a:,}", f"{b:,}"] for w, a, b in sizes]),
@@ -43,11 +43,11 @@ def anew_text(fit: Fit) -> str:
         kinds = ", ".join(sorted({fit.layouts[name].name for name in names}))
         said.append(
             f"{len(names)} matrices become {kinds}, as many bytes as planned, but on a grid of "
-            f"{fit.target.name}'s own: the plan's score is not theirs. Measure again there."
+            f"{fit.runtime.name}'s own: the plan's score is not theirs. Measure again there."
         )
     if count := sum(layout.reads is not None for layout in fit.layouts.values()):
         said.append(
-            f"The inputs of {count} matrices are rounded with scales that {fit.target.name} reads "
+            f"The inputs of {count} matrices are rounded with scales that {fit.runtime.name} reads "
             "from them, near the simulation's and not equal to them."
         )
     return " ".join(said)

@@ -33,7 +33,7 @@ from sensprobe.export.runtimes.profile import (
     LINEARS,
     PROJECTED,
     Layout,
-    Target,
+    Runtime,
 )
 from sensprobe.models.apply import Applier
 from sensprobe.plans.formats import Int
@@ -177,7 +177,7 @@ def use(fit: Fit, folder: str) -> list[str]:
     return by_transformers(fit, folder, DECOMPRESSED if fit.layouts else PLAIN)
 
 
-TARGET = Target(
+RUNTIME = Runtime(
     name="compressed-tensors",
     about="a folder that compressed-tensors makes transformers' model of, in float32",
     matrices={family: parts | {"head"} for family, parts in LINEARS.items()},
@@ -201,7 +201,7 @@ TARGET = Target(
     use=use,
 )
 
-VLLM = Target(
+VLLM = Runtime(
     name="vllm",
     about="a folder of compressed-tensors for vLLM at --dtype float16",
     # vLLM hands its quantization config to Mamba-2's in_proj and out_proj, to no matrix of Mamba.

@@ -1,4 +1,4 @@
-"""A plan put on a target: what of it the runtime keeps, and what becomes of the rest.
+"""A plan put on a runtime: what of it the runtime keeps, and what becomes of the rest.
 
 Nothing is dropped in silence: each scheme of the plan is either kept, or a row says what the tensor
 becomes and why. Sites the plan left exact and the runtime keeps narrower have rows too.
@@ -13,7 +13,7 @@ from typing import Any
 
 from sensprobe.checkpoints.to_hf import HfTensor, hf_tensors
 from sensprobe.errors import UnsupportedError, UsageError
-from sensprobe.export.runtimes.profile import Judge, Layout, Target, stored
+from sensprobe.export.runtimes.profile import Judge, Layout, Runtime, stored
 from sensprobe.models import Model
 from sensprobe.plans.plan import Resolved
 from sensprobe.plans.scheme import EXACT, Scheme, parse
@@ -37,9 +37,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Fit:
-    """A plan as a target keeps it. `plan` is that of what is written, every site by name."""
+    """A plan as a runtime keeps it. `plan` is that of what is written, every site by name."""
 
-    target: Target
+    runtime: Runtime
     model: Model
     asked: Resolved
     plan: Resolved
@@ -69,24 +69,24 @@ class Fit:
         return [name for name, layout in self.layouts.items() if not layout.same]
 
 
-def require_family(target: Target, model: Model) -> None:
+def require_family(runtime: Runtime, model: Model) -> None:
     """UnsupportedError for a model that the runtime has no class for."""
-    if model.family not in target.matrices:
+    if model.family not in runtime.matrices:
         raise UnsupportedError(
-            f"{target.name} knows {' and '.join(target.matrices)} models, and this one is "
+            f"{runtime.name} knows {' and '.join(runtime.matrices)} models, and this one is "
             f"{model.family}. `sensprobe export` without --for writes every family."
         )
 
 
-def fit(target: Target, model: Model, plan: Mapping[str, Scheme]) -> Fit:
-    """Put a resolved plan on a target.
+def fit(runtime: Runtime, model: Model, plan: Mapping[str, Scheme]) -> Fit:
+    """Put a resolved plan on a runtime.
 
     Raises UsageError where nothing of the plan can be expressed.
     """
-    judge = Judge(target, model)
+    judge = Judge(runtime, model)
     asked = {name: plan.get(name, EXACT) for name in model.sites}
     reasons = judge.reasons(asked)
-    _require_some(target, plan, reasons)
+    _require_some(runtime, plan, reasons)
     kept = dict(asked)
     for name in reasons:
         kept[name] = _becomes(judge, name, asked, reasons)
@@ -101,7 +101,7 @@ def fit(target: Target, model: Model, plan: Mapping[str, Scheme]) -> Fit:
         if (layout := judge.layout(tensor, kept)) is not None
     }
     known = {name: scheme for name, scheme in kept.items() if not scheme.exact}
-    return Fit(target, model, dict(plan), known, changes, layouts)
+    return Fit(runtime, model, dict(plan), known, changes, layouts)
 
 
 def _becomes(
@@ -115,8 +115,8 @@ def _becomes(
         return EXACT
     if site.kind is Kind.STATE:
         alike = (asked[n] for n, s in sites.items() if s.part is site.part and n not in reasons)
-        return next(alike, parse(judge.target.floats(site)[0]))
-    return parse(judge.target.floats(site)[0])
+        return next(alike, parse(judge.runtime.floats(site)[0]))
+    return parse(judge.runtime.floats(site)[0])
 
 
 def _words(judge: Judge, name: str, becomes: Scheme) -> str:
@@ -124,13 +124,13 @@ def _words(judge: Judge, name: str, becomes: Scheme) -> str:
     return "the runtime's dtype" if activation else str(becomes)
 
 
-def _require_some(target: Target, plan: Mapping[str, Scheme], reasons: Mapping[str, str]) -> None:
+def _require_some(runtime: Runtime, plan: Mapping[str, Scheme], reasons: Mapping[str, str]) -> None:
     if not plan or any(name not in reasons for name in plan):
         return
     listed = [f"{name} in {plan[name]}: {reasons[name]}" for name in list(plan)[:3]]
     raise UsageError(
-        f"{target.name} can express nothing of this plan ({'; '.join(listed)}). Search under what "
-        f"it can, `sensprobe search --target {target.name}`, or leave out --for."
+        f"{runtime.name} can express nothing of this plan ({'; '.join(listed)}). Search under what "
+        f"it can, `sensprobe search --target {runtime.name}`, or leave out --for."
     )
 
 

@@ -21,7 +21,7 @@ from sensprobe.export.document import TYPES
 from sensprobe.export.runtimes.codes import float_of
 from sensprobe.export.runtimes.emit import Emitted
 from sensprobe.export.runtimes.fit import Fit
-from sensprobe.export.runtimes.profile import LINEARS, Layout, Target
+from sensprobe.export.runtimes.profile import LINEARS, Layout, Runtime
 from sensprobe.models.apply import Applier
 from sensprobe.plans.scheme import EXACT, Scales
 from sensprobe.plans.sites import Kind, Part
@@ -105,7 +105,7 @@ def use(fit: Fit, folder: str) -> list[str]:
     ]
 
 
-TARGET = Target(
+RUNTIME = Runtime(
     name="llama.cpp",
     about="a folder for llama.cpp's convert_hf_to_gguf.py and llama-quantize",
     matrices=dict.fromkeys(LINEARS, MATRICES),

@@ -27,7 +27,7 @@ from sensprobe.export.document import QUANT_CONFIG, to_bytes
 from sensprobe.export.runtimes.codes import Codes
 from sensprobe.export.runtimes.emit import Emitted, by_vllm, cache_dtype, tensors_of
 from sensprobe.export.runtimes.fit import Fit
-from sensprobe.export.runtimes.profile import FLOATS, PROJECTED, Layout, Target
+from sensprobe.export.runtimes.profile import FLOATS, PROJECTED, Layout, Runtime
 from sensprobe.models.apply import Applier
 from sensprobe.plans.sites import Part
 
@@ -94,7 +94,7 @@ def use(fit: Fit, folder: str) -> list[str]:
     ]
 
 
-TARGET = Target(
+RUNTIME = Runtime(
     name="modelopt",
     about="a folder as ModelOpt exports one for TensorRT-LLM or vLLM, in float16",
     matrices=PROJECTED,

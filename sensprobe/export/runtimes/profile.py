@@ -88,7 +88,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Target:
+class Runtime:
     """The record of a runtime: all that the rest of the package asks of one.
 
     `emit(fit, applier)` returns what its folder holds, `use(fit, folder)` the lines that load a
@@ -139,9 +139,9 @@ def stored(scheme: Scheme, columns: int) -> Scheme:
 
 @dataclass(frozen=True)
 class Judge:
-    """Says of schemes on a model's sites what a target makes of them."""
+    """Says of schemes on a model's sites what a runtime makes of them."""
 
-    target: Target
+    runtime: Runtime
     model: Model
     _zeros: dict[tuple[str, Scheme], tuple[int, int]] = field(default_factory=dict)
 
@@ -168,7 +168,7 @@ class Judge:
         for tensor in self.tensors:
             named = [n for n in tensor.sites if n in schemes]
             out |= self._together(tensor, {n: schemes[n] for n in named}, out)
-        for part in self.target.states:
+        for part in self.runtime.states:
             out |= self._one_for_all(part, schemes, out)
         return out | {n: r for n in live if (r := self._activation(n, schemes, out))}
 
@@ -181,16 +181,16 @@ class Judge:
         scheme = schemes[site.name]
         if scheme.scaled and site.kind is Kind.WEIGHT and self._quantized(site):
             return self._find(site, schemes)[1]
-        floats = self.target.floats(site)
+        floats = self.runtime.floats(site)
         weight = site.kind is Kind.WEIGHT
         plain = replace(scheme, rounding=Rounding.NEAREST, seed=0) if weight else scheme
         if plain in map(parse, floats):
             return None
         what = "this tensor" if weight else "this state"
-        return f"{self.target.name} keeps {what} in {' or '.join(floats)}"
+        return f"{self.runtime.name} keeps {what} in {' or '.join(floats)}"
 
     def _quantized(self, site: Site) -> bool:
-        return self.target.quantizes(self.model.family, self.holder[site.name])
+        return self.runtime.quantizes(self.model.family, self.holder[site.name])
 
     def _activation(
         self, name: str, schemes: Mapping[str, Scheme], known: Mapping[str, str]
@@ -198,12 +198,12 @@ class Judge:
         """Why a rounded activation is not kept: no layout of what multiplies it rounds it so."""
         readers = [n for n, operand in self.reads.items() if operand == name]
         asked = [n for n in readers if n in schemes]
-        for layout in self.target.layouts:
+        for layout in self.runtime.layouts:
             if layout.reads is not None and parse(layout.reads) == schemes[name]:
                 found = [n in known or self._find(self.model.sites[n], schemes)[0] for n in asked]
                 if readers and all(one is layout for one in found):
                     return None
-        return f"an activation {self.target.activations}"
+        return f"an activation {self.runtime.activations}"
 
     def _find(self, site: Site, schemes: Mapping[str, Scheme]) -> tuple[Layout | None, str | None]:
         """The layout of a matrix's scheme, or why it is not in the last that has its format."""
@@ -211,11 +211,11 @@ class Judge:
         if scheme.hadamard:
             return None, "its codes are those of a rotated matrix"
         kept = stored(scheme, site.shape[-1])
-        if not any(str(kept.format) in layout.formats for layout in self.target.layouts):
-            return None, f"{self.target.name} has no {kept.format} matrices"
+        if not any(str(kept.format) in layout.formats for layout in self.runtime.layouts):
+            return None, f"{self.runtime.name} has no {kept.format} matrices"
         rows = sum(self.model.sites[n].shape[0] for n in self.holder[site.name].sites)
         reasons = []
-        for layout in self.target.layouts:
+        for layout in self.runtime.layouts:
             reason = layout.why_not(kept, rows, site.shape[-1])
             reason = reason or self._zero_points(layout, site, scheme)
             reason = reason or self._input(layout, site, operand)
@@ -231,8 +231,8 @@ class Judge:
             return None
         if parse(layout.reads) != operand:
             return f"{layout.name} rounds its input to {layout.reads}, which the plan does not"
-        bare = self.holder[site.name].matrix in self.target.bare
-        return f"{self.target.name} never rounds the input of this matrix" if bare else None
+        bare = self.holder[site.name].matrix in self.runtime.bare
+        return f"{self.runtime.name} never rounds the input of this matrix" if bare else None
 
     def _zero_points(self, layout: Layout, site: Site, scheme: Scheme) -> str | None:
         """Why a matrix's zero points do not fit; ranges on one side of zero have far ones."""
@@ -276,4 +276,4 @@ class Judge:
         sites = [n for n in schemes if self.model.sites[n].part is part and n not in known]
         if len({schemes[n] for n in sites}) < 2:
             return {}
-        return dict.fromkeys(sites, f"{self.target.name} has one format for every layer's {part}")
+        return dict.fromkeys(sites, f"{self.runtime.name} has one format for every layer's {part}")

@@ -23,7 +23,7 @@ from sensprobe.checkpoints.to_hf import HfTensor
 from sensprobe.export.runtimes.codes import Codes
 from sensprobe.export.runtimes.emit import Emitted, by_transformers, tensors_of
 from sensprobe.export.runtimes.fit import Fit
-from sensprobe.export.runtimes.profile import FLOATS, LINEARS, Layout, Target
+from sensprobe.export.runtimes.profile import FLOATS, LINEARS, Layout, Runtime
 from sensprobe.models.apply import Applier
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Part
@@ -116,7 +116,7 @@ def emit(fit: Fit, applier: Applier) -> Emitted:
     return Emitted(tensors, "float32", config, metadata(fit, fit.tensors))
 
 
-TARGET = Target(
+RUNTIME = Runtime(
     name="torchao",
     about="a folder that transformers loads with torchao, in float32",
     # transformers multiplies Mamba's dt_proj by its bare weight, for which torchao has no operator.

@@ -30,7 +30,7 @@ from sensprobe.plans.plan import Plan
 class Written:
     """Where a folder lies, what its tensors weigh, and how it is loaded from where it was written.
 
-    `weight_bytes` and `state_bytes` are pairs: under the plan, and as the target keeps it. (What
+    `weight_bytes` and `state_bytes` are pairs: under the plan, and as the runtime keeps it. (What
     llama.cpp keeps is not in the folder: it makes a file of its own.)
     """
 
@@ -63,23 +63,23 @@ def write_for(
     path = named_path(out).resolve()
     document = hf_document(fit.model)
     require_place(path, FILES, overwrite, OPTIONAL)
-    emitted = fit.target.emit(fit, applier)
+    emitted = fit.runtime.emit(fit, applier)
     weights, states = _sizes(fit, emitted, batch)
     sizes = [("weights and scales", *weights), (f"state, batch {batch}", *states)]
     files = emitted.files | {
         WEIGHTS: save(emitted.tensors, emitted.metadata),
         CONFIG: to_bytes(document | dict(ids or {}) | {"dtype": emitted.dtype} | emitted.config),
         PLAN: to_bytes(Plan(tuple(fit.plan.items()), name).to_json()),
-        CARD: card_text(name, fit, fit.target.use(fit, path.name), sizes).encode(),
+        CARD: card_text(name, fit, fit.runtime.use(fit, path.name), sizes).encode(),
     }
     files |= text_files or {}
     write_folder(path, files, lambda draft: _require_same(draft, emitted))
     whole = sum(len(content) for content in files.values())
-    return Written(path, weights, states, whole, tuple(fit.target.use(fit, str(out))))
+    return Written(path, weights, states, whole, tuple(fit.runtime.use(fit, str(out))))
 
 
 def _sizes(fit: Fit, emitted: Emitted, batch: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Bytes of weights and of states: each under the plan, and as the target keeps them."""
+    """Bytes of weights and of states: each under the plan, and as the runtime keeps them."""
     sites = fit.model.sites.values()
     before, after = (cost(sites, plan, batch=batch) for plan in (fit.asked, fit.plan))
     data = sum(tensor.nbytes for tensor in emitted.tensors.values())
