@@ -16,7 +16,7 @@ from sensprobe.models import Model, per_step
 from sensprobe.models.apply import Applier, observe, wanted_by
 from sensprobe.plans.fitting import why_not
 from sensprobe.plans.scheme import parse
-from sensprobe.sensitivity import Target, targets, taylor
+from sensprobe.sensitivity import Group, groups_of, taylor
 from sensprobe.sensitivity import replayed as room
 from sensprobe.sensitivity.gradients import pull
 from sensprobe.sensitivity.replayed import replayed
@@ -89,11 +89,11 @@ def test_estimates_are_near_the_measured_divergence(name: str) -> None:
     x = torch.randint(0, 11, (160, 12), generator=generator)
     y = torch.randint(0, 11, (160, 12), generator=generator)
     y[:, :3] = -1  # conditions, and is not scored
-    wanted = targets(model.sites.values(), "site")
+    wanted = groups_of(model.sites.values(), "site")
     scheme = parse("int8/dynamic")
     applier = Applier(model, observe(model, x))
     rows = taylor(model, applier, wanted, [scheme], x, "language", y=y)
-    assert {row.target.name for row in rows} >= {"layers.0.state", "layers.1.out_proj", "head"}
+    assert {row.group.name for row in rows} >= {"layers.0.state", "layers.1.out_proj", "head"}
     with torch.no_grad():
         base = model(x)
         for row in rows:
@@ -102,8 +102,8 @@ def test_estimates_are_near_the_measured_divergence(name: str) -> None:
             estimate = row.scores["kl"]
             if kl.value > 1e-7:  # below, float32 shows
                 bar = 4 * hypot(kl.stderr, estimate.stderr) + 0.3 * kl.value
-                assert abs(estimate.value - kl.value) < bar, row.target.name
-                assert estimate.value > kl.value / 5, row.target.name
+                assert abs(estimate.value - kl.value) < bar, row.group.name
+                assert estimate.value > kl.value / 5, row.group.name
 
 
 def test_positions_that_are_not_scored_do_not_count() -> None:
@@ -129,7 +129,7 @@ def test_gptq_and_hadamard_are_priced_as_they_round() -> None:
     rows = taylor(
         model,
         applier,
-        [Target(site.name, site.part, site.kind, 0, (site,))],
+        [Group(site.name, site.part, site.kind, 0, (site,))],
         schemes,
         x,
         "language",
