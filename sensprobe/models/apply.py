@@ -165,7 +165,7 @@ class Applier:
             reads = {name: scheme or EXACT for name, scheme in pairs}
             weights = {n: self._weight(self.model.sites[n], scheme) for n, scheme in reads.items()}
             tap = RoundingTap(reads, weights, {})
-            self._radii[key] = self.model.spectral_radius(tap, [layer])
+            self._radii[key] = self.model.layer_radius(layer, tap)
         return self._radii[key]
 
     def forget_scales(self) -> None:
