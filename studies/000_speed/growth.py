@@ -1,6 +1,6 @@
 """How long profiling and searching take as a model gets deeper: twice the layers, twice the time?
 
-    python studies/000_speed/growth.py [--layers 12 24 48] [--rounds 2]
+    python studies/000_speed/growth.py [--layers 12 24 48] [--rounds 1]
 
 Random Mambas of one width (d_model 64) that differ in depth alone, on 16 windows of 512 bytes. Two
 jobs: `profile --method taylor --by site` with three schemes, and a `search` of 20 evaluations that
@@ -120,7 +120,7 @@ def measured(layers: list[int], rounds: int) -> list[dict[str, Any]]:
         for depth in layers:
             words = [sys.executable, __file__, "--case", str(depth)]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            done = subprocess.run(words, env=environment, check=True, capture_output=True)
+            done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE)
             found = json.loads(done.stdout.splitlines()[-1])
             known = best.setdefault(depth, found)
             for job in JOBS:
@@ -169,7 +169,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, nargs="+", default=[*LAYERS])
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each depth, by turns")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each depth, by turns")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of growth.json and .png")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
