@@ -11,7 +11,7 @@ from sensprobe.jobs.cost import cost
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.scores.score import Score
-from sensprobe.sensitivity import Sensitivity, Target, measured, pairs_of, targets, taylor
+from sensprobe.sensitivity import Group, Sensitivity, groups_of, measured, pairs_of, taylor
 from sensprobe.session.executor import Labelled, Piece
 from sensprobe.session.session import Session
 
@@ -53,7 +53,7 @@ def profile(
     check_profile(by, method)
     chosen = list(schemes) or [parse(text) for text in DEFAULT_SCHEMES]
     stop = session.samples.use("search", limit)
-    wanted = targets(session.source.model.sites.values(), by)
+    wanted = groups_of(session.source.model.sites.values(), by)
     baseline = _baseline(session, stop)
     document = {
         "method": method,
@@ -85,7 +85,7 @@ def profile(
 
 
 def _measured(
-    session: Session, wanted: list[Target], schemes: list[Scheme], stop: int
+    session: Session, wanted: list[Group], schemes: list[Scheme], stop: int
 ) -> Iterable[Sensitivity]:
     pairs = list(pairs_of(wanted, schemes))
     session.calibration.expect(fitted for _, _, fitted in pairs)
@@ -102,7 +102,7 @@ def _measured(
 
 
 def _taylor(
-    session: Session, wanted: list[Target], schemes: list[Scheme], stop: int
+    session: Session, wanted: list[Group], schemes: list[Scheme], stop: int
 ) -> Iterable[Sensitivity]:
     pairs = list(pairs_of(wanted, schemes))
     session.calibration.expect(fitted for _, _, fitted in pairs)
@@ -136,14 +136,14 @@ def _baseline(session: Session, stop: int) -> dict[str, Any]:
 
 def _row(session: Session, found: Sensitivity) -> dict[str, Any]:
     stored, carried = zip(
-        *(site_bytes(site, found.applied[site.name]) for site in found.target.sites), strict=True
+        *(site_bytes(site, found.applied[site.name]) for site in found.group.sites), strict=True
     )
     row: dict[str, Any] = {
-        "target": found.target.name,
-        "part": found.target.part.value,
-        "kind": found.target.kind.value,
-        "layer": found.target.layer,
-        "sites": [site.name for site in found.target.sites],
+        "target": found.group.name,
+        "part": found.group.part.value,
+        "kind": found.group.kind.value,
+        "layer": found.group.layer,
+        "sites": [site.name for site in found.group.sites],
         "scheme": str(found.scheme),
         "applied": list(dict.fromkeys(str(s) for s in found.applied.values())),
         "weight_bytes": sum(stored),

@@ -1,7 +1,7 @@
-"""What each target loses in each scheme: measured one at a time, or estimated from one gradient."""
+"""The loss of each group of sites in each scheme, measured or estimated from one gradient."""
 
+from sensprobe.sensitivity.groups import Group, groups_of
 from sensprobe.sensitivity.measured import Sensitivity, differences, measured, pairs_of
-from sensprobe.sensitivity.targets import Target, targets
 from sensprobe.sensitivity.taylor import taylor
 
-__all__ = ["Sensitivity", "Target", "differences", "measured", "pairs_of", "targets", "taylor"]
+__all__ = ["Group", "Sensitivity", "differences", "groups_of", "measured", "pairs_of", "taylor"]

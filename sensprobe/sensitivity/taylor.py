@@ -1,4 +1,4 @@
-"""Taylor sensitivity: every target in every scheme from one forward and one backward pass.
+"""Taylor sensitivity: every group in every scheme from one forward and one backward pass.
 
 Rounding moves a tensor by Δ. To second order the full-precision output diverges by
 
@@ -47,9 +47,9 @@ from sensprobe.sensitivity.gradients import (
     exact_weights,
     gradients_of,
 )
+from sensprobe.sensitivity.groups import Group
 from sensprobe.sensitivity.measured import Sensitivity, pairs_of
 from sensprobe.sensitivity.replayed import replayed
-from sensprobe.sensitivity.targets import Target
 
 BATCH = 128
 ROOM_BYTES = 2**27
@@ -63,20 +63,20 @@ Key = tuple[str, Scheme]
 def taylor(
     model: Model,
     applier: Applier,
-    targets: Sequence[Target],
+    groups: Sequence[Group],
     schemes: Sequence[Scheme],
     x: Tensor,
     task: str,
-    groups: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
     tick: Callable[[int], None] = lambda count: None,
     y: Tensor | None = None,
 ) -> list[Sensitivity]:
-    """Estimated divergence of every (target, scheme) that makes sense, over samples x (n, l, c).
+    """Estimated divergence of every (group, scheme) that makes sense, over samples x (n, l, c).
 
     y: targets of a language model (n, l), which say what is scored. Scores are under "kl" (classes
     and tokens, nats) or "distance" (regression), capped a sample where measured ones are.
     """
-    pairs = list(pairs_of(targets, schemes))
+    pairs = list(pairs_of(groups, schemes))
     keys = dict.fromkeys(key for _, _, fitted in pairs for key in fitted.items())
     taps = {(name, scheme): applier.partial_tap({name: scheme}) for name, scheme in keys}
     inner = {key: np.zeros(len(x)) for key in taps}
@@ -87,10 +87,10 @@ def taylor(
             for key, values in found.items():
                 inner[key][here] = values.numpy()
     out = []
-    for target, scheme, fitted in pairs:
+    for group, scheme, fitted in pairs:
         losses = _losses([inner[key] for key in fitted.items()], task)
-        scores = {ADDITIVE[task]: mean(losses, groups)}
-        out.append(Sensitivity(target, scheme, fitted, scores))
+        scores = {ADDITIVE[task]: mean(losses, clusters)}
+        out.append(Sensitivity(group, scheme, fitted, scores))
     return out
 
 

@@ -23,7 +23,7 @@ from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import adapted
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind, Part, Site, group_pattern, matching
-from sensprobe.sensitivity.targets import targets
+from sensprobe.sensitivity.groups import groups_of
 
 
 @dataclass
@@ -137,7 +137,7 @@ class FamilyContract:
             assert site in matching(group_pattern(site), model.sites.values())
 
     def test_a_part_has_a_pattern_that_names_all_its_sites_and_no_other(self, model: Model) -> None:
-        for target in targets(model.sites.values(), by="part"):
+        for target in groups_of(model.sites.values(), by="part"):
             assert tuple(matching(target.name, model.sites.values())) == target.sites, target.name
             assert {site.kind for site in target.sites} == {target.kind}
 

@@ -9,7 +9,7 @@ from sensprobe.evaluate import Evaluator
 from sensprobe.models.apply import Applier
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
-from sensprobe.sensitivity import differences, measured, pairs_of, targets
+from sensprobe.sensitivity import differences, groups_of, measured, pairs_of
 
 
 def brute(values, groups):
@@ -48,7 +48,7 @@ def test_a_difference_is_paired_sample_by_sample(evaluator):
             asked.append(label)
             yield evaluator.evaluate(plan, 0, n)
 
-    found = list(measured(targets(sites.values(), "part"), schemes, measure, groups))
+    found = list(measured(groups_of(sites.values(), "part"), schemes, measure, groups))
     assert asked[0] == "baseline"
     assert len(asked) == len(found) + 1 == len(set(asked))
     base = evaluator.evaluate({}, 0, n)
@@ -79,7 +79,7 @@ def test_a_target_changes_nothing_but_its_sites(evaluator):
             seen[label] = dict(plan)
             yield evaluator.evaluate(plan, 0, 4)
 
-    list(measured(targets(evaluator.model.sites.values(), "part"), [parse("bf16")], measure))
+    list(measured(groups_of(evaluator.model.sites.values(), "part"), [parse("bf16")], measure))
     assert set(seen["layers.*.state=bf16"]) == {"layers.0.state", "layers.1.state"}
     assert set(seen["layers.*.A=bf16"]) == {"layers.0.A", "layers.1.A"}
 
@@ -89,7 +89,7 @@ def test_a_target_changes_nothing_but_its_sites(evaluator):
 
 def pairs(sites, schemes, by="site"):
     return [
-        (t.name, str(s)) for t, s, _ in pairs_of(targets(sites, by), [parse(s) for s in schemes])
+        (t.name, str(s)) for t, s, _ in pairs_of(groups_of(sites, by), [parse(s) for s in schemes])
     ]
 
 
@@ -113,19 +113,19 @@ def test_pairs_leave_out_what_changes_nothing_makes_no_sense_or_was_there_alread
 
 def test_targets_by_part_hold_every_site_once_and_are_named_by_patterns():
     sites = tiny(CONFIGS["deep"]).sites
-    by_part = targets(sites.values(), "part")
+    by_part = groups_of(sites.values(), "part")
     assert sorted(s.name for t in by_part for s in t.sites) == sorted(sites)
     named = {t.name: [s.name for s in t.sites] for t in by_part}
     assert named["layers.*.state"] == ["layers.0.state", "layers.1.state"]
     assert all({s.part for s in t.sites} == {t.part} for t in by_part)
-    assert [t.name for t in targets(sites.values(), "site")] == list(sites)
+    assert [t.name for t in groups_of(sites.values(), "site")] == list(sites)
 
 
 def test_a_targets_plan_is_its_fit():
-    (state,) = (t for t in targets(tiny().sites.values(), "part") if t.part == "state")
+    (state,) = (t for t in groups_of(tiny().sites.values(), "part") if t.part == "state")
     plan = state.plan(parse("int8/dynamic"))
     assert plan is not None
     assert [name for name, _ in plan.entries] == ["layers.0.state"]
-    bias = next(t for t in targets(tiny().sites.values(), "part") if t.part == "bias")
+    bias = next(t for t in groups_of(tiny().sites.values(), "part") if t.part == "bias")
     assert bias.fitted(parse("polar(m4,p8)")) is None
     assert bias.plan(parse("polar(m4,p8)")) is None

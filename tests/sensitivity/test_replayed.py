@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import hypot
 
 import pytest
@@ -15,7 +16,8 @@ from sensprobe.models import Model, per_step
 from sensprobe.models.apply import Applier, observe, wanted_by
 from sensprobe.plans.fitting import why_not
 from sensprobe.plans.scheme import parse
-from sensprobe.sensitivity import Target, targets, taylor
+from sensprobe.sensitivity import Group, groups_of, taylor
+from sensprobe.sensitivity import replayed as room
 from sensprobe.sensitivity.gradients import pull
 from sensprobe.sensitivity.replayed import replayed
 
@@ -87,11 +89,11 @@ def test_estimates_are_near_the_measured_divergence(name: str) -> None:
     x = torch.randint(0, 11, (160, 12), generator=generator)
     y = torch.randint(0, 11, (160, 12), generator=generator)
     y[:, :3] = -1  # conditions, and is not scored
-    wanted = targets(model.sites.values(), "site")
+    wanted = groups_of(model.sites.values(), "site")
     scheme = parse("int8/dynamic")
     applier = Applier(model, observe(model, x))
     rows = taylor(model, applier, wanted, [scheme], x, "language", y=y)
-    assert {row.target.name for row in rows} >= {"layers.0.state", "layers.1.out_proj", "head"}
+    assert {row.group.name for row in rows} >= {"layers.0.state", "layers.1.out_proj", "head"}
     with torch.no_grad():
         base = model(x)
         for row in rows:
@@ -100,8 +102,8 @@ def test_estimates_are_near_the_measured_divergence(name: str) -> None:
             estimate = row.scores["kl"]
             if kl.value > 1e-7:  # below, float32 shows
                 bar = 4 * hypot(kl.stderr, estimate.stderr) + 0.3 * kl.value
-                assert abs(estimate.value - kl.value) < bar, row.target.name
-                assert estimate.value > kl.value / 5, row.target.name
+                assert abs(estimate.value - kl.value) < bar, row.group.name
+                assert estimate.value > kl.value / 5, row.group.name
 
 
 def test_positions_that_are_not_scored_do_not_count() -> None:
@@ -127,10 +129,43 @@ def test_gptq_and_hadamard_are_priced_as_they_round() -> None:
     rows = taylor(
         model,
         applier,
-        [Target(site.name, site.part, site.kind, 0, (site,))],
+        [Group(site.name, site.part, site.kind, 0, (site,))],
         schemes,
         x,
         "language",
     )
     nearest, gptq = (row.scores["kl"].value for row in rows)
     assert gptq < nearest
+
+
+def test_a_deeper_model_is_priced_in_no_more_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch asks for every site in every scheme: more batches would make time grow as the
+    square of the depth."""
+    shallow, deep = (tiny(replace(CONFIGS["mamba tokens"], layers=n)) for n in (8, 32))
+    length = 64
+    monkeypatch.setattr(room, "ROOM_BYTES", 4 * room._bytes_a_sample(shallow, length))
+    together = [
+        room._batch_size(model, length) * room._batches_together(model, length)
+        for model in (shallow, deep)
+    ]
+    assert together == [4, 4]
+    monkeypatch.setattr(room, "ROOM_BYTES", room._bytes_a_sample(deep, length) - 1)
+    assert room._batches_together(deep, length) == 1  # a sample alone takes more than the room
+
+
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_batches_priced_together_have_the_bits_of_batches_apart(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny(CONFIGS["mamba tokens"])
+    x = inputs(
+        model.config, batch=6, length=16
+    )  # whole vectors: SiLU's tails have bits of their own
+    scheme = parse("int4/dynamic/stochastic")
+    plans = {name: {name: scheme} for name, s in model.sites.items() if not why_not(scheme, s)}
+    taps = {(name, scheme): Applier(model).tap(plan) for name, plan in plans.items()}
+    monkeypatch.setattr(room, "_batch_size", lambda *_: 2)
+    apart = products(model, taps, x, None, "language")
+    monkeypatch.setattr(room, "_batches_together", lambda *_: together)
+    for key, found in products(model, taps, x, None, "language").items():
+        assert torch.equal(found, apart[key]), key

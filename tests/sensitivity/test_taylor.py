@@ -18,7 +18,7 @@ from sensprobe.models.apply import Applier, observe
 from sensprobe.numerics.storage import fresh, store
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
-from sensprobe.sensitivity import measured, pairs_of, targets, taylor
+from sensprobe.sensitivity import groups_of, measured, pairs_of, taylor
 from sensprobe.sensitivity.gradients import SEED, activation_shapes, exact_weights, gradients_of
 
 SMALL = replace(PLAIN, d_model=2, d_state=2)
@@ -40,14 +40,14 @@ def prices(model, schemes, x, task="classification", by="site", applier=None, **
     found = taylor(
         model,
         applier or Applier(model),
-        targets(model.sites.values(), by),
+        groups_of(model.sites.values(), by),
         [parse(s) for s in schemes],
         x,
         task,
         **more,
     )
     name = "kl" if task == "classification" else "distance"
-    return {(f.target.name, str(f.scheme)): f.scores[name] for f in found}
+    return {(f.group.name, str(f.scheme)): f.scores[name] for f in found}
 
 
 # -- one sample, by the definition ----------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_weights_and_activations_cost_gradient_times_error(reference_scan):
     got = prices(model, schemes, x)
     checked = 0
     for target, scheme, fitted in pairs_of(
-        targets(model.sites.values(), "site"), list(map(parse, schemes))
+        groups_of(model.sites.values(), "site"), list(map(parse, schemes))
     ):
         (site,) = target.sites
         if site.kind is Kind.STATE or site.name[-1] in "ABC":
@@ -236,7 +236,7 @@ def both(digits, schemes):
     evaluator = Evaluator(model, applier, split, "classification")
     parsed = [parse(s) for s in schemes]
     found = measured(
-        targets(model.sites.values(), "part"),
+        groups_of(model.sites.values(), "part"),
         parsed,
         lambda plans: (evaluator.evaluate(plan, 0, len(split)) for plan, _ in plans),
     )
@@ -244,7 +244,7 @@ def both(digits, schemes):
     return {
         key: (f.scores["kl"], priced[key])
         for f in found
-        if (key := (f.target.name, str(f.scheme))) in priced
+        if (key := (f.group.name, str(f.scheme))) in priced
     }
 
 
@@ -276,7 +276,7 @@ def test_a_regression_is_priced_in_squared_change(reference_scan):
     got = prices(model, schemes, x, "regression")
     base = model(x)
     for target, scheme, fitted in pairs_of(
-        targets(model.sites.values(), "site"), list(map(parse, schemes))
+        groups_of(model.sites.values(), "site"), list(map(parse, schemes))
     ):
         moved = model(x, Applier(model).tap(fitted))
         want = float(((moved - base).double() ** 2).mean())

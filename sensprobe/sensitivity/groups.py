@@ -1,4 +1,4 @@
-"""What is perturbed together: one site, or every site of a part."""
+"""Groups of sites that a profile perturbs together: one site, or every site of a part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACROSS = {Part.HEAD: "head.*[0-9]", Part.HEAD_IN: "head*_in"}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Group:
     """Sites that are put in one scheme together; `name` is a pattern that names just them."""
 
     name: str
@@ -39,15 +39,15 @@ class Target:
         return None if alone and any(s.dynamic for s in fitted.values()) else fitted
 
     def plan(self, scheme: Scheme) -> Plan | None:
-        """The plan that perturbs this target alone."""
+        """The plan that perturbs this group alone."""
         fitted = self.fitted(scheme)
         return None if fitted is None else Plan(tuple(fitted.items()), f"{self.name}={scheme}")
 
 
-def targets(sites: Iterable[Site], by: str) -> list[Target]:
-    """The targets of a profile: `by` is "part" (all layers together) or "site"."""
+def groups_of(sites: Iterable[Site], by: str) -> list[Group]:
+    """The groups of a profile: `by` is "part" (all layers together) or "site"."""
     if by == "site":
-        return [Target(s.name, s.part, s.kind, s.layer, (s,)) for s in sites]
+        return [Group(s.name, s.part, s.kind, s.layer, (s,)) for s in sites]
     grouped: dict[Part, list[Site]] = {}
     for site in sites:
         grouped.setdefault(site.part, []).append(site)
@@ -55,5 +55,5 @@ def targets(sites: Iterable[Site], by: str) -> list[Target]:
     for part, members in grouped.items():
         patterns = list(dict.fromkeys(group_pattern(s) for s in members))
         name = patterns[0] if len(patterns) == 1 else ACROSS.get(part, f"*.{part}")
-        out.append(Target(name, part, members[0].kind, None, tuple(members)))
+        out.append(Group(name, part, members[0].kind, None, tuple(members)))
     return out
