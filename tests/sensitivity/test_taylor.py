@@ -202,7 +202,7 @@ def test_changes_of_kernels_are_made_once_while_there_is_room(monkeypatch, refer
 def test_groups_widen_the_error_and_leave_the_value(reference_scan):
     model, x = tiny(DEEP), inputs(DEEP, 3, 9).repeat(4, 1, 1)
     groups = np.tile(np.arange(3), 4)
-    alone, grouped = (prices(model, SEVERAL[:1], x, groups=g) for g in (None, groups))
+    alone, grouped = (prices(model, SEVERAL[:1], x, clusters=g) for g in (None, groups))
     for key, score in alone.items():
         assert grouped[key].value == score.value
         assert (score.clusters, grouped[key].clusters) == (12, 3)
