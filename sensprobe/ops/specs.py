@@ -31,40 +31,42 @@ def spec_of(storage: Storage) -> Spec | None:
     A function of the state (`Custom`) has no Spec. Calibrated scales come dense: one for each real
     number of the site.
     """
-    from sensprobe_kernels.quantize.rounding import ROUNDINGS
-    from sensprobe_kernels.quantize.spec import SCALES, STATIC, Spec
+    from sensprobe_kernels.quantize import rounding, spec
 
     if storage is None or isinstance(storage, Watched):
-        return Spec()
+        return spec.Spec()
     assert isinstance(storage, Rounded)
     scheme = storage.scheme
     if isinstance(scheme.format, Polar | LogPolar):
         return None
-    feedback = scheme.rounding is Rounding.FEEDBACK
-    spec = Spec(
-        span=STATIC,
-        rounding=ROUNDINGS.index(Rounding.NEAREST if feedback else scheme.rounding),
+    feedback, scaled = scheme.rounding is Rounding.FEEDBACK, scheme.scaled
+    scales: dict[str, Any] = {}
+    if scaled:
+        scales["scales"] = spec.SCALES.index(scheme.scales)
+    if scaled and scheme.dynamic:
+        scales |= {
+            "parts": scheme.parts,
+            "smallest": SMALLEST_SCALE[scheme.scales],
+            "largest": LARGEST_SCALE[scheme.scales],
+            "zero_peak": ZERO_PEAK[scheme.scales],
+        }
+    elif scaled:
+        name = storage.site.name
+        assert storage.scale is not None, f"{name}: a static state needs calibrated scales"
+        scales["scale"] = _dense(storage.scale, storage)
+        scales["zero"] = None if storage.zero is None else _dense(storage.zero, storage)
+    return spec.Spec(
+        span=spec.STATIC,
+        rounding=rounding.ROUNDINGS.index(Rounding.NEAREST if feedback else scheme.rounding),
         feedback=feedback,
         clip=scheme.clip,
         every=scheme.every,
         first=storage.first,
         key=key_of(scheme.seed, storage.site.name),
-        scaled=scheme.scaled,
+        scaled=scaled,
+        **scales,
         **_format(scheme.format, scheme.asym),
     )
-    if not scheme.scaled:
-        return spec
-    spec = spec._replace(scales=SCALES.index(scheme.scales))
-    if scheme.dynamic:
-        return spec._replace(
-            parts=scheme.parts,
-            smallest=SMALLEST_SCALE[scheme.scales],
-            largest=LARGEST_SCALE[scheme.scales],
-            zero_peak=ZERO_PEAK[scheme.scales],
-        )
-    assert storage.scale is not None, f"{storage.site.name}: a static state needs calibrated scales"
-    zero = None if storage.zero is None else _dense(storage.zero, storage)
-    return spec._replace(scale=_dense(storage.scale, storage), zero=zero)
 
 
 def _format(format: Int | Float | Log, asym: bool) -> dict[str, Any]:
@@ -98,11 +100,11 @@ def _dense(x: Tensor, storage: Rounded) -> NDArray[np.float32]:
 
 def spec_of_pairs(storage: Storage) -> Spec | None:
     """The Spec of a complex state (heads, n): groups along n, or one scale for all heads."""
-    from sensprobe_kernels.quantize.spec import GROUP, TENSOR
-
     spec = spec_of(storage)
     if spec is None or (rounded := dynamic(storage)) is None:
         return spec
+    from sensprobe_kernels.quantize.spec import GROUP, TENSOR
+
     heads, n = rounded.site.shape
     group = min(rounded.scheme.group or n, n)
     spans = {(1, 1): TENSOR, (heads, -(-n // group)): GROUP}
@@ -113,11 +115,11 @@ def spec_of_pairs(storage: Storage) -> Spec | None:
 
 def spec_of_rows(storage: Storage) -> Spec | None:
     """The Spec of a tensor (…, n): groups along n, or one scale for a head or for all."""
-    from sensprobe_kernels.quantize.spec import GROUP, TENSOR
-
     spec = spec_of(storage)
     if spec is None or (rounded := dynamic(storage)) is None:
         return spec
+    from sensprobe_kernels.quantize.spec import GROUP, TENSOR
+
     *rows, n = rounded.site.shape
     *over, along = scales_of(rounded)
     if over == rows:
