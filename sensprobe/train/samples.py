@@ -153,13 +153,15 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
     """DataError unless the samples are ones this recipe's model can be trained on."""
     x, y = samples
     model, data = recipe.model, recipe.data
+    unlabelled = y.ndim == 2 and y.shape[1] == 0
     problems = {
         f"x is of shape {tuple(x.shape)}, needed (n, length, {model.d_input})": x.ndim != 3
         or x.shape[-1] != model.d_input,
         f"{len(x)} sequences come with {len(y)} labels": len(x) != len(y),
         "there are no samples": len(x) == 0,
+        "there are no labels": unlabelled,
         f"y is {y.dtype} of shape {tuple(y.shape)}, needed int64 classes (n,) or float32 targets "
-        f"(n, {model.d_output})": not _is_labels(y, model.d_output),
+        f"(n, {model.d_output})": not unlabelled and not _is_labels(y, model.d_output),
     }
     if wrong := [problem for problem, found in problems.items() if found]:
         raise DataError(f"{name}: {'; '.join(wrong)}. Name data that fits the recipe's [model].")
