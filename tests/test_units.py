@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensprobe import api
 from sensprobe.errors import UsageError
+from sensprobe.jobs.budgets import budgets_of
 from sensprobe.report.values import in_bytes
 from sensprobe.units import byte_count, limit_bytes, size_text
 
@@ -59,19 +59,19 @@ def test_printed_sizes_are_read_back(count: int) -> None:
     )
 )
 def test_a_budget_is_what_its_label_says(label: str) -> None:
-    (budget,) = api._budgets([label], None, None, None, FULL)
+    (budget,) = budgets_of([label], None, None, None, FULL)
     assert str(budget) == label
-    assert api._budgets([str(budget)], None, None, None, FULL) == (budget,)
+    assert budgets_of([str(budget)], None, None, None, FULL) == (budget,)
 
 
 def test_labels_of_budgets_by_option_are_read_back() -> None:
-    by_option = api._budgets([], "50%", 100, None, FULL) + api._budgets([], None, None, 0.5, FULL)
+    by_option = budgets_of([], "50%", 100, None, FULL) + budgets_of([], None, None, 0.5, FULL)
     for budget in by_option:
-        assert api._budgets([str(budget)], None, None, None, FULL) == (budget,)
+        assert budgets_of([str(budget)], None, None, None, FULL) == (budget,)
     assert (by_option[0].weight, by_option[0].state) == (4_000, 100)
     for wrong in ("size<=3", "loss<=low", "loss<=-1", "weights<="):
         with pytest.raises(UsageError):
-            api._budgets([wrong], None, None, None, FULL)
+            budgets_of([wrong], None, None, None, FULL)
 
 
 BAD = ("9" * 400, "9" * 305 + "GiB", "9" * 5000, 10**5000, -1, True, None, "1 XiB", "٣KiB", "1e5")

@@ -68,7 +68,7 @@ def product(yardstick: Yardstick, method: str, seed: int) -> Curve:
     search(
         truth.problem,
         (),
-        truth.sample,
+        lambda plans, piece: [truth.sample(plan, piece) for plan in plans],
         baseline=truth.baseline(),
         method=method,  # type: ignore[arg-type]
         evaluations=yardstick.evaluations - paid,
