@@ -59,6 +59,15 @@ SOURCE = source_of(Path(__file__).parent)
 """The fingerprint of this package."""
 
 
+def row_reader(record: type[Any]) -> Any:
+    """A compiled function (rows, i) that gives row i of a table as a record, a NamedTuple whose
+    fields are the columns."""
+    fields = ", ".join(f"rows[i, {k}]" for k in range(len(record._fields)))
+    scope: dict[str, Any] = {"record": record, "__name__": __name__}
+    exec(f"def read_{record.__name__}(rows, i):\n    return record({fields})", scope)
+    return inline(scope[f"read_{record.__name__}"])
+
+
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """The function compiled, run without the interpreter's lock, and kept on disk where there is a
     folder for it."""

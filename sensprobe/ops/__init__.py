@@ -5,8 +5,9 @@ kernel where one computes the same.
 
     y, carry = ops.diagonal_scan(u, A, B, C, storage)
 
-A file `ops/NAME.py` has `reference`, which defines what is computed, and a function NAME, which
-calls it or a kernel of `sensprobe_kernels.ops`. A kernel never computes something else: on the CPU
+The file of one of OPERATIONS has `reference`, which defines what is computed, and a function of
+the file's name, which calls it or a kernel of `sensprobe_kernels.ops`; `rotate` has its references
+in `sensprobe.numerics.transforms`. A kernel never computes something else: on the CPU
 it equals the reference bit for bit. Where there is no kernel the reference runs, and the logger
 `sensprobe.ops` says why, once a reason: as a warning where a kernel could have been expected, as
 information where the reference is what was asked for.

@@ -33,7 +33,8 @@ def obstacle(
 
 
 def unstorable(what: str, storage: Storage) -> tuple[int, str]:
-    """The same where no kernel stores a state or a decay in this scheme."""
+    """The level and the text of the message that no kernel stores a state or a decay in this
+    scheme."""
     scheme = storage.scheme if isinstance(storage, Rounded) else None
     return logging.WARNING, f"no kernel for a {what} stored as {scheme}"
 
@@ -48,6 +49,11 @@ def say(level: int, reason: str) -> None:
 def differentiated(tensors: Sequence[Tensor]) -> bool:
     """Whether a gradient will be asked of results that are computed from these tensors."""
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether a tensor is float32 in RAM that no gradient will be asked of."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not differentiated([x])
 
 
 def feeds_back(storage: Storage) -> bool:

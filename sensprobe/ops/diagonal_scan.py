@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sensprobe.numerics.storage import Carry, Storage, Watched, fresh, store
-from sensprobe.ops.choice import differentiated, feeds_back, obstacle, say, unstorable
+from sensprobe.ops.choice import array, differentiated, feeds_back, obstacle, say, unstorable
 from sensprobe.ops.specs import spec_of_pairs
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _by_kernel(
 
     state, residual = carry.state, carry.residual
     y = scan(
-        u.detach().contiguous().numpy(),
+        array(u),
         (_parts(A), _parts(B), _parts(C)),
         spec,
         state.numpy(),
@@ -151,4 +151,4 @@ def _by_kernel(
 
 def _parts(x: Tensor) -> NDArray[np.float32]:
     """Complex numbers as (…, 2) float32."""
-    return torch.view_as_real(x.detach().resolve_conj()).contiguous().numpy()
+    return array(torch.view_as_real(x.detach().resolve_conj()))

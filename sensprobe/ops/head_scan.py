@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sensprobe.numerics.storage import Carry, Rounded, Storage, fresh, passed, store
 from sensprobe.ops.exponential import exponential
-from sensprobe.ops.selective_kernel import Call, has_kernel, in_stretches, run
+from sensprobe.ops.selective_kernel import Call, fastest, run
 from sensprobe.ops.selective_scan import over_time, total
 from sensprobe.plans.scheme import Rounding
 
@@ -69,9 +69,7 @@ def head_scan(
     """
     if carry is None:
         carry = fresh(x.shape[0], (*x.shape[2:], B.shape[-1]), storage, x.device)
-    if not has_kernel(x, dt, A, B, C, decay, storage, carry):
-        return reference(x, dt, A, B, C, decay, storage, carry)
-    return in_stretches(_by_kernel, x, dt, A, B, C, decay, storage, carry)
+    return fastest(_by_kernel, reference, x, dt, A, B, C, decay, storage, carry)
 
 
 def _by_kernel(

@@ -6,21 +6,17 @@ import torch
 from torch import Tensor
 
 from sensprobe.numerics import transforms
-from sensprobe.ops.choice import differentiated
+from sensprobe.ops.choice import array, is_plain
 
 
 def rotate(x: Tensor) -> Tensor:
     """`sensprobe.numerics.transforms.rotate` by the fastest implementation of it."""
-    return _by_kernel(x, transpose=False) if _has_kernel(x) else transforms.rotate(x)
+    return _by_kernel(x, transpose=False) if is_plain(x) else transforms.rotate(x)
 
 
 def rotate_back(x: Tensor) -> Tensor:
     """`sensprobe.numerics.transforms.rotate_back` by the fastest implementation of it."""
-    return _by_kernel(x, transpose=True) if _has_kernel(x) else transforms.rotate_back(x)
-
-
-def _has_kernel(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not differentiated([x])
+    return _by_kernel(x, transpose=True) if is_plain(x) else transforms.rotate_back(x)
 
 
 def _by_kernel(x: Tensor, *, transpose: bool) -> Tensor:
@@ -30,6 +26,5 @@ def _by_kernel(x: Tensor, *, transpose: bool) -> Tensor:
     signs = None
     if base > 1:
         rows = transforms.paley(base).float()
-        signs = (rows.mT if transpose else rows).contiguous().numpy()
-    whole = x.detach().contiguous().numpy()
-    return torch.from_numpy(rotated(whole, signs, power, torch.get_num_threads()))
+        signs = array(rows.mT if transpose else rows)
+    return torch.from_numpy(rotated(array(x), signs, power, torch.get_num_threads()))

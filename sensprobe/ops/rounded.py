@@ -8,7 +8,7 @@ from torch import Tensor
 from sensprobe.numerics.storage import Rounded
 from sensprobe.numerics.taps import StaticScale
 from sensprobe.numerics.taps import rounded as reference
-from sensprobe.ops.choice import differentiated
+from sensprobe.ops.choice import array, is_plain
 from sensprobe.ops.rotate import rotate, rotate_back
 from sensprobe.ops.specs import spec_of_columns
 from sensprobe.plans.scheme import Rounding, Scheme
@@ -26,15 +26,14 @@ def rounded(
     The reference runs for stochastic rounding, for what needs a gradient, off the CPU, for scales
     that are not shared by neighbours in memory, and for few numbers.
     """
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not differentiated([x])
     spec = None
-    if plain and x.numel() > SMALL and scheme.rounding is not Rounding.STOCHASTIC:
+    if is_plain(x) and x.numel() > SMALL and scheme.rounding is not Rounding.STOCHASTIC:
         spec = spec_of_columns(Rounded(scheme, site, *(static or (None, None))))
     if spec is None:
         return reference(x, scheme, site, static, noise)
     from sensprobe_kernels.ops.rounded.cpu import rounded as kernel
 
     basis = rotate(x) if scheme.hadamard else x
-    columns = basis.detach().contiguous().view(-1, site.reals)
-    out = torch.from_numpy(kernel(columns.numpy(), spec, torch.get_num_threads())).view(x.shape)
+    columns = array(basis).reshape(-1, site.reals)
+    out = torch.from_numpy(kernel(columns, spec, torch.get_num_threads())).view(x.shape)
     return rotate_back(out) if scheme.hadamard else out

@@ -38,7 +38,7 @@ class Call:
     graph: bool = field(default_factory=torch.is_grad_enabled)  # a gradient may be asked for
 
 
-def has_kernel(
+def _has_kernel(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage, storage: Storage,
     carry: Carry,
 ) -> bool:  # fmt: skip
@@ -113,15 +113,20 @@ def _spec(storage: Storage, one_head: bool) -> Spec:
     return as_one_head(spec) if one_head else spec
 
 
-# -- where states or decays are watched -----------------------------------------------------------
+# -- the choice, and where states or decays are watched -------------------------------------------
 
 
-def in_stretches(
-    scan: Scan, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Storage,
-    storage: Storage, carry: Carry,
+def fastest(
+    scan: Scan, reference: Scan, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor,
+    decay: Storage, storage: Storage, carry: Carry,
 ) -> tuple[Tensor, Carry]:  # fmt: skip
-    """The scan: in one go, or some steps at a time where a decay or the state is watched, which
-    bounds how many are held to be shown."""
+    """`scan`, which runs the kernel, or `reference` where no kernel computes this.
+
+    Where a decay or the state is watched, the kernel runs some steps at a time, which bounds how
+    many are held to be shown.
+    """
+    if not _has_kernel(x, dt, A, B, C, decay, storage, carry):
+        return reference(x, dt, A, B, C, decay, storage, carry)
     if not (isinstance(decay, Watched) or isinstance(storage, Watched)):
         return scan(x, dt, A, B, C, decay, storage, carry)
     y = [torch.zeros_like(x[:, :0])]

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sensprobe.numerics.storage import Carry, Storage, fresh, passed, store
 from sensprobe.ops.exponential import exponential
-from sensprobe.ops.selective_kernel import Call, has_kernel, in_stretches, run
+from sensprobe.ops.selective_kernel import Call, fastest, run
 
 
 def reference(
@@ -98,9 +98,7 @@ def selective_scan(
     """
     if carry is None:
         carry = fresh(x.shape[0], tuple(A.shape), storage, x.device)
-    if not has_kernel(x, dt, A, B, C, decay, storage, carry):
-        return reference(x, dt, A, B, C, decay, storage, carry)
-    return in_stretches(_by_kernel, x, dt, A, B, C, decay, storage, carry)
+    return fastest(_by_kernel, reference, x, dt, A, B, C, decay, storage, carry)
 
 
 def _by_kernel(

@@ -85,8 +85,8 @@ def told(
     kernel: Sequence[float] = (),
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """What is told of the seconds of a case, of its reference and of mamba_ssm's kernel, where
-    there are any."""
+    """The document's entry for a case, from the seconds of its runs, of the reference's and of
+    mamba_ssm's kernel, where there are any."""
     seconds = statistics.median(mine)
     other = statistics.median(theirs) if theirs else None
     third = statistics.median(kernel) if kernel else None
@@ -209,7 +209,7 @@ def operation(*, whole: bool) -> str:
 
 
 def input_bytes(columns: int, *, whole: bool) -> int:
-    """Of one vector: float32, or bytes and their scale."""
+    """Bytes of one input vector: float32, or codes of a byte and their scale."""
     return columns + 4 if whole else 4 * columns
 
 

@@ -85,7 +85,7 @@ def captured(run: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def seconds(run: Callable[[], Any]) -> float:
-    """Of one of a few runs in a row."""
+    """Seconds of one run, the mean of a few in a row."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(REPLAYS):

@@ -74,7 +74,7 @@ def _nothing(program: Program) -> CpuProgram:
 
 
 def inside_on_gpu(name: str, weights: PackedWeights, made: Compiled, x: Tensor) -> Subject:
-    """The same on a GPU, the operations of each kind alone."""
+    """`inside` on a GPU, where the operations of each kind run alone."""
     from sensprobe.packed import bench_gpu
 
     present = {KIND_OF[type(o)] for o in made.program.ops}

@@ -74,7 +74,7 @@ def _held(model: Model, plan: Mapping[str, str], *names: str) -> int:
 
 
 def state_bytes(model: Model, plan: Mapping[str, str]) -> int:
-    """Of a layer's recurrent state."""
+    """Bytes of a layer's recurrent state."""
     return _held(model, plan, "layers.0.state")
 
 

@@ -55,9 +55,7 @@ class _Table:
             names = layout({site.name: site}, weights.plan)
             size = sum(weights.tensors[name].numel() for name in names)
             self._held |= {weights.places[name]: size for name in names if size}
-        starts = sorted(state.at for state in made.program.states)
-        ends = [*starts[1:], made.fresh.size]
-        self._state = {at: end - at for at, end in zip(starts, ends, strict=True)}
+        self._state_sizes = made.program.state_sizes(made.fresh.size)
 
     def moved(self, o: Operation) -> int:
         """Bytes of one operation."""
@@ -117,7 +115,7 @@ class _Table:
                 passing, weights = 2 * (s.rows + s.heads + s.groups * s.n), 0
             case ir.Diagonal():
                 passing, weights = 2 * s.heads, self._weight(o.A, o.B, o.C)
-        return fixed + weights, 2 * self._state[s.at] + NUMBER * passing
+        return fixed + weights, 2 * self._state_sizes[o.state] + NUMBER * passing
 
     def _rounded(self, o: ir.Round) -> tuple[int, int]:
         """In and out, codes where they are kept, and what is rotated back."""

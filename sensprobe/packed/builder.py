@@ -1,7 +1,7 @@
-"""Writing the program of a model's streaming step: a method an operation.
+"""Writing the program of a model's streaming step, a method an operation.
 
-A family's `lower` calls these methods in the order of its forward pass (`models.lowering`). Weights
-and states are given by the names of their sites, everything else by register.
+A family's `lower` calls these methods in the order of its forward pass. The class they are declared
+in, `models.lowering.builder.Builder`, says what each of them does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sensprobe_kernels.program.ir import Register
 from sensprobe_kernels.program.program import Program
 
 from sensprobe.models import Model
+from sensprobe.models.lowering import builder as lowering
 from sensprobe.numerics.taps import StaticScale
 from sensprobe.packed import describe, states
 from sensprobe.packed.operands import Operands
@@ -30,12 +31,11 @@ ACTIVATIONS: dict[str, type[ir.Silu | ir.Gelu | ir.Qgelu | ir.Relu]] = {
 
 
 @dataclass
-class Builder:
+class Builder(lowering.Builder):
     """A program under construction.
 
     `fresh` are the bytes of each state before the first step. Every state is stored after `chunk`
-    steps; `no_steps` says why fewer cannot run, "" where they can. Methods that return a register
-    return the one that they have written.
+    steps; `no_steps` says why fewer cannot run, "" where they can.
     """
 
     model: Model
@@ -52,29 +52,23 @@ class Builder:
         self._tensor = self.operands.tensor
 
     def register(self, name: str, size: int) -> Register:
-        """The register of that name and size; layers use the same ones."""
         return self.operands.register(name, size)
 
     # -- between registers ------------------------------------------------------------------------
 
     def input(self, size: int) -> Register:
-        """The inputs of the step."""
         to = self.register("input", size)
         self.program.add(ir.Input(to))
         return to
 
     def embed(self, name: str, to: Register) -> Register:
-        """The rows of an embedding that tokens name."""
         self.program.add(ir.Embed(self._tensor(name), to))
         return to
 
     def passes(self, name: str, x: Register, *, scanned: bool = False) -> Register:
-        """An activation, rounded in place where the plan says so. `scanned`: nothing but linear
-        maps and a recurrence reads it."""
         return self.operands.passes(name, x, scanned=scanned)
 
     def linear(self, name: str, x: Register, to: Register, bias: str = "") -> Register:
-        """to = W x, plus the bias where the model has one; `bias` is "{name}.bias" by default."""
         self.operands.linear(name, x, to)
         bias = bias or f"{name}.bias"
         return self.add_bias(bias, to) if bias in self.model.sites else to
@@ -86,34 +80,28 @@ class Builder:
     def rms(
         self, x: Register, to: Register, eps: float, weight: str = "", groups: int = 1
     ) -> Register:
-        """An RMS norm within each of `groups` runs of columns, with a weight if one is named."""
         tensor = self._tensor(weight)
         self.program.add(ir.Rms(x, to, groups, self._constant(eps), tensor))
         return to
 
     def layer_norm(self, x: Register, to: Register, eps: float, weight: str) -> Register:
-        """A layer norm with a weight and "{weight}.bias"."""
         tensor, bias = self._tensor(weight), self._tensor(f"{weight}.bias")
         self.program.add(ir.LayerNorm(x, to, self._constant(eps), tensor, bias))
         return to
 
     def activation(self, name: str, x: Register) -> Register:
-        """silu, gelu, qgelu or relu, in place."""
         self.program.add(ACTIVATIONS[name](x, x))
         return x
 
     def softplus(self, x: Register, low: float = LOWEST, high: float = HIGHEST) -> Register:
-        """log(1 + exp(x)) in place, clamped to [low, high]."""
         self.program.add(ir.Softplus(x, x, self._constant(low), self._constant(high)))
         return x
 
     def gate(self, y: Register, z: Register) -> Register:
-        """y silu(z), in place of y."""
         self.program.add(ir.Gate(y, z, y))
         return y
 
     def half_glu(self, x: Register, to: Register) -> Register:
-        """a sigmoid(b), where a and b are the halves of x."""
         self.program.add(ir.HalfGlu(x, to))
         return to
 
@@ -126,53 +114,43 @@ class Builder:
         return to
 
     def skip(self, name: str, y: Register, x: Register) -> Register:
-        """y + D x, in place of y. The numbers of D are shared by equal runs of columns."""
         D = self._tensor(name)
         count = self.model.sites[name].reals
         self.program.add(ir.Skip(y, x, y, D, x.size // count, count))
         return y
 
     def mean(self, x: Register) -> Register:
-        """The mean over all steps so far, in place."""
         self.program.add(ir.Mean(x, x))
         return x
 
     # -- operations with a state ------------------------------------------------------------------
 
     def convolve(self, name: str, state: str, x: Register, to: Register) -> Register:
-        """A causal convolution with a filter a channel, plus "{name}.bias" where there is one."""
         kept = self._state(state)
         weight, bias = self._tensor(name), self._tensor(f"{name}.bias")
         self.program.add(ir.Convolve(weight, bias, x, to, kept))
         return to
 
     def decay(self, A: str, dt: Register, to: Register) -> Register:
-        """exp(dt A)."""
         self.program.add(ir.Decay(dt, self._tensor(A), to))
         return to
 
     def channels(
         self, at: str, x: Register, dt: Register, B: Register, C: Register, to: Register
     ) -> Register:
-        """The recurrence of Mamba, a channel a row; `at` begins the names of its sites."""
         A, state, store = self._tensor(at + "A"), self._state(at + "state"), self._decay(at)
-        self.program.add(
-            ir.Channels(x, dt, A, B, C, to, state, store, *self._taken(at))
-        )  # fmt: skip
+        self.program.add(ir.Channels(x, dt, A, B, C, to, state, store, *self._taken(at)))
         return to
 
     def heads(
         self, at: str, x: Register, dt: Register, decay: Register, B: Register, C: Register,
         to: Register, *, heads: int, groups: int,
     ) -> Register:  # fmt: skip
-        """The recurrence of Mamba-2, whose decays are given; `groups` of heads share B and C."""
         state = self._state(at + "state", heads=heads, groups=groups)
         self.program.add(ir.Heads(x, dt, decay, B, C, to, state, *self._taken(at)))
         return to
 
     def in_chunks(self, at: str) -> bool:
-        """Whether the recurrence is to run in `chunks`: its state is rounded every few steps only,
-        and its decays are exact."""
         plan = self.weights.plan
         return plan.get(at + "state", EXACT).every > 1 and at + "decay" not in plan
 
@@ -180,14 +158,12 @@ class Builder:
         self, at: str, x: Register, dt: Register, B: Register, C: Register, to: Register, *,
         heads: int, groups: int,
     ) -> Register:  # fmt: skip
-        """The same recurrence of whole sequences, from one rounding of its state to the next."""
         A, every = self._tensor(at + "A"), self.weights.plan[at + "state"].every
         state = self._state(at + "state", heads=heads, groups=groups, every=every)
         self.program.add(ir.Chunks(x, dt, A, B, C, to, state, every))
         return to
 
     def diagonal(self, at: str, x: Register, to: Register) -> Register:
-        """The recurrence of S4D: complex A, B and C, a head a number of x."""
         A, B, C = (self._tensor(at + part) for part in "ABC")
         site, scheme = self.model.sites[at + "state"], self.weights.plan.get(at + "state")
         found = states.complex_state(

@@ -55,8 +55,8 @@ class Compiled:
 def compiled(
     model: Model, weights: PackedWeights, scales: Mapping[str, StaticScale], batch: int
 ) -> Compiled:
-    """The program of `batch` sequences; UnsupportedError names a site that no kernel has a way
-    for."""
+    """The program of a step of `batch` sequences. Raises UnsupportedError, which names the site
+    that no kernel runs."""
     build = Builder(model, weights, scales, Program(weights.data, batch))
     lower = model.described.lower
     if lower is None:

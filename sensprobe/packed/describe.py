@@ -153,7 +153,8 @@ def coded(site: Site, scheme: Scheme) -> int:
 
 
 def scanned(site: Site, scheme: Scheme) -> int:
-    """The same for recurrences, which take codes that are not rotated and have few scales."""
+    """`coded` for recurrences, which take codes only where they are not rotated and at least
+    FEWEST_CODES share a scale."""
     run = 0 if scheme.hadamard else coded(site, scheme)
     return run if run >= min(FEWEST_CODES, prod(site.shape)) else 0
 

@@ -113,11 +113,10 @@ class DeviceStream:
         self._require_steps()
         with self._turn:
             self._load(state, len(x) if slots is None else None)
-            chosen = np.arange(len(x)) if slots is None else chosen_slots(slots, state.slots)
-            if len(chosen) != len(x):
-                raise DataError(
-                    f"x holds a step of {len(x)} sequence(s) for {len(chosen)} slot(s)."
-                )
+            if slots is None:
+                chosen = np.arange(len(x))
+            else:
+                chosen = chosen_slots(slots, state.slots, len(x))
             state.saved = None
             return self._run(x, state.slots, chosen, 1), state
 

@@ -92,13 +92,12 @@ class _Listing:
                 yield name, self._scheme(name), *self._stored(name)
 
     def _states(self) -> Iterator[Sequence[Any]]:
-        states = self.program.states
-        ends = [*(s.at for s in states[1:]), self.made.fresh.size]
-        for s, site, end in zip(states, self.program.state_names, ends, strict=True):
+        names, sizes = self.program.state_names, self.program.state_sizes(self.made.fresh.size)
+        for s, site, size in zip(self.program.states, names, sizes, strict=True):
             scheme = self.weights.plan.get(site, EXACT)
             scales = s.scale_at if scheme.scaled and scheme.dynamic else NONE
             yield (
-                site, scheme, self._shape(site), s.at, end - s.at, _place(scales),
+                site, scheme, self._shape(site), s.at, size, _place(scales),
                 _place(s.zero_at), _place(s.residual_at), s.store,
             )  # fmt: skip
 

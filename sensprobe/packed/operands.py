@@ -73,6 +73,9 @@ class Operands:
             and sites[weight].kind is Kind.WEIGHT
             and sites[weight].axes == (Axis.OUT, Axis.IN)
         }
+        self._maps: dict[str, list[str]] = {}  # operand -> linear maps that read it
+        for weight, operand in self._reads.items():
+            self._maps.setdefault(operand, []).append(weight)
 
     def register(self, name: str, size: int) -> Register:
         """The register of that name and size, which all layers use."""
@@ -112,7 +115,7 @@ class Operands:
         so nothing but that recurrence and linear maps may read it.
         """
         site, scheme = self.model.sites[name], self.weights.plan.get(name, EXACT)
-        maps = [n for n, read in self._reads.items() if read == name]
+        maps = self._maps.get(name, [])
         rotated, store = [self._stored_rotated(n) for n in maps], NONE
         kept = self._kept_codes(site, scheme, x, maps, scanned=scanned)
         if scheme.bits_per_real < 32:

@@ -85,11 +85,7 @@ class Stream:
             made, chosen = self._check(state, len(x)), np.arange(len(x))
         else:
             made = self._check(state, state.slots if isinstance(state, PackedState) else 1)
-            chosen = chosen_slots(slots, state.slots)
-            if len(chosen) != len(x):
-                raise DataError(
-                    f"x holds a step of {len(x)} sequence(s) for {len(chosen)} slot(s)."
-                )
+            chosen = chosen_slots(slots, state.slots, len(x))
         given = np.ascontiguousarray(x.detach().numpy()).reshape(-1)
         reads = self.model.reads_tokens
         inputs = np.zeros(0, np.float32) if reads else given
@@ -148,8 +144,11 @@ def stream_of(
     return stream, ""
 
 
-def chosen_slots(slots: Slots, count: int) -> NDArray[np.int64]:
-    """Slots as an int64 array; DataError for one out of range, or one named twice."""
+def chosen_slots(slots: Slots, count: int, sequences: int | None = None) -> NDArray[np.int64]:
+    """Some of `count` slots as an int64 array, of as many as there are sequences to step.
+
+    Raises DataError for a slot out of range, one named twice, or another number of sequences.
+    """
     given = np.asarray(slots)
     if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
         raise DataError(f"slots are a list of whole numbers, not {slots!r}.")
@@ -162,6 +161,8 @@ def chosen_slots(slots: Slots, count: int) -> NDArray[np.int64]:
         raise DataError(
             f"slot {found[times > 1][0]} is named twice: a sequence takes one step at a time."
         )
+    if sequences not in (None, len(chosen)):
+        raise DataError(f"x holds a step of {sequences} sequence(s) for {len(chosen)} slot(s).")
     return chosen
 
 

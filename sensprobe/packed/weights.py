@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sensprobe.export.tensors import layout, scales_of, weights_of
+from sensprobe.export.tensors import Entry, layout, scales_of, weights_of
 from sensprobe.numerics.taps import StaticScale
 from sensprobe.plans.plan import Resolved
 from sensprobe.plans.sites import Kind, Site
@@ -64,7 +64,8 @@ class PackedWeights:
 
     def zero_points(self, site: Site) -> Tensor | None:
         """The zero points of a weight; None where it has none."""
-        return self._of(site).get(f"{site.name}.zero")
+        name, entries = f"{site.name}.zero", layout({site.name: site}, self.plan)
+        return self._stored(name, entries[name]) if name in entries else None
 
     def scales(self) -> dict[str, StaticScale]:
         """Scales and zero points of static activations and states, float32."""
@@ -75,12 +76,13 @@ class PackedWeights:
         return scales_of(found, sites, self.plan)
 
     def _of(self, site: Site) -> dict[str, Tensor]:
-        """A site's stored tensors; copies, for numbers of several bytes may begin anywhere."""
+        """Copies of a site's stored tensors."""
         entries = layout({site.name: site}, self.plan)
-        return {
-            name: self.tensors[name].clone().view(entry.dtype).view(entry.stored_shape)
-            for name, entry in entries.items()
-        }
+        return {name: self._stored(name, entry) for name, entry in entries.items()}
+
+    def _stored(self, name: str, entry: Entry) -> Tensor:
+        """A copy of a stored tensor: numbers of several bytes may begin anywhere."""
+        return self.tensors[name].clone().view(entry.dtype).view(entry.stored_shape)
 
 
 class _Decoded(Mapping[str, Tensor]):

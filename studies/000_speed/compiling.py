@@ -11,7 +11,6 @@ of its own. Times are seconds of CPU, which a busy machine hardly stretches.
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 from datetime import date
@@ -24,6 +23,7 @@ import torch
 import sensprobe
 from sensprobe import ops
 from sensprobe.export import export_model
+from sensprobe.jobs.benchmark import about_here
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.storage import Rounded
 from sensprobe.plans.scheme import parse
@@ -72,18 +72,11 @@ def measured(kind: str, before: str = "") -> float:
 
 
 def main() -> None:
-    print(f"{date.today()}, {_processor()}, {os.cpu_count()} processors; seconds of CPU\n")
+    print(f"{date.today()}, {about_here('cpu')['machine']}; seconds of CPU\n")
     print("| compiled | with pipelines | plain Numba | ratio |\n|---|---|---|---|")
     for kind in KINDS:
         ours, plain = measured(kind), measured(kind, PLAIN)
         print(f"| {kind} | {ours:.1f} | {plain:.1f} | {plain / ours:.2f} |", flush=True)
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

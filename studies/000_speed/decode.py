@@ -3,10 +3,10 @@
     python studies/000_speed/decode.py [OUT.json]
 
 `mamba-bytes` and random weights in the shape of the published 130M Mamba, with int8 weights (a
-scale a row) and an int8 state (a live scale a channel); `s4d-smnist-64` with 8 bits in A, B, C and
-the state (a range a head and part), 784 steps a sequence. The reference is the full-precision step
-of sensprobe: PyTorch's linear maps, the float32 kernels of the convolution and the recurrence. They
-take turns; medians. Before anything is timed, outputs are compared.
+scale a row) and an int8 state (a dynamic scale a channel); `s4d-smnist-64` with 8 bits in A, B, C
+and the state (a range a head and part), 784 steps a sequence. The reference is the full-precision
+step of sensprobe: PyTorch's linear maps, the float32 kernels of the convolution and the recurrence.
+They take turns; medians. Before anything is timed, outputs are compared.
 """
 
 from __future__ import annotations

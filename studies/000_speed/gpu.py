@@ -79,7 +79,7 @@ def _stream(width: int, layers: int, plan: Mapping[str, str], device: str) -> De
 
 
 def _seconds(stream: DeviceStream, tokens: torch.Tensor, state: Any, device: str) -> float:
-    """Of one of a few steps in a row."""
+    """Seconds of one step, the mean of a few in a row."""
     start, end = (torch.Event(device, enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(STEPS):

@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from time import perf_counter, process_time
@@ -40,31 +39,16 @@ HERE = Path(__file__).parent
 
 
 def write_model(path: Path, layers: int) -> Path:
-    """A checkpoint of a random byte-level Mamba, at the scales that training starts from."""
-    import torch
-    from safetensors.torch import save_file
-
-    from sensprobe.models.mamba import MambaConfig, parameter_shapes
+    """A checkpoint of a random byte-level Mamba, as training starts from it."""
+    from sensprobe.models.mamba import MambaConfig
+    from sensprobe.models.mamba_layers import initial
+    from sensprobe.train.snapshot import write_weights
 
     config = MambaConfig(
         d_input=256, d_output=256, d_model=WIDTH, layers=layers, encoder="embedding",
         pooling="none", head_bias=False, dt_rank=WIDTH // 16,
     )  # fmt: skip
-    generator = torch.Generator().manual_seed(0)
-    tensors = {}
-    for name, shape in parameter_shapes(config).items():
-        x = torch.randn(shape, generator=generator)
-        if name.endswith("A_log"):
-            x = torch.arange(1.0, shape[1] + 1).log().repeat(shape[0], 1)
-        elif name.endswith("dt_proj.bias"):
-            x = x / 2 - 4
-        elif name.endswith("norm.weight"):
-            x = 1 + x / 8
-        elif name.endswith("weight"):
-            x = x / shape[-1] ** 0.5
-        tensors[name] = x
-    header = {"format": 1, "family": "mamba", "config": asdict(config), "recorded": {}}
-    save_file(tensors, path, {"sensprobe": json.dumps(header)})
+    write_weights(path, initial(config, (0.001, 0.1), 0), config, {})
     return path
 
 
@@ -128,11 +112,6 @@ def measured(layers: list[int], rounds: int) -> list[dict[str, Any]]:
     return [best[depth] for depth in layers]
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((x.partition(": ")[2] for x in lines if x.startswith("model name")), "unknown")
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     out = [f"{'':10}{'layers':>8}{'wall s':>9}{'CPU s':>9}{'ratio':>8}{'peak MiB':>10}"]
     for job in JOBS:
@@ -176,9 +155,11 @@ def main() -> None:
     if asked.case is not None:
         print(json.dumps(case(asked.case)))
         return
+    from sensprobe.jobs.benchmark import about_here
+
     document = {
         "date": date.today().isoformat(),
-        "processor": processor(),
+        "processor": about_here("cpu")["device_name"],
         "system": platform.platform(),
         "load_before": os.getloadavg()[0],
         "rounds": asked.rounds,

@@ -1,9 +1,9 @@
-"""A context of 100,000 tokens through `step`: does memory grow, and does it give what it should?
+"""A context of 100,000 tokens through `step`: does RAM grow, and does it give what it should?
 
     python studies/000_speed/stream.py [STEPS]
 
-`mamba-bytes`, its state in int8 with live ranges, reads the documentation that Python ships, a byte
-after another. Printed are the memory of the process along the way, the time of a step, the bits a
+`mamba-bytes`, its state in int8 with dynamic ranges, reads the documentation that Python ships, one
+byte after another. Printed are the RAM of the process along the way, the time of a step, the bits a
 byte of the last stretch, and how far the first thousand outputs are from the forward of the whole:
 with an exact state by float32's last bits, with a rounded one by the codes that those bits decide.
 """

@@ -38,13 +38,13 @@ def plain_loop(
     u: Tensor, A: Tensor, B: Tensor, C: Tensor, kept: Storage = None
 ) -> tuple[Tensor, Carry]:
     """The loop one would write: complex numbers, einsum over n, the same rounding."""
-    memory: Carry = fresh(u.shape[0], (*A.shape, 2), kept)
+    carry: Carry = fresh(u.shape[0], (*A.shape, 2), kept)
     y = []
     for t in range(u.shape[1]):
-        h = A * torch.view_as_complex(memory.state) + B * u[:, t, :, None]
-        memory = store(memory, torch.view_as_real(h), kept)
-        y.append(2 * torch.einsum("bhn,hn->bh", torch.view_as_complex(memory.state), C).real)
-    return torch.stack(y, dim=1), memory
+        h = A * torch.view_as_complex(carry.state) + B * u[:, t, :, None]
+        carry = store(carry, torch.view_as_real(h), kept)
+        y.append(2 * torch.einsum("bhn,hn->bh", torch.view_as_complex(carry.state), C).real)
+    return torch.stack(y, dim=1), carry
 
 
 def command(folder: Path, scheme: str) -> tuple[float, int]:

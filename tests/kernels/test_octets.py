@@ -10,7 +10,7 @@ from sensprobe_kernels.simd.vector import store
 GUARD = 0xA5
 
 
-@pytest.mark.parametrize("bits", octets.CODE_BITS)
+@pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("count", [16, 24, 40])
 def test_codes_are_read_and_written_as_the_layout_has_them(bits, count):
     read, first, write = octets.reader(bits), octets.first_reader(bits), octets.writer(bits)

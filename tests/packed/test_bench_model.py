@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import builders
 import numpy as np
@@ -121,20 +121,25 @@ def test_a_median_has_the_error_of_its_quartiles():
 
 
 def test_slow_things_are_timed_in_fewer_rounds_and_together(monkeypatch):
+    """By a clock that only the subjects move: a stall of the machine would change the rounds."""
     monkeypatch.setattr(bench_rounds, "LEAST_SECONDS", 1e-4)
     monkeypatch.setattr(bench_rounds, "LONGEST_SECONDS", 0.01)
-    seen, told_of = [], []
-    slow = [calls("a", lambda: seen.append(torch.zeros(3).sum())), lambda n: _slept("b")]
-    rounds = Rounds([[calls("fast", lambda: None)], slow])
+    now = [0.0]
+    monkeypatch.setattr(bench_rounds, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def taking(seconds):
+        def run():
+            now[0] += seconds
+
+        return run
+
+    told_of = []
+    slow = [calls("a", taking(1e-6)), calls("b", taking(0.004))]
+    rounds = Rounds([[calls("fast", taking(1e-6))], slow])
     rounds.run(lambda: told_of.append(1))
     assert len(told_of) == bench_rounds.ROUNDS
     assert len(rounds.values("fast")) == bench_rounds.ROUNDS
     assert len(rounds.values("a")) == len(rounds.values("b")) == bench_rounds.FEWEST
-
-
-def _slept(name):
-    time.sleep(0.004)
-    return {name: 0.004}
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2", "groups", "bare", "s4d"])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe_kernels.jit import inline
+from sensprobe_kernels.jit import inline, row_reader
 from sensprobe_kernels.quantize.spec import S16, S32
 from sensprobe_kernels.simd.octets import (
     byte_at,
@@ -75,16 +75,7 @@ class Packed(NamedTuple):
 
 
 FIELDS = len(Packed._fields)
-
-
-@inline
-def packed_of(tensors: Any, i: int) -> Packed:
-    """Row i of the table of tensors."""
-    return Packed(
-        tensors[i, 0], tensors[i, 1], tensors[i, 2], tensors[i, 3], tensors[i, 4], tensors[i, 5],
-        tensors[i, 6], tensors[i, 7], tensors[i, 8], tensors[i, 9], tensors[i, 10], tensors[i, 11],
-        tensors[i, 12], tensors[i, 13], tensors[i, 14], tensors[i, 15], tensors[i, 16],
-    )  # fmt: skip
+packed_of = row_reader(Packed)
 
 
 @inline

@@ -414,6 +414,9 @@ class State(NamedTuple):
 
     A complex state has n pairs a head, real and imaginary numbers in turn. There `run` neighbours
     share a scale, which may span heads, or with `parts` 2 real and imaginary ones have one each.
+
+    `table` is set by the CPU's interpreter: where it lists the head of every tile, and after those
+    the row of B and C of every tile.
     """
 
     store: int
@@ -433,6 +436,4 @@ class State(NamedTuple):
     residual_at: int
     run: int = 0
     parts: int = 1
-    table: int = (
-        0  # set by the interpreter: where it lists the head, and the row of B and C, a tile
-    )
+    table: int = 0

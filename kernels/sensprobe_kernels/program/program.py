@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,10 @@ class Program:
         self.states.append(state)
         self.state_names.append(name)
         return len(self.states) - 1
+
+    def state_sizes(self, total: int) -> list[int]:
+        """Bytes of each state, of the `total` that a sequence's states have together."""
+        return [end - at for at, end in pairwise([*(s.at for s in self.states), total])]
 
     def constants(self, *values: float) -> int:
         """The number of the first of some new constants, which follow each other."""

@@ -14,9 +14,6 @@ from numba.core import cgutils, types
 
 from sensprobe_kernels.simd.vector import _F, _I, LANES, _pointer, _splat, intrinsic
 
-CODE_BITS = range(2, 9)
-"""Widths that sixteen codes are read and written in at a time."""
-
 _BYTE, _SHORT, _WORD = ir.IntType(8), ir.IntType(16), ir.IntType(32)
 
 
@@ -212,7 +209,6 @@ bfloats_at = _one_reader(
     _SHORTS, _F, lambda b, v: _bfloat(b, v, _WORDS, _F.llvm), "Sixteen bfloat16, as Floats."
 )
 floats_at = _one_reader(_F.llvm, _F, lambda b, v: v, "Sixteen float32, as Floats.")
-shorts_at = _one_reader(_SHORTS, _I, lambda b, v: b.sext(v, _I.llvm), "Sixteen int16, as Ints.")
 
 put_half = _one_writer(
     _HALF, types.float32, lambda b, v: b.fptrunc(v, _HALF), "Write a float32 as float16."

@@ -1,4 +1,4 @@
-"""What a family's `lower` asks of a builder of streaming programs."""
+"""The methods of a builder of streaming programs that a family's `lower` calls."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class Builder(Protocol):
     """A program under construction, a method an operation.
 
-    Weights and states are given by the names of their sites. Methods that return a register return
-    the one they have written.
+    Weights and states are given by the names of their sites, everything else by register. Methods
+    that return a register return the one they have written.
     """
 
     def register(self, name: str, size: int) -> Register:
@@ -96,9 +96,9 @@ class Builder(Protocol):
     def channels(
         self, at: str, x: Register, dt: Register, B: Register, C: Register, to: Register
     ) -> Register:
-        """h = exp(dt A) h + dt B x, y = C · h, a channel a row.
+        """The recurrence of Mamba, a channel a row: h = exp(dt A) h + dt B x, to = C · h.
 
-        `at` begins the names of A, decay, state, x, B and C.
+        The names of A, decay, state, x, B and C begin with `at`.
         """
         ...
 
@@ -106,7 +106,7 @@ class Builder(Protocol):
         self, at: str, x: Register, dt: Register, decay: Register, B: Register, C: Register,
         to: Register, *, heads: int, groups: int,
     ) -> Register:  # fmt: skip
-        """The same a head, its decay given; `groups` of heads share B and C."""
+        """The recurrence of Mamba-2, whose decays are given; `groups` of heads share B and C."""
         ...
 
     def in_chunks(self, at: str) -> bool:
@@ -118,9 +118,13 @@ class Builder(Protocol):
         self, at: str, x: Register, dt: Register, B: Register, C: Register, to: Register, *,
         heads: int, groups: int,
     ) -> Register:  # fmt: skip
-        """`heads` of whole sequences, with decays exp(dt A)."""
+        """The recurrence of `heads` with decays exp(dt A), of whole sequences, from one rounding of
+        its state to the next."""
         ...
 
     def diagonal(self, at: str, x: Register, to: Register) -> Register:
-        """h = A h + B x, y = 2 Re(C · h), complex; `at` begins the names of A, B, C and state."""
+        """The recurrence of S4D, a head a number of x: h = A h + B x, to = 2 Re(C · h), complex.
+
+        The names of A, B, C and state begin with `at`.
+        """
         ...

@@ -2,7 +2,7 @@
 
     rows    elementwise functions, by the code of the operation (`program.ir`)
     norm    RMS or layer norm, what is added before and rounded after with it
-    rounds  a Hadamard transform, rounding, and the transform taken back; int8 codes are kept
+    rounds  a Hadamard transform, rounding, and the inverse transform; int8 codes are kept
 
 Rows are (batch, columns) of float32, rows `pitch` apart. What is rounded equals the reference bit
 for bit, given the same numbers; means are sums in any order.
@@ -33,7 +33,7 @@ from sensprobe_kernels.quantize.gpu import (
 BIAS, SILU, SOFTPLUS = tl.constexpr(ir.BIAS), tl.constexpr(ir.SILU), tl.constexpr(ir.SOFTPLUS)
 GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (ir.GATE, ir.ADD, ir.SKIP, ir.DECAY))
 GELU, HALF_GLU, QGELU = tl.constexpr(ir.GELU), tl.constexpr(ir.HALF_GLU), tl.constexpr(ir.QGELU)
-COPY, MEAN, RELU = tl.constexpr(ir.COPY), tl.constexpr(ir.MEAN), tl.constexpr(ir.RELU)
+COPY, RELU = tl.constexpr(ir.COPY), tl.constexpr(ir.RELU)
 
 
 @triton.jit
@@ -146,8 +146,8 @@ def rounds(
     run: tl.constexpr, BACK: tl.constexpr, CODED: tl.constexpr, NANS: tl.constexpr,
     PLAIN: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
-    """y = x rotated, if LOG or `base` say so, and rounded, a row a program; BACK: x = y taken back.
-    CODED: codes and scales are kept as well, and unless PLAIN, alone. A row is M lines of P
+    """y = x rotated, if LOG or `base` say so, and rounded, a row a program; BACK: x = y, rotated
+    back. CODED: codes and scales are kept as well, and unless PLAIN, alone. A row is M lines of P
     numbers, B to a block of the transform, of which `base` are there."""
     batch = tl.program_id(0)
     m, k = tl.arange(0, M)[:, None], tl.arange(0, P)[None, :]

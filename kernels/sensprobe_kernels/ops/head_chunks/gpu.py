@@ -13,7 +13,7 @@ float32 ones of tensor cores, three of TF32 each: a number is split into the nea
 and the rest, of which eleven bits are read, and what that leaves out of a product is within 2^-21
 of it. Each S is a sum of its own, of numbers of one sign, so exponents are off by no more than as
 many roundings, however far a block decays. Sums are in any order; the exponential, and all that
-rounds the state at a chunk's end, are the arithmetic of `stored`, operation for operation.
+rounds the state at a chunk's end, are those of `quantize.gpu`, the reference's to the bit.
 
 What is not finite reaches earlier tokens of its block, as in any product of matrices.
 """

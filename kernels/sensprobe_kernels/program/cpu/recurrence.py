@@ -24,6 +24,7 @@ from sensprobe_kernels.program.cpu.states import (
     pack_residual,
     pack_tile,
     put_dynamic,
+    to_lanes,
     unpack_residual,
     unpack_tile,
 )
@@ -50,7 +51,6 @@ from sensprobe_kernels.simd.vector import (
     rint,
     spread,
     store,
-    transpose,
 )
 
 
@@ -197,9 +197,7 @@ def in_lanes(data: Any, consts: Any, t: Packed, x: Scratch, out: Any) -> None:
     for k in range(t.rows // LANES):
         for r in range(LANES):
             plain_row(data, consts, t, k * LANES + r, x.flat, r * n, x.wide)
-        for c in range(0, n, LANES):
-            to = (k * n + c) * LANES
-            transpose(x.flat, c, n, LANES, min(LANES, n - c), out, to, LANES)
+        to_lanes(x.flat, out, k * LANES * n, n)
 
 
 @noinline

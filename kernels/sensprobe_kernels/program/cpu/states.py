@@ -204,7 +204,7 @@ def raw_tile(carry: Any, base: int, k: int, s: State, flat: Any, state: Any) -> 
     first = k * LANES * s.n
     for i in range(0, LANES * s.n, LANES):
         store(flat, i, raw_values(carry, base, first + i, s))
-    _turned(flat, state, first, s.n)
+    to_lanes(flat, state, first, s.n)
 
 
 @inline
@@ -220,10 +220,17 @@ def unpack_tile(
 
 
 @inline
-def _turned(flat: Any, state: Any, first: int, n: int) -> None:
-    """Transpose rows (16, n) into lanes (n, 16)."""
+def to_lanes(flat: Any, state: Any, first: int, n: int) -> None:
+    """Transpose rows (16, n) from the start of `flat` into lanes (n, 16) from state[first] on."""
     for c in range(0, n, LANES):
         transpose(flat, c, n, LANES, min(LANES, n - c), state, first + c * LANES, LANES)
+
+
+@inline
+def _to_rows(state: Any, first: int, flat: Any, n: int) -> None:
+    """The inverse of `to_lanes`."""
+    for c in range(0, n, LANES):
+        transpose(state, first + c * LANES, LANES, min(LANES, n - c), LANES, flat, c, n)
 
 
 @inline
@@ -250,11 +257,9 @@ def levels_of(s: State) -> Any:
 @inline
 def put_tile(carry: Any, base: int, k: int, s: State, flat: Any, state: Any) -> None:
     """The inverse of `raw_tile`."""
-    first, n = k * LANES * s.n, s.n
-    for c in range(0, n, LANES):
-        count = min(LANES, n - c)
-        transpose(state, first + c * LANES, LANES, count, LANES, flat, c, n)
-    for i in range(0, LANES * n, LANES):
+    first = k * LANES * s.n
+    _to_rows(state, first, flat, s.n)
+    for i in range(0, LANES * s.n, LANES):
         put_numbers(carry, base, first + i, load(flat, i), s)
 
 
@@ -276,16 +281,15 @@ def unpack_residual(carry: Any, base: int, k: int, s: State, flat: Any, residual
     first = k * LANES * s.n
     for i in range(0, LANES * s.n, LANES):
         store(flat, i, bfloats_at(carry, base + s.residual_at + 2 * (first + i)))
-    _turned(flat, residual, first, s.n)
+    to_lanes(flat, residual, first, s.n)
 
 
 @inline
 def pack_residual(carry: Any, base: int, k: int, s: State, flat: Any, residual: Any) -> None:
-    first, n = k * LANES * s.n, s.n
-    for c in range(0, n, LANES):
-        count = min(LANES, n - c)
-        transpose(residual, first + c * LANES, LANES, count, LANES, flat, c, n)
-    for i in range(0, LANES * n, LANES):
+    """The inverse of `unpack_residual`."""
+    first = k * LANES * s.n
+    _to_rows(residual, first, flat, s.n)
+    for i in range(0, LANES * s.n, LANES):
         put_bfloats(carry, base + s.residual_at + 2 * (first + i), load(flat, i))
 
 

@@ -49,7 +49,7 @@ from sensprobe_kernels.program.cpu.registers import (
 )
 from sensprobe_kernels.program.cpu.sharing import OVER, open_pieces
 from sensprobe_kernels.program.cpu.tables import state_of, stored_of
-from sensprobe_kernels.program.ir import columns
+from sensprobe_kernels.program.ir import State, Stored, columns
 from sensprobe_kernels.simd.vector import LANES
 
 _MINUS_ZERO = np.float32(-0.0)
@@ -122,6 +122,23 @@ def _convolve(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
 
 
 @inline
+def _advance(
+    machine: Machine, call: Call, b: int, given: Given, head: bool, s: State, d: Stored, p: Stored,
+    numbers: Any, scratch: Scratch,
+) -> None:  # fmt: skip
+    """One step of a selective recurrence of sequence b of the batch: reads and writes the carry.
+    `head`: a decay is one a head, and given; p: the store of the decays."""
+    data, base, slot = machine.data, _base(call, b), call.slots[b]
+    job = job_of(s, d, p, slot, call.steps[slot])
+    if s.run:
+        in_groups(data, call.carry, base, job, given, head, s, d, p, numbers, scratch)
+        return
+    load_state(data, call.carry, base, s, d, numbers, scratch)
+    advance(data, job, given, head, s, d, p, numbers, scratch)
+    store_state(call.carry, base, s, d, scratch)
+
+
+@inline
 def _channels(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     s = state_of(machine.states, row[_CHANNELS.state])
     p, d = stored_of(machine.stores, row[_CHANNELS.decay]), stored_of(machine.stores, s.store)
@@ -132,21 +149,13 @@ def _channels(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     in_lanes(machine.data, machine.consts, A, scratch, scratch.tensor)
     fill_known(machine.data, p, s.rows // LANES, others, scratch)
     for b in range(call.batch):
-        base = _base(call, b)
         x, dt = work[_at(row, _CHANNELS.x, b) :], work[_at(row, _CHANNELS.dt, b) :]
         B, C = work[_at(row, _CHANNELS.B, b) :], work[_at(row, _CHANNELS.C, b) :]
         y = work[_at(row, _CHANNELS.to, b) :]
         given = _given(
             machine, x, dt, scratch.flat, B, C, y, scratch.tensor, s, numbers, others, scratch
         )
-        job = job_of(s, d, p, call.slots[b], call.steps[call.slots[b]])
-        if s.run:
-            data = machine.data
-            in_groups(data, call.carry, base, job, given, False, s, d, p, numbers, scratch)
-            continue
-        load_state(machine.data, call.carry, base, s, d, numbers, scratch)
-        advance(machine.data, job, given, False, s, d, p, numbers, scratch)
-        store_state(call.carry, base, s, d, scratch)
+        _advance(machine, call, b, given, False, s, d, p, numbers, scratch)
 
 
 @inline
@@ -155,19 +164,11 @@ def _heads(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
     d, work = stored_of(machine.stores, s.store), call.work
     numbers = machine.consts[d.numbers : d.numbers + 8]
     for b in range(call.batch):
-        base = _base(call, b)
         x, y = work[_at(row, _HEADS.x, b) :], work[_at(row, _HEADS.to, b) :]
         dt, a = work[_at(row, _HEADS.dt, b) :], work[_at(row, _HEADS.decay, b) :]
         B, C = work[_at(row, _HEADS.B, b) :], work[_at(row, _HEADS.C, b) :]
         given = _given(machine, x, dt, a, B, C, y, x, s, numbers, numbers, scratch)
-        job = job_of(s, d, d, call.slots[b], call.steps[call.slots[b]])
-        if s.run:
-            data = machine.data
-            in_groups(data, call.carry, base, job, given, True, s, d, d, numbers, scratch)
-            continue
-        load_state(machine.data, call.carry, base, s, d, numbers, scratch)
-        advance(machine.data, job, given, True, s, d, d, numbers, scratch)
-        store_state(call.carry, base, s, d, scratch)
+        _advance(machine, call, b, given, True, s, d, d, numbers, scratch)
 
 
 @inline

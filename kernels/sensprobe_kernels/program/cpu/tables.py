@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sensprobe_kernels.jit import inline
+from sensprobe_kernels.jit import inline, row_reader
 from sensprobe_kernels.program.ir import State, Stored
 from sensprobe_kernels.quantize.spec import Flags, Settings, flags_of
 
-
-def _reader(kind: type[Any]) -> Any:
-    """A compiled function (rows, i) that gives row i of a table as a record of a kind."""
-    fields = ", ".join(f"rows[i, {k}]" for k in range(len(kind._fields)))
-    scope: dict[str, Any] = {"kind": kind, "__name__": __name__}
-    exec(f"def read_{kind.__name__}(rows, i):\n    return kind({fields})", scope)
-    return inline(scope[f"read_{kind.__name__}"])
-
-
-stored_of = _reader(Stored)
-state_of = _reader(State)
+stored_of = row_reader(Stored)
+state_of = row_reader(State)
 
 
 @inline

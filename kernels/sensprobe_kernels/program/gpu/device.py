@@ -226,9 +226,8 @@ class States:
         ops, tensors, stores = program.ops, program.tensors, program.stores
         nothing = torch.zeros(16, device=device)
         self.held = []
-        for s in program.states:
-            stored, after = stores[s.store], [o.at for o in program.states if o.at > s.at]
-            size = min(after, default=state_bytes) - s.at
+        for s, size in zip(program.states, program.state_sizes(state_bytes), strict=True):
+            stored = stores[s.store]
             fields = Slots.of(s, stored, slots, size, device)
             if s.run:
                 known = weights.scales(stored, s.rows * s.n // s.run * s.parts, nothing)

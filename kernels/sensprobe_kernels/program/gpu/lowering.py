@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sensprobe_kernels.launch import Launch, LoweringError
 from sensprobe_kernels.ops.decode import gpu as small
-from sensprobe_kernels.ops.elementwise import gpu as passing
+from sensprobe_kernels.ops.elementwise import gpu as elementwise
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.ops.linear.launches import check, codes_of, group_of, product, whole_product
 from sensprobe_kernels.program import ir
@@ -77,7 +77,7 @@ class Lowering:
         for segment in reversed(self.segments):
             self.launches.insert(segment.position, self._decoding(segment))
         m = self.buffers
-        ticks = Launch(passing.tick, (len(m.order),), (m.order, m.times, m.length), {}, 1)
+        ticks = Launch(elementwise.tick, (len(m.order),), (m.order, m.times, m.length), {}, 1)
         return [*self.launches, ticks]
 
     def _lower(self, o: Operation, after: list[Operation]) -> int:
@@ -200,8 +200,8 @@ class Lowering:
             scales.pitch, stride,
         )  # fmt: skip
         self._add(
-            passing.rounds, (self.program.batch,), given, warps=_warps(M * P), base=base, B=B, P=P,
-            LOG=log if turns else 0, M=M, run=run, BACK=int(o.signs_back >= 0),
+            elementwise.rounds, (self.program.batch,), given, warps=_warps(M * P), base=base, B=B,
+            P=P, LOG=log if turns else 0, M=M, run=run, BACK=int(o.signs_back >= 0),
             CODED=int(codes.at >= 0), NANS=readers & ir.SCANNED,
             PLAIN=int(readers & (ir.SCANNED | ir.PLAIN) != ir.SCANNED), r=r,
         )  # fmt: skip
@@ -240,9 +240,10 @@ class Lowering:
             *known, columns, o.x.pitch, o.to.pitch, stride, self.program.consts[o.eps],
         )  # fmt: skip
         self._add(
-            passing.norm, (self.program.batch, groups), given, W=triton.next_power_of_2(columns),
-            warps=_warps(columns), run=run, ADDS=int(added is not None),
-            LAYER=int(isinstance(o, ir.LayerNorm)), WEIGHTED=int(o.weight >= 0), r=r,
+            elementwise.norm, (self.program.batch, groups), given,
+            W=triton.next_power_of_2(columns), warps=_warps(columns), run=run,
+            ADDS=int(added is not None), LAYER=int(isinstance(o, ir.LayerNorm)),
+            WEIGHTED=int(o.weight >= 0), r=r,
         )  # fmt: skip
         return used
 
@@ -288,7 +289,7 @@ class Lowering:
         x, y = self.register(o.x), self.register(o.to)
         given = (x, m.sums, y, m.order, m.times, m.length, columns, o.x.pitch)
         grid = (triton.cdiv(columns, BLOCK), len(m.order))
-        self._add(passing.mean, grid, given, BLOCK=BLOCK)
+        self._add(elementwise.mean, grid, given, BLOCK=BLOCK)
         return 1
 
     def _elementwise(self, o: Operation) -> int:
@@ -301,7 +302,7 @@ class Lowering:
         given = (a, self.register(f.b), factors, self.register(f.y), f.columns, *pitches, f.span,
                  low, high)  # fmt: skip
         code = ir.COPY if isinstance(o, ir.Input) else ir.CODES[type(o)]
-        self._add(passing.rows, grid, given, CODE=code, BLOCK=BLOCK)
+        self._add(elementwise.rows, grid, given, CODE=code, BLOCK=BLOCK)
         return 1
 
     def _function(self, o: Operation) -> _Function:
