@@ -56,8 +56,8 @@ class Checkpoint:
 class Description:
     """A model's description, known without its weights.
 
-    `stored` has the type of every weight site in the file ("bfloat16"); `plan` the scheme of every
-    site that an exported model keeps in one. `header` is what the file says of itself: the header
+    `stored` has the type of every weight site in the file ("bfloat16"); `plan` is that of an
+    exported model, None for any other. `header` is what the file says of itself: the header
     of an own checkpoint, the config.json of an exported folder; empty where it says nothing.
     """
 
@@ -65,7 +65,7 @@ class Description:
     config: Any
     header: Mapping[str, Any]
     stored: Mapping[str, str]
-    plan: Resolved
+    plan: Resolved | None = None
 
     @property
     def sites(self) -> dict[str, Site]:
@@ -94,7 +94,7 @@ def describe(path: Path, norm: str | None = None) -> Description:
     found = _parameters(path, norm, read_headers)
     family = family_of(found.config)
     dtypes = stored_dtypes(found.tensors, family.sites(found.config).values())
-    return Description(family, found.config, found.header, dtypes, {})
+    return Description(family, found.config, found.header, dtypes)
 
 
 def read_checkpoint(path: Path, norm: str | None = None) -> tuple[Model, Mapping[str, Any]]:

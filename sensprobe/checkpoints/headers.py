@@ -16,7 +16,6 @@ from typing import Any, TypeGuard
 _TYPES = {
     "BOOL": "bool",
     "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
     "BF16": "bfloat16",
     "C64": "complex64",
 }
@@ -34,8 +33,8 @@ class Header:
 
     @classmethod
     def of(cls, shape: list[int], stored: str) -> Header:
-        """From what safetensors calls the type ("F32")."""
-        name = _TYPES.get(stored) or _KINDS.get(stored[:1], stored[:1]) + stored[1:]
+        """The header of a tensor whose type has a name of safetensors ("F32")."""
+        name = _TYPES.get(stored) or _KINDS.get(stored[:1], stored[:1]) + stored[1:].lower()
         return cls(tuple(shape), f"torch.{name}")
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sensprobe.errors import CheckpointError, UsageError
+from sensprobe.errors import CheckpointError
 from sensprobe.models import layouts
 
 PACKAGE = "transformers"
@@ -46,7 +46,8 @@ def described(document: Mapping[str, Any]) -> bool:
 
 
 def config_from(document: Mapping[str, Any], source: Path) -> Any:
-    """The config of a language model; CheckpointError for another architecture.
+    """The config of a language model; CheckpointError for another architecture, UsageError for
+    sizes that no model of its family has.
 
     What the file gives under mamba_ssm's names alone counts, where transformers has a default.
     """
@@ -74,10 +75,7 @@ def config_from(document: Mapping[str, Any], source: Path) -> Any:
         "bias": given["use_bias"],
         "conv_bias": given["use_conv_bias"],
     }
-    try:
-        return layout.read(around, given)
-    except UsageError as error:
-        raise CheckpointError(f"{source}: {error}") from None
+    return layout.read(around, given)
 
 
 def known_kind(document: Mapping[str, Any], source: Path) -> str:

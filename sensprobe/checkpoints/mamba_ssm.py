@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe.checkpoints.hf import SSM_MIXER_NAMES, SSM_NAMES, known_kind
-from sensprobe.errors import CheckpointError, UsageError
+from sensprobe.errors import CheckpointError
 from sensprobe.models import layouts
 
 DEFAULTS: dict[str, Any] = {
@@ -38,7 +38,8 @@ def described(document: Mapping[str, Any]) -> bool:
 
 
 def config_from(document: Mapping[str, Any], source: Path) -> Any:
-    """The config of a language model; CheckpointError for what it has beside mixers."""
+    """The config of a language model; CheckpointError for what it has beside mixers, UsageError
+    for sizes that no model of its family has."""
     document = _with_transformers_names(document, source)
     given = {**DEFAULTS, **document}
     if given["attn_layer_idx"] or given["d_intermediate"]:
@@ -71,10 +72,7 @@ def config_from(document: Mapping[str, Any], source: Path) -> Any:
         "tied_head": given["tie_embeddings"],
         **{name: ssm[name] for name in ("d_state", "d_conv", "expand", "bias", "conv_bias")},
     }
-    try:
-        return known[layer].read(around, ssm)
-    except UsageError as error:
-        raise CheckpointError(f"{source}: {error}") from None
+    return known[layer].read(around, ssm)
 
 
 def _with_transformers_names(document: Mapping[str, Any], source: Path) -> Mapping[str, Any]:

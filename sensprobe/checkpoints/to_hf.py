@@ -71,14 +71,14 @@ SHAPED: dict[str, Callable[[Tensor], Tensor]] = {
 
 def _layout(model: Model) -> Layout:
     """The kind of model in transformers; UnsupportedError for a family that it has not."""
-    every = [one for one in FAMILIES[model.family].layouts if one.package == PACKAGE]
-    if not every:
+    every = (one for one in FAMILIES[model.family].layouts if one.package == PACKAGE)
+    if (layout := next((one for one in every if one.writes(model.config)), None)) is None:
         raise UnsupportedError(
             f"transformers and the runtimes that read its names have no {model.family} models; "
             "they have Mamba and Mamba-2 language models. `sensprobe export` without --for "
             "writes every family."
         )
-    return next(layout for layout in every if layout.writes(model.config))
+    return layout
 
 
 def hf_tensors(model: Model) -> list[HfTensor]:

@@ -130,8 +130,8 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
         check_fit(
             space, budget, run, sensitivity, counts=counts, batch=settings.batch, limits=limits
         )
-    if not others and (recipes := presets_that_fit(session, budgets, settings.batch)):
-        session.progress.note(recipes)
+    if not others and (presets := presets_that_fit(session, budgets, settings.batch)):
+        session.progress.note(presets)
     stop = session.samples.use("search", settings.limit, raced=True)
     pieces = chunks(stop)
     seconds = session.seconds_a_sample("search", stop) * stop

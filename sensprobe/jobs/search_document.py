@@ -94,7 +94,7 @@ def _by_hand(
     sign: int,
 ) -> dict[str, str | None]:
     """The best plan made by hand within a budget: the uniform one with an upgrade, or one measured
-    beside the search; and what it is, in words."""
+    for comparison; and what it is, in words."""
     rivals: list[tuple[tuple[float, float, int], str, str]] = []
     if (c := choice.hand) is not None:
         merit = c.score, -c.extra_nats, -c.size.total

@@ -139,13 +139,15 @@ def frame_sites(config: Any, mixer: Callable[[str], list[Site]]) -> dict[str, Si
     return {site.name: site for site in out + output_head.sites(config)}
 
 
-def frame_products(config: Any, mixer: Callable[[str], Products]) -> Products:
-    """(what is stored, what it multiplies, multiplications a time step)."""
+def frame_products(config: Any, mixer: list[tuple[str, str, int]]) -> Products:
+    """(what is stored, what it multiplies, multiplications a time step); `mixer` has those of one
+    layer's mixer, by names without "layers.I."."""
     out: Products = []
     if config.encoder == "linear":
         out.append(("encoder", "input", config.d_model * config.d_input))
     for i in range(config.layers):
-        out += mixer(f"layers.{i}.")
+        at = f"layers.{i}."
+        out += [(at + stored, at + operand, count) for stored, operand, count in mixer]
     return [*out, *output_head.products(config)]
 
 

@@ -53,7 +53,7 @@ class Replay:
 class Framed(ABC):
     """A model: its config, and its weights by site name.
 
-    A family gives `mix`, `spectral_radius` and what a sensitivity method runs again.
+    A family gives `mix`, `layer_radius`, and `recurrences` or `replays` for sensitivity methods.
     """
 
     config: Any

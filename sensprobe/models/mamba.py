@@ -91,27 +91,23 @@ def _mixer_sites(at: str, config: MambaConfig) -> list[Site]:
 def products(config: MambaConfig) -> Products:
     """(what is multiplied, by what, multiplications a time step)."""
     h, d, n, r = config.d_model, config.d_inner, config.d_state, config.dt_rank
-
-    def mixer(at: str) -> Products:
-        found: Products = [
-            ("in_proj.z", "in_proj_in", d * h),
-            ("in_proj.x", "in_proj_in", d * h),
-            ("conv", "conv_in", d * config.d_conv),
-            ("x_proj.dt", "x", r * d),
-            ("x_proj.B", "x", n * d),
-            ("x_proj.C", "x", n * d),
-            ("dt_proj", "dt_proj_in", d * r),
-            ("A", "dt", d * n),
-            ("x", "dt", d),
-            ("B", "x", d * n),
-            ("decay", "state", d * n),
-            ("C", "state", d * n),
-            ("D", "x", d),
-            ("y", "z", d),
-            ("out_proj", "out_proj_in", h * d),
-        ]
-        return [(at + one, f"{at}{other}", count) for one, other, count in found]
-
+    mixer = [
+        ("in_proj.z", "in_proj_in", d * h),
+        ("in_proj.x", "in_proj_in", d * h),
+        ("conv", "conv_in", d * config.d_conv),
+        ("x_proj.dt", "x", r * d),
+        ("x_proj.B", "x", n * d),
+        ("x_proj.C", "x", n * d),
+        ("dt_proj", "dt_proj_in", d * r),
+        ("A", "dt", d * n),
+        ("x", "dt", d),
+        ("B", "x", d * n),
+        ("decay", "state", d * n),
+        ("C", "state", d * n),
+        ("D", "x", d),
+        ("y", "z", d),
+        ("out_proj", "out_proj_in", h * d),
+    ]
     return frame.frame_products(config, mixer)
 
 

@@ -126,7 +126,11 @@ def _mixer_sites(at: str, config: Mamba2Config) -> list[Site]:
 def products(config: Mamba2Config) -> Products:
     """(what is multiplied, by what, multiplications a time step)."""
     h, d, n = config.heads, config.d_inner, config.d_state
-    rest: Products = [
+    mixer = [
+        *(
+            (f"in_proj.{name}", "in_proj_in", rows * config.d_model)
+            for name, rows in config.rows.items()
+        ),
         ("conv", "conv_in", config.d_window * config.d_conv),
         ("A", "dt", h),
         ("x", "dt", d),
@@ -137,14 +141,6 @@ def products(config: Mamba2Config) -> Products:
         ("y", "z", d),
         ("out_proj", "out_proj_in", config.d_model * d),
     ]
-
-    def mixer(at: str) -> Products:
-        projections = [
-            (f"in_proj.{name}", "in_proj_in", rows * config.d_model)
-            for name, rows in config.rows.items()
-        ]
-        return [(at + one, f"{at}{other}", count) for one, other, count in [*projections, *rest]]
-
     return frame.frame_products(config, mixer)
 
 

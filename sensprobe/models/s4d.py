@@ -86,16 +86,14 @@ def _mixer_sites(at: str, config: S4DConfig) -> list[Site]:
 def products(config: S4DConfig) -> Products:
     """(weight, what it multiplies, multiplications a time step)."""
     h, n = config.d_model, config.d_state
-    return frame.frame_products(
-        config,
-        lambda at: [
-            (at + "A", at + "state", 4 * h * n),
-            (at + "B", at + "x", 2 * h * n),
-            (at + "C", at + "state", 2 * h * n),
-            (at + "D", at + "x", h),
-            (at + "out_proj", at + "out_proj_in", 2 * h * h),
-        ],
-    )
+    mixer = [
+        ("A", "state", 4 * h * n),
+        ("B", "x", 2 * h * n),
+        ("C", "state", 2 * h * n),
+        ("D", "x", h),
+        ("out_proj", "out_proj_in", 2 * h * h),
+    ]
+    return frame.frame_products(config, mixer)
 
 
 def parameter_shapes(config: S4DConfig) -> Shapes:

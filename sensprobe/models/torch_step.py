@@ -1,6 +1,6 @@
 """A streaming step of each family in PyTorch's own float32 operations, as one would write it there.
 
-What `sensprobe bench MODEL` is compared with. The models' own steps call the kernels of whole
+`sensprobe bench MODEL` compares with it. The models' own steps call the kernels of whole
 sequences, which are slow to enter; here convolution and recurrence are a handful of PyTorch's
 operations, without rounding.
 """

@@ -1,4 +1,4 @@
-"""Where evaluations run: the seam between a job and whatever works for it.
+"""Executors run evaluations: a job asks one, and does not know what works for it.
 
 An evaluation is named by fingerprints: of the model, the data, the plan and a piece of the data
 (`Session.key`). A job submits plans and pieces and gets the per-sample arrays; where they were
@@ -52,8 +52,8 @@ class Executor(Protocol):
 
     @property
     def room(self) -> int:
-        """How many plans it works on at a time, at least 1: a job that can submit that many at once
-        keeps it busy. It takes more as well, and works on them in turn."""
+        """The number of plans it works on at a time, at least 1: a job that can submit that many at
+        once keeps it busy. It takes more as well, and works on them in turn."""
 
     def submit(self, plans: Sequence[Labelled], pieces: Sequence[Piece]) -> list[list[Arrays]]:
         """Evaluate every plan on every piece and wait for all; [i][k] is of plan i on piece k.

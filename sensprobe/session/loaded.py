@@ -288,8 +288,8 @@ def free_on(place: torch.device) -> int | None:
 
 def _held(state: Any) -> Iterator[Tensor]:
     """The tensors in a state of a model that is not packed."""
-    for one in state.carries:
-        for memory in one if isinstance(one, tuple) else (one,):
-            yield memory.state
-            if memory.residual is not None:
-                yield memory.residual
+    for layer in state.carries:
+        for carry in layer:
+            yield carry.state
+            if carry.residual is not None:
+                yield carry.residual

@@ -1,4 +1,4 @@
-"""A model without its weights: where a MODEL lies, and what is known of it without torch.
+"""A model without its weights: finding what a MODEL names, and describing it without torch.
 
 MODEL is looked up in this order:
 
@@ -35,7 +35,7 @@ COMMON_STEMS = frozenset({"weights", "model", "ckpt", "checkpoint", "best", "las
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a MODEL lies. `name` is "" for an exported folder, which says its name itself."""
+    """The place of a MODEL. `name` is "" for an exported folder, which says its name itself."""
 
     path: Path
     name: str
@@ -105,14 +105,13 @@ def outline_of(spec: str | Path, norm: str | None = None) -> Outline:
     found = find_model(spec, norm)
     seen = describe(found.path, found.norm)
     name = found.name or seen.name or found.path.resolve().name
-    plan = seen.plan if found.exported else None
     return Outline(
-        name, seen.family.name, seen.config, seen.sites, seen.products, seen.stored, plan
+        name, seen.family.name, seen.config, seen.sites, seen.products, seen.stored, seen.plan
     )
 
 
 def find_model(spec: str | Path, norm: str | None = None) -> Found:
-    """Where the model that a MODEL names lies, downloaded first if it is on the hub.
+    """The place of the model that a MODEL names, downloaded first if it is on the hub.
 
     `norm` says where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post. Raises
     UsageError for a name that is nothing, and for a norm of a file that says it itself.

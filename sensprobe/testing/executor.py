@@ -1,4 +1,4 @@
-"""What every executor promises: inherit `ExecutorContract` and say how yours is put in a session.
+"""The suite that every executor passes. Inherit it, and put your executor in the session:
 
     class TestMine(ExecutorContract):
         def put(self, session, open_again):
@@ -10,6 +10,7 @@ The session is of a small model that ships on data that every machine has, with 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,12 +34,12 @@ PLANS = [
 PIECES = [Piece(SPLIT, 0, 3), Piece(SPLIT, 3, 8)]
 
 
-class ExecutorContract:
+class ExecutorContract(ABC):
     """Holds for every executor, whatever its room."""
 
+    @abstractmethod
     def put(self, session: Session, open_again: Callable[[], Session]) -> None:
         """Give the session the executor to test."""
-        raise NotImplementedError
 
     @pytest.fixture
     def run(self, tmp_path: Path) -> Path:

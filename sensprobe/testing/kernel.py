@@ -13,6 +13,7 @@ and the carry of an earlier run, and return the outputs (b, l, …) and the carr
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -39,7 +40,7 @@ def assert_same_bits(got: Result, wanted: Result) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-class KernelContract:
+class KernelContract(ABC):
     """A rounded recurrence is chaotic in the order of its operations, so nothing but the same bits
     is the same function."""
 
@@ -48,11 +49,13 @@ class KernelContract:
     timed = 1
     """The number of leading tensors of a problem whose second axis is time."""
 
+    @abstractmethod
     def problem(self, length: int) -> tuple[Tensor, ...]:
-        raise NotImplementedError
+        """The arguments of the operation before the storage, for sequences of a length."""
 
+    @abstractmethod
     def storage(self, scheme: str) -> Storage:
-        raise NotImplementedError
+        """How the operation keeps its state in a scheme."""
 
     def part(self, problem: tuple[Tensor, ...], steps: slice) -> tuple[Tensor, ...]:
         """The problem of some of the steps."""

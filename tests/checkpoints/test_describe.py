@@ -79,7 +79,7 @@ def test_a_description_is_that_of_the_opened_model(tmp_path, kind):
     assert said.products == opened.model.products
     assert said.stored == opened.stored
     assert said.header == opened.header
-    assert said.plan == {}
+    assert said.plan is None
 
 
 def test_types_are_those_of_the_file(tmp_path):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sensprobe.errors import UsageError
 from sensprobe.jobs.held import _runs, held
+from sensprobe.models import FAMILIES
+from sensprobe.models.mamba_layers import Mamba
 from sensprobe.packed import Holding
 from sensprobe.plans.fitting import adapt
 from sensprobe.plans.presets import PRESETS
 from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
+from sensprobe.session.outline import outline_of
 from sensprobe.session.source import open_model
 
 MODELS = ["s4d-digits", "mamba-bytes", "mamba2-bytes"]
@@ -45,3 +51,14 @@ def test_held_bytes_of_presets_are_those_of_the_program(name: str) -> None:
         except UsageError:
             continue
         assert held(source.outline, plan) == (holding.state_bytes(plan), holding.why(plan))
+
+
+def test_a_family_without_kernels_holds_states_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = replace(FAMILIES["mamba"], lower=None)
+    monkeypatch.setitem(FAMILIES, bare.name, bare)
+    monkeypatch.setattr(Mamba, "described", bare)
+    outline = outline_of("mamba-bytes")
+    states = [site for site in outline.sites.values() if site.kind is Kind.STATE]
+    size, why = held(outline, {site.name: parse("int8") for site in states})
+    assert size == sum(site.full_bytes for site in states)
+    assert "no streaming kernel for models of family mamba" in why

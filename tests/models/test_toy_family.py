@@ -58,9 +58,9 @@ def sites(config: ToyConfig) -> dict[str, Site]:
 
 
 def products(config: ToyConfig) -> Products:
-    count, reads = config.d_model * config.d_state, {"A": "state", "B": "x", "C": "state"}
+    count = config.d_model * config.d_state
     return frame.frame_products(
-        config, lambda at: [(at + part, at + read, count) for part, read in reads.items()]
+        config, [("A", "state", count), ("B", "x", count), ("C", "state", count)]
     )
 
 
