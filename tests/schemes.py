@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sensprobe.plans.fitting import reads_activation, why_not
 from sensprobe.plans.formats import FORMATS, FP32, UNSCALED, Int, LogPolar, Polar
-from sensprobe.plans.scheme import GRANULARITIES, Rounding, Scales, Scheme
+from sensprobe.plans.scheme import OPTIONS, Rounding, Scales, Scheme
 from sensprobe.plans.sites import Site
 
 SCALARS = list(FORMATS.values())
@@ -16,6 +16,9 @@ POLARS = st.builds(Polar, st.integers(1, 16), st.integers(1, 16)) | st.builds(
     LogPolar, st.integers(1, 16), st.integers(1, 16)
 )
 POSITIVE = st.floats(1e-30, 1e30)
+GRANULARITIES = [
+    word.says["granularity"] for o in OPTIONS if o.name == "granularity" for word in o.words
+]
 
 
 @st.composite

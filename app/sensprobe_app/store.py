@@ -30,7 +30,7 @@ SEARCHES = ("search", "demo")
 Stamp = tuple[tuple[str, int, int], ...]
 """(file, when it was changed, its size) of everything an answer depends on."""
 Mark = tuple[bool, Stamp]
-"""Whether a process works on a run, and its results."""
+"""True if a process works on a run; and the stamp of its results."""
 
 
 class Found(NamedTuple):
@@ -68,8 +68,8 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def mark(path: Path, waiting: bool) -> Mark:
-    """What, when it changes, changes more of a view than the part that follows by itself; all of
-    the run for a view that waits for its first plan."""
+    """A mark that changes when more of a view must be drawn again than the part that follows the
+    run by itself; a view that waits for its first plan must whenever the run changes."""
     return _running(path), stamp_of(path) if waiting else stamp(path / "results")
 
 

@@ -54,7 +54,7 @@ class Field:
 
 
 Fields = dict[str, Field]
-"""By name: `""` alone for scalar formats; `magnitude` and `phase` for polar ones."""
+"""Fields by name: `""` alone for scalar formats; `magnitude` and `phase` for polar ones."""
 
 
 # -- one value ------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ StaticScale = tuple[Tensor, Tensor | None]
 
 
 class Tap(Protocol):
-    """Sees each named tensor once per use and returns what the model goes on with.
+    """A tap is called with each named tensor once per use, and returns the tensor that the model
+    goes on with.
 
     Weights arrive in the model's own precision (float64 where it was discretised) and leave in
     float32 or complex64.
@@ -43,7 +44,7 @@ def single(x: Tensor) -> Tensor:
 
 
 class Exact:
-    """Changes nothing: full precision."""
+    """The tap of full precision, which changes nothing."""
 
     def __call__(self, site: Site, x: Tensor) -> Tensor:
         return single(x)
@@ -89,10 +90,10 @@ Rounder = Callable[[Tensor, Scheme, Site, StaticScale | None, Tensor | None], Te
 def rounded(
     x: Tensor, scheme: Scheme, site: Site, static: StaticScale | None, noise: Tensor | None
 ) -> Tensor:
-    """An activation as its scheme gives it back: the reference.
+    """An activation x (…, *site.shape) rounded by its scheme: the reference.
 
-    x: (…, *site.shape). `static`: scale and zero point of a static scheme, None of others. `noise`:
-    of a stochastic one, as x.
+    `static` is the scale and zero point of a static scheme, `noise` the uniform noise of a
+    stochastic one, shaped as x; None for other schemes.
     """
     x, scale, zero = rotated(x, scheme), None, None
     if scheme.scaled:
@@ -102,7 +103,8 @@ def rounded(
 
 @dataclass(frozen=True, slots=True)
 class RoundingTap:
-    """Runs a model under a plan: weights as decoded, activations and states rounded as they pass.
+    """The tap that runs a model under a plan: it gives weights as they decode, and rounds
+    activations and states as they pass.
 
     `weights` holds the decoded tensors of the plan's weight sites; `scales` those of its static
     activations and states. `first` is the position of the batch's first sequence (see `Rounded`);
@@ -147,13 +149,14 @@ class RoundingTap:
         return replace(self, first=first)
 
     def after(self, steps: int) -> RoundingTap:
-        """The same tap for sequences of which so many steps are over."""
+        """The same tap for sequences of which `steps` steps are over."""
         return replace(self, step=steps)
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Analog noise as crossbars add it: tensors of `sites` times 1 + sigma · normal, seeded."""
+    """The tap that adds noise as analog crossbars do: each tensor of `sites` is multiplied by
+    1 + sigma · normal, drawn from `generator`."""
 
     sites: frozenset[str]
     sigma: float

@@ -27,7 +27,6 @@ from sensprobe.plans.formats import FP32, UNSCALED, Format, Int, LogPolar, Polar
 from sensprobe.plans.sites import Axis, Site
 
 TINIEST, HUGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal numbers of float32
-GRANULARITIES = ("tensor", "channel", "head", "group", "decoupled")
 
 
 class Rounding(StrEnum):

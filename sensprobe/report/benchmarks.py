@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf, isfinite, nan
 from typing import Any
 
@@ -122,7 +122,7 @@ def read_benchmark(
     versions = versions if isinstance(versions, dict) else {}
     return filled(
         Benchmark,
-        _told(document),
+        _told(Benchmark, document),
         name=name,
         versions=tuple((str(package), str(version)) for package, version in versions.items()),
         copied=real(document.get("copy_bytes_per_second")),
@@ -133,16 +133,17 @@ def read_benchmark(
     )
 
 
-def _told(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The texts and numbers of a document: what else an older or damaged one has counts as
-    absent."""
-    return {key: value for key, value in document.items() if type(value) in (str, int, float)}
+def _told(kind: type, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The texts and numbers of a document that fit the fields of `kind`: others, which an older or
+    damaged document may have, count as absent."""
+    fitting = {"str": (str,), "int": (int,), "float": (int, float)}
+    types = {field.name: fitting.get(str(field.type), ()) for field in fields(kind)}
+    return {key: value for key, value in document.items() if type(value) in types.get(key, ())}
 
 
 def _subject(document: Mapping[str, Any]) -> str:
     """ "mamba-bytes under w8a8"; "" where a benchmark is not of a model."""
-    told = _told(document)
-    model, plan = told.get("model"), told.get("plan_name", "")
+    model, plan = document.get("model"), document.get("plan_name", "")
     if not isinstance(model, str) or not model:
         return ""
     return f"{model} under {plan}" if document.get("plan") else f"{model} at full precision"
@@ -160,7 +161,7 @@ def _case(row: Any) -> BenchmarkCase | None:
     try:
         case = filled(
             BenchmarkCase,
-            _told(row),
+            _told(BenchmarkCase, row),
             low=low,
             high=high,
             bandwidth=real(row.get("bytes_per_second")),
@@ -168,7 +169,7 @@ def _case(row: Any) -> BenchmarkCase | None:
             ratio_high=slow / seconds,
             kernel_ratio=real(row.get("mamba_ssm_ratio")),
         )
-    except (KeyError, ValueError):
+    except KeyError:
         return None
     return case if case.operation and case.scheme else None
 

@@ -14,7 +14,7 @@ from sensprobe.report.results import Entries
 
 EXACT_TEXT = "fp32"
 OUTSIDE = "outside"
-"""In the place of a layer, for what is in none."""
+"""The name that stands in the place of a layer for sites that are in none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def place_of(site: str) -> tuple[str, str]:
     """("3", "out_proj") of `layers.3.out_proj`; what is in no layer is `OUTSIDE`."""
     head, _, rest = site.partition(".")
     layer, dot, inner = rest.partition(".")
-    return (layer, inner) if head == "layers" and layer.isdigit() and dot else (OUTSIDE, site)
+    return (layer, inner) if head == "layers" and layer.isdecimal() and dot else (OUTSIDE, site)
 
 
 def group_of(name: str) -> str:

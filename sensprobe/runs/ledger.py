@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -30,17 +29,6 @@ from sensprobe.runs.record import (
 from sensprobe.runs.segment import Outcome, Place, SegmentReader
 
 FOLDER = "evaluations"
-
-
-@contextmanager
-def suppress_disk(path: Path, notices: list[str]) -> Iterator[None]:
-    """Runs a block whose disk errors are added to `notices`, each once, instead of raised."""
-    try:
-        yield
-    except OSError as error:
-        said = f"{path.parent.name}/{path.name} cannot be read ({error.strerror or error})"
-        if said not in notices:
-            notices.append(said)
 
 
 class Writer(NamedTuple):

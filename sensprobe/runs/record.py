@@ -23,7 +23,8 @@ from sensprobe.errors import RunError
 JSON = Any  # null, bool, int, float, str, list or dict of these
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|i1", "|u1", "|b1")
 FROM_RUN = "from_run"
-"""In `meta`: the folder of the run an evaluation was taken from, where it was not made here."""
+"""The key in `meta` of the folder of the run that an evaluation was taken from, where it was not
+made here."""
 _SEAL = b',"crc":"'
 _DECODER = json.JSONDecoder()  # `json.loads` of bytes guesses their encoding first
 

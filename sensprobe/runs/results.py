@@ -24,7 +24,6 @@ _NUMBERED = re.compile(r"(search|confirmation)(-\d+)?")
 _PROFILE = "sensitivity-"
 PROFILES = tuple(_PROFILE + method for method in ("measured", "divergence", "taylor"))
 """Results that are profiles."""
-MADE_BY = {"sensitivity": "profile", "search": "search", "confirmation": "search"}
 
 
 def require_result(name: str, document: Any, sites: Collection[str]) -> None:
@@ -42,11 +41,6 @@ def require_result(name: str, document: Any, sites: Collection[str]) -> None:
     elif name == "sites":
         schema("sites").require(document)
         _require_sites(document)
-
-
-def made_by(name: str) -> str:
-    """The command that writes a result."""
-    return MADE_BY.get(re.split(r"-", name)[0], "profile")
 
 
 def _require_profile(document: Document, method: str, sites: Collection[str]) -> None:

@@ -225,7 +225,7 @@ def _bound(candidate: Candidate) -> float:
 
 
 def _best(fits: Sequence[Candidate], budget: Budget) -> Candidate | None:
-    """Of most merit; of fewest bytes where the loss is what is limited."""
+    """The candidate of most merit, or of fewest bytes where the loss is limited; None of none."""
     if budget.max_loss is None:
         return max(fits, key=_merit, default=None)
     return min(fits, key=lambda c: (c.size.total, *(-m for m in _merit(c))), default=None)

@@ -1,4 +1,4 @@
-"""Where candidates are really evaluated: once each, raced over the pieces, and paid for.
+"""Evaluation of candidates: once each, raced over the pieces, and paid for.
 
 Where there is room for several plans at a time they are evaluated together, on one piece after the
 other. What is known when they are asked for decides: they do not race one another.
@@ -44,7 +44,7 @@ class Asked(NamedTuple):
 
 
 class Arena:
-    """Every candidate so far. `room` is how many plans are evaluated at a time.
+    """Every candidate so far. `room` is the number of plans that are evaluated at a time.
 
     Not safe to share between threads; writes nothing to disk.
     """
@@ -116,7 +116,7 @@ class Arena:
             self.tell("stopped" if stopped else "evaluated", name, candidate)
 
     def _beaten(self, plan: Assignment, seen: Sample, rivals: Sequence[tuple[int, Sample]]) -> bool:
-        """Whether a rival is better than what was seen of a plan by more than chance explains."""
+        """True if a rival beats what was seen of a plan by more than chance explains."""
         standing = Standing(self.problem.size(plan).total, seen.score, seen.group)
         met = [Standing(b, one.first(seen.n).score, one.group) for b, one in rivals]
         looks = len(self.pieces) - 1

@@ -1,4 +1,5 @@
-"""What a careful person makes of a budget without a search: a uniform plan and one upgrade.
+"""The plan by hand: what a person makes of a budget without a search, a uniform plan and one
+upgrade.
 
 The best uniform plan within a budget is often much smaller than the budget, which flatters whatever
 it is compared with. Its best single upgrade, by the sensitivities, that still fits is a baseline of

@@ -131,7 +131,7 @@ def _lower_hull(size: NDArray[np.int64], loss: Array) -> list[int]:
 
 
 def _above(size: NDArray[np.int64], loss: Array, a: int, b: int, c: int) -> bool:
-    """Whether b lies on or above the line from a to c."""
+    """True if b lies on or above the line from a to c."""
     left = (loss[b] - loss[a]) * float(size[c] - size[a])
     return bool(left >= (loss[c] - loss[a]) * float(size[b] - size[a]))
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log2
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -71,6 +72,14 @@ class _Proposal:
     plans: tuple[Assignment, ...]
 
 
+class _Wanted(NamedTuple):
+    """A plan to evaluate, its kind by name, and the trial that is told of it, if any."""
+
+    kind: str
+    plan: Assignment
+    trial: Trial | None
+
+
 class _Search:
     def __init__(
         self, arena: Arena, aim: Aim, measured: Problem, study: Study, mirror: Mirror, seed: int
@@ -85,11 +94,11 @@ class _Search:
     def run(self) -> None:
         openers, room = self._openers(), self.arena.room
         for first in range(0, len(openers), room):
-            pairs: list[tuple[Trial | None, Assignment]] = []
+            wanted = []
             for assignment in openers[first : first + room]:
                 self.study.enqueue_trial(still(self.arena.problem))
-                pairs.append((self.study.ask(self.space), assignment))
-            self._evaluate(pairs)
+                wanted.append(_Wanted("additive", assignment, self.study.ask(self.space)))
+            self._evaluate(wanted)
         idle = 0
         while idle < PATIENCE and len(self.arena.candidates) < self.arena.problem.count:
             idle = 0 if self._step() else idle + 1
@@ -104,17 +113,19 @@ class _Search:
         new = {plan: proposal for proposal in proposals for plan in proposal.plans}
         pool = sorted({*new, *self._swaps()} - self.arena.candidates.keys())
         best = self._most_promising(pool) if pool else []
-        pairs: list[tuple[Trial | None, Assignment]] = []
-        led = set()  # proposals of which a plan is evaluated; the study is told of one plan each
+        wanted = []
+        led = set[int]()  # trials of which a plan is evaluated; each is told of one plan
         for plan in best:
-            proposal = new.get(plan)
-            first = proposal is not None and id(proposal) not in led
-            led.add(id(proposal))
-            pairs.append((proposal.trial if proposal is not None and first else None, plan))
+            if plan not in new:
+                wanted.append(_Wanted("swap", plan, None))
+                continue
+            trial = new[plan].trial
+            wanted.append(_Wanted("gains", plan, None if trial.number in led else trial))
+            led.add(trial.number)
         for proposal in proposals:
-            if id(proposal) not in led:
+            if proposal.trial.number not in led:
                 self.study.tell(proposal.trial, state=TrialState.PRUNED)
-        self._evaluate(pairs)
+        self._evaluate(wanted)
         return bool(best)
 
     def _propose(self) -> _Proposal:
@@ -167,7 +178,7 @@ class _Search:
         return self.arena.front() + [candidate for candidate in best if candidate is not None]
 
     def _most_promising(self, pool: Sequence[Assignment]) -> list[Assignment]:
-        """As many plans as there is room for, the most promising first."""
+        """The most promising plans, the best first, as many as there is room for."""
         seen = list(self.arena.candidates.values())
         scores = np.array([self.aim.baseline - c.drop for c in seen])
         self.surrogate.fit(
@@ -180,23 +191,19 @@ class _Search:
         gain = promise(self.aim, self.arena.finished(), self.surrogate, pool, bytes_)
         return [pool[k] for k in np.argsort(-gain, kind="stable")[: self.arena.room]]
 
-    def _evaluate(self, pairs: Sequence[tuple[Trial | None, Assignment]]) -> None:
-        """Measure plans, and tell the study of each, under the trial that led to it if any did.
+    def _evaluate(self, wanted: Sequence[_Wanted]) -> None:
+        """Measure plans, and tell the study of those that have a trial.
 
         A swap has no multipliers: a single trial without parameters stops TPE's joint sampling.
         """
         known = set(self.arena.candidates)
         asked, number = [], len(known)
-        for trial, plan in pairs:
-            kind = "swap" if trial is None else "gains" if self.round else "additive"
+        for kind, plan, _ in wanted:
             asked.append(Asked(plan, f"{kind} {number}"))
             number += plan not in known
-        for (trial, plan), one, candidate in zip(
-            pairs, asked, self.arena.measure(asked), strict=True
-        ):
+        for (kind, plan, trial), candidate in zip(wanted, self.arena.measure(asked), strict=True):
             values = [candidate.extra_nats, log2(max(candidate.size.total, 1))]
             values = values[: len(self.study.directions)]
-            kind = one.name.split()[0]
             notes = {"assignment": list(plan), "score": candidate.score, "kind": kind}
             if trial is None:
                 told = create_trial(values=values, user_attrs=notes)
@@ -225,7 +232,7 @@ def multipliers(problem: Problem, params: Params) -> list[float]:
 
 
 def space(problem: Problem) -> dict[str, BaseDistribution]:
-    """What Optuna searches: the names and ranges of a trial's parameters."""
+    """The names and ranges of a trial's parameters."""
     names = sorted({f"part {decision.part}" for decision in problem.decisions})
     if len({decision.depth for decision in problem.decisions}) > 1:
         names += ["depth slope", "depth ends"]

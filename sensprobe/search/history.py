@@ -1,4 +1,4 @@
-"""What an Optuna storage tells of a search, read without ever writing to it."""
+"""The history of a search, read from its Optuna storage without ever writing to it."""
 
 from __future__ import annotations
 

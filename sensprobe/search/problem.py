@@ -9,7 +9,7 @@ accuracy saturates and does not add up, so it never enters a sum.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isnan, nan, prod
 from typing import TypeAlias
 
@@ -97,7 +97,7 @@ class Budget:
     label: str = ""
 
     def admits(self, size: Size) -> bool:
-        """Whether the bytes fit; says nothing of the loss."""
+        """True if the bytes fit; the loss is not looked at."""
         limits = ((self.total, size.total), (self.weight, size.weight), (self.state, size.state))
         return all(limit is None or spent <= limit for limit, spent in limits)
 
@@ -136,7 +136,7 @@ class Problem:
 
     @property
     def count(self) -> int:
-        """How many assignments there are."""
+        """The number of assignments."""
         return prod(len(decision.options) for decision in self.decisions)
 
     def chosen(self, assignment: Assignment) -> list[Option]:
@@ -187,7 +187,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What one evaluation yields, sample by sample, on one piece of the data.
+    """The result of one evaluation, sample by sample, on one piece of the data.
 
     `score` is the metric, higher is better (1 or 0 for a right or wrong class); `loss` the
     cross-entropy in nats; `group` names samples that came from one source and are not independent.
@@ -239,8 +239,8 @@ class Candidate:
 
     `drop` is baseline score minus its score on the samples it saw, paired, in the score's unit
     (0.01 is a point of accuracy), `drop_p` the p of the two tests of it (`score.either`);
-    `extra_nats` likewise for the loss. `stopped`: the race dropped
-    it before it saw every sample, so its numbers are of `n` samples only.
+    `extra_nats` likewise for the loss. `stopped`: the race dropped it before it saw every sample,
+    so its numbers are of `n` samples only.
     """
 
     name: str
@@ -259,7 +259,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the search answers for one budget; `candidate` is None where no plan met `max_loss`.
+    """The answer for one budget; `candidate` is None where no plan met `max_loss`.
 
     `drop_bound` is the one-sided 95 % upper bound of the loss. `uniform` is the best
     uniform plan within the same limits, None where none fits; `hand` that plan with the best single
@@ -278,7 +278,7 @@ class Choice:
 class Event:
     """Progress: what just happened, and the evaluations spent and allowed."""
 
-    kind: str  # "plan", "evaluated", "stopped", "interrupted" or "done"
+    kind: str  # "evaluated", "stopped" or "interrupted"
     text: str
     spent: float
     allowed: float
@@ -295,7 +295,6 @@ class SearchResult:
     front: tuple[Candidate, ...]
     spent: float
     interrupted: bool = False
-    notes: tuple[str, ...] = field(default=())
 
 
 def _check(decision: Decision) -> None:

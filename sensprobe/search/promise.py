@@ -1,4 +1,4 @@
-"""What a plan's evaluation is expected to bring, given a guess of its score and its exact bytes.
+"""The expected gain of evaluating a plan, given a guess of its score and its exact bytes.
 
 For a whole front: the expected growth of the hypervolume (score times log bytes). For budgets: the
 expected gain of the best score within each. For `max_loss`: the expected fall of log bytes. The
@@ -23,7 +23,7 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 @dataclass(frozen=True)
 class Aim:
-    """What the search is after. No budgets: the whole front, against the reference point."""
+    """The aim of a search. No budgets: the whole front, against the reference point."""
 
     budgets: tuple[Budget, ...]
     baseline: float  # score at full precision

@@ -26,7 +26,7 @@ from sensprobe.search.problem import Array
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """What a plan has shown so far: its bytes and its scores in the order of the data."""
+    """The results of a plan so far: its bytes and its scores in the order of the data."""
 
     total_bytes: int
     score: Array

@@ -32,7 +32,7 @@ Shapes = dict[str, torch.Size]
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """Of one batch, by site, the sample first.
+    """Gradients of one batch, by site, the sample first.
 
     `gradients`: of weights outside recurrences (b, …) and of activations, (b, l, …) or pooled;
     `values`: of activations; `kernels`: by state, of its recurrence's kernel (b, h, l).

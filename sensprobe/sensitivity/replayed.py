@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sensprobe.memory import free_bytes
 from sensprobe.models import Model
 from sensprobe.models.framed import Replay
 from sensprobe.numerics.storage import Storage
@@ -28,9 +29,11 @@ from sensprobe.sensitivity.gradients import Tensors, exact_weights, pull
 Key = tuple[str, Scheme]
 ROOM_BYTES = 2**28
 """Bytes that the values and gradients of a batch may take; in a model of 2 · `SHALLOW` layers twice
-as many, and so on. To price a site in a scheme takes time however few samples the batch holds, so
-if a deeper model had more batches, time would grow as the square of its depth."""
+as many, and so on, up to `SHARE` of the RAM that is free. To price a site in a scheme takes time
+however few samples the batch holds, so if a deeper model had more batches, time would grow as the
+square of its depth."""
 SHALLOW = 8
+SHARE = 0.25
 
 
 def replayed(
@@ -81,14 +84,17 @@ def _batch_size(model: Model, length: int) -> int:
 
 
 def _batches_together(model: Model, length: int) -> int:
-    """How many batches of `_batch_size` samples are priced together."""
+    """The number of batches of `_batch_size` samples that are priced together."""
     if _bytes_a_sample(model, length) > ROOM_BYTES:
         return 1
-    return max(1, model.config.layers // SHALLOW)
+    together, free = model.config.layers // SHALLOW, free_bytes()
+    if free is not None:
+        together = min(together, int(SHARE * free / ROOM_BYTES))
+    return max(1, together)
 
 
 def _bytes_a_sample(model: Model, length: int) -> int:
-    """What the values and gradients of one sample take."""
+    """The bytes that the values and gradients of one sample take."""
     reals = sum(
         site.reals * (2 * length if site.kind is Kind.ACTIVATION else 1)
         for site in model.sites.values()
@@ -129,7 +135,7 @@ def _put(tensors: Tensors, added: Tensors, k: int, count: int) -> None:
 
 @dataclass(slots=True)
 class _Batch:
-    """What one forward and one backward pass each leave of some samples."""
+    """The values and gradients that a forward and a backward pass a sample leave."""
 
     model: Model
     values: Tensors

@@ -53,9 +53,9 @@ from sensprobe.sensitivity.replayed import replayed
 
 BATCH = 128
 ROOM_BYTES = 2**27
-"""What a batch may take."""
+"""Bytes that a batch may take."""
 KEPT_BYTES = 2**26
-"""What changes of kernels may take that are kept for the next batch."""
+"""Bytes that the changes of kernels may take which are kept for the next batch."""
 
 Key = tuple[str, Scheme]
 
@@ -165,7 +165,7 @@ class _Pricing:
         return ops.diagonal_scan(found.values[r.x], A, B, C, storage)[0]
 
     def _change(self, r: Recurrence, key: Key, tap: RoundingTap) -> Tensor:
-        """What a rounded A, B or C adds to the kernel: (h · l,) float64."""
+        """The change of the kernel by a rounded A, B or C: (h · l,) float64."""
         if key in self._kept:
             return self._kept[key]
         rounded = {**self.weights, key[0]: tap.weights[key[0]]}

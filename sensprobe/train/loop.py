@@ -149,18 +149,20 @@ def train_task(
     """
     run = _start(task)
     history = read_snapshot(out, task.identity, run) if resume else []
-    legs = task.legs
+    legs, scores = task.legs, None
     for leg in range(len(history), len(legs)):
         began = time.monotonic()
         loss, score = _leg(run, task, leg, progress)
-        held_out = float(task.held_out(run.average).mean())
+        scores = task.held_out(run.average)
+        held_out = float(scores.mean())
         history.append(task.entry(leg, loss, score, held_out))
         write_weights(out / WEIGHTS, run.average, task.recipe.model, task.recorded(history[-1]))
         write_snapshot(out, task.identity, run, history)
         steps = legs[leg]
         left = (time.monotonic() - began) / len(steps) * (legs[-1].stop - steps.stop)
         progress(_progress(task, leg, steps.stop, loss, score, held_out, left))
-    scores = task.held_out(run.average)
+    if scores is None:  # the run was finished before
+        scores = task.held_out(run.average)
     return Trained(
         out / WEIGHTS,
         sum(p.numel() for p in run.params.values()),

@@ -58,6 +58,16 @@ def test_a_case_without_a_name_or_a_time_is_left_out_and_told(row: dict[str, Any
     assert found.problem in about_benchmark(found)
 
 
+@pytest.mark.parametrize(
+    "odd", [{"device": 5}, {"created": 1.5}, {"batch": "8"}, {"cpus": [2]}, {"machine": {}}]
+)
+def test_a_value_of_another_type_counts_as_absent(odd: dict[str, Any]) -> None:
+    document = documents.bench()
+    absent = {key: value for key, value in document.items() if key not in odd}
+    assert read_benchmark(document | odd) == read_benchmark(absent)
+    assert len(read_benchmark(changed(size=4)).cases) == 6
+
+
 @pytest.mark.parametrize("quartiles", [None, [1.0], [2.0, 1.0], ["a", "b"], [0.0, 0.0]])
 def test_quartiles_that_are_none_are_not_drawn(quartiles: Any) -> None:
     found = read_benchmark(changed(quartiles=quartiles, reference_quartiles=quartiles))

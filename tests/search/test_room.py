@@ -88,6 +88,18 @@ def test_no_plan_is_asked_for_twice_and_none_beyond_what_is_allowed(
     assert len(set(names)) == len(names)
 
 
+def test_plans_of_one_proposal_have_the_name_of_their_method() -> None:
+    """A study is told of one plan a trial; the others are no swaps, which differ from a plan of the
+    front in one option."""
+    found, _, _ = run("gains", BUDGETS["front"], 5, allowed=60)
+    known: set[Assignment] = set()
+    for c in found.candidates:
+        near = min((sum(a != b for a, b in zip(c.assignment, k, strict=True)) for k in known),
+                   default=0)  # fmt: skip
+        assert not c.name.startswith("swap") or near == 1
+        known.add(c.assignment)
+
+
 def test_plans_that_wait_for_nothing_fill_the_room() -> None:
     _, together, _ = run("exhaustive", (), 7)
     first = -(-len(UNIFORM) // 7)

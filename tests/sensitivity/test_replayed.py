@@ -153,6 +153,15 @@ def test_a_deeper_model_is_priced_in_no_more_batches(monkeypatch: pytest.MonkeyP
     assert room._batches_together(deep, length) == 1  # a sample alone takes more than the room
 
 
+def test_batches_of_a_deep_model_fit_the_free_ram(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tiny(replace(CONFIGS["mamba tokens"], layers=32))
+    monkeypatch.setattr(room, "ROOM_BYTES", 4 * room._bytes_a_sample(deep, 64))
+    for free, wanted in ((None, 4), (16, 4), (8, 2), (7, 1), (0, 1)):
+        free_bytes = None if free is None else free * room.ROOM_BYTES
+        monkeypatch.setattr(room, "free_bytes", lambda left=free_bytes: left)
+        assert room._batches_together(deep, 64) == wanted
+
+
 @pytest.mark.parametrize("together", [1, 2, 3])
 def test_batches_priced_together_have_the_bits_of_batches_apart(
     together: int, monkeypatch: pytest.MonkeyPatch

@@ -15,9 +15,8 @@ from sensprobe.report.benchmark_tables import (
 from sensprobe.report.benchmarks import Benchmark, pairs
 from sensprobe.report.writing import csv_bytes
 from sensprobe_app import store
-from sensprobe_app.controls import chart, choice, command, plain
+from sensprobe_app.controls import EVERY, chart, choice, command, plain
 
-EVERY = "2s"
 ALONE = "nothing"
 
 

@@ -15,7 +15,7 @@ from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Site
 from sensprobe.report.charts.chart import Axis, Cell, Cells, Chart, Tick, named_rows, nothing
 from sensprobe.report.editing import bits_of, cells_of, site_name
-from sensprobe.report.plans import EXACT_TEXT, OUTSIDE
+from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, place_of
 from sensprobe.report.results import Entries, Row, Sensitivity
 from sensprobe.report.values import (
     NOISE,
@@ -43,20 +43,13 @@ def heat_map(found: Sensitivity, of: str = "metric") -> Chart:
 def layer_map(found: Sensitivity, scheme: str, of: str = "metric") -> Chart:
     """Every site of a profile by site, in one scheme: layers down, names within a layer across;
     what is in no layer comes last."""
-    rows = {_place_of(row): row for row in found.rows if row.scheme == scheme}
+    rows = {place_of(row.group): row for row in found.rows if row.scheme == scheme}
     layers = sorted(
         {layer for layer, _ in rows}, key=lambda name: inf if name == OUTSIDE else int(name)
     )
     across = list(dict.fromkeys(name for _, name in rows))
     grid = [[rows.get((layer, name)) for name in across] for layer in layers]
     return _map(found, of, f"layer and part, {scheme}", layers, across, grid)
-
-
-def _place_of(row: Row) -> tuple[str, str]:
-    """("3", "out_proj") of `layers.3.out_proj`."""
-    if row.layer is None:
-        return OUTSIDE, row.group
-    return str(row.layer), row.group.split(".", 2)[-1]
 
 
 def harshest(found: Sensitivity) -> str:
