@@ -244,7 +244,7 @@ def observe(
 
 
 @inline
-def live_scales(tile: Tile, re_seen: Range, im_seen: Range, flags: Flags) -> tuple[Scale, Scale]:
+def dynamic_scales(tile: Tile, re_seen: Range, im_seen: Range, flags: Flags) -> tuple[Scale, Scale]:
     if not tile.job.state.parts:
         re_seen = im_seen = union(re_seen, im_seen)
     kind = tile.job.state.scales
@@ -267,7 +267,7 @@ def store_states(
     flags: Flags,
 ) -> Floats:
     """Round and store states n0 to n1, which `observe` advanced; returns the sum with theirs."""
-    re_scale, im_scale = live_scales(tile, re_seen, im_seen, flags)
+    re_scale, im_scale = dynamic_scales(tile, re_seen, im_seen, flags)
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     for n in range(n0, n1):
         noise = noise_at(tile, n, h, t, flags)

@@ -1,6 +1,6 @@
 """Tiles of packed states in Triton: read with their scales and residuals, rounded, written back.
 
-A tile is (R, N): rows of a state, its columns padded to a power of two. Live scales are of a row
+A tile is (R, N): rows of a state, its columns padded to a power of two. Dynamic scales are of a row
 each, or one of all rows of a program, which is block number `block`. Scales of groups along a row,
 dynamic or static, come in every place of a tile.
 """
