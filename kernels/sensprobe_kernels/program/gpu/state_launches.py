@@ -54,7 +54,7 @@ def keys(s: Stored) -> list[int]:
 
 
 def _dynamic_scales(h: Held) -> int:
-    """Return how many dynamic scales one sequence has."""
+    """How many dynamic scales a sequence's state has."""
     return h.slots.scale.shape[1] if h.stored.span in (spec.GROUP, spec.TENSOR) else 0
 
 
