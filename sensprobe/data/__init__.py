@@ -1,4 +1,4 @@
-"""Real data, from files or the user's own code, cut into splits that no step shares.
+"""Real data, from files or the user's own code, cut into splits that share no sample.
 
     digits                    scikit-learn's handwritten digits, on every machine
     mnist:FOLDER              the four MNIST IDX files, packed with gzip or not

@@ -4,8 +4,8 @@
     read_json(path), read_toml    what it holds, within limits of nesting and of numbers
     schema("search").require(x)   the schema `search.schema.json` of this folder
 
-Whatever is wrong is a `DocumentError` in a few words, without the file's name: the room that asked
-says which document it is, what it is for and what to do about it.
+Whatever is wrong is a `DocumentError` in a few words, without the file's name: the caller says
+which document it is, what it is for and what to do about it.
 """
 
 from sensprobe.documents.reading import (

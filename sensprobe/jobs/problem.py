@@ -113,7 +113,7 @@ def build_space(
     if counts is not None:
         counts.frozen = frozen
     price = site_bytes if counts is None else counts.price
-    free = _free_targets(sites, sensitivity, set(frozen))
+    free = _free_groups(sites, sensitivity, set(frozen))
     if not free:
         raise UsageError("every profiled weight and state is frozen: nothing is left to search.")
     allowed = {str(s) for s in schemes}
@@ -139,7 +139,7 @@ def build_space(
     return Space(problem, tuple(meaning), tuple(asked), frozen, ordered)
 
 
-def _free_targets(
+def _free_groups(
     sites: Mapping[str, Site], sensitivity: Mapping[str, Any], frozen: set[str]
 ) -> dict[str, list[str]]:
     """Group -> its sites that cost bytes and are not frozen."""
@@ -175,13 +175,13 @@ def _tied(free: Mapping[str, list[str]], groups: Iterable[Group]) -> dict[str, l
     joined: dict[str, list[str]] = {}
     for label, named in groups:
         members = [t for t, names in free.items() if named & set(names)]
-        met = [other for other, targets in joined.items() if set(targets) & set(members)]
+        met = [other for other, joint in joined.items() if set(joint) & set(members)]
         for other in met:
             members = [*members, *joined.pop(other)]
         if members:
             label = re.sub(r"^layers\.\d+\.", EVERY_LAYER, met[0]) if met else label
             joined[label] = [t for t in free if t in members]
-    taken = {t for targets in joined.values() for t in targets}
+    taken = {t for joint in joined.values() for t in joint}
     return joined | {t: [t] for t in free if t not in taken}
 
 

@@ -1,6 +1,6 @@
 """The search: which option for which decision, within a budget, judged by real evaluations.
 
-Rooms, each using only those above it:
+Modules, each of which uses only those above it:
 
     problem     plain values: options, decisions, problem, budget, sample, candidate, result
     monotone    noisy sensitivities made monotone in bits
@@ -11,8 +11,9 @@ Rooms, each using only those above it:
     byhand      the plan a person would make of a budget
     surrogate   a guess, with its error, of the score of plans not evaluated
     promise     what evaluating a plan is expected to bring
-    studies     the door to Optuna
+    studies     Optuna's studies, made and kept
     gains, direct, exhaustive   the methods
+    history     what an Optuna storage tells of a search
 """
 
 from __future__ import annotations
