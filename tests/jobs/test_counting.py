@@ -16,7 +16,7 @@ from sensprobe.session.source import open_model
 
 MODEL = open_model("s4d-digits").model
 EVERY, STEP = "int8/head/dynamic/every16", "int8/head/dynamic"
-PACKED = 16 * 8 * 2 + 16 * 2  # codes, and a live scale a head
+PACKED = 16 * 8 * 2 + 16 * 2  # codes, and a dynamic scale a head
 FULL = 16 * 8 * 2 * 4
 
 
