@@ -22,7 +22,7 @@ CASES = 5
 """Cases of one parametrized test that `make test` runs."""
 FIRST = ("tests/packed/test_stream.py", "tests/app/test_browser.py")
 """Files that are given to workers first, because they take long."""
-LAST = ("tests/packed/", "tests/kept/", "tests/kernels/test_triton.py")
+LAST = ("tests/packed/", "tests/kept/")
 """Files that use the packed step, which the first file compiles and keeps on disk."""
 
 torch.set_num_threads(1)

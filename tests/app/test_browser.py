@@ -134,6 +134,7 @@ def test_a_box_drawn_around_marks_picks_their_plans(page, served):
     page.wait_for_url(re.compile(r"plans=.*plans="))
 
 
+@pytest.mark.thorough
 def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     search = gather(open_run(runs / "digits")).search
     assert search is not None

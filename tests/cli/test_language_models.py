@@ -37,7 +37,13 @@ def model(tmp_path: Path) -> Path:
     return write_model(tmp_path / "tiny.safetensors")
 
 
-@pytest.mark.parametrize("config", [MAMBA, MAMBA2], ids=["mamba", "mamba2"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(MAMBA, id="mamba"),
+        pytest.param(MAMBA2, id="mamba2", marks=pytest.mark.thorough),
+    ],
+)
 def test_the_main_job(shell: Shell, tmp_path: Path, stories: Path, config: Config) -> None:
     model, run, out = (
         write_model(tmp_path / "m.safetensors", config),

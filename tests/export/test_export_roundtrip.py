@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import INVARIANT, NAMES, SELECTIVE, applier, fitting, inputs, schemes, tiny
 
@@ -63,7 +64,7 @@ def plans(draw: st.DrawFn) -> tuple[str, Resolved]:
     return name, plan
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(plans())
 def test_any_plan_weighs_what_cost_says_and_reloads_to_the_bit(case: tuple[str, Resolved]) -> None:
     with tempfile.TemporaryDirectory() as folder:

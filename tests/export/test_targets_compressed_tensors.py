@@ -1,4 +1,7 @@
-"""compressed-tensors itself parses what is written, and decompresses the simulation's numbers."""
+"""compressed-tensors itself parses what is written, and decompresses the simulation's numbers.
+
+The library imports most of transformers (5 s): only those tests that use it do.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from compressed_tensors.compressors import BaseCompressor
-from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
-from compressed_tensors.quantization import QuantizationConfig
 from runtimes import NAMES, applier, model, plan_of, tokens
 from safetensors.torch import load_file
 
@@ -51,10 +51,17 @@ def written(name: str, schemes: dict[str, str], folder: Path, target: str = RUNT
     return fitted, config, load_file(folder / "model.safetensors")
 
 
+def parsed_config(config: dict[str, Any]) -> Any:
+    from compressed_tensors.quantization import QuantizationConfig
+
+    return QuantizationConfig.model_validate(config["quantization_config"])
+
+
 def decompressed(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Module -> the weight that the library makes of its tensors, as a float32 model loads them."""
-    parsed = QuantizationConfig.model_validate(config["quantization_config"])
-    out = {}
+    from compressed_tensors.compressors import BaseCompressor
+
+    parsed, out = parsed_config(config), {}
     for group in parsed.config_groups.values():
         compressor = BaseCompressor.get_value_from_registry(group.format)
         for module in group.targets:
@@ -83,6 +90,8 @@ def test_every_layout_decompresses_to_the_simulation(scheme: str, tmp_path: Path
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("columns", [1, 7, 32, 33])
 def test_codes_are_packed_as_the_library_packs_them(bits: int, columns: int) -> None:
+    from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+
     g = torch.Generator().manual_seed(bits * columns)
     half = 2 ** (bits - 1)
     codes = torch.randint(-half, half, (3, columns), generator=g).to(torch.int8)
@@ -124,7 +133,7 @@ def test_rounded_inputs_become_input_activations(tmp_path: Path) -> None:
     }
     fitted, config, tensors = written("mamba2", schemes, tmp_path / "out")
     assert not fitted.changes
-    parsed = QuantizationConfig.model_validate(config["quantization_config"])
+    parsed = parsed_config(config)
     assert parsed.format == "mixed-precision"
     for group in parsed.config_groups.values():
         live = group.input_activations

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from builders import vector
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from recurrence import assert_same
 from scans import kept
@@ -85,7 +86,7 @@ def test_odd_sizes(size: tuple[int, ...], scheme: str | None) -> None:
     assert_same(fast(*p, storage), reference(*p, storage))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(data=st.data())
 def test_any_scheme_that_makes_sense_equals_the_reference(data: st.DataObject) -> None:
     p = problem(1, 5, 5, 4)

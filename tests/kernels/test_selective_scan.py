@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from recurrence import assert_same
 from scans import MAMBA, MAMBA2, REFERENCES, Problem, kept, problem, sites
@@ -116,7 +117,7 @@ def test_odd_sizes_of_mamba2(size: tuple[int, ...], scheme: str | None) -> None:
 
 
 @both
-@settings(max_examples=40)
+@examples(40)
 @given(data=st.data())
 def test_any_scheme_that_makes_sense_equals_the_reference(name: str, data: st.DataObject) -> None:
     p = problem(name, *((1, 4, 5, 4) if name == MAMBA else (1, 4, 2, 5, 2, 4)))

@@ -170,7 +170,12 @@ def test_products_of_whole_numbers_use_int8_tensor_cores():
 
 
 @pytest.mark.parametrize(
-    ("base", "power", "columns"), [(12, 64, 768), (20, 128, 2560), (20, 256, 5120)]
+    ("base", "power", "columns"),
+    [
+        (12, 64, 768),
+        pytest.param(20, 128, 2560, marks=pytest.mark.thorough),
+        pytest.param(20, 256, 5120, marks=pytest.mark.thorough),
+    ],
 )
 def test_transforms_of_the_widths_of_published_models_compile(base, power, columns):
     """Paley's matrices, taken back after rounding."""

@@ -118,6 +118,7 @@ def test_methods_that_learn_nothing_find_the_same_in_any_room(method: str) -> No
     assert one.choices == many.choices
 
 
+@pytest.mark.thorough
 def test_a_room_finds_a_front_as_good() -> None:
     """Told less before each plan, the search still reaches what it reaches one at a time."""
     scores = [
