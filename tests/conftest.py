@@ -18,7 +18,7 @@ from hypothesis import settings
 from sensprobe import ops
 from sensprobe.ops.diagonal_scan import reference
 
-CASES = 5
+CASES = 3
 """Cases of one parametrized test that `make test` runs."""
 FIRST = ("tests/packed/test_stream.py", "tests/app/test_browser.py")
 """Files that are given to workers first, because they take long."""

@@ -60,6 +60,7 @@ def long_profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.thorough
 @STOPS
 def test_a_profile_goes_on(
     stop: signal.Signals, shell: Shell, long_profile: Path, tmp_path: Path

@@ -1,4 +1,7 @@
-"""torchao itself parses the config and rebuilds the weights, and transformers loads the folder."""
+"""torchao itself parses the config and rebuilds the weights, and transformers loads the folder.
+
+torchao imports torch._dynamo (2 s): only those tests that use it do.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,6 @@ import torch
 import transformers
 from runtimes import NAMES, applier, model, plan_of, tokens
 from safetensors import safe_open
-from torchao.core.config import config_from_dict, config_to_dict
-from torchao.prototype.safetensors.safetensors_support import unflatten_tensor_state_dict
-from torchao.prototype.safetensors.safetensors_utils import is_metadata_torchao
-from torchao.quantization import FqnToConfig, quantize_
 
 from sensprobe.export.runtimes import RUNTIMES, fit, write_for
 
@@ -45,6 +44,9 @@ def file(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_rebuilt_to_the_bit(name: str, tmp_path: Path) -> None:
+    from torchao.prototype.safetensors.safetensors_support import unflatten_tensor_state_dict
+    from torchao.prototype.safetensors.safetensors_utils import is_metadata_torchao
+
     fitted, _ = written(name, tmp_path / "out")
     tensors, metadata = file(tmp_path / "out")
     assert is_metadata_torchao(metadata)
@@ -60,6 +62,9 @@ def test_parameters_are_rebuilt_to_the_bit(name: str, tmp_path: Path) -> None:
 
 
 def test_the_config_is_torchaos_own_and_says_the_same_again(tmp_path: Path) -> None:
+    from torchao.core.config import config_from_dict, config_to_dict
+    from torchao.quantization import FqnToConfig
+
     fitted, config = written("mamba2", tmp_path / "out")
     document = config["quant_type"]["default"]
     parsed = config_from_dict(document)
@@ -73,6 +78,9 @@ def test_the_config_is_torchaos_own_and_says_the_same_again(tmp_path: Path) -> N
 
 def test_the_config_quantizes_the_named_parameters_of_a_model_and_no_other(tmp_path: Path) -> None:
     """`quantize_` on the full-precision model of transformers, as one without our weights has."""
+    from torchao.core.config import config_from_dict
+    from torchao.quantization import quantize_
+
     fitted, config = written("mamba2", tmp_path / "out")
     described = transformers.AutoConfig.from_pretrained(tmp_path / "out")
     del described.quantization_config

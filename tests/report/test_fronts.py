@@ -208,6 +208,7 @@ def test_compared_plans_are_marked_by_name_on_screen_and_paper(found):
     assert paper.draw(charts.frontier(search)) != paper.draw(charts.frontier(found.search))
 
 
+@pytest.mark.thorough
 def test_a_report_draws_the_plans_and_how_the_search_went(tmp_path):
     shutil.copytree(EXAMPLE, tmp_path / "run")
     files = write_report(open_run(tmp_path / "run"))

@@ -43,6 +43,7 @@ def test_nothing_that_does_not_fit() -> None:
     assert found is None or problem.size(found.assignment).total <= size.total
 
 
+@pytest.mark.thorough
 def test_a_search_measures_it_in_full_beside_what_it_may_spend() -> None:
     """And what is chosen is no worse."""
     problem, evaluate, baseline = classifier(3)

@@ -93,6 +93,7 @@ def test_exhaustive_refuses_more_plans_than_allowed() -> None:
         run("exhaustive", evaluations=100)
 
 
+@pytest.mark.thorough
 def test_gains_nears_the_true_front_where_direct_is_further() -> None:
     reference = {"reference_bytes": PROBLEM.largest().total, "reference_score": 0.1}
     sizes = [PROBLEM.size(a).total for a in every(PROBLEM)]

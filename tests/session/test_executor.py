@@ -65,7 +65,10 @@ def evaluations(run: Path) -> list[list[object]]:
     ]
 
 
-@pytest.mark.parametrize("method", RECORDED)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, marks=[] if m == "gains" else pytest.mark.thorough) for m in RECORDED],
+)
 def test_a_search_with_one_worker_makes_the_evaluations_it_always_made(
     method: str, tmp_path: Path
 ) -> None:
