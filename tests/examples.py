@@ -8,6 +8,6 @@ from hypothesis import settings
 
 
 def examples(most: int) -> settings:
-    """Settings of `most` examples, of a third of them in `make test`."""
-    count = most if os.environ.get("SENSPROBE_ALL_TESTS") else most // 3
+    """Settings of `most` examples, of a fifth of them in `make test`."""
+    count = most if os.environ.get("SENSPROBE_ALL_TESTS") else most // 5
     return settings(max_examples=count, deadline=None)

@@ -41,6 +41,7 @@ def test_a_plan_is_measured_into_the_same_ledger(runs):
     assert written <= {"run.json", "optuna.db", "evaluations", "results", "plans"}
 
 
+@pytest.mark.thorough
 def test_a_second_job_of_the_same_name_is_refused(runs):
     run = open_run(runs / "digits")
     plan = Plan((("layers.0.A", parse("int5/head/asym")),), "mine")

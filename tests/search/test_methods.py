@@ -111,7 +111,10 @@ def test_gains_nears_the_true_front_where_direct_is_further() -> None:
     assert np.median(direct) < np.median(gains)
 
 
-@pytest.mark.parametrize(("method", "known"), [("gains", 20), ("direct", 20), ("frontier", 13)])
+@pytest.mark.parametrize(
+    ("method", "known"),
+    [pytest.param("gains", 20, marks=pytest.mark.thorough), ("direct", 20), ("frontier", 13)],
+)
 def test_a_search_stopped_and_run_again_ends_where_one_run_does(
     method: str, known: int, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_no_plan_is_asked_for_twice_and_none_beyond_what_is_allowed(
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.thorough
 def test_plans_of_one_proposal_have_the_name_of_their_method() -> None:
     """A study is told of one plan a trial; the others are no swaps, which differ from a plan of the
     front in one option."""

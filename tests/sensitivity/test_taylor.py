@@ -248,6 +248,7 @@ def both(digits, schemes):
     }
 
 
+@pytest.mark.thorough
 def test_small_perturbations_cost_what_is_measured(digits):
     """Second order is all there is at 12 bits; what remains is the noise of the signs."""
     found = both(digits, ["int12/head/asym", "int10/head/asym/dynamic"])
