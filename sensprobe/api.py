@@ -510,6 +510,59 @@ def train(
     return job.train(str(study), data, where, progress, restart=restart, allow_code=allow_code)
 
 
+def tune(
+    model: Pathlike | None,
+    data: str | None,
+    plan: PlanLike | None,
+    out: Pathlike,
+    *,
+    run: Pathlike | None = None,
+    epochs: int = 3,
+    lr: float = 2e-3,
+    ssm_lr: float = 5e-4,
+    batch: int = 50,
+    teacher: str = "",
+    seed: int = 0,
+    norm: str | None = None,
+    metric: str | None = None,
+    data_seed: int = 0,
+    restart: bool = False,
+    allow_code: bool = False,
+    progress: Progress = SILENT,
+    trained: Callable[[TrainingProgress], None] = lambda progress: None,
+) -> Document:
+    """Train a model under a plan, with the rounding inside the recurrence.
+
+    `out` gets weights.safetensors, a checkpoint as any other, plan.json and tuned.json, which is
+    returned: `splits` has the scores of the search and the confirmation split at full precision,
+    under the plan before and after, and the paired differences `gained` (after - before) and `left`
+    (after - full precision). With `run` and no `model`, the inputs are those of the run and `plan`
+    is a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs are
+    learnt as well as the labels; of unlabelled data alone, and "self" by default. `trained` is told
+    the progress of the training. `allow_code`: see `search`.
+    """
+    from sensprobe.jobs import tune as job
+    from sensprobe.jobs.export import plan_of
+    from sensprobe.plans.plan import EXACT_PLAN
+    from sensprobe.session.open import open_session
+    from sensprobe.session.plans import as_plan
+
+    settings = job.TuneSettings(
+        epochs=epochs, lr=lr, ssm_lr=ssm_lr, batch=batch, teacher=teacher, seed=seed
+    )
+    session = open_session(
+        model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
+        progress=progress,
+    )  # fmt: skip
+    if model is None and session.run is not None and isinstance(plan, str):
+        asked = plan_of(session.run, plan, session.source.model.sites)[0]
+    else:
+        asked = as_plan(plan or EXACT_PLAN, session.source.outline)
+    return job.tune(
+        session, asked, Path(out), settings, norm=norm, resume=not restart, progress=trained
+    )
+
+
 def doctor() -> Document:
     """Versions, fast paths, extras with how to get them, models that ship, where data lies."""
     from sensprobe.jobs import doctor as job

@@ -91,7 +91,7 @@ def describe(path: Path, norm: str | None = None) -> Description:
     if not folder.is_checkpoint(path) and is_artefact(path):
         document, config, plan = exported.read(path)
         return Description(family_of(config), config, document, {}, plan)
-    found = _parameters(path, norm, read_headers)
+    found = parameters(path, norm, read_headers)
     family = family_of(found.config)
     dtypes = stored_dtypes(found.tensors, family.sites(found.config).values())
     return Description(family, found.config, found.header, dtypes)
@@ -112,7 +112,7 @@ def open_checkpoint(path: Path, norm: str | None = None) -> Checkpoint:
     nothing is said); other files say so themselves. Raises CheckpointError for a file that is
     missing, damaged, unsafe or of another kind of model, UsageError for a norm there is not.
     """
-    stored = _parameters(path, norm)
+    stored = parameters(path, norm)
     model = own.build(stored.tensors, stored.config, stored.source)
     name = fingerprint(model.family, stored.config, stored.tensors)
     dtypes = stored_dtypes(stored.tensors, model.sites.values())
@@ -122,7 +122,7 @@ def open_checkpoint(path: Path, norm: str | None = None) -> Checkpoint:
 def earlier_names(path: Path, norm: str | None = None) -> frozenset[str]:
     """The names that the model of a checkpoint had in earlier versions, as this machine computes
     them."""
-    stored = _parameters(path, norm)
+    stored = parameters(path, norm)
     earlier = family_of(stored.config).earlier
     if earlier is None:
         return frozenset()
@@ -131,9 +131,11 @@ def earlier_names(path: Path, norm: str | None = None) -> frozenset[str]:
     return frozenset([earlier_name(stored.config, weights)])
 
 
-def _parameters(
-    path: Path, norm: str | None, read_tensors: ReadTensors = read_safetensors
+def parameters(
+    path: Path, norm: str | None = None, read_tensors: ReadTensors = read_safetensors
 ) -> Parameters:
+    """The parameters in a checkpoint, under our names, with their config; the errors are those of
+    `open_checkpoint`."""
     if norm is not None and norm not in NORMS:
         raise UsageError(f"norm {norm!r} is not one of {', '.join(NORMS)}.")
     if folder.is_checkpoint(path):

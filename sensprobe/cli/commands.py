@@ -247,6 +247,39 @@ def train(arguments: Namespace) -> None:
         stdout.print(show.trained(document))
 
 
+def tune(arguments: Namespace) -> None:
+    plan: Any = _plan(arguments)
+    if arguments.model is None and arguments.plan and not arguments.set:
+        plan = arguments.plan  # a name of the run's search
+    document = api.tune(
+        arguments.model,
+        arguments.data,
+        plan,
+        arguments.out,
+        run=arguments.run,
+        epochs=arguments.epochs,
+        lr=arguments.lr,
+        ssm_lr=arguments.ssm_lr,
+        batch=arguments.batch,
+        teacher=arguments.teacher,
+        seed=arguments.seed,
+        norm=arguments.norm,
+        metric=arguments.metric,
+        data_seed=arguments.data_seed,
+        restart=arguments.restart,
+        allow_code=arguments.allow_code,
+        progress=Bar(stderr),
+        trained=TrainingBar(stderr),
+    )
+    _warn(document)
+    if arguments.json:
+        print_json(document)
+        return
+    for part in show_scores.tuned(document):
+        stdout.print(part)
+    stderr.print(show.next_after_tune(document), style="dim")
+
+
 def demo(arguments: Namespace) -> None:
     from sensprobe.cli.demo import run_demo
 
@@ -363,6 +396,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "bench": bench,
     "report": report,
     "train": train,
+    "tune": tune,
     "demo": demo,
     "doctor": doctor,
 }

@@ -43,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         _report,
         _dashboard,
         _train,
+        _tune,
         _demo,
         _doctor,
     ):
@@ -180,6 +181,48 @@ def _train(commands: argparse._SubParsersAction) -> None:
         "--restart", action="store_true", help="start afresh instead of going on where it stopped"
     )
     options.add_allow_code(sub, "the recipe")
+    options.add_json(sub)
+
+
+def _tune(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "tune", help="train a model under a plan, with the rounding inside the recurrence"
+    )
+    sub.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"{options.MODEL}; left out with --data: those of --run",
+    )
+    options.add_norm(sub)
+    options.add_data(sub, required=False)
+    options.add_plan(sub)
+    sub.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="the run whose model and data these are; --plan then names a plan of its search",
+    )
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    sub.add_argument("--epochs", type=int, default=3, metavar="N", help="passes (default: 3)")
+    rate, slow = "learning rate (default: 0.002)", "of decays and step sizes (default: 0.0005)"
+    sub.add_argument("--lr", type=float, default=2e-3, metavar="RATE", help=rate)
+    sub.add_argument("--ssm-lr", type=float, default=5e-4, metavar="RATE", help=slow)
+    sub.add_argument(
+        "--batch", type=int, default=50, metavar="N", help="samples a step (default: 50)"
+    )
+    sub.add_argument(
+        "--teacher",
+        default="",
+        metavar="NAME",
+        help="whose outputs are learnt beside the labels: none, self (the model at full "
+        "precision) or a MODEL (default: none; self where there are no labels)",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of the order of samples")
+    sub.add_argument(
+        "--restart", action="store_true", help="start afresh instead of going on where it stopped"
+    )
+    options.add_allow_code(sub)
     options.add_json(sub)
 
 

@@ -228,6 +228,13 @@ def next_after_search(run: Path, document: Mapping[str, Any]) -> str:
     )
 
 
+def next_after_tune(document: Mapping[str, Any]) -> str:
+    return (
+        f"next: sensprobe eval {document['weights']} --plan {document['plan']} --data "
+        f"{document['data']}"
+    )
+
+
 def next_after_export(document: Mapping[str, Any]) -> str:
     return f"next: sensprobe eval {document['path']} --data {document['data']}"
 

@@ -75,6 +75,29 @@ def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> Rendera
     return Group(*parts)
 
 
+def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A table of the scores of each split before and after tuning, and what is written where."""
+    metric, cost = info_in(document), document["cost"]
+    splits = document["splits"]
+    columns = [(f"{name} ({found['n']:,})", "right") for name, found in splits.items()]
+    made = table((metric.name, "left"), *columns)
+    rows = {"full precision": "full", "plan": "before", "plan, tuned": "after"}
+    for title, key in rows.items():
+        made.add_row(title, *(score(found[key], metric) for found in splits.values()))
+    for title, key in {"gained by tuning": "gained", "left to full precision": "left"}.items():
+        cells = []
+        for found in splits.values():
+            verdict = "" if Score(**found[key]).differs() else " (within the error)"
+            cells.append(change(found[key], metric) + verdict)
+        made.add_row(title, *cells)
+    yield made
+    yield Text(
+        f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
+        f"{size(cost['state_bytes'])} (batch {cost['batch']})\n"
+        f"{document['weights']}, {document['plan']}"
+    )
+
+
 def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """A table of the recall, precision and F1 of each class, in percent."""
     from sensprobe.report.values import ACCURACY, measured, plus_minus

@@ -26,22 +26,18 @@ class TrainingBar:
             if self._epoch == 0:
                 takes = f"about {duration(now.seconds_left)}"
                 self._console.print(
-                    f"{now.epochs} {_unit(now)}s of {now.steps} steps: {takes}", style="dim"
+                    f"{now.epochs} {now.unit}s of {now.steps} steps: {takes}", style="dim"
                 )
-            self._bar.begin(f"{_unit(now)} {now.epoch}/{now.epochs}", now.steps)
+            self._bar.begin(f"{now.unit} {now.epoch}/{now.epochs}", now.steps)
             self._epoch = now.epoch
         self._bar.advance()
         if now.validation is not None:
             self._bar.end()
             self._console.print(
-                f"{_unit(now)} {now.epoch}/{now.epochs}  loss {now.loss:.4f}  "
+                f"{now.unit} {now.epoch}/{now.epochs}  loss {now.loss:.4f}  "
                 f"train {_score(now, now.score)}  "
                 f"held out {_score(now, now.validation)}  {duration(now.seconds_left)} left"
             )
-
-
-def _unit(now: Progress) -> str:
-    return "leg" if now.metric == "bits_per_byte" else "epoch"
 
 
 def _score(now: Progress, value: float) -> str:

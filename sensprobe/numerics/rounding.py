@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,27 @@ class Field:
 
 Fields = dict[str, Field]
 """Fields by name: `""` alone for scalar formats; `magnitude` and `phase` for polar ones."""
+
+
+# -- gradients ------------------------------------------------------------------------------------
+
+
+class _Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rounded: Tensor) -> Tensor:
+        return rounded.view_as(rounded)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def straight(x: Tensor, rounded: Tensor) -> Tensor:
+    """`rounded`, with its gradient passed straight through to x, which it was made of: the
+    straight-through estimator (Bengio et al. 2013, arXiv 1308.3432)."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return rounded
+    return _Straight.apply(x, rounded)
 
 
 # -- one value ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.numerics.philox import key_of, philox, unit
-from sensprobe.numerics.rounding import min_max, quantize, scale_and_zero, spread
+from sensprobe.numerics.rounding import min_max, quantize, scale_and_zero, spread, straight
 from sensprobe.plans.formats import LogPolar, Polar
 from sensprobe.plans.scheme import Rounding, Scheme
 from sensprobe.plans.sites import Site
@@ -106,7 +106,8 @@ def _zeros(shape: tuple[int, ...], device: torch.device | None) -> Tensor:
 
 
 def store(carry: Carry, new: Tensor, storage: Storage) -> Carry:
-    """The carry after `new` has been stored as the state."""
+    """The carry after `new` has been stored as the state. Where a gradient is asked for, all of a
+    scheme's rounding and clipping passes it straight through."""
     step = carry.step + 1
     if storage is None:
         return Carry(new, None, step)
@@ -118,7 +119,8 @@ def store(carry: Carry, new: Tensor, storage: Storage) -> Carry:
     scheme = storage.scheme
     if step % scheme.every:
         return replace(carry, state=new, step=step)
-    v = new if carry.residual is None else new + carry.residual
+    exact = new.detach()
+    v = exact if carry.residual is None else exact + carry.residual
     if scheme.clip is not None:
         v = v.clamp(-scheme.clip, scheme.clip)
     scale, zero = _scale(v, storage)
@@ -127,10 +129,10 @@ def store(carry: Carry, new: Tensor, storage: Storage) -> Carry:
         noise = state_noise(v, storage, carry.step)
     kept = quantize(v, scheme, storage.site, scale, zero, noise)
     if carry.residual is None:
-        return Carry(kept, None, step)
+        return Carry(straight(new, kept), None, step)
     # A saturated value leaves no residual beyond the range: feedback must not wind up.
     residual = (_within(v, scheme, storage.site, scale, zero) - kept).to(torch.bfloat16).to(v.dtype)
-    return Carry(kept, residual, step)
+    return Carry(straight(new, kept), residual, step)
 
 
 def _scale(v: Tensor, storage: Rounded) -> tuple[Tensor | None, Tensor | None]:
@@ -170,11 +172,11 @@ def passed(x: Tensor, storage: Storage, step: int) -> Tensor:
     if isinstance(storage, Watched):
         storage.look(x[None], step)
         return x
-    scale, zero = _scale(x, storage)
-    noise = None
+    exact, noise = x.detach(), None
+    scale, zero = _scale(exact, storage)
     if storage.scheme.rounding is Rounding.STOCHASTIC:
-        noise = state_noise(x, storage, step)
-    return quantize(x, storage.scheme, storage.site, scale, zero, noise)
+        noise = state_noise(exact, storage, step)
+    return straight(x, quantize(exact, storage.scheme, storage.site, scale, zero, noise))
 
 
 def state_noise(v: Tensor, storage: Rounded, step: int) -> Tensor:

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from sensprobe.errors import SchemeError
 from sensprobe.numerics.philox import key_of, noise_like
-from sensprobe.numerics.rounding import min_max, quantize, rotated, rotated_back, scale_and_zero
+from sensprobe.numerics.rounding import (
+    min_max,
+    quantize,
+    rotated,
+    rotated_back,
+    scale_and_zero,
+    straight,
+)
 from sensprobe.numerics.storage import Custom, Rounded, Storage, Watched
 from sensprobe.plans.scheme import Rounding, Scheme
 from sensprobe.plans.sites import Kind, Site
@@ -104,7 +111,7 @@ def rounded(
 @dataclass(frozen=True, slots=True)
 class RoundingTap:
     """The tap that runs a model under a plan: it gives weights as they decode, and rounds
-    activations and states as they pass.
+    activations and states as they pass. Rounding passes gradients straight through.
 
     `weights` holds the decoded tensors of the plan's weight sites; `scales` those of its static
     activations and states. `first` is the position of the batch's first sequence (see `Rounded`);
@@ -128,7 +135,7 @@ class RoundingTap:
         noise = None
         if scheme.rounding is Rounding.STOCHASTIC:
             noise = noise_like(x, key_of(scheme.seed, site.name), self.first, self.step)
-        return self.round(x, scheme, site, static, noise)
+        return straight(x, self.round(x.detach(), scheme, site, static, noise))
 
     def _static(self, site: Site, scheme: Scheme) -> StaticScale:
         if site.name not in self.scales:

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sensprobe.numerics.storage import Carry, Storage, Watched, fresh, store
 from sensprobe.ops.choice import array, differentiated, feeds_back, obstacle, say, unstorable
@@ -103,13 +104,16 @@ def diagonal_scan(
     storage: Storage = None,
     carry: Carry | None = None,
 ) -> tuple[Tensor, Carry]:
-    """`reference` by the fastest implementation of it; its arguments are left as they are."""
+    """`reference` by the fastest implementation of it; its arguments are left as they are.
+
+    Where a gradient is asked for, rounding passes it straight through.
+    """
     ours = carry is None  # a carry made here may be written to
     if carry is None:
         carry = fresh(u.shape[0], (*A.shape, 2), storage, u.device)
     why = obstacle("state space recurrence", [u, A, B, C, carry.state], [storage])
-    if not why and differentiated([u, A, B, C, carry.state]):
-        why = logging.INFO, "recurrences that need a gradient run on the reference loop"
+    if not why and differentiated([carry.state]):
+        why = logging.INFO, "gradients of the state a recurrence starts from"
     spec = None
     if not why and (carry.residual is None or feeds_back(storage)):
         spec = spec_of_pairs(storage)
@@ -117,9 +121,13 @@ def diagonal_scan(
         say(*(why or unstorable("state", storage)))
         return reference(u, A, B, C, storage, carry)
     if isinstance(storage, Watched):
-        for step, state in enumerate(trajectory(u, A, B, carry), carry.step):
-            storage.look(state[None], step)
-    return _by_kernel(u, A, B, C, spec, carry if ours else _copied(carry))
+        with torch.no_grad():
+            for step, state in enumerate(trajectory(u, A, B, carry), carry.step):
+                storage.look(state[None], step)
+    carry = carry if ours else _copied(carry)
+    asked = differentiated([u, A, B, C])
+    y = _Kernel.apply(u, A, B, C, spec, carry, asked)
+    return y, Carry(carry.state, carry.residual, carry.step + u.shape[1])
 
 
 def _copied(carry: Carry) -> Carry:
@@ -130,23 +138,34 @@ def _copied(carry: Carry) -> Carry:
     return Carry(copy(carry.state), residual, carry.step)
 
 
-def _by_kernel(
-    u: Tensor, A: Tensor, B: Tensor, C: Tensor, spec: Spec, carry: Carry
-) -> tuple[Tensor, Carry]:
-    """The kernel's result; it writes to the carry's tensors."""
-    from sensprobe_kernels.ops.diagonal_scan.cpu import scan
+class _Kernel(torch.autograd.Function):
+    """y of the recurrence; the tensors of the carry are written to."""
 
-    state, residual = carry.state, carry.residual
-    y = scan(
-        array(u),
-        (_parts(A), _parts(B), _parts(C)),
-        spec,
-        state.numpy(),
-        None if residual is None else residual.numpy(),
-        carry.step,
-        torch.get_num_threads(),
-    )
-    return torch.from_numpy(y), Carry(state, residual, carry.step + u.shape[1])
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, A: Tensor, B: Tensor, C: Tensor, spec: Spec, carry: Carry, asked: bool
+    ) -> Tensor:
+        from sensprobe_kernels.ops.diagonal_scan.cpu import scan, scan_for_gradient
+
+        given = (
+            array(u), (_parts(A), _parts(B), _parts(C)), spec, carry.state.numpy(),
+            None if carry.residual is None else carry.residual.numpy(), carry.step,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        if not asked:
+            return torch.from_numpy(scan(*given))
+        y, ctx.run = scan_for_gradient(*given)
+        ctx.n = A.shape[1]
+        return torch.from_numpy(y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        from sensprobe_kernels.ops.diagonal_scan.cpu import gradient
+
+        found = gradient(ctx.run, ctx.n, array(dy), torch.get_num_threads())
+        A, B, C = (torch.from_numpy(np.ascontiguousarray(x)) for x in (found.A, found.B, found.C))
+        return torch.from_numpy(found.u), *map(torch.view_as_complex, (A, B, C)), None, None, None
 
 
 def _parts(x: Tensor) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from sensprobe.data import Split
 from sensprobe.errors import DataError
 from sensprobe.evaluate import TextEvaluator
 from sensprobe.models.apply import Applier
-from sensprobe.train.loop import Loss, network
+from sensprobe.train.loop import Loss, initial, network
 from sensprobe.train.recipe import LanguageRecipe
 
 VALIDATION_WINDOWS = 64
@@ -67,6 +67,7 @@ class LanguageTask:
     pools: Sequence[tuple[float, Pool]]
     validation: Split
     metric = METRIC
+    leg_name = "leg"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -75,6 +76,9 @@ class LanguageTask:
             "text": [[share, pool.fingerprint] for share, pool in self.pools],
             "validation": self.validation.fingerprint,
         }
+
+    def initial(self) -> dict[str, Tensor]:
+        return initial(self.recipe)
 
     @property
     def clip(self) -> float:

@@ -1,7 +1,8 @@
-"""Full-precision training on the CPU: one loop, which a task gives its steps.
+"""Training on the CPU: one loop, which a task gives its steps.
 
 **One network.** The forward is the deployed model's: parameters go through the family's `deploy`
-and run under an exact tap, so there is no second definition of the network to drift away.
+and run under a tap, exact or rounding, so there is no second definition of the network to drift
+away.
 
 **Repeatable.** One seed draws the start. Training is cut into legs, an epoch or so many steps, and
 each has a generator of its own, so that a run resumed after any leg meets the same batches as one
@@ -56,9 +57,16 @@ class Task(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """The JSON values that a run must share with a snapshot to go on from it."""
 
+    def initial(self) -> dict[str, Tensor]:
+        """The parameters before the first step, by the names of an own checkpoint."""
+
     @property
     def clip(self) -> float | None:
         """The largest norm of all gradients together; None for any."""
+
+    @property
+    def leg_name(self) -> str:
+        """The word for a leg: epoch, or leg."""
 
     @property
     def legs(self) -> list[range]:
@@ -103,6 +111,7 @@ class Progress:
     validation: float | None  # score of the averaged weights, at the end of a leg only
     seconds_left: float
     metric: str
+    unit: str = "epoch"  # the word for a leg
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +129,7 @@ class Trained:
 
 
 def initial(recipe: Recipe | LanguageRecipe) -> dict[str, Tensor]:
-    """The parameters before the first step, by the names of an own checkpoint."""
+    """The parameters that a recipe's seed draws, by the names of an own checkpoint."""
     init = recipe.init
     dt = init.dt_min, init.dt_max
     found: dict[str, Tensor] = family_of(recipe.model).initial(recipe.model, dt, recipe.seed)
@@ -176,7 +185,7 @@ def train_task(
 
 def _start(task: Task) -> Run:
     """A run before its first step."""
-    params = initial(task.recipe)
+    params = task.initial()
     average = {name: p.clone() for name, p in params.items()}
     for p in params.values():
         p.requires_grad_()
@@ -197,7 +206,8 @@ def _leg(
         if not math.isfinite(total):
             raise SensprobeError(
                 f"training diverged: the loss is not finite in step {step + 1}. Lower the "
-                "learning rates (lr, ssm_lr) or clip in the recipe."
+                "learning rates (lr, ssm_lr) or clip; what was kept after the last whole "
+                f"{task.leg_name} stays."
             )
         if done % max(1, len(steps) // REPORTS) == 0 and done < len(steps):
             left = (time.monotonic() - began) / done * (last - step - 1)
@@ -228,4 +238,6 @@ def _progress(
     legs = task.legs
     done = step - legs[leg].start
     steps = len(legs[leg])
-    return Progress(leg + 1, len(legs), done, steps, loss, score, held_out, left, task.metric)
+    return Progress(
+        leg + 1, len(legs), done, steps, loss, score, held_out, left, task.metric, task.leg_name
+    )

@@ -20,7 +20,7 @@ from torch import Tensor
 from sensprobe.errors import DataError
 from sensprobe.evaluate import outcomes
 from sensprobe.scores.metrics import NAMES, PRIMARY
-from sensprobe.train.loop import Loss, network
+from sensprobe.train.loop import Loss, initial, network
 from sensprobe.train.recipe import Recipe, rate_at
 
 SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "B")  # what `ssm_lr` trains
@@ -37,6 +37,7 @@ class SampleTask:
     train: Samples
     validation: Samples
     clip = None
+    leg_name = "epoch"
 
     def __post_init__(self) -> None:
         check_samples(self.recipe, self.train, "train")
@@ -58,6 +59,9 @@ class SampleTask:
             "train": digest(*self.train),
             "validation": digest(*self.validation),
         }
+
+    def initial(self) -> dict[str, Tensor]:
+        return initial(self.recipe)
 
     @property
     def batch(self) -> int:

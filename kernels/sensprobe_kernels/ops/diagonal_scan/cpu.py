@@ -9,12 +9,15 @@ Functions are compiled on first use for the flags at hand (seconds, once a machi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from sensprobe_kernels.ops.diagonal_scan.gradient import SUMS, Work, build_gradient
 from sensprobe_kernels.ops.diagonal_scan.job import Job, Tile
 from sensprobe_kernels.ops.diagonal_scan.steps import ROW, SCALE
 from sensprobe_kernels.ops.diagonal_scan.tiles import build
-from sensprobe_kernels.ops.diagonal_scan.transfer import LINE
+from sensprobe_kernels.ops.diagonal_scan.transfer import CHUNK, LINE
 from sensprobe_kernels.quantize.spec import (
     FUSED,
     INTEGER,
@@ -30,6 +33,17 @@ from sensprobe_kernels.threads import lines, scratch, spread_out
 
 HEADS = 16
 """Most heads in a tile: one line of 64 bytes of u and y."""
+FEW_HEADS = 4
+"""Heads in a tile whose gradient is asked for, so that the states of a chunk stay in the cache."""
+_NONE = np.zeros(0, np.float32)
+
+
+class Run(NamedTuple):
+    """One call of the kernel: its inputs u (batch, length, heads), flags, and tiles of work."""
+
+    u: Array
+    flags: Flags
+    tiles: list[Tile]
 
 
 def scan(
@@ -47,24 +61,57 @@ def scan(
     (batch, heads, n, 2); a residual, allowed with NEAREST only, turns error feedback on. `step`
     counts the steps taken before. All float32, C-contiguous.
     """
-    batch, length, heads = u.shape
-    n = coefficients[0].shape[1]
-    y = lines(u.shape)
-    if not (batch and length and heads and n):
-        return y
-    job = Job(batch, length, heads, n, step, spec.first, spec.settings(n))
-    rest = np.zeros(0, np.float32) if residual is None else residual.reshape(-1)
-    flags = spec._replace(feedback=residual is not None).apart_along(1).flags()
-    run = build(flags._replace(quotient=_quotient(spec, flags, coefficients)))
-    coef, constants = _rows(coefficients, spec), np.array(spec.constants(), np.float32)
-    wide = heads if spec.span == TENSOR else _tile_heads(job, threads)
+    return _scan(u, coefficients, spec, state, residual, step, threads, keep=False)[0]
 
-    def work(b0: int, h0: int) -> None:
+
+def scan_for_gradient(
+    u: Array,
+    coefficients: tuple[Array, Array, Array],
+    spec: Spec,
+    state: Array,
+    residual: Array | None,
+    step: int,
+    threads: int,
+) -> tuple[Array, Run]:
+    """`scan`, and the run that `gradient` takes: it holds a checkpoint of the state every CHUNK
+    steps."""
+    return _scan(u, coefficients, spec, state, residual, step, threads, keep=True)
+
+
+def _scan(
+    u: Array,
+    coefficients: tuple[Array, Array, Array],
+    spec: Spec,
+    state: Array,
+    residual: Array | None,
+    step: int,
+    threads: int,
+    keep: bool,
+) -> tuple[Array, Run]:
+    batch, length, heads = u.shape
+    n, y = coefficients[0].shape[1], lines(u.shape)
+    flags = spec._replace(feedback=residual is not None).apart_along(1).flags()
+    if not (batch and length and heads and n):
+        return y, Run(u, flags, [])
+    job = Job(batch, length, heads, n, step, spec.first, spec.settings(n))
+    rest = _NONE if residual is None else residual.reshape(-1)
+    flags = flags._replace(quotient=_quotient(spec, flags, coefficients))
+    run = build(flags, keep)
+    coef, constants = _rows(coefficients, spec), np.array(spec.constants(), np.float32)
+    wide = heads if spec.span == TENSOR else _tile_heads(job, threads, FEW_HEADS if keep else HEADS)
+    chunks = -(-length // CHUNK) if keep else 0
+    places = [(b0, h0) for b0 in range(0, batch, LANES) for h0 in range(0, heads, wide)]
+    tiles: list[Tile | None] = [None] * len(places)
+
+    def work(k: int, _: int) -> None:
+        b0, h0 = places[k]
         h1 = min(h0 + wide, heads)
         size = (h1 - h0) * n * 2 * LANES
-        tile = Tile(
-            job, b0, h0, h1, coef, constants, scratch(size), scratch(size if rest.size else 0)
-        )
+        own = size if rest.size else 0
+        tile = tiles[k] = Tile(
+            job, b0, h0, h1, coef, constants, scratch(size), scratch(own),
+            scratch(chunks * size), scratch(chunks * own),
+        )  # fmt: skip
         chunk = (h1 - h0) * LINE
         run(
             u.reshape(-1),
@@ -76,15 +123,54 @@ def scan(
             scratch(chunk),
         )
 
-    tiles = [(b0, h0) for b0 in range(0, batch, LANES) for h0 in range(0, heads, wide)]
-    spread_out(work, tiles, threads)
-    return y
+    spread_out(work, [(k, 0) for k in range(len(places))], threads)
+    return y, Run(u, flags, [tile for tile in tiles if tile is not None] if keep else [])
 
 
-def _tile_heads(job: Job, threads: int) -> int:
-    """Heads a tile: as many as fill a line, fewer where that leaves threads without work."""
+class Gradient(NamedTuple):
+    """The gradient of sum(y · dy) in u, A, B and C, each of the shape of its argument."""
+
+    u: Array
+    A: Array
+    B: Array
+    C: Array
+
+
+def gradient(run: Run, n: int, dy: Array, threads: int) -> Gradient:
+    """The gradient of a run of `n` states a head that was scanned for it. dy: as y."""
+    du, heads = np.zeros(run.u.shape, np.float32), run.u.shape[2]
+    blocks = -(-run.u.shape[0] // LANES)
+    sums = np.zeros((blocks, heads, n, SUMS), np.float32)
+    back = build_gradient(run.flags) if run.tiles else None
+
+    def work(k: int, _: int) -> None:
+        kept = run.tiles[k]
+        # A state of its own: the gradient may be asked for again, from another thread too.
+        tile = kept._replace(state=scratch(kept.state.size), residual=scratch(kept.residual.size))
+        size, chunk = kept.state.size, (kept.h1 - kept.h0) * LINE
+        part = sums[kept.b0 // LANES, kept.h0 : kept.h1].reshape(-1)
+        assert back is not None
+        back(
+            run.u.reshape(-1),
+            dy.reshape(-1),
+            du.reshape(-1),
+            tile,
+            Work(
+                scratch((CHUNK + 1) * size), scratch(size), scratch(size // 2 * SUMS),
+                scratch(chunk), scratch(chunk), scratch(chunk),
+            ),
+            part,
+        )  # fmt: skip
+
+    spread_out(work, [(k, 0) for k in range(len(run.tiles))], threads)
+    A, B, C = np.moveaxis(sums.sum(axis=0).reshape(heads, n, 3, 2), 2, 0)
+    return Gradient(du, A, B, 2 * C)
+
+
+def _tile_heads(job: Job, threads: int, most: int) -> int:
+    """Heads a tile: `most`, fewer where that leaves threads without work."""
     blocks = -(-job.batch // LANES)
-    return max(1, min(HEADS, job.heads * blocks // max(threads, 1)))
+    return max(1, min(most, job.heads * blocks // max(threads, 1)))
 
 
 def _quotient(spec: Spec, flags: Flags, coefficients: tuple[Array, Array, Array]) -> int:

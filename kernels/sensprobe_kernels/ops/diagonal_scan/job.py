@@ -30,3 +30,5 @@ class Tile(NamedTuple):
     numbers: Any  # the scheme's constants
     state: Any  # (heads of the tile, n, 2, 16)
     residual: Any  # the same, under error feedback
+    checkpoints: Any  # (chunks, as state): the state before each chunk of steps, for the gradient
+    residual_checkpoints: Any  # the same of the residual

@@ -149,15 +149,21 @@ def bounded(numbers: Any, size: int) -> bool:
     return largest(top) <= _BOUND_BITS
 
 
+@inline
+def copy(source: Any, at: int, target: Any, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(target, to + i, load(source, at + i))
+
+
 # -- the compiled function ------------------------------------------------------------------------
 
 
 @cache
-def build(flags: Flags) -> Callable[..., None]:
+def build(flags: Flags, checkpoints: bool = False) -> Callable[..., None]:
     """The compiled scan of a tile for one set of flags.
 
     It takes u, y, state and residual flat, a Tile, and scratch for drive and out. It releases the
-    interpreter's lock.
+    interpreter's lock. With `checkpoints` it writes those of the Tile.
     """
 
     span, quotient, feedback = flags.span, flags.quotient, flags.feedback
@@ -175,6 +181,11 @@ def build(flags: Flags) -> Callable[..., None]:
         for t0 in range(0, tile.job.length, CHUNK):
             t1 = min(t0 + CHUNK, tile.job.length)
             load_inputs(tile, u, drive, t0, t1)
+            if checkpoints:
+                size = tile.state.size
+                copy(tile.state, 0, tile.checkpoints, t0 // CHUNK * size, size)
+                if feedback:
+                    copy(tile.residual, 0, tile.residual_checkpoints, t0 // CHUNK * size, size)
             if span == EXACT:
                 exact_chunk(tile, drive, out, t0, t1, exactly(flags))
             elif span == GROUP:

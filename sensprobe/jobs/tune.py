@@ -1,0 +1,194 @@
+"""Tune: train a model under a plan, and prove on unseen data what that gained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sensprobe.checkpoints import parameters
+from sensprobe.documents.files import strict_json, write_whole
+from sensprobe.errors import DataError, UsageError
+from sensprobe.evaluate import Score, mean, paired, score_document
+from sensprobe.jobs.cost import cost
+from sensprobe.models import Model
+from sensprobe.plans.plan import Plan, Resolved, fingerprint
+from sensprobe.session.outline import find_model
+from sensprobe.session.session import Session
+from sensprobe.session.source import open_model
+from sensprobe.train import Progress, Recipe, record, train_task
+from sensprobe.train.recipe import Data, Optimizer, Schedule
+from sensprobe.train.tune import TuneTask, UnderPlan, require_trainable
+
+PLAN, RESULT = "plan.json", "tuned.json"
+HELD_OUT = {"language": 64}
+"""The most held-out samples that are scored after every leg; of other tasks `MOST_HELD_OUT`."""
+MOST_HELD_OUT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TuneSettings:
+    """The choices of a tuning. `teacher` is "none", "self" (the model at full precision) or a
+    MODEL; "" takes labels where there are some, and else "self"."""
+
+    epochs: int = 3
+    lr: float = 2e-3
+    ssm_lr: float = 5e-4
+    batch: int = 50
+    average: float = 0.99
+    warmup: float = 0.05
+    teacher: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rules = {
+            f"--epochs must be at least 1, not {self.epochs}": self.epochs >= 1,
+            f"--batch must be at least 1, not {self.batch}": self.batch >= 1,
+            f"--lr and --ssm-lr must be above 0, not {self.lr} and {self.ssm_lr}": min(
+                self.lr, self.ssm_lr
+            )
+            > 0,
+            f"--seed must not be negative, not {self.seed}": self.seed >= 0,
+        }
+        if broken := [rule for rule, holds in rules.items() if not holds]:
+            raise UsageError(f"{'; '.join(broken)}.")
+
+
+def tune(
+    session: Session,
+    plan: Plan,
+    out: Path,
+    settings: TuneSettings,
+    *,
+    norm: str | None = None,
+    resume: bool = True,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> dict[str, Any]:
+    """Train the session's model under a plan: the document that is kept as OUT/tuned.json.
+
+    OUT gets weights.safetensors, an own checkpoint, and plan.json, which together evaluate, search
+    and export as any model and plan. Goes on after the last whole leg unless `resume` is False. The
+    search and the confirmation split score full precision, the plan before, and the plan after, the
+    last two paired. Raises UsageError for an exported model, SchemeError for a plan nothing can be
+    trained under, DataError where there is nothing to train on.
+    """
+    source, data = session.source, session.dataset
+    if source.artefact is not None:
+        raise UsageError(
+            f"{source.name} is an exported model: its full-precision weights are not here. Tune "
+            "the model it was made from."
+        )
+    resolved = plan.resolve(source.model.sites.values())
+    if not resolved:
+        raise UsageError(
+            "tune trains under a plan, and this one rounds nothing: give --plan PLAN or --set "
+            "PATTERN=SCHEME. `train` trains without."
+        )
+    require_trainable(resolved)
+    if "train" not in data.splits:
+        raise DataError(f"{data.name} has no train split: there is nothing to tune on.")
+    task = _task(session, resolved, settings, norm)
+    trained = train_task(task, out, progress=progress, resume=resume)
+    write_whole(out / PLAN, strict_json(plan.to_json()))
+    tuned = Session(open_model(trained.weights), data, progress=session.progress,
+                    headline=session.headline, data_seed=session.data_seed)  # fmt: skip
+    found = {split: _scores(session, tuned, resolved, split) for split in _judged(session)}
+    last = found["confirmation"]["after"]
+    record(trained.weights, {
+        "metric": session.headline.label, "value": last["value"], "stderr": last["stderr"],
+        "n": last["n"], "split": "confirmation", "plan": fingerprint(resolved),
+    })  # fmt: skip
+    document = {
+        "weights": str(trained.weights),
+        "plan": str(out / PLAN),
+        "plan_fingerprint": fingerprint(resolved),
+        "model": source.name,
+        "data": data.name,
+        "metric": session.headline.label,
+        "metric_info": session.headline.info.to_json(),
+        "sign": session.headline.sign,
+        "steps": task.legs[-1].stop,
+        "epochs": settings.epochs,
+        "parameters": trained.parameters,
+        "history": [dict(entry) for entry in trained.history],
+        "cost": cost(source.outline, resolved),
+        "splits": found,
+        "warnings": _warnings(session, found),
+    }
+    write_whole(out / RESULT, strict_json(document))
+    return document
+
+
+def _task(session: Session, plan: Resolved, settings: TuneSettings, norm: str | None) -> TuneTask:
+    source, data = session.source, session.dataset
+    place = find_model(source.path, norm) if source.path.exists() else None
+    stored = parameters(source.path if place is None else place.path, norm)
+    train, validation = data.splits["train"], data.splits["search"]
+    optimizer = Optimizer(settings.lr, settings.ssm_lr, 0.0, settings.batch, settings.average)
+    schedule = Schedule(settings.epochs, settings.warmup)
+    recipe = Recipe(stored.config, Data(data.name), optimizer, schedule, seed=settings.seed)
+    calibration = None
+    if "calibration" in data.splits:
+        calibration = data.splits["calibration"].x[: session.calibration.samples]
+    under = UnderPlan(plan, stored.config, stored.tensors, calibration, _teacher(session, settings))
+    most = HELD_OUT.get(data.task, MOST_HELD_OUT)
+    return TuneTask(recipe, data.task, train, validation, under, min(most, len(validation)))
+
+
+def _teacher(session: Session, settings: TuneSettings) -> Model | None:
+    """The model whose outputs are learnt; None where labels alone are."""
+    name = settings.teacher or ("self" if session.dataset.task == "unlabelled" else "none")
+    if name == "none":
+        return None
+    model = session.source.model if name == "self" else open_model(name).model
+    ours = session.source.model.config
+    if (model.config.d_input, model.config.d_output) != (ours.d_input, ours.d_output):
+        raise UsageError(
+            f"the teacher {name} takes {model.config.d_input} inputs and gives "
+            f"{model.config.d_output} outputs; the model takes {ours.d_input} and gives "
+            f"{ours.d_output}."
+        )
+    return model
+
+
+def _judged(session: Session) -> list[str]:
+    return [s for s in ("search", "confirmation") if s in session.dataset.splits]
+
+
+def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict[str, Any]:
+    """Scores of a split: full precision, the plan on the model before and after, and the paired
+    difference of the two."""
+    stop = before.samples.use(split, None)
+    for session in (before, after):
+        session.divergence = session.headline.scores_divergence
+    groups, primary = before.samples.groups(split, stop), before.headline.primary
+    units = 3 * stop
+    before.progress.begin(f"scoring on {stop:,} {split} samples", units, 0.0)
+    try:
+        full = before.measure({}, split, 0, stop, "baseline")[primary]
+        rounded = before.measure(plan, split, 0, stop, "untuned")[primary]
+        tuned = after.measure(plan, split, 0, stop, "tuned")[primary]
+    finally:
+        before.progress.end()
+    robust = before.headline.robust
+    return {
+        "n": stop,
+        "full": score_document(mean(full, groups)),
+        "before": score_document(mean(rounded, groups)),
+        "after": score_document(mean(tuned, groups)),
+        "gained": score_document(paired(tuned, rounded, groups, robust=robust)),
+        "left": score_document(paired(tuned, full, groups, robust=robust)),
+    }
+
+
+def _warnings(session: Session, found: Mapping[str, Any]) -> list[str]:
+    """What must be said: a tuned model that is worse on the search split than it was before."""
+    gained = found["search"]["gained"]
+    if session.headline.sign * gained["value"] >= 0:
+        return []
+    certain = "" if Score(**gained).differs() else ", within the error"
+    return [
+        f"the tuned model scores worse on the search split than the plan did before{certain}: more "
+        "epochs, or lower learning rates (--lr, --ssm-lr)"
+    ]

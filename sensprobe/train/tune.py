@@ -1,0 +1,307 @@
+"""Training under a plan: rounding is inside the network, and passes gradients straight through.
+
+A tuned model is a checkpoint like any other: what is trained are the parameters of the family, not
+codes. In every step the parameters are deployed as a loader would deploy them, encoded and decoded
+by the plan, and run under its tap: the network in training is the one that an evaluation of the
+checkpoint under the plan runs, to the bit. Ranges of static activations and states are watched anew
+on the calibration split before every leg, at full precision, as an evaluation does.
+
+With a teacher the loss is that of the labels plus the divergence from the teacher's outputs (Hinton
+et al. 2015, arXiv 1503.02531, at temperature 1), in equal parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensprobe.checkpoints.own import build
+from sensprobe.data import Split
+from sensprobe.errors import SchemeError, UsageError
+from sensprobe.evaluate import BATCH, TextEvaluator, outcomes
+from sensprobe.models import Model, family_of
+from sensprobe.models.apply import (
+    Applier,
+    encode_weight,
+    needs_calibration,
+    observe,
+    static_scale,
+    wanted_by,
+)
+from sensprobe.numerics.rounding import decode, straight
+from sensprobe.numerics.taps import RoundingTap, StaticScale, single
+from sensprobe.plans.plan import Resolved, fingerprint
+from sensprobe.plans.scheme import Rounding
+from sensprobe.plans.sites import Kind
+from sensprobe.scores.metrics import NAMES, PRIMARY
+from sensprobe.train.loop import Loss
+from sensprobe.train.recipe import Recipe, rate_at
+from sensprobe.train.samples import digest
+
+LEG_STEPS = 500
+"""Steps after which a long epoch is kept too."""
+SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "A_log", "dt_proj", "dt_bias")
+"""Ends of the names of parameters that decays and step sizes are made of: `ssm_lr` trains them."""
+Params = Mapping[str, Tensor]
+
+
+def require_trainable(plan: Resolved) -> None:
+    """SchemeError for a plan with a scheme that nothing can be trained under."""
+    if named := [n for n, s in plan.items() if s.rounding is Rounding.GPTQ]:
+        raise SchemeError(
+            f"{named[0]} in {plan[named[0]]} cannot be tuned: gptq chooses codes for a model that "
+            f"is finished, by what its layers read, and tuning changes that in every step. Leave "
+            f"/gptq out of the plan ({len(named)} site(s)): tuning does what it is for."
+        )
+
+
+@dataclass
+class UnderPlan:
+    """The network of a config with parameters in training, under a resolved plan.
+
+    `start` has the parameters before the first step; `calibration` the sequences on which ranges of
+    static activations and states are watched, None for a plan that needs none. `first` is the
+    position that stochastic rounding takes for the first sequence of a batch.
+    """
+
+    plan: Resolved
+    config: Any
+    start: Params
+    calibration: Tensor | None = None
+    teacher: Model | None = None
+    first: int = 0
+    _scales: dict[str, StaticScale] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        require_trainable(self.plan)
+
+    def initial(self) -> dict[str, Tensor]:
+        """The parameters before the first step, in float32."""
+        return {name: p.detach().float().clone() for name, p in self.start.items()}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The JSON values by which a snapshot of this training is known."""
+        parts = (digest(p.float(), p.new_zeros(0)) for p in self.start.values())
+        teacher = None if self.teacher is None else self.teacher.weights.values()
+        return {
+            "plan": fingerprint(self.plan),
+            "start": " ".join(parts),
+            "teacher": teacher and " ".join(digest(single(w), w.new_zeros(0)) for w in teacher),
+        }
+
+    def deployed(self, params: Params) -> Model:
+        """The model on these parameters, as a loader deploys them; gradients reach them."""
+        family = family_of(self.config)
+        dtype = getattr(torch, family.precision)
+        weights = family.deploy({name: p.to(dtype) for name, p in params.items()}, self.config)
+        model: Model = family.model(self.config, weights)
+        return model
+
+    def outputs(self, params: Params, x: Tensor) -> Tensor:
+        """The outputs of the network under the plan."""
+        model = self.deployed(params)
+        if self._scales is None:
+            self._scales = self._watched(model)
+        return model(x, self.tap(model, self._scales))
+
+    def tap(self, model: Model, scales: Mapping[str, StaticScale]) -> RoundingTap:
+        """The tap that `Applier.tap` makes of the model's weights, to the bit, with gradients."""
+        weights = {}
+        for name, scheme in self.plan.items():
+            site = model.sites[name]
+            if site.kind is Kind.WEIGHT:
+                with torch.no_grad():
+                    rounded = decode(encode_weight(model, site, scheme), scheme, site)
+                weights[name] = straight(single(model.weights[name]), rounded)
+        return replace(Applier(model).partial_tap({}), plan=self.plan, weights=weights,
+                       scales=scales, first=self.first)  # fmt: skip
+
+    def applier(self, params: Params) -> Applier:
+        """What evaluates a checkpoint of these parameters under the plan."""
+        trained = {name: p.detach() for name, p in params.items()}
+        model = build(trained, self.config, Path("in training"))
+        if self.calibration is None or not needs_calibration(self.plan, model.sites):
+            return Applier(model)
+        return Applier(model, observe(model, self.calibration, wanted_by(self.plan, model)))
+
+    def begin(self) -> None:
+        """Have the ranges watched anew before the next step."""
+        self._scales = None
+
+    def _watched(self, model: Model) -> dict[str, StaticScale]:
+        """The scales of static activations and states of the model as it is now."""
+        statistics = {}
+        if self.calibration is not None and needs_calibration(self.plan, model.sites):
+            statistics = observe(model, self.calibration, wanted_by(self.plan, model))
+        found = {n: static_scale(model.sites[n], s, statistics) for n, s in self.plan.items()}
+        return {name: scale for name, scale in found.items() if scale is not None}
+
+
+@dataclass(frozen=True)
+class TuneTask:
+    """Training under a plan on the samples of a split (see `loop.Task`).
+
+    `task` is that of the data set: classification, regression, language or unlabelled. The last
+    has no labels to learn from, so it needs a teacher. `train` and `validation` are its splits;
+    held-out scores are of the first `count` samples of `validation`.
+    """
+
+    recipe: Recipe
+    task: str
+    train: Split
+    validation: Split
+    under: UnderPlan
+    count: int
+    leg_name = "leg"
+    clip = 1.0
+
+    def __post_init__(self) -> None:
+        if self.task == "unlabelled" and self.under.teacher is None:
+            raise UsageError(
+                f"{self.train.source} has no labels to learn from: name a teacher (--teacher self, "
+                "or a model), whose outputs are learnt instead."
+            )
+
+    @property
+    def metric(self) -> str:
+        return NAMES[PRIMARY[self.task]]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "recipe": asdict(self.recipe),
+            "train": self.train.fingerprint,
+            "validation": self.validation.fingerprint,
+            **self.under.identity,
+        }
+
+    def initial(self) -> dict[str, Tensor]:
+        return self.under.initial()
+
+    @property
+    def batch(self) -> int:
+        """Samples a step."""
+        return min(self.recipe.optimizer.batch, len(self.train))
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch; samples too few for a whole batch wait for another epoch."""
+        return len(self.train) // self.batch
+
+    @property
+    def legs(self) -> list[range]:
+        """Epochs, long ones in parts of about `LEG_STEPS` steps."""
+        steps, parts = self.epoch_steps, -(-self.epoch_steps // LEG_STEPS)
+        ends = [
+            epoch * steps + steps * part // parts
+            for epoch in range(self.recipe.schedule.epochs)
+            for part in range(1, parts + 1)
+        ]
+        return [range(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+
+    def rate(self, step: int) -> float:
+        steps = self.recipe.schedule.epochs * self.epoch_steps
+        return rate_at(step + 1, steps + 1, self.recipe.schedule.warmup)
+
+    def optimizer(self, params: Params) -> torch.optim.AdamW:
+        """Two groups: the parameters that a recurrence's decays and steps are made of, and the
+        others."""
+        choices, groups = self.recipe.optimizer, []
+        slow = {n for n in params if _own_name(n) in SSM_NAMES}
+        for lr, names in ((choices.ssm_lr, slow), (choices.lr, set(params) - slow)):
+            members = [p for name, p in params.items() if name in names]
+            if members:
+                groups.append({"params": members, "lr": lr, "base": lr})
+        return torch.optim.AdamW(groups, weight_decay=choices.weight_decay, fused=True)
+
+    def batches(self, leg: int) -> Iterator[Tensor]:
+        """The places in `train` of the samples of each batch, in the order of this epoch."""
+        self.under.begin()
+        steps = self.legs[leg]
+        epoch, first = divmod(steps.start, self.epoch_steps)
+        generator = torch.Generator().manual_seed(self.recipe.seed * 100_003 + epoch + 1)
+        order = torch.randperm(len(self.train), generator=generator)
+        for step in steps:
+            start = (first + step - steps.start) * self.batch
+            self.under.first = step * self.batch
+            yield order[start : start + self.batch]
+
+    def loss(self, params: Params, batch: Tensor) -> Loss:
+        x, y = self.train.x[batch], self.train.y[batch]
+        outputs = self.under.outputs(params, x)
+        loss = _of_labels(self.task, outputs, y)
+        if self.under.teacher is not None:
+            with torch.no_grad():
+                told = self.under.teacher(x)
+            divergence = _divergence(self.task, outputs, told)
+            value = divergence if loss is None else (loss.value + divergence) / 2
+            loss = Loss(value, len(x), value.item() if loss is None else loss.scores)
+        assert loss is not None
+        return loss
+
+    def held_out(self, params: Params) -> np.ndarray:
+        applier = self.under.applier(params)
+        if self.task == "language":
+            text = TextEvaluator(applier.model, applier, self.validation, divergence=False)
+            found = text.evaluate(self.under.plan, 0, self.count)
+        else:
+            found = self._outcomes(applier)
+        return found[PRIMARY[self.task]].astype(np.float64)
+
+    @torch.no_grad()
+    def _outcomes(self, applier: Applier) -> dict[str, np.ndarray]:
+        """The arrays of held-out samples; divergences are from the teacher."""
+        x, y = self.validation.x[: self.count], self.validation.y[: self.count]
+        tap, teacher = applier.tap(self.under.plan), self.under.teacher
+        parts = [(i, x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
+        outputs = torch.cat([applier.model(part, tap.at(first)) for first, part in parts])
+        told = None if teacher is None else torch.cat([teacher(part) for _, part in parts])
+        return outcomes(self.task, outputs, y, told)
+
+    def entry(self, leg: int, loss: float, score: float, held_out: float) -> dict[str, float]:
+        return {"steps": self.legs[leg].stop, "loss": loss, "score": score, "validation": held_out}
+
+    def recorded(self, entry: Mapping[str, float]) -> dict[str, Any]:
+        return {
+            "metric": self.metric,
+            "value": entry["validation"],
+            "n": self.count,
+            "split": self.validation.name,
+            "steps": entry["steps"],
+        }
+
+
+def _own_name(parameter: str) -> str:
+    """layers.0.dt_proj.bias -> dt_proj"""
+    return parameter.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+
+
+def _of_labels(task: str, outputs: Tensor, y: Tensor) -> Loss | None:
+    """The loss in labels or targets, and the sum of the batch's scores; None without them."""
+    if task == "classification":
+        return Loss(F.cross_entropy(outputs, y), len(y), int((outputs.argmax(1) == y).sum()))
+    if task == "regression":
+        error = F.mse_loss(outputs.flatten(1), y.flatten(1))
+        return Loss(error, len(y), error.item() * len(y))
+    if task == "language":
+        value = F.cross_entropy(outputs.flatten(0, 1), y.flatten().long(), ignore_index=-1)
+        return Loss(value, len(y), value.item() / math.log(2) * len(y))
+    return None
+
+
+def _divergence(task: str, outputs: Tensor, told: Tensor) -> Tensor:
+    """The divergence in nats of outputs from a teacher's, the mean over samples or tokens; of
+    regression the mean squared difference."""
+    if task == "regression":
+        return F.mse_loss(outputs, told)
+    ours, theirs = (F.log_softmax(x.flatten(0, -2), -1) for x in (outputs, told))
+    return F.kl_div(ours, theirs, log_target=True, reduction="batchmean")

@@ -1,0 +1,58 @@
+"""`sensprobe tune`: a model and a plan in, a checkpoint that evaluates as it says out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import Shell
+
+COARSE = ["--set", "*.out_proj=int3", "--set", "*.C=int3", "--set", "*.state=int6/head/dynamic"]
+FAST = ["--epochs", 3, "--lr", 0.01, "--ssm-lr", 0.002]
+
+
+def test_the_tuned_checkpoint_scores_what_was_said(shell: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "tuned"
+    made = shell.ok("tune", "s4d-digits", "--data", "digits", *COARSE, *FAST, "--out", out)
+    assert "gained by tuning" in made.out
+    assert "3 legs" in made.err
+    document = json.loads((out / "tuned.json").read_text())
+    found = document["splits"]["confirmation"]
+    assert found["after"]["value"] > found["before"]["value"] + 0.2
+    assert not document["warnings"]
+    plan = ["--plan", out / "plan.json"]
+    scored = shell.ok("eval", out / "weights.safetensors", *plan, "--data", "digits", "--json").json
+    for key in ("value", "stderr", "n"):
+        assert scored[key] == found["after"][key]
+    assert scored["plan_fingerprint"] == document["plan_fingerprint"]
+
+
+def test_a_plan_of_a_run(shell: Shell, searched: Path, tmp_path: Path) -> None:
+    search = json.loads((searched / "results" / "search.json").read_text())
+    budget = search["chosen"][0]["budget"]
+    asked = ["tune", "--run", searched, "--plan", budget, "--epochs", 1, "--out", tmp_path / "t"]
+    document = shell.ok(*asked, "--json").json
+    plans = {c["plan_fingerprint"] for c in search["candidates"]}
+    assert document["plan_fingerprint"] in plans
+    confirmation = json.loads((searched / "results" / "confirmation.json").read_text())
+    full = document["splits"]["confirmation"]["full"]
+    assert full["value"] == confirmation["baseline"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["s4d-digits", "--data", "digits"], "give --plan PLAN or --set"),
+        (["s4d-digits", "--data", "digits", *COARSE, "--epochs", 0], "--epochs must be at least 1"),
+        (["s4d-digits", "--data", "digits", *COARSE, "--lr", -1], "--lr and --ssm-lr"),
+        (["s4d-digits", "--data", "digits", "--set", "*.out_proj=int4/gptq"], "Leave /gptq out"),
+        (["s4d-digits", "--data", "digits", *COARSE, "--teacher", "mamba-bytes"], "teacher"),
+        (["s4d-digits", "--data", "digits", "--set", "nothing=int4"], "nothing"),
+    ],
+)
+def test_bad_input(words: list[object], says: str, shell: Shell, tmp_path: Path) -> None:
+    done = shell("tune", *words, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert says in done.err
+    assert not (tmp_path / "out").exists()

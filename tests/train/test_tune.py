@@ -1,0 +1,149 @@
+"""Training under a plan: the network in training is the one that is evaluated, to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import CONFIGS
+
+from sensprobe.checkpoints import parameters
+from sensprobe.checkpoints.own import build
+from sensprobe.data import load_data
+from sensprobe.errors import SchemeError, SensprobeError, UsageError
+from sensprobe.models import family_of
+from sensprobe.models.apply import Applier, observe, wanted_by
+from sensprobe.plans.plan import Plan, Resolved, parse_setting
+from sensprobe.session.source import open_model
+from sensprobe.train import train_task
+from sensprobe.train.recipe import Data, Optimizer, Recipe, Schedule
+from sensprobe.train.tune import TuneTask, UnderPlan
+
+PLANS = {
+    "one layer": [
+        "*.A=logpolar(m2,p8) *.B=int2/channel *.C=int3 *.state=int6/head/dynamic *.out_proj=int2",
+        "weights=int4/mse states=int8/head/asym activations=int6",
+        "*.A=polar(m3,p7) *.state=int5/head/feedback head=e4m3 *.x=int4/stochastic",
+    ],
+    "mamba": ["*.in_proj.*=int3/channel/asym *.A=log5 *.state=int6/dynamic *.decay=int8"],
+    "mamba2": ["weights=int4 *.state=int8/head/dynamic/every2 *.in_proj.*=int4/hadamard"],
+}
+CASES = [(name, words) for name, all_ in PLANS.items() for words in all_]
+
+
+def plan_of(words: str, model: Any) -> Resolved:
+    return Plan(tuple(map(parse_setting, words.split()))).resolve(model.sites.values())
+
+
+def start_of(name: str) -> tuple[dict[str, torch.Tensor], Any]:
+    config = CONFIGS[name]
+    return family_of(config).initial(config, (0.01, 0.1), 3), config
+
+
+def inputs_of(config: Any) -> torch.Tensor:
+    g = torch.Generator().manual_seed(0)
+    if config.encoder == "embedding":
+        return torch.randint(config.d_input, (6, 20), generator=g)
+    return torch.randn(6, 20, config.d_input, generator=g)
+
+
+@pytest.mark.parametrize(("name", "words"), CASES)
+def test_the_network_in_training_is_the_one_that_is_evaluated(name: str, words: str) -> None:
+    params, config = start_of(name)
+    model = build(params, config, Path("here"))
+    plan, x = plan_of(words, model), inputs_of(config)
+    applier = Applier(model, observe(model, x, wanted_by(plan, model)))
+    leaves = {n: p.clone().requires_grad_() for n, p in params.items()}
+    under = UnderPlan(plan, config, params, x)
+    outputs = under.outputs(leaves, x)
+    with torch.no_grad():
+        assert torch.equal(outputs, model(x, applier.tap(plan)))
+    outputs.square().sum().backward()
+    for n, p in leaves.items():
+        assert p.grad is not None, n
+        assert p.grad.isfinite().all(), n
+    assert sum(bool(p.grad.abs().sum()) for p in leaves.values()) > len(leaves) - 2
+
+
+def test_gptq_is_refused_by_name() -> None:
+    params, config = start_of("one layer")
+    plan = plan_of("*.out_proj=int4/gptq", build(params, config, Path("here")))
+    with pytest.raises(SchemeError, match=r"layers\.0\.out_proj in int4.*gptq"):
+        UnderPlan(plan, config, params)
+
+
+# -- a whole training ------------------------------------------------------------------------------
+
+COARSE = "*.out_proj=int3 *.C=int3 *.state=int6/head/dynamic"
+
+
+def digits(epochs: int = 2, **changes: Any) -> TuneTask:
+    source, data = open_model("s4d-digits"), load_data("digits")
+    stored = parameters(source.path)
+    under = UnderPlan(plan_of(COARSE, source.model), stored.config, stored.tensors)
+    recipe = Recipe(
+        stored.config, Data("digits"), Optimizer(1e-2, 2e-3, 0.0, 50, 0.8), Schedule(epochs, 0.1)
+    )
+    task = TuneTask(recipe, data.task, data.splits["train"], data.splits["search"], under, 400)
+    return replace(task, **changes)
+
+
+def test_it_buys_back_what_rounding_costs(tmp_path: Path) -> None:
+    task = digits(4)
+    before = task.held_out(task.initial()).mean()
+    found = train_task(task, tmp_path)
+    assert before < 0.5
+    assert found.value > before + 0.2
+    model = open_model(found.weights).model
+    plan = task.under.plan
+    x, y = task.validation.x[:400], task.validation.y[:400]
+    outputs = model(x, Applier(model).tap(plan))
+    assert float((outputs.argmax(1) == y).double().mean()) == pytest.approx(found.value)
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(now: Any) -> None:
+        if now.epoch == 2:
+            raise StoppedError
+
+    whole = train_task(digits(), tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train_task(digits(), tmp_path / "cut", progress=stop)
+    again = train_task(digits(), tmp_path / "cut")
+    assert again.weights.read_bytes() == whole.weights.read_bytes()
+
+
+def test_another_plan_does_not_go_on_from_it(tmp_path: Path) -> None:
+    train_task(digits(1), tmp_path)
+    other = digits(1)
+    under = replace(
+        other.under, plan={**other.under.plan, "head": next(iter(other.under.plan.values()))}
+    )
+    with pytest.raises(SensprobeError, match="differs in plan"):
+        train_task(replace(other, under=under), tmp_path)
+
+
+def test_a_loss_that_diverges_says_the_step_and_keeps_the_last_leg(tmp_path: Path) -> None:
+    task = digits(2)
+    fast = replace(task.recipe, optimizer=replace(task.recipe.optimizer, lr=1e30, ssm_lr=1e30))
+    with pytest.raises(SensprobeError, match=r"diverged.*step \d+"):
+        train_task(replace(task, recipe=fast), tmp_path)
+
+
+def test_without_labels_a_teacher_is_asked_for() -> None:
+    with pytest.raises(UsageError, match="--teacher self"):
+        digits(task="unlabelled")
+
+
+def test_a_teacher_is_learnt_without_labels(tmp_path: Path) -> None:
+    task = digits(3)
+    task.under.teacher = open_model("s4d-digits").model
+    task = replace(task, task="unlabelled")
+    before = task.held_out(task.initial()).mean()
+    assert train_task(task, tmp_path).value < before / 2  # divergence in nats
