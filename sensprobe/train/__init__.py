@@ -1,7 +1,7 @@
-"""Full-precision training: from a recipe and data to a checkpoint, repeatable to the bit.
+"""Training, from data to a checkpoint, repeatable to the bit: by a recipe, or under a plan.
 
 `train_task` is the one loop; a task says what is learnt: `SampleTask` classes or numbers of
-sequences, `LanguageTask` a language model over bytes.
+sequences, `LanguageTask` a language model over bytes, `tune.TuneTask` either under a plan.
 """
 
 from __future__ import annotations
