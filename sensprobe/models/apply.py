@@ -94,6 +94,7 @@ class Applier:
     _scales: dict[tuple[str, Scheme], StaticScale | None] = field(default_factory=dict)
     _radius_sites: dict[int, list[str]] = field(default_factory=dict)  # layer -> sites it is of
     _radii: dict[tuple[int, tuple[Scheme | None, ...]], float] = field(default_factory=dict)
+    _exact_radii: list[tuple[float, int]] = field(default_factory=list)  # the largest first
 
     def tap(self, plan: Mapping[str, Scheme]) -> RoundingTap:
         """The tap that runs the model under a resolved plan; it holds every weight."""
@@ -127,6 +128,7 @@ class Applier:
     def adopt(self, tap: RoundingTap) -> None:
         """Take over what a tap holds: an exported model's decoded weights and calibrated scales."""
         self._radii.clear()
+        self._exact_radii.clear()
         for name, scheme in tap.plan.items():
             if name in tap.weights:
                 self._weights[name, scheme] = tap.weights[name]
@@ -152,10 +154,14 @@ class Applier:
             for name, site in self.model.sites.items():
                 if site.layer is not None and name.split(".", 2)[2] in self.model.radius_reads:
                     self._radius_sites.setdefault(site.layer, []).append(name)
-        return max(
-            self._radius(layer, tuple(map(plan.get, names)))
-            for layer, names in self._radius_sites.items()
-        )
+        read = self._radius_sites
+        touched = {i for i, names in read.items() if any(name in plan for name in names)}
+        found = [self._radius(i, tuple(map(plan.get, read[i]))) for i in touched]
+        if not self._exact_radii:
+            exact = ((self._radius(i, (None,) * len(n)), i) for i, n in read.items())
+            self._exact_radii = sorted(exact, reverse=True)
+        found += next(([r] for r, i in self._exact_radii if i not in touched), [])
+        return max(found)
 
     def _radius(self, layer: int, schemes: tuple[Scheme | None, ...]) -> float:
         """One layer's spectral radius, of its sites in the order of `_radius_sites`."""
