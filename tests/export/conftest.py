@@ -10,7 +10,7 @@ from sensprobe import ops
 from sensprobe.ops.diagonal_scan import reference
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _reference() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ops, "diagonal_scan", reference)
