@@ -19,6 +19,7 @@ from sensprobe.session.session import Session
 from sensprobe.session.source import open_model
 from sensprobe.train import Progress, Recipe, record, train_task
 from sensprobe.train.recipe import Data, Optimizer, Schedule
+from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
 from sensprobe.train.tune import TuneTask, UnderPlan, require_trainable
 
 PLAN, RESULT = "plan.json", "tuned.json"
@@ -88,6 +89,7 @@ def tune(
     require_trainable(resolved)
     if "train" not in data.splits:
         raise DataError(f"{data.name} has no train split: there is nothing to tune on.")
+    _require_elsewhere(source.path, out, resume)
     task = _task(session, resolved, settings, norm)
     trained = train_task(task, out, progress=progress, resume=resume)
     write_whole(out / PLAN, strict_json(plan.to_json()))
@@ -118,6 +120,19 @@ def tune(
     }
     write_whole(out / RESULT, strict_json(document))
     return document
+
+
+def _require_elsewhere(model: Path, out: Path, resume: bool) -> None:
+    """UsageError where files of OUT are not those of an earlier training, or are the model's."""
+    folder = model if model.is_dir() else model.parent
+    if model.exists() and folder.resolve() == out.resolve():
+        raise UsageError(f"{out} holds the model that is tuned: name another folder with --out.")
+    found = [out / name for name in (WEIGHTS, PLAN, RESULT) if (out / name).exists()]
+    if found and resume and not (out / SNAPSHOT).exists():
+        raise UsageError(
+            f"{found[0]} exists and is of no training: name another folder with --out, or replace "
+            "it with --restart."
+        )
 
 
 def _task(session: Session, plan: Resolved, settings: TuneSettings, norm: str | None) -> TuneTask:

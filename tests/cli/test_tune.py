@@ -56,3 +56,19 @@ def test_bad_input(words: list[object], says: str, shell: Shell, tmp_path: Path)
     assert done.code == 2
     assert says in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_others_are_not_replaced(shell: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "tuned"
+    fast = [*COARSE, "--epochs", 1, "--batch", 700]
+    shell.ok("tune", "s4d-digits", "--data", "digits", *fast, "--out", out)
+    weights = out / "weights.safetensors"
+    before = weights.read_bytes()
+    done = shell("tune", weights, "--data", "digits", *fast, "--out", out, "--restart")
+    assert done.code == 2
+    assert "holds the model that is tuned" in done.err
+    (out / "snapshot.safetensors").unlink()
+    done = shell("tune", "s4d-digits", "--data", "digits", *fast, "--out", out)
+    assert done.code == 2
+    assert "is of no training" in done.err
+    assert weights.read_bytes() == before
