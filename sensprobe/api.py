@@ -537,13 +537,14 @@ def tune(
     returned: `splits` has the scores of the search and the confirmation split at full precision,
     under the plan before and after, and the paired differences `gained` (after - before) and `left`
     (after - full precision). With `run` and no `model`, the inputs are those of the run and `plan`
-    is a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs are
-    learnt as well as the labels; of unlabelled data alone, and "self" by default. `trained` is told
-    the progress of the training. `allow_code`: see `search`.
+    may be a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs
+    are learnt as well as the labels; of unlabelled data alone, and "self" by default. `trained` is
+    told the progress of the training. `allow_code`: see `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
     from sensprobe.plans.plan import EXACT_PLAN
+    from sensprobe.plans.presets import PRESETS
     from sensprobe.session.open import open_session
     from sensprobe.session.plans import as_plan
 
@@ -554,13 +555,13 @@ def tune(
         model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
         progress=progress,
     )  # fmt: skip
-    if model is None and session.run is not None and isinstance(plan, str):
-        asked = plan_of(session.run, plan, session.source.model.sites)[0]
+    named = isinstance(plan, str) and plan not in PRESETS and not Path(plan).is_file()
+    if session.run is not None and model is None and named:
+        asked = plan_of(session.run, str(plan), session.source.model.sites)[0]
     else:
         asked = as_plan(plan or EXACT_PLAN, session.source.outline)
-    return job.tune(
-        session, asked, Path(out), settings, norm=norm, resume=not restart, progress=trained
-    )
+    with session.run.working("tune") if session.run else nullcontext():
+        return job.tune(session, asked, Path(out), settings, resume=not restart, progress=trained)
 
 
 def doctor() -> Document:

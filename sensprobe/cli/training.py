@@ -24,9 +24,11 @@ class TrainingBar:
     def __call__(self, now: Progress) -> None:
         if now.epoch != self._epoch:
             if self._epoch == 0:
+                plural = "s" if now.epochs > 1 else ""
                 takes = f"about {duration(now.seconds_left)}"
                 self._console.print(
-                    f"{now.epochs} {now.unit}s of {now.steps} steps: {takes}", style="dim"
+                    f"{now.epochs} {now.unit}{plural} of {now.steps} steps: {takes}",
+                    style="dim",
                 )
             self._bar.begin(f"{now.unit} {now.epoch}/{now.epochs}", now.steps)
             self._epoch = now.epoch

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sensprobe.checkpoints import parameters
 from sensprobe.documents.files import strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
-from sensprobe.evaluate import Score, mean, paired, score_document
+from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost
-from sensprobe.models import Model
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
-from sensprobe.session.outline import find_model
 from sensprobe.session.session import Session
-from sensprobe.session.source import open_model
+from sensprobe.session.source import Source, open_model
 from sensprobe.train import Progress, Recipe, record, train_task
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
@@ -62,7 +62,6 @@ def tune(
     out: Path,
     settings: TuneSettings,
     *,
-    norm: str | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def tune(
     and export as any model and plan. Goes on after the last whole leg unless `resume` is False. The
     search and the confirmation split score full precision, the plan before, and the plan after, the
     last two paired. Raises UsageError for an exported model, SchemeError for a plan nothing can be
-    trained under, DataError where there is nothing to train on.
+    trained under, DataError where there is nothing to train or to judge on.
     """
     source, data = session.source, session.dataset
     if source.artefact is not None:
@@ -87,15 +86,25 @@ def tune(
             "PATTERN=SCHEME. `train` trains without."
         )
     require_trainable(resolved)
-    if "train" not in data.splits:
-        raise DataError(f"{data.name} has no train split: there is nothing to tune on.")
+    if missing := [s for s in ("train", "search", "confirmation") if s not in data.splits]:
+        raise DataError(
+            f"{data.name} has no {' and no '.join(missing)} split: tuning trains on the first, and "
+            "is judged on the other two."
+        )
+    if session.headline.scores_divergence and data.task == "language":
+        raise UsageError(
+            f"the {session.headline.label} of a tuned model of text from the model before is not "
+            "scored: leave --metric out."
+        )
     _require_elsewhere(source.path, out, resume)
-    task = _task(session, resolved, settings, norm)
+    task = _task(session, resolved, settings)
     trained = train_task(task, out, progress=progress, resume=resume)
     write_whole(out / PLAN, strict_json(plan.to_json()))
     tuned = Session(open_model(trained.weights), data, progress=session.progress,
                     headline=session.headline, data_seed=session.data_seed)  # fmt: skip
-    found = {split: _scores(session, tuned, resolved, split) for split in _judged(session)}
+    found = {
+        split: _scores(session, tuned, resolved, split) for split in ("search", "confirmation")
+    }
     last = found["confirmation"]["after"]
     record(trained.weights, {
         "metric": session.headline.label, "value": last["value"], "stderr": last["stderr"],
@@ -135,40 +144,37 @@ def _require_elsewhere(model: Path, out: Path, resume: bool) -> None:
         )
 
 
-def _task(session: Session, plan: Resolved, settings: TuneSettings, norm: str | None) -> TuneTask:
-    source, data = session.source, session.dataset
-    place = find_model(source.path, norm) if source.path.exists() else None
-    stored = parameters(source.path if place is None else place.path, norm)
-    train, validation = data.splits["train"], data.splits["search"]
+def _task(session: Session, plan: Resolved, settings: TuneSettings) -> TuneTask:
+    source, data, calibration = session.source, session.dataset, session.calibration
+    stored = parameters(source.path, source.norm)
     optimizer = Optimizer(settings.lr, settings.ssm_lr, 0.0, settings.batch, settings.average)
     schedule = Schedule(settings.epochs, settings.warmup)
     recipe = Recipe(stored.config, Data(data.name), optimizer, schedule, seed=settings.seed)
-    calibration = None
-    if "calibration" in data.splits:
-        calibration = data.splits["calibration"].x[: session.calibration.samples]
-    under = UnderPlan(plan, stored.config, stored.tensors, calibration, _teacher(session, settings))
-    most = HELD_OUT.get(data.task, MOST_HELD_OUT)
-    return TuneTask(recipe, data.task, train, validation, under, min(most, len(validation)))
+    watched = calibration.fingerprint(plan)
+    under = UnderPlan(plan, stored.config, calibration.sequences(plan) if watched else None)
+    validation, teacher = data.splits["search"], _teacher(session, settings)
+    marks = {"model": source.fingerprint, "calibration": watched,
+             "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
+    return TuneTask(
+        recipe, data.task, data.splits["train"], validation, under, stored.tensors,
+        min(HELD_OUT.get(data.task, MOST_HELD_OUT), len(validation)),
+        None if teacher is None else teacher.model, marks,
+    )  # fmt: skip
 
 
-def _teacher(session: Session, settings: TuneSettings) -> Model | None:
+def _teacher(session: Session, settings: TuneSettings) -> Source | None:
     """The model whose outputs are learnt; None where labels alone are."""
     name = settings.teacher or ("self" if session.dataset.task == "unlabelled" else "none")
     if name == "none":
         return None
-    model = session.source.model if name == "self" else open_model(name).model
-    ours = session.source.model.config
-    if (model.config.d_input, model.config.d_output) != (ours.d_input, ours.d_output):
+    teacher = session.source if name == "self" else open_model(name)
+    theirs, ours = teacher.model.config, session.source.model.config
+    if (theirs.d_input, theirs.d_output) != (ours.d_input, ours.d_output):
         raise UsageError(
-            f"the teacher {name} takes {model.config.d_input} inputs and gives "
-            f"{model.config.d_output} outputs; the model takes {ours.d_input} and gives "
-            f"{ours.d_output}."
+            f"the teacher {name} takes {theirs.d_input} inputs and gives {theirs.d_output} "
+            f"outputs; the model takes {ours.d_input} and gives {ours.d_output}."
         )
-    return model
-
-
-def _judged(session: Session) -> list[str]:
-    return [s for s in ("search", "confirmation") if s in session.dataset.splits]
+    return teacher
 
 
 def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict[str, Any]:
@@ -178,12 +184,11 @@ def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict
     for session in (before, after):
         session.divergence = session.headline.scores_divergence
     groups, primary = before.samples.groups(split, stop), before.headline.primary
-    units = 3 * stop
-    before.progress.begin(f"scoring on {stop:,} {split} samples", units, 0.0)
+    before.progress.begin(f"scoring on {stop:,} {split} samples", 3 * stop)
     try:
         full = before.measure({}, split, 0, stop, "baseline")[primary]
         rounded = before.measure(plan, split, 0, stop, "untuned")[primary]
-        tuned = after.measure(plan, split, 0, stop, "tuned")[primary]
+        tuned = _after(before, after, plan, split, stop)[primary]
     finally:
         before.progress.end()
     robust = before.headline.robust
@@ -195,6 +200,21 @@ def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict
         "gained": score_document(paired(tuned, rounded, groups, robust=robust)),
         "left": score_document(paired(tuned, full, groups, robust=robust)),
     }
+
+
+def _after(
+    before: Session, after: Session, plan: Resolved, split: str, stop: int
+) -> Mapping[str, np.ndarray]:
+    """The arrays of the tuned model under the plan. Where outputs are compared with full precision,
+    it is that of the model before tuning."""
+    if not before.headline.scores_divergence:
+        return after.measure(plan, split, 0, stop, "tuned")
+    after.calibration.ready(plan)
+    outputs = after.local.evaluator(split).outputs(plan, 0, stop)
+    compared = before.local.evaluator(split)
+    assert isinstance(compared, Evaluator)  # text is refused
+    base, y = compared.baseline(0, stop), before.samples.split(split).y[:stop]
+    return outcomes(before.dataset.task, outputs, y, base, more=before.more_arrays)
 
 
 def _warnings(session: Session, found: Mapping[str, Any]) -> list[str]:

@@ -145,17 +145,17 @@ class _Kernel(torch.autograd.Function):
     def forward(
         ctx: Any, u: Tensor, A: Tensor, B: Tensor, C: Tensor, spec: Spec, carry: Carry, asked: bool
     ) -> Tensor:
-        from sensprobe_kernels.ops.diagonal_scan.cpu import scan, scan_for_gradient
+        from sensprobe_kernels.ops.diagonal_scan.cpu import prepare, scan
 
-        given = (
-            array(u), (_parts(A), _parts(B), _parts(C)), spec, carry.state.numpy(),
-            None if carry.residual is None else carry.residual.numpy(), carry.step,
-            torch.get_num_threads(),
+        threads = torch.get_num_threads()
+        residual = None if carry.residual is None else carry.residual.numpy()
+        run = prepare(
+            array(u), (_parts(A), _parts(B), _parts(C)), spec, carry.state.numpy(), residual,
+            carry.step, threads, keep=asked,
         )  # fmt: skip
-        if not asked:
-            return torch.from_numpy(scan(*given))
-        y, ctx.run = scan_for_gradient(*given)
-        ctx.n = A.shape[1]
+        y = scan(run, threads)
+        if asked:
+            ctx.run = run
         return torch.from_numpy(y)
 
     @staticmethod
@@ -163,7 +163,7 @@ class _Kernel(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         from sensprobe_kernels.ops.diagonal_scan.cpu import gradient
 
-        found = gradient(ctx.run, ctx.n, array(dy), torch.get_num_threads())
+        found = gradient(ctx.run, array(dy), torch.get_num_threads())
         A, B, C = (torch.from_numpy(np.ascontiguousarray(x)) for x in (found.A, found.B, found.C))
         return torch.from_numpy(found.u), *map(torch.view_as_complex, (A, B, C)), None, None, None
 

@@ -77,14 +77,17 @@ class Calibration:
         wanted = known.joined(wanted_by(plan, model))
         if self._watched is not None and wanted == known:
             return self.applier
-        split = self._calibration_split(plan)
-        x = split.x[: self.samples]
-        self.progress.note(f"calibrating on {len(x)} sequences of the {split.name} split")
+        x = self.sequences(plan)
+        self.progress.note(f"calibrating on {len(x)} sequences of the calibration split")
         wanted = wanted.joined(self._expected)
         self.applier.statistics = observe(model, x, wanted)
         self.applier.forget_scales()
         self._watched = wanted
         return self.applier
+
+    def sequences(self, plan: Mapping[str, Scheme]) -> Tensor:
+        """What a resolved plan is calibrated on; SchemeError where there is nothing."""
+        return self._calibration_split(plan).x[: self.samples]
 
     def fingerprint(self, plan: Mapping[str, Scheme]) -> str:
         """Identifies the samples a resolved plan is calibrated on; "" if it needs none."""

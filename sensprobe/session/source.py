@@ -37,6 +37,7 @@ class Source:
     path: Path
     recorded: Mapping[str, Any]
     fingerprint: str
+    norm: str | None = None  # that a state-spaces/s4 checkpoint was opened with
     artefact: Artefact | None = None
     tokenizer: Tokenizer | None = None
     earlier: Callable[[], frozenset[str]] = frozenset
@@ -66,6 +67,7 @@ def _checkpoint(found: Found) -> Source:
         found.path,
         recorded if isinstance(recorded, dict) else {},
         read.fingerprint,
+        found.norm,
         tokenizer=_tokenizer(read.model, found.path),
         earlier=lambda: known | names_before(found.path, found.norm),
     )
@@ -83,9 +85,9 @@ def _exported(found: Found) -> Source:
         found.path,
         recorded,
         print_,
-        artefact,
-        _tokenizer(model, found.path),
-        partial(_earlier_artefact_name, artefact),
+        artefact=artefact,
+        tokenizer=_tokenizer(model, found.path),
+        earlier=partial(_earlier_artefact_name, artefact),
     )
 
 

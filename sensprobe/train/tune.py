@@ -14,28 +14,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sensprobe import ops
 from sensprobe.checkpoints.own import build
 from sensprobe.data import Split
 from sensprobe.errors import SchemeError, UsageError
 from sensprobe.evaluate import BATCH, TextEvaluator, outcomes
 from sensprobe.models import Model, family_of
-from sensprobe.models.apply import (
-    Applier,
-    encode_weight,
-    needs_calibration,
-    observe,
-    static_scale,
-    wanted_by,
-)
+from sensprobe.models.apply import Applier, encode_weight, observe, wanted_by
 from sensprobe.numerics.rounding import decode, straight
 from sensprobe.numerics.taps import RoundingTap, StaticScale, single
 from sensprobe.plans.plan import Resolved, fingerprint
@@ -44,7 +38,6 @@ from sensprobe.plans.sites import Kind
 from sensprobe.scores.metrics import NAMES, PRIMARY
 from sensprobe.train.loop import Loss
 from sensprobe.train.recipe import Recipe, rate_at
-from sensprobe.train.samples import digest
 
 LEG_STEPS = 500
 """Steps after which a long epoch is kept too."""
@@ -67,54 +60,47 @@ def require_trainable(plan: Resolved) -> None:
 class UnderPlan:
     """The network of a config with parameters in training, under a resolved plan.
 
-    `start` has the parameters before the first step; `calibration` the sequences on which ranges of
-    static activations and states are watched, None for a plan that needs none. `first` is the
-    position that stochastic rounding takes for the first sequence of a batch.
+    `calibration` has the sequences on which ranges of static activations and states are watched;
+    None for a plan that needs none.
     """
 
     plan: Resolved
     config: Any
-    start: Params
     calibration: Tensor | None = None
-    teacher: Model | None = None
-    first: int = 0
-    _scales: dict[str, StaticScale] | None = field(default=None, repr=False)
+    _scales: Mapping[str, StaticScale] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         require_trainable(self.plan)
 
-    def initial(self) -> dict[str, Tensor]:
-        """The parameters before the first step, in float32."""
-        return {name: p.detach().float().clone() for name, p in self.start.items()}
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The JSON values by which a snapshot of this training is known."""
-        parts = (digest(p.float(), p.new_zeros(0)) for p in self.start.values())
-        teacher = None if self.teacher is None else self.teacher.weights.values()
-        return {
-            "plan": fingerprint(self.plan),
-            "start": " ".join(parts),
-            "teacher": teacher and " ".join(digest(single(w), w.new_zeros(0)) for w in teacher),
-        }
-
-    def deployed(self, params: Params) -> Model:
-        """The model on these parameters, as a loader deploys them; gradients reach them."""
+    def outputs(self, params: Params, x: Tensor, first: int = 0) -> Tensor:
+        """The outputs of the network under the plan. `first` is the position that stochastic
+        rounding takes for the first sequence of x."""
         family = family_of(self.config)
         dtype = getattr(torch, family.precision)
         weights = family.deploy({name: p.to(dtype) for name, p in params.items()}, self.config)
         model: Model = family.model(self.config, weights)
-        return model
-
-    def outputs(self, params: Params, x: Tensor) -> Tensor:
-        """The outputs of the network under the plan."""
-        model = self.deployed(params)
         if self._scales is None:
-            self._scales = self._watched(model)
-        return model(x, self.tap(model, self._scales))
+            sites = model.sites
+            passing = {n: s for n, s in self.plan.items() if sites[n].kind is not Kind.WEIGHT}
+            self._scales = self._calibrated(model).partial_tap(passing).scales
+        return model(x, self._tap(model, self._scales, first))
 
-    def tap(self, model: Model, scales: Mapping[str, StaticScale]) -> RoundingTap:
-        """The tap that `Applier.tap` makes of the model's weights, to the bit, with gradients."""
+    def begin(self) -> None:
+        """Have the ranges watched anew before the next step."""
+        self._scales = None
+
+    def applier(self, params: Params) -> Applier:
+        """The applier that evaluates a checkpoint of these parameters under the plan."""
+        trained = {name: p.detach() for name, p in params.items()}
+        return self._calibrated(build(trained, self.config, Path("in training")))
+
+    def _calibrated(self, model: Model) -> Applier:
+        if self.calibration is None:
+            return Applier(model)
+        return Applier(model, observe(model, self.calibration, wanted_by(self.plan, model)))
+
+    def _tap(self, model: Model, scales: Mapping[str, StaticScale], first: int) -> RoundingTap:
+        """The tap that an applier makes of the model's weights, to the bit, with gradients."""
         weights = {}
         for name, scheme in self.plan.items():
             site = model.sites[name]
@@ -122,28 +108,15 @@ class UnderPlan:
                 with torch.no_grad():
                     rounded = decode(encode_weight(model, site, scheme), scheme, site)
                 weights[name] = straight(single(model.weights[name]), rounded)
-        return replace(Applier(model).partial_tap({}), plan=self.plan, weights=weights,
-                       scales=scales, first=self.first)  # fmt: skip
+        return RoundingTap(self.plan, weights, scales, first, round=ops.rounded)
 
-    def applier(self, params: Params) -> Applier:
-        """What evaluates a checkpoint of these parameters under the plan."""
-        trained = {name: p.detach() for name, p in params.items()}
-        model = build(trained, self.config, Path("in training"))
-        if self.calibration is None or not needs_calibration(self.plan, model.sites):
-            return Applier(model)
-        return Applier(model, observe(model, self.calibration, wanted_by(self.plan, model)))
 
-    def begin(self) -> None:
-        """Have the ranges watched anew before the next step."""
-        self._scales = None
+class Batch(NamedTuple):
+    """Places of samples in the train split, and the position of the first for stochastic
+    rounding."""
 
-    def _watched(self, model: Model) -> dict[str, StaticScale]:
-        """The scales of static activations and states of the model as it is now."""
-        statistics = {}
-        if self.calibration is not None and needs_calibration(self.plan, model.sites):
-            statistics = observe(model, self.calibration, wanted_by(self.plan, model))
-        found = {n: static_scale(model.sites[n], s, statistics) for n, s in self.plan.items()}
-        return {name: scale for name, scale in found.items() if scale is not None}
+    places: Tensor
+    first: int
 
 
 @dataclass(frozen=True)
@@ -152,7 +125,9 @@ class TuneTask:
 
     `task` is that of the data set: classification, regression, language or unlabelled. The last
     has no labels to learn from, so it needs a teacher. `train` and `validation` are its splits;
-    held-out scores are of the first `count` samples of `validation`.
+    held-out scores are of the first `count` samples of `validation`. `start` has the parameters
+    before the first step; `marks` are the fingerprints by which a snapshot knows what it is of
+    beside recipe, plan and splits: of the model, the teacher and what is calibrated on.
     """
 
     recipe: Recipe
@@ -160,12 +135,15 @@ class TuneTask:
     train: Split
     validation: Split
     under: UnderPlan
+    start: Params
     count: int
+    teacher: Model | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
     leg_name = "leg"
     clip = 1.0
 
     def __post_init__(self) -> None:
-        if self.task == "unlabelled" and self.under.teacher is None:
+        if self.task == "unlabelled" and self.teacher is None:
             raise UsageError(
                 f"{self.train.source} has no labels to learn from: name a teacher (--teacher self, "
                 "or a model), whose outputs are learnt instead."
@@ -181,11 +159,12 @@ class TuneTask:
             "recipe": asdict(self.recipe),
             "train": self.train.fingerprint,
             "validation": self.validation.fingerprint,
-            **self.under.identity,
+            "plan": fingerprint(self.under.plan),
+            **self.marks,
         }
 
     def initial(self) -> dict[str, Tensor]:
-        return self.under.initial()
+        return {name: p.detach().float().clone() for name, p in self.start.items()}
 
     @property
     def batch(self) -> int:
@@ -223,8 +202,8 @@ class TuneTask:
                 groups.append({"params": members, "lr": lr, "base": lr})
         return torch.optim.AdamW(groups, weight_decay=choices.weight_decay, fused=True)
 
-    def batches(self, leg: int) -> Iterator[Tensor]:
-        """The places in `train` of the samples of each batch, in the order of this epoch."""
+    def batches(self, leg: int) -> Iterator[Batch]:
+        """Whole batches in this epoch's order."""
         self.under.begin()
         steps = self.legs[leg]
         epoch, first = divmod(steps.start, self.epoch_steps)
@@ -232,19 +211,18 @@ class TuneTask:
         order = torch.randperm(len(self.train), generator=generator)
         for step in steps:
             start = (first + step - steps.start) * self.batch
-            self.under.first = step * self.batch
-            yield order[start : start + self.batch]
+            yield Batch(order[start : start + self.batch], step * self.batch)
 
-    def loss(self, params: Params, batch: Tensor) -> Loss:
-        x, y = self.train.x[batch], self.train.y[batch]
-        outputs = self.under.outputs(params, x)
+    def loss(self, params: Params, batch: Batch) -> Loss:
+        x, y = self.train.x[batch.places], self.train.y[batch.places]
+        outputs = self.under.outputs(params, x, batch.first)
         loss = _of_labels(self.task, outputs, y)
-        if self.under.teacher is not None:
+        if self.teacher is not None:
             with torch.no_grad():
-                told = self.under.teacher(x)
+                told = self.teacher(x)
             divergence = _divergence(self.task, outputs, told)
             value = divergence if loss is None else (loss.value + divergence) / 2
-            loss = Loss(value, len(x), value.item() if loss is None else loss.scores)
+            loss = Loss(value, len(x), len(x) * value.item() if loss is None else loss.scores)
         assert loss is not None
         return loss
 
@@ -261,7 +239,7 @@ class TuneTask:
     def _outcomes(self, applier: Applier) -> dict[str, np.ndarray]:
         """The arrays of held-out samples; divergences are from the teacher."""
         x, y = self.validation.x[: self.count], self.validation.y[: self.count]
-        tap, teacher = applier.tap(self.under.plan), self.under.teacher
+        tap, teacher = applier.tap(self.under.plan), self.teacher
         parts = [(i, x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
         outputs = torch.cat([applier.model(part, tap.at(first)) for first, part in parts])
         told = None if teacher is None else torch.cat([teacher(part) for _, part in parts])

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from command_line import Shell
 
+import sensprobe
+from sensprobe.data import load_data
+from sensprobe.plans.plan import read
+
 COARSE = ["--set", "*.out_proj=int3", "--set", "*.C=int3", "--set", "*.state=int6/head/dynamic"]
 FAST = ["--epochs", 3, "--lr", 0.01, "--ssm-lr", 0.002]
 
@@ -38,6 +42,19 @@ def test_a_plan_of_a_run(shell: Shell, searched: Path, tmp_path: Path) -> None:
     confirmation = json.loads((searched / "results" / "confirmation.json").read_text())
     full = document["splits"]["confirmation"]["full"]
     assert full["value"] == confirmation["baseline"]["value"]
+
+
+def test_a_divergence_is_from_the_model_before_tuning(shell: Shell, tmp_path: Path) -> None:
+    """Not from the full precision of the tuned model, which has moved."""
+    asked = ["tune", "s4d-digits", "--data", "digits", *COARSE, *FAST, "--teacher", "self"]
+    document = shell.ok(*asked, "--metric", "divergence", "--out", tmp_path / "t", "--json").json
+    found = document["splits"]["search"]["after"]["value"]
+    data = load_data("digits").splits["search"]
+    plan = read(tmp_path / "t" / "plan.json")
+    tuned = sensprobe.load(tmp_path / "t" / "weights.safetensors", plan=plan)(data.x)
+    told = sensprobe.load("s4d-digits")(data.x).log_softmax(-1)
+    divergence = (told.exp() * (told - tuned.log_softmax(-1))).sum(-1).mean()
+    assert found == pytest.approx(float(divergence), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -97,13 +97,13 @@ def test_a_second_backward_gives_the_same() -> None:
 
 def test_what_needs_no_gradient_keeps_no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
-    scan = cpu.scan_for_gradient
+    prepare = cpu.prepare
 
-    def seen(*args: Any) -> Any:
-        kept.append(True)
-        return scan(*args)
+    def seen(*args: Any, keep: bool = False) -> Any:
+        kept.append(keep)
+        return prepare(*args, keep=keep)
 
-    monkeypatch.setattr(cpu, "scan_for_gradient", seen)
+    monkeypatch.setattr(cpu, "prepare", seen)
     p = problem(2, 20, 2, 3)
     y, _ = ops.diagonal_scan(*p)
     assert not y.requires_grad
@@ -113,7 +113,7 @@ def test_what_needs_no_gradient_keeps_no_checkpoints(monkeypatch: pytest.MonkeyP
     assert not carry.state.requires_grad
     with torch.no_grad():
         ops.diagonal_scan(*p)
-    assert kept == [True]
+    assert kept == [False, True, False]
 
 
 def test_a_state_that_needs_a_gradient_runs_on_the_reference() -> None:

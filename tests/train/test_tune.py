@@ -57,7 +57,7 @@ def test_the_network_in_training_is_the_one_that_is_evaluated(name: str, words: 
     plan, x = plan_of(words, model), inputs_of(config)
     applier = Applier(model, observe(model, x, wanted_by(plan, model)))
     leaves = {n: p.clone().requires_grad_() for n, p in params.items()}
-    under = UnderPlan(plan, config, params, x)
+    under = UnderPlan(plan, config, x)
     outputs = under.outputs(leaves, x)
     with torch.no_grad():
         assert torch.equal(outputs, model(x, applier.tap(plan)))
@@ -72,7 +72,7 @@ def test_gptq_is_refused_by_name() -> None:
     params, config = start_of("one layer")
     plan = plan_of("*.out_proj=int4/gptq", build(params, config, Path("here")))
     with pytest.raises(SchemeError, match=r"layers\.0\.out_proj in int4.*gptq"):
-        UnderPlan(plan, config, params)
+        UnderPlan(plan, config)
 
 
 # -- a whole training ------------------------------------------------------------------------------
@@ -83,11 +83,13 @@ COARSE = "*.out_proj=int3 *.C=int3 *.state=int6/head/dynamic"
 def digits(epochs: int = 2, **changes: Any) -> TuneTask:
     source, data = open_model("s4d-digits"), load_data("digits")
     stored = parameters(source.path)
-    under = UnderPlan(plan_of(COARSE, source.model), stored.config, stored.tensors)
+    under = UnderPlan(plan_of(COARSE, source.model), stored.config)
     recipe = Recipe(
         stored.config, Data("digits"), Optimizer(1e-2, 2e-3, 0.0, 50, 0.8), Schedule(epochs, 0.1)
     )
-    task = TuneTask(recipe, data.task, data.splits["train"], data.splits["search"], under, 400)
+    task = TuneTask(
+        recipe, data.task, data.splits["train"], data.splits["search"], under, stored.tensors, 400
+    )
     return replace(task, **changes)
 
 
@@ -142,8 +144,6 @@ def test_without_labels_a_teacher_is_asked_for() -> None:
 
 
 def test_a_teacher_is_learnt_without_labels(tmp_path: Path) -> None:
-    task = digits(3)
-    task.under.teacher = open_model("s4d-digits").model
-    task = replace(task, task="unlabelled")
+    task = digits(3, task="unlabelled", teacher=open_model("s4d-digits").model)
     before = task.held_out(task.initial()).mean()
     assert train_task(task, tmp_path).value < before / 2  # divergence in nats

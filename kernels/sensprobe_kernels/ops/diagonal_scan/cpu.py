@@ -39,14 +39,18 @@ _NONE = np.zeros(0, np.float32)
 
 
 class Run(NamedTuple):
-    """One call of the kernel: its inputs u (batch, length, heads), flags, and tiles of work."""
+    """One call of the kernel: its inputs, the key of the compiled function, the tiles of work."""
 
-    u: Array
+    u: Array  # (batch, length, heads)
+    state: Array
+    residual: Array
     flags: Flags
     tiles: list[Tile]
+    n: int
+    keep: bool  # there are checkpoints
 
 
-def scan(
+def prepare(
     u: Array,
     coefficients: tuple[Array, Array, Array],
     spec: Spec,
@@ -54,77 +58,66 @@ def scan(
     residual: Array | None,
     step: int,
     threads: int,
-) -> Array:
-    """Run the recurrence; returns y (batch, length, heads), changes state and residual in place.
+    keep: bool = False,
+) -> Run:
+    """Prepare a call of the kernel, for so many threads.
 
     u: (batch, length, heads). coefficients: A, B, C as (heads, n, 2). state and residual:
-    (batch, heads, n, 2); a residual, allowed with NEAREST only, turns error feedback on. `step`
-    counts the steps taken before. All float32, C-contiguous.
+    (batch, heads, n, 2), changed in place by `scan`; a residual, allowed with NEAREST only, turns
+    error feedback on. `step` counts the steps taken before. With `keep` there are checkpoints of
+    the state every CHUNK steps, for `gradient`. All float32, C-contiguous.
     """
-    return _scan(u, coefficients, spec, state, residual, step, threads, keep=False)[0]
-
-
-def scan_for_gradient(
-    u: Array,
-    coefficients: tuple[Array, Array, Array],
-    spec: Spec,
-    state: Array,
-    residual: Array | None,
-    step: int,
-    threads: int,
-) -> tuple[Array, Run]:
-    """`scan`, and the run that `gradient` takes: it holds a checkpoint of the state every CHUNK
-    steps."""
-    return _scan(u, coefficients, spec, state, residual, step, threads, keep=True)
-
-
-def _scan(
-    u: Array,
-    coefficients: tuple[Array, Array, Array],
-    spec: Spec,
-    state: Array,
-    residual: Array | None,
-    step: int,
-    threads: int,
-    keep: bool,
-) -> tuple[Array, Run]:
     batch, length, heads = u.shape
-    n, y = coefficients[0].shape[1], lines(u.shape)
+    n, rest = coefficients[0].shape[1], _NONE if residual is None else residual.reshape(-1)
     flags = spec._replace(feedback=residual is not None).apart_along(1).flags()
-    if not (batch and length and heads and n):
-        return y, Run(u, flags, [])
-    job = Job(batch, length, heads, n, step, spec.first, spec.settings(n))
-    rest = _NONE if residual is None else residual.reshape(-1)
     flags = flags._replace(quotient=_quotient(spec, flags, coefficients))
-    run = build(flags, keep)
+    job = Job(batch, length, heads, n, step, spec.first, spec.settings(n))
     coef, constants = _rows(coefficients, spec), np.array(spec.constants(), np.float32)
     wide = heads if spec.span == TENSOR else _tile_heads(job, threads, FEW_HEADS if keep else HEADS)
     chunks = -(-length // CHUNK) if keep else 0
+
+    def tile(b0: int, h0: int) -> Tile:
+        h1 = min(h0 + wide, heads)
+        size = chunks * (h1 - h0) * n * 2 * LANES
+        return Tile(
+            job, b0, h0, h1, coef, constants, _NONE, _NONE, scratch(size),
+            scratch(size if rest.size else 0),
+        )  # fmt: skip
+
+    there = u.size and n
     places = [(b0, h0) for b0 in range(0, batch, LANES) for h0 in range(0, heads, wide)]
-    tiles: list[Tile | None] = [None] * len(places)
+    tiles = [tile(*place) for place in places] if there else []
+    return Run(u, state, rest, flags, tiles, n, keep)
+
+
+def scan(run: Run, threads: int) -> Array:
+    """Run the recurrence; returns y (batch, length, heads). A run is scanned once: the state is
+    overwritten."""
+    y = lines(run.u.shape)
+    compiled = build(run.flags, run.keep) if run.tiles else None
 
     def work(k: int, _: int) -> None:
-        b0, h0 = places[k]
-        h1 = min(h0 + wide, heads)
-        size = (h1 - h0) * n * 2 * LANES
-        own = size if rest.size else 0
-        tile = tiles[k] = Tile(
-            job, b0, h0, h1, coef, constants, scratch(size), scratch(own),
-            scratch(chunks * size), scratch(chunks * own),
-        )  # fmt: skip
-        chunk = (h1 - h0) * LINE
-        run(
-            u.reshape(-1),
+        tile, chunk = _with_state(run.tiles[k], run.flags)
+        assert compiled is not None
+        compiled(
+            run.u.reshape(-1),
             y.reshape(-1),
-            state.reshape(-1),
-            rest,
+            run.state.reshape(-1),
+            run.residual,
             tile,
             scratch(chunk),
             scratch(chunk),
         )
 
-    spread_out(work, [(k, 0) for k in range(len(places))], threads)
-    return y, Run(u, flags, [tile for tile in tiles if tile is not None] if keep else [])
+    spread_out(work, [(k, 0) for k in range(len(run.tiles))], threads)
+    return y
+
+
+def _with_state(tile: Tile, flags: Flags) -> tuple[Tile, int]:
+    """The tile with scratch for a state of its own, and the size of its drive and out."""
+    size = (tile.h1 - tile.h0) * tile.job.n * 2 * LANES
+    own = tile._replace(state=scratch(size), residual=scratch(size if flags.feedback else 0))
+    return own, (tile.h1 - tile.h0) * LINE
 
 
 class Gradient(NamedTuple):
@@ -136,21 +129,17 @@ class Gradient(NamedTuple):
     C: Array
 
 
-def gradient(run: Run, n: int, dy: Array, threads: int) -> Gradient:
-    """The gradient of a run of `n` states a head that was scanned for it. dy: as y."""
-    du, heads = np.zeros(run.u.shape, np.float32), run.u.shape[2]
-    blocks = -(-run.u.shape[0] // LANES)
-    sums = np.zeros((blocks, heads, n, SUMS), np.float32)
-    back = build_gradient(run.flags) if run.tiles else None
+def gradient(run: Run, dy: Array, threads: int) -> Gradient:
+    """The gradient of a run that was prepared with checkpoints and scanned. dy: as y."""
+    du, (batch, _, heads) = np.zeros(run.u.shape, np.float32), run.u.shape
+    sums = np.zeros((-(-batch // LANES), heads, run.n, SUMS), np.float32)
+    compiled = build_gradient(run.flags) if run.tiles else None
 
     def work(k: int, _: int) -> None:
-        kept = run.tiles[k]
-        # A state of its own: the gradient may be asked for again, from another thread too.
-        tile = kept._replace(state=scratch(kept.state.size), residual=scratch(kept.residual.size))
-        size, chunk = kept.state.size, (kept.h1 - kept.h0) * LINE
-        part = sums[kept.b0 // LANES, kept.h0 : kept.h1].reshape(-1)
-        assert back is not None
-        back(
+        tile, chunk = _with_state(run.tiles[k], run.flags)
+        size = tile.state.size
+        assert compiled is not None
+        compiled(
             run.u.reshape(-1),
             dy.reshape(-1),
             du.reshape(-1),
@@ -159,11 +148,11 @@ def gradient(run: Run, n: int, dy: Array, threads: int) -> Gradient:
                 scratch((CHUNK + 1) * size), scratch(size), scratch(size // 2 * SUMS),
                 scratch(chunk), scratch(chunk), scratch(chunk),
             ),
-            part,
+            sums[tile.b0 // LANES, tile.h0 : tile.h1].reshape(-1),
         )  # fmt: skip
 
     spread_out(work, [(k, 0) for k in range(len(run.tiles))], threads)
-    A, B, C = np.moveaxis(sums.sum(axis=0).reshape(heads, n, 3, 2), 2, 0)
+    A, B, C = np.moveaxis(sums.sum(axis=0).reshape(heads, run.n, 3, 2), 2, 0)
     return Gradient(du, A, B, 2 * C)
 
 
