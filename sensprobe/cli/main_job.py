@@ -109,15 +109,7 @@ def add_search(commands: argparse._SubParsersAction) -> None:
 
 def add_eval(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("eval", help="score one plan, on data or on tasks of lm-eval")
-    sub.add_argument(
-        "model",
-        metavar="MODEL",
-        nargs="?",
-        help=f"{options.MODEL}; left out with --data: those of --run",
-    )
-    options.add_norm(sub)
-    options.add_data(sub, required=False)
-    options.add_plan(sub)
+    options.add_inputs(sub)
     sub.add_argument(
         "--split",
         choices=("train", "calibration", "search", "confirmation"),

@@ -62,6 +62,19 @@ def add_plan(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def add_inputs(sub: argparse.ArgumentParser) -> None:
+    """A model, data and a plan; the first two may be those of --run."""
+    sub.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"{MODEL}; left out with --data: those of --run",
+    )
+    add_norm(sub)
+    add_data(sub, required=False)
+    add_plan(sub)
+
+
 def add_json(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--json", action="store_true", help="one JSON document on stdout, nothing else"

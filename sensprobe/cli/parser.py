@@ -188,15 +188,7 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser(
         "tune", help="train a model under a plan, with the rounding inside the recurrence"
     )
-    sub.add_argument(
-        "model",
-        metavar="MODEL",
-        nargs="?",
-        help=f"{options.MODEL}; left out with --data: those of --run",
-    )
-    options.add_norm(sub)
-    options.add_data(sub, required=False)
-    options.add_plan(sub)
+    options.add_inputs(sub)
     sub.add_argument(
         "--run",
         type=Path,
