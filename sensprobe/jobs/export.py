@@ -150,12 +150,9 @@ def _facts(
                 rival["uniform"], rival["total_bytes"], _score(rival["metric"])
             )
         if rival := confirmed.get("against_hand"):
-            known["hand"] = HandFacts(
-                rival["about"],
-                rival["total_bytes"],
-                Score(**rival["metric"]),
-                Score(**rival["difference"]),
-            )
+            level, change = _score(rival["metric"]), _score(rival["difference"])
+            if level is not None and change is not None:
+                known["hand"] = HandFacts(rival["about"] or "", rival["total_bytes"], level, change)
     if candidate["state_bytes"] != candidate.get("packed_state_bytes", candidate["state_bytes"]):
         known["held_state_bytes"] = candidate["state_bytes"]
     return CardFacts(

@@ -1,0 +1,46 @@
+"""Every field that a run's documents have is in their schema: what is not is believed unchecked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sensprobe_app
+
+from sensprobe.documents.schemas import schema
+
+RUN = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
+DOCUMENTS = [RUN / "run.json", *sorted((RUN / "results").glob("*.json"))]
+OURS = ("run", "search", "confirmation", "sensitivity", "sites")
+
+
+def undeclared(node: Any, value: Any, definitions: Any, at: str = "") -> Iterator[str]:
+    """The places of fields in a document that its schema does not describe."""
+    while "$ref" in node:
+        node = definitions[node["$ref"].rpartition("/")[2]]
+    if isinstance(value, dict):
+        known, others = node.get("properties", {}), node.get("additionalProperties")
+        for name, inner in value.items():
+            if name in known:
+                yield from undeclared(known[name], inner, definitions, f"{at}/{name}")
+            elif not isinstance(others, dict):
+                yield f"{at}/{name}"
+            elif others:
+                yield from undeclared(others, inner, definitions, f"{at}/{name}")
+    elif isinstance(value, list) and value:
+        if "items" not in node and "prefixItems" not in node:
+            yield at
+        for inner in value if "items" in node else ():
+            yield from undeclared(node["items"], inner, definitions, f"{at}/[]")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_field_is_declared(path: Path) -> None:
+    name = path.stem.partition("-")[0]
+    assert name in OURS
+    document = schema(name).document
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert set(undeclared(document, found, document.get("$defs", {}))) == set()
