@@ -1,12 +1,12 @@
 """How long profiling and searching take as a model gets deeper: twice the layers, twice the time?
 
-    python studies/000_speed/growth.py [--layers 12 24 48] [--rounds 1]
+    python studies/000_speed/growth.py [--layers 12 24 48] [--rounds 1] [--only profile]
 
 Random Mambas of one width (d_model 64) that differ in depth alone, on 16 windows of 512 bytes. Two
 jobs: `profile --method taylor --by site` with three schemes, and a `search` of 20 evaluations that
 starts from that profile. Each depth runs in a process of its own on one thread, the depths by
 turns; a process first does both jobs on a model of one layer, which loads and compiles what is
-needed. Kept are the least wall time and the least processor time of the rounds.
+needed. Kept are the medians of the rounds; `--only profile` leaves the search out.
 
 Writes growth.json and growth.png beside this file, and prints a table whose ratios are each
 depth's processor time over that of the depth before.
@@ -23,9 +23,10 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
+from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
@@ -83,13 +84,16 @@ def jobs(folder: Path, layers: int) -> dict[str, Callable[[], dict[str, Any]]]:
     return {"profile": profile, "search": search}
 
 
-def case(layers: int) -> dict[str, Any]:
-    """Seconds of each job on a model of so many layers, and how much RAM the process took."""
+def case(layers: int, asked: Sequence[str]) -> dict[str, Any]:
+    """Seconds of each job asked for on a model of so many layers, and the RAM of the process."""
     found: dict[str, Any] = {"layers": layers}
     with tempfile.TemporaryDirectory() as folder:
-        for job in jobs(Path(folder), 1).values():
-            job()
+        for name, job in jobs(Path(folder), 1).items():
+            if name in asked:
+                job()
         for name, job in jobs(Path(folder), layers).items():
+            if name not in asked:
+                continue
             wall, cpu = perf_counter(), process_time()
             job()
             found[name] = {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
@@ -97,24 +101,25 @@ def case(layers: int) -> dict[str, Any]:
     return found
 
 
-def measured(layers: list[int], rounds: int) -> list[dict[str, Any]]:
-    """Each depth in a process of its own, by turns; the least of the rounds in every number."""
-    best: dict[int, dict[str, Any]] = {}
+def measured(layers: list[int], rounds: int, asked: Sequence[str]) -> list[dict[str, Any]]:
+    """Each depth in a process of its own, by turns; the median of the rounds in every number."""
+    every: dict[int, list[dict[str, Any]]] = {depth: [] for depth in layers}
     for _ in range(rounds):
         for depth in layers:
-            words = [sys.executable, __file__, "--case", str(depth)]
+            words = [sys.executable, __file__, "--case", str(depth), "--only", *asked]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE)
-            found = json.loads(done.stdout.splitlines()[-1])
-            known = best.setdefault(depth, found)
-            for job in JOBS:
-                known[job] = {key: min(known[job][key], found[job][key]) for key in found[job]}
-    return [best[depth] for depth in layers]
+            every[depth].append(json.loads(done.stdout.splitlines()[-1]))
+    return [
+        {"layers": depth}
+        | {job: {k: median(one[job][k] for one in runs) for k in runs[0][job]} for job in asked}
+        for depth, runs in every.items()
+    ]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     out = [f"{'':10}{'layers':>8}{'wall s':>9}{'CPU s':>9}{'ratio':>8}{'peak MiB':>10}"]
-    for job in JOBS:
+    for job in (job for job in JOBS if job in rows[0]):
         before = None
         for row in rows:
             found = row[job]
@@ -135,6 +140,8 @@ def draw(document: dict[str, Any], path: Path) -> None:
     rows = document["rows"]
     layers = [row["layers"] for row in rows]
     for job, colour in zip(JOBS, ("tab:blue", "tab:orange"), strict=True):
+        if job not in rows[0]:
+            continue
         seconds = [row[job]["cpu_s"] for row in rows]
         axes.plot(layers, seconds, "o-", color=colour, label=job)
         line = [seconds[0] * depth / layers[0] for depth in layers]
@@ -149,11 +156,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, nargs="+", default=[*LAYERS])
     parser.add_argument("--rounds", type=int, default=1, help="runs of each depth, by turns")
+    parser.add_argument("--only", nargs="+", choices=JOBS, default=[*JOBS], help="jobs to time")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of growth.json and .png")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.case is not None:
-        print(json.dumps(case(asked.case)))
+        print(json.dumps(case(asked.case, asked.only)))
         return
     from sensprobe.jobs.benchmark import about_here
 
@@ -166,7 +174,7 @@ def main() -> None:
         "schemes": SCHEMES,
         "windows": WINDOWS,
         "evaluations": EVALUATIONS,
-        "rows": measured(asked.layers, asked.rounds),
+        "rows": measured(asked.layers, asked.rounds, asked.only),
     }
     print(f"{document['processor']}, one thread, {document['date']}, {asked.rounds} rounds")
     print(table(document["rows"]))
