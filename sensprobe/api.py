@@ -518,11 +518,14 @@ def tune(
     *,
     run: Pathlike | None = None,
     epochs: int = 3,
+    steps: int | None = None,
     lr: float = 2e-3,
     ssm_lr: float = 5e-4,
     batch: int = 50,
     teacher: str = "",
     seed: int = 0,
+    train: str = "all",
+    limit: int | None = None,
     norm: str | None = None,
     metric: str | None = None,
     data_seed: int = 0,
@@ -539,7 +542,9 @@ def tune(
     (after - full precision). With `run` and no `model`, the inputs are those of the run and `plan`
     may be a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs
     are learnt as well as the labels; of unlabelled data alone, and "self" by default. `trained` is
-    told the progress of the training. `allow_code`: see `search`.
+    told the progress of the training. `steps` are taken instead of `epochs` where they are given.
+    `train`: "all" parameters, or "vectors": norms, biases and D. `limit`: samples of each split that
+    are scored. `allow_code`: see `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
@@ -549,8 +554,9 @@ def tune(
     from sensprobe.session.plans import as_plan
 
     settings = job.TuneSettings(
-        epochs=epochs, lr=lr, ssm_lr=ssm_lr, batch=batch, teacher=teacher, seed=seed
-    )
+        epochs=epochs, steps=steps, lr=lr, ssm_lr=ssm_lr, batch=batch, teacher=teacher, seed=seed,
+        train=train,
+    )  # fmt: skip
     session = open_session(
         model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
         progress=progress,
@@ -561,7 +567,9 @@ def tune(
     else:
         asked = as_plan(plan or EXACT_PLAN, session.source.outline)
     with session.run.working("tune") if session.run else nullcontext():
-        return job.tune(session, asked, Path(out), settings, resume=not restart, progress=trained)
+        return job.tune(
+            session, asked, Path(out), settings, limit=limit, resume=not restart, progress=trained
+        )
 
 
 def doctor() -> Document:

@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 
 from sensprobe.checkpoints import parameters
+from sensprobe.data import check_limit
 from sensprobe.documents.files import strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost
+from sensprobe.memory import free_bytes, room
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source, open_model
 from sensprobe.train import Progress, Recipe, record, train_task
+from sensprobe.train.ram import StepBytes, recomputed
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
-from sensprobe.train.tune import TuneTask, UnderPlan, require_trainable
+from sensprobe.train.tune import TRAINED, TuneTask, UnderPlan, require_trainable
+from sensprobe.units import size_text
 
 PLAN, RESULT = "plan.json", "tuned.json"
 HELD_OUT = {"language": 64}
@@ -31,9 +35,11 @@ MOST_HELD_OUT = 1000
 @dataclass(frozen=True, slots=True)
 class TuneSettings:
     """The choices of a tuning. `teacher` is "none", "self" (the model at full precision) or a
-    MODEL; "" takes labels where there are some, and else "self"."""
+    MODEL; "" takes labels where there are some, and else "self". `steps` takes the place of
+    `epochs` where it is given; `train` is one of TRAINED."""
 
     epochs: int = 3
+    steps: int | None = None
     lr: float = 2e-3
     ssm_lr: float = 5e-4
     batch: int = 50
@@ -41,16 +47,19 @@ class TuneSettings:
     warmup: float = 0.05
     teacher: str = ""
     seed: int = 0
+    train: str = "all"
 
     def __post_init__(self) -> None:
         rules = {
             f"--epochs must be at least 1, not {self.epochs}": self.epochs >= 1,
+            f"--steps must be at least 1, not {self.steps}": self.steps is None or self.steps >= 1,
             f"--batch must be at least 1, not {self.batch}": self.batch >= 1,
             f"--lr and --ssm-lr must be above 0, not {self.lr} and {self.ssm_lr}": min(
                 self.lr, self.ssm_lr
             )
             > 0,
             f"--seed must not be negative, not {self.seed}": self.seed >= 0,
+            f"--train must be {' or '.join(TRAINED)}, not {self.train!r}": self.train in TRAINED,
         }
         if broken := [rule for rule, holds in rules.items() if not holds]:
             raise UsageError(f"{'; '.join(broken)}.")
@@ -62,6 +71,7 @@ def tune(
     out: Path,
     settings: TuneSettings,
     *,
+    limit: int | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -70,8 +80,9 @@ def tune(
     OUT gets weights.safetensors, an own checkpoint, and plan.json, which together evaluate, search
     and export as any model and plan. Goes on after the last whole leg unless `resume` is False. The
     search and the confirmation split score full precision, the plan before, and the plan after, the
-    last two paired. Raises UsageError for an exported model, SchemeError for a plan nothing can be
-    trained under, DataError where there is nothing to train or to judge on.
+    last two paired, on `limit` samples of each where it is given. Raises UsageError for an exported
+    model, SchemeError for a plan nothing can be trained under, DataError where there is nothing to
+    train or to judge on, CapacityError where a step finds no room.
     """
     source, data = session.source, session.dataset
     if source.artefact is not None:
@@ -91,6 +102,8 @@ def tune(
             f"{data.name} has no {' and no '.join(missing)} split: tuning trains on the first, and "
             "is judged on the other two."
         )
+    for split in ("search", "confirmation") if limit is not None else ():
+        check_limit(split, data.splits.count(split), limit)
     if session.headline.scores_divergence and data.task == "language":
         raise UsageError(
             f"the {session.headline.label} of a tuned model of text from the model before is not "
@@ -98,12 +111,19 @@ def tune(
         )
     _require_elsewhere(source.path, out, resume)
     task = _task(session, resolved, settings)
-    trained = train_task(task, out, progress=progress, resume=resume)
+    step, free = task.step_bytes(), free_bytes()
+    with room(step.least(task.batch), free, *_no_room(task, step, free)):
+        task.under.layer = step.layer(task.batch, free)
+        ram = _ram(task, step)
+        session.progress.note(_told(task, ram))
+        trained = train_task(task, out, progress=progress, resume=resume)
     write_whole(out / PLAN, strict_json(plan.to_json()))
     tuned = Session(open_model(trained.weights), data, progress=session.progress,
                     headline=session.headline, data_seed=session.data_seed)  # fmt: skip
+    tuned.samples = session.samples
     found = {
-        split: _scores(session, tuned, resolved, split) for split in ("search", "confirmation")
+        split: _scores(session, tuned, resolved, split, limit)
+        for split in ("search", "confirmation")
     }
     last = found["confirmation"]["after"]
     record(trained.weights, {
@@ -120,7 +140,9 @@ def tune(
         "metric_info": session.headline.info.to_json(),
         "sign": session.headline.sign,
         "steps": task.legs[-1].stop,
-        "epochs": settings.epochs,
+        "epochs": task.total / task.epoch_steps,
+        "trained": settings.train,
+        "ram": ram,
         "parameters": trained.parameters,
         "history": [dict(entry) for entry in trained.history],
         "cost": cost(source.outline, resolved),
@@ -158,8 +180,32 @@ def _task(session: Session, plan: Resolved, settings: TuneSettings) -> TuneTask:
     return TuneTask(
         recipe, data.task, data.splits["train"], validation, under, stored.tensors,
         min(HELD_OUT.get(data.task, MOST_HELD_OUT), len(validation)),
-        None if teacher is None else teacher.model, marks,
+        None if teacher is None else teacher.model, marks, settings.steps or 0, settings.train,
     )  # fmt: skip
+
+
+def _size(task: TuneTask) -> str:
+    """The size of a step: batch × length."""
+    return f"{task.batch:,} × {task.train.x.shape[1]:,}"
+
+
+def _ram(task: TuneTask, step: StepBytes) -> dict[str, Any]:
+    """The bytes that a step takes and whether layers are recomputed, as the document has it."""
+    again = task.under.layer is recomputed
+    needed = step.least(task.batch) if again else step.kept(task.batch)
+    return {"step_bytes": needed, "layers": "recomputed" if again else "kept"}
+
+
+def _told(task: TuneTask, ram: Mapping[str, Any]) -> str:
+    layers = "; layers are recomputed" if ram["layers"] == "recomputed" else ""
+    return f"a step of {_size(task)} takes about {size_text(ram['step_bytes'])} of RAM{layers}"
+
+
+def _no_room(task: TuneTask, step: StepBytes, free: int | None) -> tuple[str, str]:
+    """What needs room, and the advice where there is none."""
+    fits = step.fitting(free or 0)
+    advice = f"--batch {fits:,} would fit." if fits else "No batch fits: take shorter samples."
+    return f"a step of {_size(task)}", advice
 
 
 def _teacher(session: Session, settings: TuneSettings) -> Source | None:
@@ -177,10 +223,12 @@ def _teacher(session: Session, settings: TuneSettings) -> Source | None:
     return teacher
 
 
-def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict[str, Any]:
+def _scores(
+    before: Session, after: Session, plan: Resolved, split: str, limit: int | None
+) -> dict[str, Any]:
     """Scores of a split: full precision, the plan on the model before and after, and the paired
     difference of the two."""
-    stop = before.samples.use(split, None)
+    stop = before.samples.use(split, limit)
     for session in (before, after):
         session.divergence = session.headline.scores_divergence
     groups, primary = before.samples.groups(split, stop), before.headline.primary

@@ -76,7 +76,8 @@ class Task(Protocol):
         """The fraction of the learning rates in a step, from 0."""
 
     def optimizer(self, params: Mapping[str, Tensor]) -> torch.optim.AdamW:
-        """An optimizer of the parameters; each of its groups has a learning rate as `base`."""
+        """An optimizer of the parameters, or of some while the others stay as they are; each of its
+        groups has a learning rate as `base`."""
 
     def batches(self, leg: int) -> Iterator[Any]:
         """The batches of a leg, one a step."""
@@ -117,7 +118,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """The result of a finished run. `value`, of `metric`, is the held-out score of the averaged
-    weights with its standard error over `n` samples; `history` has a `Task.entry` a leg."""
+    weights with its standard error over `n` samples; `history` has a `Task.entry` a leg;
+    `parameters` were trained."""
 
     weights: Path
     parameters: int
@@ -162,16 +164,17 @@ def train_task(
     for leg in range(len(history), len(legs)):
         began = time.monotonic()
         loss, score = _leg(run, task, leg, progress)
-        scores = task.held_out(run.average)
+        scores = task.held_out(run.all_average)
         held_out = float(scores.mean())
         history.append(task.entry(leg, loss, score, held_out))
-        write_weights(out / WEIGHTS, run.average, task.recipe.model, task.recorded(history[-1]))
+        whole, recorded = run.all_average, task.recorded(history[-1])
+        write_weights(out / WEIGHTS, whole, task.recipe.model, recorded)
         write_snapshot(out, task.identity, run, history)
         steps = legs[leg]
         left = (time.monotonic() - began) / len(steps) * (legs[-1].stop - steps.stop)
         progress(_progress(task, leg, steps.stop, loss, score, held_out, left))
     if scores is None:  # the run was finished before
-        scores = task.held_out(run.average)
+        scores = task.held_out(run.all_average)
     return Trained(
         out / WEIGHTS,
         sum(p.numel() for p in run.params.values()),
@@ -186,10 +189,11 @@ def train_task(
 def _start(task: Task) -> Run:
     """A run before its first step."""
     params = task.initial()
-    average = {name: p.clone() for name, p in params.items()}
-    for p in params.values():
-        p.requires_grad_()
-    return Run(params, average, task.optimizer(params))
+    optimizer = task.optimizer(params)
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    frozen = {name: p for name, p in params.items() if id(p) not in trained}
+    params = {name: p.requires_grad_() for name, p in params.items() if id(p) in trained}
+    return Run(params, {name: p.detach().clone() for name, p in params.items()}, optimizer, frozen)
 
 
 def _leg(
@@ -199,7 +203,7 @@ def _leg(
     steps, last = task.legs[leg], task.legs[-1].stop
     total, scores, seen, began = 0.0, 0.0, 0, time.monotonic()
     for done, (step, batch) in enumerate(zip(steps, task.batches(leg), strict=True), start=1):
-        loss = task.loss(run.params, batch)
+        loss = task.loss(run.all_params, batch)
         _update(run, task, loss.value, step)
         total += loss.value.item() * loss.samples
         scores, seen = scores + loss.scores, seen + loss.samples

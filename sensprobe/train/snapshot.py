@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,24 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a paramet
 
 @dataclass
 class Run:
-    """All that training changes: parameters, their average, and the optimizer's moments."""
+    """All that training changes: parameters, their average, and the optimizer's moments; and the
+    parameters that it leaves as they are."""
 
     params: dict[str, Tensor]
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def all_params(self) -> dict[str, Tensor]:
+        return {**self.frozen, **self.params}
+
+    @property
+    def all_average(self) -> dict[str, Tensor]:
+        return {**self.frozen, **self.average}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, each tensor as GROUP/NAME."""
+        """All that training changes, each tensor as GROUP/NAME."""
         state = {name: self.optimizer.state[p] for name, p in self.params.items()}
         groups = {"params": self.params, "average": self.average} | {
             key: {name: moments[key] for name, moments in state.items()} for key in MOMENTS

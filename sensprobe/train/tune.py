@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +28,9 @@ from sensprobe.checkpoints.own import build
 from sensprobe.data import Split
 from sensprobe.errors import SchemeError, UsageError
 from sensprobe.evaluate import BATCH, TextEvaluator, outcomes
-from sensprobe.models import Model, family_of
+from sensprobe.models import Model, family_of, forward
 from sensprobe.models.apply import Applier, encode_weight, observe, wanted_by
+from sensprobe.models.forward import Layer, one_layer
 from sensprobe.numerics.rounding import decode, straight
 from sensprobe.numerics.taps import RoundingTap, StaticScale, single
 from sensprobe.plans.plan import Resolved, fingerprint
@@ -37,10 +38,13 @@ from sensprobe.plans.scheme import Rounding
 from sensprobe.plans.sites import Kind
 from sensprobe.scores.metrics import NAMES, PRIMARY
 from sensprobe.train.loop import Loss
+from sensprobe.train.ram import StepBytes, step_bytes
 from sensprobe.train.recipe import Recipe, rate_at
 
 LEG_STEPS = 500
 """Steps after which a long epoch is kept too."""
+TRAINED = ("all", "vectors")
+"""What may be trained: all parameters, or norms, biases and D alone."""
 SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "A_log", "dt_proj", "dt_bias")
 """Ends of the names of parameters that decays and step sizes are made of: `ssm_lr` trains them."""
 Params = Mapping[str, Tensor]
@@ -67,6 +71,7 @@ class UnderPlan:
     plan: Resolved
     config: Any
     calibration: Tensor | None = None
+    layer: Layer = one_layer  # how a layer is run: see `train.ram`
     _scales: Mapping[str, StaticScale] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -78,12 +83,12 @@ class UnderPlan:
         family = family_of(self.config)
         dtype = getattr(torch, family.precision)
         weights = family.deploy({name: p.to(dtype) for name, p in params.items()}, self.config)
-        model: Model = family.model(self.config, weights)
+        model = family.model(self.config, weights)
         if self._scales is None:
             sites = model.sites
             passing = {n: s for n, s in self.plan.items() if sites[n].kind is not Kind.WEIGHT}
             self._scales = self._calibrated(model).partial_tap(passing).scales
-        return model(x, self._tap(model, self._scales, first))
+        return forward.outputs(model, x, self._tap(model, self._scales, first), self.layer)
 
     def begin(self) -> None:
         """Have the ranges watched anew before the next step."""
@@ -127,7 +132,8 @@ class TuneTask:
     has no labels to learn from, so it needs a teacher. `train` and `validation` are its splits;
     held-out scores are of the first `count` samples of `validation`. `start` has the parameters
     before the first step; `marks` are the fingerprints by which a snapshot knows what it is of
-    beside recipe, plan and splits: of the model, the teacher and what is calibrated on.
+    beside recipe, plan and splits: of the model, the teacher and what is calibrated on. `steps`
+    takes the place of the recipe's epochs where it is not 0. `trained` is one of TRAINED.
     """
 
     recipe: Recipe
@@ -139,6 +145,8 @@ class TuneTask:
     count: int
     teacher: Model | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
+    steps: int = 0
+    trained: str = "all"
     leg_name = "leg"
     clip = 1.0
 
@@ -160,11 +168,28 @@ class TuneTask:
             "train": self.train.fingerprint,
             "validation": self.validation.fingerprint,
             "plan": fingerprint(self.under.plan),
+            "steps": self.total,
+            "trained": self.trained,
             **self.marks,
         }
 
     def initial(self) -> dict[str, Tensor]:
         return {name: p.detach().float().clone() for name, p in self.start.items()}
+
+    def step_bytes(self) -> StepBytes:
+        """The RAM that a step takes, counted on a few copies of a sample; ranges are watched on
+        one."""
+        params, watched = self.initial(), self.under.calibration
+        trained = [p for group in self.optimizer(params).param_groups for p in group["params"]]
+        for p in trained:
+            p.requires_grad_()
+
+        def loss(layer: Layer, n: int) -> Tensor:
+            few = None if watched is None else watched[:1]
+            task = replace(self, under=replace(self.under, layer=layer, calibration=few))
+            return task.loss(params, Batch(torch.zeros(n, dtype=torch.long), 0)).value
+
+        return step_bytes(loss, trained, self.batch)
 
     @property
     def batch(self) -> int:
@@ -177,26 +202,31 @@ class TuneTask:
         return len(self.train) // self.batch
 
     @property
+    def total(self) -> int:
+        """Steps of the whole training."""
+        return self.steps or self.recipe.schedule.epochs * self.epoch_steps
+
+    @property
     def legs(self) -> list[range]:
         """Epochs, long ones in parts of about `LEG_STEPS` steps."""
         steps, parts = self.epoch_steps, -(-self.epoch_steps // LEG_STEPS)
         ends = [
-            epoch * steps + steps * part // parts
-            for epoch in range(self.recipe.schedule.epochs)
+            min(epoch * steps + steps * part // parts, self.total)
+            for epoch in range(-(-self.total // steps))
             for part in range(1, parts + 1)
         ]
-        return [range(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+        return [range(a, b) for a, b in zip([0, *ends], ends, strict=False) if a < b]
 
     def rate(self, step: int) -> float:
-        steps = self.recipe.schedule.epochs * self.epoch_steps
-        return rate_at(step + 1, steps + 1, self.recipe.schedule.warmup)
+        return rate_at(step + 1, self.total + 1, self.recipe.schedule.warmup)
 
     def optimizer(self, params: Params) -> torch.optim.AdamW:
-        """Two groups: the parameters that a recurrence's decays and steps are made of, and the
-        others."""
+        """Two groups of what is trained: the parameters that a recurrence's decays and steps are
+        made of, and the others."""
         choices, groups = self.recipe.optimizer, []
-        slow = {n for n in params if _own_name(n) in SSM_NAMES}
-        for lr, names in ((choices.ssm_lr, slow), (choices.lr, set(params) - slow)):
+        chosen = {n for n, p in params.items() if self.trained == "all" or _is_vector(n, p)}
+        slow = {n for n in chosen if _own_name(n) in SSM_NAMES}
+        for lr, names in ((choices.ssm_lr, slow), (choices.lr, chosen - slow)):
             members = [p for name, p in params.items() if name in names]
             if members:
                 groups.append({"params": members, "lr": lr, "base": lr})
@@ -261,6 +291,11 @@ class TuneTask:
 def _own_name(parameter: str) -> str:
     """layers.0.dt_proj.bias -> dt_proj"""
     return parameter.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+
+
+def _is_vector(name: str, p: Tensor) -> bool:
+    """Whether a parameter has one axis and no state matrix is made of it: norms, biases, D."""
+    return p.ndim == 1 and _own_name(name) not in ("A_log", "log_dt")
 
 
 def _of_labels(task: str, outputs: Tensor, y: Tensor) -> Loss | None:
