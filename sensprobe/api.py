@@ -543,8 +543,8 @@ def tune(
     may be a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs
     are learnt as well as the labels; of unlabelled data alone, and "self" by default. `trained` is
     told the progress of the training. `steps` are taken instead of `epochs` where they are given.
-    `train`: "all" parameters, or "vectors": norms, biases and D. `limit`: samples of each split that
-    are scored. `allow_code`: see `search`.
+    `train`: "all" parameters, or "vectors": norms, biases and D. `limit`: samples of each split
+    that are scored. `allow_code`: see `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of

@@ -218,8 +218,8 @@ def _tune(commands: argparse._SubParsersAction) -> None:
         "--train",
         choices=("all", "vectors"),
         default="all",
-        help="what is trained: all parameters, or vectors (norms, biases and D) while matrices stay "
-        "as they are (default: all)",
+        help="what is trained: all parameters, or vectors (norms, biases and D), of which matrices "
+        "are none (default: all)",
     )
     sub.add_argument("--seed", type=int, default=0, help="of the order of samples")
     sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("scored splits"))

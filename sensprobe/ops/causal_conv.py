@@ -95,9 +95,7 @@ def causal_conv(
     if isinstance(storage, Watched):
         return _watched(x, weight, bias, storage, carry)
     tensors = [x, weight, carry.state, *([] if bias is None else [bias])]
-    if not x.numel() or (storage is None and differentiated(tensors)):
-        return reference(x, weight, bias, storage, carry)  # all steps at once
-    if not _has_kernel(tensors, storage, carry):
+    if not x.numel() or not _has_kernel(tensors, storage, carry):
         return reference(x, weight, bias, storage, carry)
     y, state = _Kernel.apply(x, weight, bias, storage, carry)
     return y, Carry(state, None, carry.step + x.shape[1])

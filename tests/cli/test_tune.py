@@ -113,8 +113,8 @@ def test_layers_are_recomputed_where_ram_is_scarce_and_nothing_else_changes(
     scarce = shell.ok(*asked, "--out", tmp_path / "scarce")
     assert scarce.json["ram"]["layers"] == "recomputed"
     assert "; layers are recomputed" in scarce.err
-    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("plenty", "scarce")]  # fmt: skip
-    assert weights[0] == weights[1]
+    one, other = (tmp_path / name / "weights.safetensors" for name in ("plenty", "scarce"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_step_that_finds_no_room_is_said_before_anything_runs(
@@ -124,13 +124,14 @@ def test_a_step_that_finds_no_room_is_said_before_anything_runs(
     monkeypatch.setattr(tune, "free_bytes", lambda: 2_000_000)
     done = shell(*asked)
     assert done.code == 1
-    said = re.search(r"a step of 50 × 64: that needs ([\d,]+) bytes, and 2,000,000 are free. --batch (\d+) would fit", done.err)  # fmt: skip
+    says = r"50 × 64: that needs [\d,]+ bytes, and 2,000,000 are free. --batch (\d+) would fit"
+    said = re.search(says, done.err)
     assert said, done.err
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(tune, "free_bytes", lambda: 1000)
     assert "No batch fits" in shell(*asked).err
     monkeypatch.setattr(tune, "free_bytes", lambda: 2_000_000)
-    fits = shell.ok(*asked, "--batch", said[2], "--steps", 1, "--json").json
+    fits = shell.ok(*asked, "--batch", said[1], "--steps", 1, "--json").json
     assert fits["ram"]["step_bytes"] <= 2_000_000
 
 

@@ -137,14 +137,6 @@ def test_a_watched_window_is_shown_and_stays_exact(
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(seen, wanted, strict=True))
 
 
-def test_gradients_of_an_exact_window_come_from_all_steps_at_once(calls) -> None:
-    p = problem()
-    p[1].requires_grad_()
-    fast(*p)[0].sum().backward()
-    assert p[1].grad is not None
-    assert not calls
-
-
 # -- gradients ------------------------------------------------------------------------------------
 
 
@@ -177,12 +169,14 @@ NEAR = 2e-6
 
 
 @pytest.mark.parametrize("scheme", ["int4", "int3/channel/asym/dynamic", "int8/clip0.5/every3",
-                                    "int6/dynamic", "int8/stochastic3"])  # fmt: skip
+                                    "int6/dynamic", "int8/stochastic3", None])  # fmt: skip
 @pytest.mark.parametrize("size", [(2, 9, 21, 4), (1, 1, 1, 3), (3, 2, 40, 5), (1, 30, 16, 3)])
-def test_it_is_the_gradient_of_the_reference(size: tuple[int, ...], scheme: str, calls) -> None:
+def test_it_is_the_gradient_of_the_reference(
+    size: tuple[int, ...], scheme: str | None, calls
+) -> None:
     p = problem(*size, bias=size[0] > 1)
     storage = kept(scheme, site(p), 1.0, first=3)
-    wanted = gradients(reference, p, straight(storage))  # type: ignore[arg-type]
+    wanted = gradients(reference, p, storage and straight(storage))
     assert far_off(gradients(fast, p, storage), wanted) < NEAR
     assert calls
 
