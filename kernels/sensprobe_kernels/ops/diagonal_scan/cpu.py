@@ -138,6 +138,7 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
     def work(k: int, _: int) -> None:
         tile, chunk = _with_state(run.tiles[k], run.flags)
         size = tile.state.size
+        together = size if run.flags.span == TENSOR else run.n * 2 * LANES
         assert compiled is not None
         compiled(
             run.u.reshape(-1),
@@ -145,7 +146,7 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
             du.reshape(-1),
             tile,
             Work(
-                scratch((CHUNK + 1) * size), scratch(size), scratch(size // 2 * SUMS),
+                scratch((CHUNK + 1) * together), scratch(size), scratch(size // 2 * SUMS),
                 scratch(chunk), scratch(chunk), scratch(chunk),
             ),
             sums[tile.b0 // LANES, tile.h0 : tile.h1].reshape(-1),
