@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.diagonal_scan.job import Tile
+from sensprobe_kernels.ops.diagonal_scan.replay import replay
 from sensprobe_kernels.ops.diagonal_scan.steps import PAIR, ROW, Row, empty_sum, row
 from sensprobe_kernels.ops.diagonal_scan.tiles import (
     copy,
@@ -51,6 +52,7 @@ class Work(NamedTuple):
     adjoint     (heads of the tile, n, 2, 16), g of the step after
     sums        (heads of the tile, n, SUMS, 16)
     drive, slope, out   u, dy and du as `transfer` lays them out
+    ready       (CHUNK, READY, 16), see `replay`
     """
 
     states: Any
@@ -59,6 +61,14 @@ class Work(NamedTuple):
     drive: Any
     slope: Any
     out: Any
+    ready: Any
+
+
+class Pair(NamedTuple):
+    """A complex state."""
+
+    re: Floats
+    im: Floats
 
 
 class Adjoint(NamedTuple):
@@ -104,16 +114,19 @@ def _store(work: Work, p: int, of: Adjoint) -> None:
 
 
 @inline
+def _pair(states: Any, at: int) -> Pair:
+    return Pair(load(states, at), load(states, at + LANES))
+
+
+@inline
 def _back(
-    w: Row, of: Adjoint, states: Any, before: int, now: int, dy: Floats, u: Floats, du: Floats
+    w: Row, of: Adjoint, now: Pair, before: Pair, dy: Floats, u: Floats, du: Floats
 ) -> tuple[Adjoint, Floats]:
-    """One step backward of a state whose values after and before it lie at `now` and `before`; and
-    du with its part added."""
-    dC_re = fused(dy, load(states, now), of.dC_re)
-    dC_im = fused(negative(dy), load(states, now + LANES), of.dC_im)
+    """One step backward of a state that was `before` and became `now`; and du with its part."""
+    dC_re, dC_im = fused(dy, now.re, of.dC_re), fused(negative(dy), now.im, of.dC_im)
     g_re, g_im = fused(w.c_re, dy, of.g_re), fused(negative(w.c_im), dy, of.g_im)
     du = fused(w.b_im, g_im, fused(w.b_re, g_re, du))
-    re, im = load(states, before), load(states, before + LANES)
+    re, im = before.re, before.im
     dA_re = fused(g_im, im, fused(g_re, re, of.dA_re))
     dA_im = fused(negative(g_re), im, fused(g_im, re, of.dA_im))
     dB_re, dB_im = fused(u, g_re, of.dB_re), fused(u, g_im, of.dB_im)
@@ -133,17 +146,22 @@ def _states(tile: Tile, work: Work, h: int, n: int, steps: int, two: bool) -> No
     size, c = tile.state.size, (h * tile.job.n + n) * ROW
     p = ((h - tile.h0) * tile.job.n + n) * PAIR
     w0, one = _twice_c(row(tile, c)), _load(work, p)
-    w1, other = w0, one
+    now = _pair(work.states, steps * size + p)
+    w1, other, now1 = w0, one, now
     if two:
         w1, other = _twice_c(row(tile, c + ROW)), _load(work, p + PAIR)
+        now1 = _pair(work.states, steps * size + p + PAIR)
     for back in range(steps):
         i = steps - 1 - back
-        at, before = place(tile, h, i), i * size + p
+        at = place(tile, h, i)
         dy, u, du = load(work.slope, at), load(work.drive, at), load(work.out, at)
-        one, du = _back(w0, one, work.states, before, before + size, dy, u, du)
+        before = _pair(work.states, i * size + p)
+        one, du = _back(w0, one, now, before, dy, u, du)
+        now = before
         if two:
-            before += PAIR
-            other, du = _back(w1, other, work.states, before, before + size, dy, u, du)
+            before = _pair(work.states, i * size + p + PAIR)
+            other, du = _back(w1, other, now1, before, dy, u, du)
+            now1 = before
         store(work.out, at, du)
     _store(work, p, one)
     if two:
@@ -169,14 +187,16 @@ def _part(tile: Tile, work: Work, h0: int, h1: int) -> tuple[Tile, Work]:
     each = tile.job.n * PAIR
     a, b = (h0 - tile.h0) * each, (h1 - tile.h0) * each
     s, line = SUMS * LANES, (h0 - tile.h0) * LINE
+    saved = tile.scales.size // (tile.h1 - tile.h0)
     residual = tile.residual[a:b] if tile.residual.size else tile.residual
     part = Tile(
         tile.job, tile.b0, h0, h1, tile.coef, tile.numbers, tile.state[a:b], residual,
         tile.checkpoints, tile.residual_checkpoints,
+        tile.scales[(h0 - tile.h0) * saved : (h1 - tile.h0) * saved],
     )  # fmt: skip
     return part, Work(
         work.states, work.adjoint[a:b], work.sums[a // PAIR * s : b // PAIR * s],
-        work.drive[line:], work.slope[line:], work.out[line:],
+        work.drive[line:], work.slope[line:], work.out[line:], work.ready,
     )  # fmt: skip
 
 
@@ -207,6 +227,10 @@ def build_gradient(flags: Flags) -> Callable[..., None]:
                 if feedback:
                     copy(tile.residual_checkpoints, start, part.residual, 0, size)
                 copy(part.state, 0, work.states, 0, size)
+                if span != TENSOR and tile.job.state.every == 1:
+                    replay(part, t0, t1, own.drive, work.ready, work.states, flags)
+                    _backward(part, own, t1 - t0)
+                    continue
                 for t in range(t0, t1):
                     drive, out = own.drive[(t - t0) * LANES :], own.out[(t - t0) * LANES :]
                     if span == EXACT:
