@@ -29,7 +29,14 @@ from torch import Tensor
 from sensprobe.errors import SensprobeError
 from sensprobe.models import Model, family_of
 from sensprobe.train.recipe import LanguageRecipe, Recipe
-from sensprobe.train.snapshot import WEIGHTS, Run, read_snapshot, write_snapshot, write_weights
+from sensprobe.train.snapshot import (
+    WEIGHTS,
+    Run,
+    drop_snapshot,
+    read_snapshot,
+    write_snapshot,
+    write_weights,
+)
 
 REPORTS = 20  # a twentieth of a leg between two reports
 
@@ -119,7 +126,8 @@ class Progress:
 class Trained:
     """The result of a finished run. `value`, of `metric`, is the held-out score of the averaged
     weights with its standard error over `n` samples; `history` has a `Task.entry` a leg;
-    `parameters` were trained."""
+    `parameters` were trained. `seconds` are those of all legs, from before a stop too; NaN where
+    they are not known."""
 
     weights: Path
     parameters: int
@@ -128,6 +136,7 @@ class Trained:
     stderr: float
     n: int
     history: tuple[Mapping[str, float], ...]
+    seconds: float
 
 
 def initial(recipe: Recipe | LanguageRecipe) -> dict[str, Tensor]:
@@ -155,8 +164,8 @@ def train_task(
     """Train, and leave `out/weights.safetensors`, an own checkpoint.
 
     A run in `out` of the same recipe and data goes on after its last whole leg; of another it is a
-    RunError. `resume=False` starts afresh and replaces what is there. Stopping (Ctrl-C) keeps the
-    last leg. SensprobeError where the loss is no longer finite.
+    RunError. `resume=False` starts afresh and replaces what is there once its first leg is done.
+    Stopping (Ctrl-C) keeps the last leg. SensprobeError where the loss is no longer finite.
     """
     run = _start(task)
     history = read_snapshot(out, task.identity, run) if resume else []
@@ -167,6 +176,9 @@ def train_task(
         scores = task.held_out(run.all_average)
         held_out = float(scores.mean())
         history.append(task.entry(leg, loss, score, held_out))
+        run.seconds += time.monotonic() - began
+        if leg == 0:
+            drop_snapshot(out)
         whole, recorded = run.all_average, task.recorded(history[-1])
         write_weights(out / WEIGHTS, whole, task.recipe.model, recorded)
         write_snapshot(out, task.identity, run, history)
@@ -183,6 +195,7 @@ def train_task(
         float(scores.std()) / math.sqrt(len(scores)),
         len(scores),
         tuple(history),
+        run.seconds,
     )
 
 
@@ -193,7 +206,8 @@ def _start(task: Task) -> Run:
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     frozen = {name: p for name, p in params.items() if id(p) not in trained}
     params = {name: p.requires_grad_() for name, p in params.items() if id(p) in trained}
-    return Run(params, {name: p.detach().clone() for name, p in params.items()}, optimizer, frozen)
+    average = {name: p.detach().clone() for name, p in params.items()}
+    return Run(params, average, optimizer, frozen=frozen)
 
 
 def _leg(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a paramet
 @dataclass
 class Run:
     """All that training changes: parameters, their average, and the optimizer's moments; and the
-    parameters that it leaves as they are."""
+    parameters that it leaves as they are, and the seconds it took, NaN where an earlier version did
+    not keep them."""
 
     params: dict[str, Tensor]
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
+    seconds: float = 0.0
     frozen: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -70,7 +73,14 @@ def write_snapshot(
 ) -> None:
     """Replace the snapshot in `out`. `identity` is what a run must share to go on from it."""
     header = {"format": FORMAT, "identity": identity, "epoch": len(history), "history": history}
-    write_tensors(out / SNAPSHOT, run.tensors(), header)
+    write_tensors(out / SNAPSHOT, run.tensors(), {**header, "seconds": run.seconds})
+
+
+def drop_snapshot(out: Path) -> None:
+    """Remove an earlier training's snapshot, before its weights are replaced: a stop between the
+    two leaves none beside weights that are not its own."""
+    with disk_errors(out / SNAPSHOT, "removing"):
+        (out / SNAPSHOT).unlink(missing_ok=True)
 
 
 def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict[str, float]]:
@@ -94,6 +104,8 @@ def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict
     if not isinstance(history, list) or header.get("epoch") != len(history):
         raise RunError(f"{path} is damaged: start afresh with `--restart` (resume=False).")
     run.restore(tensors)
+    seconds = header.get("seconds")
+    run.seconds = float(seconds) if isinstance(seconds, (int, float)) else nan
     return history
 
 
