@@ -106,9 +106,10 @@ def tune(
         )
     require_trainable(resolved)
     if missing := [s for s in ("train", "search", "confirmation") if s not in data.splits]:
+        text = " Of text, part=train+held-out makes all of them." * (data.task == "language")
         raise DataError(
-            f"{data.name} has no {' and no '.join(missing)} split: tuning trains on the first, and "
-            "is judged on the other two."
+            f"{data.name} has no {' and no '.join(missing)} split: tuning trains on `train`, and "
+            f"`search` and `confirmation` judge it.{text}"
         )
     for split in ("search", "confirmation") if limit is not None else ():
         check_limit(split, data.splits.count(split), limit)
