@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source, open_model
 from sensprobe.train import Progress, Recipe, record, train_task
+from sensprobe.train.method import Method
+from sensprobe.train.parametrization import is_invariant, parametrized, stability
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
 from sensprobe.train.tune import TuneTask, UnderPlan, require_trainable
@@ -41,6 +43,7 @@ class TuneSettings:
     warmup: float = 0.05
     teacher: str = ""
     seed: int = 0
+    method: Method = field(default_factory=Method)
 
     def __post_init__(self) -> None:
         rules = {
@@ -50,6 +53,8 @@ class TuneSettings:
                 self.lr, self.ssm_lr
             )
             > 0,
+            f"--average must be at least 0 and below 1, not {self.average}": 0 <= self.average < 1,
+            f"--warmup must be at least 0 and below 1, not {self.warmup}": 0 <= self.warmup < 1,
             f"--seed must not be negative, not {self.seed}": self.seed >= 0,
         }
         if broken := [rule for rule, holds in rules.items() if not holds]:
@@ -99,21 +104,24 @@ def tune(
     _require_elsewhere(source.path, out, resume)
     task = _task(session, resolved, settings)
     trained = train_task(task, out, progress=progress, resume=resume)
-    write_whole(out / PLAN, strict_json(plan.to_json()))
+    after = task.under.tuned(trained.average)
+    ranges = tuple((name, scheme) for name, scheme in after.items() if scheme != resolved[name])
+    write_whole(out / PLAN, strict_json(Plan((*plan.entries, *ranges), plan.name).to_json()))
     tuned = Session(open_model(trained.weights), data, progress=session.progress,
                     headline=session.headline, data_seed=session.data_seed)  # fmt: skip
     found = {
-        split: _scores(session, tuned, resolved, split) for split in ("search", "confirmation")
+        split: _scores(session, tuned, resolved, after, split)
+        for split in ("search", "confirmation")
     }
     last = found["confirmation"]["after"]
     record(trained.weights, {
         "metric": session.headline.label, "value": last["value"], "stderr": last["stderr"],
-        "n": last["n"], "split": "confirmation", "plan": fingerprint(resolved),
+        "n": last["n"], "split": "confirmation", "plan": fingerprint(after),
     })  # fmt: skip
     document = {
         "weights": str(trained.weights),
         "plan": str(out / PLAN),
-        "plan_fingerprint": fingerprint(resolved),
+        "plan_fingerprint": fingerprint(after),
         "model": source.name,
         "data": data.name,
         "metric": session.headline.label,
@@ -123,10 +131,12 @@ def tune(
         "epochs": settings.epochs,
         "parameters": trained.parameters,
         "history": [dict(entry) for entry in trained.history],
-        "cost": cost(source.outline, resolved),
+        "cost": cost(source.outline, after),
         "splits": found,
         "warnings": _warnings(session, found),
     }
+    if is_invariant(source.model.config):
+        _tell_stability(document, {"before": (session, resolved), "after": (tuned, after)})
     write_whole(out / RESULT, strict_json(document))
     return document
 
@@ -147,16 +157,18 @@ def _require_elsewhere(model: Path, out: Path, resume: bool) -> None:
 def _task(session: Session, plan: Resolved, settings: TuneSettings) -> TuneTask:
     source, data, calibration = session.source, session.dataset, session.calibration
     stored = parameters(source.path, source.norm)
+    start, config = parametrized(stored.tensors, stored.config, settings.method.parametrization)
     optimizer = Optimizer(settings.lr, settings.ssm_lr, 0.0, settings.batch, settings.average)
     schedule = Schedule(settings.epochs, settings.warmup)
-    recipe = Recipe(stored.config, Data(data.name), optimizer, schedule, seed=settings.seed)
+    recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
     watched = calibration.fingerprint(plan)
-    under = UnderPlan(plan, stored.config, calibration.sequences(plan) if watched else None)
+    sequences = calibration.sequences(plan) if watched else None
+    under = UnderPlan(plan, config, sequences, settings.method)
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
     return TuneTask(
-        recipe, data.task, data.splits["train"], validation, under, stored.tensors,
+        recipe, data.task, data.splits["train"], validation, under, start,
         min(HELD_OUT.get(data.task, MOST_HELD_OUT), len(validation)),
         None if teacher is None else teacher.model, marks,
     )  # fmt: skip
@@ -177,9 +189,11 @@ def _teacher(session: Session, settings: TuneSettings) -> Source | None:
     return teacher
 
 
-def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict[str, Any]:
-    """Scores of a split: full precision, the plan on the model before and after, and the paired
-    difference of the two."""
+def _scores(
+    before: Session, after: Session, plan: Resolved, tuned_plan: Resolved, split: str
+) -> dict[str, Any]:
+    """Scores of a split: full precision, the plan on the model before, the plan that tuning ended
+    with on the model after, and the paired difference of the two."""
     stop = before.samples.use(split, None)
     for session in (before, after):
         session.divergence = session.headline.scores_divergence
@@ -188,7 +202,7 @@ def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict
     try:
         full = before.measure({}, split, 0, stop, "baseline")[primary]
         rounded = before.measure(plan, split, 0, stop, "untuned")[primary]
-        tuned = _after(before, after, plan, split, stop)[primary]
+        tuned = _after(before, after, tuned_plan, split, stop)[primary]
     finally:
         before.progress.end()
     robust = before.headline.robust
@@ -215,6 +229,20 @@ def _after(
     assert isinstance(compared, Evaluator)  # text is refused
     base, y = compared.baseline(0, stop), before.samples.split(split).y[:stop]
     return outcomes(before.dataset.task, outputs, y, base, more=before.more_arrays)
+
+
+def _tell_stability(
+    document: dict[str, Any], models: Mapping[str, tuple[Session, Resolved]]
+) -> None:
+    """Add how many |A| are above 1 as stored, before tuning and after, and a warning of these."""
+    counts = {name: stability(session.applier, plan) for name, (session, plan) in models.items()}
+    document["stability"] = {name: asdict(found) for name, found in counts.items()}
+    if above := counts["after"].above:
+        document["warnings"].append(
+            f"{above} of {counts['after'].values} stored A are above 1 (the largest is "
+            f"{counts['after'].largest:.4f}): the tuned recurrence is unstable; --stable keeps "
+            "them inside"
+        )
 
 
 def _warnings(session: Session, found: Mapping[str, Any]) -> list[str]:
