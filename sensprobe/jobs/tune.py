@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,21 @@ from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
+from sensprobe.plans.scheme import Rounding, Scheme
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source, open_model
 from sensprobe.train import Progress, Recipe, record, train_task
 from sensprobe.train.method import Method
-from sensprobe.train.parametrization import is_invariant, parametrized, stability
+from sensprobe.train.parametrization import (
+    Params,
+    is_invariant,
+    parametrized,
+    stability,
+    with_weights,
+)
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
-from sensprobe.train.tune import TuneTask, UnderPlan, require_trainable
+from sensprobe.train.tune import TuneTask, UnderPlan
 
 PLAN, RESULT = "plan.json", "tuned.json"
 HELD_OUT = {"language": 64}
@@ -90,7 +97,6 @@ def tune(
             "tune trains under a plan, and this one rounds nothing: give --plan PLAN or --set "
             "PATTERN=SCHEME. `train` trains without."
         )
-    require_trainable(resolved)
     if missing := [s for s in ("train", "search", "confirmation") if s not in data.splits]:
         raise DataError(
             f"{data.name} has no {' and no '.join(missing)} split: tuning trains on the first, and "
@@ -102,11 +108,13 @@ def tune(
             "scored: leave --metric out."
         )
     _require_elsewhere(source.path, out, resume)
-    task = _task(session, resolved, settings)
+    trained_plan = without_gptq(plan)
+    task = _task(session, resolved, trained_plan.resolve(source.model.sites.values()), settings)
     trained = train_task(task, out, progress=progress, resume=resume)
     after = task.under.tuned(trained.average)
-    ranges = tuple((name, scheme) for name, scheme in after.items() if scheme != resolved[name])
-    write_whole(out / PLAN, strict_json(Plan((*plan.entries, *ranges), plan.name).to_json()))
+    ranges = tuple((n, scheme) for n, scheme in after.items() if scheme != task.under.plan[n])
+    kept = Plan((*trained_plan.entries, *ranges), plan.name)
+    write_whole(out / PLAN, strict_json(kept.to_json()))
     tuned = Session(open_model(trained.weights), data, progress=session.progress,
                     headline=session.headline, data_seed=session.data_seed)  # fmt: skip
     found = {
@@ -154,10 +162,35 @@ def _require_elsewhere(model: Path, out: Path, resume: bool) -> None:
         )
 
 
-def _task(session: Session, plan: Resolved, settings: TuneSettings) -> TuneTask:
+def without_gptq(plan: Plan) -> Plan:
+    """The plan with weights rounded to nearest that it has rounded by GPTQ."""
+    return Plan(tuple((at, nearest(scheme)) for at, scheme in plan.entries), plan.name)
+
+
+def nearest(scheme: Scheme) -> Scheme:
+    gptq = scheme.rounding is Rounding.GPTQ
+    return replace(scheme, rounding=Rounding.NEAREST) if gptq else scheme
+
+
+def _from_gptq(session: Session, plan: Resolved, start: Params, config: Any) -> Params:
+    """The parameters with what GPTQ makes of the weights that a plan rounds by it."""
+    named = {n: s for n, s in plan.items() if s.rounding is Rounding.GPTQ}
+    if not named:
+        return start
+    session.progress.note(
+        f"{len(named)} weight(s) start from what gptq makes of them; they are trained, and kept, "
+        "as rounded to nearest"
+    )
+    applier = session.calibration.ready(plan)
+    return with_weights(start, config, applier.partial_tap(named).weights)
+
+
+def _task(session: Session, asked: Resolved, plan: Resolved, settings: TuneSettings) -> TuneTask:
+    """The task of a plan; `asked` is the same before GPTQ was left out."""
     source, data, calibration = session.source, session.dataset, session.calibration
     stored = parameters(source.path, source.norm)
     start, config = parametrized(stored.tensors, stored.config, settings.method.parametrization)
+    start = _from_gptq(session, asked, start, config)
     optimizer = Optimizer(settings.lr, settings.ssm_lr, 0.0, settings.batch, settings.average)
     schedule = Schedule(settings.epochs, settings.warmup)
     recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
@@ -165,7 +198,7 @@ def _task(session: Session, plan: Resolved, settings: TuneSettings) -> TuneTask:
     sequences = calibration.sequences(plan) if watched else None
     under = UnderPlan(plan, config, sequences, settings.method)
     validation, teacher = data.splits["search"], _teacher(session, settings)
-    marks = {"model": source.fingerprint, "calibration": watched,
+    marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
     return TuneTask(
         recipe, data.task, data.splits["train"], validation, under, start,

@@ -71,6 +71,21 @@ def parametrized(params: Params, config: Any, parametrization: str) -> tuple[Par
     return params, config
 
 
+def with_weights(params: Params, config: Any, weights: Params) -> dict[str, Tensor]:
+    """The parameters with which the projections that are named have these weights.
+
+    A projection is some rows of a parameter, so that its gradient says where they lie.
+    """
+    leaves = {n: p.double().clone().requires_grad_() for n, p in params.items()}
+    sites = family_of(config).deploy(leaves, config)
+    moved = [((w.double() - sites[n].detach()) * sites[n]).sum() for n, w in weights.items()]
+    by = torch.autograd.grad(torch.stack(moved).sum(), [*leaves.values()], allow_unused=True)
+    return {
+        name: p if change is None else (p.double() + change).to(p.dtype)
+        for (name, p), change in zip(params.items(), by, strict=True)
+    }
+
+
 def _is_discrete(config: Any) -> bool:
     return getattr(config, "discretization", "") == "none"
 

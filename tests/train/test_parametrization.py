@@ -14,8 +14,16 @@ from sensprobe.checkpoints import open_checkpoint
 from sensprobe.checkpoints.own import build
 from sensprobe.errors import UsageError
 from sensprobe.models.apply import Applier, observe, wanted_by
+from sensprobe.models.apply import inputs_of as inputs_of_projections
 from sensprobe.train.method import Method
-from sensprobe.train.parametrization import fixed, parametrized, slow, stabilised, stability
+from sensprobe.train.parametrization import (
+    fixed,
+    parametrized,
+    slow,
+    stabilised,
+    stability,
+    with_weights,
+)
 from sensprobe.train.snapshot import write_weights
 from sensprobe.train.tune import UnderPlan
 
@@ -119,6 +127,18 @@ def test_the_guard_leaves_a_stable_model_as_it_is() -> None:
 def test_a_method_that_means_nothing(changes: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         replace(Method(), **changes)
+
+
+@pytest.mark.parametrize("name", ["two, post-norm", "mamba", "mamba2"])
+def test_projections_get_weights_wherever_their_parameters_lie(name: str) -> None:
+    params, config = start_of(name)
+    model = build(params, config, Path("here"))
+    named = [w for w in inputs_of_projections(model)]
+    g = torch.Generator().manual_seed(1)
+    wanted = {n: torch.randn(model.sites[n].shape, generator=g) for n in named}
+    after = build(with_weights(params, config, wanted), config, Path("here"))
+    for n, weight in model.weights.items():
+        assert torch.equal(after.weights[n], wanted.get(n, weight).to(weight.dtype)), n
 
 
 def test_a_model_can_be_drawn_with_discretised_parameters() -> None:
