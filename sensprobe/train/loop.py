@@ -29,7 +29,14 @@ from torch import Tensor
 from sensprobe.errors import SensprobeError
 from sensprobe.models import Model, family_of
 from sensprobe.train.recipe import LanguageRecipe, Recipe
-from sensprobe.train.snapshot import WEIGHTS, Run, read_snapshot, write_snapshot, write_weights
+from sensprobe.train.snapshot import (
+    WEIGHTS,
+    Run,
+    drop_snapshot,
+    read_snapshot,
+    write_snapshot,
+    write_weights,
+)
 
 REPORTS = 20  # a twentieth of a leg between two reports
 
@@ -121,8 +128,9 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """The result of a finished run. `value`, of `metric`, is the held-out score of the averaged
-    weights with its standard error over `n` samples; `history` has a `Task.entry` a leg. `average`
-    has the averaged parameters, with those that a checkpoint does not hold."""
+    weights with its standard error over `n` samples; `history` has a `Task.entry` a leg. `seconds`
+    are those of all legs, from before a stop too; NaN where they are not known. `average` has the
+    averaged parameters, with those that a checkpoint does not hold."""
 
     weights: Path
     parameters: int
@@ -131,6 +139,7 @@ class Trained:
     stderr: float
     n: int
     history: tuple[Mapping[str, float], ...]
+    seconds: float
     average: Mapping[str, Tensor] = field(compare=False)
 
 
@@ -159,8 +168,8 @@ def train_task(
     """Train, and leave `out/weights.safetensors`, an own checkpoint.
 
     A run in `out` of the same recipe and data goes on after its last whole leg; of another it is a
-    RunError. `resume=False` starts afresh and replaces what is there. Stopping (Ctrl-C) keeps the
-    last leg. SensprobeError where the loss is no longer finite.
+    RunError. `resume=False` starts afresh and replaces what is there once its first leg is done.
+    Stopping (Ctrl-C) keeps the last leg. SensprobeError where the loss is no longer finite.
     """
     run = _start(task)
     history = read_snapshot(out, task.identity, run) if resume else []
@@ -171,6 +180,9 @@ def train_task(
         scores = task.held_out(run.average)
         held_out = float(scores.mean())
         history.append(task.entry(leg, loss, score, held_out))
+        run.seconds += time.monotonic() - began
+        if leg == 0:
+            drop_snapshot(out)
         kept, recorded = task.checkpoint(run.average), task.recorded(history[-1])
         write_weights(out / WEIGHTS, kept, task.recipe.model, recorded)
         write_snapshot(out, task.identity, run, history)
@@ -187,6 +199,7 @@ def train_task(
         float(scores.std()) / math.sqrt(len(scores)),
         len(scores),
         tuple(history),
+        run.seconds,
         run.average,
     )
 
