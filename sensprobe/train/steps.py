@@ -121,14 +121,18 @@ def widened(plan: Resolved, share: float) -> Resolved:
 
 class _Learned(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, width: Tensor, rounded: Tensor, slope: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, width: Tensor, rounded: Tensor, slope: Tensor, share: float
+    ) -> Tensor:
         ctx.save_for_backward(slope)
+        ctx.share = share
         return rounded.view_as(rounded)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
-        return gradient, (real_view(gradient) * slope).sum(), None, None
+        width = torch.dot(real_view(gradient).flatten(), slope.flatten()) * ctx.share
+        return gradient, width, None, None, None
 
 
 def learned(x: Tensor, rounded: Tensor, width: Tensor, scheme: Scheme, site: Site,
@@ -139,10 +143,10 @@ def learned(x: Tensor, rounded: Tensor, width: Tensor, scheme: Scheme, site: Sit
         return rounded
     with torch.no_grad():
         basis, to = (rotated(real_view(single(t.detach())), scheme) for t in (x, rounded))
-        inside = within(basis, scheme, site, *static) == basis
-        slope = rotated_back(torch.where(inside, to - basis, to), scheme)
-        slope /= math.sqrt(site.reals * scheme.format.peak)  # type: ignore[union-attr]
-    return _Learned.apply(x, width, rounded, slope)
+        outside = within(basis, scheme, site, *static).ne_(basis)  # 0 or 1
+        slope = rotated_back((to - basis).add_(outside.mul_(basis)), scheme)
+        share = 1 / math.sqrt(site.reals * scheme.format.peak)  # type: ignore[union-attr]
+    return _Learned.apply(x, width, rounded, slope, share)
 
 
 @dataclass(frozen=True, slots=True)
