@@ -147,6 +147,7 @@ def tune(
         "history": [dict(entry) for entry in trained.history],
         "cost": cost(source.outline, resolved, searched.batch),
         "radius": tuned.applier.spectral_radius(resolved),
+        "radius_before": session.applier.spectral_radius(resolved),
         "radius_name": source.model.radius_name,
         "splits": found,
         "warnings": _warnings(session, found),

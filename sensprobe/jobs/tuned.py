@@ -32,6 +32,7 @@ KEPT = (
     "plan_fingerprint",
     "weights_fingerprint",
     "radius",
+    "radius_before",
     "teacher",
     "epochs",
     "steps",
