@@ -94,6 +94,14 @@ def test_results_are_those_of_the_confirmation_split(tuning: Tuning) -> None:
     assert "400 confirmation samples" in drawn.y.title
 
 
+def test_what_falls_is_not_called_a_gain(document: dict[str, Any]) -> None:
+    bits = read_tuned({**document, "metric": "bits_per_byte", "sign": -1})
+    assert bits.quantity.sign == -1
+    assert [name for name in table(bits) if "tuning" in name or "gained" in name] == [
+        f"by tuning ({bits.quantity.change_unit})" if bits.quantity.change_unit else "by tuning"
+    ]
+
+
 def test_noise_is_not_called_a_gain(tuning: Tuning) -> None:
     _, first, second = about_tuned(tuning)
     assert "+33.0 ± 1.0 points by tuning," in first
