@@ -84,7 +84,8 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     rows = {"full precision": "full", "plan": "before", "plan, tuned": "after"}
     for title, key in rows.items():
         made.add_row(title, *(score(found[key], metric) for found in splits.values()))
-    for title, key in {"gained by tuning": "gained", "left to full precision": "left"}.items():
+    by_tuning = "gained by tuning" if document["sign"] > 0 else "change by tuning"
+    for title, key in {by_tuning: "gained", "left to full precision": "left"}.items():
         cells = []
         for found in splits.values():
             verdict = "" if Score(**found[key]).differs() else " (within the error)"

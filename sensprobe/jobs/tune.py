@@ -163,6 +163,7 @@ def tune(
         "history": [dict(entry) for entry in trained.history],
         "cost": cost(source.outline, after, searched.batch),
         "radius": tuned.applier.spectral_radius(after),
+        "radius_before": session.applier.spectral_radius(resolved),
         "radius_name": source.model.radius_name,
         "splits": found,
         "warnings": _warnings(session, found),
