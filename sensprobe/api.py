@@ -131,13 +131,15 @@ def evaluate(
     its share (`sample` says which). `compare` adds the paired difference to full precision on the
     same samples; `dead_band` how often rounding keeps the state from moving. With `run` the
     evaluation is kept there; `per_class` then still has each class's precision and F1. Without
-    `model` and `data` they are those of `run`, under its metric. `warnings` says where the score is
+    `model` and `data` they are those of `run`, under its metric; `plan` may then be tuned/NAME, a
+    model that was tuned there, whose evaluations are not kept. `warnings` says where the score is
     far from what the checkpoint records of itself, and which states leave the range of the float
     format they are kept in (`saturated` has the numbers). Evaluations of the runs in `reuse` count
     as this one's. `allow_code`: see `search`.
     """
     from sensprobe.jobs import evaluate as job
     from sensprobe.jobs.saturation import saturation_warnings
+    from sensprobe.jobs.tuned import as_tuned
     from sensprobe.session.open import open_session
     from sensprobe.session.plans import schemes_of
 
@@ -152,6 +154,7 @@ def evaluate(
         allow_code=allow_code,
         progress=progress,
     )
+    session, plan = as_tuned(session, plan)
     schemes = schemes_of(plan, session.source.outline)
     with session.run.working("eval") if session.run else nullcontext():
         document = job.evaluate(
@@ -350,7 +353,7 @@ def export(
     progress: Progress = SILENT,
 ) -> Document:
     """Write a plan of a run (a candidate, a budget's label, or a file of
-    RUN/plans) as a folder that loads anywhere.
+    RUN/plans), or a model that was tuned under one (tuned/NAME), as a folder that loads anywhere.
 
     Returns path, weight_bytes, header_bytes, folder_bytes, cost and the confirmed numbers.
     UsageError where `out` exists and is not an earlier export to replace. With a `target` (vllm,
@@ -514,7 +517,7 @@ def tune(
     model: Pathlike | None,
     data: str | None,
     plan: PlanLike | None,
-    out: Pathlike,
+    out: Pathlike | None = None,
     *,
     run: Pathlike | None = None,
     epochs: int = 3,
@@ -536,7 +539,8 @@ def tune(
     `out` gets weights.safetensors, a checkpoint as any other, plan.json and tuned.json, which is
     returned: `splits` has the scores of the search and the confirmation split at full precision,
     under the plan before and after, and the paired differences `gained` (after - before) and `left`
-    (after - full precision). With `run` and no `model`, the inputs are those of the run and `plan`
+    (after - full precision). With `run` the run's result `tuned` gets a row, and `out` is
+    RUN/tuned/NAME unless it is given; without `model` the inputs are those of the run and `plan`
     may be a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs
     are learnt as well as the labels; of unlabelled data alone, and "self" by default. `trained` is
     told the progress of the training. `allow_code`: see `search`.
@@ -555,13 +559,18 @@ def tune(
         model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
         progress=progress,
     )  # fmt: skip
-    named = isinstance(plan, str) and plan not in PRESETS and not Path(plan).is_file()
-    if session.run is not None and model is None and named:
-        asked = plan_of(session.run, str(plan), session.source.model.sites)[0]
+    text = str(plan) if isinstance(plan, str | Path) and plan not in PRESETS else ""
+    file = text and Path(text).is_file()
+    if session.run is not None and model is None and text and not file:
+        asked, name = plan_of(session.run, text, session.source.model.sites)[0], text
     else:
         asked = as_plan(plan or EXACT_PLAN, session.source.outline)
+        name = Path(text).stem if file else asked.name
     with session.run.working("tune") if session.run else nullcontext():
-        return job.tune(session, asked, Path(out), settings, resume=not restart, progress=trained)
+        return job.tune(
+            session, asked, None if out is None else Path(out), settings,
+            name=name, resume=not restart, progress=trained,
+        )  # fmt: skip
 
 
 def doctor() -> Document:

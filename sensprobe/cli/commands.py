@@ -277,7 +277,7 @@ def tune(arguments: Namespace) -> None:
         return
     for part in show_scores.tuned(document):
         stdout.print(part)
-    stderr.print(show.next_after_tune(document), style="dim")
+    stderr.print(show.next_after_tune(document, arguments.metric), style="dim", soft_wrap=True)
 
 
 def demo(arguments: Namespace) -> None:

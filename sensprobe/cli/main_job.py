@@ -172,8 +172,8 @@ def add_export(commands: argparse._SubParsersAction) -> None:
         "--plan",
         required=True,
         metavar="NAME",
-        help="a candidate (p17), a budget (12KiB), what --also measured (quamba), or the plan.json "
-        "of any of these (RUN/plans/12KiB.json)",
+        help="a candidate (p17), a budget (12KiB), what --also measured (quamba), the plan.json of "
+        "any of these (RUN/plans/12KiB.json), or a model that was tuned under one (tuned/12KiB)",
     )
     sub.add_argument(
         "--for",

@@ -193,9 +193,12 @@ def _tune(commands: argparse._SubParsersAction) -> None:
         "--run",
         type=Path,
         metavar="DIR",
-        help="the run whose model and data these are; --plan then names a plan of its search",
+        help="the run whose model and data these are; --plan then names a plan of its search, and "
+        "the report shows what tuning gained",
     )
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    sub.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to write (default: RUN/tuned/NAME)"
+    )
     sub.add_argument("--epochs", type=int, default=3, metavar="N", help="passes (default: 3)")
     rate, slow = "learning rate (default: 0.002)", "of decays and step sizes (default: 0.0005)"
     sub.add_argument("--lr", type=float, default=2e-3, metavar="RATE", help=rate)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -102,10 +103,14 @@ def sensitivity(document: dict[str, Any]) -> RenderableType:
     return sensitivity_report(read_sensitivity(document))
 
 
-def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterator[RenderableType]:
+def search(
+    document: dict[str, Any],
+    confirmed: dict[str, Any] | None,
+    tuned: dict[str, Any] | None = None,
+) -> Iterator[RenderableType]:
     from sensprobe.report import charts
     from sensprobe.report.drawing import text
-    from sensprobe.report.read import read_confirmation, read_search
+    from sensprobe.report.read import read_confirmation, read_search, read_tuned
     from sensprobe.report.terminal import (
         chosen_table,
         compared_table,
@@ -114,7 +119,8 @@ def search(document: dict[str, Any], confirmed: dict[str, Any] | None) -> Iterat
     )
 
     found = read_search(document)
-    yield text.draw(charts.frontier(found))
+    drawn = charts.frontier(found, tuned=read_tuned(tuned) if tuned else None)
+    yield text.draw(drawn)
     yield frontier_table(found)
     if document["chosen"]:
         yield chosen_table(found)
@@ -131,11 +137,11 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
     from sensprobe.report.benchmarks import benchmarks_of, latest
     from sensprobe.report.gather import PROFILES
     from sensprobe.report.prose import about_origins
-    from sensprobe.report.read import read_sensitivity
-    from sensprobe.report.terminal import agreement_line, benchmark_report
+    from sensprobe.report.read import read_sensitivity, read_tuned
+    from sensprobe.report.terminal import agreement_line, benchmark_report, tuned_table
 
     found: dict[str, Any] = {}
-    for name in (*PROFILES, "search", "confirmation"):
+    for name in (*PROFILES, "search", "confirmation", "tuned"):
         with suppress(RunError):  # what is damaged is told as missing
             if isinstance(document := run.read_result(name), dict):
                 found[name] = document
@@ -146,7 +152,9 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
         pair = (read_sensitivity(found[f"sensitivity-{m}"]) for m in ("measured", "taylor"))
         yield agreement_line(agreement(*pair))
     if "search" in found:
-        yield from search(found["search"], found.get("confirmation"))
+        yield from search(found["search"], found.get("confirmation"), found.get("tuned"))
+    if "tuned" in found and found["tuned"]["plans"]:
+        yield tuned_table(read_tuned(found["tuned"]))
     for bench_kept in latest(benchmarks_of(run)):
         yield benchmark_report(bench_kept)
     yield from map(Text, about_origins(run.count, run.origins))
@@ -228,11 +236,18 @@ def next_after_search(run: Path, document: Mapping[str, Any]) -> str:
     )
 
 
-def next_after_tune(document: Mapping[str, Any]) -> str:
-    return (
-        f"next: sensprobe eval {document['weights']} --plan {document['plan']} --data "
-        f"{document['data']}"
-    )
+def next_after_tune(document: Mapping[str, Any], metric: str | None = None) -> str:
+    """Commands as a shell takes them, a line each; those of a run need its folder alone."""
+    if document["run"] is not None:
+        where = ["--run", document["run"], "--plan", document["plan_in_run"]]
+        commands = [["eval", *where], ["export", *where, "--out", "exported"]]
+        commands.append(["report", *where[:2]])
+    else:
+        words = [document["weights"], "--plan", document["plan"], "--data", document["data"]]
+        words += ["--data-seed", str(document["data_seed"])] if document["data_seed"] else []
+        commands = [["eval", *words, *(["--metric", metric] if metric else [])]]
+    lines = [f"sensprobe {shlex.join(words)}" for words in commands]
+    return "next: " + "\n      ".join(lines)
 
 
 def next_after_export(document: Mapping[str, Any]) -> str:

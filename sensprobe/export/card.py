@@ -52,7 +52,8 @@ class CardFacts:
     """What the exporter knows of a plan beyond its bytes. None and "" stand for not known.
 
     Scores are those of the confirmation: on samples that no earlier step has seen. `difference` is
-    plan minus baseline, paired by sample. `data` is written as `--data` takes it.
+    plan minus baseline, paired by sample. `untuned` is the plan's score on the model before it was
+    trained under it, `gained` what that changed, paired. `data` is written as `--data` takes it.
     """
 
     task: str = "classification"
@@ -63,6 +64,8 @@ class CardFacts:
     searched: Score | None = None  # on the samples the search saw, where there is no better
     baseline: Score | None = None
     difference: Score | None = None
+    untuned: Score | None = None
+    gained: Score | None = None
     uniform: UniformFacts | None = None
     hand: HandFacts | None = None
     source: str = ""
@@ -104,6 +107,7 @@ def _title(name: str, model: Model, plan: Mapping[str, Scheme], facts: CardFacts
     values = sum(s.reals for s in model.sites.values() if s.kind is Kind.WEIGHT)
     config = ", ".join(f"{key} {value}" for key, value in asdict(model.config).items())
     origin = f" made from {plain(facts.source)}" if facts.source else ""
+    origin += " and trained under its plan" if facts.untuned else ""
     rounded = sum(model.sites[site].kind is not Kind.ACTIVATION for site in plan)
     return (
         f"# {plain(name) or 'model'}\n\n"
@@ -183,6 +187,8 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
     full = cost(model.sites.values(), {}, batch=facts.batch).total_bytes
     if facts.confirmed:
         rows.append(_score_row("this plan", total, facts.confirmed, facts.metric))
+    if facts.untuned:
+        rows.append(_score_row("this plan, untuned", total, facts.untuned, facts.metric))
     if facts.uniform:
         name, size = (
             f"{code(facts.uniform.scheme)} for every weight and state",
@@ -203,6 +209,10 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
     if facts.difference:
         delta = _figure(facts.difference, facts.metric, signed=True)
         text += f"\n\nAgainst full precision, sample by sample: {delta}."
+    if facts.gained:
+        delta = _figure(facts.gained, facts.metric, signed=True)
+        within = "" if facts.gained.differs() else ", within the error"
+        text += f"\n\nGained by training under the plan: {delta}{within}."
     if facts.hand:
         delta = _figure(facts.hand.difference, facts.metric, signed=True)
         text += f"\n\nAgainst the best plan made by hand within the same budget: {delta}."

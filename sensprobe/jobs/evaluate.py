@@ -159,14 +159,19 @@ def _dead_band(
 
 
 def recorded_warnings(source: Source, base: Mapping[str, Any], norm: str | None) -> list[str]:
-    """A warning if a full-precision accuracy is far below the one that the file records of itself.
+    """A warning if a full-precision accuracy is far below the one that the file records of itself;
+    none where it records that under a plan.
 
     A state-spaces/s4 file does not say where its norm stands; a wrong guess costs most of the
     accuracy, so the recorded one tells.
     """
     own = source.recorded.get("metric") == "accuracy"
     recorded = source.recorded.get("value" if own else "accuracy")
-    if recorded is None or recorded - base["value"] <= 0.02 + 3 * base["stderr"]:
+    if (
+        recorded is None
+        or "plan" in source.recorded
+        or recorded - base["value"] <= 0.02 + 3 * base["stderr"]
+    ):
         return []
     other = {"pre": "post", "post": "pre", None: "pre"}[norm]
     guess = "" if own else f"Its norm may stand elsewhere: try --norm {other}. "

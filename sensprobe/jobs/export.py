@@ -1,4 +1,4 @@
-"""Export: a chosen plan of a run as a folder that loads anywhere."""
+"""Export: a chosen plan of a run, or a model tuned under one, as a folder that loads anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sensprobe.data.special import GENERATION, generation_document, travelling
 from sensprobe.errors import RunError, UsageError
@@ -16,6 +16,7 @@ from sensprobe.export import TOKENIZER, CardFacts, HandFacts, UniformFacts, expo
 from sensprobe.jobs.cost import cost
 from sensprobe.jobs.evaluate import UNSTABLE
 from sensprobe.jobs.plan_files import candidate_of
+from sensprobe.jobs.tuned import Tuned, is_tuned, open_tuned
 from sensprobe.plans.plan import Plan, from_json
 from sensprobe.plans.sites import Site
 from sensprobe.runs import Run
@@ -23,6 +24,45 @@ from sensprobe.session.session import Session
 from sensprobe.session.source import Source
 
 NUMBERED = re.compile(r"search-[1-9][0-9]{0,8}")
+
+
+class Exported(NamedTuple):
+    """What is exported: a plan, the session of the model whose weights it rounds, and what is known
+    of it: its row in a search (`candidate`), and its confirmed numbers where there are any."""
+
+    session: Session
+    plan: Plan
+    candidate: Mapping[str, Any]
+    confirmed: Mapping[str, Any] | None
+
+
+def exported(session: Session, name: str) -> Exported:
+    """What a name stands for in a session's run: `tuned/NAME` a tuned model, any other a plan on
+    the model as it is (see `plan_of`)."""
+    if session.run is None:
+        raise UsageError("an export takes its plan from a run: give --run DIR.")
+    if is_tuned(name):
+        return _tuned(open_tuned(session, name))
+    return Exported(session, *plan_of(session.run, name, session.source.model.sites))
+
+
+def _tuned(tuned: Tuned) -> Exported:
+    """A tuned model, described as a search and a confirmation describe plans."""
+    row, found = tuned.row, tuned.row["splits"]["confirmation"]
+    candidate = {
+        "name": f"{row['name']}-tuned",
+        "radius": row.get("radius"),
+        "state_bytes": row["state_bytes"],
+        "stopped_early": False,
+    }
+    confirmed = {
+        "metric": found["after"],
+        "loss": found["left"],
+        "baseline": found["full"],
+        "untuned": found["before"],
+        "gained": found["gained"],
+    }
+    return Exported(tuned.session, tuned.plan, candidate, confirmed)
 
 
 def plan_of(
@@ -72,24 +112,23 @@ def _searches(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def export(session: Session, name: str, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
-    """Write the artefact of a run's plan to `out`; returns its path, bytes and cost.
+    """Write the artefact of a run's plan or tuned model to `out`; returns its path, bytes and cost.
 
     RunError if its bytes differ from what the cost model said, which would be a defect here.
     """
-    if session.run is None:
-        raise UsageError("an export takes its plan from a run: give --run DIR.")
-    plan, candidate, confirmed = plan_of(session.run, name, session.source.model.sites)
-    resolved = plan.resolve(session.source.model.sites.values())
-    session.calibration.ready(resolved)
+    chosen, plan, candidate, confirmed = exported(session, name)
+    assert session.run is not None
+    resolved = plan.resolve(chosen.source.model.sites.values())
+    chosen.calibration.ready(resolved)
     search = session.run.read_result("search")
     batch = search["batch"] if isinstance(search, dict) else 1
     result = export_model(
-        session.source.model,
+        chosen.source.model,
         resolved,
-        session.applier,
+        chosen.applier,
         out,
         name=f"{session.source.name}-{candidate['name']}",
-        model_fingerprint=session.source.fingerprint,
+        model_fingerprint=chosen.source.fingerprint,
         card=_facts(session, candidate, confirmed, batch),
         overwrite=overwrite,
         text_files=text_files(session.source, model_config=False),
@@ -144,6 +183,8 @@ def _facts(
             "confirmed": _score(confirmed["metric"]),
             "baseline": _score(confirmed["baseline"]),
             "difference": _score(confirmed["loss"]),
+            "untuned": _score(confirmed.get("untuned")),
+            "gained": _score(confirmed.get("gained")),
         }
         if (rival := confirmed.get("against_uniform")) and rival["uniform"]:
             known["uniform"] = UniformFacts(

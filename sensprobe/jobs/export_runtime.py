@@ -7,7 +7,6 @@ from typing import Any
 
 from sensprobe.checkpoints.to_hf import hf_document
 from sensprobe.data.special import IDS, as_written, model_ids
-from sensprobe.errors import UsageError
 from sensprobe.export.runtimes import (
     Fit,
     Written,
@@ -18,7 +17,7 @@ from sensprobe.export.runtimes import (
     write_for,
 )
 from sensprobe.export.runtimes.card import anew_text
-from sensprobe.jobs.export import plan_of, text_files
+from sensprobe.jobs.export import exported, text_files
 from sensprobe.jobs.saturation import saturated, saturation_warnings
 from sensprobe.plans.sites import Kind
 from sensprobe.session.session import Session
@@ -35,20 +34,20 @@ def export_for(
     format it keeps them in. Raises UsageError for a target there is not or a
     plan it can express nothing of, UnsupportedError for a model it does not know.
     """
-    if session.run is None:
-        raise UsageError("an export takes its plan from a run: give --run DIR.")
-    chosen, model = runtime_named(target), session.source.model
-    require_family(chosen, model)
-    hf_document(model)
-    plan, candidate, confirmed = plan_of(session.run, name, model.sites)
+    runtime = runtime_named(target)
+    require_family(runtime, session.source.model)
+    hf_document(session.source.model)
+    chosen, plan, candidate, confirmed = exported(session, name)
+    assert session.run is not None
+    model = chosen.source.model
     resolved = plan.resolve(model.sites.values())
-    fitted = fit(chosen, model, resolved)
-    session.calibration.ready(resolved)
+    fitted = fit(runtime, model, resolved)
+    chosen.calibration.ready(resolved)
     search = session.run.read_result("search")
     batch = search["batch"] if isinstance(search, dict) else 1
     written = write_for(
         fitted,
-        session.applier,
+        chosen.applier,
         out,
         name=f"{session.source.name}-{candidate['name']}",
         batch=batch,
@@ -57,7 +56,7 @@ def export_for(
         ids=_token_ids(session.source),
     )
     states = {n: s for n, s in fitted.plan.items() if model.sites[n].kind is Kind.STATE}
-    found = saturated(session, dict(resolved) | states, "search")
+    found = saturated(chosen, dict(resolved) | states, "search")
     known = {
         "plan": candidate["name"],
         "batch": batch,

@@ -23,13 +23,15 @@ LONGEST = 80
 
 
 def file_name(budget: str) -> str:
-    """The name of the file of a budget's plan: `2KiB.json`, `loss-0.5.json`, `25percent.json`.
+    """The name of the file of a budget's plan: `2KiB.json`, `loss-0.5.json`, `25percent.json`."""
+    return f"{safe_name(budget)}.json"
 
-    It has only letters, digits, dots and dashes, whatever the label holds.
-    """
-    words = budget.replace("%", "percent").replace("<=", "-")
+
+def safe_name(label: str) -> str:
+    """A label as a file may be called: it has only letters, digits, dots and dashes."""
+    words = label.replace("%", "percent").replace("<=", "-")
     safe = re.sub(r"[^A-Za-z0-9.]+", "-", words)[:LONGEST].strip(".-")
-    return f"{safe or 'plan'}.json"
+    return safe or "plan"
 
 
 def write_plans(run: Run, document: Mapping[str, Any]) -> dict[str, str]:

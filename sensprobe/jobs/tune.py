@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sensprobe.checkpoints import parameters
-from sensprobe.documents.files import strict_json, write_whole
+from sensprobe.documents.files import disk_errors, strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost
+from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, tuned_rows
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source, open_model
@@ -23,6 +24,8 @@ from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
 from sensprobe.train.tune import TuneTask, UnderPlan, require_trainable
 
 PLAN, RESULT = "plan.json", "tuned.json"
+NAME = 200
+"""Characters of a plan's name that are kept."""
 HELD_OUT = {"language": 64}
 """The most held-out samples that are scored after every leg; of other tasks `MOST_HELD_OUT`."""
 MOST_HELD_OUT = 1000
@@ -59,9 +62,10 @@ class TuneSettings:
 def tune(
     session: Session,
     plan: Plan,
-    out: Path,
+    out: Path | None,
     settings: TuneSettings,
     *,
+    name: str = "",
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -70,8 +74,11 @@ def tune(
     OUT gets weights.safetensors, an own checkpoint, and plan.json, which together evaluate, search
     and export as any model and plan. Goes on after the last whole leg unless `resume` is False. The
     search and the confirmation split score full precision, the plan before, and the plan after, the
-    last two paired. Raises UsageError for an exported model, SchemeError for a plan nothing can be
-    trained under, DataError where there is nothing to train or to judge on.
+    last two paired. A session's run gets a row in its result `tuned`, under `name` (the plan's own
+    if it is ""), and OUT is its folder of that name if it is None: see `jobs.tuned`.
+
+    Raises UsageError for an exported model, SchemeError for a plan nothing can be trained under,
+    DataError where there is nothing to train or to judge on.
     """
     source, data = session.source, session.dataset
     if source.artefact is not None:
@@ -96,8 +103,15 @@ def tune(
             f"the {session.headline.label} of a tuned model of text from the model before is not "
             "scored: leave --metric out."
         )
+    searched, name = _searched(session), (name or plan.name or "plan")[:NAME]
+    if out is None:
+        if session.run is None:
+            raise UsageError("tune writes a folder: name it with --out, or a run with --run.")
+        out = folder_of(session.run, name)
     _require_elsewhere(source.path, out, resume)
     task = _task(session, resolved, settings)
+    if not resume:
+        _drop_documents(out)
     trained = train_task(task, out, progress=progress, resume=resume)
     write_whole(out / PLAN, strict_json(plan.to_json()))
     tuned = Session(open_model(trained.weights), data, progress=session.progress,
@@ -105,30 +119,70 @@ def tune(
     found = {
         split: _scores(session, tuned, resolved, split) for split in ("search", "confirmation")
     }
-    last = found["confirmation"]["after"]
+    last, mark = found["confirmation"]["after"], fingerprint(resolved)
     record(trained.weights, {
         "metric": session.headline.label, "value": last["value"], "stderr": last["stderr"],
-        "n": last["n"], "split": "confirmation", "plan": fingerprint(resolved),
+        "n": last["n"], "split": "confirmation", "plan": mark,
     })  # fmt: skip
     document = {
+        "name": name,
+        "candidate": searched.candidates.get(mark),
+        "run": None if session.run is None else str(session.run.path),
+        "plan_in_run": None if session.run is None else PREFIX + name,
         "weights": str(trained.weights),
+        "weights_fingerprint": tuned.source.fingerprint,
         "plan": str(out / PLAN),
-        "plan_fingerprint": fingerprint(resolved),
+        "plan_fingerprint": mark,
         "model": source.name,
+        "teacher": settings.teacher,
         "data": data.name,
+        "data_seed": session.data_seed,
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),
         "sign": session.headline.sign,
         "steps": task.legs[-1].stop,
         "epochs": settings.epochs,
+        "seconds": trained.seconds,
         "parameters": trained.parameters,
         "history": [dict(entry) for entry in trained.history],
-        "cost": cost(source.outline, resolved),
+        "cost": cost(source.outline, resolved, searched.batch),
+        "radius": tuned.applier.spectral_radius(resolved),
+        "radius_name": source.model.radius_name,
         "splits": found,
         "warnings": _warnings(session, found),
     }
     write_whole(out / RESULT, strict_json(document))
+    if session.run is not None:
+        keep_tuned(session.run, document, plan, out)
     return document
+
+
+class _Searched(NamedTuple):
+    """What tuning takes from the search of a run: plan fingerprint -> candidate, and the batch
+    whose states are counted."""
+
+    candidates: Mapping[str, str]
+    batch: int
+
+
+def _searched(session: Session) -> _Searched:
+    """RunError, before anything is trained, where the run's search or tuned models are damaged."""
+    if session.run is None:
+        return _Searched({}, 1)
+    tuned_rows(session.run)
+    search = session.run.read_result("search")
+    if not isinstance(search, dict):
+        return _Searched({}, 1)
+    known = [*search["candidates"], *(search.get("also") or ())]
+    return _Searched({c["plan_fingerprint"]: c["name"] for c in known}, search["batch"])
+
+
+def _drop_documents(out: Path) -> None:
+    """Remove what an earlier tuning wrote of itself at its end: it would stand beside weights that
+    are not finished."""
+    for name in (PLAN, RESULT):
+        with disk_errors(out / name, "removing"):
+            (out / name).unlink(missing_ok=True)
 
 
 def _require_elsewhere(model: Path, out: Path, resume: bool) -> None:

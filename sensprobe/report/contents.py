@@ -19,8 +19,10 @@ from sensprobe.report.prose import (
     about_confirmation,
     about_search,
     about_sensitivity,
+    about_tuned,
 )
 from sensprobe.report.results import Confirmation, Search, Sensitivity
+from sensprobe.report.tuned import Tuning, table
 
 COMPARED = "Plans measured beside the search"
 
@@ -53,6 +55,8 @@ def sections(found: Results, went: Going | None = None) -> list[Section]:
     out: list[Section] = []
     if found.confirmation is not None:
         out.append(_confirmation(found.confirmation))
+    if found.tuned is not None and found.tuned.plans:
+        out.append(_tuned(found.tuned))
     for profile in found.profiles:
         layers = profile.by == "site" and profile is found.sensitivity
         out.append(_sensitivity(profile, layers=layers))
@@ -62,7 +66,7 @@ def sections(found: Results, went: Going | None = None) -> list[Section]:
         title, sentence = "Does the cheap estimate agree?", about_agreement(found.agreement)
         out.append(Section(title, [sentence], [Figure(drawn, "agreement.png"), taus]))
     if found.search is not None:
-        out.append(_search(found.search))
+        out.append(_search(found.search, found.tuned))
         if found.plans:
             out.append(Section("What the plans say", [], [*_plans(found, found.search)]))
     if went is not None:
@@ -76,6 +80,13 @@ def _confirmation(found: Confirmation) -> Section:
     if found.compared:
         blocks.append(Table(tables.compared(found), COMPARED, True))
     return Section("The result", about_confirmation(found), blocks)
+
+
+def _tuned(found: Tuning) -> Section:
+    shown = Table(table(found), "Tuned plans", True)
+    return Section(
+        "What tuning gained", about_tuned(found), [Figure(charts.tuned(found), "tuned.png"), shown]
+    )
 
 
 def _sensitivity(found: Sensitivity, *, layers: bool) -> Section:
@@ -95,8 +106,9 @@ def _sensitivity(found: Sensitivity, *, layers: bool) -> Section:
     return Section(title, about_sensitivity(found), blocks)
 
 
-def _search(search: Search) -> Section:
-    blocks: list[Figure | Table] = [Figure(charts.frontier(search), "frontier.png")]
+def _search(search: Search, tuned: Tuning | None) -> Section:
+    drawn = charts.frontier(search, tuned=tuned)
+    blocks: list[Figure | Table] = [Figure(drawn, "frontier.png")]
     if search.chosen:
         blocks.append(Table(tables.chosen(search), "Chosen plans, on the search samples", True))
     blocks.append(Table(tables.frontier(search), "Front, uniform and chosen plans"))

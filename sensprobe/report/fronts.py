@@ -70,7 +70,7 @@ def with_front(candidates: Sequence[Candidate], sign: int) -> list[Candidate]:
     return [replace(c, on_front=c.name in names) for c in candidates]
 
 
-def feasible(candidate: Candidate, budget: float) -> bool:
+def feasible(candidate: Candidate | Compared, budget: float) -> bool:
     """Return whether a plan fits (any does if the budget is NaN) and its recurrence is stable."""
     return not candidate.total_bytes > budget and not candidate.radius > 1
 

@@ -11,8 +11,15 @@ from sensprobe.errors import RunError
 from sensprobe.plans.sites import Kind, Site
 from sensprobe.report.agreement import Agreement, agreement
 from sensprobe.report.benchmarks import Benchmark, benchmarks_of
-from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
+from sensprobe.report.read import (
+    read_confirmation,
+    read_search,
+    read_sensitivity,
+    read_sites,
+    read_tuned,
+)
 from sensprobe.report.results import Candidate, Confirmation, Entries, Search, Sensitivity
+from sensprobe.report.tuned import Tuning
 from sensprobe.report.values import ACCURACY
 from sensprobe.runs import Run
 from sensprobe.runs.results import PROFILES
@@ -35,6 +42,7 @@ class Results:
     taylor: Sensitivity | None = None
     search: Search | None = None
     confirmation: Confirmation | None = None
+    tuned: Tuning | None = None
     missing: tuple[str, ...] = ()
     divergence: Sensitivity | None = None
     benchmarks: tuple[Benchmark, ...] = ()  # the latest first
@@ -93,7 +101,9 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     RunError where the run holds no result at all.
     """
     names, benchmarks = set(run.results()), tuple(benchmarks_of(run))
-    if not (names & {*PROFILES, "search", "confirmation"} or any(b.cases for b in benchmarks)):
+    if not (
+        names & {*PROFILES, "search", "confirmation", "tuned"} or any(b.cases for b in benchmarks)
+    ):
         raise RunError(
             f"{run.path} holds no results to report. Run `sensprobe profile MODEL --data DATA "
             f"--run {run.path}` first."
@@ -133,6 +143,9 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
         again = f"{profile} --method divergence"
         other = read("sensitivity-divergence", read_sensitivity, again)
         found = replace(found, divergence=other)
+    if "tuned" in names:
+        tuning = f"sensprobe tune --run {where} --plan …"
+        found = replace(found, tuned=read("tuned", read_tuned, tuning))
     best = found.sensitivity
     metric = ACCURACY if best is None else best.metric  # where a search does not say itself
     search = read("search", lambda document: read_search(document, metric), searching)

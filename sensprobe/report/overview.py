@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe.errors import RunError
-from sensprobe.report.read import read_confirmation, read_search
-from sensprobe.report.results import Candidate, Confirmation, Confirmed, Search
+from sensprobe.report.read import read_confirmation, read_search, read_tuned
+from sensprobe.report.results import Candidate, Compared, Confirmation, Confirmed, Search
+from sensprobe.report.tuned import Tuning
 from sensprobe.report.values import Quantity, in_bytes
 from sensprobe.runs import Run, open_run
 from sensprobe.runs.manifest import NAME
@@ -96,8 +97,8 @@ def run_line(path: Path, folder: Path, run: Run | None = None) -> RunLine:
 
 
 def _best(run: Run) -> tuple[tuple[str, ...], list[str]]:
-    """A line a budget, of confirmed plans, else of those chosen on the search samples; and what
-    results cannot be read."""
+    """A line a budget, of confirmed plans, else of those chosen on the search samples, and a line a
+    tuned model; and what results cannot be read."""
     documents: dict[str, Any] = {}
     bad: list[str] = []
     names = run.results()
@@ -108,14 +109,17 @@ def _best(run: Run) -> tuple[tuple[str, ...], list[str]]:
             documents[name] = run.read_result(name)
         except RunError as error:
             bad.append(str(error))
+    found: tuple[str, ...] = ()
     try:
         if "confirmation" in documents:
-            return confirmed(read_confirmation(documents["confirmation"])), bad
-        if "search" in documents:
-            return chosen(read_search(documents["search"])), bad
+            found = confirmed(read_confirmation(documents["confirmation"]))
+        elif "search" in documents:
+            found = chosen(read_search(documents["search"]))
+        if "tuned" in documents:
+            found += tuned(read_tuned(documents["tuned"]))
     except RunError as error:
         bad.append(str(error))
-    return (), bad
+    return found, bad
 
 
 def confirmed(found: Confirmation) -> tuple[str, ...]:
@@ -133,7 +137,14 @@ def chosen(search: Search) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _line(budget: str, plan: Candidate | Confirmed, q: Quantity, state: str) -> str:
+def tuned(found: Tuning) -> tuple[str, ...]:
+    """A line a tuned model, on the confirmation split."""
+    q = found.quantity
+    return tuple(_line(f"{p.name} tuned", p.seen_on("confirmation"), q, "confirmed")
+                 for p in found.plans)  # fmt: skip
+
+
+def _line(budget: str, plan: Candidate | Compared | Confirmed, q: Quantity, state: str) -> str:
     score = f"{q.level(plan.metric)} {q.unit or q.name}"
     return f"{budget}: {score}, {in_bytes(plan.total_bytes)}, {state}"
 

@@ -6,8 +6,15 @@ from collections.abc import Mapping
 
 from sensprobe.report.agreement import Agreement
 from sensprobe.report.gather import Results
-from sensprobe.report.results import Confirmation, Confirmed, Rival, Search, Sensitivity
+from sensprobe.report.results import (
+    Confirmation,
+    Confirmed,
+    Rival,
+    Search,
+    Sensitivity,
+)
 from sensprobe.report.tables import ranked
+from sensprobe.report.tuned import Tuned, Tuning
 from sensprobe.report.values import (
     NOISE,
     UNSTABLE,
@@ -142,6 +149,38 @@ def _gained(rival: Rival, q: Quantity) -> str:
     gain = q.shown(rival.difference)
     better = f"{_change(gain, q)} for the search" + ("" if gain.differs else ", within the error")
     return f"{in_bytes(rival.total_bytes)}, has {_level(q.shown(rival.metric), q)}: {better}."
+
+
+def samples_tuned(found: Tuning) -> str:
+    """The samples that tuned models are judged by."""
+    counts = sorted({plan.confirmation.n for plan in found.plans})
+    return f"{' or '.join(f'{n:,}' for n in counts)} confirmation samples"
+
+
+def about_tuned(found: Tuning) -> list[str]:
+    """One sentence a tuned model: what it scores, and what training under its plan gained."""
+    lines = [
+        f"The model was trained under its plan, with every rounding inside. On "
+        f"{samples_tuned(found)}, which are neither trained on nor chosen by:"
+    ]
+    lines += [_tuned(plan, found.quantity) for plan in found.plans]
+    return lines + [f"{plan.name}: {line}." for plan in found.plans for line in plan.warnings]
+
+
+def _tuned(plan: Tuned, q: Quantity) -> str:
+    scores = plan.confirmation
+    before, after, gained, left = (
+        q.shown(m) for m in (scores.before, scores.after, scores.gained, scores.left)
+    )
+    return (
+        f"{plan.name}: {in_bytes(plan.total_bytes)}, untuned {q.name} {_level(before, q)}, tuned "
+        f"{_level(after, q)}: {_told(gained, q)} by tuning, {_told(left, q)} against full "
+        "precision."
+    )
+
+
+def _told(change: Measured, q: Quantity) -> str:
+    return _change(change, q) + ("" if change.differs else " (within the error)")
 
 
 SIGNS = (

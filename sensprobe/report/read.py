@@ -26,6 +26,7 @@ from sensprobe.report.results import (
     Search,
     Sensitivity,
 )
+from sensprobe.report.tuned import Tuned, TunedScores, Tuning
 from sensprobe.report.values import (
     ACCURACY,
     Quantity,
@@ -199,6 +200,23 @@ def _rival(against: Document, named: str) -> Rival | None:
     """The plan that a confirmed one stands against; None where the document names none."""
     name = against.get(named)
     return None if name is None else filled(Rival, against, name=str(name))
+
+
+def read_tuned(document: Document) -> Tuning:
+    """A `tuned` document."""
+    with _whole("tuned", "tune"):
+        plans = [_tuned(row) for row in document["plans"]]
+        return filled(
+            Tuning,
+            document,
+            quantity=quantity_of(info_in(document)),
+            plans=tuple(sorted(plans, key=lambda plan: plan.total_bytes)),
+        )
+
+
+def _tuned(row: Document) -> Tuned:
+    scores = {name: filled(TunedScores, row["splits"][name]) for name in ("search", "confirmation")}
+    return filled(Tuned, row, batch=max(count(row.get("batch")), 1), **scores)
 
 
 def read_sites(rows: Sequence[Document]) -> tuple[Site, ...]:

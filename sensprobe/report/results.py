@@ -118,6 +118,7 @@ class Candidate:
     stopped_early: bool = False
     radius: float = nan
     on_front: bool = False
+    plan_fingerprint: str = ""
 
     @property
     def title(self) -> str:

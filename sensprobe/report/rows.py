@@ -21,6 +21,7 @@ from sensprobe.report.results import (
     Sensitivity,
 )
 from sensprobe.report.tables import mark_of
+from sensprobe.report.tuned import Tuned, Tuning
 from sensprobe.report.values import UNKNOWN, Measured, Quantity
 
 
@@ -118,6 +119,33 @@ def compared_rows(found: Search | Confirmation) -> pd.DataFrame:
     )
 
 
+def tuned_rows(found: Tuning) -> pd.DataFrame:
+    """A row a tuned plan and split, with its numbers."""
+    q = found.quantity
+    rows = []
+    for plan in found.plans:
+        for split in ("confirmation", "search"):
+            scores = getattr(plan, split)
+            rows.append(
+                {
+                    "plan": plan.name,
+                    **_bytes(plan),
+                    "split": split,
+                    "samples": scores.n,
+                    **_numbers(f"untuned {q.heading}", q.shown(scores.before)),
+                    **_numbers(f"tuned {q.heading}", q.shown(scores.after)),
+                    **_numbers(f"gained ({_unit(q)})", q.shown(scores.gained)),
+                    "is a difference": q.shown(scores.gained).differs,
+                    **_numbers(f"to full precision ({_unit(q)})", q.shown(scores.left)),
+                    found.radius_name: plan.radius,
+                    "epochs": plan.epochs,
+                    "seconds": plan.seconds,
+                    "folder": plan.folder,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def agreement_rows(found: Agreement) -> pd.DataFrame:
     """τ of every scheme and over all."""
     rows: Iterable[tuple[str, Measured]] = [*found.by_scheme.items(), (ALL, found.overall)]
@@ -136,7 +164,7 @@ def _scores(q: Quantity, plan: Candidate | Compared | Confirmed) -> dict[str, fl
     return _numbers(q.heading, q.shown(plan.metric)) | change
 
 
-def _bytes(plan: Candidate | Compared | Confirmed) -> dict[str, int]:
+def _bytes(plan: Candidate | Compared | Confirmed | Tuned) -> dict[str, int]:
     return {
         "total (bytes)": plan.total_bytes,
         "weights (bytes)": plan.weight_bytes,

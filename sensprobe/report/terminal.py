@@ -22,8 +22,9 @@ from sensprobe.report import tables
 from sensprobe.report.agreement import Agreement
 from sensprobe.report.benchmark_tables import about_benchmark, benchmark_table
 from sensprobe.report.benchmarks import Benchmark
-from sensprobe.report.prose import about_agreement, missed_limits, samples_seen
+from sensprobe.report.prose import about_agreement, missed_limits, samples_seen, samples_tuned
 from sensprobe.report.results import Confirmation, Search, Sensitivity
+from sensprobe.report.tuned import Tuning, table
 from sensprobe.report.values import (
     MISSING,
     NOISE,
@@ -142,6 +143,17 @@ def compared_table(found: Search | Confirmation) -> RenderableType:
     return Group(
         Text(f"Measured beside the search, on the {found.split} split", style="bold"),
         _table(tables.compared(found), left=("plan", "chosen of no more bytes")),
+    )
+
+
+def tuned_table(found: Tuning) -> RenderableType:
+    """What training under plans gained, on samples that it was not trained on."""
+    said = [Text(f"{p.name}: {line}", style=WORSE) for p in found.plans for line in p.warnings]
+    return Group(
+        Text(f"Tuned: trained under their plans, scored on {samples_tuned(found)}", style="bold"),
+        _table(table(found), left=("plan",), drop=("minutes", "epochs")),
+        *said,
+        Text(LEGEND, style=DIM),
     )
 
 

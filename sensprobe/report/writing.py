@@ -78,6 +78,8 @@ def _tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
             yield "plans.csv", side.reset_index()
     if found.confirmation is not None:
         yield "confirmation.csv", rows.confirmation_rows(found.confirmation)
+    if found.tuned is not None and found.tuned.plans:
+        yield "tuned.csv", rows.tuned_rows(found.tuned)
     measured = [m for m in (found.confirmation, found.search) if m is not None and m.compared]
     if measured:
         yield "beside.csv", rows.compared_rows(measured[0])

@@ -3,6 +3,7 @@
     sensitivity-METHOD   sites are the run's, schemes parse, rows have no other scheme
     search, search-N     names of candidates are told apart, what is chosen is one of them
     confirmation(-N)     as its schema says
+    tuned                schemes parse, a plan has one row, folders lead nowhere else
     sites                parts and axes there are
 
 Other names are not known here and are kept as they are.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from sensprobe.documents import DocumentError, schema, shown
@@ -38,6 +40,9 @@ def require_result(name: str, document: Any, sites: Collection[str]) -> None:
         schema(found[1]).require(document)
         if found[1] == "search":
             _require_search(document)
+    elif name == "tuned":
+        schema("tuned").require(document)
+        _require_tuned(document)
     elif name == "sites":
         schema("sites").require(document)
         _require_sites(document)
@@ -74,6 +79,16 @@ def _require_search(document: Document) -> None:
             if (name := choice.get(key)) is not None and name not in names:
                 raise DocumentError(f"chosen/{place}/{key}: there is no candidate {shown(name)!r}")
     _require_schemes({scheme for c in measured for _, scheme in c["plan"]["schemes"]})
+
+
+def _require_tuned(document: Document) -> None:
+    rows = document["plans"]
+    if len({row["plan_fingerprint"] for row in rows}) < len(rows):
+        raise DocumentError("plans: two rows are of one plan")
+    for place, row in enumerate(rows):
+        if ".." in PurePath(row["folder"]).parts:
+            raise DocumentError(f"plans/{place}/folder: {shown(row['folder'])!r} leads elsewhere")
+    _require_schemes({scheme for row in rows for _, scheme in row["plan"]["schemes"]})
 
 
 def _require_schemes(texts: Collection[str]) -> None:

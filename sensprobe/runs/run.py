@@ -5,6 +5,7 @@
     results/        JSON tables, each replaced whole
     benches/        how fast machines ran operations, a file a benchmark; append-only
     plans/          the plan chosen for each budget, as --plan takes it
+    tuned/          models that were trained under a plan, a folder each
     leases/         what is being measured now; gone when nothing is
     optuna.db       the search's own storage
 
@@ -37,7 +38,7 @@ from sensprobe.runs.record import FROM_RUN, JSON, Entry, Evaluation, EvaluationK
 from sensprobe.runs.results import require_result
 from sensprobe.runs.segment import Outcome, SegmentWriter
 
-WRITTEN = ("evaluations", "results", "benches", "plans", "leases")
+WRITTEN = ("evaluations", "results", "benches", "plans", "tuned", "leases")
 """Folders of a run that are written into."""
 State = Literal["new", "running", "finished", "stopped"]
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")

@@ -29,7 +29,14 @@ from torch import Tensor
 from sensprobe.errors import SensprobeError
 from sensprobe.models import Model, family_of
 from sensprobe.train.recipe import LanguageRecipe, Recipe
-from sensprobe.train.snapshot import WEIGHTS, Run, read_snapshot, write_snapshot, write_weights
+from sensprobe.train.snapshot import (
+    WEIGHTS,
+    Run,
+    drop_snapshot,
+    read_snapshot,
+    write_snapshot,
+    write_weights,
+)
 
 REPORTS = 20  # a twentieth of a leg between two reports
 
@@ -117,7 +124,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """The result of a finished run. `value`, of `metric`, is the held-out score of the averaged
-    weights with its standard error over `n` samples; `history` has a `Task.entry` a leg."""
+    weights with its standard error over `n` samples; `history` has a `Task.entry` a leg. `seconds`
+    are those of all legs, from before a stop too; NaN where they are not known."""
 
     weights: Path
     parameters: int
@@ -126,6 +134,7 @@ class Trained:
     stderr: float
     n: int
     history: tuple[Mapping[str, float], ...]
+    seconds: float
 
 
 def initial(recipe: Recipe | LanguageRecipe) -> dict[str, Tensor]:
@@ -153,8 +162,8 @@ def train_task(
     """Train, and leave `out/weights.safetensors`, an own checkpoint.
 
     A run in `out` of the same recipe and data goes on after its last whole leg; of another it is a
-    RunError. `resume=False` starts afresh and replaces what is there. Stopping (Ctrl-C) keeps the
-    last leg. SensprobeError where the loss is no longer finite.
+    RunError. `resume=False` starts afresh and replaces what is there once its first leg is done.
+    Stopping (Ctrl-C) keeps the last leg. SensprobeError where the loss is no longer finite.
     """
     run = _start(task)
     history = read_snapshot(out, task.identity, run) if resume else []
@@ -165,6 +174,9 @@ def train_task(
         scores = task.held_out(run.average)
         held_out = float(scores.mean())
         history.append(task.entry(leg, loss, score, held_out))
+        run.seconds += time.monotonic() - began
+        if leg == 0:
+            drop_snapshot(out)
         write_weights(out / WEIGHTS, run.average, task.recipe.model, task.recorded(history[-1]))
         write_snapshot(out, task.identity, run, history)
         steps = legs[leg]
@@ -180,6 +192,7 @@ def train_task(
         float(scores.std()) / math.sqrt(len(scores)),
         len(scores),
         tuple(history),
+        run.seconds,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a paramet
 
 @dataclass
 class Run:
-    """All that training changes: parameters, their average, and the optimizer's moments."""
+    """All that training changes: parameters, their average, and the optimizer's moments; and the
+    seconds it took, NaN where an earlier version did not keep them."""
 
     params: dict[str, Tensor]
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
+    seconds: float = 0.0
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it, each tensor as GROUP/NAME."""
@@ -60,7 +63,14 @@ def write_snapshot(
 ) -> None:
     """Replace the snapshot in `out`. `identity` is what a run must share to go on from it."""
     header = {"format": FORMAT, "identity": identity, "epoch": len(history), "history": history}
-    write_tensors(out / SNAPSHOT, run.tensors(), header)
+    write_tensors(out / SNAPSHOT, run.tensors(), {**header, "seconds": run.seconds})
+
+
+def drop_snapshot(out: Path) -> None:
+    """Remove an earlier training's snapshot, before its weights are replaced: a stop between the
+    two leaves none beside weights that are not its own."""
+    with disk_errors(out / SNAPSHOT, "removing"):
+        (out / SNAPSHOT).unlink(missing_ok=True)
 
 
 def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict[str, float]]:
@@ -84,6 +94,8 @@ def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict
     if not isinstance(history, list) or header.get("epoch") != len(history):
         raise RunError(f"{path} is damaged: start afresh with `--restart` (resume=False).")
     run.restore(tensors)
+    seconds = header.get("seconds")
+    run.seconds = float(seconds) if isinstance(seconds, (int, float)) else nan
     return history
 
 

@@ -35,10 +35,16 @@ Loop = Callable[..., tuple[Tensor, Carry]]
 
 
 def plain_loop(
-    u: Tensor, A: Tensor, B: Tensor, C: Tensor, kept: Storage = None
+    u: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    kept: Storage = None,
+    carry: Carry | None = None,
 ) -> tuple[Tensor, Carry]:
-    """The loop one would write: complex numbers, einsum over n, the same rounding."""
-    carry: Carry = fresh(u.shape[0], (*A.shape, 2), kept)
+    """The loop one would write: complex numbers, einsum over n, the same rounding. It takes the
+    arguments of `ops.diagonal_scan`, in whose place it runs."""
+    carry = carry or fresh(u.shape[0], (*A.shape, 2), kept)
     y = []
     for t in range(u.shape[1]):
         h = A * torch.view_as_complex(carry.state) + B * u[:, t, :, None]

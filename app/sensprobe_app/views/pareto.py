@@ -10,7 +10,7 @@ from math import inf, log2, nan
 import streamlit as st
 
 from sensprobe.plans.plan import diff
-from sensprobe.report import charts, rows, tables
+from sensprobe.report import charts, rows, tables, tuned
 from sensprobe.report.fronts import FrontView, at_batch, best_within
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Candidate, Search
@@ -91,7 +91,7 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
     titles = titled(search, {*now, *st.query_params.get_all("plans")})
     view = replace(view, selected=tuple(titles[title] for title in now if title in titles))
     chart(
-        charts.frontier(search, view),
+        charts.frontier(search, view, _tuned(found)),
         "front",
         "Score of every plan against its bytes",
         partial(_take, {name: title for title, name in titles.items()}),
@@ -99,6 +99,7 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
     best = best_within(search, view.budget if view.budget == view.budget else inf)
     if best is not None:
         _best(best, search, view)
+    _tuning(_tuned(found))
     shown = st.multiselect(
         "Plans side by side",
         list(titles),
@@ -122,6 +123,26 @@ def _best(best: Candidate, search: Search, view: FrontView) -> None:
         "to full precision), "
         f"{in_bytes(best.total_bytes)} at batch {search.batch}"
     )
+
+
+def _tuned(found: Found) -> tuned.Tuning | None:
+    return found.results.tuned if found.results is not None else None
+
+
+def _tuning(found: tuned.Tuning | None) -> None:
+    """What training under plans gained: a chart and a table, on the confirmation split."""
+    if found is None or not found.plans:
+        return
+    st.subheader("Tuned")
+    chart(
+        charts.tuned(found),
+        "tuned",
+        "Score on the confirmation split of every tuned plan before and after",
+    )
+    st.dataframe(tuned.table(found), hide_index=True)
+    for plan in found.plans:
+        for line in plan.warnings:
+            st.warning(f"{plain(plan.name)}: {plain(line)}")
 
 
 def titled(search: Search, wanted: Collection[str] = ()) -> dict[str, str]:

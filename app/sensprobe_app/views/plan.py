@@ -31,11 +31,12 @@ from sensprobe.report.live import measured_plan
 from sensprobe.report.plans import OUTSIDE, resolved
 from sensprobe.report.results import Entries, Search
 from sensprobe.report.tables import mark_of, notable
-from sensprobe.report.values import in_bytes, level_text
+from sensprobe.report.tuned import Tuned
+from sensprobe.report.values import Quantity, in_bytes, level_text
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs
-from sensprobe_app.controls import batch_of, chart, choice, plain, profile_command
+from sensprobe_app.controls import batch_of, chart, choice, command, plain, profile_command
 from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
@@ -59,6 +60,7 @@ def show(found: Found) -> None:
         profile_command(found.line, why)
         return
     known = _known(found.search)
+    trained = found.results.tuned if found.results is not None else None
     first, second = st.columns([3, 2])
     with first:
         name = str(choice("Plan", list(known), "plan"))
@@ -74,6 +76,10 @@ def show(found: Found) -> None:
         st.error(plain(str(error)))
         return
     _costs(found, base, entries, batch, changed=bool(changes))
+    mark = fingerprint(resolved(entries, found.sites))
+    for plan in trained.plans if trained is not None else ():
+        if plan.plan_fingerprint == mark:
+            _tuned(found, plan, trained.quantity)
     title = "Bits by layer and part" + (" (edited)" if changes else "")
     grid_of_bits = charts.plan_grid(entries, found.sites, title)
     figure = chart(grid_of_bits, "grid", "Bits of every site, layers down, names across")
@@ -182,6 +188,20 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
             delta_color="off",
             delta_arrow="off",
         )
+
+
+def _tuned(found: Found, plan: Tuned, q: Quantity) -> None:
+    """The plan's tuned model, and the command that exports it."""
+    scores = plan.confirmation
+    change = plain(q.change_unit)
+    st.markdown(
+        f"**Tuned** ({plain(plan.name)}): {plain(q.heading)} {plain(q.level(scores.after))} on "
+        f"{scores.n:,} confirmation samples, untuned {plain(q.level(scores.before))}: "
+        f"{plain(q.change(scores.gained))} {change} by tuning, {plain(q.change(scores.left))} "
+        f"{change} to full precision"
+    )
+    where = ["--run", found.line.path, "--plan", f"tuned/{plan.name}"]
+    command(["sensprobe", "export", *where, "--out", "exported"], "Take the tuned model home:")
 
 
 def _unpriced(guess: Prediction) -> None:

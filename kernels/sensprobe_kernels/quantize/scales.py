@@ -116,9 +116,15 @@ def dynamic_scale(seen: Range, numbers: Any, kind: int, flags: Flags) -> Scale:
         scale = _stored(from_bits(seen.high) / spread(numbers, PEAK), numbers, kind)
         high = spread(numbers, PEAK)
         low = negative(high)
-    inverse = every(_ONE) / scale
-    rest = fused(negative(scale), inverse, every(_ONE)) * inverse
+    inverse, rest = reciprocal(scale)
     return scale_from(scale, inverse, rest, low, high, flags)
+
+
+@inline
+def reciprocal(scale: Floats) -> tuple[Floats, Floats]:
+    """1 / scale as the sum of two numbers, in 48 bits."""
+    inverse = every(_ONE) / scale
+    return inverse, fused(negative(scale), inverse, every(_ONE)) * inverse
 
 
 @inline

@@ -11,6 +11,7 @@ from sensprobe.report.charts.maps import harshest, heat_map, layer_map, plan_gri
 from sensprobe.report.charts.parts import bytes_by_part
 from sensprobe.report.charts.rankings import agreement_scatter, ranking
 from sensprobe.report.charts.searching import convergence, durations, importances
+from sensprobe.report.charts.tuning import tuned
 
 __all__ = [
     "Chart",
@@ -28,4 +29,5 @@ __all__ = [
     "plan_grid",
     "ranking",
     "ratios",
+    "tuned",
 ]

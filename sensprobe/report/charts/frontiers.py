@@ -18,6 +18,7 @@ from sensprobe.report.charts.chart import (
     error_of,
     nothing,
 )
+from sensprobe.report.charts.tuning import about_tuned, joined
 from sensprobe.report.fronts import FrontView, feasible
 from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.report.tables import (
@@ -32,6 +33,7 @@ from sensprobe.report.tables import (
     thinned,
 )
 from sensprobe.report.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, SERIES, SYMBOLS, VERMILION
+from sensprobe.report.tuned import Tuned, Tuning, tuned_beside
 from sensprobe.report.values import Measured, digits, in_bytes, plus_minus, shortened
 
 EVERYTHING = FrontView()
@@ -44,8 +46,9 @@ LOOKS = {
 PRESET, RING = Look("square", 10, VERMILION), Look("circle", 21, PURPLE)
 
 
-def frontier(search: Search, view: FrontView = EVERYTHING) -> Chart:
-    """Plans with error bars of one standard error, full precision as a band, presets by name.
+def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None = None) -> Chart:
+    """Plans with error bars of one standard error, full precision as a band, presets by name, and
+    above its plan each tuned model, as it scores on the search split.
 
     The name of a mark is the plan's.
     """
@@ -56,7 +59,10 @@ def frontier(search: Search, view: FrontView = EVERYTHING) -> Chart:
     if not plotted:
         return nothing(title, "no plan was evaluated")
     also = [b for b in search.compared if b.total_bytes > 0 and isfinite(b.metric.value)]
-    sizes = [*(c.total_bytes for c in plotted), *(b.total_bytes for b in also)]
+    trained = [t for t in tuned_beside(tuned, search) if isfinite(t.search.after.value)]
+    if view.feasible:
+        trained = [t for t in trained if feasible(t.seen_on("search"), view.budget)]
+    sizes = [plan.total_bytes for plan in (*plotted, *also, *trained)]
     height = _Height(search, view.loss, [c.change for c in plotted])
     bytes_of = byte_axis(
         f"weights and state at batch {search.batch}",
@@ -76,6 +82,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING) -> Chart:
             Series("", tuple(map(height.mark, _front(plotted))), joined="steps", marks=False),
             *telling,
             Series("compared plan", tuple(presets), PRESET),
+            *joined([height.tuned(t) for t in trained]),
             Series("selected", tuple(rings), RING),
         ),
         levels=() if view.loss else _full_precision(search),
@@ -108,6 +115,14 @@ class _Height:
             plan.total_bytes, value.value, plan.name, about, shortened(label, 32), side,
             y_error=error_of(value),
         )  # fmt: skip
+
+    def tuned(self, plan: Tuned) -> tuple[Point, Point]:
+        """The marks of a tuned model: the plan before, and after."""
+        after, scores = plan.seen_on("search"), plan.search
+        lost = replace(scores.left, value=scores.left.value - scores.gained.value)
+        before = replace(after, metric=scores.before, change=lost)
+        name, lines = plan.candidate or "", about_tuned(plan, self._search.quantity, "search")
+        return self.mark(before)._replace(name=name), self.mark(after, lines)._replace(name=name)
 
     def axis(self) -> Axis:
         q = self._search.quantity

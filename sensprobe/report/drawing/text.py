@@ -11,7 +11,13 @@ from sensprobe.report.charts.chart import Axis, Chart, Series
 from sensprobe.report.values import number, shortened
 
 LINE = "┄"
-STYLES = {"·": "dim", "●": "dodger_blue2", "◇": "dark_orange", "★": "bold green"}
+STYLES = {
+    "·": "dim",
+    "●": "dodger_blue2",
+    "◇": "dark_orange",
+    "★": "bold green",
+    "✚": "bold magenta",
+}
 """Styles of letters that marks have (see `Look`)."""
 
 

@@ -15,11 +15,13 @@ import numpy as np
 
 from sensprobe_kernels.ops.diagonal_scan.gradient import SUMS, Work, build_gradient
 from sensprobe_kernels.ops.diagonal_scan.job import Job, Tile
+from sensprobe_kernels.ops.diagonal_scan.replay import READY
 from sensprobe_kernels.ops.diagonal_scan.steps import ROW, SCALE
 from sensprobe_kernels.ops.diagonal_scan.tiles import build
 from sensprobe_kernels.ops.diagonal_scan.transfer import CHUNK, LINE
 from sensprobe_kernels.quantize.spec import (
     FUSED,
+    GROUP,
     INTEGER,
     SHIFTED,
     STATIC,
@@ -76,12 +78,14 @@ def prepare(
     wide = heads if spec.span == TENSOR else _tile_heads(job, threads, FEW_HEADS if keep else HEADS)
     chunks = -(-length // CHUNK) if keep else 0
 
+    saved = length * _saved_a_head(job, flags) if keep else 0
+
     def tile(b0: int, h0: int) -> Tile:
         h1 = min(h0 + wide, heads)
         size = chunks * (h1 - h0) * n * 2 * LANES
         return Tile(
             job, b0, h0, h1, coef, constants, _NONE, _NONE, scratch(size),
-            scratch(size if rest.size else 0),
+            scratch(size if rest.size else 0), scratch(saved * (h1 - h0)),
         )  # fmt: skip
 
     there = u.size and n
@@ -138,6 +142,7 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
     def work(k: int, _: int) -> None:
         tile, chunk = _with_state(run.tiles[k], run.flags)
         size = tile.state.size
+        together = size if run.flags.span == TENSOR else run.n * 2 * LANES
         assert compiled is not None
         compiled(
             run.u.reshape(-1),
@@ -145,8 +150,8 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
             du.reshape(-1),
             tile,
             Work(
-                scratch((CHUNK + 1) * size), scratch(size), scratch(size // 2 * SUMS),
-                scratch(chunk), scratch(chunk), scratch(chunk),
+                scratch((CHUNK + 1) * together), scratch(size), scratch(size // 2 * SUMS),
+                scratch(chunk), scratch(chunk), scratch(chunk), scratch(CHUNK * READY * LANES),
             ),
             sums[tile.b0 // LANES, tile.h0 : tile.h1].reshape(-1),
         )  # fmt: skip
@@ -154,6 +159,12 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
     spread_out(work, [(k, 0) for k in range(len(run.tiles))], threads)
     A, B, C = np.moveaxis(sums.sum(axis=0).reshape(heads, run.n, 3, 2), 2, 0)
     return Gradient(du, A, B, 2 * C)
+
+
+def _saved_a_head(job: Job, flags: Flags) -> int:
+    """Numbers that are saved of the dynamic scales of a head at a step."""
+    groups = -(-job.n // job.state.group) if flags.span == GROUP else 0
+    return groups * 2 * (3 if flags.asym else 1) * LANES
 
 
 def _tile_heads(job: Job, threads: int, most: int) -> int:

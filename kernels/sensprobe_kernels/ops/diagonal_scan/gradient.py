@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 from sensprobe_kernels.jit import compiled, inline, inline_optimised
 from sensprobe_kernels.ops.diagonal_scan.job import Tile
-from sensprobe_kernels.ops.diagonal_scan.steps import PAIR, ROW, empty_sum, row
+from sensprobe_kernels.ops.diagonal_scan.replay import replay
+from sensprobe_kernels.ops.diagonal_scan.steps import PAIR, ROW, Row, empty_sum, row
 from sensprobe_kernels.ops.diagonal_scan.tiles import (
     copy,
     exact_chunk,
@@ -33,11 +34,12 @@ from sensprobe_kernels.ops.diagonal_scan.tiles import (
 )
 from sensprobe_kernels.ops.diagonal_scan.transfer import (
     CHUNK,
+    LINE,
     load_inputs,
     store_outputs,
 )
 from sensprobe_kernels.quantize.spec import EXACT, GROUP, TENSOR, Flags, exactly, safe
-from sensprobe_kernels.simd.vector import LANES, load, store, summed
+from sensprobe_kernels.simd.vector import LANES, Floats, fused, load, negative, store, summed
 
 SUMS = 6
 """Numbers that are summed over time for each state: dA, dB and dC / 2, real and imaginary."""
@@ -46,10 +48,11 @@ SUMS = 6
 class Work(NamedTuple):
     """Scratch of one tile, zero at first.
 
-    states      (CHUNK + 1, heads of the tile, n, 2, 16), of a chunk
+    states      (CHUNK + 1, heads that go together, n, 2, 16), of a chunk
     adjoint     (heads of the tile, n, 2, 16), g of the step after
     sums        (heads of the tile, n, SUMS, 16)
     drive, slope, out   u, dy and du as `transfer` lays them out
+    ready       (CHUNK, READY, 16), see `replay`
     """
 
     states: Any
@@ -58,49 +61,143 @@ class Work(NamedTuple):
     drive: Any
     slope: Any
     out: Any
+    ready: Any
+
+
+class Pair(NamedTuple):
+    """A complex state."""
+
+    re: Floats
+    im: Floats
+
+
+class Adjoint(NamedTuple):
+    """What one complex state carries backward: g, and the sums dA, dB and dC / 2."""
+
+    g_re: Floats
+    g_im: Floats
+    dA_re: Floats
+    dA_im: Floats
+    dB_re: Floats
+    dB_im: Floats
+    dC_re: Floats
+    dC_im: Floats
 
 
 @inline
-def _state(tile: Tile, work: Work, h: int, n: int, steps: int) -> None:
-    """Steps backward of one complex state; adds its part of du to `out`."""
-    c, p = (h * tile.job.n + n) * ROW, ((h - tile.h0) * tile.job.n + n) * PAIR
-    w, to, size = row(tile, c), p // PAIR * SUMS * LANES, tile.state.size
-    c_re, c_im = w.c_re + w.c_re, w.c_im + w.c_im
-    g_re, g_im = load(work.adjoint, p), load(work.adjoint, p + LANES)
-    dA_re, dA_im = load(work.sums, to), load(work.sums, to + LANES)
-    dB_re, dB_im = load(work.sums, to + 2 * LANES), load(work.sums, to + 3 * LANES)
-    dC_re, dC_im = load(work.sums, to + 4 * LANES), load(work.sums, to + 5 * LANES)
+def _load(work: Work, p: int) -> Adjoint:
+    """The adjoint of the state at place p of the head's."""
+    at = p // PAIR * SUMS * LANES
+    return Adjoint(
+        load(work.adjoint, p),
+        load(work.adjoint, p + LANES),
+        load(work.sums, at),
+        load(work.sums, at + LANES),
+        load(work.sums, at + 2 * LANES),
+        load(work.sums, at + 3 * LANES),
+        load(work.sums, at + 4 * LANES),
+        load(work.sums, at + 5 * LANES),
+    )
+
+
+@inline
+def _store(work: Work, p: int, of: Adjoint) -> None:
+    at = p // PAIR * SUMS * LANES
+    store(work.adjoint, p, of.g_re)
+    store(work.adjoint, p + LANES, of.g_im)
+    store(work.sums, at, of.dA_re)
+    store(work.sums, at + LANES, of.dA_im)
+    store(work.sums, at + 2 * LANES, of.dB_re)
+    store(work.sums, at + 3 * LANES, of.dB_im)
+    store(work.sums, at + 4 * LANES, of.dC_re)
+    store(work.sums, at + 5 * LANES, of.dC_im)
+
+
+@inline
+def _pair(states: Any, at: int) -> Pair:
+    return Pair(load(states, at), load(states, at + LANES))
+
+
+@inline
+def _back(
+    w: Row, of: Adjoint, now: Pair, before: Pair, dy: Floats, u: Floats, du: Floats
+) -> tuple[Adjoint, Floats]:
+    """One step backward of a state that was `before` and became `now`; and du with its part."""
+    dC_re, dC_im = fused(dy, now.re, of.dC_re), fused(negative(dy), now.im, of.dC_im)
+    g_re, g_im = fused(w.c_re, dy, of.g_re), fused(negative(w.c_im), dy, of.g_im)
+    du = fused(w.b_im, g_im, fused(w.b_re, g_re, du))
+    re, im = before.re, before.im
+    dA_re = fused(g_im, im, fused(g_re, re, of.dA_re))
+    dA_im = fused(negative(g_re), im, fused(g_im, re, of.dA_im))
+    dB_re, dB_im = fused(u, g_re, of.dB_re), fused(u, g_im, of.dB_im)
+    left_re = fused(w.a_im, g_im, w.a_re * g_re)
+    left_im = fused(negative(w.a_im), g_re, w.a_re * g_im)
+    return Adjoint(left_re, left_im, dA_re, dA_im, dB_re, dB_im, dC_re, dC_im), du
+
+
+@inline
+def _twice_c(w: Row) -> Row:
+    return Row(w.a_re, w.a_im, w.b_re, w.b_im, w.c_re + w.c_re, w.c_im + w.c_im)
+
+
+@inline
+def _states(tile: Tile, work: Work, h: int, n: int, steps: int, two: bool) -> None:
+    """State n of head h, or n and n + 1, through a chunk of steps, backward."""
+    size, c = tile.state.size, (h * tile.job.n + n) * ROW
+    p = ((h - tile.h0) * tile.job.n + n) * PAIR
+    w0, one = _twice_c(row(tile, c)), _load(work, p)
+    now = _pair(work.states, steps * size + p)
+    w1, other, now1 = w0, one, now
+    if two:
+        w1, other = _twice_c(row(tile, c + ROW)), _load(work, p + PAIR)
+        now1 = _pair(work.states, steps * size + p + PAIR)
     for back in range(steps):
         i = steps - 1 - back
-        at, before = place(tile, h, i), i * size + p
-        now = before + size
-        dy, u = load(work.slope, at), load(work.drive, at)
-        dC_re = dC_re + dy * load(work.states, now)
-        dC_im = dC_im - dy * load(work.states, now + LANES)
-        g_re, g_im = g_re + c_re * dy, g_im - c_im * dy
-        store(work.out, at, load(work.out, at) + (w.b_re * g_re + w.b_im * g_im))
-        re, im = load(work.states, before), load(work.states, before + LANES)
-        dA_re, dA_im = dA_re + (g_re * re + g_im * im), dA_im + (g_im * re - g_re * im)
-        dB_re, dB_im = dB_re + u * g_re, dB_im + u * g_im
-        g_re, g_im = w.a_re * g_re + w.a_im * g_im, w.a_re * g_im - w.a_im * g_re
-    store(work.adjoint, p, g_re)
-    store(work.adjoint, p + LANES, g_im)
-    store(work.sums, to, dA_re)
-    store(work.sums, to + LANES, dA_im)
-    store(work.sums, to + 2 * LANES, dB_re)
-    store(work.sums, to + 3 * LANES, dB_im)
-    store(work.sums, to + 4 * LANES, dC_re)
-    store(work.sums, to + 5 * LANES, dC_im)
+        at = place(tile, h, i)
+        dy, u, du = load(work.slope, at), load(work.drive, at), load(work.out, at)
+        before = _pair(work.states, i * size + p)
+        one, du = _back(w0, one, now, before, dy, u, du)
+        now = before
+        if two:
+            before = _pair(work.states, i * size + p + PAIR)
+            other, du = _back(w1, other, now1, before, dy, u, du)
+            now1 = before
+        store(work.out, at, du)
+    _store(work, p, one)
+    if two:
+        _store(work, p + PAIR, other)
 
 
 @inline_optimised
 def _backward(tile: Tile, work: Work, steps: int) -> None:
-    """All states of a chunk of steps, backward."""
+    """All states through a chunk of steps, backward, two side by side."""
+    even = tile.job.n - tile.job.n % 2
     for h in range(tile.h0, tile.h1):
         for i in range(steps):
             store(work.out, place(tile, h, i), empty_sum())
-        for n in range(tile.job.n):
-            _state(tile, work, h, n, steps)
+        for n in range(0, even, 2):
+            _states(tile, work, h, n, steps, True)
+        if even < tile.job.n:
+            _states(tile, work, h, even, steps, False)
+
+
+@inline
+def _part(tile: Tile, work: Work, h0: int, h1: int) -> tuple[Tile, Work]:
+    """The part of a tile and of its work that is some heads'."""
+    each = tile.job.n * PAIR
+    a, b = (h0 - tile.h0) * each, (h1 - tile.h0) * each
+    s, line = SUMS * LANES, (h0 - tile.h0) * LINE
+    saved = tile.scales.size // (tile.h1 - tile.h0)
+    residual = tile.residual[a:b] if tile.residual.size else tile.residual
+    part = Tile(
+        tile.job, tile.b0, h0, h1, tile.coef, tile.numbers, tile.state[a:b], residual,
+        tile.checkpoints, tile.residual_checkpoints,
+        tile.scales[(h0 - tile.h0) * saved : (h1 - tile.h0) * saved],
+    )  # fmt: skip
+    return part, Work(
+        work.states, work.adjoint[a:b], work.sums[a // PAIR * s : b // PAIR * s],
+        work.drive[line:], work.slope[line:], work.out[line:], work.ready,
+    )  # fmt: skip
 
 
 @cache
@@ -108,34 +205,44 @@ def build_gradient(flags: Flags) -> Callable[..., None]:
     """The compiled gradient of a tile, for the flags of the scan that it belongs to.
 
     It takes u, dy and du flat, the scan's Tile with its checkpoints, Work, and an array for the
-    sums (heads of the tile, n, SUMS), added up over the tile's sequences.
+    sums (heads of the tile, n, SUMS), added up over the tile's sequences. Heads go through a chunk
+    one after another, so that its states stay in the cache, unless one range spans them all.
     """
     span, feedback = flags.span, flags.feedback
 
     def scan_back(u: Any, dy: Any, du: Any, tile: Tile, work: Work, sums: Any) -> None:
-        size = tile.state.size
+        heads = tile.h1 - tile.h0
+        wide = heads if span == TENSOR else 1
+        size = wide * tile.job.n * PAIR
         chunks = -(-tile.job.length // CHUNK)
         for back in range(chunks):
             chunk = chunks - 1 - back
             t0, t1 = chunk * CHUNK, min((chunk + 1) * CHUNK, tile.job.length)
-            copy(tile.checkpoints, chunk * size, tile.state, 0, size)
-            if feedback:
-                copy(tile.residual_checkpoints, chunk * size, tile.residual, 0, size)
             load_inputs(tile, u, work.drive, t0, t1)
             load_inputs(tile, dy, work.slope, t0, t1)
-            copy(tile.state, 0, work.states, 0, size)
-            for t in range(t0, t1):
-                drive, out = work.drive[(t - t0) * LANES :], work.out[(t - t0) * LANES :]
-                if span == EXACT:
-                    exact_chunk(tile, drive, out, t, t + 1, exactly(flags))
-                elif span == GROUP:
-                    group_chunk(tile, drive, out, t, t + 1, flags)
-                elif span == TENSOR:
-                    tensor_chunk(tile, drive, out, t, t + 1, flags)
-                else:
-                    static_chunk(tile, drive, out, t, t + 1, safe(flags))
-                copy(tile.state, 0, work.states, (t - t0 + 1) * size, size)
-            _backward(tile, work, t1 - t0)
+            for k in range(0, heads, wide):
+                part, own = _part(tile, work, tile.h0 + k, tile.h0 + k + wide)
+                start = chunk * tile.state.size + k // wide * size
+                copy(tile.checkpoints, start, part.state, 0, size)
+                if feedback:
+                    copy(tile.residual_checkpoints, start, part.residual, 0, size)
+                copy(part.state, 0, work.states, 0, size)
+                if span != TENSOR and tile.job.state.every == 1:
+                    replay(part, t0, t1, own.drive, work.ready, work.states, flags)
+                    _backward(part, own, t1 - t0)
+                    continue
+                for t in range(t0, t1):
+                    drive, out = own.drive[(t - t0) * LANES :], own.out[(t - t0) * LANES :]
+                    if span == EXACT:
+                        exact_chunk(part, drive, out, t, t + 1, exactly(flags))
+                    elif span == GROUP:
+                        group_chunk(part, drive, out, t, t + 1, flags)
+                    elif span == TENSOR:
+                        tensor_chunk(part, drive, out, t, t + 1, flags)
+                    else:
+                        static_chunk(part, drive, out, t, t + 1, safe(flags))
+                    copy(part.state, 0, work.states, (t - t0 + 1) * size, size)
+                _backward(part, own, t1 - t0)
             store_outputs(tile, du, work.out, t0, t1)
         for i in range(sums.size):
             sums[i] = summed(load(work.sums, i * LANES))

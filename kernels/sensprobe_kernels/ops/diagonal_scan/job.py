@@ -32,3 +32,4 @@ class Tile(NamedTuple):
     residual: Any  # the same, under error feedback
     checkpoints: Any  # (chunks, as state): the state before each chunk of steps, for the gradient
     residual_checkpoints: Any  # the same of the residual
+    scales: Any  # (heads of the tile, length, saved numbers of a head, 16), see `replay`

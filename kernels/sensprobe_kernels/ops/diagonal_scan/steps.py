@@ -21,7 +21,7 @@ from sensprobe_kernels.quantize.lanes import (
 )
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
 from sensprobe_kernels.quantize.scales import Range, dynamic_scale, finite, union, unseen, widen
-from sensprobe_kernels.quantize.spec import CLIP, SHIFTED, STATIC_EACH, Flags, exactly, safe
+from sensprobe_kernels.quantize.spec import CLIP, GROUP, SHIFTED, STATIC_EACH, Flags, exactly, safe
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
@@ -268,6 +268,8 @@ def store_states(
 ) -> Floats:
     """Round and store states n0 to n1, which `observe` advanced; returns the sum with theirs."""
     re_scale, im_scale = dynamic_scales(tile, re_seen, im_seen, flags)
+    if flags.span == GROUP and tile.scales.size:
+        save_scales(tile, h, n0, t, re_scale, im_scale, flags)
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
     for n in range(n0, n1):
         noise = noise_at(tile, n, h, t, flags)
@@ -277,6 +279,34 @@ def store_states(
         total = total + term(row(tile, c), held)
         c, p = c + ROW, p + PAIR
     return total
+
+
+@inline
+def saved_numbers(flags: Flags) -> int:
+    """Numbers that are saved of a Scale: it, and under asym the bounds of its codes."""
+    return 3 if flags.asym else 1
+
+
+@inline
+def saved_place(tile: Tile, h: int, n0: int, t: int, flags: Flags) -> int:
+    """The place in `scales` of the group of head h that starts at n0, at step t."""
+    groups = -(-tile.job.n // tile.job.state.group)
+    at = ((h - tile.h0) * tile.job.length + t) * groups + n0 // tile.job.state.group
+    return at * 2 * saved_numbers(flags) * LANES
+
+
+@inline
+def save_scales(
+    tile: Tile, h: int, n0: int, t: int, re_scale: Scale, im_scale: Scale, flags: Flags
+) -> None:
+    at, width = saved_place(tile, h, n0, t, flags), saved_numbers(flags) * LANES
+    store(tile.scales, at, re_scale.scale)
+    store(tile.scales, at + width, im_scale.scale)
+    if flags.asym:
+        store(tile.scales, at + LANES, re_scale.low)
+        store(tile.scales, at + 2 * LANES, re_scale.high)
+        store(tile.scales, at + width + LANES, im_scale.low)
+        store(tile.scales, at + width + 2 * LANES, im_scale.high)
 
 
 @inline

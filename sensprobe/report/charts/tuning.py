@@ -1,0 +1,81 @@
+"""Tuned models: a mark each, joined to the plan as it scores on the model before it was tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+
+from sensprobe.report.charts.chart import (
+    Axis,
+    Chart,
+    Level,
+    Look,
+    Point,
+    Series,
+    byte_axis,
+    error_of,
+    nothing,
+)
+from sensprobe.report.tables import FRONT
+from sensprobe.report.theme import BLUE, VERMILION
+from sensprobe.report.tuned import LETTER, Tuned, Tuning
+from sensprobe.report.values import Quantity, digits, in_bytes, plus_minus, shortened
+
+LOOK = Look("cross", 13, VERMILION, letter=LETTER)
+BEFORE = Look("circle", 9, BLUE, letter=FRONT)
+
+
+def joined(marks: Sequence[tuple[Point, Point]]) -> tuple[Series, ...]:
+    """Series of (untuned, tuned) marks: a line from one to the other, and the tuned ones."""
+    lines = (Series("", pair, LOOK, joined="straight", dash="dot", marks=False) for pair in marks)
+    return (*lines, Series("tuned", tuple(after for _, after in marks), LOOK))
+
+
+def tuned(found: Tuning) -> Chart:
+    """Plans before and after the model was trained under them, by score on the confirmation split
+    and bytes, with error bars of one standard error and full precision as a band."""
+    title, q = "What tuning gained", found.quantity
+    plans = [p for p in found.plans if p.total_bytes > 0 and isfinite(p.confirmation.after.value)]
+    if not plans:
+        return nothing(title, "no plan was tuned")
+    marks = [(_mark(plan, q, tuned=False), _mark(plan, q, tuned=True)) for plan in plans]
+    sizes = [plan.total_bytes for plan in plans]
+    batches = ", ".join(sorted({str(plan.batch) for plan in plans}))
+    best = max(plans, key=lambda plan: plan.confirmation.n)
+    full = q.shown(best.confirmation.full)
+    value = f"{plus_minus(full)} {q.unit}".rstrip()
+    counts = " or ".join(f"{n:,}" for n in sorted({plan.confirmation.n for plan in plans}))
+    return Chart(
+        title,
+        x=byte_axis(
+            f"weights and state at batch {batches}", [min(sizes) / 1.15, 1.15 * max(sizes)]
+        ),
+        y=Axis(f"{q.heading} on {counts} confirmation samples"),
+        series=(Series("untuned", tuple(b for b, _ in marks), BEFORE), *joined(marks)),
+        levels=(Level(full.value, "full precision", value, full.stderr),),
+        height=420,
+    )
+
+
+def _mark(plan: Tuned, q: Quantity, *, tuned: bool) -> Point:
+    scores = plan.confirmation
+    value = q.shown(scores.after if tuned else scores.before)
+    label = shortened(plan.name, 32) if tuned else ""
+    lines = about_tuned(plan, q, "confirmation")
+    return Point(plan.total_bytes, value.value, plan.candidate or "", lines, label, "top right",
+                 y_error=error_of(value))  # fmt: skip
+
+
+def about_tuned(plan: Tuned, q: Quantity, split: str) -> tuple[str, ...]:
+    """Everything a reader asks of a tuned model, a line each."""
+    scores = plan.search if split == "search" else plan.confirmation
+    lines = [
+        f"{plan.name}, tuned",
+        f"{q.heading} {q.level(scores.after)} on {scores.n:,} {split} samples",
+        f"untuned {q.level(scores.before)}",
+        f"by tuning {q.change(scores.gained)} {q.change_unit}".rstrip(),
+        f"to full precision {q.change(scores.left)} {q.change_unit}".rstrip(),
+        f"{in_bytes(plan.total_bytes)} in all",
+        f"{plan.epochs} epochs, {digits(plan.seconds / 60, 2)} minutes",
+    ]
+    return tuple(lines)

@@ -1,0 +1,40 @@
+"""The loops that speed is measured against compute what the product does, and can stand for it."""
+
+from __future__ import annotations
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
+
+import pytest
+import torch
+from builders import PLAIN, inputs, tiny
+from recurrence import problem, rounded
+
+from sensprobe import ops
+from sensprobe.ops.diagonal_scan import reference
+
+FOLDER = Path(__file__).parents[2] / "studies" / "000_speed"
+
+
+@pytest.fixture
+def whole() -> ModuleType:
+    spec = spec_from_file_location("whole", FOLDER / "whole.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_plain_loop_is_the_recurrence(whole):
+    p, storage = problem(2, 20, 3, 4), rounded("int8/head/dynamic", 3, 4)
+    torch.testing.assert_close(whole.plain_loop(*p, storage)[0], reference(*p, storage)[0])
+
+
+def test_the_plain_loop_runs_a_model(whole):
+    model, x = tiny(), inputs(PLAIN)
+    wanted = model(x)
+    with patch.object(ops, "diagonal_scan", whole.plain_loop):
+        torch.testing.assert_close(model(x), wanted)
