@@ -105,5 +105,7 @@ def measure_missing(folder: Path, told: Callable[[str], None]) -> None:
         began = time.monotonic()
         found = models[row.H].measure(row)
         seconds = round(time.monotonic() - began, 1)
-        append_line(PTQ, asdict(row) | found | {"seconds": seconds, "date": date.today().isoformat()})
+        append_line(
+            PTQ, asdict(row) | found | {"seconds": seconds, "date": date.today().isoformat()}
+        )
         told(f"{row}: {found['value']} ± {found['stderr']} % in {seconds} s")

@@ -4,7 +4,7 @@
                                        [--epochs N] [--lr RATE] [--ssm-lr RATE]
                                        [--state SCHEME] [--list]
 
-DIR holds mnist/, the four IDX files. A finished cell is a line of qat.jsonl; a cell that was stopped
+DIR holds mnist/, the four IDX files. A finished cell is a line of qat.jsonl; one that was stopped
 goes on after its last leg. The tables of README.md are written after each.
 """
 

@@ -1,4 +1,4 @@
-"""ptq.jsonl and qat.jsonl as the tables of README.md: text from numbers alone, no model, no data."""
+"""ptq.jsonl and qat.jsonl as the tables of README.md: text from numbers alone."""
 
 from __future__ import annotations
 
@@ -71,7 +71,12 @@ def posttraining(found: Found) -> str:
     lines = []
     for A in grid["A"]:
         for x in grid["x"]:
-            widths = {"weights": grid["weights"], "activations": grid["activations"], "A": A, "x": x}
+            widths = {
+                "weights": grid["weights"],
+                "activations": grid["activations"],
+                "A": A,
+                "x": x,
+            }
             line = [f"{A} × {x}", number(published_grid("PTQ", A, x), 1)]
             for H in (64, 16):
                 line.append(measured(found, "authors", H, **widths, gelu="theirs"))
@@ -143,7 +148,16 @@ def _published(figure: list[float]) -> str:
 
 def table(found: Found) -> str:
     """Table III: ours beside theirs."""
-    head = ["H", "widths", "A trained", "published", "ours", "reached", "before tuning", "trained for"]
+    head = [
+        "H",
+        "widths",
+        "A trained",
+        "published",
+        "ours",
+        "reached",
+        "before tuning",
+        "trained for",
+    ]
     lines = []
     for row in STUDY["table"]:
         widths = Widths(*row["widths"])
@@ -182,7 +196,17 @@ def grid(found: Found) -> str:
 
 def trials(found: Found) -> str:
     """Every way of training that was tried, judged on the search split."""
-    head = ["cell", "epochs", "lr", "ssm_lr", "state", "seeds", "search split", "10,000 test images", "s each"]
+    head = [
+        "cell",
+        "epochs",
+        "lr",
+        "ssm_lr",
+        "state",
+        "seeds",
+        "search split",
+        "10,000 test images",
+        "s each",
+    ]
     rows = sorted(found["qat"], key=lambda row: (row["cell"], settings_of(row), row["seed"]))
     lines = []
     for (cell, *how), group in groupby(rows, lambda row: (row["cell"], *settings_of(row))):

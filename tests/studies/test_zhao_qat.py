@@ -7,6 +7,7 @@ import importlib.util
 from typing import Any
 
 import authors
+import authors_scan
 import cells
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_the_recurrence_is_the_loop_of_its_definition(time: str, count: int, len
 
 
 def test_the_third_rounding_matters_to_a_live_range_and_only_clips_by_a_static_one() -> None:
-    """So the comparison with the loop can fail. Values of one grid add up to values of that grid."""
+    """So the comparison with the loop can fail. Values of a grid add up to values of that grid."""
     problem = layer(3, 7, heads=2, pairs=3)
     without = looped(*problem, 5, None, last=False)
     assert (recurrence(*problem, 5, None)[0] - without).abs().max() > 1e-2
@@ -97,7 +98,7 @@ def test_rounding_gives_a_nearest_value_of_those_the_codes_name(bits: int) -> No
 def test_a_zero_point_stops_at_16_bits() -> None:
     """At 16 bits a range that does not hold 0 cannot be met: their code clips it."""
     found = Range(torch.tensor(0.5), torch.tensor(1.0))
-    assert scale_and_zero(found, 16)[1] == authors.ZERO_LOW
+    assert scale_and_zero(found, 16)[1] == authors_scan.ZERO_LOW
     assert rounded(torch.tensor(0.9), found, 16) < 0.6
 
 
