@@ -199,10 +199,9 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--out", type=Path, metavar="DIR", help="folder to write (default: RUN/tuned/NAME)"
     )
-    how_long = sub.add_mutually_exclusive_group()
-    how_long.add_argument("--epochs", type=int, default=3, metavar="N", help="passes (default: 3)")
-    how_long.add_argument(
-        "--steps", type=int, metavar="N", help="so many steps instead, where an epoch is long"
+    sub.add_argument("--epochs", type=int, default=3, metavar="N", help="passes (default: 3)")
+    sub.add_argument(
+        "--max-steps", type=int, metavar="N", help="end after N steps where the epochs are longer"
     )
     rate, slow = "learning rate (default: 0.002)", "of decays and step sizes (default: 0.0005)"
     sub.add_argument("--lr", type=float, default=2e-3, metavar="RATE", help=rate)
@@ -210,6 +209,7 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--batch", type=int, default=50, metavar="N", help="samples a step (default: 50)"
     )
+    _tune_method(sub)
     sub.add_argument(
         "--teacher",
         default="",
@@ -231,6 +231,39 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     )
     options.add_allow_code(sub)
     options.add_json(sub)
+
+
+def _tune_method(sub: argparse.ArgumentParser) -> None:
+    """How the parameters are trained."""
+    decay = "of the average of the weights, which is what is kept (default: 0.99)"
+    sub.add_argument("--average", type=float, default=0.99, metavar="SHARE", help=decay)
+    rise = "share of the steps in which the rates rise (default: 0.05)"
+    sub.add_argument("--warmup", type=float, default=0.05, metavar="SHARE", help=rise)
+    norm = "largest norm of all gradients together, 0 for any (default: 1)"
+    sub.add_argument("--clip", type=float, default=1.0, metavar="NORM", help=norm)
+    sub.add_argument(
+        "--parametrization",
+        default="",
+        metavar="NAME",
+        help="continuous (A, dt and B are trained, which A and B are discretised from), discrete "
+        "(S4D: discretised A and B themselves) or frozen (A and dt stay) (default: what the "
+        "checkpoint holds)",
+    )
+    sub.add_argument(
+        "--stable", action="store_true", help="keep |A| of S4D at most 1 as the plan stores it"
+    )
+    sub.add_argument(
+        "--steps",
+        default="watched",
+        metavar="NAME",
+        help="static ranges are watched before every leg, or learned, where one is the whole "
+        "tensor's (default: watched)",
+    )
+    sub.add_argument(
+        "--progressive",
+        action="store_true",
+        help="start integers at 8 bits, and take them away in the first half of the legs",
+    )
 
 
 def _demo(commands: argparse._SubParsersAction) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -83,14 +83,17 @@ class Task(Protocol):
         """The fraction of the learning rates in a step, from 0."""
 
     def optimizer(self, params: Mapping[str, Tensor]) -> torch.optim.AdamW:
-        """An optimizer of the parameters, or of some while the others stay as they are; each of its
-        groups has a learning rate as `base`."""
+        """An optimizer of the parameters that are trained; each of its groups has a learning rate
+        as `base`."""
 
     def batches(self, leg: int) -> Iterator[Any]:
         """The batches of a leg, one a step."""
 
     def loss(self, params: Mapping[str, Tensor], batch: Any) -> Loss:
         """The loss of one batch."""
+
+    def checkpoint(self, params: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What a checkpoint of the parameters holds."""
 
     def held_out(self, params: Mapping[str, Tensor]) -> np.ndarray:
         """The score of each held-out sample (n,) float64, of which the mean is reported."""
@@ -125,9 +128,9 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """The result of a finished run. `value`, of `metric`, is the held-out score of the averaged
-    weights with its standard error over `n` samples; `history` has a `Task.entry` a leg;
-    `parameters` were trained. `seconds` are those of all legs, from before a stop too; NaN where
-    they are not known."""
+    weights with its standard error over `n` samples; `history` has a `Task.entry` a leg. `seconds`
+    are those of all legs, from before a stop too; NaN where they are not known. `average` has the
+    averaged parameters, with those that a checkpoint does not hold; `parameters` were trained."""
 
     weights: Path
     parameters: int
@@ -137,6 +140,7 @@ class Trained:
     n: int
     history: tuple[Mapping[str, float], ...]
     seconds: float
+    average: Mapping[str, Tensor] = field(compare=False)
 
 
 def initial(recipe: Recipe | LanguageRecipe) -> dict[str, Tensor]:
@@ -173,41 +177,42 @@ def train_task(
     for leg in range(len(history), len(legs)):
         began = time.monotonic()
         loss, score = _leg(run, task, leg, progress)
-        scores = task.held_out(run.all_average)
+        scores = task.held_out(run.average)
         held_out = float(scores.mean())
         history.append(task.entry(leg, loss, score, held_out))
         run.seconds += time.monotonic() - began
         if leg == 0:
             drop_snapshot(out)
-        whole, recorded = run.all_average, task.recorded(history[-1])
-        write_weights(out / WEIGHTS, whole, task.recipe.model, recorded)
+        kept, recorded = task.checkpoint(run.average), task.recorded(history[-1])
+        write_weights(out / WEIGHTS, kept, task.recipe.model, recorded)
         write_snapshot(out, task.identity, run, history)
         steps = legs[leg]
         left = (time.monotonic() - began) / len(steps) * (legs[-1].stop - steps.stop)
         progress(_progress(task, leg, steps.stop, loss, score, held_out, left))
     if scores is None:  # the run was finished before
-        scores = task.held_out(run.all_average)
+        scores = task.held_out(run.average)
     return Trained(
         out / WEIGHTS,
-        sum(p.numel() for p in run.params.values()),
+        sum(p.numel() for p in run.trained.values()),
         task.metric,
         float(scores.mean()),
         float(scores.std()) / math.sqrt(len(scores)),
         len(scores),
         tuple(history),
         run.seconds,
+        run.average,
     )
 
 
 def _start(task: Task) -> Run:
     """A run before its first step."""
     params = task.initial()
+    average = {name: p.clone() for name, p in params.items()}
     optimizer = task.optimizer(params)
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    frozen = {name: p for name, p in params.items() if id(p) not in trained}
-    params = {name: p.requires_grad_() for name, p in params.items() if id(p) in trained}
-    average = {name: p.detach().clone() for name, p in params.items()}
-    return Run(params, average, optimizer, frozen=frozen)
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.requires_grad_()
+    return Run(params, average, optimizer)
 
 
 def _leg(
@@ -217,7 +222,7 @@ def _leg(
     steps, last = task.legs[leg], task.legs[-1].stop
     total, scores, seen, began = 0.0, 0.0, 0, time.monotonic()
     for done, (step, batch) in enumerate(zip(steps, task.batches(leg), strict=True), start=1):
-        loss = task.loss(run.all_params, batch)
+        loss = task.loss(run.params, batch)
         _update(run, task, loss.value, step)
         total += loss.value.item() * loss.samples
         scores, seen = scores + loss.scores, seen + loss.samples

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -41,20 +41,18 @@ class Run:
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     seconds: float = 0.0
-    frozen: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
-    def all_params(self) -> dict[str, Tensor]:
-        return {**self.frozen, **self.params}
-
-    @property
-    def all_average(self) -> dict[str, Tensor]:
-        return {**self.frozen, **self.average}
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that the optimizer changes; the others stay as they are."""
+        return {name: p for name, p in self.params.items() if p.requires_grad}
 
     def tensors(self) -> dict[str, Tensor]:
         """All that training changes, each tensor as GROUP/NAME."""
-        state = {name: self.optimizer.state[p] for name, p in self.params.items()}
-        groups = {"params": self.params, "average": self.average} | {
+        trained = self.trained
+        state = {name: self.optimizer.state[p] for name, p in trained.items()}
+        average = {name: self.average[name] for name in trained}
+        groups = {"params": trained, "average": average} | {
             key: {name: moments[key] for name, moments in state.items()} for key in MOMENTS
         }
         return {f"{g}/{k}": t.detach() for g, found in groups.items() for k, t in found.items()}
@@ -62,7 +60,7 @@ class Run:
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put the run where these tensors left it."""
-        for name, p in self.params.items():
+        for name, p in self.trained.items():
             p.copy_(tensors[f"params/{name}"])
             self.average[name].copy_(tensors[f"average/{name}"])
             self.optimizer.state[p] = {key: tensors[f"{key}/{name}"] for key in MOMENTS}

@@ -49,7 +49,7 @@ def losses(name: str) -> tuple[Callable[[Layer, int], Tensor], dict[str, Tensor]
     leaves = {n: p.clone().requires_grad_() for n, p in params.items()}
 
     def loss(layer: Layer, n: int) -> Tensor:
-        under = UnderPlan(plan, config, inputs(config, 4), layer)
+        under = UnderPlan(plan, config, inputs(config, 4), layer=layer)
         return under.outputs(leaves, inputs(config, n), 5).square().sum()
 
     return loss, leaves
