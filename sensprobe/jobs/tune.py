@@ -121,8 +121,9 @@ def tune(
             f"{data.name} has no {' and no '.join(missing)} split: tuning trains on `train`, and "
             f"`search` and `confirmation` judge it.{text}"
         )
-    for split in ("search", "confirmation") if limit is not None else ():
-        check_limit(split, data.splits.count(split), limit)
+    if limit is not None:
+        for split in ("search", "confirmation"):
+            check_limit(split, data.splits.count(split), limit)
     if session.headline.scores_divergence and data.task == "language":
         raise UsageError(
             f"the {session.headline.label} of a tuned model of text from the model before is not "

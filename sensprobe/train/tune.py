@@ -108,7 +108,8 @@ class UnderPlan:
     def outputs(self, params: Params, x: Tensor, first: int = 0) -> Tensor:
         """The outputs of the network under the plan. `first` is the position that stochastic
         rounding takes for the first sequence of x."""
-        model, plan = deployed(params, self.config), self.now(params)
+        model: Any = deployed(params, self.config)
+        plan = self.now(params)
         passing = {n: s for n, s in plan.items() if model.sites[n].kind is not Kind.WEIGHT}
         widths = widths_of(plan, params)
         if self._scales is None:
