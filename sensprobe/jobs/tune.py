@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensprobe.checkpoints import parameters
+from sensprobe.checkpoints.own import Parameters
 from sensprobe.documents.files import disk_errors, strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
@@ -18,7 +19,7 @@ from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, tuned_rows
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source, open_model
-from sensprobe.train import Progress, Recipe, record, train_task
+from sensprobe.train import Progress, Recipe, Trained, record, train_task
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
 from sensprobe.train.tune import TuneTask, UnderPlan, require_trainable
@@ -66,6 +67,7 @@ def tune(
     settings: TuneSettings,
     *,
     name: str = "",
+    start: Path | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -75,7 +77,8 @@ def tune(
     and export as any model and plan. Goes on after the last whole leg unless `resume` is False. The
     search and the confirmation split score full precision, the plan before, and the plan after, the
     last two paired. A session's run gets a row in its result `tuned`, under `name` (the plan's own
-    if it is ""), and OUT is its folder of that name if it is None: see `jobs.tuned`.
+    if it is ""), and OUT is its folder of that name if it is None: see `jobs.tuned`. Training goes
+    on from the weights of `start`, a checkpoint of the same sizes, where it is given.
 
     Raises UsageError for an exported model, SchemeError for a plan nothing can be trained under,
     DataError where there is nothing to train or to judge on.
@@ -109,13 +112,13 @@ def tune(
             raise UsageError("tune writes a folder: name it with --out, or a run with --run.")
         out = folder_of(session.run, name)
     _require_elsewhere(source.path, out, resume)
-    task = _task(session, resolved, settings)
     if not resume:
         _drop_documents(out)
-    trained = train_task(task, out, progress=progress, resume=resume)
+    trained = train_under(
+        session, resolved, settings, out, start=start, resume=resume, progress=progress
+    )
     write_whole(out / PLAN, strict_json(plan.to_json()))
-    tuned = Session(open_model(trained.weights), data, progress=session.progress,
-                    headline=session.headline, data_seed=session.data_seed)  # fmt: skip
+    tuned = opened_as(session, trained.weights)
     found = {
         split: _scores(session, tuned, resolved, split) for split in ("search", "confirmation")
     }
@@ -140,7 +143,8 @@ def tune(
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),
         "sign": session.headline.sign,
-        "steps": task.legs[-1].stop,
+        "start": None if start is None else str(start),
+        "steps": int(trained.history[-1]["steps"]),
         "epochs": settings.epochs,
         "seconds": trained.seconds,
         "parameters": trained.parameters,
@@ -155,6 +159,27 @@ def tune(
     if session.run is not None:
         keep_tuned(session.run, document, plan, out)
     return document
+
+
+def train_under(
+    session: Session,
+    plan: Resolved,
+    settings: TuneSettings,
+    out: Path,
+    *,
+    start: Path | None = None,
+    resume: bool = True,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Trained:
+    """Train the session's model under a plan, and leave OUT/weights.safetensors, no more."""
+    task = _task(session, plan, settings, start)
+    return train_task(task, out, progress=progress, resume=resume)
+
+
+def opened_as(session: Session, weights: Path) -> Session:
+    """A session of other weights on the same data, without a run."""
+    return Session(open_model(weights), session.dataset, progress=session.progress,
+                   headline=session.headline, data_seed=session.data_seed)  # fmt: skip
 
 
 class _Searched(NamedTuple):
@@ -198,9 +223,11 @@ def _require_elsewhere(model: Path, out: Path, resume: bool) -> None:
         )
 
 
-def _task(session: Session, plan: Resolved, settings: TuneSettings) -> TuneTask:
+def _task(session: Session, plan: Resolved, settings: TuneSettings, start: Path | None) -> TuneTask:
     source, data, calibration = session.source, session.dataset, session.calibration
     stored = parameters(source.path, source.norm)
+    if start is not None:
+        stored = _started(start, stored)
     optimizer = Optimizer(settings.lr, settings.ssm_lr, 0.0, settings.batch, settings.average)
     schedule = Schedule(settings.epochs, settings.warmup)
     recipe = Recipe(stored.config, Data(data.name), optimizer, schedule, seed=settings.seed)
@@ -209,11 +236,24 @@ def _task(session: Session, plan: Resolved, settings: TuneSettings) -> TuneTask:
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
+    if start is not None:
+        marks["start"] = open_model(start).fingerprint
     return TuneTask(
         recipe, data.task, data.splits["train"], validation, under, stored.tensors,
         min(HELD_OUT.get(data.task, MOST_HELD_OUT), len(validation)),
         None if teacher is None else teacher.model, marks,
     )  # fmt: skip
+
+
+def _started(start: Path, wanted: Parameters) -> Parameters:
+    """The parameters that training goes on from; UsageError where they are of another model."""
+    found = parameters(start)
+    if found.config != wanted.config:
+        raise UsageError(
+            f"{start} is of another model than the one that is tuned ({found.config}, and it is "
+            f"{wanted.config}): go on from weights that `sensprobe tune` made of it."
+        )
+    return found
 
 
 def _teacher(session: Session, settings: TuneSettings) -> Source | None:
@@ -242,7 +282,7 @@ def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict
     try:
         full = before.measure({}, split, 0, stop, "baseline")[primary]
         rounded = before.measure(plan, split, 0, stop, "untuned")[primary]
-        tuned = _after(before, after, plan, split, stop)[primary]
+        tuned = tuned_arrays(before, after, plan, split, stop)[primary]
     finally:
         before.progress.end()
     robust = before.headline.robust
@@ -256,11 +296,11 @@ def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict
     }
 
 
-def _after(
+def tuned_arrays(
     before: Session, after: Session, plan: Resolved, split: str, stop: int
 ) -> Mapping[str, np.ndarray]:
-    """The arrays of the tuned model under the plan. Where outputs are compared with full precision,
-    it is that of the model before tuning."""
+    """The arrays of a tuned model, session `after`, under its plan. Where outputs are compared with
+    full precision, it is that of the model before tuning."""
     if not before.headline.scores_divergence:
         return after.measure(plan, split, 0, stop, "tuned")
     after.calibration.ready(plan)
