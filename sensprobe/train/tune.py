@@ -28,7 +28,7 @@ from sensprobe.checkpoints.own import build
 from sensprobe.data import Split
 from sensprobe.errors import SchemeError, UsageError
 from sensprobe.evaluate import BATCH, TextEvaluator, outcomes
-from sensprobe.models import Model, family_of
+from sensprobe.models import Model
 from sensprobe.models.apply import Applier, encode_weight, needs_calibration, observe, wanted_by
 from sensprobe.numerics.rounding import decode, straight
 from sensprobe.numerics.taps import RoundingTap, StaticScale, single
@@ -42,20 +42,19 @@ from sensprobe.train.parametrization import (
     Params,
     deployed,
     fixed,
-    is_invariant,
     slow,
     stabilised,
 )
-from sensprobe.train.recipe import Recipe, rate_at
-from sensprobe.train.steps import (
+from sensprobe.train.ranges import (
     LOW,
     LearningTap,
     first_ranges,
-    is_step,
+    is_range,
     widened,
     widths_of,
     with_ranges,
 )
+from sensprobe.train.recipe import Recipe, rate_at
 
 LEG_STEPS = 500
 """Steps after which a long epoch is kept too."""
@@ -88,11 +87,7 @@ class UnderPlan:
 
     def __post_init__(self) -> None:
         require_trainable(self.plan)
-        if self.method.stable and not is_invariant(self.config):
-            raise UsageError(
-                "--stable is for models whose A is the same in every step (S4D); the decays of a "
-                f"{family_of(self.config).name} model are exp(dt A), at most 1 while A is negative."
-            )
+        self.method.require_use(self.plan, self.config)
 
     @torch.no_grad()
     def stabilise(self, params: Params, plan: Resolved) -> None:
@@ -129,9 +124,9 @@ class UnderPlan:
         """The plan that a checkpoint of these parameters is for."""
         return with_ranges(self.plan, params)
 
-    def first_steps(self, params: Params) -> dict[str, Tensor]:
+    def first_ranges(self, params: Params) -> dict[str, Tensor]:
         """The parameters of the ranges that are learned, at the start."""
-        if self.method.steps == "watched":
+        if self.method.ranges == "watched":
             return {}
         return first_ranges(self._calibrated(deployed(params, self.config), self.plan), self.plan)
 
@@ -221,7 +216,7 @@ class TuneTask:
 
     def initial(self) -> dict[str, Tensor]:
         start = {name: p.detach().float().clone() for name, p in self.start.items()}
-        return start | self.under.first_steps(start)
+        return start | self.under.first_ranges(start)
 
     @property
     def batch(self) -> int:
@@ -288,7 +283,7 @@ class TuneTask:
         return loss
 
     def checkpoint(self, params: Params) -> Params:
-        kept = {name: p.detach().clone() for name, p in params.items() if not is_step(name)}
+        kept = {name: p.detach().clone() for name, p in params.items() if not is_range(name)}
         self.under.stabilise(kept, self.under.tuned(params))
         return kept
 

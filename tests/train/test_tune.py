@@ -91,7 +91,7 @@ def test_it_buys_back_what_rounding_costs(tmp_path: Path) -> None:
     assert float((outputs.argmax(1) == y).double().mean()) == pytest.approx(found.value)
 
 
-ALL = Method("discrete", stable=True, steps="learned", progressive=True, clip=0.5)
+ALL = Method("discrete", stable=True, ranges="learned", progressive=True, clip=0.5)
 """Every choice at once."""
 
 
