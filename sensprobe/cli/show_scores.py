@@ -84,7 +84,8 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     rows = {"full precision": "full", "plan": "before", "plan, tuned": "after"}
     for title, key in rows.items():
         made.add_row(title, *(score(found[key], metric) for found in splits.values()))
-    for title, key in {"gained by tuning": "gained", "left to full precision": "left"}.items():
+    by_tuning = "gained by tuning" if document["sign"] > 0 else "change by tuning"
+    for title, key in {by_tuning: "gained", "left to full precision": "left"}.items():
         cells = []
         for found in splits.values():
             verdict = "" if Score(**found[key]).differs() else " (within the error)"
@@ -109,6 +110,26 @@ def _stored_A(document: Mapping[str, Any]) -> str:
         for x in (found["before"], found["after"])
     )
     return f"|A| as stored  {'; tuned: '.join(said)}\n"
+
+
+def turns(document: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A table of the steps of each budget of `search --tune`, and what stands after them."""
+    metric = info_in(document)
+    for row in document["budgets"]:
+        title = f"\n{row['budget']}, on the search split ({document['n']:,})"
+        right = ("minutes", metric.name, "gained", "gained/min")
+        columns = [("step", "left"), ("plan", "left"), *((name, "right") for name in right)]
+        made = table(*columns, title=title)
+        for step in row["steps"]:
+            cells = [step["step"], step["plan"], f"{step['seconds'] / 60:.1f}"]
+            cells.append(score(step["score"], metric))
+            if gained := step.get("gained"):
+                differs = Score(**gained).differs()
+                cells.append(change(gained, metric) + ("" if differs else " ·"))
+                cells.append(f"{metric.scale * step['a_minute']:+.3g}" if differs else "")
+            made.add_row(*cells)
+        yield made
+        yield Text(f"stands: {row['stands']}   · within 1.96 standard errors of zero")
 
 
 def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -152,6 +152,24 @@ def test_another_method_does_not_go_on_from_it(tmp_path: Path) -> None:
         train_task(digits(1, method=Method(clip=2.0)), tmp_path)
 
 
+def test_a_restart_that_is_stopped_leaves_no_snapshot_beside_other_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    train_task(digits(1), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(KeyboardInterrupt):
+        train_task(digits(2), tmp_path, resume=False, progress=stop)  # within the first leg
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.setattr("sensprobe.train.loop.write_snapshot", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_task(digits(2), tmp_path, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+    assert (tmp_path / "weights.safetensors").read_bytes() != before["weights.safetensors"]
+
+
 def test_another_plan_does_not_go_on_from_it(tmp_path: Path) -> None:
     train_task(digits(1), tmp_path)
     other = digits(1)
