@@ -288,7 +288,7 @@ def _task(
     recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
     watched = calibration.fingerprint(plan)
     sequences = calibration.sequences(plan) if watched else None
-    under = UnderPlan(plan, config, sequences, settings.method)
+    under = UnderPlan(plan, config, sequences, method=settings.method)
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip

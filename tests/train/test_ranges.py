@@ -42,7 +42,7 @@ def test_a_checkpoint_under_the_tuned_plan_is_the_network_in_training(
     """After the ranges have moved, and by the text of the plan."""
     params, config = start_of(name)
     plan, x = plan_of(words, build(params, config, Path("here"))), inputs_of(config)
-    under = UnderPlan(plan, config, x, LEARNED)
+    under = UnderPlan(plan, config, x, method=LEARNED)
     params |= under.first_ranges(params)
     for n in params:
         params[n] = params[n] - (0.21 if n.startswith(WIDTH) else 0.0)
@@ -70,7 +70,7 @@ def test_it_starts_at_the_ranges_that_were_watched() -> None:
     params, config = start_of("one layer")
     model = build(params, config, Path("here"))
     plan, x = plan_of("*.x=int5 *.y=int6/asym *.B=int4/mse", model), inputs_of(config)
-    under = UnderPlan(plan, config, x, LEARNED)
+    under = UnderPlan(plan, config, x, method=LEARNED)
     tuned = under.tuned(params | under.first_ranges(params))
     watched = observe(model, x, wanted_by(plan, model))
     for name in ("layers.0.x", "layers.0.y"):
@@ -156,13 +156,13 @@ def test_a_choice_that_the_plan_gives_no_use(method: Method, says: str) -> None:
     params, config = start_of("one layer")
     plan = plan_of("*.B=int8/head *.state=e4m3/dynamic", build(params, config, Path("here")))
     with pytest.raises(UsageError, match=says):
-        UnderPlan(plan, config, None, method)
+        UnderPlan(plan, config, None, method=method)
 
 
 def test_the_place_of_zero_is_not_trained() -> None:
     params, config = start_of("one layer")
     model = build(params, config, Path("here"))
-    under = UnderPlan(plan_of("*.y=int6/asym/range-1:3", model), config, None, LEARNED)
+    under = UnderPlan(plan_of("*.y=int6/asym/range-1:3", model), config, None, method=LEARNED)
     steps = under.first_ranges(params)
     assert steps[LOW + "layers.0.y"] == -0.25
     wider = params | {n: s + (n.startswith(WIDTH) * math.log(2)) for n, s in steps.items()}

@@ -70,7 +70,9 @@ def digits(
     source, data, method = open_model("s4d-digits"), load_data("digits"), method or Method()
     stored = parameters(source.path)
     start, config = parametrized(stored.tensors, stored.config, method.parametrization)
-    under = UnderPlan(plan_of(words, source.model), config, data.splits["calibration"].x, method)
+    under = UnderPlan(
+        plan_of(words, source.model), config, data.splits["calibration"].x, method=method
+    )
     recipe = Recipe(
         config, Data("digits"), Optimizer(1e-2, 2e-3, 0.0, 50, 0.8), Schedule(epochs, 0.1)
     )
