@@ -8,7 +8,7 @@ from typing import Any
 from sensprobe.errors import UsageError
 from sensprobe.models import family_of
 from sensprobe.plans.plan import Resolved
-from sensprobe.train.parametrization import PARAMETRIZATIONS, is_invariant
+from sensprobe.train.parametrization import PARAMETRIZATIONS, TRAINED, is_invariant
 from sensprobe.train.ranges import RANGES, learnable, widened
 
 
@@ -28,15 +28,18 @@ class Method:
     ranges: str = "watched"
     progressive: bool = False
     clip: float = 1.0
+    train: str = "all"
 
     def __post_init__(self) -> None:
         rules = {
             f"--parametrization is one of {', '.join(PARAMETRIZATIONS)}, not "
             f"{self.parametrization!r}": self.parametrization in ("", *PARAMETRIZATIONS),
-            "--stable moves A, which --parametrization frozen keeps: leave one of them out": not (
-                self.stable and self.parametrization == "frozen"
+            "--stable moves A, which --parametrization frozen and --train vectors keep: leave it, "
+            "or them, out": not (
+                self.stable and (self.parametrization == "frozen" or self.train == "vectors")
             ),
             f"--ranges is one of {', '.join(RANGES)}, not {self.ranges!r}": self.ranges in RANGES,
+            f"--train is one of {', '.join(TRAINED)}, not {self.train!r}": self.train in TRAINED,
             f"--clip must not be negative, not {self.clip}": self.clip >= 0,
         }
         if broken := [rule for rule, holds in rules.items() if not holds]:
