@@ -35,7 +35,8 @@ from sensprobe.train.parametrization import (
 from sensprobe.train.ram import StepBytes, recomputed
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
-from sensprobe.train.tune import TuneTask, UnderPlan
+from sensprobe.train.tune import TuneTask
+from sensprobe.train.under import UnderPlan
 from sensprobe.units import size_text
 
 PLAN, RESULT = "plan.json", "tuned.json"

@@ -25,7 +25,7 @@ from sensprobe.train.parametrization import (
     with_weights,
 )
 from sensprobe.train.snapshot import write_weights
-from sensprobe.train.tune import UnderPlan
+from sensprobe.train.under import UnderPlan
 
 PLAN = "*.A=int6/head/asym *.B=int4/channel *.state=int6/head/dynamic"
 

@@ -20,7 +20,7 @@ from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Part
 from sensprobe.train.method import Method
 from sensprobe.train.ranges import LOW, WIDTH, LearningTap, is_range, learnable, learned, widened
-from sensprobe.train.tune import UnderPlan
+from sensprobe.train.under import UnderPlan
 
 LEARNED = Method(ranges="learned")
 PLANS = {

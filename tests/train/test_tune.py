@@ -21,7 +21,8 @@ from sensprobe.train import train_task
 from sensprobe.train.method import Method
 from sensprobe.train.parametrization import parametrized, stability
 from sensprobe.train.recipe import Data, Optimizer, Recipe, Schedule
-from sensprobe.train.tune import TuneTask, UnderPlan
+from sensprobe.train.tune import TuneTask
+from sensprobe.train.under import UnderPlan
 
 PLANS = {
     "one layer": [
