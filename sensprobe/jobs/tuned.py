@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sensprobe.documents.files import require_no_link
+from sensprobe.documents.files import inside, require_no_link
 from sensprobe.errors import RunError, UsageError
 from sensprobe.jobs.plan_files import safe_name
 from sensprobe.plans.plan import Plan, fingerprint, from_json
@@ -148,9 +148,7 @@ def _weights(run: Run, row: Mapping[str, Any]) -> Path:
         )
     path = run.path
     for part in (*told.parts, WEIGHTS):
-        path = path / part
-        if path.is_symlink():
-            raise RunError(f"{path} is a link, and a run is not followed out of its folder.")
+        path = inside(path, part)
     if not path.is_file():
         raise RunError(f"{path} is gone: run `sensprobe tune` for {row['name']} again.")
     return path

@@ -173,6 +173,16 @@ def test_a_tuned_model_that_there_is_not(run: Path, tmp_path: Path) -> None:
         api.tune("s4d-digits", "digits", {"*.out_proj": "int3"})
 
 
+@pytest.mark.parametrize("folder", ["a" * 300, "tuned/it\ns", "tuned/.hidden"])
+def test_a_folder_that_cannot_be_one(folder: str, run: Path, tmp_path: Path) -> None:
+    path = run / "results" / "tuned.json"
+    document = json.loads(path.read_text())
+    document["plans"][0]["folder"] = folder
+    path.write_text(json.dumps(document))
+    with pytest.raises(RunError, match="cannot name a file in"):
+        api.export(run, TUNED, tmp_path / "out")
+
+
 @pytest.mark.parametrize("inner", ["tuned", TUNED, f"{TUNED}/weights.safetensors"])
 def test_links_are_not_followed(inner: str, run: Path, tmp_path: Path) -> None:
     shutil.move(run / inner, tmp_path / "theirs")
