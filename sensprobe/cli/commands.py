@@ -97,15 +97,20 @@ def search(arguments: Namespace) -> None:
         limit=arguments.limit,
         also=arguments.also,
         confirm=not arguments.no_confirm,
+        tune=arguments.tune,
         reuse=arguments.reuse,
         allow_code=arguments.allow_code,
         progress=Bar(stderr),
+        trained=TrainingBar(stderr),
     )
     if arguments.json:
         print_json(document)
         return
     for part in show.search(document["search"], document["confirmation"]):
         stdout.print(part)
+    if document["turns"]:
+        for part in show_scores.turns(document["turns"]):
+            stdout.print(part)
     stderr.print(show.next_after_search(arguments.run, document["search"]), style="dim")
 
 
@@ -261,6 +266,13 @@ def tune(arguments: Namespace) -> None:
         lr=arguments.lr,
         ssm_lr=arguments.ssm_lr,
         batch=arguments.batch,
+        average=arguments.average,
+        warmup=arguments.warmup,
+        clip=arguments.clip,
+        parametrization=arguments.parametrization,
+        stable=arguments.stable,
+        steps=arguments.steps,
+        progressive=arguments.progressive,
         teacher=arguments.teacher,
         seed=arguments.seed,
         norm=arguments.norm,

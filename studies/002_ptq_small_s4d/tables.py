@@ -13,6 +13,8 @@ from sensprobe.report.values import Measured, in_bytes, number, plus_minus
 
 HERE = Path(__file__).resolve().parent
 THINGS = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))["alone"]["things"]
+AUTHORS = HERE.parent / "006_zhao_qat" / "ptq.jsonl"
+"""What study 006 measured by the authors' own quantizer."""
 
 
 def read_results() -> dict[str, Any]:
@@ -143,10 +145,28 @@ def _extra(row: Mapping[str, Any], part: str) -> tuple[str, str]:
     return score(row), radius(row["max_abs_A"]) if part == "A" else in_bytes(row["state"])
 
 
+def authors(found: Mapping[str, Any]) -> str:
+    """A state rounded alone: published, by the authors' quantizer on our model, and by ours."""
+    lines = [json.loads(line) for line in AUTHORS.read_text(encoding="utf-8").splitlines()]
+    exact = {"who": "authors", "H": 16, "weights": 0, "activations": 0, "A": 0, "gelu": "exact"}
+    theirs = {(r["time"], r["x"]): r for r in lines if exact.items() <= r.items()}
+    ours = {(r["thing"], r["bits"]): r for r in found["small"] if r["section"] == "alone"}
+    head = ["state", "bits", "published", "theirs on our model", "ours"]
+    rows = []
+    for thing, time in (("state, static", "static"), ("state, dynamic", "live")):
+        published = next(t["published"] for t in THINGS if t["name"] == thing)
+        for k, bits in enumerate(sorted({bits for _, bits in ours}, reverse=True)):
+            told = str(published[k]) if k < len(published) else "–"
+            row = theirs[time, bits]
+            rows.append([thing, str(bits), told, score(row), score(ours[thing, bits])])
+    return markdown(head, rows)
+
+
 # -- README ---------------------------------------------------------------------------------------
 
 SECTIONS: Sections = {
     "alone": alone,
+    "authors": authors,
     "ranks": ranks,
     "findings": findings,
     "choices": choices,
