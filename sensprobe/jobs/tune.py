@@ -11,11 +11,13 @@ import numpy as np
 
 from sensprobe.checkpoints import parameters
 from sensprobe.checkpoints.own import Parameters
+from sensprobe.data import check_limit
 from sensprobe.documents.files import disk_errors, strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost
 from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, opened_as, tuned_rows
+from sensprobe.memory import free_bytes, room
 from sensprobe.models import family_of
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.plans.scheme import Rounding, Scheme
@@ -30,9 +32,11 @@ from sensprobe.train.parametrization import (
     stability,
     with_weights,
 )
+from sensprobe.train.ram import StepBytes, recomputed
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
 from sensprobe.train.tune import TuneTask, UnderPlan
+from sensprobe.units import size_text
 
 PLAN, RESULT = "plan.json", "tuned.json"
 NAME = 200
@@ -45,9 +49,11 @@ MOST_HELD_OUT = 1000
 @dataclass(frozen=True, slots=True)
 class TuneSettings:
     """The choices of a tuning. `teacher` is "none", "self" (the model at full precision) or a
-    MODEL; "" takes labels where there are some, and else "self"."""
+    MODEL; "" takes labels where there are some, and else "self". Training ends
+    after `max_steps` where `epochs` are longer."""
 
     epochs: int = 3
+    max_steps: int | None = None
     lr: float = 2e-3
     ssm_lr: float = 5e-4
     batch: int = 50
@@ -60,6 +66,8 @@ class TuneSettings:
     def __post_init__(self) -> None:
         rules = {
             f"--epochs must be at least 1, not {self.epochs}": self.epochs >= 1,
+            f"--max-steps must be at least 1, not {self.max_steps}": self.max_steps is None
+            or self.max_steps >= 1,
             f"--batch must be at least 1, not {self.batch}": self.batch >= 1,
             f"--lr and --ssm-lr must be above 0, not {self.lr} and {self.ssm_lr}": min(
                 self.lr, self.ssm_lr
@@ -81,6 +89,7 @@ def tune(
     *,
     name: str = "",
     start: Path | None = None,
+    limit: int | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -89,12 +98,14 @@ def tune(
     OUT gets weights.safetensors, an own checkpoint, and plan.json, which together evaluate, search
     and export as any model and plan. Goes on after the last whole leg unless `resume` is False. The
     search and the confirmation split score full precision, the plan before, and the plan after, the
-    last two paired. A session's run gets a row in its result `tuned`, under `name` (the plan's own
-    if it is ""), and OUT is its folder of that name if it is None: see `jobs.tuned`. Training goes
-    on from the weights of `start`, a checkpoint of the same sizes, where it is given.
+    last two paired, on `limit` samples of each where it is given. A session's run gets a row in its
+    result `tuned`, under `name` (the plan's own if it is ""), and OUT is its folder of that name if
+    it is None: see `jobs.tuned`. Training goes on from the weights of `start`, a checkpoint of the
+    same sizes, where it is given.
 
     Raises UsageError for an exported model, SchemeError for a plan nothing can be trained under,
-    DataError where there is nothing to train or to judge on.
+    DataError where there is nothing to train or to judge on, CapacityError where a step finds no
+    room.
     """
     source, data = session.source, session.dataset
     if source.artefact is not None:
@@ -109,10 +120,13 @@ def tune(
             "PATTERN=SCHEME. `train` trains without."
         )
     if missing := [s for s in ("train", "search", "confirmation") if s not in data.splits]:
+        text = " Of text, part=train+held-out makes all of them." * (data.task == "language")
         raise DataError(
-            f"{data.name} has no {' and no '.join(missing)} split: tuning trains on the first, and "
-            "is judged on the other two."
+            f"{data.name} has no {' and no '.join(missing)} split: tuning trains on `train`, and "
+            f"`search` and `confirmation` judge it.{text}"
         )
+    for split in ("search", "confirmation") if limit is not None else ():
+        check_limit(split, data.splits.count(split), limit)
     if session.headline.scores_divergence and data.task == "language":
         raise UsageError(
             f"the {session.headline.label} of a tuned model of text from the model before is not "
@@ -124,15 +138,14 @@ def tune(
             raise UsageError("tune writes a folder: name it with --out, or a run with --run.")
         out = folder_of(session.run, name)
     _require_elsewhere(source.path, out, resume)
-    if not resume:
-        _drop_documents(out)
     done = train_under(session, plan, settings, out, start=start, resume=resume, progress=progress)
     trained, kept = done.trained, done.plan
     after = kept.resolve(source.model.sites.values())
     write_whole(out / PLAN, strict_json(kept.to_json()))
     tuned = opened_as(session, trained.weights)
+    tuned.samples = session.samples
     found = {
-        split: _scores(session, tuned, resolved, after, split)
+        split: _scores(session, tuned, resolved, after, split, limit)
         for split in ("search", "confirmation")
     }
     last, mark = found["confirmation"]["after"], fingerprint(after)
@@ -159,7 +172,8 @@ def tune(
         "sign": session.headline.sign,
         "start": None if start is None else str(start),
         "steps": int(trained.history[-1]["steps"]),
-        "epochs": settings.epochs,
+        "epochs": done.epochs,
+        "ram": done.ram,
         "seconds": trained.seconds,
         "parameters": trained.parameters,
         "history": [dict(entry) for entry in trained.history],
@@ -179,10 +193,13 @@ def tune(
 
 
 class TrainedUnder(NamedTuple):
-    """Trained weights, and the plan that goes with them: without GPTQ, with the ranges learned."""
+    """Trained weights, and the plan that goes with them (without GPTQ, with the ranges learned);
+    the epochs they took, and what RAM a step."""
 
     trained: Trained
     plan: Plan
+    epochs: float
+    ram: Mapping[str, Any]
 
 
 def train_under(
@@ -198,10 +215,18 @@ def train_under(
     """Train the session's model under a plan, and leave OUT/weights.safetensors, no more."""
     sites, trained_plan = session.source.model.sites.values(), without_gptq(plan)
     task = _task(session, plan.resolve(sites), trained_plan.resolve(sites), settings, start)
-    trained = train_task(task, out, progress=progress, resume=resume)
+    step, free = task.step_bytes(), free_bytes()
+    with room(step.least(task.batch), free, *_no_room(task, step, free)):
+        task.under.layer = step.layer(task.batch, free)
+        ram = _ram(task, step)
+        session.progress.note(_told(task, ram))
+        if not resume:
+            _drop_documents(out)
+        trained = train_task(task, out, progress=progress, resume=resume)
     learned = task.under.tuned(trained.average)
     ranges = tuple((n, scheme) for n, scheme in learned.items() if scheme != task.under.plan[n])
-    return TrainedUnder(trained, Plan((*trained_plan.entries, *ranges), plan.name))
+    kept = Plan((*trained_plan.entries, *ranges), plan.name)
+    return TrainedUnder(trained, kept, task.total / task.epoch_steps, ram)
 
 
 class _Searched(NamedTuple):
@@ -292,7 +317,7 @@ def _task(
     return TuneTask(
         recipe, data.task, data.splits["train"], validation, under, start,
         min(HELD_OUT.get(data.task, MOST_HELD_OUT), len(validation)),
-        None if teacher is None else teacher.model, marks,
+        None if teacher is None else teacher.model, marks, settings.max_steps,
     )  # fmt: skip
 
 
@@ -305,6 +330,30 @@ def _stored(path: Path, model: Source) -> Parameters:
             "`sensprobe tune` made of it."
         )
     return found
+
+
+def _size(task: TuneTask) -> str:
+    """The size of a step: batch × length."""
+    return f"{task.batch:,} × {task.train.x.shape[1]:,}"
+
+
+def _ram(task: TuneTask, step: StepBytes) -> dict[str, Any]:
+    """The bytes that a step takes and whether layers are recomputed, as the document has it."""
+    again = task.under.layer is recomputed
+    needed = step.least(task.batch) if again else step.kept(task.batch)
+    return {"step_bytes": needed, "layers": "recomputed" if again else "kept"}
+
+
+def _told(task: TuneTask, ram: Mapping[str, Any]) -> str:
+    layers = "; layers are recomputed" if ram["layers"] == "recomputed" else ""
+    return f"a step of {_size(task)} takes about {size_text(ram['step_bytes'])} of RAM{layers}"
+
+
+def _no_room(task: TuneTask, step: StepBytes, free: int | None) -> tuple[str, str]:
+    """What needs room, and the advice where there is none."""
+    fits = step.fitting(free or 0)
+    advice = f"--batch {fits:,} would fit." if fits else "No batch fits: take shorter samples."
+    return f"a step of {_size(task)}", advice
 
 
 def _teacher(session: Session, settings: TuneSettings) -> Source | None:
@@ -323,11 +372,16 @@ def _teacher(session: Session, settings: TuneSettings) -> Source | None:
 
 
 def _scores(
-    before: Session, after: Session, plan: Resolved, tuned_plan: Resolved, split: str
+    before: Session,
+    after: Session,
+    plan: Resolved,
+    tuned_plan: Resolved,
+    split: str,
+    limit: int | None,
 ) -> dict[str, Any]:
     """Scores of a split: full precision, the plan on the model before, the plan that tuning ended
     with on the model after, and the paired difference of the two."""
-    stop = before.samples.use(split, None)
+    stop = before.samples.use(split, limit)
     for session in (before, after):
         session.divergence = session.headline.scores_divergence
     groups, primary = before.samples.groups(split, stop), before.headline.primary

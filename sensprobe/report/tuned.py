@@ -54,7 +54,7 @@ class Tuned:
     candidate: str | None = None
     radius: float = nan
     radius_before: float = nan
-    epochs: int = 0
+    epochs: float = 0
     seconds: float = nan
     warnings: tuple[str, ...] = ()
 
@@ -101,7 +101,7 @@ def table(found: Tuning) -> pd.DataFrame:
             f"tuned {q.heading}": _level(q, plan.confirmation.after, plan.radius),
             f"{gained}{change}": q.change(plan.confirmation.gained),
             f"to {FULL}{change}": q.change(plan.confirmation.left),
-            "epochs": str(plan.epochs),
+            "epochs": f"{plan.epochs:.3g}",
             "trained for": trained_for(plan),
         }
         for plan in found.plans

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sensprobe.errors import UsageError
-from sensprobe.train.parametrization import PARAMETRIZATIONS
+from sensprobe.train.parametrization import PARAMETRIZATIONS, TRAINED
 from sensprobe.train.steps import STEPS
 
 
@@ -25,6 +25,7 @@ class Method:
     steps: str = "watched"
     progressive: bool = False
     clip: float = 1.0
+    train: str = "all"
 
     def __post_init__(self) -> None:
         rules = {
@@ -34,6 +35,7 @@ class Method:
                 self.stable and self.parametrization == "frozen"
             ),
             f"--steps is one of {', '.join(STEPS)}, not {self.steps!r}": self.steps in STEPS,
+            f"--train is one of {', '.join(TRAINED)}, not {self.train!r}": self.train in TRAINED,
             f"--clip must not be negative, not {self.clip}": self.clip >= 0,
         }
         if broken := [rule for rule, holds in rules.items() if not holds]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +28,9 @@ from sensprobe.checkpoints.own import build
 from sensprobe.data import Split
 from sensprobe.errors import SchemeError, UsageError
 from sensprobe.evaluate import BATCH, TextEvaluator, outcomes
-from sensprobe.models import Model, family_of
+from sensprobe.models import Model, family_of, forward
 from sensprobe.models.apply import Applier, encode_weight, needs_calibration, observe, wanted_by
+from sensprobe.models.forward import Layer, one_layer
 from sensprobe.numerics.rounding import decode, straight
 from sensprobe.numerics.taps import RoundingTap, StaticScale, single
 from sensprobe.plans.plan import Resolved, fingerprint
@@ -46,6 +47,7 @@ from sensprobe.train.parametrization import (
     slow,
     stabilised,
 )
+from sensprobe.train.ram import StepBytes, step_bytes
 from sensprobe.train.recipe import Recipe, rate_at
 from sensprobe.train.steps import (
     LOW,
@@ -83,6 +85,7 @@ class UnderPlan:
     config: Any
     calibration: Tensor | None = None
     method: Method = field(default_factory=Method)
+    layer: Layer = one_layer  # how a layer is run: see `train.ram`
     _scales: Mapping[str, StaticScale] | None = field(default=None, repr=False)
     _now: Resolved | None = field(default=None, repr=False)
 
@@ -114,7 +117,7 @@ class UnderPlan:
         learning = {n: s for n, s in passing.items() if n in widths}
         scales = {**self._scales, **Applier(model).partial_tap(learning).scales}
         tap = self._tap(model, plan, scales, first)
-        return model(x, LearningTap(tap, widths) if widths else tap)
+        return forward.outputs(model, x, LearningTap(tap, widths) if widths else tap, self.layer)
 
     def begin(self, share: float = 0.0) -> None:
         """Have the ranges watched anew before the next step, and go on with a share of the bits
@@ -174,7 +177,8 @@ class TuneTask:
     has no labels to learn from, so it needs a teacher. `train` and `validation` are its splits;
     held-out scores are of the first `count` samples of `validation`. `start` has the parameters
     before the first step; `marks` are the fingerprints by which a snapshot knows what it is of
-    beside recipe, plan and splits: of the model, the teacher and what is calibrated on.
+    beside recipe, plan and splits: of the model, the teacher and what is calibrated on. Training
+    ends after `max_steps` where the recipe's epochs are longer.
     """
 
     recipe: Recipe
@@ -186,6 +190,7 @@ class TuneTask:
     count: int
     teacher: Model | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
+    max_steps: int | None = None
     leg_name = "leg"
 
     def __post_init__(self) -> None:
@@ -215,6 +220,7 @@ class TuneTask:
             "train": self.train.fingerprint,
             "validation": self.validation.fingerprint,
             "plan": fingerprint(self.under.plan),
+            "max_steps": self.max_steps,
             "method": asdict(self.under.method),
             **self.marks,
         }
@@ -222,6 +228,21 @@ class TuneTask:
     def initial(self) -> dict[str, Tensor]:
         start = {name: p.detach().float().clone() for name, p in self.start.items()}
         return start | self.under.first_steps(start)
+
+    def step_bytes(self) -> StepBytes:
+        """The RAM that a step takes, counted on a few copies of a sample; ranges are watched on
+        one."""
+        params, watched = self.initial(), self.under.calibration
+        trained = [p for group in self.optimizer(params).param_groups for p in group["params"]]
+        for p in trained:
+            p.requires_grad_()
+
+        def loss(layer: Layer, n: int) -> Tensor:
+            few = None if watched is None else watched[:1]
+            task = replace(self, under=replace(self.under, layer=layer, calibration=few))
+            return task.loss(params, Batch(torch.zeros(n, dtype=torch.long), 0)).value
+
+        return step_bytes(loss, trained, self.batch)
 
     @property
     def batch(self) -> int:
@@ -234,26 +255,31 @@ class TuneTask:
         return len(self.train) // self.batch
 
     @property
+    def total(self) -> int:
+        """Steps of the whole training."""
+        steps = self.recipe.schedule.epochs * self.epoch_steps
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    @property
     def legs(self) -> list[range]:
         """Epochs, long ones in parts of about `LEG_STEPS` steps."""
         steps, parts = self.epoch_steps, -(-self.epoch_steps // LEG_STEPS)
         ends = [
-            epoch * steps + steps * part // parts
-            for epoch in range(self.recipe.schedule.epochs)
+            min(epoch * steps + steps * part // parts, self.total)
+            for epoch in range(-(-self.total // steps))
             for part in range(1, parts + 1)
         ]
-        return [range(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+        return [range(a, b) for a, b in zip([0, *ends], ends, strict=False) if a < b]
 
     def rate(self, step: int) -> float:
-        steps = self.recipe.schedule.epochs * self.epoch_steps
-        return rate_at(step + 1, steps + 1, self.recipe.schedule.warmup)
+        return rate_at(step + 1, self.total + 1, self.recipe.schedule.warmup)
 
     def optimizer(self, params: Params) -> torch.optim.AdamW:
         """Two groups: the parameters that a recurrence's decays and steps are made of, and the
         others; less those that are not trained."""
         choices, groups = self.recipe.optimizer, []
         trained = {n for n in params if not n.startswith(LOW)}
-        trained -= fixed(params, self.under.method.parametrization)
+        trained -= fixed(params, self.under.method.parametrization, self.under.method.train)
         gently = slow(trained, self.recipe.model)
         for lr, names in ((choices.ssm_lr, gently), (choices.lr, trained - gently)):
             members = [p for name, p in params.items() if name in names]
