@@ -524,6 +524,13 @@ def tune(
     lr: float = 2e-3,
     ssm_lr: float = 5e-4,
     batch: int = 50,
+    average: float = 0.99,
+    warmup: float = 0.05,
+    clip: float = 1.0,
+    parametrization: str = "",
+    stable: bool = False,
+    steps: str = "watched",
+    progressive: bool = False,
     teacher: str = "",
     seed: int = 0,
     norm: str | None = None,
@@ -542,8 +549,11 @@ def tune(
     (after - full precision). With `run` the run's result `tuned` gets a row, and `out` is
     RUN/tuned/NAME unless it is given; without `model` the inputs are those of the run and `plan`
     may be a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs
-    are learnt as well as the labels; of unlabelled data alone, and "self" by default. `trained` is
-    told the progress of the training. `allow_code`: see `search`.
+    are learnt as well as the labels; of unlabelled data alone, and "self" by default.
+    `parametrization` of S4D: "continuous", "discrete" or "frozen"; `stable` keeps its |A| at most 1
+    as stored. `steps`: "watched" or "learned". `average`, `warmup`, `clip`, `progressive`: see
+    `sensprobe tune --help`. `trained` is told the progress of the training. `allow_code`: see
+    `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
@@ -553,8 +563,10 @@ def tune(
     from sensprobe.session.plans import as_plan
 
     settings = job.TuneSettings(
-        epochs=epochs, lr=lr, ssm_lr=ssm_lr, batch=batch, teacher=teacher, seed=seed
-    )
+        epochs=epochs, lr=lr, ssm_lr=ssm_lr, batch=batch, average=average, warmup=warmup,
+        teacher=teacher, seed=seed,
+        method=job.Method(parametrization, stable, steps, progressive, clip),
+    )  # fmt: skip
     session = open_session(
         model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
         progress=progress,

@@ -32,6 +32,7 @@ CONFIGS = {
     "deep": S4DConfig(2, 3, d_model=4, d_state=2, layers=2, norm="post"),
     "pre": S4DConfig(1, 2, d_model=3, d_state=4, layers=2, norm="pre", activation="qgelu"),
     "last": S4DConfig(1, 1, d_model=2, d_state=1, residual=False, pooling="last"),
+    "discrete": S4DConfig(1, 3, d_model=3, d_state=4, discretization="none"),
     "bilinear": S4DConfig(
         3, 2, d_model=3, d_state=2, discretization="bilinear",
         head="linear 5, layer norm, relu, dropout, linear",
@@ -54,6 +55,8 @@ def parameters(config: S4DConfig, seed: int = 0) -> dict[str, Tensor]:
                 x = math.log(0.05) + x / 2
             case "log_A_real":
                 x = math.log(0.5) + x / 4
+            case "A":
+                x = x / 4
             case "A_imag":
                 x = math.pi * torch.arange(shape[1]) + x / 4
             case "weight" if len(shape) == 1:  # of a norm

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from sensprobe.checkpoints.headers import Tensors, bytes_a_value
 from sensprobe.plans.sites import Kind, Site
 
-_COMPUTED = {"A": ("A_log", "log_A_real", "A_imag"), "B": ("C",), "dt.bias": ("dt_bias",)}
+_COMPUTED = {"A": ("A_log", "log_A_real", "A_imag", "A"), "B": ("C",), "dt.bias": ("dt_bias",)}
 """The parameters behind weights with other names; S4D's B, which is 1 in many files and in some not
 there, counts as C does."""
 

@@ -20,7 +20,7 @@ from sensprobe.errors import SensprobeError
 # whole evaluation takes a third longer. The variable is read when torch is loaded, further below.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-GO_ON = ("profile", "search", "train", "demo")
+GO_ON = ("profile", "search", "train", "tune", "demo")
 """Commands that keep what they finished, and go on from there when run again."""
 
 
@@ -81,7 +81,10 @@ def _stopped(arguments: Namespace) -> str:
     if arguments.command == "bench" and run:
         return f"Stopped. Every case that was timed is kept in {run}; the next bench starts anew."
     if arguments.command in GO_ON or (arguments.command == "eval" and run):
-        return "Stopped. What was finished is kept; the same command goes on from there."
+        same = "the same command"
+        if getattr(arguments, "restart", False):
+            same += " without --restart"
+        return f"Stopped. What was finished is kept; {same} goes on from there."
     return "Stopped."
 
 

@@ -206,6 +206,7 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--batch", type=int, default=50, metavar="N", help="samples a step (default: 50)"
     )
+    _tune_method(sub)
     sub.add_argument(
         "--teacher",
         default="",
@@ -219,6 +220,39 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     )
     options.add_allow_code(sub)
     options.add_json(sub)
+
+
+def _tune_method(sub: argparse.ArgumentParser) -> None:
+    """How the parameters are trained."""
+    decay = "of the average of the weights, which is what is kept (default: 0.99)"
+    sub.add_argument("--average", type=float, default=0.99, metavar="SHARE", help=decay)
+    rise = "share of the steps in which the rates rise (default: 0.05)"
+    sub.add_argument("--warmup", type=float, default=0.05, metavar="SHARE", help=rise)
+    norm = "largest norm of all gradients together, 0 for any (default: 1)"
+    sub.add_argument("--clip", type=float, default=1.0, metavar="NORM", help=norm)
+    sub.add_argument(
+        "--parametrization",
+        default="",
+        metavar="NAME",
+        help="continuous (A, dt and B are trained, which A and B are discretised from), discrete "
+        "(S4D: discretised A and B themselves) or frozen (A and dt stay) (default: what the "
+        "checkpoint holds)",
+    )
+    sub.add_argument(
+        "--stable", action="store_true", help="keep |A| of S4D at most 1 as the plan stores it"
+    )
+    sub.add_argument(
+        "--steps",
+        default="watched",
+        metavar="NAME",
+        help="static ranges are watched before every leg, or learned, where one is the whole "
+        "tensor's (default: watched)",
+    )
+    sub.add_argument(
+        "--progressive",
+        action="store_true",
+        help="start integers at 8 bits, and take them away in the first half of the legs",
+    )
 
 
 def _demo(commands: argparse._SubParsersAction) -> None:

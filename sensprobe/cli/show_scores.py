@@ -84,7 +84,8 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     rows = {"full precision": "full", "plan": "before", "plan, tuned": "after"}
     for title, key in rows.items():
         made.add_row(title, *(score(found[key], metric) for found in splits.values()))
-    for title, key in {"gained by tuning": "gained", "left to full precision": "left"}.items():
+    by_tuning = "gained by tuning" if document["sign"] > 0 else "change by tuning"
+    for title, key in {by_tuning: "gained", "left to full precision": "left"}.items():
         cells = []
         for found in splits.values():
             verdict = "" if Score(**found[key]).differs() else " (within the error)"
@@ -94,8 +95,21 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(
         f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
         f"{size(cost['state_bytes'])} (batch {cost['batch']})\n"
+        f"{_stored_A(document)}"
         f"{document['weights']}, {document['plan']}"
     )
+
+
+def _stored_A(document: Mapping[str, Any]) -> str:
+    """A line on the discretised A before and after tuning; "" for a model without them."""
+    found = document.get("stability")
+    if not found:
+        return ""
+    said = (
+        f"{x['above']} of {x['values']} above 1, the largest {x['largest']:.4f}"
+        for x in (found["before"], found["after"])
+    )
+    return f"|A| as stored  {'; tuned: '.join(said)}\n"
 
 
 def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -212,7 +212,7 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
     if facts.gained:
         delta = _figure(facts.gained, facts.metric, signed=True)
         within = "" if facts.gained.differs() else ", within the error"
-        text += f"\n\nGained by training under the plan: {delta}{within}."
+        text += f"\n\nWhat training under the plan changed: {delta}{within}."
     if facts.hand:
         delta = _figure(facts.hand.difference, facts.metric, signed=True)
         text += f"\n\nAgainst the best plan made by hand within the same budget: {delta}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +16,21 @@ from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_d
 from sensprobe.jobs.cost import cost
 from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, tuned_rows
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
+from sensprobe.plans.scheme import Rounding, Scheme
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source, open_model
 from sensprobe.train import Progress, Recipe, record, train_task
+from sensprobe.train.method import Method
+from sensprobe.train.parametrization import (
+    Params,
+    is_invariant,
+    parametrized,
+    stability,
+    with_weights,
+)
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
-from sensprobe.train.tune import TuneTask, UnderPlan, require_trainable
+from sensprobe.train.tune import TuneTask, UnderPlan
 
 PLAN, RESULT = "plan.json", "tuned.json"
 NAME = 200
@@ -44,6 +53,7 @@ class TuneSettings:
     warmup: float = 0.05
     teacher: str = ""
     seed: int = 0
+    method: Method = field(default_factory=Method)
 
     def __post_init__(self) -> None:
         rules = {
@@ -53,6 +63,8 @@ class TuneSettings:
                 self.lr, self.ssm_lr
             )
             > 0,
+            f"--average must be at least 0 and below 1, not {self.average}": 0 <= self.average < 1,
+            f"--warmup must be at least 0 and below 1, not {self.warmup}": 0 <= self.warmup < 1,
             f"--seed must not be negative, not {self.seed}": self.seed >= 0,
         }
         if broken := [rule for rule, holds in rules.items() if not holds]:
@@ -92,7 +104,6 @@ def tune(
             "tune trains under a plan, and this one rounds nothing: give --plan PLAN or --set "
             "PATTERN=SCHEME. `train` trains without."
         )
-    require_trainable(resolved)
     if missing := [s for s in ("train", "search", "confirmation") if s not in data.splits]:
         raise DataError(
             f"{data.name} has no {' and no '.join(missing)} split: tuning trains on the first, and "
@@ -109,24 +120,29 @@ def tune(
             raise UsageError("tune writes a folder: name it with --out, or a run with --run.")
         out = folder_of(session.run, name)
     _require_elsewhere(source.path, out, resume)
-    task = _task(session, resolved, settings)
+    trained_plan = without_gptq(plan)
+    task = _task(session, resolved, trained_plan.resolve(source.model.sites.values()), settings)
     if not resume:
         _drop_documents(out)
     trained = train_task(task, out, progress=progress, resume=resume)
-    write_whole(out / PLAN, strict_json(plan.to_json()))
+    after = task.under.tuned(trained.average)
+    ranges = tuple((n, scheme) for n, scheme in after.items() if scheme != task.under.plan[n])
+    kept = Plan((*trained_plan.entries, *ranges), plan.name)
+    write_whole(out / PLAN, strict_json(kept.to_json()))
     tuned = Session(open_model(trained.weights), data, progress=session.progress,
                     headline=session.headline, data_seed=session.data_seed)  # fmt: skip
     found = {
-        split: _scores(session, tuned, resolved, split) for split in ("search", "confirmation")
+        split: _scores(session, tuned, resolved, after, split)
+        for split in ("search", "confirmation")
     }
-    last, mark = found["confirmation"]["after"], fingerprint(resolved)
+    last, mark = found["confirmation"]["after"], fingerprint(after)
     record(trained.weights, {
         "metric": session.headline.label, "value": last["value"], "stderr": last["stderr"],
         "n": last["n"], "split": "confirmation", "plan": mark,
     })  # fmt: skip
     document = {
         "name": name,
-        "candidate": searched.candidates.get(mark),
+        "candidate": searched.candidates.get(fingerprint(resolved)),
         "run": None if session.run is None else str(session.run.path),
         "plan_in_run": None if session.run is None else PREFIX + name,
         "weights": str(trained.weights),
@@ -145,15 +161,18 @@ def tune(
         "seconds": trained.seconds,
         "parameters": trained.parameters,
         "history": [dict(entry) for entry in trained.history],
-        "cost": cost(source.outline, resolved, searched.batch),
-        "radius": tuned.applier.spectral_radius(resolved),
+        "cost": cost(source.outline, after, searched.batch),
+        "radius": tuned.applier.spectral_radius(after),
+        "radius_before": session.applier.spectral_radius(resolved),
         "radius_name": source.model.radius_name,
         "splits": found,
         "warnings": _warnings(session, found),
     }
+    if is_invariant(source.model.config):
+        _tell_stability(document, {"before": (session, resolved), "after": (tuned, after)})
     write_whole(out / RESULT, strict_json(document))
     if session.run is not None:
-        keep_tuned(session.run, document, plan, out)
+        keep_tuned(session.run, document, kept, out)
     return document
 
 
@@ -198,19 +217,46 @@ def _require_elsewhere(model: Path, out: Path, resume: bool) -> None:
         )
 
 
-def _task(session: Session, plan: Resolved, settings: TuneSettings) -> TuneTask:
+def without_gptq(plan: Plan) -> Plan:
+    """The plan with weights rounded to nearest that it has rounded by GPTQ."""
+    return Plan(tuple((at, nearest(scheme)) for at, scheme in plan.entries), plan.name)
+
+
+def nearest(scheme: Scheme) -> Scheme:
+    gptq = scheme.rounding is Rounding.GPTQ
+    return replace(scheme, rounding=Rounding.NEAREST) if gptq else scheme
+
+
+def _from_gptq(session: Session, plan: Resolved, start: Params, config: Any) -> Params:
+    """The parameters with what GPTQ makes of the weights that a plan rounds by it."""
+    named = {n: s for n, s in plan.items() if s.rounding is Rounding.GPTQ}
+    if not named:
+        return start
+    session.progress.note(
+        f"{len(named)} weight(s) start from what gptq makes of them; they are trained, and kept, "
+        "as rounded to nearest"
+    )
+    applier = session.calibration.ready(plan)
+    return with_weights(start, config, applier.partial_tap(named).weights)
+
+
+def _task(session: Session, asked: Resolved, plan: Resolved, settings: TuneSettings) -> TuneTask:
+    """The task of a plan; `asked` is the same before GPTQ was left out."""
     source, data, calibration = session.source, session.dataset, session.calibration
     stored = parameters(source.path, source.norm)
+    start, config = parametrized(stored.tensors, stored.config, settings.method.parametrization)
+    start = _from_gptq(session, asked, start, config)
     optimizer = Optimizer(settings.lr, settings.ssm_lr, 0.0, settings.batch, settings.average)
     schedule = Schedule(settings.epochs, settings.warmup)
-    recipe = Recipe(stored.config, Data(data.name), optimizer, schedule, seed=settings.seed)
+    recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
     watched = calibration.fingerprint(plan)
-    under = UnderPlan(plan, stored.config, calibration.sequences(plan) if watched else None)
+    sequences = calibration.sequences(plan) if watched else None
+    under = UnderPlan(plan, config, sequences, settings.method)
     validation, teacher = data.splits["search"], _teacher(session, settings)
-    marks = {"model": source.fingerprint, "calibration": watched,
+    marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
     return TuneTask(
-        recipe, data.task, data.splits["train"], validation, under, stored.tensors,
+        recipe, data.task, data.splits["train"], validation, under, start,
         min(HELD_OUT.get(data.task, MOST_HELD_OUT), len(validation)),
         None if teacher is None else teacher.model, marks,
     )  # fmt: skip
@@ -231,9 +277,11 @@ def _teacher(session: Session, settings: TuneSettings) -> Source | None:
     return teacher
 
 
-def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict[str, Any]:
-    """Scores of a split: full precision, the plan on the model before and after, and the paired
-    difference of the two."""
+def _scores(
+    before: Session, after: Session, plan: Resolved, tuned_plan: Resolved, split: str
+) -> dict[str, Any]:
+    """Scores of a split: full precision, the plan on the model before, the plan that tuning ended
+    with on the model after, and the paired difference of the two."""
     stop = before.samples.use(split, None)
     for session in (before, after):
         session.divergence = session.headline.scores_divergence
@@ -242,7 +290,7 @@ def _scores(before: Session, after: Session, plan: Resolved, split: str) -> dict
     try:
         full = before.measure({}, split, 0, stop, "baseline")[primary]
         rounded = before.measure(plan, split, 0, stop, "untuned")[primary]
-        tuned = _after(before, after, plan, split, stop)[primary]
+        tuned = _after(before, after, tuned_plan, split, stop)[primary]
     finally:
         before.progress.end()
     robust = before.headline.robust
@@ -269,6 +317,20 @@ def _after(
     assert isinstance(compared, Evaluator)  # text is refused
     base, y = compared.baseline(0, stop), before.samples.split(split).y[:stop]
     return outcomes(before.dataset.task, outputs, y, base, more=before.more_arrays)
+
+
+def _tell_stability(
+    document: dict[str, Any], models: Mapping[str, tuple[Session, Resolved]]
+) -> None:
+    """Add how many |A| are above 1 as stored, before tuning and after, and a warning of these."""
+    counts = {name: stability(session.applier, plan) for name, (session, plan) in models.items()}
+    document["stability"] = {name: asdict(found) for name, found in counts.items()}
+    if above := counts["after"].above:
+        document["warnings"].append(
+            f"{above} of {counts['after'].values} stored A are above 1 (the largest is "
+            f"{counts['after'].largest:.4f}): the tuned recurrence is unstable; --stable keeps "
+            "them inside"
+        )
 
 
 def _warnings(session: Session, found: Mapping[str, Any]) -> list[str]:

@@ -32,6 +32,7 @@ KEPT = (
     "plan_fingerprint",
     "weights_fingerprint",
     "radius",
+    "radius_before",
     "teacher",
     "epochs",
     "steps",
@@ -121,16 +122,16 @@ def open_tuned(session: Session, name: str) -> Tuned:
     return Tuned(opened, plan, row)
 
 
-def is_tuned(plan: object) -> bool:
+def is_tuned(plan: str) -> bool:
     """True if a plan that is named in a run is a tuned model: `tuned/12KiB`."""
-    return isinstance(plan, str) and plan.startswith(PREFIX) and not plan.endswith(".json")
+    return plan.startswith(PREFIX) and not plan.endswith(".json")
 
 
 def as_tuned(session: Session, plan: PlanLike | None) -> tuple[Session, PlanLike | None]:
     """Both as they are; where the plan, or the first of several, names a tuned model of the
     session's run, the session of that model and its plan."""
     first, *others = plan if isinstance(plan, list | tuple) else [plan]
-    if session.run is None or not is_tuned(first):
+    if session.run is None or not isinstance(first, str) or not is_tuned(first):
         return session, plan
     tuned = open_tuned(session, first)
     return tuned.session, [tuned.plan, *others]

@@ -42,6 +42,9 @@ class Family:
     torch dtype. `model(config, weights)` returns the model that runs them (see `models.Model`).
     `initial(config, (dt_min, dt_max), seed)` returns the parameters that training starts from.
 
+    `discretized(parameters, config)` returns parameters and config of the same model whose
+    parameters are what a deployment holds; families without it are not time-invariant.
+
     `lower(builder, config)` writes the streaming step and returns the register of its outputs (see
     `models.lowering`); without it a model steps by its reference. `layouts` say how other packages
     store its models.
@@ -55,6 +58,7 @@ class Family:
     deploy: Callable[..., Any]
     model: Callable[..., Any]
     initial: Callable[..., Any]
+    discretized: Callable[..., Any] | None = None
     precision: str = "float32"
     lower: Callable[..., Any] | None = None
     layouts: tuple[Layout, ...] = ()

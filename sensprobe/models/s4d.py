@@ -26,7 +26,7 @@ CHOICES = {
     "norm": ("none", "pre", "post"),
     "activation": ("gelu", "qgelu"),
     "pooling": ("mean", "last"),
-    "discretization": ("zoh", "bilinear"),
+    "discretization": ("zoh", "bilinear", "none"),
 }
 
 
@@ -43,7 +43,7 @@ class S4DConfig:
     residual: bool = True
     activation: str = "gelu"  # gelu | qgelu (x · min(max(0, x + 2), 1), arXiv 2506.12480)
     pooling: str = "mean"  # mean | last
-    discretization: str = "zoh"  # zoh | bilinear
+    discretization: str = "zoh"  # zoh | bilinear | none (parameters are A_bar and B_bar themselves)
     head: str = output_head.DEFAULT  # its layers, see `output_head`
 
     # What other families choose of the frame, and this one does not.
@@ -97,12 +97,12 @@ def products(config: S4DConfig) -> Products:
 
 
 def parameter_shapes(config: S4DConfig) -> Shapes:
-    """Name and shape of every trained parameter; B and C are pairs of real numbers."""
+    """Name and shape of every trained parameter; complex ones are pairs of real numbers. What is
+    not discretised here has A and B as they are stored, and no dt."""
     h, n = config.d_model, config.d_state
+    continuous: Shapes = {"log_dt": (h,), "log_A_real": (h, n), "A_imag": (h, n)}
     mixer: Shapes = {
-        "log_dt": (h,),
-        "log_A_real": (h, n),
-        "A_imag": (h, n),
+        **({"A": (h, n, 2)} if config.discretization == "none" else continuous),
         "B": (h, n, 2),
         "C": (h, n, 2),
         "D": (h,),
@@ -138,6 +138,7 @@ FAMILY = Family(
     parameter_shapes=parameter_shapes,
     deploy=deferred(_LAYERS, "deploy"),
     initial=deferred(_LAYERS, "initial"),
+    discretized=deferred(_LAYERS, "discretized"),
     model=deferred(_LAYERS, "S4D"),
     lower=deferred("sensprobe.models.lowering.s4d", "lower"),
     precision="float64",

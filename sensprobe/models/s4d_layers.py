@@ -51,9 +51,12 @@ def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]
     weights = frame.frame_weights(params, config)
     for i in range(config.layers):
         at = f"layers.{i}."
-        A = joined((-exp(params[at + "log_A_real"]), params[at + "A_imag"]))
-        B = torch.view_as_complex(params[at + "B"])
-        A_bar, B_bar = discretize(A, B, exp(params[at + "log_dt"]), config.discretization)
+        B = B_bar = torch.view_as_complex(params[at + "B"])
+        if config.discretization == "none":
+            A_bar = torch.view_as_complex(params[at + "A"])
+        else:
+            A = joined((-exp(params[at + "log_A_real"]), params[at + "A_imag"]))
+            A_bar, B_bar = discretize(A, B, exp(params[at + "log_dt"]), config.discretization)
         weights |= {
             at + "A": A_bar,
             at + "B": B_bar,
@@ -65,9 +68,28 @@ def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]
     return weights
 
 
+def discretized(
+    params: Mapping[str, Tensor], config: S4DConfig
+) -> tuple[dict[str, Tensor], S4DConfig]:
+    """The parameters and the config of the same model with A_bar and B_bar as parameters, to
+    float32's rounding."""
+    weights = deploy({name: p.double() for name, p in params.items()}, config)
+    found = replace(config, discretization="none")
+
+    def one(name: str) -> Tensor:
+        if name.rpartition(".")[2] in ("A", "B"):
+            return torch.view_as_real(weights[name]).float()
+        return params[name]
+
+    return {name: one(name) for name in s4d.parameter_shapes(found)}, found
+
+
 def initial(config: S4DConfig, dt: tuple[float, float], seed: int) -> dict[str, Tensor]:
     """The parameters that training starts from, S4D-Lin (arXiv 2206.11893): A_n = -1/2 + i pi n,
     B = 1, C complex normal of variance 1, D normal, and log dt uniform between dt's ends."""
+    if config.discretization == "none":
+        continuous = replace(config, discretization="zoh")
+        return discretized(initial(continuous, dt, seed), continuous)[0]
 
     def own(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
         match name.rpartition(".")[2]:
@@ -94,6 +116,8 @@ def earlier_weights(
     """A model's weights with A and B as they were once computed, by the machine's own exp and
     complex division."""
     out = dict(weights)
+    if config.discretization == "none":
+        return out
     for i in range(config.layers):
         at = f"layers.{i}."
         A = torch.complex(

@@ -131,7 +131,7 @@ def store(carry: Carry, new: Tensor, storage: Storage) -> Carry:
     if carry.residual is None:
         return Carry(straight(new, kept), None, step)
     # A saturated value leaves no residual beyond the range: feedback must not wind up.
-    residual = (_within(v, scheme, storage.site, scale, zero) - kept).to(torch.bfloat16).to(v.dtype)
+    residual = (within(v, scheme, storage.site, scale, zero) - kept).to(torch.bfloat16).to(v.dtype)
     return Carry(straight(new, kept), residual, step)
 
 
@@ -145,7 +145,7 @@ def _scale(v: Tensor, storage: Rounded) -> tuple[Tensor | None, Tensor | None]:
     return storage.scale, storage.zero
 
 
-def _within(
+def within(
     v: Tensor, scheme: Scheme, site: Site, scale: Tensor | None, zero: Tensor | None
 ) -> Tensor:
     """v clamped to the range of the codes."""

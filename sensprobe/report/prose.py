@@ -160,8 +160,8 @@ def samples_tuned(found: Tuning) -> str:
 def about_tuned(found: Tuning) -> list[str]:
     """One sentence a tuned model: what it scores, and what training under its plan gained."""
     lines = [
-        f"The model was trained under its plan, with every rounding inside. On "
-        f"{samples_tuned(found)}, which are neither trained on nor chosen by:"
+        "The model was trained under each of these plans, with every rounding inside. Scores are "
+        f"of {samples_tuned(found)}, on which nothing was trained or chosen."
     ]
     lines += [_tuned(plan, found.quantity) for plan in found.plans]
     return lines + [f"{plan.name}: {line}." for plan in found.plans for line in plan.warnings]

@@ -151,7 +151,7 @@ def tuned_table(found: Tuning) -> RenderableType:
     said = [Text(f"{p.name}: {line}", style=WORSE) for p in found.plans for line in p.warnings]
     return Group(
         Text(f"Tuned: trained under their plans, scored on {samples_tuned(found)}", style="bold"),
-        _table(table(found), left=("plan",), drop=("minutes", "epochs")),
+        _table(table(found), left=("plan",), drop=("trained", "epochs")),
         *said,
         Text(LEGEND, style=DIM),
     )

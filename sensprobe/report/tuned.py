@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import nan
+from math import isfinite, nan
 
 import pandas as pd
 
@@ -12,13 +12,14 @@ from sensprobe.report.results import RADIUS, Candidate, Compared, Search
 from sensprobe.report.tables import FULL
 from sensprobe.report.values import (
     KIB,
+    MISSING,
     UNSTABLE,
     Measured,
     Quantity,
     byte_unit,
-    digits,
     number,
 )
+from sensprobe.units import duration
 
 LETTER = "✚"
 
@@ -51,6 +52,7 @@ class Tuned:
     batch: int = 1
     candidate: str | None = None
     radius: float = nan
+    radius_before: float = nan
     epochs: int = 0
     seconds: float = nan
     warnings: tuple[str, ...] = ()
@@ -94,14 +96,22 @@ def table(found: Tuning) -> pd.DataFrame:
         {
             "plan": plan.name,
             f"total ({unit})": number(plan.total_bytes / size, 0 if size == 1 else 2),
-            f"untuned {q.heading}": q.level(plan.confirmation.before),
-            f"tuned {q.heading}": f"{UNSTABLE} " * (plan.radius > 1)
-            + q.level(plan.confirmation.after),
+            f"untuned {q.heading}": _level(q, plan.confirmation.before, plan.radius_before),
+            f"tuned {q.heading}": _level(q, plan.confirmation.after, plan.radius),
             f"{gained}{change}": q.change(plan.confirmation.gained),
             f"to {FULL}{change}": q.change(plan.confirmation.left),
             "epochs": str(plan.epochs),
-            "minutes": digits(plan.seconds / 60, 2),
+            "trained for": trained_for(plan),
         }
         for plan in found.plans
     ]
     return pd.DataFrame(rows)
+
+
+def trained_for(plan: Tuned) -> str:
+    """The time that training took; of one that an earlier version began it is not known."""
+    return duration(plan.seconds) if isfinite(plan.seconds) else MISSING
+
+
+def _level(q: Quantity, score: Measured, radius: float) -> str:
+    return f"{UNSTABLE} " * (radius > 1) + q.level(score)

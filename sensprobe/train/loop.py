@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -83,13 +83,17 @@ class Task(Protocol):
         """The fraction of the learning rates in a step, from 0."""
 
     def optimizer(self, params: Mapping[str, Tensor]) -> torch.optim.AdamW:
-        """An optimizer of the parameters; each of its groups has a learning rate as `base`."""
+        """An optimizer of the parameters that are trained; each of its groups has a learning rate
+        as `base`."""
 
     def batches(self, leg: int) -> Iterator[Any]:
         """The batches of a leg, one a step."""
 
     def loss(self, params: Mapping[str, Tensor], batch: Any) -> Loss:
         """The loss of one batch."""
+
+    def checkpoint(self, params: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What a checkpoint of the parameters holds."""
 
     def held_out(self, params: Mapping[str, Tensor]) -> np.ndarray:
         """The score of each held-out sample (n,) float64, of which the mean is reported."""
@@ -125,7 +129,8 @@ class Progress:
 class Trained:
     """The result of a finished run. `value`, of `metric`, is the held-out score of the averaged
     weights with its standard error over `n` samples; `history` has a `Task.entry` a leg. `seconds`
-    are those of all legs, from before a stop too; NaN where they are not known."""
+    are those of all legs, from before a stop too; NaN where they are not known. `average` has the
+    averaged parameters, with those that a checkpoint does not hold."""
 
     weights: Path
     parameters: int
@@ -135,6 +140,7 @@ class Trained:
     n: int
     history: tuple[Mapping[str, float], ...]
     seconds: float
+    average: Mapping[str, Tensor] = field(compare=False)
 
 
 def initial(recipe: Recipe | LanguageRecipe) -> dict[str, Tensor]:
@@ -177,7 +183,8 @@ def train_task(
         run.seconds += time.monotonic() - began
         if leg == 0:
             drop_snapshot(out)
-        write_weights(out / WEIGHTS, run.average, task.recipe.model, task.recorded(history[-1]))
+        kept, recorded = task.checkpoint(run.average), task.recorded(history[-1])
+        write_weights(out / WEIGHTS, kept, task.recipe.model, recorded)
         write_snapshot(out, task.identity, run, history)
         steps = legs[leg]
         left = (time.monotonic() - began) / len(steps) * (legs[-1].stop - steps.stop)
@@ -193,6 +200,7 @@ def train_task(
         len(scores),
         tuple(history),
         run.seconds,
+        run.average,
     )
 
 
@@ -200,9 +208,11 @@ def _start(task: Task) -> Run:
     """A run before its first step."""
     params = task.initial()
     average = {name: p.clone() for name, p in params.items()}
-    for p in params.values():
-        p.requires_grad_()
-    return Run(params, average, task.optimizer(params))
+    optimizer = task.optimizer(params)
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.requires_grad_()
+    return Run(params, average, optimizer)
 
 
 def _leg(

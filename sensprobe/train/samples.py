@@ -23,7 +23,7 @@ from sensprobe.scores.metrics import NAMES, PRIMARY
 from sensprobe.train.loop import Loss, initial, network
 from sensprobe.train.recipe import Recipe, rate_at
 
-SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "B")  # what `ssm_lr` trains
+SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "A", "B")  # what `ssm_lr` trains
 EVALUATION_BATCH = 100
 Samples = tuple[Tensor, Tensor]
 """x (n, l, d_input) float32, and y: (n,) int64 labels, or (n,) or (n, d_output) float32 targets."""
@@ -110,6 +110,9 @@ class SampleTask:
         return Loss(F.cross_entropy(outputs, y), len(y), int((outputs.argmax(1) == y).sum()))
 
     @torch.no_grad()
+    def checkpoint(self, params: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return params
+
     def held_out(self, params: Mapping[str, Tensor]) -> np.ndarray:
         x, y = self.validation
         outputs = [forward(params, self.recipe.model, part) for part in x.split(EVALUATION_BATCH)]

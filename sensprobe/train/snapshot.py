@@ -41,9 +41,14 @@ class Run:
     optimizer: torch.optim.AdamW
     seconds: float = 0.0
 
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that the optimizer changes; the others stay as they are."""
+        return {name: p for name, p in self.params.items() if p.requires_grad}
+
     def tensors(self) -> dict[str, Tensor]:
         """All of it, each tensor as GROUP/NAME."""
-        state = {name: self.optimizer.state[p] for name, p in self.params.items()}
+        state = {name: self.optimizer.state[p] for name, p in self.trained.items()}
         groups = {"params": self.params, "average": self.average} | {
             key: {name: moments[key] for name, moments in state.items()} for key in MOMENTS
         }
@@ -55,6 +60,7 @@ class Run:
         for name, p in self.params.items():
             p.copy_(tensors[f"params/{name}"])
             self.average[name].copy_(tensors[f"average/{name}"])
+        for name, p in self.trained.items():
             self.optimizer.state[p] = {key: tensors[f"{key}/{name}"] for key in MOMENTS}
 
 

@@ -29,7 +29,7 @@ from sensprobe.data import Split
 from sensprobe.errors import SchemeError, UsageError
 from sensprobe.evaluate import BATCH, TextEvaluator, outcomes
 from sensprobe.models import Model, family_of
-from sensprobe.models.apply import Applier, encode_weight, observe, wanted_by
+from sensprobe.models.apply import Applier, encode_weight, needs_calibration, observe, wanted_by
 from sensprobe.numerics.rounding import decode, straight
 from sensprobe.numerics.taps import RoundingTap, StaticScale, single
 from sensprobe.plans.plan import Resolved, fingerprint
@@ -37,13 +37,28 @@ from sensprobe.plans.scheme import Rounding
 from sensprobe.plans.sites import Kind
 from sensprobe.scores.metrics import NAMES, PRIMARY
 from sensprobe.train.loop import Loss
+from sensprobe.train.method import Method
+from sensprobe.train.parametrization import (
+    Params,
+    deployed,
+    fixed,
+    is_invariant,
+    slow,
+    stabilised,
+)
 from sensprobe.train.recipe import Recipe, rate_at
+from sensprobe.train.steps import (
+    LOW,
+    LearningTap,
+    first_ranges,
+    is_step,
+    widened,
+    widths_of,
+    with_ranges,
+)
 
 LEG_STEPS = 500
 """Steps after which a long epoch is kept too."""
-SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "A_log", "dt_proj", "dt_bias")
-"""Ends of the names of parameters that decays and step sizes are made of: `ssm_lr` trains them."""
-Params = Mapping[str, Tensor]
 
 
 def require_trainable(plan: Resolved) -> None:
@@ -67,48 +82,80 @@ class UnderPlan:
     plan: Resolved
     config: Any
     calibration: Tensor | None = None
+    method: Method = field(default_factory=Method)
     _scales: Mapping[str, StaticScale] | None = field(default=None, repr=False)
+    _now: Resolved | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         require_trainable(self.plan)
+        if self.method.stable and not is_invariant(self.config):
+            raise UsageError(
+                "--stable is for models whose A is the same in every step (S4D); the decays of a "
+                f"{family_of(self.config).name} model are exp(dt A), at most 1 while A is negative."
+            )
+
+    @torch.no_grad()
+    def stabilise(self, params: Params, plan: Resolved) -> None:
+        """Move every A that a plan stores above 1 inward, in place; nothing without `stable`."""
+        if self.method.stable:
+            for name, p in stabilised(params, self.config, plan).items():
+                if p is not params[name]:
+                    params[name].copy_(p)
 
     def outputs(self, params: Params, x: Tensor, first: int = 0) -> Tensor:
         """The outputs of the network under the plan. `first` is the position that stochastic
         rounding takes for the first sequence of x."""
-        family = family_of(self.config)
-        dtype = getattr(torch, family.precision)
-        weights = family.deploy({name: p.to(dtype) for name, p in params.items()}, self.config)
-        model: Model = family.model(self.config, weights)
+        model, plan = deployed(params, self.config), self.now(params)
+        passing = {n: s for n, s in plan.items() if model.sites[n].kind is not Kind.WEIGHT}
+        widths = widths_of(plan, params)
         if self._scales is None:
-            sites = model.sites
-            passing = {n: s for n, s in self.plan.items() if sites[n].kind is not Kind.WEIGHT}
-            self._scales = self._calibrated(model).partial_tap(passing).scales
-        return model(x, self._tap(model, self._scales, first))
+            watched = {n: s for n, s in passing.items() if n not in widths}
+            self._scales = self._calibrated(model, watched).partial_tap(watched).scales
+        learning = {n: s for n, s in passing.items() if n in widths}
+        scales = {**self._scales, **Applier(model).partial_tap(learning).scales}
+        tap = self._tap(model, plan, scales, first)
+        return model(x, LearningTap(tap, widths) if widths else tap)
 
-    def begin(self) -> None:
-        """Have the ranges watched anew before the next step."""
-        self._scales = None
+    def begin(self, share: float = 0.0) -> None:
+        """Have the ranges watched anew before the next step, and go on with a share of the bits
+        that integers lack to eight."""
+        self._scales, self._now = None, widened(self.plan, share)
 
-    def applier(self, params: Params) -> Applier:
-        """The applier that evaluates a checkpoint of these parameters under the plan."""
-        trained = {name: p.detach() for name, p in params.items()}
-        return self._calibrated(build(trained, self.config, Path("in training")))
+    def now(self, params: Params) -> Resolved:
+        """The plan that the parameters are trained under at this time."""
+        return with_ranges(self.plan if self._now is None else self._now, params)
 
-    def _calibrated(self, model: Model) -> Applier:
-        if self.calibration is None:
+    def tuned(self, params: Params) -> Resolved:
+        """The plan that a checkpoint of these parameters is for."""
+        return with_ranges(self.plan, params)
+
+    def first_steps(self, params: Params) -> dict[str, Tensor]:
+        """The parameters of the ranges that are learned, at the start."""
+        if self.method.steps == "watched":
+            return {}
+        return first_ranges(self._calibrated(deployed(params, self.config), self.plan), self.plan)
+
+    def applier(self, checkpoint: Params, plan: Resolved) -> Applier:
+        """The applier that evaluates a checkpoint under a plan."""
+        return self._calibrated(build(checkpoint, self.config, Path("in training")), plan)
+
+    def _calibrated(self, model: Model, plan: Resolved) -> Applier:
+        if self.calibration is None or not needs_calibration(plan, model.sites):
             return Applier(model)
-        return Applier(model, observe(model, self.calibration, wanted_by(self.plan, model)))
+        return Applier(model, observe(model, self.calibration, wanted_by(plan, model)))
 
-    def _tap(self, model: Model, scales: Mapping[str, StaticScale], first: int) -> RoundingTap:
+    def _tap(
+        self, model: Model, plan: Resolved, scales: Mapping[str, StaticScale], first: int
+    ) -> RoundingTap:
         """The tap that an applier makes of the model's weights, to the bit, with gradients."""
         weights = {}
-        for name, scheme in self.plan.items():
+        for name, scheme in plan.items():
             site = model.sites[name]
             if site.kind is Kind.WEIGHT:
                 with torch.no_grad():
                     rounded = decode(encode_weight(model, site, scheme), scheme, site)
                 weights[name] = straight(single(model.weights[name]), rounded)
-        return RoundingTap(self.plan, weights, scales, first, round=ops.rounded)
+        return RoundingTap(plan, weights, scales, first, round=ops.rounded)
 
 
 class Batch(NamedTuple):
@@ -140,7 +187,6 @@ class TuneTask:
     teacher: Model | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
     leg_name = "leg"
-    clip = 1.0
 
     def __post_init__(self) -> None:
         if self.task == "unlabelled" and self.teacher is None:
@@ -148,10 +194,19 @@ class TuneTask:
                 f"{self.train.source} has no labels to learn from: name a teacher (--teacher self, "
                 "or a model), whose outputs are learnt instead."
             )
+        if self.under.method.progressive and len(self.legs) < 2:
+            raise UsageError(
+                "--progressive takes bits away between legs, and this training is one leg: give "
+                "more --epochs."
+            )
 
     @property
     def metric(self) -> str:
         return NAMES[PRIMARY[self.task]]
+
+    @property
+    def clip(self) -> float | None:
+        return self.under.method.clip or None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -160,11 +215,13 @@ class TuneTask:
             "train": self.train.fingerprint,
             "validation": self.validation.fingerprint,
             "plan": fingerprint(self.under.plan),
+            "method": asdict(self.under.method),
             **self.marks,
         }
 
     def initial(self) -> dict[str, Tensor]:
-        return {name: p.detach().float().clone() for name, p in self.start.items()}
+        start = {name: p.detach().float().clone() for name, p in self.start.items()}
+        return start | self.under.first_steps(start)
 
     @property
     def batch(self) -> int:
@@ -193,10 +250,12 @@ class TuneTask:
 
     def optimizer(self, params: Params) -> torch.optim.AdamW:
         """Two groups: the parameters that a recurrence's decays and steps are made of, and the
-        others."""
+        others; less those that are not trained."""
         choices, groups = self.recipe.optimizer, []
-        slow = {n for n in params if _own_name(n) in SSM_NAMES}
-        for lr, names in ((choices.ssm_lr, slow), (choices.lr, set(params) - slow)):
+        trained = {n for n in params if not n.startswith(LOW)}
+        trained -= fixed(params, self.under.method.parametrization)
+        gently = slow(trained, self.recipe.model)
+        for lr, names in ((choices.ssm_lr, gently), (choices.lr, trained - gently)):
             members = [p for name, p in params.items() if name in names]
             if members:
                 groups.append({"params": members, "lr": lr, "base": lr})
@@ -204,7 +263,8 @@ class TuneTask:
 
     def batches(self, leg: int) -> Iterator[Batch]:
         """Whole batches in this epoch's order."""
-        self.under.begin()
+        parts = len(self.legs) // 2 if self.under.method.progressive else 0
+        self.under.begin(1 - leg / parts if leg < parts else 0.0)
         steps = self.legs[leg]
         epoch, first = divmod(steps.start, self.epoch_steps)
         generator = torch.Generator().manual_seed(self.recipe.seed * 100_003 + epoch + 1)
@@ -214,6 +274,7 @@ class TuneTask:
             yield Batch(order[start : start + self.batch], step * self.batch)
 
     def loss(self, params: Params, batch: Batch) -> Loss:
+        self.under.stabilise(params, self.under.now(params))
         x, y = self.train.x[batch.places], self.train.y[batch.places]
         outputs = self.under.outputs(params, x, batch.first)
         loss = _of_labels(self.task, outputs, y)
@@ -226,20 +287,26 @@ class TuneTask:
         assert loss is not None
         return loss
 
+    def checkpoint(self, params: Params) -> Params:
+        kept = {name: p.detach().clone() for name, p in params.items() if not is_step(name)}
+        self.under.stabilise(kept, self.under.tuned(params))
+        return kept
+
     def held_out(self, params: Params) -> np.ndarray:
-        applier = self.under.applier(params)
+        plan = self.under.tuned(params)
+        applier = self.under.applier(self.checkpoint(params), plan)
         if self.task == "language":
             text = TextEvaluator(applier.model, applier, self.validation, divergence=False)
-            found = text.evaluate(self.under.plan, 0, self.count)
+            found = text.evaluate(plan, 0, self.count)
         else:
-            found = self._outcomes(applier)
+            found = self._outcomes(applier, plan)
         return found[PRIMARY[self.task]].astype(np.float64)
 
     @torch.no_grad()
-    def _outcomes(self, applier: Applier) -> dict[str, np.ndarray]:
+    def _outcomes(self, applier: Applier, plan: Resolved) -> dict[str, np.ndarray]:
         """The arrays of held-out samples; divergences are from the teacher."""
         x, y = self.validation.x[: self.count], self.validation.y[: self.count]
-        tap, teacher = applier.tap(self.under.plan), self.teacher
+        tap, teacher = applier.tap(plan), self.teacher
         parts = [(i, x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
         outputs = torch.cat([applier.model(part, tap.at(first)) for first, part in parts])
         told = None if teacher is None else torch.cat([teacher(part) for _, part in parts])
@@ -256,11 +323,6 @@ class TuneTask:
             "split": self.validation.name,
             "steps": entry["steps"],
         }
-
-
-def _own_name(parameter: str) -> str:
-    """layers.0.dt_proj.bias -> dt_proj"""
-    return parameter.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
 
 
 def _of_labels(task: str, outputs: Tensor, y: Tensor) -> Loss | None:

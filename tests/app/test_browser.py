@@ -64,8 +64,11 @@ def page(browser):
 
 @pytest.fixture
 def served(runs):
-    """The address of `sensprobe dashboard` over a folder with the run `digits`, with a bench."""
+    """The address of `sensprobe dashboard` over a folder with the run `digits`, with a bench and
+    two tuned models."""
     documents.keep_bench(runs / "digits", documents.bench())
+    run = open_run(runs / "digits")
+    run.write_result("tuned", documents.tuned(run.read_result("search")))
     with served_at(runs) as dashboard:
         yield dashboard.address
 
@@ -80,6 +83,9 @@ def test_every_view_is_drawn(browser, served, scheme):
         expect(page.locator("h1")).to_have_text(view.capitalize() or "Runs", timeout=PATIENCE)
         page.locator(CHART if view else TABLE).first.wait_for()
         assert page.locator('[data-testid="stException"]').count() == 0
+        if view == "pareto":
+            names = page.locator(".legendtext").filter(has_text=re.compile("^tuned$"))
+            expect(names).to_have_count(2)  # among the plans, and before and after
         if view and scheme == "dark":
             ground = page.locator(CHART).first.evaluate("svg => svg.style.background")
             assert ground == "rgb(20, 23, 28)", DARK.paper

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import report_documents as documents
 from app_pages import drawn, words
 from sensprobe_app import store
 
@@ -34,6 +35,21 @@ def test_an_empty_folder_says_what_to_run_and_shows_the_example(tmp_path):
     test = drawn(tmp_path / "none", "runs")
     assert "sensprobe profile s4d-digits" in words(test)
     assert list(test.dataframe[0].value["model"]) == ["s4d-digits"]
+
+
+def test_tuned_models_are_shown_beside_their_plans(runs):
+    run = open_run(runs / "digits")
+    document = documents.tuned(run.read_result("search"))
+    run.write_result("tuned", document)
+    test = drawn(runs, "pareto")
+    table = next(t.value for t in test.dataframe if "trained for" in t.value)
+    assert list(table["gained (points)"]) == ["+33.0 ± 1.0", "· +0.5 ± 1.0"]
+    assert "tuned" in drawn(runs, "runs").dataframe[0].value["best plan per budget"][0]
+    tuned, *_ = [row["candidate"] for row in document["plans"]]
+    said = words(drawn(runs, "plan", plan=tuned)).replace("\\", "")
+    assert "accuracy (%) 80.5 ± 1.0 on 400 confirmation samples, untuned 80.0 ± 1.0" in said
+    assert f"--plan tuned/{tuned}" in said
+    assert "confirmation samples" not in words(drawn(runs, "plan", plan="full precision"))
 
 
 def test_a_run_without_results_says_what_makes_them(runs):

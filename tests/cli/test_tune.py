@@ -32,6 +32,47 @@ def test_the_tuned_checkpoint_scores_what_was_said(shell: Shell, tmp_path: Path)
     assert scored["plan_fingerprint"] == document["plan_fingerprint"]
 
 
+def test_every_choice_at_once_is_evaluated_as_it_was_scored(shell: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "tuned"
+    words = ["--set", "*.A=int5", "--set", "*.x=int4", "--set", "*.state=int8/head"]
+    ways = ["--parametrization", "discrete", "--stable", "--steps", "learned", "--progressive"]
+    more = ["--average", 0.9, "--warmup", 0.1, "--clip", 2, "--epochs", 2]
+    made = shell.ok("tune", "s4d-digits", "--data", "digits", *words, *ways, *more, "--out", out)
+    assert "; tuned: 0 of " in made.out
+    document = json.loads((out / "tuned.json").read_text())
+    assert document["stability"]["after"]["above"] == 0
+    assert document["stability"]["after"]["largest"] <= 1
+    schemes = dict(json.loads((out / "plan.json").read_text())["schemes"])
+    assert "/range" in schemes["layers.0.x"]
+    plan = ["--plan", out / "plan.json"]
+    scored = shell.ok("eval", out / "weights.safetensors", *plan, "--data", "digits", "--json").json
+    assert scored["plan_fingerprint"] == document["plan_fingerprint"]
+    assert scored["value"] == document["splits"]["confirmation"]["after"]["value"]
+
+
+def test_weights_start_from_what_gptq_makes_of_them(shell: Shell, tmp_path: Path) -> None:
+    """In a range that is given they are codes: trained at no rate, they score what gptq does."""
+    words = ["--set", "*.out_proj=int3/range0.4/gptq", "--out", tmp_path / "t"]
+    still = ["--lr", 1e-30, "--ssm-lr", 1e-30, "--epochs", 1, "--batch", 300]
+    made = shell.ok("tune", "s4d-digits", "--data", "digits", *words, *still)
+    assert "1 weight(s) start from what gptq makes of them" in made.err
+    found = json.loads((tmp_path / "t" / "tuned.json").read_text())["splits"]["search"]
+    assert found["after"]["value"] == found["before"]["value"]
+    nearest = ["--set", "*.out_proj=int3/range0.4", "--data", "digits", "--split", "search"]
+    plain = shell.ok("eval", "s4d-digits", *nearest, "--json").json
+    assert plain["value"] != found["before"]["value"]
+    schemes = dict(json.loads((tmp_path / "t" / "plan.json").read_text())["schemes"])
+    assert schemes == {"*.out_proj": "int3/range0.4"}
+
+
+def test_an_unstable_recurrence_is_warned_of(shell: Shell, tmp_path: Path) -> None:
+    words = ["--set", "*.A=int3", "--epochs", 1, "--batch", 700, "--out", tmp_path / "t"]
+    document = shell.ok("tune", "s4d-digits", "--data", "digits", *words, "--json").json
+    after = document["stability"]["after"]
+    assert after["above"] > 0
+    assert any("--stable keeps them inside" in text for text in document["warnings"])
+
+
 def test_a_plan_of_a_run(shell: Shell, searched: Path, tmp_path: Path) -> None:
     search = json.loads((searched / "results" / "search.json").read_text())
     budget = search["chosen"][0]["budget"]
@@ -63,7 +104,9 @@ def test_a_divergence_is_from_the_model_before_tuning(shell: Shell, tmp_path: Pa
         (["s4d-digits", "--data", "digits"], "give --plan PLAN or --set"),
         (["s4d-digits", "--data", "digits", *COARSE, "--epochs", 0], "--epochs must be at least 1"),
         (["s4d-digits", "--data", "digits", *COARSE, "--lr", -1], "--lr and --ssm-lr"),
-        (["s4d-digits", "--data", "digits", "--set", "*.out_proj=int4/gptq"], "Leave /gptq out"),
+        (["s4d-digits", "--data", "digits", *COARSE, "--steps", "some"], "--steps is one of"),
+        (["s4d-digits", "--data", "digits", *COARSE, "--average", 1], "--average must be"),
+        (["s4d-digits", "--data", "digits", *COARSE, "--warmup", 1], "--warmup must be"),
         (["s4d-digits", "--data", "digits", *COARSE, "--teacher", "mamba-bytes"], "teacher"),
         (["s4d-digits", "--data", "digits", "--set", "nothing=int4"], "nothing"),
     ],

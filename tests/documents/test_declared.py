@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 import sensprobe_app
 
+from sensprobe import api
 from sensprobe.documents.schemas import schema
 
 RUN = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 DOCUMENTS = [RUN / "run.json", *sorted((RUN / "results").glob("*.json"))]
-OURS = ("run", "search", "confirmation", "sensitivity", "sites")
+OURS = ("run", "search", "confirmation", "sensitivity", "sites", "tuned")
 
 
 def undeclared(node: Any, value: Any, definitions: Any, at: str = "") -> Iterator[str]:
@@ -39,6 +41,16 @@ def undeclared(node: Any, value: Any, definitions: Any, at: str = "") -> Iterato
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_every_field_is_declared(path: Path) -> None:
+    require_declared(path)
+
+
+def test_every_field_of_tuned_models_is_declared(tmp_path: Path) -> None:
+    shutil.copytree(RUN, tmp_path / "run")
+    api.tune(None, None, "1.5KiB", run=tmp_path / "run", epochs=1, batch=700)
+    require_declared(tmp_path / "run" / "results" / "tuned.json")
+
+
+def require_declared(path: Path) -> None:
     name = path.stem.partition("-")[0]
     assert name in OURS
     document = schema(name).document

@@ -95,7 +95,7 @@ def test_it_scores_and_exports_what_its_row_says(run: Path, tmp_path: Path) -> N
     assert made["confirmed"]["gained"] == said["gained"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "trained under its plan" in card
-    assert "Gained by training under the plan: " in card
+    assert "What training under the plan changed: " in card
     assert open_run(run).count == count
 
 

@@ -218,7 +218,7 @@ def test_the_convolution_takes_rounded_weights_and_activations():
         ({"norm": "sideways"}, "norm must be none, pre or post, not 'sideways'"),
         ({"activation": "relu"}, "activation must be gelu or qgelu, not 'relu'"),
         ({"pooling": "max"}, "pooling must be mean or last, not 'max'"),
-        ({"discretization": "euler"}, "discretization must be zoh or bilinear, not 'euler'"),
+        ({"discretization": "euler"}, "discretization must be zoh, bilinear or none, not 'euler'"),
         ({"d_model": 0}, "d_model must be at least 1, not 0"),
         ({"d_state": 1.5}, "d_state is 1.5, not int"),
         ({"layers": -1}, "layers must be at least 1, not -1"),

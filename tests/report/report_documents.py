@@ -310,6 +310,47 @@ def confirmation(found: dict[str, Any] | None = None) -> dict[str, Any]:
     }
 
 
+def tuned(search: dict[str, Any]) -> dict[str, Any]:
+    """Two tuned plans of a search, of which the larger one gained nothing that its error allows to
+    say."""
+    stable = [c for c in search["candidates"] if c["radius"] < 1]
+    first, second = sorted(stable, key=lambda c: c["total_bytes"])[:2]
+    return {
+        "metric": "accuracy",
+        "plans": [
+            _tuned_row(second, (0.8, 0.81), (0.8, 0.805)),
+            _tuned_row(first, (0.6, 0.95), (0.61, 0.94)),
+        ],
+    }
+
+
+def _tuned_score(value: float, stderr: float = 0.01) -> dict[str, Any]:
+    return {"value": value, "stderr": stderr, "n": 400, "clusters": 400}
+
+
+def _tuned_scores(before: float, after: float) -> dict[str, Any]:
+    changes = {"gained": _tuned_score(after - before), "left": _tuned_score(after - 0.982)}
+    return {
+        "n": 400,
+        "full": _tuned_score(0.982),
+        "before": _tuned_score(before),
+        "after": _tuned_score(after),
+        **changes,
+    }
+
+
+def _tuned_row(
+    candidate: dict[str, Any], search: tuple[float, float], unseen: tuple[float, float]
+) -> Any:
+    sizes = ("plan", "plan_fingerprint", "weight_bytes", "state_bytes", "total_bytes")
+    return {key: candidate[key] for key in sizes} | {
+        "name": candidate["name"], "candidate": candidate["name"], "batch": 1,
+        "weights_fingerprint": "w", "folder": f"tuned/{candidate['name']}", "radius": 0.99,
+        "epochs": 3, "steps": 90, "seconds": 75.0, "warnings": [],
+        "splits": {"search": _tuned_scores(*search), "confirmation": _tuned_scores(*unseen)},
+    }  # fmt: skip
+
+
 HOSTILE = (
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(1)>",

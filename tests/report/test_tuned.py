@@ -29,31 +29,6 @@ from sensprobe.runs import open_run
 EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 
 
-def score(value: float, stderr: float = 0.01) -> dict[str, Any]:
-    return {"value": value, "stderr": stderr, "n": 400, "clusters": 400}
-
-
-def scores(before: float, after: float) -> dict[str, Any]:
-    changes = {"gained": score(after - before), "left": score(after - 0.982)}
-    return {
-        "n": 400,
-        "full": score(0.982),
-        "before": score(before),
-        "after": score(after),
-        **changes,
-    }
-
-
-def row(candidate: dict[str, Any], search: tuple[float, float], unseen: tuple[float, float]) -> Any:
-    sizes = ("plan", "plan_fingerprint", "weight_bytes", "state_bytes", "total_bytes")
-    return {key: candidate[key] for key in sizes} | {
-        "name": candidate["name"], "candidate": candidate["name"], "batch": 1,
-        "weights_fingerprint": "w", "folder": f"tuned/{candidate['name']}", "radius": 0.99,
-        "epochs": 3, "steps": 90, "seconds": 75.0, "warnings": [],
-        "splits": {"search": scores(*search), "confirmation": scores(*unseen)},
-    }  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def found() -> Search:
     return read_search(documents.search())
@@ -61,18 +36,7 @@ def found() -> Search:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return tuned_document(documents.search())
-
-
-def tuned_document(search: dict[str, Any]) -> dict[str, Any]:
-    """Two tuned plans of a search, of which the larger one gained nothing that its error allows to
-    say."""
-    stable = [c for c in search["candidates"] if c["radius"] < 1]
-    first, second = sorted(stable, key=lambda c: c["total_bytes"])[:2]
-    return {
-        "metric": "accuracy",
-        "plans": [row(second, (0.8, 0.81), (0.8, 0.805)), row(first, (0.6, 0.95), (0.61, 0.94))],
-    }
+    return documents.tuned(documents.search())
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +94,14 @@ def test_results_are_those_of_the_confirmation_split(tuning: Tuning) -> None:
     assert "400 confirmation samples" in drawn.y.title
 
 
+def test_what_falls_is_not_called_a_gain(document: dict[str, Any]) -> None:
+    bits = read_tuned({**document, "metric": "bits_per_byte", "sign": -1})
+    assert bits.quantity.sign == -1
+    assert [name for name in table(bits) if "tuning" in name or "gained" in name] == [
+        f"by tuning ({bits.quantity.change_unit})" if bits.quantity.change_unit else "by tuning"
+    ]
+
+
 def test_noise_is_not_called_a_gain(tuning: Tuning) -> None:
     _, first, second = about_tuned(tuning)
     assert "+33.0 ± 1.0 points by tuning," in first
@@ -150,7 +122,7 @@ def test_every_drawer_draws_it(found: Search, tuning: Tuning) -> None:
 def test_a_report_of_a_run_that_was_tuned(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, tmp_path / "run")
     run = open_run(tmp_path / "run")
-    run.write_result("tuned", tuned_document(run.read_result("search")))
+    run.write_result("tuned", documents.tuned(run.read_result("search")))
     assert gather(open_run(run.path)).tuned is not None
     assert any(" tuned: 94.0 ± 1.0 %, " in line for line in run_line(run.path, tmp_path).best)
     files = write_report(open_run(run.path))

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import CONFIGS
+from under_plans import inputs_of, plan_of, start_of
 
 from sensprobe.checkpoints import parameters
 from sensprobe.checkpoints.own import build
 from sensprobe.data import load_data
 from sensprobe.errors import SchemeError, SensprobeError, UsageError
-from sensprobe.models import family_of
 from sensprobe.models.apply import Applier, observe, wanted_by
-from sensprobe.plans.plan import Plan, Resolved, parse_setting
 from sensprobe.session.source import open_model
 from sensprobe.train import train_task
+from sensprobe.train.method import Method
+from sensprobe.train.parametrization import parametrized, stability
 from sensprobe.train.recipe import Data, Optimizer, Recipe, Schedule
 from sensprobe.train.tune import TuneTask, UnderPlan
 
@@ -32,22 +32,6 @@ PLANS = {
     "mamba2": ["weights=int4 *.state=int8/head/dynamic/every2 *.in_proj.*=int4/hadamard"],
 }
 CASES = [(name, words) for name, all_ in PLANS.items() for words in all_]
-
-
-def plan_of(words: str, model: Any) -> Resolved:
-    return Plan(tuple(map(parse_setting, words.split()))).resolve(model.sites.values())
-
-
-def start_of(name: str) -> tuple[dict[str, torch.Tensor], Any]:
-    config = CONFIGS[name]
-    return family_of(config).initial(config, (0.01, 0.1), 3), config
-
-
-def inputs_of(config: Any) -> torch.Tensor:
-    g = torch.Generator().manual_seed(0)
-    if config.encoder == "embedding":
-        return torch.randint(config.d_input, (6, 20), generator=g)
-    return torch.randn(6, 20, config.d_input, generator=g)
 
 
 @pytest.mark.parametrize(("name", "words"), CASES)
@@ -80,17 +64,18 @@ def test_gptq_is_refused_by_name() -> None:
 COARSE = "*.out_proj=int3 *.C=int3 *.state=int6/head/dynamic"
 
 
-def digits(epochs: int = 2, **changes: Any) -> TuneTask:
-    source, data = open_model("s4d-digits"), load_data("digits")
+def digits(
+    epochs: int = 2, words: str = COARSE, method: Method | None = None, **changes: Any
+) -> TuneTask:
+    source, data, method = open_model("s4d-digits"), load_data("digits"), method or Method()
     stored = parameters(source.path)
-    under = UnderPlan(plan_of(COARSE, source.model), stored.config)
+    start, config = parametrized(stored.tensors, stored.config, method.parametrization)
+    under = UnderPlan(plan_of(words, source.model), config, data.splits["calibration"].x, method)
     recipe = Recipe(
-        stored.config, Data("digits"), Optimizer(1e-2, 2e-3, 0.0, 50, 0.8), Schedule(epochs, 0.1)
+        config, Data("digits"), Optimizer(1e-2, 2e-3, 0.0, 50, 0.8), Schedule(epochs, 0.1)
     )
-    task = TuneTask(
-        recipe, data.task, data.splits["train"], data.splits["search"], under, stored.tensors, 400
-    )
-    return replace(task, **changes)
+    splits = data.splits["train"], data.splits["search"]
+    return replace(TuneTask(recipe, data.task, *splits, under, start, 400), **changes)
 
 
 def test_it_buys_back_what_rounding_costs(tmp_path: Path) -> None:
@@ -106,7 +91,16 @@ def test_it_buys_back_what_rounding_costs(tmp_path: Path) -> None:
     assert float((outputs.argmax(1) == y).double().mean()) == pytest.approx(found.value)
 
 
-def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path: Path) -> None:
+ALL = Method("discrete", stable=True, steps="learned", progressive=True, clip=0.5)
+"""Every choice at once."""
+
+
+@pytest.mark.parametrize(
+    ("words", "method"), [(COARSE, None), ("*.A=int5 *.x=int4 *.C=int3/asym *.out=int5", ALL)]
+)
+def test_a_training_that_was_stopped_ends_with_the_same_weights(
+    words: str, method: Method | None, tmp_path: Path
+) -> None:
     class StoppedError(Exception):
         pass
 
@@ -114,11 +108,66 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path: Path) 
         if now.epoch == 2:
             raise StoppedError
 
-    whole = train_task(digits(), tmp_path / "whole")
+    whole = train_task(digits(2, words, method), tmp_path / "whole")
     with pytest.raises(StoppedError):
-        train_task(digits(), tmp_path / "cut", progress=stop)
-    again = train_task(digits(), tmp_path / "cut")
+        train_task(digits(2, words, method), tmp_path / "cut", progress=stop)
+    again = train_task(digits(2, words, method), tmp_path / "cut")
     assert again.weights.read_bytes() == whole.weights.read_bytes()
+    assert all(torch.equal(again.average[name], x) for name, x in whole.average.items())
+
+
+def test_what_it_ends_with_is_what_it_was_scored_with(tmp_path: Path) -> None:
+    """With every choice at once: the checkpoint and the tuned plan, read as any other."""
+    task = digits(2, "*.A=int5 *.x=int4 *.C=int3/asym *.out=int5", ALL)
+    found = train_task(task, tmp_path)
+    model, plan = open_model(found.weights).model, task.under.tuned(found.average)
+    assert {n for n, s in plan.items() if s.range == "given"} == set(plan)
+    applier = Applier(model)  # nothing is left to watch
+    assert stability(applier, plan).above == 0
+    x, y = task.validation.x[:400], task.validation.y[:400]
+    outputs = model(x, applier.tap(plan))
+    assert float((outputs.argmax(1) == y).double().mean()) == pytest.approx(found.value)
+
+
+def test_a_frozen_recurrence_stays_to_the_bit(tmp_path: Path) -> None:
+    task = digits(1, method=Method("frozen"))
+    before, after = task.initial(), parameters(train_task(task, tmp_path).weights).tensors
+    stays = {n for n, p in before.items() if torch.equal(p, after[n])}
+    assert stays == {"layers.0." + n for n in ("log_dt", "log_A_real", "A_imag")}
+
+
+def test_bits_are_taken_away_between_legs() -> None:
+    task, seen = digits(4, method=Method(progressive=True)), []
+    for leg in range(4):
+        next(iter(task.batches(leg)))
+        seen.append(task.under.now(task.start)["layers.0.out_proj"].format.bits)
+    assert seen == [8, 6, 3, 3]
+    with pytest.raises(UsageError, match="this training is one leg: give more --epochs"):
+        digits(1, method=Method(progressive=True))
+
+
+def test_another_method_does_not_go_on_from_it(tmp_path: Path) -> None:
+    train_task(digits(1), tmp_path)
+    with pytest.raises(SensprobeError, match="differs in method"):
+        train_task(digits(1, method=Method(clip=2.0)), tmp_path)
+
+
+def test_a_restart_that_is_stopped_leaves_no_snapshot_beside_other_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    train_task(digits(1), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(KeyboardInterrupt):
+        train_task(digits(2), tmp_path, resume=False, progress=stop)  # within the first leg
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.setattr("sensprobe.train.loop.write_snapshot", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_task(digits(2), tmp_path, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+    assert (tmp_path / "weights.safetensors").read_bytes() != before["weights.safetensors"]
 
 
 def test_another_plan_does_not_go_on_from_it(tmp_path: Path) -> None:

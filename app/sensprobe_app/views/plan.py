@@ -31,8 +31,8 @@ from sensprobe.report.live import measured_plan
 from sensprobe.report.plans import OUTSIDE, resolved
 from sensprobe.report.results import Entries, Search
 from sensprobe.report.tables import mark_of, notable
-from sensprobe.report.tuned import Tuned
-from sensprobe.report.values import Quantity, in_bytes, level_text
+from sensprobe.report.tuned import Tuning
+from sensprobe.report.values import in_bytes, level_text
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs
@@ -76,10 +76,8 @@ def show(found: Found) -> None:
         st.error(plain(str(error)))
         return
     _costs(found, base, entries, batch, changed=bool(changes))
-    mark = fingerprint(resolved(entries, found.sites))
-    for plan in trained.plans if trained is not None else ():
-        if plan.plan_fingerprint == mark:
-            _tuned(found, plan, trained.quantity)
+    if trained is not None:
+        _tuned(found, entries, trained)
     title = "Bits by layer and part" + (" (edited)" if changes else "")
     grid_of_bits = charts.plan_grid(entries, found.sites, title)
     figure = chart(grid_of_bits, "grid", "Bits of every site, layers down, names across")
@@ -190,10 +188,13 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         )
 
 
-def _tuned(found: Found, plan: Tuned, q: Quantity) -> None:
-    """The plan's tuned model, and the command that exports it."""
-    scores = plan.confirmation
-    change = plain(q.change_unit)
+def _tuned(found: Found, entries: Entries, trained: Tuning) -> None:
+    """The plan's tuned model, where there is one, and the command that exports it."""
+    mark, q = fingerprint(resolved(entries, found.sites)), trained.quantity
+    plan = next((p for p in trained.plans if p.plan_fingerprint == mark), None)
+    if plan is None:
+        return
+    scores, change = plan.confirmation, plain(q.change_unit)
     st.markdown(
         f"**Tuned** ({plain(plan.name)}): {plain(q.heading)} {plain(q.level(scores.after))} on "
         f"{scores.n:,} confirmation samples, untuned {plain(q.level(scores.before))}: "

@@ -62,7 +62,8 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     trained = [t for t in tuned_beside(tuned, search) if isfinite(t.search.after.value)]
     if view.feasible:
         trained = [t for t in trained if feasible(t.seen_on("search"), view.budget)]
-    sizes = [plan.total_bytes for plan in (*plotted, *also, *trained)]
+    sizes = [*(c.total_bytes for c in plotted), *(b.total_bytes for b in also)]
+    sizes += [t.total_bytes for t in trained]
     height = _Height(search, view.loss, [c.change for c in plotted])
     bytes_of = byte_axis(
         f"weights and state at batch {search.batch}",

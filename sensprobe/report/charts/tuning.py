@@ -18,16 +18,18 @@ from sensprobe.report.charts.chart import (
 )
 from sensprobe.report.tables import FRONT
 from sensprobe.report.theme import BLUE, VERMILION
-from sensprobe.report.tuned import LETTER, Tuned, Tuning
-from sensprobe.report.values import Quantity, digits, in_bytes, plus_minus, shortened
+from sensprobe.report.tuned import LETTER, Tuned, Tuning, trained_for
+from sensprobe.report.values import Quantity, in_bytes, plus_minus, shortened
 
-LOOK = Look("cross", 13, VERMILION, letter=LETTER)
+LOOK = Look("cross", 12, VERMILION, letter=LETTER)
+LINE = Look(colour=LOOK.colour)
 BEFORE = Look("circle", 9, BLUE, letter=FRONT)
 
 
 def joined(marks: Sequence[tuple[Point, Point]]) -> tuple[Series, ...]:
     """Series of (untuned, tuned) marks: a line from one to the other, and the tuned ones."""
-    lines = (Series("", pair, LOOK, joined="straight", dash="dot", marks=False) for pair in marks)
+    ends = (tuple(Point(mark.x, mark.y) for mark in pair) for pair in marks)
+    lines = (Series("", pair, LINE, joined="straight", dash="dot", marks=False) for pair in ends)
     return (*lines, Series("tuned", tuple(after for _, after in marks), LOOK))
 
 
@@ -48,7 +50,7 @@ def tuned(found: Tuning) -> Chart:
     return Chart(
         title,
         x=byte_axis(
-            f"weights and state at batch {batches}", [min(sizes) / 1.15, 1.15 * max(sizes)]
+            f"weights and state at batch {batches}", [min(sizes) / 1.05, 1.05 * max(sizes)]
         ),
         y=Axis(f"{q.heading} on {counts} confirmation samples"),
         series=(Series("untuned", tuple(b for b, _ in marks), BEFORE), *joined(marks)),
@@ -76,6 +78,6 @@ def about_tuned(plan: Tuned, q: Quantity, split: str) -> tuple[str, ...]:
         f"by tuning {q.change(scores.gained)} {q.change_unit}".rstrip(),
         f"to full precision {q.change(scores.left)} {q.change_unit}".rstrip(),
         f"{in_bytes(plan.total_bytes)} in all",
-        f"{plan.epochs} epochs, {digits(plan.seconds / 60, 2)} minutes",
+        f"{plan.epochs} epochs in {trained_for(plan)}",
     ]
     return tuple(lines)

@@ -126,9 +126,7 @@ def _states(
 
 
 @inline_optimised
-def replay(
-    tile: Tile, t0: int, t1: int, drive: Any, ready: Any, states: Any, flags: Flags
-) -> None:
+def replay(tile: Tile, t0: int, t1: int, drive: Any, ready: Any, states: Any, flags: Flags) -> None:
     """Steps t0 to t1 of the tile's one head; `states` gets the state after each from its second row
     on, (steps + 1, n, 2, 16). `ready` is scratch, (CHUNK, READY, 16)."""
     h, group = tile.h0, tile.job.n

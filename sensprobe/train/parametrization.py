@@ -1,0 +1,157 @@
+"""How the recurrence of a model is parametrized in training, and the guard that keeps it stable.
+
+Of a time-invariant family (S4D) deployment holds the discretised A and B. `continuous` trains the
+parameters they are computed from (A, dt, B); `discrete` trains them as they are, and the checkpoint
+holds them so (`discretization = "none"`); `frozen` leaves A and dt as they are. These are the three
+of Zhao et al. 2025 (arXiv 2506.12480). Selective families have no discretised A: it is made anew in
+every step from A, dt and the input, and so they take `continuous` and `frozen`.
+
+Rounding may move |A_bar| above 1, where a recurrence grows without bound. The guard moves the
+parameters of such an A inward until its code is inside: what is evaluated needs no guard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensprobe.errors import UsageError
+from sensprobe.models import Model, family_of
+from sensprobe.models.apply import Applier
+from sensprobe.numerics.arithmetic import magnitude
+from sensprobe.plans.plan import Resolved
+from sensprobe.plans.scheme import EXACT
+
+PARAMETRIZATIONS = ("continuous", "discrete", "frozen")
+_DECAYS = ("log_dt", "log_A_real", "A_imag", "A_log", "dt_proj", "dt_bias", "A")
+"""Ends of the names of parameters that decays and step sizes are made of."""
+_PULLS = [2.0**-k for k in range(14, 1, -1)] + [0.25] * 20
+"""Shares of |A_bar| that the guard takes away, one after the other, until its code is inside."""
+Params = Mapping[str, Tensor]
+
+
+def own_name(parameter: str) -> str:
+    """layers.0.dt_proj.bias -> dt_proj"""
+    return parameter.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+
+
+def slow(names: Iterable[str], config: Any) -> set[str]:
+    """The parameters that `ssm_lr` trains: those of decays and step sizes, and a discretised B."""
+    ends = (*_DECAYS, "B") if _is_discrete(config) else _DECAYS
+    return {name for name in names if own_name(name) in ends}
+
+
+def fixed(names: Iterable[str], parametrization: str) -> set[str]:
+    """The parameters that are not trained."""
+    return {n for n in names if parametrization == "frozen" and own_name(n) in _DECAYS}
+
+
+def parametrized(params: Params, config: Any, parametrization: str) -> tuple[Params, Any]:
+    """Parameters and config of the same model in a parametrization ("": the one they have);
+    UsageError where its family, or the checkpoint it comes from, has none."""
+    if parametrization in ("", "frozen"):
+        return params, config
+    if parametrization == "discrete":
+        if (discretized := family_of(config).discretized) is None:
+            raise UsageError(
+                f"--parametrization discrete: a {family_of(config).name} model has no discretised "
+                "A, it is made anew in every step from A, dt and the input. Take continuous or "
+                "frozen."
+            )
+        return (params, config) if _is_discrete(config) else discretized(params, config)
+    if _is_discrete(config):
+        raise UsageError(
+            "--parametrization continuous: this checkpoint holds discretised A and B, of which no "
+            "A and dt are known. Take discrete or frozen."
+        )
+    return params, config
+
+
+def with_weights(params: Params, config: Any, weights: Params) -> dict[str, Tensor]:
+    """The parameters with which the projections that are named have these weights.
+
+    A projection is some rows of a parameter, so that its gradient says where they lie.
+    """
+    leaves = {n: p.double().clone().requires_grad_() for n, p in params.items()}
+    sites = family_of(config).deploy(leaves, config)
+    moved = [((w.double() - sites[n].detach()) * sites[n]).sum() for n, w in weights.items()]
+    by = torch.autograd.grad(torch.stack(moved).sum(), [*leaves.values()], allow_unused=True)
+    return {
+        name: p if change is None else (p.double() + change).to(p.dtype)
+        for (name, p), change in zip(params.items(), by, strict=True)
+    }
+
+
+def _is_discrete(config: Any) -> bool:
+    return getattr(config, "discretization", "") == "none"
+
+
+# -- stability -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """How many discretised A there are, how many are above 1 as stored, and the largest."""
+
+    values: int
+    above: int
+    largest: float
+
+
+def is_invariant(config: Any) -> bool:
+    """Whether a model's A is the same in every step, so that |A_bar| is a number of its weights."""
+    return family_of(config).discretized is not None
+
+
+def stability(applier: Applier, plan: Resolved) -> Stability:
+    """Of a time-invariant model under a resolved plan."""
+    sizes = torch.cat([x.flatten() for x in _sizes(applier, plan).values()])
+    return Stability(len(sizes), int((sizes > 1).sum()), sizes.max().item())
+
+
+def _sizes(applier: Applier, plan: Resolved) -> dict[str, Tensor]:
+    """|A_bar| of every layer as the plan stores it, by site, float64."""
+    model = applier.model
+    names = [f"layers.{i}.A" for i in range(model.config.layers)]
+    stored = applier.partial_tap({name: plan.get(name, EXACT) for name in names}).weights
+    return {name: magnitude(stored[name].to(torch.complex128)) for name in names}
+
+
+@torch.no_grad()
+def stabilised(params: Params, config: Any, plan: Resolved) -> dict[str, Tensor]:
+    """The parameters of a time-invariant model, with every A that the plan stores above 1 moved
+    inward, its phase kept, by about as little as it takes."""
+    found = dict(params)
+    for share in _PULLS:
+        above = {name: x > 1 for name, x in _sizes(Applier(deployed(found, config)), plan).items()}
+        if not any(mask.any() for mask in above.values()):
+            return found
+        for name, mask in above.items():
+            found |= _pulled(found, name.removesuffix("A"), mask, share)
+    raise UsageError(
+        "--stable found no A inside the unit circle that the plan rounds to one inside: give A "
+        "more bits, or a polar format."
+    )
+
+
+def deployed(params: Params, config: Any) -> Model:
+    """The model of parameters in training, in its family's precision."""
+    family = family_of(config)
+    dtype = getattr(torch, family.precision)
+    weights = family.deploy({name: p.to(dtype) for name, p in params.items()}, config)
+    model: Model = family.model(config, weights)
+    return model
+
+
+def _pulled(params: Params, at: str, mask: Tensor, share: float) -> dict[str, Tensor]:
+    """The parameters of A of one layer, with |A_bar| smaller by a share where the mask says so."""
+    if at + "A" in params:
+        A = params[at + "A"]
+        return {at + "A": torch.where(mask[..., None], A * (1 - share), A)}
+    old, dt = params[at + "log_A_real"], params[at + "log_dt"].double().exp()[:, None]
+    decay = old.double().exp() - torch.tensor(1 - share).double().log() / dt  # |A_bar| = e^-(dt a)
+    return {at + "log_A_real": torch.where(mask, decay.log().to(old.dtype), old)}
