@@ -285,9 +285,11 @@ def search(
     count_states: str | None = None,
     also: Sequence[OnePlan] = (),
     confirm: bool = True,
+    tune: int = 0,
     reuse: Sequence[Pathlike] = (),
     allow_code: bool = False,
     progress: Progress = SILENT,
+    trained: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> Document:
     """The best plan for each budget, and the chosen ones confirmed on unseen data.
 
@@ -298,23 +300,28 @@ def search(
     runtime (vllm, compressed-tensors, modelopt, torchao, llama.cpp) whose limits every plan keeps.
     `count_states` says what bytes of states are: those that steps hold here ("held"; schemes that
     steps hold in full are then not offered) or those a plan packs ("packed", and with a target).
-    `also` are plans to measure for comparison: they take no part in the search. Returns {"search",
-    "confirmation"}, kept in `run`.
+    `also` are plans to measure for comparison: they take no part in the search. With `tune` epochs
+    the plans found are tuned, and what is tuned is searched again (see `sensprobe.jobs.alternate`);
+    `trained` is told the progress of training. Returns {"search", "confirmation", "turns"}, kept in
+    `run`; `turns` is None without `tune`.
 
     Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
     is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
     Evaluations of the runs in `reuse` are not made again.
     """
     from sensprobe.jobs import search as job
+    from sensprobe.jobs.alternate import alternate
     from sensprobe.jobs.budgets import budgets_of
     from sensprobe.jobs.confirm import confirm as confirmed_on_unseen
     from sensprobe.jobs.cost import full_bytes
     from sensprobe.jobs.saturation import chosen_ranges
+    from sensprobe.jobs.tune import TuneSettings
     from sensprobe.session.open import open_session
     from sensprobe.session.plans import as_plan
 
     limits = _listed(budgets), weight_budget, state_budget, max_loss
     budgets_of(*limits)  # what cannot be is said before anything is opened
+    tuning = TuneSettings(epochs=tune) if tune else None
     settings = job.SearchSettings(
         method=method,
         evaluations=evaluations,
@@ -337,9 +344,12 @@ def search(
     with session.run.working("search"):
         found = job.search(session, settings)
         confirmed = confirmed_on_unseen(session) if confirm else None
+        turns = None
+        if tuning is not None:
+            turns = alternate(session, found, settings, tuning, progress=trained)
     for warning in chosen_ranges(session, found):
         progress.note(warning)
-    return {"search": found, "confirmation": confirmed}
+    return {"search": found, "confirmation": confirmed, "turns": turns}
 
 
 def export(

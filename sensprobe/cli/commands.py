@@ -97,15 +97,20 @@ def search(arguments: Namespace) -> None:
         limit=arguments.limit,
         also=arguments.also,
         confirm=not arguments.no_confirm,
+        tune=arguments.tune,
         reuse=arguments.reuse,
         allow_code=arguments.allow_code,
         progress=Bar(stderr),
+        trained=TrainingBar(stderr),
     )
     if arguments.json:
         print_json(document)
         return
     for part in show.search(document["search"], document["confirmation"]):
         stdout.print(part)
+    if document["turns"]:
+        for part in show_scores.turns(document["turns"]):
+            stdout.print(part)
     stderr.print(show.next_after_search(arguments.run, document["search"]), style="dim")
 
 

@@ -102,6 +102,13 @@ def add_search(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--no-confirm", action="store_true", help="leave the confirmation split unseen"
     )
+    sub.add_argument(
+        "--tune",
+        type=int,
+        default=0,
+        metavar="EPOCHS",
+        help="tune the plans found for so many epochs, and search again what is tuned",
+    )
     options.add_reuse(sub)
     options.add_allow_code(sub)
     options.add_json(sub)

@@ -112,6 +112,26 @@ def _stored_A(document: Mapping[str, Any]) -> str:
     return f"|A| as stored  {'; tuned: '.join(said)}\n"
 
 
+def turns(document: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A table of the steps of each budget of `search --tune`, and what stands after them."""
+    metric = info_in(document)
+    for row in document["budgets"]:
+        title = f"\n{row['budget']}, on the search split ({document['n']:,})"
+        right = ("minutes", metric.name, "gained", "gained/min")
+        columns = [("step", "left"), ("plan", "left"), *((name, "right") for name in right)]
+        made = table(*columns, title=title)
+        for step in row["steps"]:
+            cells = [step["step"], step["plan"], f"{step['seconds'] / 60:.1f}"]
+            cells.append(score(step["score"], metric))
+            if gained := step.get("gained"):
+                differs = Score(**gained).differs()
+                cells.append(change(gained, metric) + ("" if differs else " ·"))
+                cells.append(f"{metric.scale * step['a_minute']:+.3g}" if differs else "")
+            made.add_row(*cells)
+        yield made
+        yield Text(f"stands: {row['stands']}   · within 1.96 standard errors of zero")
+
+
 def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """A table of the recall, precision and F1 of each class, in percent."""
     from sensprobe.report.values import ACCURACY, measured, plus_minus

@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensprobe.checkpoints import parameters
+from sensprobe.checkpoints.own import Parameters
 from sensprobe.documents.files import disk_errors, strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost
 from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, tuned_rows
+from sensprobe.models import family_of
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.plans.scheme import Rounding, Scheme
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source, open_model
-from sensprobe.train import Progress, Recipe, record, train_task
+from sensprobe.train import Progress, Recipe, Trained, record, train_task
 from sensprobe.train.method import Method
 from sensprobe.train.parametrization import (
     Params,
@@ -78,6 +80,7 @@ def tune(
     settings: TuneSettings,
     *,
     name: str = "",
+    start: Path | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -87,7 +90,8 @@ def tune(
     and export as any model and plan. Goes on after the last whole leg unless `resume` is False. The
     search and the confirmation split score full precision, the plan before, and the plan after, the
     last two paired. A session's run gets a row in its result `tuned`, under `name` (the plan's own
-    if it is ""), and OUT is its folder of that name if it is None: see `jobs.tuned`.
+    if it is ""), and OUT is its folder of that name if it is None: see `jobs.tuned`. Training goes
+    on from the weights of `start`, a checkpoint of the same sizes, where it is given.
 
     Raises UsageError for an exported model, SchemeError for a plan nothing can be trained under,
     DataError where there is nothing to train or to judge on.
@@ -120,17 +124,13 @@ def tune(
             raise UsageError("tune writes a folder: name it with --out, or a run with --run.")
         out = folder_of(session.run, name)
     _require_elsewhere(source.path, out, resume)
-    trained_plan = without_gptq(plan)
-    task = _task(session, resolved, trained_plan.resolve(source.model.sites.values()), settings)
     if not resume:
         _drop_documents(out)
-    trained = train_task(task, out, progress=progress, resume=resume)
-    after = task.under.tuned(trained.average)
-    ranges = tuple((n, scheme) for n, scheme in after.items() if scheme != task.under.plan[n])
-    kept = Plan((*trained_plan.entries, *ranges), plan.name)
+    done = train_under(session, plan, settings, out, start=start, resume=resume, progress=progress)
+    trained, kept = done.trained, done.plan
+    after = kept.resolve(source.model.sites.values())
     write_whole(out / PLAN, strict_json(kept.to_json()))
-    tuned = Session(open_model(trained.weights), data, progress=session.progress,
-                    headline=session.headline, data_seed=session.data_seed)  # fmt: skip
+    tuned = opened_as(session, trained.weights)
     found = {
         split: _scores(session, tuned, resolved, after, split)
         for split in ("search", "confirmation")
@@ -156,7 +156,8 @@ def tune(
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),
         "sign": session.headline.sign,
-        "steps": task.legs[-1].stop,
+        "start": None if start is None else str(start),
+        "steps": int(trained.history[-1]["steps"]),
         "epochs": settings.epochs,
         "seconds": trained.seconds,
         "parameters": trained.parameters,
@@ -174,6 +175,38 @@ def tune(
     if session.run is not None:
         keep_tuned(session.run, document, kept, out)
     return document
+
+
+class TrainedUnder(NamedTuple):
+    """Trained weights, and the plan that goes with them: without GPTQ, with the ranges learned."""
+
+    trained: Trained
+    plan: Plan
+
+
+def train_under(
+    session: Session,
+    plan: Plan,
+    settings: TuneSettings,
+    out: Path,
+    *,
+    start: Path | None = None,
+    resume: bool = True,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> TrainedUnder:
+    """Train the session's model under a plan, and leave OUT/weights.safetensors, no more."""
+    sites, trained_plan = session.source.model.sites.values(), without_gptq(plan)
+    task = _task(session, plan.resolve(sites), trained_plan.resolve(sites), settings, start)
+    trained = train_task(task, out, progress=progress, resume=resume)
+    learned = task.under.tuned(trained.average)
+    ranges = tuple((n, scheme) for n, scheme in learned.items() if scheme != task.under.plan[n])
+    return TrainedUnder(trained, Plan((*trained_plan.entries, *ranges), plan.name))
+
+
+def opened_as(session: Session, weights: Path) -> Session:
+    """A session of other weights on the same data, without a run."""
+    return Session(open_model(weights), session.dataset, progress=session.progress,
+                   headline=session.headline, data_seed=session.data_seed)  # fmt: skip
 
 
 class _Searched(NamedTuple):
@@ -240,12 +273,16 @@ def _from_gptq(session: Session, plan: Resolved, start: Params, config: Any) -> 
     return with_weights(start, config, applier.partial_tap(named).weights)
 
 
-def _task(session: Session, asked: Resolved, plan: Resolved, settings: TuneSettings) -> TuneTask:
-    """The task of a plan; `asked` is the same before GPTQ was left out."""
+def _task(
+    session: Session, asked: Resolved, plan: Resolved, settings: TuneSettings, go_on: Path | None
+) -> TuneTask:
+    """The task of a plan; `asked` is the same before GPTQ was left out, `go_on` the checkpoint that
+    training goes on from."""
     source, data, calibration = session.source, session.dataset, session.calibration
-    stored = parameters(source.path, source.norm)
+    stored = parameters(source.path, source.norm) if go_on is None else _stored(go_on, source)
     start, config = parametrized(stored.tensors, stored.config, settings.method.parametrization)
-    start = _from_gptq(session, asked, start, config)
+    if go_on is None:
+        start = _from_gptq(session, asked, start, config)
     optimizer = Optimizer(settings.lr, settings.ssm_lr, 0.0, settings.batch, settings.average)
     schedule = Schedule(settings.epochs, settings.warmup)
     recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
@@ -255,11 +292,24 @@ def _task(session: Session, asked: Resolved, plan: Resolved, settings: TuneSetti
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
+    if go_on is not None:
+        marks["start"] = open_model(go_on).fingerprint
     return TuneTask(
         recipe, data.task, data.splits["train"], validation, under, start,
         min(HELD_OUT.get(data.task, MOST_HELD_OUT), len(validation)),
         None if teacher is None else teacher.model, marks,
     )  # fmt: skip
+
+
+def _stored(path: Path, model: Source) -> Parameters:
+    """The parameters of a checkpoint; UsageError where it is of other sizes than the model."""
+    found = parameters(path)
+    if family_of(found.config).sites(found.config) != dict(model.model.sites):
+        raise UsageError(
+            f"{path} is of other sizes than {model.name}: training goes on from weights that "
+            "`sensprobe tune` made of it."
+        )
+    return found
 
 
 def _teacher(session: Session, settings: TuneSettings) -> Source | None:
@@ -290,7 +340,7 @@ def _scores(
     try:
         full = before.measure({}, split, 0, stop, "baseline")[primary]
         rounded = before.measure(plan, split, 0, stop, "untuned")[primary]
-        tuned = _after(before, after, tuned_plan, split, stop)[primary]
+        tuned = tuned_arrays(before, after, tuned_plan, split, stop)[primary]
     finally:
         before.progress.end()
     robust = before.headline.robust
@@ -304,11 +354,11 @@ def _scores(
     }
 
 
-def _after(
+def tuned_arrays(
     before: Session, after: Session, plan: Resolved, split: str, stop: int
 ) -> Mapping[str, np.ndarray]:
-    """The arrays of the tuned model under the plan. Where outputs are compared with full precision,
-    it is that of the model before tuning."""
+    """The arrays of a tuned model, session `after`, under its plan. Where outputs are compared with
+    full precision, it is that of the model before tuning."""
     if not before.headline.scores_divergence:
         return after.measure(plan, split, 0, stop, "tuned")
     after.calibration.ready(plan)

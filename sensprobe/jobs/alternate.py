@@ -1,0 +1,226 @@
+"""Search and training by turns: `search --tune`.
+
+A search judges plans as the model stands, and training changes what each of them costs. So, for
+each budget:
+
+    the few   the chosen plan and those that came closest to it are tuned for an epoch
+    tune      the best of them is tuned on
+    again     the sensitivities of the tuned model are measured, as the run's were, and searched
+              under the same budget, in a run of its own; the plan found there is tuned on from the
+              tuned weights, and stands if that is better
+
+Each step is judged on the search split, paired with what stood before it. Where the tuning of the
+best gains nothing beyond its error there is no search again. The tuned models are in the run as
+`tune` leaves them, confirmed on unseen samples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sensprobe.evaluate import mean, paired, score_document
+from sensprobe.jobs.profile import profile
+from sensprobe.jobs.search import SearchSettings, run_of, search, sensitivity_of
+from sensprobe.jobs.tune import TuneSettings, opened_as, train_under, tune, tuned_arrays
+from sensprobe.jobs.tuned import PREFIX, folder_of
+from sensprobe.plans.plan import Plan, Resolved, fingerprint, from_json, read
+from sensprobe.plans.scheme import parse
+from sensprobe.scores.score import Score
+from sensprobe.search import Size
+from sensprobe.session.open import run_for
+from sensprobe.session.session import Session
+from sensprobe.train import Progress
+
+RESULT = "turns"
+FEW = 3
+"""Plans of a budget that are tuned briefly."""
+BRIEF, AGAIN = "brief", "again"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A plan, and the session of the weights it stands on; `weights` are None before any tuning."""
+
+    name: str
+    plan: Plan
+    session: Session
+    weights: Path | None = None
+
+    @property
+    def resolved(self) -> Resolved:
+        return self.plan.resolve(self.session.source.model.sites.values())
+
+
+def alternate(
+    session: Session,
+    found: Mapping[str, Any],
+    settings: SearchSettings,
+    tuning: TuneSettings,
+    *,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> dict[str, Any]:
+    """Tune what a search of the session's run found, and search again what was tuned.
+
+    `found` is the search's document. Returns the document kept as `turns` in the run: for each
+    budget the tuned model that stands, and a row a step with its plan, seconds, score on the search
+    split, and what it gained in all and a minute.
+    """
+    run, budgets = run_of(session), []
+    for choice in found["chosen"]:
+        if choice["candidate"] is not None:
+            turns = _Turns(session, found, settings, tuning, progress, choice)
+            stands = turns.taken()
+            budgets.append({
+                "budget": choice["budget"], "stands": PREFIX + stands.name, "steps": turns.steps,
+            })  # fmt: skip
+    head = {key: found[key] for key in ("metric", "metric_info", "sign", "n")}
+    document = {**head, "epochs": tuning.epochs, "budgets": budgets}
+    run.write_result(RESULT, document)
+    return document
+
+
+@dataclass
+class _Turns:
+    """The steps of one budget."""
+
+    session: Session
+    found: Mapping[str, Any]
+    settings: SearchSettings
+    tuning: TuneSettings
+    progress: Callable[[Progress], None]
+    choice: Mapping[str, Any]
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @cached_property
+    def candidates(self) -> dict[str, Mapping[str, Any]]:
+        return {row["name"]: row for row in self.found["candidates"]}
+
+    def taken(self) -> Standing:
+        """Take the steps; what stands after them."""
+        budget, began = self.choice["budget"], time.monotonic()
+        chosen = self._untuned(self.choice["candidate"])
+        self._step("search", chosen, None, began)
+        best = self._best_of_few(chosen)
+        stands = self._tuned(best, budget)
+        gained = Score(**self.steps[-1]["gained"])
+        if gained.value * self.session.headline.sign > 0 and gained.differs():
+            stands = self._again(stands, f"{budget}-{AGAIN}")
+        return stands
+
+    def _untuned(self, name: str) -> Standing:
+        plan = from_json(self.candidates[name]["plan"], f"the plan {name} of the search")
+        return Standing(name, plan, self.session)
+
+    def _best_of_few(self, chosen: Standing) -> Standing:
+        """The chosen plan or a rival, whichever scores best after an epoch of tuning."""
+        plans = [chosen, *map(self._untuned, self._rivals())]
+        if len(plans) == 1 or self.tuning.epochs == 1:
+            return chosen
+        brief, tried = replace(self.tuning, epochs=1), []
+        for before in plans:
+            began = time.monotonic()
+            out = folder_of(run_of(self.session), self.choice["budget"]) / f"{BRIEF}-{before.name}"
+            done = train_under(self.session, before.plan, brief, out, progress=self.progress)
+            weights = done.trained.weights
+            after = opened_as(self.session, weights)
+            tried.append(Standing(before.name, done.plan, after, weights))
+            self._step("tune briefly", tried[-1], before, began)
+        scores = [row["score"]["value"] for row in self.steps[-len(plans) :]]
+        return tried[int(np.argmax(self.session.headline.sign * np.array(scores)))]
+
+    def _rivals(self) -> list[str]:
+        """The plans that scored best within the budget after the chosen one."""
+        sign, chosen = self.session.headline.sign, self.choice["candidate"]
+        budget = next(b for b in self.settings.budgets if str(b) == self.choice["budget"])
+        fits = [
+            row
+            for row in self.found["candidates"]
+            if row["name"] != chosen
+            and not row["stopped_early"]
+            and budget.admits(Size(row["weight_bytes"], row["state_bytes"]))
+        ]
+        fits.sort(key=lambda row: -sign * row["metric"]["value"])
+        return [row["name"] for row in fits[: FEW - 1]]
+
+    def _tuned(self, before: Standing, name: str, step: str = "tune") -> Standing:
+        """A plan tuned on from where it stands, as the run's tuned model of that name."""
+        began = time.monotonic()
+        document = tune(
+            self.session, before.plan, None, self.tuning, name=name, start=before.weights,
+            progress=self.progress,
+        )  # fmt: skip
+        weights, plan = Path(document["weights"]), read(Path(document["plan"]))
+        after = Standing(name, plan, opened_as(self.session, weights), weights)
+        self._step(step, after, before, began)
+        return after
+
+    def _again(self, stands: Standing, name: str) -> Standing:
+        """What a search of the tuned model finds, tuned on, where that is better than what
+        stands."""
+        began = time.monotonic()
+        plan = self._searched(stands, folder_of(run_of(self.session), name) / "search")
+        if plan is None:
+            return stands
+        found = Standing(name, plan, stands.session, stands.weights)
+        self._step("search again", found, stands, began)
+        if fingerprint(found.resolved) == fingerprint(stands.resolved):
+            return stands
+        after = self._tuned(found, name, "tune again")
+        gained = paired(self._scores(after), self._scores(stands), self._groups)
+        return after if gained.value * self.session.headline.sign > 0 else stands
+
+    def _searched(self, stands: Standing, folder: Path) -> Plan | None:
+        """The plan that a search of the tuned model chooses for the budget; None where it finds
+        none."""
+        outer = run_of(self.session)
+        known = sensitivity_of(outer)
+        remembered = {**outer.manifest.settings, "model": str(stands.weights)}
+        source = stands.session.source
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        run = run_for(folder, source, self.session.dataset, remembered)
+        inner = Session(source, self.session.dataset, run, self.session.progress,
+                        self.session.headline, self.session.data_seed)  # fmt: skip
+        wanted = next(b for b in self.settings.budgets if str(b) == self.choice["budget"])
+        with run.working("search"):
+            schemes = [parse(text) for text in known["schemes"]]
+            profile(inner, schemes, by=known["by"], method=known["method"], limit=known["n"])
+            document = search(inner, replace(self.settings, budgets=(wanted,), also=()))
+        chosen = document["chosen"][0]["candidate"]
+        rows = {row["name"]: row for row in document["candidates"]}
+        return None if chosen is None else from_json(rows[chosen]["plan"], f"the plan {chosen}")
+
+    def _step(self, step: str, now: Standing, before: Standing | None, began: float) -> None:
+        """Add the row of a step."""
+        seconds = time.monotonic() - began
+        scores, groups = self._scores(now), self._groups
+        row: dict[str, Any] = {
+            "step": step,
+            "plan": now.name,
+            "plan_fingerprint": fingerprint(now.resolved),
+            "seconds": seconds,
+            "score": score_document(mean(scores, groups)),
+        }
+        if before is not None:
+            robust = self.session.headline.robust
+            gained = paired(scores, self._scores(before), groups, robust=robust)
+            row["gained"] = score_document(gained)
+            row["a_minute"] = gained.value / (seconds / 60)
+        self.steps.append(row)
+
+    @property
+    def _groups(self) -> Any:
+        return self.session.samples.groups("search", self.found["n"])
+
+    def _scores(self, standing: Standing) -> np.ndarray:
+        """The primary score of each sample of the search split."""
+        found = tuned_arrays(
+            self.session, standing.session, standing.resolved, "search", self.found["n"]
+        )
+        return found[self.session.headline.primary]
