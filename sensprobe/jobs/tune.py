@@ -17,7 +17,7 @@ from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost
 from sensprobe.jobs.step_ram import room_for_steps
-from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, tuned_rows
+from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, opened_as, tuned_rows
 from sensprobe.models import family_of
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.plans.scheme import Rounding, Scheme
@@ -34,7 +34,8 @@ from sensprobe.train.parametrization import (
 )
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
-from sensprobe.train.tune import TuneTask, UnderPlan
+from sensprobe.train.tune import TuneTask
+from sensprobe.train.under import UnderPlan
 
 PLAN, RESULT = "plan.json", "tuned.json"
 NAME = 200
@@ -155,6 +156,7 @@ def tune(
     document = {
         "name": name,
         "candidate": searched.candidates.get(fingerprint(resolved)),
+        "asked_fingerprint": fingerprint(resolved),
         "run": None if session.run is None else str(session.run.path),
         "plan_in_run": None if session.run is None else PREFIX + name,
         "weights": str(trained.weights),
@@ -221,12 +223,6 @@ def train_under(
     ranges = tuple((n, scheme) for n, scheme in learned.items() if scheme != task.under.plan[n])
     after = Plan((*trained_plan.entries, *ranges), plan.name)
     return TrainedUnder(trained, after, task.total / task.epoch_steps, ram)
-
-
-def opened_as(session: Session, weights: Path) -> Session:
-    """A session of other weights on the same data, without a run."""
-    return Session(open_model(weights), session.dataset, progress=session.progress,
-                   headline=session.headline, data_seed=session.data_seed)  # fmt: skip
 
 
 class _Searched(NamedTuple):
@@ -308,7 +304,7 @@ def _task(
     recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
     watched = calibration.fingerprint(plan)
     sequences = calibration.sequences(plan) if watched else None
-    under = UnderPlan(plan, config, sequences, settings.method)
+    under = UnderPlan(plan, config, sequences, method=settings.method)
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip

@@ -40,7 +40,7 @@ def test_the_tuned_checkpoint_scores_what_was_said(shell: Shell, tmp_path: Path)
 def test_every_choice_at_once_is_evaluated_as_it_was_scored(shell: Shell, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     words = ["--set", "*.A=int5", "--set", "*.x=int4", "--set", "*.state=int8/head"]
-    ways = ["--parametrization", "discrete", "--stable", "--steps", "learned", "--progressive"]
+    ways = ["--parametrization", "discrete", "--stable", "--ranges", "learned", "--progressive"]
     more = ["--average", 0.9, "--warmup", 0.1, "--clip", 2, "--epochs", 2]
     made = shell.ok("tune", "s4d-digits", "--data", "digits", *words, *ways, *more, "--out", out)
     assert "; tuned: 0 of " in made.out
@@ -114,7 +114,7 @@ def test_a_divergence_is_from_the_model_before_tuning(shell: Shell, tmp_path: Pa
             "--max-steps must be at least 1",
         ),
         (["s4d-digits", "--data", "digits", *COARSE, "--limit", 0], "--limit 0 leaves no samples"),
-        (["s4d-digits", "--data", "digits", *COARSE, "--steps", "some"], "--steps is one of"),
+        (["s4d-digits", "--data", "digits", *COARSE, "--ranges", "some"], "--ranges is one of"),
         (["s4d-digits", "--data", "digits", *COARSE, "--average", 1], "--average must be"),
         (["s4d-digits", "--data", "digits", *COARSE, "--warmup", 1], "--warmup must be"),
         (["s4d-digits", "--data", "digits", *COARSE, "--teacher", "mamba-bytes"], "teacher"),
