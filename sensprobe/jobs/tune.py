@@ -215,7 +215,7 @@ def train_under(
     """Train the session's model under a plan, and leave OUT/weights.safetensors, no more."""
     sites, trained_plan = session.source.model.sites.values(), without_gptq(plan)
     task = _task(session, plan.resolve(sites), trained_plan.resolve(sites), settings, start)
-    with room_for_steps(task, session.progress.note) as ram:
+    with room_for_steps(task, session.progress.note) as (task.under.layer, ram):
         if not resume:
             _drop_documents(out)
         trained = train_task(task, out, progress=progress, resume=resume)
