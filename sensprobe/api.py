@@ -540,7 +540,7 @@ def tune(
     clip: float = 1.0,
     parametrization: str = "",
     stable: bool = False,
-    steps: str = "watched",
+    ranges: str = "watched",
     progressive: bool = False,
     teacher: str = "",
     seed: int = 0,
@@ -564,7 +564,7 @@ def tune(
     may be a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs
     are learnt as well as the labels; of unlabelled data alone, and "self" by default.
     `parametrization` of S4D: "continuous", "discrete" or "frozen"; `stable` keeps its |A| at most 1
-    as stored. `steps`: "watched" or "learned". `average`, `warmup`, `clip`, `progressive`: see
+    as stored. `ranges`: "watched" or "learned". `average`, `warmup`, `clip`, `progressive`: see
     `sensprobe tune --help`. Training ends after `max_steps` where `epochs` are longer. `train`:
     "all" parameters, or "vectors": norms, biases and D. `limit`: samples of each split that are
     scored. `trained` is told the progress of the training. `allow_code`: see `search`.
@@ -579,7 +579,7 @@ def tune(
     settings = job.TuneSettings(
         epochs=epochs, max_steps=max_steps, lr=lr, ssm_lr=ssm_lr, batch=batch, average=average,
         warmup=warmup, teacher=teacher, seed=seed,
-        method=job.Method(parametrization, stable, steps, progressive, clip, train),
+        method=job.Method(parametrization, stable, ranges, progressive, clip, train),
     )  # fmt: skip
     session = open_session(
         model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,

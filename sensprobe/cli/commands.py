@@ -272,7 +272,7 @@ def tune(arguments: Namespace) -> None:
         clip=arguments.clip,
         parametrization=arguments.parametrization,
         stable=arguments.stable,
-        steps=arguments.steps,
+        ranges=arguments.ranges,
         progressive=arguments.progressive,
         teacher=arguments.teacher,
         seed=arguments.seed,

@@ -253,7 +253,7 @@ def _tune_method(sub: argparse.ArgumentParser) -> None:
         "--stable", action="store_true", help="keep |A| of S4D at most 1 as the plan stores it"
     )
     sub.add_argument(
-        "--steps",
+        "--ranges",
         default="watched",
         metavar="NAME",
         help="static ranges are watched before every leg, or learned, where one is the whole "

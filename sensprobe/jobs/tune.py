@@ -16,8 +16,8 @@ from sensprobe.documents.files import disk_errors, strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost
+from sensprobe.jobs.step_ram import room_for_steps
 from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, opened_as, tuned_rows
-from sensprobe.memory import free_bytes, room
 from sensprobe.models import family_of
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.plans.scheme import Rounding, Scheme
@@ -32,11 +32,10 @@ from sensprobe.train.parametrization import (
     stability,
     with_weights,
 )
-from sensprobe.train.ram import StepBytes, recomputed
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
-from sensprobe.train.tune import TuneTask, UnderPlan
-from sensprobe.units import size_text
+from sensprobe.train.tune import TuneTask
+from sensprobe.train.under import UnderPlan
 
 PLAN, RESULT = "plan.json", "tuned.json"
 NAME = 200
@@ -88,8 +87,8 @@ def tune(
     settings: TuneSettings,
     *,
     name: str = "",
-    start: Path | None = None,
     limit: int | None = None,
+    start: Path | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -125,8 +124,9 @@ def tune(
             f"{data.name} has no {' and no '.join(missing)} split: tuning trains on `train`, and "
             f"`search` and `confirmation` judge it.{text}"
         )
-    for split in ("search", "confirmation") if limit is not None else ():
-        check_limit(split, data.splits.count(split), limit)
+    if limit is not None:
+        for split in ("search", "confirmation"):
+            check_limit(split, data.splits.count(split), limit)
     if session.headline.scores_divergence and data.task == "language":
         raise UsageError(
             f"the {session.headline.label} of a tuned model of text from the model before is not "
@@ -193,13 +193,13 @@ def tune(
 
 
 class TrainedUnder(NamedTuple):
-    """Trained weights, and the plan that goes with them (without GPTQ, with the ranges learned);
-    the epochs they took, and what RAM a step."""
+    """Trained weights, and the plan that goes with them: without GPTQ, with the ranges learned.
+    `epochs` passes over the samples, or a part of one; `ram` is what a step took."""
 
     trained: Trained
     plan: Plan
     epochs: float
-    ram: Mapping[str, Any]
+    ram: dict[str, Any]
 
 
 def train_under(
@@ -215,18 +215,14 @@ def train_under(
     """Train the session's model under a plan, and leave OUT/weights.safetensors, no more."""
     sites, trained_plan = session.source.model.sites.values(), without_gptq(plan)
     task = _task(session, plan.resolve(sites), trained_plan.resolve(sites), settings, start)
-    step, free = task.step_bytes(), free_bytes()
-    with room(step.least(task.batch), free, *_no_room(task, step, free)):
-        task.under.layer = step.layer(task.batch, free)
-        ram = _ram(task, step)
-        session.progress.note(_told(task, ram))
+    with room_for_steps(task, session.progress.note) as ram:
         if not resume:
             _drop_documents(out)
         trained = train_task(task, out, progress=progress, resume=resume)
     learned = task.under.tuned(trained.average)
     ranges = tuple((n, scheme) for n, scheme in learned.items() if scheme != task.under.plan[n])
-    kept = Plan((*trained_plan.entries, *ranges), plan.name)
-    return TrainedUnder(trained, kept, task.total / task.epoch_steps, ram)
+    after = Plan((*trained_plan.entries, *ranges), plan.name)
+    return TrainedUnder(trained, after, task.total / task.epoch_steps, ram)
 
 
 class _Searched(NamedTuple):
@@ -308,7 +304,7 @@ def _task(
     recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
     watched = calibration.fingerprint(plan)
     sequences = calibration.sequences(plan) if watched else None
-    under = UnderPlan(plan, config, sequences, settings.method)
+    under = UnderPlan(plan, config, sequences, method=settings.method)
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
@@ -330,30 +326,6 @@ def _stored(path: Path, model: Source) -> Parameters:
             "`sensprobe tune` made of it."
         )
     return found
-
-
-def _size(task: TuneTask) -> str:
-    """The size of a step: batch × length."""
-    return f"{task.batch:,} × {task.train.x.shape[1]:,}"
-
-
-def _ram(task: TuneTask, step: StepBytes) -> dict[str, Any]:
-    """The bytes that a step takes and whether layers are recomputed, as the document has it."""
-    again = task.under.layer is recomputed
-    needed = step.least(task.batch) if again else step.kept(task.batch)
-    return {"step_bytes": needed, "layers": "recomputed" if again else "kept"}
-
-
-def _told(task: TuneTask, ram: Mapping[str, Any]) -> str:
-    layers = "; layers are recomputed" if ram["layers"] == "recomputed" else ""
-    return f"a step of {_size(task)} takes about {size_text(ram['step_bytes'])} of RAM{layers}"
-
-
-def _no_room(task: TuneTask, step: StepBytes, free: int | None) -> tuple[str, str]:
-    """What needs room, and the advice where there is none."""
-    fits = step.fitting(free or 0)
-    advice = f"--batch {fits:,} would fit." if fits else "No batch fits: take shorter samples."
-    return f"a step of {_size(task)}", advice
 
 
 def _teacher(session: Session, settings: TuneSettings) -> Source | None:

@@ -11,7 +11,7 @@ from command_line import Shell
 
 import sensprobe
 from sensprobe.data import load_data
-from sensprobe.jobs import tune
+from sensprobe.jobs import step_ram
 from sensprobe.models import family_of
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.plans.plan import read
@@ -40,7 +40,7 @@ def test_the_tuned_checkpoint_scores_what_was_said(shell: Shell, tmp_path: Path)
 def test_every_choice_at_once_is_evaluated_as_it_was_scored(shell: Shell, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     words = ["--set", "*.A=int5", "--set", "*.x=int4", "--set", "*.state=int8/head"]
-    ways = ["--parametrization", "discrete", "--stable", "--steps", "learned", "--progressive"]
+    ways = ["--parametrization", "discrete", "--stable", "--ranges", "learned", "--progressive"]
     more = ["--average", 0.9, "--warmup", 0.1, "--clip", 2, "--epochs", 2]
     made = shell.ok("tune", "s4d-digits", "--data", "digits", *words, *ways, *more, "--out", out)
     assert "; tuned: 0 of " in made.out
@@ -114,7 +114,7 @@ def test_a_divergence_is_from_the_model_before_tuning(shell: Shell, tmp_path: Pa
             "--max-steps must be at least 1",
         ),
         (["s4d-digits", "--data", "digits", *COARSE, "--limit", 0], "--limit 0 leaves no samples"),
-        (["s4d-digits", "--data", "digits", *COARSE, "--steps", "some"], "--steps is one of"),
+        (["s4d-digits", "--data", "digits", *COARSE, "--ranges", "some"], "--ranges is one of"),
         (["s4d-digits", "--data", "digits", *COARSE, "--average", 1], "--average must be"),
         (["s4d-digits", "--data", "digits", *COARSE, "--warmup", 1], "--warmup must be"),
         (["s4d-digits", "--data", "digits", *COARSE, "--teacher", "mamba-bytes"], "teacher"),
@@ -155,7 +155,7 @@ def test_layers_are_recomputed_where_ram_is_scarce_and_nothing_else_changes(
     assert "a step of 50 × 64 takes about" in plenty.err
     assert "recomputed" not in plenty.err
     needed = plenty.json["ram"]["step_bytes"]
-    monkeypatch.setattr(tune, "free_bytes", lambda: needed)
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: needed)
     scarce = shell.ok(*asked, "--out", tmp_path / "scarce")
     assert scarce.json["ram"]["layers"] == "recomputed"
     assert "; layers are recomputed" in scarce.err
@@ -167,16 +167,16 @@ def test_a_step_that_finds_no_room_is_said_before_anything_runs(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ["tune", "s4d-digits", "--data", "digits", *COARSE, "--out", tmp_path / "out"]
-    monkeypatch.setattr(tune, "free_bytes", lambda: 2_000_000)
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: 2_000_000)
     done = shell(*asked)
     assert done.code == 1
     says = r"50 × 64: that needs [\d,]+ bytes, and 2,000,000 are free. --batch (\d+) would fit"
     said = re.search(says, done.err)
     assert said, done.err
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(tune, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: 1000)
     assert "No batch fits" in shell(*asked).err
-    monkeypatch.setattr(tune, "free_bytes", lambda: 2_000_000)
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: 2_000_000)
     fits = shell.ok(*asked, "--batch", said[1], "--max-steps", 1, "--json").json
     assert fits["ram"]["step_bytes"] <= 2_000_000
 

@@ -131,7 +131,7 @@ def test_every_cell_has_its_widths_in_its_plan() -> None:
     assert len(set(names)) == len(names) == 4 + 1 + 15
     for cell in cells.cells():
         sites = open_model(cells.STUDY["models"][str(cell.H)]).model.sites
-        plan = cell.widths.plan().resolve(sites.values())
+        plan = cell.widths.plan("live").resolve(sites.values())
         bits = {name: scheme.bits_per_real for name, scheme in plan.items()}
         w = cell.widths
         assert (bits.pop("layers.0.A"), bits.pop("layers.0.state")) == (w.A, w.x)

@@ -19,7 +19,7 @@ from sensprobe.models import family_of
 from sensprobe.models.forward import Layer, one_layer
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.train.ram import SHARE, StepBytes, recomputed, step_bytes
-from sensprobe.train.tune import UnderPlan
+from sensprobe.train.under import UnderPlan
 
 CASES = {
     "S4D": (CONFIGS["two, post-norm"], "*.A=polar(m3,p7) *.state=int6/head/dynamic *.x=int8"),
@@ -108,7 +108,7 @@ from torch.nn.functional import cross_entropy
 from sensprobe.checkpoints import parameters
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.session.source import open_model
-from sensprobe.train.tune import UnderPlan
+from sensprobe.train.under import UnderPlan
 
 def status(key):
     line = next(x for x in open("/proc/self/status") if x.startswith(key))

@@ -21,7 +21,8 @@ from sensprobe.train import train_task
 from sensprobe.train.method import Method
 from sensprobe.train.parametrization import parametrized, stability
 from sensprobe.train.recipe import Data, Optimizer, Recipe, Schedule
-from sensprobe.train.tune import TuneTask, UnderPlan
+from sensprobe.train.tune import TuneTask
+from sensprobe.train.under import UnderPlan
 
 PLANS = {
     "one layer": [
@@ -71,7 +72,9 @@ def digits(
     source, data, method = open_model("s4d-digits"), load_data("digits"), method or Method()
     stored = parameters(source.path)
     start, config = parametrized(stored.tensors, stored.config, method.parametrization)
-    under = UnderPlan(plan_of(words, source.model), config, data.splits["calibration"].x, method)
+    under = UnderPlan(
+        plan_of(words, source.model), config, data.splits["calibration"].x, method=method
+    )
     recipe = Recipe(
         config, Data("digits"), Optimizer(1e-2, 2e-3, 0.0, 50, 0.8), Schedule(epochs, 0.1)
     )
@@ -92,7 +95,7 @@ def test_it_buys_back_what_rounding_costs(tmp_path: Path) -> None:
     assert float((outputs.argmax(1) == y).double().mean()) == pytest.approx(found.value)
 
 
-ALL = Method("discrete", stable=True, steps="learned", progressive=True, clip=0.5)
+ALL = Method("discrete", stable=True, ranges="learned", progressive=True, clip=0.5)
 """Every choice at once."""
 
 
