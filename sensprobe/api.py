@@ -531,6 +531,7 @@ def tune(
     *,
     run: Pathlike | None = None,
     epochs: int = 3,
+    max_steps: int | None = None,
     lr: float = 2e-3,
     ssm_lr: float = 5e-4,
     batch: int = 50,
@@ -539,10 +540,12 @@ def tune(
     clip: float = 1.0,
     parametrization: str = "",
     stable: bool = False,
-    steps: str = "watched",
+    ranges: str = "watched",
     progressive: bool = False,
     teacher: str = "",
     seed: int = 0,
+    train: str = "all",
+    limit: int | None = None,
     norm: str | None = None,
     metric: str | None = None,
     data_seed: int = 0,
@@ -561,9 +564,10 @@ def tune(
     may be a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs
     are learnt as well as the labels; of unlabelled data alone, and "self" by default.
     `parametrization` of S4D: "continuous", "discrete" or "frozen"; `stable` keeps its |A| at most 1
-    as stored. `steps`: "watched" or "learned". `average`, `warmup`, `clip`, `progressive`: see
-    `sensprobe tune --help`. `trained` is told the progress of the training. `allow_code`: see
-    `search`.
+    as stored. `ranges`: "watched" or "learned". `average`, `warmup`, `clip`, `progressive`: see
+    `sensprobe tune --help`. Training ends after `max_steps` where `epochs` are longer. `train`:
+    "all" parameters, or "vectors": norms, biases and D. `limit`: samples of each split that are
+    scored. `trained` is told the progress of the training. `allow_code`: see `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
@@ -573,9 +577,9 @@ def tune(
     from sensprobe.session.plans import as_plan
 
     settings = job.TuneSettings(
-        epochs=epochs, lr=lr, ssm_lr=ssm_lr, batch=batch, average=average, warmup=warmup,
-        teacher=teacher, seed=seed,
-        method=job.Method(parametrization, stable, steps, progressive, clip),
+        epochs=epochs, max_steps=max_steps, lr=lr, ssm_lr=ssm_lr, batch=batch, average=average,
+        warmup=warmup, teacher=teacher, seed=seed,
+        method=job.Method(parametrization, stable, ranges, progressive, clip, train),
     )  # fmt: skip
     session = open_session(
         model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
@@ -591,7 +595,7 @@ def tune(
     with session.run.working("tune") if session.run else nullcontext():
         return job.tune(
             session, asked, None if out is None else Path(out), settings,
-            name=name, resume=not restart, progress=trained,
+            name=name, limit=limit, resume=not restart, progress=trained,
         )  # fmt: skip
 
 

@@ -200,6 +200,9 @@ def _tune(commands: argparse._SubParsersAction) -> None:
         "--out", type=Path, metavar="DIR", help="folder to write (default: RUN/tuned/NAME)"
     )
     sub.add_argument("--epochs", type=int, default=3, metavar="N", help="passes (default: 3)")
+    sub.add_argument(
+        "--max-steps", type=int, metavar="N", help="end after N steps where the epochs are longer"
+    )
     rate, slow = "learning rate (default: 0.002)", "of decays and step sizes (default: 0.0005)"
     sub.add_argument("--lr", type=float, default=2e-3, metavar="RATE", help=rate)
     sub.add_argument("--ssm-lr", type=float, default=5e-4, metavar="RATE", help=slow)
@@ -214,7 +217,15 @@ def _tune(commands: argparse._SubParsersAction) -> None:
         help="whose outputs are learnt beside the labels: none, self (the model at full "
         "precision) or a MODEL (default: none; self where there are no labels)",
     )
+    sub.add_argument(
+        "--train",
+        choices=("all", "vectors"),
+        default="all",
+        help="what is trained: all parameters, or vectors (norms, biases and D), of which matrices "
+        "are none (default: all)",
+    )
     sub.add_argument("--seed", type=int, default=0, help="of the order of samples")
+    sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("scored splits"))
     sub.add_argument(
         "--restart", action="store_true", help="start afresh instead of going on where it stopped"
     )
@@ -242,7 +253,7 @@ def _tune_method(sub: argparse.ArgumentParser) -> None:
         "--stable", action="store_true", help="keep |A| of S4D at most 1 as the plan stores it"
     )
     sub.add_argument(
-        "--steps",
+        "--ranges",
         default="watched",
         metavar="NAME",
         help="static ranges are watched before every leg, or learned, where one is the whole "

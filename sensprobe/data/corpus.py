@@ -7,7 +7,14 @@ from functools import cache
 
 import numpy as np
 
-from sensprobe.data.dataset import Dataset, LazySplit, Split, Splits, build_split
+from sensprobe.data.dataset import (
+    Dataset,
+    LazySplit,
+    Split,
+    Splits,
+    build_split,
+    hash_arrays,
+)
 from sensprobe.data.documents import Document
 from sensprobe.data.splitting import Members
 from sensprobe.data.tokens import Tokenizer
@@ -70,14 +77,17 @@ class Corpus:
             f"score {100 * scored / total:.0f} % of {total:,} bytes"
         )
 
-    def dataset(self, members: Members, seed: int, note: str) -> Dataset:
-        """The windows of `members`, in an order that mixes documents."""
+    def dataset(
+        self, members: Members, seed: int, note: str, train: LazySplit | None = None
+    ) -> Dataset:
+        """The windows of `members`, in an order that mixes documents; and those of `train`."""
         rng = np.random.default_rng(seed)
         shuffled = {name: rng.permutation(index) for name, index in members.items()}
+        splits = {name: self._lazy(name, index) for name, index in shuffled.items()}
         return Dataset(
             name=self.spec,
             task="language",
-            splits=Splits({name: self._lazy(name, index) for name, index in shuffled.items()}),
+            splits=Splits(splits if train is None else {"train": train, **splits}),
             classes=None,
             outputs=self._vocabulary,
             length=self.windowing.length,
@@ -99,7 +109,20 @@ class Corpus:
 
         return LazySplit(len(members), build, lambda: build().fingerprint)
 
-    def _split(self, name: str, members: np.ndarray) -> Split:
+    def train(self, seed: int) -> LazySplit:
+        """All windows as the train split of another corpus. It may be many times larger than what
+        is judged on, so its fingerprint is of the tokens and it is built only to be trained on."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        windowing = self.windowing
+        sizes = np.array([windowing.length, windowing.context, windowing.step, seed])
+
+        @cache
+        def mark() -> str:
+            return hash_arrays(sizes, *(part for pair in self._encoded for part in pair))
+
+        return LazySplit(len(self), cache(lambda: self._split("train", order, mark())), mark)
+
+    def _split(self, name: str, members: np.ndarray, mark: str | None = None) -> Split:
         x = np.empty((len(members), self.windowing.length), np.int32)
         y, scored = np.empty_like(x), np.empty(len(members), np.int64)
         group, start = self.group[members], self._start[members]
@@ -108,4 +131,6 @@ class Corpus:
             x[rows], y[rows] = cut(self._encoded[k][0], start[rows], self.windowing)
             scored[rows] = self._scored(k, start[rows])
         offset = np.cumsum([0, *(len(tokens) for tokens, _ in self._encoded[:-1])])
-        return build_split(name, x, y, offset[group] + start, "text", group, scored_bytes=scored)
+        index = offset[group] + start
+        source = "text" if mark is None else "text to train on"
+        return build_split(name, x, y, index, source, group, mark, scored)

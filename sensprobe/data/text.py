@@ -1,6 +1,6 @@
 """Text for language models, `text:PATH`, read with the model's tokenizer.
 
-    text:PATH[,length=512][,context=64][,stride=N][,part=all|train|held-out]
+    text:PATH[,length=512][,context=64][,stride=N][,part=all|train|held-out|train+held-out]
 
 PATH is a file, a folder or a tar (see `documents`). A sample is one window (see `windows`); its
 group is the document it lies in. Windows of one document share its words and its author, so errors
@@ -11,7 +11,8 @@ stretches of 8 KiB, which take the place of documents, and the splits are runs o
 stretches with one stretch left out between two of them.
 
 Inside a split windows stand in shuffled order, so that the first ones come from many documents.
-`part` keeps what is held out, or all the rest (see `documents`).
+`part` keeps what is held out, or all the rest (see `documents`); of both, the rest is the train
+split and what is held out makes the other three, as it does alone.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ PARTS: dict[str, Callable[[Document], bool]] = {
     "train": lambda document: not held_out(document),
     "held-out": held_out,
 }
+BOTH = "train+held-out"
 OPTIONS = (*(f.name for f in fields(Windowing)), "part")
 
 
@@ -69,8 +71,8 @@ def options(text: str, spec: str) -> Asked:
             hint = f"did you mean {near[0]}? " if near else ""
             raise UsageError(f"{spec}: no option {item!r}; {hint}There are {', '.join(OPTIONS)}.")
         if key == "part":
-            if value not in PARTS:
-                raise UsageError(f"{spec}: part={value}: there are {', '.join(PARTS)}.")
+            if value not in (*PARTS, BOTH):
+                raise UsageError(f"{spec}: part={value}: there are {', '.join([*PARTS, BOTH])}.")
             part = value
         elif value.isdecimal():
             sizes[key] = int(value)
@@ -95,7 +97,10 @@ def load(spec: str, rest: str, seed: int, tokenizer: Tokenizer) -> Dataset:
     """`text:` data; `rest` is what follows the colon."""
     path, tail = split_options(rest)
     asked = options(tail, spec)
-    documents = documents_of(path, asked.part, spec)
+    both = asked.part == BOTH
+    documents = documents_of(path, "held-out" if both else asked.part, spec)
+    learnt = documents_of(path, "train", spec) if both else []
+    train = Corpus(spec, learnt, asked.windowing, tokenizer).train(seed) if both else None
     if len(documents) >= FEW:
         corpus = Corpus(spec, documents, asked.windowing, tokenizer)
         members, _ = shuffled_splits(len(corpus), corpus.group, seed, spec)
@@ -106,7 +111,9 @@ def load(spec: str, rest: str, seed: int, tokenizer: Tokenizer) -> Dataset:
         corpus = Corpus(spec, pieces, asked.windowing, tokenizer)
         members = _runs(corpus)
         how = f"{len(documents)} document(s), in {len(pieces)} stretches"
-    return corpus.dataset(members, seed, f"{how}: {corpus.told()}")
+    if train is not None:
+        how = f"{len(learnt)} documents to train on, {train.count:,} windows; held out {how}"
+    return corpus.dataset(members, seed, f"{how}: {corpus.told()}", train)
 
 
 def _require_stretches(pieces: list[Document], spec: str) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 
 from sensprobe.checkpoints import parameters
 from sensprobe.checkpoints.own import Parameters
+from sensprobe.data import check_limit
 from sensprobe.documents.files import disk_errors, strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost
-from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, tuned_rows
+from sensprobe.jobs.step_ram import room_for_steps
+from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, opened_as, tuned_rows
 from sensprobe.models import family_of
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.plans.scheme import Rounding, Scheme
@@ -32,7 +34,8 @@ from sensprobe.train.parametrization import (
 )
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
-from sensprobe.train.tune import TuneTask, UnderPlan
+from sensprobe.train.tune import TuneTask
+from sensprobe.train.under import UnderPlan
 
 PLAN, RESULT = "plan.json", "tuned.json"
 NAME = 200
@@ -45,9 +48,11 @@ MOST_HELD_OUT = 1000
 @dataclass(frozen=True, slots=True)
 class TuneSettings:
     """The choices of a tuning. `teacher` is "none", "self" (the model at full precision) or a
-    MODEL; "" takes labels where there are some, and else "self"."""
+    MODEL; "" takes labels where there are some, and else "self". Training ends
+    after `max_steps` where `epochs` are longer."""
 
     epochs: int = 3
+    max_steps: int | None = None
     lr: float = 2e-3
     ssm_lr: float = 5e-4
     batch: int = 50
@@ -60,6 +65,8 @@ class TuneSettings:
     def __post_init__(self) -> None:
         rules = {
             f"--epochs must be at least 1, not {self.epochs}": self.epochs >= 1,
+            f"--max-steps must be at least 1, not {self.max_steps}": self.max_steps is None
+            or self.max_steps >= 1,
             f"--batch must be at least 1, not {self.batch}": self.batch >= 1,
             f"--lr and --ssm-lr must be above 0, not {self.lr} and {self.ssm_lr}": min(
                 self.lr, self.ssm_lr
@@ -80,6 +87,7 @@ def tune(
     settings: TuneSettings,
     *,
     name: str = "",
+    limit: int | None = None,
     start: Path | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
@@ -89,12 +97,14 @@ def tune(
     OUT gets weights.safetensors, an own checkpoint, and plan.json, which together evaluate, search
     and export as any model and plan. Goes on after the last whole leg unless `resume` is False. The
     search and the confirmation split score full precision, the plan before, and the plan after, the
-    last two paired. A session's run gets a row in its result `tuned`, under `name` (the plan's own
-    if it is ""), and OUT is its folder of that name if it is None: see `jobs.tuned`. Training goes
-    on from the weights of `start`, a checkpoint of the same sizes, where it is given.
+    last two paired, on `limit` samples of each where it is given. A session's run gets a row in its
+    result `tuned`, under `name` (the plan's own if it is ""), and OUT is its folder of that name if
+    it is None: see `jobs.tuned`. Training goes on from the weights of `start`, a checkpoint of the
+    same sizes, where it is given.
 
     Raises UsageError for an exported model, SchemeError for a plan nothing can be trained under,
-    DataError where there is nothing to train or to judge on.
+    DataError where there is nothing to train or to judge on, CapacityError where a step finds no
+    room.
     """
     source, data = session.source, session.dataset
     if source.artefact is not None:
@@ -109,10 +119,14 @@ def tune(
             "PATTERN=SCHEME. `train` trains without."
         )
     if missing := [s for s in ("train", "search", "confirmation") if s not in data.splits]:
+        text = " Of text, part=train+held-out makes all of them." * (data.task == "language")
         raise DataError(
-            f"{data.name} has no {' and no '.join(missing)} split: tuning trains on the first, and "
-            "is judged on the other two."
+            f"{data.name} has no {' and no '.join(missing)} split: tuning trains on `train`, and "
+            f"`search` and `confirmation` judge it.{text}"
         )
+    if limit is not None:
+        for split in ("search", "confirmation"):
+            check_limit(split, data.splits.count(split), limit)
     if session.headline.scores_divergence and data.task == "language":
         raise UsageError(
             f"the {session.headline.label} of a tuned model of text from the model before is not "
@@ -124,15 +138,14 @@ def tune(
             raise UsageError("tune writes a folder: name it with --out, or a run with --run.")
         out = folder_of(session.run, name)
     _require_elsewhere(source.path, out, resume)
-    if not resume:
-        _drop_documents(out)
     done = train_under(session, plan, settings, out, start=start, resume=resume, progress=progress)
     trained, kept = done.trained, done.plan
     after = kept.resolve(source.model.sites.values())
     write_whole(out / PLAN, strict_json(kept.to_json()))
     tuned = opened_as(session, trained.weights)
+    tuned.samples = session.samples
     found = {
-        split: _scores(session, tuned, resolved, after, split)
+        split: _scores(session, tuned, resolved, after, split, limit)
         for split in ("search", "confirmation")
     }
     last, mark = found["confirmation"]["after"], fingerprint(after)
@@ -143,6 +156,7 @@ def tune(
     document = {
         "name": name,
         "candidate": searched.candidates.get(fingerprint(resolved)),
+        "asked_fingerprint": fingerprint(resolved),
         "run": None if session.run is None else str(session.run.path),
         "plan_in_run": None if session.run is None else PREFIX + name,
         "weights": str(trained.weights),
@@ -158,7 +172,8 @@ def tune(
         "sign": session.headline.sign,
         "start": None if start is None else str(start),
         "steps": int(trained.history[-1]["steps"]),
-        "epochs": settings.epochs,
+        "epochs": done.epochs,
+        "ram": done.ram,
         "seconds": trained.seconds,
         "parameters": trained.parameters,
         "history": [dict(entry) for entry in trained.history],
@@ -178,10 +193,13 @@ def tune(
 
 
 class TrainedUnder(NamedTuple):
-    """Trained weights, and the plan that goes with them: without GPTQ, with the ranges learned."""
+    """Trained weights, and the plan that goes with them: without GPTQ, with the ranges learned.
+    `epochs` passes over the samples, or a part of one; `ram` is what a step took."""
 
     trained: Trained
     plan: Plan
+    epochs: float
+    ram: dict[str, Any]
 
 
 def train_under(
@@ -197,16 +215,14 @@ def train_under(
     """Train the session's model under a plan, and leave OUT/weights.safetensors, no more."""
     sites, trained_plan = session.source.model.sites.values(), without_gptq(plan)
     task = _task(session, plan.resolve(sites), trained_plan.resolve(sites), settings, start)
-    trained = train_task(task, out, progress=progress, resume=resume)
+    with room_for_steps(task, session.progress.note) as ram:
+        if not resume:
+            _drop_documents(out)
+        trained = train_task(task, out, progress=progress, resume=resume)
     learned = task.under.tuned(trained.average)
     ranges = tuple((n, scheme) for n, scheme in learned.items() if scheme != task.under.plan[n])
-    return TrainedUnder(trained, Plan((*trained_plan.entries, *ranges), plan.name))
-
-
-def opened_as(session: Session, weights: Path) -> Session:
-    """A session of other weights on the same data, without a run."""
-    return Session(open_model(weights), session.dataset, progress=session.progress,
-                   headline=session.headline, data_seed=session.data_seed)  # fmt: skip
+    after = Plan((*trained_plan.entries, *ranges), plan.name)
+    return TrainedUnder(trained, after, task.total / task.epoch_steps, ram)
 
 
 class _Searched(NamedTuple):
@@ -288,7 +304,7 @@ def _task(
     recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
     watched = calibration.fingerprint(plan)
     sequences = calibration.sequences(plan) if watched else None
-    under = UnderPlan(plan, config, sequences, settings.method)
+    under = UnderPlan(plan, config, sequences, method=settings.method)
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
@@ -297,7 +313,7 @@ def _task(
     return TuneTask(
         recipe, data.task, data.splits["train"], validation, under, start,
         min(HELD_OUT.get(data.task, MOST_HELD_OUT), len(validation)),
-        None if teacher is None else teacher.model, marks,
+        None if teacher is None else teacher.model, marks, settings.max_steps,
     )  # fmt: skip
 
 
@@ -328,11 +344,16 @@ def _teacher(session: Session, settings: TuneSettings) -> Source | None:
 
 
 def _scores(
-    before: Session, after: Session, plan: Resolved, tuned_plan: Resolved, split: str
+    before: Session,
+    after: Session,
+    plan: Resolved,
+    tuned_plan: Resolved,
+    split: str,
+    limit: int | None,
 ) -> dict[str, Any]:
     """Scores of a split: full precision, the plan on the model before, the plan that tuning ended
     with on the model after, and the paired difference of the two."""
-    stop = before.samples.use(split, None)
+    stop = before.samples.use(split, limit)
     for session in (before, after):
         session.divergence = session.headline.scores_divergence
     groups, primary = before.samples.groups(split, stop), before.headline.primary

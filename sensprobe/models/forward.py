@@ -101,14 +101,36 @@ def require_recurrent(mode: str, known: str = "recurrent, fft, traced") -> None:
         raise ValueError(f"mode {mode!r} is not one of {known}")
 
 
-def outputs(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
+def one_layer(
+    model: Mixing, i: int, u: Tensor, tap: Tap, carries: Carries
+) -> tuple[Tensor, Carries]:
+    """Layer i: norms, mixer and residual; and the carries of its mixer."""
+    config, inner = model.config, At(model, tap, f"layers.{i}.")
+    v = _norm(inner, u, config) if config.norm == "pre" else u
+    v, carry = model.mix(i, v, tap, carries)
+    u = u + v if config.residual else v
+    u = _norm(inner, u, config) if config.norm == "post" else u
+    return inner.passes("out", u), carry
+
+
+Layer = Callable[[Mixing, int, Tensor, Tap, Carries], tuple[Tensor, Carries]]
+"""`one_layer`, or what computes the same."""
+
+
+def outputs(model: Mixing, x: Tensor, tap: Tap, layer: Layer = one_layer) -> Tensor:
     """The outputs of `run` from the start. No carry is kept: long-lived small allocations between
     short-lived large ones would fragment the heap."""
-    return run(model, x, tap, keep=False)[0]
+    return run(model, x, tap, keep=False, layer=layer)[0]
 
 
 def run(
-    model: Mixing, x: Tensor, tap: Tap, state: StreamState | None = None, *, keep: bool = True
+    model: Mixing,
+    x: Tensor,
+    tap: Tap,
+    state: StreamState | None = None,
+    *,
+    keep: bool = True,
+    layer: Layer = one_layer,
 ) -> tuple[Tensor, StreamState]:
     """(outputs, state): x (b, l, d_input) float32, or tokens (b, l), after what `state` has seen.
 
@@ -121,7 +143,7 @@ def run(
     tap = tap.after(state.steps) if isinstance(tap, RoundingTap) else tap
     u, carries = _entered(model, x, tap), []
     for i in range(config.layers):
-        u, carry = _layer(model, i, u, tap, state.carries[i])
+        u, carry = layer(model, i, u, tap, state.carries[i])
         carries.append(carry if keep else (None,) * len(carry))
         del carry
     outputs, pooled = _left(model, u, tap, state)
@@ -133,7 +155,7 @@ def hidden(model: Mixing, x: Tensor) -> list[Tensor]:
     of shape (b, l, d_model)."""
     found, nothing = [_entered(model, x, EXACT)], _nothing(model, len(x))
     for i, carries in enumerate(nothing.carries):
-        found.append(_layer(model, i, found[-1], EXACT, carries)[0])
+        found.append(one_layer(model, i, found[-1], EXACT, carries)[0])
     return found
 
 
@@ -141,7 +163,7 @@ def resume(model: Mixing, u: Tensor, layer: int, tap: Tap) -> Tensor:
     """`outputs` of sequences of which `layer` (the number of layers: none) reads u (b, l, d)."""
     nothing = _nothing(model, len(u))
     for i in range(layer, model.config.layers):
-        u = _layer(model, i, u, tap, nothing.carries[i])[0]
+        u = one_layer(model, i, u, tap, nothing.carries[i])[0]
     return _left(model, u, tap, nothing)[0]
 
 
@@ -163,16 +185,6 @@ def _entered(model: Mixing, x: Tensor, tap: Tap) -> Tensor:
     if model.config.encoder == "linear":
         return at.linear("encoder", at.passes("input", x))
     return F.embedding(x, at("embedding"))
-
-
-def _layer(model: Mixing, i: int, u: Tensor, tap: Tap, carries: Carries) -> tuple[Tensor, Carries]:
-    """Layer i: norms, mixer and residual; and the carries of its mixer."""
-    config, inner = model.config, At(model, tap, f"layers.{i}.")
-    v = _norm(inner, u, config) if config.norm == "pre" else u
-    v, carry = model.mix(i, v, tap, carries)
-    u = u + v if config.residual else v
-    u = _norm(inner, u, config) if config.norm == "post" else u
-    return inner.passes("out", u), carry
 
 
 def _left(model: Mixing, u: Tensor, tap: Tap, state: StreamState) -> tuple[Tensor, Tensor]:

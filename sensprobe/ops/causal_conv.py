@@ -13,13 +13,18 @@ added to the sum of those before; then the bias.
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sensprobe.numerics.storage import Carry, Storage, Watched, fresh, store, stretches
 from sensprobe.ops.choice import array, differentiated, obstacle, say, unstorable
 from sensprobe.ops.specs import as_one_head, spec_of_rows
+
+if TYPE_CHECKING:
+    from sensprobe_kernels.quantize.spec import Spec
 
 
 def reference(
@@ -81,38 +86,63 @@ def causal_conv(
     storage: Storage = None,
     carry: Carry | None = None,
 ) -> tuple[Tensor, Carry]:
-    """`reference` by the fastest implementation of it; its arguments are left as they are."""
+    """`reference` by the fastest implementation of it; its arguments are left as they are.
+
+    Gradients come from a kernel as well; rounding passes them on as if it were not there.
+    """
     if carry is None:
         carry = _fresh(x, weight, storage)
     if isinstance(storage, Watched):
         return _watched(x, weight, bias, storage, carry)
     tensors = [x, weight, carry.state, *([] if bias is None else [bias])]
-    if not x.numel() or (storage is None and differentiated(tensors)):
-        return reference(x, weight, bias, storage, carry)  # all steps at once
-    if not _has_kernel(tensors, storage, carry):
+    if not x.numel() or not _has_kernel(tensors, storage, carry):
         return reference(x, weight, bias, storage, carry)
-    from sensprobe_kernels.ops.causal_conv.cpu import convolve
+    y, state = _Kernel.apply(x, weight, bias, storage, carry)
+    return y, Carry(state, None, carry.step + x.shape[1])
 
+
+class _Kernel(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, storage: Storage, carry: Carry
+    ) -> tuple[Tensor, Tensor]:
+        """y and the window after the last step."""
+        from sensprobe_kernels.ops.causal_conv.cpu import convolve
+
+        spec = _spec(storage)
+        y, state = convolve(
+            array(x), array(weight), None if bias is None else array(bias), spec,
+            array(carry.state), carry.step, torch.get_num_threads(),
+        )  # fmt: skip
+        ctx.save_for_backward(x, weight, carry.state)
+        ctx.spec, ctx.step, ctx.biased = spec, carry.step, bias is not None
+        after = torch.from_numpy(state)
+        ctx.mark_non_differentiable(after)
+        return torch.from_numpy(y), after
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        from sensprobe_kernels.ops.causal_conv.cpu import gradient
+
+        x, weight, state = map(array, ctx.saved_tensors)
+        found = gradient(x, weight, ctx.spec, state, ctx.step, array(dy), torch.get_num_threads())
+        dx, dweight, dbias = map(torch.from_numpy, found)
+        return dx, dweight, dbias if ctx.biased else None, None, None
+
+
+def _spec(storage: Storage) -> Spec:
+    """The Spec of a storage that the kernel has."""
     spec = spec_of_rows(storage)
     assert spec is not None
-    y, state = convolve(
-        array(x),
-        array(weight),
-        None if bias is None else array(bias),
-        as_one_head(spec),
-        array(carry.state),
-        carry.step,
-        torch.get_num_threads(),
-    )
-    after = Carry(torch.from_numpy(state), None, carry.step + x.shape[1])
-    return torch.from_numpy(y), after
+    return as_one_head(spec)
 
 
 def _has_kernel(tensors: list[Tensor], storage: Storage, carry: Carry) -> bool:
     """Whether the kernel computes this; where it does not, the log says why."""
     why = obstacle("causal convolution", tensors, [storage])
-    if not why and differentiated(tensors):
-        why = logging.INFO, "convolutions over a rounded window that need a gradient"
+    if not why and differentiated([carry.state]):
+        why = logging.INFO, "gradients of the window a convolution starts from"
     if not why and (spec_of_rows(storage) is None or carry.residual is not None):
         why = unstorable("conv state", storage)
     if why:

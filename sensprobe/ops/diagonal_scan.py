@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 
 from sensprobe.numerics.storage import Carry, Storage, Watched, fresh, store
 from sensprobe.ops.choice import array, differentiated, feeds_back, obstacle, say, unstorable
+from sensprobe.ops.kept import keep, kept
 from sensprobe.ops.specs import spec_of_pairs
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class _Kernel(torch.autograd.Function):
         )  # fmt: skip
         y = scan(run, threads)
         if asked:
-            ctx.run = run
+            keep(ctx, run)
         return torch.from_numpy(y)
 
     @staticmethod
@@ -163,7 +164,7 @@ class _Kernel(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         from sensprobe_kernels.ops.diagonal_scan.cpu import gradient
 
-        found = gradient(ctx.run, array(dy), torch.get_num_threads())
+        found = gradient(kept(ctx), array(dy), torch.get_num_threads())
         A, B, C = (torch.from_numpy(np.ascontiguousarray(x)) for x in (found.A, found.B, found.C))
         return torch.from_numpy(found.u), *map(torch.view_as_complex, (A, B, C)), None, None, None
 

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from sensprobe.numerics.storage import Carry, Storage, Watched, stretches
 from sensprobe.ops.choice import array, differentiated, feeds_back, obstacle, say, unstorable
 from sensprobe.ops.exponential import exponential
+from sensprobe.ops.kept import keep, kept
 from sensprobe.ops.specs import as_one_head, spec_of_rows
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class _Kernel(torch.autograd.Function):
         if isinstance(call.storage, Watched):
             shown = torch.from_numpy(states_of(run, found))
             call.storage.look(shown.squeeze(2) if call.one_head else shown, carry.step)
-        ctx.run = run
+        if asked:  # without y, which the backward pass does not read
+            keep(ctx, run._replace(given=run.given._replace(y=np.zeros(0, np.float32))))
         states = [torch.from_numpy(x) for x in found[1:] if x is not None]
         ctx.mark_non_differentiable(*states)
         return torch.from_numpy(found.y), *states
@@ -101,7 +103,7 @@ class _Kernel(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, *states: Tensor) -> tuple[Tensor | None, ...]:
         from sensprobe_kernels.ops.selective_scan.cpu import gradient
 
-        found = gradient(ctx.run, array(dy), torch.get_num_threads())
+        found = gradient(kept(ctx), array(dy), torch.get_num_threads())
         in_order = (found.x, found.dt, found.decay, found.A, found.B, found.C)
         return *(None if g is None else torch.from_numpy(g) for g in in_order), None
 

@@ -130,7 +130,7 @@ class Trained:
     """The result of a finished run. `value`, of `metric`, is the held-out score of the averaged
     weights with its standard error over `n` samples; `history` has a `Task.entry` a leg. `seconds`
     are those of all legs, from before a stop too; NaN where they are not known. `average` has the
-    averaged parameters, with those that a checkpoint does not hold."""
+    averaged parameters, with those that a checkpoint does not hold; `parameters` were trained."""
 
     weights: Path
     parameters: int
@@ -193,7 +193,7 @@ def train_task(
         scores = task.held_out(run.average)
     return Trained(
         out / WEIGHTS,
-        sum(p.numel() for p in run.params.values()),
+        sum(p.numel() for p in run.trained.values()),
         task.metric,
         float(scores.mean()),
         float(scores.std()) / math.sqrt(len(scores)),

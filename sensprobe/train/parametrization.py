@@ -26,6 +26,8 @@ from sensprobe.numerics.arithmetic import magnitude
 from sensprobe.plans.plan import Resolved
 from sensprobe.plans.scheme import EXACT
 
+TRAINED = ("all", "vectors")
+"""What may be trained: all parameters, or norms, biases and D alone."""
 PARAMETRIZATIONS = ("continuous", "discrete", "frozen")
 _DECAYS = ("log_dt", "log_A_real", "A_imag", "A_log", "dt_proj", "dt_bias", "A")
 """Ends of the names of parameters that decays and step sizes are made of."""
@@ -45,9 +47,16 @@ def slow(names: Iterable[str], config: Any) -> set[str]:
     return {name for name in names if own_name(name) in ends}
 
 
-def fixed(names: Iterable[str], parametrization: str) -> set[str]:
-    """The parameters that are not trained."""
-    return {n for n in names if parametrization == "frozen" and own_name(n) in _DECAYS}
+def fixed(params: Params, parametrization: str, train: str) -> set[str]:
+    """The parameters that are not trained; `train` is one of TRAINED."""
+    decays = {n for n in params if parametrization == "frozen" and own_name(n) in _DECAYS}
+    return decays | {n for n, p in params.items() if train == "vectors" and not _is_vector(n, p)}
+
+
+def _is_vector(name: str, p: Tensor) -> bool:
+    """Whether a parameter has at most one axis and no state matrix is made of it: norms, biases
+    and D, and the ranges that are learned."""
+    return p.ndim <= 1 and own_name(name) not in ("A_log", "log_dt")
 
 
 def parametrized(params: Params, config: Any, parametrization: str) -> tuple[Params, Any]:

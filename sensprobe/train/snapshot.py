@@ -34,7 +34,8 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a paramet
 @dataclass
 class Run:
     """All that training changes: parameters, their average, and the optimizer's moments; and the
-    seconds it took, NaN where an earlier version did not keep them."""
+    parameters that it leaves as they are, and the seconds it took, NaN where an earlier version did
+    not keep them."""
 
     params: dict[str, Tensor]
     average: dict[str, Tensor]
@@ -47,9 +48,11 @@ class Run:
         return {name: p for name, p in self.params.items() if p.requires_grad}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, each tensor as GROUP/NAME."""
-        state = {name: self.optimizer.state[p] for name, p in self.trained.items()}
-        groups = {"params": self.params, "average": self.average} | {
+        """All that training changes, each tensor as GROUP/NAME."""
+        trained = self.trained
+        state = {name: self.optimizer.state[p] for name, p in trained.items()}
+        average = {name: self.average[name] for name in trained}
+        groups = {"params": trained, "average": average} | {
             key: {name: moments[key] for name, moments in state.items()} for key in MOMENTS
         }
         return {f"{g}/{k}": t.detach() for g, found in groups.items() for k, t in found.items()}
@@ -57,10 +60,9 @@ class Run:
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put the run where these tensors left it."""
-        for name, p in self.params.items():
+        for name, p in self.trained.items():
             p.copy_(tensors[f"params/{name}"])
             self.average[name].copy_(tensors[f"average/{name}"])
-        for name, p in self.trained.items():
             self.optimizer.state[p] = {key: tensors[f"{key}/{name}"] for key in MOMENTS}
 
 

@@ -25,7 +25,7 @@ from sensprobe.ops.diagonal_scan import reference
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.session.source import open_model
 from sensprobe.train.loop import network
-from sensprobe.train.tune import UnderPlan
+from sensprobe.train.under import UnderPlan
 
 PLAN = (
     "*.A=logpolar(m2,p8)", "*.B=int2", "*.C=int3", "*.state=int7/head/dynamic", "*.out_proj=int2"

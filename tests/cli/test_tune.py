@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ from command_line import Shell
 
 import sensprobe
 from sensprobe.data import load_data
+from sensprobe.jobs import step_ram
+from sensprobe.models import family_of
+from sensprobe.models.s4d import S4DConfig
 from sensprobe.plans.plan import read
+from sensprobe.train.snapshot import write_weights
 
 COARSE = ["--set", "*.out_proj=int3", "--set", "*.C=int3", "--set", "*.state=int6/head/dynamic"]
 FAST = ["--epochs", 3, "--lr", 0.01, "--ssm-lr", 0.002]
@@ -35,7 +40,7 @@ def test_the_tuned_checkpoint_scores_what_was_said(shell: Shell, tmp_path: Path)
 def test_every_choice_at_once_is_evaluated_as_it_was_scored(shell: Shell, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     words = ["--set", "*.A=int5", "--set", "*.x=int4", "--set", "*.state=int8/head"]
-    ways = ["--parametrization", "discrete", "--stable", "--steps", "learned", "--progressive"]
+    ways = ["--parametrization", "discrete", "--stable", "--ranges", "learned", "--progressive"]
     more = ["--average", 0.9, "--warmup", 0.1, "--clip", 2, "--epochs", 2]
     made = shell.ok("tune", "s4d-digits", "--data", "digits", *words, *ways, *more, "--out", out)
     assert "; tuned: 0 of " in made.out
@@ -104,7 +109,12 @@ def test_a_divergence_is_from_the_model_before_tuning(shell: Shell, tmp_path: Pa
         (["s4d-digits", "--data", "digits"], "give --plan PLAN or --set"),
         (["s4d-digits", "--data", "digits", *COARSE, "--epochs", 0], "--epochs must be at least 1"),
         (["s4d-digits", "--data", "digits", *COARSE, "--lr", -1], "--lr and --ssm-lr"),
-        (["s4d-digits", "--data", "digits", *COARSE, "--steps", "some"], "--steps is one of"),
+        (
+            ["s4d-digits", "--data", "digits", *COARSE, "--max-steps", 0],
+            "--max-steps must be at least 1",
+        ),
+        (["s4d-digits", "--data", "digits", *COARSE, "--limit", 0], "--limit 0 leaves no samples"),
+        (["s4d-digits", "--data", "digits", *COARSE, "--ranges", "some"], "--ranges is one of"),
         (["s4d-digits", "--data", "digits", *COARSE, "--average", 1], "--average must be"),
         (["s4d-digits", "--data", "digits", *COARSE, "--warmup", 1], "--warmup must be"),
         (["s4d-digits", "--data", "digits", *COARSE, "--teacher", "mamba-bytes"], "teacher"),
@@ -132,3 +142,56 @@ def test_files_of_others_are_not_replaced(shell: Shell, tmp_path: Path) -> None:
     assert done.code == 2
     assert "is of no training" in done.err
     assert weights.read_bytes() == before
+
+
+def test_layers_are_recomputed_where_ram_is_scarce_and_nothing_else_changes(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, model = S4DConfig(1, 10, 4, 4, layers=2), tmp_path / "weights.safetensors"
+    write_weights(model, family_of(config).initial(config, (0.01, 0.1), 3), config, {})
+    asked = ["tune", model, "--data", "digits", *COARSE, "--max-steps", 3, "--json"]
+    plenty = shell.ok(*asked, "--out", tmp_path / "plenty")
+    assert plenty.json["ram"]["layers"] == "kept"
+    assert "a step of 50 × 64 takes about" in plenty.err
+    assert "recomputed" not in plenty.err
+    needed = plenty.json["ram"]["step_bytes"]
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: needed)
+    scarce = shell.ok(*asked, "--out", tmp_path / "scarce")
+    assert scarce.json["ram"]["layers"] == "recomputed"
+    assert "; layers are recomputed" in scarce.err
+    one, other = (tmp_path / name / "weights.safetensors" for name in ("plenty", "scarce"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_step_that_finds_no_room_is_said_before_anything_runs(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["tune", "s4d-digits", "--data", "digits", *COARSE, "--out", tmp_path / "out"]
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: 2_000_000)
+    done = shell(*asked)
+    assert done.code == 1
+    says = r"50 × 64: that needs [\d,]+ bytes, and 2,000,000 are free. --batch (\d+) would fit"
+    said = re.search(says, done.err)
+    assert said, done.err
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: 1000)
+    assert "No batch fits" in shell(*asked).err
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: 2_000_000)
+    fits = shell.ok(*asked, "--batch", said[1], "--max-steps", 1, "--json").json
+    assert fits["ram"]["step_bytes"] <= 2_000_000
+
+
+def test_so_many_steps_and_so_many_samples(shell: Shell, tmp_path: Path) -> None:
+    asked = ["tune", "s4d-digits", "--data", "digits", *COARSE, "--out", tmp_path / "t"]
+    document = shell.ok(*asked, "--max-steps", 5, "--limit", 60, "--json").json
+    assert document["steps"] == 5
+    assert 0 < document["epochs"] < 1
+    assert [found["n"] for found in document["splits"].values()] == [60, 60]
+    scored = shell.ok(
+        "eval", tmp_path / "t/weights.safetensors", "--plan", tmp_path / "t/plan.json", "--data",
+        "digits", "--limit", 60, "--json",
+    ).json  # fmt: skip
+    assert scored["value"] == document["splits"]["confirmation"]["after"]["value"]
+    done = shell(*asked, "--max-steps", 6)
+    assert done.code == 1
+    assert "differs in max_steps" in done.err

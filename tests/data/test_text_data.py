@@ -9,7 +9,7 @@ import pytest
 import torch
 from language import byte_level, story, write_stories
 
-from sensprobe.data import load_data
+from sensprobe.data import Split, load_data
 from sensprobe.data.documents import read_documents
 from sensprobe.data.pydoc_topics import held_out, topics
 from sensprobe.data.tokens import FileTokenizer
@@ -89,6 +89,26 @@ def test_part_keeps_what_is_held_out(tmp_path: Path) -> None:
     assert not held & train
 
 
+def test_both_parts_train_on_one_and_judge_on_the_other(tmp_path: Path) -> None:
+    folder = write_stories(tmp_path / "s", 150, 20)
+    both, train, held = (
+        load_data(f"text:{folder},{SMALL},part={part}")
+        for part in ("train+held-out", "train", "held-out")
+    )
+    for name in held.splits:
+        assert both.splits.fingerprint(name) == held.splits.fingerprint(name)
+
+    def contents(*splits: Split) -> list[bytes]:
+        return sorted(text_of(x) for split in splits for x in split.x)
+
+    assert contents(both.splits["train"]) == contents(*train.splits.values())
+    assert both.splits.count("train") == len(both.splits["train"])
+    assert both.splits["train"].fingerprint == both.splits.fingerprint("train")
+    other = load_data(f"text:{folder},{SMALL},part=train+held-out", seed=1)
+    assert other.splits.fingerprint("train") != both.splits.fingerprint("train")
+    both.check_disjoint()
+
+
 def test_options_are_part_of_the_identity(stories: Path) -> None:
     specs = [
         f"text:{stories},length=32,context=8",
@@ -109,7 +129,7 @@ def test_options_are_part_of_the_identity(stories: Path) -> None:
         ("length=many", "length=many: give a whole number"),
         ("length=-1", "give a whole number"),
         ("length=8,context=8", "from 0 to 7"),
-        ("part=half", "part=half: there are all, train, held-out"),
+        ("part=half", r"part=half: there are all, train, held-out, train\+held-out"),
     ],
 )
 def test_options_there_are_not(stories: Path, options: str, says: str) -> None:

@@ -17,7 +17,7 @@ from schemes import schemes_for
 from sensprobe_kernels.ops.causal_conv import cpu
 from torch import Tensor
 
-from sensprobe.numerics.storage import Carry, Watched, fresh
+from sensprobe.numerics.storage import Carry, Custom, Rounded, Watched, fresh, store
 from sensprobe.ops import causal_conv as fast
 from sensprobe.ops.causal_conv import reference
 from sensprobe.plans.fitting import why_not
@@ -137,9 +137,72 @@ def test_a_watched_window_is_shown_and_stays_exact(
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(seen, wanted, strict=True))
 
 
-def test_gradients_of_an_exact_window_come_from_all_steps_at_once(calls) -> None:
+# -- gradients ------------------------------------------------------------------------------------
+
+
+def gradients(convolve: Any, p: Problem, storage: Any) -> list[Tensor]:
+    """Of a weighted sum of y, in x, the filters and, where there is one, the bias."""
+    leaves = [x.clone().requires_grad_() for x in p if x is not None]
+    y, _ = convolve(*leaves, *([None] if p[2] is None else []), storage)
+    (y * vector(*y.shape, seed=4, dtype=torch.float32)).sum().backward()
+    return [x.grad for x in leaves]  # type: ignore[misc]
+
+
+def straight(rounded: Rounded) -> Custom:
+    """The same rounding for the reference loop, passing gradients straight through."""
+
+    def through(x: Tensor, step: int) -> Tensor:
+        exact = x.detach()
+        return x + (store(Carry(exact, None, step), exact, rounded).state - exact)
+
+    return Custom(through)
+
+
+def far_off(got: list[Tensor], wanted: list[Tensor]) -> float:
+    """The largest difference, in parts of the largest number of its tensor."""
+    pairs = zip(got, wanted, strict=True)
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+
+
+NEAR = 2e-6
+"""Sums of some dozen float32 terms, in another order."""
+
+
+@pytest.mark.parametrize("scheme", ["int4", "int3/channel/asym/dynamic", "int8/clip0.5/every3",
+                                    "int6/dynamic", "int8/stochastic3", None])  # fmt: skip
+@pytest.mark.parametrize("size", [(2, 9, 21, 4), (1, 1, 1, 3), (3, 2, 40, 5), (1, 30, 16, 3)])
+def test_it_is_the_gradient_of_the_reference(
+    size: tuple[int, ...], scheme: str | None, calls
+) -> None:
+    p = problem(*size, bias=size[0] > 1)
+    storage = kept(scheme, site(p), 1.0, first=3)
+    wanted = gradients(reference, p, storage and straight(storage))
+    assert far_off(gradients(fast, p, storage), wanted) < NEAR
+    assert calls
+
+
+def test_its_bound_catches_filters_that_meet_the_exact_window() -> None:
     p = problem()
-    p[1].requires_grad_()
-    fast(*p)[0].sum().backward()
-    assert p[1].grad is not None
-    assert not calls
+    storage = kept("int6/dynamic", site(p), 1.0)
+    assert far_off(gradients(fast, p, storage), gradients(reference, p, None)) > 100 * NEAR
+
+
+def test_a_window_that_needs_a_gradient_runs_on_the_reference() -> None:
+    p = problem()
+    start = torch.zeros(2, 21, 3, requires_grad=True)
+    y, _ = fast(*p, kept("int8/dynamic", site(p), 1.0), Carry(start))
+    y.sum().backward()
+    assert start.grad is not None
+    assert start.grad.abs().max() > 0
+
+
+def test_it_goes_back_from_where_it_was() -> None:
+    """A window that was carried over is what the first filters meet."""
+    p, storage = problem(), kept("int4/channel/dynamic", site(problem()), 1.0)
+    middle = Carry(vector(2, 21, 3, seed=7, dtype=torch.float32), None, 5)
+
+    def after(convolve: Any) -> Any:
+        return lambda *args: convolve(*args, middle)
+
+    wanted = gradients(after(reference), p, straight(storage))  # type: ignore[arg-type]
+    assert far_off(gradients(after(fast), p, storage), wanted) < NEAR

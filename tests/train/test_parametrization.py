@@ -25,7 +25,7 @@ from sensprobe.train.parametrization import (
     with_weights,
 )
 from sensprobe.train.snapshot import write_weights
-from sensprobe.train.tune import UnderPlan
+from sensprobe.train.under import UnderPlan
 
 PLAN = "*.A=int6/head/asym *.B=int4/channel *.state=int6/head/dynamic"
 
@@ -76,13 +76,13 @@ def test_which_parameters_stay_and_which_go_slowly() -> None:
     discrete, other = parametrized(params, config, "discrete")
     at = "layers.0."
     assert slow(params, config) == {at + n for n in ("log_dt", "log_A_real", "A_imag")}
-    assert fixed(params, "frozen") == slow(params, config)
+    assert fixed(params, "frozen", "all") == slow(params, config)
     assert slow(discrete, other) == {at + "A", at + "B"}
-    assert fixed(discrete, "frozen") == {at + "A"}
-    assert fixed(params, "continuous") == set()
+    assert fixed(discrete, "frozen", "all") == {at + "A"}
+    assert fixed(params, "continuous", "all") == set()
     mamba, _ = start_of("mamba")
     want = {"A_log", "dt_proj.weight", "dt_proj.bias"}
-    assert {n.removeprefix(at) for n in fixed(mamba, "frozen") if n.startswith(at)} == want
+    assert {n.removeprefix(at) for n in fixed(mamba, "frozen", "all") if n.startswith(at)} == want
 
 
 @pytest.mark.parametrize("parametrization", ["continuous", "discrete"])
@@ -120,7 +120,8 @@ def test_the_guard_leaves_a_stable_model_as_it_is() -> None:
     ("changes", "says"),
     [
         ({"parametrization": "log"}, "one of continuous, discrete, frozen, not 'log'"),
-        ({"parametrization": "frozen", "stable": True}, "leave one of them out"),
+        ({"parametrization": "frozen", "stable": True}, "leave it, or them, out"),
+        ({"train": "vectors", "stable": True}, "leave it, or them, out"),
         ({"clip": -1.0}, "--clip must not be negative"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from under_plans import inputs_of, plan_of, start_of
 
 from sensprobe.checkpoints import parameters
@@ -20,7 +21,8 @@ from sensprobe.train import train_task
 from sensprobe.train.method import Method
 from sensprobe.train.parametrization import parametrized, stability
 from sensprobe.train.recipe import Data, Optimizer, Recipe, Schedule
-from sensprobe.train.tune import TuneTask, UnderPlan
+from sensprobe.train.tune import TuneTask
+from sensprobe.train.under import UnderPlan
 
 PLANS = {
     "one layer": [
@@ -70,7 +72,9 @@ def digits(
     source, data, method = open_model("s4d-digits"), load_data("digits"), method or Method()
     stored = parameters(source.path)
     start, config = parametrized(stored.tensors, stored.config, method.parametrization)
-    under = UnderPlan(plan_of(words, source.model), config, data.splits["calibration"].x, method)
+    under = UnderPlan(
+        plan_of(words, source.model), config, data.splits["calibration"].x, method=method
+    )
     recipe = Recipe(
         config, Data("digits"), Optimizer(1e-2, 2e-3, 0.0, 50, 0.8), Schedule(epochs, 0.1)
     )
@@ -91,7 +95,7 @@ def test_it_buys_back_what_rounding_costs(tmp_path: Path) -> None:
     assert float((outputs.argmax(1) == y).double().mean()) == pytest.approx(found.value)
 
 
-ALL = Method("discrete", stable=True, steps="learned", progressive=True, clip=0.5)
+ALL = Method("discrete", stable=True, ranges="learned", progressive=True, clip=0.5)
 """Every choice at once."""
 
 
@@ -196,3 +200,43 @@ def test_a_teacher_is_learnt_without_labels(tmp_path: Path) -> None:
     task = digits(3, task="unlabelled", teacher=open_model("s4d-digits").model)
     before = task.held_out(task.initial()).mean()
     assert train_task(task, tmp_path).value < before / 2  # divergence in nats
+
+
+def vectors_alone() -> TuneTask:
+    task = digits(1)
+    return replace(task, under=replace(task.under, method=Method(train="vectors")))
+
+
+def test_matrices_stay_to_the_bit_where_vectors_are_trained(tmp_path: Path) -> None:
+    task = vectors_alone()
+    before, found = task.initial(), train_task(task, tmp_path)
+    after = parameters(found.weights).tensors
+    vectors = {"encoder.bias", "head.bias", "layers.0.D", "layers.0.out_proj.bias"}
+    assert vectors < set(before)
+    assert {n for n in before if not torch.equal(before[n], after[n])} == vectors
+    snapshot = load_file(tmp_path / "snapshot.safetensors")
+    assert {name.partition("/")[2] for name in snapshot} == vectors
+    assert found.parameters == sum(before[n].numel() for n in vectors)
+    with pytest.raises(SensprobeError, match="differs in method"):
+        train_task(digits(1), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+def test_what_a_state_matrix_is_made_of_is_no_vector(name: str) -> None:
+    params, _ = start_of(name)
+    task = replace(vectors_alone(), start=params)
+    groups = task.optimizer(params).param_groups
+    trained = {id(p) for group in groups for p in group["params"]}
+    names = {n for n, p in params.items() if id(p) in trained}
+    assert not {n for n in names if params[n].ndim > 1 or n.endswith("A_log")}
+    assert "layers.0.D" in names
+
+
+def test_it_ends_after_the_most_steps() -> None:
+    task = digits(2)
+    each = task.epoch_steps
+    assert [r.stop for r in task.legs] == [each, 2 * each]
+    assert [r.stop for r in digits(2, max_steps=each - 3).legs] == [each - 3]
+    assert [r.stop for r in digits(2, max_steps=each + 1).legs] == [each, each + 1]
+    assert digits(2, max_steps=2 * each + 1).legs == task.legs
+    assert digits(2, max_steps=2 * each).rate(3) == task.rate(3)

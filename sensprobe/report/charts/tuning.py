@@ -78,6 +78,6 @@ def about_tuned(plan: Tuned, q: Quantity, split: str) -> tuple[str, ...]:
         f"by tuning {q.change(scores.gained)} {q.change_unit}".rstrip(),
         f"to full precision {q.change(scores.left)} {q.change_unit}".rstrip(),
         f"{in_bytes(plan.total_bytes)} in all",
-        f"{plan.epochs} epochs in {trained_for(plan)}",
+        f"{plan.epochs:.3g} epochs in {trained_for(plan)}",
     ]
     return tuple(lines)

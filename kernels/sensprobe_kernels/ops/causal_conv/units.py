@@ -126,7 +126,8 @@ def _grouped(
 
 
 @inline_optimised
-def _step(job: Job, given: Given, filters: Filters, place: Place, t: int, flags: Flags) -> None:
+def step(job: Job, given: Given, filters: Filters, place: Place, t: int, flags: Flags) -> None:
+    """One step of a unit: its outputs, and its windows moved on and stored."""
     due = (job.step + t + 1) % job.state.every == 0
     first = (place.b * job.length + t) * job.tiles
     seen = unseen(flags)
@@ -157,6 +158,6 @@ def build(state: Flags) -> Callable[..., None]:
             k0 = i % units * job.unit
             place = Place(i // units, k0, min(k0 + job.unit, job.tiles))
             for t in range(job.length):
-                _step(job, given, filters, place, t, state)
+                step(job, given, filters, place, t, state)
 
     return compiled(convolve)

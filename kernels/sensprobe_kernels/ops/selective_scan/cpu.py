@@ -94,8 +94,8 @@ def prepare(
         decay_spec.settings(n),
     )  # fmt: skip
     given = Given(
-        _wide(x).reshape(-1),
-        (dt if computed is None else _wide(dt)).reshape(-1),
+        widened(x).reshape(-1),
+        (dt if computed is None else widened(dt)).reshape(-1),
         _NONE if computed is None else tiled(computed.A[None]).reshape(-1),
         decay.reshape(-1) if isinstance(decay, np.ndarray) else _NONE,
         B.reshape(-1),
@@ -131,7 +131,7 @@ def result_of(run: Run) -> Result:
     job, (_, _, heads, p) = run.job, run.shape
     held = [x for x in (run.given.state, run.given.residual) if x.size]
     after = [_untiled(x.reshape(job.batch, job.tiles, job.n, LANES), heads, p) for x in held]
-    y = _narrow(run.given.y, run.shape)
+    y = narrowed(run.given.y, run.shape)
     return Result(y, after[0], after[1] if len(after) == 2 else None)
 
 
@@ -190,7 +190,7 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
     batch, length, heads, p = shape
     whole, wide = job.tiles * job.n * LANES, batch * length * job.tiles * LANES
     adjoint = Adjoint(
-        _wide(dy, repeat=False).reshape(-1),
+        widened(dy, repeat=False).reshape(-1),
         scratch(wide),
         np.zeros_like(run.given.dt) if run.head else scratch(wide),
         scratch(0 if run.head else batch * whole),
@@ -213,12 +213,12 @@ def gradient(run: Run, dy: Array, threads: int) -> Gradient:
 
     spread_out(work, [(b, b + 1) for b in range(batch)], threads)
     rows = (batch, length, job.groups, job.n)
-    dx, dB, dC = _narrow(adjoint.dx, shape), adjoint.dB.reshape(rows), adjoint.dC.reshape(rows)
+    dx, dB, dC = narrowed(adjoint.dx, shape), adjoint.dB.reshape(rows), adjoint.dC.reshape(rows)
     if run.head:
         ddt, ddecay = adjoint.ddt.reshape(shape[:3]), adjoint.ddecay.reshape(shape[:3])
         return Gradient(dx, ddt, dB, dC, ddecay, None)
     dA = adjoint.dA.reshape(batch, job.tiles, job.n, LANES).sum(axis=0, keepdims=True)
-    return Gradient(dx, _narrow(adjoint.ddt, shape), dB, dC, None, _untiled(dA, heads, p)[0])
+    return Gradient(dx, narrowed(adjoint.ddt, shape), dB, dC, None, _untiled(dA, heads, p)[0])
 
 
 def _unit(heads: int, head: int, state: Spec, decay: Spec) -> int:
@@ -239,7 +239,7 @@ def _known(spec: Spec, shape: tuple[int, int, int]) -> Array:
 # -- layouts --------------------------------------------------------------------------------------
 
 
-def _wide(x: Array, repeat: bool = True) -> Array:
+def widened(x: Array, repeat: bool = True) -> Array:
     """x (…, p) with p padded to whole tiles by its last number, or by zeros; aligned."""
     if missing := -x.shape[-1] % LANES:
         last = x[..., -1:] if repeat else np.zeros_like(x[..., -1:])
@@ -247,8 +247,8 @@ def _wide(x: Array, repeat: bool = True) -> Array:
     return aligned(x)
 
 
-def _narrow(x: Array, shape: tuple[int, ...]) -> Array:
-    """Undoes `_wide`, from a flat array. Contiguous, since last bits of PyTorch's sums may depend
+def narrowed(x: Array, shape: tuple[int, ...]) -> Array:
+    """Undoes `widened`, from a flat array. Contiguous, since last bits of PyTorch's sums may depend
     on strides."""
     return np.ascontiguousarray(x.reshape(*shape[:-1], -1)[..., : shape[-1]])
 

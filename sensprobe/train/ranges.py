@@ -33,7 +33,7 @@ from sensprobe.plans.plan import Resolved
 from sensprobe.plans.scheme import TINIEST, Rounding, Scheme
 from sensprobe.plans.sites import Kind, Site
 
-STEPS = ("watched", "learned")
+RANGES = ("watched", "learned")
 WIDTH, LOW = "range width.", "range low."
 """Begin the names of a learned range's parameters: the logarithm of its width, which is trained,
 and the share of the width that lies below 0."""
@@ -41,7 +41,7 @@ PROGRESSIVE_BITS = 8
 Params = Mapping[str, Tensor]
 
 
-def is_step(parameter: str) -> bool:
+def is_range(parameter: str) -> bool:
     """Whether a parameter in training is of a learned range, and not of the model."""
     return parameter.startswith((WIDTH, LOW))
 

@@ -19,10 +19,10 @@ from sensprobe.plans.plan import Plan, from_json
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Part
 from sensprobe.train.method import Method
-from sensprobe.train.steps import LOW, WIDTH, LearningTap, is_step, learnable, learned, widened
-from sensprobe.train.tune import UnderPlan
+from sensprobe.train.ranges import LOW, WIDTH, LearningTap, is_range, learnable, learned, widened
+from sensprobe.train.under import UnderPlan
 
-LEARNED = Method(steps="learned")
+LEARNED = Method(ranges="learned")
 PLANS = {
     "two, post-norm": [
         "*.x=int4 *.y=int5/asym *.out_proj_in=int4/hadamard/mse *.B=int3 head=int4/asym/mse "
@@ -42,8 +42,8 @@ def test_a_checkpoint_under_the_tuned_plan_is_the_network_in_training(
     """After the ranges have moved, and by the text of the plan."""
     params, config = start_of(name)
     plan, x = plan_of(words, build(params, config, Path("here"))), inputs_of(config)
-    under = UnderPlan(plan, config, x, LEARNED)
-    params |= under.first_steps(params)
+    under = UnderPlan(plan, config, x, method=LEARNED)
+    params |= under.first_ranges(params)
     for n in params:
         params[n] = params[n] - (0.21 if n.startswith(WIDTH) else 0.0)
     leaves = {n: p.clone().requires_grad_() for n, p in params.items()}
@@ -53,7 +53,7 @@ def test_a_checkpoint_under_the_tuned_plan_is_the_network_in_training(
         n.removeprefix(WIDTH) for n in params if n.startswith(WIDTH)
     }
     document = json.loads(json.dumps(Plan(tuple(tuned.items())).to_json()))
-    kept = {n: p for n, p in params.items() if not is_step(n)}
+    kept = {n: p for n, p in params.items() if not is_range(n)}
     model = build(kept, config, Path("here"))
     read = from_json(document).resolve(model.sites.values())
     applier = Applier(model, observe(model, x, wanted_by(read, model)))
@@ -70,8 +70,8 @@ def test_it_starts_at_the_ranges_that_were_watched() -> None:
     params, config = start_of("one layer")
     model = build(params, config, Path("here"))
     plan, x = plan_of("*.x=int5 *.y=int6/asym *.B=int4/mse", model), inputs_of(config)
-    under = UnderPlan(plan, config, x, LEARNED)
-    tuned = under.tuned(params | under.first_steps(params))
+    under = UnderPlan(plan, config, x, method=LEARNED)
+    tuned = under.tuned(params | under.first_ranges(params))
     watched = observe(model, x, wanted_by(plan, model))
     for name in ("layers.0.x", "layers.0.y"):
         want = static_scale(model.sites[name], plan[name], watched)
@@ -139,17 +139,31 @@ def test_integers_narrow_to_the_plan() -> None:
     assert str(widened(plan, 1)["a"]) == "int8/channel"
 
 
-@pytest.mark.parametrize("changes", [{"steps": "sampled"}])
+@pytest.mark.parametrize("changes", [{"ranges": "sampled"}])
 def test_a_way_there_is_not(changes: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="--steps is one of watched, learned, not 'sampled'"):
+    with pytest.raises(UsageError, match="--ranges is one of watched, learned, not 'sampled'"):
         Method(**changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [
+        (LEARNED, "no static range of a whole tensor"),
+        (Method(progressive=True), "no integers of fewer than 8 bits"),
+    ],
+)
+def test_a_choice_that_the_plan_gives_no_use(method: Method, says: str) -> None:
+    params, config = start_of("one layer")
+    plan = plan_of("*.B=int8/head *.state=e4m3/dynamic", build(params, config, Path("here")))
+    with pytest.raises(UsageError, match=says):
+        UnderPlan(plan, config, None, method=method)
 
 
 def test_the_place_of_zero_is_not_trained() -> None:
     params, config = start_of("one layer")
     model = build(params, config, Path("here"))
-    under = UnderPlan(plan_of("*.y=int6/asym/range-1:3", model), config, None, LEARNED)
-    steps = under.first_steps(params)
+    under = UnderPlan(plan_of("*.y=int6/asym/range-1:3", model), config, None, method=LEARNED)
+    steps = under.first_ranges(params)
     assert steps[LOW + "layers.0.y"] == -0.25
     wider = params | {n: s + (n.startswith(WIDTH) * math.log(2)) for n, s in steps.items()}
     assert str(under.tuned(wider)["layers.0.y"]) == "int6/asym/range-2:6"

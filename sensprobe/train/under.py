@@ -1,0 +1,128 @@
+"""The network under a plan, on parameters in training.
+
+In every step the parameters are deployed as a loader would deploy them, encoded and decoded by the
+plan, and run under its tap: the network in training is the one that an evaluation of the checkpoint
+under the plan runs, to the bit. Ranges of static activations and states are watched anew on the
+calibration split before every leg, at full precision, as an evaluation does, or learned (see
+`ranges`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensprobe import ops
+from sensprobe.checkpoints.own import build
+from sensprobe.errors import SchemeError
+from sensprobe.models import Model, forward
+from sensprobe.models.apply import Applier, encode_weight, needs_calibration, observe, wanted_by
+from sensprobe.models.forward import Layer, one_layer
+from sensprobe.numerics.rounding import decode, straight
+from sensprobe.numerics.taps import RoundingTap, StaticScale, single
+from sensprobe.plans.plan import Resolved
+from sensprobe.plans.scheme import Rounding
+from sensprobe.plans.sites import Kind
+from sensprobe.train.method import Method
+from sensprobe.train.parametrization import Params, deployed, stabilised
+from sensprobe.train.ranges import LearningTap, first_ranges, widened, widths_of, with_ranges
+
+
+def require_trainable(plan: Resolved) -> None:
+    """SchemeError for a plan with a scheme that nothing can be trained under."""
+    if named := [n for n, s in plan.items() if s.rounding is Rounding.GPTQ]:
+        raise SchemeError(
+            f"{named[0]} in {plan[named[0]]} cannot be tuned: gptq chooses codes for a model that "
+            f"is finished, by what its layers read, and tuning changes that in every step. Leave "
+            f"/gptq out of the plan ({len(named)} site(s)): tuning does what it is for."
+        )
+
+
+@dataclass
+class UnderPlan:
+    """The network of a config with parameters in training, under a resolved plan.
+
+    `calibration` has the sequences on which ranges of static activations and states are watched;
+    None for a plan that needs none.
+    """
+
+    plan: Resolved
+    config: Any
+    calibration: Tensor | None = None
+    method: Method = field(default_factory=Method)
+    layer: Layer = one_layer  # how a layer is run: see `train.ram`
+    _scales: Mapping[str, StaticScale] | None = field(default=None, repr=False)
+    _now: Resolved | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        require_trainable(self.plan)
+        self.method.require_use(self.plan, self.config)
+
+    @torch.no_grad()
+    def stabilise(self, params: Params, plan: Resolved) -> None:
+        """Move every A that a plan stores above 1 inward, in place; nothing without `stable`."""
+        if self.method.stable:
+            for name, p in stabilised(params, self.config, plan).items():
+                if p is not params[name]:
+                    params[name].copy_(p)
+
+    def outputs(self, params: Params, x: Tensor, first: int = 0) -> Tensor:
+        """The outputs of the network under the plan. `first` is the position that stochastic
+        rounding takes for the first sequence of x."""
+        model: Any = deployed(params, self.config)
+        plan = self.now(params)
+        passing = {n: s for n, s in plan.items() if model.sites[n].kind is not Kind.WEIGHT}
+        widths = widths_of(plan, params)
+        if self._scales is None:
+            watched = {n: s for n, s in passing.items() if n not in widths}
+            self._scales = self._calibrated(model, watched).partial_tap(watched).scales
+        learning = {n: s for n, s in passing.items() if n in widths}
+        scales = {**self._scales, **Applier(model).partial_tap(learning).scales}
+        tap = self._tap(model, plan, scales, first)
+        return forward.outputs(model, x, LearningTap(tap, widths) if widths else tap, self.layer)
+
+    def begin(self, share: float = 0.0) -> None:
+        """Have the ranges watched anew before the next step, and go on with a share of the bits
+        that integers lack to eight."""
+        self._scales, self._now = None, widened(self.plan, share)
+
+    def now(self, params: Params) -> Resolved:
+        """The plan that the parameters are trained under at this time."""
+        return with_ranges(self.plan if self._now is None else self._now, params)
+
+    def tuned(self, params: Params) -> Resolved:
+        """The plan that a checkpoint of these parameters is for."""
+        return with_ranges(self.plan, params)
+
+    def first_ranges(self, params: Params) -> dict[str, Tensor]:
+        """The parameters of the ranges that are learned, at the start."""
+        if self.method.ranges == "watched":
+            return {}
+        return first_ranges(self._calibrated(deployed(params, self.config), self.plan), self.plan)
+
+    def applier(self, checkpoint: Params, plan: Resolved) -> Applier:
+        """The applier that evaluates a checkpoint under a plan."""
+        return self._calibrated(build(checkpoint, self.config, Path("in training")), plan)
+
+    def _calibrated(self, model: Model, plan: Resolved) -> Applier:
+        if self.calibration is None or not needs_calibration(plan, model.sites):
+            return Applier(model)
+        return Applier(model, observe(model, self.calibration, wanted_by(plan, model)))
+
+    def _tap(
+        self, model: Model, plan: Resolved, scales: Mapping[str, StaticScale], first: int
+    ) -> RoundingTap:
+        """The tap that an applier makes of the model's weights, to the bit, with gradients."""
+        weights = {}
+        for name, scheme in plan.items():
+            site = model.sites[name]
+            if site.kind is Kind.WEIGHT:
+                with torch.no_grad():
+                    rounded = decode(encode_weight(model, site, scheme), scheme, site)
+                weights[name] = straight(single(model.weights[name]), rounded)
+        return RoundingTap(plan, weights, scales, first, round=ops.rounded)
