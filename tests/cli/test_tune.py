@@ -149,7 +149,8 @@ def test_layers_are_recomputed_where_ram_is_scarce_and_nothing_else_changes(
 ) -> None:
     config, model = S4DConfig(1, 10, 4, 4, layers=2), tmp_path / "weights.safetensors"
     write_weights(model, family_of(config).initial(config, (0.01, 0.1), 3), config, {})
-    asked = ["tune", model, "--data", "digits", *COARSE, "--max-steps", 3, "--json"]
+    asked = ["tune", model, "--data", "digits", *COARSE, "--batch", 50]
+    asked += ["--max-steps", 3, "--json"]
     plenty = shell.ok(*asked, "--out", tmp_path / "plenty")
     assert plenty.json["ram"]["layers"] == "kept"
     assert "a step of 50 × 64 takes about" in plenty.err
@@ -166,7 +167,8 @@ def test_layers_are_recomputed_where_ram_is_scarce_and_nothing_else_changes(
 def test_a_step_that_finds_no_room_is_said_before_anything_runs(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ["tune", "s4d-digits", "--data", "digits", *COARSE, "--out", tmp_path / "out"]
+    asked = ["tune", "s4d-digits", "--data", "digits", *COARSE, "--batch", 50]
+    asked += ["--out", tmp_path / "out"]
     monkeypatch.setattr(step_ram, "free_bytes", lambda: 2_000_000)
     done = shell(*asked)
     assert done.code == 1
