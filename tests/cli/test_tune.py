@@ -172,7 +172,7 @@ def test_a_step_that_finds_no_room_is_said_before_anything_runs(
     monkeypatch.setattr(step_ram, "free_bytes", lambda: 2_000_000)
     done = shell(*asked)
     assert done.code == 1
-    says = r"64 × 64: that needs [\d,]+ bytes, and 2,000,000 are free. A batch of (\d+) would fit"
+    says = r"50 × 64: that needs [\d,]+ bytes, and 2,000,000 are free. A batch of (\d+) would fit"
     said = re.search(says, done.err)
     assert said, done.err
     assert not (tmp_path / "out").exists()
