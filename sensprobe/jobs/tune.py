@@ -33,6 +33,7 @@ from sensprobe.train.parametrization import (
     with_weights,
 )
 from sensprobe.train.ram import StepBytes, recomputed
+from sensprobe.train.ranges import told
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
 from sensprobe.train.tune import TuneTask
@@ -315,6 +316,8 @@ def _task(
     watched = calibration.fingerprint(plan)
     sequences = calibration.sequences(plan) if watched else None
     under = UnderPlan(plan, config, sequences, method=settings.method)
+    if settings.method.ranges == "learned":
+        session.progress.note(told(plan, source.model.sites))
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip

@@ -44,6 +44,7 @@ def test_every_choice_at_once_is_evaluated_as_it_was_scored(shell: Shell, tmp_pa
     more = ["--average", 0.9, "--warmup", 0.1, "--clip", 2, "--epochs", 2]
     made = shell.ok("tune", "s4d-digits", "--data", "digits", *words, *ways, *more, "--out", out)
     assert "; tuned: 0 of " in made.out
+    assert "2 range(s) are learned" in made.err
     document = json.loads((out / "tuned.json").read_text())
     assert document["stability"]["after"]["above"] == 0
     assert document["stability"]["after"]["largest"] <= 1

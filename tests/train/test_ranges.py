@@ -19,7 +19,16 @@ from sensprobe.plans.plan import Plan, from_json
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Part
 from sensprobe.train.method import Method
-from sensprobe.train.ranges import LOW, WIDTH, LearningTap, is_range, learnable, learned, widened
+from sensprobe.train.ranges import (
+    LOW,
+    WIDTH,
+    LearningTap,
+    is_range,
+    learnable,
+    learned,
+    told,
+    widened,
+)
 from sensprobe.train.under import UnderPlan
 
 LEARNED = Method(ranges="learned")
@@ -121,6 +130,15 @@ def test_a_range_goes_where_the_error_is_less(range_: float, grows: bool) -> Non
     width = torch.zeros((), requires_grad=True)
     (LearningTap(tap, {"x": width})(at, x) - x).square().sum().backward()
     assert (width.grad < 0) == grows
+
+
+def test_a_recurrence_whose_state_is_learned_is_said_to_be_slow() -> None:
+    params, config = start_of("one layer")
+    sites = build(params, config, Path("here")).sites
+    state = {"layers.0.x": parse("int8"), "layers.0.state": parse("int8")}
+    slow = "the recurrence of layers.0.state runs on the reference loop, slowly"
+    assert told(state, sites) == f"2 range(s) are learned; {slow}"
+    assert told({**state, "layers.0.state": parse("int8/head")}, sites) == "1 range(s) are learned"
 
 
 def test_what_one_range_cannot_say_stays_watched() -> None:
