@@ -142,7 +142,12 @@ def add_eval(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="also count how often rounding keeps the state from moving, on 8 samples",
     )
-    sub.add_argument("--run", type=Path, metavar="DIR", help="keep the evaluation in this run")
+    sub.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="keep the evaluation in this run; --plan tuned/12KiB is a model that was tuned there",
+    )
     options.add_reuse(sub)
     options.add_allow_code(sub)
     _tasks(sub)

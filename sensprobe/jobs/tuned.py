@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sensprobe.documents.files import require_no_link
+from sensprobe.documents.files import inside, require_no_link
 from sensprobe.errors import RunError, UsageError
 from sensprobe.jobs.plan_files import safe_name
 from sensprobe.plans.plan import Plan, fingerprint, from_json
@@ -29,6 +29,7 @@ PREFIX = "tuned/"
 KEPT = (
     "name",
     "candidate",
+    "asked_fingerprint",
     "plan_fingerprint",
     "weights_fingerprint",
     "radius",
@@ -40,7 +41,8 @@ KEPT = (
     "splits",
     "warnings",
 )
-"""What a row has of the document of a tuning, as it stands there."""
+"""What a row has of the document of a tuning, as it stands there: `asked_fingerprint` is the plan's
+that was asked for, `plan_fingerprint` that with the ranges learned and without GPTQ."""
 SIZES = ("batch", "weight_bytes", "state_bytes", "total_bytes", "effective_bits")
 
 
@@ -66,7 +68,8 @@ def tuned_rows(run: Run) -> list[dict[str, Any]]:
 def keep_tuned(run: Run, document: Mapping[str, Any], plan: Plan, folder: Path) -> dict[str, Any]:
     """Give the result `tuned` the row of a tuning, from its document; returns the row.
 
-    It takes the place of a row of the same plan, and of one whose folder was used again.
+    It takes the place of a row of the plan that was asked for, and of one whose folder was used
+    again.
     """
     inner, outer = folder.resolve(), run.path.resolve()
     within = inner.is_relative_to(outer)
@@ -80,7 +83,7 @@ def keep_tuned(run: Run, document: Mapping[str, Any], plan: Plan, folder: Path) 
         others = [
             other
             for other in tuned_rows(run)
-            if all(other[key] != row[key] for key in ("plan_fingerprint", "folder"))
+            if all(other[key] != row[key] for key in ("asked_fingerprint", "folder"))
         ]
         head = {key: document[key] for key in ("metric", "metric_info", "sign", "radius_name")}
         run.write_result(RESULT, {**head, "plans": [*others, row]})
@@ -108,7 +111,8 @@ def open_tuned(session: Session, name: str) -> Tuned:
     assert session.run is not None
     row = tuned_row(session.run, name)
     weights = _weights(session.run, row)
-    source = open_model(weights)
+    opened = opened_as(session, weights)
+    source = opened.source
     plan = from_json(row["plan"], f"{session.run.path}: the plan of {PREFIX}{row['name']}")
     resolved = plan.resolve(source.model.sites.values())
     found = source.fingerprint, fingerprint(resolved)
@@ -117,9 +121,13 @@ def open_tuned(session: Session, name: str) -> Tuned:
             f"{weights} is not the model that was tuned as {row['name']} ({source.fingerprint}, "
             f"and {row['weights_fingerprint']} was tuned): run `sensprobe tune` for it again."
         )
-    opened = Session(source, session.dataset, progress=session.progress,
-                     headline=session.headline, data_seed=session.data_seed)  # fmt: skip
     return Tuned(opened, plan, row)
+
+
+def opened_as(session: Session, weights: Path) -> Session:
+    """A session of other weights on the same data, without a run."""
+    return Session(open_model(weights), session.dataset, progress=session.progress,
+                   headline=session.headline, data_seed=session.data_seed)  # fmt: skip
 
 
 def is_tuned(plan: str) -> bool:
@@ -148,9 +156,7 @@ def _weights(run: Run, row: Mapping[str, Any]) -> Path:
         )
     path = run.path
     for part in (*told.parts, WEIGHTS):
-        path = path / part
-        if path.is_symlink():
-            raise RunError(f"{path} is a link, and a run is not followed out of its folder.")
+        path = inside(path, part)
     if not path.is_file():
         raise RunError(f"{path} is gone: run `sensprobe tune` for {row['name']} again.")
     return path

@@ -17,7 +17,7 @@ from torch import Tensor
 class _Saved(NamedTuple):
     """The place of an array among the saved tensors."""
 
-    index: int
+    place: int
 
 
 def keep(ctx: Any, run: Any) -> None:
@@ -41,7 +41,7 @@ def _parted(value: Any, tensors: list[Tensor]) -> Any:
 
 def _joined(value: Any, tensors: Sequence[Tensor]) -> Any:
     if isinstance(value, _Saved):
-        return tensors[value.index].numpy()
+        return tensors[value.place].numpy()
     return _each(value, lambda part: _joined(part, tensors))
 
 

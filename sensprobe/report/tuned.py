@@ -39,10 +39,11 @@ class TunedScores:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A model that was trained under a plan. `name` is the budget or the plan it was asked for."""
+    """A model that was trained under a plan. `name` is the budget or the plan it was asked for;
+    `asked_fingerprint` that plan's, which training may have learned ranges for."""
 
     name: str
-    plan_fingerprint: str
+    asked_fingerprint: str
     weight_bytes: int
     state_bytes: int
     total_bytes: int
@@ -80,7 +81,7 @@ def tuned_beside(found: Tuning | None, search: Search) -> tuple[Tuned, ...]:
 
 
 def _beside(tuned: Tuned, plans: Mapping[str, Candidate], batch: int) -> Tuned:
-    if (same := plans.get(tuned.plan_fingerprint)) is not None:
+    if (same := plans.get(tuned.asked_fingerprint)) is not None:
         return replace(tuned, state_bytes=same.state_bytes, total_bytes=same.total_bytes)
     state = round(tuned.state_bytes * batch / tuned.batch)
     return replace(tuned, state_bytes=state, total_bytes=tuned.weight_bytes + state)

@@ -83,7 +83,7 @@ def _require_search(document: Document) -> None:
 
 def _require_tuned(document: Document) -> None:
     rows = document["plans"]
-    if len({row["plan_fingerprint"] for row in rows}) < len(rows):
+    if len({row["asked_fingerprint"] for row in rows}) < len(rows):
         raise DocumentError("plans: two rows are of one plan")
     for place, row in enumerate(rows):
         if ".." in PurePath(row["folder"]).parts:

@@ -17,7 +17,6 @@ STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="
 PARAMETRIZATIONS = ("continuous", "discrete", "frozen")
 PTQ, QAT = HERE / "ptq.jsonl", HERE / "qat.jsonl"
 PAIRS = 32
-STATE = "layers.*.state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +35,10 @@ class Widths:
         same = {self.weights, self.activations, self.A, self.x}
         return short if len(same) == 1 else f"{short} Ā{self.A}×x{self.x}"
 
-    def plan(self, state: str = "") -> Plan:
-        """This product's plan at these widths; `state` is another scheme for the state."""
+    def plan(self, state: str) -> Plan:
+        """This product's plan at these widths; `state` names the range of the state."""
         bits = {"w": self.weights, "a": self.activations, "A": self.A, "x": self.x}
-        schemes = STUDY["plan"] | ({STATE: state} if state else {})
+        schemes = STUDY["plan"] | {"layers.*.state": STUDY["states"][state]}
         entries = (f"{name}={text.format(**bits)}" for name, text in schemes.items())
         return Plan(tuple(map(parse_setting, entries)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
@@ -26,7 +26,10 @@ HEADS = (16, 64)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measurement: whose quantizer, of which model, at which widths (0 keeps exact)."""
+    """One measurement: whose quantizer, of which model, at which widths (0 keeps exact).
+
+    `time` is the range of the state: of theirs "static" or "live", of ours one of [states].
+    """
 
     who: str  # "authors" | "ours"
     H: int
@@ -50,9 +53,11 @@ def rows() -> Iterator[Row]:
         yield Row("authors", H, w, a, 16, 16)
         for A, x in product(grid["A"], grid["x"]):
             yield Row("authors", H, w, a, A, x, gelu="theirs")
-            yield Row("ours", H, w, a, A, x)
+            for state in STUDY["states"]:
+                yield Row("ours", H, w, a, A, x, state)
         yield Row("authors", H, 8, 8, 8, 8, gelu="theirs")
-        yield Row("ours", H, 8, 8, 8, 8)
+        for state in STUDY["states"]:
+            yield Row("ours", H, 8, 8, 8, 8, state)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Measured:
     def measure(self, row: Row) -> dict[str, Any]:
         """Accuracy in %, its standard error and n."""
         if row.who == "ours":
-            plan = Widths(row.weights, row.activations, row.A, row.x).plan()
+            plan = Widths(row.weights, row.activations, row.A, row.x).plan(row.time)
             return in_percent(api.evaluate(STUDY["models"][str(self.H)], self.spec, plan))
         names = ("weights", "activations", "A")
         bits = Bits(
@@ -94,8 +99,8 @@ class Measured:
         return in_percent({"value": found.value, "stderr": found.stderr, "n": len(hits)})
 
 
-def measure_missing(folder: Path, told: Callable[[str], None]) -> None:
-    """Measure the rows that ptq.jsonl lacks, and add them to it."""
+def measure_missing(folder: Path) -> Iterator[str]:
+    """Measure the rows that ptq.jsonl lacks, add each to it, and tell of it."""
     names = tuple(asdict(Row("", 0)))
     known = {tuple(line[name] for name in names) for line in read_lines(PTQ)}
     models = {H: Measured(H, folder) for H in HEADS}
@@ -108,4 +113,4 @@ def measure_missing(folder: Path, told: Callable[[str], None]) -> None:
         append_line(
             PTQ, asdict(row) | found | {"seconds": seconds, "date": date.today().isoformat()}
         )
-        told(f"{row}: {found['value']} ± {found['stderr']} % in {seconds} s")
+        yield f"{row}: {found['value']} ± {found['stderr']} % in {seconds} s"

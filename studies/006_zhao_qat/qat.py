@@ -2,7 +2,7 @@
 
     python studies/006_zhao_qat/qat.py [--data DIR] [--run DIR] [--only CELL …] [--seeds S …]
                                        [--epochs N] [--lr RATE] [--ssm-lr RATE]
-                                       [--state SCHEME] [--list]
+                                       [--state RANGE] [--list]
 
 DIR holds mnist/, the four IDX files. A finished cell is a line of qat.jsonl; one that was stopped
 goes on after its last leg. The tables of README.md are written after each.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import tables
-from cells import HERE, QAT, STATE, STUDY, Cell, append_line, cells, in_percent, read_lines
+from cells import HERE, QAT, STUDY, Cell, append_line, cells, in_percent, read_lines
 
 from sensprobe import api
 from sensprobe.cli.study import data_folder
@@ -37,7 +37,7 @@ def main() -> int:
         return 0
     try:
         folder = data_folder(asked.data, [STUDY["data"]["folder"]], HOW_TO_GET)
-        for cell, settings in _missing(asked):
+        for cell, settings in missing(asked):
             row = trained(cell, settings, folder / STUDY["data"]["folder"], asked.run)
             append_line(QAT, row)
             tables.write_readme()
@@ -61,12 +61,12 @@ def _asked() -> argparse.Namespace:
     options.add_argument("--epochs", type=int, default=usual["epochs"])
     options.add_argument("--lr", type=float, default=usual["lr"])
     options.add_argument("--ssm-lr", type=float, default=usual["ssm_lr"])
-    options.add_argument("--state", default=STUDY["plan"][STATE], help="its scheme; {x}: its bits")
+    options.add_argument("--state", choices=STUDY["states"], default=usual["state"])
     options.add_argument("--list", action="store_true", help="list the cells, and train none")
     return options.parse_args()
 
 
-def _missing(asked: argparse.Namespace) -> Iterator[tuple[Cell, dict[str, Any]]]:
+def missing(asked: argparse.Namespace) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """The cells that were asked for and are not in qat.jsonl, seed by seed."""
     chosen = [c for c in cells() if not asked.only or any(part in c.name for part in asked.only)]
     if not chosen:
@@ -89,7 +89,7 @@ def _missing(asked: argparse.Namespace) -> Iterator[tuple[Cell, dict[str, Any]]]
 def trained(cell: Cell, settings: dict[str, Any], mnist: Path, run: Path) -> dict[str, Any]:
     """The line of a cell: what it was trained by, how long, and what it scores."""
     words = [cell.name, *(f"{name}{value}" for name, value in settings.items())]
-    out, began = run / "-".join(words).replace("/", "_"), time.monotonic()
+    out, began = run / "-".join(words), time.monotonic()
     state = settings["state"]
     choices = {name: value for name, value in settings.items() if name != "state"}
     more = {} if cell.parametrization == "continuous" else {"parametrization": cell.parametrization}

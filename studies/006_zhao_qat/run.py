@@ -22,8 +22,9 @@ from sensprobe.cli.study import data_folder, run_study
 def study(data: Path | None, run: Path) -> None:
     """Measure what is missing and write everything."""
     folder = STUDY["data"]["folder"]
-    told = lambda text: sys.stderr.write(f"{text}\n")  # noqa: E731
-    measure_missing(data_folder(data, [folder], HOW_TO_GET) / folder, told)
+    for text in measure_missing(data_folder(data, [folder], HOW_TO_GET) / folder):
+        tables.write_readme()
+        sys.stderr.write(f"{text}\n")
     tables.write_readme()
 
 

@@ -67,7 +67,8 @@ def posttraining(found: Found) -> str:
     """The heterogeneous scheme after training: published, by their quantizer, and by ours."""
     grid = STUDY["grid"]
     head = ["Ā × x", "published, H = 64"]
-    head += [f"{who}, H = {H}" for H in (64, 16) for who in ("theirs on our model", "ours")]
+    kinds = [f"ours, {state}" for state in STUDY["states"]]
+    head += [f"{who}, H = {H}" for H in (64, 16) for who in ("theirs on our model", *kinds)]
     lines = []
     for A in grid["A"]:
         for x in grid["x"]:
@@ -80,8 +81,23 @@ def posttraining(found: Found) -> str:
             line = [f"{A} × {x}", number(published_grid("PTQ", A, x), 1)]
             for H in (64, 16):
                 line.append(measured(found, "authors", H, **widths, gelu="theirs"))
-                line.append(measured(found, "ours", H, **widths))
+                line += [measured(found, "ours", H, **widths, time=s) for s in STUDY["states"]]
             lines.append(line)
+    return markdown(head, lines)
+
+
+def states(found: Found) -> str:
+    """The state rounded alone by their quantizer."""
+    head = ["H", "range", *(f"{bits} bits" for bits in STUDY["state"]["bits"])]
+    lines = [
+        [
+            str(H),
+            time,
+            *(measured(found, "authors", H, x=b, time=time) for b in STUDY["state"]["bits"]),
+        ]
+        for H in map(int, STUDY["models"])
+        for time in ("static", "live")
+    ]
     return markdown(head, lines)
 
 
@@ -223,20 +239,20 @@ def trials(found: Found) -> str:
 
 def memory(found: Found) -> str:
     """The memory of Table III: as printed, as they count, and as this product does."""
-    head = ["H", "widths", "saved, published", "by their count", "their bytes",
-            "ours, scales included", "saved of our float32", "times smaller"]  # fmt: skip
+    head = ["H", "widths", "saved, published", "by their count", "times smaller, published",
+            "the same of our float32", *(f"ours, {s}" for s in STUDY["states"])]  # fmt: skip
     lines = []
     for row in STUDY["table"]:
         if row["method"] == "PTQ":
             continue
         H, widths = row["H"], Widths(*row["widths"])
-        model = STUDY["models"][str(H)]
+        model, theirs = STUDY["models"][str(H)], published_bits(H, widths) / 8
         full = api.cost(model)["total_bytes"]
-        ours = api.cost(model, widths.plan())["total_bytes"]
+        sizes = [api.cost(model, widths.plan(s))["total_bytes"] for s in STUDY["states"]]
         lines.append([
             str(H), widths.text, f"{row['saved']:.2f} %", f"{published_saving(H, widths):.2f} %",
-            in_bytes(published_bits(H, widths) / 8), in_bytes(ours),
-            f"{100 * (1 - ours / full):.2f} %", f"{full / ours:.2f}",
+            f"{1 / (1 - row['saved'] / 100):.2f}", f"{in_bytes(theirs)}, {full / theirs:.2f}×",
+            *(f"{in_bytes(size)}, {full / size:.2f}×" for size in sizes),
         ])  # fmt: skip
     return markdown(head, lines)
 
@@ -246,6 +262,7 @@ def memory(found: Found) -> str:
 SECTIONS: Sections = {
     "exact": exact,
     "posttraining": posttraining,
+    "states": states,
     "table": table,
     "grid": grid,
     "memory": memory,

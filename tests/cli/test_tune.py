@@ -11,7 +11,7 @@ from command_line import Shell
 
 import sensprobe
 from sensprobe.data import load_data
-from sensprobe.jobs import tune
+from sensprobe.jobs import step_ram
 from sensprobe.models import family_of
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.plans.plan import read
@@ -156,7 +156,7 @@ def test_layers_are_recomputed_where_ram_is_scarce_and_nothing_else_changes(
     assert "a step of 50 × 64 takes about" in plenty.err
     assert "recomputed" not in plenty.err
     needed = plenty.json["ram"]["step_bytes"]
-    monkeypatch.setattr(tune, "free_bytes", lambda: needed)
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: needed)
     scarce = shell.ok(*asked, "--out", tmp_path / "scarce")
     assert scarce.json["ram"]["layers"] == "recomputed"
     assert "; layers are recomputed" in scarce.err
@@ -168,16 +168,16 @@ def test_a_step_that_finds_no_room_is_said_before_anything_runs(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ["tune", "s4d-digits", "--data", "digits", *COARSE, "--out", tmp_path / "out"]
-    monkeypatch.setattr(tune, "free_bytes", lambda: 2_000_000)
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: 2_000_000)
     done = shell(*asked)
     assert done.code == 1
-    says = r"50 × 64: that needs [\d,]+ bytes, and 2,000,000 are free. --batch (\d+) would fit"
+    says = r"64 × 64: that needs [\d,]+ bytes, and 2,000,000 are free. A batch of (\d+) would fit"
     said = re.search(says, done.err)
     assert said, done.err
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(tune, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: 1000)
     assert "No batch fits" in shell(*asked).err
-    monkeypatch.setattr(tune, "free_bytes", lambda: 2_000_000)
+    monkeypatch.setattr(step_ram, "free_bytes", lambda: 2_000_000)
     fits = shell.ok(*asked, "--batch", said[1], "--max-steps", 1, "--json").json
     assert fits["ram"]["step_bytes"] <= 2_000_000
 
@@ -196,3 +196,22 @@ def test_so_many_steps_and_so_many_samples(shell: Shell, tmp_path: Path) -> None
     done = shell(*asked, "--max-steps", 6)
     assert done.code == 1
     assert "differs in max_steps" in done.err
+
+
+def test_trials_choose_the_rates(shell, tmp_path):
+    words = ["s4d-digits", "--data", "digits", *COARSE, "--epochs", 1, "--batch", 128]
+    short = ["--max-steps", 2, "--limit", 50, "--out", tmp_path / "t", "--json"]
+    found = shell.ok("tune", *words, *short, "--trials", 3).json
+    tried = found["trials"]
+    assert len(tried) == 3
+    assert [row["value"] for row in tried] == sorted((r["value"] for r in tried), reverse=True)
+    assert (found["lr"], found["ssm_lr"]) == (tried[0]["lr"], tried[0]["ssm_lr"])
+    assert any(row["lr"] == 0.01 for row in tried)  # what it would do without
+    assert len(list((tmp_path / "t" / "trials").iterdir())) == 3
+
+
+def test_a_budget_that_the_plan_breaks_is_said(shell, tmp_path):
+    words = ["s4d-digits", "--data", "digits", *COARSE, "--out", tmp_path / "t"]
+    said = shell("tune", *words, "--budget", "1KiB").err
+    assert "more than the budget of 1KiB (1,024)" in said
+    assert not (tmp_path / "t").exists()

@@ -59,7 +59,8 @@ def test_a_tuning_lands_in_its_run(kept: Path) -> None:
     candidate = next(c for c in search["candidates"] if c["name"] == chosen)
     assert (row["name"], row["folder"]) == ("1.5KiB", TUNED)
     assert row["candidate"] == chosen
-    for key in ("plan_fingerprint", "weight_bytes", "state_bytes", "total_bytes"):
+    assert row["asked_fingerprint"] == row["plan_fingerprint"] == candidate["plan_fingerprint"]
+    for key in ("weight_bytes", "state_bytes", "total_bytes"):
         assert row[key] == candidate[key]
     assert row["splits"] == document["splits"]
     assert row["splits"]["search"]["before"]["value"] == candidate["metric"]["value"]
@@ -82,6 +83,21 @@ def test_a_folder_that_is_used_again_has_one_row(run: Path) -> None:
     api.tune(None, None, "1.75KiB", out, run=run, restart=True, **FAST)
     (row,) = rows(run)
     assert (row["name"], row["folder"]) == ("1.75KiB", TUNED)
+
+
+def test_a_plan_whose_ranges_are_learned_has_one_row(run: Path, tmp_path: Path) -> None:
+    """By the plan that was asked for: what is learned is another every time."""
+    plan = {"*.out_proj_in": "int4", "*.C": "int3"}
+    asked = {**FAST, "run": run, "ranges": "learned"}
+    api.tune(None, None, plan, run / "tuned" / "a", **asked)
+    before = rows(run)[1]
+    document = api.tune(None, None, plan, run / "tuned" / "b", **asked | {"seed": 3})
+    _, row = rows(run)
+    assert row["asked_fingerprint"] == before["asked_fingerprint"] != row["plan_fingerprint"]
+    assert row["plan_fingerprint"] != before["plan_fingerprint"]
+    assert row["folder"] == "tuned/b"
+    scored = api.evaluate(None, None, document["plan_in_run"], run=run)
+    assert scored["value"] == row["splits"]["confirmation"]["after"]["value"]
 
 
 def test_it_scores_and_exports_what_its_row_says(run: Path, tmp_path: Path) -> None:
@@ -171,6 +187,16 @@ def test_a_tuned_model_that_there_is_not(run: Path, tmp_path: Path) -> None:
         api.export(run, TUNED, tmp_path / "out")
     with pytest.raises(UsageError, match="--out, or a run with --run"):
         api.tune("s4d-digits", "digits", {"*.out_proj": "int3"})
+
+
+@pytest.mark.parametrize("folder", ["a" * 300, "tuned/it\ns", "tuned/.hidden"])
+def test_a_folder_that_cannot_be_one(folder: str, run: Path, tmp_path: Path) -> None:
+    path = run / "results" / "tuned.json"
+    document = json.loads(path.read_text())
+    document["plans"][0]["folder"] = folder
+    path.write_text(json.dumps(document))
+    with pytest.raises(RunError, match="cannot name a file in"):
+        api.export(run, TUNED, tmp_path / "out")
 
 
 @pytest.mark.parametrize("inner", ["tuned", TUNED, f"{TUNED}/weights.safetensors"])

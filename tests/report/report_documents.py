@@ -345,6 +345,7 @@ def _tuned_row(
     sizes = ("plan", "plan_fingerprint", "weight_bytes", "state_bytes", "total_bytes")
     return {key: candidate[key] for key in sizes} | {
         "name": candidate["name"], "candidate": candidate["name"], "batch": 1,
+        "asked_fingerprint": candidate["plan_fingerprint"],
         "weights_fingerprint": "w", "folder": f"tuned/{candidate['name']}", "radius": 0.99,
         "epochs": 3, "steps": 90, "seconds": 75.0, "warnings": [],
         "splits": {"search": _tuned_scores(*search), "confirmation": _tuned_scores(*unseen)},

@@ -66,7 +66,7 @@ def test_a_tuned_model_stands_above_its_plan(found: Search, tuning: Tuning) -> N
 
 def test_it_follows_the_batch_and_the_budget(found: Search, tuning: Tuning) -> None:
     many = at_batch(found, 16)
-    alone = replace(tuning.plans[0], plan_fingerprint="another")
+    alone = replace(tuning.plans[0], asked_fingerprint="another")
     beside = tuned_beside(replace(tuning, plans=(alone, tuning.plans[0])), many)
     for plan in beside:
         same = many.candidate(plan.candidate)

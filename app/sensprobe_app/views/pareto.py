@@ -36,6 +36,7 @@ def show(found: Found) -> None:
     st.title("Pareto")
     if found.search is None:
         search_command(found.line)
+        _tuning(_tuned(found))
         return
     view, batch = _controls(found.search)
     if found.partial:

@@ -191,7 +191,7 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
 def _tuned(found: Found, entries: Entries, trained: Tuning) -> None:
     """The plan's tuned model, where there is one, and the command that exports it."""
     mark, q = fingerprint(resolved(entries, found.sites)), trained.quantity
-    plan = next((p for p in trained.plans if p.plan_fingerprint == mark), None)
+    plan = next((p for p in trained.plans if p.asked_fingerprint == mark), None)
     if plan is None:
         return
     scores, change = plan.confirmation, plain(q.change_unit)
