@@ -37,7 +37,7 @@ def main() -> int:
         return 0
     try:
         folder = data_folder(asked.data, [STUDY["data"]["folder"]], HOW_TO_GET)
-        for cell, settings in _missing(asked):
+        for cell, settings in missing(asked):
             row = trained(cell, settings, folder / STUDY["data"]["folder"], asked.run)
             append_line(QAT, row)
             tables.write_readme()
@@ -66,7 +66,7 @@ def _asked() -> argparse.Namespace:
     return options.parse_args()
 
 
-def _missing(asked: argparse.Namespace) -> Iterator[tuple[Cell, dict[str, Any]]]:
+def missing(asked: argparse.Namespace) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """The cells that were asked for and are not in qat.jsonl, seed by seed."""
     chosen = [c for c in cells() if not asked.only or any(part in c.name for part in asked.only)]
     if not chosen:

@@ -4,12 +4,15 @@ README that shows what was measured."""
 from __future__ import annotations
 
 import importlib.util
+from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import authors
 import authors_scan
 import cells
 import pytest
+import qat
 import torch
 from authors import Bits, Network, Range, range_of, recurrence, rounded, scale_and_zero
 from torch import Tensor
@@ -138,6 +141,20 @@ def test_every_cell_has_its_widths_in_its_plan() -> None:
         kinds = {name: sites[name].kind.value for name in bits}
         assert {bits[n] for n, kind in kinds.items() if kind == "weight"} == {w.weights}
         assert {bits[n] for n, kind in kinds.items() if kind == "activation"} == {w.activations}
+
+
+def test_a_finished_cell_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qat, "QAT", tmp_path / "qat.jsonl")
+    asked = Namespace(only=["h16-w8a8"], seeds=[0, 1], epochs=1, lr=0.1, ssm_lr=0.1, state="live")
+    first, second = qat.missing(asked)
+    assert (first[0].name, first[1]["seed"]) == ("h16-w8a8-A8x8-continuous", 0)
+    cells.append_line(tmp_path / "qat.jsonl", {"cell": first[0].name, **first[1], "test": 0})
+    assert list(qat.missing(asked)) == [second]
+    assert len(list(qat.missing(Namespace(**vars(asked) | {"epochs": 2})))) == 2
+    with pytest.raises(SystemExit, match="no cell is called h17"):
+        list(qat.missing(Namespace(**vars(asked) | {"only": ["h17"]})))
 
 
 # -- README ----------------------------------------------------------------------------------------
