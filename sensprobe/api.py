@@ -315,7 +315,7 @@ def search(
     from sensprobe.jobs.confirm import confirm as confirmed_on_unseen
     from sensprobe.jobs.cost import full_bytes
     from sensprobe.jobs.saturation import chosen_ranges
-    from sensprobe.jobs.tune import TuneSettings
+    from sensprobe.jobs.train_under import TuneSettings
     from sensprobe.session.open import open_session
     from sensprobe.session.plans import as_plan
 
@@ -532,9 +532,9 @@ def tune(
     run: Pathlike | None = None,
     epochs: int = 3,
     max_steps: int | None = None,
-    lr: float = 2e-3,
-    ssm_lr: float = 5e-4,
-    batch: int = 50,
+    lr: float | None = None,
+    ssm_lr: float | None = None,
+    batch: int = 64,
     average: float = 0.99,
     warmup: float = 0.05,
     clip: float = 1.0,
@@ -546,6 +546,8 @@ def tune(
     seed: int = 0,
     train: str = "all",
     limit: int | None = None,
+    budget: int | str | None = None,
+    trials: int = 0,
     norm: str | None = None,
     metric: str | None = None,
     data_seed: int = 0,
@@ -567,19 +569,23 @@ def tune(
     as stored. `ranges`: "watched" or "learned". `average`, `warmup`, `clip`, `progressive`: see
     `sensprobe tune --help`. Training ends after `max_steps` where `epochs` are longer. `train`:
     "all" parameters, or "vectors": norms, biases and D. `limit`: samples of each split that are
-    scored. `trained` is told the progress of the training. `allow_code`: see `search`.
+    scored. A plan of more bytes than `budget` is an error. With `trials` rates, and the teacher
+    where none is named, are those of the best of so many short trainings. `trained` is told the
+    progress of the training. `allow_code`: see `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
+    from sensprobe.jobs.train_under import TuneSettings
     from sensprobe.plans.plan import EXACT_PLAN
     from sensprobe.plans.presets import PRESETS
     from sensprobe.session.open import open_session
     from sensprobe.session.plans import as_plan
+    from sensprobe.train.method import Method
 
-    settings = job.TuneSettings(
+    settings = TuneSettings(
         epochs=epochs, max_steps=max_steps, lr=lr, ssm_lr=ssm_lr, batch=batch, average=average,
         warmup=warmup, teacher=teacher, seed=seed,
-        method=job.Method(parametrization, stable, ranges, progressive, clip, train),
+        method=Method(parametrization, stable, ranges, progressive, clip, train),
     )  # fmt: skip
     session = open_session(
         model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
@@ -595,7 +601,8 @@ def tune(
     with session.run.working("tune") if session.run else nullcontext():
         return job.tune(
             session, asked, None if out is None else Path(out), settings,
-            name=name, limit=limit, resume=not restart, progress=trained,
+            name=name, limit=limit, budget=budget, trials=trials, resume=not restart,
+            progress=trained,
         )  # fmt: skip
 
 

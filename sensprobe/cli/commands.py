@@ -276,6 +276,8 @@ def tune(arguments: Namespace) -> None:
         progressive=arguments.progressive,
         teacher=arguments.teacher,
         seed=arguments.seed,
+        budget=arguments.budget,
+        trials=arguments.trials,
         train=arguments.train,
         limit=arguments.limit,
         norm=arguments.norm,
@@ -290,7 +292,7 @@ def tune(arguments: Namespace) -> None:
     if arguments.json:
         print_json(document)
         return
-    for part in show_scores.tuned(document):
+    for part in (*show_scores.trials(document), *show_scores.tuned(document)):
         stdout.print(part)
     stderr.print(show.next_after_tune(document, arguments.metric), style="dim", soft_wrap=True)
 

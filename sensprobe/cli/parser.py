@@ -203,11 +203,12 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--max-steps", type=int, metavar="N", help="end after N steps where the epochs are longer"
     )
-    rate, slow = "learning rate (default: 0.002)", "of decays and step sizes (default: 0.0005)"
-    sub.add_argument("--lr", type=float, default=2e-3, metavar="RATE", help=rate)
-    sub.add_argument("--ssm-lr", type=float, default=5e-4, metavar="RATE", help=slow)
+    rate = "learning rate (default: 0.01, of text 0.002)"
+    slow = "of decays and step sizes (default: 0.002, of text 0.0005)"
+    sub.add_argument("--lr", type=float, metavar="RATE", help=rate)
+    sub.add_argument("--ssm-lr", type=float, metavar="RATE", help=slow)
     sub.add_argument(
-        "--batch", type=int, default=50, metavar="N", help="samples a step (default: 50)"
+        "--batch", type=int, default=64, metavar="N", help="samples a step (default: 64)"
     )
     _tune_method(sub)
     sub.add_argument(
@@ -225,6 +226,16 @@ def _tune(commands: argparse._SubParsersAction) -> None:
         "are none (default: all)",
     )
     sub.add_argument("--seed", type=int, default=0, help="of the order of samples")
+    sub.add_argument(
+        "--trials",
+        type=int,
+        default=0,
+        metavar="N",
+        help="choose the rates, and the teacher where none is named, by N short trainings",
+    )
+    sub.add_argument(
+        "--budget", metavar="SIZE", help="refuse a plan that takes more: 12KiB, 25%% or 8x"
+    )
     sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("scored splits"))
     sub.add_argument(
         "--restart", action="store_true", help="start afresh instead of going on where it stopped"

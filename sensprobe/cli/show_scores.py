@@ -112,6 +112,23 @@ def _stored_A(document: Mapping[str, Any]) -> str:
     return f"|A| as stored  {'; tuned: '.join(said)}\n"
 
 
+def trials(document: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A table of the short trainings that chose the rates, the best first; nothing without any."""
+    if not document["trials"]:
+        return
+    title = "\nshort trainings, the best first; held-out samples of the search split"
+    made = table(*((n, "right") for n in ("lr", "ssm lr", "teacher", "score", "s")), title=title)
+    for row in document["trials"]:
+        found = f"{row['value']:.4g} ± {_number(row['stderr'])}"
+        cells = f"{row['lr']:.2g}", f"{row['ssm_lr']:.2g}", row["teacher"], found
+        made.add_row(*cells, f"{row['seconds']:.0f}")
+    yield made
+
+
+def _number(stderr: float | None) -> str:
+    return "?" if stderr is None or not isfinite(stderr) else f"{stderr:.2g}"
+
+
 def turns(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     """A table of the steps of each budget of `search --tune`, and what stands after them."""
     metric = info_in(document)

@@ -28,7 +28,8 @@ import numpy as np
 from sensprobe.evaluate import mean, paired, score_document
 from sensprobe.jobs.profile import profile
 from sensprobe.jobs.search import SearchSettings, run_of, search, sensitivity_of
-from sensprobe.jobs.tune import TuneSettings, train_under, tune, tuned_arrays
+from sensprobe.jobs.train_under import TuneSettings, train_under
+from sensprobe.jobs.tune import tune, tuned_arrays
 from sensprobe.jobs.tuned import PREFIX, folder_of, opened_as
 from sensprobe.plans.plan import Plan, Resolved, fingerprint, from_json, read
 from sensprobe.plans.scheme import parse

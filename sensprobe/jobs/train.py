@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sensprobe.data import (
 )
 from sensprobe.errors import UsageError
 from sensprobe.jobs.evaluate import evaluate
+from sensprobe.jobs.step_ram import room_for_steps
 from sensprobe.plans.plan import Plan
 from sensprobe.session.session import Session
 from sensprobe.session.source import open_model
@@ -154,9 +156,10 @@ def _language(
     if recipe.text.pydoc:
         pools.append((recipe.text.pydoc, Pool(pydoc_training_text(), length)))
     task = LanguageTask(recipe, pools, held_out.splits["search"])
-    trained = train_task(task, out, progress=progress, resume=resume)
+    with room_for_steps(task) as (layer, ram):
+        trained = train_task(replace(task, layer=layer), out, progress=progress, resume=resume)
     found = _confirm(trained.weights, held_out, CONFIRMED_WINDOWS)
-    return found | {"parameters": trained.parameters, "steps": recipe.schedule.steps}
+    return found | {"parameters": trained.parameters, "steps": recipe.schedule.steps, "ram": ram}
 
 
 def _confirm(weights: Path, dataset: Dataset, limit: int | None = None) -> dict[str, Any]:

@@ -3,81 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensprobe.checkpoints import parameters
-from sensprobe.checkpoints.own import Parameters
 from sensprobe.data import check_limit
-from sensprobe.documents.files import disk_errors, strict_json, write_whole
+from sensprobe.documents.files import strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
-from sensprobe.jobs.cost import cost
-from sensprobe.jobs.step_ram import room_for_steps
+from sensprobe.jobs.cost import cost, full_bytes
+from sensprobe.jobs.train_under import PLAN, RESULT, TuneSettings, train_under
+from sensprobe.jobs.tune_trials import chosen_by_trials
 from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, opened_as, tuned_rows
-from sensprobe.models import family_of
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
-from sensprobe.plans.scheme import Rounding, Scheme
 from sensprobe.session.session import Session
-from sensprobe.session.source import Source, open_model
-from sensprobe.train import Progress, Recipe, Trained, record, train_task
-from sensprobe.train.method import Method
+from sensprobe.session.source import Source
+from sensprobe.train import Progress, record
 from sensprobe.train.parametrization import (
-    Params,
     is_invariant,
-    parametrized,
     stability,
-    with_weights,
 )
-from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
-from sensprobe.train.tune import TuneTask
-from sensprobe.train.under import UnderPlan
+from sensprobe.units import limit_bytes
 
-PLAN, RESULT = "plan.json", "tuned.json"
 NAME = 200
 """Characters of a plan's name that are kept."""
-HELD_OUT = {"language": 64}
-"""The most held-out samples that are scored after every leg; of other tasks `MOST_HELD_OUT`."""
-MOST_HELD_OUT = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class TuneSettings:
-    """The choices of a tuning. `teacher` is "none", "self" (the model at full precision) or a
-    MODEL; "" takes labels where there are some, and else "self". Training ends
-    after `max_steps` where `epochs` are longer."""
-
-    epochs: int = 3
-    max_steps: int | None = None
-    lr: float = 2e-3
-    ssm_lr: float = 5e-4
-    batch: int = 50
-    average: float = 0.99
-    warmup: float = 0.05
-    teacher: str = ""
-    seed: int = 0
-    method: Method = field(default_factory=Method)
-
-    def __post_init__(self) -> None:
-        rules = {
-            f"--epochs must be at least 1, not {self.epochs}": self.epochs >= 1,
-            f"--max-steps must be at least 1, not {self.max_steps}": self.max_steps is None
-            or self.max_steps >= 1,
-            f"--batch must be at least 1, not {self.batch}": self.batch >= 1,
-            f"--lr and --ssm-lr must be above 0, not {self.lr} and {self.ssm_lr}": min(
-                self.lr, self.ssm_lr
-            )
-            > 0,
-            f"--average must be at least 0 and below 1, not {self.average}": 0 <= self.average < 1,
-            f"--warmup must be at least 0 and below 1, not {self.warmup}": 0 <= self.warmup < 1,
-            f"--seed must not be negative, not {self.seed}": self.seed >= 0,
-        }
-        if broken := [rule for rule, holds in rules.items() if not holds]:
-            raise UsageError(f"{'; '.join(broken)}.")
 
 
 def tune(
@@ -89,6 +41,8 @@ def tune(
     name: str = "",
     limit: int | None = None,
     start: Path | None = None,
+    budget: int | str | None = None,
+    trials: int = 0,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -100,11 +54,12 @@ def tune(
     last two paired, on `limit` samples of each where it is given. A session's run gets a row in its
     result `tuned`, under `name` (the plan's own if it is ""), and OUT is its folder of that name if
     it is None: see `jobs.tuned`. Training goes on from the weights of `start`, a checkpoint of the
-    same sizes, where it is given.
+    same sizes, where it is given. With `trials` rates and teacher are those of the best of so many
+    short trainings (see `jobs.tune_trials`). A plan of more bytes than `budget` is not trained.
 
-    Raises UsageError for an exported model, SchemeError for a plan nothing can be trained under,
-    DataError where there is nothing to train or to judge on, CapacityError where a step finds no
-    room.
+    Raises UsageError for an exported model and a budget that is broken, SchemeError for a plan
+    nothing can be trained under, DataError where there is nothing to train or to judge on,
+    CapacityError where a step finds no room.
     """
     source, data = session.source, session.dataset
     if source.artefact is not None:
@@ -133,12 +88,18 @@ def tune(
             "scored: leave --metric out."
         )
     searched, name = _searched(session), (name or plan.name or "plan")[:NAME]
+    _require_within(budget, source, resolved, searched.batch)
     if out is None:
         if session.run is None:
             raise UsageError("tune writes a folder: name it with --out, or a run with --run.")
         out = folder_of(session.run, name)
     _require_elsewhere(source.path, out, resume)
-    done = train_under(session, plan, settings, out, start=start, resume=resume, progress=progress)
+    settings = settings.with_rates(data.task)
+    go_on: Any = {"start": start, "resume": resume, "progress": progress}
+    tried: list[dict[str, Any]] = []
+    if trials:
+        settings, tried = chosen_by_trials(session, plan, settings, out, trials, **go_on)
+    done = train_under(session, plan, settings, out, **go_on)
     trained, kept = done.trained, done.plan
     after = kept.resolve(source.model.sites.values())
     write_whole(out / PLAN, strict_json(kept.to_json()))
@@ -170,6 +131,9 @@ def tune(
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),
         "sign": session.headline.sign,
+        "lr": settings.lr,
+        "ssm_lr": settings.ssm_lr,
+        "trials": tried,
         "start": None if start is None else str(start),
         "steps": int(trained.history[-1]["steps"]),
         "epochs": done.epochs,
@@ -192,37 +156,16 @@ def tune(
     return document
 
 
-class TrainedUnder(NamedTuple):
-    """Trained weights, and the plan that goes with them: without GPTQ, with the ranges learned.
-    `epochs` passes over the samples, or a part of one; `ram` is what a step took."""
-
-    trained: Trained
-    plan: Plan
-    epochs: float
-    ram: dict[str, Any]
-
-
-def train_under(
-    session: Session,
-    plan: Plan,
-    settings: TuneSettings,
-    out: Path,
-    *,
-    start: Path | None = None,
-    resume: bool = True,
-    progress: Callable[[Progress], None] = lambda progress: None,
-) -> TrainedUnder:
-    """Train the session's model under a plan, and leave OUT/weights.safetensors, no more."""
-    sites, trained_plan = session.source.model.sites.values(), without_gptq(plan)
-    task = _task(session, plan.resolve(sites), trained_plan.resolve(sites), settings, start)
-    with room_for_steps(task, session.progress.note) as ram:
-        if not resume:
-            _drop_documents(out)
-        trained = train_task(task, out, progress=progress, resume=resume)
-    learned = task.under.tuned(trained.average)
-    ranges = tuple((n, scheme) for n, scheme in learned.items() if scheme != task.under.plan[n])
-    after = Plan((*trained_plan.entries, *ranges), plan.name)
-    return TrainedUnder(trained, after, task.total / task.epoch_steps, ram)
+def _require_within(budget: int | str | None, source: Source, plan: Resolved, batch: int) -> None:
+    """UsageError for a plan that takes more bytes than the budget."""
+    if budget is None:
+        return
+    limit = limit_bytes(budget, full_bytes(source.outline, batch)["total"])
+    if (spent := cost(source.outline, plan, batch)["total_bytes"]) > limit:
+        raise UsageError(
+            f"the plan takes {spent:,} bytes, {spent - limit:,} more than the budget of {budget} "
+            f"({limit:,}): give it narrower schemes, or allow it {spent:,}."
+        )
 
 
 class _Searched(NamedTuple):
@@ -245,14 +188,6 @@ def _searched(session: Session) -> _Searched:
     return _Searched({c["plan_fingerprint"]: c["name"] for c in known}, search["batch"])
 
 
-def _drop_documents(out: Path) -> None:
-    """Remove what an earlier tuning wrote of itself at its end: it would stand beside weights that
-    are not finished."""
-    for name in (PLAN, RESULT):
-        with disk_errors(out / name, "removing"):
-            (out / name).unlink(missing_ok=True)
-
-
 def _require_elsewhere(model: Path, out: Path, resume: bool) -> None:
     """UsageError where files of OUT are not those of an earlier training, or are the model's."""
     folder = model if model.is_dir() else model.parent
@@ -264,83 +199,6 @@ def _require_elsewhere(model: Path, out: Path, resume: bool) -> None:
             f"{found[0]} exists and is of no training: name another folder with --out, or replace "
             "it with --restart."
         )
-
-
-def without_gptq(plan: Plan) -> Plan:
-    """The plan with weights rounded to nearest that it has rounded by GPTQ."""
-    return Plan(tuple((at, nearest(scheme)) for at, scheme in plan.entries), plan.name)
-
-
-def nearest(scheme: Scheme) -> Scheme:
-    gptq = scheme.rounding is Rounding.GPTQ
-    return replace(scheme, rounding=Rounding.NEAREST) if gptq else scheme
-
-
-def _from_gptq(session: Session, plan: Resolved, start: Params, config: Any) -> Params:
-    """The parameters with what GPTQ makes of the weights that a plan rounds by it."""
-    named = {n: s for n, s in plan.items() if s.rounding is Rounding.GPTQ}
-    if not named:
-        return start
-    session.progress.note(
-        f"{len(named)} weight(s) start from what gptq makes of them; they are trained, and kept, "
-        "as rounded to nearest"
-    )
-    applier = session.calibration.ready(plan)
-    return with_weights(start, config, applier.partial_tap(named).weights)
-
-
-def _task(
-    session: Session, asked: Resolved, plan: Resolved, settings: TuneSettings, go_on: Path | None
-) -> TuneTask:
-    """The task of a plan; `asked` is the same before GPTQ was left out, `go_on` the checkpoint that
-    training goes on from."""
-    source, data, calibration = session.source, session.dataset, session.calibration
-    stored = parameters(source.path, source.norm) if go_on is None else _stored(go_on, source)
-    start, config = parametrized(stored.tensors, stored.config, settings.method.parametrization)
-    if go_on is None:
-        start = _from_gptq(session, asked, start, config)
-    optimizer = Optimizer(settings.lr, settings.ssm_lr, 0.0, settings.batch, settings.average)
-    schedule = Schedule(settings.epochs, settings.warmup)
-    recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
-    watched = calibration.fingerprint(plan)
-    sequences = calibration.sequences(plan) if watched else None
-    under = UnderPlan(plan, config, sequences, method=settings.method)
-    validation, teacher = data.splits["search"], _teacher(session, settings)
-    marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
-             "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
-    if go_on is not None:
-        marks["start"] = open_model(go_on).fingerprint
-    return TuneTask(
-        recipe, data.task, data.splits["train"], validation, under, start,
-        min(HELD_OUT.get(data.task, MOST_HELD_OUT), len(validation)),
-        None if teacher is None else teacher.model, marks, settings.max_steps,
-    )  # fmt: skip
-
-
-def _stored(path: Path, model: Source) -> Parameters:
-    """The parameters of a checkpoint; UsageError where it is of other sizes than the model."""
-    found = parameters(path)
-    if family_of(found.config).sites(found.config) != dict(model.model.sites):
-        raise UsageError(
-            f"{path} is of other sizes than {model.name}: training goes on from weights that "
-            "`sensprobe tune` made of it."
-        )
-    return found
-
-
-def _teacher(session: Session, settings: TuneSettings) -> Source | None:
-    """The model whose outputs are learnt; None where labels alone are."""
-    name = settings.teacher or ("self" if session.dataset.task == "unlabelled" else "none")
-    if name == "none":
-        return None
-    teacher = session.source if name == "self" else open_model(name)
-    theirs, ours = teacher.model.config, session.source.model.config
-    if (theirs.d_input, theirs.d_output) != (ours.d_input, ours.d_output):
-        raise UsageError(
-            f"the teacher {name} takes {theirs.d_input} inputs and gives {theirs.d_output} "
-            f"outputs; the model takes {ours.d_input} and gives {ours.d_output}."
-        )
-    return teacher
 
 
 def _scores(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe.errors import UsageError
-from sensprobe.jobs.tune import TuneSettings, train_under
+from sensprobe.jobs.train_under import TuneSettings, train_under
 from sensprobe.plans.plan import Plan
 from sensprobe.scores.metrics import INFO, PRIMARY
 from sensprobe.search.knobs import Knobs, proposals
@@ -59,7 +59,10 @@ def chosen_by_trials(
         })  # fmt: skip
         return sign * done.value
 
-    first = Knobs(settings.lr, settings.ssm_lr, teachers[0])
+    base = settings.with_rates(session.dataset.task)
+    assert base.lr is not None
+    assert base.ssm_lr is not None
+    first = Knobs(base.lr, base.ssm_lr, teachers[0])
     best = proposals(first, teachers, trials, settings.seed, score)[0][0]
     rows.sort(key=lambda row: -sign * row["value"])
     return replace(settings, **asdict(best)), rows

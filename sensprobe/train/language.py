@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,12 @@ from sensprobe.checkpoints.own import build
 from sensprobe.data import Split
 from sensprobe.errors import DataError
 from sensprobe.evaluate import TextEvaluator
+from sensprobe.models import forward
 from sensprobe.models.apply import Applier
+from sensprobe.models.forward import Layer, one_layer
+from sensprobe.numerics.taps import EXACT
 from sensprobe.train.loop import Loss, initial, network
+from sensprobe.train.ram import StepBytes, step_bytes
 from sensprobe.train.recipe import LanguageRecipe
 
 VALIDATION_WINDOWS = 64
@@ -66,6 +70,7 @@ class LanguageTask:
     recipe: LanguageRecipe
     pools: Sequence[tuple[float, Pool]]
     validation: Split
+    layer: Layer = one_layer  # how a layer is run: see `train.ram`
     metric = METRIC
     leg_name = "leg"
 
@@ -121,12 +126,33 @@ class LanguageTask:
 
     def loss(self, params: Mapping[str, Tensor], batch: Tensor) -> Loss:
         """Cross-entropy in nats; its score is in bits, as a token is a byte."""
-        logits = network(params, self.recipe.model)(batch[:, :-1])
+        model: Any = network(params, self.recipe.model)
+        logits = forward.outputs(model, batch[:, :-1], EXACT, self.layer)
         value = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
         return Loss(value, 1, value.item() / math.log(2))
 
     def checkpoint(self, params: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return params
+
+    @property
+    def batch(self) -> int:
+        """Windows a step."""
+        return self.recipe.optimizer.batch
+
+    @property
+    def length(self) -> int:
+        """Tokens of a window."""
+        return self.recipe.text.length
+
+    def step_bytes(self) -> StepBytes:
+        """The RAM that a step takes, counted on a few windows."""
+        params = {name: p.requires_grad_() for name, p in self.initial().items()}
+
+        def loss(layer: Layer, n: int) -> Tensor:
+            windows = torch.zeros(n, self.length + 1, dtype=torch.long)
+            return replace(self, layer=layer).loss(params, windows).value
+
+        return step_bytes(loss, params.values(), self.batch)
 
     def held_out(self, params: Mapping[str, Tensor]) -> np.ndarray:
         trained = {name: p.detach() for name, p in params.items()}

@@ -135,6 +135,11 @@ class TuneTask:
         return min(self.recipe.optimizer.batch, len(self.train))
 
     @property
+    def length(self) -> int:
+        """Time steps of a sample."""
+        return self.train.x.shape[1]
+
+    @property
     def epoch_steps(self) -> int:
         """Steps of an epoch; samples too few for a whole batch wait for another epoch."""
         return len(self.train) // self.batch

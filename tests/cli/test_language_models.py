@@ -250,6 +250,7 @@ def test_train_then_eval_on_what_was_held_out(shell: Shell, tmp_path: Path) -> N
     asked = ["train", recipe, "--data", text, "--out", out]
     done = shell.ok(*asked, "--json").json
     assert (done["metric"], done["steps"], done["split"]) == ("bits_per_byte", 4, "confirmation")
+    assert done["ram"]["layers"] == "kept"
     held = f"{text},part=held-out,length=32,context=4"
     scored = shell.ok("eval", done["weights"], "--data", held, "--json").json
     assert (scored["value"], scored["n"]) == (done["value"], done["n"])

@@ -170,7 +170,7 @@ def test_a_step_that_finds_no_room_is_said_before_anything_runs(
     monkeypatch.setattr(step_ram, "free_bytes", lambda: 2_000_000)
     done = shell(*asked)
     assert done.code == 1
-    says = r"50 × 64: that needs [\d,]+ bytes, and 2,000,000 are free. --batch (\d+) would fit"
+    says = r"64 × 64: that needs [\d,]+ bytes, and 2,000,000 are free. A batch of (\d+) would fit"
     said = re.search(says, done.err)
     assert said, done.err
     assert not (tmp_path / "out").exists()
@@ -195,3 +195,22 @@ def test_so_many_steps_and_so_many_samples(shell: Shell, tmp_path: Path) -> None
     done = shell(*asked, "--max-steps", 6)
     assert done.code == 1
     assert "differs in max_steps" in done.err
+
+
+def test_trials_choose_the_rates(shell, tmp_path):
+    words = ["s4d-digits", "--data", "digits", *COARSE, "--epochs", 1, "--batch", 128]
+    short = ["--max-steps", 2, "--limit", 50, "--out", tmp_path / "t", "--json"]
+    found = shell.ok("tune", *words, *short, "--trials", 3).json
+    tried = found["trials"]
+    assert len(tried) == 3
+    assert [row["value"] for row in tried] == sorted((r["value"] for r in tried), reverse=True)
+    assert (found["lr"], found["ssm_lr"]) == (tried[0]["lr"], tried[0]["ssm_lr"])
+    assert any(row["lr"] == 0.01 for row in tried)  # what it would do without
+    assert len(list((tmp_path / "t" / "trials").iterdir())) == 3
+
+
+def test_a_budget_that_the_plan_breaks_is_said(shell, tmp_path):
+    words = ["s4d-digits", "--data", "digits", *COARSE, "--out", tmp_path / "t"]
+    said = shell("tune", *words, "--budget", "1KiB").err
+    assert "more than the budget of 1KiB (1,024)" in said
+    assert not (tmp_path / "t").exists()

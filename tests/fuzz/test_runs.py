@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import report_documents as documents
 import sensprobe_app
 from damage import damage_json, edited, in_time, put_in_place, require_short, scrambled
 
@@ -23,6 +24,7 @@ from sensprobe.errors import SensprobeError
 from sensprobe.jobs.export import plan_of
 from sensprobe.jobs.problem import build_space
 from sensprobe.jobs.search import sensitivity_of
+from sensprobe.jobs.tuned import tuned_rows
 from sensprobe.report.course import going
 from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import search_so_far
@@ -105,6 +107,7 @@ READS: tuple[Callable[[Run], object], ...] = (
     lambda run: search_so_far(run, sites_of(run)),
     searched,
     exported,
+    tuned_rows,
     lambda run: run.benches(),
 )
 COMMANDS: tuple[Callable[[Run], object], ...] = (
@@ -125,6 +128,8 @@ def test_damaged_runs(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("SENSPROBE_TRUST", str(tmp_path / "allowed"))
     shutil.copytree(EXAMPLE, runs / "whole")
+    whole = open_run(runs / "whole")
+    whole.write_result("tuned", documents.tuned(whole.read_result("search")))
     kept = content(runs / "whole")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -132,7 +137,7 @@ def test_damaged_runs(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         warm(runs / "damaged")
     for k in range(count):
         run = runs / "damaged"
-        shutil.copytree(EXAMPLE, run)
+        shutil.copytree(runs / "whole", run)
         spoil(run, random)
         uses = (*READS, *(COMMANDS if count > 3 else ()), *(SLOW if k % 25 == 24 else ()))
         problem = used(run, uses, {line.name: line.problem for line in overview(runs)})

@@ -12,17 +12,12 @@ import sensprobe_app
 
 from sensprobe import api
 from sensprobe.jobs import alternate
-from sensprobe.jobs.tune import TuneSettings
 
 EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
-FAST: dict[str, Any] = {"lr": 0.01, "ssm_lr": 0.002}
 
 
-def searched(folder: Path, budget: str, epochs: int, monkeypatch: Any) -> tuple[Path, Any]:
+def searched(folder: Path, budget: str, epochs: int) -> tuple[Path, Any]:
     """A run in which a budget was searched and tuned by turns, and its document."""
-    monkeypatch.setattr(
-        "sensprobe.jobs.tune.TuneSettings", lambda epochs: TuneSettings(epochs=epochs, **FAST)
-    )
     run = folder / "run"
     if not run.exists():
         shutil.copytree(EXAMPLE, run)
@@ -30,8 +25,8 @@ def searched(folder: Path, budget: str, epochs: int, monkeypatch: Any) -> tuple[
     return run, found["turns"]
 
 
-def test_what_gains_is_searched_again_as_it_was_tuned(tmp_path, monkeypatch) -> None:
-    run, turns = searched(tmp_path, "1400", 1, monkeypatch)
+def test_what_gains_is_searched_again_as_it_was_tuned(tmp_path) -> None:
+    run, turns = searched(tmp_path, "1400", 1)
     (row,) = turns["budgets"]
     steps = {step["step"]: step for step in row["steps"]}
     assert list(steps)[:3] == ["search", "tune", "search again"]
@@ -46,9 +41,9 @@ def test_what_gains_is_searched_again_as_it_was_tuned(tmp_path, monkeypatch) -> 
 
 
 def test_a_second_time_trains_nothing_anew(tmp_path, monkeypatch) -> None:
-    _, before = searched(tmp_path, "1400", 1, monkeypatch)
+    _, before = searched(tmp_path, "1400", 1)
     monkeypatch.setattr("sensprobe.train.loop._leg", no_training)
-    _, after = searched(tmp_path, "1400", 1, monkeypatch)
+    _, after = searched(tmp_path, "1400", 1)
     for a, b in zip(before["budgets"][0]["steps"], after["budgets"][0]["steps"], strict=True):
         assert (a["step"], a["plan_fingerprint"], a["score"]) == (
             b["step"],
@@ -57,8 +52,8 @@ def test_a_second_time_trains_nothing_anew(tmp_path, monkeypatch) -> None:
         )
 
 
-def test_the_best_of_a_few_is_tuned_on(tmp_path, monkeypatch) -> None:
-    run, turns = searched(tmp_path, "1.5KiB", 2, monkeypatch)
+def test_the_best_of_a_few_is_tuned_on(tmp_path) -> None:
+    run, turns = searched(tmp_path, "1.5KiB", 2)
     steps = turns["budgets"][0]["steps"]
     brief = [step for step in steps if step["step"] == "tune briefly"]
     assert 2 <= len(brief) <= alternate.FEW

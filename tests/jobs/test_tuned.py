@@ -88,7 +88,7 @@ def test_a_folder_that_is_used_again_has_one_row(run: Path) -> None:
 def test_a_plan_whose_ranges_are_learned_has_one_row(run: Path, tmp_path: Path) -> None:
     """By the plan that was asked for: what is learned is another every time."""
     plan = {"*.out_proj_in": "int4", "*.C": "int3"}
-    asked = {**FAST, "run": run, "steps": "learned"}
+    asked = {**FAST, "run": run, "ranges": "learned"}
     api.tune(None, None, plan, run / "tuned" / "a", **asked)
     before = rows(run)[1]
     document = api.tune(None, None, plan, run / "tuned" / "b", **asked | {"seed": 3})

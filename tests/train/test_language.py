@@ -28,6 +28,7 @@ from sensprobe.train import (
     train_task,
 )
 from sensprobe.train.loop import initial, network
+from sensprobe.train.ram import recomputed
 from sensprobe.train.recipe import Steps
 from sensprobe.zoo import recipes
 
@@ -199,12 +200,12 @@ def test_text_shorter_than_a_window() -> None:
 def test_shares_of_two_texts(
     train, recipe: LanguageRecipe, validation: Split, monkeypatch, tmp_path
 ):
-    from sensprobe.train import language
-
     seen = []
-    original = language.network
+    original = LanguageTask.loss
     monkeypatch.setattr(
-        language, "network", lambda p, c: lambda x: seen.append(x.clone()) or original(p, c)(x)
+        LanguageTask,
+        "loss",
+        lambda task, p, batch: seen.append(batch.clone()) or original(task, p, batch),
     )
     recipe = replace(recipe, schedule=replace(recipe.schedule, steps=30, every=30))
     pools = [(0.75, Pool([b"a" * 99], 16)), (0.25, Pool([b"b" * 99], 16))]
@@ -248,6 +249,18 @@ def test_gradients_reach_every_parameter(recipe: LanguageRecipe) -> None:
     x = torch.linspace(-3, 0, 7, requires_grad=True)
     exponential(x).sum().backward()
     torch.testing.assert_close(x.grad, x.detach().exp())
+
+
+def test_recomputed_layers_train_the_same_weights(
+    recipe: LanguageRecipe, validation: Split, tmp_path: Path
+) -> None:
+    pool = Pool([story(k, 200).encode() for k in range(100, 110)], 16)
+    task = LanguageTask(recipe, [(1.0, pool)], validation)
+    plain = train_task(task, tmp_path / "plain")
+    again = train_task(replace(task, layer=recomputed), tmp_path / "again")
+    assert again.weights.read_bytes() == plain.weights.read_bytes()
+    step = task.step_bytes()
+    assert 0 < step.least(task.batch) <= step.kept(task.batch)
 
 
 # -- recipes --------------------------------------------------------------------------------------
