@@ -14,11 +14,13 @@ from under_plans import inputs_of, plan_of, start_of
 from sensprobe.checkpoints.own import build
 from sensprobe.errors import UsageError
 from sensprobe.models.apply import Applier, observe, static_scale, wanted_by
+from sensprobe.models.forward import one_layer
 from sensprobe.numerics.taps import RoundingTap, rounded
 from sensprobe.plans.plan import Plan, from_json
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Part
 from sensprobe.train.method import Method
+from sensprobe.train.ram import recomputed
 from sensprobe.train.ranges import (
     LOW,
     WIDTH,
@@ -73,6 +75,19 @@ def test_a_checkpoint_under_the_tuned_plan_is_the_network_in_training(
     assert len(moved) > 1
     assert all(g is not None and g.isfinite() for g in moved)
     assert sum(g != 0 for g in moved) >= len(moved) - 1
+
+
+def test_recomputed_layers_give_learned_ranges_the_same_gradients() -> None:
+    params, config = start_of("two, post-norm")
+    plan = plan_of("*.x=int4 *.B=int3 *.state=int6", build(params, config, Path("here")))
+    x, found = inputs_of(config), []
+    for layer in (one_layer, recomputed):
+        under = UnderPlan(plan, config, x, method=LEARNED, layer=layer)
+        leaves = {n: p.clone().requires_grad_() for n, p in params.items()}
+        leaves |= {n: p.requires_grad_() for n, p in under.first_ranges(params).items()}
+        under.outputs(leaves, x).square().sum().backward()
+        found.append({n: p.grad for n, p in leaves.items() if not n.startswith(LOW)})
+    assert all(torch.equal(one, found[1][n]) for n, one in found[0].items())
 
 
 def test_it_starts_at_the_ranges_that_were_watched() -> None:
