@@ -154,7 +154,7 @@ def test_layers_are_recomputed_where_ram_is_scarce_and_nothing_else_changes(
     asked += ["--max-steps", 3, "--json"]
     plenty = shell.ok(*asked, "--out", tmp_path / "plenty")
     assert plenty.json["ram"]["layers"] == "kept"
-    assert "a step of 64 × 64 takes about" in plenty.err
+    assert "a step of 50 × 64 takes about" in plenty.err
     assert "recomputed" not in plenty.err
     needed = plenty.json["ram"]["step_bytes"]
     monkeypatch.setattr(step_ram, "free_bytes", lambda: needed)
