@@ -18,6 +18,7 @@ from sensprobe.report.gather import Results, gather, sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
 from sensprobe.report.results import Search
+from sensprobe.report.tuned import Tuning
 from sensprobe.runs import Run, open_run
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Found(NamedTuple):
     sites: tuple[Site, ...]
     problem: str
     partial: bool  # whether the search is still going on, or left none of its results
+
+    @property
+    def tuned(self) -> Tuning | None:
+        return self.results.tuned if self.results is not None else None
 
     @property
     def running(self) -> bool:

@@ -23,6 +23,7 @@ from sensprobe.session.source import Source, open_model
 from sensprobe.train import Progress, Recipe, Trained, train_task
 from sensprobe.train.method import Method
 from sensprobe.train.parametrization import Params, parametrized, with_weights
+from sensprobe.train.ranges import told
 from sensprobe.train.recipe import Data, Optimizer, Schedule
 from sensprobe.train.tune import TuneTask
 from sensprobe.train.under import UnderPlan
@@ -161,6 +162,8 @@ def _task(
     watched = calibration.fingerprint(plan)
     sequences = calibration.sequences(plan) if watched else None
     under = UnderPlan(plan, config, sequences, method=settings.method)
+    if settings.method.ranges == "learned":
+        session.progress.note(told(plan, source.model.sites))
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip

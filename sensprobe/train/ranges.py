@@ -31,13 +31,15 @@ from sensprobe.numerics.taps import RoundingTap, StaticScale, single
 from sensprobe.plans.formats import Int, LogPolar, Polar
 from sensprobe.plans.plan import Resolved
 from sensprobe.plans.scheme import TINIEST, Rounding, Scheme
-from sensprobe.plans.sites import Kind, Site
+from sensprobe.plans.sites import Kind, Part, Site
 
 RANGES = ("watched", "learned")
 WIDTH, LOW = "range width.", "range low."
 """Begin the names of a learned range's parameters: the logarithm of its width, which is trained,
 and the share of the width that lies below 0."""
 PROGRESSIVE_BITS = 8
+INSIDE = (Part.STATE, Part.DECAY)
+"""Parts that a recurrence computes and rounds in every step."""
 Params = Mapping[str, Tensor]
 
 
@@ -56,6 +58,14 @@ def learnable(scheme: Scheme) -> bool:
         and not isinstance(scheme.format, Polar | LogPolar)
         and scheme.rounding not in (Rounding.FEEDBACK, Rounding.GPTQ)
     )
+
+
+def told(plan: Resolved, sites: Mapping[str, Site]) -> str:
+    """What is said of the ranges of a plan that are learned, before they are."""
+    names = [name for name, scheme in plan.items() if learnable(scheme)]
+    inside = [name for name in names if sites[name].part in INSIDE]
+    slow = f"; the recurrence of {', '.join(inside[:4])} runs on the reference loop, slowly"
+    return f"{len(names)} range(s) are learned{slow if inside else ''}"
 
 
 def first_ranges(applier: Applier, plan: Resolved) -> dict[str, Tensor]:

@@ -44,6 +44,7 @@ def test_every_choice_at_once_is_evaluated_as_it_was_scored(shell: Shell, tmp_pa
     more = ["--average", 0.9, "--warmup", 0.1, "--clip", 2, "--epochs", 2]
     made = shell.ok("tune", "s4d-digits", "--data", "digits", *words, *ways, *more, "--out", out)
     assert "; tuned: 0 of " in made.out
+    assert "2 range(s) are learned" in made.err
     document = json.loads((out / "tuned.json").read_text())
     assert document["stability"]["after"]["above"] == 0
     assert document["stability"]["after"]["largest"] <= 1
@@ -152,7 +153,7 @@ def test_layers_are_recomputed_where_ram_is_scarce_and_nothing_else_changes(
     asked = ["tune", model, "--data", "digits", *COARSE, "--max-steps", 3, "--json"]
     plenty = shell.ok(*asked, "--out", tmp_path / "plenty")
     assert plenty.json["ram"]["layers"] == "kept"
-    assert "a step of 50 × 64 takes about" in plenty.err
+    assert "a step of 64 × 64 takes about" in plenty.err
     assert "recomputed" not in plenty.err
     needed = plenty.json["ram"]["step_bytes"]
     monkeypatch.setattr(step_ram, "free_bytes", lambda: needed)

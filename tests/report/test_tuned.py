@@ -83,6 +83,15 @@ def test_what_is_lost_is_drawn_too(found: Search, tuning: Tuning) -> None:
     assert lines == pytest.approx([38.2, 18.2])
 
 
+def test_runs_are_compared_with_their_tuned_models(found: Search, tuning: Tuning) -> None:
+    drawn = charts.fronts({"a": found, "b": found}, "share", {"a": tuning, "b": None})
+    assert [s.name for s in drawn.series if s.points] == ["a", "a, tuned", "b"]
+    marks = series(drawn, "a, tuned").points
+    assert [p.y for p in marks] == pytest.approx([-3.2, -17.2])
+    shares = [100 * plan.total_bytes / found.full_bytes for plan in tuning.plans]
+    assert [p.x for p in marks] == pytest.approx(shares)
+
+
 def test_results_are_those_of_the_confirmation_split(tuning: Tuning) -> None:
     shown = table(tuning)
     assert list(shown["untuned accuracy (%)"]) == ["61.0 ± 1.0", "80.0 ± 1.0"]

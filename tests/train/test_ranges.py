@@ -14,12 +14,23 @@ from under_plans import inputs_of, plan_of, start_of
 from sensprobe.checkpoints.own import build
 from sensprobe.errors import UsageError
 from sensprobe.models.apply import Applier, observe, static_scale, wanted_by
+from sensprobe.models.forward import one_layer
 from sensprobe.numerics.taps import RoundingTap, rounded
 from sensprobe.plans.plan import Plan, from_json
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Part
 from sensprobe.train.method import Method
-from sensprobe.train.ranges import LOW, WIDTH, LearningTap, is_range, learnable, learned, widened
+from sensprobe.train.ram import recomputed
+from sensprobe.train.ranges import (
+    LOW,
+    WIDTH,
+    LearningTap,
+    is_range,
+    learnable,
+    learned,
+    told,
+    widened,
+)
 from sensprobe.train.under import UnderPlan
 
 LEARNED = Method(ranges="learned")
@@ -64,6 +75,19 @@ def test_a_checkpoint_under_the_tuned_plan_is_the_network_in_training(
     assert len(moved) > 1
     assert all(g is not None and g.isfinite() for g in moved)
     assert sum(g != 0 for g in moved) >= len(moved) - 1
+
+
+def test_recomputed_layers_give_learned_ranges_the_same_gradients() -> None:
+    params, config = start_of("two, post-norm")
+    plan = plan_of("*.x=int4 *.B=int3 *.state=int6", build(params, config, Path("here")))
+    x, found = inputs_of(config), []
+    for layer in (one_layer, recomputed):
+        under = UnderPlan(plan, config, x, method=LEARNED, layer=layer)
+        leaves = {n: p.clone().requires_grad_() for n, p in params.items()}
+        leaves |= {n: p.requires_grad_() for n, p in under.first_ranges(params).items()}
+        under.outputs(leaves, x).square().sum().backward()
+        found.append({n: p.grad for n, p in leaves.items() if not n.startswith(LOW)})
+    assert all(torch.equal(one, found[1][n]) for n, one in found[0].items())
 
 
 def test_it_starts_at_the_ranges_that_were_watched() -> None:
@@ -121,6 +145,15 @@ def test_a_range_goes_where_the_error_is_less(range_: float, grows: bool) -> Non
     width = torch.zeros((), requires_grad=True)
     (LearningTap(tap, {"x": width})(at, x) - x).square().sum().backward()
     assert (width.grad < 0) == grows
+
+
+def test_a_recurrence_whose_state_is_learned_is_said_to_be_slow() -> None:
+    params, config = start_of("one layer")
+    sites = build(params, config, Path("here")).sites
+    state = {"layers.0.x": parse("int8"), "layers.0.state": parse("int8")}
+    slow = "the recurrence of layers.0.state runs on the reference loop, slowly"
+    assert told(state, sites) == f"2 range(s) are learned; {slow}"
+    assert told({**state, "layers.0.state": parse("int8/head")}, sites) == "1 range(s) are learned"
 
 
 def test_what_one_range_cannot_say_stays_watched() -> None:

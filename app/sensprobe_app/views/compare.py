@@ -35,12 +35,13 @@ def show(lines: list[store.RunLine]) -> None:
         what = SHOWN[choice("Shown", list(SHOWN), "as") or "score"]
     with third:
         batch = batch_of(1, "at")
-    searches = {}
+    searches, tuned = {}, {}
     for line in lines:
         if line.name in picked:
             found = store.found(line)
             if found.search is not None:
                 searches[line.name] = at_batch(found.search, batch)
+                tuned[line.name] = found.tuned
             else:
                 st.caption(plain(f"{line.name}: no plan was searched for yet. {found.problem}"))
     if not searches:
@@ -50,7 +51,7 @@ def show(lines: list[store.RunLine]) -> None:
         )
         return
     chart(
-        charts.fronts(searches, what),
+        charts.fronts(searches, what, tuned),
         "fronts",
         "Fronts of the chosen runs, score against bytes",
     )

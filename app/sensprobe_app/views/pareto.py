@@ -36,7 +36,7 @@ def show(found: Found) -> None:
     st.title("Pareto")
     if found.search is None:
         search_command(found.line)
-        _tuning(_tuned(found))
+        _tuning(found.tuned)
         return
     view, batch = _controls(found.search)
     if found.partial:
@@ -92,7 +92,7 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
     titles = titled(search, {*now, *st.query_params.get_all("plans")})
     view = replace(view, selected=tuple(titles[title] for title in now if title in titles))
     chart(
-        charts.frontier(search, view, _tuned(found)),
+        charts.frontier(search, view, found.tuned),
         "front",
         "Score of every plan against its bytes",
         partial(_take, {name: title for title, name in titles.items()}),
@@ -100,7 +100,7 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
     best = best_within(search, view.budget if view.budget == view.budget else inf)
     if best is not None:
         _best(best, search, view)
-    _tuning(_tuned(found))
+    _tuning(found.tuned)
     shown = st.multiselect(
         "Plans side by side",
         list(titles),
@@ -124,10 +124,6 @@ def _best(best: Candidate, search: Search, view: FrontView) -> None:
         "to full precision), "
         f"{in_bytes(best.total_bytes)} at batch {search.batch}"
     )
-
-
-def _tuned(found: Found) -> tuned.Tuning | None:
-    return found.results.tuned if found.results is not None else None
 
 
 def _tuning(found: tuned.Tuning | None) -> None:

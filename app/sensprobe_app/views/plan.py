@@ -60,7 +60,6 @@ def show(found: Found) -> None:
         profile_command(found.line, why)
         return
     known = _known(found.search)
-    trained = found.results.tuned if found.results is not None else None
     first, second = st.columns([3, 2])
     with first:
         name = str(choice("Plan", list(known), "plan"))
@@ -76,8 +75,8 @@ def show(found: Found) -> None:
         st.error(plain(str(error)))
         return
     _costs(found, base, entries, batch, changed=bool(changes))
-    if trained is not None:
-        _tuned(found, entries, trained)
+    if found.tuned is not None:
+        _tuned(found, entries, found.tuned)
     title = "Bits by layer and part" + (" (edited)" if changes else "")
     grid_of_bits = charts.plan_grid(entries, found.sites, title)
     figure = chart(grid_of_bits, "grid", "Bits of every site, layers down, names across")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
+from types import MappingProxyType
 
 from sensprobe.report.charts.chart import (
     UNKNOWN_ERROR,
@@ -207,9 +208,16 @@ def _about(plan: Candidate | Compared, search: Search, name: str, what: str) -> 
     ]
 
 
-def fronts(searches: Mapping[str, Search], of: str = "score") -> Chart:
-    """One staircase a run. `of`: "score", "change" (to the run's own full precision, over bytes) or
-    "share" (the same over the share of full precision's bytes, for models of different sizes)."""
+def fronts(
+    searches: Mapping[str, Search],
+    of: str = "score",
+    tuned: Mapping[str, Tuning | None] = MappingProxyType({}),
+) -> Chart:
+    """One staircase a run, and its tuned models as marks, both on the search split.
+
+    `of`: "score", "change" (to the run's own full precision, over bytes) or "share" (the same over
+    the share of full precision's bytes, for models of different sizes).
+    """
     title = "Fronts side by side"
     drawn = {name: s for name, s in searches.items() if _front(s.candidates)}
     if not drawn:
@@ -217,15 +225,14 @@ def fronts(searches: Mapping[str, Search], of: str = "score") -> Chart:
     headings = sorted({s.quantity.heading for s in searches.values()})
     if len(headings) > 1:
         return nothing(title, f"these runs measure different things: {', '.join(headings)}")
-    lines = tuple(
-        Series(
-            shortened(name, 40),
-            tuple(_front_point(name, c, s, of) for c in _front(s.candidates)),
-            Look(SYMBOLS[k % len(SYMBOLS)], 9, SERIES[k % len(SERIES)]),
-            joined="steps",
-        )
-        for k, (name, s) in enumerate(drawn.items())
-    )
+    lines = []
+    for k, (name, s) in enumerate(drawn.items()):
+        points = tuple(_front_point(name, c, s, of) for c in _front(s.candidates))
+        look = Look(SYMBOLS[k % len(SYMBOLS)], 9, SERIES[k % len(SERIES)])
+        lines.append(Series(shortened(name, 40), points, look, joined="steps"))
+        trained = tuple(_tuned_point(name, t, s, of) for t in tuned_beside(tuned.get(name), s))
+        crosses = Look("cross", 11, look.colour)
+        lines.append(Series(f"{shortened(name, 40)}, tuned" if trained else "", trained, crosses))
     batches = ", ".join(sorted({str(s.batch) for s in searches.values()}))
     places = [point.x for line in lines for point in line.points]
     across = byte_axis(f"weights and state at batch {batches}", places)
@@ -233,11 +240,19 @@ def fronts(searches: Mapping[str, Search], of: str = "score") -> Chart:
         across = Axis("bytes", "% of full precision", log=True)
     quantity = next(iter(drawn.values())).quantity
     heading = quantity.heading if of == "score" else quantity.change_heading
-    return Chart(title, x=across, y=Axis(heading), series=lines, height=520)
+    return Chart(title, x=across, y=Axis(heading), series=tuple(lines), height=520)
 
 
 def _front_point(run: str, c: Candidate, search: Search, of: str) -> Point:
-    value = search.quantity.shown(c.metric if of == "score" else c.change)
+    return _point(c, search, of, (shortened(run, 60), *about(c, search)))
+
+
+def _tuned_point(run: str, tuned: Tuned, search: Search, of: str) -> Point:
+    lines = (shortened(run, 60), *about_tuned(tuned, search.quantity, "search"))
+    return _point(tuned.seen_on("search"), search, of, lines)
+
+
+def _point(plan: Candidate | Compared, search: Search, of: str, about: tuple[str, ...]) -> Point:
+    value = search.quantity.shown(plan.metric if of == "score" else plan.change)
     share = 100 / search.full_bytes if of == "share" and search.full_bytes else 1.0
-    lines = (shortened(run, 60), *about(c, search))
-    return Point(share * c.total_bytes, value.value, c.name, lines, y_error=error_of(value))
+    return Point(share * plan.total_bytes, value.value, plan.name, about, y_error=error_of(value))

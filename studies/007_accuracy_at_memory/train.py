@@ -1,0 +1,175 @@
+"""Train the plans of study.toml, seed by seed, and keep each finished one.
+
+    python studies/007_accuracy_at_memory/train.py [--data DIR] [--run DIR] [--only PLAN …]
+                                                 [--seeds S …] [--epochs N]
+
+DIR holds mnist/, the four IDX files. A finished plan is a line of results.jsonl; one that was
+stopped goes on after its last leg. The table of README.md is written after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import tomllib
+from datetime import date
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from sensprobe import api
+from sensprobe.cli.study import data_folder, markdown
+from sensprobe.documents.files import between, write_whole
+from sensprobe.errors import SensprobeError
+from sensprobe.plans.plan import Plan, parse_setting
+from sensprobe.train import Progress
+
+HERE = Path(__file__).resolve().parent
+STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))
+RESULTS, README = HERE / "results.jsonl", HERE / "README.md"
+HOW_TO_GET = "give --data DIR, or set SENSPROBE_DATA=DIR, where DIR/mnist holds the four IDX files."
+
+
+def main() -> int:
+    asked = _asked()
+    chosen = [p for p in STUDY["plan"] if not asked.only or p["name"] in asked.only]
+    try:
+        folder = data_folder(asked.data, [STUDY["data"]["folder"]], HOW_TO_GET)
+        for seed in asked.seeds:
+            for plan in chosen:
+                wanted = {"plan": plan["name"], "seed": seed, "epochs": asked.epochs}
+                if not any(wanted.items() <= row.items() for row in rows()):
+                    row = trained(plan, wanted, folder / STUDY["data"]["folder"], asked.run)
+                    write_whole(RESULTS, lines([*rows(), row]))
+                    write_readme()
+                    print(f"{plan['name']} seed {seed}: {row['test']} %", flush=True)
+    except SensprobeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The same command goes on from there.\n")
+        return 130
+    write_readme()
+    return 0
+
+
+def _asked() -> argparse.Namespace:
+    usual = STUDY["tuning"]
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
+    options.add_argument("--run", type=Path, default=Path(tempfile.gettempdir()) / HERE.name)
+    options.add_argument("--only", nargs="+", choices=[p["name"] for p in STUDY["plan"]])
+    options.add_argument("--seeds", nargs="+", type=int, default=usual["seeds"])
+    options.add_argument("--epochs", type=int, default=usual["epochs"])
+    return options.parse_args()
+
+
+def rows() -> list[dict[str, Any]]:
+    """What was measured."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def lines(found: list[dict[str, Any]]) -> bytes:
+    return "".join(f"{json.dumps(row)}\n" for row in found).encode()
+
+
+def plan_of(plan: dict[str, Any]) -> Plan:
+    return Plan(tuple(map(parse_setting, plan["schemes"])))
+
+
+def bytes_of(plan: dict[str, Any]) -> tuple[int, int]:
+    """Bytes of a plan at batch 1, and of the model at full precision."""
+    found = api.cost(plan["model"], plan_of(plan))
+    return found["total_bytes"], api.cost(plan["model"])["total_bytes"]
+
+
+def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path) -> dict[str, Any]:
+    """The line of a plan: how it was trained, and what it scores on the 10,000 test images."""
+    out, usual = run / "-".join(map(str, asked.values())), STUDY["tuning"]
+    began = time.monotonic()
+    found = api.tune(
+        plan["model"], f"mnist:{mnist}", plan_of(plan), out, epochs=asked["epochs"],
+        seed=asked["seed"], lr=usual["lr"], ssm_lr=usual["ssm_lr"], batch=usual["batch"],
+        trained=_tell,
+    )  # fmt: skip
+    scores = found["splits"]["confirmation"]
+    in_percent = {
+        key: round(100 * scores[part][kind], 3)
+        for key, part, kind in (
+            ("test", "after", "value"),
+            ("stderr", "after", "stderr"),
+            ("before", "before", "value"),
+            ("full", "full", "value"),
+        )
+    }
+    return {
+        **asked,
+        "lr": usual["lr"],
+        "ssm_lr": usual["ssm_lr"],
+        "batch": usual["batch"],
+        "bytes": found["cost"]["total_bytes"],
+        "seconds": round(time.monotonic() - began),
+        **in_percent,
+        "n": scores["n"],
+        "date": date.today().isoformat(),
+    }
+
+
+def table() -> str:
+    """The table of README.md: the mean over seeds of the longest training, and its error."""
+    head = [
+        "plan",
+        "bytes",
+        "times smaller",
+        "full",
+        "before",
+        "after",
+        "seeds",
+        "epochs",
+        "wanted",
+    ]
+    body = []
+    for plan in STUDY["plan"]:
+        spent, full = bytes_of(plan)
+        cells = [plan["name"], f"{spent:,}", f"{full / spent:.2f}"]
+        found = [row for row in rows() if row["plan"] == plan["name"]]
+        if found:
+            epochs = max(row["epochs"] for row in found)
+            found = [row for row in found if row["epochs"] == epochs]
+            cells += [f"{found[0]['full']:.2f}", f"{found[0]['before']:.1f}", _mean(found)]
+            cells += [str(len(found)), str(epochs)]
+        else:
+            cells += ["not run"] * 5
+        body.append([*cells, f"{plan['wanted']:.1f}"])
+    return markdown(head, body)
+
+
+def _mean(found: list[dict[str, Any]]) -> str:
+    """The mean with its standard error: of the test images, and of seeds where there are some."""
+    values = [row["test"] for row in found]
+    images = sqrt(fmean(row["stderr"] ** 2 for row in found))
+    seeds = stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
+    return f"{fmean(values):.2f} ± {sqrt(images**2 + seeds**2):.2f}"
+
+
+def write_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    begin, end = "<!-- table: written by train.py -->", "<!-- end of table -->"
+    write_whole(README, between(text, begin, end, table()).encode())
+
+
+def _tell(progress: Progress) -> None:
+    if progress.validation is not None:
+        sys.stderr.write(
+            f"  leg {progress.epoch} of {progress.epochs}: loss {progress.loss:.4f}, "
+            f"search {100 * progress.validation:.2f} %\n"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""Study 007: plans that take no more than they say, and a table of what was measured."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "studies" / "007_accuracy_at_memory"
+
+
+@pytest.fixture(scope="module")
+def study() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("accuracy_at_memory", FOLDER / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_plans_fit_their_budgets(study) -> None:
+    for plan in study.STUDY["plan"]:
+        spent, full = study.bytes_of(plan)
+        assert full / spent >= plan["times"], plan["name"]
+
+
+def test_the_table_is_that_of_what_was_measured(study) -> None:
+    assert study.table() in study.README.read_text(encoding="utf-8")
+
+
+def test_several_seeds_have_a_mean_with_both_errors(study) -> None:
+    rows = [{"test": 97.0, "stderr": 0.3}, {"test": 98.0, "stderr": 0.4}]
+    assert study._mean(rows) == "97.50 ± 0.61"
+    assert study._mean(rows[:1]) == "97.00 ± 0.30"
