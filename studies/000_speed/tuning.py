@@ -1,6 +1,6 @@
 """Seconds of one step of tuning: the kernels, plain PyTorch, and the full-precision convolution.
 
-    python studies/000_speed/tuning.py [--batch 50] [--threads 2] [--rounds 5]
+    python studies/000_speed/tuning.py [--batch 64] [--threads 2] [--rounds 5]
 
 `s4d-smnist-64` on sequences of 784 random steps, its state in int7 with dynamic ranges and its
 weights in 2 to 10 bits. Plain PyTorch is the reference loop under autograd, on the first 40 of the
@@ -35,7 +35,7 @@ LENGTH, SLICE = 784, 40
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
