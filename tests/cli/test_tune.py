@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,13 +81,14 @@ def test_an_unstable_recurrence_is_warned_of(shell: Shell, tmp_path: Path) -> No
 
 
 def test_a_plan_of_a_run(shell: Shell, searched: Path, tmp_path: Path) -> None:
-    search = json.loads((searched / "results" / "search.json").read_text())
+    run = shutil.copytree(searched, tmp_path / "run")  # it gets a row of what is tuned
+    search = json.loads((run / "results" / "search.json").read_text())
     budget = search["chosen"][0]["budget"]
-    asked = ["tune", "--run", searched, "--plan", budget, "--epochs", 1, "--out", tmp_path / "t"]
+    asked = ["tune", "--run", run, "--plan", budget, "--epochs", 1, "--out", tmp_path / "t"]
     document = shell.ok(*asked, "--json").json
     plans = {c["plan_fingerprint"] for c in search["candidates"]}
     assert document["plan_fingerprint"] in plans
-    confirmation = json.loads((searched / "results" / "confirmation.json").read_text())
+    confirmation = json.loads((run / "results" / "confirmation.json").read_text())
     full = document["splits"]["confirmation"]["full"]
     assert full["value"] == confirmation["baseline"]["value"]
 

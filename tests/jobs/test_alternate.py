@@ -26,24 +26,24 @@ def searched(folder: Path, budget: str, epochs: int) -> tuple[Path, Any]:
 
 
 def test_what_gains_is_searched_again_as_it_was_tuned(tmp_path) -> None:
-    run, turns = searched(tmp_path, "1400", 1)
+    run, turns = searched(tmp_path, "1338", 1)
     (row,) = turns["budgets"]
     steps = {step["step"]: step for step in row["steps"]}
     assert list(steps)[:3] == ["search", "tune", "search again"]
     tuned = {r["name"]: r for r in tuned_rows(run)}
-    gained = tuned["1400"]["splits"]["search"]["gained"]
+    gained = tuned["1338"]["splits"]["search"]["gained"]
     assert steps["tune"]["gained"]["value"] == pytest.approx(gained["value"])
-    assert steps["tune"]["score"] == tuned["1400"]["splits"]["search"]["after"]
-    again = json.loads((run / "tuned" / "1400-again" / "search" / "run.json").read_text())
-    assert again["model_fingerprint"] == tuned["1400"]["weights_fingerprint"]
+    assert steps["tune"]["score"] == tuned["1338"]["splits"]["search"]["after"]
+    again = json.loads((run / "tuned" / "1338-again" / "search" / "run.json").read_text())
+    assert again["model_fingerprint"] == tuned["1338"]["weights_fingerprint"]
     assert row["stands"].removeprefix("tuned/") in tuned
     assert json.loads((run / "results" / "turns.json").read_text())["budgets"][0] == row
 
 
 def test_a_second_time_trains_nothing_anew(tmp_path, monkeypatch) -> None:
-    _, before = searched(tmp_path, "1400", 1)
+    _, before = searched(tmp_path, "1338", 1)
     monkeypatch.setattr("sensprobe.train.loop._leg", no_training)
-    _, after = searched(tmp_path, "1400", 1)
+    _, after = searched(tmp_path, "1338", 1)
     for a, b in zip(before["budgets"][0]["steps"], after["budgets"][0]["steps"], strict=True):
         assert (a["step"], a["plan_fingerprint"], a["score"]) == (
             b["step"],
