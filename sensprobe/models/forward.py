@@ -91,11 +91,12 @@ def _norm(at: At, u: Tensor, config: Any) -> Tensor:
 
 
 def require_recurrent(mode: str, known: str = "recurrent, fft, traced") -> None:
-    """ValueError for a mode there is not, UnsupportedError for one selective families lack."""
+    """ValueError for a mode there is not, UnsupportedError for one that convolves, in a family that
+    has no convolution."""
     if mode in ("fft", "traced"):
         raise UnsupportedError(
-            f"mode {mode!r} convolves, and this model selects: its recurrence changes with the "
-            "input and is no convolution. Use mode='recurrent'."
+            f"mode {mode!r} convolves, and models of this family have no convolution in place of "
+            "their recurrence. Use mode='recurrent'."
         )
     if mode != "recurrent":
         raise ValueError(f"mode {mode!r} is not one of {known}")

@@ -11,7 +11,7 @@ moment is summed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from sensprobe.numerics.rounding import (
 )
 from sensprobe.numerics.transforms import rotate
 from sensprobe.plans.formats import LogPolar, Polar
-from sensprobe.plans.scheme import Scheme, scale_shape
+from sensprobe.plans.scheme import Rounding, Scheme, scale_shape
 from sensprobe.plans.sites import Site
 
 BINS = 2**14
@@ -319,14 +319,7 @@ def _sorted_quantile(x: Tensor, share: float) -> Tensor:
 
 def _least_squares(x: Tensor, scheme: Scheme, site: Site, low: Tensor, high: Tensor) -> Range:
     def error(lo: Tensor, hi: Tensor) -> Tensor:
-        nearest = Scheme(
-            scheme.format,
-            scheme.granularity,
-            scheme.group,
-            scheme.asym,
-            parts=scheme.parts,
-            scales=scheme.scales,
-        )
+        nearest = replace(scheme, rounding=Rounding.NEAREST)
         rounded = quantize(x, nearest, site, *scale_and_zero(scheme, lo, hi))
         squares = _whole_groups((rounded - x) ** 2, scheme, site, 0.0)
         view, axes = blocks(squares, scheme, site)

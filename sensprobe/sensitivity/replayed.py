@@ -1,6 +1,6 @@
-"""⟨g, Δ⟩ of every site of a selective model, one forward and one backward pass a sample.
+"""⟨g, Δ⟩ of every site of a model without `recurrences`, a forward and a backward pass a sample.
 
-A selective model is no convolution, so nothing is priced through a kernel of it. Instead each
+Such a model, a selective one above all, is not priced through a kernel of a convolution. Each
 operation that rounds inside itself (the recurrence with its A, decay and state; the convolution
 with its window) is run again with the rounding, on what the sites around it held, and
 its change meets the gradient at the sites it feeds: to all orders inside the operation, to first
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sensprobe.errors import UnsupportedError
 from sensprobe.memory import free_bytes
 from sensprobe.models import Model
 from sensprobe.models.framed import Replay
@@ -153,6 +154,11 @@ class _Batch:
             parts = self.gradients[name].flatten(1).split(self.summed)
             return torch.cat([part @ change.flatten() for part in parts]).double()
         if replay is None:
+            if name not in self.values:
+                raise UnsupportedError(
+                    f"{name} is kept inside an operation, and no replay of this model names it; "
+                    "use method measured, or give its family one (`Framed.replays`)."
+                )
             value = self.values[name]
             return _moved(value, tap(self.model.sites[name], value), self.gradients[name])
         if replay.names not in self._exact:

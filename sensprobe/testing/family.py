@@ -3,7 +3,8 @@
     class TestMine(FamilyContract):
         pass
 
-needs two fixtures in its file: `model`, and `x`, a batch of at least two sequences for it.
+needs two fixtures in its file: `model`, and `x`, a batch of at least two sequences for it. The
+family's record must be in `FAMILIES` while it runs.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor
 
 from sensprobe.errors import DataError
-from sensprobe.models import Model
+from sensprobe.models import FAMILIES, Model
 from sensprobe.models.apply import Applier, observe
-from sensprobe.numerics.storage import Custom, Storage
+from sensprobe.numerics.storage import Carry, Custom, Storage
 from sensprobe.numerics.taps import EXACT, Recording
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import adapted
@@ -70,25 +71,52 @@ def is_inside(site: Site) -> bool:
 class FamilyContract:
     """Sites, weights, products and streaming of a model agree with each other."""
 
+    def test_the_record_is_among_the_families(self, model: Model) -> None:
+        assert FAMILIES.get(model.family) is model.described, (
+            f"no command knows {model.family!r}: put its record into FAMILIES of sensprobe.models"
+        )
+
+    def test_initial_parameters_have_the_declared_shapes_and_deploy(self, model: Model) -> None:
+        record, config = model.described, model.config
+        found = record.initial(config, (0.001, 0.1), 0)
+        shapes = {name: tuple(value.shape) for name, value in found.items()}
+        assert shapes == record.parameter_shapes(config)
+        weights = record.deploy(found, config)
+        wanted = {n: s.shape for n, s in model.sites.items() if s.kind is Kind.WEIGHT}
+        assert {name: tuple(value.shape) for name, value in weights.items()} == wanted
+
     def test_every_declared_site_is_reached_and_no_other(self, model: Model, x: Tensor) -> None:
         seen = Seen()
         model(x, seen)
         inside = [name for name, site in model.sites.items() if is_inside(site)]
-        assert set(seen.shapes) == set(model.sites) - set(inside)
-        assert sorted(seen.asked) == sorted(inside)
+        assert set(seen.shapes) == set(model.sites) - set(inside), "what passes through the tap"
+        assert sorted(seen.asked) == sorted(inside), "what is asked for with tap.storage"
 
-    def test_sites_are_declared_in_the_order_they_are_met(self, model: Model, x: Tensor) -> None:
+    def test_layers_are_declared_in_the_order_they_are_met(self, model: Model, x: Tensor) -> None:
         seen = Recording(lambda site, value: None)
         model(x, seen)
-        assert list(seen.seen) == [n for n in seen.seen if n in model.sites]
-        layers = [model.sites[name].layer for name in model.sites]
-        inside = [layer for layer in layers if layer is not None]
-        assert inside == sorted(inside)
+        for sites in (model.sites.values(), seen.seen.values()):
+            inside = [site.layer for site in sites if site.layer is not None]
+            assert inside == sorted(inside)
 
     def test_stepping_reaches_the_same_sites(self, model: Model, x: Tensor) -> None:
         seen = Seen()
         model.step(x[:, 0], model.start(len(x), seen), seen)
         assert set(seen.shapes) | set(seen.asked) == set(model.sites)
+
+    def test_a_step_returns_a_carry_of_every_state(self, model: Model, x: Tensor) -> None:
+        """In the order of the sites of a layer, as `Framed.mix` says."""
+        wanted = model.start(len(x)).carries
+        try:
+            found = model.step(x[:, 0], model.start(len(x)))[1].carries
+        except TypeError as error:
+            pytest.fail(f"a mixer returns its outputs and a tuple of carries: {error}")
+        for layer, (got, start) in enumerate(zip(found, wanted, strict=True)):
+            told = f"layer {layer}: a mixer returns a tuple with a Carry of each state"
+            assert isinstance(got, tuple), told
+            assert all(isinstance(carry, Carry) for carry in got), told
+            assert [c.state.shape for c in got] == [c.state.shape for c in start], told
+            assert all(carry.step == 1 for carry in got), "store counts the steps of a carry"
 
     def test_shapes_are_the_declared_ones(self, model: Model, x: Tensor) -> None:
         seen = Seen()
@@ -113,6 +141,7 @@ class FamilyContract:
         model(x, Recording(note))
         for name, site in model.sites.items():
             if is_inside(site):
+                assert name in shapes, "its storage must reach the operation that keeps it"
                 assert shapes[name][0] >= 1
                 assert shapes[name][1:] == (len(x), *site.shape, *([2] if site.is_complex else []))
 
@@ -143,7 +172,7 @@ class FamilyContract:
 
     def test_weights_are_the_weight_sites(self, model: Model) -> None:
         weights = {n for n, s in model.sites.items() if s.kind is Kind.WEIGHT}
-        assert set(model.weights) == weights
+        assert set(model.weights) == weights, "deploy returns the weights by the names of sites"
 
     def test_products_name_sites_and_cover_every_matrix(self, model: Model) -> None:
         named = set()
@@ -157,7 +186,15 @@ class FamilyContract:
             for n, s in model.sites.items()
             if s.kind is Kind.WEIGHT and len(s.shape) == 2 and s.part is not Part.EMBEDDING
         }
-        assert matrices <= named
+        assert matrices <= named, "products lack what these matrices multiply"
+
+    def test_what_rounds_inside_an_operation_can_be_priced(self, model: Model) -> None:
+        """Taylor sensitivity runs the operation again (`Framed.replays`, `recurrences`)."""
+        known = {name for replay in model.replays for name in replay.names}
+        known |= {name for r in model.recurrences for name in (r.state, r.A, r.B, r.C)}
+        assert known <= set(model.sites)
+        inside = {name for name, site in model.sites.items() if is_inside(site)}
+        assert inside <= known, "each must be in the names of a replay, or in a recurrence"
 
     def test_products_follow_from_shapes(self, model: Model) -> None:
         """A real matrix multiplies once a value, a complex one two or four times; D each x."""
@@ -168,7 +205,8 @@ class FamilyContract:
             reads = site if operand is None else model.sites[operand]
             one = (reads if site.part is Part.D else site).reals
             two = reads.is_complex and operand is not None and site.part is Part.A
-            assert count == (2 * one if two else one), weight
+            wanted = 2 * one if two else one
+            assert count == wanted, f"{weight}: {count} products a step, by its shape {wanted}"
 
     def test_full_precision_is_32_bits(self, model: Model) -> None:
         assert cost(model.sites.values(), {}, model.products).effective_bits == 32
@@ -231,6 +269,11 @@ class FamilyContract:
         layers = [model.layer_radius(i) for i in range(model.config.layers)]
         assert model.spectral_radius(EXACT) == max(layers)
         assert max(layers) > 0
+
+    def test_the_radius_has_a_name_and_reads_sites_of_every_layer(self, model: Model) -> None:
+        assert model.radius_name
+        for i in range(model.config.layers):
+            assert {f"layers.{i}.{name}" for name in model.radius_reads} <= set(model.sites)
 
     def test_a_state_of_another_batch_is_refused(self, model: Model, x: Tensor) -> None:
         for other in (model.start(len(x) + 1), None, ()):

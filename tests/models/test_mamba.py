@@ -142,7 +142,7 @@ def test_without_pooling_every_step_is_an_output_as_if_the_sequence_ended_there(
 
 def test_convolving_modes_are_refused():
     for mode in ("fft", "traced"):
-        with pytest.raises(UnsupportedError, match="this model selects"):
+        with pytest.raises(UnsupportedError, match="have no convolution in place"):
             tiny(MAMBAS["bare"])(inputs(MAMBAS["bare"]), EXACT, mode)
 
 

@@ -9,19 +9,7 @@
 (`program.ir.Stored`) has rows of flags and settings, and `quantize.gpu.rounds_of` makes the
 value that Triton compiles for from flags and constants.
 
-A new rounding mode is written in four files:
-
-    sensprobe/plans/scheme.py        its name in `Rounding`, its word in `OPTIONS`
-    sensprobe/numerics/rounding.py   the reference, in `to_integer`
-    quantize/rounding.py             its place in `ROUNDINGS`, and `whole` on the CPU
-    quantize/gpu.py                  `whole` in Triton
-
-A new granularity whose scales are shared by runs of neighbours, by a head or by all:
-
-    sensprobe/plans/scheme.py        its word in `OPTIONS`, the shape of its scales in `scale_shape`
-    sensprobe/plans/fitting.py       which tensors can have it
-    sensprobe/numerics/rounding.py   `blocks` and `spread`, where a scale is not for whole axes
-    sensprobe/ops/specs.py           which span it is to a kernel; else the reference runs
+The files of a new rounding mode or granularity: CONTRIBUTING.md, "A scheme option".
 """
 
 from __future__ import annotations
