@@ -35,3 +35,13 @@ def test_several_seeds_have_a_mean_with_both_errors(study) -> None:
     rows = [{"test": 97.0, "stderr": 0.3}, {"test": 98.0, "stderr": 0.4}]
     assert study._mean(rows) == "97.50 ± 0.61"
     assert study._mean(rows[:1]) == "97.00 ± 0.30"
+
+
+def test_the_table_of_other_models_is_that_of_what_was_measured() -> None:
+    folder = FOLDER.parent / "008_what_tuning_buys_back"
+    spec = importlib.util.spec_from_file_location("buys_back", folder / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    assert other.table() in other.README.read_text(encoding="utf-8")

@@ -1,0 +1,137 @@
+"""Tune the cases of study.toml, and keep each finished one.
+
+    python studies/008_what_tuning_buys_back/train.py [--data DIR] [--run DIR] [--only N …]
+
+DIR holds what SENSPROBE_DATA does: har_mamba/, text/, s4d_smnist/, mnist/. A finished case is a
+line of results.jsonl; one that was stopped goes on. The table of README.md is written after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from sensprobe import api
+from sensprobe.cli.study import data_folder, markdown
+from sensprobe.documents.files import between, write_whole
+from sensprobe.errors import SensprobeError
+from sensprobe.plans.plan import Plan, parse_setting
+from sensprobe.scores.metrics import info_in
+from sensprobe.scores.score import Score
+
+HERE = Path(__file__).resolve().parent
+STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))
+RESULTS, README = HERE / "results.jsonl", HERE / "README.md"
+WEIGHTS = "mambalite_har6.safetensors"
+KEPT = ("full", "before", "after", "gained", "left")
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
+    options.add_argument("--run", type=Path, default=Path(tempfile.gettempdir()) / HERE.name)
+    options.add_argument("--only", nargs="+", type=int, help="numbers of cases, from 1")
+    asked = options.parse_args()
+    try:
+        folder = data_folder(asked.data, [], "give --data DIR, or set SENSPROBE_DATA=DIR.")
+        os.environ["SENSPROBE_DATA"] = str(folder)
+        for number, case in enumerate(STUDY["case"], start=1):
+            done = any(row["case"] == case["name"] for row in rows())
+            if not done and (not asked.only or number in asked.only):
+                row = row_of(case, tuned(case, folder, asked.run, number))
+                text = "".join(f"{json.dumps(r)}\n" for r in [*rows(), row])
+                write_whole(RESULTS, text.encode())
+                write_readme()
+    except SensprobeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The same command goes on from there.\n")
+        return 130
+    return 0
+
+
+def rows() -> list[dict[str, Any]]:
+    """What was measured."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def tuned(case: dict[str, Any], folder: Path, run: Path, number: int) -> dict[str, Any]:
+    """The document of a tuning."""
+    places = {"data": folder, "studies": HERE.parent, "run": run}
+    if "{run}" in case["model"]:
+        (run / "har").mkdir(parents=True, exist_ok=True)
+        shutil.copy(HERE.parent / "004_selective_models" / "har" / "model.toml", run / "har")
+        shutil.copy(folder / "har_mamba" / WEIGHTS, run / "har")
+    plan = Plan(tuple(map(parse_setting, case["schemes"])))
+    return api.tune(
+        case["model"].format(**places), case["data"].format(**places), plan,
+        run / f"case-{number}", **case["options"],
+    )  # fmt: skip
+
+
+def row_of(case: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """The line of a case: scores of the confirmation split in the metric's unit."""
+    metric, scores = info_in(document), document["splits"]["confirmation"]
+    return {
+        "case": case["name"],
+        "metric": metric.name,
+        "unit": metric.unit,
+        "bytes": document["cost"]["total_bytes"],
+        "steps": document["steps"],
+        "seconds": round(document["seconds"]),
+        "n": scores["n"],
+        **{key: {k: metric.scale * scores[key][k] for k in ("value", "stderr")} for key in KEPT},
+        "date": date.today().isoformat(),
+    }
+
+
+def table() -> str:
+    """The table of README.md: scores, and the share of what rounding cost that is left."""
+    head = [
+        "model and plan",
+        "metric",
+        "full",
+        "plan",
+        "tuned",
+        "gained",
+        "left of the loss",
+        "steps",
+    ]
+    body = []
+    for case in STUDY["case"]:
+        found = next((row for row in rows() if row["case"] == case["name"]), None)
+        if found is None:
+            body.append([case["name"], *["not run"] * 7])
+            continue
+        full, before, after = (found[key]["value"] for key in ("full", "before", "after"))
+        gained = Score(**found["gained"], n=found["n"], clusters=found["n"])
+        differs = gained.differs()
+        verdict = "" if differs else " (within the error)"
+        shown = [f"{found[k]['value']:.4g} ± {found[k]['stderr']:.2g}" for k in KEPT[:3]]
+        name = f"{found['metric']} ({found['unit']})" if found["unit"] else found["metric"]
+        body.append([
+            case["name"], name, *shown,
+            f"{gained.value:+.3g} ± {gained.stderr:.2g}{verdict}",
+            f"{(after - full) / (before - full):.0%}" if differs else "", f"{found['steps']:,}",
+        ])  # fmt: skip
+    return markdown(head, body)
+
+
+def write_readme() -> None:
+    begin, end = "<!-- table: written by train.py -->", "<!-- end of table -->"
+    text = README.read_text(encoding="utf-8")
+    write_whole(README, between(text, begin, end, table()).encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
