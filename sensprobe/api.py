@@ -316,6 +316,7 @@ def search(
     from sensprobe.jobs.cost import full_bytes
     from sensprobe.jobs.saturation import chosen_ranges
     from sensprobe.jobs.train_under import TuneSettings
+    from sensprobe.jobs.tune import require_tunable
     from sensprobe.session.open import open_session
     from sensprobe.session.plans import as_plan
 
@@ -341,6 +342,8 @@ def search(
         budgets=budgets_of(*limits, full_bytes(session.source.outline, batch)),
         also=tuple(as_plan(plan, session.source.model) for plan in _listed(also)),
     )
+    if tuning is not None:
+        require_tunable(session)
     with session.run.working("search"):
         found = job.search(session, settings)
         confirmed = confirmed_on_unseen(session) if confirm else None

@@ -10,6 +10,7 @@
     ├── RunError              a run folder that is damaged, locked, or of another model or data
     ├── CodeError             Python code that a file names and this user did not allow
     ├── CapacityError         more memory than there is
+    ├── DivergedError         a training whose loss is no longer finite
     └── UnsupportedError      no implementation for this operation, device and format
 
 A message says what was asked, what exists, and what to do. The command line prints it alone and
@@ -59,6 +60,10 @@ class CodeError(SensprobeError):
 
 class CapacityError(SensprobeError):
     """Something needs more memory than there is."""
+
+
+class DivergedError(SensprobeError):
+    """A training whose loss is no longer finite."""
 
 
 class UnsupportedError(SensprobeError):

@@ -119,7 +119,9 @@ def trials(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     title = "\nshort trainings, the best first; held-out samples of the search split"
     made = table(*((n, "right") for n in ("lr", "ssm lr", "teacher", "score", "s")), title=title)
     for row in document["trials"]:
-        found = f"{row['value']:.4g} ± {_number(row['stderr'])}"
+        found = "diverged"
+        if row["value"] is not None:
+            found = f"{row['value']:.4g} ± {_number(row['stderr'])}"
         cells = f"{row['lr']:.2g}", f"{row['ssm_lr']:.2g}", row["teacher"], found
         made.add_row(*cells, f"{row['seconds']:.0f}")
     yield made
@@ -143,7 +145,8 @@ def turns(document: Mapping[str, Any]) -> Iterator[RenderableType]:
             if gained := step.get("gained"):
                 differs = Score(**gained).differs()
                 cells.append(change(gained, metric) + ("" if differs else " ·"))
-                cells.append(f"{metric.scale * step['a_minute']:+.3g}" if differs else "")
+                rate = step.get("a_minute") if differs else None
+                cells.append("" if rate is None else f"{metric.scale * rate:+.3g}")
             made.add_row(*cells)
         yield made
         yield Text(f"stands: {row['stands']}   · within 1.96 standard errors of zero")

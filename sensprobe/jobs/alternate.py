@@ -9,9 +9,9 @@ each budget:
               under the same budget, in a run of its own; the plan found there is tuned on from the
               tuned weights, and stands if that is better
 
-Each step is judged on the search split, paired with what stood before it. Where the tuning of the
-best gains nothing beyond its error there is no search again. The tuned models are in the run as
-`tune` leaves them, confirmed on unseen samples.
+Each step is judged on the samples that the search used, paired with what stood before it. Where the
+tuning of the best gains nothing beyond its error there is no search again. The tuned models are in
+the run as `tune` leaves them, confirmed on unseen samples.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 from sensprobe.evaluate import mean, paired, score_document
 from sensprobe.jobs.profile import profile
 from sensprobe.jobs.search import SearchSettings, run_of, search, sensitivity_of
-from sensprobe.jobs.train_under import TuneSettings, train_under
+from sensprobe.jobs.train_under import TuneSettings, train_under, without_gptq
 from sensprobe.jobs.tune import tune, tuned_arrays
 from sensprobe.jobs.tuned import PREFIX, folder_of, opened_as
 from sensprobe.plans.plan import Plan, Resolved, fingerprint, from_json, read
@@ -47,16 +47,23 @@ BRIEF, AGAIN = "brief", "again"
 
 @dataclass(frozen=True)
 class Standing:
-    """A plan, and the session of the weights it stands on; `weights` are None before any tuning."""
+    """A plan, and the session of the weights it stands on; `weights` are None before any tuning.
+    `asked` is the plan as a search chose it, before training left GPTQ out or learned ranges."""
 
     name: str
     plan: Plan
     session: Session
     weights: Path | None = None
+    asked: Plan | None = None
 
     @property
     def resolved(self) -> Resolved:
         return self.plan.resolve(self.session.source.model.sites.values())
+
+    @property
+    def to_tune(self) -> Plan:
+        """The plan that is named to `tune`, which knows it by the search."""
+        return self.plan if self.asked is None else self.asked
 
 
 def alternate(
@@ -74,9 +81,10 @@ def alternate(
     split, and what it gained in all and a minute.
     """
     run, budgets = run_of(session), []
+    tuned: dict[str, Standing] = {}
     for choice in found["chosen"]:
         if choice["candidate"] is not None:
-            turns = _Turns(session, found, settings, tuning, progress, choice)
+            turns = _Turns(session, found, settings, tuning, progress, choice, tuned)
             stands = turns.taken()
             budgets.append({
                 "budget": choice["budget"], "stands": PREFIX + stands.name, "steps": turns.steps,
@@ -89,7 +97,8 @@ def alternate(
 
 @dataclass
 class _Turns:
-    """The steps of one budget."""
+    """The steps of one budget. `tuned` has what earlier budgets tuned, by the fingerprint of the
+    plan: a run keeps one tuned model of a plan, so it is taken as it is."""
 
     session: Session
     found: Mapping[str, Any]
@@ -97,6 +106,7 @@ class _Turns:
     tuning: TuneSettings
     progress: Callable[[Progress], None]
     choice: Mapping[str, Any]
+    tuned: dict[str, Standing] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     @cached_property
@@ -107,7 +117,7 @@ class _Turns:
         """Take the steps; what stands after them."""
         budget, began = self.choice["budget"], time.monotonic()
         chosen = self._untuned(self.choice["candidate"])
-        self._step("search", chosen, None, began)
+        self._step("search", chosen, None, time.monotonic() - began)
         best = self._best_of_few(chosen)
         stands = self._tuned(best, budget)
         gained = Score(**self.steps[-1]["gained"])
@@ -126,40 +136,48 @@ class _Turns:
             return chosen
         brief, tried = replace(self.tuning, epochs=1), []
         for before in plans:
-            began = time.monotonic()
             out = folder_of(run_of(self.session), self.choice["budget"]) / f"{BRIEF}-{before.name}"
             done = train_under(self.session, before.plan, brief, out, progress=self.progress)
             weights = done.trained.weights
             after = opened_as(self.session, weights)
-            tried.append(Standing(before.name, done.plan, after, weights))
-            self._step("tune briefly", tried[-1], before, began)
+            tried.append(Standing(before.name, done.plan, after, weights, before.plan))
+            self._step("tune briefly", tried[-1], before, done.trained.seconds)
         scores = [row["score"]["value"] for row in self.steps[-len(plans) :]]
         return tried[int(np.argmax(self.session.headline.sign * np.array(scores)))]
 
     def _rivals(self) -> list[str]:
-        """The plans that scored best within the budget after the chosen one."""
+        """The plans that scored best within the budget after the chosen one; where the budget is
+        of loss and looks for the fewest bytes, of those that take no more than it."""
         sign, chosen = self.session.headline.sign, self.choice["candidate"]
+        own = self.candidates[chosen]
+        most = own["weight_bytes"] + own["state_bytes"]
         budget = next(b for b in self.settings.budgets if str(b) == self.choice["budget"])
         fits = [
             row
             for row in self.found["candidates"]
             if row["name"] != chosen
             and not row["stopped_early"]
-            and budget.admits(Size(row["weight_bytes"], row["state_bytes"]))
+            and budget.admits(size := Size(row["weight_bytes"], row["state_bytes"]))
+            and (budget.max_loss is None or size.total <= most)
         ]
         fits.sort(key=lambda row: -sign * row["metric"]["value"])
         return [row["name"] for row in fits[: FEW - 1]]
 
     def _tuned(self, before: Standing, name: str, step: str = "tune") -> Standing:
-        """A plan tuned on from where it stands, as the run's tuned model of that name."""
-        began = time.monotonic()
+        """A plan tuned on from where it stands, as the run's tuned model of that name; or as an
+        earlier budget tuned it, in no time."""
+        mark = fingerprint(before.to_tune.resolve(self.session.source.model.sites.values()))
+        if (after := self.tuned.get(mark)) is not None:
+            self._step(step, after, before, 0.0)
+            return after
         document = tune(
-            self.session, before.plan, None, self.tuning, name=name, start=before.weights,
+            self.session, before.to_tune, None, self.tuning, name=name, start=before.weights,
             progress=self.progress,
         )  # fmt: skip
         weights, plan = Path(document["weights"]), read(Path(document["plan"]))
         after = Standing(name, plan, opened_as(self.session, weights), weights)
-        self._step(step, after, before, began)
+        self._step(step, after, before, document["seconds"])
+        self.tuned[mark] = after
         return after
 
     def _again(self, stands: Standing, name: str) -> Standing:
@@ -170,8 +188,9 @@ class _Turns:
         if plan is None:
             return stands
         found = Standing(name, plan, stands.session, stands.weights)
-        self._step("search again", found, stands, began)
-        if fingerprint(found.resolved) == fingerprint(stands.resolved):
+        self._step("search again", found, stands, time.monotonic() - began)
+        sites = self.session.source.model.sites.values()
+        if fingerprint(without_gptq(plan).resolve(sites)) == fingerprint(stands.resolved):
             return stands
         after = self._tuned(found, name, "tune again")
         gained = paired(self._scores(after), self._scores(stands), self._groups)
@@ -197,9 +216,9 @@ class _Turns:
         rows = {row["name"]: row for row in document["candidates"]}
         return None if chosen is None else from_json(rows[chosen]["plan"], f"the plan {chosen}")
 
-    def _step(self, step: str, now: Standing, before: Standing | None, began: float) -> None:
-        """Add the row of a step."""
-        seconds = time.monotonic() - began
+    def _step(self, step: str, now: Standing, before: Standing | None, seconds: float) -> None:
+        """Add the row of a step. Seconds of training are those that a snapshot keeps, so that a
+        step which is not repeated is not said to have taken none."""
         scores, groups = self._scores(now), self._groups
         row: dict[str, Any] = {
             "step": step,
@@ -212,7 +231,8 @@ class _Turns:
             robust = self.session.headline.robust
             gained = paired(scores, self._scores(before), groups, robust=robust)
             row["gained"] = score_document(gained)
-            row["a_minute"] = gained.value / (seconds / 60)
+            if seconds:
+                row["a_minute"] = 60 * gained.value / seconds
         self.steps.append(row)
 
     @property
@@ -220,7 +240,9 @@ class _Turns:
         return self.session.samples.groups("search", self.found["n"])
 
     def _scores(self, standing: Standing) -> np.ndarray:
-        """The primary score of each sample of the search split."""
+        """The primary score of each sample that the search used; `tune` takes all of the split."""
+        self.session.samples.use("search", self.settings.limit, raced=True)
+        standing.session.samples = self.session.samples
         found = tuned_arrays(
             self.session, standing.session, standing.resolved, "search", self.found["n"]
         )

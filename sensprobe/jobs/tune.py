@@ -61,32 +61,17 @@ def tune(
     nothing can be trained under, DataError where there is nothing to train or to judge on,
     CapacityError where a step finds no room.
     """
+    require_tunable(session)
     source, data = session.source, session.dataset
-    if source.artefact is not None:
-        raise UsageError(
-            f"{source.name} is an exported model: its full-precision weights are not here. Tune "
-            "the model it was made from."
-        )
     resolved = plan.resolve(source.model.sites.values())
     if not resolved:
         raise UsageError(
             "tune trains under a plan, and this one rounds nothing: give --plan PLAN or --set "
             "PATTERN=SCHEME. `train` trains without."
         )
-    if missing := [s for s in ("train", "search", "confirmation") if s not in data.splits]:
-        text = " Of text, part=train+held-out makes all of them." * (data.task == "language")
-        raise DataError(
-            f"{data.name} has no {' and no '.join(missing)} split: tuning trains on `train`, and "
-            f"`search` and `confirmation` judge it.{text}"
-        )
     if limit is not None:
         for split in ("search", "confirmation"):
             check_limit(split, data.splits.count(split), limit)
-    if session.headline.scores_divergence and data.task == "language":
-        raise UsageError(
-            f"the {session.headline.label} of a tuned model of text from the model before is not "
-            "scored: leave --metric out."
-        )
     searched, name = _searched(session), (name or plan.name or "plan")[:NAME]
     _require_within(budget, source, resolved, searched.batch)
     if out is None:
@@ -154,6 +139,28 @@ def tune(
     if session.run is not None:
         keep_tuned(session.run, document, kept, out)
     return document
+
+
+def require_tunable(session: Session) -> None:
+    """UsageError for an exported model and for a metric that is not scored of a tuned one,
+    DataError where there is nothing to train or to judge on."""
+    source, data = session.source, session.dataset
+    if source.artefact is not None:
+        raise UsageError(
+            f"{source.name} is an exported model: its full-precision weights are not here. Tune "
+            "the model it was made from."
+        )
+    if missing := [s for s in ("train", "search", "confirmation") if s not in data.splits]:
+        text = " Of text, part=train+held-out makes all of them." * (data.task == "language")
+        raise DataError(
+            f"{data.name} has no {' and no '.join(missing)} split: tuning trains on `train`, and "
+            f"`search` and `confirmation` judge it.{text}"
+        )
+    if session.headline.scores_divergence and data.task == "language":
+        raise UsageError(
+            f"the {session.headline.label} of a tuned model of text from the model before is not "
+            "scored: leave --metric out."
+        )
 
 
 def _require_within(budget: int | str | None, source: Source, plan: Resolved, batch: int) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe.errors import SensprobeError
+from sensprobe.errors import DivergedError
 from sensprobe.models import Model, family_of
 from sensprobe.train.recipe import LanguageRecipe, Recipe
 from sensprobe.train.snapshot import (
@@ -169,7 +169,7 @@ def train_task(
 
     A run in `out` of the same recipe and data goes on after its last whole leg; of another it is a
     RunError. `resume=False` starts afresh and replaces what is there once its first leg is done.
-    Stopping (Ctrl-C) keeps the last leg. SensprobeError where the loss is no longer finite.
+    Stopping (Ctrl-C) keeps the last leg. DivergedError where the loss is no longer finite.
     """
     run = _start(task)
     history = read_snapshot(out, task.identity, run) if resume else []
@@ -227,7 +227,7 @@ def _leg(
         total += loss.value.item() * loss.samples
         scores, seen = scores + loss.scores, seen + loss.samples
         if not math.isfinite(total):
-            raise SensprobeError(
+            raise DivergedError(
                 f"training diverged: the loss is not finite in step {step + 1}. Lower the "
                 "learning rates (lr, ssm_lr) or clip; what was kept after the last whole "
                 f"{task.leg_name} stays."

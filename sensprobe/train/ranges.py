@@ -103,7 +103,8 @@ def with_ranges(plan: Resolved, params: Params) -> Resolved:
         if WIDTH + name in params:
             width = math.exp(params[WIDTH + name].item())
             share = params[LOW + name].item()
-            low, high = (float(f"{end * width:.6g}") for end in (share, 1 + share))
+            ends = (float(f"{end * width:.6g}") for end in (share, 1 + share))
+            low, high = (end + 0.0 for end in ends)  # -0 + 0 is 0, as a plan is read
             high = high if plan[name].asym else -low
             out[name] = replace(plan[name], range="given", percent=100.0, given=(low, high))
     return out

@@ -96,7 +96,7 @@ def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict
         changed = sorted(key for key in now if before.get(key) != now[key])
         raise RunError(
             f"{out} holds a training run that differs in {', '.join(changed) or 'format'}. Name "
-            "another folder, or start afresh with `--restart` (resume=False)."
+            "another folder, move that one away, or start afresh with `--restart` (resume=False)."
         )
     history = header.get("history")
     if not isinstance(history, list) or header.get("epoch") != len(history):

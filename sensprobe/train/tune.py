@@ -246,7 +246,7 @@ def _of_labels(task: str, outputs: Tensor, y: Tensor) -> Loss | None:
     if task == "classification":
         return Loss(F.cross_entropy(outputs, y), len(y), int((outputs.argmax(1) == y).sum()))
     if task == "regression":
-        error = F.mse_loss(outputs.flatten(1), y.flatten(1))
+        error = F.mse_loss(outputs, y.reshape(outputs.shape))  # one target may lack its axis
         return Loss(error, len(y), error.item() * len(y))
     if task == "language":
         value = F.cross_entropy(outputs.flatten(0, 1), y.flatten().long(), ignore_index=-1)

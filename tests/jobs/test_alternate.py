@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ import pytest
 import sensprobe_app
 
 from sensprobe import api
+from sensprobe.data.dataset import Splits
+from sensprobe.errors import DataError
 from sensprobe.jobs import alternate
+from sensprobe.jobs.alternate import Standing, _Turns
+from sensprobe.jobs.budgets import budgets_of
+from sensprobe.jobs.search import SearchSettings
+from sensprobe.jobs.train_under import TuneSettings
+from sensprobe.jobs.tuned import opened_as
+from sensprobe.plans.plan import Plan, fingerprint, parse_setting
+from sensprobe.session.open import open_session
 
 EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 
@@ -44,6 +54,9 @@ def test_a_second_time_trains_nothing_anew(tmp_path, monkeypatch) -> None:
     _, before = searched(tmp_path, "1338", 1)
     monkeypatch.setattr("sensprobe.train.loop._leg", no_training)
     _, after = searched(tmp_path, "1338", 1)
+    trained = (step for found in (before, after) for step in found["budgets"][0]["steps"])
+    told = [(step["seconds"], step["a_minute"]) for step in trained if step["step"] == "tune"]
+    assert told[0] == told[1]
     for a, b in zip(before["budgets"][0]["steps"], after["budgets"][0]["steps"], strict=True):
         assert (a["step"], a["plan_fingerprint"], a["score"]) == (
             b["step"],
@@ -62,6 +75,97 @@ def test_the_best_of_a_few_is_tuned_on(tmp_path) -> None:
     assert tuned["plan_fingerprint"] == best["plan_fingerprint"]
     start = json.loads((run / "tuned" / "1.5KiB" / "tuned.json").read_text())["start"]
     assert Path(start).parent.name == f"brief-{best['plan']}"
+
+
+def test_steps_are_scored_on_the_samples_that_the_search_used(turns: _Turns) -> None:
+    session = turns.session
+    plan = plan_of("*.out_proj=int3")
+    before = Standing("p", plan, session)
+    same = Standing("p", plan, opened_as(session, session.source.path))
+    turns.settings = SearchSettings(limit=40)
+    turns.found = {"n": session.samples.use("search", 40, raced=True)}
+    order = session.samples.order("search")
+    assert order is not None
+    scores = turns._scores(before)
+    session.samples.use("search")  # as tune does, which scores the whole split
+    whole = session.measure(before.resolved, "search", 0, len(order))["correct"]
+    assert (scores == whole[order[:40]]).all()
+    assert (turns._scores(before) == scores).all()
+    assert (turns._scores(same) == scores).all()
+    assert (scores != whole[:40]).any()
+
+
+def test_rivals_of_a_budget_of_loss_take_no_more_bytes(turns: _Turns) -> None:
+    sizes = {"large": (900, 0.97), "chosen": (500, 0.95), "small": (400, 0.94), "tiny": (90, 0.2)}
+    found = [
+        {"name": name, "stopped_early": False, "weight_bytes": size - 10, "state_bytes": 10,
+         "metric": {"value": value}}
+        for name, (size, value) in sizes.items()
+    ]  # fmt: skip
+    turns.found = {"candidates": found}
+    for limits, rivals in (([], ["small", "tiny"]), (["1KiB"], ["large", "small"])):
+        budgets = budgets_of(limits, None, None, None if limits else 0.5)
+        turns.settings = SearchSettings(budgets=budgets)
+        turns.choice = {"budget": str(budgets[0]), "candidate": "chosen"}
+        assert turns._rivals() == rivals
+
+
+def test_a_plan_with_gptq_is_tuned_as_the_one_the_search_chose(turns: _Turns) -> None:
+    """`tune` starts from GPTQ's values, says what the plan of the search scored before, and finds
+    it among the candidates."""
+    plans = {"a": plan_of("*.out_proj=int3/gptq"), "b": plan_of("*.out_proj=int2/gptq")}
+    turns.tuning = TuneSettings(epochs=2, max_steps=1)
+    turns.found = {"n": turns.session.samples.use("search"), "candidates": [
+        {"name": name, "stopped_early": False, "weight_bytes": 1, "state_bytes": 1,
+         "metric": {"value": 0.5}, "plan": plan.to_json()} for name, plan in plans.items()
+    ]}  # fmt: skip
+    turns.settings = SearchSettings(budgets=budgets_of(["1KiB"], None, None, None))
+    turns.choice = {"budget": "1KiB", "candidate": "a"}
+    best = turns._best_of_few(turns._untuned("a"))
+    assert best.weights is not None
+    turns._tuned(best, "1KiB")
+    sites = turns.session.source.model.sites.values()
+    (row,) = (r for r in tuned_rows(turns.session.run.path) if r["name"] == "1KiB")
+    assert row["asked_fingerprint"] == fingerprint(plans[best.name].resolve(sites))
+
+
+def test_budgets_that_choose_one_plan_share_its_tuned_model(turns: _Turns) -> None:
+    """A run keeps one tuned model of a plan: another would take the place of the first."""
+    turns.tuning = TuneSettings(epochs=1, max_steps=1)
+    turns.found = {"n": turns.session.samples.use("search")}
+    plan = plan_of("*.out_proj=int3")
+    names = [turns._tuned(Standing("p", plan, turns.session), name).name for name in ("a", "b")]
+    assert names == ["a", "a"]
+    assert [row["name"] for row in tuned_rows(turns.session.run.path)].count("a") == 1
+    assert [step["seconds"] > 0 for step in turns.steps] == [True, False]
+
+
+def test_what_cannot_be_tuned_is_said_before_it_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(**asked: Any) -> Any:
+        session = open_session(**asked)
+        kept = {n: session.dataset.splits[n] for n in session.dataset.splits if n != "train"}
+        session.dataset = replace(session.dataset, splits=Splits(kept))
+        return session
+
+    shutil.copytree(EXAMPLE, tmp_path / "run")
+    monkeypatch.setattr("sensprobe.session.open.open_session", opened)
+    monkeypatch.setattr("sensprobe.jobs.search.search", no_training)
+    with pytest.raises(DataError, match="no train split"):
+        api.search(tmp_path / "run", ["1338"], tune=1)
+
+
+@pytest.fixture
+def turns(tmp_path: Path) -> _Turns:
+    """The steps of a budget of a run, none of them taken."""
+    shutil.copytree(EXAMPLE, tmp_path / "run")
+    session = open_session(run=tmp_path / "run")
+    return _Turns(session, {}, SearchSettings(), TuneSettings(), lambda progress: None, {})
+
+
+def plan_of(setting: str) -> Plan:
+    return Plan((parse_setting(setting),))
 
 
 def tuned_rows(run: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from sensprobe.errors import UsageError
 from sensprobe.models.apply import Applier, observe, static_scale, wanted_by
 from sensprobe.models.forward import one_layer
 from sensprobe.numerics.taps import RoundingTap, rounded
-from sensprobe.plans.plan import Plan, from_json
+from sensprobe.plans.plan import Plan, fingerprint, from_json
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Part
 from sensprobe.train.method import Method
@@ -30,6 +30,7 @@ from sensprobe.train.ranges import (
     learned,
     told,
     widened,
+    with_ranges,
 )
 from sensprobe.train.under import UnderPlan
 
@@ -200,3 +201,11 @@ def test_the_place_of_zero_is_not_trained() -> None:
     assert steps[LOW + "layers.0.y"] == -0.25
     wider = params | {n: s + (n.startswith(WIDTH) * math.log(2)) for n, s in steps.items()}
     assert str(under.tuned(wider)["layers.0.y"]) == "int6/asym/range-2:6"
+
+
+def test_a_range_from_zero_is_that_of_a_plan_that_is_read() -> None:
+    """Of numbers from -0 on, as what relu leaves."""
+    params = {WIDTH + "x": torch.tensor(0.5), LOW + "x": torch.tensor(-0.0)}
+    found = with_ranges({"x": parse("int4/asym")}, params)
+    read = {name: parse(str(scheme)) for name, scheme in found.items()}
+    assert fingerprint(read) == fingerprint(found)

@@ -198,6 +198,13 @@ def test_held_out_scores_are_of_each_sample(digits, recipe):
     assert 0 < scores(slice(None)).mean() < 1
 
 
+def test_held_out_scores_need_no_graph(digits, recipe):
+    """Of parameters in training too."""
+    task = SampleTask(recipe, *digits)
+    leaves = {name: p.requires_grad_() for name, p in task.initial().items()}
+    assert len(task.held_out(leaves)) == len(digits[1][1])
+
+
 def test_schedule():
     rates = [rate_at(step, 100, 0.1) for step in range(100)]
     assert rates[0] == 0

@@ -21,7 +21,7 @@ from sensprobe.train import train_task
 from sensprobe.train.method import Method
 from sensprobe.train.parametrization import parametrized, stability
 from sensprobe.train.recipe import Data, Optimizer, Recipe, Schedule
-from sensprobe.train.tune import TuneTask
+from sensprobe.train.tune import TuneTask, _of_labels
 from sensprobe.train.under import UnderPlan
 
 PLANS = {
@@ -52,6 +52,14 @@ def test_the_network_in_training_is_the_one_that_is_evaluated(name: str, words: 
         assert p.grad is not None, n
         assert p.grad.isfinite().all(), n
     assert sum(bool(p.grad.abs().sum()) for p in leaves.values()) > len(leaves) - 2
+
+
+def test_a_single_target_may_be_without_an_axis() -> None:
+    outputs, y = torch.tensor([[1.0], [2.0]]), torch.tensor([0.0, 4.0])
+    found = _of_labels("regression", outputs, y)
+    assert found == _of_labels("regression", outputs, y[:, None])
+    assert found is not None
+    assert (found.value.item(), found.scores) == (2.5, 5.0)
 
 
 def test_gptq_is_refused_by_name() -> None:
