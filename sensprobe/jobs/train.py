@@ -17,6 +17,7 @@ from sensprobe.data import (
     split_options,
 )
 from sensprobe.errors import UsageError
+from sensprobe.jobs.alone import alone_in
 from sensprobe.jobs.evaluate import evaluate
 from sensprobe.jobs.step_ram import room_for_steps
 from sensprobe.plans.plan import Plan
@@ -134,7 +135,8 @@ def _classifier(
     dataset = load_data(data_of(recipe.data.source, data), gate=gate)
     check_fits(dataset, d_input=recipe.model.d_input, outputs=recipe.model.d_output)
     task = SampleTask(recipe, _samples(dataset, "train"), _samples(dataset, "search"))
-    trained = train_task(task, out, progress=progress, resume=resume)
+    with alone_in(out):
+        trained = train_task(task, out, progress=progress, resume=resume)
     found = _confirm(trained.weights, dataset)
     return found | {"parameters": trained.parameters, "epochs": len(trained.history)}
 
@@ -156,7 +158,7 @@ def _language(
     if recipe.text.pydoc:
         pools.append((recipe.text.pydoc, Pool(pydoc_training_text(), length)))
     task = LanguageTask(recipe, pools, held_out.splits["search"])
-    with room_for_steps(task) as (layer, ram):
+    with room_for_steps(task) as (layer, ram), alone_in(out):
         trained = train_task(replace(task, layer=layer), out, progress=progress, resume=resume)
     found = _confirm(trained.weights, held_out, CONFIRMED_WINDOWS)
     return found | {"parameters": trained.parameters, "steps": recipe.schedule.steps, "ram": ram}

@@ -14,6 +14,7 @@ from sensprobe.checkpoints import parameters
 from sensprobe.checkpoints.own import Parameters
 from sensprobe.documents.files import disk_errors
 from sensprobe.errors import UsageError
+from sensprobe.jobs.alone import alone_in
 from sensprobe.jobs.step_ram import room_for_steps
 from sensprobe.models import family_of
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
@@ -98,11 +99,12 @@ def train_under(
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> TrainedUnder:
-    """Train the session's model under a plan, and leave OUT/weights.safetensors, no more."""
+    """Train the session's model under a plan, and leave OUT/weights.safetensors, no more. RunError
+    where another process trains into OUT."""
     settings = settings.with_rates(session.dataset.task)
     sites, trained_plan = session.source.model.sites.values(), without_gptq(plan)
     task = _task(session, plan.resolve(sites), trained_plan.resolve(sites), settings, start)
-    with room_for_steps(task, session.progress.note) as (task.under.layer, ram):
+    with room_for_steps(task, session.progress.note) as (task.under.layer, ram), alone_in(out):
         if not resume:
             _drop_documents(out)
         trained = train_task(task, out, progress=progress, resume=resume)

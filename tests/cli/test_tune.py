@@ -16,6 +16,7 @@ from sensprobe.jobs import step_ram
 from sensprobe.models import family_of
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.plans.plan import read
+from sensprobe.runs import lease
 from sensprobe.train.snapshot import write_weights
 
 COARSE = ["--set", "*.out_proj=int3", "--set", "*.C=int3", "--set", "*.state=int6/head/dynamic"]
@@ -219,3 +220,15 @@ def test_a_budget_that_the_plan_breaks_is_said(shell, tmp_path):
     said = shell("tune", *words, "--budget", "1KiB").err
     assert "more than the budget of 1KiB (1,024)" in said
     assert not (tmp_path / "t").exists()
+
+
+def test_two_processes_do_not_train_into_one_folder(shell, tmp_path):
+    out = tmp_path / "t"
+    out.mkdir()
+    words = ["tune", "s4d-digits", "--data", "digits", *COARSE, "--epochs", 1, "--batch", 700]
+    with lease.held(out, "training", lambda: None):
+        said = shell(*words, "--out", out).err
+    assert f"another process trains into {out}" in said.replace("\n", " ")
+    assert not (out / "weights.safetensors").exists()
+    shell.ok(*words, "--out", out)
+    assert not (out / "leases").exists()
