@@ -33,7 +33,6 @@ from sensprobe.jobs.tune import tune, tuned_arrays
 from sensprobe.jobs.tuned import PREFIX, folder_of, opened_as
 from sensprobe.plans.plan import Plan, Resolved, fingerprint, from_json, read
 from sensprobe.plans.scheme import parse
-from sensprobe.scores.score import Score
 from sensprobe.search import Size
 from sensprobe.session.open import run_for
 from sensprobe.session.session import Session
@@ -120,7 +119,8 @@ class _Turns:
         self._step("search", chosen, None, time.monotonic() - began)
         best = self._best_of_few(chosen)
         stands = self._tuned(best, budget)
-        gained = Score(**self.steps[-1]["gained"])
+        scores = self._scores(stands), self._scores(chosen)
+        gained = paired(*scores, self._groups, robust=self.session.headline.robust)
         if gained.value * self.session.headline.sign > 0 and gained.differs():
             stands = self._again(stands, f"{budget}-{AGAIN}")
         return stands
