@@ -50,6 +50,7 @@ def test_what_gains_is_searched_again_as_it_was_tuned(tmp_path) -> None:
     assert json.loads((run / "results" / "turns.json").read_text())["budgets"][0] == row
 
 
+@pytest.mark.thorough
 def test_a_second_time_trains_nothing_anew(tmp_path, monkeypatch) -> None:
     _, before = searched(tmp_path, "1338", 1)
     monkeypatch.setattr("sensprobe.train.loop._leg", no_training)

@@ -128,6 +128,7 @@ def test_every_drawer_draws_it(found: Search, tuning: Tuning) -> None:
     assert "· +0.5 ± 1.0" in said
 
 
+@pytest.mark.thorough
 def test_a_report_of_a_run_that_was_tuned(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, tmp_path / "run")
     run = open_run(tmp_path / "run")

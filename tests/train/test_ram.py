@@ -135,6 +135,7 @@ print(status("VmHWM"))
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_a_process_that_tunes_64_channels_stays_within_a_gibibyte() -> None:
     """The whole process, of which Python and its packages are a third."""
