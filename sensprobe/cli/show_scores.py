@@ -140,7 +140,8 @@ def turns(document: Mapping[str, Any]) -> Iterator[RenderableType]:
         columns = [("step", "left"), ("plan", "left"), *((name, "right") for name in right)]
         made = table(*columns, title=title)
         for step in row["steps"]:
-            cells = [step["step"], step["plan"], f"{step['seconds'] / 60:.1f}"]
+            minutes = "" if step["seconds"] is None else f"{step['seconds'] / 60:.1f}"
+            cells = [step["step"], step["plan"], minutes]
             cells.append(score(step["score"], metric))
             if gained := step.get("gained"):
                 differs = Score(**gained).differs()

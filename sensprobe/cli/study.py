@@ -13,11 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sensprobe.documents.files import between, write_whole
 from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.report.values import Measured, plus_minus
+
+if TYPE_CHECKING:
+    from sensprobe.train import Progress
 
 
 def data_folder(given: Path | None, needed: Iterable[str], how_to_get: str) -> Path:
@@ -64,6 +67,28 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def score(found: Mapping[str, Any], *, signed: bool = False) -> str:
     """A value and its standard error, to the digits the error bears."""
     return plus_minus(Measured(found["value"], found["stderr"]), signed=signed)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The results in a file, a JSON object a line; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a result to a file in one write, so that several processes may add to it."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def tell_legs(progress: Progress) -> None:
+    """Print the loss of a training and its score on held-out samples after each leg."""
+    if progress.validation is not None:
+        sys.stderr.write(
+            f"  leg {progress.epoch} of {progress.epochs}: loss {progress.loss:.4f}, held out "
+            f"{progress.validation:.4f} {progress.metric}\n"
+        )
 
 
 def dump(found: Mapping[str, Any]) -> str:

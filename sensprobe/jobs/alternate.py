@@ -9,9 +9,9 @@ each budget:
               under the same budget, in a run of its own; the plan found there is tuned on from the
               tuned weights, and stands if that is better
 
-Each step is judged on the samples that the search used, paired with what stood before it. Where the
-tuning of the best gains nothing beyond its error there is no search again. The tuned models are in
-the run as `tune` leaves them, confirmed on unseen samples.
+Each step is judged on the samples that the search used, paired with what stood before it. Where all
+tuning together gains nothing beyond its error there is no search again. The tuned models are in the
+run as `tune` leaves them, confirmed on unseen samples.
 """
 
 from __future__ import annotations
@@ -114,9 +114,8 @@ class _Turns:
 
     def taken(self) -> Standing:
         """Take the steps; what stands after them."""
-        budget, began = self.choice["budget"], time.monotonic()
-        chosen = self._untuned(self.choice["candidate"])
-        self._step("search", chosen, None, time.monotonic() - began)
+        budget, chosen = self.choice["budget"], self._untuned(self.choice["candidate"])
+        self._step("search", chosen)
         best = self._best_of_few(chosen)
         stands = self._tuned(best, budget)
         scores = self._scores(stands), self._scores(chosen)
@@ -216,8 +215,11 @@ class _Turns:
         rows = {row["name"]: row for row in document["candidates"]}
         return None if chosen is None else from_json(rows[chosen]["plan"], f"the plan {chosen}")
 
-    def _step(self, step: str, now: Standing, before: Standing | None, seconds: float) -> None:
-        """Add the row of a step. Seconds of training are those that a snapshot keeps, so that a
+    def _step(
+        self, step: str, now: Standing, before: Standing | None = None, seconds: float | None = None
+    ) -> None:
+        """Add the row of a step; the search had been made before, in seconds that are not known.
+        Seconds of training are those that a snapshot keeps, so that a
         step which is not repeated is not said to have taken none."""
         scores, groups = self._scores(now), self._groups
         row: dict[str, Any] = {

@@ -36,7 +36,7 @@ HELD_OUT = {"language": 64}
 MOST_HELD_OUT = 1000
 RATES = {"language": (2e-3, 5e-4)}
 """The learning rates of a task, where none are given: of most parameters, and of decays and step
-sizes. Of other tasks `OTHER_RATES`, which studies 006 and 007 chose."""
+sizes. Of other tasks `OTHER_RATES`: see studies 006 and 007."""
 OTHER_RATES = 1e-2, 2e-3
 
 
@@ -128,6 +128,7 @@ def without_gptq(plan: Plan) -> Plan:
 
 
 def nearest(scheme: Scheme) -> Scheme:
+    """The scheme with rounding to nearest in place of GPTQ."""
     gptq = scheme.rounding is Rounding.GPTQ
     return replace(scheme, rounding=Rounding.NEAREST) if gptq else scheme
 

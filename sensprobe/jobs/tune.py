@@ -14,17 +14,14 @@ from sensprobe.documents.files import strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
 from sensprobe.jobs.cost import cost, full_bytes
-from sensprobe.jobs.train_under import PLAN, RESULT, TuneSettings, train_under
+from sensprobe.jobs.train_under import PLAN, RESULT, TrainedUnder, TuneSettings, train_under
 from sensprobe.jobs.tune_trials import chosen_by_trials
 from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, opened_as, tuned_rows
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source
 from sensprobe.train import Progress, record
-from sensprobe.train.parametrization import (
-    is_invariant,
-    stability,
-)
+from sensprobe.train.parametrization import is_invariant, stability
 from sensprobe.train.snapshot import SNAPSHOT, WEIGHTS
 from sensprobe.units import limit_bytes
 
@@ -120,17 +117,8 @@ def tune(
         "ssm_lr": settings.ssm_lr,
         "trials": tried,
         "start": None if start is None else str(start),
-        "steps": int(trained.history[-1]["steps"]),
-        "epochs": done.epochs,
-        "ram": done.ram,
-        "seconds": trained.seconds,
-        "parameters": trained.parameters,
-        "history": [dict(entry) for entry in trained.history],
-        "cost": cost(source.outline, after, searched.batch),
-        "radius": tuned.applier.spectral_radius(after),
-        "radius_before": session.applier.spectral_radius(resolved),
-        "radius_name": source.model.radius_name,
         "splits": found,
+        **_training(session, resolved, done, tuned, searched.batch),
         "warnings": _warnings(session, found),
     }
     if is_invariant(source.model.config):
@@ -139,6 +127,26 @@ def tune(
     if session.run is not None:
         keep_tuned(session.run, document, kept, out)
     return document
+
+
+def _training(
+    session: Session, before: Resolved, done: TrainedUnder, tuned: Session, batch: int
+) -> dict[str, Any]:
+    """What the document says of a training itself, and of the bytes and the radius it ends with."""
+    trained, source = done.trained, session.source
+    after = done.plan.resolve(source.model.sites.values())
+    return {
+        "steps": int(trained.history[-1]["steps"]),
+        "epochs": done.epochs,
+        "ram": done.ram,
+        "seconds": trained.seconds,
+        "parameters": trained.parameters,
+        "history": [dict(entry) for entry in trained.history],
+        "cost": cost(source.outline, after, batch),
+        "radius": tuned.applier.spectral_radius(after),
+        "radius_before": session.applier.spectral_radius(before),
+        "radius_name": source.model.radius_name,
+    }
 
 
 def require_tunable(session: Session) -> None:
@@ -270,7 +278,7 @@ def _tell_stability(
 
 
 def _warnings(session: Session, found: Mapping[str, Any]) -> list[str]:
-    """What must be said: a tuned model that is worse on the search split than it was before."""
+    """A warning where the tuned model is worse on the search split than the plan was before."""
     gained = found["search"]["gained"]
     if session.headline.sign * gained["value"] >= 0:
         return []

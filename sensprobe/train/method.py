@@ -19,8 +19,8 @@ class Method:
     `parametrization` is one of `PARAMETRIZATIONS`, "" for the one that the checkpoint has; `stable`
     keeps every discretised A inside the unit circle as it is stored. `ranges` says whether static
     ranges are watched or learned, `progressive` whether integers start with more bits (see
-    `ranges`). `clip` is the largest norm of
-    all gradients together, 0 for any.
+    `ranges`). `clip` is the largest norm of all gradients together, 0 for any. `train` is one of
+    `TRAINED`.
     """
 
     parametrization: str = ""

@@ -54,7 +54,7 @@ def fixed(params: Params, parametrization: str, train: str) -> set[str]:
 
 
 def _is_vector(name: str, p: Tensor) -> bool:
-    """Whether a parameter has at most one axis and no state matrix is made of it: norms, biases
+    """True if a parameter has at most one axis and no state matrix is made of it: norms, biases
     and D, and the ranges that are learned."""
     return p.ndim <= 1 and own_name(name) not in ("A_log", "log_dt")
 
@@ -112,12 +112,12 @@ class Stability:
 
 
 def is_invariant(config: Any) -> bool:
-    """Whether a model's A is the same in every step, so that |A_bar| is a number of its weights."""
+    """True if a model's A is the same in every step, so that |A_bar| is a number of its weights."""
     return family_of(config).discretized is not None
 
 
 def stability(applier: Applier, plan: Resolved) -> Stability:
-    """Of a time-invariant model under a resolved plan."""
+    """The stability of a time-invariant model under a resolved plan."""
     sizes = torch.cat([x.flatten() for x in _sizes(applier, plan).values()])
     return Stability(len(sizes), int((sizes > 1).sum()), sizes.max().item())
 

@@ -44,12 +44,12 @@ Params = Mapping[str, Tensor]
 
 
 def is_range(parameter: str) -> bool:
-    """Whether a parameter in training is of a learned range, and not of the model."""
+    """True if a parameter in training is of a learned range, and not of the model."""
     return parameter.startswith((WIDTH, LOW))
 
 
 def learnable(scheme: Scheme) -> bool:
-    """Whether the one range that a scheme states can be learned."""
+    """True if the one range that a scheme states can be learned."""
     return (
         scheme.scaled
         and not scheme.dynamic
@@ -61,7 +61,7 @@ def learnable(scheme: Scheme) -> bool:
 
 
 def told(plan: Resolved, sites: Mapping[str, Site]) -> str:
-    """What is said of the ranges of a plan that are learned, before they are."""
+    """The sentence that names the ranges of a plan that are learned, before they are."""
     names = [name for name, scheme in plan.items() if learnable(scheme)]
     inside = [name for name in names if sites[name].part in INSIDE]
     slow = f"; the recurrence of {', '.join(inside[:4])} runs on the reference loop, slowly"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -110,19 +109,6 @@ def published_saving(H: int, widths: Widths) -> float:
 
 
 # -- results ---------------------------------------------------------------------------------------
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The results in a file, a JSON object a line."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def append_line(path: Path, row: dict[str, Any]) -> None:
-    """Add a result to a file in one write, so that several processes may add to it."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def in_percent(found: dict[str, Any]) -> dict[str, Any]:

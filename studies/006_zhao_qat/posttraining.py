@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import numpy as np
 from authors import Bits, Network, Range, calibrated, correct
-from cells import PTQ, STUDY, Widths, append_line, in_percent, read_lines
+from cells import PTQ, STUDY, Widths, in_percent
 
 from sensprobe import api
+from sensprobe.cli.study import append_line, read_lines
 from sensprobe.data import load_data
 from sensprobe.evaluate import mean
 from sensprobe.models.s4d_layers import S4D

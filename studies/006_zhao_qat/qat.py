@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import tables
-from cells import HERE, QAT, STUDY, Cell, append_line, cells, in_percent, read_lines
+from cells import HERE, QAT, STUDY, Cell, cells, in_percent
 
 from sensprobe import api
-from sensprobe.cli.study import data_folder
+from sensprobe.cli.study import append_line, data_folder, read_lines, tell_legs
 from sensprobe.errors import SensprobeError
-from sensprobe.train import Progress
 
 HOW_TO_GET = "give --data DIR, or set SENSPROBE_DATA=DIR, where DIR/mnist holds the four IDX files."
 
@@ -95,7 +94,7 @@ def trained(cell: Cell, settings: dict[str, Any], mnist: Path, run: Path) -> dic
     more = {} if cell.parametrization == "continuous" else {"parametrization": cell.parametrization}
     document = api.tune(
         STUDY["models"][str(cell.H)], f"mnist:{mnist}", cell.widths.plan(state), out,
-        trained=_tell, **choices, **more,
+        trained=tell_legs, **choices, **more,
     )  # fmt: skip
     test, search = (document["splits"][name] for name in ("confirmation", "search"))
     return {
@@ -109,14 +108,6 @@ def trained(cell: Cell, settings: dict[str, Any], mnist: Path, run: Path) -> dic
         "bytes": document["cost"]["total_bytes"],
         "date": date.today().isoformat(),
     }
-
-
-def _tell(progress: Progress) -> None:
-    if progress.validation is not None:
-        sys.stderr.write(
-            f"  leg {progress.epoch} of {progress.epochs}: loss {progress.loss:.4f}, "
-            f"search {100 * progress.validation:.2f} %\n"
-        )
 
 
 if __name__ == "__main__":

@@ -19,11 +19,10 @@ from cells import (
     published_bits,
     published_grid,
     published_saving,
-    read_lines,
 )
 
 from sensprobe import api
-from sensprobe.cli.study import Sections, markdown, rendered, score
+from sensprobe.cli.study import Sections, markdown, read_lines, rendered, score
 from sensprobe.documents.files import write_whole
 from sensprobe.report.values import in_bytes, number
 

@@ -10,7 +10,6 @@ stopped goes on after its last leg. The table of README.md is written after each
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -22,11 +21,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from sensprobe import api
-from sensprobe.cli.study import data_folder, markdown
+from sensprobe.cli.study import append_line, data_folder, markdown, read_lines, tell_legs
 from sensprobe.documents.files import between, write_whole
 from sensprobe.errors import SensprobeError
 from sensprobe.plans.plan import Plan, parse_setting
-from sensprobe.train import Progress
 
 HERE = Path(__file__).resolve().parent
 STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))
@@ -42,9 +40,9 @@ def main() -> int:
         for seed in asked.seeds:
             for plan in chosen:
                 wanted = {"plan": plan["name"], "seed": seed, "epochs": asked.epochs}
-                if not any(wanted.items() <= row.items() for row in rows()):
+                if not any(wanted.items() <= row.items() for row in read_lines(RESULTS)):
                     row = trained(plan, wanted, folder / STUDY["data"]["folder"], asked.run)
-                    write_whole(RESULTS, lines([*rows(), row]))
+                    append_line(RESULTS, row)
                     write_readme()
                     print(f"{plan['name']} seed {seed}: {row['test']} %", flush=True)
     except SensprobeError as error:
@@ -68,16 +66,6 @@ def _asked() -> argparse.Namespace:
     return options.parse_args()
 
 
-def rows() -> list[dict[str, Any]]:
-    """What was measured."""
-    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def lines(found: list[dict[str, Any]]) -> bytes:
-    return "".join(f"{json.dumps(row)}\n" for row in found).encode()
-
-
 def plan_of(plan: dict[str, Any]) -> Plan:
     return Plan(tuple(map(parse_setting, plan["schemes"])))
 
@@ -95,7 +83,7 @@ def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path)
     found = api.tune(
         plan["model"], f"mnist:{mnist}", plan_of(plan), out, epochs=asked["epochs"],
         seed=asked["seed"], lr=usual["lr"], ssm_lr=usual["ssm_lr"], batch=usual["batch"],
-        trained=_tell,
+        trained=tell_legs,
     )  # fmt: skip
     scores = found["splits"]["confirmation"]
     in_percent = {
@@ -137,7 +125,7 @@ def table() -> str:
     for plan in STUDY["plan"]:
         spent, full = bytes_of(plan)
         cells = [plan["name"], f"{spent:,}", f"{full / spent:.2f}"]
-        found = [row for row in rows() if row["plan"] == plan["name"]]
+        found = [row for row in read_lines(RESULTS) if row["plan"] == plan["name"]]
         if found:
             epochs = max(row["epochs"] for row in found)
             found = [row for row in found if row["epochs"] == epochs]
@@ -161,14 +149,6 @@ def write_readme() -> None:
     text = README.read_text(encoding="utf-8")
     begin, end = "<!-- table: written by train.py -->", "<!-- end of table -->"
     write_whole(README, between(text, begin, end, table()).encode())
-
-
-def _tell(progress: Progress) -> None:
-    if progress.validation is not None:
-        sys.stderr.write(
-            f"  leg {progress.epoch} of {progress.epochs}: loss {progress.loss:.4f}, "
-            f"search {100 * progress.validation:.2f} %\n"
-        )
 
 
 if __name__ == "__main__":

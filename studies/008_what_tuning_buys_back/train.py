@@ -9,7 +9,6 @@ line of results.jsonl; one that was stopped goes on. The table of README.md is w
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe import api
-from sensprobe.cli.study import data_folder, markdown
+from sensprobe.cli.study import append_line, data_folder, markdown, read_lines, tell_legs
 from sensprobe.documents.files import between, write_whole
 from sensprobe.errors import SensprobeError
 from sensprobe.plans.plan import Plan, parse_setting
@@ -44,11 +43,10 @@ def main() -> int:
         folder = data_folder(asked.data, [], "give --data DIR, or set SENSPROBE_DATA=DIR.")
         os.environ["SENSPROBE_DATA"] = str(folder)
         for number, case in enumerate(STUDY["case"], start=1):
-            done = any(row["case"] == case["name"] for row in rows())
+            done = any(row["case"] == case["name"] for row in read_lines(RESULTS))
             if not done and (not asked.only or number in asked.only):
                 row = row_of(case, tuned(case, folder, asked.run, number))
-                text = "".join(f"{json.dumps(r)}\n" for r in [*rows(), row])
-                write_whole(RESULTS, text.encode())
+                append_line(RESULTS, row)
                 write_readme()
     except SensprobeError as error:
         sys.stderr.write(f"{error}\n")
@@ -57,12 +55,6 @@ def main() -> int:
         sys.stderr.write("\nStopped. The same command goes on from there.\n")
         return 130
     return 0
-
-
-def rows() -> list[dict[str, Any]]:
-    """What was measured."""
-    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def tuned(case: dict[str, Any], folder: Path, run: Path, number: int) -> dict[str, Any]:
@@ -75,7 +67,7 @@ def tuned(case: dict[str, Any], folder: Path, run: Path, number: int) -> dict[st
     plan = Plan(tuple(map(parse_setting, case["schemes"])))
     return api.tune(
         case["model"].format(**places), case["data"].format(**places), plan,
-        run / f"case-{number}", **case["options"],
+        run / f"case-{number}", trained=tell_legs, **case["options"],
     )  # fmt: skip
 
 
@@ -109,7 +101,7 @@ def table() -> str:
     ]
     body = []
     for case in STUDY["case"]:
-        found = next((row for row in rows() if row["case"] == case["name"]), None)
+        found = next((row for row in read_lines(RESULTS) if row["case"] == case["name"]), None)
         if found is None:
             body.append([case["name"], *["not run"] * 7])
             continue

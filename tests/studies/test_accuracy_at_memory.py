@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-FOLDER = Path(__file__).parents[2] / "studies" / "007_accuracy_at_memory"
+from module_files import module_of
 
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("accuracy_at_memory", FOLDER / "train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of("007_accuracy_at_memory", "train")
 
 
 def test_plans_fit_their_budgets(study) -> None:
@@ -38,10 +30,5 @@ def test_several_seeds_have_a_mean_with_both_errors(study) -> None:
 
 
 def test_the_table_of_other_models_is_that_of_what_was_measured() -> None:
-    folder = FOLDER.parent / "008_what_tuning_buys_back"
-    spec = importlib.util.spec_from_file_location("buys_back", folder / "train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    other = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(other)
+    other = module_of("008_what_tuning_buys_back", "train")
     assert other.table() in other.README.read_text(encoding="utf-8")

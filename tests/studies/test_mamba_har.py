@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from module_files import STUDIES, module_of
 
 from sensprobe import api
 
-FOLDER = Path(__file__).parents[2] / "studies" / "004_selective_models" / "har"
+FOLDER = STUDIES / "004_selective_models" / "har"
 
 
 @pytest.fixture
 def data() -> ModuleType:
-    spec = spec_from_file_location("har_data", FOLDER / "data.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of("004_selective_models/har", "data")
 
 
 def test_features_are_padded_and_cut_in_steps(tmp_path, monkeypatch, data):

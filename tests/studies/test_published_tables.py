@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import tomllib
 from copy import deepcopy
@@ -11,12 +10,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from module_files import STUDIES, module_of
 
 from sensprobe.cli import study
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import parse
 
-STUDIES = Path(__file__).parents[2] / "studies"
 FOLDER = STUDIES / "001_s4d_smnist_published"
 BARS = {"exact": 0.3, "int16": 0.3, "int8": 0.5, "int6": 3.0}  # points, by format of the state
 EXACT_AS_PUBLISHED = {  # checked apart from this project, to the printed digit
@@ -27,18 +26,8 @@ EXACT_AS_PUBLISHED = {  # checked apart from this project, to the printed digit
 }
 
 
-def _load(name: str, folder: Path = FOLDER) -> ModuleType:
-    """A module of a study, under a name of its own: several studies call theirs the same."""
-    spec = importlib.util.spec_from_file_location(f"{folder.name}_{name}", folder / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tables, plans = _load("tables"), _load("plans")
-other_tables = _load("tables", STUDIES / "002_ptq_small_s4d")
+tables, plans = (module_of(FOLDER.name, name) for name in ("tables", "plans"))
+other_tables = module_of("002_ptq_small_s4d", "tables")
 FOUND: dict[str, Any] = tables.read_results()
 ROWS = {row["name"]: row for row in FOUND["rows"]}
 

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
 
 import pytest
 import torch
 from builders import PLAIN, inputs, tiny
+from module_files import module_of
 from recurrence import problem, rounded
 
 from sensprobe import ops
 from sensprobe.ops.diagonal_scan import reference
 
-FOLDER = Path(__file__).parents[2] / "studies" / "000_speed"
-
 
 @pytest.fixture
 def whole() -> ModuleType:
-    spec = spec_from_file_location("whole", FOLDER / "whole.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of("000_speed", "whole")
 
 
 def test_the_plain_loop_is_the_recurrence(whole):

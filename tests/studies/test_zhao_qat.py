@@ -3,7 +3,6 @@ README that shows what was measured."""
 
 from __future__ import annotations
 
-import importlib.util
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,13 @@ import pytest
 import qat
 import torch
 from authors import Bits, Network, Range, range_of, recurrence, rounded, scale_and_zero
+from module_files import module_of
 from torch import Tensor
 
 from sensprobe.cli import study
 from sensprobe.session.source import open_model
 
-spec = importlib.util.spec_from_file_location("zhao_tables", cells.HERE / "tables.py")
-assert spec is not None
-assert spec.loader is not None
-tables = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tables)
+tables = module_of("006_zhao_qat", "tables")
 
 
 def layer(count: int, length: int, heads: int, pairs: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -150,7 +146,7 @@ def test_a_finished_cell_is_not_trained_again(
     asked = Namespace(only=["h16-w8a8"], seeds=[0, 1], epochs=1, lr=0.1, ssm_lr=0.1, state="live")
     first, second = qat.missing(asked)
     assert (first[0].name, first[1]["seed"]) == ("h16-w8a8-A8x8-continuous", 0)
-    cells.append_line(tmp_path / "qat.jsonl", {"cell": first[0].name, **first[1], "test": 0})
+    study.append_line(tmp_path / "qat.jsonl", {"cell": first[0].name, **first[1], "test": 0})
     assert list(qat.missing(asked)) == [second]
     assert len(list(qat.missing(Namespace(**vars(asked) | {"epochs": 2})))) == 2
     with pytest.raises(SystemExit, match="no cell is called h17"):
