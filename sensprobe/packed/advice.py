@@ -6,7 +6,8 @@ from sensprobe.plans.sites import Kind, Site, group_pattern
 
 CODES = "e4m3, e5m2, e2m1, log3 to log8, fp16, bf16 and fp32"
 TAKEN = {
-    Kind.WEIGHT: f"weights in int2 to int16, {CODES}, a scale a tensor, channel, head or group",
+    Kind.WEIGHT: f"weights in int2 to int16, {CODES}, complex ones in polar and logpolar too, a "
+    "scale a tensor, channel, head or group",
     Kind.ACTIVATION: f"activations in int2 to int16, {CODES}, rounded to nearest or toward zero",
     Kind.STATE: f"states in int2 to int8, {CODES}, a scale a tensor, head, channel or (in a "
     "recurrence) group that divides n, rounded at every step",

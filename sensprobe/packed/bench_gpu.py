@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,9 +110,8 @@ def _products(shape: str, scheme: Scheme, batch: int, *, whole: bool = False) ->
         y = program.register(m.packed.rows)
         for layer in range(layers):
             at, t = first + layer * m.weights.bytes, m.packed
-            moved = [p + at if p >= 0 else p for p in (t.at, t.scale_at, t.zero_at)]
-            t = t._replace(at=moved[0], scale_at=moved[1], zero_at=moved[2])
-            bench.multiply(program, program.tensor(t), t.columns, y, whole=whole)
+            placed = program.tensor(t.moved(partial(add, at)))
+            bench.multiply(program, placed, t.columns, y, whole=whole)
         first += layers * m.weights.bytes
     weights = Weights(data, DEVICE)
     runs = GpuProgram(program, 1, States(program, 0, batch, weights))

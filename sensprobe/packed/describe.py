@@ -8,7 +8,9 @@ from sensprobe_kernels.packing.integers import BITS
 from sensprobe_kernels.packing.tensor import (
     BFLOAT,
     HALF,
+    LOG_POLAR,
     OFFSET,
+    POLAR,
     SIGNED,
     SINGLE,
     SMALL,
@@ -35,6 +37,7 @@ from sensprobe.plans.scheme import (
 from sensprobe.plans.sites import Site
 
 PLAIN = {FP32: SINGLE, FP16: HALF, BF16: BFLOAT}
+_PARTS = ("codes", "scale", "low")  # of a field of magnitudes or phases
 LARGEST_CODE = 8
 """Bits of the widest codes a state may have, and of those that weights are read in sixteens."""
 
@@ -59,8 +62,6 @@ def packed(site: Site, weights: PackedWeights) -> Packed:
     `base`, `power` and `signs` of a weight that is stored rotated are yet to be filled in.
     """
     scheme = weights.plan.get(site.name, EXACT)
-    if isinstance(scheme.format, Polar | LogPolar):
-        raise refuse(site, scheme, "reads magnitude and phase")
     if scheme.granularity == "decoupled":
         raise refuse(site, scheme, "multiplies two scales of a weight")
     rows, columns = prod(site.shape[:-1]), site.shape[-1] * (2 if site.is_complex else 1)
@@ -68,12 +69,15 @@ def packed(site: Site, weights: PackedWeights) -> Packed:
         place = weights.places[site.name]
         kind, bits = PLAIN[scheme.format], scheme.format.bits  # type: ignore[index]
         return Packed(place, bits, kind, rows, columns, -1, 0, -1, 0, columns, 0, 0, 1)
-    shape = scale_shape(scheme, site)
-    parts = shape[-1] if site.is_complex else 1
-    *over, along = shape[:-1] if site.is_complex else shape
+    shape, in_two = scale_shape(scheme, site), isinstance(scheme.format, Polar | LogPolar)
+    with_parts = site.is_complex and not in_two
+    parts = shape[-1] if with_parts else 1
+    *over, along = shape[:-1] if with_parts else shape
     stride, group = _scaled(site, scheme, tuple(over), along)
     if site.is_complex:
         stride, group = stride * parts, 2 * group
+    if in_two:
+        return _polar(site, scheme, weights, stride, group)
     bits = scheme.format.bits
     whole = bits <= LARGEST_CODE and (rows == 1 or columns * bits % 8 == 0)
     kind, shift, factor = codes(scheme.format, scheme.asym)
@@ -82,6 +86,22 @@ def packed(site: Site, weights: PackedWeights) -> Packed:
         weights.places[f"{site.name}.scale"], SCALES.index(scheme.scales),
         weights.places[f"{site.name}.zero"] if scheme.asym else -1,
         stride, group, shift, factor, int(whole and (group >= columns or group % 8 == 0)), parts,
+    )  # fmt: skip
+
+
+def _polar(site: Site, scheme: Scheme, weights: PackedWeights, stride: int, group: int) -> Packed:
+    """A complex weight in two fields, each with a scale (and most with a low end) a run."""
+    assert isinstance(scheme.format, Polar | LogPolar)
+    kind = LOG_POLAR if isinstance(scheme.format, LogPolar) else POLAR
+    size, phase = (
+        [weights.places.get(f"{site.name}.{field}.{part}", -1) for part in _PARTS]
+        for field in ("magnitude", "phase")
+    )
+    return Packed(
+        size[0], scheme.format.magnitude_bits, kind, prod(site.shape[:-1]), 2 * site.shape[-1],
+        size[1], SCALES.index(scheme.scales), size[2], stride, group, 0, 0, 0,
+        phase_at=phase[0], phase_bits=scheme.format.phase_bits, phase_scale_at=phase[1],
+        phase_zero_at=phase[2],
     )  # fmt: skip
 
 

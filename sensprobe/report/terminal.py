@@ -80,9 +80,7 @@ def sensitivity_table(found: Sensitivity, of: str = "metric") -> Fitted:
             frame = tables.sensitivity(found, of, bars=bars)
             least = 1 if bars else 9
             sizes = [max([len(text) for text in frame[s]], default=0) for s in frame]
-            frame.columns = pd.Index(
-                [_folded(s, max(n, least)) for s, n in zip(found.schemes, sizes, strict=True)]
-            )
+            frame.columns = pd.Index(_headings(found.schemes, [max(n, least) for n in sizes]))
             frame.index = frame.index.map(lambda name: shortened(name, LABEL))
             if _natural(frame.reset_index()) <= width:
                 break
@@ -105,10 +103,20 @@ def _packed(schemes: Sequence[str], cells: dict[str, int], room: int) -> list[li
     return rows
 
 
+def _headings(schemes: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Schemes folded to their widths, and to wider ones where two would read alike."""
+    found = [_folded(s, n) for s, n in zip(schemes, widths, strict=True)]
+    alike = [found.count(h) > schemes.count(s) for h, s in zip(found, schemes, strict=True)]
+    if not any(alike):
+        return found
+    return _headings(schemes, [n + double for n, double in zip(widths, alike, strict=True)])
+
+
 def _folded(scheme: str, width: int) -> str:
-    """A scheme (or a name) on several lines, broken after slashes, dots and spaces."""
+    """A scheme (or a name) on several lines, broken after slashes, dots and spaces, and
+    before what is in brackets."""
     lines = [""]
-    for word in re.split(r"(?<=[/. ])", scheme):
+    for word in re.split(r"(?<=[/. ])|(?=\()", scheme):
         if lines[-1] and len(lines[-1]) + len(word.rstrip()) > width:
             lines.append("")
         lines[-1] += word

@@ -1,7 +1,7 @@
 """Train the plans of study.toml, seed by seed, and keep each finished one.
 
     python studies/007_accuracy_at_memory/train.py [--data DIR] [--run DIR] [--only PLAN …]
-                                                 [--seeds S …] [--epochs N]
+                                                 [--seeds S …] [--epochs N] [--lr RATE]
 
 DIR holds mnist/, the four IDX files. A finished plan is a line of results.jsonl; one that was
 stopped goes on after its last leg. The table of README.md is written after each.
@@ -39,7 +39,8 @@ def main() -> int:
         folder = data_folder(asked.data, [STUDY["data"]["folder"]], HOW_TO_GET)
         for seed in asked.seeds:
             for plan in chosen:
-                wanted = {"plan": plan["name"], "seed": seed, "epochs": asked.epochs}
+                how = {"seed": seed, "epochs": asked.epochs, "lr": asked.lr}
+                wanted = {"plan": plan["name"], **how}
                 if not any(wanted.items() <= row.items() for row in read_lines(RESULTS)):
                     row = trained(plan, wanted, folder / STUDY["data"]["folder"], asked.run)
                     append_line(RESULTS, row)
@@ -63,6 +64,7 @@ def _asked() -> argparse.Namespace:
     options.add_argument("--only", nargs="+", choices=[p["name"] for p in STUDY["plan"]])
     options.add_argument("--seeds", nargs="+", type=int, default=usual["seeds"])
     options.add_argument("--epochs", type=int, default=usual["epochs"])
+    options.add_argument("--lr", type=float, default=usual["lr"], help="decays learn at a fifth")
     return options.parse_args()
 
 
@@ -82,7 +84,7 @@ def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path)
     began = time.monotonic()
     found = api.tune(
         plan["model"], f"mnist:{mnist}", plan_of(plan), out, epochs=asked["epochs"],
-        seed=asked["seed"], lr=usual["lr"], ssm_lr=usual["ssm_lr"], batch=usual["batch"],
+        seed=asked["seed"], lr=asked["lr"], ssm_lr=asked["lr"] / 5, batch=usual["batch"],
         trained=tell_legs,
     )  # fmt: skip
     scores = found["splits"]["confirmation"]
@@ -97,8 +99,6 @@ def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path)
     }
     return {
         **asked,
-        "lr": usual["lr"],
-        "ssm_lr": usual["ssm_lr"],
         "batch": usual["batch"],
         "bytes": found["cost"]["total_bytes"],
         "seconds": round(time.monotonic() - began),

@@ -69,6 +69,20 @@ def test_each_step_leaves_the_state_the_reference_leaves(device, scheme):
 
 
 @pytest.mark.parametrize(
+    "plan",
+    [
+        {"*.A": "logpolar(m2,p8)/head", "*.B": "polar(m3,p7)/head"},
+        {"*.A": "logpolar(m1,p11)/s32", "*.B": "polar(m8,p8)/pow2"},
+        {"*.[AB]": "polar(m7,p16)/group2"},
+    ],
+    ids=str,
+)
+def test_magnitudes_and_phases_are_read_by_steps(device, plan):
+    xs = _inputs(2, 3)
+    _follow(device, packed(tiny(ONE), {**plan, "layers.*.state": "int7/head/dynamic"}), xs)
+
+
+@pytest.mark.parametrize(
     "scheme", ["int8/group16/asym/parts/dynamic", "int5/group8/range2", "int7/dynamic"]
 )
 @pytest.mark.parametrize("option", ["feedback", "stochastic", "clip0.1"])

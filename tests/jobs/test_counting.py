@@ -62,13 +62,13 @@ def test_a_frozen_state_that_streams_in_full_is_counted_so() -> None:
 def test_where_the_state_is_frozen_in_full_every_plan_of_the_search_is_counted_in_full() -> None:
     counts = counting("held", Holding(MODEL), None)
     space = build_space(
-        MODEL.sites, profile(STEP), freeze=[("layers.*.A", parse("logpolar(m1,p11)/head"))],
+        MODEL.sites, profile(STEP), freeze=[("layers.*.y", parse("int8/dynamic/stochastic"))],
         counts=counts,
     )  # fmt: skip
     state = next(d for d in space.problem.decisions if d.part == "state")
     assert {o.scheme: o.state_bytes for o in state.options} == {"fp32": FULL}
     assert STEP in space.uniform()
-    assert "logpolar" in counts.notes()[0]
+    assert "stochastic" in counts.notes()[0]
 
 
 def test_the_way_is_checked() -> None:

@@ -22,6 +22,11 @@ SCHEMES = [
     "e4m3/channel", "e5m2", "e2m1/group32", "log4/channel", "log8", "int12/channel",
     "bf16", "fp16", "fp32",
 ]  # fmt: skip
+POLAR = [
+    "logpolar(m2,p8)/head", "logpolar(m1,p11)", "logpolar(m16,p16)/head/s32",
+    "logpolar(m3,p5)/head/pow2", "logpolar(m7,p7)/group3/s32", "polar(m8,p8)/head", "polar(m3,p7)",
+    "polar(m5,p1)/pow2", "polar(m1,p16)/group3/s32", "logpolar(m4,p9)/head/truncate",
+]  # fmt: skip
 SHAPES = [(1, 1), (3, 7), (5, 12), (4, 16), (13, 48), (8, 100), (33, 192)]
 
 
@@ -59,6 +64,22 @@ def test_rows_decode_to_what_the_simulation_rounds_to(scheme, shape):
     np.testing.assert_array_equal(out[:-16].reshape(shape), weight.numpy())
     assert np.isnan(out[-16:]).all(), "nothing is written past the last row"
     torch.testing.assert_close(packed.weight(packed.sites["w"]), weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (64, 32)], ids=str)
+@pytest.mark.parametrize("scheme", POLAR)
+def test_magnitudes_and_phases_decode_to_what_the_simulation_rounds_to(scheme, shape):
+    site = Site("w", Part.A, Kind.WEIGHT, shape, (Axis.HEAD, Axis.N), is_complex=True)
+    if "group" in scheme and shape[1] == 1:
+        scheme = scheme.replace("group3/", "head/")
+    size, angle = 0.999 - 0.9 * vector(*shape).abs().sigmoid() / 2, 3 * vector(*shape, seed=1)
+    packed, table, weight = packed_matrix(torch.polar(size, angle), site, parse(scheme))
+    out = np.full(2 * shape[0] * shape[1] + 16, np.nan, np.float32)
+    _decoded(packed.data, table, out)
+    np.testing.assert_array_equal(
+        out[:-16].view(np.int32), torch.view_as_real(weight).reshape(-1).numpy().view(np.int32)
+    )
+    assert np.isnan(out[-16:]).all(), "nothing is written past the last row"
 
 
 def test_products_are_within_what_float32_explains():

@@ -41,7 +41,6 @@ REFUSED = [
     ("mamba", "layers.*.y", "int8/dynamic/stochastic", "to nearest or toward zero"),
     ("s4d", "layers.*.state", "int12/head/dynamic/feedback", "complex states in int2 to int8"),
     ("s4d", "layers.*.state", "int8/group3/dynamic", "group that divides n"),
-    ("s4d", "layers.*.A", "polar(m8,p8)/head", "a scale a tensor, channel, head or group"),
 ]
 
 

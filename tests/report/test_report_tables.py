@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from math import isnan, sqrt
 from typing import Any
 
 import numpy as np
 import pytest
 import report_documents as documents
+from rich.console import Console
 
 from sensprobe.errors import RunError
 from sensprobe.plans.cost import cost
@@ -18,6 +20,7 @@ from sensprobe.report.fronts import at_batch
 from sensprobe.report.plans import bytes_by_part, group_of, schemes_by_group
 from sensprobe.report.prose import about_search
 from sensprobe.report.read import read_confirmation, read_search, read_sensitivity, read_sites
+from sensprobe.report.terminal import sensitivity_table
 
 
 def only(**changes: Any) -> dict[str, Any]:
@@ -64,6 +67,31 @@ def test_pairs_that_were_not_measured_are_dashes() -> None:
     document = documents.sensitivity()
     del document["rows"][0]
     assert tables.sensitivity(read_sensitivity(document)).iloc[0, 0] == "–"
+
+
+def test_schemes_that_differ_in_their_middle_have_headings_that_differ() -> None:
+    schemes = ["logpolar(m2,p8)/head", "logpolar(m3,p8)/head", "int8"]
+    document = only()
+    row = document["rows"][0]
+    document |= {
+        "schemes": schemes,
+        "rows": [
+            row | {"scheme": s, "metric": {"value": -k / 10, "stderr": 0.01}}
+            for k, s in enumerate(schemes, 1)
+        ],
+    }
+    shown = drawn(sensitivity_table(read_sensitivity(document)), width=60)
+    assert "m2,p8" in shown
+    assert "m3,p8" in shown
+    assert "int8" in shown
+    assert all(number in shown for number in ("−10.0", "−20.0", "−30.0"))
+
+
+def drawn(what: Any, width: int) -> str:
+    """What a terminal of that width shows."""
+    console = Console(width=width, file=StringIO())
+    console.print(what)
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_numbers_agree_with_the_document() -> None:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from sensprobe_kernels.jit import inline, noinline
+from sensprobe_kernels.packing.polar import decode_polar
 from sensprobe_kernels.packing.tensor import (
     HALF,
     OFFSET,
+    POLAR,
     SIGNED,
     SINGLE,
     Packed,
@@ -152,7 +154,9 @@ _offset4, _offset8 = _product(4, False), _product(8, False)
 @inline
 def decode_row(data: Any, t: Packed, row: int, out: Any, to: int) -> None:
     """A row as float32 to out[to : to + columns]; a rotated one stays rotated."""
-    if t.kind >= HALF and t.whole:
+    if t.kind >= POLAR:
+        decode_polar(data, t, row, out, to)
+    elif t.kind >= HALF and t.whole:
         _plain(data, t, row, out, to)
     elif not t.whole or (t.group % LANES and t.group < t.columns):
         for c in range(t.columns):

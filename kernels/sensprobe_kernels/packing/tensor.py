@@ -8,6 +8,7 @@ columns of complex tensors are real and imaginary by turns, and two parts have a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +41,9 @@ from sensprobe_kernels.simd.vector import (
 
 _HALF = np.float32(0.5)
 # What codes are: two's complement; whole numbers less a zero point; small floats of a sign and
-# `bits - 1` bits that order as the numbers do; or numbers without scales.
-SIGNED, OFFSET, SMALL, HALF, BFLOAT, SINGLE = range(6)
+# `bits - 1` bits that order as the numbers do; numbers without scales; or magnitudes, which have
+# phases beside them.
+SIGNED, OFFSET, SMALL, HALF, BFLOAT, SINGLE, POLAR, LOG_POLAR = range(8)
 
 
 class Packed(NamedTuple):
@@ -53,6 +55,9 @@ class Packed(NamedTuple):
 
     With a `power` the codes are those of the Hadamard transform of every row, in blocks of base ·
     power columns; the matrix of the inverse transform starts at `signs` of a program's constants.
+
+    Complex numbers of POLAR and LOG_POLAR have a code for two columns in each of two fields, and
+    both fields have scales at the same places; `zero_at` is where the low ends of a range are.
     """
 
     at: int
@@ -72,6 +77,17 @@ class Packed(NamedTuple):
     base: int = 0
     power: int = 0
     signs: int = 0
+    phase_at: int = -1
+    phase_bits: int = 0
+    phase_scale_at: int = -1
+    phase_zero_at: int = -1
+
+    def moved(self, to: Callable[[int], int]) -> Packed:
+        """The tensor where the byte at `i` has gone to `to(i)`."""
+        places = ("at", "scale_at", "zero_at", "phase_at", "phase_scale_at", "phase_zero_at")
+        return self._replace(
+            **{name: to(at) for name in places if (at := getattr(self, name)) >= 0}
+        )
 
 
 FIELDS = len(Packed._fields)
@@ -152,11 +168,17 @@ def by_turns(even: float, odd: float) -> Floats:
 @inline
 def code_at(data: Any, t: Packed, i: int) -> int:
     """Code i of the tensor, wherever it lies."""
-    first = i * t.bits
+    return code_from(data, t.at, t.bits, i)
+
+
+@inline
+def code_from(data: Any, at: int, bits: int, i: int) -> int:
+    """Code i of those of `bits` bits from byte `at` on."""
+    first = i * bits
     word: Any = 0
-    for k in range((first % 8 + t.bits + 7) // 8):
-        word |= np.int64(data[t.at + first // 8 + k]) << (8 * k)
-    return (word >> (first % 8)) & ((1 << t.bits) - 1)
+    for k in range((first % 8 + bits + 7) // 8):
+        word |= np.int64(data[at + first // 8 + k]) << (8 * k)
+    return (word >> (first % 8)) & ((1 << bits) - 1)
 
 
 @inline

@@ -5,7 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.packing.gpu import BFLOAT, HALF, OFFSET, SINGLE, SMALL
+from sensprobe_kernels.ops.msun.gpu import cos_sin, exp
+from sensprobe_kernels.packing.gpu import BFLOAT, HALF, LOG_POLAR, OFFSET, POLAR, SINGLE, SMALL
 from sensprobe_kernels.quantize.gpu import S16, S32, from_bits, to_bits
 
 
@@ -21,6 +22,47 @@ def _bytes(at, count: tl.constexpr, inside):
 @triton.jit
 def _half_at(at, inside):
     return _bytes(at, 2, inside).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
+
+
+@triton.jit
+def _code(at, bits, i, inside):
+    """Code i of those of `bits` bits from a pointer on."""
+    bit = i * bits
+    there = inside & ((bit & 7) + bits > 8)
+    word = tl.load(at + (bit >> 3), mask=inside, other=0).to(tl.int32)
+    word |= tl.load(at + (bit >> 3) + 1, mask=there, other=0).to(tl.int32) << 8
+    word |= (
+        tl.load(at + (bit >> 3) + 2, mask=there & ((bit & 7) + bits > 16), other=0).to(tl.int32)
+        << 16
+    )
+    return (word >> (bit & 7).to(tl.int32)) & ((1 << bits) - 1)
+
+
+@triton.jit
+def _scale(at, scales, place, inside):
+    """Scales at their places from a pointer on, as float32."""
+    scale = tl.zeros(place.shape, tl.float32) + 1.0
+    if scales == S16:
+        scale = _half_at(at + 2 * place, inside)
+    elif scales == S32:
+        scale = from_bits(_bytes(at + 4 * place, 4, inside))
+    else:
+        power = tl.load(at + place, mask=inside, other=0).to(tl.int8)
+        scale = from_bits((power.to(tl.int32) + 127) << 23)
+    return scale
+
+
+@triton.jit
+def _field(data, at, bits, scale_at, low_at, scales, i, place, inside):
+    """Codes of one field of complex numbers times their scale, plus the low end of its range."""
+    x = _code(data + at, bits, i, inside).to(tl.float64)
+    x = x * _scale(data + scale_at, scales, place, inside).to(tl.float64)
+    if low_at >= 0:
+        if scales == S32:
+            x = x + from_bits(_bytes(data + low_at + 4 * place, 4, inside)).to(tl.float64)
+        else:
+            x = x + _half_at(data + low_at + 2 * place, inside).to(tl.float64)
+    return x
 
 
 @triton.jit
@@ -45,25 +87,24 @@ def decode(data, table, out, FIELDS: tl.constexpr, BLOCK: tl.constexpr):
         x = from_bits(_bytes(at + 2 * i, 2, inside) << 16)
     elif kind == HALF:
         x = _half_at(at + 2 * i, inside)
+    elif kind >= POLAR:
+        place = i // columns * stride + i % columns // group
+        size = _field(
+            data, tl.load(t + 3), bits, scale_at, zero_at, scales, i // 2, place, inside
+        )  # fmt: skip
+        if kind == LOG_POLAR:
+            size = 1.0 - exp(size)
+            size = tl.where(size < 0.0, 0.0, size)
+        phase = _field(
+            data, tl.load(t + 20), tl.load(t + 21).to(tl.int32), tl.load(t + 22), tl.load(t + 23),
+            scales, i // 2, place, inside,
+        )  # fmt: skip
+        cosine, sine = cos_sin(phase)
+        x = (size * tl.where((i & 1) == 1, sine, cosine)).to(tl.float32)
     else:
-        bit = i * bits
-        there = inside & ((bit & 7) + bits > 8)
-        word = tl.load(at + (bit >> 3), mask=inside, other=0).to(tl.int32)
-        word |= tl.load(at + (bit >> 3) + 1, mask=there, other=0).to(tl.int32) << 8
-        word |= (
-            tl.load(at + (bit >> 3) + 2, mask=there & ((bit & 7) + bits > 16), other=0).to(tl.int32)
-            << 16
-        )
-        code = (word >> (bit & 7).to(tl.int32)) & ((1 << bits) - 1)
+        code = _code(at, bits, i, inside)
         place = i // columns * stride + i % columns // group * parts + i % columns % parts
-        scale = tl.zeros((BLOCK,), tl.float32) + 1.0
-        if scales == S16:
-            scale = _half_at(data + scale_at + 2 * place, inside)
-        elif scales == S32:
-            scale = from_bits(_bytes(data + scale_at + 4 * place, 4, inside))
-        else:
-            power = tl.load(data + scale_at + place, mask=inside, other=0).to(tl.int8)
-            scale = from_bits((power.to(tl.int32) + 127) << 23)
+        scale = _scale(data + scale_at, scales, place, inside)
         zero = tl.zeros((BLOCK,), tl.int32)
         if kind == OFFSET:
             if scales == S32:

@@ -109,12 +109,9 @@ class Weights:
             left[start:end] = False
 
         def moved(at: int) -> int:
-            return at if at < 0 else at - int(before[bisect_right(ends, at)])
+            return at - int(before[bisect_right(ends, at)])
 
-        found = [
-            t._replace(at=moved(t.at), scale_at=moved(t.scale_at), zero_at=moved(t.zero_at))
-            for t in tensors
-        ]
+        found = [t.moved(moved) for t in tensors]
         return torch.from_numpy(self.data[left].copy()).to(self.device), found
 
     @property
