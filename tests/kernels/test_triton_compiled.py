@@ -68,6 +68,8 @@ PLANS = {
     "rows": {"layers.*.state": "int8/group32/asym/dynamic/feedback"},
     "known": {"layers.*.state": "int8/group32/range4"},
     "all": {"layers.*.state": "int8/asym/parts/dynamic/feedback"},
+    "polar": {"*.A": "logpolar(m2,p8)/head", "*.B": "polar(m3,p7)/s32",
+              "layers.*.state": "int7/head/dynamic"},
     "pairs": {"layers.*.state": "int3/group16/dynamic/stochastic"},
 }  # fmt: skip
 CASES = [(name, plan, 1) for name in ("mamba", "mamba2") for plan in ("int4", "int8", "few", "odd")]
@@ -76,7 +78,7 @@ CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32), ("mamba2", "random", 1)
 CASES += [("mamba", "drawn", 1), ("mamba", "scanned", 1), ("mamba2", "scanned", 1)]
 CASES += [("mamba", "multiplied", 32), ("mamba2", "static", 1)]
 CASES += [("mamba2", "rows", 1), ("mamba2", "known", 1)]
-CASES += [("s4d", plan, 1) for plan in ("random", "odd", "groups", "all", "pairs")]
+CASES += [("s4d", plan, 1) for plan in ("random", "odd", "groups", "all", "pairs", "polar")]
 
 
 @cache

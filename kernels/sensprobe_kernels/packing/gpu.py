@@ -17,7 +17,7 @@ from sensprobe_kernels.quantize.gpu import from_bits, to_bits
 SIGNED, OFFSET = tl.constexpr(packed.SIGNED), tl.constexpr(packed.OFFSET)
 SMALL, HALF = tl.constexpr(packed.SMALL), tl.constexpr(packed.HALF)
 BFLOAT, SINGLE = tl.constexpr(packed.BFLOAT), tl.constexpr(packed.SINGLE)
-POLAR, LOG_POLAR = tl.constexpr(packed.POLAR), tl.constexpr(packed.LOG_POLAR)
+FIRST_POLAR, LOG_POLAR = tl.constexpr(packed.POLAR), tl.constexpr(packed.LOG_POLAR)
 
 
 class Codes(NamedTuple):

@@ -6,7 +6,15 @@ import triton
 import triton.language as tl
 
 from sensprobe_kernels.ops.msun.gpu import cos_sin, exp
-from sensprobe_kernels.packing.gpu import BFLOAT, HALF, LOG_POLAR, OFFSET, POLAR, SINGLE, SMALL
+from sensprobe_kernels.packing.gpu import (
+    BFLOAT,
+    FIRST_POLAR,
+    HALF,
+    LOG_POLAR,
+    OFFSET,
+    SINGLE,
+    SMALL,
+)
 from sensprobe_kernels.quantize.gpu import S16, S32, from_bits, to_bits
 
 
@@ -66,11 +74,32 @@ def _field(data, at, bits, scale_at, low_at, scales, i, place, inside):
 
 
 @triton.jit
-def decode(data, table, out, FIELDS: tl.constexpr, BLOCK: tl.constexpr):
+def _polar(data, t, i, inside, columns):
+    """Numbers i of complex ones that are stored by magnitude and phase."""
+    scales, group = tl.load(t + 9), tl.load(t + 12)
+    place, pair = i // columns * tl.load(t + 11) + i % columns // group, i // 2
+    size = _field(
+        data, tl.load(t + 3), tl.load(t + 4).to(tl.int32), tl.load(t + 8), tl.load(t + 10), scales,
+        pair, place, inside,
+    )  # fmt: skip
+    if tl.load(t + 5) == LOG_POLAR:
+        size = 1.0 - exp(size)
+        size = tl.where(size < 0.0, 0.0, size)
+    phase = _field(
+        data, tl.load(t + 20), tl.load(t + 21).to(tl.int32), tl.load(t + 22), tl.load(t + 23),
+        scales, pair, place, inside,
+    )  # fmt: skip
+    cosine, sine = cos_sin(phase)
+    return (size * tl.where((i & 1) == 1, sine, cosine)).to(tl.float32)
+
+
+@triton.jit
+def decode(data, table, out, FIELDS: tl.constexpr, BLOCK: tl.constexpr, POLAR: tl.constexpr):
     """Numbers of small tensors as float32, a block a program.
 
     data: their bytes; table: a row a program: where in `out` its first number goes, which number
-    that is, how many there are, and the fields of `tensor.Packed`.
+    that is, how many there are, and the fields of `tensor.Packed`; POLAR: some of them are stored
+    by magnitude and phase.
     """
     t = table + tl.program_id(0) * FIELDS
     to, first, count = tl.load(t), tl.load(t + 1), tl.load(t + 2)
@@ -81,26 +110,14 @@ def decode(data, table, out, FIELDS: tl.constexpr, BLOCK: tl.constexpr):
     i = first + tl.arange(0, BLOCK)
     inside = i < first + count
     x = tl.zeros((BLOCK,), tl.float32)
-    if kind == SINGLE:
+    if POLAR and kind >= FIRST_POLAR:
+        x = _polar(data, t, i, inside, columns)
+    elif kind == SINGLE:
         x = from_bits(_bytes(at + 4 * i, 4, inside))
     elif kind == BFLOAT:
         x = from_bits(_bytes(at + 2 * i, 2, inside) << 16)
     elif kind == HALF:
         x = _half_at(at + 2 * i, inside)
-    elif kind >= POLAR:
-        place = i // columns * stride + i % columns // group
-        size = _field(
-            data, tl.load(t + 3), bits, scale_at, zero_at, scales, i // 2, place, inside
-        )  # fmt: skip
-        if kind == LOG_POLAR:
-            size = 1.0 - exp(size)
-            size = tl.where(size < 0.0, 0.0, size)
-        phase = _field(
-            data, tl.load(t + 20), tl.load(t + 21).to(tl.int32), tl.load(t + 22), tl.load(t + 23),
-            scales, i // 2, place, inside,
-        )  # fmt: skip
-        cosine, sine = cos_sin(phase)
-        x = (size * tl.where((i & 1) == 1, sine, cosine)).to(tl.float32)
     else:
         code = _code(at, bits, i, inside)
         place = i // columns * stride + i % columns // group * parts + i % columns % parts

@@ -19,6 +19,7 @@ from sensprobe_kernels.ops.decode import gpu as small
 from sensprobe_kernels.ops.elementwise import gpu as elementwise
 from sensprobe_kernels.ops.linear import gpu as linear
 from sensprobe_kernels.ops.linear.launches import check, codes_of, group_of, product, whole_product
+from sensprobe_kernels.packing.tensor import POLAR
 from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.gpu import state_launches
 from sensprobe_kernels.program.gpu.device import Buffers
@@ -140,13 +141,22 @@ class Lowering:
     def _decode(self, segment: _Segment, t: int) -> None:
         tensor, to = self.buffers.packed[t], segment.places[t]
         count = tensor.rows * tensor.columns
-        for first in range(0, count, BLOCK):
-            left = min(BLOCK, count - first)
+        for first in range(0, count, self._block):
+            left = min(self._block, count - first)
             segment.rows.append([to + first, first, left, *tensor])
+
+    @property
+    def _polar(self) -> bool:
+        return any(t.kind >= POLAR for t in self.program.tensors)
+
+    @property
+    def _block(self) -> int:
+        """Numbers that a program decodes: those in float64 take more registers."""
+        return BLOCK // 4 if self._polar else BLOCK
 
     def _decoding(self, segment: _Segment) -> Launch:
         table = torch.tensor(segment.rows, dtype=torch.int64, device=self.scratch.device)
-        constants = {"FIELDS": table.shape[1], "BLOCK": BLOCK}
+        constants = {"FIELDS": table.shape[1], "BLOCK": self._block, "POLAR": int(self._polar)}
         given = (self.buffers.bytes, table, self.scratch)
         return Launch(small.decode, (len(table),), given, constants)
 
