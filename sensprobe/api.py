@@ -356,17 +356,22 @@ def search(
 
 
 def export(
-    run: Pathlike,
-    plan: str,
+    run: Pathlike | None,
+    plan: PlanLike,
     out: Pathlike,
     *,
+    model: Pathlike | None = None,
+    data: str | None = None,
+    norm: str | None = None,
+    data_seed: int = 0,
     target: str | None = None,
     overwrite: bool = False,
     allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
     """Write a plan of a run (a candidate, a budget's label, or a file of
-    RUN/plans), or a model that was tuned under one (tuned/NAME), as a folder that loads anywhere.
+    RUN/plans), or a model that was tuned under one (tuned/NAME), as a folder that loads anywhere;
+    or, without a run, any plan of a `model`, calibrated on `data`.
 
     Returns path, weight_bytes, header_bytes, folder_bytes, cost and the confirmed numbers.
     UsageError where `out` exists and is not an earlier export to replace. With a `target` (vllm,
@@ -377,7 +382,9 @@ def export(
     """
     from sensprobe.session.open import open_session
 
-    session = open_session(run=run, allow_code=allow_code, progress=progress)
+    session = open_session(
+        model, data, run, norm=norm, data_seed=data_seed, allow_code=allow_code, progress=progress
+    )
     if target is not None:
         from sensprobe.jobs.export_runtime import export_for
 

@@ -44,12 +44,13 @@ def add_data(sub: argparse.ArgumentParser, *, required: bool = True) -> None:
     )
 
 
-def add_plan(sub: argparse.ArgumentParser) -> None:
+def add_plan(sub: argparse.ArgumentParser, *, of_run: str = "") -> None:
+    """--plan and --set; `of_run` says what the plan is with --run."""
     sub.add_argument(
         "--plan",
         metavar="PLAN",
         help="a preset (quamba, …: see `sensprobe presets`), or the path of a plan.json, such as a "
-        "search writes (RUN/plans/12KiB.json)",
+        f"search writes (RUN/plans/12KiB.json){of_run and '; ' + of_run}",
     )
     sub.add_argument(
         "--set",

@@ -245,7 +245,10 @@ def next_after_tune(document: Mapping[str, Any], metric: str | None = None) -> s
     else:
         words = [document["weights"], "--plan", document["plan"], "--data", document["data"]]
         words += ["--data-seed", str(document["data_seed"])] if document["data_seed"] else []
-        commands = [["eval", *words, *(["--metric", metric] if metric else [])]]
+        commands = [
+            ["eval", *words, *(["--metric", metric] if metric else [])],
+            ["export", *words, "--out", "exported"],
+        ]
     lines = [f"sensprobe {shlex.join(words)}" for words in commands]
     return "next: " + "\n      ".join(lines)
 

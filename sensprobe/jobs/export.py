@@ -1,4 +1,5 @@
-"""Export: a chosen plan of a run, or a model tuned under one, as a folder that loads anywhere."""
+"""Export: a model under a plan as a folder that loads anywhere. The plan is one that a run chose or
+tuned, or any, of a model that is in no run."""
 
 from __future__ import annotations
 
@@ -17,9 +18,10 @@ from sensprobe.jobs.cost import cost
 from sensprobe.jobs.evaluate import UNSTABLE
 from sensprobe.jobs.plan_files import candidate_of
 from sensprobe.jobs.tuned import Tuned, is_tuned, open_tuned
-from sensprobe.plans.plan import Plan, from_json
+from sensprobe.plans.plan import Plan, fingerprint, from_json
 from sensprobe.plans.sites import Site
 from sensprobe.runs import Run
+from sensprobe.session.plans import PlanLike, as_plan, schemes_of
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source
 
@@ -36,14 +38,33 @@ class Exported(NamedTuple):
     confirmed: Mapping[str, Any] | None
 
 
-def exported(session: Session, name: str) -> Exported:
-    """What a name stands for in a session's run: `tuned/NAME` a tuned model, any other a plan on
-    the model as it is (see `plan_of`)."""
+def exported(session: Session, plan: PlanLike) -> Exported:
+    """What a plan stands for. In a session's run it is a name: `tuned/NAME` a tuned model, any
+    other a plan on the model as it is (see `plan_of`). Without a run it is a plan, or what names
+    one, that nothing is known of."""
     if session.run is None:
-        raise UsageError("an export takes its plan from a run: give --run DIR.")
-    if is_tuned(name):
-        return _tuned(open_tuned(session, name))
-    return Exported(session, *plan_of(session.run, name, session.source.model.sites))
+        return _given(session, plan)
+    if not isinstance(plan, str):
+        raise UsageError("a plan of a run is exported by its name, which `sensprobe report` lists.")
+    if is_tuned(plan):
+        return _tuned(open_tuned(session, plan))
+    return Exported(session, *plan_of(session.run, plan, session.source.model.sites))
+
+
+def _given(session: Session, plan: PlanLike) -> Exported:
+    """A plan that was not searched, described by what it costs."""
+    resolved = schemes_of(plan, session.source.outline)
+    given = as_plan(plan, session.source.outline)
+    spent = cost(session.source.outline, resolved)
+    session.calibration.ready(resolved)
+    candidate = {
+        "name": given.name or f"p{fingerprint(resolved)[:5]}",
+        "radius": session.applier.spectral_radius(resolved),
+        "state_bytes": spent["held_state_bytes"],
+        "packed_state_bytes": spent["state_bytes"],
+        "stopped_early": True,
+    }
+    return Exported(session, given, candidate, None)
 
 
 def _tuned(tuned: Tuned) -> Exported:
@@ -111,17 +132,17 @@ def _searches(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return out
 
 
-def export(session: Session, name: str, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
-    """Write the artefact of a run's plan or tuned model to `out`; returns its path, bytes and cost.
+def export(
+    session: Session, plan: PlanLike, out: Path, *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write the artefact of what `exported` finds to `out`; returns its path, bytes and cost.
 
     RunError if its bytes differ from what the cost model said, which would be a defect here.
     """
-    chosen, plan, candidate, confirmed = exported(session, name)
-    assert session.run is not None
-    resolved = plan.resolve(chosen.source.model.sites.values())
+    chosen, found, candidate, confirmed = exported(session, plan)
+    resolved = found.resolve(chosen.source.model.sites.values())
     chosen.calibration.ready(resolved)
-    search = session.run.read_result("search")
-    batch = search["batch"] if isinstance(search, dict) else 1
+    batch = batch_of(session)
     result = export_model(
         chosen.source.model,
         resolved,
@@ -151,6 +172,12 @@ def export(session: Session, name: str, out: Path, *, overwrite: bool = False) -
         "radius_name": session.source.model.radius_name,
         "stable": radius <= UNSTABLE,
     }
+
+
+def batch_of(session: Session) -> int:
+    """The batch that the latest search of a session's run counted states for, else 1."""
+    search = None if session.run is None else session.run.read_result("search")
+    return search["batch"] if isinstance(search, dict) else 1
 
 
 def text_files(source: Source, *, model_config: bool) -> dict[str, bytes]:

@@ -17,17 +17,19 @@ from sensprobe.export.runtimes import (
     write_for,
 )
 from sensprobe.export.runtimes.card import anew_text
-from sensprobe.jobs.export import exported, text_files
+from sensprobe.jobs.export import batch_of, exported, text_files
 from sensprobe.jobs.saturation import saturated, saturation_warnings
 from sensprobe.plans.sites import Kind
+from sensprobe.session.plans import PlanLike
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source
 
 
 def export_for(
-    session: Session, name: str, target: str, out: Path, *, overwrite: bool = False
+    session: Session, plan: PlanLike, target: str, out: Path, *, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write a run's plan to `out` as `target` reads it; returns what it keeps and what it drops.
+    """Write what `jobs.export.exported` finds to `out` as `target` reads it; returns what it keeps
+    and what it drops.
 
     `dropped` are rows of sites that do not become what the plan says, `narrowed` of sites it left
     exact that the runtime keeps in fewer bits. `warnings` say which states leave the range of the
@@ -37,14 +39,12 @@ def export_for(
     runtime = runtime_named(target)
     require_family(runtime, session.source.model)
     hf_document(session.source.model)
-    chosen, plan, candidate, confirmed = exported(session, name)
-    assert session.run is not None
+    chosen, found, candidate, confirmed = exported(session, plan)
     model = chosen.source.model
-    resolved = plan.resolve(model.sites.values())
+    resolved = found.resolve(model.sites.values())
     fitted = fit(runtime, model, resolved)
     chosen.calibration.ready(resolved)
-    search = session.run.read_result("search")
-    batch = search["batch"] if isinstance(search, dict) else 1
+    batch = batch_of(session)
     written = write_for(
         fitted,
         chosen.applier,
@@ -56,13 +56,13 @@ def export_for(
         ids=_token_ids(session.source),
     )
     states = {n: s for n, s in fitted.plan.items() if model.sites[n].kind is Kind.STATE}
-    found = saturated(chosen, dict(resolved) | states, "search")
+    beyond = saturated(chosen, dict(resolved) | states, "search")
     known = {
         "plan": candidate["name"],
         "batch": batch,
         "confirmed": confirmed,
-        "saturated": found,
-        "warnings": saturation_warnings(found, target),
+        "saturated": beyond,
+        "warnings": saturation_warnings(beyond, target),
     }
     return _document(fitted, written) | known
 

@@ -144,6 +144,21 @@ def test_steps_out_of_order(shell: Shell, profiled: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "o").exists()
 
 
+def test_an_export_is_of_a_run_or_of_a_model(shell: Shell, searched: Path, tmp_path: Path) -> None:
+    out, told = ["--set", "weights=int8", "--out", tmp_path / "o"], "give one of the two"
+    refused(shell, USAGE, told, "export", *out)
+    refused(shell, USAGE, told, "export", "s4d-digits", *out)
+    refused(shell, USAGE, told, "export", "--run", searched, "--data", "digits", *out)
+    both = ["s4d-digits", "--data", "digits", "--run", searched]
+    refused(shell, USAGE, told, "export", *both, *out)
+    shell.ok("export", "s4d-digits", "--data", "digits", *out)
+    again = ["export", tmp_path / "o", "--data", "digits", "--set", "weights=int8"]
+    refused(shell, USAGE, "is an exported model", *again, "--out", tmp_path / "again")
+    refused(shell, USAGE, "export needs a plan", *again[:4], "--out", tmp_path / "again")
+    run = ["export", "--run", searched, "--out", tmp_path / "again", "--set", "weights=int8"]
+    refused(shell, USAGE, "export needs a plan", *run)
+
+
 def test_an_export_never_replaces_other_files(shell: Shell, searched: Path, tmp_path: Path) -> None:
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / "keep.txt").write_text("mine")

@@ -37,6 +37,11 @@ def test_the_tuned_checkpoint_scores_what_was_said(shell: Shell, tmp_path: Path)
     for key in ("value", "stderr", "n"):
         assert scored[key] == found["after"][key]
     assert scored["plan_fingerprint"] == document["plan_fingerprint"]
+    assert "sensprobe export " in made.err
+    model, to = [out / "weights.safetensors", "--data", "digits"], tmp_path / "exported"
+    written = shell.ok("export", *model, *plan, "--out", to, "--json").json
+    assert written["cost"]["total_bytes"] == document["cost"]["total_bytes"]
+    assert shell.ok("eval", to, "--data", "digits", "--json").json["value"] == scored["value"]
 
 
 def test_every_choice_at_once_is_evaluated_as_it_was_scored(shell: Shell, tmp_path: Path) -> None:
