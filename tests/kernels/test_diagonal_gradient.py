@@ -51,6 +51,21 @@ def test_rounding_passes_gradients_straight_through(scheme: str) -> None:
     assert_near(gradients(ops.diagonal_scan, p, storage), gradients(reference, p, storage))
 
 
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        *("int3/head/dynamic/stochastic", "int6/group3/asym/parts/dynamic/stochastic"),
+        *("int5/head/parts/stochastic", "e4m3/head/dynamic/stochastic", "bf16/stochastic"),
+        *("int4/dynamic/stochastic", "int4/head/dynamic/every3/stochastic"),
+    ],
+)
+def test_states_are_what_random_bits_made_of_them(scheme: str) -> None:
+    """Also of more states than a word of what was decided has room for."""
+    p = problem(17, 70, 3, 19)
+    storage = rounded(scheme, 3, 19)
+    assert_near(gradients(ops.diagonal_scan, p, storage), gradients(reference, p, storage))
+
+
 @pytest.mark.parametrize("scheme", ["int8/head/feedback", "int4/head/every3/feedback/clip2"])
 def test_error_feedback_passes_them_too(scheme: str) -> None:
     p = problem(3, 70, 2, 5)

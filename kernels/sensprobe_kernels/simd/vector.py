@@ -343,26 +343,31 @@ def _binary(kind: _Lanes, out: _Lanes, emit: Callable[[Any, Any, Any], Any], doc
     return intrinsic(typed)
 
 
-def _wide_product(builder: Any, a: Any, b: Any) -> Any:
-    wide = ir.VectorType(ir.IntType(64), LANES)
-    return builder.mul(builder.zext(a, wide), builder.zext(b, wide))
+def _products(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """64-bit products of unsigned numbers in even places and in odd ones: a vector of half as many
+    64-bit numbers is multiplied by their lower halves, for which there is one instruction."""
+    wide = ir.VectorType(ir.IntType(64), LANES // 2)
+    low = ir.Constant(wide, [0xFFFFFFFF] * (LANES // 2))
+    up = ir.Constant(wide, [32] * (LANES // 2))
+    a, b = builder.bitcast(a, wide), builder.bitcast(b, wide)
+    even = builder.mul(builder.and_(a, low), builder.and_(b, low))
+    return even, builder.mul(builder.lshr(a, up), builder.lshr(b, up))
 
 
-def _high(builder: Any, a: Any, b: Any) -> Any:
-    product = _wide_product(builder, a, b)
-    shift = ir.Constant(product.type, [32] * LANES)
-    return builder.trunc(builder.lshr(product, shift), _I.llvm)
+def _half_of(builder: Any, a: Any, b: Any, half: int) -> Any:
+    """The lower (0) or upper (1) half of every product: where `high_product` and `low_product` of
+    the same numbers are asked for, the products are made once."""
+    products = [builder.bitcast(p, _I.llvm) for p in _products(builder, a, b)]
+    places = [i - i % 2 + half + LANES * (i % 2) for i in range(LANES)]
+    return builder.shuffle_vector(*products, ir.Constant(_I.llvm, places))
 
 
 less = _binary(_F, _M, lambda b, x, y: b.fcmp_ordered("<", x, y), "Where a < b.")
 either = _binary(_M, _M, lambda b, x, y: b.or_(x, y), "Where a or b.")
-low_product = _binary(
-    _I,
-    _I,
-    lambda b, x, y: b.trunc(_wide_product(b, x, y), _I.llvm),
-    "Low half of a 64-bit product.",
+low_product = _binary(_I, _I, lambda b, x, y: _half_of(b, x, y, 0), "Low half of a 64-bit product.")
+high_product = _binary(
+    _I, _I, lambda b, x, y: _half_of(b, x, y, 1), "High half of an unsigned 64-bit product."
 )
-high_product = _binary(_I, _I, _high, "High half of an unsigned 64-bit product.")
 shift_sign = _binary(_I, _I, lambda b, x, y: b.ashr(x, y), "a >> b, filled with a's sign.")
 shift_right = _binary(_I, _I, lambda b, x, y: b.lshr(x, y), "a >> b, filled with zeros.")
 shift_left = _binary(_I, _I, lambda b, x, y: b.shl(x, y), "a << b, modulo 2^32.")

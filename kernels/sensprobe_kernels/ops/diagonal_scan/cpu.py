@@ -16,9 +16,10 @@ import numpy as np
 from sensprobe_kernels.ops.diagonal_scan.gradient import SUMS, Work, build_gradient
 from sensprobe_kernels.ops.diagonal_scan.job import Job, Tile
 from sensprobe_kernels.ops.diagonal_scan.replay import READY
-from sensprobe_kernels.ops.diagonal_scan.steps import ROW, SCALE
+from sensprobe_kernels.ops.diagonal_scan.steps import IN_A_WORD, ROW, SCALE
 from sensprobe_kernels.ops.diagonal_scan.tiles import build
 from sensprobe_kernels.ops.diagonal_scan.transfer import CHUNK, LINE
+from sensprobe_kernels.quantize.rounding import STOCHASTIC
 from sensprobe_kernels.quantize.spec import (
     FUSED,
     GROUP,
@@ -79,6 +80,7 @@ def prepare(
     chunks = -(-length // CHUNK) if keep else 0
 
     saved = length * _saved_a_head(job, flags) if keep else 0
+    drawn = length * _drawn_a_head(job, flags) if keep else 0
 
     def tile(b0: int, h0: int) -> Tile:
         h1 = min(h0 + wide, heads)
@@ -86,6 +88,7 @@ def prepare(
         return Tile(
             job, b0, h0, h1, coef, constants, _NONE, _NONE, scratch(size),
             scratch(size if rest.size else 0), scratch(saved * (h1 - h0)),
+            scratch(drawn * (h1 - h0)),
         )  # fmt: skip
 
     there = u.size and n
@@ -165,6 +168,13 @@ def _saved_a_head(job: Job, flags: Flags) -> int:
     """Numbers that are saved of the dynamic scales of a head at a step."""
     groups = -(-job.n // job.state.group) if flags.span == GROUP else 0
     return groups * 2 * (3 if flags.asym else 1) * LANES
+
+
+def _drawn_a_head(job: Job, flags: Flags) -> int:
+    """Words that are saved of what random bits decided for a head at a step, where `replay` reads
+    them."""
+    drawn = flags.rounding == STOCHASTIC and flags.span != TENSOR and job.state.every == 1
+    return -(-job.n // IN_A_WORD) * LANES if drawn else 0
 
 
 def _tile_heads(job: Job, threads: int, most: int) -> int:

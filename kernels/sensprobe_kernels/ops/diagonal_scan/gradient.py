@@ -187,12 +187,14 @@ def _part(tile: Tile, work: Work, h0: int, h1: int) -> tuple[Tile, Work]:
     each = tile.job.n * PAIR
     a, b = (h0 - tile.h0) * each, (h1 - tile.h0) * each
     s, line = SUMS * LANES, (h0 - tile.h0) * LINE
-    saved = tile.scales.size // (tile.h1 - tile.h0)
+    heads = tile.h1 - tile.h0
+    saved, drawn = tile.scales.size // heads, tile.draws.size // heads
     residual = tile.residual[a:b] if tile.residual.size else tile.residual
     part = Tile(
         tile.job, tile.b0, h0, h1, tile.coef, tile.numbers, tile.state[a:b], residual,
         tile.checkpoints, tile.residual_checkpoints,
         tile.scales[(h0 - tile.h0) * saved : (h1 - tile.h0) * saved],
+        tile.draws[(h0 - tile.h0) * drawn : (h1 - tile.h0) * drawn],
     )  # fmt: skip
     return part, Work(
         work.states, work.adjoint[a:b], work.sums[a // PAIR * s : b // PAIR * s],

@@ -33,3 +33,4 @@ class Tile(NamedTuple):
     checkpoints: Any  # (chunks, as state): the state before each chunk of steps, for the gradient
     residual_checkpoints: Any  # the same of the residual
     scales: Any  # (heads of the tile, length, saved numbers of a head, 16), see `replay`
+    draws: Any  # (heads of the tile, length, words of a head, 16): what random bits decided

@@ -1,7 +1,8 @@
 """The states of a chunk of steps once more, each of them kept, for the gradient.
 
 Dynamic scales of the forward pass are saved, one a step, head and group, so that states need
-nothing of each other and a few go through all steps in registers, as in `blocks`.
+nothing of each other and a few go through all steps in registers, as in `blocks`. What random bits
+decided is saved too, two bits a state, which takes a fraction of the time of drawing them again.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from sensprobe_kernels.ops.diagonal_scan.steps import (
     Row,
     Scales,
     advanced,
+    drawn_at,
     known_scales,
     load_state,
-    noise_at,
     rounded,
     row,
     saved_numbers,
@@ -76,7 +77,7 @@ def _step(
     flags: Flags,
 ) -> ComplexState:  # fmt: skip
     re, im = advanced(tile, w, held, u, flags)
-    return rounded(tile, re, im, noise_at(tile, n, h, t, flags), s.re, s.im, flags)
+    return rounded(tile, re, im, drawn_at(tile, n, h, t, flags), s.re, s.im, flags)
 
 
 @inline

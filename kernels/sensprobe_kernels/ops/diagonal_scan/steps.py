@@ -25,11 +25,19 @@ from sensprobe_kernels.quantize.spec import CLIP, GROUP, SHIFTED, STATIC_EACH, F
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
+    Ints,
+    bits,
+    choose,
     every,
     every_int,
+    from_bits,
+    less,
     load,
     negative,
+    number,
     places,
+    shift_left,
+    shift_right,
     spread,
     store,
 )
@@ -41,7 +49,7 @@ PAIR = 2 * LANES
 SCALE, INVERSE, REST, LOW, HIGH = range(6, 16, 2)
 ROW = 16
 
-_MINUS_ZERO = np.float32(-0.0)
+_MINUS_ZERO, _ZERO = np.float32(-0.0), np.float32(0.0)
 
 
 @inline
@@ -140,6 +148,54 @@ class Scales(NamedTuple):
     im: Scale
 
 
+# What random bits decided, for the gradient, which computes states once more: two bits for every
+# complex state, one for each part that was rounded up; sixteen states to a word of 32.
+IN_A_WORD = 16
+_LAST = np.float32(1 - 2.0**-24)
+
+
+@inline
+def draws_place(tile: Tile, h: int, n: int, t: int) -> int:
+    """The place in `draws` of state n of head h at step t."""
+    words = -(-tile.job.n // IN_A_WORD)
+    return (((h - tile.h0) * tile.job.length + t) * words + n // IN_A_WORD) * LANES
+
+
+@inline
+def _raised(x: Floats, scale: Scale, back: Floats, tile: Tile, flags: Flags) -> Ints:
+    """1 where x was stored as `back`, above what no noise would have made of it, else 0."""
+    one, none = from_bits(every_int(1)), from_bits(every_int(0))
+    floor = kept(x, scale, every(_ZERO), tile.numbers, flags)
+    return bits(choose(less(floor, back), one, none))
+
+
+@inline
+def save_draws(
+    tile: Tile, n: int, h: int, t: int, re: Floats, im: Floats, held: ComplexState, s: Scales,
+    flags: Flags,
+) -> None:  # fmt: skip
+    """Keep what the noise of state n decided, where that is asked for."""
+    if flags.rounding == STOCHASTIC and tile.draws.size:
+        at, bit = draws_place(tile, h, n, t), 2 * (n % IN_A_WORD)
+        up = shift_left(_raised(re, s.re, held.re, tile, flags), every_int(bit))
+        up = up | shift_left(_raised(im, s.im, held.im, tile, flags), every_int(bit + 1))
+        if bit:
+            up = up | bits(load(tile.draws, at))
+        store(tile.draws, at, from_bits(up))
+
+
+@inline
+def drawn_at(tile: Tile, n: int, h: int, t: int, flags: Flags) -> tuple[Floats, Floats]:
+    """Noise with which a state is rounded as it was: the largest there is where it was rounded up,
+    none elsewhere."""
+    if flags.rounding == STOCHASTIC:
+        one, last, bit = every_int(1), every(_LAST), 2 * (n % IN_A_WORD)
+        up = bits(load(tile.draws, draws_place(tile, h, n, t)))
+        re, im = shift_right(up, every_int(bit)) & one, shift_right(up, every_int(bit + 1)) & one
+        return number(re) * last, number(im) * last
+    return empty_sum(), empty_sum()
+
+
 @inline
 def _row_scale(tile: Tile, c: int, flags: Flags) -> Scale:
     return scale_from(
@@ -215,6 +271,7 @@ def static_step(
         if flags.span == STATIC_EACH:
             scales = known_scales(tile, h, n, flags)
         held = rounded(tile, re, im, noise, scales.re, scales.im, flags)
+        save_draws(tile, n, h, t, re, im, held, scales, flags)
         store_state(tile, p, held, flags)
         total = total + term(coef, held)
         c, p = c + ROW, p + PAIR
@@ -271,10 +328,12 @@ def store_states(
     if flags.span == GROUP and tile.scales.size:
         save_scales(tile, h, n0, t, re_scale, im_scale, flags)
     c, p = (h * tile.job.n + n0) * ROW, ((h - tile.h0) * tile.job.n + n0) * PAIR
+    scales = Scales(re_scale, im_scale)
     for n in range(n0, n1):
         noise = noise_at(tile, n, h, t, flags)
         re, im = load(tile.state, p), load(tile.state, p + LANES)
         held = rounded(tile, re, im, noise, re_scale, im_scale, flags)
+        save_draws(tile, n, h, t, re, im, held, scales, flags)
         store_state(tile, p, held, flags)
         total = total + term(row(tile, c), held)
         c, p = c + ROW, p + PAIR
