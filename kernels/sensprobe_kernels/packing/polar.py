@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,7 @@ def _exp(x: float) -> float:
     t = r * r
     c = r - t * ((((E4 * t + E3) * t + E2) * t + E1) * t + E0)
     y = 1.0 - ((low - (r * c) / (2.0 - c)) - high)
-    return y * math.ldexp(1.0, int(k))
+    return y * np.int64((np.int64(k) + 1023) << 52).view(np.float64)
 
 
 @inline
@@ -91,10 +90,10 @@ def _cos_sin(x: float) -> tuple[float, float]:
     y = r - w
     tail = (r - y) - w
     s, c = _sin_near_zero(y, tail), _cos_near_zero(y, tail)
-    quarter = int(turns) & 3
-    if quarter & 1:
-        s, c = c, s
-    return (-c if quarter in (1, 2) else c), (-s if quarter >= 2 else s)
+    quarter = np.int64(turns) & 3
+    odd, below, left = (quarter & 1) == 1, quarter >= 2, ((quarter + 1) & 2) == 2
+    sine, cosine = (c if odd else s), (s if odd else c)
+    return (-cosine if left else cosine), (-sine if below else sine)
 
 
 @inline
@@ -106,25 +105,25 @@ def _low_at(data: Any, at: int, scales: int, i: int) -> float:
 
 
 @inline
-def _field(
-    data: Any, at: int, bits: int, i: int, scale_at: int, low_at: int, scales: int, k: int
-) -> float:
-    """Code i of a field, times scale k, plus the low end where there is one."""
-    x = np.float64(code_from(data, at, bits, i)) * np.float64(read_scale(data, scale_at, scales, k))
-    return x if low_at < 0 else x + _low_at(data, low_at, scales, k)
+def _range_at(data: Any, scale_at: int, low_at: int, scales: int, k: int) -> tuple[float, float]:
+    """Scale k of a field, and the low end of its range, 0 where it has none."""
+    scale = np.float64(read_scale(data, scale_at, scales, k))
+    return scale, (0.0 if low_at < 0 else _low_at(data, low_at, scales, k))
 
 
 @noinline
 def decode_polar(data: Any, t: Packed, row: int, out: Any, to: int) -> None:
     """A row as float32, real and imaginary numbers in turn, to out[to : to + columns]."""
-    for c in range(0, t.columns, 2):
-        i, k = (row * t.columns + c) // 2, row * t.stride + c // t.group
-        size = _field(data, t.at, t.bits, i, t.scale_at, t.zero_at, t.scales, k)
-        if t.kind == LOG_POLAR:
-            size = max(1.0 - _exp(size), 0.0)
-        phase = _field(
-            data, t.phase_at, t.phase_bits, i, t.phase_scale_at, t.phase_zero_at, t.scales, k
-        )
-        cosine, sine = _cos_sin(phase)
-        out[to + c] = np.float32(size * cosine)
-        out[to + c + 1] = np.float32(size * sine)
+    for g in range(0, t.columns, t.group):
+        k = row * t.stride + g // t.group
+        scale, low = _range_at(data, t.scale_at, t.zero_at, t.scales, k)
+        turn, start = _range_at(data, t.phase_scale_at, t.phase_zero_at, t.scales, k)
+        for c in range(g, min(g + t.group, t.columns), 2):
+            i = (row * t.columns + c) // 2
+            size = np.float64(code_from(data, t.at, t.bits, i)) * scale + low
+            if t.kind == LOG_POLAR:
+                size = max(1.0 - _exp(size), 0.0)
+            phase = np.float64(code_from(data, t.phase_at, t.phase_bits, i)) * turn + start
+            cosine, sine = _cos_sin(phase)
+            out[to + c] = np.float32(size * cosine)
+            out[to + c + 1] = np.float32(size * sine)
