@@ -369,19 +369,29 @@ def export(
     allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
-    """Write a plan of a run (a candidate, a budget's label, or a file of
-    RUN/plans), or a model that was tuned under one (tuned/NAME), as a folder that loads anywhere;
-    or, without a run, any plan of a `model`, calibrated on `data`.
+    """Write a model under a plan as a folder that loads anywhere.
 
-    Returns path, weight_bytes, header_bytes, folder_bytes, cost and the confirmed numbers.
-    UsageError where `out` exists and is not an earlier export to replace. With a `target` (vllm,
-    compressed-tensors, modelopt, torchao, llama.cpp) the folder is for that runtime; the document
-    then has dropped and narrowed (rows of what does not become what the plan says, and why),
-    rounded_anew, use (how to load it), and bytes under the plan and as written. `allow_code`: see
-    `search`.
+    With a `run` the plan is one of its names: a candidate, a budget's label, a file of RUN/plans,
+    or tuned/NAME, a model that was tuned under one. Without, it is any plan of a `model`, whose
+    ranges are those of the calibration split of `data`.
+
+    Returns path, weight_bytes, header_bytes, folder_bytes, cost and the confirmed numbers, which
+    are None of a plan that no run confirmed. UsageError where inputs of both ways or of none are
+    given, for an exported model, and where `out` exists and is not an earlier export to replace.
+    With a `target` (vllm, compressed-tensors, modelopt, torchao, llama.cpp) the folder is for that
+    runtime; the document then has dropped and narrowed (rows of what does not become what the plan
+    says, and why), rounded_anew, use (how to load it), and bytes under the plan and as written.
+    `allow_code`: see `search`.
     """
+    from sensprobe.errors import UsageError
     from sensprobe.session.open import open_session
 
+    given = (model, data, norm, data_seed or None)
+    if None in given[:2] if run is None else given != (None,) * 4:
+        raise UsageError(
+            "export writes a plan of a run (--run DIR --plan NAME), or any plan of a model (MODEL "
+            "--data DATA, and --plan PLAN or --set): give one of the two. A run knows its data."
+        )
     session = open_session(
         model, data, run, norm=norm, data_seed=data_seed, allow_code=allow_code, progress=progress
     )

@@ -207,20 +207,15 @@ def program(arguments: Namespace) -> None:
 
 
 def export(arguments: Namespace) -> None:
-    inputs = [x is None for x in (arguments.model, arguments.data)]
-    if inputs != [arguments.run is not None] * 2:
+    plan = _plan(arguments)
+    if plan is None or (arguments.run is not None and arguments.set):
         raise UsageError(
-            "export writes a plan of a run, by its name (--run DIR --plan NAME), or any plan of a "
-            "model (MODEL --data DATA, and --plan PLAN or --set): give one of the two."
-        )
-    named = arguments.plan is not None and not arguments.set
-    if not named and (arguments.run is not None or not arguments.set):
-        raise UsageError(
-            "export needs a plan: of a run its name (--plan 12KiB), of a model --plan or --set."
+            "export writes one plan: of a run by its name alone (--plan 12KiB), of a MODEL as "
+            "--plan, --set or both say."
         )
     document = api.export(
         arguments.run,
-        (_plan(arguments) or []) if arguments.run is None else arguments.plan,
+        plan if arguments.run is None else arguments.plan,
         arguments.out,
         model=arguments.model,
         data=arguments.data,

@@ -180,9 +180,9 @@ def _tasks(sub: argparse.ArgumentParser) -> None:
 def add_export(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("export", help="a plan as a folder that loads anywhere")
     options.add_model(sub, optional=True)
-    sub.add_argument("--data", metavar="DATA", help=f"{options.DATA}; of MODEL")
+    sub.add_argument("--data", metavar="DATA", help=f"of MODEL: {options.DATA}")
     sub.add_argument("--data-seed", type=int, default=0, help="shuffles data without splits")
-    sub.add_argument("--run", type=Path, metavar="DIR", help="a run folder, in place of MODEL")
+    sub.add_argument("--run", type=Path, metavar="DIR", help="a run, in place of MODEL and --data")
     options.add_plan(
         sub,
         of_run="of a run a candidate (p17), a budget (12KiB), what --also measured (quamba), the "

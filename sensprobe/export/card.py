@@ -142,8 +142,8 @@ def _held(facts: CardFacts) -> str:
     if facts.held_state_bytes is None:
         return ""
     return (
-        f" Streaming steps hold the state in float32, {_size(facts.held_state_bytes)} bytes, which "
-        "plans are compared by below."
+        f" Streaming steps hold the state in float32, {_size(facts.held_state_bytes)} bytes, by "
+        "which a search compares plans."
     )
 
 

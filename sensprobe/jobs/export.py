@@ -44,11 +44,12 @@ def exported(session: Session, plan: PlanLike) -> Exported:
     one, that nothing is known of."""
     if session.run is None:
         return _given(session, plan)
-    if not isinstance(plan, str):
+    if not isinstance(plan, str | Path):
         raise UsageError("a plan of a run is exported by its name, which `sensprobe report` lists.")
-    if is_tuned(plan):
-        return _tuned(open_tuned(session, plan))
-    return Exported(session, *plan_of(session.run, plan, session.source.model.sites))
+    name = str(plan)
+    if is_tuned(name):
+        return _tuned(open_tuned(session, name))
+    return Exported(session, *plan_of(session.run, name, session.source.model.sites))
 
 
 def _given(session: Session, plan: PlanLike) -> Exported:
@@ -62,7 +63,6 @@ def _given(session: Session, plan: PlanLike) -> Exported:
         "radius": session.applier.spectral_radius(resolved),
         "state_bytes": spent["held_state_bytes"],
         "packed_state_bytes": spent["state_bytes"],
-        "stopped_early": True,
     }
     return Exported(session, given, candidate, None)
 
@@ -74,7 +74,6 @@ def _tuned(tuned: Tuned) -> Exported:
         "name": f"{row['name']}-tuned",
         "radius": row.get("radius"),
         "state_bytes": row["state_bytes"],
-        "stopped_early": False,
     }
     confirmed = {
         "metric": found["after"],
@@ -117,7 +116,8 @@ def plan_of(
     raise UsageError(
         f"this run has no plan {name!r}. Chosen plans: {known or 'none'}; every candidate is "
         f"listed by `sensprobe report --run {run.path}`. A preset (`sensprobe presets`) or a "
-        "plan.json can be exported once `sensprobe search --also` has measured it."
+        "plan.json can be exported once `sensprobe search --also` has measured it, or without a "
+        "run: sensprobe export MODEL --data DATA --plan PLAN."
     )
 
 
@@ -203,7 +203,7 @@ def _facts(
     batch: int,
 ) -> CardFacts:
     known: dict[str, Any] = {}
-    if confirmed is None and not candidate["stopped_early"]:
+    if confirmed is None and "metric" in candidate and not candidate["stopped_early"]:
         known = {"searched": _score(candidate["metric"], candidate["n"])}
     if confirmed is not None:
         known = {

@@ -1,4 +1,4 @@
-"""Export for another runtime: a chosen plan of a run as a folder that loads there."""
+"""Export for another runtime: a model under a plan as a folder that loads there."""
 
 from __future__ import annotations
 

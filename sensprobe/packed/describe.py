@@ -37,7 +37,6 @@ from sensprobe.plans.scheme import (
 from sensprobe.plans.sites import Site
 
 PLAIN = {FP32: SINGLE, FP16: HALF, BF16: BFLOAT}
-_PARTS = ("codes", "scale", "low")  # of a field of magnitudes or phases
 LARGEST_CODE = 8
 """Bits of the widest codes a state may have, and of those that weights are read in sixteens."""
 
@@ -93,15 +92,17 @@ def _polar(site: Site, scheme: Scheme, weights: PackedWeights, stride: int, grou
     """A complex weight in two fields, each with a scale (and most with a low end) a run."""
     assert isinstance(scheme.format, Polar | LogPolar)
     kind = LOG_POLAR if isinstance(scheme.format, LogPolar) else POLAR
-    size, phase = (
-        [weights.places.get(f"{site.name}.{field}.{part}", -1) for part in _PARTS]
-        for field in ("magnitude", "phase")
-    )
+    at = {
+        name.removeprefix(f"{site.name}."): place
+        for name, place in weights.places.items()
+        if name.startswith(f"{site.name}.")
+    }
+    low = at["magnitude.low"] if kind == LOG_POLAR else NONE
     return Packed(
-        size[0], scheme.format.magnitude_bits, kind, prod(site.shape[:-1]), 2 * site.shape[-1],
-        size[1], SCALES.index(scheme.scales), size[2], stride, group, 0, 0, 0,
-        phase_at=phase[0], phase_bits=scheme.format.phase_bits, phase_scale_at=phase[1],
-        phase_zero_at=phase[2],
+        at["magnitude.codes"], scheme.format.magnitude_bits, kind, prod(site.shape[:-1]),
+        2 * site.shape[-1], at["magnitude.scale"], SCALES.index(scheme.scales), low, stride, group,
+        0, 0, 0, phase_at=at["phase.codes"], phase_bits=scheme.format.phase_bits,
+        phase_scale_at=at["phase.scale"], phase_zero_at=at["phase.low"],
     )  # fmt: skip
 
 

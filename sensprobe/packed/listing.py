@@ -1,8 +1,9 @@
 """A streaming program as text: its tables, and a line for each operation.
 
 The text names registers and sites, and says all that a generator of code needs: schemes and shapes,
-at which byte of the weights or of a sequence's states each tensor begins, and constants. The same
-model and plan give the same text.
+at which byte of the weights or of a sequence's states each tensor begins, and constants. Complex
+weights stored by magnitude and phase have a line for each, whose zeros are the low ends of ranges,
+floats. The same model and plan give the same text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sensprobe_kernels.packing.tensor import POLAR, Packed
 from sensprobe_kernels.program.ir import NONE, Codes, Operation, Register, Round, tables_of
 from sensprobe_kernels.program.program import Program
 
@@ -81,9 +83,26 @@ class _Listing:
 
     def _tensors(self) -> Iterator[Sequence[Any]]:
         for t, site in zip(self.program.tensors, self.program.tensor_names, strict=True):
+            if t.kind >= POLAR:
+                yield from self._fields(t, site)
+                continue
             yield (
                 site, self._scheme(site), self._shape(site), *self._stored(site),
                 _place(t.scale_at), _place(t.zero_at),
+            )  # fmt: skip
+
+    def _fields(self, t: Packed, site: str) -> Iterator[Sequence[Any]]:
+        """Magnitudes and phases, each with its scales and, as zeros, the low ends of its ranges."""
+        entries = layout({site: self.model.sites[site]}, self.weights.plan)
+        for field, scales, low in (
+            ("magnitude", t.scale_at, t.zero_at),
+            ("phase", t.phase_scale_at, t.phase_zero_at),
+        ):
+            own = {n: entry for n, entry in entries.items() if n.startswith(f"{site}.{field}.")}
+            yield (
+                f"{site}.{field}", self._scheme(site), self._shape(site).removesuffix(" complex"),
+                min(self.weights.places[name] for name in own),
+                sum(entry.size_bytes for entry in own.values()), _place(scales), _place(low),
             )  # fmt: skip
 
     def _static(self) -> Iterator[Sequence[Any]]:

@@ -67,8 +67,8 @@ def open_session(
     else:
         if run is None or (model, data, norm, metric) != (None,) * 4 or data_seed:
             raise UsageError(
-                "eval scores a model on data: name both, or give --run DIR alone for those of a "
-                "run."
+                "name a model and data, or give a run alone (--run DIR) for those that it "
+                "remembers, with their norm, metric and seed."
             )
         settings, gate = _remembered(run, allow_code, progress)
     source = open_model(settings["model"], settings.get("norm"))

@@ -1,9 +1,9 @@
 """Seconds of one step of tuning: the kernels, plain PyTorch, and the full-precision convolution.
 
-    python studies/000_speed/tuning.py [--batch 64] [--threads 2] [--rounds 5]
+    python studies/000_speed/tuning.py [--batch 64] [--threads 2] [--rounds 5] [--state SCHEME]
 
-`s4d-smnist-64` on sequences of 784 random steps, its state in int7 with dynamic ranges and its
-weights in 2 to 10 bits. Plain PyTorch is the reference loop under autograd, on the first 40 of the
+`s4d-smnist-64` on sequences of 784 random steps, its state in int7 with dynamic ranges (or in
+another scheme, such as int7/head/dynamic/stochastic) and its weights in 2 to 10 bits. Plain PyTorch is the reference loop under autograd, on the first 40 of the
 784 steps; its time for all of them is extrapolated. The cases take turns; medians are printed.
 """
 
@@ -27,9 +27,7 @@ from sensprobe.session.source import open_model
 from sensprobe.train.loop import network
 from sensprobe.train.under import UnderPlan
 
-PLAN = (
-    "*.A=logpolar(m2,p8)", "*.B=int2", "*.C=int3", "*.state=int7/head/dynamic", "*.out_proj=int2"
-)  # fmt: skip
+PLAN = ("*.A=logpolar(m2,p8)", "*.B=int2", "*.C=int3", "*.out_proj=int2")
 LENGTH, SLICE = 784, 40
 
 
@@ -38,11 +36,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--state", default="int7/head/dynamic", metavar="SCHEME")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     source = open_model("s4d-smnist-64")
     stored = parameters(source.path)
-    plan = Plan(tuple(map(parse_setting, PLAN))).resolve(source.model.sites.values())
+    settings = (*PLAN, f"*.state={asked.state}")
+    plan = Plan(tuple(map(parse_setting, settings))).resolve(source.model.sites.values())
     under = UnderPlan(plan, stored.config)
     leaves = {name: p.float().clone().requires_grad_() for name, p in stored.tensors.items()}
     x, y = torch.randn(asked.batch, LENGTH, 1), torch.randint(10, (asked.batch,))

@@ -24,7 +24,8 @@ from sensprobe import api
 from sensprobe.cli.study import append_line, data_folder, markdown, read_lines, tell_legs
 from sensprobe.documents.files import between, write_whole
 from sensprobe.errors import SensprobeError
-from sensprobe.plans.plan import Plan, parse_setting
+from sensprobe.plans.plan import Plan, fingerprint, parse_setting, read
+from sensprobe.session.outline import outline_of
 
 HERE = Path(__file__).resolve().parent
 STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))
@@ -40,7 +41,7 @@ def main() -> int:
         for seed in asked.seeds:
             for plan in chosen:
                 how = {"seed": seed, "epochs": asked.epochs, "lr": asked.lr}
-                wanted = {"plan": plan["name"], **how}
+                wanted = {"plan": plan["name"], "fingerprint": mark_of(plan), **how}
                 if not any(wanted.items() <= row.items() for row in read_lines(RESULTS)):
                     row = trained(plan, wanted, folder / STUDY["data"]["folder"], asked.run)
                     append_line(RESULTS, row)
@@ -69,7 +70,16 @@ def _asked() -> argparse.Namespace:
 
 
 def plan_of(plan: dict[str, Any]) -> Plan:
-    return Plan(tuple(map(parse_setting, plan["schemes"])))
+    """The plan by hand, or the one that `search.py` found."""
+    if "schemes" in plan:
+        return Plan(tuple(map(parse_setting, plan["schemes"])))
+    return read(HERE / "plans" / f"{plan['name']}.json")
+
+
+def mark_of(plan: dict[str, Any]) -> str:
+    """The fingerprint of what a plan says, so that a result is known to be of it."""
+    sites = outline_of(plan["model"]).sites.values()
+    return fingerprint(plan_of(plan).resolve(sites))
 
 
 def bytes_of(plan: dict[str, Any]) -> tuple[int, int]:
@@ -80,11 +90,11 @@ def bytes_of(plan: dict[str, Any]) -> tuple[int, int]:
 
 def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path) -> dict[str, Any]:
     """The line of a plan: how it was trained, and what it scores on the 10,000 test images."""
-    out, usual = run / "-".join(map(str, asked.values())), STUDY["tuning"]
+    out, usual = run / "-".join(map(str, asked.values())), STUDY["tuning"]["batch"]
     began = time.monotonic()
     found = api.tune(
         plan["model"], f"mnist:{mnist}", plan_of(plan), out, epochs=asked["epochs"],
-        seed=asked["seed"], lr=asked["lr"], ssm_lr=asked["lr"] / 5, batch=usual["batch"],
+        seed=asked["seed"], lr=asked["lr"], ssm_lr=asked["lr"] / 5, batch=usual,
         trained=tell_legs,
     )  # fmt: skip
     scores = found["splits"]["confirmation"]
@@ -99,7 +109,7 @@ def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path)
     }
     return {
         **asked,
-        "batch": usual["batch"],
+        "batch": usual,
         "bytes": found["cost"]["total_bytes"],
         "seconds": round(time.monotonic() - began),
         **in_percent,
@@ -109,7 +119,8 @@ def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path)
 
 
 def table() -> str:
-    """The table of README.md: the mean over seeds of the longest training, and its error."""
+    """The table of README.md: of each plan the mean over seeds of the longest training at the usual
+    rate, and its error."""
     head = [
         "plan",
         "bytes",
@@ -125,7 +136,8 @@ def table() -> str:
     for plan in STUDY["plan"]:
         spent, full = bytes_of(plan)
         cells = [plan["name"], f"{spent:,}", f"{full / spent:.2f}"]
-        found = [row for row in read_lines(RESULTS) if row["plan"] == plan["name"]]
+        own = {"fingerprint": mark_of(plan), "lr": STUDY["tuning"]["lr"]}
+        found = [row for row in read_lines(RESULTS) if own.items() <= row.items()]
         if found:
             epochs = max(row["epochs"] for row in found)
             found = [row for row in found if row["epochs"] == epochs]
@@ -133,7 +145,7 @@ def table() -> str:
             cells += [str(len(found)), str(epochs)]
         else:
             cells += ["not run"] * 5
-        body.append([*cells, f"{plan['wanted']:.1f}"])
+        body.append([*cells, f"{plan['wanted']:.1f}" if "wanted" in plan else ""])
     return markdown(head, body)
 
 

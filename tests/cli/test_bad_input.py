@@ -148,15 +148,18 @@ def test_an_export_is_of_a_run_or_of_a_model(shell: Shell, searched: Path, tmp_p
     out, told = ["--set", "weights=int8", "--out", tmp_path / "o"], "give one of the two"
     refused(shell, USAGE, told, "export", *out)
     refused(shell, USAGE, told, "export", "s4d-digits", *out)
-    refused(shell, USAGE, told, "export", "--run", searched, "--data", "digits", *out)
-    both = ["s4d-digits", "--data", "digits", "--run", searched]
-    refused(shell, USAGE, told, "export", *both, *out)
+    run = ["export", "--run", searched, "--plan", "2KiB", "--out", tmp_path / "again"]
+    refused(shell, USAGE, told, *run, "--data", "digits")
+    refused(shell, USAGE, told, *run[:1], "s4d-digits", *run[1:], "--data", "digits")
     shell.ok("export", "s4d-digits", "--data", "digits", *out)
     again = ["export", tmp_path / "o", "--data", "digits", "--set", "weights=int8"]
     refused(shell, USAGE, "is an exported model", *again, "--out", tmp_path / "again")
-    refused(shell, USAGE, "export needs a plan", *again[:4], "--out", tmp_path / "again")
-    run = ["export", "--run", searched, "--out", tmp_path / "again", "--set", "weights=int8"]
-    refused(shell, USAGE, "export needs a plan", *run)
+    refused(shell, USAGE, "writes one plan", *again[:4], "--out", tmp_path / "again")
+    refused(shell, USAGE, "writes one plan", *again[:4], "--plan", "", "--out", tmp_path / "again")
+    refused(shell, USAGE, "writes one plan", *run, "--set", "weights=int8")
+    refused(shell, USAGE, told, *run, "--norm", "pre")
+    refused(shell, USAGE, told, *run, "--data-seed", "1")
+    assert not (tmp_path / "again").exists()
 
 
 def test_an_export_never_replaces_other_files(shell: Shell, searched: Path, tmp_path: Path) -> None:

@@ -53,6 +53,19 @@ def table(text, title):
     ]
 
 
+def test_magnitudes_and_phases_have_a_line_each():
+    case = packed(builders.tiny(), {"*.A": "logpolar(m2,p8)/head", "*.B": "polar(m3,p7)"})
+    rows = table(listing(case.stream.program(1), case.model, case.stream.weights), "tensors")
+    told, places = {row["site"]: row for row in rows}, case.stream.weights.places
+    for site in ("layers.0.A", "layers.0.B"):
+        for field in ("magnitude", "phase"):
+            row, name = told[f"{site}.{field}"], f"{site}.{field}"
+            assert int(row["offset"]) == places[f"{name}.codes"]
+            assert int(row["scales"]) == places[f"{name}.scale"]
+            assert row["zeros"] == str(places.get(f"{name}.low", "-"))
+    assert "layers.0.A" not in told
+
+
 @pytest.mark.parametrize(("name", "plan"), CASES)
 def test_every_weight_and_state_is_there_and_bytes_add_up_to_the_cost(name, plan):
     case, text = text_of(name, plan)

@@ -4,7 +4,8 @@
     phase        code · scale + low, in radians
     number       magnitude · cos(phase), magnitude · sin(phase), each rounded to float32
 
-`sensprobe.numerics.rounding` and `.arithmetic` are the reference, to the bit.
+`sensprobe.numerics.rounding` and `.arithmetic` are the reference, to the bit for all that `encode`
+writes: scales are positive, and phases below 2^51.
 """
 
 from __future__ import annotations

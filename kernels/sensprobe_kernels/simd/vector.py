@@ -344,8 +344,11 @@ def _binary(kind: _Lanes, out: _Lanes, emit: Callable[[Any, Any, Any], Any], doc
 
 
 def _products(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    """64-bit products of unsigned numbers in even places and in odd ones: a vector of half as many
-    64-bit numbers is multiplied by their lower halves, for which there is one instruction."""
+    """64-bit products of the unsigned numbers in even places, and of those in odd places.
+
+    Sixteen numbers of 32 bits are read as eight of 64, of which processors multiply the lower
+    halves in one instruction; odd places are shifted down first.
+    """
     wide = ir.VectorType(ir.IntType(64), LANES // 2)
     low = ir.Constant(wide, [0xFFFFFFFF] * (LANES // 2))
     up = ir.Constant(wide, [32] * (LANES // 2))

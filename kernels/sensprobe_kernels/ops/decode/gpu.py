@@ -5,7 +5,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sensprobe_kernels.ops.msun.gpu import cos_sin, exp
 from sensprobe_kernels.packing.gpu import (
     BFLOAT,
     FIRST_POLAR,
@@ -15,6 +14,7 @@ from sensprobe_kernels.packing.gpu import (
     SINGLE,
     SMALL,
 )
+from sensprobe_kernels.packing.msun.gpu import cos_sin, exp
 from sensprobe_kernels.quantize.gpu import S16, S32, from_bits, to_bits
 
 

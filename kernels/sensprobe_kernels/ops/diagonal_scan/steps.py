@@ -163,7 +163,8 @@ def draws_place(tile: Tile, h: int, n: int, t: int) -> int:
 
 @inline
 def _raised(x: Floats, scale: Scale, back: Floats, tile: Tile, flags: Flags) -> Ints:
-    """1 where x was stored as `back`, above what no noise would have made of it, else 0."""
+    """1 where x was rounded up, so that `back`, as it was stored, is above what zero noise gives;
+    else 0."""
     one, none = from_bits(every_int(1)), from_bits(every_int(0))
     floor = kept(x, scale, every(_ZERO), tile.numbers, flags)
     return bits(choose(less(floor, back), one, none))

@@ -66,6 +66,11 @@ class Lowering:
     segments: list[_Segment] = field(default_factory=list)
     scratch: Tensor = field(default_factory=lambda: torch.zeros(0))
 
+    def __post_init__(self) -> None:
+        self._polar = any(t.kind >= POLAR for t in self.program.tensors)
+        # Numbers that a program decodes: those in float64 take more registers.
+        self._block = BLOCK // 4 if self._polar else BLOCK
+
     def run(self) -> list[Launch]:
         """Launches of one step. Raises LoweringError."""
         large = set(self.buffers.weights)
@@ -144,15 +149,6 @@ class Lowering:
         for first in range(0, count, self._block):
             left = min(self._block, count - first)
             segment.rows.append([to + first, first, left, *tensor])
-
-    @property
-    def _polar(self) -> bool:
-        return any(t.kind >= POLAR for t in self.program.tensors)
-
-    @property
-    def _block(self) -> int:
-        """Numbers that a program decodes: those in float64 take more registers."""
-        return BLOCK // 4 if self._polar else BLOCK
 
     def _decoding(self, segment: _Segment) -> Launch:
         table = torch.tensor(segment.rows, dtype=torch.int64, device=self.scratch.device)

@@ -20,5 +20,5 @@ TWO_OVER_PI = 6.36619772367581382433e-01
 P0, P1, P2 = 1.57079632673412561417e00, 6.07710050630396597660e-11, 2.02226624879595063154e-21
 """pi/2 in three parts."""
 ROUND = 6755399441055744.0
-"""1.5 · 2^52: added and subtracted again, it rounds a float64 to the nearest whole number, and what
-lies in the middle to the even one."""
+"""1.5 · 2^52: added and subtracted again, it rounds a float64 below 2^51 to the nearest whole
+number, and what lies in the middle to the even one."""

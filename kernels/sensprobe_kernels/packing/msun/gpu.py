@@ -42,7 +42,8 @@ def exp(x):
     y = one - ((low - (r * c) / (two - c)) - high)
     y = y * ((k.to(tl.int64) + 1023) << 52).to(tl.float64, bitcast=True)
     y = tl.where(x < _number(x, EXP_LOWEST), _number(x, 0.0), y)
-    return tl.where(x > _number(x, EXP_HIGHEST), _number(x, float("inf")), y)
+    y = tl.where(x > _number(x, EXP_HIGHEST), _number(x, float("inf")), y)
+    return tl.where(x != x, x, y)
 
 
 @triton.jit
