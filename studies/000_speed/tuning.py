@@ -3,8 +3,9 @@
     python studies/000_speed/tuning.py [--batch 64] [--threads 2] [--rounds 5] [--state SCHEME]
 
 `s4d-smnist-64` on sequences of 784 random steps, its state in int7 with dynamic ranges (or in
-another scheme, such as int7/head/dynamic/stochastic) and its weights in 2 to 10 bits. Plain PyTorch is the reference loop under autograd, on the first 40 of the
-784 steps; its time for all of them is extrapolated. The cases take turns; medians are printed.
+another scheme, such as int7/head/dynamic/stochastic) and its weights in 2 to 10 bits. Plain PyTorch
+is the reference loop under autograd, on the first 40 of the 784 steps; its time for all of them is
+extrapolated. The cases take turns; medians are printed.
 """
 
 from __future__ import annotations
