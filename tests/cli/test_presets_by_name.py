@@ -144,7 +144,7 @@ def test_what_was_measured_beside_a_search_is_exported_by_name(
     cost = done["cost"]  # no kernel takes this model's few channels: steps hold states in full
     assert cost["weight_bytes"] + cost["held_state_bytes"] == want["total_bytes"]
     assert cost["held_state_bytes"] > cost["state_bytes"]
-    assert f"{cost['held_state_bytes']:,} bytes, which" in (out / "README.md").read_text()
+    assert f"{cost['held_state_bytes']:,} bytes, by which" in (out / "README.md").read_text()
     data = model_and_data(place)[1:]
     scored = shell.ok("eval", out, *data, "--json").json
     assert scored["value"] == pytest.approx(want["metric"]["value"])

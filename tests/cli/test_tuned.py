@@ -51,11 +51,13 @@ def test_next_steps_without_a_run(shell: Shell, tmp_path: Path) -> None:
     out = tmp_path / "it's mine" / "tuned $1"
     asked = ["tune", "s4d-digits", "--data", "digits", "--data-seed", 3, "--set", "*.C=int3"]
     done = shell.ok(*asked, *ONE, "--metric", "f1", "--out", out)
-    (evaluated,) = commands(done.err)
+    evaluated, exported = commands(done.err)
     document = json.loads((out / "tuned.json").read_text())
     after = document["splits"]["confirmation"]["after"]
     scored = shell.ok(*evaluated, "--json").json
     assert {key: scored[key] for key in after} == after
+    written = shell.ok(*exported[:-1], tmp_path / "exported", "--json").json
+    assert written["cost"]["total_bytes"] == document["cost"]["total_bytes"]
 
 
 def test_what_is_stopped_goes_on_with_the_same_command(
