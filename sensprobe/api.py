@@ -386,8 +386,8 @@ def export(
     from sensprobe.errors import UsageError
     from sensprobe.session.open import open_session
 
-    given = (model, data, norm, data_seed or None)
-    if None in given[:2] if run is None else given != (None,) * 4:
+    of_model = (model, data, norm) != (None,) * 3 or data_seed != 0
+    if None in (model, data) if run is None else of_model:
         raise UsageError(
             "export writes a plan of a run (--run DIR --plan NAME), or any plan of a model (MODEL "
             "--data DATA, and --plan PLAN or --set): give one of the two. A run knows its data."

@@ -93,11 +93,16 @@ def _polar(site: Site, scheme: Scheme, weights: PackedWeights, stride: int, grou
     assert isinstance(scheme.format, Polar | LogPolar)
     kind = LOG_POLAR if isinstance(scheme.format, LogPolar) else POLAR
     at = {
-        name.removeprefix(f"{site.name}."): place
-        for name, place in weights.places.items()
-        if name.startswith(f"{site.name}.")
+        field: weights.places[f"{site.name}.{field}"]
+        for field in (
+            "magnitude.codes",
+            "magnitude.scale",
+            "phase.codes",
+            "phase.scale",
+            "phase.low",
+        )
     }
-    low = at["magnitude.low"] if kind == LOG_POLAR else NONE
+    low = weights.places[f"{site.name}.magnitude.low"] if kind == LOG_POLAR else NONE
     return Packed(
         at["magnitude.codes"], scheme.format.magnitude_bits, kind, prod(site.shape[:-1]),
         2 * site.shape[-1], at["magnitude.scale"], SCALES.index(scheme.scales), low, stride, group,

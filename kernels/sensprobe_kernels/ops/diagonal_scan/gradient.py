@@ -8,7 +8,7 @@ The gradient in a complex number is the one in its real part plus i times that i
 part, as autograd has it. Rounding passes gradients as if it were not there (straight through,
 Bengio et al. 2013, arXiv 1308.3432): h is the state as the forward pass stored it. Trajectories are
 not kept: there is a checkpoint of the state before every chunk of steps, and the states between are
-computed again, a chunk at a time, by the dynamic scales that were saved (see `replay`).
+computed again, a chunk at a time, by what was saved of scales and random bits (see `replay`).
 
 Sums over time and sequences go chunk by chunk, then across lanes, then across tiles: a fixed order,
 another than autograd's.
