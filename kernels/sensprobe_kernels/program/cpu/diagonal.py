@@ -31,21 +31,18 @@ from sensprobe_kernels.program.cpu.tables import flags_in
 from sensprobe_kernels.program.ir import State, Stored
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, noise_pair, residual_of
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
-from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.scales import unseen, widen
 from sensprobe_kernels.quantize.spec import CLIP, EXACT, GROUP, Flags
+from sensprobe_kernels.quantize.turns import scale_of
 from sensprobe_kernels.simd.octets import lane
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
-    Ints,
-    choose,
     every,
     every_int,
-    less,
     load,
     load_first,
     negative,
-    number,
     places,
     store,
     store_first,
@@ -196,35 +193,6 @@ def _draw(s: State, d: Stored, slot: int, step: int, x: Scratch) -> None:
 
 
 @inline
-def _only(x: Ints, others: int, part: int) -> Ints:
-    """x in the places of one part (0 real, 1 imaginary), `others` in the rest."""
-    turn = places() & every_int(1)  # 1 in imaginary places
-    inside = every_int(0) - turn if part else turn - every_int(1)  # all ones, or none
-    return (x & inside) | (every_int(others) & (inside ^ every_int(-1)))
-
-
-@inline
-def _range_of(seen: Range, part: int, flags: Flags) -> Range:
-    """The range of the numbers of one part, in every place."""
-    none = unseen(flags)
-    if flags.asym:
-        low = _only(seen.low, 0x7FFFFFFF, part)
-        return across(Range(low, _only(seen.high, -0x80000000, part)))
-    return across(Range(none.low, _only(seen.high, 0, part)))
-
-
-@inline
-def _mixed(a: Scale, b: Scale) -> Scale:
-    """Scales of real and imaginary numbers in turn."""
-    odd = less(every(_HALF), number(places() & every_int(1)))
-    return Scale(
-        choose(odd, b.scale, a.scale), choose(odd, b.inverse, a.inverse),
-        choose(odd, b.rest, a.rest), choose(odd, b.low, a.low), choose(odd, b.high, a.high),
-        choose(odd, b.shift, a.shift),
-    )  # fmt: skip
-
-
-@inline
 def _dynamic_scale(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: Scratch) -> Scale:
     """The dynamic scale of run r, which is kept in scratch too."""
     first, seen = r * s.run, unseen(flags)
@@ -232,12 +200,7 @@ def _dynamic_scale(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: S
     for i in range(first, first + s.run, LANES):
         left = min(LANES, first + s.run - i)
         seen = widen(seen, load_first(x.state, i, left, again), flags)
-    if s.parts == 1:
-        scale = dynamic_scale(across(seen), numbers, d.scales, flags)
-    else:
-        re = dynamic_scale(_range_of(seen, 0, flags), numbers, d.scales, flags)
-        im = dynamic_scale(_range_of(seen, 1, flags), numbers, d.scales, flags)
-        scale = _mixed(re, im)
+    scale = scale_of(seen, s.parts, numbers, d.scales, flags)
     zero = zero_of(scale, flags)
     for part in range(s.parts):
         x.scales[r * s.parts + part] = lane(scale.scale, part)
