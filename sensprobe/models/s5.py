@@ -137,5 +137,6 @@ FAMILY = Family(
     initial=deferred(_LAYERS, "initial"),
     discretized=deferred(_LAYERS, "discretized"),
     model=deferred(_LAYERS, "S5"),
+    lower=deferred("sensprobe.models.lowering.s5", "lower"),
     precision="float64",
 )

@@ -1,7 +1,9 @@
-"""One step of the diagonal complex recurrence, its state packed between steps.
+"""One step of the diagonal complex recurrences, their state packed between steps.
 
 re = (A_re h_re - A_im h_im) + B_re u        y = 2 · sum of C_re re - C_im im, from n = 0 upward
 im = (A_re h_im + A_im h_re) + B_im u
+
+That is S4D's; S5's has a number of its own for B_re u and for B_im u, and y is the state.
 
 The state lies in scratch as in the carry: real and imaginary numbers in turn, head after head.
 """
@@ -159,6 +161,16 @@ def _advance(s: State, u: Any, x: Scratch) -> None:
             x.state[i + 1] = (A[i] * im + A[i + 1] * re) + B[i + 1] * drive
 
 
+@inline
+def _advance_driven(s: State, v: Any, x: Scratch) -> None:
+    """A h + v in place; A lies in the scratch for tensors."""
+    A = x.tensor
+    for i in range(0, 2 * s.heads * s.n, 2):
+        re, im = x.state[i], x.state[i + 1]
+        x.state[i] = (A[i] * re - A[i + 1] * im) + v[i]
+        x.state[i + 1] = (A[i] * im + A[i + 1] * re) + v[i + 1]
+
+
 # -- rounding -------------------------------------------------------------------------------------
 
 
@@ -257,4 +269,20 @@ def diagonal(
     _advance(s, u, x)
     _round(s, d, slot, step, consts, x)
     _outputs(s, y, x)
+    _store_state(carry, base, s, d, x)
+
+
+@noinline
+def modes(
+    data: Any, carry: Any, base: int, s: State, d: Stored, slot: int, step: int, v: Any, to: Any,
+    consts: Any, x: Scratch,
+) -> None:  # fmt: skip
+    """One step of one sequence: v and what is written have the state's numbers; x.tensor holds A
+    decoded."""
+    _scales(data, carry, base, s, d, x)
+    _load_state(carry, base, s, d, x)
+    _advance_driven(s, v, x)
+    _round(s, d, slot, step, consts, x)
+    for i in range(2 * s.heads * s.n):
+        to[i] = x.state[i]
     _store_state(carry, base, s, d, x)
