@@ -286,6 +286,7 @@ def test_other_families_learn_too(digits, document, tmp_path, family):
         del document["model"]["residual"]
         document["model"]["dt_rank"] = 1
     document["schedule"]["epochs"] = 10
+    document["optimizer"] |= {"lr": 0.05, "ssm_lr": 0.02}
     recipe, (train, validation) = recipe_from(document, "test"), digits
     both = {"train": train, "validation": validation}
     whole = fit(recipe, tmp_path / "a", **both)
