@@ -119,7 +119,8 @@ def test_variants_are_different_functions() -> None:
     x = inputs(PLAIN)
     changes = [
         {"sigmoid": "hard"}, {"gate": "half1"}, {"gate": "half2"}, {"gate": "none"},
-        {"activation": "qgelu"}, {"discretization": "bilinear"}, {"conjugate": False}, {"norm_kind": "affine"},
+        {"activation": "qgelu"}, {"discretization": "bilinear"}, {"conjugate": False},
+        {"norm_kind": "affine"},
     ]  # fmt: skip
     found = [tiny(replace(PLAIN, **change))(x) for change in ({}, *changes)]
     assert all(not torch.allclose(found[0], other) for other in found[1:])
