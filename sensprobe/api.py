@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sensprobe.errors import UsageError
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.progress import SILENT, Progress
@@ -34,6 +35,7 @@ from sensprobe.progress import SILENT, Progress
 # A job and the room it needs are imported by the function that calls it: what needs no tensors
 # waits for no torch, and a score for no search.
 if TYPE_CHECKING:
+    from sensprobe.jobs.noisy import Noisy
     from sensprobe.session.plans import OnePlan, PlanLike
     from sensprobe.session.session import Session
     from sensprobe.train import Progress as TrainingProgress
@@ -117,6 +119,9 @@ def evaluate(
     compare: bool = False,
     dead_band: bool = False,
     per_class: bool = False,
+    noise: str | Sequence[str] = (),
+    draws: int | None = None,
+    noise_seed: int = 0,
     run: Pathlike | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -130,7 +135,9 @@ def evaluate(
     `limit` uses that many samples of the split, drawn with `data_seed`: groups whole, each class in
     its share (`sample` says which). `compare` adds the paired difference to full precision on the
     same samples; `dead_band` how often rounding keeps the state from moving. With `run` the
-    evaluation is kept there; `per_class` then still has each class's precision and F1. Without
+    evaluation is kept there; `per_class` then still has each class's precision and F1. Under
+    `noise` ("weights=0.01", see docs/noise.md) it is the mean over `draws` devices (10), the same
+    for a `noise_seed`, and the document's `noise` has every one's score. Without
     `model` and `data` they are those of `run`, under its metric; `plan` may then be tuned/NAME, a
     model that was tuned there, whose evaluations are not kept. `warnings` says where the score is
     far from what the checkpoint records of itself, and which states leave the range of the float
@@ -154,6 +161,7 @@ def evaluate(
         allow_code=allow_code,
         progress=progress,
     )
+    perturbed = _noisy(noise, draws, noise_seed)
     session, plan = as_tuned(session, plan)
     schemes = schemes_of(plan, session.source.outline)
     with session.run.working("eval") if session.run else nullcontext():
@@ -166,8 +174,9 @@ def evaluate(
             compare=compare,
             dead_band=dead_band,
             classes=per_class,
+            noise=perturbed,
         )
-    base = document if not schemes else document.get("baseline")
+    base = document if not (schemes or noise) else document.get("baseline")
     warnings = [*_recorded(session, base, norm), *saturation_warnings(document["saturated"])]
     return document | {"warnings": warnings}
 
@@ -643,6 +652,17 @@ def _listed(values: Any) -> tuple[Any, ...]:
 
 def _scheme(scheme: str | Scheme) -> Scheme:
     return scheme if isinstance(scheme, Scheme) else parse(scheme)
+
+
+def _noisy(noise: str | Sequence[str], draws: int | None, seed: int) -> Noisy | None:
+    """The noise that texts `PATTERN=AMOUNT` ask for; UsageError for draws of none."""
+    from sensprobe.jobs.noisy import DRAWS, Noisy
+    from sensprobe.plans.noise import parse_entry
+
+    if not noise and (draws is not None or seed):
+        raise UsageError("--draws and --noise-seed are of --noise PATTERN=AMOUNT: give it too.")
+    entries = tuple(map(parse_entry, _listed(noise)))
+    return Noisy(entries, DRAWS if draws is None else draws, seed) if entries else None
 
 
 def _recorded(session: Session, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:

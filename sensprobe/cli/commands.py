@@ -128,6 +128,9 @@ def evaluate(arguments: Namespace) -> None:
         compare=arguments.compare,
         dead_band=arguments.dead_band,
         per_class=arguments.per_class,
+        noise=arguments.noise,
+        draws=arguments.draws,
+        noise_seed=arguments.noise_seed,
         run=arguments.run,
         norm=arguments.norm,
         metric=arguments.metric,
@@ -147,7 +150,7 @@ def evaluate(arguments: Namespace) -> None:
 def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.model is None:
         raise UsageError("--task scores a model: name it.")
-    for option in ("metric", "split", "dead_band", "per_class", "run", "reuse"):
+    for option in ("metric", "split", "dead_band", "per_class", "noise", "run", "reuse"):
         if getattr(arguments, option):
             raise UsageError(
                 f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "

@@ -142,6 +142,7 @@ def add_eval(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="also count how often rounding keeps the state from moving, on 8 samples",
     )
+    options.add_noise(sub, draws="devices to draw, each with its own noise (default: 10)")
     sub.add_argument(
         "--run",
         type=Path,

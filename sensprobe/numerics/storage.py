@@ -3,7 +3,7 @@
 A recurrence stores its state after every step (`store`). A tensor that it computes and uses up
 within a step, such as the decay of a selective one, goes through `passed`.
 
-    new state -> + residual (feedback) -> clip -> range (dynamic) -> round -> carry
+    new state -> + residual (feedback) -> clip -> range (dynamic) -> round -> (+ noise) -> carry
 
 The arithmetic is float32 in this order, so that kernels can repeat it bit for bit (see
 `rounding`). A state is (batch, *site.shape), complex states with a trailing axis of two.
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe.numerics.philox import key_of, philox, unit
+from sensprobe.numerics.philox import key_of, unit, words_of_state
 from sensprobe.numerics.rounding import min_max, quantize, scale_and_zero, spread, straight
 from sensprobe.plans.formats import LogPolar, Polar
 from sensprobe.plans.scheme import Rounding, Scheme
@@ -62,6 +62,18 @@ class Watched:
     look: Callable[[Tensor, int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Noisy:
+    """A tensor stored as `inner` says, to which noise is added as it is read, at every step.
+
+    `noise` has what to add: (values, step) -> a tensor of the shape of the values. Always runs on
+    the reference loop.
+    """
+
+    inner: Rounded | Custom | None
+    noise: Callable[[Tensor, int], Tensor]
+
+
 SHOWN_BYTES = 2**24
 """Most bytes of states that are shown at once, unless one step has more."""
 
@@ -73,7 +85,7 @@ def stretches(length: int, step_bytes: int) -> Iterator[slice]:
         yield slice(start, min(start + count, length))
 
 
-Storage = Rounded | Custom | Watched | None
+Storage = Rounded | Custom | Watched | Noisy | None
 """None keeps the state exact."""
 
 
@@ -93,6 +105,7 @@ def fresh(
     """The carry before the first step, all zero; site_shape includes the trailing two of a complex
     state."""
     shape = (batch, *site_shape)
+    storage = storage.inner if isinstance(storage, Noisy) else storage
     feedback = isinstance(storage, Rounded) and storage.scheme.rounding is Rounding.FEEDBACK
     return Carry(_zeros(shape, device), _zeros(shape, device) if feedback else None)
 
@@ -113,6 +126,9 @@ def store(carry: Carry, new: Tensor, storage: Storage) -> Carry:
         return Carry(new, None, step)
     if isinstance(storage, Custom):
         return Carry(storage.function(new, carry.step), None, step)
+    if isinstance(storage, Noisy):
+        after = store(carry, new, storage.inner)
+        return replace(after, state=after.state + storage.noise(new, carry.step))
     if isinstance(storage, Watched):
         storage.look(new[None], carry.step)
         return Carry(new, None, step)
@@ -169,6 +185,8 @@ def passed(x: Tensor, storage: Storage, step: int) -> Tensor:
         return x
     if isinstance(storage, Custom):
         return storage.function(x, step)
+    if isinstance(storage, Noisy):
+        return passed(x, storage.inner, step) + storage.noise(x, step)
     if isinstance(storage, Watched):
         storage.look(x[None], step)
         return x
@@ -180,23 +198,10 @@ def passed(x: Tensor, storage: Storage, step: int) -> Tensor:
 
 
 def state_noise(v: Tensor, storage: Rounded, step: int) -> Tensor:
-    """Uniform noise for a state: counter (place along the last axis, row, sequence, step).
-
-    v: (batch, …, n), complex ones (batch, heads, n, 2). Rows count all axes between. The real part
-    takes the first word of the counter, the imaginary one the second.
-    """
-    shape = v.shape[:-1] if storage.site.is_complex else v.shape
-    batch, n = shape[0], shape[-1]
-    rows = shape[1:-1].numel()
-    words = philox(
-        (
-            torch.arange(n).view(1, 1, n),
-            torch.arange(rows).view(1, rows, 1),
-            torch.arange(storage.first, storage.first + batch).view(batch, 1, 1),
-            torch.full((1, 1, 1), step),
-        ),
-        key_of(storage.scheme.seed, storage.site.name),
-    )
-    parts = [unit(word).reshape(shape) for word in words[: 2 if storage.site.is_complex else 1]]
-    noise = torch.stack(parts, dim=-1) if storage.site.is_complex else parts[0]
+    """Uniform noise for a state (see `words_of_state`). The real part takes the first word of the
+    counter, the imaginary one the second."""
+    pairs = storage.site.is_complex
+    key = key_of(storage.scheme.seed, storage.site.name)
+    words = words_of_state(v, pairs, key, storage.first, step)
+    noise = torch.stack([*map(unit, words[:2])], dim=-1) if pairs else unit(words[0])
     return noise.to(v.device)

@@ -15,6 +15,7 @@ from sensprobe.evaluate import Evaluator, TextEvaluator
 from sensprobe.models import is_language_model, per_step
 from sensprobe.models.apply import Applier
 from sensprobe.numerics import SEMANTICS
+from sensprobe.plans.noise import Draw
 from sensprobe.plans.plan import Resolved, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import SILENT, Progress
@@ -99,12 +100,17 @@ class Session:
 
     # -- evaluations ------------------------------------------------------------------------------
 
-    def key(self, plan: Mapping[str, Scheme], piece: Piece) -> EvaluationKey:
-        """The identity of an evaluation. A calibrated plan depends on what it was calibrated on."""
+    def key(
+        self, plan: Mapping[str, Scheme], piece: Piece, draw: Draw | None = None
+    ) -> EvaluationKey:
+        """The identity of an evaluation. A calibrated plan depends on what it was calibrated on, as
+        does noise on activations and states."""
         head = self.headline
         mark = fingerprint(plan) + (f"+{head.metric_name}:{head.mark}" if head.metric else "")
         if more := self.more_arrays:  # evaluations without these arrays are of no use here
             mark += f"+{','.join(sorted(more))}"
+        if draw is not None:
+            mark += f"+noise:{draw.fingerprint}"
         return EvaluationKey(
             self.model_name,
             self.samples.fingerprint(piece.split),
@@ -112,7 +118,7 @@ class Session:
             piece.start,
             piece.stop,
             mark,
-            self.calibration.fingerprint(plan),
+            self.calibration.fingerprint(plan, draw),
             SEMANTICS,
         )
 

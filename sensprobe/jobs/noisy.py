@@ -1,0 +1,57 @@
+"""Evaluations under draws of noise: several devices, each with its own weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sensprobe.errors import UsageError
+from sensprobe.plans.noise import Draw, Entries, resolve
+from sensprobe.plans.plan import Resolved
+from sensprobe.scores.draws import spread
+from sensprobe.session.executor import Arrays, Labelled, Piece
+from sensprobe.session.session import Session
+
+DRAWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Noisy:
+    """What is perturbed, on how many devices, and the seed that they are drawn from."""
+
+    entries: Entries
+    draws: int = DRAWS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option, value, least in (("draws", self.draws, 1), ("noise-seed", self.seed, 0)):
+            if value < least:
+                raise UsageError(f"--{option} must be at least {least}, not {value}.")
+
+    def of(self, session: Session) -> list[Draw]:
+        """The draws for the model of a session."""
+        noises = resolve(self.entries, session.source.model.sites.values())
+        return [Draw(noises, self.seed, k) for k in range(self.draws)]
+
+
+def drawn(
+    session: Session, plan: Resolved, draws: Sequence[Draw], piece: Piece, label: str
+) -> list[Arrays]:
+    """Per-sample arrays of a plan on a piece of the data under every draw."""
+    asked = [Labelled(plan, f"{label}, draw {d.index}", d) for d in draws]
+    return list(session.each(asked, piece))
+
+
+def told(noise: Noisy, draws: Sequence[Draw], values: Sequence[np.ndarray]) -> dict[str, Any]:
+    """What a document says of noise: what was perturbed, and the score of every draw."""
+    noises: Mapping[str, Any] = draws[0].noises
+    return {
+        "noise": [[pattern, str(one)] for pattern, one in noise.entries],
+        "sites": {name: str(one) for name, one in noises.items()},
+        "seed": noise.seed,
+        "draws": noise.draws,
+        **spread([float(v.mean()) for v in values]).to_json(),
+    }

@@ -1,0 +1,71 @@
+"""Noise on the command line: eval, profile and tune under it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from command_line import Shell
+
+EVAL = ["eval", "s4d-digits", "--data", "digits", "--limit", "60"]
+
+
+def test_eval_tells_the_mean_and_the_spread_over_devices(shell: Shell) -> None:
+    asked = [*EVAL, "--noise", "weights=0.01", "--noise", "layers.*.A=0", "--draws", 4]
+    document = shell.ok(*asked, "--json").json
+    noise, values = document["noise"], document["noise"]["values"]
+    assert len(values) == noise["draws"] == 4
+    assert "layers.0.A" not in noise["sites"]
+    assert noise["sites"]["layers.0.B"] == "0.01"
+    assert document["value"] == pytest.approx(np.mean(values))
+    assert noise["spread"] == pytest.approx(np.std(values, ddof=1))
+    assert noise["stderr"] == pytest.approx(noise["spread"] / 2)
+    assert document["stderr"] >= noise["stderr"] > 0
+    said = " ".join(shell.ok(*asked).out.split())
+    assert "weights=0.01, layers.*.A=0 on 4 device(s): standard deviation" in said
+
+
+def test_devices_are_those_of_the_seed(shell: Shell) -> None:
+    asked = [*EVAL, "--noise", "*=0.01", "--json", "--draws"]
+    two = shell.ok(*asked, 2).json["noise"]["values"]
+    three = shell.ok(*asked, 3).json["noise"]["values"]
+    assert three[:2] == two
+    assert shell.ok(*asked, 3, "--noise-seed", 1).json["noise"]["values"] != three
+
+
+def test_one_device_tells_no_spread_and_no_noise_is_full_precision(shell: Shell) -> None:
+    one = shell.ok(*EVAL, "--noise", "weights=0.01", "--draws", 1)
+    assert "standard deviation ?, of their mean ?" in " ".join(one.out.split())
+    full = shell.ok(*EVAL, "--json").json
+    none = shell.ok(*EVAL, "--noise", "weights=0", "--draws", 2, "--compare", "--json").json
+    assert none["value"] == full["value"]
+    assert none["noise"]["spread"] == none["difference"]["value"] == 0
+
+
+def test_a_run_keeps_every_draw_apart_from_the_plan(shell: Shell, tmp_path) -> None:
+    asked = [*EVAL, "--run", tmp_path / "run", "--json"]
+    plan = shell.ok(*asked).json
+    noisy = shell.ok(*asked, "--noise", "weights=0.02", "--draws", 2).json
+    assert shell.ok(*asked).json["value"] == plan["value"]
+    assert shell.ok(*asked, "--noise", "weights=0.02", "--draws", 2).json["noise"] == noisy["noise"]
+    assert not math.isclose(noisy["value"], plan["value"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--noise", "weights=-1"], "from 0 to 1"),
+        (["--noise", "wieghts=0.01"], "the noise names 'wieghts'"),
+        (["--noise", "states=pcm"], "pcm is of weights"),
+        (["--noise", "weights=0.01", "--draws", "0"], "--draws must be at least 1"),
+        (["--noise", "weights=0.01", "--noise-seed", "-1"], "--noise-seed must be at least 0"),
+        (["--draws", "3"], "give it too"),
+        (["--noise", "weights=0.01", "--per-class"], "--per-class is of one inference"),
+        (["--noise", "weights=0.01", "--dead-band"], "--dead-band is of one inference"),
+    ],
+)
+def test_what_cannot_be_is_said(shell: Shell, options, said) -> None:
+    done = shell(*EVAL, *options)
+    assert done.code == 2
+    assert said in " ".join(done.err.split())
