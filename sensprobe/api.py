@@ -236,6 +236,9 @@ def profile(
     *,
     by: str = "part",
     method: str = "measured",
+    noise: float | str | Sequence[float | str] = (),
+    draws: int | None = None,
+    noise_seed: int = 0,
     limit: int | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -247,15 +250,26 @@ def profile(
 
     `measured` evaluates each alone, paired with full precision; `divergence` does too and keeps
     only how far outputs move, which needs no labels; `taylor` prices all of them from one forward
-    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr. Evaluations of
-    the runs in `reuse`, which are of the same model and data, are not made again.
+    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr. With `noise`
+    (0.01, or "pcm(t=3600)"; several) each is perturbed by that, on `draws` devices (10) of
+    `noise_seed`, in place of schemes. Evaluations of the runs in `reuse`, which are of the same
+    model and data, are not made again.
     """
     from sensprobe.jobs import profile as job
+    from sensprobe.jobs.noisy import DRAWS
+    from sensprobe.jobs.profile_noise import NoiseLevels
     from sensprobe.jobs.saturation import profiled_ranges
+    from sensprobe.plans.noise import parse as parse_noise
     from sensprobe.session.open import open_session
 
     chosen = [_scheme(s) for s in _listed(schemes)]
-    job.check_profile(by, method)
+    _need_noise(noise, draws, noise_seed)
+    levels = None
+    if noise:
+        several = [noise] if isinstance(noise, float) else _listed(noise)
+        parsed = [parse_noise(str(one)) for one in several]
+        levels = NoiseLevels(parsed, DRAWS if draws is None else draws, noise_seed)
+    job.check_profile(by, method, bool(chosen and levels), levels is not None)
     session = open_session(
         model,
         data,
@@ -269,9 +283,10 @@ def profile(
     )
     assert session.run is not None
     with session.run.working("profile"):
-        document = job.profile(session, chosen, by=by, method=method, limit=limit)
+        document = job.profile(session, chosen, by=by, method=method, limit=limit, noise=levels)
     warnings = _recorded(session, document["baseline"]["metric"], norm)
-    warnings += profiled_ranges(session, document["schemes"], document["n"])
+    if levels is None:
+        warnings += profiled_ranges(session, document["schemes"], document["n"])
     return document | {"warnings": warnings}
 
 
@@ -659,10 +674,15 @@ def _noisy(noise: str | Sequence[str], draws: int | None, seed: int) -> Noisy | 
     from sensprobe.jobs.noisy import DRAWS, Noisy
     from sensprobe.plans.noise import parse_entry
 
-    if not noise and (draws is not None or seed):
-        raise UsageError("--draws and --noise-seed are of --noise PATTERN=AMOUNT: give it too.")
+    _need_noise(noise, draws, seed)
     entries = tuple(map(parse_entry, _listed(noise)))
     return Noisy(entries, DRAWS if draws is None else draws, seed) if entries else None
+
+
+def _need_noise(noise: Any, draws: int | None, seed: int) -> None:
+    """UsageError for draws of no noise."""
+    if not noise and (draws is not None or seed):
+        raise UsageError("--draws and --noise-seed are of --noise: give it too.")
 
 
 def _recorded(session: Session, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:

@@ -63,6 +63,9 @@ def profile(arguments: Namespace) -> None:
         arguments.scheme,
         by=arguments.by,
         method=arguments.method,
+        noise=arguments.noise,
+        draws=arguments.draws,
+        noise_seed=arguments.noise_seed,
         limit=arguments.limit,
         norm=arguments.norm,
         metric=arguments.metric,
@@ -75,7 +78,8 @@ def profile(arguments: Namespace) -> None:
         print_json(document)
     else:
         stdout.print(show.sensitivity(document))
-        stderr.print(show.next_after_profile(arguments.run, document), style="dim")
+        if not arguments.noise:  # a search reads what schemes lose
+            stderr.print(show.next_after_profile(arguments.run, document), style="dim")
 
 
 def search(arguments: Namespace) -> None:

@@ -22,6 +22,14 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
         default="measured",
         help="run each one (divergence: compare outputs alone), or estimate all from one gradient",
     )
+    sub.add_argument(
+        "--noise",
+        action="append",
+        default=[],
+        metavar="AMOUNT",
+        help="in place of schemes noise: a share of the range (0.01), or pcm(…) (repeatable)",
+    )
+    options.add_draws(sub)
     sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("split"))
     options.add_run(sub)
     options.add_reuse(sub)
@@ -142,7 +150,8 @@ def add_eval(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="also count how often rounding keeps the state from moving, on 8 samples",
     )
-    options.add_noise(sub, draws="devices to draw, each with its own noise (default: 10)")
+    options.add_noise(sub)
+    options.add_draws(sub)
     sub.add_argument(
         "--run",
         type=Path,

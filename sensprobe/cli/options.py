@@ -63,8 +63,13 @@ def add_plan(sub: argparse.ArgumentParser, *, of_run: str = "") -> None:
     )
 
 
-def add_noise(sub: argparse.ArgumentParser, *, draws: str = "") -> None:
-    """--noise; with `draws`, which says what their number is of, --draws and --noise-seed."""
+def add_draws(sub: argparse.ArgumentParser) -> None:
+    devices = "devices to draw, each with its own noise (default: 10)"
+    sub.add_argument("--draws", type=int, metavar="N", help=devices)
+    sub.add_argument("--noise-seed", type=int, default=0, metavar="SEED", help="of the devices")
+
+
+def add_noise(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--noise",
         action="append",
@@ -73,9 +78,6 @@ def add_noise(sub: argparse.ArgumentParser, *, draws: str = "") -> None:
         help="perturb the sites a pattern names: a share of their range (weights=0.01), or of "
         "weights pcm(levels=16,on_off=50,t=3600), phase-change devices (repeatable)",
     )
-    if draws:
-        sub.add_argument("--draws", type=int, metavar="N", help=draws)
-        sub.add_argument("--noise-seed", type=int, default=0, metavar="SEED", help="of the devices")
 
 
 def add_inputs(sub: argparse.ArgumentParser) -> None:

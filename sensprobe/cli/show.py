@@ -139,13 +139,15 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
     from sensprobe.report.prose import about_origins
     from sensprobe.report.read import read_sensitivity, read_tuned
     from sensprobe.report.terminal import agreement_line, benchmark_report, tuned_table
+    from sensprobe.runs.results import NOISE_PROFILE
 
     found: dict[str, Any] = {}
-    for name in (*PROFILES, "search", "confirmation", "tuned"):
+    profiles = (*PROFILES, NOISE_PROFILE)
+    for name in (*profiles, "search", "confirmation", "tuned"):
         with suppress(RunError):  # what is damaged is told as missing
             if isinstance(document := run.read_result(name), dict):
                 found[name] = document
-    for name in PROFILES:
+    for name in profiles:
         if name in found:
             yield sensitivity(found[name])
     if "sensitivity-measured" in found and "sensitivity-taylor" in found:

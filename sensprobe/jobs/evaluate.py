@@ -21,6 +21,7 @@ from sensprobe.jobs.cost import cost
 from sensprobe.jobs.language import text_facts, whole
 from sensprobe.jobs.noisy import Noisy, drawn, told
 from sensprobe.jobs.saturation import saturated
+from sensprobe.models.noisy import noisy_radius
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.scores.classes import per_class
@@ -48,7 +49,7 @@ def evaluate(
     noise: Noisy | None = None,
 ) -> dict[str, Any]:
     """The score of a plan with its standard error, its cost, and `max_abs_A`: max|A| as stored, of
-    Mambas the largest decay at rest (`radius_name` says which).
+    Mambas the largest decay at rest (`radius_name` says which); under noise of any device.
 
     `compare` also runs full precision on the same samples and adds the paired difference. Text has
     more to say (`text_facts`), under `text`. `dead_band` adds how often rounding keeps the state
@@ -104,6 +105,8 @@ def evaluate(
     of_draws = [one[primary] for one in found]
     score = over_draws(mean(arrays[primary], groups), of_draws)
     radius = session.applier.spectral_radius(resolved)
+    if draws:
+        radius = max(noisy_radius(session.applier, resolved, draw) for draw in draws)
     out: dict[str, Any] = {
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),

@@ -18,6 +18,13 @@ from sensprobe.session.session import Session
 DRAWS = 10
 
 
+def check_draws(draws: int, seed: int) -> None:
+    """UsageError for a number of devices or a seed that there is not."""
+    for option, value, least in (("draws", draws, 1), ("noise-seed", seed, 0)):
+        if value < least:
+            raise UsageError(f"--{option} must be at least {least}, not {value}.")
+
+
 @dataclass(frozen=True, slots=True)
 class Noisy:
     """What is perturbed, on how many devices, and the seed that they are drawn from."""
@@ -27,9 +34,7 @@ class Noisy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for option, value, least in (("draws", self.draws, 1), ("noise-seed", self.seed, 0)):
-            if value < least:
-                raise UsageError(f"--{option} must be at least {least}, not {value}.")
+        check_draws(self.draws, self.seed)
 
     def of(self, session: Session) -> list[Draw]:
         """The draws for the model of a session."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.calibrate import Statistics
 from sensprobe.numerics.noise import NoiseTap, noisy_weight
+from sensprobe.numerics.taps import RoundingTap
 from sensprobe.plans.noise import Draw, Gaussian, Noise
 from sensprobe.plans.scheme import Scheme
 from sensprobe.plans.sites import Kind, Site
@@ -23,14 +24,28 @@ def noisy_tap(applier: Applier, plan: Mapping[str, Scheme], draw: Draw) -> Noise
 
     The applier has statistics of the activations and states that have noise.
     """
+    sigmas = sigmas_of(draw.noises, applier.model.sites, applier.statistics)
+    return NoiseTap(_device(applier, plan, draw), sigmas, draw)
+
+
+def noisy_radius(applier: Applier, plan: Mapping[str, Scheme], draw: Draw) -> float:
+    """The model's spectral radius as the device of a draw holds a resolved plan."""
+    model, read = applier.model, applier.model.radius_reads
+    if not any(name.partition(".")[2].partition(".")[2] in read for name in draw.noises):
+        return applier.spectral_radius(plan)
+    tap = _device(applier, plan, draw)
+    return max(model.layer_radius(i, tap) for i in range(model.config.layers))
+
+
+def _device(applier: Applier, plan: Mapping[str, Scheme], draw: Draw) -> RoundingTap:
+    """The tap of a resolved plan with the weights of a device."""
     tap, sites = applier.tap(plan), applier.model.sites
     weights = {
         name: noisy_weight(tap.weights[name], noise, sites[name], draw)
         for name, noise in draw.noises.items()
         if sites[name].kind is Kind.WEIGHT
     }
-    sigmas = sigmas_of(draw.noises, sites, applier.statistics)
-    return NoiseTap(replace(tap, weights={**tap.weights, **weights}), sigmas, draw)
+    return replace(tap, weights={**tap.weights, **weights})
 
 
 def sigmas_of(

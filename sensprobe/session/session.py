@@ -20,6 +20,7 @@ from sensprobe.plans.plan import Resolved, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import EvaluationKey, Manifest, Run
+from sensprobe.runs.record import NOISE
 from sensprobe.scores.classes import POOLED
 from sensprobe.scores.metrics import LABEL, PREDICTED
 from sensprobe.session.calibration import Calibration
@@ -110,7 +111,7 @@ class Session:
         if more := self.more_arrays:  # evaluations without these arrays are of no use here
             mark += f"+{','.join(sorted(more))}"
         if draw is not None:
-            mark += f"+noise:{draw.fingerprint}"
+            mark += NOISE + draw.fingerprint
         return EvaluationKey(
             self.model_name,
             self.samples.fingerprint(piece.split),

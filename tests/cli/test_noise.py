@@ -69,3 +69,44 @@ def test_what_cannot_be_is_said(shell: Shell, options, said) -> None:
     done = shell(*EVAL, *options)
     assert done.code == 2
     assert said in " ".join(done.err.split())
+
+
+def test_profile_ranks_parts_by_the_noise_they_bear(shell: Shell, tmp_path) -> None:
+    run = tmp_path / "run"
+    asked = ["profile", "s4d-digits", "--data", "digits", "--limit", 40, "--run", run]
+    noise = ["--noise", "0.02", "--noise", "pcm", "--draws", 3]
+    document = shell.ok(*asked, *noise, "--json").json
+    rows = {(row["target"], row["scheme"]): row for row in document["rows"]}
+    assert document["schemes"] == ["0.02", "pcm"]
+    assert ("layers.*.state", "0.02") in rows
+    assert ("layers.*.state", "pcm") not in rows  # devices hold weights
+    sensitive, robust = (rows[f"layers.*.{part}", "0.02"]["kl"] for part in ("A", "D"))
+    assert sensitive["value"] > 10 * robust["value"] > 0
+    assert rows["layers.*.A", "0.02"]["radius"] > rows["layers.*.D", "0.02"]["radius"]
+    draws = [
+        shell.ok(*EVAL[:4], "--split", "search", "--limit", 40, "--noise", "layers.*.A=0.02",
+                 "--draws", k, "--compare", "--json").json["difference"]
+        for k in (1, 3)
+    ]  # fmt: skip
+    metric = rows["layers.*.A", "0.02"]["metric"]
+    assert metric["value"] == pytest.approx(draws[1]["value"])
+    assert metric["stderr"] == pytest.approx(draws[1]["stderr"])
+    assert draws[1]["value"] != draws[0]["value"]
+    assert "Noise sensitivity of every part" in shell.ok("report", "--run", run).out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--noise", "0"], "changes nothing"),
+        (["--noise", "0.01", "--scheme", "int8"], "--noise stands in place of schemes"),
+        (["--noise", "0.01", "--method", "taylor"], "--method taylor prices schemes"),
+        (["--draws", "3"], "give it too"),
+        (["--noise", "weights=0.01"], "no noise 'weights=0.01'"),
+    ],
+)
+def test_what_a_profile_cannot_do(shell: Shell, tmp_path, options, said) -> None:
+    done = shell("profile", "s4d-digits", "--data", "digits", "--run", tmp_path / "run", *options)
+    assert done.code == 2
+    assert said in " ".join(done.err.split())
+    assert not (tmp_path / "run").exists()
