@@ -589,6 +589,7 @@ def tune(
     teacher: str = "",
     seed: int = 0,
     train: str = "all",
+    noise: str | Sequence[str] = (),
     limit: int | None = None,
     budget: int | str | None = None,
     trials: int = 0,
@@ -612,14 +613,16 @@ def tune(
     `parametrization` of S4D: "continuous", "discrete" or "frozen"; `stable` keeps its |A| at most 1
     as stored. `ranges`: "watched" or "learned". `average`, `warmup`, `clip`, `progressive`: see
     `sensprobe tune --help`. Training ends after `max_steps` where `epochs` are longer. `train`:
-    "all" parameters, or "vectors": norms, biases and D. `limit`: samples of each split that are
-    scored. A plan of more bytes than `budget` is an error. With `trials` rates, and the teacher
+    "all" parameters, or "vectors": norms, biases and D. `noise` ("weights=0.02", several) is added
+    in every step, with or without a plan; scores are without. `limit`: samples of each split that
+    are scored. A plan of more bytes than `budget` is an error. With `trials` rates, and the teacher
     where none is named, are those of the best of so many short trainings. `trained` is told the
     progress of the training. `allow_code`: see `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
     from sensprobe.jobs.train_under import TuneSettings
+    from sensprobe.plans.noise import parse_entry
     from sensprobe.plans.plan import EXACT_PLAN
     from sensprobe.plans.presets import PRESETS
     from sensprobe.session.open import open_session
@@ -630,6 +633,7 @@ def tune(
         epochs=epochs, max_steps=max_steps, lr=lr, ssm_lr=ssm_lr, batch=batch, average=average,
         warmup=warmup, teacher=teacher, seed=seed,
         method=Method(parametrization, stable, ranges, progressive, clip, train),
+        noise=tuple(map(parse_entry, _listed(noise))),
     )  # fmt: skip
     session = open_session(
         model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,

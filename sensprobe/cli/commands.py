@@ -296,6 +296,7 @@ def tune(arguments: Namespace) -> None:
         budget=arguments.budget,
         trials=arguments.trials,
         train=arguments.train,
+        noise=arguments.noise,
         limit=arguments.limit,
         norm=arguments.norm,
         metric=arguments.metric,

@@ -150,7 +150,7 @@ def add_eval(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="also count how often rounding keeps the state from moving, on 8 samples",
     )
-    options.add_noise(sub)
+    options.add_noise(sub, "run under noise on the sites a pattern names")
     options.add_draws(sub)
     sub.add_argument(
         "--run",

@@ -69,14 +69,14 @@ def add_draws(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--noise-seed", type=int, default=0, metavar="SEED", help="of the devices")
 
 
-def add_noise(sub: argparse.ArgumentParser) -> None:
+def add_noise(sub: argparse.ArgumentParser, what: str) -> None:
     sub.add_argument(
         "--noise",
         action="append",
         default=[],
         metavar="PATTERN=AMOUNT",
-        help="perturb the sites a pattern names: a share of their range (weights=0.01), or of "
-        "weights pcm(levels=16,on_off=50,t=3600), phase-change devices (repeatable)",
+        help=f"{what}: a share of their range (weights=0.01), or of weights "
+        "pcm(levels=16,on_off=50,t=3600), phase-change devices (repeatable)",
     )
 
 

@@ -17,6 +17,7 @@ from sensprobe.jobs.cost import cost, full_bytes
 from sensprobe.jobs.train_under import PLAN, RESULT, TrainedUnder, TuneSettings, train_under
 from sensprobe.jobs.tune_trials import chosen_by_trials
 from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, opened_as, tuned_rows
+from sensprobe.plans.noise import resolve
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source
@@ -61,10 +62,10 @@ def tune(
     require_tunable(session)
     source, data = session.source, session.dataset
     resolved = plan.resolve(source.model.sites.values())
-    if not resolved:
+    if not (resolved or resolve(settings.noise, source.model.sites.values())):
         raise UsageError(
-            "tune trains under a plan, and this one rounds nothing: give --plan PLAN or --set "
-            "PATTERN=SCHEME. `train` trains without."
+            "tune trains under a plan, and this one rounds nothing: give --plan PLAN, --set "
+            "PATTERN=SCHEME or --noise PATTERN=AMOUNT. `train` trains without."
         )
     if limit is not None:
         for split in ("search", "confirmation"):
@@ -115,6 +116,7 @@ def tune(
         "sign": session.headline.sign,
         "lr": settings.lr,
         "ssm_lr": settings.ssm_lr,
+        "noise": [[pattern, str(noise)] for pattern, noise in settings.noise],
         "trials": tried,
         "start": None if start is None else str(start),
         "splits": found,

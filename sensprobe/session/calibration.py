@@ -89,7 +89,7 @@ class Calibration:
         wanted = known.joined(wanted_by(plan, model))
         if self._watched is not None and wanted == known:
             return self.applier
-        x = self._calibration_split(plan, draw).x[: self.samples]
+        x = self.sequences(plan, draw)
         self.progress.note(f"calibrating on {len(x)} sequences of the calibration split")
         wanted = wanted.joined(self._expected)
         self.applier.statistics = observe(model, x, wanted)
@@ -97,9 +97,10 @@ class Calibration:
         self._watched = wanted
         return self.applier
 
-    def sequences(self, plan: Mapping[str, Scheme]) -> Tensor:
-        """What a resolved plan is calibrated on; SchemeError where there is nothing."""
-        return self._calibration_split(plan).x[: self.samples]
+    def sequences(self, plan: Mapping[str, Scheme], draw: Draw | None = None) -> Tensor:
+        """What a resolved plan and a draw of noise are calibrated on; SchemeError where there is
+        nothing."""
+        return self._calibration_split(plan, draw).x[: self.samples]
 
     def fingerprint(self, plan: Mapping[str, Scheme], draw: Draw | None = None) -> str:
         """Identifies the samples a resolved plan and a draw of noise are calibrated on; "" if they

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -110,3 +111,26 @@ def test_what_a_profile_cannot_do(shell: Shell, tmp_path, options, said) -> None
     assert done.code == 2
     assert said in " ".join(done.err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_tuning_under_noise_keeps_more_of_the_accuracy_under_it(shell: Shell, tmp_path) -> None:
+    out, noise = tmp_path / "tuned", ["--noise", "weights=0.05", "--noise", "*.A=0"]
+    asked = ["--data", "digits", *noise]
+    shell.ok("tune", "s4d-digits", *asked, "--epochs", 10, "--lr", 0.03, "--out", out)
+    document = json.loads((out / "tuned.json").read_text())
+    assert document["noise"] == [["weights", "0.05"], ["*.A", "0"]]
+    judged = [*asked, "--draws", 4, "--json"]
+    before = shell.ok("eval", "s4d-digits", *judged).json
+    after = shell.ok("eval", out / "weights.safetensors", *judged).json
+    assert after["value"] > before["value"] + 0.05
+    plain = shell.ok("eval", out / "weights.safetensors", "--data", "digits", "--json").json
+    assert plain["value"] == document["splits"]["confirmation"]["after"]["value"]
+
+
+def test_tune_needs_a_plan_or_noise(shell: Shell, tmp_path) -> None:
+    asked = ["tune", "s4d-digits", "--data", "digits", "--out", tmp_path / "out"]
+    for options in ([], ["--noise", "weights=0"]):
+        done = shell(*asked, *options)
+        assert done.code == 2
+        assert "this one rounds nothing" in " ".join(done.err.split())
+    assert "the noise names 'w'" in " ".join(shell(*asked, "--noise", "w=0.1").err.split())
