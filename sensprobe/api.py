@@ -310,6 +310,9 @@ def search(
     also: Sequence[OnePlan] = (),
     confirm: bool = True,
     tune: int = 0,
+    noise: str | Sequence[str] = (),
+    draws: int | None = None,
+    noise_seed: int = 0,
     reuse: Sequence[Pathlike] = (),
     allow_code: bool = False,
     progress: Progress = SILENT,
@@ -326,8 +329,10 @@ def search(
     steps hold in full are then not offered) or those a plan packs ("packed", and with a target).
     `also` are plans to measure for comparison: they take no part in the search. With `tune` epochs
     the plans found are tuned, and what is tuned is searched again (see `sensprobe.jobs.alternate`);
-    `trained` is told the progress of training. Returns {"search", "confirmation", "turns"}, kept in
-    `run`; `turns` is None without `tune`.
+    `trained` is told the progress of training. Under `noise` ("weights=0.01") every plan, and full
+    precision, is run on the same `draws` devices (10) of `noise_seed`, and confirmed on as many
+    others. Returns {"search", "confirmation", "turns"}, kept in `run`; `turns` is None without
+    `tune`.
 
     Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
     is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
@@ -346,6 +351,9 @@ def search(
 
     limits = _listed(budgets), weight_budget, state_budget, max_loss
     budgets_of(*limits)  # what cannot be is said before anything is opened
+    perturbed = _noisy(noise, draws, noise_seed)
+    if perturbed is not None and tune:
+        raise UsageError("--noise and --tune: a search does one of them. Leave one out.")
     tuning = TuneSettings(epochs=tune) if tune else None
     settings = job.SearchSettings(
         method=method,
@@ -358,6 +366,7 @@ def search(
         tie=_listed(tie),
         target=target,
         count_states=count_states,
+        noise=perturbed,
     )
     session = open_session(run=run, reuse=_listed(reuse), allow_code=allow_code, progress=progress)
     assert session.run is not None
@@ -370,6 +379,8 @@ def search(
         require_tunable(session)
     with session.run.working("search"):
         found = job.search(session, settings)
+        if perturbed is not None:  # devices that the search has not seen
+            session.draws = perturbed.of(session, perturbed.draws)
         confirmed = confirmed_on_unseen(session) if confirm else None
         turns = None
         if tuning is not None:

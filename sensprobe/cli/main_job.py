@@ -117,6 +117,10 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         metavar="EPOCHS",
         help="tune the plans found for so many epochs, and search again what is tuned",
     )
+    options.add_noise(
+        sub, "evaluate everything, full precision too, under noise on the same devices"
+    )
+    options.add_draws(sub)
     options.add_reuse(sub)
     options.add_allow_code(sub)
     options.add_json(sub)

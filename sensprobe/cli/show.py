@@ -121,6 +121,10 @@ def search(
     found = read_search(document)
     drawn = charts.frontier(found, tuned=read_tuned(tuned) if tuned else None)
     yield text.draw(drawn)
+    if document.get("noise"):
+        told = ", ".join(f"{pattern}={noise}" for pattern, noise in document["noise"]["noise"])
+        devices = document["noise"]["draws"]
+        yield Text(f"under noise: {told} on {devices} devices; confirmed on {devices} others")
     yield frontier_table(found)
     if document["chosen"]:
         yield chosen_table(found)

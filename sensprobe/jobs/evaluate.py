@@ -86,7 +86,7 @@ def evaluate(
     stop = session.samples.use(split, limit)
     session.divergence = compare or session.run is not None or session.headline.scores_divergence
     session.predictions = classes or session.run is None
-    draws = noise.of(session) if noise else []
+    draws = noise.of(session) if noise else ()
     times = len(draws) or (2 if resolved and compare else 1)
     seconds = session.seconds_a_sample(split, stop) * stop * times
     title = f"evaluating on {stop:,} {split} samples"

@@ -36,10 +36,15 @@ class Noisy:
     def __post_init__(self) -> None:
         check_draws(self.draws, self.seed)
 
-    def of(self, session: Session) -> list[Draw]:
-        """The draws for the model of a session."""
+    def of(self, session: Session, first: int = 0) -> tuple[Draw, ...]:
+        """The draws for the model of a session, from device number `first` on."""
         noises = resolve(self.entries, session.source.model.sites.values())
-        return [Draw(noises, self.seed, k) for k in range(self.draws)]
+        return tuple(Draw(noises, self.seed, first + k) for k in range(self.draws))
+
+    def to_json(self) -> dict[str, Any]:
+        """What was asked, as JSON values."""
+        asked = [[pattern, str(noise)] for pattern, noise in self.entries]
+        return {"noise": asked, "draws": self.draws, "seed": self.seed}
 
 
 def drawn(
@@ -54,9 +59,7 @@ def told(noise: Noisy, draws: Sequence[Draw], values: Sequence[np.ndarray]) -> d
     """What a document says of noise: what was perturbed, and the score of every draw."""
     noises: Mapping[str, Any] = draws[0].noises
     return {
-        "noise": [[pattern, str(one)] for pattern, one in noise.entries],
+        **noise.to_json(),
         "sites": {name: str(one) for name, one in noises.items()},
-        "seed": noise.seed,
-        "draws": noise.draws,
         **spread([float(v.mean()) for v in values]).to_json(),
     }

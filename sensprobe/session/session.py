@@ -22,6 +22,7 @@ from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import EvaluationKey, Manifest, Run
 from sensprobe.runs.record import NOISE
 from sensprobe.scores.classes import POOLED
+from sensprobe.scores.draws import averaged
 from sensprobe.scores.metrics import LABEL, PREDICTED
 from sensprobe.session.calibration import Calibration
 from sensprobe.session.executor import Arrays, Executor, Labelled, LocalExecutor, Piece
@@ -68,6 +69,7 @@ class Session:
     data_seed: int = 0  # of the order that a part of a split is the beginning of
     divergence: bool = True  # whether evaluations also run full precision, for KL
     predictions: bool = False  # whether evaluations keep the class that is named
+    draws: tuple[Draw, ...] = ()  # of noise: evaluations are averages over all of them
     samples: Samples = field(init=False)
     calibration: Calibration = field(init=False)
     local: LocalExecutor = field(init=False)
@@ -126,8 +128,18 @@ class Session:
     def submit(self, plans: Sequence[Labelled], pieces: Sequence[Piece]) -> list[list[Arrays]]:
         """Per-sample arrays of plan i on piece k at [i][k], by way of the executor.
 
-        Balanced accuracy and F1 are of the samples of a piece together, and of no part of them.
+        With `draws` they are means over these, the same for every plan, of plans that name no draw
+        of their own. Balanced accuracy and F1 are of the samples of a piece together, and of no
+        part of them.
         """
+        if not self.draws or any(one.draw is not None for one in plans):
+            return self._submit(plans, pieces)
+        count = len(self.draws)
+        found = self._submit([one._replace(draw=d) for one in plans for d in self.draws], pieces)
+        rows = [found[i : i + count] for i in range(0, len(found), count)]
+        return [[averaged(of_piece) for of_piece in zip(*row, strict=True)] for row in rows]
+
+    def _submit(self, plans: Sequence[Labelled], pieces: Sequence[Piece]) -> list[list[Arrays]]:
         primary = self.headline.primary
         found = self.executor.submit(plans, pieces)
         if (pooled := POOLED.get(primary)) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -134,3 +135,41 @@ def test_tune_needs_a_plan_or_noise(shell: Shell, tmp_path) -> None:
         assert done.code == 2
         assert "this one rounds nothing" in " ".join(done.err.split())
     assert "the noise names 'w'" in " ".join(shell(*asked, "--noise", "w=0.1").err.split())
+
+
+def test_a_search_holds_the_noise(shell: Shell, profiled, tmp_path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(profiled, run)
+    noise = ["--noise", "weights=0.03", "--noise", "*.A=0", "--draws", 2]
+    asked = ["search", "--run", run, "--budget", "2KiB", "--evaluations", 6, "--limit", 64]
+    made = shell.ok(*asked, *noise)
+    assert "under noise: weights=0.03, *.A=0 on 2 devices; confirmed on 2 others" in " ".join(
+        made.out.split()
+    )
+    search, confirmed = (
+        json.loads((run / "results" / f"{name}.json").read_text())
+        for name in ("search", "confirmation")
+    )
+    judge = ["eval", "s4d-digits", "--data", "digits", "--json", *noise[:-1]]
+    plan = ["--plan", run / "plans" / "2KiB.json"]
+    (choice,) = search["chosen"]
+    candidate = next(c for c in search["candidates"] if c["name"] == choice["candidate"])
+    on_search = shell.ok(*judge, 2, *plan, "--split", "search", "--limit", 64).json
+    assert candidate["metric"]["value"] == pytest.approx(on_search["value"])
+    full = shell.ok(*judge, 2, "--split", "search", "--limit", 64).json
+    assert search["full"]["metric"]["value"] == pytest.approx(full["value"])
+    four = shell.ok(*judge, 4, *plan).json["noise"]["values"]
+    assert confirmed["plans"][0]["metric"]["value"] == pytest.approx(np.mean(four[2:]))
+    shell.ok(*asked)
+    assert (run / "results" / "search-1.json").exists()
+
+
+def test_what_a_search_under_noise_cannot_do(shell: Shell, profiled, tmp_path) -> None:
+    asked = ["search", "--run", profiled, "--budget", "2KiB", "--noise", "weights=0.01"]
+    assert "a search does one of them" in shell(*asked, "--tune", 1).err
+    run = tmp_path / "run"
+    shell.ok("profile", "s4d-digits", "--data", "digits", "--run", run, "--metric", "f1",
+             "--scheme", "int8", "--limit", 20, "--method", "taylor")  # fmt: skip
+    done = shell("search", "--run", run, "--budget", "2KiB", "--noise", "weights=0.01")
+    assert done.code == 2
+    assert "no score of a sample" in " ".join(done.err.split())
