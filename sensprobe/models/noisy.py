@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sensprobe import ops
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.calibrate import Statistics
 from sensprobe.numerics.noise import NoiseTap, noisy_weight
@@ -25,7 +26,7 @@ def noisy_tap(applier: Applier, plan: Mapping[str, Scheme], draw: Draw) -> Noise
     The applier has statistics of the activations and states that have noise.
     """
     sigmas = sigmas_of(draw.noises, applier.model.sites, applier.statistics)
-    return NoiseTap(_device(applier, plan, draw), sigmas, draw)
+    return NoiseTap(_device(applier, plan, draw), sigmas, draw, numbers=ops.normals)
 
 
 def noisy_radius(applier: Applier, plan: Mapping[str, Scheme], draw: Draw) -> float:
@@ -41,7 +42,7 @@ def _device(applier: Applier, plan: Mapping[str, Scheme], draw: Draw) -> Roundin
     """The tap of a resolved plan with the weights of a device."""
     tap, sites = applier.tap(plan), applier.model.sites
     weights = {
-        name: noisy_weight(tap.weights[name], noise, sites[name], draw)
+        name: noisy_weight(tap.weights[name], noise, sites[name], draw, ops.normals)
         for name, noise in draw.noises.items()
         if sites[name].kind is Kind.WEIGHT
     }

@@ -47,11 +47,11 @@ def unit(word: Tensor) -> Tensor:
     return (word >> 8).to(torch.float32) * 2.0**-24
 
 
-def words_like(x: Tensor, key: tuple[int, int], first: int = 0, step: int = 0) -> list[Tensor]:
-    """Four words for every element of x, by position; `first` shifts the leading index.
+def noise_like(x: Tensor, key: tuple[int, int], first: int = 0, step: int = 0) -> Tensor:
+    """Uniform noise for every element of x, by position; `first` shifts the leading index.
 
     x has at most four axes. The leading one counts samples for activations, so that a sample's
-    words are the same in any batch. `step` shifts the second of three or more, which counts time.
+    noise is the same in any batch. `step` shifts the second of three or more, which counts time.
     """
     if x.ndim > 4:
         raise ValueError(f"positions have at most four axes, not {x.ndim}")
@@ -64,33 +64,5 @@ def words_like(x: Tensor, key: tuple[int, int], first: int = 0, step: int = 0) -
         shift = first if place == 0 else step if place == 1 and x.ndim > 2 else 0
         index = torch.arange(x.shape[place]) + shift
         indices.append(index.view([-1 if a == place else 1 for a in range(x.ndim)]))
-    return philox((indices[3], indices[2], indices[1], indices[0]), key)
-
-
-def noise_like(x: Tensor, key: tuple[int, int], first: int = 0, step: int = 0) -> Tensor:
-    """Uniform noise for every element of x, by position (see `words_like`)."""
-    return unit(words_like(x, key, first, step)[0]).expand(x.shape).to(x.device)
-
-
-def words_of_state(
-    v: Tensor, pairs: bool, key: tuple[int, int], first: int, step: int
-) -> list[Tensor]:
-    """Four words for every number of a state: counter (place along the last axis, row, sequence,
-    step).
-
-    v: (batch, …, n), complex ones (`pairs`) (batch, heads, n, 2). Rows count all axes between; the
-    words have the shape of v, less the axis of pairs.
-    """
-    shape = v.shape[:-1] if pairs else v.shape
-    batch, n = shape[0], shape[-1]
-    rows = shape[1:-1].numel()
-    words = philox(
-        (
-            torch.arange(n).view(1, 1, n),
-            torch.arange(rows).view(1, rows, 1),
-            torch.arange(first, first + batch).view(batch, 1, 1),
-            torch.full((1, 1, 1), step),
-        ),
-        key,
-    )
-    return [word.reshape(shape) for word in words]
+    word = philox((indices[3], indices[2], indices[1], indices[0]), key)[0]
+    return unit(word).expand(x.shape).to(x.device)

@@ -99,7 +99,8 @@ class UnderPlan:
         draw = replace(self.noise, index=TRAINING + first)
         rounding = self._tap(model, plan, scales, draw, first)
         tap: Tap = LearningTap(rounding, widths) if widths else rounding
-        tap = NoiseTap(tap, self._sigmas, draw, first) if self._sigmas else tap
+        if self._sigmas:
+            tap = NoiseTap(tap, self._sigmas, draw, first, numbers=ops.normals)
         return forward.outputs(model, x, tap, self.layer)
 
     def begin(self, share: float = 0.0) -> None:
@@ -152,5 +153,5 @@ class UnderPlan:
             site = model.sites[name]
             if site.kind is Kind.WEIGHT:
                 w = weights[name] if name in weights else single(model.weights[name])
-                weights[name] = noisy_weight(w, noise, site, draw)
+                weights[name] = noisy_weight(w, noise, site, draw, ops.normals)
         return RoundingTap(plan, weights, scales, first, round=ops.rounded)

@@ -13,7 +13,7 @@ from scipy.stats import kstest, norm
 from sensprobe.models.apply import Applier, observe
 from sensprobe.models.noisy import noisy_tap
 from sensprobe.numerics import noise as noise_module
-from sensprobe.numerics.noise import NoiseTap, key_of_draw, noisy_weight, normal_like, normals
+from sensprobe.numerics.noise import Grid, NoiseTap, key_of_draw, noisy_weight, normals, numbers
 from sensprobe.numerics.storage import Carry, Noisy, Rounded, fresh, passed, store
 from sensprobe.numerics.taps import EXACT, RoundingTap
 from sensprobe.plans.noise import Draw, Gaussian, parse
@@ -42,16 +42,31 @@ def test_normals_are_the_transform_of_two_words():
         assert im == pytest.approx(r * math.sin(angle), rel=1e-13, abs=1e-13)
 
 
-def test_normals_have_their_bits_on_every_machine():
-    got = normal_like(torch.zeros(3), (1, 2)).numpy().tobytes().hex()
-    assert got == KNOWN
+def test_numbers_have_their_bits_on_every_machine():
+    got = numbers(Grid((0, 0, 0, 0), (1, 1, 1, 3)), (1, 2), True)
+    assert got.numpy().tobytes().hex() == KNOWN
 
 
-KNOWN = "d7a602fb1e2402c0d4ee3a5ecfa5ddbf4ad92eb56af5d93f"
+KNOWN = "f82011c0b788cabf7b2eedbee62faabf56abcf3ef298ae3f"
+
+
+@pytest.mark.parametrize("together", [1, 7, 1 << 16])
+def test_numbers_depend_on_the_counter_alone(together, monkeypatch):
+    monkeypatch.setattr(noise_module, "TOGETHER", together)
+    whole = numbers(Grid((5, 2, 0, 1), (3, 4, 2, 5)), (1, 2), True)
+    assert whole.shape == (3, 4, 2, 5, 2)
+    for starts, sizes in (((6, 3, 0, 2), (2, 2, 1, 3)), ((5, 2, 1, 1), (1, 1, 1, 5))):
+        part = numbers(Grid(starts, sizes), (1, 2), True)
+        cut = tuple(
+            slice(s - t, s - t + n) for s, t, n in zip(starts, (5, 2, 0, 1), sizes, strict=True)
+        )
+        assert torch.equal(part, whole[cut])
+        assert torch.equal(part[..., 0], numbers(Grid(starts, sizes), (1, 2), False))
+    assert numbers(Grid((0, 0, 0, 0), (1, 0, 2, 5)), (1, 2), False).shape == (1, 0, 2, 5)
 
 
 def test_normals_are_normal():
-    x = normal_like(torch.zeros(200, 100, dtype=torch.complex64), key_of_draw(DRAW, "x"))
+    x = numbers(Grid((0, 0, 0, 0), (1, 1, 200, 100)), key_of_draw(DRAW, "x"), True)
     for part in x.unbind(-1):
         assert kstest(part.flatten().numpy(), norm.cdf).pvalue > 1e-3
     assert abs(torch.corrcoef(x.reshape(-1, 2).T)[0, 1]) < 5 / 20000**0.5
