@@ -124,7 +124,8 @@ def search(
     if document.get("noise"):
         told = ", ".join(f"{pattern}={noise}" for pattern, noise in document["noise"]["noise"])
         devices = document["noise"]["draws"]
-        yield Text(f"under noise: {told} on {devices} devices; confirmed on {devices} others")
+        unseen = f"; confirmed on {devices} others" if confirmed is not None else ""
+        yield Text(f"under noise: {told} on {devices} device(s){unseen}")
     yield frontier_table(found)
     if document["chosen"]:
         yield chosen_table(found)

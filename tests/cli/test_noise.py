@@ -143,7 +143,7 @@ def test_a_search_holds_the_noise(shell: Shell, profiled, tmp_path) -> None:
     noise = ["--noise", "weights=0.03", "--noise", "*.A=0", "--draws", 2]
     asked = ["search", "--run", run, "--budget", "2KiB", "--evaluations", 6, "--limit", 64]
     made = shell.ok(*asked, *noise)
-    assert "under noise: weights=0.03, *.A=0 on 2 devices; confirmed on 2 others" in " ".join(
+    assert "under noise: weights=0.03, *.A=0 on 2 device(s); confirmed on 2 others" in " ".join(
         made.out.split()
     )
     search, confirmed = (
