@@ -20,9 +20,10 @@ DRAWS = 10
 
 def check_draws(draws: int, seed: int) -> None:
     """UsageError for a number of devices or a seed that there is not."""
-    for option, value, least in (("draws", draws, 1), ("noise-seed", seed, 0)):
-        if value < least:
-            raise UsageError(f"--{option} must be at least {least}, not {value}.")
+    if draws < 1:
+        raise UsageError(f"--draws must be at least 1, not {draws}.")
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--noise-seed {seed}: give a whole number from 0 to {2**32 - 1}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,10 @@ def test_a_run_keeps_every_draw_apart_from_the_plan(shell: Shell, tmp_path) -> N
         (["--noise", "wieghts=0.01"], "the noise names 'wieghts'"),
         (["--noise", "states=pcm"], "pcm is of weights"),
         (["--noise", "weights=0.01", "--draws", "0"], "--draws must be at least 1"),
-        (["--noise", "weights=0.01", "--noise-seed", "-1"], "--noise-seed must be at least 0"),
+        (
+            ["--noise", "weights=0.01", "--noise-seed", "-1"],
+            "--noise-seed -1: give a whole number from 0",
+        ),
         (["--draws", "3"], "give it too"),
         (["--noise", "weights=0.01", "--per-class"], "--per-class is of one inference"),
         (["--noise", "weights=0.01", "--dead-band"], "--dead-band is of one inference"),
