@@ -121,7 +121,7 @@ def tune(
         "start": None if start is None else str(start),
         "splits": found,
         **_training(session, resolved, done, tuned, searched.batch),
-        "warnings": _warnings(session, found),
+        "warnings": _warnings(session, found, noise=bool(settings.noise)),
     }
     if is_invariant(source.model.config):
         _tell_stability(document, {"before": (session, resolved), "after": (tuned, after)})
@@ -279,12 +279,18 @@ def _tell_stability(
         )
 
 
-def _warnings(session: Session, found: Mapping[str, Any]) -> list[str]:
-    """A warning where the tuned model is worse on the search split than the plan was before."""
+def _warnings(session: Session, found: Mapping[str, Any], *, noise: bool) -> list[str]:
+    """A warning where the tuned model is worse on the search split than the plan was before; both
+    are scored without the noise that there may be in training."""
     gained = found["search"]["gained"]
     if session.headline.sign * gained["value"] >= 0:
         return []
     certain = "" if Score(**gained).differs() else ", within the error"
+    if noise:
+        return [
+            f"without noise the tuned model scores worse on the search split than before{certain}: "
+            "`sensprobe eval --noise` says what it keeps under it"
+        ]
     return [
         f"the tuned model scores worse on the search split than the plan did before{certain}: more "
         "epochs, or lower learning rates (--lr, --ssm-lr)"
