@@ -157,7 +157,7 @@ def evaluate(arguments: Namespace) -> None:
 def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.model is None:
         raise UsageError("--task scores a model: name it.")
-    for option in ("metric", "split", "dead_band", "per_class", "noise", "run", "reuse"):
+    for option in ("metric", "split", "dead_band", "per_class", "noise", "draws", "run", "reuse"):
         if getattr(arguments, option):
             raise UsageError(
                 f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "

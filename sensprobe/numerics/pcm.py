@@ -13,7 +13,7 @@ lowest. In units of the highest conductance (25 µS), with T the target:
 
 Conductances are not below 0. One digital factor a tensor, what all its devices conduct at t_c over
 what they conduct at t, takes back the part of the drift that they share. Read noise is drawn once a
-programming: below 1/t it does not change within an inference.
+programming, as if all inferences on a device were one read.
 
 The equations are those of Nandakumar et al. 2019 (ICECS, "Phase-change memory models for deep
 learning training and inference"), measured by Joshi et al. 2020 (Nature Communications 11:2473,
