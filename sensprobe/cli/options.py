@@ -9,7 +9,10 @@ MODEL = (
     "a model that ships (s4d-digits, …), a checkpoint (a file, or a folder of mamba_ssm or "
     "transformers), an exported folder, or a model.toml"
 )
-DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
+DATA = (
+    "digits, mnist:FOLDER, spoken-digits:PATH, keywords:FILE, npz:FILE, python:FILE.py:FUNCTION, "
+    "text:PATH, or pydoc; some take options, as in mnist:FOLDER,order=permuted"
+)
 LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
 RUNTIMES = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
 

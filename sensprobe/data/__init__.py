@@ -2,6 +2,8 @@
 
     digits                    scikit-learn's handwritten digits, on every machine
     mnist:FOLDER              the four MNIST IDX files, packed with gzip or not
+    spoken-digits:PATH        recordings of spoken digits, read sample by sample
+    keywords:FILE             features of spoken keywords, split by speaker
     npz:FILE                  arrays x, y, optionally split and group
     python:FILE.py:FUNCTION   the user's own code, which returns such arrays; run only when named
     text:PATH                 text for language models: a file, a folder or a tar of .txt
@@ -16,7 +18,7 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from sensprobe.data import arrays, digits, mnist, pydoc_topics, text
+from sensprobe.data import arrays, digits, keywords, mnist, pydoc_topics, spoken_digits, text
 from sensprobe.data.dataset import (
     SPLIT_NAMES,
     Dataset,
@@ -25,6 +27,7 @@ from sensprobe.data.dataset import (
     Task,
     check_fits,
 )
+from sensprobe.data.options import split_options
 from sensprobe.data.pydoc_topics import training_text as pydoc_training_text
 from sensprobe.data.sampling import (
     Reordered,
@@ -34,7 +37,7 @@ from sensprobe.data.sampling import (
     missing_classes,
     reordered,
 )
-from sensprobe.data.text import documents_of, split_options
+from sensprobe.data.text import documents_of
 from sensprobe.data.tokens import ByteTokenizer, FileTokenizer, Tokenizer, readable, require_fit
 from sensprobe.data.user import UserFunction, load_function
 from sensprobe.documents.files import named_path
@@ -69,7 +72,10 @@ __all__ = [
     "split_options",
 ]
 
-FORMS = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc"
+FORMS = (
+    "digits, mnist:FOLDER, spoken-digits:PATH, keywords:FILE, npz:FILE, python:FILE.py:FUNCTION, "
+    "text:PATH, pydoc"
+)
 BYTES = ByteTokenizer()
 
 
@@ -107,7 +113,15 @@ def reads_text(spec: str) -> bool:
 
 
 def _mnist(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
-    return mnist.load(named_path(rest), spec)
+    return mnist.load(rest, spec)
+
+
+def _spoken_digits(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
+    return spoken_digits.load(rest, spec)
+
+
+def _keywords(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
+    return keywords.load(rest, spec)
 
 
 def _npz(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
@@ -124,6 +138,8 @@ def _python(spec: str, rest: str, seed: int, gate: Gate) -> Dataset:
 TEXT = "text"
 READERS: dict[str, Callable[[str, str, int, Gate], Dataset]] = {
     "mnist": _mnist,
+    "spoken-digits": _spoken_digits,
+    "keywords": _keywords,
     "npz": _npz,
     "python": _python,
 }
