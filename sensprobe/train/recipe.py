@@ -2,12 +2,14 @@
 
 A recipe of samples:
 
+    family = "s4d"             # s4d where it is left out, or another
     seed = 0
     [model]                    # the family's config: every size, and what to choose among
     d_model = 16
     ...
     [data]
-    source = "mnist"           # digits, mnist (its folder is the machine's), or npz:FILE and so on
+    source = "mnist"           # digits, mnist (its folder is the machine's), or npz:FILE and so on;
+                               # tokens (listops) need a model whose encoder is "embedding"
     shift = 0                  # augmentation: move images by up to so many pixels each way
     image = [28, 28]           # rows and columns of the images; needed only to shift
     [optimizer]                # AdamW
@@ -61,12 +63,11 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from sensprobe.data import BYTES
+from sensprobe.data import BYTES, SAMPLES, kind_of
 from sensprobe.documents import AbsentError, DocumentError, read_toml
 from sensprobe.errors import UsageError
 from sensprobe.models import FAMILIES
 
-SOURCES = ("digits", "mnist", "npz", "python")
 FIXED: dict[str, Any] = {
     "encoder": "embedding",
     "pooling": "none",
@@ -209,18 +210,20 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def recipe_from(document: Mapping[str, Any], source: str) -> Recipe:
     """The recipe of samples that a parsed document describes; `source` names it in errors."""
+    family = document.get("family", "s4d")
+    if family not in FAMILIES:
+        raise UsageError(f"{source}: family is {family!r}; there are {', '.join(FAMILIES)}.")
     kinds = {
-        "model": FAMILIES["s4d"].config,
+        "model": FAMILIES[family].config,
         "data": Data,
         "optimizer": Optimizer,
         "schedule": Schedule,
     }
-    _require_known(document, {*kinds, "init", "seed"}, "a recipe", source)
+    _require_known(document, {*kinds, "init", "seed", "family"}, "a recipe", source)
     recipe = Recipe(**_tables(document, kinds, source))
     data, optimizer = recipe.data, recipe.optimizer
     rules = {
-        f"[data] source must be one of {', '.join(SOURCES)}": data.source.partition(":")[0]
-        in SOURCES,
+        f"[data] source must be one of {', '.join(SAMPLES)}": kind_of(data.source) in SAMPLES,
         "[data] shift must not be negative": data.shift >= 0,
         "[data] image must give rows and columns where shift is not 0": not data.shift
         or (len(data.image) == 2 and min(data.image) > data.shift),

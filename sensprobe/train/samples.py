@@ -1,7 +1,8 @@
 """Learning from whole samples: classes or numbers of sequences, an epoch a leg.
 
-Models are S4D, trained in convolution mode. Labels decide what is learnt: integers are classes
-(cross-entropy, scored by accuracy), floats are regression targets (mean squared error).
+A model that has a convolution in place of its recurrence (S4D) is trained in that mode. Labels
+decide what is learnt: integers are classes (cross-entropy, scored by accuracy), floats are
+regression targets (mean squared error).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from sensprobe.errors import DataError
 from sensprobe.evaluate import outcomes
 from sensprobe.scores.metrics import NAMES, PRIMARY
 from sensprobe.train.loop import Loss, initial, network
+from sensprobe.train.parametrization import slow
 from sensprobe.train.recipe import Recipe, rate_at
 
 SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "A", "B")  # what `ssm_lr` trains
 EVALUATION_BATCH = 100
 Samples = tuple[Tensor, Tensor]
-"""x (n, l, d_input) float32, and y: (n,) int64 labels, or (n,) or (n, d_output) float32 targets."""
+"""x (n, l, d_input) float32 or tokens (n, l) int32, and y: (n,) int64 labels, or (n,) or
+(n, d_output) float32 targets."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,13 @@ class SampleTask:
 
     def optimizer(self, params: Mapping[str, Tensor]) -> torch.optim.AdamW:
         """Three groups: state space (slower, no decay), matrices (decay), and the others."""
-        choices = self.recipe.optimizer
+        choices, model = self.recipe.optimizer, self.recipe.model
+        gently = slow(params, model) | {n for n in params if n.rsplit(".", 1)[-1] in SSM_NAMES}
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, p in params.items():
-            lr = choices.ssm_lr if name.rsplit(".", 1)[-1] in SSM_NAMES else choices.lr
-            decay = choices.weight_decay if name.endswith("weight") and p.ndim == 2 else 0.0
+            lr = choices.ssm_lr if name in gently else choices.lr
+            matrix = name.endswith("weight") and p.ndim == 2 and name not in gently
+            decay = choices.weight_decay if matrix else 0.0
             groups.setdefault((lr, decay), []).append(p)
         return torch.optim.AdamW(
             [
@@ -133,8 +138,10 @@ class SampleTask:
 
 
 def forward(params: Mapping[str, Tensor], config: Any, x: Tensor) -> Tensor:
-    """The deployed model on parameters in training: x (b, l, d_input) -> outputs (b, d_output)."""
-    return network(params, config)(x, mode="fft")
+    """The deployed model on parameters in training: x (b, l, d_input), or tokens (b, l) ->
+    outputs (b, d_output)."""
+    model = network(params, config)
+    return model(x, mode="fft" if model.recurrences else "recurrent")
 
 
 def shift_images(
@@ -161,9 +168,13 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
     x, y = samples
     model, data = recipe.model, recipe.data
     unlabelled = y.ndim == 2 and y.shape[1] == 0
+    tokens = model.encoder == "embedding"
+    needed = f"int32 tokens (n, length) below {model.d_input}"
     problems = {
-        f"x is of shape {tuple(x.shape)}, needed (n, length, {model.d_input})": x.ndim != 3
-        or x.shape[-1] != model.d_input,
+        f"x is {x.dtype} of shape {tuple(x.shape)}, needed "
+        f"{needed if tokens else f'(n, length, {model.d_input})'}": not (
+            _is_tokens(x, model.d_input) if tokens else _is_numbers(x, model.d_input)
+        ),
         f"{len(x)} sequences come with {len(y)} labels": len(x) != len(y),
         "there are no samples": len(x) == 0,
         "there are no labels": unlabelled,
@@ -182,6 +193,14 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
             f"{name}: sequences are {x.shape[1]} long, the recipe shifts images of "
             f"{' x '.join(map(str, data.image))}. Correct [data] image, or set shift = 0."
         )
+
+
+def _is_numbers(x: Tensor, channels: int) -> bool:
+    return x.ndim == 3 and x.shape[-1] == channels and x.is_floating_point()
+
+
+def _is_tokens(x: Tensor, known: int) -> bool:
+    return x.ndim == 2 and x.dtype == torch.int32 and (x.numel() == 0 or int(x.max()) < known)
 
 
 def _is_labels(y: Tensor, outputs: int) -> bool:

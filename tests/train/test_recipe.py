@@ -60,6 +60,17 @@ def test_source_may_name_its_place(document):
     assert recipe_from(document, "test").data.source == "npz:mine.npz"
 
 
+@pytest.mark.parametrize("source", ["listops,length=64", "mnist:a,order=permuted", "keywords:k"])
+def test_source_may_have_options(document, source):
+    document["data"]["source"] = source
+    assert recipe_from(document, "test").data.source == source
+
+
+def test_another_family(document):
+    document |= {"family": "mamba", "model": {**document["model"], "dt_rank": 1, "pooling": "mean"}}
+    assert recipe_from(document, "test").model.dt_rank == 1
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UsageError, match=r"no recipe can be read at .*none\.toml"):
         read_recipe(tmp_path / "none.toml")
@@ -75,7 +86,7 @@ def test_not_toml(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(sede=1), "unknown entry sede; a recipe has data, init, model"),
+        (lambda d: d.update(sede=1), "unknown entry sede; a recipe has data, family, init"),
         (lambda d: d.pop("schedule"), "the table [schedule] is missing"),
         (lambda d: d["optimizer"].update(rl=1.0), "[optimizer] has unknown key(s) rl; it takes lr"),
         (lambda d: d["optimizer"].pop("lr"), "[optimizer] lacks lr"),
@@ -91,6 +102,7 @@ def test_not_toml(tmp_path):
         (lambda d: d["optimizer"].update(lr=0.0), "lr and ssm_lr must be above 0"),
         (lambda d: d["optimizer"].update(lr=float("nan")), "lr and ssm_lr must be above 0"),
         (lambda d: d["optimizer"].update(average=1.0), "average must be at least 0 and below 1"),
+        (lambda d: d.update(family="s4"), "family is 's4'; there are s4d, mamba, mamba2"),
         (lambda d: d["init"].update(dt_min=1.0), "0 < dt_min <= dt_max"),
         (lambda d: d.update(seed=-1), "seed must not be negative"),
     ],
