@@ -22,6 +22,7 @@ from sensprobe.ops.causal_conv import reference as causal_conv
 from sensprobe.ops.diagonal_scan import reference as diagonal_scan
 from sensprobe.ops.exponential import exponential
 from sensprobe.ops.head_scan import reference as head_scan
+from sensprobe.ops.modal_scan import reference as modal_scan
 from sensprobe.ops.selective_scan import reference as selective_scan
 from sensprobe.packed import PackedWeights, Stream, describe
 from sensprobe.plans.formats import BF16, Int
@@ -239,6 +240,18 @@ def same_complex_state(
     A, B, C = (tap(model.sites[f"layers.0.{n}"], model.weights[f"layers.0.{n}"]) for n in "ABC")
     storage, first = tap.storage(site), batched(old, t)
     _, want = diagonal_scan(u[None, None], A, B, C, storage, first)
+    same(want, batched(new, t + 1))
+
+
+def same_modes(
+    case: Packed, v: torch.Tensor, before: np.ndarray, after: np.ndarray, b: int, t: int
+) -> None:
+    """The same of an S5 of one layer, given what drove its recurrence, v (2 heads n,)."""
+    model, tap = case.model, case.tap.at(b)
+    site = model.sites["layers.0.state"]
+    old, new = (values(held(m, model, case.plan)[site.name], tap) for m in (before, after))
+    A = tap(model.sites["layers.0.A"], model.weights["layers.0.A"])
+    _, want = modal_scan(v[None, None], A, tap.storage(site), batched(old, t))
     same(want, batched(new, t + 1))
 
 

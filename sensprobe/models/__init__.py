@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sensprobe.models import mamba, mamba2, s4d
+from sensprobe.models import mamba, mamba2, s4d, s5
 from sensprobe.models.family import Family
 from sensprobe.models.layouts import Layout
 from sensprobe.models.sited import Sited
@@ -81,7 +81,9 @@ def together(model: Model, length: int, most: int) -> int:
     return count
 
 
-FAMILIES: dict[str, Family] = {f.name: f for f in (s4d.FAMILY, mamba.FAMILY, mamba2.FAMILY)}
+FAMILIES: dict[str, Family] = {
+    f.name: f for f in (s4d.FAMILY, s5.FAMILY, mamba.FAMILY, mamba2.FAMILY)
+}
 """The record of every family, by name."""
 
 

@@ -87,6 +87,8 @@ def rms(x: Tensor, eps: float) -> Tensor:
 def _norm(at: At, u: Tensor, config: Any) -> Tensor:
     if config.norm_kind == "rms":
         return rms(u, config.norm_eps) * at("norm")
+    if config.norm_kind == "affine":
+        return u * at("norm") + at("norm.bias")
     return F.layer_norm(u, (config.d_model,), at("norm"), at("norm.bias"), config.norm_eps)
 
 

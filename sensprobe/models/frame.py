@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHOICES = {
     "encoder": ("linear", "embedding"),
     "norm": ("none", "pre", "post"),
-    "norm_kind": ("rms", "layer"),
+    "norm_kind": ("rms", "layer", "affine"),
     "pooling": ("mean", "last", "none"),
 }
 FIRST_FIELDS = (
@@ -47,7 +47,7 @@ class FrameConfig:
     layers: int = 1
     encoder: str = "linear"  # linear | embedding
     norm: str = "pre"  # none | pre | post (before the mixer, or after the residual)
-    norm_kind: str = "rms"  # rms | layer
+    norm_kind: str = "rms"  # rms | layer | affine (a batch norm, its statistics folded)
     norm_eps: float = 1e-5
     final_norm: bool = True  # after the last block, at every step
     residual: bool = True
@@ -110,7 +110,7 @@ def biased(site: Site, has: bool) -> list[Site]:
 
 def _norm_sites(at: str, config: Any) -> list[Site]:
     sites = [vector(at + "norm", Part.NORM, config.d_model)]
-    if config.norm_kind == "layer":
+    if config.norm_kind != "rms":
         sites.append(vector(at + "norm.bias", Part.BIAS, config.d_model))
     return sites
 
@@ -156,7 +156,7 @@ def frame_parameters(config: Any, mixer: Mapping[str, tuple[int, ...]]) -> Shape
     among them the norm's stand (training sums gradients in this order)."""
     h = config.d_model
     norm: Shapes = {"norm.weight": (h,)}
-    if config.norm_kind == "layer":
+    if config.norm_kind != "rms":
         norm["norm.bias"] = (h,)
     if config.encoder == "linear":
         shapes: Shapes = {"encoder.weight": (h, config.d_input), "encoder.bias": (h,)}

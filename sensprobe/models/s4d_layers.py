@@ -13,34 +13,17 @@ from torch import Tensor
 from sensprobe import ops
 from sensprobe.errors import UnsupportedError
 from sensprobe.models import forward, frame, s4d
+from sensprobe.models.discretize import discretize
 from sensprobe.models.forward import At, Carries
 from sensprobe.models.framed import Framed, Recurrence
 from sensprobe.models.initial import drawn, log_steps
 from sensprobe.models.s4d import S4DConfig
-from sensprobe.numerics.arithmetic import complex_exp, exp, joined, magnitude, over, pair, times
+from sensprobe.numerics.arithmetic import exp, joined, magnitude
 from sensprobe.numerics.storage import Carry, Storage
 from sensprobe.numerics.taps import EXACT, Tap, single
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 
 MODES = ("recurrent", "fft", "traced")
-
-
-def discretize(A: Tensor, B: Tensor, dt: Tensor, method: str) -> tuple[Tensor, Tensor]:
-    """A_bar, B_bar of one layer. A, B: (h, n) complex; dt: (h,), positive.
-
-    zoh: A_bar = exp(dt A), B_bar = (A_bar - 1) / A · B. bilinear: A_bar = (1 + dt A / 2) /
-    (1 - dt A / 2), B_bar = dt B / (1 - dt A / 2). Computed in the arithmetic of `arithmetic`, so
-    that every machine stores the same bits.
-    """
-    a, b, step = pair(A), pair(B), dt[:, None]
-    scaled = (a[0] * step, a[1] * step)
-    if method == "zoh":
-        A_bar = complex_exp(scaled)
-        return joined(A_bar), joined(times(over((A_bar[0] - 1, A_bar[1]), a), b))
-    half = (scaled[0] / 2, scaled[1] / 2)
-    below = (1 - half[0], -half[1])
-    A_bar = over((1 + half[0], half[1]), below)
-    return joined(A_bar), joined(over((step * b[0], step * b[1]), below))
 
 
 def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]:

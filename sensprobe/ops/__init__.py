@@ -27,6 +27,7 @@ import torch
 from sensprobe.ops.causal_conv import causal_conv
 from sensprobe.ops.diagonal_scan import diagonal_scan
 from sensprobe.ops.head_scan import head_scan
+from sensprobe.ops.modal_scan import modal_scan
 from sensprobe.ops.rotate import rotate, rotate_back
 from sensprobe.ops.rounded import rounded
 from sensprobe.ops.selective_scan import selective_scan
@@ -38,13 +39,16 @@ __all__ = [
     "describe",
     "diagonal_scan",
     "head_scan",
+    "modal_scan",
     "rotate",
     "rotate_back",
     "rounded",
     "selective_scan",
 ]
 
-OPERATIONS = ("diagonal_scan", "selective_scan", "head_scan", "causal_conv", "rounded", "rotate")
+OPERATIONS = (
+    "diagonal_scan", "modal_scan", "selective_scan", "head_scan", "causal_conv", "rounded", "rotate"
+)  # fmt: skip
 """Those that kernels exist for."""
 
 

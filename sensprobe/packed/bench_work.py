@@ -20,8 +20,8 @@ KINDS: dict[str, tuple[type[Operation], ...]] = {
     "embedding": (ir.Embed,),
     "products": (ir.Linear, ir.LinearCodes, ir.Bias),
     "convolution": (ir.Convolve,),
-    "recurrence": (ir.Decay, ir.Channels, ir.Heads, ir.Diagonal),
-    "norms": (ir.Rms, ir.LayerNorm),
+    "recurrence": (ir.Decay, ir.Channels, ir.Heads, ir.Diagonal, ir.Modes),
+    "norms": (ir.Rms, ir.LayerNorm, ir.Affine),
     "rounding": (ir.Round,),
     "elementwise": (
         ir.Input, ir.Softplus, ir.Gate, ir.Add, ir.Skip, ir.Mean, ir.Gelu, ir.HalfGlu, ir.Copy,
@@ -76,13 +76,13 @@ class _Table:
         match o:
             case ir.Linear() | ir.LinearCodes() | ir.Embed():
                 return self._product(o)
-            case ir.Convolve() | ir.Channels() | ir.Heads() | ir.Diagonal():
+            case ir.Convolve() | ir.Channels() | ir.Heads() | ir.Diagonal() | ir.Modes():
                 return self._stateful(o)
             case ir.Round():
                 return self._rounded(o)
             case ir.Rms():
                 return self._weight(o.weight), 2 * NUMBER * o.x.size
-            case ir.LayerNorm():
+            case ir.LayerNorm() | ir.Affine():
                 return self._weight(o.weight, o.bias), 2 * NUMBER * o.x.size
             case ir.Bias():
                 return self._weight(o.tensor), 2 * NUMBER * o.to.size
@@ -102,7 +102,9 @@ class _Table:
             return weight, NUMBER * t.columns + out
         return weight, self.code_bytes * t.columns + NUMBER * ceil(t.columns / o.x.run) + out
 
-    def _stateful(self, o: ir.Convolve | ir.Channels | ir.Heads | ir.Diagonal) -> tuple[int, int]:
+    def _stateful(
+        self, o: ir.Convolve | ir.Channels | ir.Heads | ir.Diagonal | ir.Modes
+    ) -> tuple[int, int]:
         """Operations that keep a state, which goes in and out."""
         s = self.program.states[o.state]
         fixed = self._scales(s.store)
@@ -115,6 +117,8 @@ class _Table:
                 passing, weights = 2 * (s.rows + s.heads + s.groups * s.n), 0
             case ir.Diagonal():
                 passing, weights = 2 * s.heads, self._weight(o.A, o.B, o.C)
+            case ir.Modes():
+                passing, weights = 4 * s.heads * s.n, self._weight(o.A)
         return fixed + weights, 2 * self._state_sizes[o.state] + NUMBER * passing
 
     def _rounded(self, o: ir.Round) -> tuple[int, int]:

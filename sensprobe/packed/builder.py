@@ -89,6 +89,10 @@ class Builder(lowering.Builder):
         self.program.add(ir.LayerNorm(x, to, self._constant(eps), tensor, bias))
         return to
 
+    def affine(self, x: Register, to: Register, weight: str) -> Register:
+        self.program.add(ir.Affine(x, to, self._tensor(weight), self._tensor(f"{weight}.bias")))
+        return to
+
     def activation(self, name: str, x: Register) -> Register:
         self.program.add(ACTIVATIONS[name](x, x))
         return x
@@ -165,12 +169,12 @@ class Builder(lowering.Builder):
 
     def diagonal(self, at: str, x: Register, to: Register) -> Register:
         A, B, C = (self._tensor(at + part) for part in "ABC")
-        site, scheme = self.model.sites[at + "state"], self.weights.plan.get(at + "state")
-        found = states.complex_state(
-            self.program, site, scheme, self.scales.get(site.name), self.weights, self._end
-        )
-        self.fresh.append(found.fresh)
-        self.program.add(ir.Diagonal(x, to, A, B, C, found.row))
+        self.program.add(ir.Diagonal(x, to, A, B, C, self._complex_state(at + "state")))
+        return to
+
+    def modes(self, at: str, x: Register, to: Register) -> Register:
+        A = self._tensor(at + "A")
+        self.program.add(ir.Modes(x, to, A, self._complex_state(at + "state")))
         return to
 
     # -- tables -----------------------------------------------------------------------------------
@@ -190,6 +194,15 @@ class Builder(lowering.Builder):
         if scheme is not None and every > 1:
             self.chunk = lcm(self.chunk, every)
             self.no_steps = self.no_steps or str(states.kept_in_full(site, scheme))
+        self.fresh.append(found.fresh)
+        return found.row
+
+    def _complex_state(self, name: str) -> int:
+        """The same of complex pairs."""
+        site, scheme = self.model.sites[name], self.weights.plan.get(name)
+        found = states.complex_state(
+            self.program, site, scheme, self.scales.get(name), self.weights, self._end
+        )
         self.fresh.append(found.fresh)
         return found.row
 

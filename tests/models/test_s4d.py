@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sensprobe.errors import SensprobeError, UnsupportedError
 from sensprobe.models.apply import Applier
+from sensprobe.models.discretize import discretize
 from sensprobe.models.s4d import S4DConfig, sites
-from sensprobe.models.s4d_layers import S4D, deploy, discretize
+from sensprobe.models.s4d_layers import S4D, deploy
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.scheme import parse
 from sensprobe.testing.family import FamilyContract, Seen

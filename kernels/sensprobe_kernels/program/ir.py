@@ -317,10 +317,28 @@ class Relu(NamedTuple):
     to: Register
 
 
+class Modes(NamedTuple):
+    """h = A h + x, to = h, complex modes whose real and imaginary numbers lie in turn (S5)."""
+
+    x: Register
+    to: Register
+    A: TensorNumber
+    state: StateNumber
+
+
+class Affine(NamedTuple):
+    """to = x · weight + bias."""
+
+    x: Register
+    to: Register
+    weight: TensorNumber
+    bias: TensorNumber
+
+
 Operation: TypeAlias = (
     Embed | Input | Linear | Bias | Rms | LayerNorm | Round | Silu | Softplus | Gate | Add | Skip
     | Convolve | Decay | Channels | Heads | LinearCodes | Mean | Gelu | HalfGlu | Copy | Diagonal
-    | Qgelu | Chunks | Relu
+    | Qgelu | Chunks | Relu | Modes | Affine
 )  # fmt: skip
 OPERATIONS: tuple[type[Any], ...] = get_args(Operation)
 CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
@@ -328,6 +346,7 @@ CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
 (
     EMBED, INPUT, LINEAR, BIAS, RMS, LAYER_NORM, ROUND, SILU, SOFTPLUS, GATE, ADD, SKIP, CONVOLVE,
     DECAY, CHANNELS, HEADS, LINEAR_CODES, MEAN, GELU, HALF_GLU, COPY, DIAGONAL, QGELU, CHUNKS, RELU,
+    MODES, AFFINE,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 # Who reads codes that a recurrence may read.

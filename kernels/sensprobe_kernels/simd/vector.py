@@ -332,6 +332,17 @@ def _butterfly(half: int) -> Any:
 butterfly1, butterfly2, butterfly4, butterfly8 = (_butterfly(half) for half in (1, 2, 4, 8))
 
 
+def _shuffled(builder: Any, a: Any, b: Any, pattern: list[int]) -> Any:
+    """The numbers of a (0 to 15) and b (16 to 31) that a pattern names."""
+    return builder.shuffle_vector(a, b, ir.Constant(_I.llvm, pattern))
+
+
+neighbours = _unary(
+    _F, _F, lambda b, v: _shuffled(b, v, v, [i ^ 1 for i in range(LANES)]),
+    "Each number in the place of its neighbour: 1, 0, 3, 2, …",
+)  # fmt: skip
+
+
 # -- two values -----------------------------------------------------------------------------------
 
 
@@ -365,6 +376,14 @@ def _half_of(builder: Any, a: Any, b: Any, half: int) -> Any:
     return builder.shuffle_vector(*products, ir.Constant(_I.llvm, places))
 
 
+def _turns(first: int) -> Callable[[Any, Any, Any], Any]:
+    """Numbers of two values in turn, from a place of both on."""
+    pattern = [first + i // 2 + LANES * (i % 2) for i in range(LANES)]
+    return lambda builder, a, b: _shuffled(builder, a, b, pattern)
+
+
+first_in_turn = _binary(_F, _F, _turns(0), "a0, b0, a1, b1, … a7, b7.")
+last_in_turn = _binary(_F, _F, _turns(LANES // 2), "a8, b8, … a15, b15.")
 less = _binary(_F, _M, lambda b, x, y: b.fcmp_ordered("<", x, y), "Where a < b.")
 either = _binary(_M, _M, lambda b, x, y: b.or_(x, y), "Where a or b.")
 low_product = _binary(_I, _I, lambda b, x, y: _half_of(b, x, y, 0), "Low half of a 64-bit product.")

@@ -53,6 +53,10 @@ class Builder(Protocol):
         """A layer norm with a weight and "{weight}.bias"."""
         ...
 
+    def affine(self, x: Register, to: Register, weight: str) -> Register:
+        """x · weight + "{weight}.bias"."""
+        ...
+
     def activation(self, name: str, x: Register) -> Register:
         """silu, gelu, qgelu or relu, in place."""
         ...
@@ -126,5 +130,12 @@ class Builder(Protocol):
         """The recurrence of S4D, a head a number of x: h = A h + B x, to = 2 Re(C · h), complex.
 
         The names of A, B, C and state begin with `at`.
+        """
+        ...
+
+    def modes(self, at: str, x: Register, to: Register) -> Register:
+        """The recurrence of S5: to = h = A h + x, complex numbers as their parts in turn.
+
+        The names of A and state begin with `at`.
         """
         ...

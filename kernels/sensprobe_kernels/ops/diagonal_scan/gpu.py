@@ -1,6 +1,7 @@
 """The diagonal complex recurrence of S4D and S5 in Triton, its state packed between tokens.
 
-    h = A h + B u,  y = 2 · Re sum of C h
+    h = A h + B u,  y = 2 · Re sum of C h      S4D
+    h = A h + x,    y = h                      S5, of whose linear maps B and C are
 
 Complex numbers are real and imaginary parts by turns in memory, and two tiles in registers. The
 state is read once, stays in registers for as many tokens as there are, is rounded after each as the
@@ -127,9 +128,11 @@ def scan(
     x, A, B, C, D, y, codes, scale, zero, residual, known, known_zero, slots, times, key0, key1,
     length, heads, pitch, each, x_pitch, dynamic,
     n: tl.constexpr, N: tl.constexpr, R: tl.constexpr, G: tl.constexpr, PARTS: tl.constexpr,
-    WHOLE: tl.constexpr, SKIPS: tl.constexpr, c: tl.constexpr, r: tl.constexpr,
+    WHOLE: tl.constexpr, SKIPS: tl.constexpr, DRIVEN: tl.constexpr, c: tl.constexpr,
+    r: tl.constexpr,
 ):  # fmt: skip
-    """x, y (batch, length, heads); A, B, C (heads, n) pairs of float32. codes: `each` a slot, of
+    """x, y (batch, length, heads), or DRIVEN (batch, length, heads, n) pairs; A, B, C (heads, n)
+    pairs of float32. codes: `each` a slot, of
     rows of `pitch` bytes that hold n pairs; scale, zero: `dynamic` a slot. PARTS 2: a scale for
     each part; for G pairs of a head, or WHOLE: for the whole state, and there is one program."""
     block, b = tl.program_id(0), tl.program_id(1)
@@ -156,13 +159,22 @@ def scan(
     time = tl.load(times + slot)
     pair = (row * n + col) * 2
     a, ai = tl.load(A + pair, mask=there, other=0.0), tl.load(A + pair + 1, mask=there, other=0.0)
-    d, di = tl.load(B + pair, mask=there, other=0.0), tl.load(B + pair + 1, mask=there, other=0.0)
-    o, oi = tl.load(C + pair, mask=there, other=0.0), tl.load(C + pair + 1, mask=there, other=0.0)
+    if not DRIVEN:
+        d = tl.load(B + pair, mask=there, other=0.0)
+        di = tl.load(B + pair + 1, mask=there, other=0.0)
+        o = tl.load(C + pair, mask=there, other=0.0)
+        oi = tl.load(C + pair + 1, mask=there, other=0.0)
     for t in range(length):
         token = b * length + t
-        u = tl.load(x + token * x_pitch + row, mask=inside, other=0.0)
-        real = before_rounding((a * re - ai * im) + d * u, re_residual, r)
-        imag = before_rounding((a * im + ai * re) + di * u, im_residual, r)
+        if DRIVEN:
+            u = 0.0
+            drive = tl.load(x + token * x_pitch + pair, mask=there, other=0.0)
+            im_drive = tl.load(x + token * x_pitch + pair + 1, mask=there, other=0.0)
+        else:
+            u = tl.load(x + token * x_pitch + row, mask=inside, other=0.0)
+            drive, im_drive = d * u, di * u
+        real = before_rounding((a * re - ai * im) + drive, re_residual, r)
+        imag = before_rounding((a * im + ai * re) + im_drive, im_residual, r)
         if r.span == GROUP:
             s, sz, e, ez = _dynamic_scales(real, imag, there, N, G, PARTS, WHOLE, r)
         bits, im_bits = 0.0, 0.0
@@ -170,9 +182,13 @@ def scan(
             bits, im_bits = noise_pair(col, row, slot, time + t, key0, key1)
         re, re_residual = _rounded(real, s, sz, bits, N, G, r)
         im, im_residual = _rounded(imag, e, ez, im_bits, N, G, r)
-        total = tl.sum(tl.where(there, o * re - oi * im, 0.0), 1)[:, None] * 2.0
-        total = finished(total, u, D, D, row, 1, inside, SKIPS, 0)
-        tl.store(y + token * x_pitch + row, total, mask=inside)
+        if DRIVEN:
+            tl.store(y + token * x_pitch + pair, re, mask=there)
+            tl.store(y + token * x_pitch + pair + 1, im, mask=there)
+        else:
+            total = tl.sum(tl.where(there, o * re - oi * im, 0.0), 1)[:, None] * 2.0
+            total = finished(total, u, D, D, row, 1, inside, SKIPS, 0)
+            tl.store(y + token * x_pitch + row, total, mask=inside)
     tl.debug_barrier()  # what other threads of this program read is now written
     store_numbers(
         state, _turns(re, im, N), _filled(s, e, none, N, G), _filled(sz, ez, none, N, G), row,

@@ -175,10 +175,11 @@ def rounds(
 def norm(
     x, added, weight, bias, y, known, known_zero, columns, pitch, y_pitch, stride, eps,
     W: tl.constexpr, run: tl.constexpr, ADDS: tl.constexpr, LAYER: tl.constexpr,
-    WEIGHTED: tl.constexpr, r: tl.constexpr,
+    WEIGHTED: tl.constexpr, AFFINE: tl.constexpr, r: tl.constexpr,
 ):  # fmt: skip
     """x / √(mean x² + eps) · weight of a row, or a group of columns (the grid's second axis), a
-    program, then rounded. ADDS: x takes `added` in first, and keeps the sum. LAYER: layer norm."""
+    program, then rounded. ADDS: x takes `added` in first, and keeps the sum. LAYER: layer norm.
+    AFFINE: x · weight + bias."""
     i = tl.arange(0, W)[None, :]
     inside, first = i < columns, tl.program_id(1) * columns
     at = x + tl.program_id(0) * pitch + first + i
@@ -190,11 +191,12 @@ def norm(
     if LAYER:
         middle = tl.div_rn(tl.sum(v, 1, keep_dims=True), count)
         v = tl.where(inside, v - middle, 0.0)
-    square = tl.div_rn(tl.sum(v * v, 1, keep_dims=True), count)
-    v = v * tl.div_rn(1.0, tl.sqrt_rn(square + eps))
+    if not AFFINE:
+        square = tl.div_rn(tl.sum(v * v, 1, keep_dims=True), count)
+        v = v * tl.div_rn(1.0, tl.sqrt_rn(square + eps))
     if WEIGHTED:
         v = v * tl.load(weight + first + i, mask=inside, other=0.0)
-    if LAYER:
+    if LAYER or AFFINE:
         v = v + tl.load(bias + first + i, mask=inside, other=0.0)
     if r.span != EXACT:
         s, z = scales_of(v, inside, known, known_zero, i, run, stride, r)

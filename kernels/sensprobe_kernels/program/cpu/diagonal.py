@@ -1,7 +1,9 @@
-"""One step of the diagonal complex recurrence, its state packed between steps.
+"""One step of the diagonal complex recurrences, their state packed between steps.
 
 re = (A_re h_re - A_im h_im) + B_re u        y = 2 · sum of C_re re - C_im im, from n = 0 upward
 im = (A_re h_im + A_im h_re) + B_im u
+
+That is S4D's; S5's has a number of its own for B_re u and for B_im u, and y is the state.
 
 The state lies in scratch as in the carry: real and imaginary numbers in turn, head after head.
 """
@@ -31,21 +33,18 @@ from sensprobe_kernels.program.cpu.tables import flags_in
 from sensprobe_kernels.program.ir import State, Stored
 from sensprobe_kernels.quantize.lanes import Scale, clamp, kept, noise_pair, residual_of
 from sensprobe_kernels.quantize.rounding import STOCHASTIC
-from sensprobe_kernels.quantize.scales import Range, across, dynamic_scale, unseen, widen
+from sensprobe_kernels.quantize.scales import unseen, widen
 from sensprobe_kernels.quantize.spec import CLIP, EXACT, GROUP, Flags
+from sensprobe_kernels.quantize.turns import scale_of
 from sensprobe_kernels.simd.octets import lane
 from sensprobe_kernels.simd.vector import (
     LANES,
     Floats,
-    Ints,
-    choose,
     every,
     every_int,
-    less,
     load,
     load_first,
     negative,
-    number,
     places,
     store,
     store_first,
@@ -162,6 +161,16 @@ def _advance(s: State, u: Any, x: Scratch) -> None:
             x.state[i + 1] = (A[i] * im + A[i + 1] * re) + B[i + 1] * drive
 
 
+@inline
+def _advance_driven(s: State, v: Any, x: Scratch) -> None:
+    """A h + v in place; A lies in the scratch for tensors."""
+    A = x.tensor
+    for i in range(0, 2 * s.heads * s.n, 2):
+        re, im = x.state[i], x.state[i + 1]
+        x.state[i] = (A[i] * re - A[i + 1] * im) + v[i]
+        x.state[i + 1] = (A[i] * im + A[i + 1] * re) + v[i + 1]
+
+
 # -- rounding -------------------------------------------------------------------------------------
 
 
@@ -196,35 +205,6 @@ def _draw(s: State, d: Stored, slot: int, step: int, x: Scratch) -> None:
 
 
 @inline
-def _only(x: Ints, others: int, part: int) -> Ints:
-    """x in the places of one part (0 real, 1 imaginary), `others` in the rest."""
-    turn = places() & every_int(1)  # 1 in imaginary places
-    inside = every_int(0) - turn if part else turn - every_int(1)  # all ones, or none
-    return (x & inside) | (every_int(others) & (inside ^ every_int(-1)))
-
-
-@inline
-def _range_of(seen: Range, part: int, flags: Flags) -> Range:
-    """The range of the numbers of one part, in every place."""
-    none = unseen(flags)
-    if flags.asym:
-        low = _only(seen.low, 0x7FFFFFFF, part)
-        return across(Range(low, _only(seen.high, -0x80000000, part)))
-    return across(Range(none.low, _only(seen.high, 0, part)))
-
-
-@inline
-def _mixed(a: Scale, b: Scale) -> Scale:
-    """Scales of real and imaginary numbers in turn."""
-    odd = less(every(_HALF), number(places() & every_int(1)))
-    return Scale(
-        choose(odd, b.scale, a.scale), choose(odd, b.inverse, a.inverse),
-        choose(odd, b.rest, a.rest), choose(odd, b.low, a.low), choose(odd, b.high, a.high),
-        choose(odd, b.shift, a.shift),
-    )  # fmt: skip
-
-
-@inline
 def _dynamic_scale(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: Scratch) -> Scale:
     """The dynamic scale of run r, which is kept in scratch too."""
     first, seen = r * s.run, unseen(flags)
@@ -232,12 +212,7 @@ def _dynamic_scale(s: State, d: Stored, r: int, numbers: Any, flags: Flags, x: S
     for i in range(first, first + s.run, LANES):
         left = min(LANES, first + s.run - i)
         seen = widen(seen, load_first(x.state, i, left, again), flags)
-    if s.parts == 1:
-        scale = dynamic_scale(across(seen), numbers, d.scales, flags)
-    else:
-        re = dynamic_scale(_range_of(seen, 0, flags), numbers, d.scales, flags)
-        im = dynamic_scale(_range_of(seen, 1, flags), numbers, d.scales, flags)
-        scale = _mixed(re, im)
+    scale = scale_of(seen, s.parts, numbers, d.scales, flags)
     zero = zero_of(scale, flags)
     for part in range(s.parts):
         x.scales[r * s.parts + part] = lane(scale.scale, part)
@@ -294,4 +269,20 @@ def diagonal(
     _advance(s, u, x)
     _round(s, d, slot, step, consts, x)
     _outputs(s, y, x)
+    _store_state(carry, base, s, d, x)
+
+
+@noinline
+def modes(
+    data: Any, carry: Any, base: int, s: State, d: Stored, slot: int, step: int, v: Any, to: Any,
+    consts: Any, x: Scratch,
+) -> None:  # fmt: skip
+    """One step of one sequence: v and what is written have the state's numbers; x.tensor holds A
+    decoded."""
+    _scales(data, carry, base, s, d, x)
+    _load_state(carry, base, s, d, x)
+    _advance_driven(s, v, x)
+    _round(s, d, slot, step, consts, x)
+    for i in range(2 * s.heads * s.n):
+        to[i] = x.state[i]
     _store_state(carry, base, s, d, x)

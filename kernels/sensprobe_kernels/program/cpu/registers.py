@@ -177,6 +177,13 @@ def layer_norm(
 
 
 @inline
+def affine(work: Any, source: int, to: int, size: int, weight: Any, bias: Any) -> None:
+    """x · weight + bias."""
+    for i in range(0, size, LANES):
+        store(work, to + i, load(work, source + i) * load(weight, i) + load(bias, i))
+
+
+@inline
 def products(work: Any, at: int, factors: Any, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, at + i, load(work, at + i) * load(factors, i))

@@ -144,7 +144,7 @@ def _scratch(program: Program) -> Scratch:
     states = program.states
     numbers = max([LANES, *(s.rows * s.n for s in states)])
     scales = [s.rows * max(1, s.n // s.run if s.run else 1) for s in states]
-    if any(isinstance(o, ir.Diagonal) for o in program.ops):
+    if any(isinstance(o, ir.Diagonal | ir.Modes) for o in program.ops):
         scales.append(numbers)  # of complex states, which may have a scale a number
     rows = max([LANES, *scales])
     turned = (o.x.size for o in program.ops if isinstance(o, ir.Round))
@@ -176,12 +176,14 @@ def _decoded(program: Program, o: Operation) -> int:
         return t.rows * t.columns
 
     match o:
-        case ir.LayerNorm(x=x):
+        case ir.LayerNorm(x=x) | ir.Affine(x=x):
             return 2 * x.pitch
         case ir.Convolve(weight=weight, x=x):
             return size(weight) + x.pitch
         case ir.Diagonal(A=A):
             return 3 * size(A)
+        case ir.Modes(A=A):
+            return size(A)
         case ir.Rms(weight=tensor) if tensor >= 0:
             return size(tensor)
         case (

@@ -14,7 +14,7 @@ from sensprobe_kernels.ops.selective_scan.job import Given
 from sensprobe_kernels.packing.tensor import packed_of
 from sensprobe_kernels.program import ir
 from sensprobe_kernels.program.cpu.clock import nanoseconds
-from sensprobe_kernels.program.cpu.diagonal import diagonal
+from sensprobe_kernels.program.cpu.diagonal import diagonal, modes
 from sensprobe_kernels.program.cpu.groups import in_groups
 from sensprobe_kernels.program.cpu.products import Call, Machine, linear
 from sensprobe_kernels.program.cpu.recurrence import (
@@ -30,6 +30,7 @@ from sensprobe_kernels.program.cpu.recurrence import (
 from sensprobe_kernels.program.cpu.registers import (
     RowCodes,
     add_bias,
+    affine,
     decays,
     gates,
     gelus,
@@ -63,6 +64,7 @@ _ADD, _SKIP, _DECAY = columns(ir.Add), columns(ir.Skip), columns(ir.Decay)
 _CONVOLVE, _CHANNELS, _HEADS = columns(ir.Convolve), columns(ir.Channels), columns(ir.Heads)
 _DIAGONAL, _MEAN = columns(ir.Diagonal), columns(ir.Mean)
 _HALF_GLU, _COPY = columns(ir.HalfGlu), columns(ir.Copy)
+_MODES, _AFFINE = columns(ir.Modes), columns(ir.Affine)
 _ELEMENTWISE = (ir.SILU, ir.GELU, ir.QGELU, ir.RELU, ir.GATE, ir.ADD, ir.SOFTPLUS)
 
 
@@ -183,6 +185,28 @@ def _diagonal(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         x, y = call.work[_at(row, _DIAGONAL.x, b) :], call.work[_at(row, _DIAGONAL.to, b) :]
         data, step, consts = machine.data, call.steps[slot], machine.consts
         diagonal(data, call.carry, base, s, d, slot, step, x, y, consts, scratch)
+
+
+@inline
+def _modes(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
+    s = state_of(machine.states, row[_MODES.state])
+    d = stored_of(machine.stores, s.store)
+    _decode(machine, row[_MODES.A], scratch.tensor, scratch)
+    for b in range(call.batch):
+        base, slot = _base(call, b), call.slots[b]
+        x, to = call.work[_at(row, _MODES.x, b) :], call.work[_at(row, _MODES.to, b) :]
+        data, step, consts = machine.data, call.steps[slot], machine.consts
+        modes(data, call.carry, base, s, d, slot, step, x, to, consts, scratch)
+
+
+@inline
+def _affine(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
+    weight, bias = scratch.tensor, scratch.tensor[row[_AFFINE.x.pitch] :]
+    _decode(machine, row[_AFFINE.weight], weight, scratch)
+    _decode(machine, row[_AFFINE.bias], bias, scratch)
+    for b in range(call.batch):
+        x, to = _at(row, _AFFINE.x, b), _at(row, _AFFINE.to, b)
+        affine(call.work, x, to, row[_AFFINE.x.size], weight, bias)
 
 
 @inline
@@ -331,6 +355,10 @@ def build() -> Callable[..., None]:
                 _heads(machine, call, row, scratch)
             elif code == ir.DIAGONAL:
                 _diagonal(machine, call, row, scratch)
+            elif code == ir.MODES:
+                _modes(machine, call, row, scratch)
+            elif code == ir.AFFINE:
+                _affine(machine, call, row, scratch)
             elif code == ir.RMS:
                 _rms(machine, call, row, scratch)
             elif code == ir.LAYER_NORM:

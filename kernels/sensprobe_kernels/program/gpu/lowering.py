@@ -99,9 +99,14 @@ class Lowering:
                 return self._recurrence(o, after)
             case ir.Diagonal():
                 return self._diagonal(o, after)
+            case ir.Modes():
+                tensors = self.small(o.A, NONE, NONE, NONE)
+                launch = state_launches.diagonal(self.program, self.buffers, o, tensors, None)
+                self.launches.append(launch)
+                return 1
             case ir.Add() if (norm := _norm_of(o, after)) is not None:
                 return 1 + self._norm(norm, after[1:], o.b)
-            case ir.Rms() | ir.LayerNorm():
+            case ir.Rms() | ir.LayerNorm() | ir.Affine():
                 return self._norm(o, after, None)
             case ir.Round():
                 return self._round(o)
@@ -227,13 +232,14 @@ class Lowering:
         return rounds_of(self.program, s), run, s.stride, self.buffers.statics[store]
 
     def _norm(
-        self, o: ir.Rms | ir.LayerNorm, after: list[Operation], added: Register | None
+        self,
+        o: ir.Rms | ir.LayerNorm | ir.Affine,
+        after: list[Operation],
+        added: Register | None,
     ) -> int:
-        groups, tensors = 1, (o.weight, NONE)
-        if isinstance(o, ir.LayerNorm):
-            tensors = (o.weight, o.bias)
-        else:
-            groups = o.groups
+        groups = o.groups if isinstance(o, ir.Rms) else 1
+        tensors = (o.weight, NONE if isinstance(o, ir.Rms) else o.bias)
+        eps = 0.0 if isinstance(o, ir.Affine) else self.program.consts[o.eps]
         r, run, stride, used = EXACTLY, 0, 0, 1
         known = (self.buffers.nothing, self.buffers.nothing)
         rounds = after[0] if after and groups == 1 else None
@@ -243,13 +249,13 @@ class Lowering:
         x, columns = self.register(o.x), o.x.size // groups
         given = (
             x, x if added is None else self.register(added), weight, bias, self.register(o.to),
-            *known, columns, o.x.pitch, o.to.pitch, stride, self.program.consts[o.eps],
+            *known, columns, o.x.pitch, o.to.pitch, stride, eps,
         )  # fmt: skip
         self._add(
             elementwise.norm, (self.program.batch, groups), given,
             W=triton.next_power_of_2(columns), warps=_warps(columns), run=run,
             ADDS=int(added is not None), LAYER=int(isinstance(o, ir.LayerNorm)),
-            WEIGHTED=int(o.weight >= 0), r=r,
+            WEIGHTED=int(o.weight >= 0), AFFINE=int(isinstance(o, ir.Affine)), r=r,
         )  # fmt: skip
         return used
 

@@ -245,9 +245,11 @@ def _chunk_rows(h: Held, N: int, every: int) -> int:
 
 
 def diagonal(
-    program: Program, m: Buffers, o: ir.Diagonal, tensors: list[Tensor], skip: ir.Skip | None
-) -> Launch:
-    """The launch of a diagonal recurrence, and of the skip that follows; tensors: A, B, C, D."""
+    program: Program, m: Buffers, o: ir.Diagonal | ir.Modes, tensors: list[Tensor],
+    skip: ir.Skip | None,
+) -> Launch:  # fmt: skip
+    """The launch of a diagonal recurrence, and of the skip that follows; tensors: A, B, C, D, of
+    which S5's has only A."""
     h = m.held[o.state]
     s, r = h.state, rounds_of(program, h.stored)
     c, whole = state_codes(h, 2 * s.n), int(s.run == 2 * s.n * s.heads)
@@ -268,7 +270,7 @@ def diagonal(
     )  # fmt: skip
     constants = {
         "n": s.n, "N": N, "R": R, "G": G, "PARTS": s.parts, "WHOLE": whole,
-        "SKIPS": int(skip is not None), "c": c, "r": r,
+        "SKIPS": int(skip is not None), "DRIVEN": int(isinstance(o, ir.Modes)), "c": c, "r": r,
     }  # fmt: skip
     grid = (triton.cdiv(s.heads, R), len(m.order))
     return Launch(diagonal_scan.scan, grid, given, constants, _warps(4 * R * N, r))
