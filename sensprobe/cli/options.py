@@ -10,8 +10,8 @@ MODEL = (
     "transformers), an exported folder, or a model.toml"
 )
 DATA = (
-    "digits, mnist:FOLDER, spoken-digits:PATH, keywords:FILE, listops, npz:FILE, "
-    "python:FILE.py:FUNCTION, text:PATH, or pydoc; options follow, as in listops,length=512"
+    "digits, mnist:FOLDER, cifar10:FOLDER, spoken-digits:PATH, keywords:FILE, listops, "
+    "npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc; options follow, as in listops,length=512"
 )
 LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
 RUNTIMES = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"

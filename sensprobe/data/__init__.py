@@ -2,6 +2,7 @@
 
     digits                    scikit-learn's handwritten digits, on every machine
     mnist:FOLDER              the four MNIST IDX files, packed with gzip or not
+    cifar10:FOLDER            CIFAR-10 in its binary files or as JPEGs, gray or in colour
     spoken-digits:PATH        recordings of spoken digits, read sample by sample
     keywords:FILE             features of spoken keywords, split by speaker
     listops                   operations on lists of digits, as tokens, drawn by a generator
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from sensprobe.data import (
     arrays,
+    cifar10,
     digits,
     keywords,
     listops,
@@ -85,8 +87,8 @@ __all__ = [
 ]
 
 FORMS = (
-    "digits, mnist:FOLDER, spoken-digits:PATH, keywords:FILE, listops, npz:FILE, "
-    "python:FILE.py:FUNCTION, text:PATH, pydoc"
+    "digits, mnist:FOLDER, cifar10:FOLDER, spoken-digits:PATH, keywords:FILE, listops, "
+    "npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc"
 )
 BYTES = ByteTokenizer()
 
@@ -148,6 +150,7 @@ READERS: dict[str, Callable[[str, str, int, Gate], Dataset]] = {
 }
 TASKS: dict[str, Callable[[str, str], Dataset]] = {
     "mnist": mnist.load,
+    "cifar10": cifar10.load,
     "spoken-digits": spoken_digits.load,
     "keywords": keywords.load,
 }
