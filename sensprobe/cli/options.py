@@ -11,7 +11,8 @@ MODEL = (
 )
 DATA = (
     "digits, mnist:FOLDER, cifar10:FOLDER, spoken-digits:PATH, keywords:FILE, listops, "
-    "npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc; options follow, as in listops,length=512"
+    "mackey-glass, lorenz, npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc; options follow, as "
+    "in listops,length=512"
 )
 LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
 RUNTIMES = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"

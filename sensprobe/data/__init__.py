@@ -6,6 +6,7 @@
     spoken-digits:PATH        recordings of spoken digits, read sample by sample
     keywords:FILE             features of spoken keywords, split by speaker
     listops                   operations on lists of digits, as tokens, drawn by a generator
+    mackey-glass, lorenz      chaotic systems, to be predicted some steps ahead at every step
     npz:FILE                  arrays x, y, optionally split and group
     python:FILE.py:FUNCTION   the user's own code, which returns such arrays; run only when named
     text:PATH                 text for language models: a file, a folder or a tar of .txt
@@ -24,6 +25,7 @@ from sensprobe.data import (
     arrays,
     cifar10,
     digits,
+    dynamics,
     keywords,
     listops,
     mnist,
@@ -88,7 +90,7 @@ __all__ = [
 
 FORMS = (
     "digits, mnist:FOLDER, cifar10:FOLDER, spoken-digits:PATH, keywords:FILE, listops, "
-    "npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc"
+    "mackey-glass, lorenz, npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc"
 )
 BYTES = ByteTokenizer()
 
@@ -155,7 +157,10 @@ TASKS: dict[str, Callable[[str, str], Dataset]] = {
     "keywords": keywords.load,
 }
 """Readers of files that come with splits of their own: what follows the colon, and the spec."""
-GENERATED: dict[str, Callable[[str], Dataset]] = {listops.NAME: listops.load}
+GENERATED: dict[str, Callable[[str], Dataset]] = {
+    listops.NAME: listops.load,
+    **dict.fromkeys(dynamics.SYSTEMS, dynamics.load),
+}
 SAMPLES = ("digits", *TASKS, *GENERATED, *READERS)
 """The kinds of data that are samples, each with a target of its own."""
 KINDS = (*SAMPLES, TEXT, pydoc_topics.NAME)

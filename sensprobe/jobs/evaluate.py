@@ -23,7 +23,7 @@ from sensprobe.jobs.saturation import saturated
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.scores.classes import per_class
-from sensprobe.scores.metrics import PREDICTED
+from sensprobe.scores.metrics import NRMSE, PREDICTED
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source
 
@@ -117,7 +117,10 @@ def evaluate(
         out["baseline"] = score_document(mean(base[session.headline.primary], groups))
         both = arrays[session.headline.primary], base[session.headline.primary], groups
         out["difference"] = score_document(paired(*both, robust=session.headline.robust))
-        if session.headline.primary == "squared_error" and base[session.headline.primary].any():
+        if (
+            session.headline.primary in (NRMSE, "squared_error")
+            and base[session.headline.primary].any()
+        ):
             out["ratio"] = score_document(ratio(*both))
     return out
 

@@ -169,6 +169,8 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
     model, data = recipe.model, recipe.data
     unlabelled = y.ndim == 2 and y.shape[1] == 0
     tokens = model.encoder == "embedding"
+    steps = x.shape[1:2] if model.pooling == "none" else ()
+    wanted = (*steps, model.d_output)
     needed = f"int32 tokens (n, length) below {model.d_input}"
     problems = {
         f"x is {x.dtype} of shape {tuple(x.shape)}, needed "
@@ -179,7 +181,7 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
         "there are no samples": len(x) == 0,
         "there are no labels": unlabelled,
         f"y is {y.dtype} of shape {tuple(y.shape)}, needed int64 classes (n,) or float32 targets "
-        f"(n, {model.d_output})": not unlabelled and not _is_labels(y, model.d_output),
+        f"(n, {', '.join(map(str, wanted))})": not unlabelled and not _is_labels(y, wanted),
     }
     if wrong := [problem for problem, found in problems.items() if found]:
         raise DataError(f"{name}: {'; '.join(wrong)}. Name data that fits the recipe's [model].")
@@ -203,11 +205,14 @@ def _is_tokens(x: Tensor, known: int) -> bool:
     return x.ndim == 2 and x.dtype == torch.int32 and (x.numel() == 0 or int(x.max()) < known)
 
 
-def _is_labels(y: Tensor, outputs: int) -> bool:
-    """True if these are classes, or targets of so many numbers a sample."""
+def _is_labels(y: Tensor, outputs: tuple[int, ...]) -> bool:
+    """True if these are targets as many as the outputs of a sample, or classes where a sample has
+    one output."""
     if y.is_floating_point():
-        return y.dtype == torch.float32 and y.ndim > 0 and math.prod(y.shape[1:]) == outputs
-    return y.dtype == torch.int64 and y.ndim == 1
+        return (
+            y.dtype == torch.float32 and y.ndim > 0 and math.prod(y.shape[1:]) == math.prod(outputs)
+        )
+    return y.dtype == torch.int64 and y.ndim == 1 and len(outputs) == 1
 
 
 def digest(x: Tensor, y: Tensor) -> str:
