@@ -257,11 +257,11 @@ def _tune_method(sub: argparse.ArgumentParser) -> None:
         default="",
         metavar="NAME",
         help="continuous (A, dt and B are trained, which A and B are discretised from), discrete "
-        "(S4D: discretised A and B themselves) or frozen (A and dt stay) (default: what the "
+        "(S4D, S5: discretised A and B) or frozen (A and dt stay) (default: what the "
         "checkpoint holds)",
     )
     sub.add_argument(
-        "--stable", action="store_true", help="keep |A| of S4D at most 1 as the plan stores it"
+        "--stable", action="store_true", help="keep |A| of S4D and S5 at most 1 as stored"
     )
     sub.add_argument(
         "--ranges",

@@ -115,7 +115,7 @@ def train(
             f"that ship: {', '.join(recipes())}."
         )
     document, place = read_document(path), out or Path("runs") / path.stem
-    if "family" in document and "data" not in document:
+    if "text" in document:
         text = language_recipe_from(document, str(path))
         return _language(text, data, place, progress, resume=not restart)
     recipe = recipe_from(document, str(path))

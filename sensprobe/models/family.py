@@ -45,6 +45,9 @@ class Family:
     `discretized(parameters, config)` returns parameters and config of the same model whose
     parameters are what a deployment holds; families without it are not time-invariant.
 
+    `exact_mode` is the mode that computes exact states fastest, forward and backward: training at
+    full precision runs in it.
+
     `lower(builder, config)` writes the streaming step and returns the register of its outputs (see
     `models.lowering`); without it a model steps by its reference. `layouts` say how other packages
     store its models.
@@ -60,6 +63,7 @@ class Family:
     initial: Callable[..., Any]
     discretized: Callable[..., Any] | None = None
     precision: str = "float32"
+    exact_mode: str = "recurrent"
     lower: Callable[..., Any] | None = None
     layouts: tuple[Layout, ...] = ()
     earlier: Earlier | None = None

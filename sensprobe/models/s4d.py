@@ -142,6 +142,7 @@ FAMILY = Family(
     model=deferred(_LAYERS, "S4D"),
     lower=deferred("sensprobe.models.lowering.s4d", "lower"),
     precision="float64",
+    exact_mode="fft",
     layouts=(
         Layout(
             package="s4",

@@ -191,12 +191,12 @@ class S5(Framed):
         for name, carry in zip(self.config.directions, carries, strict=False):
             back = name != "state"
             drive = v.flip(1) if back else v.clone() if self.config.bidirectional else v
-            states, left = self._scan(at, name, drive, A, carry)
+            states, left = self.scan(at, name, drive, A, carry)
             read.append(states.flip(1) if back else states)
             after.append(left)
         return at.linear("C", torch.cat(read, dim=-1) if len(read) > 1 else read[0]), tuple(after)
 
-    def _scan(
+    def scan(
         self, at: At, name: str, v: Tensor, A: Tensor, carry: Carry | None
     ) -> tuple[Tensor, Carry | None]:
         """The states (b, l, 2n) of one direction; those of an associative scan have no carry."""

@@ -37,11 +37,14 @@ def _no_hadamard(site: Site) -> str | None:
 
 
 def reads_activation(site: Site) -> bool:
-    """True if a site is the weight of a linear map of an activation: what `gptq` is for."""
+    """True if a site is the weight of a linear map of an activation: what `gptq` is for.
+
+    B of S5 is one, but no parameter: training could not start from what gptq makes of it.
+    """
     return (
         site.kind is Kind.WEIGHT
         and site.axes == (Axis.OUT, Axis.IN)
-        and site.part not in (Part.ENCODER, Part.EMBEDDING)
+        and site.part not in (Part.ENCODER, Part.EMBEDDING, Part.B)
     )
 
 

@@ -12,6 +12,7 @@ parameters of such an A inward until its code is inside: what is evaluated needs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ from sensprobe.plans.scheme import EXACT
 TRAINED = ("all", "vectors")
 """What may be trained: all parameters, or norms, biases and D alone."""
 PARAMETRIZATIONS = ("continuous", "discrete", "frozen")
-_DECAYS = ("log_dt", "log_A_real", "A_imag", "A_log", "dt_proj", "dt_bias", "A")
+_DECAYS = ("log_dt", "log_A_real", "A_real", "A_imag", "A_log", "dt_proj", "dt_bias", "A")
 """Ends of the names of parameters that decays and step sizes are made of."""
 _PULLS = [2.0**-k for k in range(14, 1, -1)] + [0.25] * 20
 """Shares of |A_bar| that the guard takes away, one after the other, until its code is inside."""
@@ -56,7 +57,7 @@ def fixed(params: Params, parametrization: str, train: str) -> set[str]:
 def _is_vector(name: str, p: Tensor) -> bool:
     """True if a parameter has at most one axis and no state matrix is made of it: norms, biases
     and D, and the ranges that are learned."""
-    return p.ndim <= 1 and own_name(name) not in ("A_log", "log_dt")
+    return p.ndim <= 1 and own_name(name) not in _DECAYS
 
 
 def parametrized(params: Params, config: Any, parametrization: str) -> tuple[Params, Any]:
@@ -160,7 +161,11 @@ def _pulled(params: Params, at: str, mask: Tensor, share: float) -> dict[str, Te
     """The parameters of A of one layer, with |A_bar| smaller by a share where the mask says so."""
     if at + "A" in params:
         A = params[at + "A"]
-        return {at + "A": torch.where(mask[..., None], A * (1 - share), A)}
+        return {at + "A": torch.where(mask.view(A.shape[:-1])[..., None], A * (1 - share), A)}
+    if at + "A_real" in params:
+        old = params[at + "A_real"]
+        pull = math.log(1 - share) / params[at + "log_dt"].double().exp()  # |A_bar| = e^(dt a)
+        return {at + "A_real": torch.where(mask.flatten(), (old + pull).to(old.dtype), old)}
     old, dt = params[at + "log_A_real"], params[at + "log_dt"].double().exp()[:, None]
     decay = old.double().exp() - torch.tensor(1 - share).double().log() / dt  # |A_bar| = e^-(dt a)
     return {at + "log_A_real": torch.where(mask, decay.log().to(old.dtype), old)}

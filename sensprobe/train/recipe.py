@@ -2,7 +2,7 @@
 
 A recipe of samples:
 
-    family = "s4d"             # s4d where it is left out, or another
+    family = "s4d"             # the default; any family: what [model] is of
     seed = 0
     [model]                    # the family's config: every size, and what to choose among
     d_model = 16
@@ -14,10 +14,11 @@ A recipe of samples:
     image = [28, 28]           # rows and columns of the images; needed only to shift
     [optimizer]                # AdamW
     lr = 1e-2
-    ssm_lr = 2e-3              # of log_dt, log_A_real, A_imag and B, which never decay
+    ssm_lr = 2e-3              # of dt, A and (where it is a parameter) B, which never decay
     weight_decay = 0.01        # of matrices only
     batch = 50
     average = 0.9995           # weights that ship: exponential moving average; 0 keeps the last
+    dropout = 0.0              # share of channels that output projections do not see in a step
     [schedule]                 # linear warm-up, then half a cosine down to 0
     epochs = 30
     warmup = 0.02              # fraction of all steps
@@ -59,14 +60,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from sensprobe.data import BYTES, SAMPLES, kind_of
 from sensprobe.documents import AbsentError, DocumentError, read_toml
 from sensprobe.errors import UsageError
-from sensprobe.models import FAMILIES
+from sensprobe.models import FAMILIES, family_of
 
 FIXED: dict[str, Any] = {
     "encoder": "embedding",
@@ -81,6 +82,8 @@ LANGUAGE = tuple(
     name for name, family in FAMILIES.items() if {f.name for f in fields(family.config)} >= {*FIXED}
 )
 """The families whose configs can be a language model's."""
+DEFAULT = "s4d"
+"""The family of a recipe of samples that names none."""
 T = TypeVar("T")
 
 
@@ -102,6 +105,7 @@ class Optimizer:
     weight_decay: float
     batch: int
     average: float
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class Init:
 class Recipe:
     """All that decides the weights of a `SampleTask` besides the samples."""
 
-    model: Any  # the family's config
+    model: Any  # the config of a family
     data: Data
     optimizer: Optimizer
     schedule: Schedule
@@ -187,6 +191,17 @@ class LanguageRecipe:
     seed: int = 0
 
 
+def document_of(recipe: Recipe) -> dict[str, Any]:
+    """A recipe of samples as a snapshot records it: without what was added since snapshots are
+    written, where that is the default."""
+    found = asdict(recipe)
+    if not recipe.optimizer.dropout:
+        del found["optimizer"]["dropout"]
+    if (family := family_of(recipe.model).name) != DEFAULT:
+        found["family"] = family
+    return found
+
+
 def rate_at(step: int, steps: int, warmup: float) -> float:
     """The fraction of the learning rate at a step: linear up, then half a cosine down to 0."""
     rise = warmup * steps
@@ -210,9 +225,9 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def recipe_from(document: Mapping[str, Any], source: str) -> Recipe:
     """The recipe of samples that a parsed document describes; `source` names it in errors."""
-    family = document.get("family", "s4d")
+    family = document.get("family", DEFAULT)
     if family not in FAMILIES:
-        raise UsageError(f"{source}: family is {family!r}; there are {', '.join(FAMILIES)}.")
+        raise UsageError(f"{source}: family is {family!r}; it must be {' or '.join(FAMILIES)}.")
     kinds = {
         "model": FAMILIES[family].config,
         "data": Data,
@@ -228,6 +243,7 @@ def recipe_from(document: Mapping[str, Any], source: str) -> Recipe:
         "[data] image must give rows and columns where shift is not 0": not data.shift
         or (len(data.image) == 2 and min(data.image) > data.shift),
         "[optimizer] lr and ssm_lr must be above 0": min(optimizer.lr, optimizer.ssm_lr) > 0,
+        "[optimizer] dropout must be at least 0 and below 1": 0 <= optimizer.dropout < 1,
         "[schedule] epochs must be at least 1": recipe.schedule.epochs >= 1,
     }
     _require(recipe, rules, source)

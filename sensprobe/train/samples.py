@@ -1,8 +1,7 @@
 """Learning from whole samples: classes or numbers of sequences, an epoch a leg.
 
-A model that has a convolution in place of its recurrence (S4D) is trained in that mode. Labels
-decide what is learnt: integers are classes (cross-entropy, scored by accuracy), floats are
-regression targets (mean squared error).
+Labels decide what is learnt: integers are classes
+(cross-entropy, scored by accuracy), floats are regression targets (mean squared error).
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,15 @@ from torch import Tensor
 
 from sensprobe.errors import DataError
 from sensprobe.evaluate import outcomes
+from sensprobe.models import family_of
+from sensprobe.numerics.taps import EXACT, Tap
+from sensprobe.plans.sites import Part, Site
 from sensprobe.scores.metrics import NAMES, PRIMARY
 from sensprobe.train.loop import Loss, initial, network
-from sensprobe.train.parametrization import slow
-from sensprobe.train.recipe import Recipe, rate_at
+from sensprobe.train.recipe import Recipe, document_of, rate_at
 
-SSM_NAMES = ("log_dt", "log_A_real", "A_imag", "A", "B")  # what `ssm_lr` trains
+SSM_NAMES = ("log_dt", "log_A_real", "A_real", "A_imag", "A_log", "dt_bias", "A", "B")
+"""The parameters that `ssm_lr` trains."""
 EVALUATION_BATCH = 100
 Samples = tuple[Tensor, Tensor]
 """x (n, l, d_input) float32 or tokens (n, l) int32, and y: (n,) int64 labels, or (n,) or
@@ -58,7 +60,7 @@ class SampleTask:
     @property
     def identity(self) -> dict[str, Any]:
         return {
-            "recipe": asdict(self.recipe),
+            "recipe": document_of(self.recipe),
             "train": digest(*self.train),
             "validation": digest(*self.validation),
         }
@@ -81,13 +83,11 @@ class SampleTask:
 
     def optimizer(self, params: Mapping[str, Tensor]) -> torch.optim.AdamW:
         """Three groups: state space (slower, no decay), matrices (decay), and the others."""
-        choices, model = self.recipe.optimizer, self.recipe.model
-        gently = slow(params, model) | {n for n in params if n.rsplit(".", 1)[-1] in SSM_NAMES}
+        choices = self.recipe.optimizer
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, p in params.items():
-            lr = choices.ssm_lr if name in gently else choices.lr
-            matrix = name.endswith("weight") and p.ndim == 2 and name not in gently
-            decay = choices.weight_decay if matrix else 0.0
+            lr = choices.ssm_lr if name.rsplit(".", 1)[-1] in SSM_NAMES else choices.lr
+            decay = choices.weight_decay if name.endswith("weight") and p.ndim == 2 else 0.0
             groups.setdefault((lr, decay), []).append(p)
         return torch.optim.AdamW(
             [
@@ -97,18 +97,23 @@ class SampleTask:
             fused=True,
         )
 
-    def batches(self, leg: int) -> Iterator[Samples]:
-        """Whole batches in this epoch's order; samples too few for one wait for another epoch."""
+    def batches(self, leg: int) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
+        """Whole batches in this epoch's order, and what draws in this epoch; samples too few for a
+        batch wait for another epoch."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 100_003 + leg + 1)
         (x, y), data = self.train, self.recipe.data
         order = torch.randperm(len(y), generator=generator)
         for start in range(0, len(y) - self.batch + 1, self.batch):
             index = order[start : start + self.batch]
-            yield shift_images(x[index], data.image, data.shift, generator), y[index]
+            yield shift_images(x[index], data.image, data.shift, generator), y[index], generator
 
-    def loss(self, params: Mapping[str, Tensor], batch: Samples) -> Loss:
-        x, y = batch
-        outputs = forward(params, self.recipe.model, x)
+    def loss(
+        self, params: Mapping[str, Tensor], batch: tuple[Tensor, Tensor, torch.Generator]
+    ) -> Loss:
+        x, y, generator = batch
+        share = self.recipe.optimizer.dropout
+        tap = Dropping(share, generator) if share else EXACT
+        outputs = forward(params, self.recipe.model, x, tap)
         if self.kind == "regression":
             error = F.mse_loss(outputs, y.reshape(outputs.shape))  # one target may lack its axis
             return Loss(error, len(y), error.item() * len(y))
@@ -137,11 +142,29 @@ class SampleTask:
         }
 
 
-def forward(params: Mapping[str, Tensor], config: Any, x: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Dropping:
+    """The tap of dropout (Srivastava et al. 2014): what output projections read is 0 in a share of
+    its channels, for all steps of a sequence, and larger in the others."""
+
+    share: float
+    generator: torch.Generator
+
+    def __call__(self, site: Site, x: Tensor) -> Tensor:
+        x = EXACT(site, x)
+        if site.part is not Part.OUT_PROJ_IN:
+            return x
+        drawn = torch.rand(len(x), 1, x.shape[-1], generator=self.generator)
+        return x * ((drawn >= self.share) / (1 - self.share))
+
+    def storage(self, site: Site) -> None:
+        return None
+
+
+def forward(params: Mapping[str, Tensor], config: Any, x: Tensor, tap: Tap = EXACT) -> Tensor:
     """The deployed model on parameters in training: x (b, l, d_input), or tokens (b, l) ->
     outputs (b, d_output)."""
-    model = network(params, config)
-    return model(x, mode="fft" if model.recurrences else "recurrent")
+    return network(params, config)(x, tap, mode=family_of(config).exact_mode)
 
 
 def shift_images(

@@ -12,12 +12,14 @@ from functools import cache
 
 import pytest
 from builders import tiny as s4d
+from mimo import tiny as s5
 from packed_memory import packed
 from selective import tiny
 
 from sensprobe.models.mamba import MambaConfig
 from sensprobe.models.mamba2 import Mamba2Config
 from sensprobe.models.s4d import S4DConfig
+from sensprobe.models.s5 import S5Config
 from sensprobe.packed.compile import compiled
 
 pytest.importorskip("triton", reason="Triton is there for Linux only")
@@ -38,6 +40,7 @@ CONFIGS = {
     "s4d": S4DConfig(
         d_input=1, d_output=10, d_model=64, d_state=64, layers=1, head="linear 64, relu, linear"
     ),
+    "s5": S5Config(d_input=1, d_output=10, d_model=96, d_state=64, norm_kind="affine"),
 }
 PLANS = {
     "int4": {"layers.*.in_proj.?": "int4/group128", "layers.*.out_proj": "int4/group32",
@@ -78,14 +81,14 @@ CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32), ("mamba2", "random", 1)
 CASES += [("mamba", "drawn", 1), ("mamba", "scanned", 1), ("mamba2", "scanned", 1)]
 CASES += [("mamba", "multiplied", 32), ("mamba2", "static", 1)]
 CASES += [("mamba2", "rows", 1), ("mamba2", "known", 1)]
+CASES += [("s5", "heads", 1), ("s5", "random", 1)]
 CASES += [("s4d", plan, 1) for plan in ("random", "odd", "groups", "all", "pairs", "polar")]
 
 
 @cache
 def launches(name: str, plan: str, batch: int, length: int = 1) -> tuple[Launch, ...]:
     """Of a step of one layer, or of so many tokens."""
-    config = CONFIGS[name]
-    model = s4d(config) if isinstance(config, S4DConfig) else tiny(config)
+    model = {"s4d": s4d, "s5": s5}.get(name, tiny)(CONFIGS[name])
     case = packed(model, PLANS[plan])
     made = case.stream.program(batch * length)
     weights = Weights(made.program.data, "cpu")

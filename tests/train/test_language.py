@@ -278,7 +278,7 @@ def test_shipped_recipes_make_models_of_at_most_8_megabytes(name: str) -> None:
 @pytest.mark.parametrize(
     ("table", "change", "says"),
     [
-        (None, {"family": "s4d"}, "family is 's4d'; it must be mamba or mamba2"),
+        (None, {"family": "s4d"}, "family is 's4d'; it must be s5 or mamba or mamba2"),
         (None, {"texts": 1}, "unknown entry texts"),
         (None, {"model": 1}, r"table \[model\] is missing"),
         (None, {"schedule": 1}, r"table \[schedule\] is missing"),

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import site
 from safetensors.torch import load_file
 
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.checkpoints.files import read_safetensors
 from sensprobe.errors import CheckpointError, DataError, RunError, SensprobeError
+from sensprobe.plans.sites import Kind, Part
 from sensprobe.train import SampleTask, Trained, recipe_from, record, train_task
 from sensprobe.train.loop import initial
 from sensprobe.train.recipe import Recipe, rate_at
-from sensprobe.train.samples import Samples, shift_images
+from sensprobe.train.samples import Dropping, Samples, shift_images
 from sensprobe.train.snapshot import SNAPSHOT, write_tensors
 
 
@@ -274,6 +276,41 @@ def test_numbers_are_learnt_too(numbers, document, tmp_path):
         fit(shorter, tmp_path / "c", train=train, validation=validation, progress=stop)
     assert same(weights(fit(shorter, tmp_path / "c", train=train, validation=validation)),
                 weights(whole))  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["s5", "mamba"])
+def test_other_families_learn_too(digits, document, tmp_path, family):
+    """With dropout, and to the bit after a stop."""
+    document |= {"family": family, "optimizer": {**document["optimizer"], "dropout": 0.1}}
+    if family == "mamba":
+        del document["model"]["residual"]
+        document["model"]["dt_rank"] = 1
+    document["schedule"]["epochs"] = 10
+    document["optimizer"] |= {"lr": 0.05, "ssm_lr": 0.02}
+    recipe, (train, validation) = recipe_from(document, "test"), digits
+    both = {"train": train, "validation": validation}
+    whole = fit(recipe, tmp_path / "a", **both)
+    assert whole.history[-1]["loss"] < 0.9 * whole.history[0]["loss"]
+    model, _ = read_checkpoint(whole.weights)
+    assert model.family == family
+
+    def stop(progress):
+        if progress.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path / "b", **both, progress=stop)
+    assert same(weights(fit(recipe, tmp_path / "b", **both)), weights(whole))
+
+
+def test_dropout_leaves_channels_out_for_all_steps():
+    tap = Dropping(0.25, torch.Generator().manual_seed(0))
+    x = torch.ones(40, 3, 50)
+    found = tap(site(part=Part.OUT_PROJ_IN, kind=Kind.ACTIVATION, shape=(50,)), x)
+    assert sorted(found.unique().tolist()) == pytest.approx([0, 4 / 3])
+    assert (found == found[:, :1]).all()
+    assert 0.2 < (found == 0).float().mean() < 0.3
+    assert tap(site(part=Part.Y, kind=Kind.ACTIVATION, shape=(50,)), x) is x
 
 
 def test_losses_are_those_recorded(digits, document, tmp_path):
