@@ -8,7 +8,8 @@ A recipe of samples:
     d_model = 16
     ...
     [data]
-    source = "mnist"           # digits, mnist (its folder is the machine's), or npz:FILE and so on;
+    source = "mnist"           # any DATA of samples; mnist and cifar10 may come without a folder,
+                               # which is then the machine's (mnist,order=permuted);
                                # tokens (listops) need a model whose encoder is "embedding"
     shift = 0                  # augmentation: move images by up to so many pixels each way
     image = [28, 28]           # rows and columns of the images; needed only to shift
