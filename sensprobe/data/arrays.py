@@ -8,9 +8,7 @@ correlated samples. Pickled (object) arrays are refused: reading one can run cod
 
 from __future__ import annotations
 
-import contextlib
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,11 +25,11 @@ from sensprobe.data.dataset import (
     build_split,
     loaded,
 )
+from sensprobe.data.npz import damage, read_npz, require_npz
 from sensprobe.data.splitting import canonical_split, name_splits, shuffled_splits
 from sensprobe.errors import DataError
 
 FIELDS = ("x", "y", "split", "group")
-NPY_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True)
@@ -52,61 +50,12 @@ class Samples:
 
 def load_npz(path: Path, spec: str, seed: int) -> Dataset:
     """Arrays x and optionally y, split and group of one .npz file."""
-    _require_npz(path, spec)
-    with _damage(path, spec):
-        fields, found = _read_npz(path, FIELDS)
+    require_npz(path, spec)
+    with damage(path, spec):
+        fields, found = read_npz(path, FIELDS)
         if "y" not in fields and b"y.npy" in path.read_bytes():
             raise DataError(f"{spec}: {path} is damaged: it has a y that its index lacks")
         return from_fields(fields, spec, seed, found)
-
-
-def npz_arrays(path: Path, spec: str, names: tuple[str, ...]) -> list[np.ndarray]:
-    """The arrays of these names in one .npz file; DataError where one is absent or of objects."""
-    _require_npz(path, spec)
-    with _damage(path, spec):
-        fields, found = _read_npz(path, names)
-        if missing := [name for name in names if name not in fields]:
-            raise DataError(
-                f"{spec}: {path} has no {' and no '.join(missing)}; it has {', '.join(found)}"
-            )
-        return [as_array(fields[name], name, spec) for name in names]
-
-
-def _require_npz(path: Path, spec: str) -> None:
-    if not path.is_file():
-        raise DataError(
-            f"{spec}: file {path} does not exist; save one with "
-            "numpy.savez(FILE, x=..., y=...), split and group are optional"
-        )
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as stream:
-            bare = stream.read(len(NPY_MAGIC)) == NPY_MAGIC
-        what = "holds one bare array, not x and y" if bare else "is truncated or no npz file"
-        raise DataError(f"{spec}: {path} {what}; save it with numpy.savez(FILE, x=..., y=...)")
-
-
-def _read_npz(path: Path, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays that have one of these names, and the names of all arrays."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {n: archive[n] for n in archive.files if n in names}, list(archive.files)
-
-
-@contextlib.contextmanager
-def _damage(path: Path, spec: str) -> Iterator[None]:
-    """DataError for all that reading a damaged file can end in."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # damaged bytes make the readers of zip and npy raise anything
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{spec}: {path} holds pickled objects, which are never loaded because loading "
-                "can run code; save plain numbers, and strings as a numpy str array"
-            ) from error
-        raise DataError(
-            f"{spec}: {path} is damaged ({type(error).__name__}: {error}); save it again"
-        ) from error
 
 
 def from_mapping(value: object, spec: str, seed: int) -> Dataset:

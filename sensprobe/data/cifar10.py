@@ -71,7 +71,9 @@ class _Part:
     @cached_property
     def contents(self) -> tuple[np.ndarray, list[bytes]]:
         """Labels (n,) int64, and what the files hold of each image."""
-        pairs = list(_members(*self.files, self.name, self.spec) if self.jpeg else self._records())
+        pairs = list(
+            _members(self.files[0], self.name, self.spec) if self.jpeg else self._records()
+        )
         if len(pairs) != COUNTS[self.name]:
             raise DataError(
                 f"{self.spec}: {self.files[0]} holds {len(pairs):,} images, not "

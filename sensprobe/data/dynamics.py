@@ -114,10 +114,14 @@ def load(spec: str) -> Dataset:
         raise UsageError(f"{spec}: length and ahead must be at least 1.")
     sources, start = {}, 0
     for split, count in SIZES.items():
-        load_split = cache(partial(_split, name, split, slice(start, start + count), length, ahead))
-        sources[split] = LazySplit(count, load_split, lambda it=load_split: it().fingerprint)
+        sources[split] = _lazy(name, split, slice(start, start + count), length, ahead)
         start += count
     return Dataset(spec, "regression", Splits(sources), None, 1, length, 1, per_step=True)
+
+
+def _lazy(name: str, split: str, rows: slice, length: int, ahead: int) -> LazySplit:
+    build = cache(partial(_split, name, split, rows, length, ahead))
+    return LazySplit(rows.stop - rows.start, build, lambda: build().fingerprint)
 
 
 def _split(name: str, split: str, rows: slice, length: int, ahead: int) -> Split:

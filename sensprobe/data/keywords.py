@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sensprobe.data.arrays import check_samples, from_fields, npz_arrays
+from sensprobe.data.arrays import check_samples, from_fields
 from sensprobe.data.dataset import Dataset
+from sensprobe.data.npz import npz_arrays
 from sensprobe.data.splitting import cut_units
 from sensprobe.documents.files import named_path
 from sensprobe.errors import DataError

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sensprobe.data.arrays import npz_arrays
 from sensprobe.data.dataset import Dataset, LazySplit, Split, Splits, build_split, hash_arrays
+from sensprobe.data.npz import npz_arrays
 from sensprobe.data.options import read_options, split_options
 from sensprobe.documents.files import named_path
 from sensprobe.errors import DataError, UsageError
@@ -52,7 +52,7 @@ class Recording(NamedTuple):
 
     digit: int
     speaker: str
-    index: int
+    number: int
     audio: np.ndarray
 
 
@@ -71,7 +71,7 @@ def load(rest: str, spec: str) -> Dataset:
     for row, recording in zip(x, every, strict=True):
         row[: len(recording.audio)] = recording.audio
     y = np.array([recording.digit for recording in every], dtype=np.int64)
-    index = [recording.index for recording in every]
+    index = [recording.number for recording in every]
     which = np.searchsorted(list(FIRST_INDEX.values()), index, "right") - 1
     sources: dict[str, LazySplit] = {}
     for k, split in enumerate(FIRST_INDEX):
