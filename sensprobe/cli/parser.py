@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         _dashboard,
         _train,
         _tune,
+        _prune,
         _demo,
         _doctor,
     ):
@@ -240,6 +241,26 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--restart", action="store_true", help="start afresh instead of going on where it stopped"
     )
+    options.add_allow_code(sub)
+    options.add_json(sub)
+
+
+def _prune(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "prune", help="take away the state variables that the outputs miss least"
+    )
+    options.add_inputs(sub)
+    sub.add_argument(
+        "--states",
+        type=int,
+        required=True,
+        metavar="N",
+        help="complex pairs a head that are kept (S4D), or complex modes (S5)",
+    )
+    sub.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)"
+    )
+    sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("scored splits"))
     options.add_allow_code(sub)
     options.add_json(sub)
 

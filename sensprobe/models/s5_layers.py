@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +24,8 @@ from sensprobe.numerics.taps import EXACT, Tap, single
 from sensprobe.ops.modal_scan import associative
 
 MODES = ("recurrent", "associative")
+_BY_MODE = ("log_dt", "A_real", "A_imag", "A", "B", "C")
+"""The parameters that have numbers for every mode."""
 LARGEST_REAL = -1e-4
 """The largest real part of A under `clip_eigs`."""
 
@@ -77,6 +79,31 @@ def discretized(
         out[at + "A"] = torch.view_as_real(A_bar[:, 0]).float()
         out[at + "B"] = torch.view_as_real(B_bar).float()
     return {name: out[name] for name in s5.parameter_shapes(found)}, found
+
+
+def shares(product: Tensor, config: S5Config) -> Tensor:
+    """Numbers of the shape of C (h, 2n), or (h, 4n), added up to one for each mode: A's shape."""
+    return product.view(len(product), -1, *config.modes, 2).sum((0, 1, 4))
+
+
+def kept(
+    params: Mapping[str, Tensor], config: S5Config, chosen: Sequence[Tensor]
+) -> tuple[dict[str, Tensor], S5Config]:
+    """The parameters and the config of the model with the modes of every block that are chosen."""
+    found = replace(config, d_state=chosen[0].numel())
+    first = torch.arange(config.blocks)[:, None] * config.modes[1]
+
+    def one(name: str, p: Tensor) -> Tensor:
+        own = name.rpartition(".")[2]
+        if not name.startswith("layers.") or own not in _BY_MODE:
+            return p
+        modes = (chosen[int(name.split(".")[1])] + first).flatten()
+        if own != "C":
+            return p[modes]
+        ways = range(len(config.directions))
+        return torch.cat([p[:, modes + k * config.d_state] for k in ways], 1)
+
+    return {name: one(name, p) for name, p in params.items()}, found
 
 
 # -- initial values -------------------------------------------------------------------------------
