@@ -42,7 +42,7 @@ def read_options(
         if key not in known:
             near = get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"{spec}: no option {item!r}; {hint}There are {', '.join(known)}.")
+            raise UsageError(f"{spec}: no option {item!r}; {hint}Its options: {', '.join(known)}.")
         if key in words:
             if value not in words[key]:
                 raise UsageError(f"{spec}: {item}: there are {', '.join(words[key])}.")

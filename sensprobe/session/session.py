@@ -205,5 +205,6 @@ def _require_same_kind(source: Source, dataset: Dataset) -> None:
     )
     raise UnsupportedError(
         f"{source.name} reads {reads} and gives {gives}, and {dataset.name} is {has} with {asks}: "
-        "it cannot be scored. sensprobe.load runs it from Python; `sites` and `cost` need no data."
+        "name data of the model's kind. sensprobe.load runs a model from Python; `sites` and "
+        "`cost` need no data."
     )

@@ -84,7 +84,7 @@ def test_the_same_values_on_every_machine() -> None:
 def test_options_there_are_not() -> None:
     with pytest.raises(UsageError, match="length and ahead must be at least 1"):
         load_data("lorenz,ahead=0")
-    with pytest.raises(UsageError, match="no option 'tau=30'; There are length, ahead"):
+    with pytest.raises(UsageError, match="no option 'tau=30'; Its options: length, ahead"):
         load_data("mackey-glass,tau=30")
     with pytest.raises(UsageError, match="did you mean mackey-glass"):
         load_data("mackey_glass")
