@@ -5,12 +5,13 @@
     sensprobe.search("runs/a", budgets=["1.5KiB"])
     sensprobe.export("runs/a", "1.5KiB", out="exported")
 
-MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
-`digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`, for language models `text:PATH`
-or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` or `agreement` (with
-full precision), `balanced-accuracy` or `f1`. A PLAN is
-a `Plan`, the name of a preset (see `list_presets`), the path of a plan.json, {pattern: scheme}, or
-a list of such, where later ones override. Sizes are bytes, as integers or text ("12KiB").
+MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is a task
+(`digits`, `mnist:FOLDER` …, see docs/models-and-data.md), `npz:FILE` or
+`python:FILE.py:FUNCTION`, for language models `text:PATH` or `pydoc`; a metric is
+`python:FILE.py:FUNCTION`, or `divergence` or `agreement` (with full precision),
+`balanced-accuracy` or `f1`. A PLAN is a `Plan`, the name of a preset (see `list_presets`), the path
+of a plan.json, {pattern: scheme}, or a list of such, where later ones override. Sizes are bytes, as
+integers or text ("12KiB").
 
 Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
 UsageError for what cannot be, CheckpointError, DataError, RunError for files. Those that take long

@@ -9,7 +9,11 @@ MODEL = (
     "a model that ships (s4d-digits, …), a checkpoint (a file, or a folder of mamba_ssm or "
     "transformers), an exported folder, or a model.toml"
 )
-DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
+DATA = (
+    "digits, mnist:FOLDER, cifar10:FOLDER, spoken-digits:PATH, keywords:FILE, listops, "
+    "mackey-glass, lorenz, npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc; options follow, as "
+    "in listops,length=512"
+)
 LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
 RUNTIMES = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
 

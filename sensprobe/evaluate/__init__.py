@@ -15,7 +15,7 @@ from sensprobe.evaluate.dead_band import by_position, dead_bands, seconds_a_step
 from sensprobe.evaluate.outcomes import Metric, outcomes, told_apart
 from sensprobe.evaluate.saturation import SEQUENCES, rows_of, saturations, sentences, watched
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
-from sensprobe.models import Model
+from sensprobe.models import Model, per_step
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.noise import Draw
@@ -70,7 +70,8 @@ class Evaluator:
         self, plan: Mapping[str, Scheme], start: int, stop: int, draw: Draw | None = None
     ) -> Tensor:
         """Model outputs under a resolved plan, and a draw of noise where one is given, for samples
-        [start, stop): (n, d_output)."""
+        [start, stop): (n, d_output), or (n, l, d_output) of a model with an output at every
+        step."""
         tap = tap_of(self.applier, plan, draw)
         parts = [self._none()]
         with torch.inference_mode():
@@ -94,7 +95,8 @@ class Evaluator:
 
     def _none(self) -> Tensor:
         """The outputs of no samples."""
-        return torch.zeros(0, self.model.config.d_output)
+        steps = self.split.x.shape[1:2] if per_step(self.model) else ()
+        return torch.zeros(0, *steps, self.model.config.d_output)
 
     def evaluate(
         self, plan: Mapping[str, Scheme], start: int, stop: int, draw: Draw | None = None

@@ -26,7 +26,7 @@ from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.scores.classes import per_class
 from sensprobe.scores.draws import averaged, over_draws
-from sensprobe.scores.metrics import PREDICTED
+from sensprobe.scores.metrics import NRMSE, PREDICTED
 from sensprobe.session.executor import Arrays, Piece
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source
@@ -144,7 +144,7 @@ def evaluate(
         both = arrays[primary], base[primary], groups
         apart = over_draws(paired(*both, robust=session.headline.robust), of_draws)
         out["difference"] = score_document(apart)
-        if primary == "squared_error" and base[primary].any() and not draws:
+        if primary in (NRMSE, "squared_error") and base[primary].any() and not draws:
             out["ratio"] = score_document(ratio(*both))
     return out
 

@@ -30,6 +30,7 @@ from sensprobe.scores.metrics import (
     DIVERGENCE,
     INFO,
     LABEL,
+    NRMSE,
     PREDICTED,
     MetricInfo,
     info_in,
@@ -38,7 +39,7 @@ from sensprobe.scores.metrics import (
 from sensprobe.scores.score import mean, paired
 
 SPLIT = "search"
-ORDER = ("custom", "correct", "bits_per_byte", "squared_error", "kl", "distance")
+ORDER = ("custom", "correct", "bits_per_byte", NRMSE, "squared_error", "kl", "distance")
 """Arrays that may be a run's headline where it names none; the first that evaluations have is."""
 DIVERGENCES = ("kl", "distance")
 FULL = fingerprint({})
@@ -215,7 +216,7 @@ def _level(values: np.ndarray, head: _Headline) -> Measured:
 
 def _change(values: np.ndarray, baseline: np.ndarray, head: _Headline) -> Measured:
     """The paired difference with its error."""
-    robust = head.array in ("squared_error", "distance")
+    robust = head.array in (NRMSE, "squared_error", "distance")
     found = paired(_scores(values, head), _scores(baseline, head), robust=robust)
     return Measured(found.value, found.stderr, found.n, nan if found.p is None else found.p)
 

@@ -201,20 +201,29 @@ class Session:
 def _require_same_kind(source: Source, dataset: Dataset) -> None:
     """UnsupportedError where a model's outputs and the data's targets are not of one kind."""
     model = source.model
-    if is_language_model(model) == (dataset.task == "language"):
-        if is_language_model(model) or not (model.reads_tokens or per_step(model)):
-            return
-        what = "reads tokens" if model.reads_tokens else "gives an output at every step"
+    ours = model.reads_tokens, per_step(model)
+    if (dataset.tokens, dataset.per_step) == ours:
+        return
+    if dataset.task == "language":
         raise UnsupportedError(
-            f"{source.name} {what}, and data here is numbers with one target a sequence: it cannot "
-            "be scored. sensprobe.load runs it from Python; `sites` and `cost` need no data."
+            f"{dataset.name} is text, and {source.name} does not predict its next token: name a "
+            "language model."
         )
     if is_language_model(model):
         raise UnsupportedError(
             f"{source.name} predicts the next token of text, and {dataset.name} is none: give "
             "--data text:FILE, or pydoc."
         )
+    reads, gives = (
+        "tokens" if ours[0] else "numbers",
+        "an output at every step" if ours[1] else "one output a sequence",
+    )
+    has, asks = (
+        "tokens" if dataset.tokens else "numbers",
+        "a target at every step" if dataset.per_step else "one target a sequence",
+    )
     raise UnsupportedError(
-        f"{dataset.name} is text, and {source.name} does not predict its next token: name a "
-        "language model."
+        f"{source.name} reads {reads} and gives {gives}, and {dataset.name} is {has} with {asks}: "
+        "name data of the model's kind. sensprobe.load runs a model from Python; `sites` and "
+        "`cost` need no data."
     )
