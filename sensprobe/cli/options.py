@@ -67,6 +67,23 @@ def add_plan(sub: argparse.ArgumentParser, *, of_run: str = "") -> None:
     )
 
 
+def add_draws(sub: argparse.ArgumentParser) -> None:
+    devices = "devices to draw, each with its own noise (default: 10)"
+    sub.add_argument("--draws", type=int, metavar="N", help=devices)
+    sub.add_argument("--noise-seed", type=int, default=0, metavar="SEED", help="of the devices")
+
+
+def add_noise(sub: argparse.ArgumentParser, what: str) -> None:
+    sub.add_argument(
+        "--noise",
+        action="append",
+        default=[],
+        metavar="PATTERN=AMOUNT",
+        help=f"{what}: a share of their range (weights=0.01), or of weights "
+        "pcm(levels=16,on_off=50,t=3600), phase-change devices (repeatable)",
+    )
+
+
 def add_inputs(sub: argparse.ArgumentParser) -> None:
     """A model, data and a plan; the first two may be those of --run."""
     sub.add_argument(
