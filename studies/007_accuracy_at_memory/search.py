@@ -22,13 +22,16 @@ from sensprobe.errors import UsageError
 def search(data: Path | None, run: Path) -> None:
     folder = STUDY["data"]["folder"]
     mnist = data_folder(data, [folder], HOW_TO_GET) / folder
-    how = STUDY["search"]
     searched = [plan for plan in STUDY["plan"] if "schemes" not in plan]
     for name, states in dict.fromkeys((p["model"], p.get("states")) for p in searched):
         plans = [p for p in searched if (p["model"], p.get("states")) == (name, states)]
-        model = model_of(plans[0], mnist, run)
+        model, how = model_of(plans[0], mnist, run), dict(STUDY["search"])
+        how |= STUDY["pruned"]["search"] if states else {}
         own, limit = run / f"{name}-{states or 'all'}-run", how["limit"]
-        api.profile(model, f"mnist:{mnist}", own, how["schemes"], limit=limit)
+        api.profile(
+            model, f"mnist:{mnist}", own, how["schemes"], method=how["method"],
+            limit=how["profiled"],
+        )  # fmt: skip
         budgets = [int(bytes_of_model(name) / plan["times"]) for plan in plans]
         found = api.search(
             own, budgets, limit=limit, evaluations=how["evaluations"], confirm=False,

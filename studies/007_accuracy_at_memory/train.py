@@ -82,14 +82,22 @@ def outline(plan: dict[str, Any]) -> Outline:
 
 
 def model_of(plan: dict[str, Any], mnist: Path, run: Path) -> str | Path:
-    """The model of a plan; one with fewer states is pruned when it is first asked for."""
+    """The model of a plan; one with fewer states is pruned and trained when it is first asked
+    for."""
     if "states" not in plan:
         return str(plan["model"])
-    pruned = run / f"{plan['model']}-{plan['states']}.safetensors"
+    name = f"{plan['model']}-{plan['states']}"
+    pruned, data = run / f"{name}.safetensors", f"mnist:{mnist}"
     if not pruned.exists():
         run.mkdir(parents=True, exist_ok=True)
-        api.prune(plan["model"], f"mnist:{mnist}", plan["states"], pruned)
-    return pruned
+        api.prune(plan["model"], data, plan["states"], pruned)
+    if not (run / name / "tuned.json").exists():
+        how = STUDY["pruned"]
+        api.tune(
+            pruned, data, {"weights": "fp16"}, run / name, epochs=how["epochs"], lr=how["lr"],
+            ssm_lr=how["lr"] / 5, trained=tell_legs,
+        )  # fmt: skip
+    return run / name / "weights.safetensors"
 
 
 def plan_of(plan: dict[str, Any]) -> Plan:
