@@ -137,7 +137,7 @@ def find_model(spec: str | Path, norm: str | None = None) -> Found:
         raise UsageError(
             f"{path} holds packed weights of an exported model; name its folder: {path.parent}."
         )
-    if path.suffix in (".toml", ".safetensors"):
+    if path.suffix == ".toml":
         _refuse_norm(norm, f"{path} says so itself, under `norm` of its config")
     return Found(path, _name(path), norm)
 
@@ -150,7 +150,7 @@ def _name(path: Path) -> str:
 def _refuse_norm(norm: str | None, reason: str) -> None:
     if norm is not None:
         raise UsageError(
-            f"norm {norm!r} is for state-spaces/s4 checkpoints; {reason}. Leave it out."
+            f"norm {norm!r} is for checkpoints of state-spaces/s4 and S5; {reason}. Leave it out."
         )
 
 
