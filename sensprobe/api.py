@@ -626,6 +626,35 @@ def tune(
         )  # fmt: skip
 
 
+def prune(
+    model: Pathlike,
+    data: str,
+    states: int,
+    out: Pathlike,
+    *,
+    limit: int | None = None,
+    norm: str | None = None,
+    metric: str | None = None,
+    data_seed: int = 0,
+    allow_code: bool = False,
+    progress: Progress = SILENT,
+) -> Document:
+    """Write a model with fewer state variables: those are taken away that the outputs miss least.
+
+    `out` is a checkpoint (.safetensors) as any other. `states`: complex pairs of a head (S4D), or
+    complex modes (S5). The document has prices of what went and stayed, bytes and scores; see
+    `jobs.prune`. `limit`: samples of each split that are scored. `allow_code`: see `search`.
+    """
+    from sensprobe.jobs import prune as job
+    from sensprobe.session.open import open_session
+
+    session = open_session(
+        model, data, None, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
+        progress=progress,
+    )  # fmt: skip
+    return job.prune(session, states, Path(out), limit)
+
+
 def doctor() -> Document:
     """Versions, fast paths, extras with how to get them, models that ship, where data lies."""
     from sensprobe.jobs import doctor as job

@@ -307,6 +307,27 @@ def tune(arguments: Namespace) -> None:
     stderr.print(show.next_after_tune(document, arguments.metric), style="dim", soft_wrap=True)
 
 
+def prune(arguments: Namespace) -> None:
+    document = api.prune(
+        arguments.model,
+        arguments.data,
+        arguments.states,
+        arguments.out,
+        limit=arguments.limit,
+        norm=arguments.norm,
+        metric=arguments.metric,
+        data_seed=arguments.data_seed,
+        allow_code=arguments.allow_code,
+        progress=Bar(stderr),
+    )
+    if arguments.json:
+        print_json(document)
+        return
+    for part in show_scores.pruned(document):
+        stdout.print(part)
+    stderr.print(show.next_after_prune(document), style="dim", soft_wrap=True)
+
+
 def demo(arguments: Namespace) -> None:
     from sensprobe.cli.demo import run_demo
 
@@ -424,6 +445,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "report": report,
     "train": train,
     "tune": tune,
+    "prune": prune,
     "demo": demo,
     "doctor": doctor,
 }

@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         _dashboard,
         _train,
         _tune,
+        _prune,
         _demo,
         _doctor,
     ):
@@ -244,6 +245,26 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     options.add_json(sub)
 
 
+def _prune(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "prune", help="take away the state variables that the outputs miss least"
+    )
+    options.add_inputs(sub)
+    sub.add_argument(
+        "--states",
+        type=int,
+        required=True,
+        metavar="N",
+        help="complex pairs a head that are kept (S4D), or complex modes (S5)",
+    )
+    sub.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)"
+    )
+    sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("scored splits"))
+    options.add_allow_code(sub)
+    options.add_json(sub)
+
+
 def _tune_method(sub: argparse.ArgumentParser) -> None:
     """How the parameters are trained."""
     decay = "of the average of the weights, which is what is kept (default: 0.99)"
@@ -257,11 +278,11 @@ def _tune_method(sub: argparse.ArgumentParser) -> None:
         default="",
         metavar="NAME",
         help="continuous (A, dt and B are trained, which A and B are discretised from), discrete "
-        "(S4D: discretised A and B themselves) or frozen (A and dt stay) (default: what the "
+        "(S4D, S5: discretised A and B) or frozen (A and dt stay) (default: what the "
         "checkpoint holds)",
     )
     sub.add_argument(
-        "--stable", action="store_true", help="keep |A| of S4D at most 1 as the plan stores it"
+        "--stable", action="store_true", help="keep |A| of S4D and S5 at most 1 as stored"
     )
     sub.add_argument(
         "--ranges",

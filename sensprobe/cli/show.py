@@ -253,6 +253,12 @@ def next_after_tune(document: Mapping[str, Any], metric: str | None = None) -> s
     return "next: " + "\n      ".join(lines)
 
 
+def next_after_prune(document: Mapping[str, Any]) -> str:
+    """Training buys back what pruning cost; float16 rounds next to nothing."""
+    words = [document["weights"], "--data", document["data"], "--set", "weights=fp16"]
+    return f"next: sensprobe tune {shlex.join([*words, '--out', 'tuned'])}"
+
+
 def next_after_export(document: Mapping[str, Any]) -> str:
     return f"next: sensprobe eval {document['path']} --data {document['data']}"
 

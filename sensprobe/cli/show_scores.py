@@ -100,6 +100,36 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     )
 
 
+def pruned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Tables of what pruning took from every layer, and of scores before and after it."""
+    unit = "nats" if document["metric_info"]["name"] != "mse" else "squared"
+    made = table(("layer", "right"), (f"kept ({unit})", "right"), (f"removed ({unit})", "right"))
+    for row in document["layers"]:
+        made.add_row(str(row["layer"]), f"{row['kept']:.2g}", f"{row['removed']:.2g}")
+    states, spent = document["states"], document["bytes"]
+    yield Text(
+        f"{states['after']} of {states['before']} states; prices, each alone, on "
+        f"{document['samples']} calibration samples"
+    )
+    yield made
+    metric, splits = info_in(document), document["splits"]
+    scores = table(
+        (metric.name, "left"), *((f"{n} ({s['n']:,})", "right") for n, s in splits.items())
+    )
+    for title in ("before", "after"):
+        scores.add_row(title, *(score(s[title], metric) for s in splits.values()))
+    verdicts = (
+        change(s["change"], metric) + ("" if Score(**s["change"]).differs() else " (within error)")
+        for s in splits.values()
+    )
+    scores.add_row("change", *verdicts)
+    yield scores
+    yield Text(
+        f"bytes in float32  {size(spent['before'])} before, {size(spent['after'])} after, state "
+        f"included\n{document['weights']}"
+    )
+
+
 def _stored_A(document: Mapping[str, Any]) -> str:
     """A line on the discretised A before and after tuning; "" for a model without them."""
     found = document.get("stability")

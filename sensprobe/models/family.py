@@ -29,6 +29,20 @@ class Earlier:
     weights: Callable[..., Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """How state variables of a time-invariant family are taken away; C reads them.
+
+    `shares(product, config)` adds numbers of the shape of C, complex ones as pairs, up to one for
+    each state variable: (rows, n), rows as A has them. `kept(parameters, config, chosen)` returns
+    the parameters and the config of the model that keeps the state variables chosen of every layer:
+    numbers (rows, m) in rising order.
+    """
+
+    shares: Callable[..., Any]
+    kept: Callable[..., Any]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One model family.
@@ -50,7 +64,7 @@ class Family:
 
     `lower(builder, config)` writes the streaming step and returns the register of its outputs (see
     `models.lowering`); without it a model steps by its reference. `layouts` say how other packages
-    store its models.
+    store its models. `pruning` says how state variables are taken away, where that is known.
     """
 
     name: str
@@ -66,6 +80,7 @@ class Family:
     exact_mode: str = "recurrent"
     lower: Callable[..., Any] | None = None
     layouts: tuple[Layout, ...] = ()
+    pruning: Pruning | None = None
     earlier: Earlier | None = None
 
 

@@ -17,7 +17,7 @@ from functools import cache
 from typing import ClassVar
 
 from sensprobe.models import frame, output_head
-from sensprobe.models.family import Earlier, Family, deferred
+from sensprobe.models.family import Earlier, Family, Pruning, deferred
 from sensprobe.models.frame import Products, Shapes
 from sensprobe.models.layouts import Layout
 from sensprobe.plans.sites import Axis, Kind, Part, Site
@@ -151,6 +151,7 @@ FAMILY = Family(
             names=_NAMES,
         ),
     ),
+    pruning=Pruning(deferred(_LAYERS, "shares"), deferred(_LAYERS, "kept")),
     earlier=Earlier(
         "d_input d_output d_model d_state layers norm residual activation pooling discretization",
         deferred(_LAYERS, "earlier_weights"),

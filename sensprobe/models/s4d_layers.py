@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +24,8 @@ from sensprobe.numerics.taps import EXACT, Tap, single
 from sensprobe.ops.convolution import fft_conv, ssm_kernel, traced_conv
 
 MODES = ("recurrent", "fft", "traced")
+_BY_PAIR = ("log_A_real", "A_imag", "A", "B", "C")
+"""The parameters that have numbers for every complex pair."""
 
 
 def deploy(params: Mapping[str, Tensor], config: S4DConfig) -> dict[str, Tensor]:
@@ -65,6 +67,26 @@ def discretized(
         return params[name]
 
     return {name: one(name) for name in s4d.parameter_shapes(found)}, found
+
+
+def shares(product: Tensor, config: S4DConfig) -> Tensor:
+    """Numbers of the shape of C (h, n, 2), added up to one for each pair: (h, n)."""
+    return product.sum(-1)
+
+
+def kept(
+    params: Mapping[str, Tensor], config: S4DConfig, chosen: Sequence[Tensor]
+) -> tuple[dict[str, Tensor], S4DConfig]:
+    """The parameters and the config of the model with the pairs of every head that are chosen."""
+    found = replace(config, d_state=chosen[0].shape[1])
+
+    def one(name: str, p: Tensor) -> Tensor:
+        if not name.startswith("layers.") or name.rpartition(".")[2] not in _BY_PAIR:
+            return p
+        rows = chosen[int(name.split(".")[1])]
+        return p.gather(1, rows if p.ndim == 2 else rows[..., None].expand(-1, -1, 2))
+
+    return {name: one(name, p) for name, p in params.items()}, found
 
 
 def initial(config: S4DConfig, dt: tuple[float, float], seed: int) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from functools import cache
 
 from sensprobe.errors import UsageError
 from sensprobe.models import frame
-from sensprobe.models.family import Family, deferred
+from sensprobe.models.family import Family, Pruning, deferred
 from sensprobe.models.frame import FrameConfig, Products, Shapes
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 
@@ -138,5 +138,6 @@ FAMILY = Family(
     discretized=deferred(_LAYERS, "discretized"),
     model=deferred(_LAYERS, "S5"),
     lower=deferred("sensprobe.models.lowering.s5", "lower"),
+    pruning=Pruning(deferred(_LAYERS, "shares"), deferred(_LAYERS, "kept")),
     precision="float64",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +29,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu-tanh": lambda y: F.gelu(y, approximate="tanh"),
     "qgelu": lambda y: y * (y + 2).clamp(0, 1),  # x · min(max(0, x + 2), 1), arXiv 2506.12480
 }
+_BY_MODE = ("log_dt", "A_real", "A_imag", "A", "B", "C")
+"""The parameters that have numbers for every mode."""
 LARGEST_REAL = -1e-4
 """The largest real part of A under `clip_eigs`."""
 
@@ -82,6 +84,31 @@ def discretized(
         out[at + "A"] = torch.view_as_real(A_bar[:, 0]).float()
         out[at + "B"] = torch.view_as_real(B_bar).float()
     return {name: out[name] for name in s5.parameter_shapes(found)}, found
+
+
+def shares(product: Tensor, config: S5Config) -> Tensor:
+    """Numbers of the shape of C (h, 2n), or (h, 4n), added up to one for each mode: A's shape."""
+    return product.view(len(product), -1, *config.modes, 2).sum((0, 1, 4))
+
+
+def kept(
+    params: Mapping[str, Tensor], config: S5Config, chosen: Sequence[Tensor]
+) -> tuple[dict[str, Tensor], S5Config]:
+    """The parameters and the config of the model with the modes of every block that are chosen."""
+    found = replace(config, d_state=chosen[0].numel())
+    first = torch.arange(config.blocks)[:, None] * config.modes[1]
+
+    def one(name: str, p: Tensor) -> Tensor:
+        own = name.rpartition(".")[2]
+        if not name.startswith("layers.") or own not in _BY_MODE:
+            return p
+        modes = (chosen[int(name.split(".")[1])] + first).flatten()
+        if own != "C":
+            return p[modes]
+        ways = range(len(config.directions))
+        return torch.cat([p[:, modes + k * config.d_state] for k in ways], 1)
+
+    return {name: one(name, p) for name, p in params.items()}, found
 
 
 # -- initial values -------------------------------------------------------------------------------
@@ -195,12 +222,12 @@ class S5(Framed):
         for name, carry in zip(self.config.directions, carries, strict=False):
             back = name != "state"
             drive = v.flip(1) if back else v.clone() if self.config.bidirectional else v
-            states, left = self._scan(at, name, drive, A, carry)
+            states, left = self.scan(at, name, drive, A, carry)
             read.append(states.flip(1) if back else states)
             after.append(left)
         return at.linear("C", torch.cat(read, dim=-1) if len(read) > 1 else read[0]), tuple(after)
 
-    def _scan(
+    def scan(
         self, at: At, name: str, v: Tensor, A: Tensor, carry: Carry | None
     ) -> tuple[Tensor, Carry | None]:
         """The states (b, l, 2n) of one direction; those of an associative scan have no carry."""

@@ -16,13 +16,14 @@ from sensprobe.models.forward import At
 from sensprobe.models.mamba2_layers import Mamba2
 from sensprobe.models.mamba_layers import Mamba
 from sensprobe.models.s4d_layers import S4D
+from sensprobe.models.s5_layers import S5
 from sensprobe.models.selective import Scan, Selective
 from sensprobe.numerics.storage import Carry, Storage
 
 
 def torch_model(model: Model) -> Model:
     """The same model, whose `step` calls PyTorch alone, for exact taps."""
-    for family, made in ((S4D, TorchS4D), (Mamba, TorchMamba), (Mamba2, TorchMamba2)):
+    for family, made in TORCH_MODELS:
         if isinstance(model, family):
             return made(model.config, model.weights)
     raise UnsupportedError(f"no step in PyTorch for models of family {model.family}")
@@ -38,6 +39,18 @@ class TorchS4D(S4D):
         state = A * torch.view_as_complex(carry.state) + B * x[:, 0, :, None]
         y = 2 * (C * state).sum(-1).real
         return y[:, None], _after(carry, torch.view_as_real(state))
+
+
+class TorchS5(S5):
+    """h = A h + v, complex."""
+
+    def scan(
+        self, at: At, name: str, v: Tensor, A: Tensor, carry: Carry | None
+    ) -> tuple[Tensor, Carry | None]:
+        assert carry is not None
+        drive = torch.view_as_complex(v[:, 0].unflatten(-1, (*A.shape, 2)))
+        state = torch.view_as_real(A * torch.view_as_complex(carry.state) + drive)
+        return state.flatten(1)[:, None], _after(carry, state)
 
 
 class _Windowed(Selective):
@@ -101,3 +114,6 @@ def _heads(
 
 def _after(carry: Carry, state: Tensor) -> Carry:
     return Carry(state, None, carry.step + 1)
+
+
+TORCH_MODELS = ((S4D, TorchS4D), (S5, TorchS5), (Mamba, TorchMamba), (Mamba2, TorchMamba2))

@@ -122,6 +122,30 @@ _QMAMBA: Entries = (
     *_HALF,
 )
 
+
+def _qs5(name: str, matrices: int, ssm: int, A: int, about: str) -> Preset:
+    """One configuration of Q-S5: bits of the maps around the SSM, of B, C and D, and of A."""
+    entries = (
+        *_all("encoder embedding out_proj head", f"int{matrices}"),
+        *_all("B C D", f"int{ssm}"),
+        *_all("A", f"int{A}"),
+        *_all("x y out_proj_in out_proj_out head_in", "int8"),
+        *_all("state", "int8/dynamic"),
+        *_HALF,
+    )
+    return Preset(
+        name,
+        about,
+        "Q-S5, arXiv 2406.09477, table of post-training quantization; github.com/kmheckel/Q-S5",
+        "The original scans associatively and rounds products inside the tree, so that the state's "
+        "error is not fed back; here the state is rounded at every step, by a range of its own "
+        "then. Its activations have the range of a whole batch, ours of the calibration split. A "
+        "and B are rounded discretised, as a device holds them. Its quantized LayerNorm is float16 "
+        "here; qGELU is a choice of the model.",
+        {"s5": entries},
+    )
+
+
 _UNIFORM = "what papers compare with; the bit widths are those of Quamba2, arXiv 2503.22879"
 
 PRESETS: dict[str, Preset] = {
@@ -193,6 +217,11 @@ PRESETS: dict[str, Preset] = {
             "Weights have a scale a row, activations one a time step.",
             dict.fromkeys(_BOTH, _QMAMBA),
         ),
+        _qs5("qs5-w8a8", 8, 8, 8, "weights, activations and the state int8, a scale a tensor"),
+        _qs5("qs5-w4a8-wssm8", 4, 8, 8, "A, B, C and D int8, other weights int4, all else int8"),
+        _qs5("qs5-w4a8-wa8", 4, 4, 8, "A int8, other weights int4, activations and the state int8"),
+        _qs5("qs5-w4a8", 4, 4, 4, "weights int4, activations and the state int8"),
+        _qs5("qs5-w2a8-wssm8", 2, 8, 8, "A, B, C and D int8, other weights int2, all else int8"),
     )
 }
 """Every preset by name."""

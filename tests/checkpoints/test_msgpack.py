@@ -51,7 +51,8 @@ def refusal(path: Path, content: bytes) -> str:
 VALUES: s5.Tree = {
     "": None, "truths": [True, False], "whole": [0, 127, 128, -1, -(2**63), 2**64 - 1],
     "real": [0.0, -1e300, float("inf")], "complex": 1.5 - 2j, "bytes": b"\x00\xff", "é": "ü" * 40,
-    "texts": ["", "x" * 31, "x" * 32, "x" * 255], "nothing": [{}, []], "deep": {"a": {"b": {"c": [[1]]}}},
+    "texts": ["", "x" * 31, "x" * 32, "x" * 255], "nothing": [{}, []],
+    "deep": {"a": {"b": {"c": [[1]]}}},
     "map of many": {str(i): i for i in range(70)},
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Presets: every recipe resolves on both families, runs, and rounds what it says."""
+"""Presets: every recipe resolves on its families, runs, and rounds what it says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import mimo
 import pytest
 import selective
 import torch
@@ -23,11 +24,28 @@ from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind, matching
 from sensprobe.session.plans import as_plan
 
+MAKERS = {
+    "mamba": (selective, selective.MAMBAS),
+    "mamba2": (selective, selective.MAMBA2S),
+    "s5": (mimo, mimo.CONFIGS),
+}
 MODELS = {
-    f"{family} {name}": selective.tiny(config)
-    for family, configs in (("mamba", selective.MAMBAS), ("mamba2", selective.MAMBA2S))
+    f"{family} {name}": maker.tiny(config)
+    for family, (maker, configs) in MAKERS.items()
     for name, config in configs.items()
 }
+SELECTIVE = [name for name, preset in PRESETS.items() if "mamba" in preset.schemes]
+PAIRS = [
+    (preset, name)
+    for preset, found in PRESETS.items()
+    for name, model in MODELS.items()
+    if model.family in found.schemes
+]
+each_model = pytest.mark.parametrize(("preset", "name"), PAIRS)
+
+
+def inputs(name: str, batch: int, length: int) -> torch.Tensor:
+    return MAKERS[MODELS[name].family][0].inputs(MODELS[name].config, batch, length)
 
 
 def resolved(preset: str, name: str) -> Resolved:
@@ -37,15 +55,14 @@ def resolved(preset: str, name: str) -> Resolved:
 
 def calibrated(name: str, plan: Resolved) -> Applier:
     model = MODELS[name]
-    x = selective.inputs(model.config, 6, 9, seed=8)
+    x = inputs(name, 6, 9)
     return Applier(model, observe(model, x, wanted_by(plan, model)))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("name", MODELS)
-def test_every_preset_runs_on_every_model(preset, name):
+@each_model
+def test_every_preset_runs_on_every_model_it_is_for(preset, name):
     model, plan = MODELS[name], resolved(preset, name)
-    x = selective.inputs(model.config, 3, 7)
+    x = inputs(name, 3, 7)
     outputs = model(x, calibrated(name, plan).tap(plan))
     assert outputs.isfinite().all()
     assert not torch.equal(outputs, model(x))
@@ -53,8 +70,9 @@ def test_every_preset_runs_on_every_model(preset, name):
     assert ours < full
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("family", ["mamba", "mamba2"])
+@pytest.mark.parametrize(
+    ("preset", "family"), sorted({(preset, MODELS[name].family) for preset, name in PAIRS})
+)
 def test_every_pattern_names_something_in_some_model(preset, family):
     """What names nothing is passed over, so a slip of the pen would go unseen."""
     sites = [list(m.sites.values()) for m in MODELS.values() if m.family == family]
@@ -63,8 +81,7 @@ def test_every_pattern_names_something_in_some_model(preset, family):
         assert any(matching(pattern, s) for s in [*sites, *other]), pattern
 
 
-@pytest.mark.parametrize("name", ["mamba deep", "mamba2 groups", "mamba tied", "mamba2 tokens"])
-@pytest.mark.parametrize("preset", PRESETS)
+@each_model
 def test_no_weight_or_state_is_forgotten(preset, name):
     plan = resolved(preset, name)
     for site in MODELS[name].sites.values():
@@ -101,6 +118,22 @@ def test_bits_are_those_of_the_name(name, preset, matrix, activation, state):
     ):
         assert bits(plan, part) == {want}, part
     assert bits(plan, "norm") == {"fp16"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "matrix", "B", "A"),
+    [
+        ("qs5-w8a8", "int8", "int8", "int8"),
+        ("qs5-w4a8-wssm8", "int4", "int8", "int8"),
+        ("qs5-w4a8-wa8", "int4", "int4", "int8"),
+        ("qs5-w4a8", "int4", "int4", "int4"),
+        ("qs5-w2a8-wssm8", "int2", "int8", "int8"),
+    ],
+)
+def test_bits_of_an_s5_are_those_of_the_name(preset, matrix, B, A):
+    plan = resolved(preset, "s5 plain")
+    wanted = {"out_proj": matrix, "A": A, "B": B, "C": B, "D": B, "x": "int8", "state": "int8"}
+    assert {part: bits(plan, part) for part in wanted} == {p: {b} for p, b in wanted.items()}
 
 
 def test_quamba_clips_x_and_rotates_what_out_proj_reads_and_no_more():
@@ -156,7 +189,8 @@ def test_the_rotated_codes_are_what_the_file_holds(tmp_path):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_other_families_are_told(preset):
     sites = tiny(CONFIGS["plain"]).sites.values()
-    with pytest.raises(PlanError, match=rf"{preset} is for mamba and mamba2 models.*is\s+s4d"):
+    whose = " and ".join(PRESETS[preset].schemes)
+    with pytest.raises(PlanError, match=rf"{preset} is for {whose} models.*is\s+s4d"):
         PRESETS[preset].plan("s4d", sites)
 
 
@@ -168,7 +202,7 @@ def test_a_size_that_cannot_be_rotated_is_an_error():
         PRESETS["quamba2"].plan("mamba", model.sites.values())
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SELECTIVE)
 def test_which_presets_need_data(preset):
     plan = resolved(preset, "mamba deep")
     static = preset != "w4a16"
@@ -218,7 +252,7 @@ def test_the_names_are_no_models():
 def test_the_listing_has_costs_or_says_why_not():
     bare = api.list_presets()
     assert [row["name"] for row in bare] == list(PRESETS)
-    assert all(row["source"] and row["differs"] and row["schemes"]["mamba"] for row in bare)
+    assert all(row["source"] and row["differs"] and row["schemes"] for row in bare)
     assert "cost" not in bare[0]
     shipped = api.list_presets("s4d-digits")
-    assert all("is for mamba and mamba2 models" in row["why_not"] for row in shipped)
+    assert all(" is for " in row["why_not"] for row in shipped)

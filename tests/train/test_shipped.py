@@ -16,7 +16,7 @@ def recipe_of(name: str) -> Recipe:
     return recipe_from(read_document(recipes()[name]), name)
 
 
-NAMES = ("s4d-digits", "s4d-smnist-16", "s4d-smnist-64")
+NAMES = ("s4d-digits", "s5-digits", "s4d-smnist-16", "s4d-smnist-64")
 
 
 def accuracy(model, split, mode):
@@ -33,6 +33,8 @@ def test_header_recipe_and_card_agree(name):
     card = shipped()[name].with_suffix(".md").read_text(encoding="utf-8")
     count = sum(t.numel() for t in load_file(shipped()[name]).values())
     assert f"| parameters | {count:,}" in card
+    radius = re.search(r"\| max abs\(Ā\) \| ([\d.]+) \|", card).group(1)
+    assert float(radius) == pytest.approx(model.spectral_radius(), abs=6e-5)
     recorded = header["recorded"]
     assert recorded["split"] == "confirmation"
     claimed = re.search(r"\*\*([\d.]+) ± ([\d.]+) %\*\* \(standard error, n = ([\d,]+),", card)

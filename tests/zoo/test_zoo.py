@@ -21,6 +21,7 @@ PAIRS = {"s4d-digits": 8, "s4d-smnist-16": 32, "s4d-smnist-64": 32}
 BAR = {"s4d-digits": 0.95, "s4d-smnist-16": 0.97, "s4d-smnist-64": 0.985}
 KEPT_BACK = {"s4d-digits": 400, "s4d-smnist-16": 10_000, "s4d-smnist-64": 10_000}
 LANGUAGE = {"mamba-bytes", "mamba2-bytes"}  # see test_language.py
+MIMO = {"s5-digits"}
 each = pytest.mark.parametrize("name", HEADS)
 
 
@@ -35,7 +36,7 @@ def row(name, label):
 
 
 def test_every_model_ships_with_its_recipe_and_its_card():
-    assert set(zoo.shipped()) == set(zoo.recipes()) == set(HEADS) | LANGUAGE
+    assert set(zoo.shipped()) == set(zoo.recipes()) == set(HEADS) | LANGUAGE | MIMO
     for name, path in zoo.shipped().items():
         assert path.suffix == ".safetensors"
         assert card(name).startswith(f"# {name}\n")
@@ -109,14 +110,15 @@ def measured(name, data, split):
     return mean(evaluator.evaluate({}, 0, len(samples))["correct"])
 
 
-def test_the_digits_model_scores_what_it_records():
+@pytest.mark.parametrize("name", ["s4d-digits", "s5-digits"])
+def test_the_digits_models_score_what_they_record(name):
     """One image may fall the other way where another machine sums in another order."""
-    _, header = read_checkpoint(zoo.shipped()["s4d-digits"])
-    score, recorded = measured("s4d-digits", "digits", "confirmation"), header["recorded"]
+    _, header = read_checkpoint(zoo.shipped()[name])
+    score, recorded = measured(name, "digits", "confirmation"), header["recorded"]
     assert score.n == recorded["n"]
     assert abs(score.value - recorded["value"]) < 1.5 / score.n
-    (line,) = re.findall(r"^\| \| ([\d.]+) ± [\d.]+ % \(n = 400", card("s4d-digits"), re.MULTILINE)
-    assert abs(100 * measured("s4d-digits", "digits", "search").value - float(line)) < 150 / 400
+    (line,) = re.findall(r"^\| \| ([\d.]+) ± [\d.]+ % \(n = 400", card(name), re.MULTILINE)
+    assert abs(100 * measured(name, "digits", "search").value - float(line)) < 150 / 400
 
 
 @pytest.mark.slow

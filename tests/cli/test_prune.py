@@ -1,0 +1,63 @@
+"""`sensprobe prune`: a smaller model that scores what it says, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import Shell
+
+from sensprobe.checkpoints import read_checkpoint
+
+
+@pytest.mark.parametrize(("model", "states"), [("s4d-digits", 6), ("s5-digits", 12)])
+def test_a_pruned_model_is_smaller_and_scores_what_is_said(
+    shell: Shell, tmp_path: Path, model: str, states: int
+) -> None:
+    out = tmp_path / "small.safetensors"
+    made = shell.ok("prune", model, "--data", "digits", "--states", states, "--out", out, "--json")
+    found = made.json
+    assert found["states"]["after"] == states
+    assert found["bytes"]["after"] < found["bytes"]["before"]
+    assert all(0 <= row["removed"] < row["kept"] for row in found["layers"])
+    scored = shell.ok("eval", out, "--data", "digits", "--json").json
+    after = found["splits"]["confirmation"]["after"]
+    assert scored["value"] == after["value"]
+    _, header = read_checkpoint(out)
+    assert header["recorded"]["value"] == after["value"]
+    assert shell.ok("cost", out, "--json").json["total_bytes"] == found["bytes"]["after"]
+
+
+def test_it_says_what_went_and_what_to_do_next(shell: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "small.safetensors"
+    made = shell.ok("prune", "s4d-digits", "--data", "digits", "--states", 7, "--out", out)
+    assert "7 of 8 states" in made.out
+    assert "points" in made.out
+    assert f"next: sensprobe tune {out} --data digits --set weights=fp16" in made.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["s4d-digits", "--states", 8], "s4d-digits has 8; give a number from 1 to 7."),
+        (["s4d-digits", "--states", 0], "give a number from 1 to 7."),
+        (["s5-digits", "--states", 7], "from 2 to 14 in steps of 2, its blocks."),
+        (["mamba-bytes", "--states", 8], "of s4d and s5 models they are."),
+    ],
+)
+def test_what_cannot_be_pruned_is_said(
+    shell: Shell, tmp_path: Path, words: list[str], says: str
+) -> None:
+    data = "pydoc" if words[0] == "mamba-bytes" else "digits"
+    done = shell("prune", *words, "--data", data, "--out", tmp_path / "x.safetensors")
+    assert done.code != 0
+    assert says in " ".join(done.err.split())
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_no_file_is_written_over(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_text("mine")
+    words = ["prune", "s4d-digits", "--data", "digits", "--states", 4, "--out"]
+    assert "exists: name another file" in shell(*words, tmp_path / "x.safetensors").err
+    assert (tmp_path / "x.safetensors").read_text() == "mine"
+    assert "name a .safetensors file" in shell(*words, tmp_path / "x").err
