@@ -15,7 +15,9 @@ from sensprobe.models.s5_layers import S5, deploy
 PLAIN = S5Config(d_input=2, d_output=3, d_model=5, d_state=6, layers=2, blocks=2)
 CONFIGS = {
     "plain": PLAIN,
-    "post": replace(PLAIN, norm="post", gate="half1", activation="qgelu", d_state=19, blocks=1),
+    "post": replace(
+        PLAIN, norm="post", gate="half1", sigmoid="hard", activation="qgelu", d_state=19, blocks=1
+    ),
     "folded": replace(PLAIN, norm_kind="affine", gate="half2", discretization="bilinear"),
     "bare": replace(PLAIN, gate="none", pooling="last", norm="none", residual=False, blocks=3),
     "tokens": replace(PLAIN, d_input=7, encoder="embedding", pooling="none", conjugate=False),

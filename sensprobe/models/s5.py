@@ -29,6 +29,7 @@ from sensprobe.plans.sites import Axis, Kind, Part, Site
 CHOICES = {
     "gate": ("full", "half1", "half2", "none"),
     "activation": ("gelu", "gelu-tanh", "qgelu"),
+    "sigmoid": ("exact", "hard"),
     "discretization": ("zoh", "bilinear", "none"),
 }
 
@@ -43,6 +44,7 @@ class S5Config(FrameConfig):
     bidirectional: bool = False  # a second state runs from the end; no streaming
     activation: str = "gelu"  # gelu | gelu-tanh (the approximation that JAX computes) | qgelu
     gate: str = "full"  # full: a sigmoid(b); half1: g sigmoid(W g); half2: y sigmoid(W g); none: g
+    sigmoid: str = "exact"  # of the gate: exact | hard (min(max(0, x + 3), 6) / 6)
     discretization: str = "zoh"  # zoh | bilinear | none (parameters are A_bar and B_bar themselves)
     clip_eigs: bool = False  # the real part of A is at most -1e-4
     norm_kind: str = "layer"

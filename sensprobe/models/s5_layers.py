@@ -205,8 +205,10 @@ class S5(Framed):
             return g, found
         b = at.passes("out_proj_out", at.linear("out_proj", g))
         if gate == "full":
-            return F.glu(b, dim=-1), found
-        return (g if gate == "half1" else y) * torch.sigmoid(b), found
+            a, b = b.chunk(2, dim=-1)
+        else:
+            a = g if gate == "half1" else y
+        return a * (torch.sigmoid(b) if self.config.sigmoid == "exact" else F.hardsigmoid(b)), found
 
     def recur(
         self, at: At, x: Tensor, carries: Carries = (None, None)

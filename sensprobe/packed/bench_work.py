@@ -24,8 +24,8 @@ KINDS: dict[str, tuple[type[Operation], ...]] = {
     "norms": (ir.Rms, ir.LayerNorm, ir.Affine),
     "rounding": (ir.Round,),
     "elementwise": (
-        ir.Input, ir.Softplus, ir.Gate, ir.Add, ir.Skip, ir.Mean, ir.Gelu, ir.HalfGlu, ir.Copy,
-        ir.Qgelu, ir.Silu, ir.Relu,
+        ir.Input, ir.Softplus, ir.Gate, ir.Add, ir.Skip, ir.Mean, ir.Gelu, ir.HalfGlu,
+        ir.HardGlu, ir.Copy, ir.Qgelu, ir.Silu, ir.Relu,
     ),
 }  # fmt: skip
 """What is told apart of a step; biases go with their products, the rotations of a plan with the
@@ -133,8 +133,8 @@ class _Table:
 def _passing(o: Operation) -> int:
     """Numbers in and out of operations that read registers alone."""
     match o:
-        case ir.Input() | ir.HalfGlu() | ir.Copy():
-            return (3 if isinstance(o, ir.HalfGlu) else 2) * o.to.size
+        case ir.Input() | ir.HalfGlu() | ir.HardGlu() | ir.Copy():
+            return (3 if isinstance(o, ir.HalfGlu | ir.HardGlu) else 2) * o.to.size
         case ir.Silu() | ir.Softplus() | ir.Gelu() | ir.Qgelu() | ir.Relu():
             return 2 * o.to.pitch
         case ir.Gate() | ir.Add():

@@ -109,6 +109,10 @@ class Builder(lowering.Builder):
         self.program.add(ir.HalfGlu(x, to))
         return to
 
+    def hard_glu(self, x: Register, to: Register) -> Register:
+        self.program.add(ir.HardGlu(x, to))
+        return to
+
     def add(self, a: Register, b: Register, to: Register) -> Register:
         self.program.add(ir.Add(a, b, to))
         return to

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from train import HERE, HOW_TO_GET, STUDY
+from train import HERE, HOW_TO_GET, STUDY, bytes_of_model, model_of
 
 from sensprobe import api
 from sensprobe.cli.study import data_folder, run_study
@@ -24,13 +24,14 @@ def search(data: Path | None, run: Path) -> None:
     mnist = data_folder(data, [folder], HOW_TO_GET) / folder
     how = STUDY["search"]
     searched = [plan for plan in STUDY["plan"] if "schemes" not in plan]
-    for model in dict.fromkeys(plan["model"] for plan in searched):
-        plans = [plan for plan in searched if plan["model"] == model]
-        own, limit = run / model, how["limit"]
+    for name, states in dict.fromkeys((p["model"], p.get("states")) for p in searched):
+        plans = [p for p in searched if (p["model"], p.get("states")) == (name, states)]
+        model = model_of(plans[0], mnist, run)
+        own, limit = run / f"{name}-{states or 'all'}-run", how["limit"]
         api.profile(model, f"mnist:{mnist}", own, how["schemes"], limit=limit)
+        budgets = [int(bytes_of_model(name) / plan["times"]) for plan in plans]
         found = api.search(
-            own, [f"{plan['times']}x" for plan in plans], limit=limit,
-            evaluations=how["evaluations"], confirm=False,
+            own, budgets, limit=limit, evaluations=how["evaluations"], confirm=False,
         )["search"]  # fmt: skip
         for plan, choice in zip(plans, found["chosen"], strict=True):
             if choice["plan_file"] is None:

@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import tomllib
+from dataclasses import replace
 from datetime import date
 from math import sqrt
 from pathlib import Path
@@ -23,8 +24,10 @@ from sensprobe import api
 from sensprobe.cli.study import append_line, data_folder, markdown, read_lines, tell_legs
 from sensprobe.documents.files import between, write_whole
 from sensprobe.errors import SensprobeError
+from sensprobe.models import family_of
+from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan, fingerprint, parse_setting, read
-from sensprobe.session.outline import outline_of
+from sensprobe.session.outline import Outline, outline_of
 
 HERE = Path(__file__).resolve().parent
 STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))
@@ -68,6 +71,27 @@ def _asked() -> argparse.Namespace:
     return options.parse_args()
 
 
+def outline(plan: dict[str, Any]) -> Outline:
+    """What a plan is for: a model that ships, or one with fewer `states` of every head."""
+    whole = outline_of(plan["model"])
+    if "states" not in plan:
+        return whole
+    config, family = replace(whole.config, d_state=plan["states"]), family_of(whole.config)
+    sites, products = family.sites(config), family.products(config)
+    return replace(whole, config=config, sites=sites, products=products, stored={})
+
+
+def model_of(plan: dict[str, Any], mnist: Path, run: Path) -> str | Path:
+    """The model of a plan; one with fewer states is pruned when it is first asked for."""
+    if "states" not in plan:
+        return str(plan["model"])
+    pruned = run / f"{plan['model']}-{plan['states']}.safetensors"
+    if not pruned.exists():
+        run.mkdir(parents=True, exist_ok=True)
+        api.prune(plan["model"], f"mnist:{mnist}", plan["states"], pruned)
+    return pruned
+
+
 def plan_of(plan: dict[str, Any]) -> Plan:
     """The plan by hand, or the one that `search.py` found."""
     if "schemes" in plan:
@@ -77,21 +101,27 @@ def plan_of(plan: dict[str, Any]) -> Plan:
 
 def mark_of(plan: dict[str, Any]) -> str:
     """The fingerprint of what a plan says, so that a result is known to be of it."""
-    sites = outline_of(plan["model"]).sites.values()
-    return fingerprint(plan_of(plan).resolve(sites))
+    found = fingerprint(plan_of(plan).resolve(outline(plan).sites.values()))
+    return f"{found} of {plan['states']} states" if "states" in plan else found
 
 
 def bytes_of(plan: dict[str, Any]) -> tuple[int, int]:
-    """Bytes of a plan at batch 1, and of the model at full precision."""
-    found = api.cost(plan["model"], plan_of(plan))
-    return found["total_bytes"], api.cost(plan["model"])["total_bytes"]
+    """Bytes of a plan at batch 1, and of the model that ships at full precision."""
+    sites = outline(plan).sites.values()
+    return cost(sites, plan_of(plan).resolve(sites)).total_bytes, bytes_of_model(plan["model"])
+
+
+def bytes_of_model(name: str) -> int:
+    """Bytes of a model that ships at full precision, with the state of one sequence."""
+    return cost(outline_of(name).sites.values(), {}).total_bytes
 
 
 def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path) -> dict[str, Any]:
     """The line of a plan: how it was trained, and what it scores on the 10,000 test images."""
-    out, usual = run / "-".join(map(str, asked.values())), STUDY["tuning"]["batch"]
+    named = "-".join(map(str, asked.values())).replace(" ", "-")
+    out, usual = run / named, STUDY["tuning"]["batch"]
     found = api.tune(
-        plan["model"], f"mnist:{mnist}", plan_of(plan), out, epochs=asked["epochs"],
+        model_of(plan, mnist, run), f"mnist:{mnist}", plan_of(plan), out, epochs=asked["epochs"],
         seed=asked["seed"], lr=asked["lr"], ssm_lr=asked["lr"] / 5, batch=usual,
         trained=tell_legs,
     )  # fmt: skip

@@ -84,8 +84,14 @@ def mixer(config: S5Config, p: dict[str, Tensor], u: Tensor) -> Tensor:
         return g
     b = g @ p["out_proj.weight"].T + p["out_proj.bias"]
     if config.gate == "full":
-        return b[..., : config.d_model] / (1 + torch.exp(-b[..., config.d_model :]))
-    return (g if config.gate == "half1" else y) / (1 + torch.exp(-b))
+        return b[..., : config.d_model] * gate(config, b[..., config.d_model :])
+    return (g if config.gate == "half1" else y) * gate(config, b)
+
+
+def gate(config: S5Config, b: Tensor) -> Tensor:
+    if config.sigmoid == "hard":
+        return (b / 6 + 0.5).clamp(0, 1)
+    return 1 / (1 + torch.exp(-b))
 
 
 def run(A_bar: Tensor, B_bar: Tensor, u: Tensor) -> Tensor:
@@ -112,8 +118,8 @@ def test_the_forward_is_its_equations(name: str, length: int) -> None:
 def test_variants_are_different_functions() -> None:
     x = inputs(PLAIN)
     changes = [
-        {"gate": "half1"}, {"gate": "half2"}, {"gate": "none"}, {"activation": "qgelu"},
-        {"discretization": "bilinear"}, {"conjugate": False}, {"norm_kind": "affine"},
+        {"sigmoid": "hard"}, {"gate": "half1"}, {"gate": "half2"}, {"gate": "none"},
+        {"activation": "qgelu"}, {"discretization": "bilinear"}, {"conjugate": False}, {"norm_kind": "affine"},
     ]  # fmt: skip
     found = [tiny(replace(PLAIN, **change))(x) for change in ({}, *changes)]
     assert all(not torch.allclose(found[0], other) for other in found[1:])

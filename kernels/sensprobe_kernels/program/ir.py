@@ -335,10 +335,17 @@ class Affine(NamedTuple):
     bias: TensorNumber
 
 
+class HardGlu(NamedTuple):
+    """to = a clamp(b + 3, 0, 6) / 6, where a and b are the first and the second half of x."""
+
+    x: Register
+    to: Register
+
+
 Operation: TypeAlias = (
     Embed | Input | Linear | Bias | Rms | LayerNorm | Round | Silu | Softplus | Gate | Add | Skip
     | Convolve | Decay | Channels | Heads | LinearCodes | Mean | Gelu | HalfGlu | Copy | Diagonal
-    | Qgelu | Chunks | Relu | Modes | Affine
+    | Qgelu | Chunks | Relu | Modes | Affine | HardGlu
 )  # fmt: skip
 OPERATIONS: tuple[type[Any], ...] = get_args(Operation)
 CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
@@ -346,7 +353,7 @@ CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
 (
     EMBED, INPUT, LINEAR, BIAS, RMS, LAYER_NORM, ROUND, SILU, SOFTPLUS, GATE, ADD, SKIP, CONVOLVE,
     DECAY, CHANNELS, HEADS, LINEAR_CODES, MEAN, GELU, HALF_GLU, COPY, DIAGONAL, QGELU, CHUNKS, RELU,
-    MODES, AFFINE,
+    MODES, AFFINE, HARD_GLU,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 # Who reads codes that a recurrence may read.

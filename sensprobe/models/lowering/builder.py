@@ -73,6 +73,10 @@ class Builder(Protocol):
         """a sigmoid(b), where a and b are the halves of x."""
         ...
 
+    def hard_glu(self, x: Register, to: Register) -> Register:
+        """a clamp(b + 3, 0, 6) / 6, where a and b are the halves of x."""
+        ...
+
     def add(self, a: Register, b: Register, to: Register) -> Register:
         """a + b."""
         ...

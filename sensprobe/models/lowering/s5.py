@@ -42,4 +42,5 @@ def _mixer(b: Builder, at: str, v: Register, config: S5Config) -> Register:
         b.copy(g, wide.part(0, h))
     half = wide if gate == "full" else wide.part(h, h)
     b.passes(at + "out_proj_out", b.linear(at + "out_proj", g, half))
-    return b.half_glu(wide, b.register("mixed", h))
+    glu = b.hard_glu if config.sigmoid == "hard" else b.half_glu
+    return glu(wide, b.register("mixed", h))

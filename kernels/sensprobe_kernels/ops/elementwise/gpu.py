@@ -33,7 +33,7 @@ from sensprobe_kernels.quantize.gpu import (
 BIAS, SILU, SOFTPLUS = tl.constexpr(ir.BIAS), tl.constexpr(ir.SILU), tl.constexpr(ir.SOFTPLUS)
 GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (ir.GATE, ir.ADD, ir.SKIP, ir.DECAY))
 GELU, HALF_GLU, QGELU = tl.constexpr(ir.GELU), tl.constexpr(ir.HALF_GLU), tl.constexpr(ir.QGELU)
-COPY, RELU = tl.constexpr(ir.COPY), tl.constexpr(ir.RELU)
+COPY, RELU, HARD_GLU = (tl.constexpr(v) for v in (ir.COPY, ir.RELU, ir.HARD_GLU))
 
 
 @triton.jit
@@ -85,6 +85,8 @@ def rows(
             x = x + other
         elif CODE == HALF_GLU:
             x = x * sigmoid(other)
+        elif CODE == HARD_GLU:
+            x = x * tl.div_rn(clamp(other + 3.0, 0.0, 6.0), 6.0)
         else:
             tl.static_assert(CODE == SKIP)
             x = x + tl.load(small + i // span, mask=inside, other=0.0) * other

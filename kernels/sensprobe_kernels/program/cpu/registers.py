@@ -98,6 +98,16 @@ def glus(work: Any, a: int, b: int, to: int, size: int) -> None:
 
 
 @noinline
+def hard_glus(work: Any, a: int, b: int, to: int, size: int) -> None:
+    """a clamp(b + 3, 0, 6) / 6; b may start anywhere."""
+    none, three, six = every(_ZERO), every(np.float32(3)), every(np.float32(6))
+    for i in range(0, size, LANES):
+        left = min(LANES, size - i)
+        inside = clamp(load_first(work, b + i, left, none) + three, none, six)
+        store_first(work, to + i, left, load_first(work, a + i, left, none) * (inside / six))
+
+
+@noinline
 def decays(work: Any, dt: int, A: Any, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, exponential(load(work, dt + i) * load(A, i)))

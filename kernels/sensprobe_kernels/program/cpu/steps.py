@@ -35,6 +35,7 @@ from sensprobe_kernels.program.cpu.registers import (
     gates,
     gelus,
     glus,
+    hard_glus,
     layer_norm,
     plain_row,
     products,
@@ -64,7 +65,7 @@ _ADD, _SKIP, _DECAY = columns(ir.Add), columns(ir.Skip), columns(ir.Decay)
 _CONVOLVE, _CHANNELS, _HEADS = columns(ir.Convolve), columns(ir.Channels), columns(ir.Heads)
 _DIAGONAL, _MEAN = columns(ir.Diagonal), columns(ir.Mean)
 _HALF_GLU, _COPY = columns(ir.HalfGlu), columns(ir.Copy)
-_MODES, _AFFINE = columns(ir.Modes), columns(ir.Affine)
+_MODES, _AFFINE, _HARD_GLU = columns(ir.Modes), columns(ir.Affine), columns(ir.HardGlu)
 _ELEMENTWISE = (ir.SILU, ir.GELU, ir.QGELU, ir.RELU, ir.GATE, ir.ADD, ir.SOFTPLUS)
 
 
@@ -283,6 +284,9 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         elif code == ir.HALF_GLU:
             x, size = _at(row, _HALF_GLU.x, b), row[_HALF_GLU.to.size]
             glus(work, x, x + size, _at(row, _HALF_GLU.to, b), size)
+        elif code == ir.HARD_GLU:
+            x, size = _at(row, _HARD_GLU.x, b), row[_HARD_GLU.to.size]
+            hard_glus(work, x, x + size, _at(row, _HARD_GLU.to, b), size)
         elif code == ir.COPY:
             x, to = _at(row, _COPY.x, b), _at(row, _COPY.to, b)
             for i in range(row[_COPY.to.size]):

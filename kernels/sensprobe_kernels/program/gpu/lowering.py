@@ -336,7 +336,7 @@ class Lowering:
                 return _Function(a, y, span * entries, b, D, span)
             case ir.Decay(x, A, y):
                 return _Function(x, y, tensors[A].rows * tensors[A].columns, small=A)
-            case ir.HalfGlu(x, y):
+            case ir.HalfGlu(x, y) | ir.HardGlu(x, y):
                 return _Function(x, y, y.size, x.part(y.size, y.size))
         raise LoweringError(f"operation {type(o).__name__}")
 
