@@ -23,7 +23,7 @@ ASSUMED: dict[str, Any] = {
     "discretization": "zoh",
 }  # fmt: skip
 """Of run_train.py without arguments: prenorm, mode pool, half_glu1, conj_sym, zoh."""
-OPTIONS = (*ASSUMED, "norm_kind", "norm_eps", "activation", "blocks")
+OPTIONS = (*ASSUMED, "norm_kind", "norm_eps", "activation", "sigmoid", "blocks")
 FLAX_LAYER_EPS, FLAX_BATCH_EPS, TORCH_EPS = 1e-6, 1e-5, 1e-5
 Shape = tuple[int, ...]
 

@@ -344,7 +344,7 @@ def test_an_option_that_means_nothing_is_refused(tmp_path, config, says):
 def test_every_option_is_taken(tmp_path):
     values = {"norm": "post", "pooling": "last", "gate": "half2", "conjugate": False,
               "clip_eigs": True, "discretization": "bilinear", "norm_kind": "layer",
-              "norm_eps": 1e-3, "activation": "qgelu", "blocks": 2}  # fmt: skip
+              "norm_eps": 1e-3, "activation": "qgelu", "sigmoid": "hard", "blocks": 2}  # fmt: skip
     assert set(values) == set(OPTIONS)
     model, _ = read_checkpoint(toml(write(tmp_path / "m.npz", s5.params()), **values))
     assert {name: getattr(model.config, name) for name in values} == values

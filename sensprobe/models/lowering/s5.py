@@ -20,8 +20,6 @@ def lower(b: Builder, config: S5Config) -> Register:
             "a bidirectional model reads a sequence from both ends, so there is no streaming step "
             "of it. Give it whole sequences."
         )
-    if config.activation == "gelu-tanh":
-        raise UnsupportedError("no kernel computes GELU by its approximation with tanh.")
     return frame.lower(b, config, lambda at, v: _mixer(b, at, v, config))
 
 
