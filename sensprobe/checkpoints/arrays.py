@@ -94,8 +94,7 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
         content = stream.read()
     swapped = dtype.newbyteorder("<")
     if dtype != swapped or by_columns:
-        order = "F" if by_columns else "C"
-        content = (
-            np.frombuffer(content, dtype).reshape(shape, order=order).astype(swapped).tobytes()
-        )
+        values = np.frombuffer(content, dtype)
+        values = values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
+        content = values.astype(swapped).tobytes()
     return Array.of(shape, dtype.name, [content])

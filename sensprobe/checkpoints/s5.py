@@ -39,7 +39,8 @@ SUFFIXES = (".npz", ".msgpack")
 _MODES = re.compile(r"(?:.*\.)?Lambda(?:_re)?")
 _LAYER = re.compile(r"(?P<before>(?:.*?\.)??)(?:encoder\.)?layers[._]\d+\.seq\.Lambda(?:_re)?")
 _OPTIMIZER = re.compile(r"(?:.*\.)?opt[^.]*\.")
-_DEPTH = 8
+_REAL = {"torch.complex64": "torch.float32", "torch.complex128": "torch.float64"}
+_DEPTH = 12
 """Tables inside each other above a tensor, in what is looked at."""
 Flat = dict[str, Any]
 """Values by their dotted names."""
@@ -93,12 +94,7 @@ def read(
     wanted = {name: shape for part in parts.values() for name, shape in part.reads.items()}
     require_shapes(held, wanted, path, "S5", called)
     shapes = parameter_shapes(config)
-    params = {
-        ours: _header(shapes[ours], held[next(iter(part.reads))])
-        if isinstance(held[next(iter(part.reads))], Header)
-        else part.make(*(held[name] for name in part.reads)).contiguous()
-        for ours, part in parts.items()
-    }
+    params = {ours: _made(part, held, shapes[ours]) for ours, part in parts.items()}
     _say(config, assumed, params, path)
     return Parameters(params, config, path, {})
 
@@ -136,25 +132,30 @@ def _is_weight(value: Any) -> bool:
     return is_tensor(value) and value.ndim > 0 and (value.is_floating_point() or value.is_complex())
 
 
-def _header(shape: tuple[int, ...], first: Header) -> Header:
-    """The header of a parameter that is made of tensors of which this is the first's."""
-    real = {"torch.complex64": "torch.float32", "torch.complex128": "torch.float64"}
-    return Header(shape, real.get(first.dtype, first.dtype))
+def _made(part: s5_parts.Part, held: Flat, shape: tuple[int, ...]) -> Any:
+    """A parameter, or its header where there are headers."""
+    read = [held[name] for name in part.reads]
+    if isinstance(read[0], Header):
+        return Header(shape, _REAL.get(read[0].dtype, read[0].dtype))
+    return part.make(*read).contiguous()
 
 
 # -- names ----------------------------------------------------------------------------------------
 
 
 def _flat(loaded: Mapping[Any, Any]) -> Flat:
-    """Values by the names that lead to them, with "." between those."""
+    """Values by the names that lead to them, with "." between those; a table that stands in
+    several places, perhaps in itself, by the first of them."""
+    seen: set[int] = set()
 
     def walk(table: Mapping[Any, Any], before: str, depth: int) -> Iterator[tuple[str, Any]]:
+        seen.add(id(table))
         for name, value in table.items():
             full = before + str(name).replace("/", ".")
-            if isinstance(value, Mapping) and depth < _DEPTH:
-                yield from walk(value, f"{full}.", depth + 1)
-            else:
+            if not isinstance(value, Mapping):
                 yield full, value
+            elif depth < _DEPTH and id(value) not in seen:
+                yield from walk(value, f"{full}.", depth + 1)
 
     return dict(walk(loaded, "", 0))
 
@@ -222,9 +223,9 @@ def _refuse(names: Mapping[str, str], models: Sequence[str], entry: str | None, 
     if lone := next((name for name in names if _MODES.fullmatch(name)), None):
         raise CheckpointError(
             f"{path} holds S5 layers alone ({shown(lone)}), not a model: needed are an encoder, "
-            "layers with norms and a decoder, called encoder, layers.{{i}}.seq, layers.{{i}}.norm "
-            f"and decoder. It holds {held}. If they have other names, map them in the [keys] of a "
-            'model.toml with format = "s5".'.replace("{{", "{").replace("}}", "}")
+            "layers with norms and a decoder, called encoder, layers.{i}.seq, layers.{i}.norm and "
+            f"decoder. It holds {held}. If they have other names, map them in the [keys] of a "
+            'model.toml with format = "s5".'
         )
     raise CheckpointError(
         f"{path} holds no S5 model, the only one read from such files: no "

@@ -45,7 +45,7 @@ def config_of(
     both_ways = "layers.0.seq.C2" in held
     if not both_ways:
         both_ways = _axes(held, "layers.0.seq.C", "features, modes, 2", path)[1] == 2 * n
-    seen = {
+    seen: dict[str, Any] = {
         "d_model": h,
         "d_state": n,
         "d_input": _dense(held, "encoder", path)[0],

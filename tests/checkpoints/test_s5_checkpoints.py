@@ -275,6 +275,13 @@ def test_a_layer_alone_is_no_model(tmp_path):
     )
 
 
+def test_a_table_that_holds_itself_is_read_once(tmp_path):
+    state: dict[str, Any] = dict(port(s5.params("full_glu")))
+    state |= {f"again{i}": state for i in range(40)}
+    torch.save({"model": state}, tmp_path / "m.pt")
+    require_same(tmp_path / "m.pt", outputs(s5.params("full_glu"), exact=True, eps=1e-5, **FULL))
+
+
 # -- files that do not fit ------------------------------------------------------------------------
 
 
