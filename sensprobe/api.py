@@ -5,12 +5,13 @@
     sensprobe.search("runs/a", budgets=["1.5KiB"])
     sensprobe.export("runs/a", "1.5KiB", out="exported")
 
-MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is
-`digits`, `mnist:FOLDER`, `npz:FILE` or `python:FILE.py:FUNCTION`, for language models `text:PATH`
-or `pydoc`; a metric is `python:FILE.py:FUNCTION`, or `divergence` or `agreement` (with
-full precision), `balanced-accuracy` or `f1`. A PLAN is
-a `Plan`, the name of a preset (see `list_presets`), the path of a plan.json, {pattern: scheme}, or
-a list of such, where later ones override. Sizes are bytes, as integers or text ("12KiB").
+MODEL is a model that ships, a checkpoint file, an exported folder or a model.toml. DATA is a task
+(`digits`, `mnist:FOLDER` …, see docs/models-and-data.md), `npz:FILE` or
+`python:FILE.py:FUNCTION`, for language models `text:PATH` or `pydoc`; a metric is
+`python:FILE.py:FUNCTION`, or `divergence` or `agreement` (with full precision),
+`balanced-accuracy` or `f1`. A PLAN is a `Plan`, the name of a preset (see `list_presets`), the path
+of a plan.json, {pattern: scheme}, or a list of such, where later ones override. Sizes are bytes, as
+integers or text ("12KiB").
 
 Every function raises a `SensprobeError` that says what was asked, what exists and what to do:
 UsageError for what cannot be, CheckpointError, DataError, RunError for files. Those that take long
@@ -27,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sensprobe.errors import UsageError
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.progress import SILENT, Progress
@@ -34,6 +36,7 @@ from sensprobe.progress import SILENT, Progress
 # A job and the room it needs are imported by the function that calls it: what needs no tensors
 # waits for no torch, and a score for no search.
 if TYPE_CHECKING:
+    from sensprobe.jobs.noisy import Noisy
     from sensprobe.session.plans import OnePlan, PlanLike
     from sensprobe.session.session import Session
     from sensprobe.train import Progress as TrainingProgress
@@ -117,6 +120,9 @@ def evaluate(
     compare: bool = False,
     dead_band: bool = False,
     per_class: bool = False,
+    noise: str | Sequence[str] = (),
+    draws: int | None = None,
+    noise_seed: int = 0,
     run: Pathlike | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -130,7 +136,9 @@ def evaluate(
     `limit` uses that many samples of the split, drawn with `data_seed`: groups whole, each class in
     its share (`sample` says which). `compare` adds the paired difference to full precision on the
     same samples; `dead_band` how often rounding keeps the state from moving. With `run` the
-    evaluation is kept there; `per_class` then still has each class's precision and F1. Without
+    evaluation is kept there; `per_class` then still has each class's precision and F1. Under
+    `noise` ("weights=0.01", see docs/noise.md) it is the mean over `draws` devices (10), the same
+    for a `noise_seed`, and the document's `noise` has every one's score. Without
     `model` and `data` they are those of `run`, under its metric; `plan` may then be tuned/NAME, a
     model that was tuned there, whose evaluations are not kept. `warnings` says where the score is
     far from what the checkpoint records of itself, and which states leave the range of the float
@@ -154,6 +162,7 @@ def evaluate(
         allow_code=allow_code,
         progress=progress,
     )
+    perturbed = _noisy(noise, draws, noise_seed)
     session, plan = as_tuned(session, plan)
     schemes = schemes_of(plan, session.source.outline)
     with session.run.working("eval") if session.run else nullcontext():
@@ -166,8 +175,9 @@ def evaluate(
             compare=compare,
             dead_band=dead_band,
             classes=per_class,
+            noise=perturbed,
         )
-    base = document if not schemes else document.get("baseline")
+    base = document if not (schemes or noise) else document.get("baseline")
     warnings = [*_recorded(session, base, norm), *saturation_warnings(document["saturated"])]
     return document | {"warnings": warnings}
 
@@ -227,6 +237,9 @@ def profile(
     *,
     by: str = "part",
     method: str = "measured",
+    noise: float | str | Sequence[float | str] = (),
+    draws: int | None = None,
+    noise_seed: int = 0,
     limit: int | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -238,15 +251,26 @@ def profile(
 
     `measured` evaluates each alone, paired with full precision; `divergence` does too and keeps
     only how far outputs move, which needs no labels; `taylor` prices all of them from one forward
-    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr. Evaluations of
-    the runs in `reuse`, which are of the same model and data, are not made again.
+    and backward pass. Rows hold target, scheme, metric and kl, each with its stderr. With `noise`
+    (0.01, or "pcm(t=3600)"; several) each is perturbed by that, on `draws` devices (10) of
+    `noise_seed`, in place of schemes. Evaluations of the runs in `reuse`, which are of the same
+    model and data, are not made again.
     """
     from sensprobe.jobs import profile as job
+    from sensprobe.jobs.noisy import DRAWS
+    from sensprobe.jobs.profile_noise import NoiseLevels
     from sensprobe.jobs.saturation import profiled_ranges
+    from sensprobe.plans.noise import parse as parse_noise
     from sensprobe.session.open import open_session
 
     chosen = [_scheme(s) for s in _listed(schemes)]
-    job.check_profile(by, method)
+    _need_noise(noise, draws, noise_seed)
+    levels = None
+    if noise:
+        several = [noise] if isinstance(noise, float) else _listed(noise)
+        parsed = [parse_noise(str(one)) for one in several]
+        levels = NoiseLevels(parsed, DRAWS if draws is None else draws, noise_seed)
+    job.check_profile(by, method, bool(chosen and levels), levels is not None)
     session = open_session(
         model,
         data,
@@ -260,9 +284,10 @@ def profile(
     )
     assert session.run is not None
     with session.run.working("profile"):
-        document = job.profile(session, chosen, by=by, method=method, limit=limit)
+        document = job.profile(session, chosen, by=by, method=method, limit=limit, noise=levels)
     warnings = _recorded(session, document["baseline"]["metric"], norm)
-    warnings += profiled_ranges(session, document["schemes"], document["n"])
+    if levels is None:
+        warnings += profiled_ranges(session, document["schemes"], document["n"])
     return document | {"warnings": warnings}
 
 
@@ -286,6 +311,9 @@ def search(
     also: Sequence[OnePlan] = (),
     confirm: bool = True,
     tune: int = 0,
+    noise: str | Sequence[str] = (),
+    draws: int | None = None,
+    noise_seed: int = 0,
     reuse: Sequence[Pathlike] = (),
     allow_code: bool = False,
     progress: Progress = SILENT,
@@ -302,8 +330,10 @@ def search(
     steps hold in full are then not offered) or those a plan packs ("packed", and with a target).
     `also` are plans to measure for comparison: they take no part in the search. With `tune` epochs
     the plans found are tuned, and what is tuned is searched again (see `sensprobe.jobs.alternate`);
-    `trained` is told the progress of training. Returns {"search", "confirmation", "turns"}, kept in
-    `run`; `turns` is None without `tune`.
+    `trained` is told the progress of training. Under `noise` ("weights=0.01") every plan, and full
+    precision, is run on the same `draws` devices (10) of `noise_seed`, and confirmed on as many
+    others. Returns {"search", "confirmation", "turns"}, kept in `run`; `turns` is None without
+    `tune`.
 
     Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
     is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
@@ -322,6 +352,9 @@ def search(
 
     limits = _listed(budgets), weight_budget, state_budget, max_loss
     budgets_of(*limits)  # what cannot be is said before anything is opened
+    perturbed = _noisy(noise, draws, noise_seed)
+    if perturbed is not None and tune:
+        raise UsageError("--noise and --tune: a search does one of them. Leave one out.")
     tuning = TuneSettings(epochs=tune) if tune else None
     settings = job.SearchSettings(
         method=method,
@@ -334,6 +367,7 @@ def search(
         tie=_listed(tie),
         target=target,
         count_states=count_states,
+        noise=perturbed,
     )
     session = open_session(run=run, reuse=_listed(reuse), allow_code=allow_code, progress=progress)
     assert session.run is not None
@@ -346,6 +380,8 @@ def search(
         require_tunable(session)
     with session.run.working("search"):
         found = job.search(session, settings)
+        if perturbed is not None:  # devices that the search has not seen
+            session.draws = perturbed.of(session, perturbed.draws)
         confirmed = confirmed_on_unseen(session) if confirm else None
         turns = None
         if tuning is not None:
@@ -565,6 +601,7 @@ def tune(
     teacher: str = "",
     seed: int = 0,
     train: str = "all",
+    noise: str | Sequence[str] = (),
     limit: int | None = None,
     budget: int | str | None = None,
     trials: int = 0,
@@ -588,14 +625,16 @@ def tune(
     `parametrization` of S4D: "continuous", "discrete" or "frozen"; `stable` keeps its |A| at most 1
     as stored. `ranges`: "watched" or "learned". `average`, `warmup`, `clip`, `progressive`: see
     `sensprobe tune --help`. Training ends after `max_steps` where `epochs` are longer. `train`:
-    "all" parameters, or "vectors": norms, biases and D. `limit`: samples of each split that are
-    scored. A plan of more bytes than `budget` is an error. With `trials` rates, and the teacher
+    "all" parameters, or "vectors": norms, biases and D. `noise` ("weights=0.02", several) is added
+    in every step, with or without a plan; scores are without. `limit`: samples of each split that
+    are scored. A plan of more bytes than `budget` is an error. With `trials` rates, and the teacher
     where none is named, are those of the best of so many short trainings. `trained` is told the
     progress of the training. `allow_code`: see `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
     from sensprobe.jobs.train_under import TuneSettings
+    from sensprobe.plans.noise import parse_entry
     from sensprobe.plans.plan import EXACT_PLAN
     from sensprobe.plans.presets import PRESETS
     from sensprobe.session.open import open_session
@@ -606,6 +645,7 @@ def tune(
         epochs=epochs, max_steps=max_steps, lr=lr, ssm_lr=ssm_lr, batch=batch, average=average,
         warmup=warmup, teacher=teacher, seed=seed,
         method=Method(parametrization, stable, ranges, progressive, clip, train),
+        noise=tuple(map(parse_entry, _listed(noise))),
     )  # fmt: skip
     session = open_session(
         model, data, run, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
@@ -672,6 +712,22 @@ def _listed(values: Any) -> tuple[Any, ...]:
 
 def _scheme(scheme: str | Scheme) -> Scheme:
     return scheme if isinstance(scheme, Scheme) else parse(scheme)
+
+
+def _noisy(noise: str | Sequence[str], draws: int | None, seed: int) -> Noisy | None:
+    """The noise that texts `PATTERN=AMOUNT` ask for; UsageError for draws of none."""
+    from sensprobe.jobs.noisy import DRAWS, Noisy
+    from sensprobe.plans.noise import parse_entry
+
+    _need_noise(noise, draws, seed)
+    entries = tuple(map(parse_entry, _listed(noise)))
+    return Noisy(entries, DRAWS if draws is None else draws, seed) if entries else None
+
+
+def _need_noise(noise: Any, draws: int | None, seed: int) -> None:
+    """UsageError for draws of no noise."""
+    if not noise and (draws is not None or seed):
+        raise UsageError("--draws and --noise-seed are of --noise: give it too.")
 
 
 def _recorded(session: Session, base: Mapping[str, Any] | None, norm: str | None) -> list[str]:

@@ -63,6 +63,9 @@ def profile(arguments: Namespace) -> None:
         arguments.scheme,
         by=arguments.by,
         method=arguments.method,
+        noise=arguments.noise,
+        draws=arguments.draws,
+        noise_seed=arguments.noise_seed,
         limit=arguments.limit,
         norm=arguments.norm,
         metric=arguments.metric,
@@ -75,7 +78,8 @@ def profile(arguments: Namespace) -> None:
         print_json(document)
     else:
         stdout.print(show.sensitivity(document))
-        stderr.print(show.next_after_profile(arguments.run, document), style="dim")
+        if not arguments.noise:  # a search reads what schemes lose
+            stderr.print(show.next_after_profile(arguments.run, document), style="dim")
 
 
 def search(arguments: Namespace) -> None:
@@ -98,6 +102,9 @@ def search(arguments: Namespace) -> None:
         also=arguments.also,
         confirm=not arguments.no_confirm,
         tune=arguments.tune,
+        noise=arguments.noise,
+        draws=arguments.draws,
+        noise_seed=arguments.noise_seed,
         reuse=arguments.reuse,
         allow_code=arguments.allow_code,
         progress=Bar(stderr),
@@ -128,6 +135,9 @@ def evaluate(arguments: Namespace) -> None:
         compare=arguments.compare,
         dead_band=arguments.dead_band,
         per_class=arguments.per_class,
+        noise=arguments.noise,
+        draws=arguments.draws,
+        noise_seed=arguments.noise_seed,
         run=arguments.run,
         norm=arguments.norm,
         metric=arguments.metric,
@@ -147,7 +157,7 @@ def evaluate(arguments: Namespace) -> None:
 def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.model is None:
         raise UsageError("--task scores a model: name it.")
-    for option in ("metric", "split", "dead_band", "per_class", "run", "reuse"):
+    for option in ("metric", "split", "dead_band", "per_class", "noise", "draws", "run", "reuse"):
         if getattr(arguments, option):
             raise UsageError(
                 f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "
@@ -289,6 +299,7 @@ def tune(arguments: Namespace) -> None:
         budget=arguments.budget,
         trials=arguments.trials,
         train=arguments.train,
+        noise=arguments.noise,
         limit=arguments.limit,
         norm=arguments.norm,
         metric=arguments.metric,

@@ -22,6 +22,14 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
         default="measured",
         help="run each one (divergence: compare outputs alone), or estimate all from one gradient",
     )
+    sub.add_argument(
+        "--noise",
+        action="append",
+        default=[],
+        metavar="AMOUNT",
+        help="in place of schemes noise: a share of the range (0.01), or pcm(…) (repeatable)",
+    )
+    options.add_draws(sub)
     sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("split"))
     options.add_run(sub)
     options.add_reuse(sub)
@@ -109,6 +117,10 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         metavar="EPOCHS",
         help="tune the plans found for so many epochs, and search again what is tuned",
     )
+    options.add_noise(
+        sub, "evaluate everything, full precision too, under noise on the same devices"
+    )
+    options.add_draws(sub)
     options.add_reuse(sub)
     options.add_allow_code(sub)
     options.add_json(sub)
@@ -142,6 +154,8 @@ def add_eval(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="also count how often rounding keeps the state from moving, on 8 samples",
     )
+    options.add_noise(sub, "run under noise on the sites a pattern names")
+    options.add_draws(sub)
     sub.add_argument(
         "--run",
         type=Path,

@@ -9,7 +9,11 @@ MODEL = (
     "a model that ships (s4d-digits, …), a checkpoint (a file, or a folder of mamba_ssm or "
     "transformers), an exported folder, or a model.toml"
 )
-DATA = "digits, mnist:FOLDER, npz:FILE, python:FILE.py:FUNCTION, text:PATH, or pydoc"
+DATA = (
+    "digits, mnist:FOLDER, cifar10:FOLDER, spoken-digits:PATH, keywords:FILE, listops, "
+    "mackey-glass, lorenz, npz:FILE, python:FILE.py:FUNCTION, text:PATH, pydoc; options follow, as "
+    "in listops,length=512"
+)
 LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
 RUNTIMES = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
 
@@ -60,6 +64,23 @@ def add_plan(sub: argparse.ArgumentParser, *, of_run: str = "") -> None:
         help="put the sites a pattern names in a scheme, as in 'layers.*.A=int8/head/asym'; "
         "weights, states and activations name all of a kind; what a scheme does not fit is passed "
         "over",
+    )
+
+
+def add_draws(sub: argparse.ArgumentParser) -> None:
+    devices = "devices to draw, each with its own noise (default: 10)"
+    sub.add_argument("--draws", type=int, metavar="N", help=devices)
+    sub.add_argument("--noise-seed", type=int, default=0, metavar="SEED", help="of the devices")
+
+
+def add_noise(sub: argparse.ArgumentParser, what: str) -> None:
+    sub.add_argument(
+        "--noise",
+        action="append",
+        default=[],
+        metavar="PATTERN=AMOUNT",
+        help=f"{what}: a share of their range (weights=0.01), or of weights "
+        "pcm(levels=16,on_off=50,t=3600), phase-change devices (repeatable)",
     )
 
 

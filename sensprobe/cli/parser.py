@@ -226,7 +226,8 @@ def _tune(commands: argparse._SubParsersAction) -> None:
         help="what is trained: all parameters, or vectors (norms, biases and D), of which matrices "
         "are none (default: all)",
     )
-    sub.add_argument("--seed", type=int, default=0, help="of the order of samples")
+    options.add_noise(sub, "train under noise, drawn anew in every step")
+    sub.add_argument("--seed", type=int, default=0, help="of the order of samples, and of noise")
     sub.add_argument(
         "--trials",
         type=int,

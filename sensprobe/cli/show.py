@@ -121,6 +121,11 @@ def search(
     found = read_search(document)
     drawn = charts.frontier(found, tuned=read_tuned(tuned) if tuned else None)
     yield text.draw(drawn)
+    if document.get("noise"):
+        told = ", ".join(f"{pattern}={noise}" for pattern, noise in document["noise"]["noise"])
+        devices = document["noise"]["draws"]
+        unseen = f"; confirmed on {devices} others" if confirmed is not None else ""
+        yield Text(f"under noise: {told} on {devices} device(s){unseen}")
     yield frontier_table(found)
     if document["chosen"]:
         yield chosen_table(found)
@@ -139,13 +144,15 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
     from sensprobe.report.prose import about_origins
     from sensprobe.report.read import read_sensitivity, read_tuned
     from sensprobe.report.terminal import agreement_line, benchmark_report, tuned_table
+    from sensprobe.runs.results import NOISE_PROFILE
 
     found: dict[str, Any] = {}
-    for name in (*PROFILES, "search", "confirmation", "tuned"):
+    profiles = (*PROFILES, NOISE_PROFILE)
+    for name in (*profiles, "search", "confirmation", "tuned"):
         with suppress(RunError):  # what is damaged is told as missing
             if isinstance(document := run.read_result(name), dict):
                 found[name] = document
-    for name in PROFILES:
+    for name in profiles:
         if name in found:
             yield sensitivity(found[name])
     if "sensitivity-measured" in found and "sensitivity-taylor" in found:

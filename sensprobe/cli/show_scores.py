@@ -51,6 +51,8 @@ def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> Rendera
         f"{metric.name}  {score(document, metric)}   "
         f"(n = {document['n']:,}, {document['split']} split of {document['data']})",
     ]
+    if "noise" in document:
+        lines.append(_noise(document["noise"], metric))
     if "difference" in document:
         gap = document["difference"]
         verdict = "" if Score(**gap).differs() else "   within the error"
@@ -73,6 +75,17 @@ def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> Rendera
     if "dead_band" in document:
         parts += _dead_band(document["dead_band"])
     return Group(*parts)
+
+
+def _noise(found: Mapping[str, Any], metric: MetricInfo) -> str:
+    """The spread over devices, and the error of their mean."""
+    told = ", ".join(f"{pattern}={noise}" for pattern, noise in found["noise"])
+    deviation, error = (_error(metric.scale * found[key], metric) for key in ("spread", "stderr"))
+    unit = metric.unit if metric.unit != "%" else "points"
+    return (
+        f"noise  {told} on {found['draws']} device(s): standard deviation {deviation}, of their "
+        f"mean {error} {unit}".rstrip()
+    )
 
 
 def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -8,7 +8,6 @@ correlated samples. Pickled (object) arrays are refused: reading one can run cod
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -26,11 +25,11 @@ from sensprobe.data.dataset import (
     build_split,
     loaded,
 )
+from sensprobe.data.npz import damage, read_npz, require_npz
 from sensprobe.data.splitting import canonical_split, name_splits, shuffled_splits
 from sensprobe.errors import DataError
 
 FIELDS = ("x", "y", "split", "group")
-NPY_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True)
@@ -51,33 +50,12 @@ class Samples:
 
 def load_npz(path: Path, spec: str, seed: int) -> Dataset:
     """Arrays x and optionally y, split and group of one .npz file."""
-    if not path.is_file():
-        raise DataError(
-            f"{spec}: file {path} does not exist; save one with "
-            "numpy.savez(FILE, x=..., y=...), split and group are optional"
-        )
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as stream:
-            bare = stream.read(len(NPY_MAGIC)) == NPY_MAGIC
-        what = "holds one bare array, not x and y" if bare else "is truncated or no npz file"
-        raise DataError(f"{spec}: {path} {what}; save it with numpy.savez(FILE, x=..., y=...)")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            fields = {name: archive[name] for name in archive.files if name in FIELDS}
-            if "y" not in fields and b"y.npy" in path.read_bytes():
-                raise DataError(f"{spec}: {path} is damaged: it has a y that its index lacks")
-            return from_fields(fields, spec, seed, list(archive.files))
-    except DataError:
-        raise
-    except Exception as error:  # damaged bytes make the readers of zip and npy raise anything
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{spec}: {path} holds pickled objects, which are never loaded because loading "
-                "can run code; save plain numbers, and strings as a numpy str array"
-            ) from error
-        raise DataError(
-            f"{spec}: {path} is damaged ({type(error).__name__}: {error}); save it again"
-        ) from error
+    require_npz(path, spec)
+    with damage(path, spec):
+        fields, found = read_npz(path, FIELDS)
+        if "y" not in fields and b"y.npy" in path.read_bytes():
+            raise DataError(f"{spec}: {path} is damaged: it has a y that its index lacks")
+        return from_fields(fields, spec, seed, found)
 
 
 def from_mapping(value: object, spec: str, seed: int) -> Dataset:

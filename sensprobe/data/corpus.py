@@ -93,6 +93,8 @@ class Corpus:
             length=self.windowing.length,
             d_input=self._vocabulary,
             notes=(note,),
+            tokens=True,
+            per_step=True,
         )
 
     def _by_document(self) -> list[tuple[int, np.ndarray]]:

@@ -37,10 +37,10 @@ SPLIT_NAMES = ("train", "calibration", "search", "confirmation")
 class Split:
     """Samples in a fixed order; position i is the same sample in every run.
 
-    x (n, l, c) float32; y (n,) int64 class labels, (n, ...) float32 targets, or (n, 0) where there
-    are none; group (n,) int64
-    or None: samples of one group are correlated and cluster in error bars; index (n,) int64:
-    positions in `source`, which tells apart files that each count from 0.
+    x (n, l, c) float32, or tokens (n, l) int32; y (n,) int64 class labels, (n, ...) float32
+    targets, or (n, 0) where there are none; group (n,) int64 or None: samples of one group are
+    correlated and cluster in error bars; index (n,) int64: positions in `source`, which tells apart
+    files that each count from 0.
 
     Of language x and y are tokens (n, l) int32: y is what follows each of x, -1 where that is not
     scored; scored_bytes (n,) int64 counts the text that is.
@@ -121,8 +121,9 @@ class Dataset:
 
     `name` is the spec it was loaded from. `outputs` is what a model must give a sample: one logit a
     class, one value a target, none without labels; of language it and `d_input` are the vocabulary
-    of the tokenizer, and outputs come at every step. `notes` record what was decided for the user
-    (a split carved out).
+    of the tokenizer. `notes` record what was decided for the user (a split carved out). With
+    `tokens` x is not numbers but tokens (n, l) int32 below `d_input`; with `per_step` y has targets
+    at every step, which a model must give outputs for. Language is both.
     """
 
     name: str
@@ -133,6 +134,8 @@ class Dataset:
     length: int
     d_input: int
     notes: tuple[str, ...] = ()
+    tokens: bool = False
+    per_step: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
@@ -175,7 +178,13 @@ def check_fits(dataset: Dataset, *, d_input: int, outputs: int) -> None:
                 "tokenizer.json of this very model into its folder"
             )
         return
-    if dataset.d_input != d_input:
+    if dataset.tokens:
+        if dataset.d_input > d_input:
+            raise DataError(
+                f"{dataset.name} has tokens 0 to {dataset.d_input - 1}, the model knows 0 to "
+                f"{d_input - 1}; name a model of as many"
+            )
+    elif dataset.d_input != d_input:
         raise DataError(
             f"{dataset.name} has {dataset.d_input} value(s) a step, the model takes {d_input}; "
             "name data of the model's width"
@@ -191,8 +200,9 @@ def check_fits(dataset: Dataset, *, d_input: int, outputs: int) -> None:
             "logits, and the model gives one number; give y"
         )
     if dataset.task == "regression" and dataset.outputs != outputs:
+        each = "step" if dataset.per_step else "sample"
         raise DataError(
-            f"{dataset.name} has {dataset.outputs} target(s) a sample, the model gives {outputs}; "
+            f"{dataset.name} has {dataset.outputs} target(s) a {each}, the model gives {outputs}; "
             "name data with the model's targets. Floats in y mean regression: labels are integers"
         )
 

@@ -1,5 +1,11 @@
 """MNIST, or any data in its four IDX files, read pixel by pixel as sequences.
 
+    mnist:FOLDER[,order=rows|permuted]
+
+Pixels come row by row or, permuted, in one fixed random order, the same for every image: that of
+`numpy.random.RandomState(92916).permutation(784)` for images of 784 pixels (Helfrich, Willmott and
+Ye 2018, arXiv 1707.09520, and others after them). numpy keeps that stream of numbers for good.
+
 Of the 60,000 images that come for training, the first 55,000 are `train`, the next 500
 `calibration`, the last 4,500 `search`; `confirmation` is the test file in file order. Other counts
 are cut in the same proportions, and a note says so. Each split reads only its own pair of files,
@@ -16,10 +22,15 @@ import numpy as np
 
 from sensprobe.data.dataset import Dataset, LazySplit, Split, Splits, build_split, hash_arrays
 from sensprobe.data.idx import read_shape, read_values
+from sensprobe.data.options import read_options, split_options
+from sensprobe.documents.files import named_path
 from sensprobe.errors import DataError
 
 CLASSES = 10
+ROWS = "rows"
 PEAK = np.float32(255)
+ORDERS = (ROWS, "permuted")
+PERMUTATION_SEED = 92916
 TRAIN_COUNT, TRAIN_END, CALIBRATION_END = 60_000, 55_000, 55_500
 HOW_TO_GET = (
     "put the four MNIST IDX files (from their usual mirrors, .gz or not) into one folder, for "
@@ -36,6 +47,7 @@ class _Pair:
     images_path: Path
     labels_path: Path
     shape: tuple[int, ...]  # (n, rows, columns)
+    order: str  # of the pixels, one of `ORDERS`
 
     @property
     def count(self) -> int:
@@ -48,7 +60,8 @@ class _Pair:
     @cached_property
     def images(self) -> np.ndarray:
         """(n, l) uint8."""
-        return read_values(self.images_path, "images").reshape(self.count, self.length)
+        images = read_values(self.images_path, "images").reshape(self.count, self.length)
+        return images if self.order == ROWS else images[:, permutation(self.length)]
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -86,12 +99,20 @@ class _Pair:
         return hash_arrays(self.images[start:stop], self.labels[start:stop], None, where)
 
 
-def load(folder: Path, spec: str) -> Dataset:
+def permutation(length: int) -> np.ndarray:
+    """The positions (length,) in the rows that permuted pixels come from."""
+    return np.random.RandomState(PERMUTATION_SEED).permutation(length)
+
+
+def load(rest: str, spec: str) -> Dataset:
     """Reads headers only. Absent pairs make their splits absent; half a pair is an error."""
+    path, options = split_options(rest)
+    order = read_options(options, spec, words={"order": ORDERS}).words.get("order", ROWS)
+    folder = named_path(path)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(f"{spec}: folder {folder} {what}; {HOW_TO_GET}")
-    train, test = _pair(folder, "train", spec), _pair(folder, "t10k", spec)
+    train, test = (_pair(folder, name, order, spec) for name in ("train", "t10k"))
     known = train or test
     if known is None:
         raise DataError(f"{spec}: no MNIST file in {folder}, {_listing(folder)}; {HOW_TO_GET}")
@@ -131,7 +152,7 @@ def _cut(train: _Pair) -> tuple[dict[str, LazySplit], tuple[str, ...]]:
     return sources, (note,)
 
 
-def _pair(folder: Path, source: str, spec: str) -> _Pair | None:
+def _pair(folder: Path, source: str, order: str, spec: str) -> _Pair | None:
     images = _find(folder, f"{source}-images", "idx3-ubyte")
     labels = _find(folder, f"{source}-labels", "idx1-ubyte")
     if images is None and labels is None:
@@ -147,7 +168,7 @@ def _pair(folder: Path, source: str, spec: str) -> _Pair | None:
         )
     if 0 in shape:
         raise DataError(f"{spec}: {images.name} holds no pixels (shape {shape}); {HOW_TO_GET}")
-    return _Pair(source, images, labels, shape)
+    return _Pair(source, images, labels, shape, order)
 
 
 def _find(folder: Path, stem: str, suffix: str) -> Path | None:

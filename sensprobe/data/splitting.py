@@ -6,6 +6,8 @@ shuffles come from one seed, so the same data and seed give the same splits on e
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 
 from sensprobe.data.dataset import SPLIT_NAMES
@@ -21,7 +23,8 @@ ALIASES = {
     "test": "confirmation",
     "calib": "calibration",
 }
-CALIBRATION_SHARE, SEARCH_SHARE = 0.10, 0.45  # the rest confirms
+CALIBRATION_SHARE, SEARCH_SHARE = 0.10, 0.45
+SHARES = {"calibration": CALIBRATION_SHARE, "search": SEARCH_SHARE, "confirmation": 0.45}
 # A missing split is carved out of the first of these that exists, and this share of it.
 DONORS: dict[str, tuple[tuple[str, float], ...]] = {
     "search": (("train", 0.10), ("confirmation", 0.50)),
@@ -34,23 +37,30 @@ def shuffled_splits(
     n: int, group: np.ndarray | None, seed: int, spec: str
 ) -> tuple[Members, tuple[str, ...]]:
     """10 % calibration, 45 % search, 45 % confirmation, as near as whole units allow."""
+    members = cut_units(n, group, seed, SHARES, spec)
+    return members, (f"no split array: {_listed(SHARES)} shuffled with seed {seed}",)
+
+
+def cut_units(
+    n: int, group: np.ndarray | None, seed: int, shares: Mapping[str, float], spec: str
+) -> Members:
+    """Shuffled samples in splits of these shares, as near as whole units allow."""
     units = _units(np.arange(n), group, np.random.default_rng(seed))
-    if len(units) < 3:
+    if len(units) < len(shares):
         what = "sample(s)" if group is None else "group(s)"
-        raise DataError(
-            f"{spec} has {len(units)} {what}; calibration, search and confirmation need at least "
-            "one each"
-        )
-    ends = np.cumsum([len(unit) for unit in units])
-    first = _nearest(ends, CALIBRATION_SHARE * n, 1, len(units) - 2)
-    second = _nearest(ends, (CALIBRATION_SHARE + SEARCH_SHARE) * n, first + 1, len(units) - 1)
-    members = {
-        "calibration": np.concatenate(units[:first]),
-        "search": np.concatenate(units[first:second]),
-        "confirmation": np.concatenate(units[second:]),
-    }
-    note = f"no split array: calibration, search and confirmation shuffled with seed {seed}"
-    return members, (note,)
+        raise DataError(f"{spec} has {len(units)} {what}; {_listed(shares)} need at least one each")
+    ends, members, start, share = np.cumsum([len(unit) for unit in units]), Members(), 0, 0.0
+    for later, (name, part) in zip(range(len(shares))[::-1], shares.items(), strict=True):
+        share += part
+        stop = _nearest(ends, share * n, start + 1, len(units) - later) if later else len(units)
+        members[name] = np.concatenate(units[start:stop])
+        start = stop
+    return members
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}"
 
 
 def name_splits(

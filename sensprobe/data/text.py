@@ -19,18 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 
 import numpy as np
 
 from sensprobe.data.corpus import Corpus
 from sensprobe.data.dataset import Dataset
 from sensprobe.data.documents import Document, held_out, read_documents, stretches
+from sensprobe.data.options import read_options, split_options
 from sensprobe.data.splitting import CALIBRATION_SHARE, SEARCH_SHARE, Members, shuffled_splits
 from sensprobe.data.tokens import Tokenizer
 from sensprobe.data.windows import Windowing
 from sensprobe.documents.files import named_path
-from sensprobe.errors import DataError, UsageError
+from sensprobe.errors import DataError
 
 FEW = 10
 LEAST_STRETCHES = 5  # three splits and what lies between them
@@ -40,7 +40,7 @@ PARTS: dict[str, Callable[[Document], bool]] = {
     "held-out": held_out,
 }
 BOTH = "train+held-out"
-OPTIONS = (*(f.name for f in fields(Windowing)), "part")
+SIZES = tuple(f.name for f in fields(Windowing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +51,10 @@ class Asked:
     part: str = "all"
 
 
-def split_options(rest: str) -> tuple[str, str]:
-    """`FILE,length=512` -> (FILE, ",length=512"). If the whole text is a path that exists, there
-    are no options."""
-    path = rest
-    while "=" in path.rpartition(",")[2] and "," in path and not named_path(path).exists():
-        path = path.rpartition(",")[0]
-    return path, rest[len(path) :]
-
-
 def options(text: str, spec: str) -> Asked:
     """`,length=512,part=train`, checked; UsageError for what there is not."""
-    sizes: dict[str, int] = {}
-    part = "all"
-    for item in text.split(",")[1:]:
-        key, _, value = item.partition("=")
-        if key not in OPTIONS:
-            near = get_close_matches(key, OPTIONS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"{spec}: no option {item!r}; {hint}There are {', '.join(OPTIONS)}.")
-        if key == "part":
-            if value not in (*PARTS, BOTH):
-                raise UsageError(f"{spec}: part={value}: there are {', '.join([*PARTS, BOTH])}.")
-            part = value
-        elif value.isdecimal():
-            sizes[key] = int(value)
-        else:
-            raise UsageError(f"{spec}: {item}: give a whole number of tokens.")
-    return Asked(Windowing(**sizes), part)
+    given = read_options(text, spec, words={"part": (*PARTS, BOTH)}, numbers=SIZES)
+    return Asked(Windowing(**given.numbers), given.words.get("part", "all"))
 
 
 def documents_of(path: str, part: str, spec: str) -> list[Document]:

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from sensprobe.data import Split
-from sensprobe.evaluate.batches import BATCH
+from sensprobe.evaluate.batches import BATCH, placed, tap_of
 from sensprobe.evaluate.dead_band import by_position, dead_bands, seconds_a_step
 from sensprobe.evaluate.outcomes import Metric, outcomes, told_apart
 from sensprobe.evaluate.saturation import SEQUENCES, rows_of, saturations, sentences, watched
 from sensprobe.evaluate.text import TextEvaluator, bucket_of
-from sensprobe.models import Model
+from sensprobe.models import Model, per_step
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.taps import EXACT
+from sensprobe.plans.noise import Draw
 from sensprobe.plans.scheme import Scheme
 from sensprobe.scores.metrics import ADDITIVE, DIVERGENCE, NAMES, PRIMARY
 from sensprobe.scores.score import Score, mean, paired, ratio, score_document, with_p
@@ -65,15 +66,18 @@ class Evaluator:
     more: frozenset[str] = frozenset()  # arrays beyond those that every evaluation keeps
     _baseline: dict[int, Tensor] = field(default_factory=dict)
 
-    def outputs(self, plan: Mapping[str, Scheme], start: int, stop: int) -> Tensor:
-        """Model outputs under a resolved plan for samples [start, stop): (n, d_output)."""
-        tap = self.applier.tap(plan) if plan else EXACT
+    def outputs(
+        self, plan: Mapping[str, Scheme], start: int, stop: int, draw: Draw | None = None
+    ) -> Tensor:
+        """Model outputs under a resolved plan, and a draw of noise where one is given, for samples
+        [start, stop): (n, d_output), or (n, l, d_output) of a model with an output at every
+        step."""
+        tap = tap_of(self.applier, plan, draw)
         parts = [self._none()]
         with torch.inference_mode():
             for first in range(start, stop, BATCH):
                 last = min(first + BATCH, stop)
-                at = tap.at(first) if plan else tap  # type: ignore[union-attr]
-                parts.append(self.model(self.split.x[first:last], at))
+                parts.append(self.model(self.split.x[first:last], placed(tap, first)))
                 self.tick(last - first)
         return torch.cat(parts)
 
@@ -91,13 +95,17 @@ class Evaluator:
 
     def _none(self) -> Tensor:
         """The outputs of no samples."""
-        return torch.zeros(0, self.model.config.d_output)
+        steps = self.split.x.shape[1:2] if per_step(self.model) else ()
+        return torch.zeros(0, *steps, self.model.config.d_output)
 
-    def evaluate(self, plan: Mapping[str, Scheme], start: int, stop: int) -> dict[str, np.ndarray]:
-        """Per-sample arrays of a resolved plan on samples [start, stop)."""
+    def evaluate(
+        self, plan: Mapping[str, Scheme], start: int, stop: int, draw: Draw | None = None
+    ) -> dict[str, np.ndarray]:
+        """Per-sample arrays of a resolved plan, and a draw of noise where one is given, on samples
+        [start, stop)."""
         base = self.baseline(start, stop) if self.divergence else None
-        if plan or base is None:
-            outputs = self.outputs(plan, start, stop)
+        if plan or draw or base is None:
+            outputs = self.outputs(plan, start, stop, draw)
         else:
             outputs = base
             self.tick(stop - start)

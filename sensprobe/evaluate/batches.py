@@ -1,6 +1,27 @@
-"""The number of sequences that run together."""
+"""The number of sequences that run together, and the tap that they run under."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from sensprobe.models.apply import Applier
+from sensprobe.models.noisy import noisy_tap
+from sensprobe.numerics.noise import NoiseTap
+from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
+from sensprobe.plans.noise import Draw
+from sensprobe.plans.scheme import Scheme
+
 BATCH = 128
 """Fixed: float sums may depend on the shape they are computed in."""
+
+
+def tap_of(applier: Applier, plan: Mapping[str, Scheme], draw: Draw | None) -> Tap:
+    """The tap of a resolved plan and, where one is given, a draw of noise."""
+    if draw is not None:
+        return noisy_tap(applier, plan, draw)
+    return applier.tap(plan) if plan else EXACT
+
+
+def placed(tap: Tap, first: int) -> Tap:
+    """The tap for a batch whose first sequence is at a position of its split."""
+    return tap.at(first) if isinstance(tap, RoundingTap | NoiseTap) else tap

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sensprobe.errors import DataError
-from sensprobe.scores.metrics import LABEL, PREDICTED, MetricInfo
+from sensprobe.scores.metrics import LABEL, NRMSE, PREDICTED, MetricInfo
 
 CAP = 50.0
 """The largest loss of a sample in nats, and the loss of one with NaN or infinite outputs."""
@@ -69,7 +69,8 @@ def unlabelled(
 def regression(
     outputs: Tensor, y: Tensor, baseline: Tensor | None, more: frozenset[str] = frozenset()
 ) -> dict[str, np.ndarray]:
-    """squared_error and, against baseline outputs, distance; both means over the targets."""
+    """squared_error and, against baseline outputs, distance; both means over the targets, and
+    those of every step. `more` may name nrmse, the root of squared_error."""
 
     def squared(other: Tensor) -> np.ndarray:
         error = (outputs - other.reshape(outputs.shape)).flatten(1).double() ** 2
@@ -77,6 +78,8 @@ def regression(
         return mean.clamp(max=FARTHEST).to(torch.float32).numpy()
 
     out = {"squared_error": squared(y)}
+    if NRMSE in more:
+        out[NRMSE] = np.sqrt(out["squared_error"])
     if baseline is not None:
         out["distance"] = squared(baseline)
     return out
@@ -90,7 +93,7 @@ def outcomes(
     metric: Metric | None = None,
     more: frozenset[str] = frozenset(),
 ) -> dict[str, np.ndarray]:
-    """Every per-sample array (n,) float32 of a task with one output a sample, those of `more` that
+    """Every per-sample array (n,) float32 of a task that is no language, those of `more` that
     it has, plus `custom` where the user gave a metric."""
     known = {"classification": classification, "regression": regression, "unlabelled": unlabelled}
     out = known[task](outputs, y, baseline, more)

@@ -7,7 +7,7 @@ bits either way: a layer sees the same numbers in the same shapes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sensprobe.models import forward
 from sensprobe.numerics.taps import Tap
-from sensprobe.plans.scheme import Scheme
 
 KEPT_BYTES = 2**30
 
@@ -28,10 +27,10 @@ class Prefixes:
     _kept: dict[tuple[int, int], list[Tensor]] = field(default_factory=dict)
 
     def outputs(
-        self, x: Tensor, tap: Tap, plan: Mapping[str, Scheme], batch: tuple[int, int]
+        self, x: Tensor, tap: Tap, changed: Collection[str], batch: tuple[int, int]
     ) -> Tensor:
-        """`model(x, tap)` of a tap that rounds the sites of a resolved plan and no others."""
-        layer = forward.first_layer(plan, self.model.config)
+        """`model(x, tap)` of a tap that changes the sites of these names and no others."""
+        layer = forward.first_layer(changed, self.model.config)
         if not layer or not self._room(x, batch):
             return forward.outputs(self.model, x, tap)
         if batch not in self._kept:

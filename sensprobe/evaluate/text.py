@@ -7,7 +7,7 @@ computed again beyond.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from sensprobe.data import Split
-from sensprobe.evaluate.batches import BATCH
+from sensprobe.evaluate.batches import BATCH, placed, tap_of
 from sensprobe.evaluate.language import bucket_of, language
 from sensprobe.evaluate.outcomes import Metric, custom
 from sensprobe.evaluate.prefix import Prefixes
 from sensprobe.models import Model, together
 from sensprobe.models.apply import Applier
-from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
+from sensprobe.numerics.taps import EXACT, Tap
+from sensprobe.plans.noise import Draw
 from sensprobe.plans.scheme import Scheme
 
 __all__ = ["KEPT_BYTES", "TextEvaluator", "bucket_of"]
@@ -58,18 +59,24 @@ class TextEvaluator:
         assert self.split.scored_bytes is not None
         return float(self.split.scored_bytes.double().mean())
 
-    def outputs(self, plan: Mapping[str, Scheme], start: int, stop: int) -> Tensor:
+    def outputs(
+        self, plan: Mapping[str, Scheme], start: int, stop: int, draw: Draw | None = None
+    ) -> Tensor:
         """Outputs of windows [start, stop) in one batch: (n, l, vocabulary)."""
-        return self._run(plan, self._tap(plan), start, stop)
+        return self._run(_changed(plan, draw), tap_of(self.applier, plan, draw), start, stop)
 
-    def evaluate(self, plan: Mapping[str, Scheme], start: int, stop: int) -> dict[str, np.ndarray]:
-        """Per-window arrays of a resolved plan on windows [start, stop)."""
-        tap = self._tap(plan)
+    def evaluate(
+        self, plan: Mapping[str, Scheme], start: int, stop: int, draw: Draw | None = None
+    ) -> dict[str, np.ndarray]:
+        """Per-window arrays of a resolved plan, and a draw of noise where one is given, on windows
+        [start, stop)."""
+        tap, changed = tap_of(self.applier, plan, draw), _changed(plan, draw)
         parts: dict[str, list[np.ndarray]] = {}
         for first, last in self._batches(start, stop):
             y = self.split.y[first:last]
             base = self._exact(first, last) if self.divergence else None
-            outputs = base if base is not None and not plan else self._run(plan, tap, first, last)
+            exact = None if changed else base
+            outputs = self._run(changed, tap, first, last) if exact is None else exact
             found = language(outputs, y, self.bytes_a_window, base, self.more)
             if self.metric is not None:
                 found["custom"] = custom(self.metric, outputs, y)
@@ -89,20 +96,21 @@ class TextEvaluator:
             yield start, end
             start = end
 
-    def _tap(self, plan: Mapping[str, Scheme]) -> Tap:
-        return self.applier.tap(plan) if plan else EXACT
-
-    def _run(self, plan: Mapping[str, Scheme], tap: Tap, first: int, last: int) -> Tensor:
+    def _run(self, changed: Collection[str], tap: Tap, first: int, last: int) -> Tensor:
         with torch.inference_mode():
-            here = tap.at(first) if isinstance(tap, RoundingTap) else tap
             x = self.split.x[first:last]
-            return self._prefixes.outputs(x, here, plan, (first, last))
+            return self._prefixes.outputs(x, placed(tap, first), changed, (first, last))
 
     def _exact(self, first: int, last: int) -> Tensor:
         """Full-precision outputs of one batch."""
         if (first, last) in self._baseline:
             return self._baseline[first, last]
-        outputs = self._run({}, EXACT, first, last)
+        outputs = self._run((), EXACT, first, last)
         if sum(x.nbytes for x in self._baseline.values()) + outputs.nbytes <= KEPT_BYTES:
             self._baseline[first, last] = outputs
         return outputs
+
+
+def _changed(plan: Mapping[str, Scheme], draw: Draw | None) -> frozenset[str]:
+    """The names of the sites that a plan and a draw of noise change."""
+    return frozenset(plan) | frozenset(draw.noises if draw else ())

@@ -19,11 +19,15 @@ from sensprobe.evaluate import (
 )
 from sensprobe.jobs.cost import cost
 from sensprobe.jobs.language import text_facts, whole
+from sensprobe.jobs.noisy import Noisy, drawn, told
 from sensprobe.jobs.saturation import saturated
+from sensprobe.models.noisy import noisy_radius
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.scores.classes import per_class
-from sensprobe.scores.metrics import PREDICTED
+from sensprobe.scores.draws import averaged, over_draws
+from sensprobe.scores.metrics import NRMSE, PREDICTED
+from sensprobe.session.executor import Arrays, Piece
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source
 
@@ -42,15 +46,23 @@ def evaluate(
     compare: bool = False,
     dead_band: bool = False,
     classes: bool = False,
+    noise: Noisy | None = None,
 ) -> dict[str, Any]:
     """The score of a plan with its standard error, its cost, and `max_abs_A`: max|A| as stored, of
-    Mambas the largest decay at rest (`radius_name` says which).
+    Mambas the largest decay at rest (`radius_name` says which); under noise of any device.
 
     `compare` also runs full precision on the same samples and adds the paired difference. Text has
     more to say (`text_facts`), under `text`. `dead_band` adds how often rounding keeps the state
     from moving, on the first samples. Of classification `per_class` says how well each class is
-    found; `classes` has it know precision and F1 also where evaluations come from a run.
+    found; `classes` has it know precision and F1 also where evaluations come from a run. Under
+    `noise` scores are means over its draws, with the error of both samples and draws, and `noise`
+    has the score of every draw, their spread and the error of their mean.
     """
+    if noise is not None and (classes or dead_band):
+        raise UsageError(
+            f"{'--per-class' if classes else '--dead-band'} is of one inference, and --noise "
+            f"averages over {noise.draws}. Leave one of them out."
+        )
     if classes and session.dataset.task != "classification":
         raise UsageError(
             f"--per-class: {session.dataset.name} has no class labels ({session.dataset.task}). "
@@ -74,15 +86,27 @@ def evaluate(
     stop = session.samples.use(split, limit)
     session.divergence = compare or session.run is not None or session.headline.scores_divergence
     session.predictions = classes or session.run is None
-    seconds = session.seconds_a_sample(split, stop) * stop * (2 if resolved and compare else 1)
-    session.progress.begin(f"evaluating on {stop:,} {split} samples", stop, seconds)
+    draws = noise.of(session) if noise else ()
+    times = len(draws) or (2 if resolved and compare else 1)
+    seconds = session.seconds_a_sample(split, stop) * stop * times
+    title = f"evaluating on {stop:,} {split} samples"
+    title += f", {len(draws)} draws of noise" if draws else ""
+    session.progress.begin(title, stop * max(len(draws), 1), seconds)
+    found: list[Arrays] = []
     try:
-        arrays = session.measure(resolved, split, 0, stop, "eval")
+        if draws:
+            found = drawn(session, resolved, draws, Piece(split, 0, stop), "eval")
+            arrays: Arrays = averaged(found)
+        else:
+            arrays = session.measure(resolved, split, 0, stop, "eval")
     finally:
         session.progress.end()
-    groups = session.samples.groups(split, stop)
-    score = mean(arrays[session.headline.primary], groups)
+    groups, primary = session.samples.groups(split, stop), session.headline.primary
+    of_draws = [one[primary] for one in found]
+    score = over_draws(mean(arrays[primary], groups), of_draws)
     radius = session.applier.spectral_radius(resolved)
+    if draws:
+        radius = max(noisy_radius(session.applier, resolved, draw) for draw in draws)
     out: dict[str, Any] = {
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),
@@ -112,12 +136,15 @@ def evaluate(
         out["per_class"] = _classes(session, arrays, split, groups)
     if dead_band:
         out["dead_band"] = _dead_band(session, resolved, split, min(stop, COUNTED_SAMPLES))
-    if compare and resolved:
+    if noise is not None:
+        out["noise"] = told(noise, draws, of_draws)
+    if compare and (resolved or draws):
         base = session.measure({}, split, 0, stop, "baseline")
-        out["baseline"] = score_document(mean(base[session.headline.primary], groups))
-        both = arrays[session.headline.primary], base[session.headline.primary], groups
-        out["difference"] = score_document(paired(*both, robust=session.headline.robust))
-        if session.headline.primary == "squared_error" and base[session.headline.primary].any():
+        out["baseline"] = score_document(mean(base[primary], groups))
+        both = arrays[primary], base[primary], groups
+        apart = over_draws(paired(*both, robust=session.headline.robust), of_draws)
+        out["difference"] = score_document(apart)
+        if primary in (NRMSE, "squared_error") and base[primary].any() and not draws:
             out["ratio"] = score_document(ratio(*both))
     return out
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import DIVERGENCE, mean, score_document
 from sensprobe.jobs.cost import cost
+from sensprobe.jobs.profile_noise import NoiseLevels, UnderNoise, under_noise
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.scheme import Scheme, parse
 from sensprobe.scores.score import Score
@@ -28,8 +29,13 @@ GRADIENT_PASSES, PASSES_A_PAIR, REPLAYS_A_PAIR = 5, 0.3, 0.015
 """The time of `taylor`, roughly, in forward passes; for estimates."""
 
 
-def check_profile(by: str, method: str) -> None:
-    """Raise UsageError for a way to profile that does not exist."""
+def check_profile(by: str, method: str, both: bool = False, noise: bool = False) -> None:
+    """Raise UsageError for a way to profile that does not exist: `both` says that schemes and
+    `noise` are asked for."""
+    if both:
+        raise UsageError("--noise stands in place of schemes: leave --scheme out, or --noise.")
+    if noise and method == "taylor":
+        raise UsageError("--method taylor prices schemes; --noise is measured, or divergence.")
     if by not in ("part", "site"):
         raise UsageError(f"--by {by!r}: choose part (all layers together) or site.")
     if method not in METHODS:
@@ -43,20 +49,22 @@ def profile(
     by: str = "part",
     method: str = "measured",
     limit: int | None = None,
+    noise: NoiseLevels | None = None,
 ) -> dict[str, Any]:
-    """Sensitivities of every part (or site) in every scheme, on the search split.
+    """Sensitivities of every part (or site) in every scheme, on the search split; with `noise`
+    under every level of it, in place of schemes.
 
     `divergence` makes the evaluations `measured` does and keeps how far outputs are from full
     precision alone, which needs no labels. Returns the document kept as `sensitivity-METHOD` in the
-    run.
+    run, of noise as `sensitivity-noise`.
     """
-    check_profile(by, method)
+    check_profile(by, method, noise is not None and bool(schemes), noise is not None)
     chosen = list(schemes) or [parse(text) for text in DEFAULT_SCHEMES]
     stop = session.samples.use("search", limit)
     wanted = groups_of(session.source.model.sites.values(), by)
     baseline = _baseline(session, stop)
-    document = {
-        "method": method,
+    document: dict[str, Any] = {
+        "method": "noise" if noise else method,
         "model_fingerprint": session.model_name,
         "by": by,
         "split": "search",
@@ -71,16 +79,20 @@ def profile(
         "additive": session.headline.additive,
         "baseline": baseline,
         "full_bytes": cost(session.source.outline, {})["total_bytes"],
-        "schemes": [str(s) for s in chosen],
+        "schemes": [str(s) for s in (noise.levels if noise else chosen)],
     }
     run = _taylor if method == "taylor" else _measured
     try:
-        rows = [_row(session, found) for found in run(session, wanted, chosen, stop)]
+        if noise is not None:
+            document |= {"draws": noise.draws, "noise_seed": noise.seed}
+            rows = [_noisy_row(session, one) for one in under_noise(session, wanted, noise, stop)]
+        else:
+            rows = [_row(session, found) for found in run(session, wanted, chosen, stop)]
     finally:
         session.progress.end()
     document["rows"] = [_unlabelled(row) for row in rows] if method == DIVERGENCE else rows
     if session.run is not None:
-        session.run.write_result(f"sensitivity-{method}", document)
+        session.run.write_result(f"sensitivity-{document['method']}", document)
     return document
 
 
@@ -138,27 +150,43 @@ def _row(session: Session, found: Sensitivity) -> dict[str, Any]:
     stored, carried = zip(
         *(site_bytes(site, found.applied[site.name]) for site in found.group.sites), strict=True
     )
-    row: dict[str, Any] = {
-        "target": found.group.name,
-        "part": found.group.part.value,
-        "kind": found.group.kind.value,
-        "layer": found.group.layer,
-        "sites": [site.name for site in found.group.sites],
+    row = _of_group(found.group) | {
         "scheme": str(found.scheme),
         "applied": list(dict.fromkeys(str(s) for s in found.applied.values())),
         "weight_bytes": sum(stored),
         "state_bytes": sum(carried),
         "radius": session.applier.spectral_radius(found.applied),
     }
+    return row | _scores(session, found.scores)
+
+
+def _noisy_row(session: Session, found: UnderNoise) -> dict[str, Any]:
+    row = _of_group(found.group) | {"scheme": str(found.level), "radius": found.radius}
+    return row | _scores(session, found.scores)
+
+
+def _of_group(group: Group) -> dict[str, Any]:
+    return {
+        "target": group.name,
+        "part": group.part.value,
+        "kind": group.kind.value,
+        "layer": group.layer,
+        "sites": [site.name for site in group.sites],
+    }
+
+
+def _scores(session: Session, scores: Mapping[str, Score]) -> dict[str, Any]:
+    """The scores of a row under the names that they have in it."""
+    row: dict[str, Any] = {}
     names = {
         session.headline.primary: "metric",
         "cross_entropy": "cross_entropy",
         session.headline.additive: session.headline.additive,
     }
     for array, label in names.items():
-        if array in found.scores:
-            row[label] = _plain(found.scores[array])
-    any_score = next(iter(found.scores.values()))
+        if array in scores:
+            row[label] = _plain(scores[array])
+    any_score = next(iter(scores.values()))
     return row | {"n": any_score.n, "clusters": any_score.clusters}
 
 

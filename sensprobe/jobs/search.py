@@ -13,15 +13,18 @@ from sensprobe.evaluate import BATCH
 from sensprobe.jobs.compared import measure_compared, presets_that_fit, resolve_compared, samples
 from sensprobe.jobs.cost import cost
 from sensprobe.jobs.count_states import counting
+from sensprobe.jobs.noisy import Noisy
 from sensprobe.jobs.plan_files import write_plans
 from sensprobe.jobs.problem import Space, build_space
 from sensprobe.jobs.runtime_limits import limits_of
 from sensprobe.jobs.search_document import document_of
 from sensprobe.jobs.suggest import check_fit
 from sensprobe.packed import Holding
+from sensprobe.plans.noise import Draw
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import Scheme
 from sensprobe.runs import Run
+from sensprobe.scores.classes import POOLED
 from sensprobe.search import (
     Assignment,
     Budget,
@@ -33,7 +36,7 @@ from sensprobe.session.session import Session
 
 EVALUATIONS = 100
 """Full evaluations that a search spends by default."""
-ASKED = ("method", "batch", "seed", "n", "evaluations", "budgets", "decisions")
+ASKED = ("method", "batch", "seed", "n", "evaluations", "budgets", "decisions", "noise")
 """The keys of a search document in which two searches of a run differ."""
 EXHAUSTIBLE = 100_000
 """Plans that `exhaustive` enumerates without being told to."""
@@ -56,6 +59,7 @@ class SearchSettings:
     target: str | None = None  # a runtime whose limits the plans keep
     count_states: str | None = None  # held (None, without a target) or packed: see `counting`
     also: tuple[Plan, ...] = ()  # measured for comparison; each has a name of its own
+    noise: Noisy | None = None  # under which everything is evaluated, full precision too
 
 
 def sensitivity_of(run: Run) -> dict[str, Any]:
@@ -97,6 +101,7 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
     plan with its best single upgrade, or one of `settings.also`.
 
     Plans of `settings.also` are measured on the same samples, in full, and compete for no budget.
+    Under noise every plan, and full precision, is run on the same devices, and their mean counts.
     Returns the document kept as `search` in the run. Interrupted, it keeps what is done.
     """
     run = run_of(session)
@@ -109,6 +114,8 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
     limits = None if settings.target is None else limits_of(settings.target, session.source.model)
     if limits is not None:
         session.progress.note(limits.about())
+    if settings.noise is not None:
+        session.draws = _devices(session, settings.noise)
     sensitivity = sensitivity_of(run)
     counts = counting(settings.count_states, Holding(session.source.model), settings.target)
     space = build_space(
@@ -134,7 +141,8 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
         session.progress.note(presets)
     stop = session.samples.use("search", settings.limit, raced=True)
     pieces = chunks(stop)
-    seconds = session.seconds_a_sample("search", stop) * stop
+    runs = max(len(session.draws), 1)
+    seconds = session.seconds_a_sample("search", stop) * stop * runs
     baseline = [samples(session, [{}], piece, stop)[0] for piece in pieces]
     whole = Sample.join(baseline)
     for budget in settings.budgets:
@@ -150,7 +158,9 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
         return samples(session, plans, pieces[k], stop)
 
     session.progress.begin(
-        f"{settings.method} search, at most {count:,} evaluations", count * stop, seconds * count
+        f"{settings.method} search, at most {count:,} evaluations",
+        count * stop * runs,
+        seconds * count,
     )
     try:
         found = run_search(
@@ -179,6 +189,16 @@ def search(session: Session, settings: SearchSettings) -> dict[str, Any]:
     if found.interrupted:
         raise KeyboardInterrupt
     return document
+
+
+def _devices(session: Session, noise: Noisy) -> tuple[Draw, ...]:
+    """The draws that plans are searched under."""
+    if session.headline.primary in POOLED:
+        raise UsageError(
+            f"--noise averages what a sample scores over devices, and {session.headline.label} has "
+            "no score of a sample: search in a run that was profiled with accuracy."
+        )
+    return noise.of(session)
 
 
 def _allowed(space: Space, settings: SearchSettings, seconds: float) -> int:

@@ -46,6 +46,7 @@ def document_of(
         "not_offered": counts.to_json(),
         "batch": settings.batch,
         "seed": settings.seed,
+        "noise": settings.noise.to_json() if settings.noise else None,
         "split": "search",
         "n": len(baseline.score),
         "evaluations": count,

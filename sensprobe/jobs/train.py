@@ -41,6 +41,12 @@ from sensprobe.usercode.trust import Gate, Named, Remembered
 from sensprobe.zoo import recipes
 
 DATA_VARIABLE = "SENSPROBE_DATA"
+FILES = {
+    "mnist": "the four IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+    "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte; .gz or not)",
+    "cifar10": "its binary files (data_batch_1.bin … test_batch.bin)",
+}
+"""Data that recipes name without a folder, and what the folder holds."""
 CONTEXT_SHARE = 8
 """One in so many tokens of a window of held-out text is context that is not scored."""
 CONFIRMED_WINDOWS = 2048
@@ -50,19 +56,19 @@ CONFIRMED_WINDOWS = 2048
 def data_of(source: str, override: str | None) -> str:
     """The DATA a recipe trains on: the override, or its own with a bare name found on the machine.
 
-    A recipe says `mnist`, without a folder; SENSPROBE_DATA names the folder that holds `mnist/`.
+    A recipe says `mnist` or `cifar10`, perhaps with options, and no folder; SENSPROBE_DATA names
+    the folder that holds `mnist/` and `cifar10/`.
     """
+    kind, comma, options = source.partition(",")
     if override is not None:
         return override
-    if source != "mnist":
+    if kind not in FILES:
         return source
     if folder := os.environ.get(DATA_VARIABLE):
-        return f"mnist:{Path(folder) / 'mnist'}"
+        return f"{kind}:{Path(folder) / kind}{comma}{options}"
     raise UsageError(
-        "this recipe trains on MNIST: give --data mnist:FOLDER with the four IDX files "
-        "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
-        f"t10k-labels-idx1-ubyte; .gz or not), or set {DATA_VARIABLE} to the folder that holds "
-        "mnist/."
+        f"this recipe trains on {kind}: give --data {kind}:FOLDER{comma}{options} with "
+        f"{FILES[kind]}, or set {DATA_VARIABLE} to the folder that holds {kind}/."
     )
 
 

@@ -17,6 +17,7 @@ from sensprobe.errors import UsageError
 from sensprobe.jobs.alone import alone_in
 from sensprobe.jobs.step_ram import room_for_steps
 from sensprobe.models import family_of
+from sensprobe.plans.noise import Draw, Entries, resolve
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.plans.scheme import Rounding, Scheme
 from sensprobe.session.session import Session
@@ -44,7 +45,8 @@ OTHER_RATES = 1e-2, 2e-3
 class TuneSettings:
     """The choices of a tuning. `teacher` is "none", "self" (the model at full precision) or a
     MODEL; "" takes labels where there are some, and else "self". Rates that are None are the
-    task's. Training ends after `max_steps` where `epochs` are longer."""
+    task's. Training ends after `max_steps` where `epochs` are longer. `noise` is drawn anew in
+    every step."""
 
     epochs: int = 3
     max_steps: int | None = None
@@ -56,6 +58,7 @@ class TuneSettings:
     teacher: str = ""
     seed: int = 0
     method: Method = field(default_factory=Method)
+    noise: Entries = ()
 
     def __post_init__(self) -> None:
         rules = {
@@ -162,14 +165,17 @@ def _task(
     optimizer = Optimizer(lr, ssm_lr, 0.0, settings.batch, settings.average)
     schedule = Schedule(settings.epochs, settings.warmup)
     recipe = Recipe(config, Data(data.name), optimizer, schedule, seed=settings.seed)
-    watched = calibration.fingerprint(plan)
-    sequences = calibration.sequences(plan) if watched else None
-    under = UnderPlan(plan, config, sequences, method=settings.method)
+    noise = Draw(resolve(settings.noise, source.model.sites.values()), settings.seed)
+    watched = calibration.fingerprint(plan, noise)
+    sequences = calibration.sequences(plan, noise) if watched else None
+    under = UnderPlan(plan, config, sequences, noise, settings.method)
     if settings.method.ranges == "learned":
         session.progress.note(told(plan, source.model.sites))
     validation, teacher = data.splits["search"], _teacher(session, settings)
     marks = {"asked": fingerprint(asked), "model": source.fingerprint, "calibration": watched,
              "teacher": "" if teacher is None else teacher.fingerprint}  # fmt: skip
+    if noise.noises:
+        marks["noise"] = noise.fingerprint
     if go_on is not None:
         marks["start"] = open_model(go_on).fingerprint
     return TuneTask(

@@ -17,6 +17,7 @@ from sensprobe.jobs.cost import cost, full_bytes
 from sensprobe.jobs.train_under import PLAN, RESULT, TrainedUnder, TuneSettings, train_under
 from sensprobe.jobs.tune_trials import chosen_by_trials
 from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, opened_as, tuned_rows
+from sensprobe.plans.noise import resolve
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.session.session import Session
 from sensprobe.session.source import Source
@@ -61,10 +62,10 @@ def tune(
     require_tunable(session)
     source, data = session.source, session.dataset
     resolved = plan.resolve(source.model.sites.values())
-    if not resolved:
+    if not (resolved or resolve(settings.noise, source.model.sites.values())):
         raise UsageError(
-            "tune trains under a plan, and this one rounds nothing: give --plan PLAN or --set "
-            "PATTERN=SCHEME. `train` trains without."
+            "tune trains under a plan, and this one rounds nothing: give --plan PLAN, --set "
+            "PATTERN=SCHEME or --noise PATTERN=AMOUNT. `train` trains without."
         )
     if limit is not None:
         for split in ("search", "confirmation"):
@@ -115,11 +116,12 @@ def tune(
         "sign": session.headline.sign,
         "lr": settings.lr,
         "ssm_lr": settings.ssm_lr,
+        "noise": [[pattern, str(noise)] for pattern, noise in settings.noise],
         "trials": tried,
         "start": None if start is None else str(start),
         "splits": found,
         **_training(session, resolved, done, tuned, searched.batch),
-        "warnings": _warnings(session, found),
+        "warnings": _warnings(session, found, noise=bool(settings.noise)),
     }
     if is_invariant(source.model.config):
         _tell_stability(document, {"before": (session, resolved), "after": (tuned, after)})
@@ -277,12 +279,18 @@ def _tell_stability(
         )
 
 
-def _warnings(session: Session, found: Mapping[str, Any]) -> list[str]:
-    """A warning where the tuned model is worse on the search split than the plan was before."""
+def _warnings(session: Session, found: Mapping[str, Any], *, noise: bool) -> list[str]:
+    """A warning where the tuned model is worse on the search split than the plan was before; both
+    are scored without the noise that there may be in training."""
     gained = found["search"]["gained"]
     if session.headline.sign * gained["value"] >= 0:
         return []
     certain = "" if Score(**gained).differs() else ", within the error"
+    if noise:
+        return [
+            f"without noise the tuned model scores worse on the search split than before{certain}: "
+            "`sensprobe eval --noise` says what it keeps under it"
+        ]
     return [
         f"the tuned model scores worse on the search split than the plan did before{certain}: more "
         "epochs, or lower learning rates (--lr, --ssm-lr)"

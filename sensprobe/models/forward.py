@@ -17,6 +17,7 @@ from torch import Tensor
 from sensprobe.errors import DataError, UnsupportedError
 from sensprobe.models import output_head
 from sensprobe.models.sited import Sited
+from sensprobe.numerics.noise import NoiseTap
 from sensprobe.numerics.storage import Carry, fresh
 from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
 from sensprobe.plans.sites import Site
@@ -143,7 +144,7 @@ def run(
     config = model.config
     if state is None:
         state = _nothing(model, len(x))
-    tap = tap.after(state.steps) if isinstance(tap, RoundingTap) else tap
+    tap = tap.after(state.steps) if isinstance(tap, RoundingTap | NoiseTap) else tap
     u, carries = _entered(model, x, tap), []
     for i in range(config.layers):
         u, carry = layer(model, i, u, tap, state.carries[i])

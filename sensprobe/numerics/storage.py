@@ -3,7 +3,7 @@
 A recurrence stores its state after every step (`store`). A tensor that it computes and uses up
 within a step, such as the decay of a selective one, goes through `passed`.
 
-    new state -> + residual (feedback) -> clip -> range (dynamic) -> round -> carry
+    new state -> + residual (feedback) -> clip -> range (dynamic) -> round -> (+ noise) -> carry
 
 The arithmetic is float32 in this order, so that kernels can repeat it bit for bit (see
 `rounding`). A state is (batch, *site.shape), complex states with a trailing axis of two.
@@ -62,6 +62,18 @@ class Watched:
     look: Callable[[Tensor, int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Noisy:
+    """A tensor stored as `inner` says, to which noise is added as it is read, at every step.
+
+    `noise` has what to add: (values, step) -> a tensor of the shape of the values. Always runs on
+    the reference loop.
+    """
+
+    inner: Rounded | Custom | None
+    noise: Callable[[Tensor, int], Tensor]
+
+
 SHOWN_BYTES = 2**24
 """Most bytes of states that are shown at once, unless one step has more."""
 
@@ -73,7 +85,7 @@ def stretches(length: int, step_bytes: int) -> Iterator[slice]:
         yield slice(start, min(start + count, length))
 
 
-Storage = Rounded | Custom | Watched | None
+Storage = Rounded | Custom | Watched | Noisy | None
 """None keeps the state exact."""
 
 
@@ -93,6 +105,7 @@ def fresh(
     """The carry before the first step, all zero; site_shape includes the trailing two of a complex
     state."""
     shape = (batch, *site_shape)
+    storage = storage.inner if isinstance(storage, Noisy) else storage
     feedback = isinstance(storage, Rounded) and storage.scheme.rounding is Rounding.FEEDBACK
     return Carry(_zeros(shape, device), _zeros(shape, device) if feedback else None)
 
@@ -113,6 +126,9 @@ def store(carry: Carry, new: Tensor, storage: Storage) -> Carry:
         return Carry(new, None, step)
     if isinstance(storage, Custom):
         return Carry(storage.function(new, carry.step), None, step)
+    if isinstance(storage, Noisy):
+        after = store(carry, new, storage.inner)
+        return replace(after, state=after.state + storage.noise(new, carry.step))
     if isinstance(storage, Watched):
         storage.look(new[None], carry.step)
         return Carry(new, None, step)
@@ -169,6 +185,8 @@ def passed(x: Tensor, storage: Storage, step: int) -> Tensor:
         return x
     if isinstance(storage, Custom):
         return storage.function(x, step)
+    if isinstance(storage, Noisy):
+        return passed(x, storage.inner, step) + storage.noise(x, step)
     if isinstance(storage, Watched):
         storage.look(x[None], step)
         return x

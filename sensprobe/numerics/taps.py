@@ -1,7 +1,7 @@
 """Taps: the one seam between a model and whatever looks at or changes its tensors.
 
 A model passes every named tensor through `tap(site, tensor)`, and asks `tap.storage(site)` how an
-operation stores the tensors inside it. Recording, rounding and noise are all taps.
+operation stores the tensors inside it. Recording, rounding and noise (see `noise`) are all taps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sensprobe.numerics.rounding import (
     scale_and_zero,
     straight,
 )
-from sensprobe.numerics.storage import Custom, Rounded, Storage, Watched
+from sensprobe.numerics.storage import Rounded, Storage, Watched
 from sensprobe.plans.scheme import Rounding, Scheme
 from sensprobe.plans.sites import Kind, Site
 
@@ -158,30 +158,3 @@ class RoundingTap:
     def after(self, steps: int) -> RoundingTap:
         """The same tap for sequences of which `steps` steps are over."""
         return replace(self, step=steps)
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """The tap that adds noise as analog crossbars do: each tensor of `sites` is multiplied by
-    1 + sigma · normal, drawn from `generator`."""
-
-    sites: frozenset[str]
-    sigma: float
-    generator: torch.Generator
-    inner: Tap = EXACT
-
-    def __call__(self, site: Site, x: Tensor) -> Tensor:
-        x = self.inner(site, x)
-        return self._perturb(x) if site.name in self.sites else x
-
-    def _perturb(self, x: Tensor) -> Tensor:
-        shape = torch.view_as_real(x).shape if x.is_complex() else x.shape
-        factor = 1 + self.sigma * torch.randn(shape, generator=self.generator)
-        return (
-            torch.view_as_complex(torch.view_as_real(x) * factor) if x.is_complex() else x * factor
-        )
-
-    def storage(self, site: Site) -> Storage:
-        if site.name not in self.sites:
-            return self.inner.storage(site)
-        return Custom(lambda state, step: self._perturb(state))

@@ -6,8 +6,8 @@ kernel where one computes the same.
     y, carry = ops.diagonal_scan(u, A, B, C, storage)
 
 The file of one of OPERATIONS has `reference`, which defines what is computed, and a function of
-the file's name, which calls it or a kernel of `sensprobe_kernels.ops`; `rotate` has its references
-in `sensprobe.numerics.transforms`. A kernel never computes something else: on the CPU
+the file's name, which calls it or a kernel of `sensprobe_kernels.ops`; `rotate` and `normals` have
+their references in `sensprobe.numerics`. A kernel never computes something else: on the CPU
 it equals the reference bit for bit. Where there is no kernel the reference runs, and the logger
 `sensprobe.ops` says why, once a reason: as a warning where a kernel could have been expected, as
 information where the reference is what was asked for.
@@ -28,6 +28,7 @@ from sensprobe.ops.causal_conv import causal_conv
 from sensprobe.ops.diagonal_scan import diagonal_scan
 from sensprobe.ops.head_scan import head_scan
 from sensprobe.ops.modal_scan import modal_scan
+from sensprobe.ops.normals import normals
 from sensprobe.ops.rotate import rotate, rotate_back
 from sensprobe.ops.rounded import rounded
 from sensprobe.ops.selective_scan import selective_scan
@@ -40,6 +41,7 @@ __all__ = [
     "diagonal_scan",
     "head_scan",
     "modal_scan",
+    "normals",
     "rotate",
     "rotate_back",
     "rounded",
@@ -47,7 +49,8 @@ __all__ = [
 ]
 
 OPERATIONS = (
-    "diagonal_scan", "modal_scan", "selective_scan", "head_scan", "causal_conv", "rounded", "rotate"
+    "diagonal_scan", "modal_scan", "selective_scan", "head_scan", "causal_conv", "rounded",
+    "rotate", "normals",
 )  # fmt: skip
 """Those that kernels exist for."""
 

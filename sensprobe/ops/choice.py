@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sensprobe.numerics.storage import Custom, Rounded, Storage
+from sensprobe.numerics.storage import Custom, Noisy, Rounded, Storage
 from sensprobe.plans.scheme import Rounding
 
 logger = logging.getLogger("sensprobe.ops")
@@ -24,6 +24,8 @@ def obstacle(
     """The level and the text of the message that says why no kernel can run; None where one can."""
     if any(isinstance(storage, Custom) for storage in storages):
         return logging.INFO, "states passed through a function run on the reference loop"
+    if any(isinstance(storage, Noisy) for storage in storages):
+        return logging.INFO, "no kernel adds noise to a state at every step"
     for t in tensors:
         if t.device.type != "cpu":
             return logging.WARNING, f"no kernel for the {operation} on {t.device.type}"

@@ -88,18 +88,19 @@ def _fitting(pattern: str, scheme: Scheme, sites: Sequence[Site]) -> tuple[list[
     none, SchemeError where it fits none or not the one that is named in full."""
     found = matching(pattern, sites)
     if not found:
-        raise PlanError(_no_match(pattern, sites))
+        raise no_match(pattern, sites)
     fits = [site for site in found if why_not(scheme, site) is None]
     if not fits or any(site.name == pattern for site in found):
         check(scheme, next((site for site in found if site not in fits), found[0]))
     return fits, [site for site in found if site not in fits]
 
 
-def _no_match(pattern: str, sites: Sequence[Site]) -> str:
+def no_match(pattern: str, sites: Sequence[Site], what: str = "the plan") -> PlanError:
+    """The error for a pattern of `what` that names no site."""
     layers = [site.layer for site in sites if site.layer is not None]
     has = f"layers 0-{max(layers)}" if layers else "no layers"
-    return (
-        f"the plan names {pattern!r}, which matches no site of this model. Nearest: "
+    return PlanError(
+        f"{what} names {pattern!r}, which matches no site of this model. Nearest: "
         f"{', '.join(nearest(pattern, sites))}. It has {has}; list its sites with `sensprobe "
         "sites MODEL`."
     )
@@ -135,7 +136,7 @@ def adapted(entries: Iterable[tuple[str, Scheme]], sites: Iterable[Site], name: 
     for pattern, scheme in entries:
         found = matching(pattern, sites)
         if not found:
-            raise PlanError(_no_match(pattern, sites))
+            raise no_match(pattern, sites)
         chosen |= {site.name: adapt(scheme, site) for site in found}
     return Plan(tuple(chosen.items()), name)
 

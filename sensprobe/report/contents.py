@@ -90,7 +90,8 @@ def _tuned(found: Tuning) -> Section:
 
 
 def _sensitivity(found: Sensitivity, *, layers: bool) -> Section:
-    title = "Where it hurts, estimated" if found.method == "taylor" else "Where it hurts"
+    titles = {"taylor": "Where it hurts, estimated", "noise": "Where noise hurts"}
+    title = titles.get(found.method, "Where it hurts")
     stem = f"sensitivity-{found.method}"
     shown = ("metric", "additive") if found.has_metric else ("additive",)
     blocks: list[Figure | Table] = [

@@ -22,7 +22,7 @@ from sensprobe.report.results import Candidate, Confirmation, Entries, Search, S
 from sensprobe.report.tuned import Tuning
 from sensprobe.report.values import ACCURACY
 from sensprobe.runs import Run
-from sensprobe.runs.results import PROFILES
+from sensprobe.runs.results import NOISE_PROFILE, PROFILES
 
 Found = TypeVar("Found")
 
@@ -45,20 +45,21 @@ class Results:
     tuned: Tuning | None = None
     missing: tuple[str, ...] = ()
     divergence: Sensitivity | None = None
+    noise: Sensitivity | None = None  # of noise in place of schemes
     benchmarks: tuple[Benchmark, ...] = ()  # the latest first
     evaluations: int = 0
     origins: Mapping[str, int] = field(default_factory=dict)  # see `Run.origins`
 
     @property
     def profiles(self) -> tuple[Sensitivity, ...]:
-        """Every profile there is, the one to trust most first."""
-        every = (self.measured, self.divergence, self.taylor)
+        """Every profile there is, the one to trust most first, and that of noise last."""
+        every = (self.measured, self.divergence, self.taylor, self.noise)
         return tuple(profile for profile in every if profile is not None)
 
     @property
     def sensitivity(self) -> Sensitivity | None:
         """The measured profile, else that of divergence, else the estimated one."""
-        return self.profiles[0] if self.profiles else None
+        return self.measured or self.divergence or self.taylor
 
     @property
     def agreement(self) -> Agreement | None:
@@ -102,7 +103,8 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
     """
     names, benchmarks = set(run.results()), tuple(benchmarks_of(run))
     if not (
-        names & {*PROFILES, "search", "confirmation", "tuned"} or any(b.cases for b in benchmarks)
+        names & {*PROFILES, NOISE_PROFILE, "search", "confirmation", "tuned"}
+        or any(b.cases for b in benchmarks)
     ):
         raise RunError(
             f"{run.path} holds no results to report. Run `sensprobe profile MODEL --data DATA "
@@ -143,6 +145,9 @@ def gather(run: Run, sites: Sequence[Site] = ()) -> Results:
         again = f"{profile} --method divergence"
         other = read("sensitivity-divergence", read_sensitivity, again)
         found = replace(found, divergence=other)
+    if NOISE_PROFILE in names:
+        again = f"{profile} --noise 0.01"
+        found = replace(found, noise=read(NOISE_PROFILE, read_sensitivity, again))
     if "tuned" in names:
         tuning = f"sensprobe tune --run {where} --plan …"
         found = replace(found, tuned=read("tuned", read_tuned, tuning))

@@ -30,6 +30,7 @@ from sensprobe.scores.metrics import (
     DIVERGENCE,
     INFO,
     LABEL,
+    NRMSE,
     PREDICTED,
     MetricInfo,
     info_in,
@@ -38,7 +39,7 @@ from sensprobe.scores.metrics import (
 from sensprobe.scores.score import mean, paired
 
 SPLIT = "search"
-ORDER = ("custom", "correct", "bits_per_byte", "squared_error", "kl", "distance")
+ORDER = ("custom", "correct", "bits_per_byte", NRMSE, "squared_error", "kl", "distance")
 """Arrays that may be a run's headline where it names none; the first that evaluations have is."""
 DIVERGENCES = ("kl", "distance")
 FULL = fingerprint({})
@@ -99,7 +100,7 @@ def measured_plan(run: Run, wanted: str) -> tuple[Quantity, Measured, Measured] 
 
     (quantity, its score, its change to full precision), or None where it was not measured.
     """
-    keys = [key for key in run.measured_keys() if key.split == SPLIT]
+    keys = [key for key in run.measured_keys() if key.split == SPLIT and not key.noisy]
     head = _headline(run)
     mine, full = ([k for k in keys if _plan_of(k) == plan] for plan in (wanted, FULL))
     if not mine or not full or head is None:
@@ -155,7 +156,7 @@ def _order(plans: Iterable[_Plan], full: _Plan) -> str:
 def _plans(run: Run) -> dict[str, _Plan]:
     """Plan fingerprint -> what was measured of it on the search samples, in order of writing."""
     out: dict[str, _Plan] = {}
-    entries = [entry for entry in run.entries() if entry.key.split == SPLIT]
+    entries = [e for e in run.entries() if e.key.split == SPLIT and not e.key.noisy]
     model = entries[-1].key.model if entries else ""  # a run may have known it by an older name
     for entry in entries:
         plan = _plan_of(entry.key)
@@ -215,7 +216,7 @@ def _level(values: np.ndarray, head: _Headline) -> Measured:
 
 def _change(values: np.ndarray, baseline: np.ndarray, head: _Headline) -> Measured:
     """The paired difference with its error."""
-    robust = head.array in ("squared_error", "distance")
+    robust = head.array in (NRMSE, "squared_error", "distance")
     found = paired(_scores(values, head), _scores(baseline, head), robust=robust)
     return Measured(found.value, found.stderr, found.n, nan if found.p is None else found.p)
 

@@ -31,9 +31,12 @@ NAME = 60  # characters of a name in a sentence
 def about_sensitivity(found: Sensitivity) -> list[str]:
     """Sentences that say what was done, and how many groups each scheme hurts and which most."""
     what = "every part, in all layers together," if found.by == "part" else "every site"
-    how = "was priced from one gradient" if found.method == "taylor" else "was rounded alone"
+    how = {"taylor": "was priced from one gradient", "noise": "was perturbed alone"}.get(
+        found.method, "was rounded alone"
+    )
+    tried = "amounts of noise" if found.method == "noise" else "schemes"
     lines = [
-        f"One at a time, {what} {how}, in {len(found.schemes)} schemes, on {found.n:,} "
+        f"One at a time, {what} {how}, in {len(found.schemes)} {tried}, on {found.n:,} "
         f"{found.split} samples."
     ]
     of = "metric" if found.has_metric else "additive"

@@ -37,6 +37,10 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+NOISE = "+noise:"
+"""What the fingerprint of a draw of noise stands behind, in the plan of a key."""
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationKey:
     """All that an evaluation depends on; equal keys mean equal numbers.
@@ -54,6 +58,11 @@ class EvaluationKey:
     plan: str
     calibration: str
     semantics: int
+
+    @property
+    def noisy(self) -> bool:
+        """True where the plan was run under a draw of noise (see `Session.key`)."""
+        return NOISE in self.plan
 
     @property
     def base(self) -> Base:

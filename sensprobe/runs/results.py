@@ -1,6 +1,6 @@
 """Checks of results beyond their schemas, wherever a run's `results/` came from.
 
-    sensitivity-METHOD   sites are the run's, schemes parse, rows have no other scheme
+    sensitivity-METHOD   sites are the run's, schemes (or noise) parse, rows have no other
     search, search-N     names of candidates are told apart, what is chosen is one of them
     confirmation(-N)     as its schema says
     tuned                schemes parse, a plan has one row, folders lead nowhere else
@@ -12,12 +12,13 @@ Other names are not known here and are kept as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePath
 from typing import Any
 
 from sensprobe.documents import DocumentError, schema, shown
-from sensprobe.errors import SchemeError
+from sensprobe.errors import UsageError
+from sensprobe.plans.noise import parse as parse_noise
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Part
 
@@ -25,7 +26,8 @@ Document = Mapping[str, Any]
 _NUMBERED = re.compile(r"(search|confirmation)(-\d+)?")
 _PROFILE = "sensitivity-"
 PROFILES = tuple(_PROFILE + method for method in ("measured", "divergence", "taylor"))
-"""Results that are profiles."""
+"""Results that are profiles of schemes."""
+NOISE_PROFILE = _PROFILE + "noise"
 
 
 def require_result(name: str, document: Any, sites: Collection[str]) -> None:
@@ -33,7 +35,7 @@ def require_result(name: str, document: Any, sites: Collection[str]) -> None:
 
     `sites` are those of the run's model; where it keeps none, any are taken.
     """
-    if name in PROFILES:
+    if name in (*PROFILES, NOISE_PROFILE):
         schema("sensitivity").require(document)
         _require_profile(document, name.removeprefix(_PROFILE), sites)
     elif found := _NUMBERED.fullmatch(name):
@@ -63,8 +65,10 @@ def _require_profile(document: Document, method: str, sites: Collection[str]) ->
             raise DocumentError(
                 f"rows/{place}/sites: the model of this run has no site {shown(unknown[0])!r}"
             )
+    if method == "noise":
+        return _require_texts(asked, parse_noise)
     applied = {text for row in document["rows"] for text in row.get("applied") or ()}
-    _require_schemes(asked | applied)
+    return _require_texts(asked | applied)
 
 
 def _require_search(document: Document) -> None:
@@ -78,7 +82,7 @@ def _require_search(document: Document) -> None:
         for key in ("candidate", "uniform"):
             if (name := choice.get(key)) is not None and name not in names:
                 raise DocumentError(f"chosen/{place}/{key}: there is no candidate {shown(name)!r}")
-    _require_schemes({scheme for c in measured for _, scheme in c["plan"]["schemes"]})
+    _require_texts({scheme for c in measured for _, scheme in c["plan"]["schemes"]})
 
 
 def _require_tuned(document: Document) -> None:
@@ -88,14 +92,14 @@ def _require_tuned(document: Document) -> None:
     for place, row in enumerate(rows):
         if ".." in PurePath(row["folder"]).parts:
             raise DocumentError(f"plans/{place}/folder: {shown(row['folder'])!r} leads elsewhere")
-    _require_schemes({scheme for row in rows for _, scheme in row["plan"]["schemes"]})
+    _require_texts({scheme for row in rows for _, scheme in row["plan"]["schemes"]})
 
 
-def _require_schemes(texts: Collection[str]) -> None:
+def _require_texts(texts: Collection[str], read: Callable[[str], object] = parse) -> None:
     for text in texts:
         try:
-            parse(text)
-        except SchemeError as error:
+            read(text)
+        except UsageError as error:
             raise DocumentError(shown(error, 300)) from None
 
 

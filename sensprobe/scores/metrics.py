@@ -35,9 +35,13 @@ PRIMARY = {
     "unlabelled": "kl",
 }
 """The per-sample array behind a task's headline metric."""
+NRMSE = "nrmse"
+"""The array of regression with a target at every step: the root of a sequence's mean squared
+error, of targets whose standard deviation is 1."""
 NAMES = {
     "correct": "accuracy",
     "squared_error": "mse",
+    NRMSE: NRMSE,
     "bits_per_byte": "bits_per_byte",
     "custom": "custom",
     "kl": DIVERGENCE,
@@ -114,6 +118,7 @@ INFO = {
     "balanced_accuracy": _share("balanced accuracy"),
     "f1": _share("macro F1"),
     "squared_error": MetricInfo("mse", higher_is_better=False),
+    NRMSE: MetricInfo(NRMSE, higher_is_better=False),
     "bits_per_byte": MetricInfo("bits per byte", higher_is_better=False),
     "kl": MetricInfo(DIVERGENCE, higher_is_better=False),
     "distance": MetricInfo(DIVERGENCE, higher_is_better=False),

@@ -53,16 +53,17 @@ def exact_weights(model: Model) -> Tensors:
 
 
 def pull(outputs: Tensor, task: str, first: int) -> Tensor:
-    """Random v (b, o), of unit variance in the metric of the outputs (b, o).
+    """Random v, of unit variance in the metric of the outputs (b, o), or (b, l, o) at every step.
 
     Classification: E[v vᵀ] = diag(p) - p pᵀ, the Fisher information of the logits, as v = S r with
     S = diag(√p) - p √pᵀ and random signs r. A drawn label, v = e_y - p, has the same second moment,
     but is heavy-tailed where the model is sure: nearly all of its square rests on rare labels.
-    Regression: v = r / √o. r depends on a sample's position alone; `first` is the first one's.
+    Regression: v = r / √o, at every step r / √(l o). r depends on a sample's position alone;
+    `first` is the first one's.
     """
     signs = 2 * (noise_like(outputs, key_of(SEED, "pull"), first) < 0.5).to(outputs.dtype) - 1
     if task != "classification":
-        return signs / outputs.shape[-1] ** 0.5
+        return signs / outputs[0].numel() ** 0.5
     p = outputs.softmax(-1)
     v = p.sqrt() * signs
     return v - p * v.sum(-1, keepdim=True)

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from sensprobe.data import Dataset, Split, missing_classes, reordered
-from sensprobe.errors import DataError, SchemeError
+from sensprobe.errors import DataError, SchemeError, UsageError
 from sensprobe.models import Model, is_language_model
 from sensprobe.models.apply import Applier, needs_calibration, observe, wanted_by
+from sensprobe.models.noisy import ranged
 from sensprobe.numerics.calibrate import Wanted
+from sensprobe.plans.noise import Draw
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import SILENT, Progress
 from sensprobe.session.source import Source
@@ -63,21 +65,31 @@ class Calibration:
         for plan in plans:
             self._expected = self._expected.joined(wanted_by(plan, self.source.model))
 
-    def ready(self, plan: Mapping[str, Scheme]) -> Applier:
-        """The applier, calibrated for a resolved plan.
+    def ready(self, plan: Mapping[str, Scheme], draw: Draw | None = None) -> Applier:
+        """The applier, calibrated for a resolved plan and, where one is given, a draw of noise.
 
-        Raises SchemeError if the plan needs calibration and there is no data to do it on.
+        Raises SchemeError if they need calibration and there is no data to do it on.
         """
         model = self.source.model
-        if not needs_calibration(plan, model.sites):
+        if not self._needed(plan, draw):
             return self.applier
+        if (
+            self.source.artefact is not None
+            and draw is not None
+            and ranged(draw.noises, model.sites)
+        ):
+            raise UsageError(
+                f"{self.source.name} is an exported model: how large activations and states are at "
+                "full precision is not known here. Give noise to weights alone, or evaluate the "
+                f"model it was made from: --plan {self.source.path}/plan.json."
+            )
         if self.source.artefact is not None and self.applier.calibrated(plan):
             return self.applier
         known = Wanted() if self._watched is None else self._watched
         wanted = known.joined(wanted_by(plan, model))
         if self._watched is not None and wanted == known:
             return self.applier
-        x = self.sequences(plan)
+        x = self.sequences(plan, draw)
         self.progress.note(f"calibrating on {len(x)} sequences of the calibration split")
         wanted = wanted.joined(self._expected)
         self.applier.statistics = observe(model, x, wanted)
@@ -85,22 +97,35 @@ class Calibration:
         self._watched = wanted
         return self.applier
 
-    def sequences(self, plan: Mapping[str, Scheme]) -> Tensor:
-        """What a resolved plan is calibrated on; SchemeError where there is nothing."""
-        return self._calibration_split(plan).x[: self.samples]
+    def sequences(self, plan: Mapping[str, Scheme], draw: Draw | None = None) -> Tensor:
+        """What a resolved plan and a draw of noise are calibrated on; SchemeError where there is
+        nothing."""
+        return self._calibration_split(plan, draw).x[: self.samples]
 
-    def fingerprint(self, plan: Mapping[str, Scheme]) -> str:
-        """Identifies the samples a resolved plan is calibrated on; "" if it needs none."""
-        if not needs_calibration(plan, self.source.model.sites):
+    def fingerprint(self, plan: Mapping[str, Scheme], draw: Draw | None = None) -> str:
+        """Identifies the samples a resolved plan and a draw of noise are calibrated on; "" if they
+        need none."""
+        if not self._needed(plan, draw):
             return ""
-        return f"{self._calibration_split(plan).fingerprint[:16]}:{self.samples}"
+        return f"{self._calibration_split(plan, draw).fingerprint[:16]}:{self.samples}"
+
+    def _needed(self, plan: Mapping[str, Scheme], draw: Draw | None) -> bool:
+        sites = self.source.model.sites
+        noisy = draw is not None and bool(ranged(draw.noises, sites))
+        return noisy or needs_calibration(plan, sites)
 
     @property
     def samples(self) -> int:
         """The most sequences that are watched."""
         return CALIBRATION_WINDOWS if is_language_model(self.source.model) else CALIBRATION_SAMPLES
 
-    def _calibration_split(self, plan: Mapping[str, Scheme]) -> Split:
+    def _calibration_split(self, plan: Mapping[str, Scheme], draw: Draw | None = None) -> Split:
+        noisy = ranged(draw.noises, self.source.model.sites) if draw else []
+        if noisy and (self.dataset is None or "calibration" not in self.dataset.splits):
+            raise UsageError(
+                f"noise on {noisy[0]} is a share of how large it is on the calibration split, and "
+                "there is none: give data that has one, or noise to weights alone."
+            )
         if self.dataset is None:
             raise _nothing_to_calibrate_on(plan, self.source.model, NAME_DATA)
         if "calibration" not in self.dataset.splits:

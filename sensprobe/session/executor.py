@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from sensprobe.evaluate import Evaluator, TextEvaluator
+from sensprobe.plans.noise import Draw
 from sensprobe.plans.plan import Resolved
 from sensprobe.plans.scheme import Rounding, Scheme
 from sensprobe.runs import Evaluation, EvaluationKey, Run
@@ -37,10 +38,11 @@ class Piece(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """A resolved plan and what the ledger shall call its evaluation."""
+    """A resolved plan, what the ledger shall call its evaluation, and the noise it is run under."""
 
     plan: Resolved
     label: str = ""
+    draw: Draw | None = None
 
 
 class Executor(Protocol):
@@ -78,7 +80,7 @@ class LocalExecutor:
 
     def submit(self, plans: Sequence[Labelled], pieces: Sequence[Piece]) -> list[list[Arrays]]:
         """See `Executor.submit`."""
-        return [[self._evaluate(*one, piece) for piece in pieces] for one in plans]
+        return [[self._evaluate(one, piece) for piece in pieces] for one in plans]
 
     def evaluator(self, split: str) -> Evaluator | TextEvaluator:
         """The evaluator of a split, in the order in which the session uses the split now."""
@@ -89,48 +91,47 @@ class LocalExecutor:
         known.divergence, known.more = session.divergence, session.more_arrays
         return known
 
-    def _evaluate(self, plan: Resolved, label: str, piece: Piece) -> Arrays:
-        run, key = self.session.run, self.session.key(plan, piece)
+    def _evaluate(self, one: Labelled, piece: Piece) -> Arrays:
+        run, key = self.session.run, self.session.key(one.plan, piece, one.draw)
         if run is None:
-            return self._measured(plan, piece)
-        known = self._known(run, key, plan, label) if run.holds(key) else None
+            return self._measured(one, piece)
+        known = self._known(run, key, one) if run.holds(key) else None
         if known is None:
             with run.leased(key, self._waiting):
-                known = self._known(run, key, plan, label)
+                known = self._known(run, key, one)
                 if known is None:
                     began = time.perf_counter()
-                    arrays = self._measured(plan, piece)
+                    arrays = self._measured(one, piece)
                     meta = {
-                        "label": label,
-                        "plan": [[name, str(scheme)] for name, scheme in plan.items()],
+                        "label": one.label,
+                        "plan": [[name, str(scheme)] for name, scheme in one.plan.items()],
                         "seconds": time.perf_counter() - began,
-                        "radius": self.session.applier.spectral_radius(plan),
+                        "radius": self.session.applier.spectral_radius(one.plan),
                     }
                     run.append(Evaluation(key, arrays, meta))
                     return arrays
         self.session.progress.advance(piece.stop - piece.start)
         return known.arrays
 
-    def _measured(self, plan: Resolved, piece: Piece) -> Arrays:
-        self.session.calibration.ready(plan)
-        return self.evaluator(piece.split).evaluate(plan, piece.start, piece.stop)
+    def _measured(self, one: Labelled, piece: Piece) -> Arrays:
+        self.session.calibration.ready(one.plan, one.draw)
+        evaluator = self.evaluator(piece.split)
+        return evaluator.evaluate(one.plan, piece.start, piece.stop, one.draw)
 
-    def _known(self, run: Run, key: EvaluationKey, plan: Resolved, label: str) -> Evaluation | None:
+    def _known(self, run: Run, key: EvaluationKey, one: Labelled) -> Evaluation | None:
         """The evaluation in the ledger, if it has the arrays that are scored."""
-        known = run.gather(key) or self._from_whole(run, key, plan, label)
+        known = run.gather(key) or self._from_whole(run, key, one)
         primary = self.session.headline.primary
         if known is None or not (primary in POOLED or primary in known.arrays):
             return None
         return known
 
-    def _from_whole(
-        self, run: Run, key: EvaluationKey, plan: Resolved, label: str
-    ) -> Evaluation | None:
+    def _from_whole(self, run: Run, key: EvaluationKey, one: Labelled) -> Evaluation | None:
         """An evaluation in the seeded order out of one of the whole split as it lies, kept under
-        its own key. None where there is none, or where rounding draws by a sample's position."""
+        its own key. None where there is none, or where numbers are drawn by a sample's position."""
         samples = self.session.samples
         order = samples.order(key.split)
-        if order is None or any(map(_draws, plan.values())):
+        if order is None or one.draw is not None or any(map(_draws, one.plan.values())):
             return None
         data = samples.dataset.splits.fingerprint(key.split)
         known = run.gather(replace(key.over(0, len(order)), data=data))
@@ -138,7 +139,7 @@ class LocalExecutor:
             return None
         here = order[key.start : key.stop]
         arrays = {name: np.asarray(values)[here] for name, values in known.arrays.items()}
-        found = Evaluation(key, arrays, {**known.meta, "label": label})
+        found = Evaluation(key, arrays, {**known.meta, "label": one.label})
         run.append(found)
         return found
 

@@ -19,6 +19,7 @@ from sensprobe.scores.metrics import (
     DIVERGENCE,
     F1,
     INFO,
+    NRMSE,
     PREDICTED,
     MetricInfo,
     declared,
@@ -62,7 +63,10 @@ class Headline:
             return "custom"
         if self.built_in == DIVERGENCE:
             return self.additive
-        return ARRAYS[self.built_in] if self.built_in else PRIMARY[self.dataset.task]
+        if self.built_in:
+            return ARRAYS[self.built_in]
+        follows = self.dataset.per_step and self.dataset.task == "regression"
+        return NRMSE if follows else PRIMARY[self.dataset.task]
 
     @property
     def label(self) -> str:
@@ -122,4 +126,4 @@ class Headline:
         """The names of the arrays that evaluations keep beyond the usual ones."""
         predicted = predictions or self.primary in POOLED
         wanted = [PREDICTED] if predicted and self.dataset.task == "classification" else []
-        return frozenset(wanted + ["agrees"] * (self.primary == "agrees"))
+        return frozenset(wanted + [self.primary] * (self.primary in ("agrees", NRMSE)))

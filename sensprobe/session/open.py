@@ -230,5 +230,5 @@ def _absolute_spec(spec: str) -> str:
     if kind == "python":
         file, function = parsed(spec)
         return f"python:{file}:{function}"
-    path, options = split_options(rest) if reads_text(spec) else (rest, "")
+    path, options = split_options(rest)
     return f"{kind}:{named_path(path).resolve()}{options}"

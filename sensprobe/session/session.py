@@ -15,11 +15,14 @@ from sensprobe.evaluate import Evaluator, TextEvaluator
 from sensprobe.models import is_language_model, per_step
 from sensprobe.models.apply import Applier
 from sensprobe.numerics import SEMANTICS
+from sensprobe.plans.noise import Draw
 from sensprobe.plans.plan import Resolved, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import EvaluationKey, Manifest, Run
+from sensprobe.runs.record import NOISE
 from sensprobe.scores.classes import POOLED
+from sensprobe.scores.draws import averaged
 from sensprobe.scores.metrics import LABEL, PREDICTED
 from sensprobe.session.calibration import Calibration
 from sensprobe.session.executor import Arrays, Executor, Labelled, LocalExecutor, Piece
@@ -66,6 +69,7 @@ class Session:
     data_seed: int = 0  # of the order that a part of a split is the beginning of
     divergence: bool = True  # whether evaluations also run full precision, for KL
     predictions: bool = False  # whether evaluations keep the class that is named
+    draws: tuple[Draw, ...] = ()  # of noise: evaluations are averages over all of them
     samples: Samples = field(init=False)
     calibration: Calibration = field(init=False)
     local: LocalExecutor = field(init=False)
@@ -99,12 +103,17 @@ class Session:
 
     # -- evaluations ------------------------------------------------------------------------------
 
-    def key(self, plan: Mapping[str, Scheme], piece: Piece) -> EvaluationKey:
-        """The identity of an evaluation. A calibrated plan depends on what it was calibrated on."""
+    def key(
+        self, plan: Mapping[str, Scheme], piece: Piece, draw: Draw | None = None
+    ) -> EvaluationKey:
+        """The identity of an evaluation. A calibrated plan depends on what it was calibrated on, as
+        does noise on activations and states."""
         head = self.headline
         mark = fingerprint(plan) + (f"+{head.metric_name}:{head.mark}" if head.metric else "")
         if more := self.more_arrays:  # evaluations without these arrays are of no use here
             mark += f"+{','.join(sorted(more))}"
+        if draw is not None:
+            mark += NOISE + draw.fingerprint
         return EvaluationKey(
             self.model_name,
             self.samples.fingerprint(piece.split),
@@ -112,15 +121,25 @@ class Session:
             piece.start,
             piece.stop,
             mark,
-            self.calibration.fingerprint(plan),
+            self.calibration.fingerprint(plan, draw),
             SEMANTICS,
         )
 
     def submit(self, plans: Sequence[Labelled], pieces: Sequence[Piece]) -> list[list[Arrays]]:
         """Per-sample arrays of plan i on piece k at [i][k], by way of the executor.
 
-        Balanced accuracy and F1 are of the samples of a piece together, and of no part of them.
+        With `draws` they are means over these, the same for every plan, of plans that name no draw
+        of their own. Balanced accuracy and F1 are of the samples of a piece together, and of no
+        part of them.
         """
+        if not self.draws or any(one.draw is not None for one in plans):
+            return self._submit(plans, pieces)
+        count = len(self.draws)
+        found = self._submit([one._replace(draw=d) for one in plans for d in self.draws], pieces)
+        rows = [found[i : i + count] for i in range(0, len(found), count)]
+        return [[averaged(of_piece) for of_piece in zip(*row, strict=True)] for row in rows]
+
+    def _submit(self, plans: Sequence[Labelled], pieces: Sequence[Piece]) -> list[list[Arrays]]:
         primary = self.headline.primary
         found = self.executor.submit(plans, pieces)
         if (pooled := POOLED.get(primary)) is None:
@@ -182,20 +201,29 @@ class Session:
 def _require_same_kind(source: Source, dataset: Dataset) -> None:
     """UnsupportedError where a model's outputs and the data's targets are not of one kind."""
     model = source.model
-    if is_language_model(model) == (dataset.task == "language"):
-        if is_language_model(model) or not (model.reads_tokens or per_step(model)):
-            return
-        what = "reads tokens" if model.reads_tokens else "gives an output at every step"
+    ours = model.reads_tokens, per_step(model)
+    if (dataset.tokens, dataset.per_step) == ours:
+        return
+    if dataset.task == "language":
         raise UnsupportedError(
-            f"{source.name} {what}, and data here is numbers with one target a sequence: it cannot "
-            "be scored. sensprobe.load runs it from Python; `sites` and `cost` need no data."
+            f"{dataset.name} is text, and {source.name} does not predict its next token: name a "
+            "language model."
         )
     if is_language_model(model):
         raise UnsupportedError(
             f"{source.name} predicts the next token of text, and {dataset.name} is none: give "
             "--data text:FILE, or pydoc."
         )
+    reads, gives = (
+        "tokens" if ours[0] else "numbers",
+        "an output at every step" if ours[1] else "one output a sequence",
+    )
+    has, asks = (
+        "tokens" if dataset.tokens else "numbers",
+        "a target at every step" if dataset.per_step else "one target a sequence",
+    )
     raise UnsupportedError(
-        f"{dataset.name} is text, and {source.name} does not predict its next token: name a "
-        "language model."
+        f"{source.name} reads {reads} and gives {gives}, and {dataset.name} is {has} with {asks}: "
+        "name data of the model's kind. sensprobe.load runs a model from Python; `sites` and "
+        "`cost` need no data."
     )

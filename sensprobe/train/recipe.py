@@ -8,7 +8,9 @@ A recipe of samples:
     d_model = 16
     ...
     [data]
-    source = "mnist"           # digits, mnist (its folder is the machine's), or npz:FILE and so on
+    source = "mnist"           # any DATA of samples; mnist and cifar10 may come without a folder,
+                               # which is then the machine's (mnist,order=permuted);
+                               # tokens (listops) need a model whose encoder is "embedding"
     shift = 0                  # augmentation: move images by up to so many pixels each way
     image = [28, 28]           # rows and columns of the images; needed only to shift
     [optimizer]                # AdamW
@@ -63,12 +65,11 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from sensprobe.data import BYTES
+from sensprobe.data import BYTES, SAMPLES, kind_of
 from sensprobe.documents import AbsentError, DocumentError, read_toml
 from sensprobe.errors import UsageError
 from sensprobe.models import FAMILIES, family_of
 
-SOURCES = ("digits", "mnist", "npz", "python")
 FIXED: dict[str, Any] = {
     "encoder": "embedding",
     "pooling": "none",
@@ -238,8 +239,7 @@ def recipe_from(document: Mapping[str, Any], source: str) -> Recipe:
     recipe = Recipe(**_tables(document, kinds, source))
     data, optimizer = recipe.data, recipe.optimizer
     rules = {
-        f"[data] source must be one of {', '.join(SOURCES)}": data.source.partition(":")[0]
-        in SOURCES,
+        f"[data] source must be one of {', '.join(SAMPLES)}": kind_of(data.source) in SAMPLES,
         "[data] shift must not be negative": data.shift >= 0,
         "[data] image must give rows and columns where shift is not 0": not data.shift
         or (len(data.image) == 2 and min(data.image) > data.shift),

@@ -30,7 +30,8 @@ SSM_NAMES = ("log_dt", "log_A_real", "A_real", "A_imag", "A_log", "dt_bias", "A"
 """The parameters that `ssm_lr` trains."""
 EVALUATION_BATCH = 100
 Samples = tuple[Tensor, Tensor]
-"""x (n, l, d_input) float32, and y: (n,) int64 labels, or (n,) or (n, d_output) float32 targets."""
+"""x (n, l, d_input) float32 or tokens (n, l) int32, and y: (n,) int64 labels, or (n,) or
+(n, d_output) float32 targets."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ class Dropping:
 
 
 def forward(params: Mapping[str, Tensor], config: Any, x: Tensor, tap: Tap = EXACT) -> Tensor:
-    """The deployed model on parameters in training: x (b, l, d_input) -> outputs (b, d_output)."""
+    """The deployed model on parameters in training: x (b, l, d_input), or tokens (b, l) ->
+    outputs (b, d_output)."""
     return network(params, config)(x, tap, mode=family_of(config).exact_mode)
 
 
@@ -189,14 +191,20 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
     x, y = samples
     model, data = recipe.model, recipe.data
     unlabelled = y.ndim == 2 and y.shape[1] == 0
+    tokens = model.encoder == "embedding"
+    steps = x.shape[1:2] if model.pooling == "none" else ()
+    wanted = (*steps, model.d_output)
+    needed = f"int32 tokens (n, length) below {model.d_input}"
     problems = {
-        f"x is of shape {tuple(x.shape)}, needed (n, length, {model.d_input})": x.ndim != 3
-        or x.shape[-1] != model.d_input,
+        f"x is {x.dtype} of shape {tuple(x.shape)}, needed "
+        f"{needed if tokens else f'(n, length, {model.d_input})'}": not (
+            _is_tokens(x, model.d_input) if tokens else _is_numbers(x, model.d_input)
+        ),
         f"{len(x)} sequences come with {len(y)} labels": len(x) != len(y),
         "there are no samples": len(x) == 0,
         "there are no labels": unlabelled,
         f"y is {y.dtype} of shape {tuple(y.shape)}, needed int64 classes (n,) or float32 targets "
-        f"(n, {model.d_output})": not unlabelled and not _is_labels(y, model.d_output),
+        f"(n, {', '.join(map(str, wanted))})": not unlabelled and not _is_labels(y, wanted),
     }
     if wrong := [problem for problem, found in problems.items() if found]:
         raise DataError(f"{name}: {'; '.join(wrong)}. Name data that fits the recipe's [model].")
@@ -212,11 +220,22 @@ def check_samples(recipe: Recipe, samples: Samples, name: str) -> None:
         )
 
 
-def _is_labels(y: Tensor, outputs: int) -> bool:
-    """True if these are classes, or targets of so many numbers a sample."""
+def _is_numbers(x: Tensor, channels: int) -> bool:
+    return x.ndim == 3 and x.shape[-1] == channels and x.is_floating_point()
+
+
+def _is_tokens(x: Tensor, known: int) -> bool:
+    return x.ndim == 2 and x.dtype == torch.int32 and (x.numel() == 0 or int(x.max()) < known)
+
+
+def _is_labels(y: Tensor, outputs: tuple[int, ...]) -> bool:
+    """True if these are targets as many as the outputs of a sample, or classes where a sample has
+    one output."""
     if y.is_floating_point():
-        return y.dtype == torch.float32 and y.ndim > 0 and math.prod(y.shape[1:]) == outputs
-    return y.dtype == torch.int64 and y.ndim == 1
+        return (
+            y.dtype == torch.float32 and y.ndim > 0 and math.prod(y.shape[1:]) == math.prod(outputs)
+        )
+    return y.dtype == torch.int64 and y.ndim == 1 and len(outputs) == 1
 
 
 def digest(x: Tensor, y: Tensor) -> str:

@@ -31,13 +31,16 @@ from sensprobe.models.s4d_layers import S4D
 from sensprobe.numerics.rounding import min_max, scale_and_zero
 from sensprobe.numerics.storage import Rounded
 from sensprobe.numerics.taps import EXACT
-from sensprobe.ops import diagonal_scan
+from sensprobe.ops import diagonal_scan, modal_scan
 from sensprobe.ops.convolution import fft_conv, ssm_kernel
 from sensprobe.ops.diagonal_scan import reference
+from sensprobe.ops.modal_scan import reference as modal_reference
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 SEQUENCES, HEADS, PAIRS, STEPS = 64, 64, 32, 784
+MODES = 64
+"""Of a layer of S5, as Q-S5 has it for sequential MNIST (P = 128, arXiv 2406.09477)."""
 IMAGES, LAYERS, NARROW, BATCH = 10_000, 4, 16, 256
 
 FFT = "FFT convolution, from u, A, B, C"
@@ -64,6 +67,31 @@ def storage(text: str, p: Problem) -> Rounded:
     states = diagonal_scan(u, A, B, C)[1].state
     low, high = min_max(torch.stack([states.amin(0), states.amax(0)]), scheme, site)
     return Rounded(scheme, site, *scale_and_zero(scheme, low.amin(0), high.amax(0)))
+
+
+def modal_cases() -> dict[str, Callable[[], Tensor]]:
+    """The recurrence of S5, which writes its states over what drives it: one run's drive is what
+    the run before left. A forgets at once, so that they stay of one size."""
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(SEQUENCES, STEPS, 2 * MODES, generator=generator)
+    A = torch.polar(torch.full((1, MODES), 0.05), 3 * torch.rand(1, MODES, generator=generator))
+    site = Site("layers.0.state", Part.STATE, Kind.STATE, A.shape, (Axis.HEAD, Axis.N), True)
+
+    def kept(text: str) -> Rounded:
+        scheme = parse(text)
+        end = torch.full((1, 1, 2 if scheme.parts else 1), 8.0)
+        scales = () if scheme.dynamic else scale_and_zero(scheme, -end, end)
+        return Rounded(scheme, site, *scales)
+
+    storages = {"exact": None, **{text: kept(text) for text in (STATIC, DYNAMIC)}}
+    for storage in storages.values():
+        few = v[:2, :50].clone()
+        wanted = modal_reference(few, A, storage)[0]
+        assert torch.equal(modal_scan(few.clone(), A, storage)[0], wanted)
+    return {
+        f"S5, {MODES} modes, {text}": lambda storage=storage: modal_scan(v, A, storage)[0]
+        for text, storage in storages.items()
+    }
 
 
 def convolutions(p: Problem) -> dict[str, Callable[[], Tensor]]:
@@ -160,10 +188,16 @@ def main_table(runs: int, loops: int) -> None:
         f"scan, {STATIC}": lambda: diagonal_scan(*p, static),
         f"scan, {DYNAMIC}": lambda: diagonal_scan(*p, dynamic),
     }
+    modal = modal_cases()
+    cases |= modal
     times = medians(cases, {name for name in cases if "loop" in name}, runs, loops)
     loop, convolved = times[f"reference loop, {STATIC}"], times[FFT]
     print(f"{'':46}{'ms':>10}{'G states/s':>12}{'× reference':>13}{'× FFT':>8}")
     for name, seconds in times.items():
+        if name in modal:
+            rate = SEQUENCES * STEPS * MODES / seconds / 1e9
+            print(f"{name:46}{1e3 * seconds:10.1f}{rate:12.2f}")
+            continue
         rate = states_per_second(p, seconds)
         print(
             f"{name:46}{1e3 * seconds:10.1f}{rate:12.2f}{loop / seconds:13.1f}"

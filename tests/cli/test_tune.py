@@ -115,7 +115,7 @@ def test_a_divergence_is_from_the_model_before_tuning(shell: Shell, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["s4d-digits", "--data", "digits"], "give --plan PLAN or --set"),
+        (["s4d-digits", "--data", "digits"], "give --plan PLAN, --set"),
         (["s4d-digits", "--data", "digits", *COARSE, "--epochs", 0], "--epochs must be at least 1"),
         (["s4d-digits", "--data", "digits", *COARSE, "--lr", -1], "--lr and --ssm-lr"),
         (

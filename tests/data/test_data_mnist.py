@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sensprobe.data import Dataset, load_data
-from sensprobe.errors import DataError
+from sensprobe.data.mnist import permutation
+from sensprobe.errors import DataError, UsageError
 
 FILES = {
     "train-images-idx3-ubyte": "train-labels-idx1-ubyte",
@@ -223,3 +224,31 @@ def test_too_few_images_to_cut(tmp_path: Path) -> None:
     assert load(write(tmp_path / "three", train=3)).sizes()["train"] == 1
     with pytest.raises(DataError, match=r"holds 2 image\(s\)"):
         load(write(tmp_path / "two", train=2))
+
+
+def test_permuted_pixels_are_those_of_the_rows_in_one_fixed_order(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m")
+    rows, permuted = load(folder), load_data(f"mnist:{folder},order=permuted")
+    order = permutation(12)
+    assert sorted(order.tolist()) == list(range(12))
+    for name in rows.splits:
+        assert torch.equal(permuted.splits[name].x, rows.splits[name].x[:, order])
+        assert torch.equal(permuted.splits[name].y, rows.splits[name].y)
+        assert permuted.splits.fingerprint(name) != rows.splits.fingerprint(name)
+    assert load_data(f"mnist:{folder},order=rows").fingerprint == rows.fingerprint
+
+
+def test_the_permutation_is_the_one_that_others_publish_with() -> None:
+    assert permutation(784)[:8].tolist() == [319, 576, 323, 107, 355, 716, 197, 20]
+
+
+def test_an_order_there_is_not(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m")
+    with pytest.raises(UsageError, match="order=columns: there are rows, permuted"):
+        load_data(f"mnist:{folder},order=columns")
+    with pytest.raises(UsageError, match="no option 'ordre=rows'; did you mean order"):
+        load_data(f"mnist:{folder},ordre=rows")
+
+
+def test_a_folder_may_have_a_name_like_an_option(tmp_path: Path) -> None:
+    assert load(write(tmp_path / "m,order=permuted")).sizes()["confirmation"] == 9

@@ -16,6 +16,8 @@ import sensprobe.models as models
 from sensprobe.data import load_data
 from sensprobe.evaluate import TextEvaluator, mean
 from sensprobe.models.apply import Applier, observe
+from sensprobe.models.noisy import noisy_tap
+from sensprobe.plans.noise import Draw, Gaussian
 from sensprobe.plans.scheme import parse
 
 PLAN = {
@@ -79,6 +81,24 @@ def test_a_range_is_that_part_of_the_whole_in_batches_of_any_size(
     assert set(part) == set(whole)
     for name, values in part.items():
         np.testing.assert_allclose(values, whole[name][start:stop], atol=2e-5)
+
+
+@pytest.mark.parametrize("config", [MAMBA, MAMBA2], ids=["mamba", "mamba2"])
+def test_noise_is_that_of_a_window_in_batches_of_any_size(config, split, monkeypatch):
+    model = tiny(config)
+    applier = Applier(model, observe(model, split.x[:4]))
+    names = ["layers.0.state", "layers.0.y", "layers.0.D"]
+    for plan, draw in ((PLAN, Draw(dict.fromkeys(names, Gaussian(0.3)))),
+                       ({}, Draw({"layers.0.out_proj": Gaussian(0.5)}))):  # fmt: skip
+        whole = TextEvaluator(model, applier, split).evaluate(plan, 0, 40, draw)
+        direct = model(split.x[:40], noisy_tap(applier, plan, draw))
+        assert torch.equal(TextEvaluator(model, applier, split).outputs(plan, 0, 40, draw), direct)
+        assert (whole["kl"] > 0).all()
+        with monkeypatch.context() as patch:
+            patch.setattr(models, "OUTPUT_BYTES", 4 * 24 * 256 * 16)
+            part = TextEvaluator(model, applier, split).evaluate(plan, 3, 20, draw)
+        for name, values in part.items():
+            np.testing.assert_allclose(values, whole[name][3:20], atol=2e-5)
 
 
 def test_divergence_is_zero_exactly_where_nothing_is_rounded(make):

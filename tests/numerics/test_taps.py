@@ -10,8 +10,8 @@ from torch import Tensor
 from sensprobe.errors import SchemeError
 from sensprobe.numerics.philox import key_of, noise_like
 from sensprobe.numerics.rounding import quantize
-from sensprobe.numerics.storage import Custom, Rounded
-from sensprobe.numerics.taps import EXACT, Noise, Recording, RoundingTap, single
+from sensprobe.numerics.storage import Rounded
+from sensprobe.numerics.taps import EXACT, Recording, RoundingTap, single
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
 
@@ -140,47 +140,3 @@ def test_storage_hands_over_scheme_scales_and_position():
     tap = RoundingTap({STATE.name: dynamic}, {}, {})
     assert tap.storage(STATE) == Rounded(dynamic, STATE)
     assert tap.at(64).storage(STATE).first == 64
-
-
-# -- noise ----------------------------------------------------------------------------------------
-
-
-def test_noise_multiplies_the_sites_it_names():
-    generator = torch.Generator().manual_seed(0)
-    tap = Noise(frozenset({PROJECTION.name}), 0.1, generator)
-    w = torch.ones(200, 200, dtype=torch.float64)
-    factor = tap(PROJECTION, w)
-    assert abs(factor.std().item() - 0.1) < 5 * 0.1 / (2 * w.numel()) ** 0.5
-    assert abs(factor.mean().item() - 1) < 5 * 0.1 / w.numel() ** 0.5
-    x = activations()
-    assert tap(ACTIVATION, x) is x
-
-
-def test_noise_of_complex_tensors_and_states_is_a_part_each():
-    def tap(sigma: float, *names: str) -> Noise:
-        return Noise(frozenset(names), sigma, torch.Generator().manual_seed(0))
-
-    z = torch.full(MATRIX.shape, 1 + 1j, dtype=torch.complex128)
-    got = torch.view_as_real(tap(0.1, MATRIX.name)(MATRIX, z))
-    assert len(got.unique()) == got.numel()
-    assert tap(0.1, MATRIX.name).storage(STATE) is None
-    custom = tap(0.1, STATE.name).storage(STATE)
-    assert isinstance(custom, Custom)
-    ones = torch.ones(2, *STATE.shape, 2)
-    assert len(custom.function(ones, 0).unique()) == ones.numel()
-    assert torch.equal(tap(0.0, STATE.name).storage(STATE).function(ones, 0), ones)
-
-
-def test_noise_is_seeded_and_stands_on_another_tap():
-    model = tiny()
-    x = inputs(model.config)
-    names = frozenset({"layers.0.x", "layers.0.state", "head"})
-
-    def run(seed: int) -> Tensor:
-        return model(x, Noise(names, 0.05, torch.Generator().manual_seed(seed)))
-
-    assert torch.equal(run(0), run(0))
-    assert not torch.equal(run(0), run(1))
-    inner = RoundingTap({"layers.0.y": parse("int4/dynamic")}, {}, {})
-    nothing = Noise(frozenset(), 1.0, torch.Generator(), inner)
-    assert torch.equal(model(x, nothing), model(x, inner))

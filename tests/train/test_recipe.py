@@ -61,6 +61,12 @@ def test_source_may_name_its_place(document):
     assert recipe_from(document, "test").data.source == "npz:mine.npz"
 
 
+@pytest.mark.parametrize("source", ["listops,length=64", "mnist:a,order=permuted", "keywords:k"])
+def test_source_may_have_options(document, source):
+    document["data"]["source"] = source
+    assert recipe_from(document, "test").data.source == source
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UsageError, match=r"no recipe can be read at .*none\.toml"):
         read_recipe(tmp_path / "none.toml")

@@ -324,3 +324,34 @@ def test_losses_are_those_recorded(digits, document, tmp_path):
     assert [epoch["loss"] for epoch in found] == pytest.approx(
         [1.178253412246704, 1.1096043757029943], rel=1e-4
     )
+
+
+@pytest.fixture
+def tokens(document):
+    """A recipe of a Mamba that reads tokens, and samples: the class is the largest token."""
+    size = {"d_input": 5, "d_output": 5, "d_model": 8, "d_state": 2, "dt_rank": 1}
+    model = {**size, "encoder": "embedding", "pooling": "mean"}
+    document |= {"family": "mamba", "model": model, "data": {"source": "listops"}}
+    document["schedule"]["epochs"] = 12
+    x = torch.randint(0, 5, (500, 3), generator=torch.Generator().manual_seed(1)).int()
+    y = x.amax(1).long()
+    return recipe_from(document, "test"), (x[:400], y[:400]), (x[400:], y[400:])
+
+
+def test_a_mamba_learns_classes_of_tokens(tokens, tmp_path):
+    recipe, train, validation = tokens
+    result = fit(recipe, tmp_path, train=train, validation=validation)
+    assert result.value > 0.8  # the commonest class is 61 / 125
+    model, _ = read_checkpoint(result.weights)
+    assert model.config == recipe.model
+    right = (model(validation[0]).argmax(1) == validation[1]).float().mean().item()
+    assert right == pytest.approx(result.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda x: x[..., None].float(), lambda x: x.long(), lambda x: x + 1], ids=range(3)
+)
+def test_tokens_a_model_cannot_read(tokens, wrong):
+    recipe, (x, y), validation = tokens
+    with pytest.raises(DataError, match=r"needed int32 tokens \(n, length\) below 5"):
+        SampleTask(recipe, (wrong(x), y), validation)

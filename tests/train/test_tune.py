@@ -16,13 +16,15 @@ from sensprobe.checkpoints.own import build
 from sensprobe.data import load_data
 from sensprobe.errors import SchemeError, SensprobeError, UsageError
 from sensprobe.models.apply import Applier, observe, wanted_by
+from sensprobe.models.noisy import noisy_tap
+from sensprobe.plans.noise import Draw, parse_entry, resolve
 from sensprobe.session.source import open_model
 from sensprobe.train import train_task
 from sensprobe.train.method import Method
 from sensprobe.train.parametrization import parametrized, stability
 from sensprobe.train.recipe import Data, Optimizer, Recipe, Schedule
 from sensprobe.train.tune import TuneTask, _of_labels
-from sensprobe.train.under import UnderPlan
+from sensprobe.train.under import TRAINING, UnderPlan
 
 PLANS = {
     "one layer": [
@@ -248,3 +250,62 @@ def test_it_ends_after_the_most_steps() -> None:
     assert [r.stop for r in digits(2, max_steps=each + 1).legs] == [each, each + 1]
     assert digits(2, max_steps=2 * each + 1).legs == task.legs
     assert digits(2, max_steps=2 * each).rate(3) == task.rate(3)
+
+
+# -- noise ----------------------------------------------------------------------------------------
+
+NOISE = {
+    "one layer": "weights=0.1 activations=0.05 *.state=0.05",
+    "mamba": "*.A=0.05 *.decay=0.01 *.state=0.05 *.conv_state=0.05 *.in_proj.x=pcm(t=3600)",
+    "mamba2": "weights=0.02 *.y=0.05 *.state=0.01",
+}
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_noise_in_training_is_that_of_an_evaluation_and_anew_in_every_step(name: str) -> None:
+    params, config = start_of(name)
+    model, x = build(params, config, Path("here")), inputs_of(config)
+    plan = plan_of("weights=int6 *.state=int8/dynamic", model)
+    noise = Draw(resolve(map(parse_entry, NOISE[name].split()), model.sites.values()), seed=4)
+    leaves = {n: p.clone().requires_grad_() for n, p in params.items()}
+    under = UnderPlan(plan, config, x, noise)
+    outputs = under.outputs(leaves, x, 64)
+    applier = Applier(model, observe(model, x))
+    tap = noisy_tap(applier, plan, replace(noise, index=TRAINING + 64)).at(64)
+    with torch.no_grad():
+        assert torch.equal(outputs, model(x, tap))
+        assert torch.equal(outputs, under.outputs(leaves, x, 64))
+        assert not torch.equal(outputs, under.outputs(leaves, x, 128))
+    outputs.square().sum().backward()
+    for n, p in leaves.items():
+        assert p.grad is not None, n
+        assert p.grad.isfinite().all(), n
+
+
+def with_noise(task: TuneTask) -> TuneTask:
+    model = open_model("s4d-digits").model
+    entries = [
+        parse_entry("weights=0.03"),
+        parse_entry("layers.*.A=0.003"),
+        parse_entry("*.y=0.01"),
+    ]
+    noise = Draw(resolve(entries, model.sites.values()), seed=2)
+    return replace(task, under=replace(task.under, noise=noise), marks={"noise": noise.fingerprint})
+
+
+def test_a_training_under_noise_that_was_stopped_ends_with_the_same_weights(tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(now: Any) -> None:
+        if now.epoch == 2:
+            raise StoppedError
+
+    whole = train_task(with_noise(digits()), tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train_task(with_noise(digits()), tmp_path / "cut", progress=stop)
+    again = train_task(with_noise(digits()), tmp_path / "cut")
+    assert again.weights.read_bytes() == whole.weights.read_bytes()
+    assert whole.weights.read_bytes() != train_task(digits(), tmp_path / "q").weights.read_bytes()
+    with pytest.raises(SensprobeError, match="another"):
+        train_task(digits(), tmp_path / "cut")

@@ -1,5 +1,5 @@
-"""Numbers behind exp, sine and cosine in float64, which kernels compute to the bits of
-`sensprobe.numerics.arithmetic`: those of FreeBSD's msun (`e_exp`, `k_sin`, `k_cos`)."""
+"""Numbers behind exp, log, sine and cosine in float64, which kernels compute to the bits of
+`sensprobe.numerics.arithmetic`: those of FreeBSD's msun (`e_exp`, `e_log`, `k_sin`, `k_cos`)."""
 
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 LOG2_E = 1.44269504088896338700
@@ -7,6 +7,11 @@ EXP_LOWEST, EXP_HIGHEST = -708.0, 709.0  # exp is 0 below and infinite above
 E0, E1, E2, E3, E4 = (
     1.66666666666666019037e-01, -2.77777777770155933842e-03, 6.61375632143793436117e-05,
     -1.65339022054652515390e-06, 4.13813679705723846039e-08,
+)  # fmt: skip
+L0, L1, L2, L3, L4, L5, L6 = (
+    6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01,
+    2.222219843214978396e-01, 1.818357216161805012e-01, 1.531383769920937332e-01,
+    1.479819860511658591e-01,
 )  # fmt: skip
 S0, S1, S2, S3, S4, S5 = (
     -1.66666666666666324348e-01, 8.33333333332248946124e-03, -1.98412698298579493134e-04,

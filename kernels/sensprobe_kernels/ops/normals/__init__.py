@@ -1,0 +1,1 @@
+"""Normal numbers of counters: see `cpu`."""
