@@ -2,7 +2,7 @@
 
 README.md beside this module has every key, parameter and config field with an example each. The
 keys: `file`, the weights, in the folder of the toml or below it; `format`, s4 (state-spaces/s4
-example.py), own or keys; `family`; `entry`, which of several state_dicts in the
+example.py), s5 (see `s5`), own or keys; `family`; `entry`, which of several state_dicts in the
 file is read (see `entries`); a table `[config]` with anything of the family's config, as in
 
     file = "ckpt.pth"
