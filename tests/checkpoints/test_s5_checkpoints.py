@@ -323,6 +323,13 @@ def test_what_does_not_fit_is_named(tmp_path, path, value, says):
     assert len(said) < 700
 
 
+def test_a_folder_of_orbax_is_known_by_its_files(tmp_path):
+    (tmp_path / "checkpoint_9").mkdir()
+    (tmp_path / "checkpoint_9" / "_METADATA").write_text("{}")
+    said = refusal(tmp_path / "checkpoint_9")
+    assert "is a folder that orbax wrote, which is not read: restore it in JAX" in said
+
+
 def test_an_entry_says_which_of_several_models(tmp_path):
     mean = s5.params(seed=9)
     path = write(tmp_path / "m.msgpack", changed(("ema", "params"), mean))
