@@ -63,7 +63,7 @@ def pull(outputs: Tensor, task: str, first: int) -> Tensor:
     """
     signs = 2 * (noise_like(outputs, key_of(SEED, "pull"), first) < 0.5).to(outputs.dtype) - 1
     if task != "classification":
-        return signs / outputs[0].numel() ** 0.5
+        return signs / outputs.shape[1:].numel() ** 0.5
     p = outputs.softmax(-1)
     v = p.sqrt() * signs
     return v - p * v.sum(-1, keepdim=True)

@@ -23,7 +23,7 @@ MOST = 3
 PACKING = ROOT / "kernels" / "sensprobe_kernels" / "packing"
 OTHERWISE = {
     ROOT / "sensprobe" / "jobs" / "doctor.py",
-    *(PACKING / name for name in ("polar.py", "msun/__init__.py", "msun/gpu.py")),
+    *(PACKING / name for name in ("polar.py", "msun/__init__.py", "msun/cpu.py", "msun/gpu.py")),
 }
 """Files that hold the word for another thing: an extra of pip that is called as a family is, and
 the fifth coefficient of a sine."""
