@@ -18,7 +18,9 @@ CONFIGS = {
     "post": replace(
         PLAIN, norm="post", gate="half1", sigmoid="hard", activation="qgelu", d_state=19, blocks=1
     ),
-    "folded": replace(PLAIN, norm_kind="affine", gate="half2", discretization="bilinear"),
+    "folded": replace(
+        PLAIN, norm_kind="affine", gate="half2", discretization="bilinear", activation="gelu-tanh"
+    ),
     "bare": replace(PLAIN, gate="none", pooling="last", norm="none", residual=False, blocks=3),
     "tokens": replace(PLAIN, d_input=7, encoder="embedding", pooling="none", conjugate=False),
     "stored": replace(PLAIN, discretization="none", layers=1),

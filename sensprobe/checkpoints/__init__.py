@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sensprobe.checkpoints import exported, folder, own, s4, toml
+from sensprobe.checkpoints import exported, folder, own, s4, s5, toml
 from sensprobe.checkpoints.exported import is_artefact
-from sensprobe.checkpoints.files import ReadTensors, read_headers, read_safetensors, require_file
+from sensprobe.checkpoints.files import (
+    ReadTensors,
+    read_headers,
+    read_safetensors,
+    read_torch,
+    require_file,
+)
 from sensprobe.checkpoints.headers import bytes_a_value
 from sensprobe.checkpoints.identity import earlier_name, fingerprint
 from sensprobe.checkpoints.own import Parameters
@@ -109,7 +115,8 @@ def open_checkpoint(path: Path, norm: str | None = None) -> Checkpoint:
     A checkpoint is a file, a model.toml, or a folder that mamba_ssm or transformers wrote.
 
     `norm` says where a state-spaces/s4 checkpoint has its LayerNorm (none, pre or post; post where
-    nothing is said); other files say so themselves. Raises CheckpointError for a file that is
+    nothing is said), or one of S5 its norm (pre where nothing is said); other files say so
+    themselves. Raises CheckpointError for a file that is
     missing, damaged, unsafe or of another kind of model, UsageError for a norm there is not.
     """
     stored = parameters(path, norm)
@@ -147,6 +154,20 @@ def parameters(
         )
     if path.suffix == ".toml":
         return toml.read(path, read_tensors)
+    options = {} if norm is None else {"norm": norm}
     if path.suffix == ".safetensors":
-        return own.read(path, read_tensors)
-    return s4.read(path, norm or "post")
+        tensors, header = read_tensors(path)
+        if not header and s5.has_layers(tensors):
+            return s5.read(tensors, path, options)
+        if norm is not None:
+            raise UsageError(
+                f"norm {norm!r} is for checkpoints of state-spaces/s4 and S5; {path} says so "
+                "itself, under `norm` of its config. Leave it out."
+            )
+        return own.found_in(tensors, header, path)
+    if s5.only_here(path):
+        return s5.read(s5.load(path), path, options, headers=read_tensors is read_headers)
+    loaded = read_torch(path)
+    if s5.has_layers(loaded):
+        return s5.read(loaded, path, options)
+    return s4.found_in(loaded, path, norm or "post")

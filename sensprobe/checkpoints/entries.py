@@ -65,12 +65,12 @@ def state_of(
     chosen = trained[0]
     others = [name for name in likely if name != chosen]
     if others:
-        _note(
+        note(
             f"{path} holds {listed({name: found[name] for name in [chosen, *others]})}. "
             f'{_called(chosen)} is read; entry = "{others[0]}" in a model.toml reads the other.'
         )
     elif _is_average(chosen):
-        _note(f"{path} holds averaged weights alone: {_called(chosen)} is read.")
+        note(f"{path} holds averaged weights alone: {_called(chosen)} is read.")
     return dict(found[chosen])
 
 
@@ -136,6 +136,6 @@ def _called(name: str) -> str:
 
 
 @cache
-def _note(text: str) -> None:
+def note(text: str) -> None:
     """Once a text."""
     logger.warning("%s", text)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 METADATA_KEY = "sensprobe"
+ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
+"""Files of which a checkpoint of orbax has at least one."""
 ReadTensors = Callable[[Path], tuple[dict[str, Any], dict[str, Any]]]
 """`read_safetensors`, or `read_headers` where a description is asked for."""
 
@@ -42,6 +44,11 @@ def require_file(path: Path) -> None:
             beside = f" That folder holds: {', '.join(held) or 'nothing'}."
         raise CheckpointError(f"no checkpoint at {path}.{beside}")
     if path.is_dir():
+        if any((path / name).exists() for name in ORBAX):
+            raise CheckpointError(
+                f"{path} is a folder that orbax wrote, which is not read: restore it in JAX, and "
+                "write `flax.serialization.to_bytes` of params and batch_stats to a .msgpack file."
+            )
         raise CheckpointError(
             f"{path} is a folder without a sensprobe config.json; name a checkpoint file, a "
             "model.toml, or a folder that `sensprobe export`, mamba_ssm or transformers wrote."

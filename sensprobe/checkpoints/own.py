@@ -91,7 +91,11 @@ def require_layers(config: Any, tensors: Mapping[str, Any], source: Path) -> Non
 
 def read(path: Path, read_tensors: ReadTensors = read_safetensors) -> Parameters:
     """The parameters in an own checkpoint."""
-    tensors, header = read_tensors(path)
+    return found_in(*read_tensors(path), path)
+
+
+def found_in(tensors: Tensors, header: Mapping[str, Any], path: Path) -> Parameters:
+    """The same of what the file was read to."""
     if not header:
         raise CheckpointError(
             f"{path} has no sensprobe header, so its family and sizes are unknown. "

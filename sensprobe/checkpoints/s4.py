@@ -32,9 +32,19 @@ def read(
     `entry` names the state_dict to read, where the file holds several (see `entries`). `head` says
     what the decoder is where it is not one linear map (see `models.output_head`).
     """
+    return found_in(read_torch(path), path, norm, entry, head)
+
+
+def found_in(
+    loaded: Mapping[str, Any],
+    path: Path,
+    norm: str = "post",
+    entry: str | None = None,
+    head: Any = output_head.DEFAULT,
+) -> Parameters:
+    """The same of what the file was read to."""
     import torch
 
-    loaded = read_torch(path)
     state = _state_dict(loaded, path, entry)
     config = _config(state, norm, head, path)
     names = _names(config)

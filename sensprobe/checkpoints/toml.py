@@ -2,7 +2,7 @@
 
 README.md beside this module has every key, parameter and config field with an example each. The
 keys: `file`, the weights, in the folder of the toml or below it; `format`, s4 (state-spaces/s4
-example.py), own or keys; `family`; `entry`, which of several state_dicts in the
+example.py), s5 (see `s5`), own or keys; `family`; `entry`, which of several state_dicts in the
 file is read (see `entries`); a table `[config]` with anything of the family's config, as in
 
     file = "ckpt.pth"
@@ -35,9 +35,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sensprobe.checkpoints import own, s4
+from sensprobe.checkpoints import own, s4, s5, s5_parts
 from sensprobe.checkpoints.entries import state_of
-from sensprobe.checkpoints.files import ReadTensors, read_safetensors, read_torch, require_file
+from sensprobe.checkpoints.files import (
+    ReadTensors,
+    read_headers,
+    read_safetensors,
+    read_torch,
+    require_file,
+)
 from sensprobe.checkpoints.keymap import rules_from
 from sensprobe.checkpoints.sizes import config_from
 from sensprobe.documents import DocumentError, read_toml, shown
@@ -91,6 +97,8 @@ def _inside(path: Path, name: str) -> Path:
 
 def _usual(document: Document, weights: Path) -> str:
     """The format of a toml that does not say."""
+    if weights.suffix in s5.SUFFIXES:
+        return "s5"
     if "keys" in document:
         return "keys"
     return "s4" if weights.suffix != ".safetensors" else "own"
@@ -114,6 +122,25 @@ def _read_s4(
         raise CheckpointError(f"{path}: config.{error}") from None
 
 
+def _read_s5(
+    path: Path, weights: Path, document: Document, config: Document, read_tensors: ReadTensors
+) -> own.Parameters:
+    if unknown := sorted(set(config) - set(s5_parts.OPTIONS)):
+        raise CheckpointError(
+            f"{path}: format s5 takes only {', '.join(s5_parts.OPTIONS)} in [config], not "
+            f"{', '.join(unknown)}; its file has the rest."
+        )
+    if (family := document.get("family", "s5")) != "s5":
+        raise CheckpointError(f"{path}: format s5 is of family s5, not {family!r}.")
+    rules = rules_from(_keys(path, document), path)
+    loaded = s5.load(weights) if s5.only_here(weights) else _tensors(weights, read_tensors)
+    headers = read_tensors is read_headers
+    try:
+        return s5.read(loaded, weights, config, document.get("entry"), rules, headers)
+    except UsageError as error:
+        raise CheckpointError(f"{path}: config.{error}") from None
+
+
 def _read_own(
     path: Path, weights: Path, document: Document, config: Document, read_tensors: ReadTensors
 ) -> own.Parameters:
@@ -132,17 +159,23 @@ def _read_own(
 def _read_keys(
     path: Path, weights: Path, document: Document, config: Document, read_tensors: ReadTensors
 ) -> own.Parameters:
-    table = document.get("keys", {})
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{path}: keys is {table!r}; it must be a table, [keys].")
-    rules = rules_from(table, path)
+    rules = rules_from(_keys(path, document), path)
     described = {"family": document.get("family"), "config": config}
     sizes = config_from(described, path)[1]
-    safe = weights.suffix == ".safetensors"
-    loaded = read_tensors(weights)[0] if safe else read_torch(weights)
-    state = state_of(loaded, weights, document.get("entry"))
+    state = state_of(_tensors(weights, read_tensors), weights, document.get("entry"))
     return own.fit(state, rules, sizes, weights, {}, every_rule=True)
 
 
-_READERS = {"s4": _read_s4, "own": _read_own, "keys": _read_keys}
-_FORMATS = "s4, own or keys"
+def _keys(path: Path, document: Document) -> Document:
+    table = document.get("keys", {})
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{path}: keys is {table!r}; it must be a table, [keys].")
+    return table
+
+
+def _tensors(weights: Path, read_tensors: ReadTensors) -> Document:
+    return read_tensors(weights)[0] if weights.suffix == ".safetensors" else read_torch(weights)
+
+
+_READERS = {"s4": _read_s4, "s5": _read_s5, "own": _read_own, "keys": _read_keys}
+_FORMATS = "s4, s5, own or keys"

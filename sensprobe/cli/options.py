@@ -27,7 +27,7 @@ def add_norm(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--norm",
         choices=("pre", "post"),
-        help="where a state-spaces/s4 checkpoint has its LayerNorm (default: post)",
+        help="where a checkpoint of state-spaces/s4 or S5 has its norm (default: post, of S5 pre)",
     )
 
 

@@ -28,7 +28,7 @@ from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 CHOICES = {
     "gate": ("full", "half1", "half2", "none"),
-    "activation": ("gelu", "qgelu"),
+    "activation": ("gelu", "gelu-tanh", "qgelu"),
     "sigmoid": ("exact", "hard"),
     "discretization": ("zoh", "bilinear", "none"),
 }
@@ -42,7 +42,7 @@ class S5Config(FrameConfig):
     blocks: int = 1  # of modes, each initialised by a HiPPO matrix of its own
     conjugate: bool = True  # a mode stands for itself and its conjugate
     bidirectional: bool = False  # a second state runs from the end; no streaming
-    activation: str = "gelu"  # gelu | qgelu (x · min(max(0, x + 2), 1), arXiv 2506.12480)
+    activation: str = "gelu"  # gelu | gelu-tanh (the approximation that JAX computes) | qgelu
     gate: str = "full"  # full: a sigmoid(b); half1: g sigmoid(W g); half2: y sigmoid(W g); none: g
     sigmoid: str = "exact"  # of the gate: exact | hard (min(max(0, x + 3), 6) / 6)
     discretization: str = "zoh"  # zoh | bilinear | none (parameters are A_bar and B_bar themselves)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +24,11 @@ from sensprobe.numerics.taps import EXACT, Tap, single
 from sensprobe.ops.modal_scan import associative
 
 MODES = ("recurrent", "associative")
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu-tanh": lambda y: F.gelu(y, approximate="tanh"),
+    "qgelu": lambda y: y * (y + 2).clamp(0, 1),  # x · min(max(0, x + 2), 1), arXiv 2506.12480
+}
 _BY_MODE = ("log_dt", "A_real", "A_imag", "A", "B", "C")
 """The parameters that have numbers for every mode."""
 LARGEST_REAL = -1e-4
@@ -195,8 +200,7 @@ class S5(Framed):
         x = at.passes("x", u)  # (b, l, h)
         y, found = self.recur(at, x, carries)
         y = at.passes("y", y + at("D") * x)
-        g = F.gelu(y) if self.config.activation == "gelu" else y * (y + 2).clamp(0, 1)
-        g = at.passes("out_proj_in", g)
+        g = at.passes("out_proj_in", ACTIVATIONS[self.config.activation](y))
         if gate == "none":
             return g, found
         b = at.passes("out_proj_out", at.linear("out_proj", g))

@@ -49,7 +49,7 @@ def load(
         kernel there takes; a warning says why.
     calibration: sequences, as a call takes them, that fix the ranges of static activations and
         states, and what `gptq` rounds by; run once, on the CPU, at full precision.
-    norm: where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post (its default).
+    norm: where a checkpoint of state-spaces/s4 or S5 has its norm: none, pre or post.
 
     Raises UsageError for a MODEL or device that does not exist, CheckpointError for a file that
     cannot be used, PlanError and SchemeError for a plan that does not fit the model or lacks

@@ -6,7 +6,7 @@ MODEL is looked up in this order:
     2. a folder that mamba_ssm or transformers wrote: config.json and weights
     3. a folder that `sensprobe export` wrote
     4. `hf:OWNER/NAME[@REVISION]`: such a folder on the Hugging Face Hub
-    5. a `model.toml`, a `.safetensors` checkpoint, or a state-spaces/s4 checkpoint
+    5. a `model.toml`, a `.safetensors` checkpoint, or a checkpoint of state-spaces/s4 or S5
 
 A `pathlib.Path` is always a path.
 """
@@ -39,7 +39,7 @@ class Found:
 
     path: Path
     name: str
-    norm: str | None = None  # of a state-spaces/s4 checkpoint, where the user says it
+    norm: str | None = None  # of a checkpoint of state-spaces/s4 or S5, where the user says it
     exported: bool = False
     ships: bool = False  # with this package, under `name`
 
@@ -113,7 +113,7 @@ def outline_of(spec: str | Path, norm: str | None = None) -> Outline:
 def find_model(spec: str | Path, norm: str | None = None) -> Found:
     """The place of the model that a MODEL names, downloaded first if it is on the hub.
 
-    `norm` says where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post. Raises
+    `norm` says where a checkpoint of state-spaces/s4 or S5 has its norm: none, pre or post. Raises
     UsageError for a name that is nothing, and for a norm of a file that says it itself.
     """
     shipped = zoo.shipped()
@@ -137,7 +137,7 @@ def find_model(spec: str | Path, norm: str | None = None) -> Found:
         raise UsageError(
             f"{path} holds packed weights of an exported model; name its folder: {path.parent}."
         )
-    if path.suffix in (".toml", ".safetensors"):
+    if path.suffix == ".toml":
         _refuse_norm(norm, f"{path} says so itself, under `norm` of its config")
     return Found(path, _name(path), norm)
 
@@ -150,7 +150,7 @@ def _name(path: Path) -> str:
 def _refuse_norm(norm: str | None, reason: str) -> None:
     if norm is not None:
         raise UsageError(
-            f"norm {norm!r} is for state-spaces/s4 checkpoints; {reason}. Leave it out."
+            f"norm {norm!r} is for checkpoints of state-spaces/s4 and S5; {reason}. Leave it out."
         )
 
 

@@ -37,7 +37,7 @@ class Source:
     path: Path
     recorded: Mapping[str, Any]
     fingerprint: str
-    norm: str | None = None  # that a state-spaces/s4 checkpoint was opened with
+    norm: str | None = None  # that a checkpoint was opened with, where it does not say
     artefact: Artefact | None = None
     tokenizer: Tokenizer | None = None
     earlier: Callable[[], frozenset[str]] = frozenset
@@ -50,7 +50,7 @@ class Source:
 def open_model(spec: str | Path, norm: str | None = None) -> Source:
     """The model a MODEL names.
 
-    `norm` says where a state-spaces/s4 checkpoint has its LayerNorm: none, pre or post. Raises
+    `norm` says where a checkpoint of state-spaces/s4 or S5 has its norm: none, pre or post. Raises
     UsageError for a name that is nothing, CheckpointError for a file that cannot be used.
     """
     found = find_model(spec, norm)

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import language_models as lm
+import numpy as np
 import pytest
+import s5_files as s5
 import torch
 from builders import PLAIN, tiny
 from checkpoint_files import DOCUMENT, KEYS, one_block, write_own, write_s4
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from sensprobe.checkpoints import Description, describe, open_checkpoint
@@ -39,7 +42,26 @@ def sharded(folder: Path) -> Path:
     return path
 
 
+def of_flax(path: Path) -> Path:
+    state = s5.train_state(s5.params(bidirectional=True), s5.batch_stats())
+    path.write_bytes(s5.packed(state))
+    return path
+
+
+def of_numpy(path: Path) -> Path:
+    np.savez(path, **s5.flat(s5.params()))
+    return path
+
+
+def of_names(path: Path) -> Path:
+    save_arrays(s5.flat(s5.params("full_glu"), "."), path)
+    return path
+
+
 WITHOUT_TORCH = {
+    "flax": lambda folder: of_flax(folder / "checkpoint_3"),
+    "npz": lambda folder: of_numpy(folder / "m.npz"),
+    "S5's names": lambda folder: of_names(folder / "m.safetensors"),
     "shipped": lambda folder: shipped()["mamba2-bytes"],
     "own": lambda folder: write_own(folder / "m.safetensors"),
     "keys": keyed,

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import builders
+import mimo
 import pytest
+import s5_files
 import selective
 import torch
 from checkpoint_files import s4_state, write_s4
@@ -24,17 +26,19 @@ from sensprobe.models import FAMILIES
 
 TEXT = (Path(sensprobe.checkpoints.__file__).parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-TABLES = {"s4d": ["s4d"], "mamba": ["mamba and mamba2", "mamba"]}
+TABLES = {"s4d": ["s4d"], "s5": ["s5"], "mamba": ["mamba and mamba2", "mamba"]}
 TABLES["mamba2"] = [TABLES["mamba"][0], "mamba2"]
 LEAST: dict[str, dict[str, Any]] = {
     "s4d": {"d_input": 1, "d_output": 3, "d_model": 4, "d_state": 2},
+    "s5": {"d_input": 1, "d_output": 3, "d_model": 4, "d_state": 2},
     "mamba": {"d_input": 57, "d_output": 3, "d_model": 4, "dt_rank": 1},
     "mamba2": {"d_input": 57, "d_output": 3, "d_model": 64, "d_state": 4, "d_head": 32},
 }
 
 
 def random_parameters(config: Any) -> dict[str, Tensor]:
-    return (builders if type(config).__name__ == "S4DConfig" else selective).parameters(config)
+    made = {"S4DConfig": builders, "S5Config": mimo}.get(type(config).__name__, selective)
+    return made.parameters(config)  # type: ignore[attr-defined]
 
 
 def documented(family: str) -> dict[str, dict[str, Any]]:
@@ -65,6 +69,11 @@ def test_an_example_reads_the_file_it_describes(tmp_path, text):
     if document.get("format") == "s4":
         write_s4(tmp_path / document["file"], **{document["entry"]: s4_state()})
         assert read_checkpoint(tmp_path / "model.toml")[0].config.norm == document["config"]["norm"]
+        return
+    if document.get("format") == "s5":
+        (tmp_path / document["file"]).write_bytes(s5_files.packed(s5_files.params()))
+        config = read_checkpoint(tmp_path / "model.toml")[0].config
+        assert {name: getattr(config, name) for name in document["config"]} == document["config"]
         return
     config = FAMILIES[document["family"]].config(**document["config"])
     rules = [Rule(theirs, ours) for theirs, ours in document["keys"].items()]

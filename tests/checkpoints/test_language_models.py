@@ -405,7 +405,7 @@ def test_what_are_no_tokens(folder, x, says):
 
 
 def test_a_folder_takes_no_norm(folder):
-    with pytest.raises(UsageError, match="norm 'pre' is for state-spaces/s4 checkpoints"):
+    with pytest.raises(UsageError, match="norm 'pre' is for checkpoints of state-spaces/s4"):
         open_model(folder, norm="pre")
 
 

@@ -34,7 +34,7 @@ State = dict[str, torch.Tensor]
 
 @pytest.fixture(autouse=True)
 def _said_anew() -> None:
-    entries._note.cache_clear()
+    entries.note.cache_clear()
 
 
 def is_the_model(path: Path, want: Model) -> bool:

@@ -270,6 +270,11 @@ def test_the_comparison_of_rounding_can_fail(device):
 FUNCTIONS: dict[str, tuple[Any, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "silu": (ir.Silu, F.silu, lambda x: 8 * EPS * F.silu(x).abs() + 1e-38 * x.abs()),
     "gelu": (ir.Gelu, F.gelu, lambda x: (5e-7 + 4 * EPS) * x.abs()),
+    "gelu-tanh": (
+        ir.GeluTanh,
+        lambda x: F.gelu(x, approximate="tanh"),
+        lambda x: 16 * EPS * x.abs(),
+    ),
     "relu": (ir.Relu, F.relu, lambda x: 0 * x),
     "qgelu": (ir.Qgelu, lambda x: x * (x + 2).clamp(0, 1), lambda x: 4 * EPS * x.abs()),
 }

@@ -78,6 +78,8 @@ def mixer(config: S5Config, p: dict[str, Tensor], u: Tensor) -> Tensor:
     y = (torch.cat(states, -1) @ C.T).real * (2 if config.conjugate else 1) + p["D"] * u
     if config.activation == "gelu":
         g = y * (1 + torch.erf(y / 2**0.5)) / 2
+    elif config.activation == "gelu-tanh":
+        g = y * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (y + 0.044715 * y**3))) / 2
     else:
         g = y * (y + 2).clamp(0, 1)
     if config.gate == "none":
@@ -119,8 +121,8 @@ def test_variants_are_different_functions() -> None:
     x = inputs(PLAIN)
     changes = [
         {"sigmoid": "hard"}, {"gate": "half1"}, {"gate": "half2"}, {"gate": "none"},
-        {"activation": "qgelu"}, {"discretization": "bilinear"}, {"conjugate": False},
-        {"norm_kind": "affine"},
+        {"activation": "qgelu"}, {"activation": "gelu-tanh"},
+        {"discretization": "bilinear"}, {"conjugate": False}, {"norm_kind": "affine"},
     ]  # fmt: skip
     found = [tiny(replace(PLAIN, **change))(x) for change in ({}, *changes)]
     assert all(not torch.allclose(found[0], other) for other in found[1:])

@@ -154,7 +154,7 @@ def test_norm_is_only_for_checkpoints_that_do_not_say(
     export(model, tmp_path / "m", x)
     (tmp_path / "model.toml").write_text('file = "w.safetensors"')
     for spec in (NAME, zoo.shipped()[NAME], tmp_path / "m", tmp_path / "model.toml"):
-        with pytest.raises(UsageError, match="norm 'pre' is for state-spaces/s4 checkpoints"):
+        with pytest.raises(UsageError, match="norm 'pre' is for checkpoints of state-spaces/s4"):
             open_model(spec, norm="pre")
 
 

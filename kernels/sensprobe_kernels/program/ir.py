@@ -342,10 +342,17 @@ class HardGlu(NamedTuple):
     to: Register
 
 
+class GeluTanh(NamedTuple):
+    """to = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2."""
+
+    x: Register
+    to: Register
+
+
 Operation: TypeAlias = (
     Embed | Input | Linear | Bias | Rms | LayerNorm | Round | Silu | Softplus | Gate | Add | Skip
     | Convolve | Decay | Channels | Heads | LinearCodes | Mean | Gelu | HalfGlu | Copy | Diagonal
-    | Qgelu | Chunks | Relu | Modes | Affine | HardGlu
+    | Qgelu | Chunks | Relu | Modes | Affine | HardGlu | GeluTanh
 )  # fmt: skip
 OPERATIONS: tuple[type[Any], ...] = get_args(Operation)
 CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
@@ -353,7 +360,7 @@ CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
 (
     EMBED, INPUT, LINEAR, BIAS, RMS, LAYER_NORM, ROUND, SILU, SOFTPLUS, GATE, ADD, SKIP, CONVOLVE,
     DECAY, CHANNELS, HEADS, LINEAR_CODES, MEAN, GELU, HALF_GLU, COPY, DIAGONAL, QGELU, CHUNKS, RELU,
-    MODES, AFFINE, HARD_GLU,
+    MODES, AFFINE, HARD_GLU, GELU_TANH,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 # Who reads codes that a recurrence may read.

@@ -58,7 +58,7 @@ class Builder(Protocol):
         ...
 
     def activation(self, name: str, x: Register) -> Register:
-        """silu, gelu, qgelu or relu, in place."""
+        """silu, gelu, gelu-tanh, qgelu or relu, in place."""
         ...
 
     def softplus(self, x: Register, low: float = ..., high: float = ...) -> Register:

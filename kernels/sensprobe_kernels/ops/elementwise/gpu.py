@@ -34,6 +34,7 @@ BIAS, SILU, SOFTPLUS = tl.constexpr(ir.BIAS), tl.constexpr(ir.SILU), tl.constexp
 GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (ir.GATE, ir.ADD, ir.SKIP, ir.DECAY))
 GELU, HALF_GLU, QGELU = tl.constexpr(ir.GELU), tl.constexpr(ir.HALF_GLU), tl.constexpr(ir.QGELU)
 COPY, RELU, HARD_GLU = (tl.constexpr(v) for v in (ir.COPY, ir.RELU, ir.HARD_GLU))
+GELU_TANH = tl.constexpr(ir.GELU_TANH)
 
 
 @triton.jit
@@ -67,6 +68,8 @@ def rows(
         x = silu(x)
     elif CODE == GELU:
         x = x * 0.5 * (1.0 + erf(x * 0.7071067811865476))
+    elif CODE == GELU_TANH:
+        x = x * sigmoid(1.5957691216057308 * x * (1.0 + 0.044715 * x * x))
     elif CODE == QGELU:
         x = x * clamp(x + 2.0, 0.0, 1.0)
     elif CODE == RELU:

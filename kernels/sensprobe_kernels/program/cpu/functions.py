@@ -14,6 +14,8 @@ _LINEAR = np.float32(20.0)  # beyond it softplus is x, as in torch
 _ODD = tuple(np.float32(1 / k) for k in (3, 5, 7, 9, 11, 13, 15))
 _A3, _A5, _A7, _A9, _A11, _A13, _A15 = _ODD
 _ROOT_HALF = np.float32(0.5**0.5)
+_TANH_1 = np.float32((2 / np.pi) ** 0.5)
+_TANH_3 = np.float32(0.044715 * (2 / np.pi) ** 0.5)
 _REACH = np.float32(4.0)  # beyond it erf is 1 in float32
 
 
@@ -80,6 +82,13 @@ def erf(x: Floats) -> Floats:
 def gelu(x: Floats) -> Floats:
     """x (1 + erf(x / √2)) / 2."""
     return x * every(_HALF) * (every(_ONE) + erf(x * every(_ROOT_HALF)))
+
+
+@inline
+def gelu_tanh(x: Floats) -> Floats:
+    """x (1 + tanh(v)) / 2 = x / (1 + exp(-2v)), v = √(2/π) (x + 0.044715 x³)."""
+    v = x * (every(_TANH_1) + every(_TANH_3) * (x * x))
+    return x / (every(_ONE) + exponential(negative(v + v)))
 
 
 @inline

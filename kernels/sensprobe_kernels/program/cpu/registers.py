@@ -12,7 +12,7 @@ from sensprobe_kernels.ops.rounded.rows import Rows, run_range
 from sensprobe_kernels.ops.selective_scan.exponential import exponential
 from sensprobe_kernels.packing.rows import decode_row
 from sensprobe_kernels.packing.tensor import Packed
-from sensprobe_kernels.program.cpu.functions import gelu, sigmoid, silu, softplus
+from sensprobe_kernels.program.cpu.functions import gelu, gelu_tanh, sigmoid, silu, softplus
 from sensprobe_kernels.program.cpu.scales import known_each, known_one
 from sensprobe_kernels.program.cpu.tables import flags_in
 from sensprobe_kernels.program.ir import Stored
@@ -50,6 +50,12 @@ def silus(work: Any, source: int, to: int, size: int) -> None:
 def gelus(work: Any, source: int, to: int, size: int) -> None:
     for i in range(0, size, LANES):
         store(work, to + i, gelu(load(work, source + i)))
+
+
+@noinline
+def gelu_tanhs(work: Any, source: int, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(work, to + i, gelu_tanh(load(work, source + i)))
 
 
 @inline

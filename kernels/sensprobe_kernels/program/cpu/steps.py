@@ -33,6 +33,7 @@ from sensprobe_kernels.program.cpu.registers import (
     affine,
     decays,
     gates,
+    gelu_tanhs,
     gelus,
     glus,
     hard_glus,
@@ -64,9 +65,11 @@ _RELU, _SOFTPLUS, _GATE = columns(ir.Relu), columns(ir.Softplus), columns(ir.Gat
 _ADD, _SKIP, _DECAY = columns(ir.Add), columns(ir.Skip), columns(ir.Decay)
 _CONVOLVE, _CHANNELS, _HEADS = columns(ir.Convolve), columns(ir.Channels), columns(ir.Heads)
 _DIAGONAL, _MEAN = columns(ir.Diagonal), columns(ir.Mean)
-_HALF_GLU, _COPY = columns(ir.HalfGlu), columns(ir.Copy)
+_HALF_GLU, _COPY, _GELU_TANH = columns(ir.HalfGlu), columns(ir.Copy), columns(ir.GeluTanh)
 _MODES, _AFFINE, _HARD_GLU = columns(ir.Modes), columns(ir.Affine), columns(ir.HardGlu)
-_ELEMENTWISE = (ir.SILU, ir.GELU, ir.QGELU, ir.RELU, ir.GATE, ir.ADD, ir.SOFTPLUS)
+_ELEMENTWISE = (
+    ir.SILU, ir.GELU, ir.GELU_TANH, ir.QGELU, ir.RELU, ir.GATE, ir.ADD, ir.SOFTPLUS
+)  # fmt: skip
 
 
 @inline
@@ -244,6 +247,9 @@ def _elementwise(machine: Machine, call: Call, row: Any) -> None:
         silus(work, row[_SILU.x.at], row[_SILU.to.at], batch * row[_SILU.to.pitch])
     elif code == ir.GELU:
         gelus(work, row[_GELU.x.at], row[_GELU.to.at], batch * row[_GELU.to.pitch])
+    elif code == ir.GELU_TANH:
+        x, to = row[_GELU_TANH.x.at], row[_GELU_TANH.to.at]
+        gelu_tanhs(work, x, to, batch * row[_GELU_TANH.to.pitch])
     elif code == ir.QGELU:
         qgelus(work, row[_QGELU.x.at], row[_QGELU.to.at], batch * row[_QGELU.to.pitch])
     elif code == ir.RELU:

@@ -328,7 +328,9 @@ class Lowering:
                 return _Function(y, y, y.size, small=tensor)
             case ir.Softplus(x, y, low, high):
                 return _Function(x, y, y.pitch, bounds=(consts[low], consts[high]))
-            case ir.Silu(x, y) | ir.Gelu(x, y) | ir.Qgelu(x, y) | ir.Relu(x, y):
+            case ir.Silu(x, y) | ir.Gelu(x, y) | ir.GeluTanh(x, y) | ir.Qgelu(x, y):
+                return _Function(x, y, y.pitch)
+            case ir.Relu(x, y):
                 return _Function(x, y, y.pitch)
             case ir.Gate(a, b, y) | ir.Add(a, b, y):
                 return _Function(a, y, y.pitch, b)
