@@ -65,8 +65,10 @@ class Builder(lowering.Builder):
         self.program.add(ir.Embed(self._tensor(name), to))
         return to
 
-    def passes(self, name: str, x: Register, *, scanned: bool = False) -> Register:
-        return self.operands.passes(name, x, scanned=scanned)
+    def passes(
+        self, name: str, x: Register, *, scanned: bool = False, shared: bool = False
+    ) -> Register:
+        return self.operands.passes(name, x, scanned=scanned, shared=shared)
 
     def linear(self, name: str, x: Register, to: Register, bias: str = "") -> Register:
         self.operands.linear(name, x, to)

@@ -29,7 +29,7 @@ from sensprobe.plans.sites import Axis, Kind, Part, Site
 READ_BY_LINEAR_MAPS = frozenset(
     {Part.INPUT, Part.IN_PROJ_IN, Part.DT_PROJ_IN, Part.OUT_PROJ_IN, Part.HEAD_IN}
 )
-"""Activations that nothing else reads."""
+"""Activations that nothing else reads, unless they are `shared`."""
 
 
 class Operand(NamedTuple):
@@ -108,11 +108,13 @@ class Operands:
             assert read is not None
             self.program.add(ir.Linear(self.tensor(name), read, to))
 
-    def passes(self, name: str, x: Register, *, scanned: bool = False) -> Register:
+    def passes(
+        self, name: str, x: Register, *, scanned: bool = False, shared: bool = False
+    ) -> Register:
         """Round an activation in place where the plan says so.
 
         Linear maps find it by its name. `scanned`: a recurrence may take its codes (`take_codes`),
-        so nothing but that recurrence and linear maps may read it.
+        so nothing but that recurrence and linear maps may read it. `shared`: others read it too.
         """
         site, scheme = self.model.sites[name], self.weights.plan.get(name, EXACT)
         maps = self._maps.get(name, [])
@@ -122,7 +124,8 @@ class Operands:
             static = self.scales.get(name)
             store = describe.passing(self.program, site, scheme, static, self.weights)
         if scheme.hadamard:
-            self._operands[name] = self._rounded_rotated(site, x, store, rotated, kept)
+            alone = site.part in READ_BY_LINEAR_MAPS and not shared
+            self._operands[name] = self._rounded_rotated(site, x, store, rotated, kept, alone)
             return x
         if store >= 0:
             self._round(x, store, x, kept=kept)
@@ -157,12 +160,12 @@ class Operands:
         return _Kept(codes, readers)
 
     def _rounded_rotated(
-        self, site: Site, x: Register, store: int, rotated: list[bool], kept: _Kept
+        self, site: Site, x: Register, store: int, rotated: list[bool], kept: _Kept, alone: bool
     ) -> Operand:
         """Rotate and round an activation, and rotate it back unless all that reads it takes it
-        rotated."""
+        rotated; `alone`: linear maps alone read it."""
         forth, back = (self._rotation(site.shape[-1], back=back) for back in (False, True))
-        if site.part in READ_BY_LINEAR_MAPS and rotated and all(rotated):
+        if alone and rotated and all(rotated):
             self._round(x, store, x, forth, kept=kept)
             return Operand(None, x, kept.codes)
         to = self.register(f"{site.part} rotated", x.size) if any(rotated) else x

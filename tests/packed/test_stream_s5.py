@@ -67,6 +67,19 @@ def test_outputs_are_those_of_the_simulation(name: str, plan: dict[str, str]) ->
         torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
 
 
+@pytest.mark.parametrize("gate", ["full", "half1", "half2", "none"])
+def test_a_gate_reads_what_a_rotated_map_reads_too(gate: str) -> None:
+    """Of `half1` both sides of the gate: one reads the numbers, the other their rotation."""
+    config = replace(PLAIN, d_model=8, gate=gate)
+    plan = {"layers.*.out_proj_in": "int8/dynamic/hadamard"}
+    plan |= {"layers.*.out_proj": "int8/hadamard"} if gate != "none" else {}
+    case = packed(tiny(config), plan)
+    state, sim = case.stream.start(3), case.model.start(3, case.tap)
+    for x in inputs(config, 3, 9).unbind(1):
+        (got, state), (want, sim) = case.step(x, state, sim)
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
 @pytest.mark.parametrize("scheme", ["int3/head/asym/parts/dynamic", "fp16/feedback", "int3/range2"])
 def test_live_buffers_are_the_bytes_of_the_plan(scheme: str) -> None:
     model = tiny(ONE)

@@ -27,11 +27,14 @@ class Builder(Protocol):
         """The rows of an embedding that tokens name."""
         ...
 
-    def passes(self, name: str, x: Register, *, scanned: bool = False) -> Register:
+    def passes(
+        self, name: str, x: Register, *, scanned: bool = False, shared: bool = False
+    ) -> Register:
         """An activation, rounded in place where the plan says so.
 
         `scanned`: nothing but linear maps and a recurrence reads it, so the recurrence may read
-        the codes it was rounded to.
+        the codes it was rounded to. `shared`: more than linear maps reads it, though in other
+        families nothing else does.
         """
         ...
 

@@ -33,7 +33,8 @@ def _mixer(b: Builder, at: str, v: Register, config: S5Config) -> Register:
     wide = b.register("wide", 2 * h)
     if gate == "half2":
         b.copy(y, wide.part(0, h))
-    g = b.passes(at + "out_proj_in", b.activation(config.activation, y))
+    g = b.activation(config.activation, y)
+    g = b.passes(at + "out_proj_in", g, shared=gate == "half1")
     if gate == "none":
         return g
     if gate == "half1":
