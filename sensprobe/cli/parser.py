@@ -250,7 +250,9 @@ def _prune(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser(
         "prune", help="take away the state variables that the outputs miss least"
     )
-    options.add_inputs(sub)
+    sub.add_argument("model", metavar="MODEL", help=options.MODEL)
+    options.add_norm(sub)
+    options.add_data(sub)
     sub.add_argument(
         "--states",
         type=int,

@@ -9,6 +9,7 @@ from sensprobe.checkpoints import parameters
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import mean, paired, score_document
 from sensprobe.jobs.cost import full_bytes
+from sensprobe.jobs.tune import tuned_arrays
 from sensprobe.jobs.tuned import opened_as
 from sensprobe.models import FAMILIES, family_of
 from sensprobe.models.family import Pruning
@@ -37,6 +38,11 @@ def prune(session: Session, states: int, out: Path, limit: int | None = None) ->
         raise UsageError(f"--out {out}: a pruned model is a checkpoint; name a .safetensors file.")
     if out.exists():
         raise UsageError(f"--out {out} exists: name another file, or take it away.")
+    stops = {
+        split: session.samples.use(split, limit)
+        for split in ("search", "confirmation")
+        if split in session.dataset.splits
+    }
     x = session.dataset.splits["calibration"].x[:SAMPLES]
     session.progress.begin(f"pricing states on {len(x)} samples", len(x))
     try:
@@ -51,11 +57,7 @@ def prune(session: Session, states: int, out: Path, limit: int | None = None) ->
     write_weights(out, params, smaller, {})
     pruned = opened_as(session, out)
     pruned.samples = session.samples
-    scores = {
-        split: _scores(session, pruned, split, limit)
-        for split in ("search", "confirmation")
-        if split in session.dataset.splits
-    }
+    scores = {split: _scores(session, pruned, split, stop) for split, stop in stops.items()}
     if "confirmation" in scores:
         last = scores["confirmation"]
         record(out, {
@@ -112,13 +114,18 @@ def _rows(session: Session, states: int) -> int:
     return blocks
 
 
-def _scores(before: Session, after: Session, split: str, limit: int | None) -> dict[str, Any]:
-    """Scores at full precision of both models on a split, and their paired difference."""
-    stop = before.samples.use(split, limit)
+def _scores(before: Session, after: Session, split: str, stop: int) -> dict[str, Any]:
+    """Scores at full precision of both models on samples of a split, and their paired difference.
+    Where outputs are compared with full precision, it is that of the model before."""
+    for session in (before, after):
+        session.divergence = session.headline.scores_divergence
     groups, primary = before.samples.groups(split, stop), before.headline.primary
     before.progress.begin(f"scoring on {stop:,} {split} samples", 2 * stop)
     try:
-        arrays = [s.measure({}, split, 0, stop, "exact")[primary] for s in (before, after)]
+        arrays = [
+            before.measure({}, split, 0, stop, "exact")[primary],
+            tuned_arrays(before, after, {}, split, stop)[primary],
+        ]
     finally:
         before.progress.end()
     change = paired(arrays[1], arrays[0], groups, robust=before.headline.robust)

@@ -28,6 +28,22 @@ def test_a_pruned_model_is_smaller_and_scores_what_is_said(
     assert shell.ok("cost", out, "--json").json["total_bytes"] == found["bytes"]["after"]
 
 
+def test_outputs_are_compared_with_those_of_the_model_before(shell: Shell, tmp_path: Path) -> None:
+    words = ["prune", "s4d-digits", "--data", "digits", "--states", 2, "--limit", 40, "--json"]
+    words += ["--metric", "divergence", "--out", tmp_path / "small.safetensors"]
+    found = shell.ok(*words).json["splits"]["confirmation"]
+    assert found["before"]["value"] == 0
+    assert found["after"]["value"] == found["change"]["value"] > 0
+
+
+@pytest.mark.parametrize("words", [["--limit", 0], ["--plan", "w8a8"], ["--set", "A=int8"]])
+def test_what_means_nothing_writes_nothing(shell: Shell, tmp_path: Path, words: list) -> None:
+    out = tmp_path / "small.safetensors"
+    usual = ["prune", "s4d-digits", "--data", "digits", "--states", 4, "--out", out]
+    assert shell(*usual, *words).code != 0
+    assert not out.exists()
+
+
 def test_it_says_what_went_and_what_to_do_next(shell: Shell, tmp_path: Path) -> None:
     out = tmp_path / "small.safetensors"
     made = shell.ok("prune", "s4d-digits", "--data", "digits", "--states", 7, "--out", out)
