@@ -1,10 +1,10 @@
 """How the recurrence of a model is parametrized in training, and the guard that keeps it stable.
 
-Of a time-invariant family (S4D) deployment holds the discretised A and B. `continuous` trains the
-parameters they are computed from (A, dt, B); `discrete` trains them as they are, and the checkpoint
-holds them so (`discretization = "none"`); `frozen` leaves A and dt as they are. These are the three
-of Zhao et al. 2025 (arXiv 2506.12480). Selective families have no discretised A: it is made anew in
-every step from A, dt and the input, and so they take `continuous` and `frozen`.
+Of a time-invariant family (S4D, S5) deployment holds the discretised A and B. `continuous` trains
+the parameters they are computed from (A, dt, B); `discrete` trains them as they are, and the
+checkpoint holds them so (`discretization = "none"`); `frozen` leaves A and dt as they are. These
+are the three of Zhao et al. 2025 (arXiv 2506.12480). Selective families have no discretised A: it
+is made anew in every step from A, dt and the input, and so they take `continuous` and `frozen`.
 
 Rounding may move |A_bar| above 1, where a recurrence grows without bound. The guard moves the
 parameters of such an A inward until its code is inside: what is evaluated needs no guard.
@@ -57,7 +57,7 @@ def fixed(params: Params, parametrization: str, train: str) -> set[str]:
 def _is_vector(name: str, p: Tensor) -> bool:
     """True if a parameter has at most one axis and no state matrix is made of it: norms, biases
     and D, and the ranges that are learned."""
-    return p.ndim <= 1 and own_name(name) not in _DECAYS
+    return p.ndim <= 1 and own_name(name) not in ("A_log", "A_real", "A_imag", "log_dt")
 
 
 def parametrized(params: Params, config: Any, parametrization: str) -> tuple[Params, Any]:

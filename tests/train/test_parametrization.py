@@ -13,6 +13,7 @@ from under_plans import inputs_of, plan_of, start_of
 from sensprobe.checkpoints import open_checkpoint
 from sensprobe.checkpoints.own import build
 from sensprobe.errors import UsageError
+from sensprobe.models import FAMILIES
 from sensprobe.models.apply import Applier, observe, wanted_by
 from sensprobe.models.apply import inputs_of as inputs_of_projections
 from sensprobe.train.method import Method
@@ -149,3 +150,23 @@ def test_a_model_can_be_drawn_with_discretised_parameters() -> None:
     drawn = family_of(config).initial(config, (0.01, 0.1), 3)
     want, _ = parametrized(*start_of("one layer"), "discrete")
     assert all(torch.equal(drawn[n], p) for n, p in want.items())
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes", "some", "none"),
+    [
+        ("s5", {"d_state": 4}, {"D", "norm.bias", "out_proj.bias"}, {"log_dt", "A_real", "A_imag"}),
+        ("mamba", {"dt_rank": 1}, {"D", "dt_proj.bias"}, {"A_log"}),
+        ("mamba2", {"d_head": 4}, {"D", "dt_bias"}, {"A_log"}),
+    ],
+)
+def test_vectors_are_norms_biases_and_D(
+    family: str, sizes: dict[str, int], some: set[str], none: set[str]
+) -> None:
+    """Biases of dt too, but nothing that a state matrix is made of."""
+    config = FAMILIES[family].config(d_input=1, d_output=2, d_model=4, **sizes)
+    shapes = FAMILIES[family].parameter_shapes(config)
+    params = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    trained = {n.removeprefix("layers.0.") for n in {*params} - fixed(params, "", "vectors")}
+    assert some <= trained
+    assert not none & trained
