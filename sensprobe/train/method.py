@@ -49,8 +49,8 @@ class Method:
         """UsageError for a choice that a plan or a model gives no use."""
         if self.stable and not is_invariant(config):
             raise UsageError(
-                "--stable is for models whose A is the same in every step (S4D); the decays of a "
-                f"{family_of(config).name} model are exp(dt A), at most 1 while A is negative."
+                "--stable is for models whose A is the same in every step (S4D, S5); the decays of "
+                f"a {family_of(config).name} model are exp(dt A), at most 1 while A is negative."
             )
         if self.ranges == "learned" and not any(map(learnable, plan.values())):
             raise UsageError(

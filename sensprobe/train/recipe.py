@@ -29,7 +29,7 @@ A recipe of samples:
 
 A recipe of a language model:
 
-    family = "mamba"           # mamba or mamba2: what [model] is of
+    family = "mamba"           # mamba, mamba2 or s5: what [model] is of
     seed = 0
     [model]                    # the family's config, but for encoder, pooling and outputs: a
     d_model = 192              # language model over bytes, its head tied to the embedding
@@ -227,7 +227,7 @@ def read_document(path: Path) -> dict[str, Any]:
 def recipe_from(document: Mapping[str, Any], source: str) -> Recipe:
     """The recipe of samples that a parsed document describes; `source` names it in errors."""
     family = document.get("family", DEFAULT)
-    if family not in FAMILIES:
+    if family not in [*FAMILIES]:  # a family that TOML gives may be no text
         raise UsageError(f"{source}: family is {family!r}; it must be {' or '.join(FAMILIES)}.")
     kinds = {
         "model": FAMILIES[family].config,

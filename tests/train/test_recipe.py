@@ -121,9 +121,10 @@ def test_a_recipe_may_be_of_any_family(document):
     document["family"] = "s5"
     recipe = recipe_from(document, "test")
     assert (type(recipe.model).__name__, recipe.model.d_state) == ("S5Config", 4)
-    document["family"] = "s6"
-    with pytest.raises(UsageError, match="family is 's6'; it must be s4d or s5 or mamba or mamba2"):
-        recipe_from(document, "test")
+    for wrong in ("s6", ["s5"]):
+        document["family"] = wrong
+        with pytest.raises(UsageError, match="must be s4d or s5 or mamba or mamba2"):
+            recipe_from(document, "test")
 
 
 def test_a_snapshot_of_before_dropout_is_of_the_same_recipe(document):
