@@ -21,7 +21,15 @@ CONFIGS = {
     "folded": replace(
         PLAIN, norm_kind="affine", gate="half2", discretization="bilinear", activation="gelu-tanh"
     ),
-    "bare": replace(PLAIN, gate="none", pooling="last", norm="none", residual=False, blocks=3),
+    "bare": replace(
+        PLAIN,
+        activation="qgelu4",
+        gate="none",
+        pooling="last",
+        norm="none",
+        residual=False,
+        blocks=3,
+    ),
     "tokens": replace(PLAIN, d_input=7, encoder="embedding", pooling="none", conjugate=False),
     "stored": replace(PLAIN, discretization="none", layers=1),
 }

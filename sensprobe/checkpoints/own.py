@@ -4,8 +4,9 @@ Every family has parameters of its own (`parameter_shapes`). S4D's, H heads, N c
 pairs: encoder.weight [H, d_input], encoder.bias [H], layers.{i}.log_dt [H], .log_A_real [H, N],
 .A_imag [H, N], .B [H, N, 2], .C [H, N, 2], .D [H], .out_proj.weight [2H, H], .out_proj.bias [2H],
 (.norm.weight, .norm.bias [H]), head.weight, head.bias. With discretization "none" A [H, N, 2]
-stands for log_dt, log_A_real and A_imag, and A and B are discretised. Of a head of several layers
-see `models.output_head`.
+stands for log_dt, log_A_real and A_imag, and A and B are discretised. S5's, P modes: log_dt [P],
+A_real [P], A_imag [P], .B [P, H, 2], .C [H, P, 2] (2P for two directions), .D [H], and an out_proj
+where it has a gate. Of a head of several layers see `models.output_head`.
 """
 
 from __future__ import annotations

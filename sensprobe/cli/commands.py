@@ -336,7 +336,7 @@ def prune(arguments: Namespace) -> None:
         return
     for part in show_scores.pruned(document):
         stdout.print(part)
-    stderr.print(show.next_after_prune(document), style="dim", soft_wrap=True)
+    stderr.print(show.next_after_prune(document, arguments.metric), style="dim", soft_wrap=True)
 
 
 def demo(arguments: Namespace) -> None:

@@ -260,9 +260,11 @@ def next_after_tune(document: Mapping[str, Any], metric: str | None = None) -> s
     return "next: " + "\n      ".join(lines)
 
 
-def next_after_prune(document: Mapping[str, Any]) -> str:
+def next_after_prune(document: Mapping[str, Any], metric: str | None = None) -> str:
     """Training buys back what pruning cost; float16 rounds next to nothing."""
     words = [document["weights"], "--data", document["data"], "--set", "weights=fp16"]
+    words += ["--data-seed", str(document["data_seed"])] if document["data_seed"] else []
+    words += ["--metric", metric] if metric else []
     return f"next: sensprobe tune {shlex.join([*words, '--out', 'tuned'])}"
 
 

@@ -52,7 +52,7 @@ def gpu_kernels() -> dict[str, Any]:
     """A description of the kernels for GPUs, if they can `run_here`, and the reason if not."""
     why = _no_gpu()
     return {
-        "what": "Triton kernels: exported S4D, Mamba and Mamba-2 from packed memory, whole "
+        "what": "Triton kernels: exported S4D, S5, Mamba and Mamba-2 from packed memory, whole "
         "sequences and steps; what is not exported runs as the reference loop there",
         "run_here": not why,
         "why_not": why,

@@ -70,6 +70,7 @@ def prune(session: Session, states: int, out: Path, limit: int | None = None) ->
     return {
         "model": source.name,
         "data": session.dataset.name,
+        "data_seed": session.data_seed,
         "weights": str(out),
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),

@@ -28,7 +28,7 @@ from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 CHOICES = {
     "gate": ("full", "half1", "half2", "none"),
-    "activation": ("gelu", "gelu-tanh", "qgelu"),
+    "activation": ("gelu", "gelu-tanh", "qgelu", "qgelu4"),
     "sigmoid": ("exact", "hard"),
     "discretization": ("zoh", "bilinear", "none"),
 }
@@ -42,7 +42,7 @@ class S5Config(FrameConfig):
     blocks: int = 1  # of modes, each initialised by a HiPPO matrix of its own
     conjugate: bool = True  # a mode stands for itself and its conjugate
     bidirectional: bool = False  # a second state runs from the end; no streaming
-    activation: str = "gelu"  # gelu | gelu-tanh (the approximation that JAX computes) | qgelu
+    activation: str = "gelu"  # gelu | gelu-tanh (JAX's) | qgelu, qgelu4: see `s5_layers`
     gate: str = "full"  # full: a sigmoid(b); half1: g sigmoid(W g); half2: y sigmoid(W g); none: g
     sigmoid: str = "exact"  # of the gate: exact | hard (min(max(0, x + 3), 6) / 6)
     discretization: str = "zoh"  # zoh | bilinear | none (parameters are A_bar and B_bar themselves)
@@ -54,6 +54,11 @@ class S5Config(FrameConfig):
     def __post_init__(self) -> None:
         FrameConfig.__post_init__(self)
         frame.check(self, {**frame.CHOICES, **CHOICES})
+        if self.bidirectional and self.pooling == "none":
+            raise UsageError(
+                "a bidirectional model reads what follows, so its output at a step would know what "
+                "it is to tell: pooling must be mean or last."
+            )
         if self.d_state % self.blocks:
             raise UsageError(
                 f"d_state {self.d_state} cannot be cut into {self.blocks} blocks of equal size."

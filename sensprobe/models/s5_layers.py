@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +27,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu-tanh": lambda y: F.gelu(y, approximate="tanh"),
     "qgelu": lambda y: y * (y + 2).clamp(0, 1),  # x · min(max(0, x + 2), 1), arXiv 2506.12480
+    "qgelu4": lambda y: y * (y + 2).clamp(0, 4) / 4,  # as Q-S5's code has it, arXiv 2406.09477
 }
 _BY_MODE = ("log_dt", "A_real", "A_imag", "A", "B", "C")
 """The parameters that have numbers for every mode."""
@@ -130,15 +130,16 @@ def hippo(size: int, kept: int) -> tuple[Tensor, Tensor]:
 
 
 def initial(config: S5Config, dt: tuple[float, float], seed: int) -> dict[str, Tensor]:
-    """The parameters that training starts from (arXiv 2208.04933, appendix B): A block-diagonal of
-    HiPPO-N matrices, B and C normal of variance 1 / inputs and in the eigenvectors' basis, D
-    normal, and log dt uniform between dt's ends."""
+    """The parameters that training starts from, as lindermanlab/S5 has them by default: A
+    block-diagonal of HiPPO-N matrices, B and both parts of C normal of variance 1 / P and in the
+    eigenvectors' basis, where P counts all modes and their conjugates, D normal, and log dt uniform
+    between dt's ends."""
     if config.discretization == "none":
         continuous = replace(config, discretization="zoh")
         return discretized(initial(continuous, dt, seed), continuous)[0]
     blocks, each = config.modes
     size = each * (2 if config.conjugate else 1)
-    A, V = hippo(size, each)
+    (A, V), deviation = hippo(size, each), (blocks * size) ** -0.5
 
     def normal(*shape: int, generator: torch.Generator) -> Tensor:
         return torch.randn(shape, generator=generator).double()
@@ -152,14 +153,14 @@ def initial(config: S5Config, dt: tuple[float, float], seed: int) -> dict[str, T
             case "A_imag":
                 return A.imag.repeat(blocks).float()
             case "B":
-                B = normal(blocks, size, shape[1], generator=generator) / math.sqrt(shape[1])
+                B = normal(blocks, size, shape[1], generator=generator) * deviation
                 return torch.view_as_real(V.mH @ B.to(V.dtype)).flatten(0, 1).float()
             case "C":
                 count = len(config.directions) * blocks
                 C = torch.complex(
                     *(normal(shape[0], count, size, generator=generator) for _ in range(2))
                 )
-                return torch.view_as_real(C @ V / math.sqrt(2 * size)).flatten(1, 2).float()
+                return torch.view_as_real(C @ V * deviation).flatten(1, 2).float()
             case "D":
                 return torch.randn(shape, generator=generator)
         return None

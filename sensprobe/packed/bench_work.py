@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[type[Operation], ...]] = {
     "rounding": (ir.Round,),
     "elementwise": (
         ir.Input, ir.Softplus, ir.Gate, ir.Add, ir.Skip, ir.Mean, ir.Gelu, ir.HalfGlu,
-        ir.HardGlu, ir.Copy, ir.Qgelu, ir.Silu, ir.Relu, ir.GeluTanh,
+        ir.HardGlu, ir.Copy, ir.Qgelu, ir.Silu, ir.Relu, ir.GeluTanh, ir.Qgelu4,
     ),
 }  # fmt: skip
 """What is told apart of a step; biases go with their products, the rotations of a plan with the
@@ -135,7 +135,15 @@ def _passing(o: Operation) -> int:
     match o:
         case ir.Input() | ir.HalfGlu() | ir.HardGlu() | ir.Copy():
             return (3 if isinstance(o, ir.HalfGlu | ir.HardGlu) else 2) * o.to.size
-        case ir.Silu() | ir.Softplus() | ir.Gelu() | ir.GeluTanh() | ir.Qgelu() | ir.Relu():
+        case (
+            ir.Silu()
+            | ir.Softplus()
+            | ir.Gelu()
+            | ir.GeluTanh()
+            | ir.Qgelu()
+            | ir.Qgelu4()
+            | ir.Relu()
+        ):
             return 2 * o.to.pitch
         case ir.Gate() | ir.Add():
             return 3 * o.to.pitch

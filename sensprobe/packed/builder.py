@@ -25,8 +25,9 @@ from sensprobe.packed.weights import PackedWeights
 from sensprobe.plans.scheme import EXACT
 
 LOWEST, HIGHEST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
-ACTIVATIONS: dict[str, type[ir.Silu | ir.Gelu | ir.GeluTanh | ir.Qgelu | ir.Relu]] = {
-    "silu": ir.Silu, "gelu": ir.Gelu, "gelu-tanh": ir.GeluTanh, "qgelu": ir.Qgelu, "relu": ir.Relu
+ACTIVATIONS: dict[str, type[ir.Silu | ir.Gelu | ir.GeluTanh | ir.Qgelu | ir.Qgelu4 | ir.Relu]] = {
+    "silu": ir.Silu, "gelu": ir.Gelu, "gelu-tanh": ir.GeluTanh, "qgelu": ir.Qgelu,
+    "qgelu4": ir.Qgelu4, "relu": ir.Relu
 }  # fmt: skip
 
 

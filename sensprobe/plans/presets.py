@@ -141,7 +141,7 @@ def _qs5(name: str, matrices: int, ssm: int, A: int, about: str) -> Preset:
         "error is not fed back; here the state is rounded at every step, by a range of its own "
         "then. Its activations have the range of a whole batch, ours of the calibration split. A "
         "and B are rounded discretised, as a device holds them. Its quantized LayerNorm is float16 "
-        "here; qGELU is a choice of the model.",
+        "here; its qGELU is the activation qgelu4 of a model.",
         {"s5": entries},
     )
 

@@ -276,6 +276,11 @@ FUNCTIONS: dict[str, tuple[Any, Callable[[Tensor], Tensor], Callable[[Tensor], T
         lambda x: 16 * EPS * x.abs(),
     ),
     "relu": (ir.Relu, F.relu, lambda x: 0 * x),
+    "qgelu4": (
+        ir.Qgelu4,
+        lambda x: x * (x + 2).clamp(0, 4) / 4,
+        lambda x: 4 * EPS * x.abs() * (1 + x.abs()),
+    ),
     "qgelu": (ir.Qgelu, lambda x: x * (x + 2).clamp(0, 1), lambda x: 4 * EPS * x.abs()),
 }
 

@@ -78,6 +78,8 @@ def mixer(config: S5Config, p: dict[str, Tensor], u: Tensor) -> Tensor:
     y = (torch.cat(states, -1) @ C.T).real * (2 if config.conjugate else 1) + p["D"] * u
     if config.activation == "gelu":
         g = y * (1 + torch.erf(y / 2**0.5)) / 2
+    elif config.activation == "qgelu4":
+        g = y * (y + 2).clamp(0, 4) / 4
     elif config.activation == "gelu-tanh":
         g = y * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (y + 0.044715 * y**3))) / 2
     else:
@@ -121,7 +123,7 @@ def test_variants_are_different_functions() -> None:
     x = inputs(PLAIN)
     changes = [
         {"sigmoid": "hard"}, {"gate": "half1"}, {"gate": "half2"}, {"gate": "none"},
-        {"activation": "qgelu"}, {"activation": "gelu-tanh"},
+        {"activation": "qgelu"}, {"activation": "gelu-tanh"}, {"activation": "qgelu4"},
         {"discretization": "bilinear"}, {"conjugate": False}, {"norm_kind": "affine"},
     ]  # fmt: skip
     found = [tiny(replace(PLAIN, **change))(x) for change in ({}, *changes)]
@@ -185,6 +187,15 @@ def test_a_model_that_training_starts_from_is_stable_and_has_outputs_of_order_on
     assert 0.05 < y.std() < 5
 
 
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_first_values_have_the_variance_that_is_said(blocks: int) -> None:
+    config = replace(PLAIN, d_model=200, d_state=32, blocks=blocks, layers=1)
+    params = initial(config, (0.001, 0.1), seed=1)
+    for name, wanted in (("B", 1 / 64), ("C", 2 / 64)):
+        found = params[f"layers.0.{name}"].square().sum(-1).mean().item()
+        assert found == pytest.approx(wanted, rel=0.1), name
+
+
 def test_clipped_modes_are_stable() -> None:
     config = replace(PLAIN, clip_eigs=True)
     params = {k: p.abs() if k.endswith("A_real") else p for k, p in parameters(config).items()}
@@ -215,6 +226,7 @@ def test_a_state_has_heads_and_B_rows_that_gptq_can_round() -> None:
         ({"blocks": 4}, "d_state 6 cannot be cut into 4 blocks"),
         ({"gate": "sigmoid"}, "gate must be full, half1, half2 or none"),
         ({"d_state": 0}, "d_state must be at least 1"),
+        ({"bidirectional": True, "pooling": "none"}, "reads what follows"),
     ],
 )
 def test_a_config_that_means_nothing_is_refused(change: dict, says: str) -> None:

@@ -349,10 +349,18 @@ class GeluTanh(NamedTuple):
     to: Register
 
 
+class Qgelu4(NamedTuple):
+    """to = x clamp(x + 2, 0, 4) / 4."""
+
+    x: Register
+    to: Register
+
+
 Operation: TypeAlias = (
     Embed | Input | Linear | Bias | Rms | LayerNorm | Round | Silu | Softplus | Gate | Add | Skip
     | Convolve | Decay | Channels | Heads | LinearCodes | Mean | Gelu | HalfGlu | Copy | Diagonal
     | Qgelu | Chunks | Relu | Modes | Affine | HardGlu | GeluTanh
+    | Qgelu4
 )  # fmt: skip
 OPERATIONS: tuple[type[Any], ...] = get_args(Operation)
 CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
@@ -360,7 +368,7 @@ CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
 (
     EMBED, INPUT, LINEAR, BIAS, RMS, LAYER_NORM, ROUND, SILU, SOFTPLUS, GATE, ADD, SKIP, CONVOLVE,
     DECAY, CHANNELS, HEADS, LINEAR_CODES, MEAN, GELU, HALF_GLU, COPY, DIAGONAL, QGELU, CHUNKS, RELU,
-    MODES, AFFINE, HARD_GLU, GELU_TANH,
+    MODES, AFFINE, HARD_GLU, GELU_TANH, QGELU4,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 # Who reads codes that a recurrence may read.

@@ -61,7 +61,7 @@ class Builder(Protocol):
         ...
 
     def activation(self, name: str, x: Register) -> Register:
-        """silu, gelu, gelu-tanh, qgelu or relu, in place."""
+        """silu, gelu, gelu-tanh, qgelu, qgelu4 or relu, in place."""
         ...
 
     def softplus(self, x: Register, low: float = ..., high: float = ...) -> Register:

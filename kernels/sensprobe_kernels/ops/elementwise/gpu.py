@@ -34,7 +34,7 @@ BIAS, SILU, SOFTPLUS = tl.constexpr(ir.BIAS), tl.constexpr(ir.SILU), tl.constexp
 GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (ir.GATE, ir.ADD, ir.SKIP, ir.DECAY))
 GELU, HALF_GLU, QGELU = tl.constexpr(ir.GELU), tl.constexpr(ir.HALF_GLU), tl.constexpr(ir.QGELU)
 COPY, RELU, HARD_GLU = (tl.constexpr(v) for v in (ir.COPY, ir.RELU, ir.HARD_GLU))
-GELU_TANH = tl.constexpr(ir.GELU_TANH)
+GELU_TANH, QGELU4 = tl.constexpr(ir.GELU_TANH), tl.constexpr(ir.QGELU4)
 
 
 @triton.jit
@@ -72,6 +72,8 @@ def rows(
         x = x * sigmoid(1.5957691216057308 * x * (1.0 + 0.044715 * x * x))
     elif CODE == QGELU:
         x = x * clamp(x + 2.0, 0.0, 1.0)
+    elif CODE == QGELU4:
+        x = x * clamp(x + 2.0, 0.0, 4.0) * 0.25
     elif CODE == RELU:
         x = tl.where(x < 0.0, 0.0, x)
     elif CODE == SOFTPLUS:

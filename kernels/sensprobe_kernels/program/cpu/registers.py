@@ -59,6 +59,15 @@ def gelu_tanhs(work: Any, source: int, to: int, size: int) -> None:
 
 
 @inline
+def qgelu4s(work: Any, source: int, to: int, size: int) -> None:
+    """y clamp(y + 2, 0, 4) / 4."""
+    four = every(np.float32(4))
+    for i in range(0, size, LANES):
+        y = load(work, source + i)
+        store(work, to + i, y * clamp(y + every(np.float32(2)), every(_ZERO), four) / four)
+
+
+@inline
 def qgelus(work: Any, source: int, to: int, size: int) -> None:
     """y clamp(y + 2, 0, 1)."""
     for i in range(0, size, LANES):

@@ -40,6 +40,7 @@ from sensprobe_kernels.program.cpu.registers import (
     layer_norm,
     plain_row,
     products,
+    qgelu4s,
     qgelus,
     relus,
     rms,
@@ -64,11 +65,11 @@ _SILU, _GELU, _QGELU = columns(ir.Silu), columns(ir.Gelu), columns(ir.Qgelu)
 _RELU, _SOFTPLUS, _GATE = columns(ir.Relu), columns(ir.Softplus), columns(ir.Gate)
 _ADD, _SKIP, _DECAY = columns(ir.Add), columns(ir.Skip), columns(ir.Decay)
 _CONVOLVE, _CHANNELS, _HEADS = columns(ir.Convolve), columns(ir.Channels), columns(ir.Heads)
-_DIAGONAL, _MEAN = columns(ir.Diagonal), columns(ir.Mean)
+_DIAGONAL, _MEAN, _QGELU4 = columns(ir.Diagonal), columns(ir.Mean), columns(ir.Qgelu4)
 _HALF_GLU, _COPY, _GELU_TANH = columns(ir.HalfGlu), columns(ir.Copy), columns(ir.GeluTanh)
 _MODES, _AFFINE, _HARD_GLU = columns(ir.Modes), columns(ir.Affine), columns(ir.HardGlu)
 _ELEMENTWISE = (
-    ir.SILU, ir.GELU, ir.GELU_TANH, ir.QGELU, ir.RELU, ir.GATE, ir.ADD, ir.SOFTPLUS
+    ir.SILU, ir.GELU, ir.GELU_TANH, ir.QGELU, ir.QGELU4, ir.RELU, ir.GATE, ir.ADD, ir.SOFTPLUS
 )  # fmt: skip
 
 
@@ -252,6 +253,8 @@ def _elementwise(machine: Machine, call: Call, row: Any) -> None:
         gelu_tanhs(work, x, to, batch * row[_GELU_TANH.to.pitch])
     elif code == ir.QGELU:
         qgelus(work, row[_QGELU.x.at], row[_QGELU.to.at], batch * row[_QGELU.to.pitch])
+    elif code == ir.QGELU4:
+        qgelu4s(work, row[_QGELU4.x.at], row[_QGELU4.to.at], batch * row[_QGELU4.to.pitch])
     elif code == ir.RELU:
         relus(work, row[_RELU.x.at], row[_RELU.to.at], batch * row[_RELU.to.pitch])
     elif code == ir.GATE:

@@ -330,7 +330,7 @@ class Lowering:
                 return _Function(x, y, y.pitch, bounds=(consts[low], consts[high]))
             case ir.Silu(x, y) | ir.Gelu(x, y) | ir.GeluTanh(x, y) | ir.Qgelu(x, y):
                 return _Function(x, y, y.pitch)
-            case ir.Relu(x, y):
+            case ir.Relu(x, y) | ir.Qgelu4(x, y):
                 return _Function(x, y, y.pitch)
             case ir.Gate(a, b, y) | ir.Add(a, b, y):
                 return _Function(a, y, y.pitch, b)
