@@ -624,8 +624,8 @@ def tune(
     are learnt as well as the labels; of unlabelled data alone, and "self" by default.
     `parametrization` of S4D and S5: "continuous", "discrete" or "frozen"; `stable` keeps their |A|
     at most 1 as stored. `ranges`: "watched" or "learned". `average`, `warmup`, `clip` and
-    `progressive`: see `sensprobe tune --help`. Training ends after `max_steps` where `epochs` are longer. `train`:
-    "all" parameters, or "vectors": norms, biases and D. `noise` ("weights=0.02", several) is added
+    `progressive`: see `sensprobe tune --help`. Training ends after `max_steps` where `epochs` are
+    longer. `train`: "all" parameters, or "vectors": norms, biases and D. `noise` ("weights=0.02", several) is added
     in every step, with or without a plan; scores are without. `limit`: samples of each split that
     are scored. A plan of more bytes than `budget` is an error. With `trials` rates, and the teacher
     where none is named, are those of the best of so many short trainings. `trained` is told the

@@ -23,10 +23,11 @@ MOST = 3
 PACKING = ROOT / "kernels" / "sensprobe_kernels" / "packing"
 OTHERWISE = {
     ROOT / "sensprobe" / "jobs" / "doctor.py",
+    *(ROOT / "sensprobe" / "checkpoints" / name for name in ("__init__.py", "toml.py")),
     *(PACKING / name for name in ("polar.py", "msun/__init__.py", "msun/cpu.py", "msun/gpu.py")),
 }
-"""Files that hold the word for another thing: an extra of pip that is called as a family is, and
-the fifth coefficient of a sine."""
+"""Files that hold the word for another thing: an extra of pip or a format of files that is called
+as a family is, and the fifth coefficient of a sine."""
 
 
 def classes() -> set[str]:
