@@ -622,14 +622,15 @@ def tune(
     RUN/tuned/NAME unless it is given; without `model` the inputs are those of the run and `plan`
     may be a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs
     are learnt as well as the labels; of unlabelled data alone, and "self" by default.
-    `parametrization` of S4D and S5: "continuous", "discrete" or "frozen"; `stable` keeps their |A|
-    at most 1 as stored. `ranges`: "watched" or "learned". `average`, `warmup`, `clip` and
-    `progressive`: see `sensprobe tune --help`. Training ends after `max_steps` where `epochs` are
-    longer. `train`: "all" parameters, or "vectors": norms, biases and D. `noise` ("weights=0.02", several) is added
-    in every step, with or without a plan; scores are without. `limit`: samples of each split that
-    are scored. A plan of more bytes than `budget` is an error. With `trials` rates, and the teacher
-    where none is named, are those of the best of so many short trainings. `trained` is told the
-    progress of the training. `allow_code`: see `search`.
+    `parametrization` of S4D and S5: "continuous", "discrete" or "frozen"; `stable` keeps their
+    |A| at most 1 as stored. `ranges`: "watched" or "learned". `average`, `warmup`, `clip` and
+    `progressive`: see `sensprobe tune --help`. Training ends after `max_steps` where `epochs`
+    are longer. `train`: "all" parameters, or "vectors": norms, biases and D. `noise`
+    ("weights=0.02", several) is added in every step, with or without a plan; scores are
+    without. `limit`: samples of each split that are scored. A plan of more bytes than `budget`
+    is an error. With `trials` rates, and the teacher where none is named, are those of the best
+    of so many short trainings. `trained` is told the progress of the training. `allow_code`:
+    see `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
