@@ -227,7 +227,6 @@ def test_weights_that_are_not_finite_once_discretised(tmp_path):
     [
         (["backbone.layers.0.mixer.x_proj.weight"], "a Mamba model"),
         (["backbone.layers.0.mixer.dt_bias"], "a Mamba-2 model"),
-        (["layers.0.seq.Lambda_re"], "an S5 model"),
         (["model.layers.0.self_attn.q_proj.weight"], "a Transformer"),
     ],
 )
@@ -238,6 +237,12 @@ def test_a_model_of_another_family_is_named(tmp_path, names, family):
     for kind in ("m.pth", "m.safetensors"):
         assert f"Its names are those of {family}" in (said := refusal(tmp_path / kind))
         assert "model.toml" in said
+
+
+def test_a_part_of_an_s5_says_what_it_lacks(tmp_path):
+    torch.save({"layers.0.seq.Lambda_re": torch.ones(2)}, tmp_path / "m.pth")
+    said = refusal(tmp_path / "m.pth")
+    assert "layers.0.seq.B must have shape (modes, features, 2); it is missing" in said
 
 
 @pytest.mark.parametrize("content", [[torch.ones(2)], torch.ones(3), 5, "text", None])
@@ -367,7 +372,7 @@ def test_a_pipe_in_place_of_a_checkpoint(tmp_path):
         ),
         ('format = "s4"', '`file = "…"` must name the weights, relative to the toml'),
         ("file = 3", "must name the weights"),
-        ('file = "ckpt.pth"\nformat = "onnx"', "format 'onnx' is unknown; use s4, own or keys"),
+        ('file = "ckpt.pth"\nformat = "onnx"', "format 'onnx' is unknown; use s4, s5, own or keys"),
         ('file = "ckpt.pth"\nformat = ["s4"]', "format ['s4'] is unknown"),
         ('file = "ckpt.pth"\nconfig = 3', "config is 3; it must be a table"),
         (

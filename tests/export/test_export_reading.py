@@ -134,7 +134,7 @@ def test_json_that_is_something_else(folder: Path) -> None:
         (lambda d: d["config"].update(layers=10**9), "1000000000 layers and model.safetensors has"),
         (lambda d: d["config"].update(eval="1"), "unknown config key"),
         (lambda d: d["config"].pop("d_state"), "incomplete"),
-        (lambda d: d.update(family="retnet"), "families here: s4d, mamba, mamba2"),
+        (lambda d: d.update(family="retnet"), "families here: s4d, s5, mamba, mamba2"),
         (lambda d: d["tensors"]["layers.0.A.codes"].update(bits=5), "same tensors"),
         (lambda d: d["tensors"].pop("head"), "same tensors"),
         (lambda d: d.update(tensors=3), "tensors: .* is not of type 'object'"),

@@ -69,7 +69,8 @@ def rows(
     elif CODE == GELU:
         x = x * 0.5 * (1.0 + erf(x * 0.7071067811865476))
     elif CODE == GELU_TANH:
-        x = x * sigmoid(1.5957691216057308 * x * (1.0 + 0.044715 * x * x))
+        v = clamp(x, -16.0, 16.0)  # beyond them the sigmoid is 0 or 1, and the cube may overflow
+        x = x * sigmoid(1.5957691216057308 * v * (1.0 + 0.044715 * v * v))
     elif CODE == QGELU:
         x = x * clamp(x + 2.0, 0.0, 1.0)
     elif CODE == QGELU4:
