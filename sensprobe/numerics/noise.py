@@ -12,25 +12,23 @@ A complex value takes both, for its parts; a real one the first. Beyond 6.7 ther
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import pi, prod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sensprobe.numerics.arithmetic import Pair, log, sin_cos
 from sensprobe.numerics.pcm import programmed
-from sensprobe.numerics.philox import key_of, philox
+from sensprobe.numerics.philox import Grid, grid_of, grid_of_state, key_of, philox
 from sensprobe.numerics.rounding import real_view
 from sensprobe.numerics.storage import Noisy, Storage, Watched
 from sensprobe.numerics.taps import RoundingTap, Tap
 from sensprobe.plans.noise import Draw, Gaussian, Noise
-from sensprobe.plans.sites import Kind, Site
+from sensprobe.plans.sites import Site
 
 Key = tuple[int, int]
-Sizes = tuple[int, int, int, int]
 TOGETHER = 1 << 16
 """Numbers drawn at once: what Philox passes through then stays in the cache."""
 MARK = 0x4E6F6973
@@ -56,14 +54,6 @@ def normals(words: list[Tensor]) -> Pair:
     return r * cosine, r * sine
 
 
-class Grid(NamedTuple):
-    """Counters in four axes, from `starts` on, `sizes` of them; the last axis is the first word of
-    the counter."""
-
-    starts: Sizes
-    sizes: Sizes
-
-
 def numbers(grid: Grid, key: Key, pairs: bool) -> Tensor:
     """Normal numbers (float32) at every counter of a grid: sizes, and two each with `pairs`.
 
@@ -71,43 +61,16 @@ def numbers(grid: Grid, key: Key, pairs: bool) -> Tensor:
     """
     axis = next((a for a, n in enumerate(grid.sizes) if n > 1), 3)
     rows = max(1, TOGETHER * grid.sizes[axis] // max(prod(grid.sizes), 1))
-    parts = []
-    for start in range(0, max(grid.sizes[axis], 1), rows):
-        index = [torch.arange(n) + s for s, n in zip(*grid, strict=True)]
-        index[axis] = index[axis][start : start + rows]
-        a, b, c, d = (i.view([-1 if k == x else 1 for k in range(4)]) for x, i in enumerate(index))
-        found = normals(philox((d, c, b, a), key))
+    counters, parts = list(grid.counters()), []
+    for some in counters[3 - axis].split(rows):
+        counters[3 - axis] = some
+        found = normals(philox(counters, key))
         parts.append((torch.stack(found, dim=-1) if pairs else found[0]).float())
     return torch.cat(parts, dim=axis)
 
 
 Numbers = Callable[[Grid, Key, bool], Tensor]
 """`numbers`, or what computes the same."""
-
-
-def grid_of(shape: Sequence[int], first: int = 0, step: int = 0) -> Grid:
-    """The counters of a tensor by position: `first` shifts the leading axis, which counts sequences
-    of an activation, and `step` the second of three or more, which counts time."""
-    if len(shape) > 4:
-        raise ValueError(f"positions have at most four axes, not {len(shape)}")
-    ahead = 4 - len(shape)
-    starts = [0] * 4
-    starts[ahead] = first
-    if len(shape) > 2:
-        starts[ahead + 1] = step
-    return Grid(_four(starts), _four((1,) * ahead + tuple(shape)))
-
-
-def grid_of_state(shape: Sequence[int], first: int, step: int) -> Grid:
-    """The counters of a state (batch, …, n): step, sequence, row, place. Rows count all axes
-    between."""
-    rows = prod(shape[1:-1])
-    return Grid((step, first, 0, 0), (1, shape[0], rows, shape[-1]))
-
-
-def _four(values: Sequence[int]) -> Sizes:
-    a, b, c, d = values
-    return a, b, c, d
 
 
 def noisy_weight(
@@ -135,8 +98,8 @@ class NoiseTap:
     """A tap that adds the noise of a draw to activations and states after `inner` has rounded them.
     Its weights are those of `inner`, which holds them with noise already (`noisy_weight`).
 
-    `sigmas` has the standard deviations by site. `first` and `step` as of `RoundingTap`; `numbers`
-    is the function of that name, or what computes the same.
+    `sigmas` has the standard deviations by site, of no weight. `first` and `step` are as of
+    `RoundingTap`; `numbers` is the function of that name, or what computes the same.
     """
 
     inner: Tap
@@ -148,7 +111,7 @@ class NoiseTap:
 
     def __call__(self, site: Site, x: Tensor) -> Tensor:
         x = self.inner(site, x)
-        if site.kind is Kind.WEIGHT or site.name not in self.sigmas:
+        if site.name not in self.sigmas:
             return x
         grid, key = grid_of(x.shape, self.first, self.step), key_of_draw(self.draw, site.name)
         noise = self.numbers(grid, key, x.is_complex()).view(real_view(x).shape).to(x.device)

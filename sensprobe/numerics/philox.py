@@ -7,6 +7,9 @@ any batch, in any order, in the reference and in every kernel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
 from zlib import crc32
 
 import torch
@@ -23,7 +26,7 @@ def key_of(seed: int, site: str) -> tuple[int, int]:
     return seed & _MASK, crc32(site.encode())
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
+def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> list[Tensor]:
     """Four words of 32 random bits for each counter; int64 tensors that broadcast together.
 
     Products wrap modulo 2^64 in int64, which leaves both 32-bit halves right.
@@ -47,22 +50,39 @@ def unit(word: Tensor) -> Tensor:
     return (word >> 8).to(torch.float32) * 2.0**-24
 
 
-def noise_like(x: Tensor, key: tuple[int, int], first: int = 0, step: int = 0) -> Tensor:
-    """Uniform noise for every element of x, by position; `first` shifts the leading index.
+class Grid(NamedTuple):
+    """Counters in four axes, from `starts` on, `sizes` of them; the last axis is the first word of
+    the counter."""
 
-    x has at most four axes. The leading one counts samples for activations, so that a sample's
-    noise is the same in any batch. `step` shifts the second of three or more, which counts time.
-    """
-    if x.ndim > 4:
-        raise ValueError(f"positions have at most four axes, not {x.ndim}")
-    indices = []
-    for axis in range(4):
-        place = axis - (4 - x.ndim)
-        if place < 0:
-            indices.append(torch.zeros((), dtype=torch.int64))
-            continue
-        shift = first if place == 0 else step if place == 1 and x.ndim > 2 else 0
-        index = torch.arange(x.shape[place]) + shift
-        indices.append(index.view([-1 if a == place else 1 for a in range(x.ndim)]))
-    word = philox((indices[3], indices[2], indices[1], indices[0]), key)[0]
-    return unit(word).expand(x.shape).to(x.device)
+    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    def counters(self) -> tuple[Tensor, ...]:
+        """The words of every counter, the first one first; they broadcast to `sizes`."""
+        axes = enumerate(zip(self.starts, self.sizes, strict=True))
+        words = [(torch.arange(n) + s).view(-1, *[1] * (3 - axis)) for axis, (s, n) in axes]
+        return tuple(reversed(words))
+
+
+def grid_of(shape: Sequence[int], first: int = 0, step: int = 0) -> Grid:
+    """The counters of a tensor by position: `first` shifts the leading axis, which counts sequences
+    of an activation, and `step` the second of three or more, which counts time."""
+    if len(shape) > 4:
+        raise ValueError(f"positions have at most four axes, not {len(shape)}")
+    ahead = (0,) * (4 - len(shape))
+    starts = (first, step if len(shape) > 2 else 0, 0, 0)[: len(shape)]
+    return Grid((*ahead, *starts), (*[1] * len(ahead), *shape))
+
+
+def grid_of_state(shape: Sequence[int], first: int, step: int) -> Grid:
+    """The counters of a state (batch, …, n): step, sequence, row, place. Rows count all axes
+    between."""
+    rows = prod(shape[1:-1])
+    return Grid((step, first, 0, 0), (1, shape[0], rows, shape[-1]))
+
+
+def noise_like(x: Tensor, key: tuple[int, int], first: int = 0, step: int = 0) -> Tensor:
+    """Uniform noise for every element of x, which has at most four axes, by position (`grid_of`):
+    a sample's noise is the same in any batch."""
+    word = philox(grid_of(x.shape, first, step).counters(), key)[0]
+    return unit(word).view(x.shape).to(x.device)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensprobe.numerics.philox import key_of, philox, unit
+from sensprobe.numerics.philox import grid_of_state, key_of, philox, unit
 from sensprobe.numerics.rounding import min_max, quantize, scale_and_zero, spread, straight
 from sensprobe.plans.formats import LogPolar, Polar
 from sensprobe.plans.scheme import Rounding, Scheme
@@ -198,23 +198,14 @@ def passed(x: Tensor, storage: Storage, step: int) -> Tensor:
 
 
 def state_noise(v: Tensor, storage: Rounded, step: int) -> Tensor:
-    """Uniform noise for a state: counter (place along the last axis, row, sequence, step).
+    """Uniform noise for a state, by its counters (`grid_of_state`).
 
-    v: (batch, …, n), complex ones (batch, heads, n, 2). Rows count all axes between. The real part
-    takes the first word of the counter, the imaginary one the second.
+    v: (batch, …, n), complex ones (batch, heads, n, 2). The real part takes the first word of the
+    counter, the imaginary one the second.
     """
     shape = v.shape[:-1] if storage.site.is_complex else v.shape
-    batch, n = shape[0], shape[-1]
-    rows = shape[1:-1].numel()
-    words = philox(
-        (
-            torch.arange(n).view(1, 1, n),
-            torch.arange(rows).view(1, rows, 1),
-            torch.arange(storage.first, storage.first + batch).view(batch, 1, 1),
-            torch.full((1, 1, 1), step),
-        ),
-        key_of(storage.scheme.seed, storage.site.name),
-    )
+    grid = grid_of_state(shape, storage.first, step)
+    words = philox(grid.counters(), key_of(storage.scheme.seed, storage.site.name))
     parts = [unit(word).reshape(shape) for word in words[: 2 if storage.site.is_complex else 1]]
     noise = torch.stack(parts, dim=-1) if storage.site.is_complex else parts[0]
     return noise.to(v.device)

@@ -7,8 +7,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from sensprobe.numerics.noise import Grid, Key
+from sensprobe.numerics.noise import Key
 from sensprobe.numerics.noise import numbers as reference
+from sensprobe.numerics.philox import Grid
 
 SMALL = 1 << 12
 """Up to so many numbers PyTorch is as fast."""

@@ -13,7 +13,8 @@ from scipy.stats import kstest, norm
 from sensprobe.models.apply import Applier, observe
 from sensprobe.models.noisy import noisy_tap
 from sensprobe.numerics import noise as noise_module
-from sensprobe.numerics.noise import Grid, NoiseTap, key_of_draw, noisy_weight, normals, numbers
+from sensprobe.numerics.noise import NoiseTap, key_of_draw, noisy_weight, normals, numbers
+from sensprobe.numerics.philox import Grid
 from sensprobe.numerics.storage import Carry, Noisy, Rounded, fresh, passed, store
 from sensprobe.numerics.taps import EXACT, RoundingTap
 from sensprobe.plans.noise import Draw, Gaussian, parse
