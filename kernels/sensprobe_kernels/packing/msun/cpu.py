@@ -1,4 +1,4 @@
-"""log, sine and cosine of one float64 number, compiled, to the bits of
+"""exp, log, sine and cosine of one float64 number, compiled, to the bits of
 `sensprobe.numerics.arithmetic`."""
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ from sensprobe_kernels.packing.msun import (
     C3,
     C4,
     C5,
+    E0,
+    E1,
+    E2,
+    E3,
+    E4,
+    EXP_HIGHEST,
+    EXP_LOWEST,
     L0,
     L1,
     L2,
@@ -24,6 +31,7 @@ from sensprobe_kernels.packing.msun import (
     L6,
     LN2_HIGH,
     LN2_LOW,
+    LOG2_E,
     P0,
     P1,
     P2,
@@ -39,6 +47,22 @@ from sensprobe_kernels.packing.msun import (
 
 _FRACTION = np.int64((1 << 52) - 1)
 _ONE, _BITS = np.int64(1023), np.int64(52)
+
+
+@inline
+def exp(x: Any) -> Any:
+    """exp of a number; 0 and infinite where float64 has no normal number."""
+    if x < EXP_LOWEST:
+        return 0.0
+    if x > EXP_HIGHEST:
+        return np.inf
+    k = (x * LOG2_E + ROUND) - ROUND
+    high, low = x - k * LN2_HIGH, k * LN2_LOW
+    r = high - low
+    t = r * r
+    c = r - t * ((((E4 * t + E3) * t + E2) * t + E1) * t + E0)
+    y = 1.0 - ((low - (r * c) / (2.0 - c)) - high)
+    return y * np.int64((np.int64(k) + 1023) << 52).view(np.float64)
 
 
 @inline
@@ -59,6 +83,23 @@ def log(x: Any) -> Any:
 
 
 @inline
+def _sin_near_zero(x: Any, tail: Any) -> Any:
+    z = x * x
+    v = z * x
+    r = (((S5 * z + S4) * z + S3) * z + S2) * z + S1
+    return x - ((z * (0.5 * tail - v * r) - tail) - v * S0)
+
+
+@inline
+def _cos_near_zero(x: Any, tail: Any) -> Any:
+    z = x * x
+    r = z * (((((C5 * z + C4) * z + C3) * z + C2) * z + C1) * z + C0)
+    half = 0.5 * z
+    w = 1.0 - half
+    return w + (((1.0 - w) - half) + (z * r - x * tail))
+
+
+@inline
 def cos_sin(x: Any) -> Any:
     """Cosine and sine of an angle."""
     turns = (x * TWO_OVER_PI + ROUND) - ROUND
@@ -68,19 +109,8 @@ def cos_sin(x: Any) -> Any:
     w = turns * P2 - ((first - r) - w)
     y = r - w
     tail = (r - y) - w
-    z = y * y
-    v = z * y
-    p = (((S5 * z + S4) * z + S3) * z + S2) * z + S1
-    s = y - ((z * (0.5 * tail - v * p) - tail) - v * S0)
-    q = z * (((((C5 * z + C4) * z + C3) * z + C2) * z + C1) * z + C0)
-    half = 0.5 * z
-    u = 1.0 - half
-    c = u + (((1.0 - u) - half) + (z * q - y * tail))
-    quarter = np.int64(turns) & np.int64(3)
-    if quarter & np.int64(1):
-        s, c = c, s
-    if quarter >= 2:
-        s = -s
-    if quarter == 1 or quarter == 2:
-        c = -c
-    return c, s
+    s, c = _sin_near_zero(y, tail), _cos_near_zero(y, tail)
+    quarter = np.int64(turns) & 3
+    odd, below, left = (quarter & 1) == 1, quarter >= 2, ((quarter + 1) & 2) == 2
+    sine, cosine = (c if odd else s), (s if odd else c)
+    return (-cosine if left else cosine), (-sine if below else sine)
