@@ -27,6 +27,8 @@ from sensprobe.plans.sites import Kind, Site, matching
 
 READ_AFTER = 20.0
 """Seconds after programming at which the conductance that programming reached is read."""
+MOST_LEVELS = 1 << 16
+"""As many as 16 bits tell apart, which no device comes near."""
 _CALL = re.compile(r"pcm(?:\((.*)\))?")
 
 
@@ -67,7 +69,9 @@ class Pcm:
 
     def __post_init__(self) -> None:
         rules = {
-            "levels is 0 (any conductance) or at least 2": self.levels == 0 or self.levels >= 2,
+            f"levels is 0 (any conductance) or from 2 to {MOST_LEVELS:,}": (
+                self.levels == 0 or 2 <= self.levels <= MOST_LEVELS
+            ),
             "on_off is above 1": self.on_off > 1,
             f"t is at least {READ_AFTER:g} (seconds after programming), and finite": (
                 READ_AFTER <= self.t < math.inf

@@ -38,6 +38,7 @@ def test_what_texts_mean():
         ("weights=pcm(bits=4)", "'bits=4' is none of levels=N"),
         ("weights=pcm(levels=1.5)", "'levels=1.5' is none of levels=N"),
         ("weights=pcm(levels=1)", "levels is 0"),
+        ("weights=pcm(levels=99999999999999999999)", "from 2 to 65,536"),
         ("weights=pcm(on_off=1)", "on_off is above 1"),
         ("weights=pcm(t=1)", "t is at least 20"),
         ("weights=pcm(t=inf)", "t is at least 20"),
