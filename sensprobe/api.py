@@ -270,7 +270,7 @@ def profile(
         several = [noise] if isinstance(noise, float) else _listed(noise)
         parsed = [parse_noise(str(one)) for one in several]
         levels = NoiseLevels(parsed, DRAWS if draws is None else draws, noise_seed)
-    job.check_profile(by, method, bool(chosen and levels), levels is not None)
+    job.check_profile(by, method, chosen, levels)
     session = open_session(
         model,
         data,

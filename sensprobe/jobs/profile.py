@@ -29,10 +29,11 @@ GRADIENT_PASSES, PASSES_A_PAIR, REPLAYS_A_PAIR = 5, 0.3, 0.015
 """The time of `taylor`, roughly, in forward passes; for estimates."""
 
 
-def check_profile(by: str, method: str, both: bool = False, noise: bool = False) -> None:
-    """Raise UsageError for a way to profile that does not exist: `both` says that schemes and
-    `noise` are asked for."""
-    if both:
+def check_profile(
+    by: str, method: str, schemes: Sequence[Scheme] = (), noise: NoiseLevels | None = None
+) -> None:
+    """Raise UsageError for a way to profile that does not exist."""
+    if schemes and noise:
         raise UsageError("--noise stands in place of schemes: leave --scheme out, or --noise.")
     if noise and method == "taylor":
         raise UsageError("--method taylor prices schemes; --noise is measured, or divergence.")
@@ -58,7 +59,7 @@ def profile(
     precision alone, which needs no labels. Returns the document kept as `sensitivity-METHOD` in the
     run, of noise as `sensitivity-noise`.
     """
-    check_profile(by, method, noise is not None and bool(schemes), noise is not None)
+    check_profile(by, method, schemes, noise)
     chosen = list(schemes) or [parse(text) for text in DEFAULT_SCHEMES]
     stop = session.samples.use("search", limit)
     wanted = groups_of(session.source.model.sites.values(), by)
