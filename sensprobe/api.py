@@ -658,7 +658,7 @@ def tune(
         asked, name = plan_of(session.run, text, session.source.model.sites)[0], text
     else:
         asked = as_plan(plan or EXACT_PLAN, session.source.outline)
-        name = Path(text).stem if file else asked.name
+        name = Path(text).stem if file else ""
     with session.run.working("tune") if session.run else nullcontext():
         return job.tune(
             session, asked, None if out is None else Path(out), settings,

@@ -50,10 +50,11 @@ def tune(
     and export as any model and plan. Goes on after the last whole leg unless `resume` is False. The
     search and the confirmation split score full precision, the plan before, and the plan after, the
     last two paired, on `limit` samples of each where it is given. A session's run gets a row in its
-    result `tuned`, under `name` (the plan's own if it is ""), and OUT is its folder of that name if
-    it is None: see `jobs.tuned`. Training goes on from the weights of `start`, a checkpoint of the
-    same sizes, where it is given. With `trials` rates and teacher are those of the best of so many
-    short trainings (see `jobs.tune_trials`). A plan of more bytes than `budget` is not trained.
+    result `tuned`, under `name` (if it is "", the plan's own, or `noise` where the plan rounds
+    nothing), and OUT is its folder of that name if it is None: see `jobs.tuned`. Training goes on
+    from the weights of `start`, a checkpoint of the same sizes, where it is given. With `trials`
+    rates and teacher are those of the best of so many short trainings (see `jobs.tune_trials`). A
+    plan of more bytes than `budget` is not trained.
 
     Raises UsageError for an exported model and a budget that is broken, SchemeError for a plan
     nothing can be trained under, DataError where there is nothing to train or to judge on,
@@ -70,7 +71,8 @@ def tune(
     if limit is not None:
         for split in ("search", "confirmation"):
             check_limit(split, data.splits.count(split), limit)
-    searched, name = _searched(session), (name or plan.name or "plan")[:NAME]
+    own = plan.name or "plan" if resolved else "noise"
+    searched, name = _searched(session), (name or own)[:NAME]
     _require_within(budget, source, resolved, searched.batch)
     if out is None:
         if session.run is None:

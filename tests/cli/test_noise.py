@@ -140,6 +140,15 @@ def test_tune_needs_a_plan_or_noise(shell: Shell, tmp_path) -> None:
     assert "the noise names 'w'" in " ".join(shell(*asked, "--noise", "w=0.1").err.split())
 
 
+def test_what_is_tuned_under_noise_alone_is_called_so(shell: Shell, profiled, tmp_path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(profiled, run)
+    noise = ["--noise", "weights=0.05"]
+    shell.ok("tune", "--run", run, *noise, "--epochs", 1, "--max-steps", 1, "--limit", 20)
+    (row,) = json.loads((run / "results" / "tuned.json").read_text())["plans"]
+    assert (row["name"], row["folder"]) == ("noise", "tuned/noise")
+
+
 def test_a_search_holds_the_noise(shell: Shell, profiled, tmp_path) -> None:
     run = tmp_path / "run"
     shutil.copytree(profiled, run)
