@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensprobe.cli.show_scores import score, stability, table
+from sensprobe.cli.show_scores import on_devices, score, stability, table
 from sensprobe.errors import RunError
 from sensprobe.runs import Run
 from sensprobe.scores.metrics import info_in
@@ -122,10 +122,9 @@ def search(
     drawn = charts.frontier(found, tuned=read_tuned(tuned) if tuned else None)
     yield text.draw(drawn)
     if document.get("noise"):
-        told = ", ".join(f"{pattern}={noise}" for pattern, noise in document["noise"]["noise"])
-        devices = document["noise"]["draws"]
-        unseen = f"; confirmed on {devices} others" if confirmed is not None else ""
-        yield Text(f"under noise: {told} on {devices} device(s){unseen}")
+        others = document["noise"]["draws"]
+        unseen = f"; confirmed on {others} others" if confirmed is not None else ""
+        yield Text(f"under noise: {on_devices(document['noise'])}{unseen}")
     yield frontier_table(found)
     if document["chosen"]:
         yield chosen_table(found)
@@ -140,11 +139,10 @@ def run_tables(run: Run) -> Iterator[RenderableType]:
     """Every table a run's results give, in the order of the main job."""
     from sensprobe.report.agreement import agreement
     from sensprobe.report.benchmarks import benchmarks_of, latest
-    from sensprobe.report.gather import PROFILES
     from sensprobe.report.prose import about_origins
     from sensprobe.report.read import read_sensitivity, read_tuned
     from sensprobe.report.terminal import agreement_line, benchmark_report, tuned_table
-    from sensprobe.runs.results import NOISE_PROFILE
+    from sensprobe.runs.results import NOISE_PROFILE, PROFILES
 
     found: dict[str, Any] = {}
     profiles = (*PROFILES, NOISE_PROFILE)

@@ -77,14 +77,19 @@ def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> Rendera
     return Group(*parts)
 
 
+def on_devices(found: Mapping[str, Any]) -> str:
+    """What was perturbed, and on how many devices."""
+    told = ", ".join(f"{pattern}={noise}" for pattern, noise in found["noise"])
+    return f"{told} on {found['draws']} device(s)"
+
+
 def _noise(found: Mapping[str, Any], metric: MetricInfo) -> str:
     """The spread over devices, and the error of their mean."""
-    told = ", ".join(f"{pattern}={noise}" for pattern, noise in found["noise"])
     deviation, error = (_error(metric.scale * found[key], metric) for key in ("spread", "stderr"))
     unit = metric.unit if metric.unit != "%" else "points"
     return (
-        f"noise  {told} on {found['draws']} device(s): standard deviation {deviation}, of their "
-        f"mean {error} {unit}".rstrip()
+        f"noise  {on_devices(found)}: standard deviation {deviation}, of their mean {error} "
+        f"{unit}".rstrip()
     )
 
 

@@ -87,11 +87,11 @@ def evaluate(
     session.divergence = compare or session.run is not None or session.headline.scores_divergence
     session.predictions = classes or session.run is None
     draws = noise.of(session) if noise else ()
-    times = len(draws) or (2 if resolved and compare else 1)
-    seconds = session.seconds_a_sample(split, stop) * stop * times
+    runs, more = max(len(draws), 1), bool(compare and (resolved or draws))
+    seconds = session.seconds_a_sample(split, stop) * stop * (runs + more)
     title = f"evaluating on {stop:,} {split} samples"
     title += f", {len(draws)} draws of noise" if draws else ""
-    session.progress.begin(title, stop * max(len(draws), 1), seconds)
+    session.progress.begin(title, stop * runs, seconds)
     found: list[Arrays] = []
     try:
         if draws:
@@ -104,9 +104,10 @@ def evaluate(
     groups, primary = session.samples.groups(split, stop), session.headline.primary
     of_draws = [one[primary] for one in found]
     score = over_draws(mean(arrays[primary], groups), of_draws)
-    radius = session.applier.spectral_radius(resolved)
     if draws:
         radius = max(noisy_radius(session.applier, resolved, draw) for draw in draws)
+    else:
+        radius = session.applier.spectral_radius(resolved)
     out: dict[str, Any] = {
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),
@@ -138,7 +139,7 @@ def evaluate(
         out["dead_band"] = _dead_band(session, resolved, split, min(stop, COUNTED_SAMPLES))
     if noise is not None:
         out["noise"] = told(noise, draws, of_draws)
-    if compare and (resolved or draws):
+    if more:
         base = session.measure({}, split, 0, stop, "baseline")
         out["baseline"] = score_document(mean(base[primary], groups))
         both = arrays[primary], base[primary], groups

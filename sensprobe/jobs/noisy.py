@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,8 @@ def drawn(
 
 def told(noise: Noisy, draws: Sequence[Draw], values: Sequence[np.ndarray]) -> dict[str, Any]:
     """What a document says of noise: what was perturbed, and the score of every draw."""
-    noises: Mapping[str, Any] = draws[0].noises
     return {
         **noise.to_json(),
-        "sites": {name: str(one) for name, one in noises.items()},
+        "sites": {name: str(one) for name, one in draws[0].noises.items()},
         **spread([float(v.mean()) for v in values]).to_json(),
     }

@@ -31,10 +31,11 @@ def noisy_tap(applier: Applier, plan: Mapping[str, Scheme], draw: Draw) -> Noise
 
 def noisy_radius(applier: Applier, plan: Mapping[str, Scheme], draw: Draw) -> float:
     """The model's spectral radius as the device of a draw holds a resolved plan."""
-    model, read = applier.model, applier.model.radius_reads
-    if not any(name.partition(".")[2].partition(".")[2] in read for name in draw.noises):
+    model = applier.model
+    read = {n: one for n, one in draw.noises.items() if n.split(".", 2)[-1] in model.radius_reads}
+    if not read:
         return applier.spectral_radius(plan)
-    tap = _device(applier, plan, draw)
+    tap = _device(applier, plan, replace(draw, noises=read))
     return max(model.layer_radius(i, tap) for i in range(model.config.layers))
 
 

@@ -73,11 +73,7 @@ class Calibration:
         model = self.source.model
         if not self._needed(plan, draw):
             return self.applier
-        if (
-            self.source.artefact is not None
-            and draw is not None
-            and ranged(draw.noises, model.sites)
-        ):
+        if self.source.artefact is not None and self._ranged(draw):
             raise UsageError(
                 f"{self.source.name} is an exported model: how large activations and states are at "
                 "full precision is not known here. Give noise to weights alone, or evaluate the "
@@ -110,9 +106,10 @@ class Calibration:
         return f"{self._calibration_split(plan, draw).fingerprint[:16]}:{self.samples}"
 
     def _needed(self, plan: Mapping[str, Scheme], draw: Draw | None) -> bool:
-        sites = self.source.model.sites
-        noisy = draw is not None and bool(ranged(draw.noises, sites))
-        return noisy or needs_calibration(plan, sites)
+        return bool(self._ranged(draw)) or needs_calibration(plan, self.source.model.sites)
+
+    def _ranged(self, draw: Draw | None) -> list[str]:
+        return ranged(draw.noises, self.source.model.sites) if draw else []
 
     @property
     def samples(self) -> int:
@@ -120,7 +117,7 @@ class Calibration:
         return CALIBRATION_WINDOWS if is_language_model(self.source.model) else CALIBRATION_SAMPLES
 
     def _calibration_split(self, plan: Mapping[str, Scheme], draw: Draw | None = None) -> Split:
-        noisy = ranged(draw.noises, self.source.model.sites) if draw else []
+        noisy = self._ranged(draw)
         if noisy and (self.dataset is None or "calibration" not in self.dataset.splits):
             raise UsageError(
                 f"noise on {noisy[0]} is a share of how large it is on the calibration split, and "
