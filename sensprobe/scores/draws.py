@@ -24,11 +24,10 @@ NOT_AVERAGED = (LABEL, PREDICTED)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The scores of the draws: one each, their mean, their standard deviation, and the standard
-    error of their mean as draws of more would have it (infinite where there is one draw)."""
+    """The scores of the draws: one each, their standard deviation, and the standard error of their
+    mean (both infinite where there is one draw)."""
 
     values: tuple[float, ...]
-    mean: float
     spread: float
     stderr: float
 
@@ -41,7 +40,7 @@ def spread(values: Sequence[float]) -> Spread:
     """The spread of the scores of some draws."""
     count = len(values)
     deviation = float(np.std(values, ddof=1)) if count > 1 else inf
-    return Spread(tuple(values), float(np.mean(values)), deviation, deviation / sqrt(count))
+    return Spread(tuple(values), deviation, deviation / sqrt(count))
 
 
 def averaged(draws: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
