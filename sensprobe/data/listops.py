@@ -36,7 +36,8 @@ from sensprobe.data.options import read_options
 from sensprobe.errors import UsageError
 
 NAME = "listops"
-LENGTH, LEAST_LENGTH = 2000, 16
+LENGTH, LEAST_LENGTH, MOST_LENGTH = 2000, 16, 10_000
+"""Expressions long enough for more than the last are too rare to be drawn."""
 SIZES = {"confirmation": 2000, "search": 2000, "calibration": 500, "train": 96_000}
 HELD_OUT = sum(SIZES.values()) - SIZES["train"]
 SEED = 0
@@ -76,8 +77,10 @@ def load(spec: str) -> Dataset:
     """`listops` data under the options of `spec`."""
     options = read_options(spec.removeprefix(NAME), spec, numbers=("length",))
     length = options.numbers.get("length", LENGTH)
-    if length < LEAST_LENGTH:
-        raise UsageError(f"{spec}: length={length}: give at least {LEAST_LENGTH}.")
+    if not LEAST_LENGTH <= length <= MOST_LENGTH:
+        raise UsageError(
+            f"{spec}: length={length}: give at least {LEAST_LENGTH} and at most {MOST_LENGTH:,}."
+        )
     splits, start = {}, 0
     for name, count in SIZES.items():
         splits[name] = _lazy(name, start, start + count, length)
