@@ -113,8 +113,9 @@ def _read_wave(path: Path, length: int, spec: str) -> np.ndarray:
                     f"{kind[2]} Hz; recordings have one of 2 bytes at {RATE_HZ} Hz. {HOW_TO_GET}"
                 )
             content = file.readframes(length)
-    except (wave.Error, EOFError, OSError) as error:
-        raise DataError(f"{spec}: {path} cannot be read ({error}); get it again") from error
+    except (wave.Error, EOFError, OSError, RuntimeError) as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{spec}: {path} cannot be read ({reason}); get it again") from error
     return np.frombuffer(content[: len(content) // 2 * 2], "<i2")
 
 
