@@ -41,7 +41,7 @@ _LAYER = re.compile(r"(?P<before>(?:.*?\.)??)(?:encoder\.)?layers[._]\d+\.seq\.L
 _OPTIMIZER = re.compile(r"(?:.*\.)?opt[^.]*\.")
 _REAL = {"torch.complex64": "torch.float32", "torch.complex128": "torch.float64"}
 _DEPTH = 12
-"""Tables inside each other above a tensor, in what is looked at."""
+"""The most tables that a tensor may stand in, one inside the other; deeper ones are not read."""
 Flat = dict[str, Any]
 """Values by their dotted names."""
 
@@ -79,9 +79,9 @@ def read(
 
     `options` are fields of the config that the file does not say (`s5_parts.ASSUMED`). `entry` is
     what stands before the model's names ("params"), where several models are there. `rules` give
-    the names of another port the form above. `headers` asks for a description: an `Array` is not
-    made a tensor. CheckpointError names what is missing, left over or of another shape; UsageError
-    a config that means nothing.
+    the names of another port the form above. `headers` asks for a description: no `Array` becomes
+    a tensor. CheckpointError names what is missing, left over or of another shape; UsageError names
+    a field of the config that means nothing.
     """
     flat = _flat(loaded)
     called = _model_names(_renamed(flat, rules, path), entry, path)

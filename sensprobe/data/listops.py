@@ -13,7 +13,7 @@ digit, and at depth 1 always an operation, because a digit alone is too short. O
 and numbers of arguments are uniform. MED is the median, of an even number of values the mean of
 the middle two rounded down; SM is the sum modulo 10. Kept are expressions of more than length / 4
 and fewer than `length` tokens, 501 to 1,999 by default, each once. An operation with its bracket
-is a token, a digit is one, and so is a closing bracket.
+is a token, a digit is one, and so is a closing bracket. `length` is at most 10,000.
 
 A sequence is filled up before its expression, so that it ends with the last bracket. Tokens: 0
 fills up, 1 to 10 are the digits 0 to 9, then come [MIN, [MAX, [MED, [SM and ].

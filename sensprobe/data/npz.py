@@ -25,8 +25,8 @@ def npz_arrays(path: Path, spec: str, names: tuple[str, ...]) -> list[np.ndarray
 def read_npz(
     path: Path, spec: str, names: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays that have one of these names, and the names of all arrays; DataError for a file
-    that is none, or is damaged."""
+    """The arrays that have one of these names, and the names of all arrays in the file; DataError
+    for a file that is absent, damaged or of another kind."""
     if not path.is_file():
         raise DataError(
             f"{spec}: file {path} does not exist; save one with "

@@ -27,8 +27,8 @@ class PickledError(DocumentError):
 def read_npz(
     path: Path, names: Collection[str] | None = None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays that have one of these names, or all, which cannot be written to; and the names of
-    all arrays. DocumentError for what is damaged."""
+    """The arrays that have one of these names (all without `names`), read-only, and the names of
+    all arrays in the file. DocumentError for a file that is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if m.filename.endswith(".npy")]

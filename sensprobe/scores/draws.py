@@ -24,8 +24,8 @@ NOT_AVERAGED = (LABEL, PREDICTED)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The scores of the draws: one each, their mean, their standard deviation, and the standard
-    error of their mean as draws of more would have it (infinite where there is one draw)."""
+    """The scores of the draws, their mean, their standard deviation among each other, and the
+    standard error of the mean. The latter two are infinite where there is one draw."""
 
     values: tuple[float, ...]
     mean: float
@@ -54,7 +54,7 @@ def averaged(draws: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
 def over_draws(found: Score, draws: Sequence[np.ndarray]) -> Score:
     """A score of the mean over draws of per-sample values, with the error that draws add.
 
-    `draws` has the per-sample values of each draw; of none, or of one, nothing is added.
+    `draws` has the per-sample values of each draw. Fewer than two draws add nothing.
     """
     if len(draws) < 2:
         return found

@@ -69,7 +69,7 @@ def test_numbers_of_every_width(tmp_path):
     content = bytes([0x80 + len(NUMBERS)])
     for i, number in enumerate(NUMBERS):
         content += s5.text(str(i)) + number
-    found = read(tmp_path / "m.msgpack", content + b"")
+    found = read(tmp_path / "m.msgpack", content)
     assert list(found.values()) == [-1, -32, 128, 256, 65536, -128, -32768, -(2**31)]
     single = read(tmp_path / "m.msgpack", b"\x81\xa1x\xca\x3f\x40\x00\x00")
     assert single == {"x": 0.75}

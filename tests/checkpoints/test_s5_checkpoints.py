@@ -133,16 +133,14 @@ def test_an_option_says_where_the_norm_stands(tmp_path):
 
 def test_numbers_of_other_types(tmp_path):
     half = s5.params()
-    kernel = half["decoder"]["kernel"].astype(np.float16)
-    half["decoder"]["kernel"] = kernel
+    half["decoder"]["kernel"] = half["decoder"]["kernel"].astype(np.float16)
     path = write(tmp_path / "m.npz", half)
     require_same(path, outputs(half))
     assert open_checkpoint(path).stored["head"] == "float16"
-    wide = np.savez  # Fortran order and big-endian numbers are written by numpy, not by flax
-    flat = s5.flat(s5.params())
+    flat = s5.flat(s5.params())  # numpy, unlike flax, writes Fortran order and big-endian numbers
     flat["decoder/kernel"] = np.asfortranarray(flat["decoder/kernel"])
     flat["decoder/bias"] = flat["decoder/bias"].astype(">f4")
-    wide(tmp_path / "w.npz", **flat)
+    np.savez(tmp_path / "w.npz", **flat)
     require_same(tmp_path / "w.npz", outputs(s5.params()))
 
 
