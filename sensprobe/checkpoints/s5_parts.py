@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from sensprobe.checkpoints.headers import Tensors
 from sensprobe.errors import CheckpointError
-from sensprobe.models import FAMILIES
+from sensprobe.models import layouts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+PACKAGE = "lindermanlab/S5"
 ASSUMED: dict[str, Any] = {
     "norm": "pre", "pooling": "mean", "gate": "half1", "conjugate": True, "clip_eigs": False,
     "discretization": "zoh",
@@ -71,7 +72,8 @@ def config_of(
         "norm_eps": FLAX_LAYER_EPS if flax else TORCH_EPS,
         "activation": "gelu-tanh" if flax else "gelu",  # jax.nn.gelu and torch's, as they default
     }
-    return FAMILIES["s5"].config(**{**usual, **seen, **assumed, **options}), assumed
+    layout = next(iter(layouts(PACKAGE).values()))
+    return layout.read({**usual, **seen}, {**assumed, **options}), assumed
 
 
 def _axes(held: Tensors, name: str, axes: str, path: Path) -> Shape:

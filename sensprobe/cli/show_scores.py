@@ -115,7 +115,7 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def pruned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Tables of what pruning took from every layer, and of scores before and after it."""
-    unit = "nats" if document["metric_info"]["name"] != "mse" else "squared"
+    unit = document["price"]
     made = table(("layer", "right"), (f"kept ({unit})", "right"), (f"removed ({unit})", "right"))
     for row in document["layers"]:
         made.add_row(str(row["layer"]), f"{row['kept']:.2g}", f"{row['removed']:.2g}")

@@ -76,6 +76,7 @@ def prune(session: Session, states: int, out: Path, limit: int | None = None) ->
         "metric_info": session.headline.info.to_json(),
         "states": {"before": config.d_state, "after": smaller.d_state},
         "samples": len(x),
+        "price": "squared change" if session.dataset.task == "regression" else "nats",
         "layers": [
             {"layer": i, "kept": float(price.gather(1, kept).sum()),
              "removed": float(price.sum() - price.gather(1, kept).sum())}

@@ -24,6 +24,7 @@ from sensprobe.errors import UsageError
 from sensprobe.models import frame
 from sensprobe.models.family import Family, Pruning, deferred
 from sensprobe.models.frame import FrameConfig, Products, Shapes
+from sensprobe.models.layouts import Layout
 from sensprobe.plans.sites import Axis, Kind, Part, Site
 
 CHOICES = {
@@ -145,6 +146,13 @@ FAMILY = Family(
     discretized=deferred(_LAYERS, "discretized"),
     model=deferred(_LAYERS, "S5"),
     lower=deferred("sensprobe.models.lowering.s5", "lower"),
+    layouts=(
+        Layout(
+            package="lindermanlab/S5",
+            kind="classification",
+            read=lambda around, given: S5Config(**{**around, **given}),
+        ),
+    ),
     pruning=Pruning(deferred(_LAYERS, "shares"), deferred(_LAYERS, "kept")),
     precision="float64",
 )

@@ -119,7 +119,8 @@ def hippo(size: int, kept: int) -> tuple[Tensor, Tensor]:
     parts downward from the largest: (kept,) and (size, kept), complex128.
 
     A = -½ I + the skew part of -√(2n + 1) √(2k + 1) (Gu et al. 2022, arXiv 2206.11893, section 4).
-    Each eigenvector's first number is real and positive.
+    Each eigenvector's first number is real and positive, so that machines agree but for the last
+    bits of float64.
     """
     root = torch.sqrt(1 + 2 * torch.arange(size, dtype=torch.float64))
     below = torch.tril(root[:, None] * root, -1) / 2

@@ -30,7 +30,7 @@ from sensprobe.plans.scheme import EXACT
 TRAINED = ("all", "vectors")
 """What may be trained: all parameters, or norms, biases and D alone."""
 PARAMETRIZATIONS = ("continuous", "discrete", "frozen")
-_DECAYS = ("log_dt", "log_A_real", "A_real", "A_imag", "A_log", "dt_proj", "dt_bias", "A")
+DECAYS = ("log_dt", "log_A_real", "A_real", "A_imag", "A_log", "dt_proj", "dt_bias", "A")
 """Ends of the names of parameters that decays and step sizes are made of."""
 _PULLS = [2.0**-k for k in range(14, 1, -1)] + [0.25] * 20
 """Shares of |A_bar| that the guard takes away, one after the other, until its code is inside."""
@@ -44,13 +44,13 @@ def own_name(parameter: str) -> str:
 
 def slow(names: Iterable[str], config: Any) -> set[str]:
     """The parameters that `ssm_lr` trains: those of decays and step sizes, and a discretised B."""
-    ends = (*_DECAYS, "B") if _is_discrete(config) else _DECAYS
+    ends = (*DECAYS, "B") if _is_discrete(config) else DECAYS
     return {name for name in names if own_name(name) in ends}
 
 
 def fixed(params: Params, parametrization: str, train: str) -> set[str]:
     """The parameters that are not trained; `train` is one of TRAINED."""
-    decays = {n for n in params if parametrization == "frozen" and own_name(n) in _DECAYS}
+    decays = {n for n in params if parametrization == "frozen" and own_name(n) in DECAYS}
     return decays | {n for n, p in params.items() if train == "vectors" and not _is_vector(n, p)}
 
 

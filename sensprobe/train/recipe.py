@@ -83,8 +83,8 @@ LANGUAGE = tuple(
     name for name, family in FAMILIES.items() if {f.name for f in fields(family.config)} >= {*FIXED}
 )
 """The families whose configs can be a language model's."""
-DEFAULT = next(iter(FAMILIES))
-"""The family of a recipe of samples that names none, from when there was one: S4D."""
+DEFAULT = "s4d"
+"""The family of a recipe of samples that names none."""
 T = TypeVar("T")
 
 

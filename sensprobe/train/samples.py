@@ -24,10 +24,9 @@ from sensprobe.numerics.taps import EXACT, Tap
 from sensprobe.plans.sites import Part, Site
 from sensprobe.scores.metrics import NAMES, PRIMARY
 from sensprobe.train.loop import Loss, initial, network
+from sensprobe.train.parametrization import DECAYS, own_name
 from sensprobe.train.recipe import Recipe, document_of, rate_at
 
-SSM_NAMES = ("log_dt", "log_A_real", "A_real", "A_imag", "A_log", "dt_bias", "A", "B")
-"""The parameters that `ssm_lr` trains."""
 EVALUATION_BATCH = 100
 Samples = tuple[Tensor, Tensor]
 """x (n, l, d_input) float32 or tokens (n, l) int32, and y: (n,) int64 labels, or (n,) or
@@ -86,8 +85,10 @@ class SampleTask:
         choices = self.recipe.optimizer
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, p in params.items():
-            lr = choices.ssm_lr if name.rsplit(".", 1)[-1] in SSM_NAMES else choices.lr
-            decay = choices.weight_decay if name.endswith("weight") and p.ndim == 2 else 0.0
+            slow = own_name(name) in (*DECAYS, "B")
+            lr = choices.ssm_lr if slow else choices.lr
+            matrix = name.endswith("weight") and p.ndim == 2 and not slow
+            decay = choices.weight_decay if matrix else 0.0
             groups.setdefault((lr, decay), []).append(p)
         return torch.optim.AdamW(
             [

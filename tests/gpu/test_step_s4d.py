@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from builders import CONFIGS, tiny, vector
+from gpu_slots import SLOTS, many_tokens_are_as_many_steps, on
 from packed_memory import packed, same_complex_state
 from sensprobe_kernels.launch import LoweringError
-from sensprobe_kernels.program.gpu.device import States, Weights
-from sensprobe_kernels.program.gpu.run import GpuProgram
 
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.packed import DeviceStream
@@ -29,27 +28,16 @@ SCHEMES = [
 ]  # fmt: skip
 ONE = S4DConfig(d_input=1, d_output=3, d_model=5, d_state=4)  # no multiple of anything
 WIDE = S4DConfig(d_input=1, d_output=3, d_model=9, d_state=48)  # two programs, a row padded
-SLOTS = torch.tensor([2, 0])  # of two sequences, among three
 
 
 def _inputs(batch: int, length: int) -> torch.Tensor:
     return vector(batch, length, 1, dtype=torch.float32)
 
 
-def _on(device: str, case, batch: int, length: int = 1):
-    """A program of some of three slots."""
-    made = case.stream.program(batch * length)
-    weights = Weights(made.program.data, device)
-    states = States(made.program, made.fresh.size, 3, weights)
-    program = GpuProgram(made.program, length, states)
-    program.buffers.order.copy_(SLOTS[:batch])
-    return program, made
-
-
 def _follow(device: str, case, xs: torch.Tensor) -> None:
     """States that each step leaves are the reference's, to the bit."""
     batch = len(xs)
-    program, made = _on(device, case, batch)
+    program, made = on(device, case, batch)
     state, slots = case.stream.start(batch), SLOTS[:batch]
     for t, x in enumerate(xs.unbind(1)):
         program.states.put(torch.from_numpy(state.carry), slots, t)
@@ -99,18 +87,7 @@ def test_wide_states_are_left_as_the_reference_leaves_them(device, scheme, optio
 def test_many_tokens_at_once_are_as_many_steps(device, scheme):
     """To the bit, and again from where they left."""
     case = packed(tiny(ONE), {"layers.*.state": scheme})
-    (whole, _), (single, _) = _on(device, case, 2, length=3), _on(device, case, 2)
-    fresh, xs = torch.from_numpy(case.stream.start(2).carry), _inputs(2, 6)
-    for program in (whole, single):
-        program.states.put(fresh, SLOTS, 0)
-    for first in (0, 3):
-        whole.feed(xs[:, first : first + 3].flatten(0, 1))
-        whole.run()
-        for x in xs[:, first : first + 3].unbind(1):
-            single.feed(x)
-            single.run()
-        assert torch.equal(whole.states.get(SLOTS), single.states.get(SLOTS))
-    assert not torch.equal(whole.states.get(SLOTS), fresh)
+    many_tokens_are_as_many_steps(device, case, _inputs(2, 6))
 
 
 @pytest.mark.parametrize("name", [*CONFIGS])
@@ -134,4 +111,4 @@ def test_groups_of_odd_sizes_have_no_kernel(device):
         {"layers.*.state": "int8/group3/dynamic"},
     )
     with pytest.raises(LoweringError, match="scales of groups of 3 pairs"):
-        _on(device, case, 1)
+        on(device, case, 1)

@@ -70,8 +70,8 @@ def scan(run: Run, residual: Array | None, threads: int) -> None:
     flags = _quotient(spec)
     job = Job(length, heads, n, run.step, spec.first, spec.settings(n))
     along, across = _coefficients(run.A)
-    known = _known(spec, (heads, n)) if spec.span == STATIC else _NONE
     numbers, pitch = np.array(spec.constants(), np.float32), len(along)
+    known = _known(spec, (heads, n), pitch) if spec.span == STATIC else _NONE
     step_by_step = build(flags) if run.v.size else None
 
     def work(b0: int, b1: int) -> None:
@@ -118,17 +118,16 @@ def _coefficients(A: Array) -> tuple[Array, Array]:
     return along, across
 
 
-def _known(spec: Spec, shape: tuple[int, int]) -> Array:
+def _known(spec: Spec, shape: tuple[int, int], pitch: int) -> Array:
     """`known` of a Tile."""
     found = spec.known((*shape, 2)).reshape(5, -1)
-    room = -(-found.shape[1] // LANES) * LANES + LANES - found.shape[1]
-    return np.pad(found, ((0, 0), (0, room))).reshape(-1)
+    return np.pad(found, ((0, 0), (0, pitch - found.shape[1]))).reshape(-1)
 
 
 @cache
 def build(flags: Flags) -> Callable[..., None]:
-    """The compiled scan of a tile for one set of flags. It takes v flat and a Tile, and
-    releases the interpreter's lock."""
+    """The compiled scan of a tile for one set of flags. It takes v flat and a Tile, and releases
+    the interpreter's lock."""
     exact = flags.span == EXACT
 
     def scan_tile(v: Any, tile: Tile) -> None:
