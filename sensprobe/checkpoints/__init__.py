@@ -116,8 +116,8 @@ def open_checkpoint(path: Path, norm: str | None = None) -> Checkpoint:
 
     `norm` says where a state-spaces/s4 checkpoint has its LayerNorm (none, pre or post; post where
     nothing is said), or one of S5 its norm (pre where nothing is said); other files say so
-    themselves. Raises CheckpointError for a file that is
-    missing, damaged, unsafe or of another kind of model, UsageError for a norm there is not.
+    themselves. Raises CheckpointError for a file that is missing, damaged, unsafe or of another
+    kind of model, UsageError for a norm there is not.
     """
     stored = parameters(path, norm)
     model = own.build(stored.tensors, stored.config, stored.source)

@@ -7,18 +7,16 @@ bytes that the file has before anything is made of it. No pickle is read.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from sensprobe.checkpoints.files import require_file
 from sensprobe.checkpoints.headers import Header, bytes_a_value
-from sensprobe.documents import shown
+from sensprobe.documents import DocumentError, npz, shown
 from sensprobe.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -29,8 +27,6 @@ DTYPES = frozenset({
     "bfloat16", "float32", "float64", "complex64", "complex128",
 })  # fmt: skip
 MOST_AXES = 32
-DEFLATE = 1032
-"""Bytes that one byte of a deflated file can hold, at most."""
 
 
 class ArrayError(ValueError):
@@ -71,30 +67,14 @@ def read_npz(path: Path) -> dict[str, Array]:
     """The arrays of an .npz file by name; CheckpointError for what numpy would have to unpickle."""
     require_file(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
-            if sum(m.file_size for m in members) > DEFLATE * path.stat().st_size:
-                raise ArrayError("its arrays are larger than a file of this size can hold")
-            return {m.filename.removesuffix(".npy"): _read_npy(archive, m) for m in members}
-    except Exception as error:  # damaged bytes make the readers of zip and npy raise anything
-        reason = shown(str(error), 200) or type(error).__name__
+        return {name: _plain(values) for name, values in npz.read_npz(path)[0].items()}
+    except (ArrayError, DocumentError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as .npz ({reason}): it is truncated, damaged or of another "
+            f"{path} cannot be read as .npz ({error}): it is truncated, damaged or of another "
             "kind. Copy it again, or save plain numbers with numpy.savez."
         ) from None
 
 
-def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    with archive.open(member) as stream:
-        version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, by_columns, dtype = read(stream)
-        if dtype.hasobject:
-            raise ArrayError(f"{member.filename} holds pickled objects, which are never loaded")
-        content = stream.read()
-    swapped = dtype.newbyteorder("<")
-    if dtype != swapped or by_columns:
-        values = np.frombuffer(content, dtype)
-        values = values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
-        content = values.astype(swapped).tobytes()
-    return Array.of(shape, dtype.name, [content])
+def _plain(values: np.ndarray) -> Array:
+    little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    return Array.of(values.shape, values.dtype.name, [little.reshape(-1).view(np.uint8).data])

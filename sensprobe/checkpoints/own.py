@@ -96,7 +96,7 @@ def read(path: Path, read_tensors: ReadTensors = read_safetensors) -> Parameters
 
 
 def found_in(tensors: Tensors, header: Mapping[str, Any], path: Path) -> Parameters:
-    """The same of what the file was read to."""
+    """The parameters in the tensors and the header of a file that is read already."""
     if not header:
         raise CheckpointError(
             f"{path} has no sensprobe header, so its family and sizes are unknown. "

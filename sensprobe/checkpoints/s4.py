@@ -42,7 +42,7 @@ def found_in(
     entry: str | None = None,
     head: Any = output_head.DEFAULT,
 ) -> Parameters:
-    """The same of what the file was read to."""
+    """The parameters in the content of a file that is read already."""
     import torch
 
     state = _state_dict(loaded, path, entry)

@@ -41,7 +41,7 @@ _LAYER = re.compile(r"(?P<before>(?:.*?\.)??)(?:encoder\.)?layers[._]\d+\.seq\.L
 _OPTIMIZER = re.compile(r"(?:.*\.)?opt[^.]*\.")
 _REAL = {"torch.complex64": "torch.float32", "torch.complex128": "torch.float64"}
 _DEPTH = 12
-"""Tables inside each other above a tensor, in what is looked at."""
+"""The most tables that a tensor may stand in, one inside the other; deeper ones are not read."""
 Flat = dict[str, Any]
 """Values by their dotted names."""
 
@@ -59,7 +59,7 @@ def only_here(path: Path) -> bool:
 
 def has_layers(loaded: Mapping[Any, Any]) -> bool:
     """True for tensors with the names of an S5 layer among them."""
-    return any(_MODES.fullmatch(name) for name in _flat(loaded))
+    return any(_MODES.fullmatch(name) for name, _ in _walked(loaded))
 
 
 def load(path: Path) -> Mapping[str, Any]:
@@ -79,11 +79,11 @@ def read(
 
     `options` are fields of the config that the file does not say (`s5_parts.ASSUMED`). `entry` is
     what stands before the model's names ("params"), where several models are there. `rules` give
-    the names of another port the form above. `headers` asks for a description: an `Array` is not
-    made a tensor. CheckpointError names what is missing, left over or of another shape; UsageError
-    a config that means nothing.
+    the names of another port the form above. `headers` asks for a description: no `Array` becomes
+    a tensor. CheckpointError names what is missing, left over or of another shape; UsageError names
+    a field of the config that means nothing.
     """
-    flat = _flat(loaded)
+    flat = _flat(loaded, path)
     called = _model_names(_renamed(flat, rules, path), entry, path)
     held = {name: _value(flat[theirs], headers) for name, theirs in called.items()}
     held = {name: value for name, value in held.items() if _is_weight(value)}
@@ -143,9 +143,9 @@ def _made(part: s5_parts.Part, held: Flat, shape: tuple[int, ...]) -> Any:
 # -- names ----------------------------------------------------------------------------------------
 
 
-def _flat(loaded: Mapping[Any, Any]) -> Flat:
-    """Values by the names that lead to them, with "." between those; a table that stands in
-    several places, perhaps in itself, by the first of them."""
+def _walked(loaded: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Values with the names that lead to them, "." between those; a table that stands in several
+    places, perhaps in itself, by the first of them."""
     seen: set[int] = set()
 
     def walk(table: Mapping[Any, Any], before: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -157,7 +157,20 @@ def _flat(loaded: Mapping[Any, Any]) -> Flat:
             elif depth < _DEPTH and id(value) not in seen:
                 yield from walk(value, f"{full}.", depth + 1)
 
-    return dict(walk(loaded, "", 0))
+    return walk(loaded, "", 0)
+
+
+def _flat(loaded: Mapping[Any, Any], path: Path) -> Flat:
+    """`_walked` as a table; CheckpointError for a name that two values have."""
+    out: Flat = {}
+    for name, value in _walked(loaded):
+        if name in out:
+            raise CheckpointError(
+                f"{path} has two values called {shown(name)}, with / and . between the names: "
+                "take one away."
+            )
+        out[name] = value
+    return out
 
 
 def _renamed(flat: Flat, rules: Sequence[Rule], path: Path) -> dict[str, str]:
@@ -189,8 +202,8 @@ def _model_names(names: Mapping[str, str], entry: str | None, path: Path) -> dic
         before = models[0]
     if before not in models:
         _refuse(names, models, entry, path)
-    has = "params" in before
-    stats = before.replace("params", "batch_stats") if has else f"{before}batch_stats."
+    stats = re.sub(r"(^|\.)params\.", r"\1batch_stats.", before)  # flax keeps them beside params
+    stats = f"{before}batch_stats." if stats == before else stats
     out: dict[str, str] = {}
     for name, theirs in names.items():
         start = stats if name.startswith(stats) else before

@@ -25,8 +25,9 @@ from sensprobe.data.dataset import (
     build_split,
     loaded,
 )
-from sensprobe.data.npz import damage, read_npz, require_npz
+from sensprobe.data.npz import read_npz
 from sensprobe.data.splitting import canonical_split, name_splits, shuffled_splits
+from sensprobe.documents import shown
 from sensprobe.errors import DataError
 
 FIELDS = ("x", "y", "split", "group")
@@ -50,12 +51,10 @@ class Samples:
 
 def load_npz(path: Path, spec: str, seed: int) -> Dataset:
     """Arrays x and optionally y, split and group of one .npz file."""
-    require_npz(path, spec)
-    with damage(path, spec):
-        fields, found = read_npz(path, FIELDS)
-        if "y" not in fields and b"y.npy" in path.read_bytes():
-            raise DataError(f"{spec}: {path} is damaged: it has a y that its index lacks")
-        return from_fields(fields, spec, seed, found)
+    fields, found = read_npz(path, spec, FIELDS)
+    if "y" not in fields and b"y.npy" in path.read_bytes():
+        raise DataError(f"{spec}: {path} is damaged: it has a y that its index lacks")
+    return from_fields(fields, spec, seed, found)
 
 
 def from_mapping(value: object, spec: str, seed: int) -> Dataset:
@@ -153,7 +152,7 @@ def check_samples(fields: Mapping[str, Any], spec: str, found: list[str]) -> Sam
     x_alone = "x" in fields and set(found) <= set(FIELDS)
     missing = [name for name in ("x", "y") if name not in fields]
     if missing and not x_alone:
-        has = ", ".join(found) or "nothing"
+        has = shown(", ".join(found), 200) or "nothing"
         raise DataError(
             f"{spec}: {' and '.join(missing)} missing; it has {has}; x and y are needed (x alone, "
             "to compare with full precision only)"

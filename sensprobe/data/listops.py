@@ -13,7 +13,7 @@ digit, and at depth 1 always an operation, because a digit alone is too short. O
 and numbers of arguments are uniform. MED is the median, of an even number of values the mean of
 the middle two rounded down; SM is the sum modulo 10. Kept are expressions of more than length / 4
 and fewer than `length` tokens, 501 to 1,999 by default, each once. An operation with its bracket
-is a token, a digit is one, and so is a closing bracket.
+is a token, a digit is one, and so is a closing bracket. `length` is at most 10,000.
 
 A sequence is filled up before its expression, so that it ends with the last bracket. Tokens: 0
 fills up, 1 to 10 are the digits 0 to 9, then come [MIN, [MAX, [MED, [SM and ].
@@ -36,7 +36,8 @@ from sensprobe.data.options import read_options
 from sensprobe.errors import UsageError
 
 NAME = "listops"
-LENGTH, LEAST_LENGTH = 2000, 16
+LENGTH, LEAST_LENGTH, MOST_LENGTH = 2000, 16, 10_000
+"""Expressions long enough for more than the last are too rare to be drawn."""
 SIZES = {"confirmation": 2000, "search": 2000, "calibration": 500, "train": 96_000}
 HELD_OUT = sum(SIZES.values()) - SIZES["train"]
 SEED = 0
@@ -76,8 +77,10 @@ def load(spec: str) -> Dataset:
     """`listops` data under the options of `spec`."""
     options = read_options(spec.removeprefix(NAME), spec, numbers=("length",))
     length = options.numbers.get("length", LENGTH)
-    if length < LEAST_LENGTH:
-        raise UsageError(f"{spec}: length={length}: give at least {LEAST_LENGTH}.")
+    if not LEAST_LENGTH <= length <= MOST_LENGTH:
+        raise UsageError(
+            f"{spec}: length={length}: give at least {LEAST_LENGTH} and at most {MOST_LENGTH:,}."
+        )
     splits, start = {}, 0
     for name, count in SIZES.items():
         splits[name] = _lazy(name, start, start + count, length)

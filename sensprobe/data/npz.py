@@ -1,35 +1,32 @@
-"""Files of named arrays, written by `numpy.savez`. Pickled (object) arrays are refused: reading one
-can run code.
-"""
+"""Files of named arrays, written by `numpy.savez`, as data."""
 
 from __future__ import annotations
 
-import contextlib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from sensprobe.documents import DocumentError, npz, shown
 from sensprobe.errors import DataError
 
 NPY_MAGIC = b"\x93NUMPY"
 
 
 def npz_arrays(path: Path, spec: str, names: tuple[str, ...]) -> list[np.ndarray]:
-    """The arrays of these names in one .npz file; DataError where one is absent or of objects."""
-    require_npz(path, spec)
-    with damage(path, spec):
-        fields, found = read_npz(path, names)
-        if missing := [name for name in names if name not in fields]:
-            raise DataError(
-                f"{spec}: {path} has no {' and no '.join(missing)}; it has {', '.join(found)}"
-            )
-        return [fields[name] for name in names]
+    """The arrays of these names in one .npz file; DataError where one is absent."""
+    fields, found = read_npz(path, spec, names)
+    if missing := [name for name in names if name not in fields]:
+        held = shown(", ".join(found), 200) or "nothing"
+        raise DataError(f"{spec}: {path} has no {' and no '.join(missing)}; it has {held}")
+    return [fields[name] for name in names]
 
 
-def require_npz(path: Path, spec: str) -> None:
-    """DataError for a path that is no .npz file."""
+def read_npz(
+    path: Path, spec: str, names: tuple[str, ...]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays that have one of these names, and the names of all arrays in the file; DataError
+    for a file that is absent, damaged or of another kind."""
     if not path.is_file():
         raise DataError(
             f"{spec}: file {path} does not exist; save one with "
@@ -40,27 +37,12 @@ def require_npz(path: Path, spec: str) -> None:
             bare = stream.read(len(NPY_MAGIC)) == NPY_MAGIC
         what = "holds one bare array, not x and y" if bare else "is truncated or no npz file"
         raise DataError(f"{spec}: {path} {what}; save it with numpy.savez(FILE, x=..., y=...)")
-
-
-def read_npz(path: Path, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays that have one of these names, and the names of all arrays."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {n: archive[n] for n in archive.files if n in names}, list(archive.files)
-
-
-@contextlib.contextmanager
-def damage(path: Path, spec: str) -> Iterator[None]:
-    """DataError for all that reading a damaged file can end in."""
     try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # damaged bytes make the readers of zip and npy raise anything
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{spec}: {path} holds pickled objects, which are never loaded because loading "
-                "can run code; save plain numbers, and strings as a numpy str array"
-            ) from error
+        return npz.read_npz(path, names)
+    except npz.PickledError as error:
         raise DataError(
-            f"{spec}: {path} is damaged ({type(error).__name__}: {error}); save it again"
+            f"{spec}: {path} holds pickled objects, which are never loaded because loading can "
+            "run code; save plain numbers, and strings as a numpy str array"
         ) from error
+    except DocumentError as error:
+        raise DataError(f"{spec}: {path} is damaged ({error}); save it again") from error

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from sensprobe.documents import shown
 from sensprobe.documents.files import named_path
 from sensprobe.errors import UsageError
+
+DIGITS = 9
+"""The most digits that a whole number may have."""
 
 
 class Options(NamedTuple):
@@ -47,8 +51,10 @@ def read_options(
             if value not in words[key]:
                 raise UsageError(f"{spec}: {item}: there are {', '.join(words[key])}.")
             found.words[key] = value
-        elif value.isdecimal():
+        elif value.isdecimal() and len(value) <= DIGITS:
             found.numbers[key] = int(value)
         else:
-            raise UsageError(f"{spec}: {item}: give a whole number.")
+            raise UsageError(
+                f"{shown(spec)}: {shown(item)}: give a whole number of at most {DIGITS} digits."
+            )
     return found

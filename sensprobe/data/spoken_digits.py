@@ -40,8 +40,6 @@ HOW_TO_GET = (
     "get github.com/Jakobovski/free-spoken-digit-dataset and name its folder `recordings`, with "
     "files such as 7_jackson_32.wav"
 )
-
-
 ABSENT = (
     "recordings of index 0 to 4 are confirmation, 5 calibration, 6 to 10 search, the others train"
 )
@@ -115,29 +113,34 @@ def _read_wave(path: Path, length: int, spec: str) -> np.ndarray:
                     f"{kind[2]} Hz; recordings have one of 2 bytes at {RATE_HZ} Hz. {HOW_TO_GET}"
                 )
             content = file.readframes(length)
-    except (wave.Error, EOFError, OSError) as error:
-        raise DataError(f"{spec}: {path} cannot be read ({error}); get it again") from error
+    except (wave.Error, EOFError, OSError, RuntimeError) as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{spec}: {path} cannot be read ({reason}); get it again") from error
     return np.frombuffer(content[: len(content) // 2 * 2], "<i2")
 
 
 def _from_npz(path: Path, length: int, spec: str) -> list[Recording]:
     audio, *columns = npz_arrays(path, spec, ("audio", "length", "label", "speaker", "index"))
-    sizes, digits, speakers, index = columns
-    ends = np.cumsum(sizes, dtype=np.int64)
+    count = columns[0].size
+    if not (
+        (audio.dtype, audio.ndim) == (np.int16, 1)
+        and all(c.dtype.kind in "iu" and c.shape == (count,) for c in columns)
+    ):
+        raise DataError(
+            f"{spec}: in {path} audio must be int16 in a row, and the others whole numbers, one a "
+            f"recording. Or {HOW_TO_GET}"
+        )
+    sizes, digits, speakers, index = (c.astype(np.int64) for c in columns)
     right = {
-        "audio is int16 in a row": audio.dtype == np.int16 and audio.ndim == 1,
-        "the others are whole numbers, one a recording": all(
-            c.dtype.kind in "iu" and c.shape == (len(sizes),) for c in columns
-        ),
-        "there are recordings": len(sizes) > 0,
+        "there are recordings": count > 0,
         "lengths are positive and sum up to that of audio": (sizes > 0).all()
-        and ends[-1:] == len(audio),
+        and sum(sizes.tolist()) == len(audio),
         "labels are 0 to 9": ((digits >= 0) & (digits < CLASSES)).all(),
         "indices count from 0": (index >= 0).all(),
     }
     if wrong := [rule for rule, holds in right.items() if not holds]:
         raise DataError(f"{spec}: {path} breaks a rule: {'; '.join(wrong)}. Or {HOW_TO_GET}")
-    starts = ends - sizes
+    starts = np.cumsum(sizes) - sizes
     return [
         Recording(
             int(digits[k]), f"{speakers[k]:05d}", int(index[k]), audio[at : at + size][:length]

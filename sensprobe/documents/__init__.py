@@ -3,6 +3,7 @@
     content_of(path)              bytes of a regular file, of a limited size
     read_json(path), read_toml    what it holds, within limits of nesting and of numbers
     schema("search").require(x)   the schema `search.schema.json` of this folder
+    npz.read_npz(path)            arrays of numpy.savez
 
 Whatever is wrong is a `DocumentError` in a few words, without the file's name: the caller says
 which document it is, what it is for and what to do about it.

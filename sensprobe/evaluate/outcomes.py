@@ -69,8 +69,8 @@ def unlabelled(
 def regression(
     outputs: Tensor, y: Tensor, baseline: Tensor | None, more: frozenset[str] = frozenset()
 ) -> dict[str, np.ndarray]:
-    """squared_error and, against baseline outputs, distance; both means over the targets, and
-    those of every step. `more` may name nrmse, the root of squared_error."""
+    """squared_error and, against baseline outputs, distance: means over the targets of a sample,
+    of all its steps. `more` may name nrmse, the root of squared_error."""
 
     def squared(other: Tensor) -> np.ndarray:
         error = (outputs - other.reshape(outputs.shape)).flatten(1).double() ** 2
@@ -93,8 +93,8 @@ def outcomes(
     metric: Metric | None = None,
     more: frozenset[str] = frozenset(),
 ) -> dict[str, np.ndarray]:
-    """Every per-sample array (n,) float32 of a task that is no language, those of `more` that
-    it has, plus `custom` where the user gave a metric."""
+    """Every per-sample array (n,) float32 of a task other than language, those of `more` that it
+    has, plus `custom` where the user gave a metric."""
     known = {"classification": classification, "regression": regression, "unlabelled": unlabelled}
     out = known[task](outputs, y, baseline, more)
     if metric is not None:

@@ -24,8 +24,8 @@ NOT_AVERAGED = (LABEL, PREDICTED)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The scores of the draws: one each, their standard deviation, and the standard error of their
-    mean (both infinite where there is one draw)."""
+    """The score of each draw, their standard deviation, and the standard error of their mean. The
+    latter two are infinite where there is one draw."""
 
     values: tuple[float, ...]
     spread: float
@@ -53,7 +53,7 @@ def averaged(draws: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
 def over_draws(found: Score, draws: Sequence[np.ndarray]) -> Score:
     """A score of the mean over draws of per-sample values, with the error that draws add.
 
-    `draws` has the per-sample values of each draw; of none, or of one, nothing is added.
+    `draws` has the per-sample values of each draw. Fewer than two draws add nothing.
     """
     if len(draws) < 2:
         return found

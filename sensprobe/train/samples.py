@@ -230,8 +230,8 @@ def _is_tokens(x: Tensor, known: int) -> bool:
 
 
 def _is_labels(y: Tensor, outputs: tuple[int, ...]) -> bool:
-    """True if these are targets as many as the outputs of a sample, or classes where a sample has
-    one output."""
+    """True for targets, one for each output of a sample, and for classes of a model that gives one
+    row of outputs a sample."""
     if y.is_floating_point():
         return (
             y.dtype == torch.float32 and y.ndim > 0 and math.prod(y.shape[1:]) == math.prod(outputs)

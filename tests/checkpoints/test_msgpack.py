@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tracemalloc
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import s5_files as s5
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from npz_files import announcing, described, member
 
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.checkpoints.arrays import Array, read_npz
@@ -69,7 +69,7 @@ def test_numbers_of_every_width(tmp_path):
     content = bytes([0x80 + len(NUMBERS)])
     for i, number in enumerate(NUMBERS):
         content += s5.text(str(i)) + number
-    found = read(tmp_path / "m.msgpack", content + b"")
+    found = read(tmp_path / "m.msgpack", content)
     assert list(found.values()) == [-1, -32, 128, 256, 65536, -128, -32768, -(2**31)]
     single = read(tmp_path / "m.msgpack", b"\x81\xa1x\xca\x3f\x40\x00\x00")
     assert single == {"x": 0.75}
@@ -212,21 +212,6 @@ def zipped(tree: s5.Tree) -> bytes:
     return out.getvalue()
 
 
-def member(header: str, numbers: bytes, compressed: bool = False) -> bytes:
-    """An archive of one array whose header says so."""
-    text = header.ljust(117) + "\n"
-    out = io.BytesIO()
-    kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
-    with zipfile.ZipFile(out, "w", kind) as archive:
-        content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + numbers
-        archive.writestr("a.npy", content)
-    return out.getvalue()
-
-
-def described(shape: str, dtype: str = "<f4") -> str:
-    return f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -243,10 +228,8 @@ def test_what_is_no_plain_array_is_refused(tmp_path, content, says):
 
 
 def test_an_archive_that_announces_more_than_it_can_hold(tmp_path):
-    content = bytearray(member(described("(1,)"), b"1234", compressed=True))
-    at = content.index(b"PK\x01\x02")  # the index of the archive, whose sizes are believed
-    content[at + 24 : at + 28] = (2**31).to_bytes(4, "little")
-    assert "larger than a file of this size can hold" in refusal(tmp_path / "m.npz", bytes(content))
+    content = announcing(member(described("(1,)"), b"1234", compressed=True), 2**31)
+    assert "larger than a file of this size can hold" in refusal(tmp_path / "m.npz", content)
 
 
 def test_an_array_is_a_view_until_it_is_asked_for(tmp_path):

@@ -133,16 +133,14 @@ def test_an_option_says_where_the_norm_stands(tmp_path):
 
 def test_numbers_of_other_types(tmp_path):
     half = s5.params()
-    kernel = half["decoder"]["kernel"].astype(np.float16)
-    half["decoder"]["kernel"] = kernel
+    half["decoder"]["kernel"] = half["decoder"]["kernel"].astype(np.float16)
     path = write(tmp_path / "m.npz", half)
     require_same(path, outputs(half))
     assert open_checkpoint(path).stored["head"] == "float16"
-    wide = np.savez  # Fortran order and big-endian numbers are written by numpy, not by flax
-    flat = s5.flat(s5.params())
+    flat = s5.flat(s5.params())  # numpy, unlike flax, writes Fortran order and big-endian numbers
     flat["decoder/kernel"] = np.asfortranarray(flat["decoder/kernel"])
     flat["decoder/bias"] = flat["decoder/bias"].astype(">f4")
-    wide(tmp_path / "w.npz", **flat)
+    np.savez(tmp_path / "w.npz", **flat)
     require_same(tmp_path / "w.npz", outputs(s5.params()))
 
 
@@ -283,6 +281,22 @@ def test_a_table_that_holds_itself_is_read_once(tmp_path):
 
 
 # -- files that do not fit ------------------------------------------------------------------------
+
+
+def test_a_name_that_two_values_have_is_refused(tmp_path):
+    flat = {"/".join(name): value for name, value in leaves(s5.params("full_glu"))}
+    twice = {**flat, "decoder.kernel": flat["decoder/kernel"]}
+    np.savez(tmp_path / "m.npz", **twice)
+    with pytest.raises(CheckpointError, match=r"two values called decoder\.kernel"):
+        read_checkpoint(tmp_path / "m.npz")
+
+
+def leaves(tree, before=()):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*before, name))
+        else:
+            yield (*before, name), value
 
 
 def changed(path: tuple[str, ...], value: Any) -> s5.Tree:

@@ -1,5 +1,6 @@
 """npz files and users' functions: kinds, splits, and every way arrays can be wrong."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from npz_files import announcing, described, member
 
 from sensprobe.data import SPLIT_NAMES, Dataset, load_data
 from sensprobe.data.arrays import from_mapping
@@ -259,6 +261,26 @@ def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="pickled objects, which are never loaded"):
         load_data(f"npz:{path}")
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        member(described("(2147483648,)"), bytes(4), name="x"),
+        member(described("(-1, -1)"), bytes(4), name="x"),
+        announcing(member(described("(1, 1)"), bytes(4), name="x"), 2**31),
+    ],
+    ids=["a large array", "a negative shape", "a large member"],
+)
+def test_sizes_that_a_file_announces_are_not_believed(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "data.npz").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"data\.npz is damaged .*(has 4 bytes|can hold)"):
+            load_data(f"npz:{tmp_path / 'data.npz'}")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_missing_and_damaged_npz(tmp_path: Path) -> None:

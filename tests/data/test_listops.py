@@ -102,6 +102,10 @@ def test_it_is_a_task_of_tokens() -> None:
 def test_options_there_are_not() -> None:
     with pytest.raises(UsageError, match="length=15: give at least 16"):
         load_data("listops,length=15")
+    with pytest.raises(UsageError, match="length=10001: give at least 16 and at most 10,000"):
+        load_data("listops,length=10001")
+    with pytest.raises(UsageError, match="give a whole number of at most 9 digits"):
+        load_data("listops,length=" + "9" * 5000)
     with pytest.raises(UsageError, match="no option 'lenth=20'; did you mean length"):
         load_data("listops,lenth=20")
     with pytest.raises(UsageError, match="did you mean listops"):

@@ -97,15 +97,21 @@ def test_other_recordings_are_refused(folder: Path) -> None:
     write_wave(folder / "0_anna_3.wav", np.ones(5), rate=16_000)
     with pytest.raises(DataError, match=r"0_anna_3.wav has 1 channel\(s\) of 2 .* at 16000 Hz"):
         load_data(f"spoken-digits:{folder}")
-    (folder / "0_anna_3.wav").write_bytes(b"RIFF")
-    with pytest.raises(DataError, match=r"0_anna_3.wav cannot be read"):
-        load_data(f"spoken-digits:{folder}")
+    write_wave(folder / "0_anna_3.wav", np.ones(5))
+    whole = (folder / "0_anna_3.wav").read_bytes()
+    for damaged in (b"RIFF", whole[:30], whole[:16] + b"\xff" * 4 + whole[20:]):
+        (folder / "0_anna_3.wav").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"0_anna_3.wav cannot be read \(\w"):
+            load_data(f"spoken-digits:{folder}")
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"audio": np.zeros(5)}, "audio is int16 in a row"),
+        ({"audio": np.zeros(5)}, "audio must be int16 in a row"),
+        ({"length": np.array(78)}, "whole numbers, one a recording"),
+        ({"length": np.full(78, "3")}, "whole numbers, one a recording"),
+        ({"length": np.full(78, 2**62)}, "lengths are positive and sum up"),
         ({"label": np.full(78, 10)}, "labels are 0 to 9"),
         ({"index": np.full(78, -1)}, "indices count from 0"),
         ({"length": np.full(78, 3)}, "lengths are positive and sum up"),
@@ -119,6 +125,14 @@ def test_arrays_that_do_not_fit_are_named(
 ) -> None:
     with pytest.raises(DataError, match=says):
         load_data(save(tmp_path / "digits.npz", **changes))
+
+
+def test_whole_numbers_may_be_of_any_type(folder: Path, tmp_path: Path) -> None:
+    spec = save(tmp_path / "digits.npz")
+    with np.load(tmp_path / "digits.npz") as file:
+        columns = {n: a.astype(np.uint64) for n, a in file.items() if n != "audio"}
+    signed = load_data(spec).fingerprint
+    assert load_data(save(tmp_path / "digits.npz", **columns)).fingerprint == signed
 
 
 def test_a_length_below_one(folder: Path) -> None:
