@@ -191,8 +191,9 @@ def test_what_was_never_priced_has_no_prediction_until_it_is(page, served, runs)
 
 
 def put_in_column_of_a(page, scheme: str) -> None:
-    """Type a scheme, with what is said of it where it is offered, into the first layer's cell of A: by keyboard alone once the table has the
-    focus, and each key only when the one before it has shown its effect."""
+    """Type a scheme, with what is said of it where it is offered, into the first layer's cell of A:
+    by keyboard alone once the table has the focus, and each key only when the one before it has
+    shown its effect."""
     table = page.locator(TABLE).first
     first, second = (table.get_by_test_id(f"glide-cell-{column}-0") for column in (1, 2))
     box = table.bounding_box()

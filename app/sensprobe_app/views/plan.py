@@ -37,7 +37,7 @@ from sensprobe.report.values import in_bytes, level_text
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs
-from sensprobe_app.controls import batch_of, chart, choice, command, plain, profile_command
+from sensprobe_app.controls import batch_of, chart, choice, command, gone, plain, profile_command
 from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
@@ -64,9 +64,15 @@ def show(found: Found) -> None:
     known = _known(found.search)
     first, second = st.columns([3, 2])
     with first:
-        name = str(choice("Plan", list(known), "plan"))
+        name = choice("Plan", list(known), "plan", strict=True)
     with second:
         batch = batch_of(found.search.batch if found.search is not None else 1)
+    if name is None:
+        st.warning(
+            f"This search has no plan {plain(gone('plan'))}, which the address asks for: choose "
+            "one above, or another search on the left."
+        )
+        return
     base = known[name].entries
     if known[name].mark:
         st.caption(plain(known[name].mark))
