@@ -20,7 +20,7 @@ from sensprobe.report.gather import Results, gather, sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
 from sensprobe.report.read import read_confirmation, read_search
-from sensprobe.report.results import Search
+from sensprobe.report.results import Confirmation, Search
 from sensprobe.report.tuned import Tuning
 from sensprobe.report.values import ACCURACY
 from sensprobe.runs import Run, open_run
@@ -53,6 +53,11 @@ class Found(NamedTuple):
     @property
     def tuned(self) -> Tuning | None:
         return self.results.tuned if self.results is not None else None
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """What was confirmed of the plans of `search`."""
+        return None if self.partial or self.results is None else self.results.confirmation
 
     @property
     def running(self) -> bool:

@@ -250,6 +250,10 @@ class Confirmation:
     compared: tuple[Compared, ...] = ()
     radius_name: str = RADIUS
 
+    def of(self, candidate: str) -> Confirmed | None:
+        """What was confirmed of a candidate of the search."""
+        return next((plan for plan in self.plans if plan.candidate == candidate), None)
+
     def misses(self, plan: Confirmed) -> bool:
         """Return whether a plan loses more here than its budget allows."""
         lost = -self.quantity.sign * plan.change.value

@@ -177,7 +177,11 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
     now, before = (
         cost(found.sites, resolved(e, found.sites), batch=batch) for e in (entries, base)
     )
-    first, second, third, fourth = st.columns(4)
+    confirmed = _confirmed(found, entries)
+    columns = list(st.columns(4 if confirmed is None else 5))
+    if confirmed is not None:
+        columns[0].metric(*confirmed, delta_color="off", delta_arrow="off")
+    first, second, third, fourth = columns[-4:]
     profile = found.results.sensitivity if found.results is not None else None
     guess = None if profile is None else predicted(entries, found.sites, profile)
     first.metric(
@@ -212,6 +216,21 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
             delta_color="off",
             delta_arrow="off",
         )
+
+
+def _confirmed(found: Found, entries: Entries) -> tuple[str, str, str] | None:
+    """Heading, score and difference of a plan that was confirmed on samples nothing had seen."""
+    known, search = found.confirmation, found.search
+    if known is None or search is None:
+        return None
+    mine = resolved(entries, found.sites)
+    for plan in known.plans:
+        candidate = search.candidate(plan.candidate)
+        if candidate is not None and resolved(candidate.entries, found.sites) == mine:
+            q = known.quantity
+            change = f"{q.change(plan.change)} {plain(q.change_unit)} to full precision"
+            return plain(f"confirmed {q.heading}"), q.level(plan.metric), change
+    return None
 
 
 def _tuned(found: Found, entries: Entries, trained: Tuning) -> None:
