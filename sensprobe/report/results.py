@@ -155,6 +155,7 @@ class Compared:
     chosen: str | None = None
     gain: Measured = UNKNOWN
     entries: Entries = ()
+    saved: bool = False  # a file of the run, which no search measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from app_pages import drawn, opened, words
 from sensprobe_app import store
 
 from sensprobe import api
+from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.report.gather import gather
 from sensprobe.runs import open_run
 
@@ -294,3 +295,25 @@ def test_what_was_confirmed_stands_before_what_was_searched(runs, view):
         facts = test.dataframe[0].value[searched.title]
         assert facts.index[0] == "confirmed accuracy (%)"
         assert facts.iloc[0] == level
+
+
+def test_a_plan_that_was_saved_is_a_plan_like_others(runs):
+    folder = runs / "digits" / "plans"
+    folder.mkdir(exist_ok=True)
+    plan = Plan((parse_setting("*.out_proj=int7/channel"),), "my-try")
+    (folder / "my-try.json").write_text(json.dumps(plan.to_json()), encoding="utf-8")
+    (folder / "away.json").symlink_to(folder / "my-try.json")
+    (folder / "bad.json").write_text("{", encoding="utf-8")
+    test = drawn(runs, "plan", plan="my-try")
+    assert test.selectbox(key="plan").value == "my-try"
+    assert not {"away", "bad"} & set(test.selectbox(key="plan").options)
+    assert test.metric[-1].value == "not yet"
+    file = folder / "my-try.json"
+    api.evaluate(None, None, file, run=runs / "digits", split="search")
+    (saved,) = (b for b in found_of(runs).search.compared if b.saved)
+    assert (saved.name, saved.metric.n) == ("my-try", 400)
+    assert drawn(runs, "plan", plan="my-try").metric[-1].value != "not yet"
+
+
+def found_of(runs):
+    return store.found(next(line for line in store.lines(runs) if line.name == "digits"))
