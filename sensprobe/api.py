@@ -670,9 +670,10 @@ def tune(
 def prune(
     model: Pathlike,
     data: str,
-    states: int,
+    states: int | None,
     out: Pathlike,
     *,
+    kernels: int | None = None,
     limit: int | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -683,7 +684,8 @@ def prune(
     """Write a model with fewer state variables: those are taken away that the outputs miss least.
 
     `out` is a checkpoint (.safetensors) as any other. `states`: complex pairs of a head (S4D), or
-    complex modes (S5). The document has prices of what went and stayed, bytes and scores; see
+    complex modes (S5). `kernels`: heads with a recurrence, in all layers together (S4D). None of
+    either keeps all. The document has prices of what went and stayed, bytes and scores; see
     `jobs.prune`. `limit`: samples of each split that are scored. `allow_code`: see `search`.
     """
     from sensprobe.jobs import prune as job
@@ -693,7 +695,7 @@ def prune(
         model, data, None, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
         progress=progress,
     )  # fmt: skip
-    return job.prune(session, states, Path(out), limit)
+    return job.prune(session, states, Path(out), limit, kernels=kernels)
 
 
 def doctor() -> Document:

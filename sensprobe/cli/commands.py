@@ -324,6 +324,7 @@ def prune(arguments: Namespace) -> None:
         arguments.data,
         arguments.states,
         arguments.out,
+        kernels=arguments.kernels,
         limit=arguments.limit,
         norm=arguments.norm,
         metric=arguments.metric,

@@ -1,9 +1,14 @@
-"""Prune: take state variables away for good, those that the outputs miss least."""
+"""Prune: take state variables or whole kernels away for good, those that the outputs miss least."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from sensprobe.checkpoints import parameters
 from sensprobe.errors import UsageError
@@ -13,7 +18,8 @@ from sensprobe.jobs.tune import tuned_arrays
 from sensprobe.jobs.tuned import opened_as
 from sensprobe.models import FAMILIES, family_of
 from sensprobe.models.family import Pruning
-from sensprobe.sensitivity.modes import mode_prices
+from sensprobe.plans.sites import Part
+from sensprobe.sensitivity.modes import kernel_prices, mode_prices
 from sensprobe.session.session import Session
 from sensprobe.train import record
 from sensprobe.train.snapshot import write_weights
@@ -22,18 +28,26 @@ SAMPLES = 256
 """The most samples of the calibration split that prices are measured on."""
 
 
-def prune(session: Session, states: int, out: Path, limit: int | None = None) -> dict[str, Any]:
-    """Write the session's model with so many state variables a head (S4D) or in all (S5) to `out`.
+def prune(
+    session: Session,
+    states: int | None,
+    out: Path,
+    limit: int | None = None,
+    *,
+    kernels: int | None = None,
+) -> dict[str, Any]:
+    """Write the session's model with so many state variables a head (S4D) or in all (S5), and so
+    many kernels in all layers together (S4D), to `out`. None keeps all of them.
 
     The document that is returned has, by layer, the sum of the prices of what went and of what is
     left (see `sensitivity.modes`), bytes at full precision before and after, and scores of both
     models on `limit` samples of the search split and of the confirmation split, paired. Nothing is
-    trained: `tune` does that. Raises UsageError for a family without pruning, and for a number of
-    states that is not below the model's.
+    trained: `tune` does that. Raises UsageError for a family without pruning, and for numbers that
+    are not below the model's.
     """
     source, config = session.source, session.source.model.config
     pruning = _pruning(session)
-    rows = _rows(session, states)
+    blocks = _check(session, states, kernels)
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: a pruned model is a checkpoint; name a .safetensors file.")
     if out.exists():
@@ -43,17 +57,25 @@ def prune(session: Session, states: int, out: Path, limit: int | None = None) ->
         for split in ("search", "confirmation")
         if split in session.dataset.splits
     }
-    x = session.dataset.splits["calibration"].x[:SAMPLES]
-    session.progress.begin(f"pricing states on {len(x)} samples", len(x))
-    try:
-        prices = mode_prices(
-            source.model, pruning, x, session.dataset.task, session.progress.advance
-        )
-    finally:
-        session.progress.end()
-    chosen = [price.topk(states // rows, 1).indices.sort(1).values for price in prices]
     stored = parameters(source.path, source.norm)
-    params, smaller = pruning.kept(stored.tensors, stored.config, chosen)
+    params, smaller = stored.tensors, stored.config
+    rows: list[Tensor] | None = None
+    layers: list[dict[str, Any]] = [{"layer": i} for i in range(config.layers)]
+    if kernels is not None and pruning.kernels is not None:
+        prices = _prices(session, kernel_prices, "kernels")
+        rows = most(prices, kernels)
+        params, smaller = pruning.kernels(params, smaller, rows)
+        for row, price, kept in zip(layers, prices, rows, strict=True):
+            counts = {"before": len(price), "after": len(kept)}
+            row["kernels"] = counts | _shared(price, price[kept])
+    if states is not None:
+        prices = _prices(session, mode_prices, "states")
+        if rows is not None:
+            prices = [price[kept] for price, kept in zip(prices, rows, strict=True)]
+        chosen = [price.topk(states // blocks, 1).indices.sort(1).values for price in prices]
+        params, smaller = pruning.kept(params, smaller, chosen)
+        for row, price, kept in zip(layers, prices, chosen, strict=True):
+            row |= _shared(price, price.gather(1, kept))
     write_weights(out, params, smaller, {})
     pruned = opened_as(session, out)
     pruned.samples = session.samples
@@ -75,16 +97,37 @@ def prune(session: Session, states: int, out: Path, limit: int | None = None) ->
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),
         "states": {"before": config.d_state, "after": smaller.d_state},
-        "samples": len(x),
+        "samples": min(SAMPLES, len(session.dataset.splits["calibration"].x)),
         "price": "squared change" if session.dataset.task == "regression" else "nats",
-        "layers": [
-            {"layer": i, "kept": float(price.gather(1, kept).sum()),
-             "removed": float(price.sum() - price.gather(1, kept).sum())}
-            for i, (price, kept) in enumerate(zip(prices, chosen, strict=True))
-        ],
+        "layers": layers,
         "bytes": {name: found["total"] for name, found in bytes_of.items()},
         "splits": scores,
     }  # fmt: skip
+
+
+def most(prices: Sequence[Tensor], count: int) -> list[Tensor]:
+    """The `count` largest prices (k,) of all layers together, and one of every layer at least:
+    where they stand in each, in rising order."""
+    ranked = torch.cat([price.index_fill(0, price.argmax(), math.inf) for price in prices])
+    keep = torch.zeros_like(ranked, dtype=torch.bool)
+    keep[ranked.topk(count).indices] = True
+    return [part.nonzero()[:, 0] for part in keep.split([len(price) for price in prices])]
+
+
+def _prices(session: Session, priced: Callable[..., list[Tensor]], what: str) -> list[Tensor]:
+    """Prices by layer, on samples of the calibration split."""
+    source, dataset = session.source, session.dataset
+    x = dataset.splits["calibration"].x[:SAMPLES]
+    session.progress.begin(f"pricing {what} on {len(x)} samples", len(x))
+    try:
+        return priced(source.model, _pruning(session), x, dataset.task, session.progress.advance)
+    finally:
+        session.progress.end()
+
+
+def _shared(prices: Tensor, kept: Tensor) -> dict[str, float]:
+    """The sum of all prices, shared out to what is kept and what goes."""
+    return {"kept": float(kept.sum()), "removed": float(prices.sum() - kept.sum())}
 
 
 def _pruning(session: Session) -> Pruning:
@@ -103,15 +146,30 @@ def _pruning(session: Session) -> Pruning:
     return family.pruning
 
 
-def _rows(session: Session, states: int) -> int:
-    """By how many rows of A the states that are kept are counted: 1, or the blocks of an S5."""
-    config = session.source.model.config
+def _check(session: Session, states: int | None, kernels: int | None) -> int:
+    """UsageError for numbers that cannot be kept. Returns by how many rows of A the states that are
+    kept are counted: 1, or the blocks of an S5."""
+    config, name = session.source.model.config, session.source.name
     blocks: int = getattr(config, "blocks", 1)
-    if not 1 <= states < config.d_state or states % blocks:
+    if states is None and kernels is None:
+        raise UsageError("say what is kept: --states N, --kernels N, or both.")
+    if states is not None and (not 1 <= states < config.d_state or states % blocks):
         step = f" in steps of {blocks}, its blocks" if blocks > 1 else ""
         raise UsageError(
-            f"--states {states}: {session.source.name} has {config.d_state}; give a number from "
+            f"--states {states}: {name} has {config.d_state}; give a number from "
             f"{blocks} to {config.d_state - blocks}{step}."
+        )
+    if kernels is not None and _pruning(session).kernels is None:
+        raise UsageError(
+            f"--kernels {kernels}: {name} has none of its own for each head, as S4D models have; "
+            "give --states N."
+        )
+    sites = session.source.model.sites.values()
+    total = sum(site.shape[0] for site in sites if site.part is Part.A)
+    if kernels is not None and not config.layers <= kernels < total:
+        raise UsageError(
+            f"--kernels {kernels}: {name} has {total} in {config.layers} layer(s), each of which "
+            f"keeps one; give a number from {config.layers} to {total - 1}."
         )
     return blocks
 

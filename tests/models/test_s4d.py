@@ -14,7 +14,7 @@ from torch import Tensor
 from sensprobe.errors import SensprobeError, UnsupportedError
 from sensprobe.models.apply import Applier
 from sensprobe.models.discretize import discretize
-from sensprobe.models.s4d import S4DConfig, sites
+from sensprobe.models.s4d import S4DConfig, kernels, sites
 from sensprobe.models.s4d_layers import S4D, deploy
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.scheme import parse
@@ -114,10 +114,12 @@ def by_hand(model: S4D, x: Tensor) -> Tensor:
             return scaled * w[at + "norm"] + w[at + "norm.bias"]
 
         v = norm(u) if config.norm == "pre" else u
+        heads = slice(None) if (found := kernels(config, i)) is None else list(found)
         h, y = torch.zeros(len(x), *w[at + "A"].shape, dtype=torch.complex128), []
         for t in range(x.shape[1]):
-            h = w[at + "A"] * h + w[at + "B"] * v[:, t, :, None]
-            y.append(2 * (w[at + "C"] * h).sum(-1).real + w[at + "D"] * v[:, t])
+            h = w[at + "A"] * h + w[at + "B"] * v[:, t, heads, None]
+            y.append(w[at + "D"] * v[:, t])
+            y[-1][:, heads] += 2 * (w[at + "C"] * h).sum(-1).real
         y = torch.stack(y, dim=1)
         if config.activation == "gelu":
             y = y * (1 + torch.erf(y / 2**0.5)) / 2
