@@ -28,6 +28,45 @@ def test_a_pruned_model_is_smaller_and_scores_what_is_said(
     assert shell.ok("cost", out, "--json").json["total_bytes"] == found["bytes"]["after"]
 
 
+def test_kernels_go_whole_with_states_or_without(shell: Shell, tmp_path: Path) -> None:
+    sizes = []
+    for more in ([], ["--states", 6]):
+        out = tmp_path / f"{len(more)}.safetensors"
+        words = ["--data", "digits", "--kernels", 13, *more, "--limit", 60, "--out", out, "--json"]
+        found = shell.ok("prune", "s4d-digits", *words).json
+        (row,) = found["layers"]
+        assert (row["kernels"]["before"], row["kernels"]["after"]) == (16, 13)
+        assert 0 <= row["kernels"]["removed"] < row["kernels"]["kept"]
+        assert ("kept" in row) == bool(more)
+        model, _ = read_checkpoint(out)
+        pairs = found["states"]["after"]
+        assert model.sites["layers.0.A"].shape == (13, pairs)
+        # A head has log_dt, and a pair of A, B, C and the state: 4 bytes, and 32 a complex pair.
+        sizes.append(found["bytes"]["before"] - found["bytes"]["after"])
+        assert sizes[-1] == 32 * (16 * 8 - 13 * pairs)
+        assert shell.ok("cost", out, "--json").json["total_bytes"] == found["bytes"]["after"]
+    assert sizes[0] < sizes[1]
+
+
+def test_a_model_without_some_kernels_is_exported_and_scores_the_same(
+    shell: Shell, tmp_path: Path
+) -> None:
+    out, folder = tmp_path / "small.safetensors", tmp_path / "exported"
+    plan = ["--data", "digits", "--set", "weights=int8/head", "--set", "states=int8/head/dynamic"]
+    words = ["--data", "digits", "--kernels", 9, "--limit", 40, "--out", out]
+    assert "9 of 16 kernels; prices" in shell.ok("prune", "s4d-digits", *words).out
+    cost = shell.ok("cost", out, *plan[2:], "--json").json
+    shell.ok("export", out, *plan, "--out", folder)
+    tensors = (folder / "model.safetensors").read_bytes()
+    header = 8 + int.from_bytes(tensors[:8], "little")
+    assert len(tensors) - header == cost["weight_bytes"]
+    scores = [
+        shell.ok("eval", *which, "--limit", 100, "--json").json["value"]
+        for which in ((folder, "--data", "digits"), (out, *plan))
+    ]
+    assert scores[0] == scores[1]
+
+
 def test_outputs_are_compared_with_those_of_the_model_before(shell: Shell, tmp_path: Path) -> None:
     words = ["prune", "s4d-digits", "--data", "digits", "--states", 2, "--limit", 40, "--json"]
     words += ["--metric", "divergence", "--out", tmp_path / "small.safetensors"]
@@ -57,6 +96,10 @@ def test_it_says_what_went_and_what_to_do_next(shell: Shell, tmp_path: Path) -> 
     [
         (["s4d-digits", "--states", 8], "s4d-digits has 8; give a number from 1 to 7."),
         (["s4d-digits", "--states", 0], "give a number from 1 to 7."),
+        (["s4d-digits"], "say what is kept: --states N, --kernels N, or both."),
+        (["s4d-digits", "--kernels", 16], "has 16 in 1 layer(s), each of which keeps one; give a"),
+        (["s4d-digits", "--kernels", 0], "give a number from 1 to 15."),
+        (["s5-digits", "--kernels", 3], "has none of its own for each head"),
         (["s5-digits", "--states", 7], "from 2 to 14 in steps of 2, its blocks."),
         (["mamba-bytes", "--states", 8], "of s4d and s5 models they are."),
     ],
