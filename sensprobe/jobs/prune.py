@@ -19,7 +19,8 @@ from sensprobe.jobs.tuned import opened_as
 from sensprobe.models import FAMILIES, family_of
 from sensprobe.models.family import Pruning
 from sensprobe.plans.sites import Part
-from sensprobe.sensitivity.modes import kernel_prices, mode_prices
+from sensprobe.sensitivity.kernels import kernel_prices
+from sensprobe.sensitivity.modes import mode_prices
 from sensprobe.session.session import Session
 from sensprobe.train import record
 from sensprobe.train.snapshot import write_weights
@@ -40,10 +41,10 @@ def prune(
     many kernels in all layers together (S4D), to `out`. None keeps all of them.
 
     The document that is returned has, by layer, the sum of the prices of what went and of what is
-    left (see `sensitivity.modes`), bytes at full precision before and after, and scores of both
-    models on `limit` samples of the search split and of the confirmation split, paired. Nothing is
-    trained: `tune` does that. Raises UsageError for a family without pruning, and for numbers that
-    are not below the model's.
+    left (see `sensitivity.modes` and `.kernels`), bytes at full precision before and after, and
+    scores of both models on `limit` samples of the search split and of the confirmation split,
+    paired. Nothing is trained: `tune` does that. Raises UsageError for a family without pruning,
+    and for numbers that are not below the model's.
     """
     source, config = session.source, session.source.model.config
     pruning = _pruning(session)

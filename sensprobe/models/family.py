@@ -41,14 +41,16 @@ class Pruning:
     the parameters and the config of the model that keeps the state variables chosen of every layer:
     numbers (rows, m) in rising order.
 
-    `kernels(parameters, config, chosen)` does the same for whole kernels, the recurrences of the
-    rows of A: numbers of rows (k,) of every layer in rising order. Families whose rows read more
-    than one number and write more than one have none.
+    `kernels(parameters, config, chosen)` does the same for whole kernels, where each row of A is
+    the recurrence of one head: rows (k,) of every layer in rising order. `unread(values, config,
+    layer)` returns what out_proj reads (b, l, h) without any kernel of a layer, from weights and
+    activations by site name.
     """
 
     shares: Callable[..., Any]
     kept: Callable[..., Any]
     kernels: Callable[..., Any] | None = None
+    unread: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -218,7 +218,9 @@ FAMILY = Family(
             names=_NAMES,
         ),
     ),
-    pruning=Pruning(*(deferred(_LAYERS, name) for name in ("shares", "kept", "kept_kernels"))),
+    pruning=Pruning(
+        *(deferred(_LAYERS, name) for name in ("shares", "kept", "kept_kernels", "unread"))
+    ),
     earlier=Earlier(
         "d_input d_output d_model d_state layers norm residual activation pooling discretization",
         deferred(_LAYERS, "earlier_weights"),

@@ -108,6 +108,11 @@ def kept_kernels(
     return {name: one(name, p) for name, p in params.items()}, found
 
 
+def unread(values: Mapping[str, Tensor], config: S4DConfig, layer: int) -> Tensor:
+    """What out_proj reads (b, l, h) without any kernel of a layer: the activation of D x."""
+    return _activated(values[f"layers.{layer}.D"] * values[f"layers.{layer}.x"], config)
+
+
 def initial(config: S4DConfig, dt: tuple[float, float], seed: int) -> dict[str, Tensor]:
     """The parameters that training starts from, S4D-Lin (arXiv 2206.11893): A_n = -1/2 + i pi n,
     B = 1, C complex normal of variance 1, D normal, and log dt uniform between dt's ends."""
@@ -166,6 +171,10 @@ def _spread(y: Tensor, heads: tuple[int, ...] | None, x: Tensor) -> Tensor:
     return torch.zeros_like(x).index_copy(-1, torch.tensor(heads, device=x.device), y)
 
 
+def _activated(y: Tensor, config: S4DConfig) -> Tensor:
+    return F.gelu(y) if config.activation == "gelu" else y * (y + 2).clamp(0, 1)
+
+
 @dataclass(frozen=True)
 class S4D(Framed):
     """An S4D model: config, and weights by site name (float64 / complex128 as loaded).
@@ -213,8 +222,7 @@ class S4D(Framed):
         heads = s4d.kernels(self.config, i)
         y, state = self.recur(columns(x, heads), A, B, C, storage, carries[0])
         y = at.passes("y", _spread(y, heads, x) + D * x)
-        y = F.gelu(y) if self.config.activation == "gelu" else y * (y + 2).clamp(0, 1)
-        y = at.linear("out_proj", at.passes("out_proj_in", y))
+        y = at.linear("out_proj", at.passes("out_proj_in", _activated(y, self.config)))
         return F.glu(at.passes("out_proj_out", y), dim=-1), (state,)
 
     def recur(

@@ -3,8 +3,7 @@
 Without mode n, y loses what C_n reads of it: as far as the outputs go, C_n becomes 0. To second
 order they diverge by ½ E[⟨g, Δ⟩²] with Δ = -C_n and g the gradient of a sample (see `taylor`), so
 one backward pass a sample prices every mode alone. Prices do not add up where modes make up for one
-another: a kernel, all modes of a row of A at once, has a price of its own, ⟨g, Δ⟩ summed over its
-modes before it is squared.
+another.
 """
 
 from __future__ import annotations
@@ -47,28 +46,6 @@ def mode_prices(
 
     x: samples (n, l, c). Prices are nats of divergence, of a regression the mean squared change.
     """
-    return _prices(model, pruning.shares, x, task, tick)
-
-
-def kernel_prices(
-    model: Model,
-    pruning: Pruning,
-    x: Tensor,
-    task: str,
-    tick: Callable[[int], None] = lambda count: None,
-) -> list[Tensor]:
-    """The price of every kernel of every layer: (rows,) float64; else as `mode_prices`."""
-    return _prices(model, lambda *given: pruning.shares(*given).sum(-1), x, task, tick)
-
-
-def _prices(
-    model: Model,
-    shares: Callable[..., Tensor],
-    x: Tensor,
-    task: str,
-    tick: Callable[[int], None],
-) -> list[Tensor]:
-    """The price of whatever `shares` adds the numbers of ⟨g, Δ⟩ up to."""
     sites = [s for s in model.sites.values() if s.part is Part.C]
     leaves = {s.name: EXACT(s, model.weights[s.name]).clone().requires_grad_() for s in sites}
     total: list[Tensor | float] = [0.0] * len(sites)
@@ -79,7 +56,7 @@ def _prices(
         gradients = torch.autograd.grad(pulled, [*leaves.values()])
         for i, (C, g) in enumerate(zip(leaves.values(), gradients, strict=True)):
             product = (real_view(C.detach()) * real_view(g)).double()
-            share = shares(product, model.config)
+            share = pruning.shares(product, model.config)
             total[i] = total[i] + factor / len(x) * share.square()
         tick(1)
     return [torch.as_tensor(one) for one in total]

@@ -9,18 +9,17 @@ import pytest
 import torch
 from builders import PLAIN, inputs, tiny
 
-from sensprobe.jobs.prune import most
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.taps import EXACT
-from sensprobe.sensitivity.modes import kernel_prices, mode_prices
+from sensprobe.sensitivity.modes import mode_prices
 
 S4D = tiny(replace(PLAIN, d_model=3, d_state=4, layers=2))
 S5 = mimo.tiny(replace(mimo.PLAIN, d_state=6, blocks=2))
 MODELS = {"s4d": S4D, "s5": S5}
 
 
-def without(model, layer: int, row: int, n: int | slice):
-    """The model with C of one state variable, or of S4D a row, zero."""
+def without(model, layer: int, row: int, n: int):
+    """The model with C of one state variable zero."""
     at = f"layers.{layer}.C"
     C = model.weights[at].clone()
     if model.family == "s4d":
@@ -35,82 +34,33 @@ def batch(name: str) -> torch.Tensor:
     return mimo.inputs(S5.config, 40, 9) if name == "s5" else inputs(S4D.config, 40, 9)
 
 
-def with_small_C(name: str, task: str):
-    """A model with a C so small that the second order is all there is; of a regression with one
-    output, whose random v are no more than signs."""
-    model = MODELS[name]
+@pytest.mark.parametrize("task", ["regression", "classification"])
+@pytest.mark.parametrize("name", MODELS)
+def test_prices_are_the_changes_that_taking_modes_away_makes(name: str, task: str) -> None:
+    """Of a C so small that the second order is all there is; random v make their sum uncertain by
+    some percent, of a regression with one output not at all."""
+    model, x = MODELS[name], batch(name)
     at = {n: w * (1e-2 if n.endswith(".C") else 1) for n, w in model.weights.items()}
-    if task == "classification":
-        return replace(model, weights=at)
-    at |= {"head": at["head"][:1], "head.bias": at["head.bias"][:1]}
-    return replace(model, weights=at, config=replace(model.config, d_output=1))
-
-
-def change(model, other, x: torch.Tensor, task: str) -> float:
-    """What the outputs diverge by."""
-    here, there = model(x, EXACT).double(), other(x, EXACT).double()
     if task == "regression":
-        return float((there - here).square().mean())
-    p, q = here.log_softmax(-1), there.log_softmax(-1)
-    return float((p.exp() * (p - q)).sum(-1).mean())
-
-
-def assert_told(told: torch.Tensor, wanted: torch.Tensor, task: str) -> None:
-    """Of a classification random v make the sum of prices uncertain by some percent."""
+        config = replace(model.config, d_output=1)
+        at |= {"head": at["head"][:1], "head.bias": at["head.bias"][:1]}
+        model = replace(model, config=config)
+    small = replace(model, weights=at)
+    told = mode_prices(small, model.described.pruning, x, task)[1]
+    wanted = torch.zeros_like(told)
+    for row in range(told.shape[0]):
+        for n in range(told.shape[1]):
+            other = without(small, 1, row, n)(x, EXACT).double()
+            here = small(x, EXACT).double()
+            if task == "regression":
+                wanted[row, n] = (other - here).square().mean()
+            else:
+                p, q = here.log_softmax(-1), other.log_softmax(-1)
+                wanted[row, n] = (p.exp() * (p - q)).sum(-1).mean()
     if task == "regression":
         torch.testing.assert_close(told, wanted, rtol=0.1, atol=1e-3 * wanted.max().item())
     else:
         assert 0.75 < told.sum() / wanted.sum() < 1.33
-
-
-@pytest.mark.parametrize("task", ["regression", "classification"])
-@pytest.mark.parametrize("name", MODELS)
-def test_prices_are_the_changes_that_taking_modes_away_makes(name: str, task: str) -> None:
-    small, x = with_small_C(name, task), batch(name)
-    told = mode_prices(small, small.described.pruning, x, task)[1]
-    wanted = torch.zeros_like(told)
-    for row in range(told.shape[0]):
-        for n in range(told.shape[1]):
-            wanted[row, n] = change(small, without(small, 1, row, n), x, task)
-    assert_told(told, wanted, task)
-
-
-@pytest.mark.parametrize("task", ["regression", "classification"])
-def test_prices_are_the_changes_that_taking_kernels_away_makes(task: str) -> None:
-    """And not those that the prices of their pairs add up to."""
-    small, x = with_small_C("s4d", task), batch("s4d")
-    told = kernel_prices(small, S4D.described.pruning, x, task)[1]
-    kernels = (without(small, 1, row, slice(None)) for row in range(len(told)))
-    wanted = torch.tensor([change(small, other, x, task) for other in kernels]).double()
-    assert_told(told, wanted, task)
-    added = mode_prices(small, S4D.described.pruning, x, task)[1].sum(1)
-    assert not torch.isclose(added, told, rtol=0.1, atol=0).any()
-
-
-def test_kernels_of_a_pruned_model_are_priced_and_pruned_as_those_of_any_other() -> None:
-    """Here those of one layer, twice; what is left is the model with zeros in the C that went."""
-    record, config, params, x = S4D.described, S4D.config, _s4d_parameters(), batch("s4d")
-    smaller, narrow = params, config
-    for rows in ([0, 2], [1]):  # of three heads, then of two: head 2 stays
-        chosen = [torch.arange(3), torch.tensor(rows)]
-        smaller, narrow = record.pruning.kernels(smaller, narrow, chosen)
-        model = record.model(
-            narrow, record.deploy({k: p.double() for k, p in smaller.items()}, narrow)
-        )
-        prices = kernel_prices(model, record.pruning, x, "classification")
-        assert [len(price) for price in prices] == [3, len(rows)]
-    assert narrow.kernels == "all, 2"
-    assert {k: tuple(p.shape) for k, p in smaller.items()} == record.parameter_shapes(narrow)
-    zeros = without(without(S4D, 1, 0, slice(None)), 1, 1, slice(None))
-    truth = zeros(x)
-    torch.testing.assert_close(model(x), truth, rtol=0, atol=2e-6 * truth.abs().max().item())
-    assert not torch.equal(truth, S4D(x))
-
-
-def test_kernels_of_all_layers_compete_and_no_layer_loses_its_last() -> None:
-    prices = [torch.tensor([5.0, 1, 4]), torch.tensor([0.1, 0.3]), torch.tensor([2.0, 3])]
-    assert [kept.tolist() for kept in most(prices, 3)] == [[0], [1], [1]]
-    assert [kept.tolist() for kept in most(prices, 5)] == [[0, 2], [1], [0, 1]]
 
 
 @pytest.mark.parametrize("name", MODELS)
