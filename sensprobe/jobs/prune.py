@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +15,8 @@ from sensprobe.checkpoints import parameters
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import mean, paired, score_document
 from sensprobe.jobs.cost import full_bytes
-from sensprobe.jobs.tune import tuned_arrays
-from sensprobe.jobs.tuned import opened_as
+from sensprobe.jobs.tuned import opened_as, tuned_arrays
 from sensprobe.models import FAMILIES, family_of
-from sensprobe.models.family import Pruning
 from sensprobe.plans.sites import Part
 from sensprobe.sensitivity.kernels import kernel_prices
 from sensprobe.sensitivity.modes import mode_prices
@@ -47,8 +46,7 @@ def prune(
     and for numbers that are not below the model's.
     """
     source, config = session.source, session.source.model.config
-    pruning = _pruning(session)
-    blocks = _check(session, states, kernels)
+    require_prunable(session, states, kernels)
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: a pruned model is a checkpoint; name a .safetensors file.")
     if out.exists():
@@ -58,26 +56,7 @@ def prune(
         for split in ("search", "confirmation")
         if split in session.dataset.splits
     }
-    stored = parameters(source.path, source.norm)
-    params, smaller = stored.tensors, stored.config
-    rows: list[Tensor] | None = None
-    layers: list[dict[str, Any]] = [{"layer": i} for i in range(config.layers)]
-    if kernels is not None and pruning.kernels is not None:
-        prices = _prices(session, kernel_prices, "kernels")
-        rows = most(prices, kernels)
-        params, smaller = pruning.kernels(params, smaller, rows)
-        for row, price, kept in zip(layers, prices, rows, strict=True):
-            counts = {"before": len(price), "after": len(kept)}
-            row["kernels"] = counts | _shared(price, price[kept])
-    if states is not None:
-        prices = _prices(session, mode_prices, "states")
-        if rows is not None:
-            prices = [price[kept] for price, kept in zip(prices, rows, strict=True)]
-        chosen = [price.topk(states // blocks, 1).indices.sort(1).values for price in prices]
-        params, smaller = pruning.kept(params, smaller, chosen)
-        for row, price, kept in zip(layers, prices, chosen, strict=True):
-            row |= _shared(price, price.gather(1, kept))
-    write_weights(out, params, smaller, {})
+    went = write_pruned(session, states, out, kernels=kernels)
     pruned = opened_as(session, out)
     pruned.samples = session.samples
     scores = {split: _scores(session, pruned, split, stop) for split, stop in stops.items()}
@@ -97,13 +76,95 @@ def prune(
         "weights": str(out),
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),
-        "states": {"before": config.d_state, "after": smaller.d_state},
-        "samples": min(SAMPLES, len(session.dataset.splits["calibration"].x)),
+        "states": {"before": config.d_state, "after": pruned.source.model.config.d_state},
+        "samples": went.samples,
         "price": "squared change" if session.dataset.task == "regression" else "nats",
-        "layers": layers,
+        "layers": went.layers,
         "bytes": {name: found["total"] for name, found in bytes_of.items()},
         "splits": scores,
     }  # fmt: skip
+
+
+class Went(NamedTuple):
+    """By layer the sum of the prices of the states that are kept and of those that went, on so many
+    samples, and under `kernels` those of kernels, with their numbers; each where some went."""
+
+    layers: list[dict[str, Any]]
+    samples: int
+
+
+def require_prunable(session: Session, states: int | None, kernels: int | None = None) -> None:
+    """UsageError for a family without pruning, where nothing can be priced, and for numbers of
+    states or kernels that are not below the model's."""
+    source, family = session.source, family_of(session.source.model.config)
+    if source.artefact is not None:
+        raise UsageError(f"{source.name} is an exported model: prune the model it was made from.")
+    if family.pruning is None:
+        known = [name for name, record in FAMILIES.items() if record.pruning is not None]
+        raise UsageError(
+            f"state variables of {family.name} models are not pruned; of {' and '.join(known)} "
+            "models they are."
+        )
+    if session.dataset.task == "language":
+        raise UsageError("states of language models are not priced: give data with samples.")
+    config, blocks = source.model.config, _blocks(session)
+    if states is None and kernels is None:
+        raise UsageError("say what is kept: --states N, --kernels N, or both.")
+    if states is not None and (not 1 <= states < config.d_state or states % blocks):
+        step = f" in steps of {blocks}, its blocks" if blocks > 1 else ""
+        raise UsageError(
+            f"{states} states: {source.name} has {config.d_state}; give a number from "
+            f"{blocks} to {config.d_state - blocks}{step}."
+        )
+    if kernels is not None and family.pruning.kernels is None:
+        raise UsageError(
+            f"{kernels} kernels: the heads of {family.name} models have none of their own; prune "
+            "their states, with --states N."
+        )
+    sites = source.model.sites.values()
+    total = sum(site.shape[0] for site in sites if site.part is Part.A)
+    if kernels is not None and not config.layers <= kernels < total:
+        raise UsageError(
+            f"{kernels} kernels: {source.name} has {total} in {config.layers} layer(s), each of "
+            f"which keeps one; give a number from {config.layers} to {total - 1}."
+        )
+
+
+def write_pruned(
+    session: Session,
+    states: int | None,
+    out: Path,
+    recorded: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    kernels: int | None = None,
+) -> Went:
+    """Write the session's model with the kernels that are worth most in all layers together, and of
+    every row of A as many of the states that are; None keeps all."""
+    source = session.source
+    pruning = family_of(source.model.config).pruning
+    assert pruning is not None
+    stored = parameters(source.path, source.norm)
+    params, config = stored.tensors, stored.config
+    layers: list[dict[str, Any]] = [{"layer": i} for i in range(config.layers)]
+    rows: list[Any] = [slice(None) for _ in layers]
+    if kernels is not None:
+        assert pruning.kernels is not None
+        prices = _prices(session, kernel_prices, "kernels")
+        rows = most(prices, kernels)
+        params, config = pruning.kernels(params, config, rows)
+        for layer, price, kept in zip(layers, prices, rows, strict=True):
+            counts = {"before": len(price), "after": len(kept)}
+            layer["kernels"] = counts | _shared(price, price[kept])
+    if states is not None:
+        found = _prices(session, mode_prices, "states")
+        prices = [price[kept] for price, kept in zip(found, rows, strict=True)]
+        count = states // _blocks(session)
+        chosen = [price.topk(count, 1).indices.sort(1).values for price in prices]
+        params, config = pruning.kept(params, config, chosen)
+        for layer, price, kept in zip(layers, prices, chosen, strict=True):
+            layer |= _shared(price, price.gather(1, kept))
+    write_weights(out, params, config, dict(recorded))
+    return Went(layers, min(SAMPLES, len(session.dataset.splits["calibration"].x)))
 
 
 def most(prices: Sequence[Tensor], count: int) -> list[Tensor]:
@@ -117,11 +178,12 @@ def most(prices: Sequence[Tensor], count: int) -> list[Tensor]:
 
 def _prices(session: Session, priced: Callable[..., list[Tensor]], what: str) -> list[Tensor]:
     """Prices by layer, on samples of the calibration split."""
-    source, dataset = session.source, session.dataset
+    model, dataset = session.source.model, session.dataset
     x = dataset.splits["calibration"].x[:SAMPLES]
+    pruning, tick = family_of(model.config).pruning, session.progress.advance
     session.progress.begin(f"pricing {what} on {len(x)} samples", len(x))
     try:
-        return priced(source.model, _pruning(session), x, dataset.task, session.progress.advance)
+        return priced(model, pruning, x, dataset.task, tick)
     finally:
         session.progress.end()
 
@@ -131,47 +193,9 @@ def _shared(prices: Tensor, kept: Tensor) -> dict[str, float]:
     return {"kept": float(kept.sum()), "removed": float(prices.sum() - kept.sum())}
 
 
-def _pruning(session: Session) -> Pruning:
-    """How the family is pruned; UsageError where it is not, or nothing can be priced."""
-    source, family = session.source, family_of(session.source.model.config)
-    if source.artefact is not None:
-        raise UsageError(f"{source.name} is an exported model: prune the model it was made from.")
-    if family.pruning is None:
-        known = [name for name, record in FAMILIES.items() if record.pruning is not None]
-        raise UsageError(
-            f"state variables of {family.name} models are not pruned; of {' and '.join(known)} "
-            "models they are."
-        )
-    if session.dataset.task == "language":
-        raise UsageError("states of language models are not priced: give data with samples.")
-    return family.pruning
-
-
-def _check(session: Session, states: int | None, kernels: int | None) -> int:
-    """UsageError for numbers that cannot be kept. Returns by how many rows of A the states that are
-    kept are counted: 1, or the blocks of an S5."""
-    config, name = session.source.model.config, session.source.name
-    blocks: int = getattr(config, "blocks", 1)
-    if states is None and kernels is None:
-        raise UsageError("say what is kept: --states N, --kernels N, or both.")
-    if states is not None and (not 1 <= states < config.d_state or states % blocks):
-        step = f" in steps of {blocks}, its blocks" if blocks > 1 else ""
-        raise UsageError(
-            f"--states {states}: {name} has {config.d_state}; give a number from "
-            f"{blocks} to {config.d_state - blocks}{step}."
-        )
-    if kernels is not None and _pruning(session).kernels is None:
-        raise UsageError(
-            f"--kernels {kernels}: {name} has none of its own for each head, as S4D models have; "
-            "give --states N."
-        )
-    sites = session.source.model.sites.values()
-    total = sum(site.shape[0] for site in sites if site.part is Part.A)
-    if kernels is not None and not config.layers <= kernels < total:
-        raise UsageError(
-            f"--kernels {kernels}: {name} has {total} in {config.layers} layer(s), each of which "
-            f"keeps one; give a number from {config.layers} to {total - 1}."
-        )
+def _blocks(session: Session) -> int:
+    """By how many rows of A the states that are kept are counted: 1, or the blocks of an S5."""
+    blocks: int = getattr(session.source.model.config, "blocks", 1)
     return blocks
 
 
