@@ -272,6 +272,7 @@ def _prune(commands: argparse._SubParsersAction) -> None:
         help="convolution kernels that are kept, in all layers together (S4D): heads without one "
         "have no A, B, C and state",
     )
+    options.add_plan(sub)
     sub.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)"
     )

@@ -128,6 +128,8 @@ def pruned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     if "kernels" in rows[0]:
         counts = (sum(row["kernels"][when] for row in rows) for when in ("after", "before"))
         said.insert(0, "{} of {} kernels".format(*counts))
+        free = sum(row["kernels"]["free"] for row in rows)
+        said += [f"{free} of them worth nothing"] if free else []
     samples = document["samples"]
     yield Text(f"{', '.join(said)}; prices, each alone, on {samples} calibration samples")
     yield _prices_by_layer(document)
@@ -144,8 +146,8 @@ def pruned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     scores.add_row("change", *verdicts)
     yield scores
     yield Text(
-        f"bytes in float32  {size(spent['before'])} before, {size(spent['after'])} after, state "
-        f"included\n{document['weights']}"
+        f"bytes {'under the plan' if document['plan'] else 'in float32'}  {size(spent['before'])} "
+        f"before, {size(spent['after'])} after, state included\n{document['weights']}"
     )
 
 

@@ -17,7 +17,10 @@ from sensprobe.evaluate import mean, paired, score_document
 from sensprobe.jobs.cost import full_bytes
 from sensprobe.jobs.tuned import opened_as, tuned_arrays
 from sensprobe.models import FAMILIES, family_of
-from sensprobe.plans.sites import Part
+from sensprobe.plans.cost import cost
+from sensprobe.plans.plan import EXACT_PLAN, Plan, Resolved, fingerprint
+from sensprobe.plans.scheme import Scheme
+from sensprobe.plans.sites import Kind, Part
 from sensprobe.sensitivity.kernels import kernel_prices
 from sensprobe.sensitivity.modes import mode_prices
 from sensprobe.session.session import Session
@@ -35,15 +38,18 @@ def prune(
     limit: int | None = None,
     *,
     kernels: int | None = None,
+    plan: Plan = EXACT_PLAN,
 ) -> dict[str, Any]:
     """Write the session's model with so many state variables a head (S4D) or in all (S5), and so
     many kernels in all layers together (S4D), to `out`. None keeps all of them.
 
     The document that is returned has, by layer, the sum of the prices of what went and of what is
-    left (see `sensitivity.modes` and `.kernels`), bytes at full precision before and after, and
-    scores of both models on `limit` samples of the search split and of the confirmation split,
-    paired. Nothing is trained: `tune` does that. Raises UsageError for a family without pruning,
-    and for numbers that are not below the model's.
+    left (see `sensitivity.modes` and `.kernels`), bytes before and after, and scores of both models
+    on `limit` samples of the search split and of the confirmation split, paired. Prices are those
+    of the weights as `plan` stores them, so that what it rounds to nothing costs nothing; bytes and
+    scores are under it too, and the checkpoint has the weights as they were. Nothing is trained:
+    `tune` does that. Raises UsageError for a family without pruning, and for numbers that are not
+    below the model's.
     """
     source, config = session.source, session.source.model.config
     require_prunable(session, states, kernels)
@@ -56,19 +62,18 @@ def prune(
         for split in ("search", "confirmation")
         if split in session.dataset.splits
     }
-    went = write_pruned(session, states, out, kernels=kernels)
+    resolved = plan.resolve(source.model.sites.values())
+    went = write_pruned(session, states, out, kernels=kernels, plan=resolved)
     pruned = opened_as(session, out)
     pruned.samples = session.samples
-    scores = {split: _scores(session, pruned, split, stop) for split, stop in stops.items()}
-    if "confirmation" in scores:
+    both = ((session, resolved), (pruned, plan.resolve(pruned.source.model.sites.values())))
+    scores = {split: _scores(*both, split, stop) for split, stop in stops.items()}
+    if "confirmation" in scores and not resolved:
         last = scores["confirmation"]
         record(out, {
             "metric": session.headline.label, "value": last["after"]["value"],
             "stderr": last["after"]["stderr"], "n": last["n"], "split": "confirmation",
         })  # fmt: skip
-    bytes_of = {
-        "before": full_bytes(source.outline, 1), "after": full_bytes(pruned.source.outline, 1)
-    }  # fmt: skip
     return {
         "model": source.name,
         "data": session.dataset.name,
@@ -80,14 +85,18 @@ def prune(
         "samples": went.samples,
         "price": "squared change" if session.dataset.task == "regression" else "nats",
         "layers": went.layers,
-        "bytes": {name: found["total"] for name, found in bytes_of.items()},
+        "plan": fingerprint(resolved) if resolved else None,
+        "bytes": {
+            name: _bytes(*one) for name, one in zip(("before", "after"), both, strict=True)
+        },
         "splits": scores,
     }  # fmt: skip
 
 
 class Went(NamedTuple):
     """By layer the sum of the prices of the states that are kept and of those that went, on so many
-    samples, and under `kernels` those of kernels, with their numbers; each where some went."""
+    samples, and under `kernels` those of kernels, with their numbers (`free`: of those whose price
+    is 0, before); each where some went."""
 
     layers: list[dict[str, Any]]
     samples: int
@@ -137,9 +146,11 @@ def write_pruned(
     recorded: Mapping[str, Any] = MappingProxyType({}),
     *,
     kernels: int | None = None,
+    plan: Mapping[str, Scheme] = MappingProxyType({}),
 ) -> Went:
     """Write the session's model with the kernels that are worth most in all layers together, and of
-    every row of A as many of the states that are; None keeps all."""
+    every row of A as many of the states that are; None keeps all. Prices are those of the weights
+    as a plan stores them."""
     source = session.source
     pruning = family_of(source.model.config).pruning
     assert pruning is not None
@@ -149,14 +160,14 @@ def write_pruned(
     rows: list[Any] = [slice(None) for _ in layers]
     if kernels is not None:
         assert pruning.kernels is not None
-        prices = _prices(session, kernel_prices, "kernels")
+        prices = _prices(session, plan, kernel_prices, "kernels")
         rows = most(prices, kernels)
         params, config = pruning.kernels(params, config, rows)
         for layer, price, kept in zip(layers, prices, rows, strict=True):
-            counts = {"before": len(price), "after": len(kept)}
+            counts = {"before": len(price), "after": len(kept), "free": int((price == 0).sum())}
             layer["kernels"] = counts | _shared(price, price[kept])
     if states is not None:
-        found = _prices(session, mode_prices, "states")
+        found = _prices(session, plan, mode_prices, "states")
         prices = [price[kept] for price, kept in zip(found, rows, strict=True)]
         count = states // _blocks(session)
         chosen = [price.topk(count, 1).indices.sort(1).values for price in prices]
@@ -176,9 +187,14 @@ def most(prices: Sequence[Tensor], count: int) -> list[Tensor]:
     return [part.nonzero()[:, 0] for part in keep.split([len(price) for price in prices])]
 
 
-def _prices(session: Session, priced: Callable[..., list[Tensor]], what: str) -> list[Tensor]:
-    """Prices by layer, on samples of the calibration split."""
+def _prices(
+    session: Session, plan: Mapping[str, Scheme], priced: Callable[..., list[Tensor]], what: str
+) -> list[Tensor]:
+    """Prices by layer, on samples of the calibration split, with weights as a plan stores them."""
     model, dataset = session.source.model, session.dataset
+    of_weights = {n: s for n, s in plan.items() if model.sites[n].kind is Kind.WEIGHT}
+    rounded = session.calibration.ready(of_weights).partial_tap(of_weights).weights
+    model = family_of(model.config).model(model.config, {**model.weights, **rounded})
     x = dataset.splits["calibration"].x[:SAMPLES]
     pruning, tick = family_of(model.config).pruning, session.progress.advance
     session.progress.begin(f"pricing {what} on {len(x)} samples", len(x))
@@ -199,17 +215,27 @@ def _blocks(session: Session) -> int:
     return blocks
 
 
-def _scores(before: Session, after: Session, split: str, stop: int) -> dict[str, Any]:
-    """Scores at full precision of both models on samples of a split, and their paired difference.
-    Where outputs are compared with full precision, it is that of the model before."""
+def _bytes(session: Session, plan: Resolved) -> int:
+    """Bytes of a model under a plan, or as its file stores it; its state is that of a sequence."""
+    if plan:
+        return cost(session.source.model.sites.values(), plan).total_bytes
+    return full_bytes(session.source.outline, 1)["total"]
+
+
+def _scores(
+    first: tuple[Session, Resolved], second: tuple[Session, Resolved], split: str, stop: int
+) -> dict[str, Any]:
+    """Scores of both models under their plans on samples of a split, and their paired difference.
+    Where outputs are compared with full precision, it is that of the first model."""
+    (before, plan), (after, plan_after) = first, second
     for session in (before, after):
         session.divergence = session.headline.scores_divergence
     groups, primary = before.samples.groups(split, stop), before.headline.primary
     before.progress.begin(f"scoring on {stop:,} {split} samples", 2 * stop)
     try:
         arrays = [
-            before.measure({}, split, 0, stop, "exact")[primary],
-            tuned_arrays(before, after, {}, split, stop)[primary],
+            before.measure(plan, split, 0, stop, "whole")[primary],
+            tuned_arrays(before, after, plan_after, split, stop)[primary],
         ]
     finally:
         before.progress.end()

@@ -68,6 +68,27 @@ def test_a_model_without_some_kernels_is_exported_and_scores_the_same(
     assert scores[0] == scores[1]
 
 
+def test_what_a_plan_rounds_to_nothing_goes_for_nothing(shell: Shell, tmp_path: Path) -> None:
+    """In two bits with one scale the C of one head is zero: under that plan its kernel does
+    nothing, at full precision it does."""
+    out, plan = tmp_path / "small.safetensors", ["--set", "layers.*.C=int2"]
+    words = ["prune", "s4d-digits", "--data", "digits", "--kernels", 15, "--out", out]
+    found = shell.ok(*words, *plan, "--json").json
+    (row,) = found["layers"]
+    assert (row["kernels"]["free"], row["kernels"]["removed"]) == (1, 0)
+    assert all(split["change"]["value"] == 0 for split in found["splits"].values())
+    cost = shell.ok("cost", out, *plan, "--json").json
+    assert cost["total_bytes"] == found["bytes"]["after"] < found["bytes"]["before"]
+    assert not read_checkpoint(out)[1]["recorded"]  # which is of full precision
+    out.unlink()
+    exact = shell.ok(*words, "--limit", 40, "--json").json["layers"][0]["kernels"]
+    assert exact["free"] == 0 < exact["removed"]
+    out.unlink()
+    made = shell.ok(*words, *plan, "--limit", 40)
+    assert "1 of them worth nothing" in " ".join(made.out.split())
+    assert f"tune {out} --data digits --set 'layers.*.C=int2' --out tuned" in made.err
+
+
 def test_outputs_are_compared_with_those_of_the_model_before(shell: Shell, tmp_path: Path) -> None:
     words = ["prune", "s4d-digits", "--data", "digits", "--states", 2, "--limit", 40, "--json"]
     words += ["--metric", "divergence", "--out", tmp_path / "small.safetensors"]
@@ -76,7 +97,7 @@ def test_outputs_are_compared_with_those_of_the_model_before(shell: Shell, tmp_p
     assert found["after"]["value"] == found["change"]["value"] > 0
 
 
-@pytest.mark.parametrize("words", [["--limit", 0], ["--plan", "w8a8"], ["--set", "A=int8"]])
+@pytest.mark.parametrize("words", [["--limit", 0], ["--plan", "w8a8"], ["--set", "layers.0.A"]])
 def test_what_means_nothing_writes_nothing(shell: Shell, tmp_path: Path, words: list) -> None:
     out = tmp_path / "small.safetensors"
     usual = ["prune", "s4d-digits", "--data", "digits", "--states", 4, "--out", out]
