@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -39,7 +39,7 @@ class Recurrence:
     C: str
     x: str
     y: str
-    heads: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,10 +194,10 @@ class S4D(Framed):
     def recurrences(self) -> list[Recurrence]:
         """The diagonal recurrence behind each state."""
         names = ("state", "A", "B", "C", "x", "y")
-        all_heads = [
-            Recurrence(*(f"layers.{i}.{name}" for name in names)) for i in range(self.config.layers)
+        return [
+            Recurrence(*(f"layers.{i}.{name}" for name in names), heads=s4d.kernels(self.config, i))
+            for i in range(self.config.layers)
         ]
-        return [replace(r, heads=s4d.kernels(self.config, i)) for i, r in enumerate(all_heads)]
 
     def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
         """x (b, l, d_input) float32 -> outputs (b, d_output).
