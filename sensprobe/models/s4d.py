@@ -111,7 +111,7 @@ def _check_kernels(config: S4DConfig) -> None:
         if text != ALL and not (heads and rising and heads[-1] < h and len(heads) < h):
             raise UsageError(
                 f'kernels of layer {i} must be "all", or fewer heads than that, of 0 to {h - 1} in '
-                f'rising order, as "0 2 5"; it is "{text[:40]}".'
+                f'rising order, as "0 2 5"; it is {text[:40]!r}.'
             )
     if set(texts) == {ALL}:
         raise UsageError('kernels must be "all" where every layer has all of them.')
