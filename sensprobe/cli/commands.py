@@ -138,6 +138,7 @@ def evaluate(arguments: Namespace) -> None:
         noise=arguments.noise,
         draws=arguments.draws,
         noise_seed=arguments.noise_seed,
+        crossbar=arguments.crossbar,
         run=arguments.run,
         norm=arguments.norm,
         metric=arguments.metric,
@@ -157,7 +158,10 @@ def evaluate(arguments: Namespace) -> None:
 def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.model is None:
         raise UsageError("--task scores a model: name it.")
-    for option in ("metric", "split", "dead_band", "per_class", "noise", "draws", "run", "reuse"):
+    for option in (
+        *("metric", "split", "dead_band", "per_class"),
+        *("noise", "draws", "crossbar", "run", "reuse"),
+    ):
         if getattr(arguments, option):
             raise UsageError(
                 f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "
@@ -232,6 +236,7 @@ def export(arguments: Namespace) -> None:
         norm=arguments.norm,
         data_seed=arguments.data_seed,
         target=arguments.target,
+        crossbar=arguments.crossbar,
         overwrite=arguments.overwrite,
         allow_code=arguments.allow_code,
         progress=Bar(stderr),
@@ -239,6 +244,9 @@ def export(arguments: Namespace) -> None:
     _warn(document)
     if arguments.json:
         print_json(document)
+    elif "placed" in document:
+        for part in show_targets.on_crossbar(document):
+            stdout.print(part)
     elif arguments.target is not None:
         for part in show_targets.exported_for(document):
             stdout.print(part, soft_wrap=isinstance(part, str))

@@ -14,6 +14,7 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.evaluate import Evaluator, TextEvaluator
 from sensprobe.models import is_language_model, per_step
 from sensprobe.models.apply import Applier
+from sensprobe.models.crossbar import mapped
 from sensprobe.numerics import SEMANTICS
 from sensprobe.plans.noise import Draw
 from sensprobe.plans.plan import Resolved, fingerprint
@@ -112,6 +113,8 @@ class Session:
         mark = fingerprint(plan) + (f"+{head.metric_name}:{head.mark}" if head.metric else "")
         if more := self.more_arrays:  # evaluations without these arrays are of no use here
             mark += f"+{','.join(sorted(more))}"
+        if mapped(self.applier, plan):
+            mark += f"+crossbar:{self.applier.crossbar}"
         if draw is not None:
             mark += NOISE + draw.fingerprint
         return EvaluationKey(
