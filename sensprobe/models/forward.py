@@ -62,8 +62,12 @@ class At:
         name = self.prefix + name
         return self.tap(self.model.sites[name], self.model.weights[name])
 
+    def bias(self, name: str) -> Tensor | None:
+        """The bias of a linear map; None where there is none."""
+        return self(f"{name}.bias") if f"{self.prefix}{name}.bias" in self.model.sites else None
+
     def linear(self, name: str, x: Tensor) -> Tensor:
-        """x times the weight of a linear map, plus its bias where there is one."""
+        """x times the weight of a linear map, plus its bias where it has one."""
         bias = f"{name}.bias"
         return self.product(name, bias if self.prefix + bias in self.model.sites else "", x)
 
