@@ -79,7 +79,7 @@ def write_crossbar(
 
 def _matrix(array: Array) -> dict[str, Any]:
     placed = array.placed
-    assert array.adc_steps is not None
+    assert array.adc_scales is not None
     return {
         "scheme": str(placed.scheme),
         "shape": list(placed.site.shape),
@@ -88,9 +88,9 @@ def _matrix(array: Array) -> dict[str, Any]:
         "starts": placed.starts,
         "outputs": placed.outputs,
         "tiles": list(placed.grid),
-        "dac_step": array.step,
+        "dac_scale": array.dac_scale,
         "dac_peak": int(array.dac_peak),
-        "adc_steps": array.adc_steps.tolist(),
+        "adc_scales": array.adc_scales.tolist(),
     }
 
 

@@ -23,12 +23,12 @@ from sensprobe.models import together
 from sensprobe.models.apply import CALIBRATION_BATCH, Applier, static_scale
 from sensprobe.numerics.crossbar import (
     Array,
+    adc_scales_of,
     array_of,
     block_scales,
     in_blocks,
     programmed,
     sliced,
-    steps_of,
 )
 from sensprobe.numerics.noise import NoiseTap, key_of_draw
 from sensprobe.numerics.philox import grid_of
@@ -87,7 +87,7 @@ def find_ranges(applier: Applier, plan: Plan, x: Tensor) -> None:
             "`At.linear`, so it cannot be simulated on a crossbar."
         )
     applier.arrays[fingerprint(plan)] = {
-        name: replace(array, adc_steps=steps_of(array.largest, array.crossbar))
+        name: replace(array, adc_scales=adc_scales_of(array.largest, array.crossbar))
         for name, array in arrays.items()
     }
 
@@ -96,9 +96,8 @@ def _array(applier: Applier, plan: Plan, placed: Placed) -> Array:
     """A matrix with exact ADCs."""
     assert applier.crossbar is not None
     stored = applier.encoded(placed.site, placed.scheme)[""]
-    step, peak = _dac(applier, plan, placed)
-    scales = block_scales(stored, placed)
-    return array_of(levels_of(applier, placed), scales, placed, applier.crossbar, step, peak)
+    scales, dac = block_scales(stored, placed), _dac(applier, plan, placed)
+    return array_of(levels_of(applier, placed), scales, placed, applier.crossbar, dac)
 
 
 def _dac(applier: Applier, plan: Plan, placed: Placed) -> tuple[float, float]:

@@ -5,15 +5,16 @@
     q_k±  = p_k± / t_k, rounded and clamped, times t_k              the ADC
     y     = s_x sum over blocks of s_w sum_k 2^(k cell_bits) (q_k+ - q_k-)       digital
 
-s_x is the scale of the inputs, s_w those of the weight, t_k the step of an ADC. Between exact
-levels and codes p is a whole number, so a step is never below 1, and an ADC that tells all of them
-apart changes nothing. Everything is float32; whole numbers below 2^24 are exact in it.
+s_x is the scale of the inputs, s_w those of the weight, t_k that of an ADC. Between exact levels
+and codes p is a whole number, so t is never below 1, and an ADC that tells all of them apart
+changes nothing. Everything is float32; whole numbers below 2^24 are exact in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -107,10 +108,13 @@ def programmed(levels: Tensor, noise: Noise, top: int, normal: Normal) -> Tensor
             out.append((pair + noise.amount * top * both).clamp(min=0))
         else:
             signed = (plus - minus).mT.double()
-            read, factor, unit = read_pairs(signed, noise, lambda d, at=at: normal(at + d), top)  # type: ignore[misc]
-            lowest = 1 / noise.on_off
-            out.append(((read * factor - lowest) * unit).float().mT)
+            read, factor, unit = read_pairs(signed, noise, partial(_after, normal, at), top)
+            out.append(((read * factor - 1 / noise.on_off) * unit).float().mT)
     return torch.stack(out, 1)
+
+
+def _after(normal: Normal, first: int, k: int) -> Tensor:
+    return normal(first + k)
 
 
 # -- the product ----------------------------------------------------------------------------------
@@ -121,23 +125,23 @@ class Array:
     """A matrix on a crossbar, as `RoundingTap.products` has one: called with inputs x (…, inputs)
     it returns (…, outputs).
 
-    levels: (blocks, 2, slices, rows, outputs) float32; scales: (blocks, outputs). `step` is the
-    scale of the DAC, of `dac_peak` codes to either side, `adc_steps` (slices,) those of the ADCs.
-    Without `adc_steps` sums are exact, and `largest` (slices,) keeps the largest of
-    each slice, which `steps_of` makes steps of; it is below 0 where nothing was multiplied.
+    levels: (blocks, 2, slices, rows, outputs) float32; scales: (blocks, outputs). `dac_scale` is
+    that of the DAC, of `dac_peak` codes to either side, `adc_scales` (slices,) those of the ADCs.
+    Without the latter sums are exact, and `largest` (slices,) keeps the largest of each slice,
+    which `adc_scales_of` reads; it is below 0 where nothing was multiplied.
     """
 
     placed: Placed
     crossbar: Crossbar
     levels: Tensor
     scales: Tensor
-    step: float
+    dac_scale: float
     dac_peak: float
     largest: Tensor
-    adc_steps: Tensor | None = None
+    adc_scales: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        codes = (x / self.step).clamp(-self.dac_peak, self.dac_peak).round()
+        codes = (x / self.dac_scale).clamp(-self.dac_peak, self.dac_peak).round()
         vectors = codes.flatten(0, -2).split(VECTORS)
         y = torch.cat([self._product(some) for some in vectors])
         return y.view(*x.shape[:-1], y.shape[-1])
@@ -146,28 +150,32 @@ class Array:
         rows = _blocks(codes, self.placed, self.placed.rows)  # (blocks, n, rows)
         total = torch.zeros(())
         for k in range(self.placed.slices):
-            weight = float(2 ** (k * self.crossbar.cell_bits)) * self.step
+            weight = float(2 ** (k * self.crossbar.cell_bits)) * self.dac_scale
             for polarity, sign in enumerate((1, -1)):
                 sums = rows @ self.levels[:, polarity, k]  # (blocks, n, outputs)
                 total = total + self._converted(sums, k) * (sign * weight)
         return (total * self.scales[:, None]).sum(0)
 
     def _converted(self, sums: Tensor, k: int) -> Tensor:
-        if self.adc_steps is None:
+        if self.adc_scales is None:
             self.largest[k] = max(self.largest[k], sums.abs().max())
             return sums
-        step, peak = float(self.adc_steps[k]), self.crossbar.adc.peak
-        return sums.div_(step).round_().clamp_(-peak, peak).mul_(step)
+        scale, peak = float(self.adc_scales[k]), self.crossbar.adc.peak
+        return sums.div_(scale).round_().clamp_(-peak, peak).mul_(scale)
 
 
 def array_of(
-    levels: Tensor, scales: Tensor, placed: Placed, crossbar: Crossbar, step: float, peak: float
+    levels: Tensor, scales: Tensor, placed: Placed, crossbar: Crossbar, dac: tuple[float, float]
 ) -> Array:
-    """A matrix of levels (2, slices, inputs, outputs) whose sums are exact."""
-    blocks = in_blocks(levels.float(), placed, placed.rows)
-    return Array(placed, crossbar, blocks, scales, step, peak, torch.full((placed.slices,), -1.0))
+    """A matrix of levels (2, slices, inputs, outputs) whose sums are exact; `dac` is the scale of
+    its inputs, and their largest code."""
+    blocks, none = (
+        in_blocks(levels.float(), placed, placed.rows),
+        torch.full((placed.slices,), -1.0),
+    )
+    return Array(placed, crossbar, blocks, scales, *dac, none)
 
 
-def steps_of(largest: Tensor, crossbar: Crossbar) -> Tensor:
-    """The steps of ADCs whose ranges are the largest sums: at least 1, the step of a sum."""
+def adc_scales_of(largest: Tensor, crossbar: Crossbar) -> Tensor:
+    """The scales of ADCs whose ranges are the largest sums: at least 1, as sums are whole."""
     return (largest / crossbar.adc.peak).clamp(min=1)

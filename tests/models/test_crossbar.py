@@ -80,7 +80,7 @@ def test_a_dac_takes_the_codes_of_a_plan_and_rounds_other_inputs() -> None:
         plan = plan | ({f"{name}_in": scheme_of(asked)} if asked else {})
         ours, theirs = laid(it, plan, IDEAL), laid(it, both, IDEAL)
         found, want = (next(iter(one.arrays.values()))[name] for one in (ours, theirs))
-        assert (found.step, found.dac_peak) == (want.step, want.dac_peak)
+        assert (found.dac_scale, found.dac_peak) == (want.dac_scale, want.dac_peak)
 
 
 def test_a_matrix_that_reads_two_states_has_one_range() -> None:
@@ -93,7 +93,7 @@ def test_a_matrix_that_reads_two_states_has_one_range() -> None:
         max(s.low.abs().max(), s.high.abs().max())
         for s in (applier.statistics[n] for n in array.placed.reads)
     )
-    assert array.step == pytest.approx(float(largest) / 127, rel=1e-3)
+    assert array.dac_scale == pytest.approx(float(largest) / 127, rel=1e-3)
     assert it(x, tap_of(applier, plan, None)).isfinite().all()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sensprobe.numerics.crossbar import (
     Array,
+    adc_scales_of,
     array_of,
     block_scales,
     joined,
@@ -18,7 +19,6 @@ from sensprobe.numerics.crossbar import (
     on_tiles,
     programmed,
     sliced,
-    steps_of,
 )
 from sensprobe.numerics.pcm import DRAWS
 from sensprobe.numerics.rounding import decode, encode
@@ -39,12 +39,12 @@ def weight(site: Site) -> Tensor:
     return torch.randn(site.shape, generator=torch.Generator().manual_seed(1)).double()
 
 
-def array(site: Site, scheme: str, crossbar: Crossbar, step: float = 1.0) -> Array:
+def array(site: Site, scheme: str, crossbar: Crossbar, dac_scale: float = 1.0) -> Array:
     placed = placed_on(site, scheme, crossbar)
     stored = encode(weight(site), placed.scheme, site)[""]
     levels = sliced(stored.codes, placed.slices, crossbar.cell_bits)
     scales = block_scales(stored, placed)
-    return array_of(levels, scales, placed, crossbar, step, crossbar.dac.peak)
+    return array_of(levels, scales, placed, crossbar, (dac_scale, crossbar.dac.peak))
 
 
 @pytest.mark.parametrize("cell_bits", [1, 2, 3, 8])
@@ -82,12 +82,12 @@ def test_cells_on_tiles_hold_the_codes(scheme: str, sizes: str) -> None:
 def test_ideal_converters_multiply_as_a_linear_map(scheme: str) -> None:
     crossbar = parse("rows=3,adc_bits=24")
     site = RAGGED
-    ideal = array(site, scheme, crossbar, step=0.25)
+    ideal = array(site, scheme, crossbar, dac_scale=0.25)
     x = torch.randint(-127, 128, (2, 5, 7), generator=torch.Generator().manual_seed(2)) * 0.25
     exact = ideal(x)
     converted = Array(
         ideal.placed, crossbar, ideal.levels, ideal.scales, 0.25, 127.0, ideal.largest,
-        steps_of(ideal.largest, crossbar),
+        adc_scales_of(ideal.largest, crossbar),
     )  # fmt: skip
     w = decode(encode(weight(site), ideal.placed.scheme, site), ideal.placed.scheme, site).double()
     want = x.double() @ w.mT
@@ -104,7 +104,7 @@ def test_the_bound_catches_few_bits() -> None:
     want = ideal(x)
     coarse = Array(
         ideal.placed, crossbar, ideal.levels, ideal.scales, 1.0, 127.0, ideal.largest,
-        steps_of(ideal.largest, crossbar),
+        adc_scales_of(ideal.largest, crossbar),
     )  # fmt: skip
     assert (coarse(x) - want).abs().max() > 100 * torch.finfo(torch.float32).eps * want.abs().max()
 
@@ -115,13 +115,13 @@ def test_converters_round_and_clip_each_sum_alone() -> None:
     placed = placed_on(site, "int4", crossbar)  # 3 bits of magnitude: slices of 2 and 1
     codes = torch.tensor([[7, -2, 5, 0]], dtype=torch.int32)
     levels, scales = sliced(codes, 2, 2), torch.full((2, 1), 0.5)
-    made = array_of(levels, scales, placed, crossbar, 0.1, crossbar.dac.peak)
-    steps = torch.tensor([4.0, 1.0])
-    made = Array(placed, crossbar, made.levels, scales, 0.1, 7.0, made.largest, steps)
+    made = array_of(levels, scales, placed, crossbar, (0.1, 7.0))
+    adc_scales = torch.tensor([4.0, 1.0])
+    made = Array(placed, crossbar, made.levels, scales, 0.1, 7.0, made.largest, adc_scales)
     x = torch.tensor([[0.32, 0.5, 9.0, 0.1]])
     # codes of x 3, 5, 7 (clipped), 1; levels + (3, 1), (0, 0) | (1, 1), (0, 0); - (0, 0), (2, 0)
-    # block 0: + 9 -> 2 steps of 4 = 8, 3 -> 3; - 10 -> 2.5 steps -> 2 = 8, 0
-    # block 1: + 7 -> 2 steps = 8, 7 -> clipped at 3; - 0, 0
+    # block 0: + 9 -> 2 of 4 = 8, 3 -> 3; - 10 -> 2.5 of 4 -> 2 = 8, 0
+    # block 1: + 7 -> 2 of 4 = 8, 7 -> clipped at 3; - 0, 0
     want = 0.1 * 0.5 * ((8 - 8) + 4 * 3 + 8 + 4 * 3)
     assert made(x).item() == pytest.approx(want)
 
