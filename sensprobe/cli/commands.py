@@ -245,11 +245,9 @@ def export(arguments: Namespace) -> None:
     _warn(document)
     if arguments.json:
         print_json(document)
-    elif "placed" in document:
-        for part in show_targets.on_crossbar(document):
-            stdout.print(part)
     elif arguments.target is not None:
-        for part in show_targets.exported_for(document):
+        shown = show_targets.on_crossbar if "placed" in document else show_targets.exported_for
+        for part in shown(document):
             stdout.print(part, soft_wrap=isinstance(part, str))
     else:
         stdout.print(show.exported(document))

@@ -52,10 +52,11 @@ def crossbar_lines(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def on_crossbar(document: Mapping[str, Any]) -> Iterator[Table | Text]:
-    """The folder, what its plan takes of the crossbar, each matrix, and what stays digital."""
+def on_crossbar(document: Mapping[str, Any]) -> Iterator[Table | str]:
+    """The folder, what its plan takes of the crossbar, each matrix, and what stays digital. Text
+    is printed without wrapping."""
     where = f"{document['path']}: {size(document['folder_bytes'])}"
-    yield Text("\n".join([where, *crossbar_lines(document["crossbar"])]))
+    yield "\n".join([where, *crossbar_lines(document["crossbar"])])
     made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("matrix", "plan", "slices", "tiles", "cells used", "ADC", "DAC"):
         made.add_column(heading, justify="left" if heading in ("matrix", "plan") else "right")
