@@ -21,7 +21,7 @@ from sensprobe.plans.plan import Resolved, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import EvaluationKey, Manifest, Run
-from sensprobe.runs.record import NOISE
+from sensprobe.runs.record import CROSSBAR, NOISE
 from sensprobe.scores.classes import POOLED
 from sensprobe.scores.draws import averaged
 from sensprobe.scores.metrics import LABEL, PREDICTED
@@ -115,7 +115,7 @@ class Session:
         if more := self.more_arrays:  # evaluations without these arrays are of no use here
             mark += f"+{','.join(sorted(more))}"
         if mapped(self.applier, plan):
-            mark += f"+crossbar:{self.applier.crossbar}"
+            mark += f"{CROSSBAR}{self.applier.crossbar}"
         if draw is not None:
             mark += NOISE + draw.fingerprint
         return EvaluationKey(

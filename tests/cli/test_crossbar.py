@@ -7,6 +7,8 @@ import json
 import pytest
 from command_line import Shell
 
+from sensprobe.runs import open_run
+
 MODEL = ["s5-digits", "--data", "digits"]
 PLAN = ["--set", "weights=int6", "--set", "*.A=fp32"]
 EVAL = ["eval", *MODEL, "--limit", 100, *PLAN]
@@ -53,6 +55,8 @@ def test_a_run_keeps_a_crossbar_apart_from_the_plan(shell: Shell, tmp_path) -> N
     assert len({plain, coarse, finer}) == 3
     assert shell.ok(*asked).json["value"] == plain
     assert shell.ok(*asked, "--crossbar", "adc_bits=3").json["value"] == coarse
+    told = [(key.plan.count("crossbar"), key.analog) for key in open_run(asked[-2]).measured_keys()]
+    assert sorted(told) == [(0, False)] * (len(told) - 2) + [(1, True)] * 2
 
 
 def test_export_writes_cells_and_says_what_stays_digital(shell: Shell, tmp_path) -> None:
