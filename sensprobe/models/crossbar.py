@@ -151,4 +151,4 @@ def _noisy(applier: Applier, array: Array, draw: Draw) -> Array:
         )
 
     levels = programmed(levels_of(applier, array.placed), noise, top, normal)
-    return replace(array, levels=in_blocks(levels, array.placed, array.placed.rows))
+    return replace(array, levels=in_blocks(levels, array.placed))

@@ -25,8 +25,8 @@ from sensprobe.numerics.rounding import Field, spread, unpack_scale
 from sensprobe.plans.crossbar import Crossbar, Placed
 from sensprobe.plans.noise import Gaussian, Noise
 
-VECTORS = 4096
-"""Vectors multiplied at once."""
+TOGETHER = 1 << 18
+"""Sums that are converted at once: they stay in the cache."""
 POLARITIES = 2
 
 
@@ -49,12 +49,12 @@ def joined(levels: Tensor, cell_bits: int) -> Tensor:
 def on_tiles(levels: Tensor, placed: Placed, crossbar: Crossbar) -> Tensor:
     """The levels of every cell: (blocks of rows, blocks of outputs, rows, columns) uint8. A tile's
     column is (output · slices + slice) · 2 + polarity; cells that hold nothing are 0."""
-    blocks = in_blocks(levels, placed, crossbar.rows)
-    _, across = placed.grid
+    blocks, across = in_blocks(levels, placed), placed.grid[1]
     blocks = F.pad(blocks, (0, across * placed.outputs - blocks.shape[-1]))
-    blocks = blocks.unflatten(-1, (across, placed.outputs))
-    columns = blocks.permute(0, 4, 3, 5, 2, 1).flatten(3)
-    return F.pad(columns, (0, crossbar.columns - columns.shape[-1])).contiguous()
+    blocks = blocks.unflatten(-1, (across, placed.outputs))  # (2, s, blocks, rows, across, o)
+    columns = blocks.permute(2, 4, 3, 5, 1, 0).flatten(3)
+    more = crossbar.rows - placed.rows, crossbar.columns - columns.shape[-1]
+    return F.pad(columns, (0, more[1], 0, more[0])).contiguous()
 
 
 def off_tiles(tiles: Tensor, placed: Placed) -> Tensor:
@@ -74,9 +74,9 @@ def _blocks(x: Tensor, placed: Placed, rows: int) -> Tensor:
     )
 
 
-def in_blocks(levels: Tensor, placed: Placed, rows: int) -> Tensor:
-    """Levels (2, slices, inputs, outputs) by block: (blocks, 2, slices, rows, outputs)."""
-    return _blocks(levels.mT, placed, rows).mT.contiguous()
+def in_blocks(levels: Tensor, placed: Placed) -> Tensor:
+    """Levels (2, slices, inputs, outputs) by block: (2, slices, blocks, rows, outputs)."""
+    return _blocks(levels.mT, placed, placed.rows).movedim(0, 2).mT.contiguous()
 
 
 def block_scales(stored: Field, placed: Placed) -> Tensor:
@@ -125,7 +125,7 @@ class Array:
     """A matrix on a crossbar, as `RoundingTap.products` has one: called with inputs x (…, inputs)
     it returns (…, outputs).
 
-    levels: (blocks, 2, slices, rows, outputs) float32; scales: (blocks, outputs). `dac_scale` is
+    levels: (2, slices, blocks, rows, outputs) float32; scales: (blocks, outputs). `dac_scale` is
     that of the DAC, of `dac_peak` codes to either side, `adc_scales` (slices,) those of the ADCs.
     Without the latter sums are exact, and `largest` (slices,) keeps the largest of each slice,
     which `adc_scales_of` reads; it is below 0 where nothing was multiplied.
@@ -141,27 +141,29 @@ class Array:
     adc_scales: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        codes = (x / self.dac_scale).clamp(-self.dac_peak, self.dac_peak).round()
-        vectors = codes.flatten(0, -2).split(VECTORS)
+        codes = (x / self.dac_scale).clamp_(-self.dac_peak, self.dac_peak).round_()
+        vectors = codes.flatten(0, -2).split(max(TOGETHER // self.scales.numel(), 1))
         y = torch.cat([self._product(some) for some in vectors])
         return y.view(*x.shape[:-1], y.shape[-1])
 
     def _product(self, codes: Tensor) -> Tensor:
         rows = _blocks(codes, self.placed, self.placed.rows)  # (blocks, n, rows)
-        total = torch.zeros(())
-        for k in range(self.placed.slices):
-            weight = float(2 ** (k * self.crossbar.cell_bits)) * self.dac_scale
-            for polarity, sign in enumerate((1, -1)):
-                sums = rows @ self.levels[:, polarity, k]  # (blocks, n, outputs)
-                total = total + self._converted(sums, k) * (sign * weight)
+        total = torch.zeros(*rows.shape[:2], self.scales.shape[1])
+        for polarity, sign in enumerate((1, -1)):
+            for k, levels in enumerate(self.levels[polarity]):
+                unit = sign * 2.0 ** (k * self.crossbar.cell_bits) * self.dac_scale
+                sums = rows @ levels  # (blocks, n, outputs)
+                total.add_(sums, alpha=unit * self._convert(sums, k))
         return (total * self.scales[:, None]).sum(0)
 
-    def _converted(self, sums: Tensor, k: int) -> Tensor:
+    def _convert(self, sums: Tensor, k: int) -> float:
+        """Put the codes of ADCs in place of sums, and return their scale."""
         if self.adc_scales is None:
-            self.largest[k] = max(self.largest[k], sums.abs().max())
-            return sums
+            self.largest[k] = max(self.largest[k], *(end.abs() for end in sums.aminmax()))
+            return 1.0
         scale, peak = float(self.adc_scales[k]), self.crossbar.adc.peak
-        return sums.div_(scale).round_().clamp_(-peak, peak).mul_(scale)
+        sums.div_(scale).round_().clamp_(-peak, peak)
+        return scale
 
 
 def array_of(
@@ -169,11 +171,8 @@ def array_of(
 ) -> Array:
     """A matrix of levels (2, slices, inputs, outputs) whose sums are exact; `dac` is the scale of
     its inputs, and their largest code."""
-    blocks, none = (
-        in_blocks(levels.float(), placed, placed.rows),
-        torch.full((placed.slices,), -1.0),
-    )
-    return Array(placed, crossbar, blocks, scales, *dac, none)
+    none = torch.full((placed.slices,), -1.0)
+    return Array(placed, crossbar, in_blocks(levels.float(), placed), scales, *dac, none)
 
 
 def adc_scales_of(largest: Tensor, crossbar: Crossbar) -> Tensor:
