@@ -356,11 +356,19 @@ class Qgelu4(NamedTuple):
     to: Register
 
 
+class Pick(NamedTuple):
+    """to_j = x_c with the constant c = columns + j as its column, 0 where that is NONE."""
+
+    x: Register
+    to: Register
+    columns: ConstantNumber
+
+
 Operation: TypeAlias = (
     Embed | Input | Linear | Bias | Rms | LayerNorm | Round | Silu | Softplus | Gate | Add | Skip
     | Convolve | Decay | Channels | Heads | LinearCodes | Mean | Gelu | HalfGlu | Copy | Diagonal
     | Qgelu | Chunks | Relu | Modes | Affine | HardGlu | GeluTanh
-    | Qgelu4
+    | Qgelu4 | Pick
 )  # fmt: skip
 OPERATIONS: tuple[type[Any], ...] = get_args(Operation)
 CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
@@ -368,7 +376,7 @@ CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
 (
     EMBED, INPUT, LINEAR, BIAS, RMS, LAYER_NORM, ROUND, SILU, SOFTPLUS, GATE, ADD, SKIP, CONVOLVE,
     DECAY, CHANNELS, HEADS, LINEAR_CODES, MEAN, GELU, HALF_GLU, COPY, DIAGONAL, QGELU, CHUNKS, RELU,
-    MODES, AFFINE, HARD_GLU, GELU_TANH, QGELU4,
+    MODES, AFFINE, HARD_GLU, GELU_TANH, QGELU4, PICK,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 # Who reads codes that a recurrence may read.
