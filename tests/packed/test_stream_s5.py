@@ -89,6 +89,11 @@ def test_live_buffers_are_the_bytes_of_the_plan(scheme: str) -> None:
     assert case.stream.start(3).bytes == told.state_bytes
 
 
+def test_a_norm_whose_factors_are_rounded_has_no_step() -> None:
+    with pytest.raises(UnsupportedError, match="the norm_kind layer"):
+        packed(tiny(replace(PLAIN, norm_kind="layer-product")), {}).stream.program(1)
+
+
 def test_a_model_of_two_directions_has_no_step() -> None:
     with pytest.raises(UnsupportedError, match="Give it whole sequences"):
         packed(tiny(replace(PLAIN, bidirectional=True)), {}).stream.program(1)
