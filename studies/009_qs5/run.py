@@ -26,7 +26,7 @@ from subject import (
     FUNCTIONS,
     ROUNDED,
     Subject,
-    live,
+    dynamic,
     options,
     static,
     subject_of,
@@ -92,13 +92,14 @@ def measure_missing(subject: Subject) -> None:
 def accuracy(subject: Subject, functions: str, configuration: str, way: str) -> dict[str, Any]:
     """The accuracy in % of the confirmation split, its standard error and n.
 
-    `way` is "tree" (the authors' scan; live ranges), "exact state", "rounded state" (at every step;
-    live ranges), or "preset" (the preset as it stands: static ranges, a state rounded at every step).
+    `way` is "tree" (the authors' scan), "exact state" or "rounded state" (at every step), all three
+    with dynamic ranges, or "preset": as it stands, with static ones and a state rounded at every
+    step.
     """
     model, chosen = subject.with_functions(functions), CONFIGURATIONS[configuration]
     plan = {}
     if preset := chosen.get("preset"):
-        plan = static(preset, model) if way == "preset" else live(preset, model)
+        plan = static(preset, model) if way == "preset" else dynamic(preset, model)
     if way in ("tree", "exact state"):
         plan = without(plan, model, Part.STATE, *([Part.A] if way == "tree" else []))
     watched = needs_calibration(plan, model.sites)

@@ -79,14 +79,26 @@ def functions(model: str) -> str:
 
 def trained(model: str) -> str:
     """What training under a configuration and under a searched plan leaves."""
-    head = ["plan", "wanted: lost, at most", "bits", "full", "before", "after", "lost", "seeds", "steps"]
+    head = [
+        "plan",
+        "wanted: lost, at most",
+        "bits",
+        "full",
+        "before",
+        "after",
+        "lost",
+        "seeds",
+        "steps",
+    ]
     lines = []
     for asked in (*STUDY["trained"], STUDY["searched"]):
         rows = trained_rows(model, asked["name"])
         cells = [asked["name"], f"{asked['lost']:.1f}"]
         if rows:
             cells += [f"{rows[0]['effective_bits']:.2f}"]
-            cells += [shown(over_seeds([r[key] for r in rows])) for key in ("full", "before", "after")]
+            cells += [
+                shown(over_seeds([r[key] for r in rows])) for key in ("full", "before", "after")
+            ]
             lost = over_seeds([r["left"] for r in rows])
             cells.append(shown({**lost, "value": -lost["value"]}, signed=True))
             cells += [str(len(rows)), str(rows[0]["steps"])]

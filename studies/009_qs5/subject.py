@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -76,8 +77,8 @@ def subject_of(asked: argparse.Namespace) -> Subject:
     return Subject(entry, source, entry["data"].format(**places))
 
 
-def live(preset: str, model: S5) -> Resolved:
-    """A preset whose activations have live ranges, as the authors' have: of a step, where theirs are
+def dynamic(preset: str, model: S5) -> Resolved:
+    """A preset whose activations have dynamic ranges, as the authors' have: ours of a step, theirs
     of a step in the SSM and of a sequence around it."""
     sites = model.sites
     plan = static(preset, model)
@@ -96,3 +97,22 @@ def static(preset: str, model: S5) -> Resolved:
 def without(plan: Resolved, model: S5, *parts: Part) -> Resolved:
     """A plan that leaves some parts exact."""
     return {name: scheme for name, scheme in plan.items() if model.sites[name].part not in parts}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A plan to train under: a preset's, {pattern: scheme}, or neither, which is to be searched."""
+
+    name: str
+    preset: str = ""
+    schemes: tuple[tuple[str, str], ...] = ()
+
+
+def cells() -> Iterator[Cell]:
+    """Every cell of study.toml."""
+    for row in STUDY["trained"]:
+        yield Cell(row["name"], preset=row["preset"])
+    yield Cell(STUDY["searched"]["name"])
+    for row in STUDY["A"]:
+        for kind in ("cartesian", "logpolar"):
+            yield Cell(f"A{row['bits']}-{kind}", schemes=(("layers.*.A", row[kind]),))

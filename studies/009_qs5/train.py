@@ -10,38 +10,17 @@ tables of README.md are written after each. `run.py` says where weights are look
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from shown import write_readme
-from subject import STUDY, TRAINED, Subject, live, options, subject_of
+from subject import STUDY, TRAINED, Cell, Subject, cells, dynamic, options, subject_of
 
 from sensprobe import api
 from sensprobe.cli.study import append_line, read_lines, tell_legs
 from sensprobe.errors import SensprobeError, UsageError
 
 KEPT = ("full", "before", "after", "gained", "left")
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A plan to train under: a preset's, {pattern: scheme}, or neither, which is to be searched."""
-
-    name: str
-    preset: str = ""
-    schemes: tuple[tuple[str, str], ...] = ()
-
-
-def cells() -> Iterator[Cell]:
-    """Every cell of study.toml."""
-    for row in STUDY["trained"]:
-        yield Cell(row["name"], preset=row["preset"])
-    yield Cell(STUDY["searched"]["name"])
-    for row in STUDY["A"]:
-        for kind in ("cartesian", "logpolar"):
-            yield Cell(f"A{row['bits']}-{kind}", schemes=(("layers.*.A", row[kind]),))
 
 
 def main() -> int:
@@ -88,7 +67,7 @@ def train_missing(subject: Subject, cell: Cell, seed: int, asked: Any) -> None:
 def plan_of(subject: Subject, cell: Cell, place: Any) -> Any:
     """A plan as `api.tune` takes it; a searched one is searched when it is first asked for."""
     if cell.preset:
-        return {name: str(scheme) for name, scheme in live(cell.preset, subject.model).items()}
+        return {name: str(scheme) for name, scheme in dynamic(cell.preset, subject.model).items()}
     if cell.schemes:
         return dict(cell.schemes)
     asked, how, run = STUDY["searched"], dict(subject.entry["search"]), place / "search"

@@ -1,19 +1,19 @@
 """The recurrence of S5 as the code of Q-S5 rounds it: inside the tree of an associative scan.
 
-Facts of github.com/kmheckel/Q-S5 and its S5 (s5/qssm_aqt.py, s5/utils/quantization.py), written anew:
+Facts of github.com/kmheckel/Q-S5 and its S5 (s5/qssm_aqt.py, s5/utils/quantization.py),
+written anew:
 
 - An element of the scan is a pair (A, b), at first (A_bar, B u). Of two neighbours (A_i, b_i) and
-  (A_j, b_j) comes (A_j A_i, A_j b_i + b_j). A complex product is four real ones, and each rounds both
-  factors: A_j and A_i in the bits of A, b_i in those of activations. What is added is not rounded,
-  neither b_j nor the sum, and so the state is rounded as often as the tree is deep, not at every step.
-- Rounding is AQT's: symmetric, to nearest, a code at most 2^(b-1) - 1, and a scale that maps the
-  largest magnitude to 2^(b-1) - ½. The range is live, and since the operator is mapped over time and
-  batch it is one for the real or the imaginary numbers of all modes at one place in the tree.
-- What C reads is rounded in the same way, its real and its imaginary numbers in the bits of
-  activations; B u is not.
+  (A_j, b_j) comes (A_j A_i, A_j b_i + b_j). A complex product is four real ones, each of which
+  rounds both factors: A_j and A_i in the bits of A, b_i in those of activations. Neither b_j nor
+  the sum is rounded, so a state is rounded as often as the tree is deep, and not at every step.
+- Rounding is AQT's: symmetric, to nearest, a code of at most 2^(b-1) - 1, and a scale that maps the
+  largest magnitude to 2^(b-1) - ½. Ranges are dynamic. The operator is mapped over time and batch,
+  so a range is that of the real or of the imaginary numbers of all modes at one place in the tree.
+- What C reads is rounded in the same way, in the bits of activations; B u is not.
 
-The tree is that of `jax.lax.associative_scan`: neighbours are joined in pairs, the joined are scanned,
-and what lies between is joined to them.
+The tree is that of `jax.lax.associative_scan`: neighbours are joined in pairs, the pairs are
+scanned, and each element between two prefixes is joined to the first.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def both_rounded(x: Tensor, bits: int | None) -> Tensor:
     return torch.complex(rounded(x.real, bits), rounded(x.imag, bits))
 
 
-def joined(
-    a_i: Tensor, b_i: Tensor, a_j: Tensor, b_j: Tensor, bits: Bits
-) -> tuple[Tensor, Tensor]:
+def joined(a_i: Tensor, b_i: Tensor, a_j: Tensor, b_j: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
     """(A_j A_i, A_j b_i + b_j) of elements a (l, n) and b (l, b, n), complex64."""
     factor = both_rounded(a_j, bits.A)
     b = factor[:, None] * both_rounded(b_i, bits.activations) + b_j

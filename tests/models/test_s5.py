@@ -21,7 +21,6 @@ from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis
 from sensprobe.testing.family import FamilyContract, Seen
 
-
 PRODUCT = replace(PLAIN, norm_kind="layer-product", norm="post")
 SIMULATED = {**CONFIGS, "product": PRODUCT}
 """With those that packed memory has no step of."""
