@@ -117,6 +117,15 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         metavar="EPOCHS",
         help="tune the plans found for so many epochs, and search again what is tuned",
     )
+    sub.add_argument(
+        "--prune",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="N",
+        help="with --tune: models with fewer states, pruned to N of a head (S4D) or in all (S5), "
+        "compete for the same budgets",
+    )
     options.add_noise(
         sub, "evaluate everything, full precision too, under noise on the same devices"
     )

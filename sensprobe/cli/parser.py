@@ -236,6 +236,12 @@ def _tune(commands: argparse._SubParsersAction) -> None:
         help="choose the rates, and the teacher where none is named, by N short trainings",
     )
     sub.add_argument(
+        "--prune",
+        type=int,
+        metavar="N",
+        help="first take states away, down to N of a head (S4D) or in all (S5)",
+    )
+    sub.add_argument(
         "--budget", metavar="SIZE", help="refuse a plan that takes more: 12KiB, 25%% or 8x"
     )
     sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("scored splits"))

@@ -18,7 +18,7 @@ from sensprobe.units import size_text as size
 def table(*columns: tuple[str, str], title: str | None = None) -> Table:
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name, justify in columns:
-        made.add_column(name, justify=justify)  # type: ignore[arg-type]
+        made.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     return made
 
 
@@ -99,7 +99,10 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     splits = document["splits"]
     columns = [(f"{name} ({found['n']:,})", "right") for name, found in splits.items()]
     made = table((metric.name, "left"), *columns)
-    rows = {"full precision": "full", "plan": "before", "plan, tuned": "after"}
+    fewer = "" if document["states"] is None else f", {document['states']} states"
+    rows = {
+        "full precision": "full", f"plan{fewer}": "before", f"plan{fewer}, tuned": "after"
+    }  # fmt: skip
     for title, key in rows.items():
         made.add_row(title, *(score(found[key], metric) for found in splits.values()))
     by_tuning = "gained by tuning" if document["sign"] > 0 else "change by tuning"

@@ -9,6 +9,9 @@ each budget:
               under the same budget, in a run of its own; the plan found there is tuned on from the
               tuned weights, and stands if that is better
 
+    fewer     for each number of states that was asked for: a model with so few is profiled,
+              searched and tuned by the same turns, in a run of its own, and stands if it is better
+
 Each step is judged on the samples that the search used, paired with what stood before it. Where all
 tuning together gains nothing beyond its error there is no search again. The tuned models are in the
 run as `tune` leaves them, confirmed on unseen samples.
@@ -17,7 +20,7 @@ run as `tune` leaves them, confirmed on unseen samples.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +28,23 @@ from typing import Any
 
 import numpy as np
 
+from sensprobe.documents import read_json
 from sensprobe.evaluate import mean, paired, score_document
+from sensprobe.jobs.fewer import fewer
 from sensprobe.jobs.profile import profile
+from sensprobe.jobs.prune import require_prunable
 from sensprobe.jobs.search import SearchSettings, run_of, search, sensitivity_of
+from sensprobe.jobs.train_under import RESULT as TUNED
 from sensprobe.jobs.train_under import TuneSettings, train_under, without_gptq
-from sensprobe.jobs.tune import tune, tuned_arrays
-from sensprobe.jobs.tuned import PREFIX, folder_of, opened_as
+from sensprobe.jobs.tune import tune
+from sensprobe.jobs.tuned import (
+    PREFIX,
+    folder_of,
+    keep_tuned,
+    open_tuned,
+    opened_as,
+    tuned_arrays,
+)
 from sensprobe.plans.plan import Plan, Resolved, fingerprint, from_json, read
 from sensprobe.plans.scheme import parse
 from sensprobe.search import Size
@@ -71,27 +85,80 @@ def alternate(
     settings: SearchSettings,
     tuning: TuneSettings,
     *,
+    states: Sequence[int] = (),
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Tune what a search of the session's run found, and search again what was tuned.
 
-    `found` is the search's document. Returns the document kept as `turns` in the run: for each
-    budget the tuned model that stands, and a row a step with its plan, seconds, score on the search
-    split, and what it gained in all and a minute.
+    `found` is the search's document. Models with so many `states` compete: see above. Returns the
+    document kept as `turns` in the run: for each budget the tuned model that stands, and a row a
+    step with its plan, seconds, score on the search split, and what it gained in all and a minute.
     """
-    run, budgets = run_of(session), []
+    for count in states:
+        require_prunable(session, count)
     tuned: dict[str, Standing] = {}
-    for choice in found["chosen"]:
-        if choice["candidate"] is not None:
-            turns = _Turns(session, found, settings, tuning, progress, choice, tuned)
-            stands = turns.taken()
-            budgets.append({
-                "budget": choice["budget"], "stands": PREFIX + stands.name, "steps": turns.steps,
-            })  # fmt: skip
+    turns = {
+        choice["budget"]: _Turns(session, found, settings, tuning, progress, choice, tuned)
+        for choice in found["chosen"]
+    }
+    for budget in turns.values():
+        budget.take()
+    for count in states:
+        for name, (rival, seconds) in _with_fewer(
+            session, count, settings, tuning, progress
+        ).items():
+            turns[name].compete(rival, f"{count} states", seconds)
+    budgets = [
+        {"budget": name, "stands": PREFIX + budget.stands.name, "steps": budget.steps}
+        for name, budget in turns.items()
+        if budget.stands is not None
+    ]
     head = {key: found[key] for key in ("metric", "metric_info", "sign", "n")}
     document = {**head, "epochs": tuning.epochs, "budgets": budgets}
-    run.write_result(RESULT, document)
+    run_of(session).write_result(RESULT, document)
     return document
+
+
+def _search_alike(
+    outer: Session, model: Session, folder: Path, settings: SearchSettings
+) -> tuple[Session, dict[str, Any]]:
+    """A search of another model as the outer run's was made, in a run of its own: the session of
+    that run, and the search's document."""
+    known, source = sensitivity_of(run_of(outer)), model.source
+    remembered = {**run_of(outer).manifest.settings, "model": str(source.path)}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    run = run_for(folder, source, outer.dataset, remembered)
+    inner = Session(source, outer.dataset, run, outer.progress, outer.headline, outer.data_seed,
+                    whole=model.whole)  # fmt: skip
+    with run.working("search"):
+        schemes = [parse(text) for text in known["schemes"]]
+        profile(inner, schemes, by=known["by"], method=known["method"], limit=known["n"])
+        return inner, search(inner, replace(settings, also=()))
+
+
+def _with_fewer(
+    outer: Session,
+    states: int,
+    settings: SearchSettings,
+    tuning: TuneSettings,
+    progress: Callable[[Progress], None],
+) -> dict[str, tuple[Standing, float]]:
+    """What stands of each budget after the turns of a model with so many states, and the seconds of
+    training. Its tuned models get rows in the outer run."""
+    run, out = run_of(outer), {}
+    folder = folder_of(run, f"{states}-states")
+    inner, found = _search_alike(outer, fewer(outer, states, folder), folder / "search", settings)
+    for row in alternate(inner, found, settings, tuning, progress=progress)["budgets"]:
+        tuned = open_tuned(inner, row["stands"])
+        weights = tuned.session.source.path
+        name = f"{row['budget']}-{states}-states"
+        document = read_json(weights.parent / TUNED)
+        asked = f"{document['asked_fingerprint']}-{states}-states"
+        document |= {"name": name, "candidate": None, "asked_fingerprint": asked}
+        keep_tuned(run, document, tuned.plan, weights.parent)
+        seconds = sum(step["seconds"] or 0 for step in row["steps"])
+        out[row["budget"]] = Standing(name, tuned.plan, tuned.session, weights), seconds
+    return out
 
 
 @dataclass
@@ -107,13 +174,16 @@ class _Turns:
     choice: Mapping[str, Any]
     tuned: dict[str, Standing] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    stands: Standing | None = None
 
     @cached_property
     def candidates(self) -> dict[str, Mapping[str, Any]]:
         return {row["name"]: row for row in self.found["candidates"]}
 
-    def taken(self) -> Standing:
-        """Take the steps; what stands after them."""
+    def take(self) -> None:
+        """Take the steps, none of a budget for which no plan was found."""
+        if self.choice["candidate"] is None:
+            return
         budget, chosen = self.choice["budget"], self._untuned(self.choice["candidate"])
         self._step("search", chosen)
         best = self._best_of_few(chosen)
@@ -122,7 +192,17 @@ class _Turns:
         gained = paired(*scores, self._groups, robust=self.session.headline.robust)
         if gained.value * self.session.headline.sign > 0 and gained.differs():
             stands = self._again(stands, f"{budget}-{AGAIN}")
-        return stands
+        self.stands = stands
+
+    def compete(self, rival: Standing, step: str, seconds: float) -> None:
+        """Add the step of a rival that was tuned elsewhere; it stands if it scores better."""
+        self._step(step, rival, self.stands, seconds)
+        if self.stands is None or self._better(rival, self.stands):
+            self.stands = rival
+
+    def _better(self, after: Standing, before: Standing) -> bool:
+        gained = paired(self._scores(after), self._scores(before), self._groups)
+        return gained.value * self.session.headline.sign > 0
 
     def _untuned(self, name: str) -> Standing:
         plan = from_json(self.candidates[name]["plan"], f"the plan {name} of the search")
@@ -192,25 +272,14 @@ class _Turns:
         if fingerprint(without_gptq(plan).resolve(sites)) == fingerprint(stands.resolved):
             return stands
         after = self._tuned(found, name, "tune again")
-        gained = paired(self._scores(after), self._scores(stands), self._groups)
-        return after if gained.value * self.session.headline.sign > 0 else stands
+        return after if self._better(after, stands) else stands
 
     def _searched(self, stands: Standing, folder: Path) -> Plan | None:
         """The plan that a search of the tuned model chooses for the budget; None where it finds
         none."""
-        outer = run_of(self.session)
-        known = sensitivity_of(outer)
-        remembered = {**outer.manifest.settings, "model": str(stands.weights)}
-        source = stands.session.source
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        run = run_for(folder, source, self.session.dataset, remembered)
-        inner = Session(source, self.session.dataset, run, self.session.progress,
-                        self.session.headline, self.session.data_seed)  # fmt: skip
         wanted = next(b for b in self.settings.budgets if str(b) == self.choice["budget"])
-        with run.working("search"):
-            schemes = [parse(text) for text in known["schemes"]]
-            profile(inner, schemes, by=known["by"], method=known["method"], limit=known["n"])
-            document = search(inner, replace(self.settings, budgets=(wanted,), also=()))
+        settings = replace(self.settings, budgets=(wanted,))
+        _, document = _search_alike(self.session, stands.session, folder, settings)
         chosen = document["chosen"][0]["candidate"]
         rows = {row["name"]: row for row in document["candidates"]}
         return None if chosen is None else from_json(rows[chosen]["plan"], f"the plan {chosen}")

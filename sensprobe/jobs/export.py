@@ -154,7 +154,7 @@ def export(
         overwrite=overwrite,
         text_files=text_files(session.source, model_config=False),
     )
-    predicted = cost(session.source.outline, resolved, batch)
+    predicted = cost(chosen.source.outline, resolved, batch)
     radius = nan if candidate["radius"] is None else candidate["radius"]
     if result.weight_bytes != predicted["weight_bytes"]:
         raise RunError(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from sensprobe.checkpoints import parameters
 from sensprobe.errors import UsageError
 from sensprobe.evaluate import mean, paired, score_document
 from sensprobe.jobs.cost import full_bytes
-from sensprobe.jobs.tune import tuned_arrays
-from sensprobe.jobs.tuned import opened_as
+from sensprobe.jobs.tuned import opened_as, tuned_arrays
 from sensprobe.models import FAMILIES, family_of
-from sensprobe.models.family import Pruning
 from sensprobe.sensitivity.modes import mode_prices
 from sensprobe.session.session import Session
 from sensprobe.train import record
@@ -32,8 +32,7 @@ def prune(session: Session, states: int, out: Path, limit: int | None = None) ->
     states that is not below the model's.
     """
     source, config = session.source, session.source.model.config
-    pruning = _pruning(session)
-    rows = _rows(session, states)
+    require_prunable(session, states)
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: a pruned model is a checkpoint; name a .safetensors file.")
     if out.exists():
@@ -43,18 +42,7 @@ def prune(session: Session, states: int, out: Path, limit: int | None = None) ->
         for split in ("search", "confirmation")
         if split in session.dataset.splits
     }
-    x = session.dataset.splits["calibration"].x[:SAMPLES]
-    session.progress.begin(f"pricing states on {len(x)} samples", len(x))
-    try:
-        prices = mode_prices(
-            source.model, pruning, x, session.dataset.task, session.progress.advance
-        )
-    finally:
-        session.progress.end()
-    chosen = [price.topk(states // rows, 1).indices.sort(1).values for price in prices]
-    stored = parameters(source.path, source.norm)
-    params, smaller = pruning.kept(stored.tensors, stored.config, chosen)
-    write_weights(out, params, smaller, {})
+    went = write_pruned(session, states, out)
     pruned = opened_as(session, out)
     pruned.samples = session.samples
     scores = {split: _scores(session, pruned, split, stop) for split, stop in stops.items()}
@@ -74,21 +62,30 @@ def prune(session: Session, states: int, out: Path, limit: int | None = None) ->
         "weights": str(out),
         "metric": session.headline.label,
         "metric_info": session.headline.info.to_json(),
-        "states": {"before": config.d_state, "after": smaller.d_state},
-        "samples": len(x),
+        "states": {"before": config.d_state, "after": states},
+        "samples": went.samples,
         "price": "squared change" if session.dataset.task == "regression" else "nats",
         "layers": [
-            {"layer": i, "kept": float(price.gather(1, kept).sum()),
-             "removed": float(price.sum() - price.gather(1, kept).sum())}
-            for i, (price, kept) in enumerate(zip(prices, chosen, strict=True))
+            {"layer": i, "kept": kept, "removed": removed}
+            for i, (kept, removed) in enumerate(zip(went.kept, went.removed, strict=True))
         ],
         "bytes": {name: found["total"] for name, found in bytes_of.items()},
         "splits": scores,
     }  # fmt: skip
 
 
-def _pruning(session: Session) -> Pruning:
-    """How the family is pruned; UsageError where it is not, or nothing can be priced."""
+class Went(NamedTuple):
+    """By layer the sum of the prices of the states that are kept, and of those that went, on so
+    many samples."""
+
+    kept: list[float]
+    removed: list[float]
+    samples: int
+
+
+def require_prunable(session: Session, states: int) -> None:
+    """UsageError for a family without pruning, where nothing can be priced, and for a number of
+    states that is not below the model's."""
     source, family = session.source, family_of(session.source.model.config)
     if source.artefact is not None:
         raise UsageError(f"{source.name} is an exported model: prune the model it was made from.")
@@ -100,19 +97,43 @@ def _pruning(session: Session) -> Pruning:
         )
     if session.dataset.task == "language":
         raise UsageError("states of language models are not priced: give data with samples.")
-    return family.pruning
-
-
-def _rows(session: Session, states: int) -> int:
-    """By how many rows of A the states that are kept are counted: 1, or the blocks of an S5."""
-    config = session.source.model.config
-    blocks: int = getattr(config, "blocks", 1)
+    config, blocks = source.model.config, _blocks(session)
     if not 1 <= states < config.d_state or states % blocks:
         step = f" in steps of {blocks}, its blocks" if blocks > 1 else ""
         raise UsageError(
-            f"--states {states}: {session.source.name} has {config.d_state}; give a number from "
+            f"{states} states: {source.name} has {config.d_state}; give a number from "
             f"{blocks} to {config.d_state - blocks}{step}."
         )
+
+
+def write_pruned(
+    session: Session, states: int, out: Path, recorded: Mapping[str, Any] = MappingProxyType({})
+) -> Went:
+    """Write the session's model with the states that are worth most, as many of every row of A."""
+    source = session.source
+    pruning = family_of(source.model.config).pruning
+    assert pruning is not None
+    x = session.dataset.splits["calibration"].x[:SAMPLES]
+    session.progress.begin(f"pricing states on {len(x)} samples", len(x))
+    try:
+        prices = mode_prices(
+            source.model, pruning, x, session.dataset.task, session.progress.advance
+        )
+    finally:
+        session.progress.end()
+    most = states // _blocks(session)
+    chosen = [price.topk(most, 1).indices.sort(1).values for price in prices]
+    stored = parameters(source.path, source.norm)
+    params, config = pruning.kept(stored.tensors, stored.config, chosen)
+    write_weights(out, params, config, dict(recorded))
+    kept = [float(p.gather(1, rows).sum()) for p, rows in zip(prices, chosen, strict=True)]
+    removed = [float(p.sum()) - k for p, k in zip(prices, kept, strict=True)]
+    return Went(kept, removed, len(x))
+
+
+def _blocks(session: Session) -> int:
+    """By how many rows of A the states that are kept are counted: 1, or the blocks of an S5."""
+    blocks: int = getattr(session.source.model.config, "blocks", 1)
     return blocks
 
 

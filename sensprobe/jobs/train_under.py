@@ -201,7 +201,7 @@ def _teacher(session: Session, settings: TuneSettings) -> Source | None:
     name = settings.teacher or ("self" if session.dataset.task == "unlabelled" else "none")
     if name == "none":
         return None
-    teacher = session.source if name == "self" else open_model(name)
+    teacher = (session.whole or session).source if name == "self" else open_model(name)
     theirs, ours = teacher.model.config, session.source.model.config
     if (theirs.d_input, theirs.d_output) != (ours.d_input, ours.d_output):
         raise UsageError(

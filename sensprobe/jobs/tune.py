@@ -7,16 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from sensprobe.data import check_limit
 from sensprobe.documents.files import strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
-from sensprobe.evaluate import Evaluator, Score, mean, outcomes, paired, score_document
+from sensprobe.evaluate import Score, mean, paired, score_document
 from sensprobe.jobs.cost import cost, full_bytes
+from sensprobe.jobs.fewer import fewer
 from sensprobe.jobs.train_under import PLAN, RESULT, TrainedUnder, TuneSettings, train_under
 from sensprobe.jobs.tune_trials import chosen_by_trials
-from sensprobe.jobs.tuned import PREFIX, folder_of, keep_tuned, opened_as, tuned_rows
+from sensprobe.jobs.tuned import (
+    PREFIX,
+    folder_of,
+    keep_tuned,
+    opened_as,
+    tuned_arrays,
+    tuned_rows,
+)
 from sensprobe.plans.noise import resolve
 from sensprobe.plans.plan import Plan, Resolved, fingerprint
 from sensprobe.session.session import Session
@@ -41,6 +47,7 @@ def tune(
     start: Path | None = None,
     budget: int | str | None = None,
     trials: int = 0,
+    states: int | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -54,7 +61,8 @@ def tune(
     nothing), and OUT is its folder of that name if it is None: see `jobs.tuned`. Training goes on
     from the weights of `start`, a checkpoint of the same sizes, where it is given. With `trials`
     rates and teacher are those of the best of so many short trainings (see `jobs.tune_trials`). A
-    plan of more bytes than `budget` is not trained.
+    plan of more bytes than `budget` is not trained. With `states` the model that is trained is the
+    session's pruned to so many (see `jobs.fewer`); full precision is the session's all the same.
 
     Raises UsageError for an exported model and a budget that is broken, SchemeError for a plan
     nothing can be trained under, DataError where there is nothing to train or to judge on,
@@ -63,35 +71,38 @@ def tune(
     require_tunable(session)
     source, data = session.source, session.dataset
     resolved = plan.resolve(source.model.sites.values())
-    if not (resolved or resolve(settings.noise, source.model.sites.values())):
+    noisy = resolve(settings.noise, source.model.sites.values())
+    if not (resolved or noisy or states):
         raise UsageError(
             "tune trains under a plan, and this one rounds nothing: give --plan PLAN, --set "
-            "PATTERN=SCHEME or --noise PATTERN=AMOUNT. `train` trains without."
+            "PATTERN=SCHEME, --noise PATTERN=AMOUNT or --prune N. `train` trains without."
         )
     if limit is not None:
         for split in ("search", "confirmation"):
             check_limit(split, data.splits.count(split), limit)
-    own = plan.name or "plan" if resolved else "noise"
-    searched, name = _searched(session), (name or own)[:NAME]
-    _require_within(budget, source, resolved, searched.batch)
+    own = plan.name or "plan" if resolved else "noise" if noisy else "exact"
+    searched, name = _searched(session), (name or own)[:NAME] + _fewer_in_words(states)
     if out is None:
         if session.run is None:
             raise UsageError("tune writes a folder: name it with --out, or a run with --run.")
         out = folder_of(session.run, name)
     _require_elsewhere(source.path, out, resume)
+    trainee = session if states is None else fewer(session, states, out, resume)
+    to_train = plan.resolve(trainee.source.model.sites.values())
+    _require_within(budget, trainee.source, to_train, searched.batch)
     settings = settings.with_rates(data.task)
     go_on: Any = {"start": start, "resume": resume, "progress": progress}
     tried: list[dict[str, Any]] = []
     if trials:
-        settings, tried = chosen_by_trials(session, plan, settings, out, trials, **go_on)
-    done = train_under(session, plan, settings, out, **go_on)
+        settings, tried = chosen_by_trials(trainee, plan, settings, out, trials, **go_on)
+    done = train_under(trainee, plan, settings, out, **go_on)
     trained, kept = done.trained, done.plan
-    after = kept.resolve(source.model.sites.values())
+    after = kept.resolve(trainee.source.model.sites.values())
     write_whole(out / PLAN, strict_json(kept.to_json()))
     tuned = opened_as(session, trained.weights)
     tuned.samples = session.samples
     found = {
-        split: _scores(session, tuned, resolved, after, split, limit)
+        split: _scores(trainee, tuned, to_train, after, split, limit)
         for split in ("search", "confirmation")
     }
     last, mark = found["confirmation"]["after"], fingerprint(after)
@@ -101,8 +112,9 @@ def tune(
     })  # fmt: skip
     document = {
         "name": name,
-        "candidate": searched.candidates.get(fingerprint(resolved)),
-        "asked_fingerprint": fingerprint(resolved),
+        "candidate": None if states else searched.candidates.get(fingerprint(resolved)),
+        "asked_fingerprint": fingerprint(resolved) + _fewer_in_words(states),
+        "states": states,
         "run": None if session.run is None else str(session.run.path),
         "plan_in_run": None if session.run is None else PREFIX + name,
         "weights": str(trained.weights),
@@ -122,15 +134,20 @@ def tune(
         "trials": tried,
         "start": None if start is None else str(start),
         "splits": found,
-        **_training(session, resolved, done, tuned, searched.batch),
+        **_training(trainee, to_train, done, tuned, searched.batch),
         "warnings": _warnings(session, found, noise=bool(settings.noise)),
     }
     if is_invariant(source.model.config):
-        _tell_stability(document, {"before": (session, resolved), "after": (tuned, after)})
+        _tell_stability(document, {"before": (trainee, to_train), "after": (tuned, after)})
     write_whole(out / RESULT, strict_json(document))
     if session.run is not None:
         keep_tuned(session.run, document, kept, out)
     return document
+
+
+def _fewer_in_words(states: int | None) -> str:
+    """What names and fingerprints of what was asked for end with where states were pruned."""
+    return "" if states is None else f"-{states}-states"
 
 
 def _training(
@@ -229,16 +246,21 @@ def _scores(
     limit: int | None,
 ) -> dict[str, Any]:
     """Scores of a split: full precision, the plan on the model before, the plan that tuning ended
-    with on the model after, and the paired difference of the two."""
-    stop = before.samples.use(split, limit)
-    for session in (before, after):
+    with on the model after, and the paired difference of the two. Full precision of a model that
+    was pruned is that of the whole one."""
+    whole = before.whole or before
+    stop = whole.samples.use(split, limit)
+    for session in (whole, before, after):
         session.divergence = session.headline.scores_divergence
-    groups, primary = before.samples.groups(split, stop), before.headline.primary
+    groups, primary = whole.samples.groups(split, stop), whole.headline.primary
     before.progress.begin(f"scoring on {stop:,} {split} samples", 3 * stop)
     try:
-        full = before.measure({}, split, 0, stop, "baseline")[primary]
-        rounded = before.measure(plan, split, 0, stop, "untuned")[primary]
-        tuned = tuned_arrays(before, after, tuned_plan, split, stop)[primary]
+        full = whole.measure({}, split, 0, stop, "baseline")[primary]
+        if before is whole:
+            rounded = whole.measure(plan, split, 0, stop, "untuned")[primary]
+        else:
+            rounded = tuned_arrays(whole, before, plan, split, stop)[primary]
+        tuned = tuned_arrays(whole, after, tuned_plan, split, stop)[primary]
     finally:
         before.progress.end()
     robust = before.headline.robust
@@ -250,21 +272,6 @@ def _scores(
         "gained": score_document(paired(tuned, rounded, groups, robust=robust)),
         "left": score_document(paired(tuned, full, groups, robust=robust)),
     }
-
-
-def tuned_arrays(
-    before: Session, after: Session, plan: Resolved, split: str, stop: int
-) -> Mapping[str, np.ndarray]:
-    """The arrays of a tuned model, session `after`, under its plan. Where outputs are compared with
-    full precision, it is that of the model before tuning."""
-    if not before.headline.scores_divergence:
-        return after.measure(plan, split, 0, stop, "tuned")
-    after.calibration.ready(plan)
-    outputs = after.local.evaluator(split).outputs(plan, 0, stop)
-    compared = before.local.evaluator(split)
-    assert isinstance(compared, Evaluator)  # text is refused
-    base, y = compared.baseline(0, stop), before.samples.split(split).y[:stop]
-    return outcomes(before.dataset.task, outputs, y, base, more=before.more_arrays)
 
 
 def _tell_stability(

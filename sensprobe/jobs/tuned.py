@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from sensprobe.documents.files import inside, require_no_link
 from sensprobe.errors import RunError, UsageError
+from sensprobe.evaluate import Evaluator, outcomes
 from sensprobe.jobs.plan_files import safe_name
-from sensprobe.plans.plan import Plan, fingerprint, from_json
+from sensprobe.plans.plan import Plan, Resolved, fingerprint, from_json
 from sensprobe.runs import Run, lease
 from sensprobe.session.plans import PlanLike
 from sensprobe.session.session import Session
@@ -128,6 +131,21 @@ def opened_as(session: Session, weights: Path) -> Session:
     """A session of other weights on the same data, without a run."""
     return Session(open_model(weights), session.dataset, progress=session.progress,
                    headline=session.headline, data_seed=session.data_seed)  # fmt: skip
+
+
+def tuned_arrays(
+    before: Session, after: Session, plan: Resolved, split: str, stop: int
+) -> Mapping[str, np.ndarray]:
+    """The arrays of a tuned model, session `after`, under its plan. Where outputs are compared with
+    full precision, it is that of the model before tuning."""
+    if not before.headline.scores_divergence:
+        return after.measure(plan, split, 0, stop, "tuned")
+    after.calibration.ready(plan)
+    outputs = after.local.evaluator(split).outputs(plan, 0, stop)
+    compared = before.local.evaluator(split)
+    assert isinstance(compared, Evaluator)  # text is refused
+    base, y = compared.baseline(0, stop), before.samples.split(split).y[:stop]
+    return outcomes(before.dataset.task, outputs, y, base, more=before.more_arrays)
 
 
 def is_tuned(plan: str) -> bool:

@@ -68,6 +68,7 @@ class Session:
     headline: Headline = None  # type: ignore[assignment]  # the task's own, where none is given
     data_seed: int = 0  # of the order that a part of a split is the beginning of
     divergence: bool = True  # whether evaluations also run full precision, for KL
+    whole: Session | None = None  # of the model that this one was pruned of: full precision to it
     predictions: bool = False  # whether evaluations keep the class that is named
     draws: tuple[Draw, ...] = ()  # of noise: evaluations are averages over all of them
     samples: Samples = field(init=False)

@@ -3,7 +3,7 @@
     python studies/007_accuracy_at_memory/search.py [--data DIR] [--run DIR]
 
 DIR holds mnist/, the four IDX files. A profile and a search a model, as `sensprobe profile` and
-`sensprobe search` make them.
+`sensprobe search` make them; a model all of whose plans are kept is left out.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ def search(data: Path | None, run: Path) -> None:
     searched = [plan for plan in STUDY["plan"] if "schemes" not in plan]
     for name, states in dict.fromkeys((p["model"], p.get("states")) for p in searched):
         plans = [p for p in searched if (p["model"], p.get("states")) == (name, states)]
+        if all((HERE / "plans" / f"{plan['name']}.json").exists() for plan in plans):
+            continue
         model, how = model_of(plans[0], mnist, run), dict(STUDY["search"])
         how |= STUDY["pruned"]["search"] if states else {}
         own, limit = run / f"{name}-{states or 'all'}-run", how["limit"]

@@ -8,6 +8,7 @@ import pytest
 from command_line import Shell
 
 from sensprobe.checkpoints import read_checkpoint
+from sensprobe.documents import read_json
 
 
 @pytest.mark.parametrize(("model", "states"), [("s4d-digits", 6), ("s5-digits", 12)])
@@ -77,3 +78,56 @@ def test_no_file_is_written_over(shell: Shell, tmp_path: Path) -> None:
     assert "exists: name another file" in shell(*words, tmp_path / "x.safetensors").err
     assert (tmp_path / "x.safetensors").read_text() == "mine"
     assert "name a .safetensors file" in shell(*words, tmp_path / "x").err
+
+
+def test_tuning_takes_states_away_before_it_trains(shell: Shell, tmp_path: Path) -> None:
+    words = ["--set", "*.out_proj=int4", "--set", "*.state=int8/head/dynamic", "--prune", 4]
+    words += ["--epochs", 1, "--out", tmp_path / "small"]
+    made = shell.ok("tune", "s4d-digits", "--data", "digits", *words)
+    assert "plan, 4 states, tuned" in made.out
+    document = read_json(tmp_path / "small" / "tuned.json")
+    assert document["states"] == 4
+    model = shell.ok("eval", "s4d-digits", "--data", "digits", "--json").json
+    found = document["splits"]["confirmation"]
+    assert found["full"]["value"] == model["value"]  # of the model with all states
+    weights = tmp_path / "small" / "weights.safetensors"
+    plan = ["--plan", tmp_path / "small" / "plan.json", "--data", "digits"]
+    scored = shell.ok("eval", weights, *plan, "--json").json
+    assert scored["value"] == found["after"]["value"]
+    assert scored["cost"]["total_bytes"] == document["cost"]["total_bytes"]
+    pruned = tmp_path / "small" / "pruned.safetensors"
+    assert shell.ok("eval", pruned, *plan, "--json").json["value"] == found["before"]["value"]
+
+
+def test_a_pruned_model_without_a_plan_is_trained(shell: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    shell.ok("tune", "s4d-digits", "--data", "digits", "--prune", 2, "--epochs", 2, "--out", out)
+    gained = read_json(out / "tuned.json")["splits"]["search"]["gained"]
+    assert gained["value"] > 3 * gained["stderr"]
+
+
+def test_what_was_pruned_of_another_model_is_not_trained(shell: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    words = ["--set", "*.out_proj=int4", "--max-steps", 1, "--out", out]
+    shell.ok("tune", "s4d-digits", "--data", "digits", *words, "--prune", 2)
+    failed = shell("tune", "s4d-digits", "--data", "digits", *words, "--prune", 4)
+    assert failed.code == 2
+    assert "to other than 4 states: name another folder, or replace it with --restart" in failed.err
+    shell.ok("tune", "s4d-digits", "--data", "digits", *words, "--prune", 4, "--restart")
+    assert read_json(out / "tuned.json")["states"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["tune", "s4d-digits", "--data", "digits", "--prune", 8], "give a number from 1 to 7."),
+        (["tune", "mamba-bytes", "--data", "pydoc", "--prune", 2], "mamba models are not pruned"),
+    ],
+)
+def test_what_cannot_be_pruned_is_not_trained(
+    shell: Shell, tmp_path: Path, words: list, says: str
+) -> None:
+    failed = shell(*words, "--set", "*.out_proj=int4", "--out", tmp_path / "out")
+    assert failed.code == 2
+    assert says in failed.err
+    assert not (tmp_path / "out").exists()

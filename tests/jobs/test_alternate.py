@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import sensprobe_app
 
 from sensprobe import api
 from sensprobe.data.dataset import Splits
-from sensprobe.errors import DataError
+from sensprobe.errors import DataError, UsageError
 from sensprobe.jobs import alternate
 from sensprobe.jobs.alternate import Standing, _Turns
 from sensprobe.jobs.budgets import budgets_of
@@ -21,6 +22,8 @@ from sensprobe.jobs.search import SearchSettings
 from sensprobe.jobs.train_under import TuneSettings
 from sensprobe.jobs.tuned import opened_as
 from sensprobe.plans.plan import Plan, fingerprint, parse_setting
+from sensprobe.report.gather import gather
+from sensprobe.runs import open_run
 from sensprobe.session.open import open_session
 
 EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
@@ -155,6 +158,58 @@ def test_what_cannot_be_tuned_is_said_before_it_is_searched(
     monkeypatch.setattr("sensprobe.jobs.search.search", no_training)
     with pytest.raises(DataError, match="no train split"):
         api.search(tmp_path / "run", ["1338"], tune=1)
+
+
+@pytest.fixture(scope="module")
+def competed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A run in which a model with 4 of 8 states competed, and what `search` returned."""
+    run = tmp_path_factory.mktemp("competed") / "run"
+    shutil.copytree(EXAMPLE, run)
+    return run, api.search(run, ["1338"], evaluations=4, confirm=False, tune=1, prune=[4])
+
+
+def test_fewer_states_at_more_bits_compete(competed: tuple[Path, Any]) -> None:
+    """At the least bytes of 8 states half of them leave room for bits that are worth more."""
+    run, found = competed
+    (budget,) = found["turns"]["budgets"]
+    name = "1338-4-states"
+    assert budget["stands"] == f"tuned/{name}"
+    step = budget["steps"][-1]
+    assert (step["step"], step["plan"]) == ("4 states", name)
+    assert step["gained"]["value"] > 0.3
+    row = next(row for row in tuned_rows(run) if row["name"] == name)
+    assert row["total_bytes"] <= 1338
+    assert step["score"] == row["splits"]["search"]["after"]
+    full = api.evaluate(None, None, None, run=run, split="search")
+    assert row["splits"]["search"]["full"]["value"] == full["value"]  # of all states
+
+
+def test_what_competed_is_taken_home(competed: tuple[Path, Any], tmp_path: Path) -> None:
+    run, _ = competed
+    row = next(row for row in tuned_rows(run) if row["name"] == "1338-4-states")
+    made = api.export(run, "tuned/1338-4-states", tmp_path / "out")
+    assert made["weight_bytes"] == row["weight_bytes"]
+    scored = api.evaluate(tmp_path / "out", "digits", None)
+    assert scored["value"] == row["splits"]["confirmation"]["after"]["value"]
+    (beside,) = (t for t in gather(open_run(run)).tuned.plans if t.name == "1338-4-states")
+    assert beside.total_bytes == row["total_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"tune": 0}, "--prune: a model with fewer states is trained; give --tune EPOCHS too."),
+        ({"tune": 1, "max_loss": 1.0}, "fewer states lose something before any plan does"),
+        ({"tune": 1, "prune": [4, 9]}, "9 states: s4d-digits has 8; give a number from 1 to 7."),
+    ],
+)
+def test_what_cannot_compete_is_said_before_the_search(tmp_path, words, says) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(EXAMPLE, run)
+    before = (run / "results" / "search.json").read_bytes()
+    with pytest.raises(UsageError, match=re.escape(says)):
+        api.search(run, ["1338"], **{"prune": [4], **words})
+    assert (run / "results" / "search.json").read_bytes() == before
 
 
 @pytest.fixture
