@@ -108,18 +108,19 @@ def trained(model: str) -> str:
 
 def recurrent_weights(model: str) -> str:
     """What A alone costs in few bits, in two formats, and after training under it."""
-    head = ["bits of A", "cartesian", "trained", "log-polar", "scheme", "trained"]
+    head = ["bits of A", "cartesian", "trained", "log-polar", "scheme", "trained", "seeds"]
     lines = []
     for row in STUDY["A"]:
-        cells = [str(row["bits"])]
+        cells, seeds = [str(row["bits"])], []
         for kind in ("cartesian", "logpolar"):
             rows = trained_rows(model, f"A{row['bits']}-{kind}")
             before, after = (
                 shown(over_seeds([r[key] for r in rows])) if rows else NOT_RUN
                 for key in ("before", "after")
             )
+            seeds.append(str(len(rows)))
             cells += [before, after] if kind == "cartesian" else [before, f"`{row[kind]}`", after]
-        lines.append(cells)
+        lines.append([*cells, ", ".join(dict.fromkeys(seeds))])
     return markdown(head, lines)
 
 

@@ -53,10 +53,10 @@ def train_missing(subject: Subject, cell: Cell, seed: int, asked: Any) -> None:
     wanted = {"model": subject.name, "cell": cell.name, "seed": seed}
     if any(wanted.items() <= known.items() for known in read_lines(TRAINED)):
         return
-    place = asked.run / subject.name
+    place, how = asked.run / subject.name, "brief" if cell.schemes else "tuning"
     document = api.tune(
         subject.source, subject.data, plan_of(subject, cell, place), place / f"{cell.name}-{seed}",
-        seed=seed, trained=tell_legs, **subject.entry["tuning"],
+        seed=seed, trained=tell_legs, **subject.entry[how],
     )  # fmt: skip
     row = wanted | row_of(document)
     append_line(TRAINED, row)

@@ -21,14 +21,12 @@ from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis
 from sensprobe.testing.family import FamilyContract, Seen
 
-PRODUCT = replace(PLAIN, norm_kind="layer-product", norm="post")
-SIMULATED = {**CONFIGS, "product": PRODUCT}
-"""With those that packed memory has no step of."""
+PRODUCT = CONFIGS["product"]
 
 
-@pytest.fixture(params=SIMULATED)
+@pytest.fixture(params=CONFIGS)
 def model(request) -> S5:
-    return tiny(SIMULATED[request.param])
+    return tiny(CONFIGS[request.param])
 
 
 @pytest.fixture
@@ -113,7 +111,7 @@ def run(A_bar: Tensor, B_bar: Tensor, u: Tensor) -> Tensor:
     return torch.stack(out, 1)
 
 
-BOTH = {**SIMULATED, "both ways": replace(PLAIN, bidirectional=True)}
+BOTH = {**CONFIGS, "both ways": replace(PLAIN, bidirectional=True)}
 
 
 @pytest.mark.parametrize("name", BOTH)

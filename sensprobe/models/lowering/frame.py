@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sensprobe.errors import UnsupportedError
 from sensprobe.models import output_head
 from sensprobe.models.lowering.builder import Builder
 
@@ -39,10 +38,7 @@ def _norm(b: Builder, at: str, u: Register, to: Register, config: Any) -> Regist
     if config.norm_kind == "affine":
         return b.affine(u, to, at + "norm")
     if config.norm_kind == "layer-product":
-        raise UnsupportedError(
-            "packed memory has no step of a norm of kind layer-product, whose factors are rounded. "
-            "Stream the simulation (Model.step), or give the model the norm_kind layer."
-        )
+        return b.layer_product(u, to, config.norm_eps, at)
     normed = b.rms if config.norm_kind == "rms" else b.layer_norm
     return normed(u, to, config.norm_eps, at + "norm")
 
