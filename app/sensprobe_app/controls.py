@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -72,16 +73,61 @@ def followed(found: Found, draw: Callable[[Found], None], *, while_it: bool = Tr
 
 
 def choice(
-    label: str, options: Sequence[str], key: str, first: str | None = None, help: str | None = None
+    label: str,
+    options: Sequence[str],
+    key: str,
+    first: str | None = None,
+    help: str | None = None,
+    *,
+    strict: bool = False,
+    over: Sequence[str] = (),
 ) -> str | None:
     """One of some names, kept in the address under `key` even where it is the `first` one: what is
-    first may be another tomorrow."""
+    first may be another tomorrow. A name from the address that is not among them leaves the first
+    in its place; a `strict` choice is then None, and `gone` says of what, until one is made. When
+    it changes, choices that it stands `over` are forgotten."""
     if not options:
         return None
-    now = st.session_state.get(key) or st.query_params.get(key)
-    if now not in options:
-        st.session_state[key] = first if first in options else options[0]
-    return st.selectbox(label, options, index=None, key=key, bind="query-params", help=help)
+    now = asked = None
+    if not st.session_state.pop(_anew(key), False):
+        asked = st.query_params.get(key)
+        now = st.session_state.get(key) or asked or st.session_state.get(_kept(key))
+    if strict and now not in options and (asked or gone(key)):
+        st.session_state[_gone(key)] = asked or gone(key)
+        now = None
+    else:
+        st.session_state.pop(_gone(key), None)
+        if now not in options:
+            now = first if first in options else options[0]
+    # a page that is left takes the address and the widget with it, and leaves what was kept
+    st.session_state[key] = st.session_state[_kept(key)] = now
+    return st.selectbox(
+        label, options, index=None, key=key, bind="query-params", help=help,
+        on_change=partial(_forget, over),
+    )  # fmt: skip
+
+
+def _forget(keys: Sequence[str]) -> None:
+    for key in keys:
+        st.session_state.pop(_gone(key), None)
+        st.session_state[_anew(key)] = True
+
+
+def gone(key: str) -> str:
+    """What the address asked a strict choice for and there is not; "" where nothing is missing."""
+    return str(st.session_state.get(_gone(key), ""))
+
+
+def _kept(key: str) -> str:
+    return f"kept {key}"
+
+
+def _anew(key: str) -> str:
+    return f"anew {key}"
+
+
+def _gone(key: str) -> str:
+    return f"gone {key}"
 
 
 def batch_of(first: int, key: str = "batch") -> int:

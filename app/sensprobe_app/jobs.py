@@ -1,4 +1,5 @@
-"""Commands that run in the background of a run: measure a plan, export one. No others.
+"""Commands that run in the background of a run: measure a plan, price schemes, export a plan. No
+others.
 
 A run may name code (data or a metric as `python:…`). It is never allowed from here: where the user
 has not allowed it before, nothing is started, and the command that would is shown.
@@ -17,6 +18,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ import streamlit as st
 from sensprobe.documents.files import require_no_link, strict_json, write_whole
 from sensprobe.errors import CodeError, UsageError
 from sensprobe.plans.plan import Plan
+from sensprobe.report.results import Sensitivity
 from sensprobe.runs import Run
 from sensprobe.usercode.trust import Remembered, check_settings
 
@@ -98,6 +101,21 @@ def measure(run: Run, plan: Plan, n: int) -> Job:
     words = ["eval", "--run", str(run.path), "--plan", str(path), "--split", "search"]
     words += ["--limit", str(n), "--compare", "--json"]
     return _start(run, plan.name, words)
+
+
+PRICING = "price"
+"""The name of the job that prices schemes."""
+
+
+def price(run: Run, profile: Sensitivity, schemes: Sequence[str]) -> Job:
+    """Profile the run's groups in more schemes; the profile keeps those that it has."""
+    told = {"norm": "--norm", "metric": "--metric", "data_seed": "--data-seed"}
+    settings = run.manifest.settings
+    words = ["profile", str(settings["model"]), "--data", str(settings["data"])]
+    words += [w for key, flag in told.items() if settings.get(key) for w in (flag, settings[key])]
+    words += ["--by", profile.by, "--method", profile.method, "--limit", str(profile.n)]
+    words += [word for text in (*profile.schemes, *schemes) for word in ("--scheme", text)]
+    return _start(run, PRICING, [*map(str, words), "--run", str(run.path), "--json"])
 
 
 def export(run: Run, plan: str) -> Job:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from sensprobe.errors import SensprobeError
 from sensprobe_app import store
-from sensprobe_app.controls import choice, plain
+from sensprobe_app.controls import choice, gone, plain
 from sensprobe_app.views import compare, kernels, pareto, plan, runs, search, sensitivity
 
 EVERY = "2s"
@@ -59,12 +59,13 @@ def shown_path(folder: Path) -> str:
 
 def _with_run(view: Callable[[store.Found], None], lines: list[store.RunLine]) -> None:
     with st.sidebar:
-        name = choice("Run", [line.name for line in lines], "run")
+        name = choice("Run", [line.name for line in lines], "run", strict=True, over=("of", "plan"))
     line = next((one for one in lines if one.name == name), None)
     if line is None:
-        st.info("There is no run to show.")
+        missing = f"a run {gone('run')}, which is not in this folder" if gone("run") else "no run"
+        st.warning(plain(f"The address asks for {missing}: choose one on the left."))
         return
-    found = store.found(line)
+    found = _of_a_search(store.found(line))
     with st.sidebar:
         st.caption(f"{plain(line.model)} on {plain(line.data)}")
         st.caption(f"{line.state}, {line.evaluations:,} evaluations")
@@ -79,6 +80,17 @@ def _with_run(view: Callable[[store.Found], None], lines: list[store.RunLine]) -
         st.error(plain(str(error)))
     waiting = found.search is None
     _watch(found.line.path, waiting, store.mark(found.line.path, waiting))
+
+
+def _of_a_search(found: store.Found) -> store.Found:
+    """The run as one of its searches left it: the latest, unless another is chosen."""
+    searches = store.searches(found)
+    if len(searches) < 2:
+        return found
+    with st.sidebar:
+        help = "A run keeps its earlier searches."
+        title = choice("Search", list(searches), "of", help=help, over=("plan",))
+    return store.of_search(found, searches[str(title)])
 
 
 @st.fragment(run_every=EVERY)

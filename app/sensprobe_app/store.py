@@ -6,6 +6,8 @@ Nothing here writes.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,8 +19,10 @@ from sensprobe.report.benchmarks import Benchmark, benchmarks_of
 from sensprobe.report.gather import Results, gather, sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
+from sensprobe.report.read import read_confirmation, read_search
 from sensprobe.report.results import Search
 from sensprobe.report.tuned import Tuning
+from sensprobe.report.values import ACCURACY
 from sensprobe.runs import Run, open_run
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ EXAMPLE = Path(__file__).parent / "example"
 """A folder with the run that ships; nothing is written there."""
 SEARCHES = ("search", "demo")
 """Commands that leave a search's result when they end."""
+NUMBERED = re.compile(r"search(-[1-9][0-9]{0,8})?")
 Stamp = tuple[tuple[str, int, int], ...]
 """(file, when it was changed, its size) of everything an answer depends on."""
 Mark = tuple[bool, Stamp]
@@ -101,6 +106,44 @@ def found(line: RunLine) -> Found:
         return Found(line, run, results, search, sites, problem or line.problem, partial)
     except Exception as error:  # whatever a damaged run does, it is that run's alone
         return Found(line, None, None, None, (), told(error), False)
+
+
+def searches(found: Found) -> dict[str, str]:
+    """Title -> result of the searches that a run keeps, the latest first."""
+    if found.run is None or found.partial:
+        return {}
+    names = [name for name in found.run.results() if NUMBERED.fullmatch(name)]
+    names.sort(key=lambda name: int(name.partition("-")[2] or 10**9), reverse=True)
+    path = found.line.path
+    titles = [_title(found.run, str(path), name, stamp(path / "results")) for name in names]
+    return {title: name for title, name in zip(titles, names, strict=True) if title}
+
+
+def of_search(found: Found, name: str) -> Found:
+    """A run with an earlier search, and its confirmation, in place of the latest."""
+    if name == "search" or found.run is None or found.results is None:
+        return found
+    search, confirmation = (
+        found.run.read_result(name.replace("search", kind)) for kind in ("search", "confirmation")
+    )
+    assert isinstance(search, dict)
+    old = read_search(search, found.search.quantity if found.search is not None else ACCURACY)
+    beside = None if confirmation is None else read_confirmation(confirmation)
+    results = replace(found.results, search=old, confirmation=beside)
+    return found._replace(results=results, search=old)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _title(_opened: Run, path: str, name: str, mark: Stamp) -> str:
+    """What a search is called where one of several is chosen; "" where it cannot be read."""
+    try:
+        document = _opened.read_result(name)
+    except RunError:
+        return ""
+    assert isinstance(document, dict)
+    budgets = ", ".join(str(choice["budget"]) for choice in document["chosen"])
+    number = name.partition("-")[2]
+    return f"{number}: {budgets}" if number else f"latest: {budgets}"
 
 
 def benchmarks(lines: list[RunLine]) -> dict[str, Benchmark]:

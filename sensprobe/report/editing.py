@@ -22,11 +22,12 @@ from sensprobe.report.values import UNKNOWN, Measured
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The sum of what was found alone; `unpriced` are groups whose schemes no profile has."""
+    """The sum of what was found alone; `unpriced` are groups whose schemes no profile has: the
+    scheme that would price each, None where its sites are in several, or no group has it."""
 
     loss: Measured
     priced: int
-    unpriced: tuple[str, ...]
+    unpriced: Mapping[str, str | None]
 
 
 def grid(entries: Entries, sites: Sequence[Site]) -> dict[str, dict[str, str]]:
@@ -76,23 +77,23 @@ def predicted(entries: Entries, sites: Sequence[Site], found: Sensitivity) -> Pr
     for row in found.rows:
         rows.setdefault(row.group, []).append(row)
     value = variance = 0.0
-    priced, missing, reached = 0, [], set[str]()
+    priced, missing, reached = 0, dict[str, str | None](), set[str]()
     for group, mine in rows.items():
-        named = set(mine[0].sites)
-        members = [s for s in sites if s.name in named] if named else matching(group, sites)
+        members = _members(mine[0], sites)
         reached |= {site.name for site in members}
         schemes = {site.name: chosen[site.name] for site in members if site.name in chosen}
         if not schemes:
             continue
-        price = next((r.additive for r in mine if _is_applied(r, members, schemes)), UNKNOWN)
+        price = next((r.additive for r in mine if _is_applied(r.scheme, members, schemes)), UNKNOWN)
         if not isfinite(price.value):
-            missing.append(group)
+            texts = dict.fromkeys(schemes.values())
+            missing[group] = next((t for t in texts if _is_applied(t, members, schemes)), None)
             continue
         priced += 1
         value += price.value
         variance += price.stderr**2 if isfinite(price.stderr) else 0.0
-    missing += [name for name in chosen if name not in reached]
-    return Prediction(Measured(value, sqrt(variance), found.n), priced, tuple(missing))
+    missing |= dict.fromkeys(name for name in chosen if name not in reached)
+    return Prediction(Measured(value, sqrt(variance), found.n), priced, missing)
 
 
 def options(found: Iterable[Sensitivity], entries: Entries, sites: Sequence[Site]) -> list[str]:
@@ -106,14 +107,30 @@ def options(found: Iterable[Sensitivity], entries: Entries, sites: Sequence[Site
     return list(offered)
 
 
+def priced_schemes(found: Sensitivity, sites: Sequence[Site]) -> dict[str, frozenset[str]]:
+    """Site -> the schemes in which a profile priced its group, as they are fitted to the site."""
+    out: dict[str, set[str]] = {site.name: {EXACT_TEXT} for site in sites}
+    for row in found.rows:
+        if isfinite(row.additive.value):
+            for site in _members(row, sites):
+                out[site.name].add(_fitted(row.scheme, site))
+    return {name: frozenset(texts) for name, texts in out.items()}
+
+
 def bits_of(text: str) -> float:
     """Bits a real number takes in a scheme, without scales."""
     return 32.0 if text == EXACT_TEXT else float(parse(text).bits_per_real)
 
 
-def _is_applied(row: Row, members: Sequence[Site], schemes: Mapping[str, str]) -> bool:
-    """Return whether a plan puts the sites of a group in just the schemes that a row measured."""
-    asked = {site.name: _fitted(row.scheme, site) for site in members}
+def _members(row: Row, sites: Sequence[Site]) -> Sequence[Site]:
+    """The sites of a row's group."""
+    named = set(row.sites)
+    return [s for s in sites if s.name in named] if named else matching(row.group, sites)
+
+
+def _is_applied(scheme: str, members: Sequence[Site], schemes: Mapping[str, str]) -> bool:
+    """Return whether a plan puts the sites of a group in just what a scheme is fitted to there."""
+    asked = {site.name: _fitted(scheme, site) for site in members}
     return {name: text for name, text in asked.items() if text} == dict(schemes)
 
 

@@ -35,6 +35,25 @@ def page(folder: str, view: str, run: str) -> None:
             main.TITLES[view](found)
 
 
+def with_sidebar(folder: str, view: str) -> None:
+    """What `main` draws for one view of the run that is chosen at its side."""
+    from pathlib import Path
+
+    from sensprobe_app import main, store
+
+    main._with_run(main.TITLES[view], store.lines(Path(folder)))
+
+
+def opened(folder: Path, view: str, **query: str) -> AppTest:
+    """A view as an address opens it."""
+    test = AppTest.from_function(with_sidebar, args=(str(folder), view), default_timeout=WAIT)
+    for key, value in query.items():
+        test.query_params[key] = value
+    test.run()
+    assert not test.exception, test.exception
+    return test
+
+
 def drawn(folder: Path, view: str, run: str = "digits", **query: str) -> AppTest:
     test = AppTest.from_function(page, args=(str(folder), view, run), default_timeout=WAIT)
     for key, value in query.items():

@@ -7,9 +7,11 @@ import shutil
 
 import pytest
 import report_documents as documents
-from app_pages import drawn, words
+from app_pages import drawn, opened, words
 from sensprobe_app import store
 
+from sensprobe import api
+from sensprobe.report.gather import gather
 from sensprobe.runs import open_run
 
 EXAMPLE = store.EXAMPLE / "s4d-digits"
@@ -222,3 +224,43 @@ def test_code_that_a_run_names_is_shown_and_not_run(runs, tmp_path):
     assert test.code[0].value.startswith("sensprobe eval --run ")
     assert test.code[0].value.endswith(" --allow-code")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_run_that_a_link_asks_for_and_is_gone_opens_no_other(runs):
+    test = opened(runs, "pareto", run="another")
+    assert "a run another, which is not in this folder" in test.warning[0].value
+    assert not test.title
+    test.selectbox(key="run").select("digits").run()
+    assert not test.warning
+    assert test.title[0].value == "Pareto"
+
+
+def test_a_plan_that_a_link_asks_for_and_is_gone_opens_no_other(runs):
+    test = opened(runs, "plan", run="digits", plan="p00000")
+    assert "This search has no plan p00000" in test.warning[0].value
+    assert not test.metric
+    first = test.selectbox(key="plan").options[0]
+    test.selectbox(key="plan").select(first).run()
+    assert not test.warning
+    assert test.metric[0].label == "bytes at batch 1"
+
+
+def test_another_run_begins_with_its_own_first_plan(runs):
+    shutil.copytree(runs / "digits", runs / "other")
+    test = opened(runs, "plan", run="digits")
+    last = test.selectbox(key="plan").options[-1]
+    test.selectbox(key="plan").select(last).run()
+    test.selectbox(key="run").select("other").run()
+    assert test.selectbox(key="plan").value == test.selectbox(key="plan").options[0]
+    assert not test.warning
+
+
+def test_an_earlier_search_is_chosen_at_the_side(runs):
+    before = [c.name for c in gather(open_run(runs / "digits")).search.candidates]
+    api.search(runs / "digits", ["2KiB"], evaluations=4, confirm=False)
+    test = opened(runs, "pareto", run="digits")
+    earlier = test.selectbox(key="of").options[1]
+    assert test.selectbox(key="of").options[0] == "latest: 2KiB"
+    assert earlier == "1: 1.5KiB, 1.75KiB"
+    test = opened(runs, "plan", run="digits", of=earlier)
+    assert set(test.selectbox(key="plan").options) & set(before)

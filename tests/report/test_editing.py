@@ -13,6 +13,7 @@ from sensprobe.report.editing import (
     grid,
     options,
     predicted,
+    priced_schemes,
     site_name,
 )
 from sensprobe.report.gather import gather
@@ -73,14 +74,26 @@ def test_the_prediction_is_the_sum_of_what_was_found_alone(found):
 
 
 def test_what_no_profile_priced_is_named_not_guessed(found):
-    guess = predicted((("layers.0.A", "int3/head/asym"),), found.sites, found.measured)
+    biases = tuple((site.name, "int3/asym") for site in found.sites if site.name.endswith(".bias"))
+    guess = predicted(biases, found.sites, found.measured)
     assert guess.priced == 0
-    assert guess.unpriced == ("layers.*.A",)
+    assert guess.unpriced == {"*.bias": "int3/asym"}  # which a profile in that scheme would price
+    guess = predicted(biases[:-1], found.sites, found.measured)
+    assert guess.unpriced == {"*.bias": None}  # which none would
+
+
+def test_what_a_profile_priced_is_known_by_site(found):
+    priced = priced_schemes(found.measured, found.sites)
+    scheme = found.measured.schemes[-1]
+    row = found.measured.grid["layers.*.A", scheme]
+    assert {"fp32", *row.applied} <= priced["layers.0.A"]
+    assert "int3/head/asym" not in priced["layers.0.A"]
+    assert priced.keys() == {site.name for site in found.sites}
 
 
 def test_full_precision_loses_nothing(found):
     guess = predicted((), found.sites, found.measured)
-    assert (guess.loss.value, guess.priced, guess.unpriced) == (0.0, 0, ())
+    assert (guess.loss.value, guess.priced, guess.unpriced) == (0.0, 0, {})
 
 
 def test_schemes_on_offer_hold_those_of_the_plan(found, chosen):

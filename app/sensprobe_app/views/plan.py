@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -25,21 +25,23 @@ from sensprobe.report.editing import (
     grid,
     options,
     predicted,
+    priced_schemes,
     site_name,
 )
 from sensprobe.report.live import measured_plan
 from sensprobe.report.plans import OUTSIDE, resolved
-from sensprobe.report.results import Entries, Search
+from sensprobe.report.results import Entries, Search, Sensitivity
 from sensprobe.report.tables import mark_of, notable
 from sensprobe.report.tuned import Tuning
 from sensprobe.report.values import in_bytes, level_text
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs
-from sensprobe_app.controls import batch_of, chart, choice, command, plain, profile_command
+from sensprobe_app.controls import batch_of, chart, choice, command, gone, plain, profile_command
 from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
+NOT_PRICED = "not measured"
 EVERY = "1s"
 
 
@@ -62,9 +64,15 @@ def show(found: Found) -> None:
     known = _known(found.search)
     first, second = st.columns([3, 2])
     with first:
-        name = str(choice("Plan", list(known), "plan"))
+        name = choice("Plan", list(known), "plan", strict=True)
     with second:
         batch = batch_of(found.search.batch if found.search is not None else 1)
+    if name is None:
+        st.warning(
+            f"This search has no plan {plain(gone('plan'))}, which the address asks for: choose "
+            "one above, or another search on the left."
+        )
+        return
     base = known[name].entries
     if known[name].mark:
         st.caption(plain(known[name].mark))
@@ -107,6 +115,7 @@ def _editor(found: Found, name: str, base: Entries) -> dict[str, str]:
     cells = grid(base, found.sites)
     profiles = found.results.profiles if found.results is not None else ()
     offered = options(profiles, base, found.sites)
+    priced = priced_schemes(profiles[0], found.sites) if profiles else None
     extra = st.text_input(
         "Another scheme to choose from",
         key="extra",
@@ -122,22 +131,33 @@ def _editor(found: Found, name: str, base: Entries) -> dict[str, str]:
     inside = {layer: row for layer, row in cells.items() if layer != OUTSIDE}
     for key, rows in (("layers", inside), ("outside", {OUTSIDE: cells.get(OUTSIDE, {})})):
         if any(rows.values()):
-            changes |= _table(f"{name} {key}", rows, offered, key)
+            changes |= _table(f"{name} {key}", rows, offered, key, priced)
     return changes
 
 
 def _table(
-    key: str, rows: dict[str, dict[str, str]], offered: list[str], kind: str
+    key: str,
+    rows: dict[str, dict[str, str]],
+    offered: list[str],
+    kind: str,
+    priced: Mapping[str, frozenset[str]] | None,
 ) -> dict[str, str]:
+    """Draw a table to edit, each column's priced schemes first, and return what was changed."""
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index = pd.Index(
         [f"layer {layer}" if layer != OUTSIDE else "no layer" for layer in rows], name="where"
     )
     st.caption("Schemes in the layers: edit a cell" if kind == "layers" else "Outside the layers")
-    columns = {
-        name: st.column_config.SelectboxColumn(name, options=offered, required=True)
-        for name in frame.columns
-    }
+    columns = {}
+    for name in frame.columns:
+        sites = [site_name(layer, name) for layer, cells in rows.items() if name in cells]
+        known = set(offered) if priced is None else set().union(*(priced[site] for site in sites))
+        columns[name] = st.column_config.SelectboxColumn(
+            name,
+            options=[t for t in offered if t in known] + [t for t in offered if t not in known],
+            required=True,
+            format_func=partial(_told, known),
+        )
     after = st.data_editor(frame, column_config=columns, key=f"edit {key}", num_rows="fixed")
     now = dict(zip(rows, after.to_dict(orient="records"), strict=True))
     return {
@@ -148,30 +168,37 @@ def _table(
     }
 
 
+def _told(priced: Collection[str], scheme: str) -> str:
+    return scheme if scheme in priced else f"{scheme} ({NOT_PRICED})"
+
+
 def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed: bool) -> None:
     """Bytes, exact; loss, predicted and (where the ledger has it) measured."""
     now, before = (
         cost(found.sites, resolved(e, found.sites), batch=batch) for e in (entries, base)
     )
     first, second, third, fourth = st.columns(4)
+    profile = found.results.sensitivity if found.results is not None else None
+    guess = None if profile is None else predicted(entries, found.sites, profile)
     first.metric(
         f"bytes at batch {batch}",
         in_bytes(now.total_bytes),
         f"{now.total_bytes - before.total_bytes:+,} bytes" if changed else None,
-        delta_color="inverse",
+        # fewer bytes are good news where it is known what they cost
+        delta_color="off" if guess is not None and guess.unpriced else "inverse",
     )
     second.metric("weights", in_bytes(now.weight_bytes))
     second.caption(f"state {in_bytes(now.state_bytes)}")
-    profile = found.results.sensitivity if found.results is not None else None
-    if profile is not None:
-        guess = predicted(entries, found.sites, profile)
+    if profile is not None and guess is not None:
         unit = profile.additive
+        least = "at least " if guess.unpriced else ""
+        nothing = NOT_PRICED if guess.unpriced else "0"
         third.metric(
             plain(f"predicted {unit.heading}"),
-            level_text(unit, guess.loss) if guess.priced else "–",
+            f"{least}{level_text(unit, guess.loss)}" if guess.priced else nothing,
             help="The sum of what each group lost alone: a prediction, not a measurement.",
         )
-        _unpriced(guess)
+        _unpriced(found, profile, guess)
     assert found.run is not None
     known = measured_plan(found.run, fingerprint(resolved(entries, found.sites)))
     if known is None:
@@ -204,13 +231,24 @@ def _tuned(found: Found, entries: Entries, trained: Tuning) -> None:
     command(["sensprobe", "export", *where, "--out", "exported"], "Take the tuned model home:")
 
 
-def _unpriced(guess: Prediction) -> None:
-    if guess.unpriced:
-        few = ", ".join(guess.unpriced[:6]) + (" …" if len(guess.unpriced) > 6 else "")
-        st.caption(
-            "Not in the prediction, since no profile priced them as this plan has them: "
-            f"{plain(few)}"
-        )
+def _unpriced(found: Found, profile: Sensitivity, guess: Prediction) -> None:
+    """What the prediction lacks, and a button that has it measured, where a profile can."""
+    if not guess.unpriced:
+        return
+    names = list(guess.unpriced)
+    few = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
+    st.warning(
+        "The prediction is without what no profile priced as this plan has it, which may be most "
+        f"of the loss: {plain(few)}"
+    )
+    schemes = list(dict.fromkeys(text for text in guess.unpriced.values() if text))
+    if None in guess.unpriced.values() and profile.by == "part":
+        st.caption("Parts whose layers differ are priced by a profile by site.")
+    if schemes and found.run is not None and _writable(found):
+        about = f"{', '.join(schemes)}: `sensprobe profile` with {profile.n:,} samples each"
+        going = jobs.running(found.run, jobs.PRICING)
+        if st.button("Price them", help=about, disabled=going):
+            _start(lambda run: jobs.price(run, profile, schemes), found.run)
 
 
 def _measure(found: Found, entries: Entries, own: str) -> None:
