@@ -684,9 +684,11 @@ def tune(
 def prune(
     model: Pathlike,
     data: str,
-    states: int,
+    states: int | None,
     out: Pathlike,
     *,
+    kernels: int | None = None,
+    plan: PlanLike | None = None,
     limit: int | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -697,17 +699,22 @@ def prune(
     """Write a model with fewer state variables: those are taken away that the outputs miss least.
 
     `out` is a checkpoint (.safetensors) as any other. `states`: complex pairs of a head (S4D), or
-    complex modes (S5). The document has prices of what went and stayed, bytes and scores; see
-    `jobs.prune`. `limit`: samples of each split that are scored. `allow_code`: see `search`.
+    complex modes (S5). `kernels`: heads with a recurrence, in all layers together (S4D). None of
+    either keeps all. The document has prices of what went and stayed, bytes and scores, under
+    `plan` where there is one; see `jobs.prune`. `limit`: samples of each split that are scored.
+    `allow_code`: see `search`.
     """
     from sensprobe.jobs import prune as job
+    from sensprobe.plans.plan import EXACT_PLAN
     from sensprobe.session.open import open_session
+    from sensprobe.session.plans import as_plan
 
     session = open_session(
         model, data, None, norm=norm, metric=metric, data_seed=data_seed, allow_code=allow_code,
         progress=progress,
     )  # fmt: skip
-    return job.prune(session, states, Path(out), limit)
+    asked = as_plan(plan or EXACT_PLAN, session.source.outline)
+    return job.prune(session, states, Path(out), limit, kernels=kernels, plan=asked)
 
 
 def doctor() -> Document:

@@ -31,6 +31,7 @@ CONFIGS = {
     "plain": PLAIN,
     "deep": S4DConfig(2, 3, d_model=4, d_state=2, layers=2, norm="post"),
     "pre": S4DConfig(1, 2, d_model=3, d_state=4, layers=2, norm="pre", activation="qgelu"),
+    "pruned": S4DConfig(2, 3, d_model=5, d_state=3, layers=3, norm="post", kernels="0 2 3, all, 1"),
     "last": S4DConfig(1, 1, d_model=2, d_state=1, residual=False, pooling="last"),
     "discrete": S4DConfig(1, 3, d_model=3, d_state=4, discretization="none"),
     "bilinear": S4DConfig(

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from sensprobe.documents import read_json
 from sensprobe.documents.files import require_no_link, strict_json, write_whole
 from sensprobe.errors import CodeError, UsageError
 from sensprobe.plans.plan import Plan
@@ -96,11 +97,21 @@ def measure(run: Run, plan: Plan, n: int) -> Job:
     """Score a plan, and full precision, on n search samples, as `--limit n` takes them; both
     evaluations land in the run's ledger."""
     _require_idle(run, named(plan.name))
-    path = _folder(run) / f"{plan.name}.json"
-    write_whole(path, strict_json(plan.to_json()))
+    path = save(run, plan)
     words = ["eval", "--run", str(run.path), "--plan", str(path), "--split", "search"]
     words += ["--limit", str(n), "--compare", "--json"]
     return _start(run, plan.name, words)
+
+
+def save(run: Run, plan: Plan) -> Path:
+    """Keep a plan in the run under its name; UsageError where a search keeps one under it."""
+    path = _folder(run) / f"{named(plan.name)}.json"
+    if path.exists() and "note" in read_json(path):
+        raise UsageError(
+            f"{plan.name} is the file of a plan that a search chose: take another name."
+        )
+    write_whole(path, strict_json(plan.to_json()))
+    return path
 
 
 PRICING = "price"

@@ -20,7 +20,8 @@ from sensprobe.report.gather import Results, gather, sites_of
 from sensprobe.report.live import search_so_far
 from sensprobe.report.overview import RunLine, run_folders, run_line
 from sensprobe.report.read import read_confirmation, read_search
-from sensprobe.report.results import Search
+from sensprobe.report.results import Confirmation, Search
+from sensprobe.report.saved import with_saved
 from sensprobe.report.tuned import Tuning
 from sensprobe.report.values import ACCURACY
 from sensprobe.runs import Run, open_run
@@ -55,6 +56,11 @@ class Found(NamedTuple):
         return self.results.tuned if self.results is not None else None
 
     @property
+    def confirmation(self) -> Confirmation | None:
+        """What was confirmed of the plans of `search`."""
+        return None if self.partial or self.results is None else self.results.confirmation
+
+    @property
     def running(self) -> bool:
         return self.line.state == "running"
 
@@ -74,7 +80,9 @@ def stamp(*paths: Path) -> Stamp:
 
 def stamp_of(path: Path) -> Stamp:
     """The stamp of everything in a run that a view reads."""
-    return stamp(*(path / name for name in ("run.json", "evaluations", "results", "benches")))
+    return stamp(
+        *(path / name for name in ("run.json", "evaluations", "results", "benches", "plans"))
+    )
 
 
 def mark(path: Path, waiting: bool) -> Mark:
@@ -103,6 +111,8 @@ def found(line: RunLine) -> Found:
         if search is None or searching(run):
             so_far = _so_far(run, str(line.path), stamp_of(line.path))
             search, partial = (so_far, True) if so_far is not None else (search, False)
+        if search is not None:
+            search = _with_saved(search, run, sites, stamp_of(line.path), str(line.path))
         return Found(line, run, results, search, sites, problem or line.problem, partial)
     except Exception as error:  # whatever a damaged run does, it is that run's alone
         return Found(line, None, None, None, (), told(error), False)
@@ -235,6 +245,13 @@ def _benchmarks(path: Path, mark: Stamp) -> list[Benchmark]:
         return benchmarks_of(opened(path))
     except (RunError, OSError, ValueError):
         return []  # the run itself is damaged, which is said where runs are listed
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _with_saved(
+    _search: Search, _opened: Run, _sites: tuple[Site, ...], mark: Stamp, path: str
+) -> Search:
+    return with_saved(_search, _opened, _sites)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

@@ -326,6 +326,8 @@ def prune(arguments: Namespace) -> None:
         arguments.data,
         arguments.states,
         arguments.out,
+        kernels=arguments.kernels,
+        plan=_plan(arguments),
         limit=arguments.limit,
         norm=arguments.norm,
         metric=arguments.metric,
@@ -338,7 +340,11 @@ def prune(arguments: Namespace) -> None:
         return
     for part in show_scores.pruned(document):
         stdout.print(part)
-    stderr.print(show.next_after_prune(document, arguments.metric), style="dim", soft_wrap=True)
+    plan = ["--plan", arguments.plan] if arguments.plan else []
+    plan += [word for text in arguments.set for word in ("--set", text)]
+    stderr.print(
+        show.next_after_prune(document, plan, arguments.metric), style="dim", soft_wrap=True
+    )
 
 
 def demo(arguments: Namespace) -> None:

@@ -254,7 +254,7 @@ def _tune(commands: argparse._SubParsersAction) -> None:
 
 def _prune(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser(
-        "prune", help="take away the state variables that the outputs miss least"
+        "prune", help="take away the state variables or kernels that the outputs miss least"
     )
     sub.add_argument("model", metavar="MODEL", help=options.MODEL)
     options.add_norm(sub)
@@ -262,10 +262,17 @@ def _prune(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--states",
         type=int,
-        required=True,
         metavar="N",
         help="complex pairs a head that are kept (S4D), or complex modes (S5)",
     )
+    sub.add_argument(
+        "--kernels",
+        type=int,
+        metavar="N",
+        help="convolution kernels that are kept, in all layers together (S4D): heads without one "
+        "have no A, B, C and state",
+    )
+    options.add_plan(sub)
     sub.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)"
     )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -258,9 +258,13 @@ def next_after_tune(document: Mapping[str, Any], metric: str | None = None) -> s
     return "next: " + "\n      ".join(lines)
 
 
-def next_after_prune(document: Mapping[str, Any], metric: str | None = None) -> str:
-    """Training buys back what pruning cost; float16 rounds next to nothing."""
-    words = [document["weights"], "--data", document["data"], "--set", "weights=fp16"]
+def next_after_prune(
+    document: Mapping[str, Any], plan: Sequence[str], metric: str | None = None
+) -> str:
+    """Training buys back what pruning cost, under the plan (its options) if there was one; float16
+    rounds next to nothing."""
+    words = [document["weights"], "--data", document["data"]]
+    words += plan or ["--set", "weights=fp16"]
     words += ["--data-seed", str(document["data_seed"])] if document["data_seed"] else []
     words += ["--metric", metric] if metric else []
     return f"next: sensprobe tune {shlex.join([*words, '--out', 'tuned'])}"

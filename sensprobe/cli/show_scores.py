@@ -123,16 +123,16 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def pruned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Tables of what pruning took from every layer, and of scores before and after it."""
-    unit = document["price"]
-    made = table(("layer", "right"), (f"kept ({unit})", "right"), (f"removed ({unit})", "right"))
-    for row in document["layers"]:
-        made.add_row(str(row["layer"]), f"{row['kept']:.2g}", f"{row['removed']:.2g}")
-    states, spent = document["states"], document["bytes"]
-    yield Text(
-        f"{states['after']} of {states['before']} states; prices, each alone, on "
-        f"{document['samples']} calibration samples"
-    )
-    yield made
+    states, spent, rows = document["states"], document["bytes"], document["layers"]
+    said = [f"{states['after']} of {states['before']} states"] if "kept" in rows[0] else []
+    if "kernels" in rows[0]:
+        counts = (sum(row["kernels"][when] for row in rows) for when in ("after", "before"))
+        said.insert(0, "{} of {} kernels".format(*counts))
+        free = sum(row["kernels"]["free"] for row in rows)
+        said += [f"{free} of them worth nothing"] if free else []
+    samples = document["samples"]
+    yield Text(f"{', '.join(said)}; prices, each alone, on {samples} calibration samples")
+    yield _prices_by_layer(document)
     metric, splits = info_in(document), document["splits"]
     scores = table(
         (metric.name, "left"), *((f"{n} ({s['n']:,})", "right") for n, s in splits.items())
@@ -146,9 +146,33 @@ def pruned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     scores.add_row("change", *verdicts)
     yield scores
     yield Text(
-        f"bytes in float32  {size(spent['before'])} before, {size(spent['after'])} after, state "
-        f"included\n{document['weights']}"
+        f"bytes {'under the plan' if document['plan'] else 'in float32'}  {size(spent['before'])} "
+        f"before, {size(spent['after'])} after, state included\n{document['weights']}"
     )
+
+
+def _prices_by_layer(document: Mapping[str, Any]) -> Table:
+    """Prices of the kernels and of the states that are kept and that went, each where some did."""
+    rows, unit = document["layers"], document["price"]
+    columns = [("layer", "right")]
+    if "kernels" in rows[0]:
+        columns += [
+            ("kernels", "right"),
+            (f"kept ({unit})", "right"),
+            (f"removed ({unit})", "right"),
+        ]
+    if "kept" in rows[0]:
+        what = "states " if "kernels" in rows[0] else ""
+        columns += [(f"{what}kept ({unit})", "right"), (f"{what}removed ({unit})", "right")]
+    made = table(*columns)
+    for row in rows:
+        cells = [str(row["layer"])]
+        if "kernels" in row:
+            cells.append(f"{row['kernels']['after']} of {row['kernels']['before']}")
+        for one in filter(None, (row.get("kernels"), row if "kept" in row else None)):
+            cells += [f"{one['kept']:.2g}", f"{one['removed']:.2g}"]
+        made.add_row(*cells)
+    return made
 
 
 def _stored_A(document: Mapping[str, Any]) -> str:

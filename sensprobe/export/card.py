@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
 from types import MappingProxyType
 
 from sensprobe.evaluate import Score
 from sensprobe.export.markdown import code, fenced, one_line, plain, table
 from sensprobe.models import Model
+from sensprobe.models.family import config_document
 from sensprobe.plans.cost import Cost, cost, site_bytes
 from sensprobe.plans.scheme import EXACT, Scheme
 from sensprobe.plans.sites import Kind, Site
@@ -105,7 +106,7 @@ def _size(count: int) -> str:
 
 def _title(name: str, model: Model, plan: Mapping[str, Scheme], facts: CardFacts) -> str:
     values = sum(s.reals for s in model.sites.values() if s.kind is Kind.WEIGHT)
-    config = ", ".join(f"{key} {value}" for key, value in asdict(model.config).items())
+    config = ", ".join(f"{key} {value}" for key, value in config_document(model.config).items())
     origin = f" made from {plain(facts.source)}" if facts.source else ""
     origin += " and trained under its plan" if facts.untuned else ""
     rounded = sum(model.sites[site].kind is not Kind.ACTIVATION for site in plan)

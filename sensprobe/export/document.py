@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sensprobe.documents import schema_of
 from sensprobe.export import compact
 from sensprobe.export.tensors import Entry
 from sensprobe.models import Model
+from sensprobe.models.family import config_document
 from sensprobe.numerics import SEMANTICS
 
 TOKENIZER = "tokenizer.json"
@@ -48,7 +48,7 @@ def describe(
         "tool": f"sensprobe {__version__}",
         "semantics": SEMANTICS,
         "family": model.family,
-        "config": asdict(model.config),
+        "config": config_document(model.config),
         "task": task,
         "input": _input(model),
         "output": {

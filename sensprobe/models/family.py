@@ -7,13 +7,16 @@ stand in a module of their own, which is imported when one of them is first call
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any
 
 from sensprobe.models.frame import Products, Shapes
 from sensprobe.models.layouts import Layout
 from sensprobe.plans.sites import Site
+
+ADDED = "added"
+"""Metadata of a field that a config was given after files of models were written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,17 @@ class Pruning:
     each state variable: (rows, n), rows as A has them. `kept(parameters, config, chosen)` returns
     the parameters and the config of the model that keeps the state variables chosen of every layer:
     numbers (rows, m) in rising order.
+
+    `kernels(parameters, config, chosen)` does the same for whole kernels, where each row of A is
+    the recurrence of one head: rows (k,) of every layer in rising order. `unread(values, config,
+    layer)` returns what out_proj reads (b, l, h) without any kernel of a layer, from weights and
+    activations by site name.
     """
 
     shares: Callable[..., Any]
     kept: Callable[..., Any]
+    kernels: Callable[..., Any] | None = None
+    unread: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +92,16 @@ class Family:
     layouts: tuple[Layout, ...] = ()
     pruning: Pruning | None = None
     earlier: Earlier | None = None
+
+
+def config_document(config: Any) -> dict[str, Any]:
+    """The fields of a config as files hold them: without those that were `ADDED` where they have
+    their default, so that files of models without them stay what they are."""
+    return {
+        f.name: value
+        for f in fields(config)
+        if (value := getattr(config, f.name)) != f.default or ADDED not in f.metadata
+    }
 
 
 def deferred(module: str, name: str) -> Callable[..., Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from sensprobe.models import forward
@@ -18,12 +19,18 @@ from sensprobe.numerics.taps import EXACT, Tap
 from sensprobe.plans.sites import Kind, Site
 
 
+def columns(v: Tensor, heads: tuple[int, ...] | None) -> Tensor:
+    """The columns of v (…, h) that are named, (…, k); None: v."""
+    return v if heads is None else v.index_select(-1, torch.tensor(heads, device=v.device))
+
+
 @dataclass(frozen=True, slots=True)
 class Recurrence:
     """The sites around the state of a linear, time-invariant recurrence.
 
-    h_t = A h_{t-1} + B x_t and y_t = 2 Re(C h_t), where A, B and C are complex, and (heads, n); the
-    adjoint of it is a convolution. Any other recurrence is a `Replay`.
+    h_t = A h_{t-1} + B x_t and y_t = 2 Re(C h_t), where A, B and C are complex, and (k, n); the
+    adjoint of it is a convolution. Any other recurrence is a `Replay`. `heads` are the k columns of
+    x that it reads, and of y that it writes; None: all of them.
     """
 
     state: str
@@ -32,6 +39,7 @@ class Recurrence:
     C: str
     x: str
     y: str
+    heads: tuple[int, ...] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,22 @@ A_bar = exp(dt A), B is B_bar = (A_bar - 1) / A · B (zero-order hold), so dt is
 The recurrence is the truth; the convolution (`mode="fft"`) is the same function while the state is
 exact, and refuses any other.
 
-Shapes: b batch, l length, h heads (d_model), n complex pairs a head (d_state).
+A head whose kernel was pruned has D alone, y = D x: A, B, C and the state have no row for it.
+
+Shapes: b batch, l length, h heads (d_model), n complex pairs a head (d_state), k heads of a layer
+that have a kernel.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
 
+from sensprobe.errors import UsageError
 from sensprobe.models import frame, output_head
-from sensprobe.models.family import Earlier, Family, Pruning, deferred
+from sensprobe.models.family import ADDED, Earlier, Family, Pruning, deferred
 from sensprobe.models.frame import Products, Shapes
 from sensprobe.models.layouts import Layout
 from sensprobe.plans.sites import Axis, Kind, Part, Site
@@ -28,6 +33,10 @@ CHOICES = {
     "pooling": ("mean", "last"),
     "discretization": ("zoh", "bilinear", "none"),
 }
+ALL = "all"
+_BY_KERNEL = ("log_dt", "log_A_real", "A_imag", "A", "B", "C")
+"""The parameters, and the weights, that have a row for every kernel."""
+_HEADS = re.compile("[0-9]{1,9}( [0-9]{1,9})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,8 @@ class S4DConfig:
     pooling: str = "mean"  # mean | last
     discretization: str = "zoh"  # zoh | bilinear | none (parameters are A_bar and B_bar themselves)
     head: str = output_head.DEFAULT  # its layers, see `output_head`
+    # The heads that have a kernel, by layer: "all", or as "0 2 5, all, 1 3" says.
+    kernels: str = field(default=ALL, metadata={ADDED: True})
 
     # What other families choose of the frame, and this one does not.
     encoder: ClassVar[str] = "linear"
@@ -58,6 +69,52 @@ class S4DConfig:
         output_head.normalise(self)
         frame.check(self, CHOICES)
         output_head.layers(self)
+        _check_kernels(self)
+
+
+def kernels(config: S4DConfig, layer: int) -> tuple[int, ...] | None:
+    """The heads of a layer that have a kernel, in rising order; None where all of them have."""
+    return None if config.kernels == ALL else _kernels(config.kernels)[layer]
+
+
+def kernel_count(config: S4DConfig, layer: int) -> int:
+    """The number of kernels of a layer."""
+    found = kernels(config, layer)
+    return config.d_model if found is None else len(found)
+
+
+def kernel_layer(name: str) -> int | None:
+    """The layer of a parameter or a weight that has a row for every kernel; None of any other."""
+    at, _, own = name.rpartition(".")
+    return int(at.split(".")[1]) if own in _BY_KERNEL else None
+
+
+@cache
+def _kernels(text: str) -> tuple[tuple[int, ...] | None, ...]:
+    return tuple(
+        None if heads == ALL else tuple(map(int, heads.split())) for heads in text.split(", ")
+    )
+
+
+def _check_kernels(config: S4DConfig) -> None:
+    """UsageError for kernels that the config cannot have, or does not write in its one way."""
+    if config.kernels == ALL:
+        return
+    texts, h = config.kernels.split(", "), config.d_model
+    if len(texts) != config.layers:
+        raise UsageError(
+            f"kernels lists the heads of {len(texts)} layer(s), and the model has {config.layers}."
+        )
+    for i, text in enumerate(texts):
+        heads = list(map(int, text.split())) if _HEADS.fullmatch(text) else []
+        rising = heads == sorted(set(heads)) and text == " ".join(map(str, heads))
+        if text != ALL and not (heads and rising and heads[-1] < h and len(heads) < h):
+            raise UsageError(
+                f'kernels of layer {i} must be "all", or fewer heads than that, of 0 to {h - 1} in '
+                f'rising order, as "0 2 5"; it is {text[:40]!r}.'
+            )
+    if set(texts) == {ALL}:
+        raise UsageError('kernels must be "all" where every layer has all of them.')
 
 
 @cache
@@ -68,7 +125,7 @@ def sites(config: S4DConfig) -> dict[str, Site]:
 
 def _mixer_sites(at: str, config: S4DConfig) -> list[Site]:
     h, n, W, ACT = config.d_model, config.d_state, Kind.WEIGHT, Kind.ACTIVATION
-    ssm = ((h, n), (Axis.HEAD, Axis.N), True)
+    ssm = ((kernel_count(config, int(at.split(".")[1])), n), (Axis.HEAD, Axis.N), True)
     return [
         Site(at + "x", Part.X, ACT, (h,), (Axis.HEAD,)),
         Site(at + "A", Part.A, W, *ssm),
@@ -93,7 +150,14 @@ def products(config: S4DConfig) -> Products:
         ("D", "x", h),
         ("out_proj", "out_proj_in", 2 * h * h),
     ]
-    return frame.frame_products(config, mixer)
+    return [
+        (
+            name,
+            operand,
+            count if (i := kernel_layer(name)) is None else count // h * kernel_count(config, i),
+        )
+        for name, operand, count in frame.frame_products(config, mixer)
+    ]
 
 
 def parameter_shapes(config: S4DConfig) -> Shapes:
@@ -111,7 +175,10 @@ def parameter_shapes(config: S4DConfig) -> Shapes:
     }
     if config.norm != "none":
         mixer |= {"norm.weight": (h,), "norm.bias": (h,)}
-    return frame.frame_parameters(config, mixer)
+    return {
+        name: shape if (i := kernel_layer(name)) is None else (kernel_count(config, i), *shape[1:])
+        for name, shape in frame.frame_parameters(config, mixer).items()
+    }
 
 
 _NAMES = {
@@ -151,7 +218,9 @@ FAMILY = Family(
             names=_NAMES,
         ),
     ),
-    pruning=Pruning(deferred(_LAYERS, "shares"), deferred(_LAYERS, "kept")),
+    pruning=Pruning(
+        *(deferred(_LAYERS, name) for name in ("shares", "kept", "kept_kernels", "unread"))
+    ),
     earlier=Earlier(
         "d_input d_output d_model d_state layers norm residual activation pooling discretization",
         deferred(_LAYERS, "earlier_weights"),

@@ -15,7 +15,7 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.models import forward, frame, s4d
 from sensprobe.models.discretize import discretize
 from sensprobe.models.forward import At, Carries
-from sensprobe.models.framed import Framed, Recurrence
+from sensprobe.models.framed import Framed, Recurrence, columns
 from sensprobe.models.initial import drawn, log_steps
 from sensprobe.models.s4d import S4DConfig
 from sensprobe.numerics.arithmetic import exp, joined, magnitude
@@ -89,6 +89,30 @@ def kept(
     return {name: one(name, p) for name, p in params.items()}, found
 
 
+def kept_kernels(
+    params: Mapping[str, Tensor], config: S4DConfig, chosen: Sequence[Tensor]
+) -> tuple[dict[str, Tensor], S4DConfig]:
+    """The parameters and the config of the model with the kernels of every layer that are chosen,
+    by their rows."""
+    texts = []
+    for i, rows in enumerate(chosen):
+        heads = s4d.kernels(config, i) or range(config.d_model)
+        some = len(rows) < config.d_model
+        texts.append(" ".join(str(heads[k]) for k in rows.tolist()) if some else s4d.ALL)
+    found = replace(config, kernels=", ".join(texts) if set(texts) != {s4d.ALL} else s4d.ALL)
+
+    def one(name: str, p: Tensor) -> Tensor:
+        layer = s4d.kernel_layer(name)
+        return p if layer is None else p[chosen[layer]]
+
+    return {name: one(name, p) for name, p in params.items()}, found
+
+
+def unread(values: Mapping[str, Tensor], config: S4DConfig, layer: int) -> Tensor:
+    """What out_proj reads (b, l, h) without any kernel of a layer: the activation of D x."""
+    return _activated(values[f"layers.{layer}.D"] * values[f"layers.{layer}.x"], config)
+
+
 def initial(config: S4DConfig, dt: tuple[float, float], seed: int) -> dict[str, Tensor]:
     """The parameters that training starts from, S4D-Lin (arXiv 2206.11893): A_n = -1/2 + i pi n,
     B = 1, C complex normal of variance 1, D normal, and log dt uniform between dt's ends."""
@@ -140,6 +164,17 @@ def earlier_weights(
     return out
 
 
+def _spread(y: Tensor, heads: tuple[int, ...] | None, x: Tensor) -> Tensor:
+    """y (b, l, k) in the columns of its heads, of as many as x (b, l, h) has; 0 in the others."""
+    if heads is None:
+        return y
+    return torch.zeros_like(x).index_copy(-1, torch.tensor(heads, device=x.device), y)
+
+
+def _activated(y: Tensor, config: S4DConfig) -> Tensor:
+    return F.gelu(y) if config.activation == "gelu" else y * (y + 2).clamp(0, 1)
+
+
 @dataclass(frozen=True)
 class S4D(Framed):
     """An S4D model: config, and weights by site name (float64 / complex128 as loaded).
@@ -160,7 +195,8 @@ class S4D(Framed):
         """The diagonal recurrence behind each state."""
         names = ("state", "A", "B", "C", "x", "y")
         return [
-            Recurrence(*(f"layers.{i}.{name}" for name in names)) for i in range(self.config.layers)
+            Recurrence(*(f"layers.{i}.{name}" for name in names), heads=s4d.kernels(self.config, i))
+            for i in range(self.config.layers)
         ]
 
     def __call__(self, x: Tensor, tap: Tap = EXACT, mode: str = "recurrent") -> Tensor:
@@ -183,10 +219,10 @@ class S4D(Framed):
                 f"the convolution keeps no state, and this plan rounds {at.prefix}state. "
                 "Use mode='recurrent'."
             )
-        y, state = self.recur(x, A, B, C, storage, carries[0])
-        y = at.passes("y", y + D * x)
-        y = F.gelu(y) if self.config.activation == "gelu" else y * (y + 2).clamp(0, 1)
-        y = at.linear("out_proj", at.passes("out_proj_in", y))
+        heads = s4d.kernels(self.config, i)
+        y, state = self.recur(columns(x, heads), A, B, C, storage, carries[0])
+        y = at.passes("y", _spread(y, heads, x) + D * x)
+        y = at.linear("out_proj", at.passes("out_proj_in", _activated(y, self.config)))
         return F.glu(at.passes("out_proj_out", y), dim=-1), (state,)
 
     def recur(

@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[type[Operation], ...]] = {
     "elementwise": (
         ir.Input, ir.Softplus, ir.Gate, ir.Add, ir.Skip, ir.Mean, ir.Gelu, ir.HalfGlu,
         ir.HardGlu, ir.Copy, ir.Qgelu, ir.Silu, ir.Relu, ir.GeluTanh, ir.Qgelu4,
-        ir.Multiply,
+        ir.Pick, ir.Multiply,
     ),
 }  # fmt: skip
 """What is told apart of a step; biases go with their products, the rotations of a plan with the
@@ -134,7 +134,7 @@ class _Table:
 def _passing(o: Operation) -> int:
     """Numbers in and out of operations that read registers alone."""
     match o:
-        case ir.Input() | ir.HalfGlu() | ir.HardGlu() | ir.Copy():
+        case ir.Input() | ir.HalfGlu() | ir.HardGlu() | ir.Copy() | ir.Pick():
             return (3 if isinstance(o, ir.HalfGlu | ir.HardGlu) else 2) * o.to.size
         case (
             ir.Silu()

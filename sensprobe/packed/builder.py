@@ -6,7 +6,7 @@ in, `models.lowering.builder.Builder`, says what each of them does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import lcm
 
@@ -130,6 +130,10 @@ class Builder(lowering.Builder):
 
     def copy(self, x: Register, to: Register) -> Register:
         self.program.add(ir.Copy(x, to))
+        return to
+
+    def pick(self, x: Register, to: Register, columns: Sequence[int]) -> Register:
+        self.program.add(ir.Pick(x, to, self.program.constants(*columns)))
         return to
 
     def skip(self, name: str, y: Register, x: Register) -> Register:

@@ -160,7 +160,7 @@ class _Listing:
             return self.program.state_names[value]
         if table == "store":
             return f"rounding {value}"
-        if table == "constant" and name not in ROTATION:
+        if table == "constant" and name not in (*ROTATION, "columns"):
             return f"{self.program.consts[value]:.9g}"
         return f"constant {value}" if table else str(value)
 

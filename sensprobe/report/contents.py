@@ -66,7 +66,7 @@ def sections(found: Results, went: Going | None = None) -> list[Section]:
         title, sentence = "Does the cheap estimate agree?", about_agreement(found.agreement)
         out.append(Section(title, [sentence], [Figure(drawn, "agreement.png"), taus]))
     if found.search is not None:
-        out.append(_search(found.search, found.tuned))
+        out.append(_search(found.search, found.tuned, found.confirmation))
         if found.plans:
             out.append(Section("What the plans say", [], [*_plans(found, found.search)]))
     if went is not None:
@@ -107,12 +107,12 @@ def _sensitivity(found: Sensitivity, *, layers: bool) -> Section:
     return Section(title, about_sensitivity(found), blocks)
 
 
-def _search(search: Search, tuned: Tuning | None) -> Section:
+def _search(search: Search, tuned: Tuning | None, confirmed: Confirmation | None) -> Section:
     drawn = charts.frontier(search, tuned=tuned)
     blocks: list[Figure | Table] = [Figure(drawn, "frontier.png")]
     if search.chosen:
         blocks.append(Table(tables.chosen(search), "Chosen plans, on the search samples", True))
-    blocks.append(Table(tables.frontier(search), "Front, uniform and chosen plans"))
+    blocks.append(Table(tables.frontier(search, confirmed), "Front, uniform and chosen plans"))
     if search.compared:
         blocks.append(Table(tables.compared(search), f"{COMPARED}, on its samples"))
     return Section("What the memory buys", about_search(search), blocks)

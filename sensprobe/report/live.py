@@ -39,8 +39,9 @@ from sensprobe.scores.metrics import (
 from sensprobe.scores.score import mean, paired
 
 SPLIT = "search"
-ORDER = ("custom", "correct", "bits_per_byte", NRMSE, "squared_error", "kl", "distance")
-"""Arrays that may be a run's headline where it names none; the first that evaluations have is."""
+ORDER = ("custom", "bits_per_byte", "correct", NRMSE, "squared_error", "kl", "distance")
+"""Arrays that may be a run's headline where it names none; the first that evaluations have is.
+Those of text have `correct` too, of tokens."""
 DIVERGENCES = ("kl", "distance")
 FULL = fingerprint({})
 
@@ -71,16 +72,16 @@ def search_so_far(run: Run, sites: Sequence[Site], batch: int = 1) -> Search | N
     if baseline is None:
         return None
     names, same = short_names(plans), _uniform(run, sites)
-    candidates = []
-    for mark, plan in plans.items():
-        values = _values(run, _of(plan.keys, data), head.array)
-        if values is not None:
-            same_as = same.get(mark)
-            candidates.append(
-                _candidate(names[mark], plan, values, baseline, same_as, sites, batch, head)
-            )
-    if not candidates:
+    every = {mark: _values(run, _of(plan.keys, data), head.array) for mark, plan in plans.items()}
+    found = {mark: values for mark, values in every.items() if values is not None}
+    if not found:
         return None
+    # a profile may have measured full precision on more samples than the search takes
+    baseline = baseline[: max(map(len, found.values()))]
+    candidates = [
+        _candidate(names[mark], plans[mark], values, baseline, same.get(mark), sites, batch, head)
+        for mark, values in found.items()
+    ]
     exact = cost(sites, {}, batch=batch)
     return Search(
         method="",

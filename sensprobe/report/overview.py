@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from os import sep
+from os import SEEK_END, sep
 from os.path import isfile
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class RunLine:
     path: Path
     model: str = ""
     data: str = ""
-    state: str = UNREADABLE  # or new, running, finished, stopped
+    state: str = UNREADABLE  # or new, running, finished, stopped, damaged (a result)
     evaluations: int = 0
     best: tuple[str, ...] = ()
     created: str = ""  # UTC, ISO 8601
@@ -93,7 +93,8 @@ def run_line(path: Path, folder: Path, run: Run | None = None) -> RunLine:
         created=manifest.created,
     )
     found, bad = _best(run)
-    return replace(line, best=found, problem=" ".join(problems + bad))
+    state = "damaged" if bad and line.state == "finished" else line.state
+    return replace(line, state=state, best=found, problem=" ".join(problems + bad))
 
 
 def _best(run: Run) -> tuple[tuple[str, ...], list[str]]:
@@ -103,6 +104,11 @@ def _best(run: Run) -> tuple[tuple[str, ...], list[str]]:
     bad: list[str] = []
     names = run.results()
     if "confirmation" in names:  # the search's document is large, and what is best not in it
+        cut = [name for name in names if name.startswith("search") and not _ends(run, name)]
+        bad += [
+            f"{run.path / 'results' / name}.json ends in the middle; delete it and search again."
+            for name in cut
+        ]
         names = [name for name in names if not name.startswith("search")]
     for name in names:
         try:
@@ -120,6 +126,16 @@ def _best(run: Run) -> tuple[tuple[str, ...], list[str]]:
     except RunError as error:
         bad.append(str(error))
     return found, bad
+
+
+def _ends(run: Run, name: str) -> bool:
+    """Return whether the file of a result ends as a document does."""
+    try:
+        with (run.path / "results" / f"{name}.json").open("rb") as file:
+            file.seek(-min(64, file.seek(0, SEEK_END)), SEEK_END)
+            return file.read().rstrip().endswith((b"}", b"]"))
+    except OSError:
+        return False
 
 
 def confirmed(found: Confirmation) -> tuple[str, ...]:

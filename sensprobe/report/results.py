@@ -155,6 +155,7 @@ class Compared:
     chosen: str | None = None
     gain: Measured = UNKNOWN
     entries: Entries = ()
+    saved: bool = False  # a file of the run, which no search measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,10 @@ class Confirmation:
     looks: int = 0  # other plans of the run that were scored on these samples before
     compared: tuple[Compared, ...] = ()
     radius_name: str = RADIUS
+
+    def of(self, candidate: str) -> Confirmed | None:
+        """What was confirmed of a candidate of the search."""
+        return next((plan for plan in self.plans if plan.candidate == candidate), None)
 
     def misses(self, plan: Confirmed) -> bool:
         """Return whether a plan loses more here than its budget allows."""

@@ -124,9 +124,9 @@ def notable(search: Search) -> list[Candidate]:
     return sorted(kept, key=lambda c: (c.total_bytes, -search.quantity.sign * c.metric.value))
 
 
-def frontier(search: Search) -> pd.DataFrame:
+def frontier(search: Search, confirmed: Confirmation | None = None) -> pd.DataFrame:
     """Front, uniform and chosen plans in growing bytes, full precision last, in float32 and, where
-    that is other, as the model's file stores it."""
+    that is other, as the model's file stores it. What a plan was confirmed at stands first."""
     kept = {FULL: search.full_bytes}
     if search.stored_bytes not in (0, search.full_bytes):
         kept = {
@@ -137,6 +137,7 @@ def frontier(search: Search) -> pd.DataFrame:
         {
             "": symbol(c, search),
             "plan": c.uniform or c.name,
+            **_confirmed(c.name, confirmed),
             **_size("total", c.total_bytes, search),
             **_size("weights", c.weight_bytes, search),
             **_size("state", c.state_bytes, search),
@@ -147,9 +148,25 @@ def frontier(search: Search) -> pd.DataFrame:
         for c in notable(search)
     ]
     level = {search.quantity.heading: search.quantity.level(search.full)}
+    if confirmed is not None:
+        level |= {_confirmed_heading(confirmed): confirmed.quantity.level(confirmed.baseline)}
     for name, total in kept.items() if rows else ():
         rows.append({"": "", "plan": name, **_size("total", total, search), **level, "note": ""})
     return pd.DataFrame(rows).fillna(MISSING)
+
+
+def _confirmed(candidate: str, found: Confirmation | None) -> dict[str, str]:
+    """The score on samples that nothing had seen before, in a column of its own."""
+    if found is None:
+        return {}
+    plan = found.of(candidate)
+    return {
+        _confirmed_heading(found): MISSING if plan is None else found.quantity.level(plan.metric)
+    }
+
+
+def _confirmed_heading(found: Confirmation) -> str:
+    return f"confirmed {found.quantity.heading}"
 
 
 def chosen(search: Search) -> pd.DataFrame:

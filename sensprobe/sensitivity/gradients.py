@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sensprobe.models import Model
+from sensprobe.models.framed import columns
 from sensprobe.numerics.philox import key_of, noise_like
 from sensprobe.numerics.storage import Storage
 from sensprobe.numerics.taps import EXACT
@@ -35,7 +36,7 @@ class Gradients:
     """Gradients of one batch, by site, the sample first.
 
     `gradients`: of weights outside recurrences (b, …) and of activations, (b, l, …) or pooled;
-    `values`: of activations; `kernels`: by state, of its recurrence's kernel (b, h, l).
+    `values`: of activations; `kernels`: by state, of its recurrence's kernel (b, k, l).
     """
 
     gradients: Tensors
@@ -100,7 +101,10 @@ def gradients_of(
     found = dict(zip(leaves, torch.autograd.grad(pulled, [*leaves.values()]), strict=True))
     found |= {name: found[name].squeeze(1) for name in zeros}
     values = {name: value.detach().squeeze(1) for name, value in values.items()}
-    kernels = {r.state: _correlate(found[r.y], values[r.x]) for r in model.recurrences}
+    kernels = {
+        r.state: _correlate(columns(found[r.y], r.heads), columns(values[r.x], r.heads))
+        for r in model.recurrences
+    }
     return Gradients(found, values, kernels)
 
 

@@ -32,7 +32,7 @@ from sensprobe import ops
 from sensprobe.evaluate.outcomes import CAP, FARTHEST
 from sensprobe.models import Model
 from sensprobe.models.apply import Applier
-from sensprobe.models.framed import Recurrence
+from sensprobe.models.framed import Recurrence, columns
 from sensprobe.numerics.rounding import real_view
 from sensprobe.numerics.storage import Storage
 from sensprobe.numerics.taps import RoundingTap
@@ -139,7 +139,7 @@ class _Pricing:
     _kept: dict[Key, Tensor] = field(default_factory=dict)
 
     def exact_outputs(self, found: Gradients) -> Mapping[str, Tensor]:
-        """y (b, l, h) of every recurrence, by state, from the scan that rounded ones run on."""
+        """y (b, l, k) of every recurrence, by state, from the scan that rounded ones run on."""
         return {r.state: self._scan(r, found, None) for r in self.model.recurrences}
 
     @torch.no_grad()
@@ -154,7 +154,7 @@ class _Pricing:
         for r in self.model.recurrences:
             if site.name == r.state:
                 change = self._scan(r, found, tap.storage(site)) - exact[r.state]
-                return _dot(change, found.gradients[r.y])
+                return _dot(change, columns(found.gradients[r.y], r.heads))
             if site.name in (r.A, r.B, r.C):
                 return found.kernels[r.state].flatten(1).double() @ self._change(r, key, tap)
         delta = real_view(tap.weights[site.name]) - real_view(self.weights[site.name])
@@ -162,10 +162,11 @@ class _Pricing:
 
     def _scan(self, r: Recurrence, found: Gradients, storage: Storage) -> Tensor:
         A, B, C = (self.weights[name] for name in (r.A, r.B, r.C))
-        return ops.diagonal_scan(found.values[r.x], A, B, C, storage)[0]
+        x = columns(found.values[r.x], r.heads)
+        return ops.diagonal_scan(x, A, B, C, storage)[0]
 
     def _change(self, r: Recurrence, key: Key, tap: RoundingTap) -> Tensor:
-        """The change of the kernel by a rounded A, B or C: (h · l,) float64."""
+        """The change of the kernel by a rounded A, B or C: (k · l,) float64."""
         if key in self._kept:
             return self._kept[key]
         rounded = {**self.weights, key[0]: tap.weights[key[0]]}

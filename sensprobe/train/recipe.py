@@ -70,6 +70,7 @@ from sensprobe.data import BYTES, SAMPLES, kind_of
 from sensprobe.documents import AbsentError, DocumentError, read_toml
 from sensprobe.errors import UsageError
 from sensprobe.models import FAMILIES, family_of
+from sensprobe.models.family import config_document
 
 FIXED: dict[str, Any] = {
     "encoder": "embedding",
@@ -197,7 +198,7 @@ class LanguageRecipe:
 def document_of(recipe: Recipe) -> dict[str, Any]:
     """A recipe of samples as a snapshot records it: without what was added since snapshots are
     written, where that is the default."""
-    found = asdict(recipe)
+    found = asdict(recipe) | {"model": config_document(recipe.model)}
     if not recipe.optimizer.dropout:
         del found["optimizer"]["dropout"]
     if (family := family_of(recipe.model).name) != DEFAULT:

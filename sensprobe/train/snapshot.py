@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from sensprobe.checkpoints.files import METADATA_KEY, read_safetensors
 from sensprobe.documents.files import disk_errors, write_whole
 from sensprobe.errors import CheckpointError, RunError
 from sensprobe.models import family_of, output_head
+from sensprobe.models.family import config_document
 
 WEIGHTS, SNAPSHOT = "weights.safetensors", "snapshot.safetensors"
 FORMAT = 1
@@ -123,7 +124,7 @@ def write_weights(
     header = {
         "format": own.FORMAT,
         "family": family_of(config).name,
-        "config": asdict(config),
+        "config": config_document(config),
         "recorded": recorded,
     }
     write_tensors(path, {name: p.detach() for name, p in params.items()}, header)

@@ -148,7 +148,7 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     start = search.chosen[1].candidate
     page.goto(f"{served}/plan?run=digits&plan={start}")
     page.locator(METRIC).nth(3).wait_for()
-    before = page.locator(METRIC).all_inner_texts()
+    before = page.locator(METRIC).all_inner_texts()[-4:]  # what was confirmed is before them
     put_in_column_of_a(page, "fp16")
     expect(page.locator(METRIC).nth(3)).to_have_text("not yet", timeout=PATIENCE)
     after = page.locator(METRIC).all_inner_texts()
@@ -168,6 +168,22 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     assert open_run(runs / "digits").count == count + 1
     assert f"plan={start}" in page.url
     assert page.locator(METRIC).all_inner_texts()[0] == after[0], "the edit is still there"
+
+    page.get_by_role("link", name="Search", exact=True).click()
+    page.get_by_role("heading", name="What failed").wait_for()
+    page.get_by_role("link", name="Plan", exact=True).click()
+    expect(page.locator(METRIC).first).to_have_text(after[0], timeout=PATIENCE)
+
+    name = page.get_by_role("textbox", name="Name")
+    name.fill("my-try")
+    name.press("Enter")
+    page.get_by_role("button", name="Save it").click()
+    expect(page.get_by_role("combobox", name="Plan")).to_be_visible(timeout=PATIENCE)
+    page.goto(f"{served}/plan?run=digits&plan=my-try")
+    expect(page.locator(METRIC).first).to_have_text(after[0], timeout=PATIENCE)
+    page.goto(f"{served}/pareto?run=digits")
+    page.locator(CHART).first.wait_for()
+    assert (runs / "digits" / "plans" / "my-try.json").is_file()
 
 
 def test_what_was_never_priced_has_no_prediction_until_it_is(page, served, runs):

@@ -11,6 +11,7 @@ from app_pages import drawn, opened, words
 from sensprobe_app import store
 
 from sensprobe import api
+from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.report.gather import gather
 from sensprobe.runs import open_run
 
@@ -74,6 +75,15 @@ def test_a_damaged_result_is_said_and_the_rest_is_shown(runs):
     assert "cannot be read" in words(drawn(runs, "runs"))
     assert drawn(runs, "sensitivity").dataframe
     assert "measured so far" in words(drawn(runs, "pareto"))
+
+
+def test_a_search_that_was_half_written_is_not_finished(runs):
+    path = runs / "digits" / "results" / "search.json"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole[: len(whole) // 2], encoding="utf-8")
+    test = drawn(runs, "runs")
+    assert test.dataframe[0].value["state"][0] == "⚠ damaged"
+    assert "search.json ends in the middle" in words(test).replace("\\", "")
 
 
 def test_a_damaged_run_hides_no_other(runs):
@@ -199,7 +209,8 @@ def test_the_batch_changes_bytes_at_once(runs):
 
 def test_the_plan_says_bytes_prediction_and_measurement(runs):
     labels = [metric.label for metric in drawn(runs, "plan").metric]
-    assert labels[0] == "bytes at batch 1"
+    assert labels[0].startswith("confirmed accuracy")
+    assert labels[1] == "bytes at batch 1"
     assert any(label.startswith("predicted") for label in labels)
     assert any(label.startswith("measured accuracy") for label in labels)
 
@@ -242,7 +253,7 @@ def test_a_plan_that_a_link_asks_for_and_is_gone_opens_no_other(runs):
     first = test.selectbox(key="plan").options[0]
     test.selectbox(key="plan").select(first).run()
     assert not test.warning
-    assert test.metric[0].label == "bytes at batch 1"
+    assert test.metric[-4].label == "bytes at batch 1"
 
 
 def test_another_run_begins_with_its_own_first_plan(runs):
@@ -264,3 +275,45 @@ def test_an_earlier_search_is_chosen_at_the_side(runs):
     assert earlier == "1: 1.5KiB, 1.75KiB"
     test = opened(runs, "plan", run="digits", of=earlier)
     assert set(test.selectbox(key="plan").options) & set(before)
+
+
+@pytest.mark.parametrize("view", ["pareto", "plan", "compare"])
+def test_what_was_confirmed_stands_before_what_was_searched(runs, view):
+    found = gather(open_run(runs / "digits"))
+    plan = found.confirmation.plans[0]
+    level = found.confirmation.quantity.level(plan.metric)
+    searched = found.search.candidate(plan.candidate)
+    test = drawn(runs, view, plan=searched.title, plans=searched.title, budget="10")
+    if view == "plan":
+        assert test.metric[0].value == level
+        assert test.metric[0].label.startswith("confirmed accuracy")
+    elif view == "compare":
+        row = test.dataframe[0].value.iloc[0]
+        assert list(row.index).index("confirmed") < list(row.index).index("searched")
+        assert row["confirmed"] == level
+    else:
+        facts = test.dataframe[0].value[searched.title]
+        assert facts.index[0] == "confirmed accuracy (%)"
+        assert facts.iloc[0] == level
+
+
+def test_a_plan_that_was_saved_is_a_plan_like_others(runs):
+    folder = runs / "digits" / "plans"
+    folder.mkdir(exist_ok=True)
+    plan = Plan((parse_setting("*.out_proj=int7/channel"),), "my-try")
+    (folder / "my-try.json").write_text(json.dumps(plan.to_json()), encoding="utf-8")
+    (folder / "away.json").symlink_to(folder / "my-try.json")
+    (folder / "bad.json").write_text("{", encoding="utf-8")
+    test = drawn(runs, "plan", plan="my-try")
+    assert test.selectbox(key="plan").value == "my-try"
+    assert not {"away", "bad"} & set(test.selectbox(key="plan").options)
+    assert test.metric[-1].value == "not yet"
+    file = folder / "my-try.json"
+    api.evaluate(None, None, file, run=runs / "digits", split="search")
+    (saved,) = (b for b in found_of(runs).search.compared if b.saved)
+    assert (saved.name, saved.metric.n) == ("my-try", 400)
+    assert drawn(runs, "plan", plan="my-try").metric[-1].value != "not yet"
+
+
+def found_of(runs):
+    return store.found(next(line for line in store.lines(runs) if line.name == "digits"))

@@ -29,6 +29,66 @@ def test_a_pruned_model_is_smaller_and_scores_what_is_said(
     assert shell.ok("cost", out, "--json").json["total_bytes"] == found["bytes"]["after"]
 
 
+def test_kernels_go_whole_with_states_or_without(shell: Shell, tmp_path: Path) -> None:
+    sizes = []
+    for more in ([], ["--states", 6]):
+        out = tmp_path / f"{len(more)}.safetensors"
+        words = ["--data", "digits", "--kernels", 13, *more, "--limit", 60, "--out", out, "--json"]
+        found = shell.ok("prune", "s4d-digits", *words).json
+        (row,) = found["layers"]
+        assert (row["kernels"]["before"], row["kernels"]["after"]) == (16, 13)
+        assert 0 <= row["kernels"]["removed"] < row["kernels"]["kept"]
+        assert ("kept" in row) == bool(more)
+        model, _ = read_checkpoint(out)
+        pairs = found["states"]["after"]
+        assert model.sites["layers.0.A"].shape == (13, pairs)
+        # A head has log_dt, and a pair of A, B, C and the state: 4 bytes, and 32 a complex pair.
+        sizes.append(found["bytes"]["before"] - found["bytes"]["after"])
+        assert sizes[-1] == 32 * (16 * 8 - 13 * pairs)
+        assert shell.ok("cost", out, "--json").json["total_bytes"] == found["bytes"]["after"]
+    assert sizes[0] < sizes[1]
+
+
+def test_a_model_without_some_kernels_is_exported_and_scores_the_same(
+    shell: Shell, tmp_path: Path
+) -> None:
+    out, folder = tmp_path / "small.safetensors", tmp_path / "exported"
+    plan = ["--data", "digits", "--set", "weights=int8/head", "--set", "states=int8/head/dynamic"]
+    words = ["--data", "digits", "--kernels", 9, "--limit", 40, "--out", out]
+    assert "9 of 16 kernels; prices" in shell.ok("prune", "s4d-digits", *words).out
+    cost = shell.ok("cost", out, *plan[2:], "--json").json
+    shell.ok("export", out, *plan, "--out", folder)
+    tensors = (folder / "model.safetensors").read_bytes()
+    header = 8 + int.from_bytes(tensors[:8], "little")
+    assert len(tensors) - header == cost["weight_bytes"]
+    scores = [
+        shell.ok("eval", *which, "--limit", 100, "--json").json["value"]
+        for which in ((folder, "--data", "digits"), (out, *plan))
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_what_a_plan_rounds_to_nothing_goes_for_nothing(shell: Shell, tmp_path: Path) -> None:
+    """In two bits with one scale the C of one head is zero: under that plan its kernel does
+    nothing, at full precision it does."""
+    out, plan = tmp_path / "small.safetensors", ["--set", "layers.*.C=int2"]
+    words = ["prune", "s4d-digits", "--data", "digits", "--kernels", 15, "--out", out]
+    found = shell.ok(*words, *plan, "--json").json
+    (row,) = found["layers"]
+    assert (row["kernels"]["free"], row["kernels"]["removed"]) == (1, 0)
+    assert all(split["change"]["value"] == 0 for split in found["splits"].values())
+    cost = shell.ok("cost", out, *plan, "--json").json
+    assert cost["total_bytes"] == found["bytes"]["after"] < found["bytes"]["before"]
+    assert not read_checkpoint(out)[1]["recorded"]  # which is of full precision
+    out.unlink()
+    exact = shell.ok(*words, "--limit", 40, "--json").json["layers"][0]["kernels"]
+    assert exact["free"] == 0 < exact["removed"]
+    out.unlink()
+    made = shell.ok(*words, *plan, "--limit", 40)
+    assert "1 of them worth nothing" in " ".join(made.out.split())
+    assert f"tune {out} --data digits --set 'layers.*.C=int2' --out tuned" in made.err
+
+
 def test_outputs_are_compared_with_those_of_the_model_before(shell: Shell, tmp_path: Path) -> None:
     words = ["prune", "s4d-digits", "--data", "digits", "--states", 2, "--limit", 40, "--json"]
     words += ["--metric", "divergence", "--out", tmp_path / "small.safetensors"]
@@ -37,7 +97,7 @@ def test_outputs_are_compared_with_those_of_the_model_before(shell: Shell, tmp_p
     assert found["after"]["value"] == found["change"]["value"] > 0
 
 
-@pytest.mark.parametrize("words", [["--limit", 0], ["--plan", "w8a8"], ["--set", "A=int8"]])
+@pytest.mark.parametrize("words", [["--limit", 0], ["--plan", "w8a8"], ["--set", "layers.0.A"]])
 def test_what_means_nothing_writes_nothing(shell: Shell, tmp_path: Path, words: list) -> None:
     out = tmp_path / "small.safetensors"
     usual = ["prune", "s4d-digits", "--data", "digits", "--states", 4, "--out", out]
@@ -58,6 +118,10 @@ def test_it_says_what_went_and_what_to_do_next(shell: Shell, tmp_path: Path) -> 
     [
         (["s4d-digits", "--states", 8], "s4d-digits has 8; give a number from 1 to 7."),
         (["s4d-digits", "--states", 0], "give a number from 1 to 7."),
+        (["s4d-digits"], "say what is kept: --states N, --kernels N, or both."),
+        (["s4d-digits", "--kernels", 16], "has 16 in 1 layer(s), each of which keeps one; give a"),
+        (["s4d-digits", "--kernels", 0], "give a number from 1 to 15."),
+        (["s5-digits", "--kernels", 3], "the heads of s5 models have none of their own"),
         (["s5-digits", "--states", 7], "from 2 to 14 in steps of 2, its blocks."),
         (["mamba-bytes", "--states", 8], "of s4d and s5 models they are."),
     ],

@@ -374,6 +374,16 @@ def test_halves_gate_each_other_and_copies_are_copies(device):
     assert torch.equal(a.run(to)[0], x[:, :7])
 
 
+@pytest.mark.parametrize("columns", [[36, 0, 7], [-1, 3, -1, 3] * 10], ids=len)
+def test_columns_are_picked_and_others_are_zero(device, columns):
+    x = numbers(3, 37)
+    a = Alone(device, 3)
+    at, to = a.put(x), a.room(len(columns))
+    a.add(ir.Pick(at, to, a.program.constants(5.0, *columns) + 1))
+    want = torch.where(torch.tensor(columns) < 0, torch.zeros(()), x[:, columns])
+    assert torch.equal(a.run(to)[0], want)
+
+
 def test_means_go_on_from_step_to_step(device):
     a = Alone(device, 2)
     at, to = a.room(37), a.room(37)

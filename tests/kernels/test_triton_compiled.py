@@ -40,6 +40,7 @@ CONFIGS = {
     "s4d": S4DConfig(
         d_input=1, d_output=10, d_model=64, d_state=64, layers=1, head="linear 64, relu, linear"
     ),
+    "pruned": S4DConfig(d_input=1, d_output=10, d_model=6, d_state=64, kernels="0 2 3 5"),
     "s5": S5Config(d_input=1, d_output=10, d_model=96, d_state=64, norm_kind="affine"),
     "s5 product": S5Config(
         d_input=1, d_output=10, d_model=96, d_state=64, norm_kind="layer-product"
@@ -85,14 +86,16 @@ CASES += [("mamba", "int8", 32), ("mamba2", "int4", 32), ("mamba2", "random", 1)
 CASES += [("mamba", "drawn", 1), ("mamba", "scanned", 1), ("mamba2", "scanned", 1)]
 CASES += [("mamba", "multiplied", 32), ("mamba2", "static", 1)]
 CASES += [("mamba2", "rows", 1), ("mamba2", "known", 1)]
-CASES += [("s5", "heads", 1), ("s5", "random", 1), ("s5 product", "factors", 1)]
+CASES += [("s5", "heads", 1), ("s5", "random", 1), ("pruned", "heads", 1)]
+CASES += [("s5 product", "factors", 1)]
 CASES += [("s4d", plan, 1) for plan in ("random", "odd", "groups", "all", "pairs", "polar")]
 
 
 @cache
 def launches(name: str, plan: str, batch: int, length: int = 1) -> tuple[Launch, ...]:
     """Of a step of one layer, or of so many tokens."""
-    model = {"s4d": s4d, "s5": s5}.get(name.split()[0], tiny)(CONFIGS[name])
+    makers = {"s4d": s4d, "pruned": s4d, "s5": s5, "s5 product": s5}
+    model = makers.get(name, tiny)(CONFIGS[name])
     case = packed(model, PLANS[plan])
     made = case.stream.program(batch * length)
     weights = Weights(made.program.data, "cpu")

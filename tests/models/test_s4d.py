@@ -11,10 +11,12 @@ from builders import CONFIGS, PLAIN, inputs, parameters, tiny, vector
 from sequential import head_by_hand
 from torch import Tensor
 
-from sensprobe.errors import SensprobeError, UnsupportedError
+from sensprobe.checkpoints.identity import described
+from sensprobe.errors import SensprobeError, UnsupportedError, UsageError
 from sensprobe.models.apply import Applier
 from sensprobe.models.discretize import discretize
-from sensprobe.models.s4d import S4DConfig, sites
+from sensprobe.models.family import config_document
+from sensprobe.models.s4d import S4DConfig, kernels, parameter_shapes, products, sites
 from sensprobe.models.s4d_layers import S4D, deploy
 from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.scheme import parse
@@ -98,6 +100,50 @@ def test_the_radius_is_that_of_the_stored_A():
     )
 
 
+# -- kernels that were pruned ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kernels", "says"),
+    [
+        (3, "kernels is 3, not str."),
+        ("0 1", "kernels lists the heads of 1 layer(s), and the model has 2."),
+        ("all,0 1", "lists the heads of 1 layer(s)"),
+        ("all, all", 'kernels must be "all" where every layer has all of them.'),
+        *((f"all, {heads}", "kernels of layer 1 must be") for heads in (
+            "", "4", "1 0", "1 1", "-1", "01", "0  1", "0 1 ", "0 1 2 3", "٣", "1.0", "0-3",
+            "99999999999999999999", "some",
+        )),
+    ],
+)  # fmt: skip
+def test_kernels_that_cannot_be_are_refused(kernels, says):
+    with pytest.raises(UsageError) as error:
+        replace(PLAIN, layers=2, kernels=kernels)
+    assert says in str(error.value)
+
+
+def test_kernels_are_part_of_what_a_model_is_only_where_some_are_pruned():
+    """So that names and files of others stay what they are."""
+    pruned = replace(PLAIN, kernels="1 3")
+    assert "kernels" not in config_document(PLAIN) | described(PLAIN)
+    assert config_document(pruned)["kernels"] == described(pruned)["kernels"] == "1 3"
+    assert S4DConfig(**config_document(pruned)) == pruned
+
+
+def test_only_what_a_kernel_has_shrinks():
+    """And its products, which are numbers of A, B and C a step."""
+    for count, heads in ((4, "all"), (2, "1 3")):
+        config = replace(PLAIN, kernels=heads)
+        of = {name: site.shape for name, site in sites(config).items()}
+        assert {of[f"layers.0.{name}"] for name in ("A", "B", "C", "state")} == {(count, 3)}
+        assert {of[f"layers.0.{name}"] for name in "xyD"} == {(4,)}
+        shapes = parameter_shapes(config)
+        assert shapes["layers.0.log_dt"] == (count,)
+        assert shapes["layers.0.D"] == (4,)
+        times = {name.removeprefix("layers.0."): n for name, _, n in products(config)}
+        assert [times[name] for name in "ABCD"] == [12 * count, 6 * count, 6 * count, 4]
+
+
 # -- the forward against its equations ------------------------------------------------------------
 
 
@@ -114,10 +160,12 @@ def by_hand(model: S4D, x: Tensor) -> Tensor:
             return scaled * w[at + "norm"] + w[at + "norm.bias"]
 
         v = norm(u) if config.norm == "pre" else u
+        heads = slice(None) if (found := kernels(config, i)) is None else list(found)
         h, y = torch.zeros(len(x), *w[at + "A"].shape, dtype=torch.complex128), []
         for t in range(x.shape[1]):
-            h = w[at + "A"] * h + w[at + "B"] * v[:, t, :, None]
-            y.append(2 * (w[at + "C"] * h).sum(-1).real + w[at + "D"] * v[:, t])
+            h = w[at + "A"] * h + w[at + "B"] * v[:, t, heads, None]
+            y.append(w[at + "D"] * v[:, t])
+            y[-1][:, heads] += 2 * (w[at + "C"] * h).sum(-1).real
         y = torch.stack(y, dim=1)
         if config.activation == "gelu":
             y = y * (1 + torch.erf(y / 2**0.5)) / 2

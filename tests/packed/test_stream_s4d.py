@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from builders import CONFIGS, tiny, vector
@@ -44,6 +46,23 @@ def test_each_step_leaves_the_state_the_reference_leaves(scheme):
         before = state
         _, state = case.stream.step(x, state)
         u = torch.from_numpy(made.on_cpu.read(made.registers["v"]))
+        for b in range(2):
+            same_complex_state(case, u[b], before.carry[b], state.carry[b], b, t)
+
+
+@pytest.mark.parametrize("scheme", STATES[:8])
+def test_heads_without_a_kernel_have_no_state(scheme):
+    """Those that have one leave what the reference leaves, of their numbers of x alone."""
+    plan, xs = {"layers.*.state": scheme, "layers.*.A": "int8/head/asym/parts"}, _inputs(2, 6)
+    case = packed(tiny(replace(ONE, kernels="0 3 4")), plan, xs / 2)
+    told = cost(case.model.sites.values(), case.plan, batch=2)
+    made, state = case.stream.program(2), case.stream.start(2)
+    assert (state.bytes, case.stream.weights.bytes) == (told.state_bytes, told.weight_bytes)
+    for t, x in enumerate(xs.unbind(1)):
+        before = state
+        _, state = case.stream.step(x, state)
+        u = torch.from_numpy(made.on_cpu.read(made.registers["driven"]))
+        assert torch.equal(u, torch.from_numpy(made.on_cpu.read(made.registers["v"]))[:, [0, 3, 4]])
         for b in range(2):
             same_complex_state(case, u[b], before.carry[b], state.carry[b], b, t)
 

@@ -18,7 +18,7 @@ from sensprobe.report import charts
 from sensprobe.report.course import course, going, seconds
 from sensprobe.report.drawing import paper, screen
 from sensprobe.report.fronts import FrontView, at_batch, best_within
-from sensprobe.report.gather import gather
+from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
 from sensprobe.report.plans import resolved
@@ -102,6 +102,28 @@ def test_a_search_read_from_the_ledger_is_the_one_it_wrote(run, found):
         assert seen[name].metric.value == pytest.approx(wrote[name].metric.value)
         assert seen[name].metric.stderr == pytest.approx(wrote[name].metric.stderr)
         assert seen[name].change.value == pytest.approx(wrote[name].change.value)
+
+
+def test_a_search_on_fewer_samples_than_the_profile_has_a_front(tmp_path):
+    shutil.copytree(EXAMPLE, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "evaluations")
+    for name in ("search", "confirmation"):
+        (tmp_path / "run" / "results" / f"{name}.json").unlink()
+    api.profile("s4d-digits", "digits", tmp_path / "run", ["int8/dynamic", "int4/dynamic"])
+    api.search(tmp_path / "run", ["2KiB"], limit=100, evaluations=4, confirm=False)
+    run = open_run(tmp_path / "run")
+    live = search_so_far(run, gather(run).sites)
+    assert live.n == max(c.n for c in live.candidates) == 100
+    assert any(c.on_front for c in live.candidates)
+
+
+def test_a_run_of_text_is_scored_in_bits_a_byte(tmp_path):
+    at = tmp_path / "run"
+    api.evaluate("mamba-bytes", "pydoc", {"*.A": "int8"}, split="search", limit=2, run=at)
+    api.evaluate("mamba-bytes", "pydoc", {}, split="search", limit=2, run=at)
+    run = open_run(at)
+    live = search_so_far(run, sites_of(run))
+    assert live.quantity.name == "bits per byte"
 
 
 def test_no_search_is_read_where_nothing_was_measured(tmp_path, found):

@@ -97,8 +97,9 @@ def test_the_gradient_of_a_kernel_is_the_correlation_of_output_gradient_and_inpu
     x = inputs(model.config, BATCH, LENGTH)
     found = batch(model, x)
     for r in model.recurrences:
-        g, u = found.gradients[r.y], found.values[r.x]
-        want = torch.zeros(BATCH, model.config.d_model, LENGTH)
+        heads = slice(None) if r.heads is None else list(r.heads)
+        g, u = found.gradients[r.y][..., heads], found.values[r.x][..., heads]
+        want = torch.zeros(BATCH, g.shape[-1], LENGTH)
         for t in range(LENGTH):
             for k in range(t + 1):
                 want[:, :, k] += g[:, t] * u[:, t - k]

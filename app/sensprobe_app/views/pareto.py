@@ -13,7 +13,7 @@ from sensprobe.plans.plan import diff
 from sensprobe.report import charts, rows, tables, tuned
 from sensprobe.report.fronts import FrontView, at_batch, best_within
 from sensprobe.report.plans import resolved
-from sensprobe.report.results import Candidate, Search
+from sensprobe.report.results import Candidate, Confirmation, Search
 from sensprobe.report.tables import symbol
 from sensprobe.report.values import digits, in_bytes
 from sensprobe.report.writing import csv_bytes
@@ -99,7 +99,7 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
     )
     best = best_within(search, view.budget if view.budget == view.budget else inf)
     if best is not None:
-        _best(best, search, view)
+        _best(best, search, view, found.confirmation)
     _tuning(found.tuned)
     shown = st.multiselect(
         "Plans side by side",
@@ -108,18 +108,24 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
         bind="query-params",
         placeholder="pick marks in the chart, or names here",
     )
-    _table(search)
+    _table(search, found.confirmation)
     chosen = [c for c in (search.candidate(titles.get(title)) for title in shown) if c is not None]
     if chosen:
         _side_by_side(chosen, search, found)
 
 
-def _best(best: Candidate, search: Search, view: FrontView) -> None:
+def _best(best: Candidate, search: Search, view: FrontView, confirmed: Confirmation | None) -> None:
     q = search.quantity
+    again = None if confirmed is None else confirmed.of(best.name)
+    if confirmed is not None and again is not None:
+        own = confirmed.quantity
+        first = f"confirmed {own.level(again.metric)} {own.unit or own.name}, searched "
+    else:
+        first = ""
     within = f" within {in_bytes(view.budget)}" if view.budget == view.budget else ""
     st.markdown(
         f"**Best measured{within}**: {plain(best.title)}, "
-        f"{plain(q.level(best.metric))} {plain(q.unit or q.name)} "
+        f"{plain(first)}{plain(q.level(best.metric))} {plain(q.unit or q.name)} "
         f"({plain(q.change(best.change))} {plain(q.change_unit)} "
         "to full precision), "
         f"{in_bytes(best.total_bytes)} at batch {search.batch}"
@@ -157,11 +163,11 @@ def _take(titles: dict[str, str]) -> None:
     add("plans", [titles[name] for name in picked("front") if name in titles])
 
 
-def _table(search: Search) -> None:
+def _table(search: Search, confirmed: Confirmation | None) -> None:
     table = st.expander("Front, uniform and chosen plans", key="table", on_change="rerun")
     if table.open:  # a browser loads what draws tables while it could be drawing the chart
         with table:
-            st.dataframe(tables.frontier(search), hide_index=True)
+            st.dataframe(tables.frontier(search, confirmed), hide_index=True)
             if search.compared:
                 st.dataframe(tables.compared(search), hide_index=True)
     st.download_button(
@@ -172,12 +178,23 @@ def _table(search: Search) -> None:
     )
 
 
+def _again(plan: Candidate, confirmed: Confirmation | None) -> dict[str, str]:
+    """What a plan was confirmed at, under its heading."""
+    if confirmed is None:
+        return {}
+    known = confirmed.of(plan.name)
+    level = "–" if known is None else confirmed.quantity.level(known.metric)
+    return {f"confirmed {confirmed.quantity.heading}": level}
+
+
 def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None:
     st.subheader("Side by side")
     q = search.quantity
     plans = {c.title: c.entries for c in chosen}
+    again = {c.title: _again(c, found.confirmation) for c in chosen}
     facts = {
         c.title: {
+            **again[c.title],
             q.heading: q.level(c.metric),
             q.change_heading: q.change(c.change),
             "predicted (adds up, no error)": digits(c.predicted, 3),

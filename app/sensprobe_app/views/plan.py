@@ -89,9 +89,9 @@ def show(found: Found) -> None:
     grid_of_bits = charts.plan_grid(entries, found.sites, title)
     figure = chart(grid_of_bits, "grid", "Bits of every site, layers down, names across")
     own = f"{known[name].name}-edited" if changes else known[name].name
-    _measure(found, entries, own)
-    searched = known[name].searched and not changes
-    _take_home(found, entries, own, figure, searched=searched)
+    own = _measure(found, entries, own)
+    searched = known[name].name if known[name].searched and not changes else ""
+    _take_home(found, entries, own, figure, searched)
 
 
 def _known(search: Search | None) -> dict[str, Known]:
@@ -103,7 +103,7 @@ def _known(search: Search | None) -> dict[str, Known]:
     ordered.sort(key=lambda c: c.name not in telling)
     out = {c.title: Known(c.entries, c.name, mark_of(c, search), True) for c in ordered}
     out |= {
-        b.name: Known(b.entries, b.name, "compared plan", True)
+        b.name: Known(b.entries, b.name, "saved" if b.saved else "compared plan", not b.saved)
         for b in search.compared
         if b.entries
     }
@@ -115,6 +115,12 @@ def _editor(found: Found, name: str, base: Entries) -> dict[str, str]:
     cells = grid(base, found.sites)
     profiles = found.results.profiles if found.results is not None else ()
     offered = options(profiles, base, found.sites)
+    kept = [
+        text
+        for key in ("layers", "outside")
+        for text in st.session_state.get(f"edits {found.line.name} {name} {key}", {}).values()
+    ]
+    offered += [text for text in dict.fromkeys(kept) if text not in offered]
     priced = priced_schemes(profiles[0], found.sites) if profiles else None
     extra = st.text_input(
         "Another scheme to choose from",
@@ -131,7 +137,7 @@ def _editor(found: Found, name: str, base: Entries) -> dict[str, str]:
     inside = {layer: row for layer, row in cells.items() if layer != OUTSIDE}
     for key, rows in (("layers", inside), ("outside", {OUTSIDE: cells.get(OUTSIDE, {})})):
         if any(rows.values()):
-            changes |= _table(f"{name} {key}", rows, offered, key, priced)
+            changes |= _table(f"{found.line.name} {name} {key}", rows, offered, key, priced)
     return changes
 
 
@@ -142,8 +148,19 @@ def _table(
     kind: str,
     priced: Mapping[str, frozenset[str]] | None,
 ) -> dict[str, str]:
-    """Draw a table to edit, each column's priced schemes first, and return what was changed."""
-    frame = pd.DataFrame.from_dict(rows, orient="index")
+    """Draw a table to edit, each column's priced schemes first, and return what was changed.
+
+    What was changed is kept while other views are shown, and the table starts from it again.
+    """
+    edits, start = f"edits {key}", f"start {key}"
+    if f"edit {key}" not in st.session_state:  # the view was not shown before
+        st.session_state[start] = dict(st.session_state.get(edits, {}))
+    begun = st.session_state[start]
+    first = {
+        layer: {n: begun.get(site_name(layer, n), text) for n, text in cells.items()}
+        for layer, cells in rows.items()
+    }
+    frame = pd.DataFrame.from_dict(first, orient="index")
     frame.index = pd.Index(
         [f"layer {layer}" if layer != OUTSIDE else "no layer" for layer in rows], name="where"
     )
@@ -160,12 +177,14 @@ def _table(
         )
     after = st.data_editor(frame, column_config=columns, key=f"edit {key}", num_rows="fixed")
     now = dict(zip(rows, after.to_dict(orient="records"), strict=True))
-    return {
+    changed = {
         site_name(layer, name): str(now[layer][name])
         for layer, cells in rows.items()
         for name, before in cells.items()
         if str(now[layer][name]) != before
     }
+    st.session_state[edits] = changed
+    return changed
 
 
 def _told(priced: Collection[str], scheme: str) -> str:
@@ -177,7 +196,11 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
     now, before = (
         cost(found.sites, resolved(e, found.sites), batch=batch) for e in (entries, base)
     )
-    first, second, third, fourth = st.columns(4)
+    confirmed = _confirmed(found, entries)
+    columns = list(st.columns(4 if confirmed is None else 5))
+    if confirmed is not None:
+        columns[0].metric(*confirmed, delta_color="off", delta_arrow="off")
+    first, second, third, fourth = columns[-4:]
     profile = found.results.sensitivity if found.results is not None else None
     guess = None if profile is None else predicted(entries, found.sites, profile)
     first.metric(
@@ -212,6 +235,21 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
             delta_color="off",
             delta_arrow="off",
         )
+
+
+def _confirmed(found: Found, entries: Entries) -> tuple[str, str, str] | None:
+    """Heading, score and difference of a plan that was confirmed on samples nothing had seen."""
+    known, search = found.confirmation, found.search
+    if known is None or search is None:
+        return None
+    mine = resolved(entries, found.sites)
+    for plan in known.plans:
+        candidate = search.candidate(plan.candidate)
+        if candidate is not None and resolved(candidate.entries, found.sites) == mine:
+            q = known.quantity
+            change = f"{q.change(plan.change)} {plain(q.change_unit)} to full precision"
+            return plain(f"confirmed {q.heading}"), q.level(plan.metric), change
+    return None
 
 
 def _tuned(found: Found, entries: Entries, trained: Tuning) -> None:
@@ -251,33 +289,41 @@ def _unpriced(found: Found, profile: Sensitivity, guess: Prediction) -> None:
             _start(lambda run: jobs.price(run, profile, schemes), found.run)
 
 
-def _measure(found: Found, entries: Entries, own: str) -> None:
-    """The button, and the progress of what it started."""
+def _measure(found: Found, entries: Entries, own: str) -> str:
+    """What the plan is called, buttons that save and measure it, and the progress of what they
+    started. Returns the name."""
     assert found.run is not None
     st.subheader("Measure it")
     if not _writable(found):
         st.caption("The example run is read-only: make a run of your own to measure plans in it.")
-        return
+        return own
     n = found.search.n if found.search is not None else _samples(found)
     name = st.text_input("Name", own, key=f"name {own}", max_chars=60)
     about = f"Scores it on {n:,} search samples with `sensprobe eval`, in the background."
     going = jobs.running(found.run, name)
-    if st.button("Measure it", help=about, disabled=going or not entries):
-        plan = Plan(tuple((s, parse(t)) for s, t in entries), name)
+    plan = Plan(tuple((s, parse(t)) for s, t in entries), name)
+    first, second, _ = st.columns([1, 1, 4])
+    if first.button("Measure it", help=about, disabled=going or not entries):
         _start(lambda run: jobs.measure(run, plan, n), found.run)
+    save = second.button("Save it", help="Keeps it under its name", disabled=not entries)
+    if save and _start(lambda run: jobs.save(run, plan), found.run):
+        st.rerun()  # it is among the plans on offer
     st.fragment(run_every=EVERY)(_jobs)(str(found.run.path))
+    return name
 
 
-def _start(job: Callable[[Run], object], run: Run) -> None:
-    """Starts a job, or says why it cannot."""
+def _start(job: Callable[[Run], object], run: Run) -> bool:
+    """Starts a job, or says why it cannot; returns whether it did."""
     try:
         job(run)
+        return True
     except jobs.RefusedError as error:
         st.error(plain(str(error)))
         st.caption("In a terminal:")
         st.code(error.command, language="bash", wrap_lines=True)
     except (SensprobeError, OSError) as error:
         st.error(plain(str(error)))
+    return False
 
 
 def _jobs(path: str) -> None:
@@ -300,15 +346,15 @@ def _jobs(path: str) -> None:
             st.code(job.said, language=None)
 
 
-def _take_home(
-    found: Found, entries: Entries, own: str, figure: go.Figure, *, searched: bool
-) -> None:
-    """Downloads: the plan, the grid as a page and as CSV, and an exported folder."""
+def _take_home(found: Found, entries: Entries, own: str, figure: go.Figure, searched: str) -> None:
+    """Downloads: the plan, the grid as a page and as CSV, and an exported folder; the last of what
+    is `searched`, the name that the search gave it."""
     assert found.run is not None
     st.subheader("Take it home")
     plan = Plan(tuple((s, parse(t)) for s, t in entries), own)
     first, second, third, fourth = st.columns(4)
-    first.download_button("plan.json", strict_json(plan.to_json()), "plan.json", "application/json")
+    told = strict_json(plan.to_json())
+    first.download_button("plan.json", told, f"{own}.json", "application/json")
     table = pd.DataFrame.from_dict(grid(entries, found.sites), orient="index")
     table = table.rename_axis("layer").reset_index()
     second.download_button(
@@ -323,14 +369,14 @@ def _take_home(
     if not searched or found.partial or not _writable(found):
         fourth.caption("A searched plan that is not edited can be exported as a folder that loads.")
         return
-    going = jobs.running(found.run, f"export-{own}")
+    going = jobs.running(found.run, f"export-{searched}")
     about = "packed weights, config.json, plan.json and a model card"
     if fourth.button("Export", help=about, disabled=going):
-        _start(lambda run: jobs.export(run, own), found.run)
-    folder = found.run.path / "exported" / own
+        _start(lambda run: jobs.export(run, searched), found.run)
+    folder = found.run.path / "exported" / searched
     if (folder / "config.json").is_file():
         fourth.download_button(
-            f"{own}.zip", partial(_zipped, folder), f"{own}.zip", "application/zip"
+            f"{searched}.zip", partial(_zipped, folder), f"{searched}.zip", "application/zip"
         )
 
 

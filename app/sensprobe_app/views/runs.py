@@ -14,7 +14,10 @@ from sensprobe_app import store
 from sensprobe_app.controls import command, plain
 
 EVERY = "2s"
-STATES = {"running": "▶ running", "finished": "✓ finished", "stopped": "■ stopped", "new": "new"}
+STATES = {
+    "running": "▶ running", "finished": "✓ finished", "stopped": "■ stopped", "new": "new",
+    "damaged": "⚠ damaged",
+}  # fmt: skip
 
 
 def show(folder: Path, shown: Path) -> None:
@@ -43,6 +46,7 @@ def _table(folder: Path) -> None:
         hide_index=True,
         column_config={
             "run": st.column_config.LinkColumn("run", display_text=r"run=(.*)"),
+            "best plan per budget": st.column_config.TextColumn(width="large"),
             "last change": st.column_config.DatetimeColumn(
                 "last change (UTC)", format="YYYY-MM-DD HH:mm:ss"
             ),
@@ -62,8 +66,8 @@ def table(lines: list[RunLine]) -> pd.DataFrame:
             "state": STATES.get(line.state, line.state),
             "model": line.model,
             "data": line.data,
-            "evaluations": line.evaluations,
             "best plan per budget": "; ".join(line.best),
+            "evaluations": line.evaluations,
             "last change": _time(line.changed),
             "started": _time(line.created),
         }

@@ -356,6 +356,14 @@ class Qgelu4(NamedTuple):
     to: Register
 
 
+class Pick(NamedTuple):
+    """to_j = x_c with the constant c = columns + j as its column, 0 where that is NONE."""
+
+    x: Register
+    to: Register
+    columns: ConstantNumber
+
+
 class Centre(NamedTuple):
     """to = x - mean x."""
 
@@ -384,7 +392,7 @@ Operation: TypeAlias = (
     Embed | Input | Linear | Bias | Rms | LayerNorm | Round | Silu | Softplus | Gate | Add | Skip
     | Convolve | Decay | Channels | Heads | LinearCodes | Mean | Gelu | HalfGlu | Copy | Diagonal
     | Qgelu | Chunks | Relu | Modes | Affine | HardGlu | GeluTanh
-    | Qgelu4 | Centre | Factor | Multiply
+    | Qgelu4 | Pick | Centre | Factor | Multiply
 )  # fmt: skip
 OPERATIONS: tuple[type[Any], ...] = get_args(Operation)
 CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
@@ -392,7 +400,7 @@ CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
 (
     EMBED, INPUT, LINEAR, BIAS, RMS, LAYER_NORM, ROUND, SILU, SOFTPLUS, GATE, ADD, SKIP, CONVOLVE,
     DECAY, CHANNELS, HEADS, LINEAR_CODES, MEAN, GELU, HALF_GLU, COPY, DIAGONAL, QGELU, CHUNKS, RELU,
-    MODES, AFFINE, HARD_GLU, GELU_TANH, QGELU4, CENTRE, FACTOR, MULTIPLY,
+    MODES, AFFINE, HARD_GLU, GELU_TANH, QGELU4, PICK, CENTRE, FACTOR, MULTIPLY,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 # Who reads codes that a recurrence may read.

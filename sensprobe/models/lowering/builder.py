@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class Builder(Protocol):
 
     def copy(self, x: Register, to: Register) -> Register:
         """x, elsewhere."""
+        ...
+
+    def pick(self, x: Register, to: Register, columns: Sequence[int]) -> Register:
+        """A number of x for each of `to`: that of the column named, 0 where that is -1."""
         ...
 
     def skip(self, name: str, y: Register, x: Register) -> Register:

@@ -193,7 +193,7 @@ def about(c: Candidate, search: Search) -> tuple[str, ...]:
 
 def about_compared(b: Compared, search: Search) -> tuple[str, ...]:
     """The lines of `about` for a plan that was measured beside the search."""
-    return tuple(_about(b, search, b.name, "measured beside the search"))
+    return tuple(_about(b, search, b.name, "saved" if b.saved else "measured beside the search"))
 
 
 def _about(plan: Candidate | Compared, search: Search, name: str, what: str) -> list[str]:

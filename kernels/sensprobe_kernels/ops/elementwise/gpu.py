@@ -34,7 +34,7 @@ BIAS, SILU, SOFTPLUS = tl.constexpr(ir.BIAS), tl.constexpr(ir.SILU), tl.constexp
 GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (ir.GATE, ir.ADD, ir.SKIP, ir.DECAY))
 GELU, HALF_GLU, QGELU = tl.constexpr(ir.GELU), tl.constexpr(ir.HALF_GLU), tl.constexpr(ir.QGELU)
 COPY, RELU, HARD_GLU = (tl.constexpr(v) for v in (ir.COPY, ir.RELU, ir.HARD_GLU))
-GELU_TANH, QGELU4 = tl.constexpr(ir.GELU_TANH), tl.constexpr(ir.QGELU4)
+GELU_TANH, QGELU4, PICK = (tl.constexpr(v) for v in (ir.GELU_TANH, ir.QGELU4, ir.PICK))
 MULTIPLY = tl.constexpr(ir.MULTIPLY)
 
 
@@ -64,7 +64,11 @@ def rows(
     """y = f(a, b): `small` is a tensor of one number for every `span` columns."""
     i, batch = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1)
     inside = i < columns
-    x = tl.load(a + batch * a_pitch + i, mask=inside, other=0.0)
+    if CODE == PICK:
+        column = tl.load(small + i, mask=inside, other=-1.0).to(tl.int32)
+        x = tl.load(a + batch * a_pitch + column, mask=column >= 0, other=0.0)
+    else:
+        x = tl.load(a + batch * a_pitch + i, mask=inside, other=0.0)
     if CODE == SILU:
         x = silu(x)
     elif CODE == GELU:
@@ -84,7 +88,7 @@ def rows(
         x = x + tl.load(small + i, mask=inside, other=0.0)
     elif CODE == DECAY:
         x = exponential(x * tl.load(small + i, mask=inside, other=0.0))
-    elif CODE != COPY:
+    elif CODE != COPY and CODE != PICK:
         other = tl.load(b + batch * b_pitch + i, mask=inside, other=0.0)
         if CODE == GATE:
             x = x * silu(other)

@@ -72,6 +72,7 @@ _DIAGONAL, _MEAN, _QGELU4 = columns(ir.Diagonal), columns(ir.Mean), columns(ir.Q
 _HALF_GLU, _COPY, _GELU_TANH = columns(ir.HalfGlu), columns(ir.Copy), columns(ir.GeluTanh)
 _MODES, _AFFINE, _HARD_GLU = columns(ir.Modes), columns(ir.Affine), columns(ir.HardGlu)
 _CENTRE, _FACTOR, _MULTIPLY = columns(ir.Centre), columns(ir.Factor), columns(ir.Multiply)
+_PICK = columns(ir.Pick)
 _ELEMENTWISE = (
     ir.SILU, ir.GELU, ir.GELU_TANH, ir.QGELU, ir.QGELU4, ir.RELU, ir.GATE, ir.ADD, ir.SOFTPLUS,
     ir.MULTIPLY,
@@ -310,6 +311,8 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
             x, to = _at(row, _COPY.x, b), _at(row, _COPY.to, b)
             for i in range(row[_COPY.to.size]):
                 work[to + i] = work[x + i]
+        elif code == ir.PICK:
+            _pick(machine, call, row, b)
         elif code == ir.INPUT:
             to, size = _at(row, _INPUT.to, b), row[_INPUT.to.size]
             for i in range(size):
@@ -347,6 +350,15 @@ def _round(machine: Machine, call: Call, row: Any, b: int, scratch: Scratch) -> 
     if power and row[_ROUND.signs_back] >= 0:
         back = Rotation(base, power, row[_ROUND.signs_back])
         rotate_row(back, consts, work, to, work, x, size, scratch.flat)
+
+
+@inline
+def _pick(machine: Machine, call: Call, row: Any, b: int) -> None:
+    """Put the columns of x that the constants name where they belong."""
+    x, to, first = _at(row, _PICK.x, b), _at(row, _PICK.to, b), row[_PICK.columns]
+    for j in range(row[_PICK.to.size]):
+        column = int(machine.consts[first + j])
+        call.work[to + j] = call.work[x + column] if column >= 0 else np.float32(0.0)
 
 
 @inline

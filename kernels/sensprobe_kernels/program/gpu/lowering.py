@@ -309,7 +309,7 @@ class Lowering:
     def _elementwise(self, o: Operation) -> int:
         """Launch a function of a register or two, an input or a copy."""
         f, m = self._function(o), self.buffers
-        (factors,) = self.small(f.small)
+        factors = m.consts[o.columns :] if isinstance(o, ir.Pick) else self.small(f.small)[0]
         grid = (triton.cdiv(f.columns, BLOCK), self.program.batch)
         a = m.inputs if isinstance(o, ir.Input) else self.register(f.a)
         pitches, (low, high) = (f.a.pitch, f.b.pitch, f.y.pitch), f.bounds
@@ -324,7 +324,7 @@ class Lowering:
         match o:
             case ir.Input(y):
                 return _Function(Register(NONE, y.size, y.size), y, y.size)
-            case ir.Copy(x, y):
+            case ir.Copy(x, y) | ir.Pick(x, y):
                 return _Function(x, y, y.size)
             case ir.Bias(tensor, y):
                 return _Function(y, y, y.size, small=tensor)
