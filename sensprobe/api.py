@@ -123,6 +123,7 @@ def evaluate(
     noise: str | Sequence[str] = (),
     draws: int | None = None,
     noise_seed: int = 0,
+    crossbar: str | None = None,
     run: Pathlike | None = None,
     norm: str | None = None,
     metric: str | None = None,
@@ -138,7 +139,8 @@ def evaluate(
     same samples; `dead_band` how often rounding keeps the state from moving. With `run` the
     evaluation is kept there; `per_class` then still has each class's precision and F1. Under
     `noise` ("weights=0.01", see docs/noise.md) it is the mean over `draws` devices (10), the same
-    for a `noise_seed`, and the document's `noise` has every one's score. Without
+    for a `noise_seed`, and the document's `noise` has every one's score. With a `crossbar`
+    ("rows=256,cell_bits=2", or "") matrices are simulated on its tiles (docs/crossbar.md). Without
     `model` and `data` they are those of `run`, under its metric; `plan` may then be tuned/NAME, a
     model that was tuned there, whose evaluations are not kept. `warnings` says where the score is
     far from what the checkpoint records of itself, and which states leave the range of the float
@@ -148,6 +150,7 @@ def evaluate(
     from sensprobe.jobs import evaluate as job
     from sensprobe.jobs.saturation import saturation_warnings
     from sensprobe.jobs.tuned import as_tuned
+    from sensprobe.plans.crossbar import parse as parse_crossbar
     from sensprobe.session.open import open_session
     from sensprobe.session.plans import schemes_of
 
@@ -163,6 +166,7 @@ def evaluate(
         progress=progress,
     )
     perturbed = _noisy(noise, draws, noise_seed)
+    laid = None if crossbar is None else parse_crossbar(crossbar)
     session, plan = as_tuned(session, plan)
     schemes = schemes_of(plan, session.source.outline)
     with session.run.working("eval") if session.run else nullcontext():
@@ -176,6 +180,7 @@ def evaluate(
             dead_band=dead_band,
             classes=per_class,
             noise=perturbed,
+            crossbar=laid,
         )
     base = document if not (schemes or noise) else document.get("baseline")
     warnings = [*_recorded(session, base, norm), *saturation_warnings(document["saturated"])]
@@ -413,6 +418,7 @@ def export(
     norm: str | None = None,
     data_seed: int = 0,
     target: str | None = None,
+    crossbar: str | None = None,
     overwrite: bool = False,
     allow_code: bool = False,
     progress: Progress = SILENT,
@@ -429,9 +435,13 @@ def export(
     With a `target` (vllm, compressed-tensors, modelopt, torchao, llama.cpp) the folder is for that
     runtime; the document then has dropped and narrowed (rows of what does not become what the plan
     says, and why), rounded_anew, use (how to load it), and bytes under the plan and as written.
+    The target "crossbar" writes levels of cells and a mapping to tiles, of which `crossbar` says
+    the sizes (docs/crossbar.md); the document then has placed, digital and what they take.
     `allow_code`: see `search`.
     """
     from sensprobe.errors import UsageError
+    from sensprobe.plans.crossbar import NAME as CROSSBAR
+    from sensprobe.plans.crossbar import parse as parse_crossbar
     from sensprobe.session.open import open_session
 
     of_model = (model, data, norm) != (None,) * 3 or data_seed != 0
@@ -440,9 +450,16 @@ def export(
             "export writes a plan of a run (--run DIR --plan NAME), or any plan of a model (MODEL "
             "--data DATA, and --plan PLAN or --set): give one of the two. A run knows its data."
         )
+    if crossbar is not None and target != CROSSBAR:
+        raise UsageError("the sizes of a crossbar are for --for crossbar: give both.")
+    laid = parse_crossbar(crossbar or "")
     session = open_session(
         model, data, run, norm=norm, data_seed=data_seed, allow_code=allow_code, progress=progress
     )
+    if target == CROSSBAR:
+        from sensprobe.jobs.export_crossbar import export_crossbar
+
+        return export_crossbar(session, plan, laid, Path(out), overwrite=overwrite)
     if target is not None:
         from sensprobe.jobs.export_runtime import export_for
 

@@ -139,6 +139,7 @@ def evaluate(arguments: Namespace) -> None:
         noise=arguments.noise,
         draws=arguments.draws,
         noise_seed=arguments.noise_seed,
+        crossbar=arguments.crossbar,
         run=arguments.run,
         norm=arguments.norm,
         metric=arguments.metric,
@@ -158,7 +159,10 @@ def evaluate(arguments: Namespace) -> None:
 def _evaluate_tasks(arguments: Namespace) -> None:
     if arguments.model is None:
         raise UsageError("--task scores a model: name it.")
-    for option in ("metric", "split", "dead_band", "per_class", "noise", "draws", "run", "reuse"):
+    for option in (
+        *("metric", "split", "dead_band", "per_class"),
+        *("noise", "draws", "crossbar", "run", "reuse"),
+    ):
         if getattr(arguments, option):
             raise UsageError(
                 f"--{option.replace('_', '-')} is for --data; tasks have metrics and documents of "
@@ -233,6 +237,7 @@ def export(arguments: Namespace) -> None:
         norm=arguments.norm,
         data_seed=arguments.data_seed,
         target=arguments.target,
+        crossbar=arguments.crossbar,
         overwrite=arguments.overwrite,
         allow_code=arguments.allow_code,
         progress=Bar(stderr),
@@ -241,7 +246,8 @@ def export(arguments: Namespace) -> None:
     if arguments.json:
         print_json(document)
     elif arguments.target is not None:
-        for part in show_targets.exported_for(document):
+        shown = show_targets.on_crossbar if "placed" in document else show_targets.exported_for
+        for part in shown(document):
             stdout.print(part, soft_wrap=isinstance(part, str))
     else:
         stdout.print(show.exported(document))

@@ -165,6 +165,7 @@ def add_eval(commands: argparse._SubParsersAction) -> None:
     )
     options.add_noise(sub, "run under noise on the sites a pattern names")
     options.add_draws(sub)
+    options.add_crossbar(sub, "run the plan's matrices on the tiles of a crossbar")
     sub.add_argument(
         "--run",
         type=Path,
@@ -216,8 +217,9 @@ def add_export(commands: argparse._SubParsersAction) -> None:
         dest="target",
         metavar="NAME",
         help="write it for another runtime, and print what that cannot express: "
-        f"{options.RUNTIMES}",
+        f"{options.RUNTIMES}; or as levels of the cells of a crossbar: crossbar",
     )
+    options.add_crossbar(sub, "the sizes, for --for crossbar")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     options.add_allow_code(sub)

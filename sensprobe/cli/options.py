@@ -15,6 +15,7 @@ DATA = (
     "in listops,length=512"
 )
 LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
+DEFAULT_SIZES = "rows=256,columns=256,cell_bits=2,adc_bits=8,dac_bits=8"
 RUNTIMES = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
 
 
@@ -81,6 +82,17 @@ def add_noise(sub: argparse.ArgumentParser, what: str) -> None:
         metavar="PATTERN=AMOUNT",
         help=f"{what}: a share of their range (weights=0.01), or of weights "
         "pcm(levels=16,on_off=50,t=3600), phase-change devices (repeatable)",
+    )
+
+
+def add_crossbar(sub: argparse.ArgumentParser, what: str) -> None:
+    sub.add_argument(
+        "--crossbar",
+        nargs="?",
+        const=DEFAULT_SIZES,
+        metavar="SIZES",
+        help=f"{what} (default: {DEFAULT_SIZES}; adc_pj and dac_pj are energies a conversion that "
+        "you enter)",
     )
 
 

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sensprobe.cli.show_targets import crossbar_lines
 from sensprobe.scores.metrics import MetricInfo, info_in
 from sensprobe.scores.score import Score
 from sensprobe.units import size_text as size
@@ -53,6 +54,8 @@ def evaluation(document: Mapping[str, Any], *, classes: bool = False) -> Rendera
     ]
     if "noise" in document:
         lines.append(_noise(document["noise"], metric))
+    if "crossbar" in document:
+        lines += crossbar_lines(document["crossbar"])
     if "difference" in document:
         gap = document["difference"]
         verdict = "" if Score(**gap).differs() else "   within the error"

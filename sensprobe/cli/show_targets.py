@@ -1,4 +1,4 @@
-"""The output of an export for another runtime: its bytes, and what is dropped or narrowed."""
+"""The output of an export for another runtime, or for a crossbar."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 from rich.text import Text
+
+from sensprobe.units import size_text as size
 
 
 def exported_for(document: Mapping[str, Any]) -> Iterator[Table | str]:
@@ -28,6 +30,48 @@ def exported_for(document: Mapping[str, Any]) -> Iterator[Table | str]:
     if about := document["rounded_anew"]["about"]:
         yield about
     yield "\n".join(["load it with", *(f"  {line}" for line in document["use"])])
+
+
+def crossbar_lines(found: Mapping[str, Any]) -> list[str]:
+    """What a plan takes of a crossbar."""
+    lines = [
+        f"crossbar  {found['sizes']}",
+        f"{found['matrices']} matrices ({found['weights']:,} weights) on {found['tiles']:,} "
+        f"tile(s), {100 * found['utilisation']:.1f} % of their cells used",
+        f"conversions a step  ADC {found['adc_conversions']:,}, DAC {found['dac_conversions']:,}",
+        f"digital  {found['digital_weights']:,} weights, {found['digital_states']:,} numbers of "
+        f"state, {found['digital_multiplications']:,} of {found['multiplications']:,} "
+        "multiplications a step",
+    ]
+    if found["energy_pj"] is not None:
+        given = [f"{k}={found[k]:g}" for k in ("adc_pj", "dac_pj") if found[k] is not None]
+        lines.append(
+            f"energy of conversions a step  {found['energy_pj']:,.6g} pJ, computed from "
+            f"{' and '.join(given)} as entered"
+        )
+    return lines
+
+
+def on_crossbar(document: Mapping[str, Any]) -> Iterator[Table | str]:
+    """The folder, what its plan takes of the crossbar, each matrix, and what stays digital. Text
+    is printed without wrapping."""
+    where = f"{document['path']}: {size(document['folder_bytes'])}"
+    yield "\n".join([where, *crossbar_lines(document["crossbar"])])
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("matrix", "plan", "slices", "tiles", "cells used", "ADC", "DAC"):
+        made.add_column(heading, justify="left" if heading in ("matrix", "plan") else "right")
+    for row in document["placed"]:
+        counts = (f"{row[k]:,}" for k in ("adc_conversions", "dac_conversions"))
+        used = f"{100 * row['utilisation']:.1f} %"
+        cells = (row["site"], row["scheme"], str(row["slices"]), str(row["tiles"]), used, *counts)
+        made.add_row(*map(Text, cells))
+    yield made
+    digital = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("digital", "values", "why"):
+        digital.add_column(heading, justify="right" if heading == "values" else "left")
+    for row in document["digital"]:
+        digital.add_row(Text(row["sites"]), f"{row['values']:,}", Text(row["why"]))
+    yield digital
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sensprobe.models.apply import Applier
+from sensprobe.models.crossbar import mounted
 from sensprobe.models.noisy import noisy_tap
 from sensprobe.numerics.noise import NoiseTap
 from sensprobe.numerics.taps import EXACT, RoundingTap, Tap
@@ -16,10 +17,11 @@ BATCH = 128
 
 
 def tap_of(applier: Applier, plan: Mapping[str, Scheme], draw: Draw | None) -> Tap:
-    """The tap of a resolved plan and, where one is given, a draw of noise."""
+    """The tap of a resolved plan and, where one is given, a draw of noise; its matrices on the
+    applier's crossbar, where it has one."""
     if draw is not None:
-        return noisy_tap(applier, plan, draw)
-    return applier.tap(plan) if plan else EXACT
+        return mounted(noisy_tap(applier, plan, draw), applier, plan, draw)
+    return mounted(applier.tap(plan), applier, plan) if plan else EXACT
 
 
 def placed(tap: Tap, first: int) -> Tap:

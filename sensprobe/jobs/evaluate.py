@@ -18,10 +18,12 @@ from sensprobe.evaluate import (
     seconds_a_step,
 )
 from sensprobe.jobs.cost import cost
+from sensprobe.jobs.crossbar import laid_on
 from sensprobe.jobs.language import text_facts, whole
 from sensprobe.jobs.noisy import Noisy, drawn, told
 from sensprobe.jobs.saturation import saturated
 from sensprobe.models.noisy import noisy_radius
+from sensprobe.plans.crossbar import Crossbar
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.scores.classes import per_class
@@ -47,6 +49,7 @@ def evaluate(
     dead_band: bool = False,
     classes: bool = False,
     noise: Noisy | None = None,
+    crossbar: Crossbar | None = None,
 ) -> dict[str, Any]:
     """The score of a plan with its standard error, its cost, and `max_abs_A`: max|A| as stored, of
     Mambas the largest decay at rest (`radius_name` says which); under noise of any device.
@@ -56,7 +59,8 @@ def evaluate(
     from moving, on the first samples. Of classification `per_class` says how well each class is
     found; `classes` has it know precision and F1 also where evaluations come from a run. Under
     `noise` scores are means over its draws, with the error of both samples and draws, and `noise`
-    has the score of every draw, their spread and the error of their mean.
+    has the score of every draw, their spread and the error of their mean. On a `crossbar` the
+    plan's matrices are simulated on its tiles, and `crossbar` says what they take.
     """
     if noise is not None and (classes or dead_band):
         raise UsageError(
@@ -83,6 +87,9 @@ def evaluate(
             f"{session.headline.built_in or 'divergence'} --plan "
             f"{session.source.path}/plan.json."
         )
+    placed = laid_on(session, resolved, crossbar)
+    if placed is not None and dead_band:
+        raise UsageError("--dead-band counts without a crossbar: leave one of them out.")
     stop = session.samples.use(split, limit)
     session.divergence = compare or session.run is not None or session.headline.scores_divergence
     session.predictions = classes or session.run is None
@@ -137,6 +144,8 @@ def evaluate(
         out["per_class"] = _classes(session, arrays, split, groups)
     if dead_band:
         out["dead_band"] = _dead_band(session, resolved, split, min(stop, COUNTED_SAMPLES))
+    if placed is not None:
+        out["crossbar"] = placed
     if noise is not None:
         out["noise"] = told(noise, draws, of_draws)
     if more:

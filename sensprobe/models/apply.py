@@ -19,9 +19,11 @@ from sensprobe.numerics.calibrate import (
     watched_as,
     weight_range,
 )
+from sensprobe.numerics.crossbar import Array
 from sensprobe.numerics.gptq import compensated
 from sensprobe.numerics.rounding import Fields, decode, encode, scale_and_zero
 from sensprobe.numerics.taps import Recording, RoundingTap, StaticScale, Tap, not_calibrated
+from sensprobe.plans.crossbar import Crossbar
 from sensprobe.plans.fitting import reads_activation
 from sensprobe.plans.scheme import EXACT, Rounding, Scheme
 from sensprobe.plans.sites import Kind, Site
@@ -85,16 +87,25 @@ def static_scale(
 class Applier:
     """Makes taps for one model; what one plan encoded, the next need not encode again.
 
-    `statistics` come from `observe`; empty ones do for plans that need no calibration.
+    `statistics` come from `observe`; empty ones do for plans that need no calibration. `crossbar`
+    is what the matrices of plans lie on, `arrays` those that are calibrated, by plan (see
+    `models.crossbar`).
     """
 
     model: Model
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    crossbar: Crossbar | None = None
+    arrays: dict[str, dict[str, Array]] = field(default_factory=dict)
     _weights: dict[tuple[str, Scheme], Tensor] = field(default_factory=dict)
     _scales: dict[tuple[str, Scheme], StaticScale | None] = field(default_factory=dict)
     _radius_sites: dict[int, list[str]] = field(default_factory=dict)  # layer -> sites it is of
     _radii: dict[tuple[int, tuple[Scheme | None, ...]], float] = field(default_factory=dict)
     _exact_radii: list[tuple[float, int]] = field(default_factory=list)  # the largest first
+
+    def lay_on(self, crossbar: Crossbar | None) -> None:
+        """Simulate the matrices of plans on a crossbar from now on; None: as linear maps."""
+        self.crossbar = crossbar
+        self.arrays.clear()
 
     def tap(self, plan: Mapping[str, Scheme]) -> RoundingTap:
         """The tap that runs the model under a resolved plan; it holds every weight."""
@@ -177,6 +188,7 @@ class Applier:
     def forget_scales(self) -> None:
         """Drop what was derived from earlier statistics; call after replacing them."""
         self._scales.clear()
+        self.arrays.clear()
         for key in [key for key in self._weights if key[1].rounding is Rounding.GPTQ]:
             del self._weights[key]
 

@@ -67,7 +67,17 @@ class At:
         return self(f"{name}.bias") if f"{self.prefix}{name}.bias" in self.model.sites else None
 
     def linear(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self(name), self.bias(name))
+        """x times the weight of a linear map, plus its bias where it has one."""
+        bias = f"{name}.bias"
+        return self.product(name, bias if self.prefix + bias in self.model.sites else "", x)
+
+    def product(self, weight: str, bias: str, x: Tensor) -> Tensor:
+        """x times a weight, plus a bias where one is named; by what the tap multiplies with in the
+        weight's place, where it has that."""
+        products = self.tap.products if isinstance(self.tap, RoundingTap | NoiseTap) else {}
+        if (multiply := products.get(self.prefix + weight)) is None:
+            return F.linear(x, self(weight), self(bias) if bias else None)
+        return multiply(x) + self(bias) if bias else multiply(x)
 
     def passes(self, name: str, x: Tensor) -> Tensor:
         """An activation."""
@@ -214,7 +224,7 @@ def _headed(at: At, u: Tensor) -> Tensor:
     for layer in output_head.layers(at.model.config):
         if layer.kind == "linear":
             u = u if layer.reads == output_head.INPUT else at.passes(layer.reads, u)
-            u = F.linear(u, at(layer.weight), at(layer.bias) if layer.bias else None)
+            u = at.product(layer.weight, layer.bias, u)
         elif layer.kind == "layer norm":
             u = F.layer_norm(u, (layer.inputs,), at(layer.weight), at(layer.bias), layer.eps)
         elif layer.kind == "rms norm":

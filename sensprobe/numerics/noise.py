@@ -109,6 +109,11 @@ class NoiseTap:
     step: int = 0
     numbers: Numbers = numbers
 
+    @property
+    def products(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """Those of `inner` (see `RoundingTap`)."""
+        return self.inner.products if isinstance(self.inner, RoundingTap) else {}
+
     def __call__(self, site: Site, x: Tensor) -> Tensor:
         x = self.inner(site, x)
         if site.name not in self.sigmas:

@@ -46,6 +46,15 @@ def programmed(w: Tensor, noise: Pcm, normal: Normal) -> Tensor:
     peak = w.abs().max() if w.numel() else w.sum()
     if peak == 0:
         return w
+    read, factor, unit = read_pairs(w, noise, normal, peak)
+    return ((read[0] - read[1]) * factor) * unit
+
+
+def read_pairs(
+    w: Tensor, noise: Pcm, normal: Normal, peak: Tensor | float
+) -> tuple[Tensor, Tensor, Tensor | float]:
+    """What the two devices of every weight conduct (2, …), the digital factor, and the weight that
+    a conductance stands for; `peak` is the size of a weight that the highest holds."""
     lowest = 1 / noise.on_off
     size = w.abs() / peak
     if noise.levels:
@@ -58,7 +67,7 @@ def programmed(w: Tensor, noise: Pcm, normal: Normal) -> Tensor:
     read = (late * (1 + _reading(pair, noise.t) * draws[2])).clamp(min=0)
     conducted = total(late, range(late.ndim))
     factor = torch.where(conducted > 0, total(reached, range(late.ndim)) / conducted, 1.0)
-    return ((read[0] - read[1]) * factor[0]) * (peak / (1 - lowest))
+    return read, factor[0], peak / (1 - lowest)
 
 
 def _programming(target: Tensor) -> Tensor:

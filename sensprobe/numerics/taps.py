@@ -115,7 +115,8 @@ class RoundingTap:
 
     `weights` holds the decoded tensors of the plan's weight sites; `scales` those of its static
     activations and states. `first` is the position of the batch's first sequence (see `Rounded`);
-    `round` is `rounded` or what computes the same.
+    `round` is `rounded` or what computes the same. `products` of a matrix by name multiply inputs
+    (…, inputs) by it in place of a linear map, as a crossbar does.
     """
 
     plan: Mapping[str, Scheme]
@@ -124,6 +125,7 @@ class RoundingTap:
     first: int = 0
     step: int = 0  # steps taken before the first one of the sequences shown
     round: Rounder = rounded
+    products: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
     def __call__(self, site: Site, x: Tensor) -> Tensor:
         if site.kind is Kind.WEIGHT:

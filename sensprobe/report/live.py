@@ -101,7 +101,7 @@ def measured_plan(run: Run, wanted: str) -> tuple[Quantity, Measured, Measured] 
 
     (quantity, its score, its change to full precision), or None where it was not measured.
     """
-    keys = [key for key in run.measured_keys() if key.split == SPLIT and not key.noisy]
+    keys = [key for key in run.measured_keys() if key.split == SPLIT and not key.analog]
     head = _headline(run)
     mine, full = ([k for k in keys if _plan_of(k) == plan] for plan in (wanted, FULL))
     if not mine or not full or head is None:
@@ -157,7 +157,7 @@ def _order(plans: Iterable[_Plan], full: _Plan) -> str:
 def _plans(run: Run) -> dict[str, _Plan]:
     """Plan fingerprint -> what was measured of it on the search samples, in order of writing."""
     out: dict[str, _Plan] = {}
-    entries = [e for e in run.entries() if e.key.split == SPLIT and not e.key.noisy]
+    entries = [e for e in run.entries() if e.key.split == SPLIT and not e.key.analog]
     model = entries[-1].key.model if entries else ""  # a run may have known it by an older name
     for entry in entries:
         plan = _plan_of(entry.key)

@@ -31,15 +31,15 @@ def with_saved(search: Search, run: Run, sites: Sequence[Site]) -> Search:
     names = {b.name for b in search.compared} | {c.name for c in search.candidates}
     saved = [
         plan
-        for mark, plan in _saved(run, sites, search.batch).items()
+        for mark, plan in _saved(run, sites, search.batch)
         if mark not in known and plan.name not in names
     ]
     return replace(search, compared=(*search.compared, *saved)) if saved else search
 
 
-def _saved(run: Run, sites: Sequence[Site], batch: int) -> dict[str, Compared]:
-    """Fingerprint -> plan of the files, with what the ledger has measured of it."""
-    out: dict[str, Compared] = {}
+def _saved(run: Run, sites: Sequence[Site], batch: int) -> list[tuple[str, Compared]]:
+    """The fingerprint of each file's plan, and the plan with what the ledger has measured of it."""
+    out = []
     for path in _files(run.path / FOLDER):
         with suppress(SensprobeError):
             plan = read(path)
@@ -48,10 +48,10 @@ def _saved(run: Run, sites: Sequence[Site], batch: int) -> dict[str, Compared]:
             found = measured_plan(run, mark)
             _, metric, change = (None, UNKNOWN, UNKNOWN) if found is None else found
             entries = tuple((name, str(scheme)) for name, scheme in plan.entries)
-            out[mark] = Compared(
+            out.append((mark, Compared(
                 path.stem, price.weight_bytes, price.state_bytes, price.total_bytes, metric,
                 change, entries=entries, saved=True,
-            )  # fmt: skip
+            )))  # fmt: skip
     return out
 
 

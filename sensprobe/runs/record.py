@@ -39,6 +39,8 @@ def now() -> str:
 
 NOISE = "+noise:"
 """What the fingerprint of a draw of noise stands behind, in the plan of a key."""
+CROSSBAR = "+crossbar:"
+"""What the sizes of a crossbar stand behind there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,9 @@ class EvaluationKey:
     semantics: int
 
     @property
-    def noisy(self) -> bool:
-        """True where the plan was run under a draw of noise (see `Session.key`)."""
-        return NOISE in self.plan
+    def analog(self) -> bool:
+        """True where the plan was run under a draw of noise or on a crossbar (`Session.key`)."""
+        return NOISE in self.plan or CROSSBAR in self.plan
 
     @property
     def base(self) -> Base:

@@ -15,6 +15,7 @@ from sensprobe.data import Dataset, Split, missing_classes, reordered
 from sensprobe.errors import DataError, SchemeError, UsageError
 from sensprobe.models import Model, is_language_model
 from sensprobe.models.apply import Applier, needs_calibration, observe, wanted_by
+from sensprobe.models.crossbar import find_ranges, mapped, needs_ranges
 from sensprobe.models.noisy import ranged
 from sensprobe.numerics.calibrate import Wanted
 from sensprobe.plans.noise import Draw
@@ -66,10 +67,18 @@ class Calibration:
             self._expected = self._expected.joined(wanted_by(plan, self.source.model))
 
     def ready(self, plan: Mapping[str, Scheme], draw: Draw | None = None) -> Applier:
-        """The applier, calibrated for a resolved plan and, where one is given, a draw of noise.
+        """The applier, calibrated for a resolved plan and, where one is given, a draw of noise; on
+        a crossbar with the ranges of its converters.
 
         Raises SchemeError if they need calibration and there is no data to do it on.
         """
+        applier = self._watched_for(plan, draw)
+        if needs_ranges(applier, plan):
+            find_ranges(applier, plan, self.sequences(plan, draw))
+        return applier
+
+    def _watched_for(self, plan: Mapping[str, Scheme], draw: Draw | None) -> Applier:
+        """The applier with the statistics that a plan and a draw need."""
         model = self.source.model
         if not self._needed(plan, draw):
             return self.applier
@@ -106,7 +115,11 @@ class Calibration:
         return f"{self._calibration_split(plan, draw).fingerprint[:16]}:{self.samples}"
 
     def _needed(self, plan: Mapping[str, Scheme], draw: Draw | None) -> bool:
-        return bool(self._ranged(draw)) or needs_calibration(plan, self.source.model.sites)
+        return (
+            bool(self._ranged(draw))
+            or bool(mapped(self.applier, plan))
+            or needs_calibration(plan, self.source.model.sites)
+        )
 
     def _ranged(self, draw: Draw | None) -> list[str]:
         return ranged(draw.noises, self.source.model.sites) if draw else []
@@ -122,6 +135,13 @@ class Calibration:
             raise UsageError(
                 f"noise on {noisy[0]} is a share of how large it is on the calibration split, and "
                 "there is none: give data that has one, or noise to weights alone."
+            )
+        if mapped(self.applier, plan) and (
+            self.dataset is None or "calibration" not in self.dataset.splits
+        ):
+            raise UsageError(
+                "the ranges of a crossbar's converters are read from the calibration split, and "
+                "there is none: give data that has one."
             )
         if self.dataset is None:
             raise _nothing_to_calibrate_on(plan, self.source.model, NAME_DATA)

@@ -14,13 +14,14 @@ from sensprobe.errors import UnsupportedError
 from sensprobe.evaluate import Evaluator, TextEvaluator
 from sensprobe.models import is_language_model, per_step
 from sensprobe.models.apply import Applier
+from sensprobe.models.crossbar import mapped
 from sensprobe.numerics import SEMANTICS
 from sensprobe.plans.noise import Draw
 from sensprobe.plans.plan import Resolved, fingerprint
 from sensprobe.plans.scheme import Scheme
 from sensprobe.progress import SILENT, Progress
 from sensprobe.runs import EvaluationKey, Manifest, Run
-from sensprobe.runs.record import NOISE
+from sensprobe.runs.record import CROSSBAR, NOISE
 from sensprobe.scores.classes import POOLED
 from sensprobe.scores.draws import averaged
 from sensprobe.scores.metrics import LABEL, PREDICTED
@@ -113,6 +114,8 @@ class Session:
         mark = fingerprint(plan) + (f"+{head.metric_name}:{head.mark}" if head.metric else "")
         if more := self.more_arrays:  # evaluations without these arrays are of no use here
             mark += f"+{','.join(sorted(more))}"
+        if mapped(self.applier, plan):
+            mark += f"{CROSSBAR}{self.applier.crossbar}"
         if draw is not None:
             mark += NOISE + draw.fingerprint
         return EvaluationKey(

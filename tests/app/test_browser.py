@@ -154,6 +154,9 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     after = page.locator(METRIC).all_inner_texts()
     assert after[0] != before[0], "bytes follow the edit"
 
+    name = page.get_by_role("textbox", name="Name")
+    expect(name).to_have_value(f"{start}-edited", timeout=PATIENCE)
+    drawn_whole(page)
     with page.expect_download() as told:
         page.get_by_role("button", name="plan.json").click()
     told.value.save_as(tmp_path / "plan.json")
@@ -174,7 +177,6 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     page.get_by_role("link", name="Plan", exact=True).click()
     expect(page.locator(METRIC).first).to_have_text(after[0], timeout=PATIENCE)
 
-    name = page.get_by_role("textbox", name="Name")
     name.fill("my-try")
     name.press("Enter")
     page.get_by_role("button", name="Save it").click()
@@ -184,6 +186,11 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     page.goto(f"{served}/pareto?run=digits")
     page.locator(CHART).first.wait_for()
     assert (runs / "digits" / "plans" / "my-try.json").is_file()
+
+
+def drawn_whole(page) -> None:
+    """Wait until the page has run to its end: what stands below is then of what stands above."""
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=PATIENCE)
 
 
 def test_what_was_never_priced_has_no_prediction_until_it_is(page, served, runs):

@@ -49,5 +49,7 @@ def runtime_named(name: str) -> Runtime:
     """The runtime of a name; UsageError lists those there are."""
     if name not in RUNTIMES:
         known = "; ".join(f"{runtime.name}, {runtime.about}" for runtime in RUNTIMES.values())
-        raise UsageError(f"no runtime {name!r}. There are: {known}.")
+        raise UsageError(
+            f"no runtime {name!r}. There are: {known}. An export may also be for crossbar."
+        )
     return RUNTIMES[name]
