@@ -1,7 +1,7 @@
 """The recurrence of S5 as the code of Q-S5 rounds it: inside the tree of an associative scan.
 
-Facts of github.com/kmheckel/Q-S5 and its S5 (s5/qssm_aqt.py, s5/utils/quantization.py),
-written anew:
+Facts of github.com/kmheckel/Q-S5 and its S5 (s5/qssm_aqt.py and s5/utils/quantization.py, as
+github.com/stevenabreu7/Q-S5 has them @ 396d07b), written anew:
 
 - An element of the scan is a pair (A, b), at first (A_bar, B u). Of two neighbours (A_i, b_i) and
   (A_j, b_j) comes (A_j A_i, A_j b_i + b_j). A complex product is four real ones, each of which
