@@ -118,8 +118,10 @@ class SampleTask:
         generator = torch.Generator().manual_seed(self.recipe.seed * 100_003 + epoch + 1)
         (x, y), data = self.train, self.recipe.data
         order = torch.randperm(len(y), generator=generator)
-        if first:  # a later part of an epoch must not draw what its first did
-            generator.manual_seed(generator.initial_seed() + (first << 40))
+        if first:  # a later part of an epoch must not draw what another did; PyTorch's generator
+            # heeds the lowest 32 bits of a seed alone, so that what tells parts apart is hashed
+            seed = np.random.SeedSequence((self.recipe.seed, epoch, first)).generate_state(1)[0]
+            generator.manual_seed(int(seed))
         for index in order.split(self.batch)[first : first + len(self.legs[leg])]:
             yield shift_images(x[index], data.image, data.shift, generator), y[index], generator
 
