@@ -65,7 +65,7 @@ def _fitted(scheme: Scheme, site: Site) -> Scheme:
 
 def _all(patterns: str, scheme: str) -> Entries:
     """Each of some patterns, named without what every layer's begin with, in one scheme."""
-    outside = ("encoder", "embedding", "*.bias")
+    outside = ("encoder", "embedding", "*.bias", "*.norm_in", "*.norm_factor")
     named = ((p,) if p in outside else _HEAD.get(p, (f"layers.*.{p}",)) for p in patterns.split())
     return tuple((pattern, scheme) for found in named for pattern in found)
 
@@ -129,7 +129,7 @@ def _qs5(name: str, matrices: int, ssm: int, A: int, about: str) -> Preset:
         *_all("encoder embedding out_proj head", f"int{matrices}"),
         *_all("B C D", f"int{ssm}"),
         *_all("A", f"int{A}"),
-        *_all("norm_in norm_factor x y out_proj_in out_proj_out head_in", "int8"),
+        *_all("*.norm_in *.norm_factor x y out_proj_in out_proj_out head_in", "int8"),
         *_all("state", "int8/dynamic"),
         *_HALF,
     )

@@ -137,9 +137,11 @@ def test_bits_of_an_s5_are_those_of_the_name(preset, matrix, B, A):
 
 
 def test_a_preset_of_q_s5_rounds_both_factors_of_a_norm_of_two():
-    sites = mimo.tiny(replace(mimo.PLAIN, norm_kind="layer-product")).sites.values()
+    config = replace(mimo.PLAIN, norm_kind="layer-product", final_norm=True)
+    sites = mimo.tiny(config).sites.values()
     plan = PRESETS["qs5-w8a8"].plan("s5", sites).resolve(sites)
-    assert str(plan["layers.1.norm_in"]) == str(plan["layers.1.norm_factor"]) == "int8"
+    factors = [f"{at}.norm_{of}" for at in ("layers.1", "final") for of in ("in", "factor")]
+    assert [str(plan[name]) for name in factors] == ["int8"] * 4
 
 
 def test_quamba_clips_x_and_rotates_what_out_proj_reads_and_no_more():
