@@ -140,12 +140,12 @@ def _told(what: str, best: Candidate, search: Search, confirmed: Confirmation | 
     again = None if confirmed is None else confirmed.of(best.name)
     if confirmed is not None and again is not None:
         own = confirmed.quantity
-        first = f"confirmed {own.level(again.metric)} {own.unit or own.name}, searched "
+        first = f"confirmed {own.level(again.metric)} {own.unit or own.name}, searched"
     else:
         first = ""
     st.markdown(
         f"**{what}**: {plain(best.title)}, "
-        f"{plain(first)}{plain(q.level(best.metric))} {plain(q.unit or q.name)} "
+        f"{plain(f'{first} {q.level(best.metric)}')} {plain(q.unit or q.name)} "
         f"({plain(q.change(best.change))} {plain(q.change_unit)} "
         "to full precision), "
         f"{in_bytes(best.total_bytes)} at batch {search.batch}"
