@@ -189,6 +189,8 @@ def test_what_competed_is_taken_home(competed: tuple[Path, Any], tmp_path: Path)
     row = next(row for row in tuned_rows(run) if row["name"] == "1338-4-states")
     made = api.export(run, "tuned/1338-4-states", tmp_path / "out")
     assert made["weight_bytes"] == row["weight_bytes"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| full precision, all states | 7,144 | 97.25 " in card
     scored = api.evaluate(tmp_path / "out", "digits", None)
     assert scored["value"] == row["splits"]["confirmation"]["after"]["value"]
     (beside,) = (t for t in gather(open_run(run)).tuned.plans if t.name == "1338-4-states")
