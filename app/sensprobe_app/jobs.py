@@ -24,9 +24,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from sensprobe.documents import read_json
 from sensprobe.documents.files import require_no_link, strict_json, write_whole
 from sensprobe.errors import CodeError, UsageError
+from sensprobe.jobs.plan_files import is_saved
 from sensprobe.plans.plan import Plan
 from sensprobe.report.results import Sensitivity
 from sensprobe.runs import Run
@@ -104,11 +104,12 @@ def measure(run: Run, plan: Plan, n: int) -> Job:
 
 
 def save(run: Run, plan: Plan) -> Path:
-    """Keep a plan in the run under its name; UsageError where a search keeps one under it."""
+    """Keep a plan in the run under its name; UsageError where a search keeps one under it, or what
+    is there cannot be read."""
     path = _folder(run) / f"{named(plan.name)}.json"
-    if path.exists() and "note" in read_json(path):
+    if path.exists() and not is_saved(path):
         raise UsageError(
-            f"{plan.name} is the file of a plan that a search chose: take another name."
+            f"{path} is the file of a plan that a search chose, or no plan: take another name."
         )
     write_whole(path, strict_json(plan.to_json()))
     return path

@@ -112,7 +112,7 @@ def found(line: RunLine) -> Found:
             so_far = _so_far(run, str(line.path), stamp_of(line.path))
             search, partial = (so_far, True) if so_far is not None else (search, False)
         if search is not None:
-            search = _with_saved(search, run, sites, stamp_of(line.path), str(line.path))
+            search = _with_saved(search, run, sites, stamp_of(line.path), str(line.path), partial)
         return Found(line, run, results, search, sites, problem or line.problem, partial)
     except Exception as error:  # whatever a damaged run does, it is that run's alone
         return Found(line, None, None, None, (), told(error), False)
@@ -249,8 +249,9 @@ def _benchmarks(path: Path, mark: Stamp) -> list[Benchmark]:
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _with_saved(
-    _search: Search, _opened: Run, _sites: tuple[Site, ...], mark: Stamp, path: str
+    _search: Search, _opened: Run, _sites: tuple[Site, ...], mark: Stamp, path: str, partial: bool
 ) -> Search:
+    # a search that is killed leaves files as they are, and another search to show
     return with_saved(_search, _opened, _sites)
 
 

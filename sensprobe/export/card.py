@@ -64,6 +64,7 @@ class CardFacts:
     confirmed: Score | None = None
     searched: Score | None = None  # on the samples the search saw, where there is no better
     baseline: Score | None = None
+    whole_bytes: int | None = None  # of the model that the baseline is of, where this was pruned
     difference: Score | None = None
     untuned: Score | None = None
     gained: Score | None = None
@@ -203,7 +204,9 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
         what = f"by hand: {plain(facts.hand.about)}"
         rows.append(_score_row(what, facts.hand.total_bytes, facts.hand.score, facts.metric))
     if facts.baseline:
-        rows.append(_score_row("full precision", full, facts.baseline, facts.metric))
+        exact = "full precision" if facts.whole_bytes is None else "full precision, all states"
+        size = facts.whole_bytes or full
+        rows.append(_score_row(exact, size, facts.baseline, facts.metric))
     if not rows:
         return "## Result\n\n" + _unconfirmed(facts)
     text = "## Result\n\n" + table(["", "bytes", plain(facts.metric.name), "samples"], rows, 1)

@@ -29,7 +29,9 @@ from typing import Any
 import numpy as np
 
 from sensprobe.documents import read_json
+from sensprobe.errors import BudgetError
 from sensprobe.evaluate import mean, paired, score_document
+from sensprobe.jobs.cost import cost
 from sensprobe.jobs.fewer import fewer
 from sensprobe.jobs.profile import profile
 from sensprobe.jobs.prune import require_prunable
@@ -144,11 +146,24 @@ def _with_fewer(
     progress: Callable[[Progress], None],
 ) -> dict[str, tuple[Standing, float]]:
     """What stands of each budget after the turns of a model with so many states, and the seconds of
-    training. Its tuned models get rows in the outer run."""
-    run, out = run_of(outer), {}
+    training. Its tuned models get rows in the outer run, one where budgets share one. Where the
+    model leaves nothing to search within a budget that is said, and it does not compete."""
+    run, out, known = run_of(outer), {}, dict[str, Standing]()
     folder = folder_of(run, f"{states}-states")
-    inner, found = _search_alike(outer, fewer(outer, states, folder), folder / "search", settings)
+    model = fewer(outer, states, folder)
+    settings = _limited(model, settings, states)
+    if not settings.budgets:
+        return {}
+    try:
+        inner, found = _search_alike(outer, model, folder / "search", settings)
+    except BudgetError as error:
+        outer.progress.note(f"{states} states do not compete: {error}")
+        return {}
     for row in alternate(inner, found, settings, tuning, progress=progress)["budgets"]:
+        seconds = sum(step["seconds"] or 0 for step in row["steps"])
+        if (same := known.get(row["stands"])) is not None:
+            out[row["budget"]] = same, seconds
+            continue
         tuned = open_tuned(inner, row["stands"])
         weights = tuned.session.source.path
         name = f"{row['budget']}-{states}-states"
@@ -156,9 +171,23 @@ def _with_fewer(
         asked = f"{document['asked_fingerprint']}-{states}-states"
         document |= {"name": name, "candidate": None, "asked_fingerprint": asked}
         keep_tuned(run, document, tuned.plan, weights.parent)
-        seconds = sum(step["seconds"] or 0 for step in row["steps"])
-        out[row["budget"]] = Standing(name, tuned.plan, tuned.session, weights), seconds
+        known[row["stands"]] = Standing(name, tuned.plan, tuned.session, weights)
+        out[row["budget"]] = known[row["stands"]], seconds
     return out
+
+
+def _limited(model: Session, settings: SearchSettings, states: int) -> SearchSettings:
+    """The settings with the budgets that the model does not fit at full precision."""
+    full = cost(model.source.outline, {}, settings.batch)
+    size = Size(full["weight_bytes"], full["state_bytes"])
+    for budget in (budget for budget in settings.budgets if budget.admits(size)):
+        model.progress.note(
+            f"{states} states do not compete within {budget}: at full precision they take "
+            f"{size.total:,} bytes, so there is nothing to search. `sensprobe tune --prune "
+            f"{states}` trains such a model."
+        )
+    kept = tuple(budget for budget in settings.budgets if not budget.admits(size))
+    return replace(settings, budgets=kept)
 
 
 @dataclass

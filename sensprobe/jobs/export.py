@@ -150,7 +150,7 @@ def export(
         out,
         name=f"{session.source.name}-{candidate['name']}",
         model_fingerprint=chosen.source.fingerprint,
-        card=_facts(session, candidate, confirmed, batch),
+        card=_facts(session, chosen.source, candidate, confirmed, batch),
         overwrite=overwrite,
         text_files=text_files(session.source, model_config=False),
     )
@@ -198,6 +198,7 @@ def text_files(source: Source, *, model_config: bool) -> dict[str, bytes]:
 
 def _facts(
     session: Session,
+    source: Source,
     candidate: Mapping[str, Any],
     confirmed: Mapping[str, Any] | None,
     batch: int,
@@ -221,6 +222,9 @@ def _facts(
             level, change = _score(rival["metric"]), _score(rival["difference"])
             if level is not None and change is not None:
                 known["hand"] = HandFacts(rival["about"] or "", rival["total_bytes"], level, change)
+    whole, own = (cost(one.outline, {}, batch)["total_bytes"] for one in (session.source, source))
+    if whole != own:
+        known["whole_bytes"] = whole
     if candidate["state_bytes"] != candidate.get("packed_state_bytes", candidate["state_bytes"]):
         known["held_state_bytes"] = candidate["state_bytes"]
     return CardFacts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sensprobe.jobs.export import exported
 from sensprobe.models.crossbar import placement_of
 from sensprobe.plans.crossbar import Crossbar, Placement
 from sensprobe.plans.plan import Plan, fingerprint
-from sensprobe.plans.sites import Kind, group_pattern
+from sensprobe.plans.sites import Kind, Site, group_pattern
 from sensprobe.session.plans import PlanLike
 from sensprobe.session.session import Session
 
@@ -60,13 +61,13 @@ def export_crossbar(
         "plan": candidate["name"],
         "crossbar": told,
         "placed": placed,
-        "digital": _digital(placement, session),
+        "digital": _digital(placement, model.sites),
     }
 
 
-def _digital(placement: Placement, session: Session) -> list[dict[str, Any]]:
+def _digital(placement: Placement, sites: Mapping[str, Site]) -> list[dict[str, Any]]:
     """Weights and states that are not on a crossbar, those of every layer joined."""
-    sites, rows = session.source.model.sites, dict[tuple[str, str], dict[str, Any]]()
+    rows = dict[tuple[str, str], dict[str, Any]]()
     states = {n: "carried from step to step" for n, s in sites.items() if s.kind is Kind.STATE}
     for name, why in {**placement.digital, **states}.items():
         pattern = group_pattern(sites[name])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sensprobe.errors import UsageError
 from sensprobe.jobs.prune import require_prunable, write_pruned
 from sensprobe.jobs.tuned import opened_as
+from sensprobe.models import family_of
 from sensprobe.session.session import Session
 
 FILE = "pruned.safetensors"
@@ -25,7 +27,9 @@ def fewer(session: Session, states: int, folder: Path, resume: bool = True) -> S
     if resume and path.exists():
         found = opened_as(session, path)
         had = found.source.recorded.get(FROM)
-        if (had, found.source.model.config.d_state) != (session.source.fingerprint, states):
+        config = replace(session.source.model.config, d_state=states)
+        sites = dict(family_of(config).sites(config))
+        if (had, dict(found.source.model.sites)) != (session.source.fingerprint, sites):
             raise UsageError(
                 f"{path} was pruned of another model, or to other than {states} states: name "
                 "another folder, or replace it with --restart."

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sensprobe.documents import DocumentError, read_json
 from sensprobe.documents.files import (
     disk_errors,
     named_path,
@@ -37,7 +38,8 @@ def safe_name(label: str) -> str:
 def write_plans(run: Run, document: Mapping[str, Any]) -> dict[str, str]:
     """Write the chosen plan of each budget of a search; returns budget -> file, within the run.
 
-    A file of an earlier search for the same budget is replaced, or removed where no plan was found.
+    A file of an earlier search for the same budget is replaced, or removed where no plan was found;
+    a plan that somebody saved under that name stays.
     """
     folder = run.path / FOLDER
     require_no_link(folder)
@@ -48,7 +50,8 @@ def write_plans(run: Run, document: Mapping[str, Any]) -> dict[str, str]:
     for choice in document["chosen"]:
         budget, number = choice["budget"], 1
         name = first = file_name(budget)
-        while name.lower() in {Path(other).name.lower() for other in written.values()}:
+        taken = {Path(other).name.lower() for other in written.values()}
+        while name.lower() in taken or is_saved(folder / name):
             number += 1
             name = f"{first.removesuffix('.json')}-{number}.json"
         if choice["candidate"] is None:
@@ -60,6 +63,15 @@ def write_plans(run: Run, document: Mapping[str, Any]) -> dict[str, str]:
         write_whole(folder / name, strict_json(found["plan"] | {"note": note}))
         written[budget] = f"{FOLDER}/{name}"
     return written
+
+
+def is_saved(path: Path) -> bool:
+    """True of the file of a plan that somebody saved; that of a search has a note."""
+    try:
+        document = read_json(path)
+    except DocumentError:
+        return False
+    return isinstance(document, dict) and "note" not in document
 
 
 def candidate_of(name: str, document: Mapping[str, Any], sites: Mapping[str, Site]) -> str | None:

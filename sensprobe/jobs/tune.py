@@ -72,7 +72,7 @@ def tune(
     source, data = session.source, session.dataset
     resolved = plan.resolve(source.model.sites.values())
     noisy = resolve(settings.noise, source.model.sites.values())
-    if not (resolved or noisy or states):
+    if not (resolved or noisy or states is not None):
         raise UsageError(
             "tune trains under a plan, and this one rounds nothing: give --plan PLAN, --set "
             "PATTERN=SCHEME, --noise PATTERN=AMOUNT or --prune N. `train` trains without."
@@ -112,7 +112,7 @@ def tune(
     })  # fmt: skip
     document = {
         "name": name,
-        "candidate": None if states else searched.candidates.get(fingerprint(resolved)),
+        "candidate": None if states is not None else searched.candidates.get(fingerprint(resolved)),
         "asked_fingerprint": fingerprint(resolved) + _fewer_in_words(states),
         "states": states,
         "run": None if session.run is None else str(session.run.path),

@@ -98,3 +98,15 @@ def test_nothing_is_written_where_links_lead(runs, tmp_path):
         jobs.measure(run, plan, 8)
     with pytest.raises(RunError, match="exported is a link"):
         jobs.export(run, "p1")
+
+
+@pytest.mark.parametrize("content", ["{", "7", '["note"]', '{"note": "chosen for 2KiB"}'])
+def test_only_a_saved_plan_is_replaced_by_another(runs, content):
+    run, plan = open_run(runs / "digits"), Plan((("*.A", parse("int8")),), "mine")
+    path = jobs.save(run, plan)
+    first = path.read_bytes()
+    assert jobs.save(run, plan).read_bytes() == first
+    path.write_text(content)
+    with pytest.raises(UsageError, match="take another name"):
+        jobs.save(run, plan)
+    assert path.read_text() == content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import report_documents as documents
@@ -313,6 +314,16 @@ def test_a_plan_that_was_saved_is_a_plan_like_others(runs):
     (saved,) = (b for b in found_of(runs).search.compared if b.saved)
     assert (saved.name, saved.metric.n) == ("my-try", 400)
     assert drawn(runs, "plan", plan="my-try").metric[-1].value != "not yet"
+
+
+def test_a_search_that_was_killed_is_not_shown_for_one_that_ended(runs, monkeypatch):
+    ended = found_of(runs).search
+    going = replace(ended, method="", candidates=ended.candidates[:1])
+    monkeypatch.setattr(store, "_so_far", lambda *asked: going)
+    for searching, search in ((True, going), (False, ended)):
+        monkeypatch.setattr(store, "searching", lambda run, now=searching: now)
+        found = found_of(runs)
+        assert (found.partial, found.search.candidates) == (searching, search.candidates)
 
 
 def found_of(runs):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+import sensprobe_app
 from command_line import Shell
 
 from sensprobe.runs import open_run
 
+EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 MODEL = ["s5-digits", "--data", "digits"]
 PLAN = ["--set", "weights=int6", "--set", "*.A=fp32"]
 EVAL = ["eval", *MODEL, "--limit", 100, *PLAN]
@@ -109,6 +113,18 @@ def test_what_cannot_be_is_said(shell: Shell, tmp_path, monkeypatch, asked, said
     assert done.code == 2
     assert said in " ".join(done.err.split())
     assert not (tmp_path / "o").exists()
+
+
+def test_fewer_states_are_counted_as_they_are(shell: Shell, tmp_path) -> None:
+    """A tuned model may have fewer states than the run's."""
+    run = shutil.copytree(EXAMPLE, tmp_path / "run")
+    asked = ["--set", "*.out_proj=int4", "--prune", 2, "--max-steps", 1, "--limit", 10]
+    name = shell.ok("tune", "--run", run, *asked, "--json").json["plan_in_run"]
+    out = tmp_path / "out"
+    asked = ["--plan", name, "--for", "crossbar", "--out", out]
+    found = shell.ok("export", "--run", run, *asked, "--json").json
+    counts = found["crossbar"]["digital_weights"] + found["crossbar"]["digital_states"]
+    assert sum(row["values"] for row in found["digital"]) == counts
 
 
 def test_an_exported_model_knows_no_ranges(shell: Shell, tmp_path) -> None:

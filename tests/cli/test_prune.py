@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import Shell
 
+from sensprobe.checkpoints import parameters as read_parameters
 from sensprobe.checkpoints import read_checkpoint
 from sensprobe.documents import read_json
+from sensprobe.models.s4d_layers import kept_kernels
+from sensprobe.train.snapshot import write_weights
 
 
 @pytest.mark.parametrize(("model", "states"), [("s4d-digits", 6), ("s5-digits", 12)])
@@ -179,12 +183,21 @@ def test_what_was_pruned_of_another_model_is_not_trained(shell: Shell, tmp_path:
     assert "to other than 4 states: name another folder, or replace it with --restart" in failed.err
     shell.ok("tune", "s4d-digits", "--data", "digits", *words, "--prune", 4, "--restart")
     assert read_json(out / "tuned.json")["states"] == 4
+    # of so many states, and it says that it is of that model, but has other sizes
+    found = read_parameters(out / "pruned.safetensors")
+    chosen = [torch.arange(9)]
+    small = kept_kernels(found.tensors, found.config, chosen)
+    write_weights(out / "pruned.safetensors", *small, found.header["recorded"])
+    failed = shell("tune", "s4d-digits", "--data", "digits", *words, "--prune", 4)
+    assert failed.code == 2
+    assert "was pruned of another model" in failed.err
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["tune", "s4d-digits", "--data", "digits", "--prune", 8], "give a number from 1 to 7."),
+        (["tune", "s4d-digits", "--data", "digits", "--prune", 0], "give a number from 1 to 7."),
         (["tune", "mamba-bytes", "--data", "pydoc", "--prune", 2], "mamba models are not pruned"),
     ],
 )

@@ -14,7 +14,7 @@ import sensprobe_app
 
 from sensprobe import api
 from sensprobe.data.dataset import Splits
-from sensprobe.errors import DataError, UsageError
+from sensprobe.errors import BudgetError, DataError, UsageError
 from sensprobe.jobs import alternate
 from sensprobe.jobs.alternate import Standing, _Turns
 from sensprobe.jobs.budgets import budgets_of
@@ -189,10 +189,52 @@ def test_what_competed_is_taken_home(competed: tuple[Path, Any], tmp_path: Path)
     row = next(row for row in tuned_rows(run) if row["name"] == "1338-4-states")
     made = api.export(run, "tuned/1338-4-states", tmp_path / "out")
     assert made["weight_bytes"] == row["weight_bytes"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| full precision, all states | 7,144 | 97.25 " in card
     scored = api.evaluate(tmp_path / "out", "digits", None)
     assert scored["value"] == row["splits"]["confirmation"]["after"]["value"]
     (beside,) = (t for t in gather(open_run(run)).tuned.plans if t.name == "1338-4-states")
     assert beside.total_bytes == row["total_bytes"]
+
+
+def test_budgets_that_one_plan_of_fewer_states_is_for_share_its_tuned_model(
+    competed: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run keeps one tuned model of a plan: each budget names one that is there."""
+    run = shutil.copytree(competed[0], tmp_path / "run")
+    inner = open_session(run=run / "tuned" / "4-states" / "search")
+    (row,) = inner.run.read_result("turns")["budgets"]
+    rows = [{**row, "budget": "1338"}, {**row, "budget": "1339"}]
+    monkeypatch.setattr(alternate, "_search_alike", lambda *asked: (inner, {}))
+    monkeypatch.setattr(alternate, "alternate", lambda *asked, **more: {"budgets": rows})
+    found = with_fewer(run, 4, "1338", "1339")
+    assert list(found) == ["1338", "1339"]
+    assert {after.name for after, _ in found.values()} <= {r["name"] for r in tuned_rows(run)}
+
+
+def test_a_budget_that_fewer_states_fit_as_they_are_is_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(EXAMPLE, tmp_path / "run")
+    asked = []
+
+    def search_alike(outer: Any, model: Any, folder: Path, settings: SearchSettings) -> Any:
+        asked.extend(map(str, settings.budgets))
+        raise BudgetError("every plan fits")
+
+    monkeypatch.setattr(alternate, "_search_alike", search_alike)
+    assert with_fewer(run, 1, "4KiB", "1338") == {}
+    assert asked == ["1338"]
+    assert with_fewer(run, 1, "4KiB") == {}
+    assert asked == ["1338"]
+
+
+def with_fewer(run: Path, states: int, *budgets: str) -> dict[str, Any]:
+    """What competes in a run with so many states."""
+    settings = SearchSettings(budgets=budgets_of(budgets, None, None, None))
+    return alternate._with_fewer(
+        open_session(run=run), states, settings, TuneSettings(epochs=1), lambda progress: None
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,20 @@ def run(path: Path) -> Any:
     return SimpleNamespace(path=path)
 
 
+def test_a_plan_that_was_saved_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "plans").mkdir()
+    saved = tmp_path / "plans" / "2KiB.json"
+    saved.write_text('{"sensprobe_plan": 1, "schemes": []}')
+    before = saved.read_bytes()
+    for name in ("2KiB-2", "2KiB-2"):  # and what a search left there is replaced
+        assert write_plans(run(tmp_path), document(("2KiB", "int8"))) == {
+            "2KiB": f"plans/{name}.json"
+        }
+    write_plans(run(tmp_path), document(("2KiB", None)))
+    assert [path.name for path in (tmp_path / "plans").iterdir()] == ["2KiB.json"]
+    assert saved.read_bytes() == before
+
+
 @given(st.text())
 def test_a_label_stays_one_file_of_the_folder(label: str) -> None:
     name = file_name(label)
