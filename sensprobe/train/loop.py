@@ -32,6 +32,7 @@ from sensprobe.train.recipe import LanguageRecipe, Recipe
 from sensprobe.train.snapshot import (
     WEIGHTS,
     Run,
+    defaults_of,
     drop_snapshot,
     read_snapshot,
     write_snapshot,
@@ -172,7 +173,7 @@ def train_task(
     Stopping (Ctrl-C) keeps the last leg. DivergedError where the loss is no longer finite.
     """
     run = _start(task)
-    history = read_snapshot(out, task.identity, run) if resume else []
+    history = read_snapshot(out, task.identity, run, defaults_of(task.recipe)) if resume else []
     legs, scores = task.legs, None
     for leg in range(len(history), len(legs)):
         began = time.monotonic()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from sensprobe.checkpoints import own
 from sensprobe.checkpoints.files import METADATA_KEY, read_safetensors
 from sensprobe.documents.files import disk_errors, write_whole
 from sensprobe.errors import CheckpointError, RunError
-from sensprobe.models import family_of, output_head
+from sensprobe.models import family_of
 from sensprobe.models.family import config_document
 
 WEIGHTS, SNAPSHOT = "weights.safetensors", "snapshot.safetensors"
@@ -82,9 +82,12 @@ def drop_snapshot(out: Path) -> None:
         (out / SNAPSHOT).unlink(missing_ok=True)
 
 
-def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict[str, float]]:
+def read_snapshot(
+    out: Path, identity: Mapping[str, Any], run: Run, defaults: Mapping[str, Any]
+) -> list[dict[str, float]]:
     """Put a run where the snapshot in `out` left it; the history of its legs, [] without a
-    snapshot. RunError where it is of another run or damaged."""
+    snapshot. What a recipe of an earlier version lacks has its default, of which `defaults` are
+    those of the recipe (see `defaults_of`). RunError where it is of another run or damaged."""
     path = out / SNAPSHOT
     if not path.exists():
         return []
@@ -92,7 +95,9 @@ def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict
     told = header.get("identity", {})
     before = told if isinstance(told, dict) else {}
     now = json.loads(json.dumps(identity))  # tuples to lists
-    _complete(before)
+    if isinstance(recipe := before.get("recipe"), dict):
+        _complete(recipe, defaults)
+        _complete(now["recipe"], defaults)  # which may leave out what is the default
     if header.get("format") != FORMAT or before != now:
         changed = sorted(key for key in now if before.get(key) != now[key])
         raise RunError(
@@ -108,13 +113,25 @@ def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict
     return history
 
 
-def _complete(identity: Mapping[str, Any]) -> None:
-    """Add to the recipe of an earlier version what it left out: heads were one linear map, and legs
-    of samples were epochs."""
-    match identity:
-        case {"recipe": {"model": dict(model), "schedule": dict(schedule)}}:
-            model.setdefault("head", output_head.DEFAULT)
-            schedule.setdefault("every", 0)
+def defaults_of(record: Any) -> dict[str, Any]:
+    """The defaults of a dataclass's fields, and of those of dataclasses in it, as JSON values."""
+    out: dict[str, Any] = {}
+    for one in fields(record):
+        value = getattr(record, one.name)
+        if is_dataclass(value):
+            out[one.name] = defaults_of(value)
+        elif one.default is not MISSING:
+            out[one.name] = json.loads(json.dumps(one.default))
+    return out
+
+
+def _complete(told: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Add what a document leaves out and has a default."""
+    for key, value in defaults.items():
+        if isinstance(value, dict) and isinstance(told.get(key), dict):
+            _complete(told[key], value)
+        elif not isinstance(value, dict):
+            told.setdefault(key, value)
 
 
 def write_weights(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from under_plans import inputs_of, plan_of, start_of
 
 from sensprobe.checkpoints import parameters
+from sensprobe.checkpoints.files import read_safetensors
 from sensprobe.checkpoints.own import build
 from sensprobe.data import load_data
 from sensprobe.errors import SchemeError, SensprobeError, UsageError
@@ -23,6 +24,7 @@ from sensprobe.train import train_task
 from sensprobe.train.method import Method
 from sensprobe.train.parametrization import parametrized, stability
 from sensprobe.train.recipe import Data, Optimizer, Recipe, Schedule
+from sensprobe.train.snapshot import SNAPSHOT, write_tensors
 from sensprobe.train.tune import TuneTask, _of_labels
 from sensprobe.train.under import TRAINING, UnderPlan
 
@@ -182,6 +184,18 @@ def test_a_restart_that_is_stopped_leaves_no_snapshot_beside_other_weights(
         train_task(digits(2), tmp_path, resume=False)
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
     assert (tmp_path / "weights.safetensors").read_bytes() != before["weights.safetensors"]
+
+
+def test_a_snapshot_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Its recipe says nothing of what came later, and has a default."""
+    train_task(digits(1), tmp_path)
+    tensors, header = read_safetensors(tmp_path / SNAPSHOT)
+    told = header["identity"]["recipe"]
+    del told["model"]["kernels"], told["optimizer"]["dropout"], told["schedule"]["every"]
+    write_tensors(tmp_path / SNAPSHOT, tensors, header)
+    seen: list[Any] = []
+    train_task(digits(1), tmp_path, progress=seen.append)
+    assert seen == []
 
 
 def test_another_plan_does_not_go_on_from_it(tmp_path: Path) -> None:
