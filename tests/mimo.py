@@ -32,6 +32,7 @@ CONFIGS = {
     ),
     "tokens": replace(PLAIN, d_input=7, encoder="embedding", pooling="none", conjugate=False),
     "stored": replace(PLAIN, discretization="none", layers=1),
+    "product": replace(PLAIN, norm_kind="layer-product", norm="post"),
 }
 
 

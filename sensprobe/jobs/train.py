@@ -110,9 +110,10 @@ def train(
 ) -> dict[str, Any]:
     """Train by the recipe named or found at `study`; weights and checkpoints go to `out`.
 
-    Goes on from the last snapshot (a classifier's after each epoch) unless `restart`. The finished
-    weights are measured on the confirmation split, which the checkpoint then records. Code that the
-    recipe names as data, and not the caller, needs `allow_code`, or to be allowed before.
+    Goes on from the last snapshot (of samples after each epoch, or part of one) unless `restart`.
+    The finished weights are measured on the confirmation split, which the checkpoint then records.
+    Code that the recipe names as data, and not the caller, needs `allow_code`, or to be allowed
+    before.
     """
     path = recipes().get(study, Path(study))
     if study not in recipes() and not path.exists():
@@ -144,7 +145,7 @@ def _classifier(
     with alone_in(out):
         trained = train_task(task, out, progress=progress, resume=resume)
     found = _confirm(trained.weights, dataset)
-    return found | {"parameters": trained.parameters, "epochs": len(trained.history)}
+    return found | {"parameters": trained.parameters, "epochs": recipe.schedule.epochs}
 
 
 def _language(

@@ -100,6 +100,10 @@ def _norm(at: At, u: Tensor, config: Any) -> Tensor:
         return rms(u, config.norm_eps) * at("norm")
     if config.norm_kind == "affine":
         return u * at("norm") + at("norm.bias")
+    if config.norm_kind == "layer-product":
+        centred = u - u.mean(-1, keepdim=True)
+        factor = torch.rsqrt(centred.square().mean(-1, keepdim=True) + config.norm_eps) * at("norm")
+        return at.passes("norm_in", centred) * at.passes("norm_factor", factor) + at("norm.bias")
     return F.layer_norm(u, (config.d_model,), at("norm"), at("norm.bias"), config.norm_eps)
 
 

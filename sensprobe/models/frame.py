@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHOICES = {
     "encoder": ("linear", "embedding"),
     "norm": ("none", "pre", "post"),
-    "norm_kind": ("rms", "layer", "affine"),
+    "norm_kind": ("rms", "layer", "affine", "layer-product"),
     "pooling": ("mean", "last", "none"),
 }
 FIRST_FIELDS = (
@@ -47,7 +47,9 @@ class FrameConfig:
     layers: int = 1
     encoder: str = "linear"  # linear | embedding
     norm: str = "pre"  # none | pre | post (before the mixer, or after the residual)
-    norm_kind: str = "rms"  # rms | layer | affine (a batch norm, its statistics folded)
+    norm_kind: str = "rms"
+    # rms | layer | affine (a batch norm, its statistics folded) | layer-product (the two factors of
+    # a layer norm are sites, so that a plan can round them as Q-S5 does, arXiv 2406.09477)
     norm_eps: float = 1e-5
     final_norm: bool = True  # after the last block, at every step
     residual: bool = True
@@ -109,10 +111,15 @@ def biased(site: Site, has: bool) -> list[Site]:
 
 
 def _norm_sites(at: str, config: Any) -> list[Site]:
-    sites = [vector(at + "norm", Part.NORM, config.d_model)]
-    if config.norm_kind != "rms":
-        sites.append(vector(at + "norm.bias", Part.BIAS, config.d_model))
-    return sites
+    h = config.d_model
+    weight, bias = vector(at + "norm", Part.NORM, h), vector(at + "norm.bias", Part.BIAS, h)
+    if config.norm_kind == "rms":
+        return [weight]
+    if config.norm_kind == "layer-product":
+        centred = vector(at + "norm_in", Part.NORM_IN, h, Kind.ACTIVATION)
+        factor = vector(at + "norm_factor", Part.NORM_FACTOR, h, Kind.ACTIVATION)
+        return [weight, centred, factor, bias]
+    return [weight, bias]
 
 
 def frame_sites(config: Any, mixer: Callable[[str], list[Site]]) -> dict[str, Site]:

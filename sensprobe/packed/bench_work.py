@@ -21,12 +21,12 @@ KINDS: dict[str, tuple[type[Operation], ...]] = {
     "products": (ir.Linear, ir.LinearCodes, ir.Bias),
     "convolution": (ir.Convolve,),
     "recurrence": (ir.Decay, ir.Channels, ir.Heads, ir.Diagonal, ir.Modes),
-    "norms": (ir.Rms, ir.LayerNorm, ir.Affine),
+    "norms": (ir.Rms, ir.LayerNorm, ir.Affine, ir.Centre, ir.Factor),
     "rounding": (ir.Round,),
     "elementwise": (
         ir.Input, ir.Softplus, ir.Gate, ir.Add, ir.Skip, ir.Mean, ir.Gelu, ir.HalfGlu,
         ir.HardGlu, ir.Copy, ir.Qgelu, ir.Silu, ir.Relu, ir.GeluTanh, ir.Qgelu4,
-        ir.Pick,
+        ir.Pick, ir.Multiply,
     ),
 }  # fmt: skip
 """What is told apart of a step; biases go with their products, the rotations of a plan with the
@@ -81,7 +81,7 @@ class _Table:
                 return self._stateful(o)
             case ir.Round():
                 return self._rounded(o)
-            case ir.Rms():
+            case ir.Rms() | ir.Factor():
                 return self._weight(o.weight), 2 * NUMBER * o.x.size
             case ir.LayerNorm() | ir.Affine():
                 return self._weight(o.weight, o.bias), 2 * NUMBER * o.x.size
@@ -146,7 +146,9 @@ def _passing(o: Operation) -> int:
             | ir.Relu()
         ):
             return 2 * o.to.pitch
-        case ir.Gate() | ir.Add():
+        case ir.Centre():
+            return 2 * o.to.size
+        case ir.Gate() | ir.Add() | ir.Multiply():
             return 3 * o.to.pitch
     assert isinstance(o, ir.Mean)
     return 4 * o.x.size  # with the sum over all steps, in and out

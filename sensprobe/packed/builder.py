@@ -92,6 +92,14 @@ class Builder(lowering.Builder):
         self.program.add(ir.LayerNorm(x, to, self._constant(eps), tensor, bias))
         return to
 
+    def layer_product(self, x: Register, to: Register, eps: float, at: str) -> Register:
+        weight, factor = at + "norm", self.register("norm_factor", x.size)
+        self.program.add(ir.Centre(x, to))
+        self.program.add(ir.Factor(to, factor, self._constant(eps), self._tensor(weight)))
+        centred, factor = self.passes(at + "norm_in", to), self.passes(at + "norm_factor", factor)
+        self.program.add(ir.Multiply(centred, factor, to))
+        return self.add_bias(f"{weight}.bias", to)
+
     def affine(self, x: Register, to: Register, weight: str) -> Register:
         self.program.add(ir.Affine(x, to, self._tensor(weight), self._tensor(f"{weight}.bias")))
         return to

@@ -65,7 +65,7 @@ def _fitted(scheme: Scheme, site: Site) -> Scheme:
 
 def _all(patterns: str, scheme: str) -> Entries:
     """Each of some patterns, named without what every layer's begin with, in one scheme."""
-    outside = ("encoder", "embedding", "*.bias")
+    outside = ("encoder", "embedding", "*.bias", "*.norm_in", "*.norm_factor")
     named = ((p,) if p in outside else _HEAD.get(p, (f"layers.*.{p}",)) for p in patterns.split())
     return tuple((pattern, scheme) for found in named for pattern in found)
 
@@ -129,7 +129,7 @@ def _qs5(name: str, matrices: int, ssm: int, A: int, about: str) -> Preset:
         *_all("encoder embedding out_proj head", f"int{matrices}"),
         *_all("B C D", f"int{ssm}"),
         *_all("A", f"int{A}"),
-        *_all("x y out_proj_in out_proj_out head_in", "int8"),
+        *_all("*.norm_in *.norm_factor x y out_proj_in out_proj_out head_in", "int8"),
         *_all("state", "int8/dynamic"),
         *_HALF,
     )
@@ -139,9 +139,11 @@ def _qs5(name: str, matrices: int, ssm: int, A: int, about: str) -> Preset:
         "Q-S5, arXiv 2406.09477, table of post-training quantization; github.com/kmheckel/Q-S5",
         "The original scans associatively and rounds products inside the tree, so that the state's "
         "error is not fed back; here the state is rounded at every step, by a range of its own "
-        "then. Its activations have the range of a whole batch, ours of the calibration split. A "
-        "and B are rounded discretised, as a device holds them. Its quantized LayerNorm is float16 "
-        "here; its qGELU is the activation qgelu4 of a model.",
+        "then. Its activations have dynamic ranges, of a step in the SSM and of a sequence around "
+        "it, ours the range of the calibration split. A and B are rounded discretised, as a device "
+        "holds them. Its quantized LayerNorm and its qGELU are a model's norm_kind layer-product "
+        "and activation qgelu4; of another norm the scale is float16. What qGELU and the gate "
+        "multiply is not rounded beforehand.",
         {"s5": entries},
     )
 

@@ -31,6 +31,8 @@ class Part(StrEnum):
     ENCODER = "encoder"  # input projection
     EMBEDDING = "embedding"  # a row a token; a tied head multiplies by it
     NORM = "norm"  # scale of a normalisation
+    NORM_IN = "norm_in"  # its input less the mean, where it is a product of two tensors
+    NORM_FACTOR = "norm_factor"  # the other one: the scale over the standard deviation
     IN_PROJ_IN = "in_proj_in"  # what the input projections read
     IN_PROJ_Z = "in_proj.z"  # projection to the gate
     IN_PROJ_X = "in_proj.x"  # projection to the SSM input, before the convolution

@@ -12,10 +12,13 @@ from sensprobe.scores.pareto import nondominated
 
 @dataclass(frozen=True, slots=True)
 class FrontView:
-    """A way to look at a front. `budget` is in bytes; `selected` are names of plans. `loss` draws
-    what is lost to full precision, on a log axis, instead of the score."""
+    """A way to look at a front. Budgets, in all and of weights and state apart, are in bytes, NaN
+    where there is none; `selected` are names of plans. `loss` draws what is lost to full precision,
+    on a log axis, instead of the score."""
 
     budget: float = nan
+    weights: float = nan
+    state: float = nan
     feasible: bool = False
     log: bool = True
     loss: bool = False
@@ -70,16 +73,36 @@ def with_front(candidates: Sequence[Candidate], sign: int) -> list[Candidate]:
     return [replace(c, on_front=c.name in names) for c in candidates]
 
 
-def feasible(candidate: Candidate | Compared, budget: float) -> bool:
-    """Return whether a plan fits (any does if the budget is NaN) and its recurrence is stable."""
-    return not candidate.total_bytes > budget and not candidate.radius > 1
+def feasible(candidate: Candidate | Compared, view: FrontView) -> bool:
+    """Return whether a plan fits the budgets and its recurrence is stable."""
+    beyond = (
+        candidate.total_bytes > view.budget
+        or candidate.weight_bytes > view.weights
+        or candidate.state_bytes > view.state
+        or candidate.radius > 1
+    )
+    return not beyond
 
 
-def best_within(search: Search, budget: float) -> Candidate | None:
+def best_within(search: Search, view: FrontView) -> Candidate | None:
     """The plan of the highest score that is feasible, measured in full."""
     sign = search.quantity.sign
-    fits = [
-        c for c in search.candidates
-        if feasible(c, budget) and not c.stopped_early and isfinite(c.metric.value)
-    ]  # fmt: skip
+    fits = _whole(search, view)
     return max(fits, key=lambda c: (sign * c.metric.value, -c.total_bytes), default=None)
+
+
+def smallest_unharmed(search: Search, view: FrontView) -> Candidate | None:
+    """The feasible plan of the fewest bytes that loses no more than the error of its loss."""
+    sign = search.quantity.sign
+    unharmed = [
+        c for c in _whole(search, view) if not (c.change.differs and sign * c.change.value < 0)
+    ]
+    return min(unharmed, key=lambda c: (c.total_bytes, -sign * c.metric.value), default=None)
+
+
+def _whole(search: Search, view: FrontView) -> list[Candidate]:
+    """Feasible plans that were measured in full."""
+    return [
+        c for c in search.candidates
+        if feasible(c, view) and not c.stopped_early and isfinite(c.metric.value)
+    ]  # fmt: skip

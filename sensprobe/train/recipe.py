@@ -23,6 +23,7 @@ A recipe of samples:
     [schedule]                 # linear warm-up, then half a cosine down to 0
     epochs = 30
     warmup = 0.02              # fraction of all steps
+    every = 0                  # steps between two snapshots; 0 keeps one an epoch
     [init]
     dt_min = 0.001             # dt is drawn log-uniformly between the two
     dt_max = 0.1
@@ -112,10 +113,11 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The number of epochs, and the fraction of all steps that warms up."""
+    """The number of epochs, the fraction of all steps that warms up, and the steps of a leg."""
 
     epochs: int
     warmup: float
+    every: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,7 @@ def recipe_from(document: Mapping[str, Any], source: str) -> Recipe:
         "[optimizer] lr and ssm_lr must be above 0": min(optimizer.lr, optimizer.ssm_lr) > 0,
         "[optimizer] dropout must be at least 0 and below 1": 0 <= optimizer.dropout < 1,
         "[schedule] epochs must be at least 1": recipe.schedule.epochs >= 1,
+        "[schedule] every must not be negative": recipe.schedule.every >= 0,
     }
     _require(recipe, rules, source)
     return recipe

@@ -1,4 +1,4 @@
-"""Learning from whole samples: classes or numbers of sequences, an epoch a leg.
+"""Learning from whole samples: classes or numbers of sequences, an epoch a leg, or a part of one.
 
 Labels decide what is learnt: integers are classes (cross-entropy, scored by accuracy), floats are
 regression targets (mean squared error).
@@ -41,7 +41,6 @@ class SampleTask:
     train: Samples
     validation: Samples
     clip = None
-    leg_name = "epoch"
 
     def __post_init__(self) -> None:
         check_samples(self.recipe, self.train, "train")
@@ -73,9 +72,24 @@ class SampleTask:
         return min(self.recipe.optimizer.batch, len(self.train[1]))
 
     @property
+    def leg_name(self) -> str:
+        return "leg" if self.recipe.schedule.every else "epoch"
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch; samples too few for a whole batch wait for another epoch."""
+        return len(self.train[1]) // self.batch
+
+    @property
     def legs(self) -> list[range]:
-        steps = len(self.train[1]) // self.batch
-        return [range(k * steps, (k + 1) * steps) for k in range(self.recipe.schedule.epochs)]
+        """Epochs, or parts of them."""
+        steps, schedule = self.epoch_steps, self.recipe.schedule
+        every = schedule.every or steps
+        return [
+            range(start, min(start + every, end))
+            for end in range(steps, steps * schedule.epochs + 1, steps)
+            for start in range(end - steps, end, every)
+        ]
 
     def rate(self, step: int) -> float:
         return rate_at(step, self.legs[-1].stop, self.recipe.schedule.warmup)
@@ -99,13 +113,16 @@ class SampleTask:
         )
 
     def batches(self, leg: int) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
-        """Whole batches in this epoch's order, and what draws in this epoch; samples too few for a
-        batch wait for another epoch."""
-        generator = torch.Generator().manual_seed(self.recipe.seed * 100_003 + leg + 1)
+        """Whole batches in this epoch's order, and what draws in this leg."""
+        epoch, first = divmod(self.legs[leg].start, self.epoch_steps)
+        generator = torch.Generator().manual_seed(self.recipe.seed * 100_003 + epoch + 1)
         (x, y), data = self.train, self.recipe.data
         order = torch.randperm(len(y), generator=generator)
-        for start in range(0, len(y) - self.batch + 1, self.batch):
-            index = order[start : start + self.batch]
+        if first:  # a later part of an epoch must not draw what another did; PyTorch's generator
+            # heeds the lowest 32 bits of a seed alone, so that what tells parts apart is hashed
+            seed = np.random.SeedSequence((self.recipe.seed, epoch, first)).generate_state(1)[0]
+            generator.manual_seed(int(seed))
+        for index in order.split(self.batch)[first : first + len(self.legs[leg])]:
             yield shift_images(x[index], data.image, data.shift, generator), y[index], generator
 
     def loss(
@@ -131,7 +148,10 @@ class SampleTask:
         return found[PRIMARY[self.kind]].astype(np.float64)
 
     def entry(self, leg: int, loss: float, score: float, held_out: float) -> dict[str, float]:
-        return {"epoch": leg + 1, "loss": loss, self.metric: score, "validation": held_out}
+        """`epoch` may end in a fraction, of a leg that ends within one."""
+        epoch = self.legs[leg].stop / self.epoch_steps
+        done = int(epoch) if epoch.is_integer() else epoch
+        return {"epoch": done, "loss": loss, self.metric: score, "validation": held_out}
 
     def recorded(self, entry: Mapping[str, float]) -> dict[str, Any]:
         return {

@@ -109,10 +109,12 @@ def read_snapshot(out: Path, identity: Mapping[str, Any], run: Run) -> list[dict
 
 
 def _complete(identity: Mapping[str, Any]) -> None:
-    """Add to the recipe of an earlier version what it left out: heads were one linear map."""
+    """Add to the recipe of an earlier version what it left out: heads were one linear map, and legs
+    of samples were epochs."""
     match identity:
-        case {"recipe": {"model": dict(model)}}:
+        case {"recipe": {"model": dict(model), "schedule": dict(schedule)}}:
             model.setdefault("head", output_head.DEFAULT)
+            schedule.setdefault("every", 0)
 
 
 def write_weights(

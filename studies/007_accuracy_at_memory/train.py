@@ -32,6 +32,7 @@ from sensprobe.session.outline import Outline, outline_of
 HERE = Path(__file__).resolve().parent
 STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))
 RESULTS, README = HERE / "results.jsonl", HERE / "README.md"
+EIGHT = {"eight": "value", "eight_stderr": "stderr"}
 HOW_TO_GET = "give --data DIR, or set SENSPROBE_DATA=DIR, where DIR/mnist holds the four IDX files."
 
 
@@ -126,8 +127,7 @@ def bytes_of_model(name: str) -> int:
 
 def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path) -> dict[str, Any]:
     """The line of a plan: how it was trained, and what it scores on the 10,000 test images."""
-    named = "-".join(map(str, asked.values())).replace(" ", "-")
-    out, usual = run / named, STUDY["tuning"]["batch"]
+    out, usual = run / folder_of(asked), STUDY["tuning"]["batch"]
     found = api.tune(
         model_of(plan, mnist, run), f"mnist:{mnist}", plan_of(plan), out, epochs=asked["epochs"],
         seed=asked["seed"], lr=asked["lr"], ssm_lr=asked["lr"] / 5, batch=usual,
@@ -149,9 +149,22 @@ def trained(plan: dict[str, Any], asked: dict[str, Any], mnist: Path, run: Path)
         "bytes": found["cost"]["total_bytes"],
         "seconds": round(found["seconds"]),
         **in_percent,
+        **in_eight_bits(out, mnist),
         "n": scores["n"],
         "date": date.today().isoformat(),
     }
+
+
+def folder_of(asked: dict[str, Any]) -> str:
+    """The folder of a training, within that of all."""
+    return "-".join(map(str, asked.values())).replace(" ", "-")
+
+
+def in_eight_bits(out: Path, mnist: Path) -> dict[str, float]:
+    """What a trained plan scores, in percent, when activations are in 8 bits too."""
+    plan = [str(out / "plan.json"), {"activations": "int8/dynamic"}]
+    found = api.evaluate(out / "weights.safetensors", f"mnist:{mnist}", plan)
+    return {key: round(100 * found[kind], 3) for key, kind in EIGHT.items()}
 
 
 def table() -> str:
@@ -164,6 +177,7 @@ def table() -> str:
         "full",
         "before",
         "after",
+        "activations too",
         "seeds",
         "epochs",
         "wanted",
@@ -177,18 +191,20 @@ def table() -> str:
         if found:
             epochs = max(row["epochs"] for row in found)
             found = [row for row in found if row["epochs"] == epochs]
-            cells += [f"{found[0]['full']:.2f}", f"{found[0]['before']:.1f}", _mean(found)]
+            cells += [f"{found[0]['full']:.2f}", f"{found[0]['before']:.1f}"]
+            eight = [row for row in found if "eight" in row]
+            cells += [_mean(found, "test", "stderr"), _mean(eight, *EIGHT) if eight else "not run"]
             cells += [str(len(found)), str(epochs)]
         else:
-            cells += ["not run"] * 5
+            cells += ["not run"] * 6
         body.append([*cells, f"{plan['wanted']:.1f}" if "wanted" in plan else ""])
     return markdown(head, body)
 
 
-def _mean(found: list[dict[str, Any]]) -> str:
+def _mean(found: list[dict[str, Any]], value: str, error: str) -> str:
     """The mean with its standard error: of the test images, and of seeds where there are some."""
-    values = [row["test"] for row in found]
-    images = sqrt(fmean(row["stderr"] ** 2 for row in found))
+    values = [row[value] for row in found]
+    images = sqrt(fmean(row[error] ** 2 for row in found))
     seeds = stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
     return f"{fmean(values):.2f} ± {sqrt(images**2 + seeds**2):.2f}"
 

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from urllib.parse import unquote
 
 import pytest
 import report_documents as documents
@@ -139,6 +140,17 @@ def test_a_box_drawn_around_marks_picks_their_plans(page, served):
     page.mouse.move(ground["x"] + 110, ground["y"] + 300, steps=8)
     page.mouse.up()
     page.wait_for_url(re.compile(r"plans=.*plans="))
+
+
+def test_a_click_on_a_cell_of_a_map_picks_its_group(page, served):
+    page.goto(f"{served}/sensitivity?run=digits")
+    plot = page.locator(f"{CHART}").first
+    plot.wait_for()
+    group = page.locator(".js-plotly-plot .ytick text").first
+    row, area = group.bounding_box(), page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    page.mouse.click(area["x"] + 20, row["y"] + row["height"] / 2)
+    page.wait_for_url(re.compile(r"targets="))
+    assert group.text_content() in unquote(page.url)
 
 
 @pytest.mark.thorough

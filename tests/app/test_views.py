@@ -284,7 +284,7 @@ def test_what_was_confirmed_stands_before_what_was_searched(runs, view):
     plan = found.confirmation.plans[0]
     level = found.confirmation.quantity.level(plan.metric)
     searched = found.search.candidate(plan.candidate)
-    test = drawn(runs, view, plan=searched.title, plans=searched.title, budget="10")
+    test = drawn(runs, view, plan=searched.title, plans=searched.title)
     if view == "plan":
         assert test.metric[0].value == level
         assert test.metric[0].label.startswith("confirmed accuracy")
@@ -328,3 +328,12 @@ def test_a_search_that_was_killed_is_not_shown_for_one_that_ended(runs, monkeypa
 
 def found_of(runs):
     return store.found(next(line for line in store.lines(runs) if line.name == "digits"))
+
+
+def test_budgets_are_typed_in_all_and_apart(runs):
+    test = drawn(runs, "pareto", budget="1.6KiB", state="25%")
+    said = words(test).replace("\\", "")
+    assert "within 1.60 KiB and 256 bytes of state" in said
+    assert "Smallest that loses no more than its error within" in said
+    test.text_input(key="weights").input("12 apples").run()
+    assert "12 apples" in test.error[0].value

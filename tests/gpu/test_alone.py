@@ -190,6 +190,23 @@ def test_the_bound_of_layer_norms_can_fail(device):
         within(a.run(to)[0], want, bound)
 
 
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("size", SIZES)
+def test_the_factors_of_a_layer_norm(device, size, fill):
+    x, weight = FILLS[fill](numbers(2, size)), numbers(size, seed=1)
+    a = Alone(device, 2, weight)
+    at, centred, factor, to = a.put(x), a.room(size), a.room(size), a.room(size)
+    a.add(ir.Centre(at, centred))
+    a.add(ir.Factor(at, factor, a.program.constants(EPSILON), 0))
+    a.add(ir.Multiply(at, factor, to))
+    less, by, product = a.run(centred, factor, to)
+    v = x.double()
+    within(less, v - v.mean(1, keepdim=True), (size + 2) * EPS * v.abs().amax(1, keepdim=True))
+    want = weight.double() / (v.square().mean(1, keepdim=True) + EPSILON).sqrt()
+    within(by, want, (size + 8) * EPS * want.abs())
+    within(product, v * want, (size + 9) * EPS * (v * want).abs())
+
+
 def test_a_norm_takes_the_sum_before_it_in(device):
     x, y, weight = numbers(3, 37), numbers(3, 37, seed=1), numbers(37, seed=2)
     a = Alone(device, 3, weight)

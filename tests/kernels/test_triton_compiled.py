@@ -42,6 +42,9 @@ CONFIGS = {
     ),
     "pruned": S4DConfig(d_input=1, d_output=10, d_model=6, d_state=64, kernels="0 2 3 5"),
     "s5": S5Config(d_input=1, d_output=10, d_model=96, d_state=64, norm_kind="affine"),
+    "s5 product": S5Config(
+        d_input=1, d_output=10, d_model=96, d_state=64, norm_kind="layer-product"
+    ),
 }
 PLANS = {
     "int4": {"layers.*.in_proj.?": "int4/group128", "layers.*.out_proj": "int4/group32",
@@ -74,6 +77,7 @@ PLANS = {
     "all": {"layers.*.state": "int8/asym/parts/dynamic/feedback"},
     "polar": {"*.A": "logpolar(m2,p8)/head", "*.B": "polar(m3,p7)/s32",
               "layers.*.state": "int7/head/dynamic"},
+    "factors": {"layers.*.norm_in": "int8/dynamic", "layers.*.norm_factor": "int8/range4"},
     "pairs": {"layers.*.state": "int3/group16/dynamic/stochastic"},
 }  # fmt: skip
 CASES = [(name, plan, 1) for name in ("mamba", "mamba2") for plan in ("int4", "int8", "few", "odd")]
@@ -83,13 +87,15 @@ CASES += [("mamba", "drawn", 1), ("mamba", "scanned", 1), ("mamba2", "scanned", 
 CASES += [("mamba", "multiplied", 32), ("mamba2", "static", 1)]
 CASES += [("mamba2", "rows", 1), ("mamba2", "known", 1)]
 CASES += [("s5", "heads", 1), ("s5", "random", 1), ("pruned", "heads", 1)]
+CASES += [("s5 product", "factors", 1)]
 CASES += [("s4d", plan, 1) for plan in ("random", "odd", "groups", "all", "pairs", "polar")]
 
 
 @cache
 def launches(name: str, plan: str, batch: int, length: int = 1) -> tuple[Launch, ...]:
     """Of a step of one layer, or of so many tokens."""
-    model = {"s4d": s4d, "pruned": s4d, "s5": s5}.get(name, tiny)(CONFIGS[name])
+    makers = {"s4d": s4d, "pruned": s4d, "s5": s5, "s5 product": s5}
+    model = makers.get(name, tiny)(CONFIGS[name])
     case = packed(model, PLANS[plan])
     made = case.stream.program(batch * length)
     weights = Weights(made.program.data, "cpu")

@@ -185,7 +185,7 @@ def test_the_radius_is_that_of_the_stored_A_at_rest():
     ("change", "says"),
     [
         ({"norm": "sideways"}, "norm must be none, pre or post, not 'sideways'"),
-        ({"norm_kind": "batch"}, "norm_kind must be rms, layer or affine, not 'batch'"),
+        ({"norm_kind": "batch"}, "norm_kind must be rms, layer, affine or layer-product, not"),
         ({"pooling": "max"}, "pooling must be mean, last or none, not 'max'"),
         ({"encoder": "conv"}, "encoder must be linear or embedding, not 'conv'"),
         ({"dt_rank": 0}, "dt_rank must be at least 1, not 0"),

@@ -6,17 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from builders import vector
 from mimo import CONFIGS, PLAIN, inputs, parameters, tiny
 from sequential import head_by_hand
 from torch import Tensor
 
 from sensprobe.errors import UnsupportedError, UsageError
 from sensprobe.models.apply import Applier
-from sensprobe.models.s5 import S5Config
+from sensprobe.models.forward import At, _norm
+from sensprobe.models.s5 import S5Config, parameter_shapes
 from sensprobe.models.s5_layers import S5, deploy, discretized, hippo, initial
+from sensprobe.numerics.taps import EXACT
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Axis
 from sensprobe.testing.family import FamilyContract, Seen
+
+PRODUCT = CONFIGS["product"]
 
 
 @pytest.fixture(params=CONFIGS)
@@ -54,7 +59,7 @@ def by_hand(config: S5Config, p: dict[str, Tensor], x: Tensor) -> Tensor:
 
 
 def norm(config: S5Config, p: dict[str, Tensor], u: Tensor) -> Tensor:
-    if config.norm_kind == "layer":
+    if config.norm_kind != "affine":
         u = u - u.mean(-1, keepdim=True)
         u = u / (u.square().mean(-1, keepdim=True) + config.norm_eps).sqrt()
     return u * p["norm.weight"] + p["norm.bias"]
@@ -117,6 +122,33 @@ def test_the_forward_is_its_equations(name: str, length: int) -> None:
     want = by_hand(config, parameters(config), x)
     error = (tiny(config)(x).double() - want).abs().max() / want.abs().max()
     assert error < 8 * (length * config.d_model) ** 0.5 * torch.finfo(torch.float32).eps
+
+
+def test_both_factors_of_a_norm_are_rounded_and_its_product_is_not() -> None:
+    """(u - mean) · (scale / deviation) + bias: the definition, each factor in 3 bits of its own
+    largest value of a step; scales are kept in float16, which moves each by up to 2^-11."""
+    model, u = tiny(PRODUCT), vector(2, 4, 5, dtype=torch.float32)
+    plan = {f"layers.0.{name}": parse("int3/dynamic") for name in ("norm_in", "norm_factor")}
+    tap = Applier(model).tap(plan)
+    got = _norm(At(model, tap, "layers.0."), u, PRODUCT)
+
+    def rounded(x: Tensor) -> Tensor:
+        scale = x.abs().amax(-1, keepdim=True) / 3
+        return (x / scale).round() * scale
+
+    weight, bias = (model.weights[f"layers.0.{n}"].float() for n in ("norm", "norm.bias"))
+    deviation = (u.var(-1, unbiased=False, keepdim=True) + PRODUCT.norm_eps).sqrt()
+    want = rounded(u - u.mean(-1, keepdim=True)) * rounded(weight / deviation) + bias
+    assert torch.allclose(got, want, rtol=2**-10, atol=1e-3)
+    assert not torch.allclose(_norm(At(model, EXACT, "layers.0."), u, PRODUCT), want, atol=1e-2)
+
+
+def test_a_norm_of_two_factors_has_the_parameters_of_a_layer_norm() -> None:
+    layer = replace(PRODUCT, norm_kind="layer")
+    assert parameter_shapes(PRODUCT) == parameter_shapes(layer)
+    x = inputs(layer)
+    assert torch.allclose(tiny(PRODUCT)(x), tiny(layer)(x), atol=1e-5)
+    assert not any("norm_" in name for name in tiny(layer).sites)
 
 
 def test_variants_are_different_functions() -> None:

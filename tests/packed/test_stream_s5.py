@@ -67,6 +67,25 @@ def test_outputs_are_those_of_the_simulation(name: str, plan: dict[str, str]) ->
         torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {},
+        {"layers.*.norm_in": "int8/dynamic", "layers.*.norm_factor": "int6/range2"},
+        {"layers.*.norm_factor": "fp16", "layers.*.norm": "int8", "layers.*.norm.bias": "int8"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_norm_of_two_factors_is_that_of_the_simulation(norm: str, plan: dict[str, str]) -> None:
+    config = replace(PLAIN, norm=norm, norm_kind="layer-product", final_norm=True)
+    case = packed(tiny(config), plan)
+    state, sim = case.stream.start(3), case.model.start(3, case.tap)
+    for x in inputs(config, 3, 9).unbind(1):
+        (got, state), (want, sim) = case.step(x, state, sim)
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * want.abs().max().item())
+
+
 @pytest.mark.parametrize("gate", ["full", "half1", "half2", "none"])
 def test_a_gate_reads_what_a_rotated_map_reads_too(gate: str) -> None:
     """Of `half1` both sides of the gate: one reads the numbers, the other their rotation."""

@@ -136,6 +136,14 @@ def test_bits_of_an_s5_are_those_of_the_name(preset, matrix, B, A):
     assert {part: bits(plan, part) for part in wanted} == {p: {b} for p, b in wanted.items()}
 
 
+def test_a_preset_of_q_s5_rounds_both_factors_of_a_norm_of_two():
+    config = replace(mimo.PLAIN, norm_kind="layer-product", final_norm=True)
+    sites = mimo.tiny(config).sites.values()
+    plan = PRESETS["qs5-w8a8"].plan("s5", sites).resolve(sites)
+    factors = [f"{at}.norm_{of}" for at in ("layers.1", "final") for of in ("in", "factor")]
+    assert [str(plan[name]) for name in factors] == ["int8"] * 4
+
+
 def test_quamba_clips_x_and_rotates_what_out_proj_reads_and_no_more():
     base, ours = resolved("w8a8", "mamba deep"), resolved("quamba", "mamba deep")
     differing = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from math import inf, isnan
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from sensprobe.plans.scheme import parse
 from sensprobe.report import charts
 from sensprobe.report.course import course, going, seconds
 from sensprobe.report.drawing import paper, screen
-from sensprobe.report.fronts import FrontView, at_batch, best_within
+from sensprobe.report.fronts import FrontView, at_batch, best_within, smallest_unharmed
 from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
@@ -69,10 +69,18 @@ def test_the_best_within_a_budget_fits_and_is_stable(found):
     search = found.search
     unstable = replace(search.candidates[0], radius=1.5, metric=replace(search.full, value=2.0))
     search = replace(search, candidates=(unstable, *search.candidates[1:]))
-    best = best_within(search, inf)
+    best = best_within(search, FrontView())
     assert best is not None
     assert best.metric.value == max(c.metric.value for c in search.candidates[1:])
-    assert best_within(search, 10) is None
+    assert best_within(search, FrontView(budget=10)) is None
+    few = FrontView(weights=best.weight_bytes - 1)
+    assert best_within(search, few).weight_bytes < best.weight_bytes
+    assert best_within(search, FrontView(state=1)) is None
+    unharmed = smallest_unharmed(search, FrontView())
+    for c in search.candidates:
+        if c.total_bytes < unharmed.total_bytes and not c.stopped_early and not c.radius > 1:
+            assert c.change.differs
+            assert c.change.value < 0
 
 
 def test_the_course_ends_at_the_hypervolume(found):

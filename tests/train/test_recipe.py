@@ -94,6 +94,7 @@ def test_not_toml(tmp_path):
         (lambda d: d["data"].update(image=[4.0, 4]), "it must be a list of integers"),
         (lambda d: d["data"].update(image=[]), "image must give rows and columns"),
         (lambda d: d["schedule"].update(epochs=0), "epochs must be at least 1"),
+        (lambda d: d["schedule"].update(every=-1), "every must not be negative"),
         (lambda d: d["schedule"].update(warmup=1.0), "warmup must be at least 0 and below 1"),
         (lambda d: d["optimizer"].update(lr=0.0), "lr and ssm_lr must be above 0"),
         (lambda d: d["optimizer"].update(lr=float("nan")), "lr and ssm_lr must be above 0"),

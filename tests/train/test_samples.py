@@ -87,6 +87,41 @@ def test_stopped_and_resumed_equals_never_stopped(digits, recipe, tmp_path, epoc
     assert not list(out.glob(".*"))  # no drafts left
 
 
+def test_an_epoch_in_parts(digits, recipe, tmp_path):
+    """Legs cover every step once, meet the epoch's batches, go on after each, and draw anew."""
+    (x, y), validation = digits
+    parts = replace(recipe, schedule=replace(recipe.schedule, epochs=2, every=3))
+    task = SampleTask(parts, (x, y), validation)
+    assert task.legs == [
+        range(0, 3),
+        range(3, 6),
+        range(6, 7),
+        *(range(7, 10), range(10, 13)),
+        range(13, 14),
+    ]
+    still = replace(parts, data=replace(parts.data, shift=0))
+    whole = SampleTask(replace(still, schedule=recipe.schedule), (x, y), validation)
+    of_epoch = [b[0] for b in whole.batches(1)]
+    of_parts = [b[0] for leg in (3, 4, 5) for b in replace(task, recipe=still).batches(leg)]
+    assert len(of_epoch) == 7
+    assert all(map(torch.equal, of_epoch, of_parts))
+    drawn = [torch.rand(8, generator=next(task.batches(leg))[2]) for leg in range(6)]
+    assert len(torch.stack(drawn).unique(dim=0)) == 6
+
+    def stop(progress):
+        if progress.epoch == 5:
+            raise KeyboardInterrupt
+
+    never = fit(parts, tmp_path / "whole", train=(x, y), validation=validation)
+    with pytest.raises(KeyboardInterrupt):
+        fit(parts, tmp_path / "out", train=(x, y), validation=validation, progress=stop)
+    resumed = fit(parts, tmp_path / "out", train=(x, y), validation=validation)
+    assert same(weights(resumed), weights(never))
+    assert [entry["epoch"] for entry in resumed.history] == pytest.approx(
+        [3 / 7, 6 / 7, 1, 10 / 7, 13 / 7, 2]
+    )
+
+
 def test_a_finished_run_is_not_repeated(digits, recipe, tmp_path):
     train, validation = digits
     first = fit(recipe, tmp_path, train=train, validation=validation)
@@ -96,13 +131,16 @@ def test_a_finished_run_is_not_repeated(digits, recipe, tmp_path):
     assert seen == []
 
 
-def test_a_snapshot_from_before_heads_had_layers_goes_on(digits, recipe, tmp_path):
-    """Its recipe says nothing of the head."""
+def test_a_snapshot_of_an_earlier_version_goes_on(digits, recipe, tmp_path):
+    """Its recipe says nothing of the head, nor of parts of an epoch."""
     train, validation = digits
     short = replace(recipe, schedule=replace(recipe.schedule, epochs=1))
     first = fit(short, tmp_path, train=train, validation=validation)
     tensors, header = read_safetensors(tmp_path / SNAPSHOT)
-    del header["identity"]["recipe"]["model"]["head"]
+    del (
+        header["identity"]["recipe"]["model"]["head"],
+        header["identity"]["recipe"]["schedule"]["every"],
+    )
     write_tensors(tmp_path / SNAPSHOT, tensors, header)
     seen = []
     again = fit(short, tmp_path, train=train, validation=validation, progress=seen.append)

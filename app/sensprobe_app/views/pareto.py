@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
-from math import inf, log2, nan
+from math import nan
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from sensprobe.errors import UsageError
 from sensprobe.plans.plan import diff
 from sensprobe.report import charts, rows, tables, tuned
-from sensprobe.report.fronts import FrontView, at_batch, best_within
+from sensprobe.report.fronts import FrontView, at_batch, best_within, smallest_unharmed
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Candidate, Confirmation, Search
 from sensprobe.report.tables import symbol
 from sensprobe.report.values import digits, in_bytes
 from sensprobe.report.writing import csv_bytes
+from sensprobe.units import limit_bytes
 from sensprobe_app.controls import (
     add,
     batch_of,
@@ -28,7 +31,7 @@ from sensprobe_app.controls import (
 )
 from sensprobe_app.store import Found
 
-STEPS = 48
+BUDGETS = {"budget": "Budget in all", "weights": "of weights (flash)", "state": "of state (RAM)"}
 
 
 def show(found: Found) -> None:
@@ -53,19 +56,14 @@ def _controls(search: Search) -> tuple[FrontView, int]:
     with first:
         batch = batch_of(search.batch)
     seen = at_batch(search, batch)
+    full = {"budget": seen.full_bytes, "state": seen.full_state_bytes}
+    full["weights"] = seen.full_bytes - seen.full_state_bytes
     with second:
-        sizes = [c.total_bytes for c in seen.candidates] + [seen.full_bytes]
-        steps = _steps(min(sizes), max(sizes))
-        place = st.slider(
-            "Budget: from the smallest plan to none",
-            0,
-            STEPS,
-            STEPS,
-            format=" ",
-            key="budget",
-            bind="query-params",
-        )
-        st.caption(f"{in_bytes(steps[place])} at batch {batch}" if place < STEPS else "no budget")
+        boxes = st.columns(3)
+        budgets = {
+            key: _budget(box, label, key, full[key])
+            for box, (key, label) in zip(boxes, BUDGETS.items(), strict=True)
+        }
     with third:
         feasible = st.toggle("Only what fits and is stable", key="feasible", bind="query-params")
         linear = st.toggle("Linear bytes", key="linear", bind="query-params")
@@ -75,14 +73,24 @@ def _controls(search: Search) -> tuple[FrontView, int]:
             bind="query-params",
             help="Instead of the score: what is lost to full precision.",
         )
-    budget = steps[place] if place < STEPS else nan
-    return FrontView(budget, feasible, not linear, loss), batch
+    return FrontView(
+        budgets["budget"], budgets["weights"], budgets["state"],
+        feasible=feasible, log=not linear, loss=loss,
+    ), batch  # fmt: skip
 
 
-def _steps(low: float, high: float) -> list[float]:
-    """Budgets spread evenly over log bytes."""
-    low, high = max(low, 1), max(high, low + 1)
-    return [2 ** (log2(low) + k / STEPS * (log2(high) - log2(low))) for k in range(STEPS + 1)]
+def _budget(box: DeltaGenerator, label: str, key: str, full: int) -> float:
+    """Ask for a budget as `--budget` takes it, and return its bytes; NaN where there is none."""
+    text = box.text_input(
+        label, key=key, bind="query-params", placeholder="none", help="12KiB, 25%, 8x or bytes"
+    )
+    if not text:
+        return nan
+    try:
+        return float(limit_bytes(text, full))
+    except UsageError as error:
+        box.error(plain(str(error)))
+        return nan
 
 
 def _draw(found: Found, view: FrontView, batch: int) -> None:
@@ -97,9 +105,15 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
         "Score of every plan against its bytes",
         partial(_take, {name: title for title, name in titles.items()}),
     )
-    best = best_within(search, view.budget if view.budget == view.budget else inf)
-    if best is not None:
-        _best(best, search, view, found.confirmation)
+    within = _within(view)
+    for what, plan in (
+        (f"Best measured{within}", best_within(search, view)),
+        (f"Smallest that loses no more than its error{within}", smallest_unharmed(search, view)),
+    ):
+        if plan is not None:
+            _told(what, plan, search, found.confirmation)
+        else:
+            st.markdown(f"**{what}**: no plan that was measured in full")
     _tuning(found.tuned)
     shown = st.multiselect(
         "Plans side by side",
@@ -114,18 +128,24 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
         _side_by_side(chosen, search, found)
 
 
-def _best(best: Candidate, search: Search, view: FrontView, confirmed: Confirmation | None) -> None:
+def _within(view: FrontView) -> str:
+    """The budgets that are set, in words."""
+    told = {"": view.budget, " of weights": view.weights, " of state": view.state}
+    parts = [f"{in_bytes(size)}{what}" for what, size in told.items() if size == size]
+    return f" within {' and '.join(parts)}" if parts else ""
+
+
+def _told(what: str, best: Candidate, search: Search, confirmed: Confirmation | None) -> None:
     q = search.quantity
     again = None if confirmed is None else confirmed.of(best.name)
     if confirmed is not None and again is not None:
         own = confirmed.quantity
-        first = f"confirmed {own.level(again.metric)} {own.unit or own.name}, searched "
+        first = f"confirmed {own.level(again.metric)} {own.unit or own.name}, searched"
     else:
         first = ""
-    within = f" within {in_bytes(view.budget)}" if view.budget == view.budget else ""
     st.markdown(
-        f"**Best measured{within}**: {plain(best.title)}, "
-        f"{plain(first)}{plain(q.level(best.metric))} {plain(q.unit or q.name)} "
+        f"**{what}**: {plain(best.title)}, "
+        f"{plain(f'{first} {q.level(best.metric)}')} {plain(q.unit or q.name)} "
         f"({plain(q.change(best.change))} {plain(q.change_unit)} "
         "to full precision), "
         f"{in_bytes(best.total_bytes)} at batch {search.batch}"

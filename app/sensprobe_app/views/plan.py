@@ -42,6 +42,7 @@ from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
 NOT_PRICED = "not measured"
+AGAINST = "Below it what is gained against full precision, on the same samples."
 EVERY = "1s"
 
 
@@ -199,7 +200,7 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
     confirmed = _confirmed(found, entries)
     columns = list(st.columns(4 if confirmed is None else 5))
     if confirmed is not None:
-        columns[0].metric(*confirmed, delta_color="off", delta_arrow="off")
+        columns[0].metric(*confirmed, delta_color="off", delta_arrow="off", help=AGAINST)
     first, second, third, fourth = columns[-4:]
     profile = found.results.sensitivity if found.results is not None else None
     guess = None if profile is None else predicted(entries, found.sites, profile)
@@ -231,9 +232,10 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         fourth.metric(
             plain(f"measured {q.heading}"),
             q.level(score),
-            f"{q.change(change)} {plain(q.change_unit)} to full precision",
+            f"{q.change(change)} {plain(q.change_unit)}",
             delta_color="off",
             delta_arrow="off",
+            help=AGAINST,
         )
 
 
@@ -247,7 +249,7 @@ def _confirmed(found: Found, entries: Entries) -> tuple[str, str, str] | None:
         candidate = search.candidate(plan.candidate)
         if candidate is not None and resolved(candidate.entries, found.sites) == mine:
             q = known.quantity
-            change = f"{q.change(plan.change)} {plain(q.change_unit)} to full precision"
+            change = f"{q.change(plan.change)} {plain(q.change_unit)}"
             return plain(f"confirmed {q.heading}"), q.level(plan.metric), change
     return None
 

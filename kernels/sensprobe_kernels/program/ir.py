@@ -364,11 +364,35 @@ class Pick(NamedTuple):
     columns: ConstantNumber
 
 
+class Centre(NamedTuple):
+    """to = x - mean x."""
+
+    x: Register
+    to: Register
+
+
+class Factor(NamedTuple):
+    """to = weight / √(mean x² + eps); `eps` is a constant."""
+
+    x: Register
+    to: Register
+    eps: ConstantNumber
+    weight: TensorNumber
+
+
+class Multiply(NamedTuple):
+    """to = a · b."""
+
+    a: Register
+    b: Register
+    to: Register
+
+
 Operation: TypeAlias = (
     Embed | Input | Linear | Bias | Rms | LayerNorm | Round | Silu | Softplus | Gate | Add | Skip
     | Convolve | Decay | Channels | Heads | LinearCodes | Mean | Gelu | HalfGlu | Copy | Diagonal
     | Qgelu | Chunks | Relu | Modes | Affine | HardGlu | GeluTanh
-    | Qgelu4 | Pick
+    | Qgelu4 | Pick | Centre | Factor | Multiply
 )  # fmt: skip
 OPERATIONS: tuple[type[Any], ...] = get_args(Operation)
 CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
@@ -376,7 +400,7 @@ CODES = {kind: code for code, kind in enumerate(OPERATIONS)}
 (
     EMBED, INPUT, LINEAR, BIAS, RMS, LAYER_NORM, ROUND, SILU, SOFTPLUS, GATE, ADD, SKIP, CONVOLVE,
     DECAY, CHANNELS, HEADS, LINEAR_CODES, MEAN, GELU, HALF_GLU, COPY, DIAGONAL, QGELU, CHUNKS, RELU,
-    MODES, AFFINE, HARD_GLU, GELU_TANH, QGELU4, PICK,
+    MODES, AFFINE, HARD_GLU, GELU_TANH, QGELU4, PICK, CENTRE, FACTOR, MULTIPLY,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 # Who reads codes that a recurrence may read.

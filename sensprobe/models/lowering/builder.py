@@ -57,6 +57,11 @@ class Builder(Protocol):
         """A layer norm with a weight and "{weight}.bias"."""
         ...
 
+    def layer_product(self, x: Register, to: Register, eps: float, at: str) -> Register:
+        """A layer norm as a product of the activations `at` + "norm_in" and "norm_factor", plus a
+        bias."""
+        ...
+
     def affine(self, x: Register, to: Register, weight: str) -> Register:
         """x · weight + "{weight}.bias"."""
         ...

@@ -37,6 +37,8 @@ def lower(b: Builder, config: Any, mixer: Callable[[str, Register], Register]) -
 def _norm(b: Builder, at: str, u: Register, to: Register, config: Any) -> Register:
     if config.norm_kind == "affine":
         return b.affine(u, to, at + "norm")
+    if config.norm_kind == "layer-product":
+        return b.layer_product(u, to, config.norm_eps, at)
     normed = b.rms if config.norm_kind == "rms" else b.layer_norm
     return normed(u, to, config.norm_eps, at + "norm")
 

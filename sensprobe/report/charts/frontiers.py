@@ -56,13 +56,13 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     title = f"What {search.quantity.name} the memory buys"
     plotted = [c for c in search.candidates if c.total_bytes > 0 and isfinite(c.metric.value)]
     if view.feasible:
-        plotted = [c for c in plotted if feasible(c, view.budget)]
+        plotted = [c for c in plotted if feasible(c, view)]
     if not plotted:
         return nothing(title, "no plan was evaluated")
     also = [b for b in search.compared if b.total_bytes > 0 and isfinite(b.metric.value)]
     trained = [t for t in tuned_beside(tuned, search) if isfinite(t.search.after.value)]
     if view.feasible:
-        trained = [t for t in trained if feasible(t.seen_on("search"), view.budget)]
+        trained = [t for t in trained if feasible(t.seen_on("search"), view)]
     sizes = [*(c.total_bytes for c in plotted), *(b.total_bytes for b in also)]
     sizes += [t.total_bytes for t in trained]
     height = _Height(search, view.loss, [c.change for c in plotted])

@@ -52,8 +52,9 @@ def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
         traces += map(_bars, chart.bars)
         layout |= {"barmode": "stack", "bargap": 0.3}
     if chart.cells is not None:
-        traces.append(_cells(chart.cells))
+        traces += [_cells(chart.cells), _centres(chart.cells)]
         layout |= {"coloraxis": _colours(chart.cells, theme), "meta": {"scale": chart.cells.scale}}
+        layout["hoverdistance"] = -1  # every place on a map is of the nearest cell
     return go.Figure(traces, layout)
 
 
@@ -249,16 +250,31 @@ def _cells(cells: Cells) -> go.Heatmap:
         x=list(range(len(cells.rows[0]))),
         y=list(range(len(cells.rows))),
         text=[[_escaped(cell.short) if cell else "" for cell in row] for row in cells.rows],
-        customdata=[
-            _picked((cell.name, cell.about) if cell else ("", ()) for cell in row)
-            for row in cells.rows
-        ],
         texttemplate="%{text}",
-        hovertemplate=HOVER,
-        hoverongaps=False,
+        hoverinfo="skip",
         xgap=2,
         ygap=2,
         coloraxis="coloraxis",
+    )
+
+
+def _centres(cells: Cells) -> go.Scatter | go.Scattergl:
+    """A mark in the middle of every cell, which is not seen: Plotly picks marks, not cells."""
+    places = [
+        (column, row, cell)
+        for row, cells_of in enumerate(cells.rows)
+        for column, cell in enumerate(cells_of)
+        if cell is not None
+    ]
+    made: Callable[..., Any] = go.Scattergl if len(places) > MANY else go.Scatter
+    return made(
+        x=[column for column, _, _ in places],
+        y=[row for _, row, _ in places],
+        mode="markers",
+        marker={"opacity": 0, "size": 20, "symbol": "square"},
+        customdata=_picked((cell.name, cell.about) for _, _, cell in places),
+        hovertemplate=HOVER,
+        showlegend=False,
     )
 
 

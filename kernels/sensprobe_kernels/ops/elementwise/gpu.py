@@ -35,6 +35,7 @@ GATE, ADD, SKIP, DECAY = (tl.constexpr(v) for v in (ir.GATE, ir.ADD, ir.SKIP, ir
 GELU, HALF_GLU, QGELU = tl.constexpr(ir.GELU), tl.constexpr(ir.HALF_GLU), tl.constexpr(ir.QGELU)
 COPY, RELU, HARD_GLU = (tl.constexpr(v) for v in (ir.COPY, ir.RELU, ir.HARD_GLU))
 GELU_TANH, QGELU4, PICK = (tl.constexpr(v) for v in (ir.GELU_TANH, ir.QGELU4, ir.PICK))
+MULTIPLY = tl.constexpr(ir.MULTIPLY)
 
 
 @triton.jit
@@ -93,6 +94,8 @@ def rows(
             x = x * silu(other)
         elif CODE == ADD:
             x = x + other
+        elif CODE == MULTIPLY:
+            x = x * other
         elif CODE == HALF_GLU:
             x = x * sigmoid(other)
         elif CODE == HARD_GLU:
@@ -187,11 +190,12 @@ def rounds(
 def norm(
     x, added, weight, bias, y, known, known_zero, columns, pitch, y_pitch, stride, eps,
     W: tl.constexpr, run: tl.constexpr, ADDS: tl.constexpr, LAYER: tl.constexpr,
-    WEIGHTED: tl.constexpr, AFFINE: tl.constexpr, r: tl.constexpr,
+    WEIGHTED: tl.constexpr, AFFINE: tl.constexpr, CENTRE: tl.constexpr, FACTOR: tl.constexpr,
+    r: tl.constexpr,
 ):  # fmt: skip
     """x / √(mean x² + eps) · weight of a row, or a group of columns (the grid's second axis), a
     program, then rounded. ADDS: x takes `added` in first, and keeps the sum. LAYER: layer norm.
-    AFFINE: x · weight + bias."""
+    AFFINE: x · weight + bias. CENTRE: x less its mean. FACTOR: weight / √(mean x² + eps)."""
     i = tl.arange(0, W)[None, :]
     inside, first = i < columns, tl.program_id(1) * columns
     at = x + tl.program_id(0) * pitch + first + i
@@ -200,12 +204,13 @@ def norm(
         v = v + tl.load(added + tl.program_id(0) * pitch + first + i, mask=inside, other=0.0)
         tl.store(at, v, mask=inside)
     count = columns.to(tl.float32)
-    if LAYER:
+    if LAYER or CENTRE:
         middle = tl.div_rn(tl.sum(v, 1, keep_dims=True), count)
         v = tl.where(inside, v - middle, 0.0)
-    if not AFFINE:
+    if not (AFFINE or CENTRE):
         square = tl.div_rn(tl.sum(v * v, 1, keep_dims=True), count)
-        v = v * tl.div_rn(1.0, tl.sqrt_rn(square + eps))
+        root = tl.div_rn(1.0, tl.sqrt_rn(square + eps))
+        v = tl.where(inside, root, 0.0) if FACTOR else v * root
     if WEIGHTED:
         v = v * tl.load(weight + first + i, mask=inside, other=0.0)
     if LAYER or AFFINE:

@@ -202,6 +202,29 @@ def layer_norm(
 
 
 @inline
+def centre(work: Any, source: int, to: int, size: int) -> None:
+    """x - mean."""
+    m = every(total(work, source, size) / np.float32(size))
+    for i in range(0, size, LANES):
+        store(work, to + i, load(work, source + i) - m)
+
+
+@inline
+def factor(work: Any, source: int, to: int, size: int, eps: float, weight: Any) -> None:
+    """weight / √(mean x² + eps)."""
+    square = _squares(work, source, size, _ZERO) / np.float32(size)
+    r = every(_ONE / np.sqrt(square + eps))
+    for i in range(0, size, LANES):
+        store(work, to + i, r * load(weight, i))
+
+
+@inline
+def multiply(work: Any, a: int, b: int, to: int, size: int) -> None:
+    for i in range(0, size, LANES):
+        store(work, to + i, load(work, a + i) * load(work, b + i))
+
+
+@inline
 def affine(work: Any, source: int, to: int, size: int, weight: Any, bias: Any) -> None:
     """x · weight + bias."""
     for i in range(0, size, LANES):

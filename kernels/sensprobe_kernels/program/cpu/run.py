@@ -184,6 +184,8 @@ def _decoded(program: Program, o: Operation) -> int:
             return 3 * size(A)
         case ir.Modes(A=A):
             return size(A)
+        case ir.Factor(weight=tensor):
+            return size(tensor)
         case ir.Rms(weight=tensor) if tensor >= 0:
             return size(tensor)
         case (

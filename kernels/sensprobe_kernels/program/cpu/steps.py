@@ -31,13 +31,16 @@ from sensprobe_kernels.program.cpu.registers import (
     RowCodes,
     add_bias,
     affine,
+    centre,
     decays,
+    factor,
     gates,
     gelu_tanhs,
     gelus,
     glus,
     hard_glus,
     layer_norm,
+    multiply,
     plain_row,
     products,
     qgelu4s,
@@ -68,9 +71,11 @@ _CONVOLVE, _CHANNELS, _HEADS = columns(ir.Convolve), columns(ir.Channels), colum
 _DIAGONAL, _MEAN, _QGELU4 = columns(ir.Diagonal), columns(ir.Mean), columns(ir.Qgelu4)
 _HALF_GLU, _COPY, _GELU_TANH = columns(ir.HalfGlu), columns(ir.Copy), columns(ir.GeluTanh)
 _MODES, _AFFINE, _HARD_GLU = columns(ir.Modes), columns(ir.Affine), columns(ir.HardGlu)
+_CENTRE, _FACTOR, _MULTIPLY = columns(ir.Centre), columns(ir.Factor), columns(ir.Multiply)
 _PICK = columns(ir.Pick)
 _ELEMENTWISE = (
-    ir.SILU, ir.GELU, ir.GELU_TANH, ir.QGELU, ir.QGELU4, ir.RELU, ir.GATE, ir.ADD, ir.SOFTPLUS
+    ir.SILU, ir.GELU, ir.GELU_TANH, ir.QGELU, ir.QGELU4, ir.RELU, ir.GATE, ir.ADD, ir.SOFTPLUS,
+    ir.MULTIPLY,
 )  # fmt: skip
 
 
@@ -264,6 +269,9 @@ def _elementwise(machine: Machine, call: Call, row: Any) -> None:
     elif code == ir.ADD:
         a, b, to = row[_ADD.a.at], row[_ADD.b.at], row[_ADD.to.at]
         sums(work, a, b, to, batch * row[_ADD.to.pitch])
+    elif code == ir.MULTIPLY:
+        a, b, to = row[_MULTIPLY.a.at], row[_MULTIPLY.b.at], row[_MULTIPLY.to.at]
+        multiply(work, a, b, to, batch * row[_MULTIPLY.to.pitch])
     elif code == ir.SOFTPLUS:
         low, high = machine.consts[row[_SOFTPLUS.low]], machine.consts[row[_SOFTPLUS.high]]
         x, to = row[_SOFTPLUS.x.at], row[_SOFTPLUS.to.at]
@@ -280,6 +288,8 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
         _decode(machine, row[_SKIP.D], scratch.tensor, scratch)
     elif code == ir.DECAY:
         _decode(machine, row[_DECAY.A], scratch.tensor, scratch)
+    elif code == ir.FACTOR:
+        _decode(machine, row[_FACTOR.weight], scratch.tensor, scratch)
     for b in range(call.batch):
         if code == ir.BIAS:
             add_bias(work, _at(row, _BIAS.to, b), scratch.tensor, row[_BIAS.to.size])
@@ -312,6 +322,13 @@ def _each(machine: Machine, call: Call, row: Any, scratch: Scratch) -> None:
             plain_row(machine.data, machine.consts, t, call.tokens[b], work, to, scratch.wide)
         elif code == ir.MEAN:
             _mean(call, row, b)
+        elif code == ir.CENTRE:
+            x, to = _at(row, _CENTRE.x, b), _at(row, _CENTRE.to, b)
+            centre(work, x, to, row[_CENTRE.x.size])
+        elif code == ir.FACTOR:
+            x, to = _at(row, _FACTOR.x, b), _at(row, _FACTOR.to, b)
+            eps = machine.consts[row[_FACTOR.eps]]
+            factor(work, x, to, row[_FACTOR.x.size], eps, scratch.tensor)
 
 
 @inline

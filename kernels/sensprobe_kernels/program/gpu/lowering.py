@@ -106,7 +106,7 @@ class Lowering:
                 return 1
             case ir.Add() if (norm := _norm_of(o, after)) is not None:
                 return 1 + self._norm(norm, after[1:], o.b)
-            case ir.Rms() | ir.LayerNorm() | ir.Affine():
+            case ir.Rms() | ir.LayerNorm() | ir.Affine() | ir.Centre() | ir.Factor():
                 return self._norm(o, after, None)
             case ir.Round():
                 return self._round(o)
@@ -233,19 +233,20 @@ class Lowering:
 
     def _norm(
         self,
-        o: ir.Rms | ir.LayerNorm | ir.Affine,
+        o: ir.Rms | ir.LayerNorm | ir.Affine | ir.Centre | ir.Factor,
         after: list[Operation],
         added: Register | None,
     ) -> int:
         groups = o.groups if isinstance(o, ir.Rms) else 1
-        tensors = (o.weight, NONE if isinstance(o, ir.Rms) else o.bias)
-        eps = 0.0 if isinstance(o, ir.Affine) else self.program.consts[o.eps]
+        weight_of = NONE if isinstance(o, ir.Centre) else o.weight
+        bias_of = o.bias if isinstance(o, ir.LayerNorm | ir.Affine) else NONE
+        eps = 0.0 if isinstance(o, ir.Affine | ir.Centre) else self.program.consts[o.eps]
         r, run, stride, used = EXACTLY, 0, 0, 1
         known = (self.buffers.nothing, self.buffers.nothing)
         rounds = after[0] if after and groups == 1 else None
         if isinstance(rounds, ir.Round) and _in_place(rounds, o.to):
             (r, run, stride, known), used = self._rounding(rounds.store, o.to.size), 2
-        weight, bias = self.small(*tensors)
+        weight, bias = self.small(weight_of, bias_of)
         x, columns = self.register(o.x), o.x.size // groups
         given = (
             x, x if added is None else self.register(added), weight, bias, self.register(o.to),
@@ -255,7 +256,8 @@ class Lowering:
             elementwise.norm, (self.program.batch, groups), given,
             W=triton.next_power_of_2(columns), warps=_warps(columns), run=run,
             ADDS=int(added is not None), LAYER=int(isinstance(o, ir.LayerNorm)),
-            WEIGHTED=int(o.weight >= 0), AFFINE=int(isinstance(o, ir.Affine)), r=r,
+            WEIGHTED=int(weight_of >= 0), AFFINE=int(isinstance(o, ir.Affine)),
+            CENTRE=int(isinstance(o, ir.Centre)), FACTOR=int(isinstance(o, ir.Factor)), r=r,
         )  # fmt: skip
         return used
 
@@ -332,7 +334,7 @@ class Lowering:
                 return _Function(x, y, y.pitch)
             case ir.Relu(x, y) | ir.Qgelu4(x, y):
                 return _Function(x, y, y.pitch)
-            case ir.Gate(a, b, y) | ir.Add(a, b, y):
+            case ir.Gate(a, b, y) | ir.Add(a, b, y) | ir.Multiply(a, b, y):
                 return _Function(a, y, y.pitch, b)
             case ir.Skip(a, b, y, D, span, entries):
                 return _Function(a, y, span * entries, b, D, span)
