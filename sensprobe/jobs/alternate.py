@@ -31,8 +31,7 @@ import numpy as np
 from sensprobe.documents import read_json
 from sensprobe.errors import BudgetError
 from sensprobe.evaluate import mean, paired, score_document
-from sensprobe.jobs.cost import cost
-from sensprobe.jobs.fewer import fewer
+from sensprobe.jobs.fewer import fewer, searchable
 from sensprobe.jobs.profile import profile
 from sensprobe.jobs.prune import require_prunable
 from sensprobe.jobs.search import SearchSettings, run_of, search, sensitivity_of
@@ -151,7 +150,7 @@ def _with_fewer(
     run, out, known = run_of(outer), {}, dict[str, Standing]()
     folder = folder_of(run, f"{states}-states")
     model = fewer(outer, states, folder)
-    settings = _limited(model, settings, states)
+    settings = replace(settings, budgets=searchable(model, settings.budgets, settings.batch))
     if not settings.budgets:
         return {}
     try:
@@ -174,20 +173,6 @@ def _with_fewer(
         known[row["stands"]] = Standing(name, tuned.plan, tuned.session, weights)
         out[row["budget"]] = known[row["stands"]], seconds
     return out
-
-
-def _limited(model: Session, settings: SearchSettings, states: int) -> SearchSettings:
-    """The settings with the budgets that the model does not fit at full precision."""
-    full = cost(model.source.outline, {}, settings.batch)
-    size = Size(full["weight_bytes"], full["state_bytes"])
-    for budget in (budget for budget in settings.budgets if budget.admits(size)):
-        model.progress.note(
-            f"{states} states do not compete within {budget}: at full precision they take "
-            f"{size.total:,} bytes, so there is nothing to search. `sensprobe tune --prune "
-            f"{states}` trains such a model."
-        )
-    kept = tuple(budget for budget in settings.budgets if not budget.admits(size))
-    return replace(settings, budgets=kept)
 
 
 @dataclass

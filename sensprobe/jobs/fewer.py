@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sensprobe.errors import UsageError
+from sensprobe.jobs.cost import cost
 from sensprobe.jobs.prune import require_prunable, write_pruned
 from sensprobe.jobs.tuned import opened_as
 from sensprobe.models import family_of
+from sensprobe.search import Budget, Size
 from sensprobe.session.session import Session
 
 FILE = "pruned.safetensors"
@@ -39,3 +42,20 @@ def fewer(session: Session, states: int, folder: Path, resume: bool = True) -> S
         found = opened_as(session, path)
     found.samples, found.whole = session.samples, session
     return found
+
+
+def searchable(model: Session, budgets: Sequence[Budget], batch: int) -> tuple[Budget, ...]:
+    """The budgets that a model with fewer states does not fit at full precision; of the others it
+    is said that it does not compete."""
+    full, states = cost(model.source.outline, {}, batch), model.source.model.config.d_state
+    size, kept = Size(full["weight_bytes"], full["state_bytes"]), []
+    for budget in budgets:
+        if not budget.admits(size):
+            kept.append(budget)
+            continue
+        model.progress.note(
+            f"{states} states do not compete within {budget}: at full precision they take "
+            f"{size.total:,} bytes, so there is nothing to search. `sensprobe tune --prune "
+            f"{states}` trains such a model."
+        )
+    return tuple(kept)

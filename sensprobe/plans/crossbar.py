@@ -34,6 +34,8 @@ LIMITS = {
     "adc_bits": (2, 24),
     "dac_bits": (2, 16),
 }
+MOST = 1 << 24
+"""Cells of a tile, at most: an export writes a byte for each, used or not."""
 KEYS = "rows=N, columns=N, cell_bits=N, adc_bits=N, dac_bits=N, adc_pj=ENERGY, dac_pj=ENERGY"
 Products: TypeAlias = Iterable[tuple[str, str | None, int]]
 """(weight, what it multiplies, multiplications a step), as a family lists them."""
@@ -58,6 +60,10 @@ class Crossbar:
                 raise UsageError(
                     f"{name}={getattr(self, name)}: a crossbar has from {low:,} to {high:,}."
                 )
+        if self.rows * self.columns > MOST:
+            raise UsageError(
+                f"rows={self.rows},columns={self.columns}: a tile has at most {MOST:,} cells."
+            )
         for name in ("adc_pj", "dac_pj"):
             if not 0 <= (getattr(self, name) or 0) < inf:
                 raise UsageError(f"{name}={getattr(self, name)}: an energy is 0 or more, in pJ.")

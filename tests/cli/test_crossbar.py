@@ -92,6 +92,7 @@ def test_any_plan_of_a_run_is_exported(shell: Shell, tmp_path) -> None:
     [
         ([*EVAL, "--crossbar", "row=3"], "'row=3' is none of rows=N"),
         ([*EVAL, "--crossbar", "rows=0"], "rows=0: a crossbar has from 1"),
+        ([*EVAL, "--crossbar", "rows=65536,columns=257"], "a tile has at most 16,777,216 cells"),
         ([*EVAL, "--crossbar", "columns=4"], "give columns=6 or more"),
         ([*EVAL, "--crossbar", "--dead-band"], "--dead-band counts without a crossbar"),
         (
