@@ -25,8 +25,8 @@ def test_the_table_is_that_of_what_was_measured(study) -> None:
 
 def test_several_seeds_have_a_mean_with_both_errors(study) -> None:
     rows = [{"test": 97.0, "stderr": 0.3}, {"test": 98.0, "stderr": 0.4}]
-    assert study._mean(rows) == "97.50 ± 0.61"
-    assert study._mean(rows[:1]) == "97.00 ± 0.30"
+    assert study._mean(rows, "test", "stderr") == "97.50 ± 0.61"
+    assert study._mean(rows[:1], "test", "stderr") == "97.00 ± 0.30"
 
 
 def test_the_table_of_other_models_is_that_of_what_was_measured() -> None:
