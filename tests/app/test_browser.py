@@ -208,9 +208,8 @@ def drawn_whole(page) -> None:
 def test_what_was_never_priced_has_no_prediction_until_it_is(page, served, runs):
     page.goto(f"{served}/plan?run=digits&plan=full precision")
     page.locator(METRIC).nth(3).wait_for()
-    page.get_by_role("textbox", name="Another scheme").fill("int5/head/asym")
-    page.keyboard.press("Enter")
-    put_in_column_of_a(page, "int5/head/asym (not measured)")
+    drawn_whole(page)
+    put_in_column_of_a(page, "int6/asym (not measured)")
     guess, delta = page.locator(METRIC).nth(2), page.locator('[data-testid="stMetricDelta"]').first
     expect(guess).to_have_text("not measured", timeout=PATIENCE)
     expect(delta).to_contain_text("bytes")
@@ -220,8 +219,8 @@ def test_what_was_never_priced_has_no_prediction_until_it_is(page, served, runs)
     expect(guess).to_contain_text("±", timeout=2 * PATIENCE)
     expect(told).to_have_count(0)
     found = gather(open_run(runs / "digits")).measured
-    assert found.schemes[-1] == "int5/head/asym"
-    price = found.grid["layers.*.A", "int5/head/asym"].additive
+    assert found.schemes[-1] == "int6/asym"
+    price = found.grid["layers.*.A", "int6/asym"].additive
     assert f"{price.value:.2g}"[:3] in guess.inner_text()
 
 
