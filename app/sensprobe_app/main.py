@@ -90,7 +90,11 @@ def _of_a_search(found: store.Found) -> store.Found:
     with st.sidebar:
         help = "A run keeps its earlier searches."
         title = choice("Search", list(searches), "of", help=help, over=("plan",))
-    return store.of_search(found, searches[str(title)])
+    try:
+        return store.of_search(found, searches[str(title)])
+    except SensprobeError as error:
+        st.warning(f"{plain(str(error))} The latest search is shown.")
+        return found
 
 
 @st.fragment(run_every=EVERY)

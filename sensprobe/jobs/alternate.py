@@ -33,7 +33,6 @@ from sensprobe.errors import BudgetError
 from sensprobe.evaluate import mean, paired, score_document
 from sensprobe.jobs.fewer import fewer, searchable
 from sensprobe.jobs.profile import profile
-from sensprobe.jobs.prune import require_prunable
 from sensprobe.jobs.search import SearchSettings, run_of, search, sensitivity_of
 from sensprobe.jobs.train_under import RESULT as TUNED
 from sensprobe.jobs.train_under import TuneSettings, train_under, without_gptq
@@ -95,8 +94,6 @@ def alternate(
     document kept as `turns` in the run: for each budget the tuned model that stands, and a row a
     step with its plan, seconds, score on the search split, and what it gained in all and a minute.
     """
-    for count in states:
-        require_prunable(session, count)
     tuned: dict[str, Standing] = {}
     turns = {
         choice["budget"]: _Turns(session, found, settings, tuning, progress, choice, tuned)

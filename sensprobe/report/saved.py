@@ -5,7 +5,7 @@ A run may come from someone else: links are passed over, and so is what is no pl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,29 +29,27 @@ def with_saved(search: Search, run: Run, sites: Sequence[Site]) -> Search:
     """The search with the saved plans that it has not measured itself among the compared ones."""
     known = {c.plan_fingerprint for c in search.candidates}
     names = {b.name for b in search.compared} | {c.name for c in search.candidates}
-    saved = [
-        plan
-        for mark, plan in _saved(run, sites, search.batch)
-        if mark not in known and plan.name not in names
-    ]
+    saved = [plan for plan in _saved(run, sites, search.batch, known) if plan.name not in names]
     return replace(search, compared=(*search.compared, *saved)) if saved else search
 
 
-def _saved(run: Run, sites: Sequence[Site], batch: int) -> list[tuple[str, Compared]]:
-    """The fingerprint of each file's plan, and the plan with what the ledger has measured of it."""
+def _saved(run: Run, sites: Sequence[Site], batch: int, known: Collection[str]) -> list[Compared]:
+    """The plans of files, but for those whose fingerprint is known, with what the ledger has
+    measured of them."""
     out = []
     for path in _files(run.path / FOLDER):
         with suppress(SensprobeError):
             plan = read(path)
             schemes = plan.resolve(sites)
-            price, mark = cost(sites, schemes, batch=batch), fingerprint(schemes)
-            found = measured_plan(run, mark)
+            if (mark := fingerprint(schemes)) in known:
+                continue
+            price, found = cost(sites, schemes, batch=batch), measured_plan(run, mark)
             _, metric, change = (None, UNKNOWN, UNKNOWN) if found is None else found
             entries = tuple((name, str(scheme)) for name, scheme in plan.entries)
-            out.append((mark, Compared(
+            out.append(Compared(
                 path.stem, price.weight_bytes, price.state_bytes, price.total_bytes, metric,
                 change, entries=entries, saved=True,
-            )))  # fmt: skip
+            ))  # fmt: skip
     return out
 
 

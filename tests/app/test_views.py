@@ -337,3 +337,12 @@ def test_budgets_are_typed_in_all_and_apart(runs):
     assert "Smallest that loses no more than its error within" in said
     test.text_input(key="weights").input("12 apples").run()
     assert "12 apples" in test.error[0].value
+
+
+def test_an_earlier_search_that_is_damaged_leaves_the_latest(runs):
+    api.search(runs / "digits", ["2KiB"], evaluations=4, confirm=False)
+    path = runs / "digits" / "results" / "confirmation-1.json"
+    path.write_text("{", encoding="utf-8")
+    test = opened(runs, "pareto", run="digits", of="1: 1.5KiB, 1.75KiB")
+    assert "The latest search is shown." in test.warning[0].value
+    assert test.title[0].value == "Pareto"

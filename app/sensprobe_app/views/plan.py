@@ -42,7 +42,7 @@ from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
 NOT_PRICED = "not measured"
-AGAINST = "Below it what is gained against full precision, on the same samples."
+AGAINST = "Below it stands the change against full precision on the same samples."
 EVERY = "1s"
 
 
