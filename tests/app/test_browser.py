@@ -191,8 +191,9 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
 
     name.fill("my-try")
     name.press("Enter")
+    drawn_whole(page)
     page.get_by_role("button", name="Save it").click()
-    expect(page.get_by_role("combobox", name="Plan")).to_be_visible(timeout=PATIENCE)
+    page.get_by_text("Saved as my-try").wait_for()
     page.goto(f"{served}/plan?run=digits&plan=my-try")
     expect(page.locator(METRIC).first).to_have_text(after[0], timeout=PATIENCE)
     page.goto(f"{served}/pareto?run=digits")

@@ -309,7 +309,10 @@ def _measure(found: Found, entries: Entries, own: str) -> str:
         _start(lambda run: jobs.measure(run, plan, n), found.run)
     save = second.button("Save it", help="Keeps it under its name", disabled=not entries)
     if save and _start(lambda run: jobs.save(run, plan), found.run):
+        st.session_state["saved"] = name
         st.rerun()  # it is among the plans on offer
+    if saved := st.session_state.pop("saved", ""):
+        st.success(f"Saved as {plain(saved)}: it is among the plans above.")
     st.fragment(run_every=EVERY)(_jobs)(str(found.run.path))
     return name
 
