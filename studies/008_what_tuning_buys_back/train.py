@@ -2,8 +2,10 @@
 
     python studies/008_what_tuning_buys_back/train.py [--data DIR] [--run DIR] [--only N …]
 
-DIR holds what SENSPROBE_DATA does: har_mamba/, text/, s4d_smnist/, mnist/. A finished case is a
-line of results.jsonl; one that was stopped goes on. The table of README.md is written after each.
+DIR holds what SENSPROBE_DATA does: har_mamba/, text/, s4d_smnist/, mnist/, s4d_scifar10/,
+cifar10/. A plan that is searched is kept in plans/, and searched where it is not there. A finished
+case is a line of results.jsonl; one that was stopped goes on. The table of README.md is written
+after each.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 from sensprobe import api
 from sensprobe.cli.study import append_line, data_folder, markdown, read_lines, tell_legs
 from sensprobe.documents.files import between, write_whole
-from sensprobe.errors import SensprobeError
+from sensprobe.errors import SensprobeError, UsageError
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.scores.metrics import info_in
 from sensprobe.scores.score import Score
@@ -64,11 +66,33 @@ def tuned(case: dict[str, Any], folder: Path, run: Path, number: int) -> dict[st
         (run / "har").mkdir(parents=True, exist_ok=True)
         shutil.copy(HERE.parent / "004_selective_models" / "har" / "model.toml", run / "har")
         shutil.copy(folder / "har_mamba" / WEIGHTS, run / "har")
-    plan = Plan(tuple(map(parse_setting, case["schemes"])))
+    model, data = (case[key].format(**places) for key in ("model", "data"))
+    plan: Plan | Path = Plan(tuple(map(parse_setting, case.get("schemes", ()))))
+    if "search" in case:
+        plan = searched(case, model, data, run / f"case-{number}-search")
     return api.tune(
-        case["model"].format(**places), case["data"].format(**places), plan,
-        run / f"case-{number}", trained=tell_legs, **case["options"],
+        model, data, plan, run / f"case-{number}", norm=case.get("norm"), trained=tell_legs,
+        **case["options"],
     )  # fmt: skip
+
+
+def searched(case: dict[str, Any], model: str, data: str, run: Path) -> Path:
+    """The file of a case's plan, as a profile and a search in `run` find it."""
+    how, kept = case["search"], HERE / "plans" / f"{case['plan']}.json"
+    if not kept.exists():
+        api.profile(
+            model, data, run, how["schemes"], by=how["by"], limit=how["profiled"],
+            norm=case.get("norm"),
+        )  # fmt: skip
+        found = api.search(
+            run, [how["budget"]], limit=how["limit"], evaluations=how["evaluations"], confirm=False
+        )
+        choice = found["search"]["chosen"][0]
+        if choice["plan_file"] is None:
+            raise UsageError(f"{case['name']}: no plan that was evaluated fits.")
+        kept.parent.mkdir(exist_ok=True)
+        write_whole(kept, (run / choice["plan_file"]).read_bytes())
+    return kept
 
 
 def row_of(case: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
