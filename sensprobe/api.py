@@ -316,7 +316,7 @@ def search(
     also: Sequence[OnePlan] = (),
     confirm: bool = True,
     tune: int = 0,
-    prune: Sequence[int] = (),
+    prune: Sequence[int | str] = (),
     noise: str | Sequence[str] = (),
     draws: int | None = None,
     noise_seed: int = 0,
@@ -336,11 +336,11 @@ def search(
     steps hold in full are then not offered) or those a plan packs ("packed", and with a target).
     `also` are plans to measure for comparison: they take no part in the search. With `tune` epochs
     the plans found are tuned, and what is tuned is searched again (see `sensprobe.jobs.alternate`);
-    `trained` is told the progress of training. Models pruned to so many states each of `prune` are
-    searched and tuned under the same budgets, and compete. Under `noise` ("weights=0.01") every
-    plan, and full precision, is run on the same `draws` devices (10) of `noise_seed`, and confirmed
-    on as many others. Returns {"search", "confirmation", "turns"}, kept in `run`; `turns` is None
-    without `tune`.
+    `trained` is told the progress of training. Models pruned to each of `prune` (8 states,
+    "kernels=48", or "8,kernels=48") are searched and tuned under the same budgets, and compete.
+    Under `noise` ("weights=0.01") every plan, and full precision, is run on the same `draws`
+    devices (10) of `noise_seed`, and confirmed on as many others. Returns {"search",
+    "confirmation", "turns"}, kept in `run`; `turns` is None without `tune`.
 
     Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
     is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
@@ -351,6 +351,7 @@ def search(
     from sensprobe.jobs.budgets import budgets_of
     from sensprobe.jobs.confirm import confirm as confirmed_on_unseen
     from sensprobe.jobs.cost import full_bytes
+    from sensprobe.jobs.fewer import left_of
     from sensprobe.jobs.prune import require_prunable
     from sensprobe.jobs.saturation import chosen_ranges
     from sensprobe.jobs.train_under import TuneSettings
@@ -364,7 +365,8 @@ def search(
     if perturbed is not None and tune:
         raise UsageError("--noise and --tune: a search does one of them. Leave one out.")
     if prune and not tune:
-        raise UsageError("--prune: a model with fewer states is trained; give --tune EPOCHS too.")
+        raise UsageError("--prune: a model that is pruned is trained; give --tune EPOCHS too.")
+    pruned = tuple(map(left_of, _listed(prune)))
     tuning = TuneSettings(epochs=tune) if tune else None
     settings = job.SearchSettings(
         method=method,
@@ -388,12 +390,12 @@ def search(
     )
     if tuning is not None:
         require_tunable(session)
-    for states in prune:
-        require_prunable(session, states)
-    if prune and any(budget.max_loss is not None for budget in settings.budgets):
+    for left in pruned:
+        require_prunable(session, left.states, left.kernels)
+    if pruned and any(budget.max_loss is not None for budget in settings.budgets):
         raise UsageError(
-            "--prune and a budget of loss: fewer states lose something before any plan does. Give "
-            "a budget of bytes."
+            "--prune and a budget of loss: what is pruned loses something before any plan does. "
+            "Give a budget of bytes."
         )
     with session.run.working("search"):
         found = job.search(session, settings)
@@ -402,7 +404,7 @@ def search(
         confirmed = confirmed_on_unseen(session) if confirm else None
         turns = None
         if tuning is not None:
-            turns = alternate(session, found, settings, tuning, states=prune, progress=trained)
+            turns = alternate(session, found, settings, tuning, pruned=pruned, progress=trained)
     for warning in chosen_ranges(session, found):
         progress.note(warning)
     return {"search": found, "confirmation": confirmed, "turns": turns}
@@ -634,7 +636,7 @@ def tune(
     limit: int | None = None,
     budget: int | str | None = None,
     trials: int = 0,
-    prune: int | None = None,
+    prune: int | str | None = None,
     norm: str | None = None,
     metric: str | None = None,
     data_seed: int = 0,
@@ -659,12 +661,13 @@ def tune(
     ("weights=0.02", several) is added in every step, with or without a plan; scores are
     without. `limit`: samples of each split that are scored. A plan of more bytes than `budget`
     is an error. With `trials` rates, and the teacher where none is named, are those of the best
-    of so many short trainings. `prune` takes states away before, down to so many (see
-    `sensprobe.prune`). `trained` is told the progress of the training. `allow_code`:
-    see `search`.
+    of so many short trainings. `prune` takes states away before, down to so many, or
+    kernels, "kernels=48", or both, "8,kernels=48" (see `sensprobe.prune`). `trained` is told
+    the progress of the training. `allow_code`: see `search`.
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
+    from sensprobe.jobs.fewer import left_of
     from sensprobe.jobs.train_under import TuneSettings
     from sensprobe.plans.noise import parse_entry
     from sensprobe.plans.plan import EXACT_PLAN
@@ -693,8 +696,8 @@ def tune(
     with session.run.working("tune") if session.run else nullcontext():
         return job.tune(
             session, asked, None if out is None else Path(out), settings,
-            name=name, limit=limit, budget=budget, trials=trials, states=prune, resume=not restart,
-            progress=trained,
+            name=name, limit=limit, budget=budget, trials=trials,
+            left=None if prune is None else left_of(prune), resume=not restart, progress=trained,
         )  # fmt: skip
 
 

@@ -119,12 +119,11 @@ def add_search(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument(
         "--prune",
-        type=int,
         nargs="+",
         default=(),
         metavar="N",
         help="with --tune: models with fewer states, pruned to N of a head (S4D) or in all (S5), "
-        "compete for the same budgets",
+        "or fewer kernels (kernels=48, or both: 8,kernels=48), compete for the same budgets",
     )
     options.add_noise(
         sub, "evaluate everything, full precision too, under noise on the same devices"

@@ -237,9 +237,9 @@ def _tune(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument(
         "--prune",
-        type=int,
         metavar="N",
-        help="first take states away, down to N of a head (S4D) or in all (S5)",
+        help="first take states away, down to N of a head (S4D) or in all (S5), or kernels of an "
+        "S4D: kernels=48, or both: 8,kernels=48",
     )
     sub.add_argument(
         "--budget", metavar="SIZE", help="refuse a plan that takes more: 12KiB, 25%% or 8x"

@@ -102,7 +102,7 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     splits = document["splits"]
     columns = [(f"{name} ({found['n']:,})", "right") for name, found in splits.items()]
     made = table((metric.name, "left"), *columns)
-    fewer = "" if document["states"] is None else f", {document['states']} states"
+    fewer = "" if document["left"] is None else f", {document['left']}"
     rows = {
         "full precision": "full", f"plan{fewer}": "before", f"plan{fewer}, tuned": "after"
     }  # fmt: skip

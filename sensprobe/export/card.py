@@ -204,7 +204,7 @@ def _result(plan: Mapping[str, Scheme], model: Model, facts: CardFacts) -> str:
         what = f"by hand: {plain(facts.hand.about)}"
         rows.append(_score_row(what, facts.hand.total_bytes, facts.hand.score, facts.metric))
     if facts.baseline:
-        exact = "full precision" if facts.whole_bytes is None else "full precision, all states"
+        exact = "full precision" if facts.whole_bytes is None else "full precision, nothing pruned"
         size = facts.whole_bytes or full
         rows.append(_score_row(exact, size, facts.baseline, facts.metric))
     if not rows:

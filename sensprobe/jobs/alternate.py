@@ -9,8 +9,9 @@ each budget:
               under the same budget, in a run of its own; the plan found there is tuned on from the
               tuned weights, and stands if that is better
 
-    fewer     for each number of states that was asked for: a model with so few is profiled,
-              searched and tuned by the same turns, in a run of its own, and stands if it is better
+    fewer     for each number of states or kernels that was asked for: a model with so few is
+              profiled, searched and tuned by the same turns, in a run of its own, and stands if it
+              is better
 
 Each step is judged on the samples that the search used, paired with what stood before it. Where all
 tuning together gains nothing beyond its error there is no search again. The tuned models are in the
@@ -31,7 +32,7 @@ import numpy as np
 from sensprobe.documents import read_json
 from sensprobe.errors import BudgetError
 from sensprobe.evaluate import mean, paired, score_document
-from sensprobe.jobs.fewer import fewer, searchable
+from sensprobe.jobs.fewer import Left, fewer, searchable
 from sensprobe.jobs.profile import profile
 from sensprobe.jobs.search import SearchSettings, run_of, search, sensitivity_of
 from sensprobe.jobs.train_under import RESULT as TUNED
@@ -85,14 +86,15 @@ def alternate(
     settings: SearchSettings,
     tuning: TuneSettings,
     *,
-    states: Sequence[int] = (),
+    pruned: Sequence[Left] = (),
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Tune what a search of the session's run found, and search again what was tuned.
 
-    `found` is the search's document. Models with so many `states` compete: see above. Returns the
-    document kept as `turns` in the run: for each budget the tuned model that stands, and a row a
-    step with its plan, seconds, score on the search split, and what it gained in all and a minute.
+    `found` is the search's document. Models `pruned` to each of these compete: see above.
+    Returns the document kept as `turns` in the run: for each budget the tuned model that stands,
+    and a row a step with its plan, seconds, score on the search split, and what it gained in all
+    and a minute.
     """
     tuned: dict[str, Standing] = {}
     turns = {
@@ -101,11 +103,10 @@ def alternate(
     }
     for budget in turns.values():
         budget.take()
-    for count in states:
-        for name, (rival, seconds) in _with_fewer(
-            session, count, settings, tuning, progress
-        ).items():
-            turns[name].compete(rival, f"{count} states", seconds)
+    for left in pruned:
+        rivals = _with_fewer(session, left, settings, tuning, progress)
+        for name, (rival, seconds) in rivals.items():
+            turns[name].compete(rival, str(left), seconds)
     budgets = [
         {"budget": name, "stands": PREFIX + budget.stands.name, "steps": budget.steps}
         for name, budget in turns.items()
@@ -136,24 +137,24 @@ def _search_alike(
 
 def _with_fewer(
     outer: Session,
-    states: int,
+    left: Left,
     settings: SearchSettings,
     tuning: TuneSettings,
     progress: Callable[[Progress], None],
 ) -> dict[str, tuple[Standing, float]]:
-    """What stands of each budget after the turns of a model with so many states, and the seconds of
+    """What stands of each budget after the turns of a model with so much left, and the seconds of
     training. Its tuned models get rows in the outer run, one where budgets share one. Where the
     model leaves nothing to search within a budget that is said, and it does not compete."""
     run, out, known = run_of(outer), {}, dict[str, Standing]()
-    folder = folder_of(run, f"{states}-states")
-    model = fewer(outer, states, folder)
-    settings = replace(settings, budgets=searchable(model, settings.budgets, settings.batch))
+    folder = folder_of(run, left.ending[1:])
+    model = fewer(outer, left, folder)
+    settings = replace(settings, budgets=searchable(model, left, settings.budgets, settings.batch))
     if not settings.budgets:
         return {}
     try:
         inner, found = _search_alike(outer, model, folder / "search", settings)
     except BudgetError as error:
-        outer.progress.note(f"{states} states do not compete: {error}")
+        outer.progress.note(f"{left} do not compete: {error}")
         return {}
     for row in alternate(inner, found, settings, tuning, progress=progress)["budgets"]:
         seconds = sum(step["seconds"] or 0 for step in row["steps"])
@@ -162,9 +163,9 @@ def _with_fewer(
             continue
         tuned = open_tuned(inner, row["stands"])
         weights = tuned.session.source.path
-        name = f"{row['budget']}-{states}-states"
+        name = row["budget"] + left.ending
         document = read_json(weights.parent / TUNED)
-        asked = f"{document['asked_fingerprint']}-{states}-states"
+        asked = document["asked_fingerprint"] + left.ending
         document |= {"name": name, "candidate": None, "asked_fingerprint": asked}
         keep_tuned(run, document, tuned.plan, weights.parent)
         known[row["stands"]] = Standing(name, tuned.plan, tuned.session, weights)

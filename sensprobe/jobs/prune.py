@@ -165,7 +165,7 @@ def write_pruned(
         params, config = pruning.kernels(params, config, rows)
         for layer, price, kept in zip(layers, prices, rows, strict=True):
             counts = {"before": len(price), "after": len(kept), "free": int((price == 0).sum())}
-            layer["kernels"] = counts | _shared(price, price[kept])
+            layer["kernels"] = counts | _shared(price, price.index_fill(0, kept, 0))
     if states is not None:
         found = _prices(session, plan, mode_prices, "states")
         prices = [price[kept] for price, kept in zip(found, rows, strict=True)]
@@ -173,7 +173,7 @@ def write_pruned(
         chosen = [price.topk(count, 1).indices.sort(1).values for price in prices]
         params, config = pruning.kept(params, config, chosen)
         for layer, price, kept in zip(layers, prices, chosen, strict=True):
-            layer |= _shared(price, price.gather(1, kept))
+            layer |= _shared(price, price.scatter(1, kept, 0))
     write_weights(out, params, config, dict(recorded))
     return Went(layers, min(SAMPLES, len(session.dataset.splits["calibration"].x)))
 
@@ -204,9 +204,9 @@ def _prices(
         session.progress.end()
 
 
-def _shared(prices: Tensor, kept: Tensor) -> dict[str, float]:
-    """The sum of all prices, shared out to what is kept and what goes."""
-    return {"kept": float(kept.sum()), "removed": float(prices.sum() - kept.sum())}
+def _shared(prices: Tensor, gone: Tensor) -> dict[str, float]:
+    """The sum of the prices of what is kept and of what goes, which alone is not 0 in `gone`."""
+    return {"kept": float((prices - gone).sum()), "removed": float(gone.sum())}
 
 
 def _blocks(session: Session) -> int:

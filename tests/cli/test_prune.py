@@ -154,7 +154,7 @@ def test_tuning_takes_states_away_before_it_trains(shell: Shell, tmp_path: Path)
     made = shell.ok("tune", "s4d-digits", "--data", "digits", *words)
     assert "plan, 4 states, tuned" in made.out
     document = read_json(tmp_path / "small" / "tuned.json")
-    assert document["states"] == 4
+    assert document["left"] == "4 states"
     model = shell.ok("eval", "s4d-digits", "--data", "digits", "--json").json
     found = document["splits"]["confirmation"]
     assert found["full"]["value"] == model["value"]  # of the model with all states
@@ -165,6 +165,23 @@ def test_tuning_takes_states_away_before_it_trains(shell: Shell, tmp_path: Path)
     assert scored["cost"]["total_bytes"] == document["cost"]["total_bytes"]
     pruned = tmp_path / "small" / "pruned.safetensors"
     assert shell.ok("eval", pruned, *plan, "--json").json["value"] == found["before"]["value"]
+
+
+@pytest.mark.parametrize(("asked", "pairs"), [("kernels=12", 8), ("4,kernels=12", 4)])
+def test_tuning_takes_kernels_away_before_it_trains(
+    shell: Shell, tmp_path: Path, asked: str, pairs: int
+) -> None:
+    out = tmp_path / "small"
+    words = ["--set", "*.C=int4", "--max-steps", 1, "--prune", asked, "--out", out]
+    made = shell.ok("tune", "s4d-digits", "--data", "digits", "--limit", 60, *words)
+    left = "12 kernels" if pairs == 8 else "4 states, 12 kernels"
+    assert f"plan, {left}" in " ".join(made.out.split())
+    model, _ = read_checkpoint(out / "weights.safetensors")
+    assert model.sites["layers.0.A"].shape == (12, pairs)
+    again = shell("tune", "s4d-digits", "--data", "digits", *words[:-4], "--prune", "kernels=11",
+                  "--out", out)  # fmt: skip
+    assert again.code == 2
+    assert "or to other than 11 kernels" in again.err
 
 
 def test_a_pruned_model_without_a_plan_is_trained(shell: Shell, tmp_path: Path) -> None:
@@ -182,7 +199,7 @@ def test_what_was_pruned_of_another_model_is_not_trained(shell: Shell, tmp_path:
     assert failed.code == 2
     assert "to other than 4 states: name another folder, or replace it with --restart" in failed.err
     shell.ok("tune", "s4d-digits", "--data", "digits", *words, "--prune", 4, "--restart")
-    assert read_json(out / "tuned.json")["states"] == 4
+    assert read_json(out / "tuned.json")["left"] == "4 states"
     # of so many states, and it says that it is of that model, but has other sizes
     found = read_parameters(out / "pruned.safetensors")
     chosen = [torch.arange(9)]
@@ -198,6 +215,8 @@ def test_what_was_pruned_of_another_model_is_not_trained(shell: Shell, tmp_path:
     [
         (["tune", "s4d-digits", "--data", "digits", "--prune", 8], "give a number from 1 to 7."),
         (["tune", "s4d-digits", "--data", "digits", "--prune", 0], "give a number from 1 to 7."),
+        (["tune", "s4d-digits", "--data", "digits", "--prune", "few"], "both, 8,kernels=48."),
+        (["tune", "s4d-digits", "--data", "digits", "--prune", "kernels=16"], "from 1 to 15."),
         (["tune", "mamba-bytes", "--data", "pydoc", "--prune", 2], "mamba models are not pruned"),
     ],
 )

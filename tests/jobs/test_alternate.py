@@ -18,6 +18,7 @@ from sensprobe.errors import BudgetError, DataError, UsageError
 from sensprobe.jobs import alternate
 from sensprobe.jobs.alternate import Standing, _Turns
 from sensprobe.jobs.budgets import budgets_of
+from sensprobe.jobs.fewer import Left
 from sensprobe.jobs.search import SearchSettings
 from sensprobe.jobs.train_under import TuneSettings
 from sensprobe.jobs.tuned import opened_as
@@ -160,12 +161,16 @@ def test_what_cannot_be_tuned_is_said_before_it_is_searched(
         api.search(tmp_path / "run", ["1338"], tune=1)
 
 
+PRUNED = [4, "kernels=12"]
+
+
 @pytest.fixture(scope="module")
 def competed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A run in which a model with 4 of 8 states competed, and what `search` returned."""
+    """A run in which models with 4 of 8 states and 12 of 16 kernels competed, and what `search`
+    returned."""
     run = tmp_path_factory.mktemp("competed") / "run"
     shutil.copytree(EXAMPLE, run)
-    return run, api.search(run, ["1338"], evaluations=4, confirm=False, tune=1, prune=[4])
+    return run, api.search(run, ["1338"], evaluations=4, confirm=False, tune=1, prune=PRUNED)
 
 
 def test_fewer_states_at_more_bits_compete(competed: tuple[Path, Any]) -> None:
@@ -173,9 +178,10 @@ def test_fewer_states_at_more_bits_compete(competed: tuple[Path, Any]) -> None:
     run, found = competed
     (budget,) = found["turns"]["budgets"]
     name = "1338-4-states"
-    assert budget["stands"] == f"tuned/{name}"
-    step = budget["steps"][-1]
-    assert (step["step"], step["plan"]) == ("4 states", name)
+    best = max(budget["steps"], key=lambda step: step["score"]["value"])
+    assert budget["stands"] == f"tuned/{best['plan']}"
+    (step,) = (step for step in budget["steps"] if step["step"] == "4 states")
+    assert step["plan"] == name
     assert step["gained"]["value"] > 0.3
     row = next(row for row in tuned_rows(run) if row["name"] == name)
     assert row["total_bytes"] <= 1338
@@ -184,13 +190,22 @@ def test_fewer_states_at_more_bits_compete(competed: tuple[Path, Any]) -> None:
     assert row["splits"]["search"]["full"]["value"] == full["value"]  # of all states
 
 
+def test_fewer_kernels_compete_in_the_same_budget(competed: tuple[Path, Any]) -> None:
+    run, found = competed
+    (budget,) = found["turns"]["budgets"]
+    step = next(step for step in budget["steps"] if step["step"] == "12 kernels")
+    row = next(row for row in tuned_rows(run) if row["name"] == step["plan"])
+    assert row["name"] == "1338-12-kernels"
+    assert row["total_bytes"] <= 1338
+
+
 def test_what_competed_is_taken_home(competed: tuple[Path, Any], tmp_path: Path) -> None:
     run, _ = competed
     row = next(row for row in tuned_rows(run) if row["name"] == "1338-4-states")
     made = api.export(run, "tuned/1338-4-states", tmp_path / "out")
     assert made["weight_bytes"] == row["weight_bytes"]
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "| full precision, all states | 7,144 | 97.25 " in card
+    assert "| full precision, nothing pruned | 7,144 | 97.25 " in card
     scored = api.evaluate(tmp_path / "out", "digits", None)
     assert scored["value"] == row["splits"]["confirmation"]["after"]["value"]
     (beside,) = (t for t in gather(open_run(run)).tuned.plans if t.name == "1338-4-states")
@@ -233,15 +248,15 @@ def with_fewer(run: Path, states: int, *budgets: str) -> dict[str, Any]:
     """What competes in a run with so many states."""
     settings = SearchSettings(budgets=budgets_of(budgets, None, None, None))
     return alternate._with_fewer(
-        open_session(run=run), states, settings, TuneSettings(epochs=1), lambda progress: None
+        open_session(run=run), Left(states), settings, TuneSettings(epochs=1), lambda progress: None
     )
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ({"tune": 0}, "--prune: a model with fewer states is trained; give --tune EPOCHS too."),
-        ({"tune": 1, "max_loss": 1.0}, "fewer states lose something before any plan does"),
+        ({"tune": 0}, "--prune: a model that is pruned is trained; give --tune EPOCHS too."),
+        ({"tune": 1, "max_loss": 1.0}, "what is pruned loses something before any plan does"),
         ({"tune": 1, "prune": [4, 9]}, "9 states: s4d-digits has 8; give a number from 1 to 7."),
     ],
 )
