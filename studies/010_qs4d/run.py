@@ -1,0 +1,182 @@
+"""Measure QS4D's questions on sequential MNIST, cell by cell, and keep each finished one.
+
+    python studies/010_qs4d/run.py [--data DIR] [--run DIR] [--only CELL …] [--seeds S …] [--list]
+
+DIR holds mnist/, the four IDX files. A finished cell is a line of results.jsonl; a training that
+was stopped goes on after its last leg. The tables of README.md are written after each. The model of
+width 32 is that of RUN/width-32, which
+
+    sensprobe train studies/010_qs4d/width32.toml --data mnist:DIR/mnist --out RUN/width-32
+
+trains; without it its cells are passed over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from qs4d_tables import HERE, RESULTS, STUDY, write_readme
+
+from sensprobe import api
+from sensprobe.cli.study import append_line, data_folder, read_lines, tell_legs
+from sensprobe.errors import SensprobeError
+
+HOW_TO_GET = "give --data DIR, or set SENSPROBE_DATA=DIR, where DIR/mnist holds the four IDX files."
+SPLIT = "confirmation"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured at once: a plan, noise, or fewer kernels, trained or not."""
+
+    name: str
+    schemes: tuple[str, ...] = ()
+    width: int = 64
+    training: tuple[tuple[str, Any], ...] = ()
+    noise: float = 0.0
+    kernels: int | None = None
+
+
+def cells() -> Iterator[Cell]:
+    """Every cell of study.toml, what is not trained first."""
+    training = tuple(STUDY["training"].items())
+    for part in STUDY["part"]:
+        for bits in part["bits"]:
+            yield Cell(f"{part['name']}-{bits}", _schemes(part, bits))
+    yield Cell("noise")
+    for part in STUDY["part"]:
+        for bits in part["trained"]:
+            yield Cell(f"{part['name']}-{bits}-trained", _schemes(part, bits), training=training)
+    noise = STUDY["noise"]
+    yield Cell("noise-trained", training=_pairs(noise["options"]), noise=noise["trained"])
+    for kernels in STUDY["pruning"]["kernels"]:
+        options = _pairs(STUDY["pruning"]["options"])
+        yield Cell(f"kernels-{kernels}", training=options, kernels=kernels)
+    everything = next(part for part in STUDY["part"] if part["name"] == "everything")
+    for width in STUDY["size"]["widths"]:
+        for bits in STUDY["size"]["bits"]:
+            name, plan = f"width-{width}-{bits}", _schemes(everything, bits)
+            yield Cell(name, plan, width, training, STUDY["size"]["noise"])
+
+
+def _schemes(part: dict[str, Any], bits: int) -> tuple[str, ...]:
+    return tuple(text.format(bits=bits) for text in part["schemes"])
+
+
+def _pairs(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(options.items())
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
+    options.add_argument("--run", type=Path, default=Path(tempfile.gettempdir()) / HERE.name)
+    options.add_argument("--only", nargs="+", metavar="CELL", help="see --list; a part is enough")
+    options.add_argument("--seeds", nargs="+", type=int, default=[0])
+    options.add_argument("--list", action="store_true", help="name the cells, and run none")
+    asked = options.parse_args()
+    chosen = [c for c in cells() if not asked.only or any(part in c.name for part in asked.only)]
+    if asked.list:
+        sys.stdout.write("".join(f"{cell.name}\n" for cell in chosen))
+        return 0
+    try:
+        data = f"mnist:{data_folder(asked.data, ['mnist'], HOW_TO_GET) / 'mnist'}"
+        for seed in asked.seeds:
+            for cell in chosen:
+                measure_missing(cell, seed if cell.training else 0, data, asked.run)
+    except SensprobeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The same command goes on from there.\n")
+        return 130
+    write_readme()
+    return 0
+
+
+def measure_missing(cell: Cell, seed: int, data: str, run: Path) -> None:
+    """Measure a cell unless results.jsonl has it, and add it."""
+    wanted = {"cell": cell.name, "seed": seed}
+    if any(wanted.items() <= known.items() for known in read_lines(RESULTS)):
+        return
+    model = STUDY["model"]["name"].replace("64", str(cell.width))
+    if cell.width == 32:
+        model = str(run / "width-32" / "weights.safetensors")
+        if not Path(model).exists():
+            sys.stderr.write(f"{cell.name}: passed over, for {model} is not there.\n")
+            return
+    if cell.training:
+        found = trained(cell, seed, model, data, run / f"{cell.name}-{seed}")
+    elif cell.schemes:
+        found = rounded(cell, model, data)
+    else:
+        found = {"noise": under_noise(model, data)}
+    append_line(RESULTS, {**wanted, **found, "date": date.today().isoformat()})
+    write_readme()
+    sys.stderr.write(f"{cell.name}, seed {seed}: done\n")
+
+
+def rounded(cell: Cell, model: str, data: str) -> dict[str, Any]:
+    """The accuracy in % under a plan, and the paired difference to full precision in points."""
+    images = STUDY["model"]["images"]
+    found = api.evaluate(model, data, _plan(cell), limit=images, compare=True)
+    scores = {"after": found, "left": found["difference"]}
+    return {**_percent(scores), "n": found["n"], "bytes": found["cost"]["total_bytes"]}
+
+
+def trained(cell: Cell, seed: int, model: str, data: str, out: Path) -> dict[str, Any]:
+    """The accuracies in % of a training on all test images, and what it bears of noise."""
+    noise = [f"weights={cell.noise}"] if cell.noise and not cell.schemes else []
+    document = api.tune(
+        model, data, _plan(cell) or None, out, seed=seed, noise=noise, trained=tell_legs,
+        prune=None if cell.kernels is None else f"kernels={cell.kernels}", **dict(cell.training),
+    )  # fmt: skip
+    scores = document["splits"][SPLIT]
+    found = {
+        **_percent({key: scores[key] for key in ("full", "before", "after", "gained", "left")}),
+        "n": scores["n"],
+        "bytes": document["cost"]["total_bytes"],
+        "steps": document["steps"],
+        "seconds": round(document["seconds"]),
+    }
+    if cell.noise:
+        plan = out / "plan.json" if cell.schemes else None
+        levels = [cell.noise] if cell.schemes else STUDY["noise"]["levels"]
+        found["noise"] = under_noise(str(out / "weights.safetensors"), data, plan, levels)
+    return found
+
+
+def under_noise(
+    model: str, data: str, plan: Any = None, levels: list[float] | None = None
+) -> list[dict[str, Any]]:
+    """The accuracy in % under each level of noise on the weights: the mean over devices."""
+    how, rows = STUDY["noise"], []
+    for level in levels or how["levels"]:
+        found = api.evaluate(
+            model, data, plan, limit=how["images"], noise=f"weights={level}", draws=how["draws"]
+        )
+        rows.append({"level": level, "n": found["n"], **_percent({"after": found})["after"]})
+    return rows
+
+
+def _plan(cell: Cell) -> dict[str, str]:
+    return dict(text.split("=", 1) for text in cell.schemes)  # type: ignore[misc]
+
+
+def _percent(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores as percent, differences as points."""
+    return {
+        name: {key: round(100 * found[key], 3) for key in ("value", "stderr")}
+        for name, found in scores.items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
