@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,11 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
     options.add_argument("--run", type=Path, default=Path(tempfile.gettempdir()) / HERE.name)
-    options.add_argument("--only", nargs="+", metavar="CELL", help="see --list; a part is enough")
+    options.add_argument("--only", nargs="+", metavar="CELL", help="see --list; or patterns: A-*")
     options.add_argument("--seeds", nargs="+", type=int, default=[0])
     options.add_argument("--list", action="store_true", help="name the cells, and run none")
     asked = options.parse_args()
-    chosen = [c for c in cells() if not asked.only or any(part in c.name for part in asked.only)]
+    chosen = [c for c in cells() if not asked.only or any(fnmatch(c.name, p) for p in asked.only)]
     if asked.list:
         sys.stdout.write("".join(f"{cell.name}\n" for cell in chosen))
         return 0
