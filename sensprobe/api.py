@@ -320,6 +320,7 @@ def search(
     noise: str | Sequence[str] = (),
     draws: int | None = None,
     noise_seed: int = 0,
+    restart: bool = False,
     reuse: Sequence[Pathlike] = (),
     allow_code: bool = False,
     progress: Progress = SILENT,
@@ -336,7 +337,8 @@ def search(
     steps hold in full are then not offered) or those a plan packs ("packed", and with a target).
     `also` are plans to measure for comparison: they take no part in the search. With `tune` epochs
     the plans found are tuned, and what is tuned is searched again (see `sensprobe.jobs.alternate`);
-    `trained` is told the progress of training. Models pruned to each of `prune` (8 states,
+    `trained` is told the progress of training; `restart` trains afresh what was tuned before, with
+    other epochs for example. Models pruned to each of `prune` (8 states,
     "kernels=48", or "8,kernels=48") are searched and tuned under the same budgets, and compete.
     Under `noise` ("weights=0.01") every plan, and full precision, is run on the same `draws`
     devices (10) of `noise_seed`, and confirmed on as many others. Returns {"search",
@@ -404,7 +406,15 @@ def search(
         confirmed = confirmed_on_unseen(session) if confirm else None
         turns = None
         if tuning is not None:
-            turns = alternate(session, found, settings, tuning, pruned=pruned, progress=trained)
+            turns = alternate(
+                session,
+                found,
+                settings,
+                tuning,
+                pruned=pruned,
+                resume=not restart,
+                progress=trained,
+            )
     for warning in chosen_ranges(session, found):
         progress.note(warning)
     return {"search": found, "confirmation": confirmed, "turns": turns}

@@ -106,6 +106,7 @@ def search(arguments: Namespace) -> None:
         noise=arguments.noise,
         draws=arguments.draws,
         noise_seed=arguments.noise_seed,
+        restart=arguments.restart,
         reuse=arguments.reuse,
         allow_code=arguments.allow_code,
         progress=Bar(stderr),

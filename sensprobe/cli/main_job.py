@@ -125,6 +125,11 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         help="with --tune: models with fewer states, pruned to N of a head (S4D) or in all (S5), "
         "or fewer kernels (kernels=48, or both: 8,kernels=48), compete for the same budgets",
     )
+    sub.add_argument(
+        "--restart",
+        action="store_true",
+        help="with --tune: train afresh what was tuned before, with other epochs for example",
+    )
     options.add_noise(
         sub, "evaluate everything, full precision too, under noise on the same devices"
     )

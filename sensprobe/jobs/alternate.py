@@ -20,6 +20,7 @@ run as `tune` leaves them, confirmed on unseen samples.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -87,24 +88,27 @@ def alternate(
     tuning: TuneSettings,
     *,
     pruned: Sequence[Left] = (),
+    resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Tune what a search of the session's run found, and search again what was tuned.
 
     `found` is the search's document. Models `pruned` to each of these compete: see above.
-    Returns the document kept as `turns` in the run: for each budget the tuned model that stands,
-    and a row a step with its plan, seconds, score on the search split, and what it gained in all
-    and a minute.
+    What was trained before goes on, or stays, unless `resume` is False. Returns the document kept
+    as `turns` in the run: for each budget the tuned model that stands, and a row a step with its
+    plan, seconds, score on the search split, and what it gained in all and a minute.
     """
     tuned: dict[str, Standing] = {}
     turns = {
-        choice["budget"]: _Turns(session, found, settings, tuning, progress, choice, tuned)
+        choice["budget"]: _Turns(
+            session, found, settings, tuning, progress, choice, tuned, resume=resume
+        )
         for choice in found["chosen"]
     }
     for budget in turns.values():
         budget.take()
     for left in pruned:
-        rivals = _with_fewer(session, left, settings, tuning, progress)
+        rivals = _with_fewer(session, left, settings, tuning, progress, resume)
         for name, (rival, seconds) in rivals.items():
             turns[name].compete(rival, str(left), seconds)
     budgets = [
@@ -141,13 +145,14 @@ def _with_fewer(
     settings: SearchSettings,
     tuning: TuneSettings,
     progress: Callable[[Progress], None],
+    resume: bool = True,
 ) -> dict[str, tuple[Standing, float]]:
     """What stands of each budget after the turns of a model with so much left, and the seconds of
     training. Its tuned models get rows in the outer run, one where budgets share one. Where the
     model leaves nothing to search within a budget that is said, and it does not compete."""
     run, out, known = run_of(outer), {}, dict[str, Standing]()
     folder = folder_of(run, left.ending[1:])
-    model = fewer(outer, left, folder)
+    model = fewer(outer, left, folder, resume)
     settings = replace(settings, budgets=searchable(model, left, settings.budgets, settings.batch))
     if not settings.budgets:
         return {}
@@ -156,7 +161,8 @@ def _with_fewer(
     except BudgetError as error:
         outer.progress.note(f"{left} do not compete: {error}")
         return {}
-    for row in alternate(inner, found, settings, tuning, progress=progress)["budgets"]:
+    turns = alternate(inner, found, settings, tuning, resume=resume, progress=progress)
+    for row in turns["budgets"]:
         seconds = sum(step["seconds"] or 0 for step in row["steps"])
         if (same := known.get(row["stands"])) is not None:
             out[row["budget"]] = same, seconds
@@ -187,6 +193,7 @@ class _Turns:
     tuned: dict[str, Standing] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     stands: Standing | None = None
+    resume: bool = True
 
     @cached_property
     def candidates(self) -> dict[str, Mapping[str, Any]]:
@@ -228,7 +235,9 @@ class _Turns:
         brief, tried = replace(self.tuning, epochs=1), []
         for before in plans:
             out = folder_of(run_of(self.session), self.choice["budget"]) / f"{BRIEF}-{before.name}"
-            done = train_under(self.session, before.plan, brief, out, progress=self.progress)
+            done = train_under(
+                self.session, before.plan, brief, out, resume=self.resume, progress=self.progress
+            )
             weights = done.trained.weights
             after = opened_as(self.session, weights)
             tried.append(Standing(before.name, done.plan, after, weights, before.plan))
@@ -263,7 +272,7 @@ class _Turns:
             return after
         document = tune(
             self.session, before.to_tune, None, self.tuning, name=name, start=before.weights,
-            progress=self.progress,
+            resume=self.resume, progress=self.progress,
         )  # fmt: skip
         weights, plan = Path(document["weights"]), read(Path(document["plan"]))
         after = Standing(name, plan, opened_as(self.session, weights), weights)
@@ -291,6 +300,8 @@ class _Turns:
         none."""
         wanted = next(b for b in self.settings.budgets if str(b) == self.choice["budget"])
         settings = replace(self.settings, budgets=(wanted,))
+        if not self.resume:  # it is of weights that are trained anew
+            shutil.rmtree(folder, ignore_errors=True)
         _, document = _search_alike(self.session, stands.session, folder, settings)
         chosen = document["chosen"][0]["candidate"]
         rows = {row["name"]: row for row in document["candidates"]}

@@ -14,7 +14,7 @@ import sensprobe_app
 
 from sensprobe import api
 from sensprobe.data.dataset import Splits
-from sensprobe.errors import BudgetError, DataError, UsageError
+from sensprobe.errors import BudgetError, DataError, RunError, UsageError
 from sensprobe.jobs import alternate
 from sensprobe.jobs.alternate import Standing, _Turns
 from sensprobe.jobs.budgets import budgets_of
@@ -159,6 +159,16 @@ def test_what_cannot_be_tuned_is_said_before_it_is_searched(
     monkeypatch.setattr("sensprobe.jobs.search.search", no_training)
     with pytest.raises(DataError, match="no train split"):
         api.search(tmp_path / "run", ["1338"], tune=1)
+
+
+def test_other_epochs_start_afresh_where_that_is_asked(tmp_path) -> None:
+    run, _ = searched(tmp_path, "1338", 1)
+    with pytest.raises(RunError, match="start afresh with `--restart`"):
+        api.search(run, ["1338"], evaluations=8, confirm=False, tune=2)
+    found = api.search(run, ["1338"], evaluations=8, confirm=False, tune=2, restart=True)
+    (row,) = found["turns"]["budgets"]
+    assert {step["plan"] for step in row["steps"]} >= {"1338"}
+    assert found["turns"]["epochs"] == 2
 
 
 PRUNED = [4, "kernels=12"]
