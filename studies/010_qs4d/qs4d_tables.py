@@ -93,15 +93,9 @@ def _margins(cell: str) -> list[list[str]]:
     rows = found_of(cell)
     if not rows:
         return []
-    row = rows[0]
-    whole = (row["after"]["value"] if "after" in row else _full()) - CHANCE
-    return [[score(found), f"{(found['value'] - CHANCE) / whole:.0%}"] for found in row["noise"]]
-
-
-def _full() -> float:
-    """The accuracy in % of full precision, as a training measured it on all test images."""
-    (row, *_) = found_of("noise-trained") or [{"full": {"value": float("nan")}}]
-    return float(row["full"]["value"])
+    found = rows[0]["noise"]
+    whole = found[0]["value"] - CHANCE  # the first level is none
+    return [[score(row), f"{(row['value'] - CHANCE) / whole:.0%}"] for row in found]
 
 
 def pruning() -> str:

@@ -41,7 +41,7 @@ class Cell:
     schemes: tuple[str, ...] = ()
     width: int = 64
     training: tuple[tuple[str, Any], ...] = ()
-    noise: float = 0.0
+    noise: tuple[float, ...] = ()
     kernels: int | None = None
 
 
@@ -56,7 +56,7 @@ def cells() -> Iterator[Cell]:
         for bits in part["trained"]:
             yield Cell(f"{part['name']}-{bits}-trained", _schemes(part, bits), training=training)
     noise = STUDY["noise"]
-    yield Cell("noise-trained", training=_pairs(noise["options"]), noise=noise["trained"])
+    yield Cell("noise-trained", training=_pairs(noise["options"]), noise=tuple(noise["stages"]))
     for kernels in STUDY["pruning"]["kernels"]:
         options = _pairs(STUDY["pruning"]["options"])
         yield Cell(f"kernels-{kernels}", training=options, kernels=kernels)
@@ -64,7 +64,7 @@ def cells() -> Iterator[Cell]:
     for width in STUDY["size"]["widths"]:
         for bits in STUDY["size"]["bits"]:
             name, plan = f"width-{width}-{bits}", _schemes(everything, bits)
-            yield Cell(name, plan, width, training, STUDY["size"]["noise"])
+            yield Cell(name, plan, width, training, (STUDY["size"]["noise"],))
 
 
 def _schemes(part: dict[str, Any], bits: int) -> tuple[str, ...]:
@@ -133,12 +133,18 @@ def rounded(cell: Cell, model: str, data: str) -> dict[str, Any]:
 
 
 def trained(cell: Cell, seed: int, model: str, data: str, out: Path) -> dict[str, Any]:
-    """The accuracies in % of a training on all test images, and what it bears of noise."""
-    noise = [f"weights={cell.noise}"] if cell.noise and not cell.schemes else []
-    document = api.tune(
-        model, data, _plan(cell) or None, out, seed=seed, noise=noise, trained=tell_legs,
-        prune=None if cell.kernels is None else f"kernels={cell.kernels}", **dict(cell.training),
-    )  # fmt: skip
+    """The accuracies in % of a training on all test images, and what it bears of noise: of a cell
+    without a plan trained in stages, each from where the one before ended."""
+    how: dict[str, Any] = {"seed": seed, "trained": tell_legs, **dict(cell.training)}
+    if cell.noise and not cell.schemes:
+        for level in cell.noise:
+            document = api.tune(
+                model, data, None, out / str(level), noise=f"weights={level}", **how
+            )
+            model = document["weights"]
+    else:
+        left = None if cell.kernels is None else f"kernels={cell.kernels}"
+        document = api.tune(model, data, _plan(cell) or None, out, prune=left, **how)
     scores = document["splits"][SPLIT]
     found = {
         **_percent({key: scores[key] for key in ("full", "before", "after", "gained", "left")}),
@@ -149,8 +155,8 @@ def trained(cell: Cell, seed: int, model: str, data: str, out: Path) -> dict[str
     }
     if cell.noise:
         plan = out / "plan.json" if cell.schemes else None
-        levels = [cell.noise] if cell.schemes else STUDY["noise"]["levels"]
-        found["noise"] = under_noise(str(out / "weights.safetensors"), data, plan, levels)
+        levels = list(cell.noise) if cell.schemes else STUDY["noise"]["levels"]
+        found["noise"] = under_noise(document["weights"], data, plan, levels)
     return found
 
 
@@ -160,9 +166,8 @@ def under_noise(
     """The accuracy in % under each level of noise on the weights: the mean over devices."""
     how, rows = STUDY["noise"], []
     for level in levels or how["levels"]:
-        found = api.evaluate(
-            model, data, plan, limit=how["images"], noise=f"weights={level}", draws=how["draws"]
-        )
+        perturbed = {"noise": f"weights={level}", "draws": how["draws"]} if level else {}
+        found = api.evaluate(model, data, plan, limit=how["images"], **perturbed)
         rows.append({"level": level, "n": found["n"], **_percent({"after": found})["after"]})
     return rows
 
