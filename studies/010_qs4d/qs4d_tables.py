@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from math import sqrt
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+from qs4d_cells import HERE, STUDY
 
 from sensprobe.cli.study import markdown, read_lines, rendered, score
 from sensprobe.documents.files import write_whole
 from sensprobe.scores.score import Score
 
-HERE = Path(__file__).resolve().parent
-STUDY: dict[str, Any] = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))
 RESULTS, README = HERE / "results.jsonl", HERE / "README.md"
 NOT_RUN = "not run"
 CHANCE = 10.0
