@@ -81,8 +81,8 @@ def searched(case: dict[str, Any], model: str, data: str, run: Path) -> Path:
     how, kept = case["search"], HERE / "plans" / f"{case['plan']}.json"
     if not kept.exists():
         api.profile(
-            model, data, run, how["schemes"], by=how["by"], limit=how["profiled"],
-            norm=case.get("norm"),
+            model, data, run, how["schemes"], by=how["by"], method=how["method"],
+            limit=how["profiled"], norm=case.get("norm"),
         )  # fmt: skip
         found = api.search(
             run, [how["budget"]], limit=how["limit"], evaluations=how["evaluations"], confirm=False
