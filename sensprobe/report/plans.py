@@ -13,6 +13,7 @@ from sensprobe.plans.sites import Kind, Part, Site, matching
 from sensprobe.report.results import Entries
 
 EXACT_TEXT = "fp32"
+EXACT_BITS = 32
 OUTSIDE = "outside"
 """The name that stands in the place of a layer for sites that are in none."""
 
@@ -33,9 +34,23 @@ class PartBytes:
 def resolved(entries: Entries, sites: Iterable[Site]) -> Resolved:
     """Site -> scheme; patterns that match nothing are passed over. SchemeError if one is odd."""
     sites = list(sites)
+    named = {site.name: [site] for site in sites}
     return {
-        site.name: parse(text) for pattern, text in entries for site in matching(pattern, sites)
+        site.name: parse(text)
+        for pattern, text in entries
+        for site in named.get(pattern) or matching(pattern, sites)
     }
+
+
+def bits_by_part(entries: Entries, sites: Sequence[Site]) -> dict[str, float]:
+    """Bits of codes that a value of each part has on average, full precision's 32 included."""
+    schemes = resolved(entries, sites)
+    spent: dict[str, tuple[float, int]] = {}
+    for site in sites:
+        bits = schemes[site.name].bits_per_real if site.name in schemes else EXACT_BITS
+        so_far, count = spent.get(site.part.value, (0.0, 0))
+        spent[site.part.value] = so_far + bits * site.reals, count + site.reals
+    return {part: bits / max(count, 1) for part, (bits, count) in spent.items()}
 
 
 def bytes_by_part(entries: Entries, sites: Sequence[Site], batch: int = 1) -> list[PartBytes]:

@@ -119,6 +119,7 @@ class Candidate:
     radius: float = nan
     on_front: bool = False
     plan_fingerprint: str = ""
+    extra_nats: float = nan  # additive loss that was measured, as `predicted` counts it
 
     @property
     def title(self) -> str:

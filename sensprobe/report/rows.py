@@ -66,6 +66,7 @@ def frontier_rows(search: Search) -> pd.DataFrame:
             **_scores(q, c),
             "is a difference": q.shown(c.change).differs,
             "predicted loss": c.predicted,
+            "measured loss": c.extra_nats,
             "samples": c.n,
             search.radius_name: c.radius,
             "front": c.on_front,

@@ -305,6 +305,23 @@ def test_an_empty_folder_says_what_to_run_and_shows_the_example(page, tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_search_is_explained_and_a_kind_of_plan_is_hidden_in_its_axes(page, served):
+    page.goto(f"{served}/search?run=digits")
+    page.get_by_text("The front last grew with plan").wait_for()
+    page.get_by_text("Hypervolume is").wait_for()
+    drawn_whole(page)
+    axes = page.locator(".js-plotly-plot").filter(has_text="Where each plan spends its bits")
+    lines = axes.locator(".scatterlayer .js-line")
+    expect(lines).not_to_have_count(0, timeout=PATIENCE)
+    before = lines.count()
+    axes.locator(".legendtoggle").first.click()
+    expect(lines).not_to_have_count(before, timeout=PATIENCE)
+    assert lines.count() < before
+    predicted = page.locator(".js-plotly-plot").filter(has_text="Predicted and measured loss")
+    assert predicted.locator(".scatterlayer .points path").count() > 30
+    assert page.locator('[data-testid="stException"]').count() == 0
+
+
 def test_what_stops_the_command_stops_the_server(runs):
     with served_at(runs) as dashboard:
         dashboard.process.terminate()

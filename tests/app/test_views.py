@@ -70,6 +70,23 @@ def test_a_search_that_was_cut_off_is_drawn_from_the_ledger(runs):
     assert "plans measured so far" in words(drawn(runs, "search"))
 
 
+def test_a_search_says_first_what_it_gained_and_lists_its_plans(runs):
+    test = drawn(runs, "search")
+    search = found_of(runs).search
+    first = test.markdown[0].value.replace("\\", "")
+    assert first.startswith(f"**{len(search.candidates)} plans were measured. The front last grew")
+    assert "worth it" in first
+    said = words(test).replace("\\", "")
+    assert "Hypervolume is" in said
+    assert "depth slope: moves bits from the first layers to the last" in said
+    assert not test.dataframe, "the table is made when it is opened"
+    test.session_state["trials"] = True
+    table = test.run().dataframe[0].value
+    assert list(table["plan"]) == [c.name for c in search.candidates]
+    assert list(table.index) == list(range(1, len(table) + 1))
+    assert list(table["measured loss"]) == [c.extra_nats for c in search.candidates]
+
+
 def test_a_damaged_result_is_said_and_the_rest_is_shown(runs):
     (runs / "digits" / "results" / "search.json").write_text("{", encoding="utf-8")
     (runs / "digits" / "results" / "confirmation.json").unlink()

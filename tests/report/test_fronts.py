@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,13 @@ from sensprobe import api
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.scheme import parse
 from sensprobe.report import charts
-from sensprobe.report.course import course, going, seconds
+from sensprobe.report.course import Course, about_course, course, going, seconds
 from sensprobe.report.drawing import paper, screen
 from sensprobe.report.fronts import FrontView, at_batch, best_within, smallest_unharmed
 from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
-from sensprobe.report.plans import resolved
+from sensprobe.report.plans import bits_by_part, resolved
 from sensprobe.report.results import Compared
 from sensprobe.report.writing import write_report
 from sensprobe.runs import open_run
@@ -261,3 +261,62 @@ def test_a_damaged_storage_is_said_and_costs_nothing_else(tmp_path):
     assert "optuna.db cannot be read" in went.problem
     assert went.course.volume
     assert not went.importance
+
+
+def test_the_course_says_what_was_gained_and_whether_going_on_is_worth_it():
+    def said(*volume: float, **more: bool) -> str:
+        names = tuple(str(k) for k in range(len(volume)))
+        return " ".join(about_course(Course(names, volume, "10 %, 7 KiB"), **more))
+
+    grown = (0.0, 60.0, 70.0, 80.0, 99.5, 99.5, 99.5, 99.5, 99.5, 99.5, 100.0, 100.0)
+    assert said(*grown) == (
+        "12 plans were measured. The front last grew with plan 11, by 0.50 %; the plan since "
+        "gained nothing. The last 3 plans brought 0.50 % of it: going on is hardly worth it."
+    )
+    assert "going on may be worth it" in said(*grown[:4], *(80.0,) * 6, 90.0, 100.0)
+    assert said(*grown[:4], going_on=True) == (
+        "4 plans measured so far. The front last grew with plan 4, by 12 %, the latest. Fewer than "
+        "12 plans say nothing of whether going on is worth it."
+    )
+    assert said(0.0, 0.0) == "2 plans were measured; none was better than 10 %, 7 KiB."
+
+
+def test_every_plan_stands_by_what_it_was_predicted_and_measured_to_lose(found):
+    drawn = charts.predictions(found.search)
+    points = {p.name: p for s in drawn.series if s.marks for p in s.points}
+    known = [c for c in found.search.candidates if c.predicted > 0 and c.extra_nats > 0]
+    assert len(known) > 30
+    assert points.keys() == {c.name for c in known}
+    assert all((points[c.name].x, points[c.name].y) == (c.predicted, c.extra_nats) for c in known)
+    (line,) = (s for s in drawn.series if s.name == "equal")
+    assert all(point.x == point.y for point in line.points)
+    unknown = replace(found.search, candidates=(replace(known[0], predicted=nan),))
+    assert charts.predictions(unknown).nothing
+
+
+def test_parallel_axes_place_every_plan_by_the_bits_of_its_parts(found):
+    drawn = charts.parallel(found.search, found.sites)
+    names = [tick.name for tick in drawn.x.ticks]
+    assert names[-2:] == ["in all", "accuracy\nlost (points)"]
+    lines = {}
+    for series in drawn.series:
+        for point in series.points if series.name else ():
+            if point.name:
+                lines.setdefault(point.name, []).append(point.y)
+    most = max(c.total_bytes for c in found.search.candidates if c.uniform is None)
+    assert lines.keys() == {c.name for c in found.search.candidates if c.total_bytes <= most}
+    plans = {c.name: c for c in found.search.candidates if c.name in lines}
+    at = names.index("state")
+    bits = {name: bits_by_part(c.entries, found.sites)["state"] for name, c in plans.items()}
+    assert sorted(plans, key=lambda n: lines[n][at]) == sorted(plans, key=lambda n: bits[n])
+    heaviest = max(plans, key=lambda name: plans[name].total_bytes)
+    assert lines[heaviest][-2] == 1
+    assert all(0 <= y <= 1 for line in lines.values() for y in line)
+    assert charts.parallel(found.search, ()).nothing
+    assert len(paper.draw(drawn)) > 10_000
+
+
+def test_bits_of_a_part_are_the_mean_over_its_values(found):
+    half = next(s for s in found.sites if s.name.endswith("out_proj"))
+    bits = bits_by_part(((half.name, "int4/channel"), ("*.bias", "int8")), found.sites)
+    assert (bits["out_proj"], bits["bias"], bits["A"]) == (4, 8, 32)

@@ -10,7 +10,13 @@ from sensprobe.report.charts.frontiers import frontier, fronts
 from sensprobe.report.charts.maps import harshest, heat_map, layer_map, plan_grid
 from sensprobe.report.charts.parts import bytes_by_part
 from sensprobe.report.charts.rankings import agreement_scatter, ranking
-from sensprobe.report.charts.searching import convergence, durations, importances
+from sensprobe.report.charts.searching import (
+    convergence,
+    durations,
+    importances,
+    parallel,
+    predictions,
+)
 from sensprobe.report.charts.tuning import tuned
 
 __all__ = [
@@ -26,7 +32,9 @@ __all__ = [
     "heat_map",
     "importances",
     "layer_map",
+    "parallel",
     "plan_grid",
+    "predictions",
     "ranking",
     "ratios",
     "tuned",
