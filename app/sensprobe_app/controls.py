@@ -21,6 +21,8 @@ MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$@&])")
 EVERY = "2s"
 PICKS = ("points", "box")
 BATCHES = tuple(2**k for k in range(11))
+FILES = {"svg": "image/svg+xml", "png": "image/png"}
+"""Kinds of files that every figure is offered as -> their MIME types."""
 CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 
 
@@ -42,7 +44,26 @@ def chart(
     figure = screen.draw(prepared, theme())
     more = {} if on_select is None else {"on_select": on_select, "selection_mode": PICKS}
     st.plotly_chart(figure, theme=None, key=key, config=CHART, alt=alt, **more)  # type: ignore[call-overload]
+    if not prepared.nothing:
+        _files(prepared, key)
     return figure
+
+
+def _files(prepared: Chart, key: str) -> None:
+    """Offer a figure as files for print, each drawn when it is asked for."""
+    with st.popover("Save figure", type="tertiary", key=f"save {key}"):
+        st.caption(plain("; ".join([prepared.title, *prepared.notes])))
+        for kind, mime in FILES.items():
+            st.download_button(
+                kind.upper(), partial(_file, prepared, kind), f"{key}.{kind}", mime,
+                key=f"{kind} {key}", on_click="ignore",
+            )  # fmt: skip
+
+
+def _file(prepared: Chart, kind: str) -> bytes:
+    from sensprobe.report.drawing import paper  # Matplotlib: the dashboard starts without
+
+    return paper.draw(prepared, kind)
 
 
 def picked(key: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import tables
 from matplotlib.axes import Axes
 
-from sensprobe.report.drawing.paper import SMALL, png, sheet
+from sensprobe.report.drawing.paper import SMALL, saved, sheet
 from sensprobe.report.theme import BLUE, GREY, LIGHT, ORANGE, VERMILION
 
 
@@ -33,7 +33,7 @@ def draw(found: Mapping[str, Any]) -> bytes:
                 axes.axhline(k - 0.5, color=LIGHT.faint, linewidth=0.8)
     left.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     right.set_yticks([])
-    return png(figure)
+    return saved(figure)
 
 
 def _levels(axes: Axes, rows: list[Any], full: float) -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from plans import STUDY
 
-from sensprobe.report.drawing.paper import png, sheet
+from sensprobe.report.drawing.paper import saved, sheet
 from sensprobe.report.theme import BLUE, GREEN, GREY, LIGHT, VERMILION, part_colour
 
 LOOKS = {
@@ -32,7 +32,7 @@ def draw(found: Mapping[str, Any]) -> bytes:
     left.set_position((0.0, 0.0, 0.4, 1.0))
     _alone(left, found)
     _findings(_second(figure), found["findings"])
-    return png(figure)
+    return saved(figure)
 
 
 def _second(figure: Figure) -> Axes:

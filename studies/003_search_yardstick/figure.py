@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from sensprobe.report.drawing.paper import SMALL, png, sheet
+from sensprobe.report.drawing.paper import SMALL, saved, sheet
 from sensprobe.report.theme import LIGHT, SERIES
 
 NAMES = {
@@ -43,7 +43,7 @@ def curves(quartiles: Mapping[str, np.ndarray], bar: float) -> bytes:
     axes.set_ylabel("% of the true hypervolume missing (log scale)", **small)
     legend = axes.legend(loc="lower left", fontsize=8, frameon=True, edgecolor=LIGHT.faint)
     legend.get_frame().set_linewidth(0.6)
-    return png(figure)
+    return saved(figure)
 
 
 def _band(axes: Axes, missing: np.ndarray, colour: str, name: str) -> None:

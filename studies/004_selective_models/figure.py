@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from plans import STUDY
 
-from sensprobe.report.drawing.paper import png, sheet
+from sensprobe.report.drawing.paper import saved, sheet
 from sensprobe.report.theme import BLUE, GREY, LIGHT, VERMILION, part_colour
 
 LANGUAGE = [name for name in STUDY["models"] if name != "har"]
@@ -47,7 +47,7 @@ def _parts(found: Mapping[str, Any]) -> bytes:
         axes.set_ylim(len(parts) - 0.5, -0.5)
         axes.grid(axis="both", color=LIGHT.faint, linewidth=0.5)
         axes.set_xlabel(f"{name}: KL, nats a token (hollow: 8 bits, filled: 4)", fontsize=9)
-    return png(figure)
+    return saved(figure)
 
 
 def _searched(found: Mapping[str, Any]) -> bytes:
@@ -79,7 +79,7 @@ def _searched(found: Mapping[str, Any]) -> bytes:
         axes.set_xlabel(f"{name}, batch {batch}: MiB of weights and state", fontsize=9)
         axes.set_ylabel("bits a byte lost", fontsize=9, color=LIGHT.ink)
         axes.legend(fontsize=8, frameon=False, loc="lower left")
-    return png(figure)
+    return saved(figure)
 
 
 def _line(axes: Axes, rows: list[Any], key: str, colour: str, label: str, look: str) -> None:

@@ -322,6 +322,22 @@ def test_a_search_is_explained_and_a_kind_of_plan_is_hidden_in_its_axes(page, se
     assert page.locator('[data-testid="stException"]').count() == 0
 
 
+def test_a_figure_is_saved_as_svg_and_png_with_what_its_bars_are(page, served, tmp_path):
+    page.goto(f"{served}/pareto?run=digits")
+    page.locator(CHART).first.wait_for()
+    drawn_whole(page)
+    page.get_by_role("button", name="Save figure").first.click()
+    page.get_by_text("What accuracy the memory buys; bars: one standard error").wait_for()
+    begins = {"SVG": b"<?xml", "PNG": b"\x89PNG"}
+    for kind, begin in begins.items():
+        with page.expect_download() as told:
+            page.get_by_role("button", name=kind, exact=True).click()
+        told.value.save_as(tmp_path / kind)
+        assert told.value.suggested_filename == f"front.{kind.lower()}"
+        assert (tmp_path / kind).read_bytes().startswith(begin)
+    assert b"bars: one standard error" in (tmp_path / "SVG").read_bytes()
+
+
 def test_what_stops_the_command_stops_the_server(runs):
     with served_at(runs) as dashboard:
         dashboard.process.terminate()

@@ -87,10 +87,7 @@ def _figures(found: Benchmark, other: Benchmark | None) -> None:
         "bandwidths",
         "Share of the bandwidth of copying that each operation reaches, by scheme and shape",
     )
-    st.caption(
-        "Above 100 %: what fits in a cache is read faster than memory is copied. Bars reach from "
-        "the lower to the upper quartile."
-    )
+    st.caption("Above 100 %: what fits in a cache is read faster than memory is copied.")
     chart(
         charts.ratios(found, other),
         "ratios",

@@ -68,6 +68,7 @@ def ranking(found: Sensitivity, of: str = "metric", schemes: tuple[str, ...] = (
         y=replace(named_rows(kept), grid=True),
         series=tuple(series),
         height=170 + ROW * max(len(kept), 4),
+        reach="95 % intervals",
     )
 
 

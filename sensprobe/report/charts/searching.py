@@ -88,8 +88,8 @@ def predictions(search: Search) -> Chart:
     return Chart(
         title,
         (f"{apart} at zero or below are not drawn",) if apart else (),
-        x=Axis("predicted: sensitivities added up (nats)", log=True),
-        y=Axis("measured (nats)", log=True),
+        x=Axis("predicted: sensitivities added up", "nats", log=True),
+        y=Axis("measured", "nats", log=True),
         series=(
             Series("equal", equal, Look(colour=GREY), "straight", "dot", marks=False),
             *(

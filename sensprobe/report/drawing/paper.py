@@ -1,4 +1,4 @@
-"""A chart for print, as PNG bytes: matplotlib at 200 dots an inch, no global state.
+"""A chart for print, as a PNG (200 dots an inch) or SVG file: matplotlib without global state.
 
 A name is never read as mathematics, and a letter the font lacks becomes a box: no text from a model
 can break a picture. The studies draw figures of their own on the same `sheet`.
@@ -43,14 +43,14 @@ MOST_ROWS = 60  # a page holds no more rows of a heat map
 FAINT = "#7A8088"
 
 
-def draw(chart: Chart) -> bytes:
-    """The chart as a PNG file."""
+def draw(chart: Chart, kind: str = "png") -> bytes:
+    """The chart as a file of that kind, "png" or "svg"."""
     if chart.nothing:
         figure, axes = sheet(6, 1.6, chart.title)
         axes.axis("off")
         where: dict[str, Any] = {"ha": "center", "transform": axes.transAxes, "color": LIGHT.ink}
         axes.text(0.5, 0.4, printable(chart.nothing), **where)
-        return png(figure)
+        return saved(figure, kind)
     if chart.cells is not None:
         figure, axes = _map(chart, chart.cells)
     else:
@@ -72,7 +72,7 @@ def draw(chart: Chart) -> bytes:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left", bbox_to_anchor=(1.04, 1.0), fontsize=8, frameon=False)
     _caption(axes, chart)
-    return png(figure)
+    return saved(figure, kind)
 
 
 @cache
@@ -89,17 +89,13 @@ def printable(text: str, width: int = 200) -> str:
     return "\n".join(kept).replace("$", r"\$")
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file, cropped to what is drawn."""
+def saved(figure: Figure, kind: str = "png") -> bytes:
+    """The figure as a file of that kind, cropped to what is drawn."""
     FigureCanvasAgg(figure)
     out = io.BytesIO()
+    about = {"Software": "sensprobe"} if kind == "png" else {"Creator": "sensprobe", "Date": None}
     figure.savefig(
-        out,
-        format="png",
-        dpi=DPI,
-        facecolor=LIGHT.paper,
-        bbox_inches="tight",
-        metadata={"Software": "sensprobe"},
+        out, format=kind, dpi=DPI, facecolor=LIGHT.paper, bbox_inches="tight", metadata=about
     )
     return out.getvalue()
 
@@ -120,10 +116,10 @@ def sheet(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 def _caption(axes: Axes, chart: Chart) -> None:
     """Small print between the title and the axes."""
-    if chart.caption:
-        text = printable("\n".join(chart.caption))
+    if notes := chart.notes:
+        text = printable("\n".join(notes))
         axes.annotate(text, (0, 1), (0, 6), "axes fraction", "offset points", va="bottom", **SMALL)
-        pad = 12 + 11 * len(chart.caption)
+        pad = 12 + 11 * len(notes)
         title = printable(chart.title)
         axes.set_title(title, loc="left", fontsize=11, color=LIGHT.ink, pad=pad)
 

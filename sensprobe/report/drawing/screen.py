@@ -40,7 +40,7 @@ def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
     layout |= {"xaxis": _axis(chart.x), "yaxis": _axis(chart.y), "hovermode": "closest"}
     named = [*(s.name for s in chart.series if s.points), *(b.name for b in chart.bars)]
     layout["showlegend"] = any(named)
-    if any(named) and chart.caption:
+    if any(named) and chart.notes:
         layout["margin"] = {"t": 104}
     if any(s.marks and not s.name for s in chart.series) and any(named):
         layout["legend"] = {"itemclick": False, "itemdoubleclick": False}  # some would stay
@@ -109,8 +109,8 @@ def _escaped(text: str) -> str:
 
 def _title(chart: Chart) -> dict[str, Any]:
     heading: dict[str, Any] = {"text": _escaped(chart.title)}
-    if chart.caption:
-        heading["subtitle"] = {"text": _escaped("; ".join(chart.caption))}
+    if chart.notes:
+        heading["subtitle"] = {"text": _escaped("; ".join(chart.notes))}
     return heading
 
 
