@@ -54,7 +54,7 @@ def opened(folder: Path, view: str, **query: str) -> AppTest:
     return test
 
 
-def drawn(folder: Path, view: str, run: str = "digits", **query: str) -> AppTest:
+def drawn(folder: Path, view: str, run: str = "digits", **query: str | list[str]) -> AppTest:
     test = AppTest.from_function(page, args=(str(folder), view, run), default_timeout=WAIT)
     for key, value in query.items():
         test.query_params[key] = value

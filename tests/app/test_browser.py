@@ -338,6 +338,24 @@ def test_a_figure_is_saved_as_svg_and_png_with_what_its_bars_are(page, served, t
     assert b"bars: one standard error" in (tmp_path / "SVG").read_bytes()
 
 
+def test_runs_of_unlike_metrics_stand_on_one_chart_and_their_plans_are_told_apart(page, runs):
+    shutil.copytree(runs / "digits", runs / "bytes")
+    documents.in_bits_per_byte(runs / "bytes")
+    with served_at(runs) as dashboard:
+        page.goto(f"{dashboard.address}/compare?runs=digits&runs=bytes")
+        page.get_by_text("each is held against its own full precision").wait_for()
+        page.get_by_text("loss relative to full precision (%)").first.wait_for()
+        names = page.locator(".legendtext")
+        expect(names.filter(has_text=re.compile("^(digits|bytes)$"))).to_have_count(2)
+        page.get_by_text("They are the same.").wait_for()
+        drawn_whole(page)
+        page.get_by_role("combobox", name="Against").click()
+        page.keyboard.type("digits: pca26")  # a long list shows what is near its choice
+        page.get_by_role("option", name="digits: pca26").click()
+        page.get_by_text("6 groups of sites differ.").wait_for()
+        page.wait_for_url(re.compile("other=digits"))
+
+
 def test_what_stops_the_command_stops_the_server(runs):
     with served_at(runs) as dashboard:
         dashboard.process.terminate()

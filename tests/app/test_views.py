@@ -87,6 +87,31 @@ def test_a_search_says_first_what_it_gained_and_lists_its_plans(runs):
     assert list(table["measured loss"]) == [c.extra_nats for c in search.candidates]
 
 
+def test_runs_of_unlike_metrics_are_compared_by_what_they_lose_relative_to_their_own(runs):
+    shutil.copytree(runs / "digits", runs / "bytes")
+    documents.in_bits_per_byte(runs / "bytes")
+    alone = drawn(runs, "compare", runs="digits")
+    assert "Best measured: digits, 98.2 ± 0.7 % in 1.64 KiB" in words(alone).replace("\\", "")
+    assert alone.selectbox(key="as").value == "score"
+    test = drawn(runs, "compare", runs=["digits", "bytes"])
+    said = words(test).replace("\\", "")
+    assert "measure different things, so each is held against its own full precision" in said
+    assert test.selectbox(key="as").options == ["loss relative to full precision"]
+    table = test.dataframe[0].value
+    assert {*table["metric"]} == {"accuracy (%)", "bits per byte"}
+    rows = table[table["budget"] == "1.5KiB"].set_index("run")
+    assert rows["relative loss (%)"]["digits"] == "· 1.3 ± 0.8"  # 1.25 points of 98.25
+    assert rows["relative loss (%)"]["bytes"] == "· 1.2 ± 0.8"  # 0.0125 bits of 1.0175
+    assert "They are the same" in said
+    test.selectbox(key="other").select("digits: pca26").run()
+    differ = test.dataframe[1].value
+    plans = {c.name: dict(c.entries) for c in found_of(runs).search.candidates}
+    pairs = {site: [plans[name][site] for name in ("pcfb6", "pca26")] for site in plans["pcfb6"]}
+    pairs = {site: pair for site, pair in pairs.items() if pair[0] != pair[1]}
+    assert len(pairs) == 6
+    assert {site: list(row) for site, row in differ.iterrows()} == pairs
+
+
 def test_a_damaged_result_is_said_and_the_rest_is_shown(runs):
     (runs / "digits" / "results" / "search.json").write_text("{", encoding="utf-8")
     (runs / "digits" / "results" / "confirmation.json").unlink()

@@ -422,3 +422,24 @@ def keep_bench(run: Path, document: dict[str, Any]) -> Path:
         for row in document["rows"]:
             keep(row)
     return max((run / "benches").iterdir())
+
+
+def in_bits_per_byte(folder: Path) -> None:
+    """Makes the search of a run on accuracy one on a metric of which less is better."""
+    run = open_run(folder)
+    info = {"name": "bits per byte", "unit": "", "change_unit": "bits", "scale": 1.0}
+    metric = {"metric": "bits_per_byte", "sign": -1}
+    metric["metric_info"] = info | {"higher_is_better": False}
+
+    def turned(row: dict[str, Any]) -> dict[str, Any]:
+        told = {"metric": row["metric"] | {"value": 2 - row["metric"]["value"]}}
+        lost = row.get("loss")
+        return row | told | ({"loss": lost | {"value": -lost["value"]}} if lost else {})
+
+    search, confirmed = run.read_result("search"), run.read_result("confirmation")
+    rows = [turned(row) for row in search["candidates"]]
+    changed = {"full": turned(search["full"]), "candidates": rows, "chance": None}
+    run.write_result("search", search | metric | changed)
+    baseline = turned({"metric": confirmed["baseline"]})["metric"]
+    plans = [turned(row) | {"against_uniform": None} for row in confirmed["plans"]]
+    run.write_result("confirmation", confirmed | metric | {"baseline": baseline, "plans": plans})

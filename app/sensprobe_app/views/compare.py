@@ -1,20 +1,25 @@
-"""Fronts of several runs on one chart."""
+"""Searches of several runs side by side: their fronts, what they chose, and how plans differ."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import streamlit as st
 
 from sensprobe.report import charts
+from sensprobe.report.comparing import Placed, about_runs, alike, chosen_rows, plan_difference
 from sensprobe.report.fronts import at_batch
-from sensprobe.report.results import Confirmation, Search
-from sensprobe.report.values import in_bytes
+from sensprobe.report.results import Search
+from sensprobe.report.tables import notable
 from sensprobe_app import store
 from sensprobe_app.controls import batch_of, chart, choice, command, plain
 
+RELATIVE = "loss relative to full precision"
 SHOWN = {
     "score": "score",
     "change to full precision": "change",
     "change over the share of its bytes": "share",
+    RELATIVE: "relative",
 }
 MOST = 7
 
@@ -22,6 +27,7 @@ MOST = 7
 def show(lines: list[store.RunLine]) -> None:
     """Two or more runs; what cannot be compared is said."""
     st.title("Compare")
+    answer = st.container()
     names = [line.name for line in lines]
     first, second, third = st.columns([3, 2, 2])
     with first:
@@ -33,51 +39,65 @@ def show(lines: list[store.RunLine]) -> None:
             bind="query-params",
             max_selections=MOST,
         )
-    with second:
-        what = SHOWN[choice("Shown", list(SHOWN), "as") or "score"]
     with third:
         batch = batch_of(1, "at")
-    searches, tuned, rows = {}, {}, list[dict[str, str]]()
-    for line in lines:
-        if line.name in picked:
-            found = store.found(line)
-            if found.search is not None:
-                searches[line.name] = at_batch(found.search, batch)
-                tuned[line.name] = found.tuned
-                rows += _chosen(line.name, searches[line.name], found.confirmation)
-            else:
-                st.caption(plain(f"{line.name}: no plan was searched for yet. {found.problem}"))
+    found = {line.name: store.found(line) for line in lines if line.name in picked}
+    searches = {
+        name: at_batch(one.search, batch) for name, one in found.items() if one.search is not None
+    }
+    for name in found.keys() - searches.keys():
+        st.caption(plain(f"{name}: no plan was searched for yet. {found[name].problem}"))
     if not searches:
         command(
             ["sensprobe", "search", "--run", "RUN", "--budget", "12KiB"],
             "Two searched runs make a comparison:",
         )
         return
+    with second:
+        shown = list(SHOWN) if alike(searches) else [RELATIVE]
+        what = SHOWN[choice("Shown", shown, "as") or RELATIVE]
+    with answer:
+        for sentence in about_runs(searches):
+            st.markdown(plain(sentence))
     chart(
-        charts.fronts(searches, what, tuned),
+        charts.fronts(searches, what, {name: found[name].tuned for name in searches}),
         "fronts",
         "Fronts of the chosen runs, score against bytes",
     )
+    rows = [
+        row
+        for name, search in searches.items()
+        for row in chosen_rows(name, search, found[name].confirmation)
+    ]
     if rows:
         st.dataframe(rows, hide_index=True)
+    _difference({name: found[name] for name in searches}, searches)
 
 
-def _chosen(run: str, search: Search, confirmed: Confirmation | None) -> list[dict[str, str]]:
-    """A row for each plan that a run chose: what it was confirmed at, then what it was searched
-    at."""
-    q, rows = search.quantity, []
-    for one in search.chosen:
-        plan = search.candidate(one.candidate)
-        if plan is None:
-            continue
-        again = None if confirmed is None else confirmed.of(plan.name)
-        rows.append({
-            "run": run,
-            "budget": one.budget,
-            "plan": plan.title,
-            "bytes": in_bytes(plan.total_bytes),
-            "confirmed": "–" if again is None else q.level(again.metric),
-            "searched": q.level(plan.metric),
-            "metric": q.heading,
-        })  # fmt: skip
-    return rows
+def _difference(found: Mapping[str, store.Found], searches: Mapping[str, Search]) -> None:
+    """Two plans, of one run or two, and the groups of sites that they treat differently."""
+    plans: dict[str, Placed] = {}
+    firsts: list[str] = []
+    for name, search in searches.items():
+        run = found[name].run
+        names = () if run is None else tuple(run.manifest.sites)
+        own = {
+            f"{name}: {c.title}": Placed(c.entries, names, found[name].sites)
+            for c in sorted(notable(search), key=lambda c: c.name not in search.picks)
+        }
+        plans |= own
+        firsts += list(own)[:1]
+    st.subheader("How two plans differ")
+    if len(plans) < 2:
+        st.markdown("There is one plan only.")
+        return
+    left, right = st.columns(2)
+    with left:
+        one = choice("Plan", list(plans), "one", first=firsts[0]) or firsts[0]
+    with right:
+        rest = [title for title in plans if title != one]
+        other = choice("Against", rest, "other", first=firsts[-1]) or rest[0]
+    table = plan_difference({one: plans[one], other: plans[other]})
+    st.markdown(f"{len(table)} groups of sites differ." if len(table) else "They are the same.")
+    if len(table):
+        st.dataframe(table)

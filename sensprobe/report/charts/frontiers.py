@@ -20,6 +20,7 @@ from sensprobe.report.charts.chart import (
     nothing,
 )
 from sensprobe.report.charts.tuning import about_tuned, joined
+from sensprobe.report.comparing import RELATIVE, relative_loss
 from sensprobe.report.fronts import FrontView, feasible
 from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.report.tables import (
@@ -38,6 +39,8 @@ from sensprobe.report.tuned import Tuned, Tuning, tuned_beside
 from sensprobe.report.values import Measured, digits, in_bytes, plus_minus, shortened
 
 EVERYTHING = FrontView()
+SHARES = ("share", "relative")
+"""What is drawn over the share of full precision's bytes."""
 LOOKS = {
     DOMINATED: Look("circle", 6, GREY, 0.4, DOMINATED),
     FRONT: Look("circle", 9, BLUE, letter=FRONT),
@@ -215,15 +218,16 @@ def fronts(
 ) -> Chart:
     """One staircase a run, and its tuned models as marks, both on the search split.
 
-    `of`: "score", "change" (to the run's own full precision, over bytes) or "share" (the same over
-    the share of full precision's bytes, for models of different sizes).
+    `of`: "score", "change" (to the run's own full precision, over bytes), "share" (the same over
+    the share of full precision's bytes, for models of different sizes) or "relative" (the loss as a
+    share of full precision's score over that share, for unlike metrics too).
     """
     title = "Fronts side by side"
     drawn = {name: s for name, s in searches.items() if _front(s.candidates)}
     if not drawn:
         return nothing(title, "no run here has a front yet")
     headings = sorted({s.quantity.heading for s in searches.values()})
-    if len(headings) > 1:
+    if len(headings) > 1 and of != "relative":
         return nothing(title, f"these runs measure different things: {', '.join(headings)}")
     lines = []
     for k, (name, s) in enumerate(drawn.items()):
@@ -236,10 +240,11 @@ def fronts(
     batches = ", ".join(sorted({str(s.batch) for s in searches.values()}))
     places = [point.x for line in lines for point in line.points]
     across = byte_axis(f"weights and state at batch {batches}", places)
-    if of == "share":
+    if of in SHARES:
         across = Axis("bytes", "% of full precision", log=True)
     quantity = next(iter(drawn.values())).quantity
     heading = quantity.heading if of == "score" else quantity.change_heading
+    heading = RELATIVE if of == "relative" else heading
     return Chart(title, x=across, y=Axis(heading), series=tuple(lines), height=520)
 
 
@@ -254,5 +259,7 @@ def _tuned_point(run: str, tuned: Tuned, search: Search, of: str) -> Point:
 
 def _point(plan: Candidate | Compared, search: Search, of: str, about: tuple[str, ...]) -> Point:
     value = search.quantity.shown(plan.metric if of == "score" else plan.change)
-    share = 100 / search.full_bytes if of == "share" and search.full_bytes else 1.0
+    if of == "relative":
+        value = relative_loss(plan, search)
+    share = 100 / search.full_bytes if of in SHARES and search.full_bytes else 1.0
     return Point(share * plan.total_bytes, value.value, plan.name, about, y_error=error_of(value))
