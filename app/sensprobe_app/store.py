@@ -81,7 +81,10 @@ def stamp(*paths: Path) -> Stamp:
 def stamp_of(path: Path) -> Stamp:
     """The stamp of everything in a run that a view reads."""
     return stamp(
-        *(path / name for name in ("run.json", "evaluations", "results", "benches", "plans"))
+        *(
+            path / name
+            for name in ("run.json", "notes.json", "evaluations", "results", "benches", "plans")
+        )
     )
 
 

@@ -5,6 +5,9 @@ Nothing is written, and one run that cannot be read hides no other.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from os import SEEK_END, sep
@@ -19,10 +22,13 @@ from sensprobe.report.tuned import Tuning
 from sensprobe.report.values import Quantity, in_bytes
 from sensprobe.runs import Run, open_run
 from sensprobe.runs.manifest import NAME
+from sensprobe.runs.notes import Notes, read_notes
 
 DEPTH = 3
 """Folders below the given one that are looked into."""
 UNREADABLE = "unreadable"
+NO_NOTES = Notes()
+SEED, BEGINNING = re.compile(rb'\n "seed": (\d{1,20}),?\n'), 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ class RunLine:
     created: str = ""  # UTC, ISO 8601
     changed: str = ""
     problem: str = ""
+    notes: Notes = NO_NOTES
+    seeds: str = ""  # of the data's split and of its searches
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -93,7 +101,13 @@ def run_line(path: Path, folder: Path, run: Run | None = None) -> RunLine:
         created=manifest.created,
     )
     found, bad = _best(run)
-    state = "damaged" if bad and line.state == "finished" else line.state
+    spoilt = bool(bad)
+    try:
+        line = replace(line, notes=read_notes(path))
+    except RunError as error:
+        bad.append(str(error))
+    line = replace(line, seeds=_seeds(run))
+    state = "damaged" if spoilt and line.state == "finished" else line.state
     return replace(line, state=state, best=found, problem=" ".join(problems + bad))
 
 
@@ -126,6 +140,32 @@ def _best(run: Run) -> tuple[tuple[str, ...], list[str]]:
     except RunError as error:
         bad.append(str(error))
     return found, bad
+
+
+def _seeds(run: Run) -> str:
+    """ "data 0, search 0, 1"; the document of a search is large, and begins with its seed."""
+    seed = run.manifest.settings.get("data_seed")
+    found = [] if seed is None else [f"data {seed}"]
+    own = []
+    for name in run.results():
+        if name.startswith("search"):
+            with suppress(OSError), (run.path / "results" / f"{name}.json").open("rb") as file:
+                told = SEED.search(file.read(BEGINNING))
+                own += [told.group(1).decode()] if told else []
+    return ", ".join([*found, *([f"search {', '.join(dict.fromkeys(own))}"] if own else [])])
+
+
+def about_lines(lines: list[RunLine]) -> str:
+    """How many runs there are in which state, and the best plans of the one that changed last."""
+    if not lines:
+        return "There is no run here yet."
+    counts = Counter(line.state for line in lines)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    told = f"{len(lines)} run{'s' * (len(lines) > 1)}: {states}."
+    best = next((line for line in lines if line.best), None)
+    if best is None:
+        return f"{told} None has a plan yet: a search makes one."
+    return f"{told} {best.name} found last: {'; '.join(best.best[:2])}."
 
 
 def _ends(run: Run, name: str) -> bool:

@@ -3,6 +3,7 @@
     run.json        the inputs it belongs to; written once
     evaluations/    one segment a writer; append-only
     results/        JSON tables, each replaced whole
+    notes.json      tags and a note of a person (see `notes`), replaced whole
     benches/        how fast machines ran operations, a file a benchmark; append-only
     plans/          the plan chosen for each budget, as --plan takes it
     tuned/          models that were trained under a plan, a folder each

@@ -356,6 +356,22 @@ def test_runs_of_unlike_metrics_stand_on_one_chart_and_their_plans_are_told_apar
         page.wait_for_url(re.compile("other=digits"))
 
 
+def test_a_run_is_tagged_and_noted_and_tells_its_seeds(page, served, runs):
+    page.goto(served)
+    page.get_by_text("1 run: 1 finished.").wait_for()
+    page.get_by_text("Tags and notes").click()
+    page.get_by_role("textbox", name="Tags, by commas").fill("paper, good")
+    page.get_by_role("textbox", name="Notes").fill("first <b>try</b>")
+    page.get_by_role("button", name="Keep").click()
+    page.get_by_text("Only with the tag").wait_for()
+    assert json.loads((runs / "digits" / "notes.json").read_text(encoding="utf-8")) == {
+        "tags": ["paper", "good"], "text": "first <b>try</b>",
+    }  # fmt: skip
+    told = page.locator(TABLE).first.locator("td")
+    for text in ("first <b>try</b>", "data 0, search 0"):
+        expect(told.filter(has_text=text)).to_have_count(1, timeout=PATIENCE)
+
+
 def test_what_stops_the_command_stops_the_server(runs):
     with served_at(runs) as dashboard:
         dashboard.process.terminate()

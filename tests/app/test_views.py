@@ -15,6 +15,7 @@ from sensprobe import api
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.report.gather import gather
 from sensprobe.runs import open_run
+from sensprobe.runs.notes import Notes, read_notes, write_notes
 
 EXAMPLE = store.EXAMPLE / "s4d-digits"
 
@@ -388,3 +389,36 @@ def test_an_earlier_search_that_is_damaged_leaves_the_latest(runs):
     test = opened(runs, "pareto", run="digits", of="1: 1.5KiB, 1.75KiB")
     assert "The latest search is shown." in test.warning[0].value
     assert test.title[0].value == "Pareto"
+
+
+def test_runs_are_counted_first_and_show_tags_notes_and_seeds(runs):
+    write_notes(runs / "digits", Notes(("paper", "good"), "first try"))
+    shutil.copytree(runs / "digits", runs / "other")
+    write_notes(runs / "other", Notes(("good",), ""))
+    test = drawn(runs, "runs")
+    first = test.markdown[0].value.replace("\\", "")
+    assert first.startswith("**2 runs: 2 finished. ")
+    assert "1.5KiB: 95.2 ± 1.1 %, 1.50 KiB, confirmed" in first
+    table = test.dataframe[0].value.set_index("model")
+    assert sorted(map(list, table["tags"])) == [["good"], ["paper", "good"]]
+    assert sorted(table["notes"]) == ["", "first try"]
+    assert list(table["seeds"]) == ["data 0, search 0"] * 2
+    test.button_group(key="tag").select("paper").run()
+    assert list(test.dataframe[0].value["notes"]) == ["first try"]
+
+
+def test_a_note_is_kept_in_the_run(runs):
+    test = drawn(runs, "runs")
+    test.text_input(key="tags digits").input("one, two , one")
+    test.text_area(key="text digits").input("**not bold**\nand more")
+    next(button for button in test.button if button.label == "Keep").click().run()
+    assert read_notes(runs / "digits") == Notes(("one", "two"), "**not bold**\nand more")
+    assert list(test.dataframe[0].value["tags"][0]) == ["one", "two"]
+
+
+def test_a_note_that_is_damaged_or_too_long_is_said_and_hides_no_run(runs):
+    (runs / "digits" / "notes.json").write_text('{"tags": [1], "text": ""}', encoding="utf-8")
+    test = drawn(runs, "runs")
+    assert "notes.json cannot be read" in words(test).replace("\\", "")
+    assert test.dataframe[0].value["state"][0] == "✓ finished"
+    assert list(test.dataframe[0].value["tags"][0]) == []

@@ -9,9 +9,11 @@ import pandas as pd
 import streamlit as st
 from pandas.api.typing import NaTType
 
-from sensprobe.report.overview import RunLine
+from sensprobe.errors import SensprobeError
+from sensprobe.report.overview import RunLine, about_lines
+from sensprobe.runs.notes import TEXT, Notes, tags_of, write_notes
 from sensprobe_app import store
-from sensprobe_app.controls import command, plain
+from sensprobe_app.controls import choice, command, plain
 
 EVERY = "2s"
 STATES = {
@@ -36,17 +38,25 @@ def show(folder: Path, shown: Path) -> None:
         )
         st.markdown("Below is the run that ships as an example; every view shows it.")
     _table(shown)
+    if shown == folder:
+        _notes(folder)
 
 
 @st.fragment(run_every=EVERY)
 def _table(folder: Path) -> None:
     lines = store.lines(folder)
+    st.markdown(f"**{plain(about_lines(lines))}**")
+    every = list(dict.fromkeys(tag for line in lines for tag in line.notes.tags))
+    if every:
+        only = st.pills("Only with the tag", every, key="tag")
+        lines = [line for line in lines if only is None or only in line.notes.tags]
     st.dataframe(
         table(lines),
         hide_index=True,
         column_config={
             "run": st.column_config.LinkColumn("run", display_text=r"run=(.*)"),
             "best plan per budget": st.column_config.TextColumn(width="large"),
+            "tags": st.column_config.ListColumn(),
             "last change": st.column_config.DatetimeColumn(
                 "last change (UTC)", format="YYYY-MM-DD HH:mm:ss"
             ),
@@ -58,6 +68,25 @@ def _table(folder: Path) -> None:
             st.warning(f"{plain(line.name)}: {plain(line.problem)}")
 
 
+def _notes(folder: Path) -> None:
+    """Tags and a note of one run, to be changed and kept in its folder."""
+    with st.expander("Tags and notes"):
+        lines = {line.name: line for line in store.lines(folder) if line.model}
+        name = choice("Of the run", list(lines), "noted")
+        if name is None:
+            return
+        line = lines[name]
+        with st.form("notes", border=False):
+            tags = st.text_input("Tags, by commas", ", ".join(line.notes.tags), key=f"tags {name}")
+            text = st.text_area("Notes", line.notes.text, key=f"text {name}", max_chars=TEXT)
+            if st.form_submit_button("Keep"):
+                try:
+                    write_notes(line.path, Notes(tags_of(tags), text))
+                    st.rerun()
+                except SensprobeError as error:
+                    st.error(plain(str(error)))
+
+
 def table(lines: list[RunLine]) -> pd.DataFrame:
     """A row a run."""
     rows = [
@@ -67,6 +96,9 @@ def table(lines: list[RunLine]) -> pd.DataFrame:
             "model": line.model,
             "data": line.data,
             "best plan per budget": "; ".join(line.best),
+            "tags": list(line.notes.tags),
+            "notes": line.notes.text,
+            "seeds": line.seeds,
             "evaluations": line.evaluations,
             "last change": _time(line.changed),
             "started": _time(line.created),
