@@ -12,7 +12,7 @@ import streamlit as st
 from sensprobe.errors import SensprobeError
 from sensprobe_app import store
 from sensprobe_app.controls import choice, gone, plain
-from sensprobe_app.views import compare, kernels, pareto, plan, runs, search, sensitivity
+from sensprobe_app.views import compare, kernels, model, pareto, plan, runs, search, sensitivity
 
 EVERY = "2s"
 STYLE = """<style>
@@ -23,6 +23,7 @@ TITLES: dict[str, Callable[[store.Found], None]] = {
     "sensitivity": sensitivity.show,
     "pareto": pareto.show,
     "plan": plan.show,
+    "model": model.show,
     "search": search.show,
 }
 

@@ -107,6 +107,19 @@ def pair_table(found: Sequence[Pair]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def answer(found: Benchmark) -> str:
+    """How fast packed operations are beside PyTorch, in one sentence."""
+    timed = [case for case in found.cases if isfinite(case.ratio)]
+    if not timed:
+        return f"{len(found.cases)} cases were timed; none has PyTorch's time beside it."
+    best = max(timed, key=lambda case: case.ratio)
+    faster = sum(case.ratio > 1 for case in timed)
+    return (
+        f"{faster} of {len(timed)} cases are faster than PyTorch; at best "
+        f"{best.operation} in {best.scheme}, {number(best.ratio, 1)} times as fast."
+    )
+
+
 def benchmark_rows(benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
     """Every case of every benchmark as numbers, for CSV."""
     return pd.DataFrame(

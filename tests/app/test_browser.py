@@ -28,7 +28,7 @@ from sensprobe.report.theme import DARK
 from sensprobe.runs import open_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-VIEWS = ("", "sensitivity", "pareto", "plan", "search", "compare", "kernels")
+VIEWS = ("", "sensitivity", "pareto", "plan", "model", "search", "compare", "kernels")
 PATIENCE = 60_000
 CHART = ".js-plotly-plot .main-svg"
 METRIC = '[data-testid="stMetricValue"]'

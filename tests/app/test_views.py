@@ -21,7 +21,7 @@ EXAMPLE = store.EXAMPLE / "s4d-digits"
 
 
 @pytest.mark.parametrize(
-    "view", ["runs", "sensitivity", "pareto", "plan", "search", "compare", "kernels"]
+    "view", ["runs", "sensitivity", "pareto", "plan", "model", "search", "compare", "kernels"]
 )
 def test_a_finished_run_is_drawn(runs, view):
     test = drawn(runs, view)
@@ -111,6 +111,16 @@ def test_runs_of_unlike_metrics_are_compared_by_what_they_lose_relative_to_their
     pairs = {site: pair for site, pair in pairs.items() if pair[0] != pair[1]}
     assert len(pairs) == 6
     assert {site: list(row) for site, row in differ.iterrows()} == pairs
+
+
+def test_a_model_is_a_graph_of_its_tensors_under_a_plan(runs):
+    test = drawn(runs, "model", layer="0", under="full precision")
+    said = words(test).replace("\\", "")
+    assert "18 tensors in 1 layer; 5.98 KiB of weights and 1.00 KiB of state" in said
+    assert test.selectbox(key="layer").options == ["0", "outside"]
+    (runs / "digits" / "results" / "sites.json").unlink()
+    (runs / "digits" / "results" / "search.json").unlink()
+    assert "did not keep the model" in words(drawn(runs, "model"))
 
 
 def test_a_damaged_result_is_said_and_the_rest_is_shown(runs):

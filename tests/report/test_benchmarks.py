@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ import report_documents as documents
 
 from sensprobe.errors import RunError
 from sensprobe.report import charts
-from sensprobe.report.benchmark_tables import about_benchmark, benchmark_rows, benchmark_table
+from sensprobe.report.benchmark_tables import (
+    about_benchmark,
+    answer,
+    benchmark_rows,
+    benchmark_table,
+)
 from sensprobe.report.benchmarks import latest, pairs, read_benchmark
 from sensprobe.report.drawing import paper, screen
 from sensprobe.report.gather import gather
@@ -160,3 +166,13 @@ def test_a_damaged_bench_is_among_what_is_missing(run: Run) -> None:
     path = documents.keep_bench(run.path, documents.bench())
     path.write_bytes(path.read_bytes() + b"torn")
     assert any("dropped an unfinished last line" in line for line in gather(run).missing)
+
+
+def test_the_answer_counts_what_is_faster_than_pytorch() -> None:
+    found = read_benchmark(documents.bench())
+    timed = [case for case in found.cases if isfinite(case.ratio)]
+    best = max(timed, key=lambda case: case.ratio)
+    faster = sum(case.ratio > 1 for case in timed)
+    assert answer(found).startswith(f"{faster} of {len(timed)} cases are faster than PyTorch; ")
+    assert f"{best.operation} in {best.scheme}, {best.ratio:.1f} times as fast" in answer(found)
+    assert "none has PyTorch's time" in answer(replace(found, cases=()))

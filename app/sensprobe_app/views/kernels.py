@@ -7,6 +7,7 @@ import streamlit as st
 from sensprobe.report import charts
 from sensprobe.report.benchmark_tables import (
     about_benchmark,
+    answer,
     benchmark_rows,
     benchmark_table,
     pair_table,
@@ -57,6 +58,7 @@ def _chosen(named: dict[str, Benchmark]) -> None:
         rest = [ALONE, *(other for other in named if other != name)]
         beside = choice("Beside it", rest, "beside", first=ALONE)
     other = named.get(beside or ALONE)
+    st.markdown(f"**{plain(answer(found))}**")
     _about(found)
     if other is not None:
         _about(other)

@@ -8,6 +8,7 @@ from sensprobe.report.charts.benchmarks import bandwidths, ratios
 from sensprobe.report.charts.chart import Chart
 from sensprobe.report.charts.frontiers import frontier, fronts
 from sensprobe.report.charts.maps import harshest, heat_map, layer_map, plan_grid
+from sensprobe.report.charts.model import model_graph
 from sensprobe.report.charts.parts import bytes_by_part
 from sensprobe.report.charts.rankings import agreement_scatter, ranking
 from sensprobe.report.charts.searching import (
@@ -32,6 +33,7 @@ __all__ = [
     "heat_map",
     "importances",
     "layer_map",
+    "model_graph",
     "parallel",
     "plan_grid",
     "predictions",

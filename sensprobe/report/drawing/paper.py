@@ -188,7 +188,10 @@ def _series(axes: Axes, series: Series, order: int) -> None:
     for point in series.points:
         if point.label:
             up, side = point.side.split()
-            shift = ({"left": -8, "right": 8, "center": 0}[side], 7 if up == "top" else -10)
+            shift = (
+                {"left": -8, "right": 8, "center": 0}[side],
+                {"top": 7, "middle": -3, "bottom": -10}[up],
+            )
             axes.annotate(
                 printable(point.label),
                 (point.x, point.y),
