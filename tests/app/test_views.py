@@ -118,6 +118,8 @@ def test_a_model_is_a_graph_of_its_tensors_under_a_plan(runs):
     said = words(test).replace("\\", "")
     assert "18 tensors in 1 layer; 5.98 KiB of weights and 1.00 KiB of state" in said
     assert test.selectbox(key="layer").options == ["0", "outside"]
+    table = test.dataframe[0].value.set_index("site")
+    assert list(table.loc["layers.0.A"]) == ["weight", "16 × 8 complex", "fp32"]
     (runs / "digits" / "results" / "sites.json").unlink()
     (runs / "digits" / "results" / "search.json").unlink()
     assert "did not keep the model" in words(drawn(runs, "model"))

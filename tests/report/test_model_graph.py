@@ -38,6 +38,6 @@ def test_a_mark_has_shape_and_scheme() -> None:
     sites = list(outline_of("s4d-digits").sites.values())
     drawn = charts.model_graph(sites, (("*.A", "int8/head"),), "0")
     labels = {p.name: p.label for s in drawn.series if s.marks for p in s.points}
-    assert labels["layers.0.A"] == "A [16 × 8 complex] int8/head"
-    assert labels["layers.0.y"] == "y [16] fp32"
+    assert labels["layers.0.A"] == "A [16 × 8 complex]\nint8/head"
+    assert labels["layers.0.y"] == "y [16]\nfp32"
     assert charts.model_graph(sites, (), "7").nothing

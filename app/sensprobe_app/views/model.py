@@ -42,3 +42,9 @@ def show(found: Found) -> None:
         layer = choice("Layer", layers, "layer") or layers[0]
     graph = charts.model_graph(found.sites, plans[plan], layer)
     chart(graph, "model", "The tensors of a layer with shape and scheme, and what reads what")
+    told = {p.name: p.about for series in graph.series if series.marks for p in series.points}
+    columns = ("site", "kind", "shape", "scheme")
+    st.dataframe(
+        [dict(zip(columns, told[s.name], strict=False)) for s in found.sites if s.name in told],
+        hide_index=True,
+    )

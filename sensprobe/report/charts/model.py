@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import nan
 
 from sensprobe.plans.sites import Kind, Part, Site
-from sensprobe.report.charts.chart import Axis, Chart, Look, Point, Series, nothing
+from sensprobe.report.charts.chart import LABEL, Axis, Chart, Look, Point, Series, nothing
 from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, place_of, resolved
 from sensprobe.report.results import Entries
 from sensprobe.report.theme import BLUE, GREEN, GREY, VERMILION
@@ -62,7 +62,7 @@ def model_graph(sites: Sequence[Site], entries: Entries = (), layer: str = "0") 
         lines: tuple[str, ...] = (site.name, site.kind.value, shape, scheme)
         if site.full_bytes:
             lines = (*lines, f"{in_bytes(site.full_bytes)} at full precision")
-        label = shortened(f"{name}  [{shape}]  {scheme}", 60)
+        label = f"{shortened(name, LABEL)} [{shape}]\n{shortened(scheme, LABEL)}"
         side = "middle left" if site.kind is Kind.WEIGHT else "middle right"
         return Point(*places[site.name], site.name, lines, label, side)
 
@@ -74,7 +74,7 @@ def model_graph(sites: Sequence[Site], entries: Entries = (), layer: str = "0") 
     return Chart(
         title,
         ("in brackets the shape, then the scheme; from the top in the order of the forward pass",),
-        x=Axis(ticks=(), ends=(-1.0, 3.2), grid=False),
+        x=Axis(ticks=(), ends=(-1.4, 3.4), grid=False),
         y=Axis(ticks=(), ends=(len(own) - 0.4, -0.6), grid=False),
         series=(
             Series("", tuple(lines), Look(colour=GREY), "straight", marks=False),
@@ -83,7 +83,7 @@ def model_graph(sites: Sequence[Site], entries: Entries = (), layer: str = "0") 
                 for kind, look in LOOKS.items()
             ),
         ),
-        height=150 + 30 * len(own),
+        height=150 + 38 * len(own),
         width=10.0,
     )
 
