@@ -37,6 +37,8 @@ LEGEND = (
     f"{NOISE} within 1.96 standard errors of zero: no difference   {UNSTABLE} max|A| "
     "(of Mambas the decay at rest) > 1: unstable"
 )
+MOST = 30  # groups in a table of sensitivities
+REST = "all are in sensitivity-*.csv of `sensprobe report`, and in --json"
 GAP = 2  # columns between cells
 LABEL = 30  # columns a name may take
 FOLDED = 16  # the fewest a name is folded to before numbers move below
@@ -54,10 +56,13 @@ class Fitted:
 
 
 def sensitivity_report(found: Sensitivity) -> RenderableType:
-    """A heading, the table of the headline metric where it was measured, and that of KL."""
+    """A heading, the table of the headline metric where it was measured, and that of KL; of many
+    groups the worst."""
     blocks: list[RenderableType] = [Text(_about(found), style="bold")]
     for of in ("metric", "additive") if found.has_metric else ("additive",):
-        blocks += [Text(""), sensitivity_table(found, of)]
+        kept, note = tables.worst(found, of, MOST)
+        blocks += [Text(""), sensitivity_table(kept, of)]
+        blocks += [Text(f"{note}; {REST}", style=DIM)] if note else []
     return Group(*blocks, Text(LEGEND, style=DIM))
 
 

@@ -180,9 +180,9 @@ def nothing(title: str, why: str) -> Chart:
     return Chart(title, nothing=why, height=220)
 
 
-def error_of(value: Measured, times: float = 1.0) -> Error:
-    """An error bar of `times` standard errors down and up."""
-    return (times * value.stderr, times * value.stderr)
+def error_of(value: Measured) -> Error:
+    """An error bar of one standard error down and up, as every figure has them."""
+    return (value.stderr, value.stderr)
 
 
 def named_rows(names: Iterable[str], width: int = LABEL) -> Axis:
