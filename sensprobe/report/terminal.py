@@ -8,7 +8,7 @@ Every mark survives without colour. Text from plans and models is never read as 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
@@ -170,6 +170,11 @@ def tuned_table(found: Tuning) -> RenderableType:
     )
 
 
+def rows_table(rows: Sequence[Mapping[str, str]], left: Sequence[str]) -> Fitted:
+    """A table of any rows of text, the columns `left` of names."""
+    return _table(pd.DataFrame(rows), left)
+
+
 def agreement_line(found: Agreement) -> Text:
     """τ over all schemes in one sentence, with what it means."""
     return Text(about_agreement(found))
@@ -212,9 +217,8 @@ def _table(
         for columns in _blocks(shown, left, width):
             part = shown[columns]
             if blocks:  # rows that say something there
-                part = part[
-                    ~part.drop(columns=_keys(columns, left)).isin(["", MISSING]).all(axis=1)
-                ]
+                others = part.drop(columns=_keys([str(name) for name in shown], left))
+                part = part[~others.isin(["", MISSING]).all(axis=1)]
                 blocks.append(Text(""))
             blocks.append(_block(part, left, width, sign))
         return Group(*blocks)
