@@ -168,7 +168,8 @@ def pruned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     for title in ("before", "after", "change"):
         shown = _gap if title == "change" else _level
         cells = {f"{n} ({s['n']:,})": shown(s[title], metric) for n, s in splits.items()}
-        scores.append({first: title, **cells})
+        unit = f" ({metric.change_unit})" if title == "change" and metric.change_unit else ""
+        scores.append({first: title + unit, **cells})
     yield wide(scores, (first,))
     yield Text(NO_DIFFERENCE)
     yield Text(

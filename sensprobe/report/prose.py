@@ -56,7 +56,7 @@ def _worst(found: Sensitivity, scheme: str) -> str:
     if not rows:
         return ""
     exact = ""
-    if len(every) > len(rows):
+    if len(all_hurt) > len(hurt):
         exact = (
             f"; {len(all_hurt) - len(hurt)} of {len(every) - len(rows)} activations, which a "
             "search leaves exact"

@@ -107,7 +107,7 @@ def _heat(chart: Chart, down: Sequence[str], across: Sequence[str]) -> Chart:
         chart,
         x=Axis(ticks=names, ends=(-0.5, len(across) - 0.5), grid=False),
         y=replace(named_rows(down), ends=(len(down) - 0.5, -0.5)),
-        height=190 + 27 * max(len(down), 4),
+        height=240 + 25 * max(len(down), 4),
     )
 
 

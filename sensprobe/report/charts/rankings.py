@@ -98,7 +98,10 @@ def agreement_scatter(found: Agreement, quantity: Quantity = KL) -> Chart:
         kinds[kind if kind in KINDS else "weight"].append(_pair(pairing))
     return Chart(
         title,
-        (tau + (f"; {left_out} at zero, not drawn" if left_out else ""),),
+        (
+            tau + (f"; {left_out} at zero, not drawn" if left_out else ""),
+            "bars: one standard error",
+        ),
         x=Axis(f"measured {quantity.name}", quantity.unit, log=True),
         y=Axis(f"estimated {quantity.name}", quantity.unit, log=True),
         series=(
