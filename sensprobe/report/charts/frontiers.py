@@ -88,7 +88,9 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     presets = [height.mark(b, about_compared(b, search), b.name, "bottom center") for b in also]
     rings = [height.mark(c, about(c, search))._replace(hollow=True) for c in selected]
     dominated, *others = _marks(plotted, search, height)
-    axis = height.axis([height.mark(c).y for c in front], [height.mark(c).y for c in asked])
+    gained = [height.tuned(t) for t in trained]
+    wanted = [*map(height.mark, asked), *(after for _, after in gained)]
+    axis = height.axis([height.mark(c).y for c in front], [mark.y for mark in wanted])
     every = [height.mark(plan) for plan in both]
     outside = sum(not (_within(bytes_of, p.x) and _within(axis, p.y)) for p in every)
     bars = "bars: one standard error" + (", paired with full precision" if loss else "")
@@ -103,7 +105,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
             Series("", tuple(map(height.mark, _front(plotted))), joined="steps", marks=False),
             *others,
             Series("compared plan", tuple(presets), PRESET),
-            *joined([height.tuned(t) for t in trained]),
+            *joined(gained),
             Series("selected", tuple(rings), RING),
         ),
         levels=() if loss else _full_precision(search),
