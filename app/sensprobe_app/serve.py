@@ -31,8 +31,8 @@ class Config(uvicorn.Config):
 
 
 def warm(folder: Path) -> None:
-    """Import what takes seconds, read the run that changed last and draw its front: the first page
-    then finds it done. What is wrong with a run is said there."""
+    """Import what takes seconds, read the run that changed last and draw its front, or its map: the
+    first page then finds it done. What is wrong with a run is said there."""
     from sensprobe.report import charts
     from sensprobe.report.drawing import screen
     from sensprobe_app import main, store
@@ -42,6 +42,8 @@ def warm(folder: Path) -> None:
     found = store.found(lines[0]) if lines else None
     if found is not None and found.search is not None:
         screen.draw(charts.frontier(found.search))
+    elif found is not None and found.results is not None and found.results.profiles:
+        screen.draw(charts.heat_map(found.results.profiles[0], most=1))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
+from math import floor, inf, isfinite, log10
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,6 +15,10 @@ from sensprobe.scores.metrics import MetricInfo, info_in
 from sensprobe.scores.score import Score
 from sensprobe.units import size_text as size
 
+MOST_PLACES = 7
+"""Decimals from which a number has a power of ten instead."""
+NO_DIFFERENCE = "· within 1.96 standard errors of zero"
+
 
 def table(*columns: tuple[str, str], title: str | None = None) -> Table:
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -23,19 +27,42 @@ def table(*columns: tuple[str, str], title: str | None = None) -> Table:
     return made
 
 
+def wide(rows: Sequence[Mapping[str, str]], left: Sequence[str]) -> RenderableType:
+    """A table that wraps by columns where all find no room, and cuts no number."""
+    from sensprobe.report.terminal import rows_table
+
+    return rows_table(rows, left)
+
+
 def score(document: Mapping[str, Any], metric: MetricInfo) -> str:
     """A score with its error, in the metric's unit."""
-    value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
-    text = f"{value:.2f}" if metric.unit == "%" else f"{value:.5g}"
-    text = f"{text} ± {_error(stderr, metric)}"
-    return f"{text} {metric.unit}".rstrip()
+    return f"{_level(document, metric)} {metric.unit}".rstrip()
 
 
 def change(document: Mapping[str, Any], metric: MetricInfo) -> str:
     """A difference with its sign and error, in the metric's unit of differences."""
+    return f"{_level(document, metric, '+')} {metric.change_unit or metric.name}"
+
+
+def _level(document: Mapping[str, Any], metric: MetricInfo, sign: str = "") -> str:
+    """A number and its error: of percents two decimals, of others the digits that two of the error
+    have."""
     value, stderr = metric.scale * document["value"], metric.scale * document["stderr"]
-    text = f"{value:+.2f}" if metric.unit == "%" else f"{value:+.3g}"
-    return f"{text} ± {_error(stderr, metric)} {metric.change_unit or metric.name}"
+    if metric.unit == "%":
+        return f"{value:{sign}.2f} ± {_error(stderr, metric)}"
+    places = 1 - floor(log10(float(f"{stderr:.1e}"))) if 0 < stderr < inf else -1
+    if not 0 <= places <= MOST_PLACES:
+        return f"{value:{sign}.5g} ± {_error(stderr, metric)}"
+    return f"{value:{sign}.{places}f} ± {stderr:.{places}f}"
+
+
+def _heading(metric: MetricInfo) -> str:
+    return f"{metric.name} ({metric.unit})" if metric.unit else metric.name
+
+
+def _gap(document: Mapping[str, Any], metric: MetricInfo) -> str:
+    """A difference without its unit, behind a dot where it is none."""
+    return ("" if Score(**document).differs() else "· ") + _level(document, metric, "+")
 
 
 def _error(stderr: float, metric: MetricInfo) -> str:
@@ -100,22 +127,22 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     """A table of the scores of each split before and after tuning, and what is written where."""
     metric, cost = info_in(document), document["cost"]
     splits = document["splits"]
-    columns = [(f"{name} ({found['n']:,})", "right") for name, found in splits.items()]
-    made = table((metric.name, "left"), *columns)
+    heads = {name: f"{name} ({found['n']:,})" for name, found in splits.items()}
+    first, unit = _heading(metric), f" ({metric.change_unit})" if metric.change_unit else ""
+    made = []
     fewer = "" if document["left"] is None else f", {document['left']}"
     rows = {
         "full precision": "full", f"plan{fewer}": "before", f"plan{fewer}, tuned": "after"
     }  # fmt: skip
     for title, key in rows.items():
-        made.add_row(title, *(score(found[key], metric) for found in splits.values()))
+        cells = {heads[name]: _level(found[key], metric) for name, found in splits.items()}
+        made.append({first: title, **cells})
     by_tuning = "gained by tuning" if document["sign"] > 0 else "change by tuning"
     for title, key in {by_tuning: "gained", "left to full precision": "left"}.items():
-        cells = []
-        for found in splits.values():
-            verdict = "" if Score(**found[key]).differs() else " (within the error)"
-            cells.append(change(found[key], metric) + verdict)
-        made.add_row(title, *cells)
-    yield made
+        cells = {heads[name]: _gap(found[key], metric) for name, found in splits.items()}
+        made.append({first: title + unit, **cells})
+    yield wide(made, (first,))
+    yield Text(NO_DIFFERENCE)
     yield Text(
         f"bytes  {size(cost['total_bytes'])} = weights {size(cost['weight_bytes'])} + state "
         f"{size(cost['state_bytes'])} (batch {cost['batch']})\n"
@@ -137,17 +164,14 @@ def pruned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(f"{', '.join(said)}; prices, each alone, on {samples} calibration samples")
     yield _prices_by_layer(document)
     metric, splits = info_in(document), document["splits"]
-    scores = table(
-        (metric.name, "left"), *((f"{n} ({s['n']:,})", "right") for n, s in splits.items())
-    )
-    for title in ("before", "after"):
-        scores.add_row(title, *(score(s[title], metric) for s in splits.values()))
-    verdicts = (
-        change(s["change"], metric) + ("" if Score(**s["change"]).differs() else " (within error)")
-        for s in splits.values()
-    )
-    scores.add_row("change", *verdicts)
-    yield scores
+    first, scores = _heading(metric), []
+    for title in ("before", "after", "change"):
+        shown = _gap if title == "change" else _level
+        cells = {f"{n} ({s['n']:,})": shown(s[title], metric) for n, s in splits.items()}
+        unit = f" ({metric.change_unit})" if title == "change" and metric.change_unit else ""
+        scores.append({first: title + unit, **cells})
+    yield wide(scores, (first,))
+    yield Text(NO_DIFFERENCE)
     yield Text(
         f"bytes {'under the plan' if document['plan'] else 'in float32'}  {size(spent['before'])} "
         f"before, {size(spent['after'])} after, state included\n{document['weights']}"
@@ -212,23 +236,25 @@ def _number(stderr: float | None) -> str:
 def turns(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     """A table of the steps of each budget of `search --tune`, and what stands after them."""
     metric = info_in(document)
+    unit = f" ({metric.change_unit})" if metric.change_unit else ""
     for row in document["budgets"]:
         title = f"\n{row['budget']}, on the search split ({document['n']:,})"
-        right = ("minutes", metric.name, "gained", "gained/min")
-        columns = [("step", "left"), ("plan", "left"), *((name, "right") for name in right)]
-        made = table(*columns, title=title)
+        made = []
         for step in row["steps"]:
-            minutes = "" if step["seconds"] is None else f"{step['seconds'] / 60:.1f}"
-            cells = [step["step"], step["plan"], minutes]
-            cells.append(score(step["score"], metric))
-            if gained := step.get("gained"):
-                differs = Score(**gained).differs()
-                cells.append(change(gained, metric) + ("" if differs else " ·"))
-                rate = step.get("a_minute") if differs else None
-                cells.append("" if rate is None else f"{metric.scale * rate:+.3g}")
-            made.add_row(*cells)
-        yield made
-        yield Text(f"stands: {row['stands']}   · within 1.96 standard errors of zero")
+            gained, rate = step.get("gained"), step.get("a_minute")
+            if not (gained and Score(**gained).differs()):
+                rate = None
+            made.append({
+                "step": step["step"],
+                "plan": step["plan"],
+                "minutes": "" if step["seconds"] is None else f"{step['seconds'] / 60:.1f}",
+                _heading(metric): _level(step["score"], metric),
+                f"gained{unit}": _gap(gained, metric) if gained else "",
+                "gained/min": "" if rate is None else f"{metric.scale * rate:+.3g}",
+            })  # fmt: skip
+        yield Text(title)
+        yield wide(made, ("step", "plan"))
+        yield Text(f"stands: {row['stands']}   {NO_DIFFERENCE}")
 
 
 def _classes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

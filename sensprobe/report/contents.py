@@ -94,13 +94,12 @@ def _sensitivity(found: Sensitivity, *, layers: bool) -> Section:
     title = titles.get(found.method, "Where it hurts")
     stem = f"sensitivity-{found.method}"
     shown = ("metric", "additive") if found.has_metric else ("additive",)
-    blocks: list[Figure | Table] = [
-        Figure(charts.heat_map(found, of), f"{stem}-{of}.png") for of in shown
-    ]
+    blocks: list[Figure | Table] = []
     for k, scheme in enumerate(found.schemes if layers else ()):
         drawn = charts.layer_map(found, scheme, shown[0])
         blocks.append(Figure(drawn, f"{stem}-layers-{k}.png"))
-    blocks.append(Figure(charts.ranking(found, shown[0])))
+    blocks += [Figure(charts.heat_map(found, of), f"{stem}-{of}.png") for of in shown]
+    blocks.append(Figure(charts.ranking(found.searched, shown[0])))
     for of in shown:
         caption = f"{found.heading(of)}, ± one standard error"
         blocks.append(Table(tables.sensitivity(found, of), caption))

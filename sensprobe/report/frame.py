@@ -50,14 +50,18 @@ const figures = {{figures}};
 const themes = {{themes}};
 const darkness = window.matchMedia("(prefers-color-scheme: dark)");
 const config = {responsive: true, displaylogo: false, toImageButtonOptions: {format: "svg"}};
+function painted(value, marks) {
+  const colour = (_, v) => typeof v === "string" && Object.hasOwn(marks, v) ? marks[v] : v;
+  return JSON.parse(JSON.stringify(value), colour);
+}
 function draw() {
   const theme = themes[darkness.matches ? "dark" : "light"];
   for (const figure of figures) {
-    const layout = {...figure.layout, template: theme.template};
+    const layout = {...painted(figure.layout, theme.marks), template: theme.template};
     if (layout.coloraxis) {
       layout.coloraxis = {...layout.coloraxis, colorscale: theme[layout.meta.scale]};
     }
-    Plotly.react(figure.id, figure.data, layout, config);
+    Plotly.react(figure.id, painted(figure.data, theme.marks), layout, config);
   }
 }
 if (figures.length) {

@@ -14,14 +14,14 @@ from sensprobe.scores.pareto import nondominated
 class FrontView:
     """A way to look at a front. Budgets, in all and of weights and state apart, are in bytes, NaN
     where there is none; `selected` are names of plans. `loss` draws what is lost to full precision,
-    on a log axis, instead of the score."""
+    on a log axis, instead of the score; None does so of text alone."""
 
     budget: float = nan
     weights: float = nan
     state: float = nan
     feasible: bool = False
     log: bool = True
-    loss: bool = False
+    loss: bool | None = None
     selected: tuple[str, ...] = ()
 
 

@@ -99,6 +99,7 @@ def _themes() -> dict[str, Any]:
             "template": screen.template(theme).to_plotly_json(),
             "diverging": screen.scale(theme.diverging),
             "sequential": screen.scale(theme.sequential),
+            "marks": dict(theme.marks),
         }
         for name, theme in THEMES.items()
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sensprobe.report.agreement import Agreement
 from sensprobe.report.gather import Results
@@ -10,6 +10,7 @@ from sensprobe.report.results import (
     Confirmation,
     Confirmed,
     Rival,
+    Row,
     Search,
     Sensitivity,
 )
@@ -49,17 +50,29 @@ def about_sensitivity(found: Sensitivity) -> list[str]:
 
 
 def _worst(found: Sensitivity, scheme: str) -> str:
-    rows = ranked(found, "metric", scheme)
-    hurt = [r for r in rows if r.change.differs and r.change.value * found.metric.sign < 0]
+    searched = found.searched
+    rows, every = ranked(searched, "metric", scheme), ranked(found, "metric", scheme)
+    hurt, all_hurt = _hurt(rows, found.metric), _hurt(every, found.metric)
     if not rows:
         return ""
+    exact = ""
+    if len(all_hurt) > len(hurt):
+        exact = (
+            f"; {len(all_hurt) - len(hurt)} of {len(every) - len(rows)} activations, which a "
+            "search leaves exact"
+        )
     if not hurt:
-        return f"{scheme}: none of {len(rows)} loses beyond its error bar."
+        return f"{scheme}: none of {len(rows)} {searched.kinds} loses beyond its error bar{exact}."
     change = found.metric.shown(hurt[0].change)
     return (
-        f"{scheme}: {len(hurt)} of {len(rows)} lose beyond their error bar, "
-        f"{shortened(hurt[0].group, NAME)} most ({_change(change, found.metric)})."
+        f"{scheme}: {len(hurt)} of {len(rows)} {searched.kinds} lose beyond their error bar, "
+        f"{shortened(hurt[0].group, NAME)} most ({_change(change, found.metric)}){exact}."
     )
+
+
+def _hurt(rows: Sequence[Row], quantity: Quantity) -> list[Row]:
+    """Those that lose beyond their error bar."""
+    return [r for r in rows if r.change.differs and r.change.value * quantity.sign < 0]
 
 
 def _change(shown: Measured, quantity: Quantity) -> str:
@@ -187,7 +200,8 @@ def _told(change: Measured, q: Quantity) -> str:
 
 
 SIGNS = (
-    "± is one standard error of the mean over samples; bars in rankings are 95 % intervals.",
+    "± and every bar of a figure are one standard error of the mean over samples; bars of "
+    "benchmarks are quartiles of what was timed.",
     f"{NOISE} marks what lies within 1.96 standard errors of zero: it is not called a difference. "
     "Of twenty true zeros about one is taken for a difference by chance. Losses of regression have "
     "long tails: there a difference is one where its mean or the signs and ranks of its samples "

@@ -6,11 +6,12 @@ shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import nan
 
 from sensprobe.report.values import (
+    BITS,
     UNKNOWN,
     Measured,
     Quantity,
@@ -22,6 +23,7 @@ from sensprobe.report.values import (
 RADIUS = "max|A|"
 """The name of the number that tells whether a recurrence is stable, where a document does not say;
 of a Mamba it is the largest decay at rest."""
+KINDS = ("weight", "state", "activation")
 Entries = tuple[tuple[str, str], ...]
 """A plan as text: (pattern, scheme) in order; a later entry overrides an earlier one."""
 
@@ -68,6 +70,19 @@ class Sensitivity:
     def groups(self) -> list[str]:
         """Names of the groups, in the order they were profiled."""
         return list(dict.fromkeys(row.group for row in self.rows))
+
+    @property
+    def searched(self) -> Sensitivity:
+        """Weights and states alone, for a search leaves activations exact; everything in a profile
+        of noise, and where there is nothing else."""
+        kept = tuple(row for row in self.rows if row.kind != "activation")
+        return replace(self, rows=kept) if kept and self.method != "noise" else self
+
+    @property
+    def kinds(self) -> str:
+        """The kinds of its groups in words: "weights and states"."""
+        found = {row.kind for row in self.rows}
+        return " and ".join(f"{kind}s" for kind in KINDS if kind in found) or "groups"
 
     @property
     def has_metric(self) -> bool:
@@ -178,6 +193,12 @@ class Search:
     stored_bytes: int = 0  # weights as the model's file has them, and the state; 0: not known
     stored_dtype: str = ""
     radius_name: str = RADIUS
+
+    @property
+    def paired_first(self) -> bool:
+        """True of text, whose scores vary more from document to document than plans differ: what a
+        plan loses to full precision, which is paired, is then the default axis."""
+        return self.quantity.name == BITS.name
 
     def times_smaller(self, total_bytes: int) -> float:
         """The bytes of the model as the user has it over those of a plan."""

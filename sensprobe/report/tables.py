@@ -7,6 +7,7 @@ unstable recurrence behind a triangle. The same results as numbers are in `rows`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isnan
 
 import pandas as pd
@@ -64,12 +65,34 @@ def cell(found: Sensitivity, row: Row | None, of: str = "metric", *, bars: bool 
 
 def ranked(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> list[Row]:
     """Known observations, worst first; all schemes, or one."""
+    harms = [(_harm(found, row, of), row) for row in found.rows if scheme in (None, row.scheme)]
+    known = [pair for pair in harms if not isnan(pair[0])]
+    return [row for _, row in sorted(known, key=lambda pair: pair[0], reverse=True)]
 
-    def harm(row: Row) -> float:
-        return -found.quantity(of).sign * found.shown(row, of).value
 
-    rows = [row for row in found.rows if scheme in (None, row.scheme) and not isnan(harm(row))]
-    return sorted(rows, key=harm, reverse=True)
+def _harm(found: Sensitivity, row: Row, of: str) -> float:
+    return -found.quantity(of).sign * found.shown(row, of).value
+
+
+def worst_first(found: Sensitivity, of: str = "metric") -> list[str]:
+    """Groups of which something is known, by the worst they do in any scheme; of equals by the next
+    worst, and so on."""
+    harms: dict[str, list[float]] = {}
+    for row in ranked(found, of):
+        harms.setdefault(row.group, []).append(_harm(found, row, of))
+    return sorted(harms, key=lambda group: harms[group], reverse=True)
+
+
+def worst(found: Sensitivity, of: str = "metric", most: int = 60) -> tuple[Sensitivity, str]:
+    """Everything where that is no more than `most` groups; else so many of what a search changes,
+    the worst first, with words for that."""
+    if len(found.groups) <= most:
+        return found, ""
+    among = found.searched
+    kept = {group: k for k, group in enumerate(worst_first(among, of)[:most])}
+    rows = sorted((r for r in among.rows if r.group in kept), key=lambda row: kept[row.group])
+    left = replace(found, rows=tuple(rows))
+    return left, f"the {len(kept)} worst of {len(among.groups)} {among.kinds}"
 
 
 def ranking(found: Sensitivity, of: str = "metric", scheme: str | None = None) -> pd.DataFrame:

@@ -8,7 +8,7 @@ Every mark survives without colour. Text from plans and models is never read as 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
@@ -37,6 +37,8 @@ LEGEND = (
     f"{NOISE} within 1.96 standard errors of zero: no difference   {UNSTABLE} max|A| "
     "(of Mambas the decay at rest) > 1: unstable"
 )
+MOST = 30  # groups in a table of sensitivities
+REST = "all are in sensitivity-*.csv of `sensprobe report`, and in --json"
 GAP = 2  # columns between cells
 LABEL = 30  # columns a name may take
 FOLDED = 16  # the fewest a name is folded to before numbers move below
@@ -54,10 +56,13 @@ class Fitted:
 
 
 def sensitivity_report(found: Sensitivity) -> RenderableType:
-    """A heading, the table of the headline metric where it was measured, and that of KL."""
+    """A heading, the table of the headline metric where it was measured, and that of KL; of many
+    groups the worst."""
     blocks: list[RenderableType] = [Text(_about(found), style="bold")]
     for of in ("metric", "additive") if found.has_metric else ("additive",):
-        blocks += [Text(""), sensitivity_table(found, of)]
+        kept, note = tables.worst(found, of, MOST)
+        blocks += [Text(""), sensitivity_table(kept, of)]
+        blocks += [Text(f"{note}; {REST}", style=DIM)] if note else []
     return Group(*blocks, Text(LEGEND, style=DIM))
 
 
@@ -165,6 +170,11 @@ def tuned_table(found: Tuning) -> RenderableType:
     )
 
 
+def rows_table(rows: Sequence[Mapping[str, str]], left: Sequence[str]) -> Fitted:
+    """A table of any rows of text, the columns `left` of names."""
+    return _table(pd.DataFrame(rows), left)
+
+
 def agreement_line(found: Agreement) -> Text:
     """τ over all schemes in one sentence, with what it means."""
     return Text(about_agreement(found))
@@ -207,9 +217,8 @@ def _table(
         for columns in _blocks(shown, left, width):
             part = shown[columns]
             if blocks:  # rows that say something there
-                part = part[
-                    ~part.drop(columns=_keys(columns, left)).isin(["", MISSING]).all(axis=1)
-                ]
+                others = part.drop(columns=_keys([str(name) for name in shown], left))
+                part = part[~others.isin(["", MISSING]).all(axis=1)]
                 blocks.append(Text(""))
             blocks.append(_block(part, left, width, sign))
         return Group(*blocks)

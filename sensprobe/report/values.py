@@ -113,6 +113,9 @@ def metric_named(name: str, sign: int | None = None) -> Quantity:
 ACCURACY = metric_named("accuracy")
 
 
+BITS = metric_named("bits_per_byte")
+
+
 def additive_named(name: str) -> Quantity:
     return ADDITIVES.get(name, Quantity(name))
 

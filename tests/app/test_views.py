@@ -129,7 +129,7 @@ def test_a_damaged_result_is_said_and_the_rest_is_shown(runs):
     (runs / "digits" / "results" / "search.json").write_text("{", encoding="utf-8")
     (runs / "digits" / "results" / "confirmation.json").unlink()
     assert "cannot be read" in words(drawn(runs, "runs"))
-    assert drawn(runs, "sensitivity").dataframe
+    assert drawn(runs, "sensitivity").multiselect(key="targets").options
     assert "measured so far" in words(drawn(runs, "pareto"))
 
 
@@ -369,6 +369,37 @@ def test_a_plan_that_was_saved_is_a_plan_like_others(runs):
     (saved,) = (b for b in found_of(runs).search.compared if b.saved)
     assert (saved.name, saved.metric.n) == ("my-try", 400)
     assert drawn(runs, "plan", plan="my-try").metric[-1].value != "not yet"
+
+
+def test_sensitivities_are_filtered_by_kind_part_and_layer(runs):
+    document = documents.sensitivity(by="site")
+    path = runs / "digits" / "run.json"
+    about = json.loads(path.read_text(encoding="utf-8"))
+    about["sites"] = {row["site"]: [1] for row in documents.site_rows()}
+    path.write_text(json.dumps(about), encoding="utf-8")
+    open_run(runs / "digits").write_result("sensitivity-measured", document)
+    test = drawn(runs, "sensitivity")
+    kinds, parts, layers = (test.multiselect(key=key) for key in ("kinds", "parts", "layer"))
+    assert kinds.value == ["weight", "state"]
+    assert layers.options == ["0", "1", "2", "3"]
+    assert set(test.multiselect(key="targets").options) == {
+        row["target"] for row in document["rows"] if row["kind"] != "activation"
+    }
+    parts.select("state").run()
+    layers.select("2").run()
+    assert test.multiselect(key="targets").options == ["layers.2.state"]
+    kinds.unselect("state").run()
+    assert "No group of this profile" in words(test)
+    again = drawn(runs, "sensitivity", kinds="activation", layer="1")
+    assert set(again.multiselect(key="targets").options) == {"layers.1.x", "layers.1.y"}
+
+
+def test_the_table_of_sensitivities_is_made_when_it_is_opened(runs):
+    test = drawn(runs, "sensitivity")
+    assert not test.dataframe
+    test.session_state["table"] = True
+    test.run()
+    assert list(test.dataframe[0].value.columns)[:2] == ["rank", "target"]
 
 
 def test_a_search_that_was_killed_is_not_shown_for_one_that_ended(runs, monkeypatch):

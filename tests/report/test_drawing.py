@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import nan
+from math import isfinite, nan
+from pathlib import Path
 
+import pytest
 import report_documents as documents
+import sensprobe_app
 
 from sensprobe.report import charts
-from sensprobe.report.charts.chart import Axis, Chart, Look, Point, Series, Tick, nothing
+from sensprobe.report.agreement import agreement
+from sensprobe.report.benchmarks import read_benchmark
+from sensprobe.report.charts import labels
+from sensprobe.report.charts.chart import (
+    Axis,
+    Chart,
+    Look,
+    Point,
+    Series,
+    Tick,
+    log_ticks,
+    nothing,
+    ticked,
+)
 from sensprobe.report.drawing import paper, screen, text
-from sensprobe.report.read import read_search, read_sensitivity
+from sensprobe.report.fronts import FrontView
+from sensprobe.report.gather import gather
+from sensprobe.report.read import read_search, read_sensitivity, read_tuned
+from sensprobe.report.theme import DARK
+from sensprobe.runs import open_run
 
+EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 PNG = b"\x89PNG"
 
 
@@ -98,8 +119,122 @@ def test_a_figure_says_what_its_error_bars_are_on_screen_and_paper() -> None:
 
     told = "bars: one standard error"
     assert chart(0.1, "note").notes == ("note", told)
-    assert screen.draw(chart(0.1)).layout.title.subtitle.text == told
+    assert told in screen.draw(chart(0.1)).layout.title.text
     assert told.encode() in paper.draw(chart(0.1), "svg")
     assert chart(0.1, reach="quartiles").notes == ("bars: quartiles",)
     assert chart(0.1, "bars: a day").notes == ("bars: a day",)
     assert chart(0).notes == chart(nan).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "names"),
+    [
+        (1e-8, 1.0, ["1e−8", "1e−6", "1e−4", "0.01", "1"]),
+        (0.05, 3.0, ["0.05", "0.1", "0.2", "0.5", "1", "2"]),
+        (1.2, 6.0, ["1.5", "2", "3", "5"]),
+        (30.0, 9000.0, ["50", "100", "200", "500", "1000", "2000", "5000"]),
+        (1.02, 1.3, ["1.1", "1.2", "1.3"]),
+    ],
+)
+def test_ticks_of_a_log_axis_are_whole_numbers(low, high, names) -> None:
+    assert [tick.name for tick in log_ticks(low, high)] == names
+
+
+def test_a_log_axis_has_its_ticks_in_every_drawing() -> None:
+    marks = Series("marks", (Point(1, 0.002), Point(2, 0.8)))
+    drawn = Chart("A title", x=Axis("x"), y=Axis("loss", "nats", log=True), series=(marks,))
+    assert [tick.name for tick in ticked(drawn).y.ticks] == ["0.01", "0.1", "1"]
+    assert list(screen.draw(drawn).layout.yaxis.ticktext) == ["0.01", "0.1", "1"]
+
+
+def test_labels_find_a_free_side_or_are_left_to_the_hover_text() -> None:
+    points = [Point(1.0, 1.0, label="first label"), Point(1.01, 1.0, label="second label")]
+    points += [Point(2.0, 2.0, label="right edge", side="top right")]
+    points += [Point(1.0 + k / 1000, 1.0, label="crowded") for k in range(8)]
+    x, y = Axis("x", ends=(0.9, 2.0)), Axis("y", ends=(0.5, 2.2))
+    drawn = labels.apart(Chart("A title", x=x, y=y, series=(Series("marks", tuple(points)),)))
+    (series,) = drawn.series
+    kept = [point for point in series.points if point.label]
+    assert {"first label", "second label", "right edge"} <= {point.label for point in kept}
+    assert kept[2].side.endswith("left")
+    assert len(kept) < len(points)
+    for width in labels.WIDTHS[1:]:
+        boxes = [labels._box(drawn, series, point, point.side, width) for point in kept]
+        for k, (left, top, right, bottom) in enumerate(boxes):
+            assert 0 <= left < right <= width
+            for other in boxes[k + 1 :]:
+                beside = right <= other[0] or other[2] <= left
+                assert beside or bottom <= other[1] or other[3] <= top
+
+
+def every_chart() -> list[Chart]:
+    """A chart of every kind that has bars."""
+    search = documents.search()
+    found, tuned = read_search(search), read_tuned(documents.tuned(search))
+    pair = [read_sensitivity(documents.sensitivity(method=m)) for m in ("measured", "taylor")]
+    return [
+        charts.frontier(found, tuned=tuned),
+        charts.frontier(found, FrontView(loss=True)),
+        charts.fronts({"a": found, "b": found}),
+        charts.fronts({"a": found, "b": found}, "change"),
+        charts.tuned(tuned),
+        charts.ranking(pair[0]),
+        charts.ranking(pair[0], "additive"),
+        charts.agreement_scatter(agreement(*pair)),
+        charts.bandwidths(read_benchmark(documents.bench())),
+    ]
+
+
+def test_every_figure_says_what_its_bars_are() -> None:
+    for drawn in every_chart():
+        points = [point for series in drawn.series for point in series.points]
+        assert any(isfinite(p.y_error[1]) or isfinite(p.x_error[1]) for p in points), drawn.title
+        said = " ".join(drawn.caption)
+        assert "bars: one standard error" in said or "bars: quartiles" in said, drawn.title
+
+
+def test_the_front_of_text_is_drawn_by_what_is_lost() -> None:
+    search = documents.search()
+    accuracy = read_search(search)
+    bits = read_search({**search, "metric": "bits_per_byte", "sign": -1})
+    assert not accuracy.paired_first
+    assert bits.paired_first
+    drawn = charts.frontier(bits)
+    assert drawn.y.title == "bits per byte lost to full precision"
+    assert drawn.y.ticks[0].name == "none"
+    assert "paired with full precision" in drawn.caption[0]
+    assert not drawn.levels
+    lowest = min(p.y for series in drawn.series for p in series.points)
+    assert lowest == drawn.y.ticks[0].place > drawn.y.ends[0]
+    assert text.draw(drawn).plain.splitlines()[0].startswith("bits per byte lost")
+    assert "none ┤" in text.draw(drawn).plain
+    assert charts.frontier(bits, FrontView(loss=False)).y.title.startswith("bits per byte on")
+    assert charts.frontier(accuracy).y.title.startswith("accuracy (%) on")
+
+
+def test_a_front_is_not_in_a_corner_and_says_what_lies_outside() -> None:
+    found = gather(open_run(EXAMPLE)).search
+    drawn = charts.frontier(found)
+    front = [c for c in found.candidates if c.on_front]
+    low, high = drawn.x.ends
+    assert high <= 1.08 * 1.6 * max(c.total_bytes for c in front if c.on_front)
+    points = [p for s in drawn.series for p in s.points if s.marks and s.name != "selected"]
+    outside = [p for p in points if not (low <= p.x <= high) or not in_view(drawn, p)]
+    assert outside
+    assert f"{len(outside)} of " in drawn.caption[0]
+    worst = outside[0].name
+    seen = charts.frontier(found, FrontView(selected=(worst,)))
+    place = next(p for s in seen.series if s.name == "selected" for p in s.points)
+    assert seen.x.ends[0] <= place.x <= seen.x.ends[1]
+    assert in_view(seen, place)
+
+
+def in_view(drawn: Chart, point: Point) -> bool:
+    return drawn.y.ends[0] <= point.y <= drawn.y.ends[1]
+
+
+def test_marks_have_the_colours_of_the_ground() -> None:
+    drawn = chart(Point(1024, 1.0), Point(2048, 2.0))
+    light, dark = screen.draw(drawn).data[0], screen.draw(drawn, DARK).data[0]
+    assert light.marker.color == Look().colour
+    assert dark.marker.color == DARK.mark(Look().colour) != light.marker.color

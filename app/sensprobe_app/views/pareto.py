@@ -67,12 +67,16 @@ def _controls(search: Search) -> tuple[FrontView, int]:
     with third:
         feasible = st.toggle("Only what fits and is stable", key="feasible", bind="query-params")
         linear = st.toggle("Linear bytes", key="linear", bind="query-params")
-        loss = st.toggle(
-            "What is lost, log scale",
-            key="loss",
-            bind="query-params",
-            help="Instead of the score: what is lost to full precision.",
-        )
+        if search.paired_first:
+            loss = not st.toggle(
+                "The score itself", key="score", bind="query-params",
+                help="Instead of what is lost to full precision, which is paired.",
+            )  # fmt: skip
+        else:
+            loss = st.toggle(
+                "What is lost, log scale", key="loss", bind="query-params",
+                help="Instead of the score: what is lost to full precision.",
+            )  # fmt: skip
     return FrontView(
         budgets["budget"], budgets["weights"], budgets["state"],
         feasible=feasible, log=not linear, loss=loss,

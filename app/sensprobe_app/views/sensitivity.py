@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,16 +11,19 @@ import streamlit as st
 from sensprobe.report import charts, rows, tables
 from sensprobe.report.agreement import agreement_table
 from sensprobe.report.prose import about_agreement, about_sensitivity
-from sensprobe.report.results import Sensitivity
+from sensprobe.report.results import KINDS, Sensitivity
 from sensprobe.report.writing import csv_bytes
 from sensprobe_app.controls import add, chart, choice, picked, plain, profile_command
 from sensprobe_app.store import Found
 
+MOST = 24
+"""Rows of the map by group: what one screen holds with its heading; filters reach the others."""
 QUANTITIES = {"headline metric": "metric", "what adds up": "additive"}
 
 
 def show(found: Found) -> None:
-    """The profile picked, as maps, a ranking and a table that choose what each other show."""
+    """The profile picked, as maps, a ranking and a table that choose what each other show: layers
+    by parts first, then the worst."""
     st.title("Sensitivity")
     results = found.results
     if results is None or not results.profiles:
@@ -41,14 +45,20 @@ def show(found: Found) -> None:
         )
     for sentence in about_sensitivity(profile):
         st.markdown(plain(sentence))
-    _maps(profile, of, str(scheme))
-    _ranking(profile, of, str(scheme))
+    shown = _filtered(profile)
+    if shown.rows:
+        _maps(shown, of, str(scheme))
+        _ranking(shown, of, str(scheme))
+    else:
+        st.info("No group of this profile is of these kinds, parts and layers.")
     if results.agreement is not None and results.measured is not None:
         st.subheader("Does the cheap estimate agree?")
         st.markdown(plain(about_agreement(results.agreement)))
         scatter = charts.agreement_scatter(results.agreement, results.measured.additive)
         chart(scatter, "agreement", "Estimated against measured sensitivity, log axes")
-        st.dataframe(agreement_table(results.agreement), hide_index=True)
+        with st.expander("Kendall τ by scheme", key="taus", on_change="rerun") as taus:
+            if taus.open:
+                st.dataframe(agreement_table(results.agreement), hide_index=True)
 
 
 def _quantity(profile: Sensitivity) -> str:
@@ -66,17 +76,50 @@ def _quantity(profile: Sensitivity) -> str:
     return QUANTITIES[picked or names[0]]
 
 
-def _maps(profile: Sensitivity, of: str, scheme: str) -> None:
+def _filtered(profile: Sensitivity) -> Sensitivity:
+    """The groups of the kinds, parts and layers that are asked for: at first what a search
+    changes, of all parts and layers."""
+    every = profile.rows
+    layers = sorted({row.layer for row in every if row.layer is not None})
+    boxes = st.columns(3 if layers else 2)
+    with boxes[0]:
+        kinds = _some("Kinds", [k for k in KINDS if any(row.kind == k for row in every)], "kinds",
+                      [row.kind for row in profile.searched.rows])  # fmt: skip
+    with boxes[1]:
+        parts = _some("Parts", list(dict.fromkeys(row.part for row in every)), "parts")
+    names = []
+    if layers:
+        with boxes[2]:
+            names = _some("Layers", [str(layer) for layer in layers], "layer")
+    kept = [
+        row for row in every
+        if row.kind in kinds and (not parts or row.part in parts)
+        and (not names or str(row.layer) in names)
+    ]  # fmt: skip
+    return replace(profile, rows=tuple(kept))
+
+
+def _some(label: str, options: list[str], key: str, first: Sequence[str] = ()) -> list[str]:
+    """Some of the options; those of another profile that this one lacks are forgotten."""
+    if key in st.session_state:
+        st.session_state[key] = [one for one in st.session_state[key] if one in options]
+    default = None if key in st.session_state else [one for one in options if one in first]
+    return st.multiselect(
+        label, options, default, key=key, bind="query-params", placeholder="all",
+    )  # fmt: skip
+
+
+def _maps(shown: Sensitivity, of: str, scheme: str) -> None:
     """Both maps; groups picked in them join those that the ranking shows."""
+    if shown.by == "site":
+        layers = charts.layer_map(shown, scheme, of)
+        chart(layers, "layers", "Loss by layer and part", partial(_take, "layers"))
     chart(
-        charts.heat_map(profile, of),
+        charts.heat_map(shown, of, MOST),
         "map",
-        "Loss of every group in every scheme",
+        "Loss of every group, or of the worst, in every scheme",
         partial(_take, "map"),
     )
-    if profile.by == "site":
-        layers = charts.layer_map(profile, scheme, of)
-        chart(layers, "layers", "Loss by layer and part", partial(_take, "layers"))
 
 
 def _take(key: str) -> None:
@@ -90,13 +133,26 @@ def _ranking(profile: Sensitivity, of: str, scheme: str) -> None:
         profile.groups,
         key="targets",
         bind="query-params",
-        placeholder="all of them; pick cells of a map, rows of the table, or names here",
+        placeholder="the worst of all; pick cells of a map, rows of the table, or names here",
     )
     chart(
         charts.ranking(_of(profile, groups), of),
         "ranking",
-        "Groups by what they lose, with 95 % intervals",
+        "Groups by what they lose, with bars of one standard error",
     )
+    with st.expander(f"All in {plain(scheme)}, worst first", key="table", on_change="rerun") as all:
+        if all.open:  # a browser loads what draws tables while it could be drawing the maps
+            _table(profile, of, scheme)
+    st.download_button(
+        "Table as CSV",
+        lambda: csv_bytes(rows.sensitivity_rows(profile)),
+        f"sensitivity-{profile.method}.csv",
+        "text/csv",
+    )
+
+
+def _table(profile: Sensitivity, of: str, scheme: str) -> None:
+    """Every group in one scheme, to pick those that the ranking shows."""
     table = tables.ranking(profile, of, scheme)
     st.caption(
         "· no difference: within 1.96 standard errors of zero. "
@@ -108,12 +164,6 @@ def _ranking(profile: Sensitivity, of: str, scheme: str) -> None:
         on_select=partial(_take_rows, list(table["target"])),
         selection_mode="multi-row",
         key="rows",
-    )
-    st.download_button(
-        "Table as CSV",
-        lambda: csv_bytes(rows.sensitivity_rows(profile)),
-        f"sensitivity-{profile.method}.csv",
-        "text/csv",
     )
 
 

@@ -86,7 +86,7 @@ def _chart(shown: Shown, found: Benchmark, other: Benchmark | None) -> Chart:
     ticks = tuple(Tick(k, shortened(s or op, LABEL), not s) for (op, s), k in lines.items())
     return Chart(
         title,
-        (caption,) if caption else (),
+        (*((caption,) if caption else ()), "bars: quartiles of what was timed"),
         x=Axis(shown.heading, log=shown.log, ticks=TICKS if shown.log else None, ends=ends),
         y=Axis(ticks=ticks, ends=(len(lines) - 0.5, -0.5)),
         series=tuple(one for one in series if one.points),

@@ -8,14 +8,15 @@ stands for a number that is not known, and is not drawn.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from math import isfinite, nan
+from dataclasses import dataclass, replace
+from math import ceil, floor, inf, isfinite, log10, nan
 from typing import NamedTuple
 
 from sensprobe.report.theme import BLUE
-from sensprobe.report.values import Measured, byte_ticks, shortened
+from sensprobe.report.values import Measured, byte_ticks, digits, shortened
 
 LABEL = 32  # characters of a name on an axis; the whole name is in the hover text
+MOST_TICKS = 8  # of a log axis
 ROW = 24  # pixels of a line of marks or a bar
 Error = tuple[float, float]
 """The lengths of an error bar below and above its mark."""
@@ -191,9 +192,46 @@ def nothing(title: str, why: str) -> Chart:
     return Chart(title, nothing=why, height=220)
 
 
-def error_of(value: Measured, times: float = 1.0) -> Error:
-    """An error bar of `times` standard errors down and up."""
-    return (times * value.stderr, times * value.stderr)
+def error_of(value: Measured) -> Error:
+    """An error bar of one standard error down and up, as every figure has them."""
+    return (value.stderr, value.stderr)
+
+
+def ticked(chart: Chart) -> Chart:
+    """The chart whose log axes have whole names at their ticks: powers of ten, and what is between
+    where those are few."""
+    places = {
+        "x": [p.x for s in chart.series for p in s.points],
+        "y": [p.y for s in chart.series for p in s.points] + [lev.at for lev in chart.levels],
+    }
+    return replace(chart, **{  # type: ignore[arg-type]
+        which: _with_ticks(getattr(chart, which), values) for which, values in places.items()
+    })  # fmt: skip
+
+
+def _with_ticks(axis: Axis, values: Iterable[float]) -> Axis:
+    known = [value for value in values if 0 < value < inf]
+    if not axis.log or axis.ticks is not None or not known:
+        return axis
+    ends = axis.ends or (min(known) / 1.4, 1.4 * max(known))
+    return replace(axis, ticks=log_ticks(*ends), ends=ends)
+
+
+def log_ticks(low: float, high: float) -> tuple[Tick, ...]:
+    """Ticks of a log axis between two ends."""
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(k / 10 for k in range(10, 100))):
+        every = [
+            m * 10.0**k for k in range(floor(log10(low)), floor(log10(high)) + 1) for m in steps
+        ]
+        places = [place for place in every if low <= place <= high]
+        if len(places) > 2:
+            break
+    places = places[:: max(ceil(len(places) / MOST_TICKS), 1)]
+    return tuple(Tick(place, _round(place)) for place in places)
+
+
+def _round(place: float) -> str:
+    return f"{place:.12g}" if 1e-4 < place < 1e6 else digits(place, 1)
 
 
 def named_rows(names: Iterable[str], width: int = LABEL) -> Axis:

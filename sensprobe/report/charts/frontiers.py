@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
+from statistics import median
 from types import MappingProxyType
 
 from sensprobe.report.charts.chart import (
@@ -15,10 +16,13 @@ from sensprobe.report.charts.chart import (
     Look,
     Point,
     Series,
+    Tick,
     byte_axis,
     error_of,
+    log_ticks,
     nothing,
 )
+from sensprobe.report.charts.labels import apart
 from sensprobe.report.charts.tuning import about_tuned, joined
 from sensprobe.report.comparing import RELATIVE, relative_loss
 from sensprobe.report.fronts import FrontView, feasible
@@ -41,8 +45,11 @@ from sensprobe.report.values import Measured, digits, in_bytes, plus_minus, shor
 EVERYTHING = FrontView()
 SHARES = ("share", "relative")
 """What is drawn over the share of full precision's bytes."""
+WIDER, MIDDLES = 1.6, 4.0
+"""How many times the bytes of the largest telling plan, and how many times what the middle one of
+them loses, a front is drawn to at first."""
 LOOKS = {
-    DOMINATED: Look("circle", 6, GREY, 0.4, DOMINATED),
+    DOMINATED: Look("circle", 5, GREY, letter=DOMINATED),
     FRONT: Look("circle", 9, BLUE, letter=FRONT),
     UNIFORM: Look("diamond", 11, ORANGE, letter=UNIFORM),
     CHOSEN: Look("star", 16, GREEN, letter=CHOSEN),
@@ -68,42 +75,63 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
         trained = [t for t in trained if feasible(t.seen_on("search"), view)]
     sizes = [*(c.total_bytes for c in plotted), *(b.total_bytes for b in also)]
     sizes += [t.total_bytes for t in trained]
-    height = _Height(search, view.loss, [c.change for c in plotted])
+    loss = search.paired_first if view.loss is None else view.loss
+    both: list[Candidate | Compared] = [*plotted, *also]
+    height = _Height(search, loss, [plan.change for plan in both])
+    selected = [c for c in plotted if c.name in view.selected]
+    asked: list[Candidate | Compared] = [*also, *selected]
+    front = [c for c in plotted if c.on_front or c.name in search.picks]
+    most = max((c.total_bytes for c in (*asked, *front)), default=search.full_bytes)
+    seen = [s for s in (*sizes, search.full_bytes) if s <= WIDER * most]
+    if isfinite(view.budget):
+        seen.append(round(view.budget))
     bytes_of = byte_axis(
-        f"weights and state at batch {search.batch}",
-        [*sizes, search.full_bytes, 1.3 * min(sizes)],
-        log=view.log,
+        f"weights and state at batch {search.batch}", [*seen, 1.3 * min(sizes)], log=view.log
     )
     presets = [height.mark(b, about_compared(b, search), b.name, "bottom center") for b in also]
-    selected = [c for c in plotted if c.name in view.selected]
     rings = [height.mark(c, about(c, search))._replace(hollow=True) for c in selected]
-    dominated, *telling = _marks(plotted, search, height)
-    return Chart(
+    dominated, *others = _marks(plotted, search, height)
+    gained = [height.tuned(t) for t in trained]
+    wanted = [*map(height.mark, asked), *(after for _, after in gained)]
+    axis = height.axis([height.mark(c).y for c in front], [mark.y for mark in wanted])
+    every = [height.mark(plan) for plan in both]
+    outside = sum(not (_within(bytes_of, p.x) and _within(axis, p.y)) for p in every)
+    bars = "bars: one standard error" + (", paired with full precision" if loss else "")
+    more = f"; {outside:,} of {len(every):,} plans lie outside: a double click shows all"
+    drawn = Chart(
         title,
+        (bars + more if outside else bars,),
         x=bytes_of,
-        y=height.axis(),
+        y=axis,
         series=(
             dominated,
             Series("", tuple(map(height.mark, _front(plotted))), joined="steps", marks=False),
-            *telling,
+            *others,
             Series("compared plan", tuple(presets), PRESET),
-            *joined([height.tuned(t) for t in trained]),
+            *joined(gained),
             Series("selected", tuple(rings), RING),
         ),
-        levels=() if view.loss else _full_precision(search),
+        levels=() if loss else _full_precision(search),
         rules=((view.budget, PURPLE),) if isfinite(view.budget) else (),
         height=520,
     )
+    return apart(drawn)
+
+
+def _within(axis: Axis, place: float) -> bool:
+    assert axis.ends is not None
+    return axis.ends[0] <= place <= axis.ends[1]
 
 
 class _Height:
-    """Places plans on the vertical axis: by score, or by what they lose, on a log axis whose bottom
-    edge stands for no loss."""
+    """Places plans on the vertical axis: by score, or by what they lose, on a log axis whose lowest
+    tick stands for no loss."""
 
     def __init__(self, search: Search, loss: bool, changes: Sequence[Measured]) -> None:
         self._search, self._loss = search, loss
         lost = [self._lost(change).value for change in changes]
         self._floor = min((v for v in lost if v > 0), default=1e-6) / 2
+        self._most = max((v for v in lost if isfinite(v)), default=self._floor)
 
     def mark(
         self,
@@ -116,9 +144,12 @@ class _Height:
         if self._loss:
             lost = self._lost(plan.change)
             value = replace(lost, value=max(lost.value, self._floor))
+        below, above = error_of(value)
+        if self._loss:  # a log axis ends above zero
+            below = min(below, value.value - self._floor)
         return Point(
             plan.total_bytes, value.value, plan.name, about, shortened(label, 32), side,
-            y_error=error_of(value),
+            y_error=(below, above),
         )  # fmt: skip
 
     def tuned(self, plan: Tuned) -> tuple[Point, Point]:
@@ -129,11 +160,25 @@ class _Height:
         name, lines = plan.candidate or "", about_tuned(plan, self._search.quantity, "search")
         return self.mark(before)._replace(name=name), self.mark(after, lines)._replace(name=name)
 
-    def axis(self) -> Axis:
-        q = self._search.quantity
-        if not self._loss:
-            return Axis(f"{q.heading} on {self._search.n:,} {self._search.split} samples")
-        return Axis(f"{q.name} lost; bottom edge: none", q.change_unit, log=True)
+    def axis(self, front: Sequence[float], asked: Sequence[float]) -> Axis:
+        """The axis between ends that hold full precision, what was asked for and of the front what
+        loses no more than several times what the plan in its middle does."""
+        q, full = self._search.quantity, self._search.quantity.shown(self._search.full)
+        if self._loss:
+            none, ends = self._floor, (self._floor / 1.4, 1.6 * max(self._most, self._floor))
+            ticks = (Tick(none, "none"), *log_ticks(1.5 * none, ends[1]))
+            return Axis(f"{q.name} lost to full precision", q.change_unit, True, ticks, ends)
+        known = [v for v in (*front, full.value) if isfinite(v)] or [*asked, 0.0]
+        best = max(known, key=lambda v: q.sign * v)
+        near = MIDDLES * median([abs(best - v) for v in known])
+        kept = [*asked, *(v for v in known if abs(best - v) <= near or not near)]
+        error = full.stderr if isfinite(full.stderr) else 0.0
+        kept += [full.value - error, full.value + error] if isfinite(full.value) else []
+        room = 0.12 * (max(kept) - min(kept)) or abs(best) / 10 or 1.0
+        return Axis(
+            f"{q.heading} on {self._search.n:,} {self._search.split} samples",
+            ends=(min(kept) - room, max(kept) + room),
+        )
 
     def _lost(self, change: Measured) -> Measured:
         return self._search.quantity.shown(change).times(-self._search.quantity.sign)
@@ -161,7 +206,9 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
             return at._replace(label=label, side=side)
         if mark == CHOSEN:
             side = "top right" if c.total_bytes == largest else "top left"
-            return at._replace(label=shortened(", ".join(search.picks[c.name]), 32), side=side)
+            first, *others = search.picks[c.name]
+            label = f"{shortened(first, 24)}{f' +{len(others)}' if others else ''}"
+            return at._replace(label=label, side=side)
         return at
 
     return [
@@ -245,7 +292,8 @@ def fronts(
     quantity = next(iter(drawn.values())).quantity
     heading = quantity.heading if of == "score" else quantity.change_heading
     heading = RELATIVE if of == "relative" else heading
-    return Chart(title, x=across, y=Axis(heading), series=tuple(lines), height=520)
+    bars = "bars: one standard error" + (", paired with full precision" if of != "score" else "")
+    return Chart(title, (bars,), x=across, y=Axis(heading), series=tuple(lines), height=520)
 
 
 def _front_point(run: str, c: Candidate, search: Search, of: str) -> Point:

@@ -17,6 +17,7 @@ from sensprobe.report.charts.chart import Axis, Cell, Cells, Chart, Tick, named_
 from sensprobe.report.editing import bits_of, cells_of, site_name
 from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, place_of
 from sensprobe.report.results import Entries, Row, Sensitivity
+from sensprobe.report.tables import worst
 from sensprobe.report.values import (
     NOISE,
     UNSTABLE,
@@ -33,11 +34,14 @@ FEWEST_BITS, FULL_BITS = 2.0, 16.0
 Grid = Sequence[Sequence[Row | None]]
 
 
-def heat_map(found: Sensitivity, of: str = "metric") -> Chart:
-    """Groups down, schemes across. `of`: "metric" (change to full precision) or "additive"."""
-    grid = found.grid
-    rows = [[grid.get((group, scheme)) for scheme in found.schemes] for group in found.groups]
-    return _map(found, of, f"{found.by} and scheme", found.groups, found.schemes, rows)
+def heat_map(found: Sensitivity, of: str = "metric", most: int = 60) -> Chart:
+    """Groups down, the `most` worst where there are more, and schemes across. `of`: "metric"
+    (change to full precision) or "additive"."""
+    kept, note = worst(found, of, most)
+    grid = kept.grid
+    rows = [[grid.get((group, scheme)) for scheme in found.schemes] for group in kept.groups]
+    what = f"{found.by} and scheme{f', {note}' if note else ''}"
+    return _map(found, of, what, kept.groups, found.schemes, rows)
 
 
 def layer_map(found: Sensitivity, scheme: str, of: str = "metric") -> Chart:
@@ -103,7 +107,7 @@ def _heat(chart: Chart, down: Sequence[str], across: Sequence[str]) -> Chart:
         chart,
         x=Axis(ticks=names, ends=(-0.5, len(across) - 0.5), grid=False),
         y=replace(named_rows(down), ends=(len(down) - 0.5, -0.5)),
-        height=190 + 27 * max(len(down), 4),
+        height=240 + 25 * max(len(down), 4),
     )
 
 

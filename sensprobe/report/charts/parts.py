@@ -41,7 +41,12 @@ def bytes_by_part(plans: Mapping[str, Entries], sites: Sequence[Site], batch: in
         x=Axis(f"weights and state at batch {batch}", unit),
         y=Axis(ticks=ticks, ends=(len(ticks) - 0.5, -0.5), grid=False),
         bars=tuple(
-            Bars(part, tuple(bar(plan, part) for plan in spent), part_colour(part), part == "state")
+            Bars(
+                part,
+                tuple(bar(plan, part) for plan in spent),
+                part_colour(part),
+                part.endswith("state"),
+            )
             for part in dict.fromkeys(part for parts in spent.values() for part in parts)
         ),
         height=170 + 46 * max(len(plans), 2),

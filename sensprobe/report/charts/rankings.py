@@ -20,12 +20,11 @@ from sensprobe.report.charts.chart import (
     nothing,
 )
 from sensprobe.report.results import Row, Sensitivity
-from sensprobe.report.tables import ranked
+from sensprobe.report.tables import worst, worst_first
 from sensprobe.report.theme import BLUE, GREEN, GREY, SERIES, SYMBOLS, VERMILION
 from sensprobe.report.values import (
     KL,
     NOISE,
-    Z95,
     Measured,
     Quantity,
     digits,
@@ -44,31 +43,31 @@ KINDS = {
 def ranking(found: Sensitivity, of: str = "metric", schemes: tuple[str, ...] = ()) -> Chart:
     """Groups by the worst they do in any of the schemes (all, if none are named), worst on top.
 
-    Bars are 95 % intervals; what they do not tell from zero is drawn hollow.
+    Bars are one standard error; what is within 1.96 of them of zero is drawn hollow.
     """
     title, wanted = "What hurts most", schemes or found.schemes
-    worst = [row for row in ranked(found, of) if row.scheme in wanted]
-    order = list(dict.fromkeys(row.group for row in worst if isfinite(found.shown(row, of).value)))
-    kept = {group: k for k, group in enumerate(order[:MOST])}
+    drawn, note = worst(found, of, MOST)
+    rows = [row for row in drawn.rows if row.scheme in wanted]
+    rows = [row for row in rows if isfinite(found.shown(row, of).value)]
+    order = worst_first(replace(drawn, rows=tuple(rows)), of)
+    kept = {group: k for k, group in enumerate(order)}
     if not kept:
         return nothing(title, "nothing was measured")
-    left_out = len(found.groups) - len(kept)
-    note = f", the {len(kept)} worst of {len(found.groups)}" if left_out > 0 else ""
     series = []
     for k, scheme in enumerate(wanted):
-        rows = [row for row in found.rows if row.scheme == scheme and row.group in kept]
-        rows.sort(key=lambda row: not found.shown(row, of).differs)  # the legend shows the first
-        points = tuple(_point(found, row, of, kept[row.group]) for row in rows)
+        mine = [row for row in rows if row.scheme == scheme]
+        mine.sort(key=lambda row: not found.shown(row, of).differs)  # the legend shows the first
+        points = tuple(_point(found, row, of, kept[row.group]) for row in mine)
         look = Look(SYMBOLS[k % len(SYMBOLS)], 10, SERIES[k % len(SERIES)])
         series.append(Series(shortened(scheme, LABEL), points, look))
     metric = of == "metric"
     return Chart(
-        title + note,
-        x=Axis(f"{found.heading(of)}, 95 % interval", log=not metric, zero=metric),
+        f"{title}: {note or found.kinds}",
+        (f"bars: one standard error; hollow {NOISE} within 1.96 of them of zero: no difference",),
+        x=Axis(found.heading(of), log=not metric, zero=metric),
         y=replace(named_rows(kept), grid=True),
         series=tuple(series),
         height=170 + ROW * max(len(kept), 4),
-        reach="95 % intervals",
     )
 
 
@@ -78,7 +77,7 @@ def _point(found: Sensitivity, row: Row, of: str, place: int) -> Point:
     noise = "" if value.differs else f" {NOISE} no difference"
     lines = (row.group, row.scheme, f"{found.text(row, of)} {unit}{noise}")
     return Point(
-        value.value, place, row.group, lines, x_error=error_of(value, Z95),
+        value.value, place, row.group, lines, x_error=error_of(value),
         hollow=not value.differs,
     )  # fmt: skip
 
@@ -99,7 +98,10 @@ def agreement_scatter(found: Agreement, quantity: Quantity = KL) -> Chart:
         kinds[kind if kind in KINDS else "weight"].append(_pair(pairing))
     return Chart(
         title,
-        (tau + (f"; {left_out} at zero, not drawn" if left_out else ""),),
+        (
+            tau + (f"; {left_out} at zero, not drawn" if left_out else ""),
+            "bars: one standard error",
+        ),
         x=Axis(f"measured {quantity.name}", quantity.unit, log=True),
         y=Axis(f"estimated {quantity.name}", quantity.unit, log=True),
         series=(

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import NullLocator
 
-from sensprobe.report.charts.chart import Axis, Bars, Cell, Cells, Chart, Level, Series
+from sensprobe.report.charts.chart import Axis, Bars, Cell, Cells, Chart, Level, Series, ticked
 from sensprobe.report.theme import GREY, LIGHT
 from sensprobe.report.values import shortened
 
@@ -45,6 +45,7 @@ FAINT = "#7A8088"
 
 def draw(chart: Chart, kind: str = "png") -> bytes:
     """The chart as a file of that kind, "png" or "svg"."""
+    chart = ticked(chart)
     if chart.nothing:
         figure, axes = sheet(6, 1.6, chart.title)
         axes.axis("off")

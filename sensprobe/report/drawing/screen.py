@@ -6,27 +6,44 @@ All text is escaped, and `customdata[0]` of every mark is the name it stands for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from math import isfinite, log10
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
 
-from sensprobe.report.charts.chart import Axis, Bars, Cells, Chart, Error, Level, Point, Series
+from sensprobe.report.charts.chart import (
+    Axis,
+    Bars,
+    Cells,
+    Chart,
+    Error,
+    Level,
+    Point,
+    Series,
+    ticked,
+)
 from sensprobe.report.theme import GREY, LIGHT, SERIES, Theme
 from sensprobe.report.values import shortened
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 HOVER = "%{customdata[1]}<extra></extra>"
+TITLE, CAPTION, ACROSS, UP = 40, 56, 46, 32
+"""Characters of a line of the title, of the text below it and along the axes: 390 pixels wide."""
+LINE = 19.5
+"""Pixels from line to line of a title."""
 MANY = 1000
 """Marks from which a series is drawn by the graphics card."""
 
 
 def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
     """The figure; its `meta["scale"]` names the colour scale that a theme puts in."""
+    chart = _coloured(ticked(chart), theme)
     layout: dict[str, Any] = {
         "template": template(theme),
-        "title": _title(chart),
+        **_title(chart),
         "height": chart.height,
     }
     if chart.nothing:
@@ -37,11 +54,9 @@ def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
             "yaxis": {"visible": False},
         }
         return go.Figure([], layout)
-    layout |= {"xaxis": _axis(chart.x), "yaxis": _axis(chart.y), "hovermode": "closest"}
+    layout |= {"xaxis": _axis(chart.x, ACROSS), "yaxis": _axis(chart.y, UP), "hovermode": "closest"}
     named = [*(s.name for s in chart.series if s.points), *(b.name for b in chart.bars)]
     layout["showlegend"] = any(named)
-    if any(named) and chart.notes:
-        layout["margin"] = {"t": 104}
     if any(s.marks and not s.name for s in chart.series) and any(named):
         layout["legend"] = {"itemclick": False, "itemdoubleclick": False}  # some would stay
     layout["shapes"] = [_rule(*rule) for rule in chart.rules]
@@ -71,7 +86,7 @@ def template(theme: Theme = LIGHT) -> go.layout.Template:
         "zerolinecolor": theme.faint,
         "zerolinewidth": 2,
         "ticks": "",
-        "title": {"standoff": 12},
+        "title": {"standoff": 10, "font": {"size": 12}},
         "automargin": True,
     }
     return go.layout.Template(
@@ -82,23 +97,27 @@ def template(theme: Theme = LIGHT) -> go.layout.Template:
             "font": {"family": FONT, "size": 13, "color": theme.ink},
             "title": {
                 "x": 0,
-                "xref": "paper",
+                "xref": "container",
                 "xanchor": "left",
+                "y": 1,
+                "yref": "container",
+                "yanchor": "top",
                 "font": {"size": 15},
-                "subtitle": {"font": {"size": 12}},
             },
             "xaxis": axis,
             "yaxis": axis,
             "hoverlabel": {"align": "left", "font": {"family": FONT, "size": 12}},
             "legend": {
                 "orientation": "h",
+                "yref": "container",
                 "yanchor": "bottom",
-                "y": 1.0,
+                "y": 0,
+                "xref": "container",
                 "x": 0,
                 "title": {"text": ""},
                 "traceorder": "normal",
             },
-            "margin": {"l": 70, "r": 24, "t": 76, "b": 56},
+            "margin": {"l": 56, "r": 16, "b": 48},
         }
     )
 
@@ -108,15 +127,36 @@ def _escaped(text: str) -> str:
 
 
 def _title(chart: Chart) -> dict[str, Any]:
-    heading: dict[str, Any] = {"text": _escaped(chart.title)}
-    if chart.notes:
-        heading["subtitle"] = {"text": _escaped("; ".join(chart.notes))}
-    return heading
+    """The title with the text below it, on lines that a narrow screen holds, and room for both."""
+    title = wrap(chart.title, TITLE)
+    below = [line for text in chart.notes for line in wrap(text, CAPTION)]
+    text = _escaped("\n".join(title))
+    if below:
+        text += f'<br><span style="font-size:12px">{_escaped(chr(10).join(below))}</span>'
+    lines = len(title) + len(below)
+    top = 30 + LINE * lines + 50 * (chart.cells is not None)
+    # beside a colour bar Plotly puts the middle of several lines where their first would be
+    down = 22 + (LINE * (lines - 1) / 2 if chart.cells is not None else 0)
+    return {"title": {"text": text, "pad": {"t": down, "l": 4}}, "margin": {"t": top}}
 
 
-def _axis(axis: Axis) -> dict[str, Any]:
+def _coloured(chart: Chart, theme: Theme) -> Chart:
+    """The chart with the colours that its marks have on the ground of a theme."""
+
+    def painted(series: Series) -> Series:
+        return replace(series, look=replace(series.look, colour=theme.mark(series.look.colour)))
+
+    return replace(
+        chart,
+        series=tuple(map(painted, chart.series)),
+        bars=tuple(replace(bars, colour=theme.mark(bars.colour)) for bars in chart.bars),
+        rules=tuple((place, theme.mark(colour)) for place, colour in chart.rules),
+    )
+
+
+def _axis(axis: Axis, long: int) -> dict[str, Any]:
     out: dict[str, Any] = {
-        "title": {"text": _escaped(axis.heading)},
+        "title": {"text": _escaped("\n".join(wrap(axis.heading, long)))},
         "type": "log" if axis.log else "linear",
         "showgrid": axis.grid,
         "zeroline": axis.zero,
@@ -280,9 +320,12 @@ def _centres(cells: Cells) -> go.Scatter | go.Scattergl:
 
 def _colours(cells: Cells, theme: Theme) -> dict[str, Any]:
     bar: dict[str, Any] = {
-        "title": {"text": _escaped(cells.heading), "side": "right"},
+        "title": {"text": _escaped(cells.heading), "side": "top", "font": {"size": 12}},
+        "orientation": "h",
+        "y": 1,
+        "yanchor": "bottom",
         "outlinewidth": 0,
-        "thickness": 14,
+        "thickness": 12,
     }
     if cells.ticks is not None:
         bar["tickvals"] = [tick.place for tick in cells.ticks]

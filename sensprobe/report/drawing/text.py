@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from math import ceil, floor, log, log10
 
 from rich.text import Text
 
-from sensprobe.report.charts.chart import Axis, Chart, Series
+from sensprobe.report.charts.chart import Axis, Chart, Point, Series
 from sensprobe.report.values import number, shortened
 
 LINE = "┄"
@@ -76,13 +77,19 @@ def draw(chart: Chart, width: int = 76, height: int = 16) -> Text:
     if chart.nothing:
         return Text(chart.nothing, style="dim")
     assert chart.x.ends is not None
-    series = [s for s in chart.series if s.look.letter and s.points]
+    inside = _inside(chart)
+    series = [replace(s, points=tuple(filter(inside, s.points))) for s in chart.series]
+    series = [s for s in series if s.look.letter and s.points]
     heights = [point.y for s in series for point in s.points] + [lev.at for lev in chart.levels]
-    ticks = _ticks(min(heights), max(heights))
-    places = max(0, -floor(log10(ticks[1] - ticks[0])))
-    margin = max(len(number(tick, places)) for tick in ticks) + 2
+    if chart.y.ticks is not None and chart.y.ends is not None:
+        names, ends = {tick.place: tick.name for tick in chart.y.ticks}, chart.y.ends
+    else:
+        ticks = _ticks(min(heights), max(heights))
+        places = max(0, -floor(log10(ticks[1] - ticks[0])))
+        names, ends = {tick: number(tick, places) for tick in ticks}, (ticks[0], ticks[-1])
+    margin = max(map(len, names.values())) + 2
     x = Cells(*chart.x.ends, max(width - margin, 20), chart.x.log)
-    y = Cells(ticks[-1], ticks[0], height)
+    y = Cells(ends[1], ends[0], height, chart.y.log)
     canvas = Canvas(x.size, height)
     for level in chart.levels:
         canvas.put(y.at(level.at), 0, LINE * x.size, "dim")
@@ -92,14 +99,24 @@ def draw(chart: Chart, width: int = 76, height: int = 16) -> Text:
     for row, column, point, letter in reversed(marks):
         if point.label:
             canvas.label(row, column, shortened(point.label, 24), STYLES.get(letter, ""))
-    names = {y.at(tick): number(tick, places) for tick in ticks}
+    at = {y.at(place): name for place, name in names.items()}
     lines = [Text(chart.y.heading, style="bold")]
     for row in range(height):
-        lines.append(Text(f"{names.get(row, ''):>{margin - 2}} ┤").append_text(canvas.line(row)))
+        lines.append(Text(f"{at.get(row, ''):>{margin - 2}} ┤").append_text(canvas.line(row)))
     rule, below = _bottom(chart.x, x)
     lines.append(Text(" " * (margin - 1) + "└" + rule))
     lines.append(Text(" " * margin + below))
     return Text("\n").join([*lines, _legend(chart, series, margin)])
+
+
+def _inside(chart: Chart) -> Callable[[Point], bool]:
+    """Whether a mark lies between the ends of both axes."""
+
+    def inside(point: Point) -> bool:
+        pairs = ((chart.x.ends, point.x), (chart.y.ends, point.y))
+        return all(ends is None or min(ends) <= place <= max(ends) for ends, place in pairs)
+
+    return inside
 
 
 def _legend(chart: Chart, series: list[Series], margin: int) -> Text:
