@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from sensprobe.report.charts import Chart
 from sensprobe.report.drawing import screen
@@ -101,6 +103,9 @@ def choice(
             now = first if first in options else options[0]
     # a page that is left takes the address and the widget with it, and leaves what was kept
     st.session_state[key] = st.session_state[_kept(key)] = now
+    if now is not None and st.query_params.get(key) != now:
+        with suppress(StreamlitAPIException):  # its widget is drawn already, and keeps the address
+            st.query_params[key] = now
     return st.selectbox(
         label, options, index=None, key=key, bind="query-params", help=help,
         on_change=partial(_forget, over),

@@ -126,6 +126,31 @@ def test_a_click_on_a_mark_puts_its_plan_beside_others_and_into_the_address(page
     page.get_by_text("Side by side", exact=True).wait_for()
 
 
+def test_a_click_on_a_star_picks_its_plan_whatever_lies_below_it(page, served):
+    page.goto(f"{served}/pareto?run=digits")
+    front = page.locator(".js-plotly-plot").first
+    front.locator(".scatterlayer .points path").first.wait_for()
+    drawn_whole(page)
+    star = front.evaluate(
+        """plot => {
+            const star = plot.data.find(trace => trace.name === 'chosen');
+            const {xaxis, yaxis} = plot._fullLayout;
+            const at = (axis, value) => axis.d2p(value) + axis._offset;
+            return [at(xaxis, star.x[0]), at(yaxis, star.y[0])];
+        }"""
+    )
+    front.click(position={"x": star[0], "y": star[1] + 4})  # on the edge of a dominated plan
+    page.wait_for_url(re.compile(r"plans=pcfb6"))
+
+
+def test_the_first_address_after_another_view_names_run_and_plan(page, served):
+    for first in ("search?run=digits", ""):
+        page.goto(f"{served}/{first}")
+        page.locator("h1").wait_for()
+        page.get_by_role("link", name="Plan", exact=True).click()
+        page.wait_for_url(re.compile(r"/plan\?run=digits&plan="))
+
+
 @pytest.mark.thorough
 def test_a_box_drawn_around_marks_picks_their_plans(page, served):
     page.goto(f"{served}/pareto?run=digits")

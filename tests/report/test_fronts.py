@@ -201,11 +201,32 @@ def test_the_front_marks_what_was_picked_and_the_budget(found):
     name = found.search.candidates[9].name
     view = FrontView(budget=2000.0, selected=(name,), loss=True)
     drawn = screen.draw(charts.frontier(found.search, view=view))
-    assert [t.customdata[0][0] for t in drawn.data if t.name == "selected"] == [name]
+    marks = [t for t in drawn.data if t.legendgroup == "selected"]
+    assert [t.customdata[0][0] for t in marks if t.customdata is not None] == [name]
     assert drawn.layout.shapes[0].x0 == 2000.0
     assert drawn.layout.yaxis.type == "log"
     heights = np.concatenate([np.asarray(t.y, float) for t in drawn.data if t.y is not None])
     assert (heights > 0).all()
+
+
+def test_no_loss_has_a_place_of_its_own_below_all_losses(found):
+    axis = charts.frontier(found.search, FrontView(loss=True)).y
+    none, *others = axis.ticks
+    assert none.name == "none"
+    assert none.place < min(tick.place for tick in others)
+    drawn = screen.draw(charts.frontier(found.search, FrontView(loss=True)))
+    full = next(c for c in found.search.candidates if c.uniform == "fp32")
+    heights = {mark[0]: y for t in drawn.data if t.customdata is not None
+               for mark, y in zip(t.customdata, t.y, strict=True)}  # fmt: skip
+    assert heights[full.name] == none.place == min(heights.values())
+
+
+def test_of_marks_on_each_other_the_one_on_top_is_pointed_at(found):
+    drawn = screen.draw(charts.frontier(found.search))
+    pointed = [t for t in drawn.data if t.customdata is not None]
+    assert {t.marker.size for t in pointed} == {screen.FINGER}
+    assert [t.legendgroup for t in pointed] == ["dominated", "front", "uniform", "chosen"]
+    assert {t.hoverinfo for t in drawn.data if t.legendgroup and t not in pointed} == {"skip"}
 
 
 def test_only_feasible_plans_are_drawn_where_asked(found):

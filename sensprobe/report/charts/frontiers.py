@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
+from math import floor, isfinite, log10
 from types import MappingProxyType
 
 from sensprobe.report.charts.chart import (
@@ -15,6 +15,7 @@ from sensprobe.report.charts.chart import (
     Look,
     Point,
     Series,
+    Tick,
     byte_axis,
     error_of,
     nothing,
@@ -94,13 +95,14 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
 
 
 class _Height:
-    """Places plans on the vertical axis: by score, or by what they lose, on a log axis whose bottom
-    edge stands for no loss."""
+    """Places plans on the vertical axis: by score, or by what they lose, on a log axis with a place
+    of its own, below all losses, for none."""
 
     def __init__(self, search: Search, loss: bool, changes: Sequence[Measured]) -> None:
         self._search, self._loss = search, loss
         lost = [self._lost(change).value for change in changes]
         self._floor = min((v for v in lost if v > 0), default=1e-6) / 2
+        self._most = max([v for v in lost if isfinite(v)], default=self._floor)
 
     def mark(
         self,
@@ -130,7 +132,10 @@ class _Height:
         q = self._search.quantity
         if not self._loss:
             return Axis(f"{q.heading} on {self._search.n:,} {self._search.split} samples")
-        return Axis(f"{q.name} lost; bottom edge: none", q.change_unit, log=True)
+        powers = range(floor(log10(self._floor)), floor(log10(max(self._most, self._floor))) + 2)
+        steps = [m * 10.0**k for k in powers for m in ((1, 3) if len(powers) < 5 else (1,))]
+        named = tuple(Tick(s, digits(s, 1)) for s in steps if s > 1.4 * self._floor)
+        return Axis(f"{q.name} lost", q.change_unit, True, (Tick(self._floor, "none"), *named))
 
     def _lost(self, change: Measured) -> Measured:
         return self._search.quantity.shown(change).times(-self._search.quantity.sign)

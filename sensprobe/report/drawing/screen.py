@@ -20,6 +20,8 @@ FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 HOVER = "%{customdata[1]}<extra></extra>"
 MANY = 1000
 """Marks from which a series is drawn by the graphics card."""
+FINGER = 10
+"""Pixels across what is pointed at, where marks are of several sizes."""
 
 
 def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
@@ -47,7 +49,10 @@ def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
     layout["shapes"] = [_rule(*rule) for rule in chart.rules]
     layout["shapes"] += [_band(level) for level in chart.levels if isfinite(level.error)]
     traces: list[Any] = [_level(level, chart.x) for level in chart.levels]
-    traces += [_series(series) for series in chart.series if series.points]
+    drawn = [series for series in chart.series if series.points]
+    traces += map(_series, drawn)
+    if len({series.look.size for series in drawn if series.marks}) > 1:
+        traces += [_target(trace) for trace in traces if trace.customdata is not None]
     if chart.bars:
         traces += map(_bars, chart.bars)
         layout |= {"barmode": "stack", "bargap": 0.3}
@@ -182,6 +187,26 @@ def _series(series: Series) -> go.Scatter | go.Scattergl:
         hovertemplate=HOVER if told else None,
         hoverinfo=None if told else "skip",
     )
+
+
+def _target(trace: go.Scatter | go.Scattergl) -> go.Scatter | go.Scattergl:
+    """What is pointed at in place of the marks of a trace: the same marks, unseen, all of one size
+    and above every trace. Of marks of several sizes Plotly takes the smallest, which may be hidden.
+    """
+    above = type(trace)(
+        x=trace.x,
+        y=trace.y,
+        mode="markers",
+        marker={"opacity": 0, "size": FINGER, "color": trace.marker.color},
+        customdata=trace.customdata,
+        hovertemplate=HOVER,
+        legendgroup=trace.name,
+        showlegend=False,
+    )
+    seen = {"marker": {"opacity": trace.marker.opacity}}
+    trace.update(customdata=None, hovertemplate=None, hoverinfo="skip")
+    trace.update(legendgroup=trace.name, unselected=seen)
+    return above
 
 
 def _errors(bars: Sequence[Error]) -> dict[str, Any]:
