@@ -129,7 +129,8 @@ class Bars:
 
 class Cell(NamedTuple):
     """A cell of a heat map. `place` is where its colour lies on the scale; `short` is written where
-    little room is, `long` where there is more; `faint` marks what is no difference."""
+    little room is, `long` where there is more; `faint` marks what is no difference, `framed` what
+    was changed."""
 
     place: float
     short: str
@@ -137,6 +138,7 @@ class Cell(NamedTuple):
     name: str = ""
     about: tuple[str, ...] = ()
     faint: bool = False
+    framed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

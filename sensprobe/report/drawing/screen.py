@@ -58,6 +58,7 @@ def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
         layout |= {"barmode": "stack", "bargap": 0.3}
     if chart.cells is not None:
         traces += [_cells(chart.cells), _centres(chart.cells)]
+        layout["shapes"] += _frames(chart.cells, theme)
         layout |= {"coloraxis": _colours(chart.cells, theme), "meta": {"scale": chart.cells.scale}}
         layout["hoverdistance"] = -1  # every place on a map is of the nearest cell
     return go.Figure(traces, layout)
@@ -281,6 +282,24 @@ def _cells(cells: Cells) -> go.Heatmap:
         ygap=2,
         coloraxis="coloraxis",
     )
+
+
+def _frames(cells: Cells, theme: Theme) -> list[dict[str, Any]]:
+    """A frame around each cell that was changed."""
+    line = {"color": theme.ink, "width": 3}
+    return [
+        {
+            "type": "rect",
+            "x0": x - 0.46,
+            "x1": x + 0.46,
+            "y0": y - 0.46,
+            "y1": y + 0.46,
+            "line": line,
+        }
+        for y, row in enumerate(cells.rows)
+        for x, cell in enumerate(row)
+        if cell is not None and cell.framed
+    ]
 
 
 def _centres(cells: Cells) -> go.Scatter | go.Scattergl:
