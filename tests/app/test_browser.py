@@ -151,6 +151,42 @@ def test_the_first_address_after_another_view_names_run_and_plan(page, served):
         page.wait_for_url(re.compile(r"/plan\?run=digits&plan="))
 
 
+def test_a_batch_renames_plans_and_leaves_those_that_were_picked(page, served):
+    page.goto(f"{served}/pareto?run=digits&plans=pcfb6&budget=64KiB&batch=64")
+    page.get_by_text("17.25 KiB · 97.0 %").first.wait_for()
+    page.get_by_text("The best plan by batch in 64.00 KiB").wait_for()
+    drawn_whole(page)
+    assert "plans=pcfb6" in page.url
+    page.get_by_role("slider").first.press("Home")
+    page.get_by_text("1.50 KiB · 97.0 %").first.wait_for()
+    assert "plans=pcfb6" in page.url
+
+
+def test_whole_rows_are_set_the_next_change_made_and_cells_framed(page, served):
+    page.goto(f"{served}/plan?run=digits&plan=pcfb6")
+    page.locator(METRIC).nth(4).wait_for()
+    drawn_whole(page)
+    frames = page.locator(".js-plotly-plot .shapelayer path")
+    page.get_by_role("button", name="Make it: encoder to int6").click()
+    expect(page.locator(METRIC).first).to_have_text("1.50 KiB", timeout=PATIENCE)
+    expect(frames).to_have_count(1, timeout=PATIENCE)
+    page.get_by_role("combobox", name="Columns").click()
+    page.get_by_role("option", name="every state").click()
+    page.get_by_role("combobox", name="Scheme", exact=True).click()
+    page.get_by_role("option", name="int8/head/asym/dynamic", exact=True).click()
+    drawn_whole(page)
+    page.get_by_role("button", name="Set them").click()
+    expect(frames).to_have_count(2, timeout=PATIENCE)
+    drawn_whole(page)
+    put_in_column_of_a(page, "fp16")
+    expect(frames).to_have_count(3, timeout=PATIENCE)
+    page.get_by_role("button", name="Undo all changes").click()
+    expect(frames).to_have_count(0, timeout=PATIENCE)
+    expect(page.locator(TABLE).first.get_by_test_id("glide-cell-2-0")).to_have_text(
+        "int8/head/asym", timeout=PATIENCE
+    )
+
+
 @pytest.mark.thorough
 def test_a_box_drawn_around_marks_picks_their_plans(page, served):
     page.goto(f"{served}/pareto?run=digits")

@@ -175,7 +175,8 @@ def test_another_command_on_the_run_leaves_the_finished_search(runs):
     with run.working("search"):
         test = drawn(runs, "pareto")
         assert "measured so far" in words(test)
-        assert "uniform int8/head/asym/dynamic" in test.multiselect(key="plans").options
+        options = test.multiselect(key="plans").options
+        assert "uniform int8/head/asym/dynamic · 2.18 KiB · 98.2 %" in options
 
 
 def test_text_of_a_run_stays_text(runs):
@@ -191,9 +192,13 @@ def test_text_of_a_run_stays_text(runs):
 
 def test_the_address_opens_the_same_view(runs):
     first = drawn(runs, "pareto")
-    title = first.multiselect(key="plans").options[2]
-    again = drawn(runs, "pareto", plans=title, batch="64", feasible="true")
-    assert again.multiselect(key="plans").value == [title]
+    assert "1.50 KiB · 97.0 %" in first.multiselect(key="plans").options
+    name, uniform = "pcfb6", "uniform fp16"  # as an address of old calls it
+    again = drawn(runs, "pareto", plans=[name, uniform], batch="64", feasible="true")
+    shown = again.multiselect(key="plans")
+    assert shown.value == [name, "p63e7"]
+    assert "17.25 KiB · 97.0 %" in shown.options
+    assert again.query_params["plans"] == [name, "p63e7"]
     assert again.select_slider(key="batch").value == 64
     assert again.toggle(key="feasible").value is True
 
@@ -284,7 +289,7 @@ def test_what_was_confirmed_stands_before_what_was_searched(runs, view):
     plan = found.confirmation.plans[0]
     level = found.confirmation.quantity.level(plan.metric)
     searched = found.search.candidate(plan.candidate)
-    test = drawn(runs, view, plan=searched.title, plans=searched.title)
+    test = drawn(runs, view, plan=searched.name, plans=searched.name)
     if view == "plan":
         assert test.metric[0].value == level
         assert test.metric[0].label.startswith("confirmed accuracy")
@@ -293,9 +298,9 @@ def test_what_was_confirmed_stands_before_what_was_searched(runs, view):
         assert list(row.index).index("confirmed") < list(row.index).index("searched")
         assert row["confirmed"] == level
     else:
-        facts = test.dataframe[0].value[searched.title]
-        assert facts.index[0] == "confirmed accuracy (%)"
-        assert facts.iloc[0] == level
+        facts = test.dataframe[0].value["1.50 KiB · 97.0 %"]
+        assert list(facts.index[:2]) == ["name in files", "confirmed accuracy (%)"]
+        assert list(facts.iloc[:2]) == [searched.name, level]
 
 
 def test_a_plan_that_was_saved_is_a_plan_like_others(runs):

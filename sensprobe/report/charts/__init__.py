@@ -6,7 +6,7 @@ name of the plan or group it stands for.
 
 from sensprobe.report.charts.benchmarks import bandwidths, ratios
 from sensprobe.report.charts.chart import Chart
-from sensprobe.report.charts.frontiers import frontier, fronts
+from sensprobe.report.charts.frontiers import batches, frontier, fronts
 from sensprobe.report.charts.maps import harshest, heat_map, layer_map, plan_grid
 from sensprobe.report.charts.parts import bytes_by_part
 from sensprobe.report.charts.rankings import agreement_scatter, ranking
@@ -17,6 +17,7 @@ __all__ = [
     "Chart",
     "agreement_scatter",
     "bandwidths",
+    "batches",
     "bytes_by_part",
     "convergence",
     "durations",

@@ -83,7 +83,8 @@ class Point(NamedTuple):
 class Series:
     """Marks of one look, or a line through points that have none.
 
-    `joined` is "steps", "straight" or "" for marks alone. A series without a name is not in the
+    `joined` is "steps" (each value from its mark on), "before" (each up to its mark), "straight" or
+    "" for marks alone. A series without a name is not in the
     legend.
     """
 

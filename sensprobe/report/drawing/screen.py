@@ -20,6 +20,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 HOVER = "%{customdata[1]}<extra></extra>"
 MANY = 1000
 """Marks from which a series is drawn by the graphics card."""
+SHAPES = {"steps": "hv", "before": "vh"}
 FINGER = 10
 """Pixels across what is pointed at, where marks are of several sizes."""
 
@@ -170,7 +171,7 @@ def _series(series: Series) -> go.Scatter | go.Scattergl:
         text=[_escaped(point.label) for point in points] if "text" in modes else None,
         textposition=[point.side for point in points] if "text" in modes else None,
         line={
-            "shape": "hv" if series.joined == "steps" else "linear",
+            "shape": SHAPES.get(series.joined, "linear"),
             "color": look.colour,
             "width": 1.5,
             "dash": series.dash,
