@@ -1,5 +1,5 @@
-"""Commands that run in the background of a run: measure a plan, price schemes, export a plan. No
-others.
+"""Commands that run in the background of a run: measure a plan, price schemes, count how large
+values are, export a plan. No others.
 
 A run may name code (data or a metric as `python:…`). It is never allowed from here: where the user
 has not allowed it before, nothing is started, and the command that would is shown.
@@ -142,6 +142,15 @@ def subject(run: Run, **more: str) -> list[str]:
     return words + [w for key, flag in known.items() if key in values for w in (flag, values[key])]
 
 
+RANGES = "ranges"
+"""The name of the job that looks at how large values are."""
+
+
+def ranges(run: Run) -> Job:
+    """Count how large the values of every tensor are, on the calibration split."""
+    return _start(run, RANGES, ["sites", *subject(run), "--json"])
+
+
 def exported(plan: str, runtime: str) -> str:
     """The name of the folder, and of the job that writes it, of a plan for a runtime."""
     return f"{plan}-{runtime.replace('.', '-')}" if runtime else plan
@@ -164,13 +173,14 @@ def export(run: Run, plan: Plan, runtime: str = "", *, searched: bool) -> Job:
 
 
 def told(run: Run, name: str) -> dict[str, Any]:
-    """What the job of that name found, as it printed it; nothing where it has not ended well."""
+    """What the job of that name found, as it printed it, a list as `rows`; nothing where it has not
+    ended well."""
     path = run.path / FOLDER / f"{name}.out.json"
     try:
         document = None if running(run, name) or path.is_symlink() else read_json(path)
     except DocumentError:
         return {}
-    return document if isinstance(document, dict) else {}
+    return document if isinstance(document, dict) else {"rows": document or []}
 
 
 def _start(run: Run, name: str, words: list[str]) -> Job:

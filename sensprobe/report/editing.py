@@ -140,14 +140,14 @@ def applied(scheme: str, members: Sequence[Site]) -> dict[str, str]:
 
 def set_many(layer: str, column: str, scheme: str, sites: Sequence[Site]) -> dict[str, str]:
     """The changes that put a row and a column of the grid in a scheme: site -> scheme as fitted to
-    it. "" is every row; a column may also be a kind ("state"), or "" for all. What a scheme does
-    not fit is passed over."""
+    it. "" is every row; a column may also be all of a kind ("states"), or "" for all. What a scheme
+    does not fit is passed over."""
     places = {site.name: place_of(site.name) for site in sites}
     asked = [
         site
         for site in sites
         if layer in ("", places[site.name][0])
-        and column in ("", site.kind.value, places[site.name][1])
+        and column in ("", f"{site.kind}s", places[site.name][1])
     ]
     if scheme == EXACT_TEXT:
         return dict.fromkeys((site.name for site in asked), scheme)

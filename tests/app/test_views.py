@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import report_documents as documents
 from app_pages import drawn, opened, words
-from sensprobe_app import store
+from sensprobe_app import jobs, store
 
 from sensprobe import api
 from sensprobe.plans.plan import Plan, parse_setting
@@ -370,7 +370,7 @@ def test_whole_rows_and_columns_are_set_and_undone(runs):
     test = drawn(runs, "plan")
     before = test.metric[1].value
     test.selectbox(key="row").select("").run()
-    test.selectbox(key="column").select("weight").run()
+    test.selectbox(key="column").select("weights").run()
     test.selectbox(key="scheme of many").select("fp16").run()
     click(test, "Set them")
     layers, outside = (table.value for table in test.dataframe[:2])
@@ -424,6 +424,18 @@ def test_steps_that_were_timed_under_the_plan_are_summed(runs):
     ]
     assert "This plan was not timed" not in words(test)
     assert "This plan was not timed" in words(drawn(runs, "plan", plan="full precision"))
+
+
+def test_how_large_the_values_of_a_tensor_are_is_looked_at_and_drawn(runs):
+    test = drawn(runs, "plan")
+    click(test, "Look")
+    job = jobs.jobs()[str(runs / "digits"), jobs.RANGES]
+    assert job.process.wait(timeout=300) == 0, job.said
+    test.run()
+    assert "Look" not in {button.label for button in test.button}
+    assert "layers.0.state" in test.selectbox(key="tensor").options
+    test.selectbox(key="tensor").select("layers.0.state").run()
+    assert not test.exception
 
 
 def test_what_a_runtime_drops_of_the_plan_is_said(runs, monkeypatch):

@@ -18,6 +18,7 @@ from sensprobe.report.editing import edited, predicted, set_many
 from sensprobe.report.gather import gather
 from sensprobe.report.names import told_apart
 from sensprobe.report.plans import resolved
+from sensprobe.report.ranges import read_values
 from sensprobe.runs import open_run
 from sensprobe.session.outline import outline_of
 
@@ -88,9 +89,9 @@ def test_rows_and_columns_are_set_to_what_fits_them(found):
     every = {site.name for site in found.sites}
     assert set(set_many("", "", "fp32", found.sites)) == every
     assert set_many("0", "A", "int4/head/asym", found.sites) == {"layers.0.A": "int4/head/asym"}
-    states = set_many("", "state", "int8/dynamic", found.sites)
+    states = set_many("", "states", "int8/dynamic", found.sites)
     assert states == {"layers.0.state": "int8/dynamic"}
-    assert "layers.0.state" not in set_many("", "weight", "int8", found.sites)
+    assert "layers.0.state" not in set_many("", "weights", "int8", found.sites)
     fits = set_many("", "", "int8/hadamard", found.sites)
     assert 0 < len(fits) <= len(every)
     assert edited((), fits, found.sites)
@@ -126,3 +127,14 @@ def test_the_family_is_known_by_its_sites(model):
     offered = presets_for(sites)
     assert set(offered) == {n for n, p in PRESETS.items() if outline.family in p.schemes}
     assert all(plan.entries for plan in offered.values())
+
+
+def test_values_are_drawn_by_octave_and_damaged_ones_are_left_out():
+    row = {"site": "head", "low": -3.0, "high": 2.0, "zeros": 1, "octaves": [[-1, 2], [1, 1]]}
+    odd = [7, {}, row | {"octaves": [[9999, 1]]}, row | {"octaves": [[1]]}, row | {"low": None}]
+    assert not read_values(odd)
+    drawn = charts.octaves(read_values([*odd, row])["head"], "int8")
+    assert [(p.x, p.y) for p in drawn.series[0].points] == [(0.5, 50), (1, 0), (2, 25), (4, 0)]
+    assert drawn.caption == ("from −3.00 to 2.00, 4 seen; 25 % are zero",)
+    assert drawn.rules[0][0] == 3.0
+    assert screen.draw(drawn).data[0].line.shape == "hv"

@@ -38,7 +38,8 @@ from sensprobe.report.editing import (
 from sensprobe.report.fronts import at_batch
 from sensprobe.report.live import measured_plan
 from sensprobe.report.names import told_apart
-from sensprobe.report.plans import OUTSIDE, resolved
+from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, resolved
+from sensprobe.report.ranges import read_values
 from sensprobe.report.results import Entries, Sensitivity
 from sensprobe.report.tables import mark_of, notable
 from sensprobe.report.tuned import Tuning
@@ -106,6 +107,7 @@ def show(found: Found) -> None:
     with grid_place:
         figure = chart(grid_of_bits, "grid", "Bits of every site, layers down, names across")
     _next_changes(found, entries, batch, editor)
+    _ranges(found, entries)
     own = f"{plan.name}-edited" if changes else plan.name
     own = _measure(found, entries, own)
     _kernel_times(found, entries, own)
@@ -196,8 +198,10 @@ class _Editor:
         names = [n for rows in self._rows.values() for cells in rows.values() for n in cells]
         first, second, third, fourth, last = st.columns(5, vertical_alignment="bottom")
         row = first.selectbox("Rows", ["", *rows], key="row", format_func=_row_name)
-        columns = ["", *Kind, *dict.fromkeys(names)]
-        column = second.selectbox("Columns", columns, key="column", format_func=_column_name)
+        columns = ["", *(f"{kind}s" for kind in Kind), *dict.fromkeys(names)]
+        column = second.selectbox(
+            "Columns", columns, key="column", format_func=lambda name: name or "every column"
+        )
         scheme = third.selectbox("Scheme", offered, key="scheme of many")
         many = set_many(row, column, scheme, self._found.sites)
         fourth.button("Set them", on_click=self.put, args=(many,), help=f"{len(many)} sites")
@@ -254,11 +258,6 @@ class _Editor:
 
 def _row_name(layer: str) -> str:
     return {"": "every row", OUTSIDE: "no layer"}.get(layer, f"layer {layer}")
-
-
-def _column_name(name: str) -> str:
-    kinds = {kind.value: f"every {kind.value}" for kind in Kind}
-    return ({"": "every column"} | kinds).get(name, name)
 
 
 def _told(priced: Collection[str], scheme: str) -> str:
@@ -371,9 +370,12 @@ def _next_changes(found: Found, entries: Entries, batch: int, editor: _Editor) -
         return
     every = next_changes.changes(entries, found.sites, profile, batch)
     st.subheader("The next change")
+    error = (
+        "estimates without an error bar" if profile.method == "taylor" else "± one standard error"
+    )
     st.caption(
         f"Groups of the {profile.method} profile, each in its best other scheme, by loss a byte at "
-        f"batch {batch}. A loss is of the change alone, on the same samples; ± one standard error."
+        f"batch {batch}. A loss is of the change alone, on the same samples; {error}."
     )
     for title, kept in (
         ("Saves most for what it loses", next_changes.saving(every)),
@@ -394,6 +396,27 @@ def _next_changes(found: Found, entries: Entries, batch: int, editor: _Editor) -
         chosen = kept[picked[0]] if picked and picked[0] < len(kept) else kept[0]
         about = f"{chosen.group} to {chosen.after}"
         st.button(f"Make it: {about}", on_click=editor.put, args=(chosen.schemes,), key=about)
+
+
+def _ranges(found: Found, entries: Entries) -> None:
+    """How large the values of a tensor are, where a job has looked; else a button that does."""
+    assert found.run is not None
+    st.subheader("Range of a tensor")
+    rows = jobs.told(found.run, jobs.RANGES).get("rows")
+    values = read_values(rows if isinstance(rows, list) else ())
+    if values:
+        site = st.selectbox("Tensor", list(values), key="tensor")
+        scheme = str(resolved(entries, found.sites).get(site, EXACT_TEXT))
+        chart(charts.octaves(values[site], scheme), "octaves", "How large values are, by octave")
+    elif _writable(found):
+        about = (
+            "Weights as stored; states and activations on the calibration split, by sensprobe sites"
+        )
+        if st.button("Look", help=about, disabled=jobs.running(found.run, jobs.RANGES)):
+            _start(jobs.ranges, found.run)
+            st.rerun()
+    else:
+        st.caption("The example run is read-only: make a run of your own to look at ranges.")
 
 
 def _kernel_times(found: Found, entries: Entries, own: str) -> None:

@@ -9,6 +9,7 @@ from sensprobe.report.charts.chart import Chart
 from sensprobe.report.charts.frontiers import batches, frontier, fronts
 from sensprobe.report.charts.maps import harshest, heat_map, layer_map, plan_grid
 from sensprobe.report.charts.parts import bytes_by_part
+from sensprobe.report.charts.ranges import octaves
 from sensprobe.report.charts.rankings import agreement_scatter, ranking
 from sensprobe.report.charts.searching import convergence, durations, importances
 from sensprobe.report.charts.tuning import tuned
@@ -27,6 +28,7 @@ __all__ = [
     "heat_map",
     "importances",
     "layer_map",
+    "octaves",
     "plan_grid",
     "ranking",
     "ratios",
