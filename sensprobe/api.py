@@ -45,16 +45,26 @@ Document = dict[str, Any]
 Pathlike = str | Path
 
 
-def list_sites(model: Pathlike, *, norm: str | None = None) -> list[Document]:
+def list_sites(
+    model: Pathlike, *, norm: str | None = None, data: str | None = None, data_seed: int = 0
+) -> list[Document]:
     """Every site of a model in the order its forward pass meets them.
 
     Each: site, part, kind, shape, complex, values (real numbers), full_bytes (in float32),
-    stored_dtype and stored_bytes (as the model's file has it).
+    stored_dtype and stored_bytes (as the model's file has it). With data also low, high, zeros and
+    octaves: how large the values are on the calibration split (see `jobs.ranges`).
     """
     from sensprobe.jobs import cost as job
     from sensprobe.session.outline import outline_of
 
-    return job.list_sites(outline_of(model, norm))
+    if data is None:
+        return job.list_sites(outline_of(model, norm))
+    from sensprobe.jobs.ranges import ranges
+    from sensprobe.session.open import open_session
+
+    session = open_session(model, data, norm=norm, data_seed=data_seed)
+    found = ranges(session)
+    return [row | found.get(row["site"], {}) for row in job.list_sites(session.source.outline)]
 
 
 def list_presets(

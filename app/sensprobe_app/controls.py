@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from sensprobe.report.charts import Chart
 from sensprobe.report.drawing import screen
@@ -102,11 +104,13 @@ def choice(
     *,
     strict: bool = False,
     over: Sequence[str] = (),
+    told: Mapping[str, str] | None = None,
 ) -> str | None:
     """One of some names, kept in the address under `key` even where it is the `first` one: what is
     first may be another tomorrow. A name from the address that is not among them leaves the first
     in its place; a `strict` choice is then None, and `gone` says of what, until one is made. When
-    it changes, choices that it stands `over` are forgotten."""
+    it changes, choices that it stands `over` are forgotten. The page shows names as they are
+    `told`, the address keeps them as they are."""
     if not options:
         return None
     now = asked = None
@@ -122,10 +126,16 @@ def choice(
             now = first if first in options else options[0]
     # a page that is left takes the address and the widget with it, and leaves what was kept
     st.session_state[key] = st.session_state[_kept(key)] = now
-    return st.selectbox(
-        label, options, index=None, key=key, bind="query-params", help=help,
+    if now is not None and st.query_params.get(key) != now:
+        with suppress(StreamlitAPIException):  # its widget is drawn already, and keeps the address
+            st.query_params[key] = now
+    drawn = partial(
+        st.selectbox, label, options, index=None, key=key, help=help,
         on_change=partial(_forget, over),
     )  # fmt: skip
+    if told is None:
+        return drawn(bind="query-params")
+    return drawn(format_func=lambda name: told.get(name, name))
 
 
 def _forget(keys: Sequence[str]) -> None:

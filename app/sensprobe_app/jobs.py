@@ -1,5 +1,5 @@
-"""Commands that run in the background of a run: measure a plan, price schemes, export a plan. No
-others.
+"""Commands that run in the background of a run: measure a plan, price schemes, count how large
+values are, export a plan. No others.
 
 A run may name code (data or a metric as `python:…`). It is never allowed from here: where the user
 has not allowed it before, nothing is started, and the command that would is shown.
@@ -21,9 +21,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+from sensprobe.documents import DocumentError, read_json
 from sensprobe.documents.files import require_no_link, strict_json, write_whole
 from sensprobe.errors import CodeError, UsageError
 from sensprobe.jobs.plan_files import is_saved
@@ -121,22 +123,64 @@ PRICING = "price"
 
 def price(run: Run, profile: Sensitivity, schemes: Sequence[str]) -> Job:
     """Profile the run's groups in more schemes; the profile keeps those that it has."""
-    told = {"norm": "--norm", "metric": "--metric", "data_seed": "--data-seed"}
-    settings = run.manifest.settings
-    words = ["profile", str(settings["model"]), "--data", str(settings["data"])]
-    words += [w for key, flag in told.items() if settings.get(key) for w in (flag, settings[key])]
+    words = ["profile", *subject(run, metric="--metric")]
     words += ["--by", profile.by, "--method", profile.method, "--limit", str(profile.n)]
     words += [word for text in (*profile.schemes, *schemes) for word in ("--scheme", text)]
     return _start(run, PRICING, [*map(str, words), "--run", str(run.path), "--json"])
 
 
-def export(run: Run, plan: str) -> Job:
-    """Write a searched plan as a folder that loads anywhere, into `exported/` of the run."""
-    name = named(f"export-{plan}")
-    out = run.path / "exported" / plan
+def subject(run: Run, **more: str) -> list[str]:
+    """The model and the data of a run as the command line takes them; `more` are settings that the
+    command knows besides, each with its option."""
+    known, settings = {"norm": "--norm", "data_seed": "--data-seed"} | more, run.manifest.settings
+    values = {key: str(settings[key]) for key in ("model", "data", *known) if settings.get(key)}
+    if odd := [value for value in values.values() if value.startswith("-")]:
+        raise UsageError(
+            f"{run.path} was made of {odd[0]!r}, which a command would take otherwise."
+        )
+    words = [values["model"], "--data", values["data"]]
+    return words + [w for key, flag in known.items() if key in values for w in (flag, values[key])]
+
+
+RANGES = "ranges"
+"""The name of the job that looks at how large values are."""
+
+
+def ranges(run: Run) -> Job:
+    """Count how large the values of every tensor are, on the calibration split."""
+    return _start(run, RANGES, ["sites", *subject(run), "--json"])
+
+
+def exported(plan: str, runtime: str) -> str:
+    """The name of the folder, and of the job that writes it, of a plan for a runtime."""
+    return f"{plan}-{runtime.replace('.', '-')}" if runtime else plan
+
+
+def export(run: Run, plan: Plan, runtime: str = "", *, searched: bool) -> Job:
+    """Write a plan as a folder that loads anywhere, or for a runtime, into `exported/` of the run.
+
+    One that a search has `searched` goes by its name there and brings its scores; another is saved
+    first, and its command needs no search."""
+    name = named(f"export-{exported(plan.name, runtime)}")
+    out = run.path / "exported" / exported(plan.name, runtime)
     require_no_link(out.parent)
-    words = ["export", "--run", str(run.path), "--plan", plan, "--out", str(out), "--overwrite"]
+    words = ["export", "--out", str(out), "--overwrite", *(["--for", runtime] if runtime else [])]
+    if searched:
+        words += ["--run", str(run.path), "--plan", plan.name]
+    else:
+        words += [*subject(run), "--plan", str(save(run, plan))]
     return _start(run, name, [*words, "--json"])
+
+
+def told(run: Run, name: str) -> dict[str, Any]:
+    """What the job of that name found, as it printed it, a list as `rows`; nothing where it has not
+    ended well."""
+    path = run.path / FOLDER / f"{name}.out.json"
+    try:
+        document = None if running(run, name) or path.is_symlink() else read_json(path)
+    except DocumentError:
+        return {}
+    return document if isinstance(document, dict) else {"rows": document or []}
 
 
 def _start(run: Run, name: str, words: list[str]) -> Job:

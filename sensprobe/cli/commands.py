@@ -40,7 +40,9 @@ def _finite(value: Any) -> Any:
 
 
 def sites(arguments: Namespace) -> None:
-    rows = api.list_sites(arguments.model, norm=arguments.norm)
+    rows = api.list_sites(
+        arguments.model, norm=arguments.norm, data=arguments.data, data_seed=arguments.data_seed
+    )
     if arguments.json:
         print_json(rows)
     else:

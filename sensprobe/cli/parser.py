@@ -63,6 +63,12 @@ def _version() -> str:
 def _sites(commands: argparse._SubParsersAction) -> None:
     sub = commands.add_parser("sites", help="every site: shape, kind, bytes at full precision")
     options.add_model(sub)
+    sub.add_argument(
+        "--data",
+        metavar="DATA",
+        help=f"also how large values are, on the calibration split of {options.DATA}",
+    )
+    sub.add_argument("--data-seed", type=int, default=0, help="shuffles data without splits")
     options.add_json(sub)
 
 

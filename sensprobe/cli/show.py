@@ -24,6 +24,8 @@ from sensprobe.units import size_text as size
 
 def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
     """Every site; the types and bytes of the file beside float32's where they are others."""
+    from sensprobe.report.values import digits
+
     differs = any(row["stored_bytes"] != row["full_bytes"] for row in rows)
     made = table(
         ("site", "left"),
@@ -32,12 +34,14 @@ def sites(model: str, rows: list[dict[str, Any]]) -> RenderableType:
         ("shape", "left"),
         *((("stored", "left"), ("bytes", "right")) if differs else ()),
         ("float32", "right"),
+        *((("lowest", "right"), ("highest", "right")) if "low" in rows[0] else ()),
         title=f"{model}: {len(rows)} sites",
     )
     for row in rows:
         shape = " × ".join(map(str, row["shape"])) + (" complex" if row["complex"] else "")
         kept = [size(row[key]) if row[key] else "–" for key in ("stored_bytes", "full_bytes")]
         cells = [row["stored_dtype"], *kept] if differs else kept[1:]
+        cells += [digits(row[key], 3) for key in ("low", "high") if key in row]
         made.add_row(row["site"], row["part"], row["kind"], shape, *cells)
     weights = [row for row in rows if row["kind"] == "weight"]
     stored, full = (sum(row[key] for row in weights) for key in ("stored_bytes", "full_bytes"))

@@ -19,15 +19,16 @@ data set's own calibration split.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from sensprobe.errors import PlanError
+from sensprobe.errors import PlanError, SchemeError
 from sensprobe.plans.fitting import adapt, check
 from sensprobe.plans.plan import Plan
 from sensprobe.plans.scheme import Scheme, parse
-from sensprobe.plans.sites import Site, matching
+from sensprobe.plans.sites import Axis, Part, Site, matching
 
 Entries = tuple[tuple[str, str], ...]
 
@@ -227,6 +228,27 @@ PRESETS: dict[str, Preset] = {
     )
 }
 """Every preset by name."""
+
+
+def family_of(sites: Iterable[Site]) -> str:
+    """The family of the models with such sites, which is what a run keeps of one; "" of others."""
+    sites = list(sites)
+    parts, axes = {s.part for s in sites}, {s.axes for s in sites if s.part is Part.B}
+    if Part.X_PROJ_B in parts:
+        return "mamba"
+    if Part.IN_PROJ_B in parts:
+        return "mamba2"
+    return "s5" if (Axis.OUT, Axis.IN) in axes else "s4d" if (Axis.HEAD, Axis.N) in axes else ""
+
+
+def presets_for(sites: Sequence[Site]) -> dict[str, Plan]:
+    """Name -> plan of every preset for the family of models with such sites; one that does not fit
+    the model is left out."""
+    family, out = family_of(sites), dict[str, Plan]()
+    for name, preset in PRESETS.items():
+        with suppress(PlanError, SchemeError):
+            out[name] = preset.plan(family, sites)
+    return out
 
 
 def unknown(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, isnan
 
 import pandas as pd
 
@@ -146,3 +146,19 @@ def benchmark_rows(benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
         for b in benchmarks
         for c in b.cases
     )
+
+
+def step_table(found: Sequence[tuple[Benchmark, BenchmarkCase]]) -> pd.DataFrame:
+    """What a step of one plan takes, and what each kind of operation in it does: they sum to it."""
+    rows = [
+        {
+            "batch": str(case.batch or benchmark.batch or MISSING),
+            "operation": case.operation,
+            "µs": digits(MICRO * case.seconds, 3),
+            "% of the step": MISSING if isnan(case.share) else digits(PERCENT * case.share, 2),
+            "× PyTorch": MISSING if isnan(case.ratio) else digits(case.ratio, 3),
+            "where": f"{benchmark.device_name or benchmark.machine}, {benchmark.moment}",
+        }
+        for benchmark, case in found
+    ]
+    return pd.DataFrame(rows)

@@ -39,6 +39,8 @@ class BenchmarkCase:
     ratio_low: float = nan
     ratio_high: float = nan
     kernel_ratio: float = nan
+    batch: int = 0
+    share: float = nan  # of the step that the operation is part of
 
     @property
     def name(self) -> Name:
@@ -73,6 +75,8 @@ class Benchmark:
     outcome: str = "finished"  # or running, stopped
     problem: str = ""
     subject: str = ""  # the model whose steps were timed; "" of operations at published shapes
+    plan_name: str = ""  # of the plan that its steps were timed under
+    plan_fingerprint: str = ""
 
     @property
     def moment(self) -> str:
@@ -102,6 +106,13 @@ def latest(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
                 (benchmark.machine, benchmark.device, benchmark.batch, benchmark.subject), benchmark
             )
     return list(found.values())
+
+
+def steps_of(benchmarks: Iterable[Benchmark], plan: str) -> list[tuple[Benchmark, BenchmarkCase]]:
+    """What a step takes under the plan of a fingerprint, and every kind of operation in it, by the
+    latest benchmark of each machine and batch that timed it."""
+    mine = latest(b for b in benchmarks if plan and b.plan_fingerprint == plan)
+    return [(b, c) for b in mine for c in b.cases if c.scheme == b.plan_name and c.size == "1 step"]
 
 
 def read_kept(kept: KeptBench) -> Benchmark:

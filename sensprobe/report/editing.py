@@ -79,7 +79,7 @@ def predicted(entries: Entries, sites: Sequence[Site], found: Sensitivity) -> Pr
     value = variance = 0.0
     priced, missing, reached = 0, dict[str, str | None](), set[str]()
     for group, mine in rows.items():
-        members = _members(mine[0], sites)
+        members = members_of(mine[0], sites)
         reached |= {site.name for site in members}
         schemes = {site.name: chosen[site.name] for site in members if site.name in chosen}
         if not schemes:
@@ -112,7 +112,7 @@ def priced_schemes(found: Sensitivity, sites: Sequence[Site]) -> dict[str, froze
     out: dict[str, set[str]] = {site.name: {EXACT_TEXT} for site in sites}
     for row in found.rows:
         if isfinite(row.additive.value):
-            for site in _members(row, sites):
+            for site in members_of(row, sites):
                 out[site.name].add(_fitted(row.scheme, site))
     return {name: frozenset(texts) for name, texts in out.items()}
 
@@ -122,7 +122,7 @@ def bits_of(text: str) -> float:
     return 32.0 if text == EXACT_TEXT else float(parse(text).bits_per_real)
 
 
-def _members(row: Row, sites: Sequence[Site]) -> Sequence[Site]:
+def members_of(row: Row, sites: Sequence[Site]) -> Sequence[Site]:
     """The sites of a row's group."""
     named = set(row.sites)
     return [s for s in sites if s.name in named] if named else matching(row.group, sites)
@@ -130,8 +130,28 @@ def _members(row: Row, sites: Sequence[Site]) -> Sequence[Site]:
 
 def _is_applied(scheme: str, members: Sequence[Site], schemes: Mapping[str, str]) -> bool:
     """Return whether a plan puts the sites of a group in just what a scheme is fitted to there."""
-    asked = {site.name: _fitted(scheme, site) for site in members}
-    return {name: text for name, text in asked.items() if text} == dict(schemes)
+    return {name: text for name, text in applied(scheme, members).items() if text} == dict(schemes)
+
+
+def applied(scheme: str, members: Sequence[Site]) -> dict[str, str]:
+    """Site -> a scheme fitted to it, as text; "" where it makes no sense there."""
+    return {site.name: _fitted(scheme, site) for site in members}
+
+
+def set_many(layer: str, column: str, scheme: str, sites: Sequence[Site]) -> dict[str, str]:
+    """The changes that put a row and a column of the grid in a scheme: site -> scheme as fitted to
+    it. "" is every row; a column may also be all of a kind ("states"), or "" for all. What a scheme
+    does not fit is passed over."""
+    places = {site.name: place_of(site.name) for site in sites}
+    asked = [
+        site
+        for site in sites
+        if layer in ("", places[site.name][0])
+        and column in ("", f"{site.kind}s", places[site.name][1])
+    ]
+    if scheme == EXACT_TEXT:
+        return dict.fromkeys((site.name for site in asked), scheme)
+    return {name: text for name, text in applied(scheme, asked).items() if text}
 
 
 @lru_cache(maxsize=65536)

@@ -9,6 +9,9 @@ from math import isfinite, nan
 from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.scores.pareto import nondominated
 
+MOST_BATCH = 2**20
+"""The largest batch that is told; a plan without state has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrontView:
@@ -98,6 +101,26 @@ def smallest_unharmed(search: Search, view: FrontView) -> Candidate | None:
         c for c in _whole(search, view) if not (c.change.differs and sign * c.change.value < 0)
     ]
     return min(unharmed, key=lambda c: (c.total_bytes, -sign * c.metric.value), default=None)
+
+
+def largest_batch(plan: Candidate | Compared, search: Search, memory: float) -> int:
+    """The most sequences whose state fits a memory beside the plan's weights, up to MOST_BATCH;
+    0 where the weights alone do not fit."""
+    left = memory - plan.weight_bytes
+    each = plan.state_bytes / search.batch
+    return (
+        0 if left < each or left < 0 else min(int(left / each) if each else MOST_BATCH, MOST_BATCH)
+    )
+
+
+def by_batch(search: Search, memory: float) -> list[tuple[int, Candidate]]:
+    """The largest batch of every plan that fits a memory and is stable, measured in full, with the
+    plan, in growing batches; of those that no other beats on both batch and score."""
+    sign, fits = search.quantity.sign, FrontView(feasible=True)
+    every = [(largest_batch(c, search, memory), c) for c in _whole(search, fits)]
+    every = [(batch, c) for batch, c in every if batch]
+    best = nondominated([-batch for batch, _ in every], [sign * c.metric.value for _, c in every])
+    return sorted((every[k] for k in best), key=lambda pair: pair[0])
 
 
 def _whole(search: Search, view: FrontView) -> list[Candidate]:

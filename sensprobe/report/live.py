@@ -114,6 +114,21 @@ def measured_plan(run: Run, wanted: str) -> tuple[Quantity, Measured, Measured] 
     return head.quantity, _level(values[:n], head), _change(values[:n], baseline[:n], head)
 
 
+def paired_loss(run: Run, one: str, other: str) -> Measured | None:
+    """The divergence of a plan less that of another, by their fingerprints, sample by sample on the
+    search samples; None where the ledger lacks one of them."""
+    keys = [key for key in run.measured_keys() if key.split == SPLIT and not key.analog]
+    ones, others = ([k for k in keys if _plan_of(k) == plan] for plan in (one, other))
+    data = next((k.data for k in reversed(ones) if any(o.data == k.data for o in others)), "")
+    for array in DIVERGENCES if data else ():
+        mine, theirs = (_values(run, _of(ks, data), array) for ks in (ones, others))
+        if mine is not None and theirs is not None:
+            n = min(len(mine), len(theirs))
+            found = paired(mine[:n], theirs[:n])
+            return Measured(found.value, found.stderr, found.n)
+    return None
+
+
 def _headline(run: Run) -> _Headline | None:
     """The run's metric; None where nothing was measured on the search samples."""
     first = next((entry for entry in run.entries() if entry.key.split == SPLIT), None)

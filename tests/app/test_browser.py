@@ -156,6 +156,59 @@ def test_a_click_on_a_mark_puts_its_plan_beside_others_and_into_the_address(page
     page.get_by_text("Side by side", exact=True).wait_for()
 
 
+def test_a_click_on_a_star_picks_its_plan_whatever_lies_below_it(page, served):
+    page.goto(f"{served}/pareto?run=digits")
+    front = page.locator(".js-plotly-plot").first
+    front.locator(".scatterlayer .points path").first.wait_for()
+    drawn_whole(page)
+    star = front.evaluate(
+        """plot => {
+            const star = plot.data.find(trace => trace.name === 'chosen');
+            const {xaxis, yaxis} = plot._fullLayout;
+            const at = (axis, value) => axis.d2p(value) + axis._offset;
+            return [at(xaxis, star.x[0]), at(yaxis, star.y[0])];
+        }"""
+    )
+    front.click(position={"x": star[0], "y": star[1] + 4})  # on the edge of a dominated plan
+    page.wait_for_url(re.compile(r"plans=pcfb6"))
+
+
+def test_the_first_address_after_another_view_names_run_and_plan(page, served):
+    for first in ("search?run=digits", ""):
+        page.goto(f"{served}/{first}")
+        page.locator("h1").wait_for()
+        page.get_by_role("link", name="Plan", exact=True).click()
+        page.wait_for_url(re.compile(r"/plan\?run=digits&plan="))
+
+
+def test_a_batch_renames_plans_and_leaves_those_that_were_picked(page, served):
+    page.goto(f"{served}/pareto?run=digits&plans=pcfb6&budget=64KiB&batch=64")
+    page.get_by_text("17.25 KiB · 97.0 %").first.wait_for()
+    page.get_by_text("The best plan by batch in 64.00 KiB").wait_for()
+    drawn_whole(page)
+    assert "plans=pcfb6" in page.url
+    page.get_by_role("slider").first.press("Home")
+    page.get_by_text("1.50 KiB · 97.0 %").first.wait_for()
+    assert "plans=pcfb6" in page.url
+
+
+def test_cells_that_are_edited_or_changed_by_a_button_are_framed_until_undone(page, served):
+    page.goto(f"{served}/plan?run=digits&plan=pcfb6")
+    page.locator(METRIC).nth(4).wait_for()
+    drawn_whole(page)
+    frames = page.locator(".js-plotly-plot .shapelayer path")
+    put_in_column_of_a(page, "fp16")
+    expect(frames).to_have_count(1, timeout=PATIENCE)
+    drawn_whole(page)
+    page.get_by_role("button", name="Make it: encoder to int6").click()
+    expect(frames).to_have_count(2, timeout=PATIENCE)
+    drawn_whole(page)
+    page.get_by_role("button", name="Undo all changes").click()
+    expect(frames).to_have_count(0, timeout=PATIENCE)
+    first = page.locator(TABLE).first.get_by_test_id("glide-cell-2-0")
+    expect(first).to_have_text("int8/head/asym", timeout=PATIENCE)
+
+
 @pytest.mark.thorough
 def test_a_box_drawn_around_marks_picks_their_plans(page, served):
     page.goto(f"{served}/pareto?run=digits")

@@ -52,9 +52,32 @@ def test_a_second_job_of_the_same_name_is_refused(runs):
     assert not jobs.running(run, "mine")
 
 
+@pytest.mark.parametrize("runtime", ["", pytest.param("crossbar", marks=pytest.mark.thorough)])
+def test_a_plan_that_no_search_measured_is_exported(runs, runtime):
+    run, plan = open_run(runs / "digits"), Plan((("head", parse("int5/channel")),), "mine")
+    job = jobs.export(run, plan, runtime, searched=False)
+    assert jobs.told(run, job.name) == {}, "it still runs"
+    assert job.process.wait(timeout=300) == 0, job.said
+    folder = run.path / "exported" / jobs.exported("mine", runtime)
+    assert any(folder.iterdir())
+    told = jobs.told(run, job.name)
+    assert told["plan" if runtime else "path"] == ("mine" if runtime else str(folder))
+    assert ("digital" in told) == bool(runtime)
+
+
+@pytest.mark.parametrize("setting", ["model", "data", "norm"])
+def test_a_setting_that_a_command_would_take_for_an_option_is_refused(runs, setting):
+    path = runs / "digits" / "run.json"
+    document = json.loads(path.read_text())
+    document["settings"][setting] = "--allow-code"
+    path.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="--allow-code"):
+        jobs.subject(open_run(runs / "digits"))
+
+
 def test_what_fails_says_why(runs):
     run = open_run(runs / "digits")
-    job = jobs.export(run, "nosuchplan")
+    job = jobs.export(run, Plan((), "nosuchplan"), searched=True)
     assert job.process.wait(timeout=300) != 0
     assert "nosuchplan" in job.said
     assert not job.out.read_bytes()
@@ -70,7 +93,10 @@ def test_code_that_a_run_names_is_shown_and_not_run(runs, tmp_path):
     document["settings"]["norm"] = f"--metric=python:{tmp_path / 'evil.py'}:f"
     path.write_text(json.dumps(document))
     run, plan = open_run(runs / "digits"), Plan((("layers.0.A", parse("int5/head/asym")),), "mine")
-    for start in (lambda: jobs.measure(run, plan, 8), lambda: jobs.export(run, "1.5KiB")):
+    for start in (
+        lambda: jobs.measure(run, plan, 8),
+        lambda: jobs.export(run, plan, searched=False),
+    ):
         with pytest.raises((jobs.RefusedError, UsageError)) as caught:
             start()
         if isinstance(caught.value, jobs.RefusedError):
@@ -97,7 +123,7 @@ def test_nothing_is_written_where_links_lead(runs, tmp_path):
     with pytest.raises(RunError, match="plans is a link"):
         jobs.measure(run, plan, 8)
     with pytest.raises(RunError, match="exported is a link"):
-        jobs.export(run, "p1")
+        jobs.export(run, plan, searched=True)
 
 
 @pytest.mark.parametrize("content", ["{", "7", '["note"]', '{"note": "chosen for 2KiB"}'])

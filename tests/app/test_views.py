@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import report_documents as documents
 from app_pages import drawn, opened, words
-from sensprobe_app import store
+from sensprobe_app import jobs, store
 
 from sensprobe import api
 from sensprobe.plans.plan import Plan, parse_setting
@@ -230,7 +230,8 @@ def test_another_command_on_the_run_leaves_the_finished_search(runs):
     with run.working("search"):
         test = drawn(runs, "pareto")
         assert "measured so far" in words(test)
-        assert "uniform int8/head/asym/dynamic" in test.multiselect(key="plans").options
+        options = test.multiselect(key="plans").options
+        assert "uniform int8/head/asym/dynamic · 2.18 KiB · 98.2 %" in options
 
 
 def test_text_of_a_run_stays_text(runs):
@@ -246,9 +247,13 @@ def test_text_of_a_run_stays_text(runs):
 
 def test_the_address_opens_the_same_view(runs):
     first = drawn(runs, "pareto")
-    title = first.multiselect(key="plans").options[2]
-    again = drawn(runs, "pareto", plans=title, batch="64", feasible="true")
-    assert again.multiselect(key="plans").value == [title]
+    assert "1.50 KiB · 97.0 %" in first.multiselect(key="plans").options
+    name, uniform = "pcfb6", "uniform fp16"  # as an address of old calls it
+    again = drawn(runs, "pareto", plans=[name, uniform], batch="64", feasible="true")
+    shown = again.multiselect(key="plans")
+    assert shown.value == [name, "p63e7"]
+    assert "17.25 KiB · 97.0 %" in shown.options
+    assert again.query_params["plans"] == [name, "p63e7"]
     assert again.select_slider(key="batch").value == 64
     assert again.toggle(key="feasible").value is True
 
@@ -318,19 +323,19 @@ def test_another_run_begins_with_its_own_first_plan(runs):
     last = test.selectbox(key="plan").options[-1]
     test.selectbox(key="plan").select(last).run()
     test.selectbox(key="run").select("other").run()
-    assert test.selectbox(key="plan").value == test.selectbox(key="plan").options[0]
+    assert test.selectbox(key="plan").value == found_of(runs).search.chosen[0].candidate
     assert not test.warning
 
 
 def test_an_earlier_search_is_chosen_at_the_side(runs):
-    before = [c.name for c in gather(open_run(runs / "digits")).search.candidates]
+    before = opened(runs, "plan", run="digits").selectbox(key="plan").options
     api.search(runs / "digits", ["2KiB"], evaluations=4, confirm=False)
     test = opened(runs, "pareto", run="digits")
     earlier = test.selectbox(key="of").options[1]
     assert test.selectbox(key="of").options[0] == "latest: 2KiB"
     assert earlier == "1: 1.5KiB, 1.75KiB"
     test = opened(runs, "plan", run="digits", of=earlier)
-    assert set(test.selectbox(key="plan").options) & set(before)
+    assert test.selectbox(key="plan").options == before
 
 
 @pytest.mark.parametrize("view", ["pareto", "plan", "compare"])
@@ -339,7 +344,7 @@ def test_what_was_confirmed_stands_before_what_was_searched(runs, view):
     plan = found.confirmation.plans[0]
     level = found.confirmation.quantity.level(plan.metric)
     searched = found.search.candidate(plan.candidate)
-    test = drawn(runs, view, plan=searched.title, plans=searched.title)
+    test = drawn(runs, view, plan=searched.name, plans=searched.name)
     if view == "plan":
         assert test.metric[0].value == level
         assert test.metric[0].label.startswith("confirmed accuracy")
@@ -348,9 +353,9 @@ def test_what_was_confirmed_stands_before_what_was_searched(runs, view):
         assert list(row.index).index("confirmed") < list(row.index).index("searched")
         assert row["confirmed"] == level
     else:
-        facts = test.dataframe[0].value[searched.title]
-        assert facts.index[0] == "confirmed accuracy (%)"
-        assert facts.iloc[0] == level
+        facts = test.dataframe[0].value["1.50 KiB · 97.0 %"]
+        assert list(facts.index[:2]) == ["name in files", "confirmed accuracy (%)"]
+        assert list(facts.iloc[:2]) == [searched.name, level]
 
 
 def test_a_plan_that_was_saved_is_a_plan_like_others(runs):
@@ -465,3 +470,117 @@ def test_a_note_that_is_damaged_or_too_long_is_said_and_hides_no_run(runs):
     assert "notes.json cannot be read" in words(test).replace("\\", "")
     assert test.dataframe[0].value["state"][0] == "✓ finished"
     assert list(test.dataframe[0].value["tags"][0]) == []
+
+
+def test_a_plan_is_called_what_it_is_and_its_hash_is_a_tooltip(runs):
+    test = drawn(runs, "plan")
+    chosen = found_of(runs).search.chosen[0].candidate
+    picker = test.selectbox(key="plan")
+    assert (picker.value, picker.options[0]) == (chosen, "1.50 KiB · 97.0 %")
+    assert f"It is {chosen}" not in words(test)
+    assert any(chosen in caption.help for caption in test.caption if caption.help)
+    assert len(set(picker.options)) == len(picker.options)
+    many = drawn(runs, "plan", batch="64").selectbox(key="plan")
+    assert many.value == chosen
+    assert many.options[0].startswith("17.25 KiB · ")
+
+
+def test_whole_rows_and_columns_are_set_and_undone(runs):
+    test = drawn(runs, "plan")
+    before = test.metric[1].value
+    test.selectbox(key="row").select("").run()
+    test.selectbox(key="column").select("weights").run()
+    test.selectbox(key="scheme of many").select("fp16").run()
+    click(test, "Set them")
+    layers, outside = (table.value for table in test.dataframe[:2])
+    assert layers["A"].iloc[0] == outside["head"].iloc[0] == "fp16"
+    assert layers["state"].iloc[0] != "fp16"
+    assert test.metric[0].value != before
+    click(test, "Undo all changes")
+    assert test.metric[1].value == before
+
+
+def test_the_next_change_is_named_and_made(runs):
+    test = drawn(runs, "plan")
+    tables = [t.value for t in test.dataframe if "a KiB" in t.value]
+    saves, wins = tables
+    assert set(saves["bytes"].str[0]) == {"−"}
+    assert set(wins["bytes"].str[0]) == {"+"}
+    assert all("±" in text for table in tables for text in table.iloc[:, 2])
+    click(test, "Make it: layers.*.D to int4/head/asym/dynamic")
+    assert test.metric[0].label == "bytes at batch 1"  # what is edited is not confirmed
+    assert test.dataframe[0].value["D"].iloc[0] == "int4/asym"
+    assert test.metric[0].delta.endswith(f"{saves['bytes'][0].replace('−', '-')} bytes")
+
+
+def test_presets_are_plans_to_start_from(tmp_path):
+    api.profile(
+        "s5-digits", "digits", tmp_path / "runs" / "s5", ["int8/channel"], limit=8, method="taylor"
+    )
+    test = drawn(tmp_path / "runs", "plan", "s5", plan="qs5-w4a8")
+    assert "preset: weights int4" in words(test).replace("\\", "")
+    assert test.dataframe[0].value["state"].iloc[0] == "int8/dynamic"
+
+
+def test_steps_that_were_timed_under_the_plan_are_summed(runs):
+    search = found_of(runs).search
+    chosen = search.candidate(search.chosen[0].candidate)
+    told = words(drawn(runs, "plan"))
+    assert "sensprobe bench s4d-digits --data digits --plan" in told
+    about = {"scheme": chosen.name, "size": "1 step", "batch": 2, "model": "s4d-digits, batch 2"}
+    rows = [
+        about | {"operation": "step", "seconds": 2e-5, "ratio": 8.0},
+        about | {"operation": "recurrence", "seconds": 1.5e-5, "share": 0.75},
+        about | {"operation": "step", "seconds": 1e-5, "scheme": "full precision"},
+    ]
+    plan = {"plan_name": chosen.name, "plan_fingerprint": chosen.plan_fingerprint}
+    documents.keep_bench(runs / "digits", documents.bench() | plan | {"rows": rows})
+    test = drawn(runs, "plan")
+    (table,) = [t.value for t in test.dataframe if "% of the step" in t.value]
+    assert table[["batch", "operation", "µs", "% of the step"]].to_numpy().tolist() == [
+        ["2", "step", "20.0", "–"],
+        ["2", "recurrence", "15.0", "75"],
+    ]
+    assert "This plan was not timed" not in words(test)
+    assert "This plan was not timed" in words(drawn(runs, "plan", plan="full precision"))
+
+
+def test_how_large_the_values_of_a_tensor_are_is_looked_at_and_drawn(runs):
+    test = drawn(runs, "plan")
+    click(test, "Look")
+    job = jobs.jobs()[str(runs / "digits"), jobs.RANGES]
+    assert job.process.wait(timeout=300) == 0, job.said
+    test.run()
+    assert "Look" not in {button.label for button in test.button}
+    assert "layers.0.state" in test.selectbox(key="tensor").options
+    test.selectbox(key="tensor").select("layers.0.state").run()
+    assert not test.exception
+
+
+def test_what_a_runtime_drops_of_the_plan_is_said(runs, monkeypatch):
+    chosen = found_of(runs).search.chosen[0].candidate
+    why = {"sites": "layers.*.A", "count": 6, "asked": "int8/head", "becomes": "fp32"}
+    told = {
+        "target": "torchao", "quantized": 6, "dropped": [why], "narrowed": [], "use": ["load()"],
+        "weight_bytes": {"plan": 1024, "here": 2048}, "state_bytes": {"plan": 64, "here": 128},
+        "warnings": ["the state of layers.0 leaves the range of float16"],
+    }  # fmt: skip
+    file = runs / "digits" / "plans" / f"export-{chosen}-torchao.out.json"
+    file.write_text(json.dumps(told), encoding="utf-8")
+    assert "torchao" not in drawn(runs, "plan").selectbox(key="runtime").options  # S4D has none
+    monkeypatch.setattr("sensprobe_app.views.plan.family_of", lambda sites: "mamba")
+    test = drawn(runs, "plan")
+    assert "dropped" not in words(test)
+    test.selectbox(key="runtime").select("torchao").run()
+    said = words(test).replace("\\", "")
+    assert "keeps 6 matrices quantized: weights 2.00 KiB (1.00 KiB in the plan)" in said
+    assert "It drops 1:" in said
+    assert test.warning[-1].value.replace("\\", "") == told["warnings"][0]
+    assert why in test.dataframe[-1].value.to_dict(orient="records")
+    file.write_text("{", encoding="utf-8")
+    assert not test.run().exception
+
+
+def click(test, label: str) -> None:
+    next(button for button in test.button if button.label == label).click().run()
+    assert not test.exception, test.exception

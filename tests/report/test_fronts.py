@@ -17,7 +17,14 @@ from sensprobe.plans.scheme import parse
 from sensprobe.report import charts
 from sensprobe.report.course import Course, about_course, course, going, seconds
 from sensprobe.report.drawing import paper, screen
-from sensprobe.report.fronts import FrontView, at_batch, best_within, smallest_unharmed
+from sensprobe.report.fronts import (
+    FrontView,
+    at_batch,
+    best_within,
+    by_batch,
+    largest_batch,
+    smallest_unharmed,
+)
 from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
@@ -201,11 +208,64 @@ def test_the_front_marks_what_was_picked_and_the_budget(found):
     name = found.search.candidates[9].name
     view = FrontView(budget=2000.0, selected=(name,), loss=True)
     drawn = screen.draw(charts.frontier(found.search, view=view))
-    assert [t.customdata[0][0] for t in drawn.data if t.name == "selected"] == [name]
+    marks = [t for t in drawn.data if t.legendgroup == "selected"]
+    assert [t.customdata[0][0] for t in marks if t.customdata is not None] == [name]
     assert drawn.layout.shapes[0].x0 == 2000.0
     assert drawn.layout.yaxis.type == "log"
     heights = np.concatenate([np.asarray(t.y, float) for t in drawn.data if t.y is not None])
     assert (heights > 0).all()
+
+
+@pytest.mark.parametrize("memory", [1500.0, 7144.0, 2.0**20])
+def test_the_largest_batch_fits_and_one_more_does_not(found, memory):
+    for plan in found.search.candidates:
+        batch = largest_batch(plan, found.search, memory)
+        seen = at_batch(found.search, max(batch, 1)).candidate(plan.name)
+        assert (seen.total_bytes <= memory) == (batch > 0)
+        assert at_batch(found.search, batch + 1).candidate(plan.name).total_bytes > memory
+
+
+def test_the_best_plan_for_a_batch_is_the_first_mark_at_it_or_beyond(found):
+    memory = 64 * 1024.0
+    best = by_batch(found.search, memory)
+    assert len(best) > 2
+    for batch in (1, 10, 100, best[-1][0]):
+        fits = best_within(at_batch(found.search, batch), FrontView(budget=memory))
+        shown = next(c for most, c in best if most >= batch)
+        assert shown.metric.value == fits.metric.value
+    assert best_within(at_batch(found.search, best[-1][0] + 1), FrontView(budget=memory)) is None
+
+
+def test_plans_by_batch_are_drawn_at_their_largest(found):
+    drawn = charts.batches(found.search, 64 * 1024.0)
+    best = by_batch(found.search, 64 * 1024.0)
+    marks = next(series for series in drawn.series if series.name == "best")
+    assert [(p.x, p.name) for p in marks.points] == [(batch, c.name) for batch, c in best]
+    assert "64.00 KiB" in drawn.title
+    line = screen.draw(drawn).data[1].line
+    assert line.shape == "vh"
+    assert paper.draw(drawn)
+    assert charts.batches(found.search, 10.0).nothing
+
+
+def test_no_loss_has_a_place_of_its_own_below_all_losses(found):
+    axis = charts.frontier(found.search, FrontView(loss=True)).y
+    none, *others = axis.ticks
+    assert none.name == "none"
+    assert none.place < min(tick.place for tick in others)
+    drawn = screen.draw(charts.frontier(found.search, FrontView(loss=True)))
+    full = next(c for c in found.search.candidates if c.uniform == "fp32")
+    heights = {mark[0]: y for t in drawn.data if t.customdata is not None
+               for mark, y in zip(t.customdata, t.y, strict=True)}  # fmt: skip
+    assert heights[full.name] == none.place == min(heights.values())
+
+
+def test_of_marks_on_each_other_the_one_on_top_is_pointed_at(found):
+    drawn = screen.draw(charts.frontier(found.search))
+    pointed = [t for t in drawn.data if t.customdata is not None]
+    assert {t.marker.size for t in pointed} == {screen.FINGER}
+    assert [t.legendgroup for t in pointed] == ["dominated", "front", "uniform", "chosen"]
+    assert {t.hoverinfo for t in drawn.data if t.legendgroup and t not in pointed} == {"skip"}
 
 
 def test_only_feasible_plans_are_drawn_where_asked(found):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import partial
-from math import nan
+from math import isfinite, nan
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -14,6 +13,7 @@ from sensprobe.errors import UsageError
 from sensprobe.plans.plan import diff
 from sensprobe.report import charts, rows, tables, tuned
 from sensprobe.report.fronts import FrontView, at_batch, best_within, smallest_unharmed
+from sensprobe.report.names import told_apart
 from sensprobe.report.plans import resolved
 from sensprobe.report.results import Candidate, Confirmation, Search
 from sensprobe.report.tables import symbol
@@ -100,14 +100,13 @@ def _budget(box: DeltaGenerator, label: str, key: str, full: int) -> float:
 def _draw(found: Found, view: FrontView, batch: int) -> None:
     assert found.search is not None
     search = at_batch(found.search, batch)
-    now = tuple(st.session_state.get("plans", ()))
-    titles = titled(search, {*now, *st.query_params.get_all("plans")})
-    view = replace(view, selected=tuple(titles[title] for title in now if title in titles))
+    names = _offered(search)
+    view = replace(view, selected=tuple(_chosen(names, search)))
     chart(
         charts.frontier(search, view, found.tuned),
         "front",
         "Score of every plan against its bytes",
-        partial(_take, {name: title for title, name in titles.items()}),
+        _take,
     )
     within = _within(view)
     for what, plan in (
@@ -118,18 +117,47 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
             _told(what, plan, search, found.confirmation)
         else:
             st.markdown(f"**{what}**: no plan that was measured in full")
+    memory = view.budget if isfinite(view.budget) else search.full_bytes
+    chart(
+        charts.batches(search, memory, loss=view.loss),
+        "batches",
+        "Score of the best plan for every batch that fits the memory",
+    )
     _tuning(found.tuned)
     shown = st.multiselect(
         "Plans side by side",
-        list(titles),
+        list(names),
         key="plans",
-        bind="query-params",
+        format_func=lambda name: names.get(name, name),
         placeholder="pick marks in the chart, or names here",
     )
+    if st.query_params.get_all("plans") != shown:
+        st.query_params["plans"] = shown
     _table(search, found.confirmation)
-    chosen = [c for c in (search.candidate(titles.get(title)) for title in shown) if c is not None]
+    chosen = [c for c in map(search.candidate, shown) if c is not None]
     if chosen:
-        _side_by_side(chosen, search, found)
+        _side_by_side(chosen, names, search, found)
+
+
+def _offered(search: Search) -> dict[str, str]:
+    """Name -> what it is called, of the plans on offer: telling ones, those that are drawn, and
+    those that were chosen before."""
+    first = tables.notable(search)
+    rest = tables.thinned([c for c in search.candidates if symbol(c, search) == tables.DOMINATED])
+    asked = {*st.session_state.get("plans", ()), *st.query_params.get_all("plans")}
+    known = {c.name: c for c in [*first, *rest]}
+    known |= {c.name: c for c in search.candidates if {c.name, c.title} & asked}
+    return told_apart(known.values(), search)
+
+
+def _chosen(names: Collection[str], search: Search) -> list[str]:
+    """The plans side by side: those picked, at first those of the address, which may call a uniform
+    plan by its scheme. A batch changes what plans are called, and not which are chosen."""
+    kept = st.session_state.get("plans", st.query_params.get_all("plans"))
+    titles = {c.title: c.name for c in search.candidates}
+    kept = [titles.get(name, name) for name in kept]
+    st.session_state["plans"] = [name for name in kept if name in names]
+    return list(st.session_state["plans"])
 
 
 def _within(view: FrontView) -> str:
@@ -148,11 +176,11 @@ def _told(what: str, best: Candidate, search: Search, confirmed: Confirmation | 
     else:
         first = ""
     st.markdown(
-        f"**{what}**: {plain(best.title)}, "
-        f"{plain(f'{first} {q.level(best.metric)}')} {plain(q.unit or q.name)} "
+        f"**{what}**: {plain(f'{first} {q.level(best.metric)}')} {plain(q.unit or q.name)} "
         f"({plain(q.change(best.change))} {plain(q.change_unit)} "
         "to full precision), "
-        f"{in_bytes(best.total_bytes)} at batch {search.batch}"
+        f"{in_bytes(best.total_bytes)} at batch {search.batch}",
+        help=f"{best.title}: its name in files and commands",
     )
 
 
@@ -172,19 +200,9 @@ def _tuning(found: tuned.Tuning | None) -> None:
             st.warning(f"{plain(plan.name)}: {plain(line)}")
 
 
-def titled(search: Search, wanted: Collection[str] = ()) -> dict[str, str]:
-    """Title -> name of the plans on offer: telling ones, those that are drawn, those wanted."""
-    first = tables.notable(search)
-    rest = tables.thinned([c for c in search.candidates if symbol(c, search) == tables.DOMINATED])
-    out = {c.title: c.name for c in [*first, *rest]}
-    if any(title not in out for title in wanted):
-        out |= {t: c.name for c in search.candidates if (t := c.title) in wanted}
-    return out
-
-
-def _take(titles: dict[str, str]) -> None:
-    """Marks picked in the chart (by name) join the plans side by side (by title)."""
-    add("plans", [titles[name] for name in picked("front") if name in titles])
+def _take() -> None:
+    """Marks picked in the chart join the plans side by side."""
+    add("plans", picked("front"))
 
 
 def _table(search: Search, confirmed: Confirmation | None) -> None:
@@ -211,14 +229,17 @@ def _again(plan: Candidate, confirmed: Confirmation | None) -> dict[str, str]:
     return {f"confirmed {confirmed.quantity.heading}": level}
 
 
-def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None:
+def _side_by_side(
+    chosen: list[Candidate], names: Mapping[str, str], search: Search, found: Found
+) -> None:
     st.subheader("Side by side")
     q = search.quantity
-    plans = {c.title: c.entries for c in chosen}
-    again = {c.title: _again(c, found.confirmation) for c in chosen}
+    plans = {names[c.name]: c.entries for c in chosen}
+    again = {names[c.name]: _again(c, found.confirmation) for c in chosen}
     facts = {
-        c.title: {
-            **again[c.title],
+        names[c.name]: {
+            "name in files": c.name,
+            **again[names[c.name]],
             q.heading: q.level(c.metric),
             q.change_heading: q.change(c.change),
             "predicted (adds up, no error)": digits(c.predicted, 3),
@@ -244,5 +265,5 @@ def _side_by_side(chosen: list[Candidate], search: Search, found: Found) -> None
             pairs = diff(resolved(one, found.sites), resolved(other, found.sites))
             with st.expander(f"{len(pairs)} sites differ: {plain(name)}, {plain(other_name)}"):
                 st.dataframe([{"site": s, name: a, other_name: b} for s, (a, b) in pairs.items()])
-    names = tuple(site.name for site in found.sites)
-    st.dataframe(tables.side_by_side(plans, names, found.sites, search.batch))
+    sites = tuple(site.name for site in found.sites)
+    st.dataframe(tables.side_by_side(plans, sites, found.sites, search.batch))

@@ -7,18 +7,24 @@ import zipfile
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from sensprobe.cli.options import RUNTIMES
 from sensprobe.documents.files import strict_json
 from sensprobe.errors import SensprobeError
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan, fingerprint
+from sensprobe.plans.presets import PRESETS, family_of, presets_for
 from sensprobe.plans.scheme import parse
+from sensprobe.plans.sites import Kind
+from sensprobe.report import changes as next_changes
 from sensprobe.report import charts
+from sensprobe.report.benchmark_tables import step_table
+from sensprobe.report.benchmarks import steps_of
 from sensprobe.report.editing import (
     Prediction,
     edited,
@@ -26,17 +32,21 @@ from sensprobe.report.editing import (
     options,
     predicted,
     priced_schemes,
+    set_many,
     site_name,
 )
+from sensprobe.report.fronts import at_batch
 from sensprobe.report.live import measured_plan
-from sensprobe.report.plans import OUTSIDE, resolved
-from sensprobe.report.results import Entries, Search, Sensitivity
+from sensprobe.report.names import told_apart
+from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, resolved
+from sensprobe.report.ranges import read_values
+from sensprobe.report.results import Entries, Sensitivity
 from sensprobe.report.tables import mark_of, notable
 from sensprobe.report.tuned import Tuning
 from sensprobe.report.values import in_bytes, level_text
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
-from sensprobe_app import jobs
+from sensprobe_app import jobs, store
 from sensprobe_app.controls import batch_of, chart, choice, command, gone, plain, profile_command
 from sensprobe_app.store import EXAMPLE, Found
 
@@ -44,148 +54,210 @@ EXACT = "full precision"
 NOT_PRICED = "not measured"
 AGAINST = "Below it stands the change against full precision on the same samples."
 EVERY = "1s"
+CROSSBAR = "crossbar"
 
 
 class Known(NamedTuple):
-    """A plan to start from: what it is called in files, what it is, whether `export` knows it."""
+    """A plan to start from: its name in files, what it is called here, what it is, and whether a
+    search measured it, so that `export` knows it by its name."""
 
     entries: Entries
     name: str
-    mark: str = ""
+    told: str
+    mark: str
     searched: bool = False
 
 
 def show(found: Found) -> None:
-    """The plan chosen, its grid, an editor, and what to do with it."""
+    """The plan chosen, what it costs, its grid, an editor, and what to do with it."""
     st.title("Plan")
     if not found.sites:
         why = "This run did not keep the model's sites; the same command keeps them now:"
         profile_command(found.line, why)
         return
-    known = _known(found.search)
     first, second = st.columns([3, 2])
-    with first:
-        name = choice("Plan", list(known), "plan", strict=True)
     with second:
         batch = batch_of(found.search.batch if found.search is not None else 1)
+    known = _known(found, batch)
+    with first:
+        told = {name: plan.told for name, plan in known.items()}
+        name = choice("Plan", list(known), "plan", strict=True, told=told)
     if name is None:
         st.warning(
             f"This search has no plan {plain(gone('plan'))}, which the address asks for: choose "
             "one above, or another search on the left."
         )
         return
-    base = known[name].entries
-    if known[name].mark:
-        st.caption(plain(known[name].mark))
-    changes = _editor(found, name, base)
+    plan, base = known[name], known[name].entries
+    st.caption(plain(plan.mark), help=f"In files and commands it is {plan.name}.")
+    above, grid_place = st.container(), st.container()
+    editor = _Editor(found, name, base)
+    changes = editor.drawn()
     try:
         entries = edited(base, changes, found.sites)
     except SensprobeError as error:
         st.error(plain(str(error)))
         return
-    _costs(found, base, entries, batch, changed=bool(changes))
-    if found.tuned is not None:
-        _tuned(found, entries, found.tuned)
+    with above:
+        _costs(found, base, entries, batch, changed=bool(changes))
+        if found.tuned is not None:
+            _tuned(found, entries, found.tuned)
     title = "Bits by layer and part" + (" (edited)" if changes else "")
-    grid_of_bits = charts.plan_grid(entries, found.sites, title)
-    figure = chart(grid_of_bits, "grid", "Bits of every site, layers down, names across")
-    own = f"{known[name].name}-edited" if changes else known[name].name
+    grid_of_bits = charts.plan_grid(entries, found.sites, title, base)
+    with grid_place:
+        figure = chart(grid_of_bits, "grid", "Bits of every site, layers down, names across")
+    _next_changes(found, entries, batch, editor)
+    _ranges(found, entries)
+    own = f"{plan.name}-edited" if changes else plan.name
     own = _measure(found, entries, own)
-    searched = known[name].name if known[name].searched and not changes else ""
-    _take_home(found, entries, own, figure, searched)
+    _kernel_times(found, entries, own)
+    _take_home(found, entries, own, figure, searched=plan.searched and not changes)
 
 
-def _known(search: Search | None) -> dict[str, Known]:
-    """Label -> plan: what was chosen, the front, uniform plans and recipes, and full precision."""
-    if search is None:
-        return {EXACT: Known((), "exact")}
-    ordered = sorted(search.candidates, key=lambda c: (c.name not in search.picks, not c.on_front))
-    telling = {c.name for c in notable(search)}
-    ordered.sort(key=lambda c: c.name not in telling)
-    out = {c.title: Known(c.entries, c.name, mark_of(c, search), True) for c in ordered}
-    out |= {
-        b.name: Known(b.entries, b.name, "saved" if b.saved else "compared plan", not b.saved)
-        for b in search.compared
-        if b.entries
-    }
-    return out | {EXACT: Known((), "exact")}
-
-
-def _editor(found: Found, name: str, base: Entries) -> dict[str, str]:
-    """Sites whose scheme was changed in the tables -> the new scheme."""
-    cells = grid(base, found.sites)
-    profiles = found.results.profiles if found.results is not None else ()
-    offered = options(profiles, base, found.sites)
-    kept = [
-        text
-        for key in ("layers", "outside")
-        for text in st.session_state.get(f"edits {found.line.name} {name} {key}", {}).values()
-    ]
-    offered += [text for text in dict.fromkeys(kept) if text not in offered]
-    priced = priced_schemes(profiles[0], found.sites) if profiles else None
-    extra = st.text_input(
-        "Another scheme to choose from",
-        key="extra",
-        placeholder="int4/group32",
-        help="FORMAT[/GRANULARITY][/sym|asym][/RANGE][/static|dynamic][/ROUNDING]",
-    )
-    if extra:
-        try:
-            offered.append(str(parse(extra)))
-        except SensprobeError as error:
-            st.error(plain(str(error)))
-    changes: dict[str, str] = {}
-    inside = {layer: row for layer, row in cells.items() if layer != OUTSIDE}
-    for key, rows in (("layers", inside), ("outside", {OUTSIDE: cells.get(OUTSIDE, {})})):
-        if any(rows.values()):
-            changes |= _table(f"{found.line.name} {name} {key}", rows, offered, key, priced)
-    return changes
-
-
-def _table(
-    key: str,
-    rows: dict[str, dict[str, str]],
-    offered: list[str],
-    kind: str,
-    priced: Mapping[str, frozenset[str]] | None,
-) -> dict[str, str]:
-    """Draw a table to edit, each column's priced schemes first, and return what was changed.
-
-    What was changed is kept while other views are shown, and the table starts from it again.
-    """
-    edits, start = f"edits {key}", f"start {key}"
-    if f"edit {key}" not in st.session_state:  # the view was not shown before
-        st.session_state[start] = dict(st.session_state.get(edits, {}))
-    begun = st.session_state[start]
-    first = {
-        layer: {n: begun.get(site_name(layer, n), text) for n, text in cells.items()}
-        for layer, cells in rows.items()
-    }
-    frame = pd.DataFrame.from_dict(first, orient="index")
-    frame.index = pd.Index(
-        [f"layer {layer}" if layer != OUTSIDE else "no layer" for layer in rows], name="where"
-    )
-    st.caption("Schemes in the layers: edit a cell" if kind == "layers" else "Outside the layers")
-    columns = {}
-    for name in frame.columns:
-        sites = [site_name(layer, name) for layer, cells in rows.items() if name in cells]
-        known = set(offered) if priced is None else set().union(*(priced[site] for site in sites))
-        columns[name] = st.column_config.SelectboxColumn(
-            name,
-            options=[t for t in offered if t in known] + [t for t in offered if t not in known],
-            required=True,
-            format_func=partial(_told, known),
+def _known(found: Found, batch: int) -> dict[str, Known]:
+    """Name -> plan: what was chosen, the front, uniform plans, presets, and full precision."""
+    out = {}
+    if found.search is not None:
+        search = at_batch(found.search, batch)
+        first = {c.name for c in notable(found.search)}
+        ordered = sorted(
+            search.candidates, key=lambda c: (c.name not in search.picks, c.name not in first)
         )
-    after = st.data_editor(frame, column_config=columns, key=f"edit {key}", num_rows="fixed")
-    now = dict(zip(rows, after.to_dict(orient="records"), strict=True))
-    changed = {
-        site_name(layer, name): str(now[layer][name])
-        for layer, cells in rows.items()
-        for name, before in cells.items()
-        if str(now[layer][name]) != before
-    }
-    st.session_state[edits] = changed
-    return changed
+        measured = [b for b in search.compared if b.entries]
+        told = told_apart([*ordered, *measured], search)
+        for c in ordered:
+            mark = mark_of(c, search) or "dominated"
+            out[c.name] = Known(c.entries, c.name, told[c.name], mark, True)
+        for b in measured:
+            mark = "saved" if b.saved else "compared plan"
+            out[b.name] = Known(b.entries, b.name, told[b.name], mark, not b.saved)
+    for name, preset in presets_for(found.sites).items():
+        entries = tuple((site, str(scheme)) for site, scheme in preset.entries)
+        size = in_bytes(cost(found.sites, resolved(entries, found.sites), batch=batch).total_bytes)
+        known = Known(entries, name, f"{name} · {size}", f"preset: {PRESETS[name].about}")
+        out.setdefault(name, known)
+    return out | {EXACT: Known((), "exact", EXACT, "every tensor in float32")}
+
+
+class _Editor:
+    """The tables of a plan's schemes, and what was changed in them, which is kept while other views
+    are shown."""
+
+    def __init__(self, found: Found, name: str, base: Entries) -> None:
+        self._found, self._name, self._base = found, name, base
+        cells = grid(base, found.sites)
+        inside = {layer: row for layer, row in cells.items() if layer != OUTSIDE}
+        self._rows = {"layers": inside, "outside": {OUTSIDE: cells.get(OUTSIDE, {})}}
+
+    def _key(self, kind: str, of: str = "edits") -> str:
+        return f"{of} {self._found.line.name} {self._name} {kind}"
+
+    def changes(self) -> dict[str, str]:
+        """Sites whose scheme was changed -> the new scheme."""
+        kept = (st.session_state.get(self._key(kind), {}) for kind in self._rows)
+        return {site: text for edits in kept for site, text in edits.items()}
+
+    def put(self, more: Mapping[str, str] | None) -> None:
+        """Change more sites, or None: undo every change. The tables then start anew."""
+        for kind, rows in self._rows.items():
+            before = {
+                site_name(r, n): text for r, cells in rows.items() for n, text in cells.items()
+            }
+            edits = {} if more is None else {**st.session_state.get(self._key(kind), {}), **more}
+            kept = {site: text for site, text in edits.items() if before.get(site, text) != text}
+            st.session_state[self._key(kind)] = kept
+            st.session_state[self._key(kind, "version")] = self._version(kind) + 1
+
+    def drawn(self) -> dict[str, str]:
+        """Draw the tables, and return `changes`."""
+        found = self._found
+        profiles = found.results.profiles if found.results is not None else ()
+        offered = options(profiles, self._base, found.sites)
+        offered += [text for text in dict.fromkeys(self.changes().values()) if text not in offered]
+        priced = priced_schemes(profiles[0], found.sites) if profiles else None
+        extra = st.text_input(
+            "Another scheme to choose from",
+            key="extra",
+            placeholder="int4/group32",
+            help="FORMAT[/GRANULARITY][/sym|asym][/RANGE][/static|dynamic][/ROUNDING]",
+        )
+        if extra:
+            try:
+                offered.append(str(parse(extra)))
+            except SensprobeError as error:
+                st.error(plain(str(error)))
+        for kind, rows in self._rows.items():
+            if any(rows.values()):
+                self._table(kind, rows, offered, priced)
+        self._set_many(list(dict.fromkeys(offered)))
+        return self.changes()
+
+    def _set_many(self, offered: list[str]) -> None:
+        """Controls that put whole rows and columns in a scheme."""
+        rows = [layer for rows in self._rows.values() for layer in rows]
+        names = [n for rows in self._rows.values() for cells in rows.values() for n in cells]
+        first, second, third, fourth, last = st.columns(5, vertical_alignment="bottom")
+        row = first.selectbox("Rows", ["", *rows], key="row", format_func=_row_name)
+        columns = ["", *(f"{kind}s" for kind in Kind), *dict.fromkeys(names)]
+        column = second.selectbox(
+            "Columns", columns, key="column", format_func=lambda name: name or "every column"
+        )
+        scheme = third.selectbox("Scheme", offered, key="scheme of many")
+        many = set_many(row, column, scheme, self._found.sites)
+        fourth.button("Set them", on_click=self.put, args=(many,), help=f"{len(many)} sites")
+        last.button(
+            "Undo all changes", on_click=self.put, args=(None,), disabled=not self.changes()
+        )
+
+    def _version(self, kind: str) -> int:
+        return int(st.session_state.get(self._key(kind, "version"), 0))
+
+    def _table(
+        self,
+        kind: str,
+        rows: dict[str, dict[str, str]],
+        offered: list[str],
+        priced: Mapping[str, frozenset[str]] | None,
+    ) -> None:
+        """Draw a table to edit, each column's priced schemes first, and keep what was changed."""
+        edits, start = self._key(kind), self._key(kind, "start")
+        editing = self._key(kind, f"edit {self._version(kind)}")
+        if editing not in st.session_state:  # it was not shown before
+            st.session_state[start] = dict(st.session_state.get(edits, {}))
+        begun = st.session_state[start]
+        first = {
+            layer: {n: begun.get(site_name(layer, n), text) for n, text in cells.items()}
+            for layer, cells in rows.items()
+        }
+        frame = pd.DataFrame.from_dict(first, orient="index")
+        frame.index = pd.Index(map(_row_name, rows), name="where")
+        st.caption(
+            "Schemes in the layers: edit a cell" if kind == "layers" else "Outside the layers"
+        )
+        columns = {}
+        for name in frame.columns:
+            sites = [site_name(layer, name) for layer, cells in rows.items() if name in cells]
+            known = (
+                set(offered) if priced is None else set().union(*(priced[site] for site in sites))
+            )
+            columns[name] = st.column_config.SelectboxColumn(
+                name,
+                options=[t for t in offered if t in known] + [t for t in offered if t not in known],
+                required=True,
+                format_func=partial(_told, known),
+            )
+        after = st.data_editor(frame, column_config=columns, key=editing, num_rows="fixed")
+        now = dict(zip(rows, after.to_dict(orient="records"), strict=True))
+        st.session_state[edits] = {
+            site_name(layer, name): str(now[layer][name])
+            for layer, cells in rows.items()
+            for name, before in cells.items()
+            if str(now[layer][name]) != before
+        }
+
+
+def _row_name(layer: str) -> str:
+    return {"": "every row", OUTSIDE: "no layer"}.get(layer, f"layer {layer}")
 
 
 def _told(priced: Collection[str], scheme: str) -> str:
@@ -207,7 +279,7 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
     first.metric(
         f"bytes at batch {batch}",
         in_bytes(now.total_bytes),
-        f"{now.total_bytes - before.total_bytes:+,} bytes" if changed else None,
+        f"{more:+,} bytes" if (more := now.total_bytes - before.total_bytes) and changed else None,
         # fewer bytes are good news where it is known what they cost
         delta_color="off" if guess is not None and guess.unpriced else "inverse",
     )
@@ -291,6 +363,82 @@ def _unpriced(found: Found, profile: Sensitivity, guess: Prediction) -> None:
             _start(lambda run: jobs.price(run, profile, schemes), found.run)
 
 
+def _next_changes(found: Found, entries: Entries, batch: int, editor: _Editor) -> None:
+    """Which change of one group saves most for what it loses, and which wins back most."""
+    profile = found.results.sensitivity if found.results is not None else None
+    if profile is None or found.run is None:
+        return
+    every = next_changes.changes(entries, found.sites, profile, batch)
+    st.subheader("The next change")
+    error = (
+        "estimates without an error bar" if profile.method == "taylor" else "± one standard error"
+    )
+    st.caption(
+        f"Groups of the {profile.method} profile, each in its best other scheme, by loss a byte at "
+        f"batch {batch}. A loss is of the change alone, on the same samples; {error}."
+    )
+    for title, kept in (
+        ("Saves most for what it loses", next_changes.saving(every)),
+        ("Wins back most for what it takes", next_changes.spending(every)),
+    ):
+        st.markdown(f"**{title}**")
+        if not kept:
+            st.caption("None that the profile priced.")
+            continue
+        kept = next_changes.with_paired_errors(kept, found.run)
+        picked = st.dataframe(
+            next_changes.table(kept, profile),
+            hide_index=True,
+            on_select="rerun",
+            selection_mode="single-row",
+            key=title,
+        ).selection.rows
+        chosen = kept[picked[0]] if picked and picked[0] < len(kept) else kept[0]
+        about = f"{chosen.group} to {chosen.after}"
+        st.button(f"Make it: {about}", on_click=editor.put, args=(chosen.schemes,), key=about)
+
+
+def _ranges(found: Found, entries: Entries) -> None:
+    """How large the values of a tensor are, where a job has looked; else a button that does."""
+    assert found.run is not None
+    st.subheader("Range of a tensor")
+    rows = jobs.told(found.run, jobs.RANGES).get("rows")
+    values = read_values(rows if isinstance(rows, list) else ())
+    if values:
+        site = st.selectbox("Tensor", list(values), key="tensor")
+        scheme = str(resolved(entries, found.sites).get(site, EXACT_TEXT))
+        chart(charts.octaves(values[site], scheme), "octaves", "How large values are, by octave")
+    elif _writable(found):
+        about = (
+            "Weights as stored; states and activations on the calibration split, by sensprobe sites"
+        )
+        if st.button("Look", help=about, disabled=jobs.running(found.run, jobs.RANGES)):
+            _start(jobs.ranges, found.run)
+            st.rerun()
+    else:
+        st.caption("The example run is read-only: make a run of your own to look at ranges.")
+
+
+def _kernel_times(found: Found, entries: Entries, own: str) -> None:
+    """What a step takes under the plan, by kind of operation, where it was timed."""
+    assert found.run is not None
+    st.subheader("Time of a step")
+    every = store.benchmarks([found.line]).values()
+    timed = steps_of(every, fingerprint(resolved(entries, found.sites)))
+    if timed:
+        st.dataframe(step_table(timed), hide_index=True)
+        return
+    try:
+        words: list[object] = ["sensprobe", "bench", *jobs.subject(found.run)]
+    except SensprobeError as error:
+        st.error(plain(str(error)))
+        return
+    if entries:
+        words += ["--plan", found.run.path / jobs.FOLDER / f"{own}.json"]
+    why = "This plan was not timed. Once it is saved, this times it and keeps the result here:"
+    command([*words, "--batch", "1,64", "--run", found.run.path], why)
+
+
 def _measure(found: Found, entries: Entries, own: str) -> str:
     """What the plan is called, buttons that save and measure it, and the progress of what they
     started. Returns the name."""
@@ -351,13 +499,14 @@ def _jobs(path: str) -> None:
             st.code(job.said, language=None)
 
 
-def _take_home(found: Found, entries: Entries, own: str, figure: go.Figure, searched: str) -> None:
-    """Downloads: the plan, the grid as a page and as CSV, and an exported folder; the last of what
-    is `searched`, the name that the search gave it."""
+def _take_home(
+    found: Found, entries: Entries, own: str, figure: go.Figure, *, searched: bool
+) -> None:
+    """Downloads: the plan, the grid as a page and as CSV, and an exported folder."""
     assert found.run is not None
     st.subheader("Take it home")
     plan = Plan(tuple((s, parse(t)) for s, t in entries), own)
-    first, second, third, fourth = st.columns(4)
+    first, second, third = st.columns(3)
     told = strict_json(plan.to_json())
     first.download_button("plan.json", told, f"{own}.json", "application/json")
     table = pd.DataFrame.from_dict(grid(entries, found.sites), orient="index")
@@ -371,24 +520,58 @@ def _take_home(found: Found, entries: Entries, own: str, figure: go.Figure, sear
         f"{own}.html",
         "text/html",
     )
-    if not searched or found.partial or not _writable(found):
-        fourth.caption("A searched plan that is not edited can be exported as a folder that loads.")
-        return
-    going = jobs.running(found.run, f"export-{searched}")
-    about = "packed weights, config.json, plan.json and a model card"
-    if fourth.button("Export", help=about, disabled=going):
-        _start(lambda run: jobs.export(run, searched), found.run)
-    folder = found.run.path / "exported" / searched
-    if (folder / "config.json").is_file():
-        fourth.download_button(
-            f"{searched}.zip", partial(_zipped, folder), f"{searched}.zip", "application/zip"
+    if entries and _writable(found):
+        _export(found, found.run, plan, searched=searched and not found.partial)
+
+
+def _export(found: Found, run: Run, plan: Plan, *, searched: bool) -> None:
+    """Write the plan's model as a folder, here or for a runtime, and say what that one drops."""
+    served = RUNTIMES.split(", ") if family_of(found.sites) in ("mamba", "mamba2") else []
+    first, second, third = st.columns([2, 1, 2], vertical_alignment="bottom")
+    runtime = first.selectbox(
+        "Export for",
+        ["", *served, CROSSBAR],
+        key="runtime",
+        format_func=lambda name: name or "sensprobe: packed weights, plan.json, a model card",
+        help="`sensprobe export --for`; what a runtime cannot express is said below.",
+    )
+    folder = jobs.exported(plan.name, runtime)
+    job = f"export-{folder}"
+    if second.button("Export", disabled=jobs.running(run, job)):
+        _start(lambda run: jobs.export(run, plan, runtime, searched=searched), run)
+    path, found_out = run.path / "exported" / folder, jobs.told(run, job)
+    if path.is_dir() and not jobs.running(run, job):
+        third.download_button(
+            f"{folder}.zip", partial(_zipped, path), f"{folder}.zip", "application/zip"
         )
+    if "dropped" in found_out:
+        _dropped(found_out)
+    if "digital" in found_out:
+        st.markdown("Not on a crossbar:")
+        st.dataframe(pd.DataFrame(found_out["digital"]), hide_index=True)
+
+
+def _dropped(told: Mapping[str, Any]) -> None:
+    """What a runtime keeps of a plan, and what becomes of the rest."""
+    rows = [*told["dropped"], *told["narrowed"]]
+    weights, states = told["weight_bytes"], told["state_bytes"]
+    st.markdown(
+        f"**{plain(told['target'])}** keeps {told['quantized']} matrices quantized: weights "
+        f"{in_bytes(weights['here'])} ({in_bytes(weights['plan'])} in the plan), state "
+        f"{in_bytes(states['here'])} ({in_bytes(states['plan'])})"
+        + (f". It drops {len(told['dropped'])}:" if rows else ", and drops nothing.")
+    )
+    if rows:
+        st.dataframe(pd.DataFrame(rows), hide_index=True)
+    for line in told["warnings"]:
+        st.warning(plain(line))
+    st.code("\n".join(told["use"]), language="python")
 
 
 def _zipped(folder: Path) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for file in sorted(folder.iterdir()):
+        for file in filter(Path.is_file, sorted(folder.iterdir())):
             archive.write(file, file.name)
     return packed.getvalue()
 

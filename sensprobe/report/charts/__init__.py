@@ -6,10 +6,11 @@ name of the plan or group it stands for.
 
 from sensprobe.report.charts.benchmarks import bandwidths, ratios
 from sensprobe.report.charts.chart import Chart
-from sensprobe.report.charts.frontiers import frontier, fronts
+from sensprobe.report.charts.frontiers import batches, frontier, fronts
 from sensprobe.report.charts.maps import harshest, heat_map, layer_map, plan_grid
 from sensprobe.report.charts.model import model_graph
 from sensprobe.report.charts.parts import bytes_by_part
+from sensprobe.report.charts.ranges import octaves
 from sensprobe.report.charts.rankings import agreement_scatter, ranking
 from sensprobe.report.charts.searching import (
     convergence,
@@ -24,6 +25,7 @@ __all__ = [
     "Chart",
     "agreement_scatter",
     "bandwidths",
+    "batches",
     "bytes_by_part",
     "convergence",
     "durations",
@@ -34,6 +36,7 @@ __all__ = [
     "importances",
     "layer_map",
     "model_graph",
+    "octaves",
     "parallel",
     "plan_grid",
     "predictions",

@@ -84,7 +84,8 @@ class Point(NamedTuple):
 class Series:
     """Marks of one look, or a line through points that have none.
 
-    `joined` is "steps", "straight" or "" for marks alone. A series without a name is not in the
+    `joined` is "steps" (each value from its mark on), "before" (each up to its mark), "straight" or
+    "" for marks alone. A series without a name is not in the
     legend.
     """
 
@@ -130,7 +131,8 @@ class Bars:
 
 class Cell(NamedTuple):
     """A cell of a heat map. `place` is where its colour lies on the scale; `short` is written where
-    little room is, `long` where there is more; `faint` marks what is no difference."""
+    little room is, `long` where there is more; `faint` marks what is no difference, `framed` what
+    was changed."""
 
     place: float
     short: str
@@ -138,6 +140,7 @@ class Cell(NamedTuple):
     name: str = ""
     about: tuple[str, ...] = ()
     faint: bool = False
+    framed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from sensprobe.report.charts.chart import (
 from sensprobe.report.charts.labels import apart
 from sensprobe.report.charts.tuning import about_tuned, joined
 from sensprobe.report.comparing import RELATIVE, relative_loss
-from sensprobe.report.fronts import FrontView, feasible
+from sensprobe.report.fronts import FrontView, by_batch, feasible, largest_batch
 from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.report.tables import (
     CHOSEN,
@@ -256,6 +256,50 @@ def _about(plan: Candidate | Compared, search: Search, name: str, what: str) -> 
         f"{in_bytes(plan.total_bytes)} in all",
         f"weights {in_bytes(plan.weight_bytes)}, state {in_bytes(plan.state_bytes)}",
     ]
+
+
+def batches(search: Search, memory: float, *, loss: bool | None = None) -> Chart:
+    """The best plan for every batch: how many sequences run at once in a memory, and how well.
+
+    A mark is a plan at its largest batch, where the name of the plan is what a click picks."""
+    title = f"The best plan by batch in {in_bytes(memory)}"
+    loss = search.paired_first if loss is None else loss
+    best = by_batch(search, memory)
+    if not best:
+        return nothing(title, "no plan that was measured in full fits it")
+
+    uniform = [(largest_batch(c, search, memory), c) for c in search.candidates if c.uniform]
+    uniform = [(batch, c) for batch, c in uniform if batch]
+    height = _Height(search, loss, [c.change for _, c in (*best, *uniform)])
+
+    def point(batch: int, c: Candidate, label: str = "") -> Point:
+        about_it = (f"up to batch {batch:,}", *about(c, search))
+        return height.mark(c, about_it, label, "bottom left")._replace(x=batch)
+
+    marks = tuple(point(batch, c) for batch, c in best)
+    others = tuple(point(batch, c, (c.uniform or "").split("/")[0]) for batch, c in uniform)
+    lines = (point(1, best[0][1]), *marks)
+    last = max(mark.x for mark in (*marks, *others))
+    ticks = [2**k for k in range(0, 21, 2) if 2**k <= last]
+    across = Axis(
+        "sequences at once",
+        log=True,
+        ticks=tuple(Tick(batch, f"{batch:,}") for batch in ticks),
+        ends=(0.9, 1.3 * last),
+    )
+    return Chart(
+        title,
+        ("weights once, state a sequence; each mark at the largest batch that fits",),
+        x=across,
+        y=height.axis([mark.y for mark in marks], [mark.y for mark in others]),
+        series=(
+            Series("", lines, LOOKS[FRONT], joined="before", marks=False),
+            Series("best", marks, LOOKS[FRONT]),
+            Series("uniform", others, LOOKS[UNIFORM]),
+        ),
+        levels=() if loss else _full_precision(search),
+        height=400,
+    )
 
 
 def fronts(

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from math import copysign, floor, inf, isfinite, isnan, log10, nan
 from statistics import median
 
+from sensprobe.plans.plan import diff
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Site
 from sensprobe.report.charts.chart import Axis, Cell, Cells, Chart, Tick, named_rows, nothing
 from sensprobe.report.editing import bits_of, cells_of, site_name
-from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, place_of
+from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, place_of, resolved
 from sensprobe.report.results import Entries, Row, Sensitivity
 from sensprobe.report.tables import worst
 from sensprobe.report.values import (
@@ -201,21 +202,27 @@ def shading(found: Sensitivity, of: str) -> Shading:
 
 
 def plan_grid(
-    entries: Entries, sites: Sequence[Site], title: str = "Bits by layer and part"
+    entries: Entries,
+    sites: Sequence[Site],
+    title: str = "Bits by layer and part",
+    before: Entries | None = None,
 ) -> Chart:
     """Bits of a plan: layers down, names within a layer across; what is in no layer has a row of
-    its own, first. The name of a cell is its site."""
+    its own, first. The name of a cell is its site. Cells that were other `before` are framed."""
     if not sites:
         return nothing(title, "this run did not keep the model's sites")
     layers, across, schemes = cells_of(entries, sites)
     kinds = {site.name: site.kind.value for site in sites}
+    old = {} if before is None else diff(resolved(before, sites), resolved(entries, sites))
+    caption = "bits a value, scales apart; a dot stands for full precision"
 
     def cell(site: str, text: str | None) -> Cell | None:
         if text is None:
             return None
         bits = NOISE if text == EXACT_TEXT else f"{parse(text).bits_per_real:g}"
         place = min(max(bits_of(text), FEWEST_BITS), FULL_BITS)
-        return Cell(place, bits, bits, site, (site, kinds[site], text))
+        about = (site, kinds[site], text, *(f"before {old[site][0]}" for _ in range(site in old)))
+        return Cell(place, bits, bits, site, about, framed=site in old)
 
     rows = tuple(
         tuple(cell(site_name(layer, name), text) for name, text in zip(across, line, strict=True))
@@ -224,7 +231,7 @@ def plan_grid(
     return _heat(
         Chart(
             title,
-            ("bits a value, scales apart; a dot stands for full precision",),
+            (f"{caption}; framed: changed" if old else caption,),
             cells=Cells(rows, FEWEST_BITS, FULL_BITS, "sequential", reverse=True, heading="bits"),
         ),
         ["no layer" if layer == OUTSIDE else f"layer {layer}" for layer in layers],

@@ -37,6 +37,7 @@ MARKERS = {
     "hexagon": "h",
 }
 """Matplotlib's names of the symbols that a `Look` may have."""
+STEPS = {"steps": "steps-post", "before": "steps-pre"}
 POINTS = {"star": 0.8}
 """Size of a mark on paper for a pixel on a screen, where that is not 0.6."""
 MOST_ROWS = 60  # a page holds no more rows of a heat map
@@ -157,7 +158,7 @@ def _series(axes: Axes, series: Series, order: int) -> None:
         axes.plot(
             [point.x for point in series.points],
             [point.y for point in series.points],
-            drawstyle="steps-post" if series.joined == "steps" else "default",
+            drawstyle=STEPS.get(series.joined, "default"),
             color=look.colour,
             linestyle=":" if series.dash == "dot" else "-",
             linewidth=1.2,

@@ -36,6 +36,9 @@ LINE = 19.5
 """Pixels from line to line of a title."""
 MANY = 1000
 """Marks from which a series is drawn by the graphics card."""
+SHAPES = {"steps": "hv", "before": "vh"}
+FINGER = 10
+"""Pixels across what is pointed at, where marks are of several sizes."""
 
 
 def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
@@ -62,12 +65,16 @@ def draw(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
     layout["shapes"] = [_rule(*rule) for rule in chart.rules]
     layout["shapes"] += [_band(level) for level in chart.levels if isfinite(level.error)]
     traces: list[Any] = [_level(level, chart.x) for level in chart.levels]
-    traces += [_series(series) for series in chart.series if series.points]
+    drawn = [series for series in chart.series if series.points]
+    traces += map(_series, drawn)
+    if len({series.look.size for series in drawn if series.marks}) > 1:
+        traces += [_target(trace) for trace in traces if trace.customdata is not None]
     if chart.bars:
         traces += map(_bars, chart.bars)
         layout |= {"barmode": "stack", "bargap": 0.3}
     if chart.cells is not None:
         traces += [_cells(chart.cells), _centres(chart.cells)]
+        layout["shapes"] += _frames(chart.cells, theme)
         layout |= {"coloraxis": _colours(chart.cells, theme), "meta": {"scale": chart.cells.scale}}
         layout["hoverdistance"] = -1  # every place on a map is of the nearest cell
     return go.Figure(traces, layout)
@@ -204,7 +211,7 @@ def _series(series: Series) -> go.Scatter | go.Scattergl:
         text=[_escaped(point.label) for point in points] if "text" in modes else None,
         textposition=[point.side for point in points] if "text" in modes else None,
         line={
-            "shape": "hv" if series.joined == "steps" else "linear",
+            "shape": SHAPES.get(series.joined, "linear"),
             "color": look.colour,
             "width": 1.5,
             "dash": series.dash,
@@ -222,6 +229,26 @@ def _series(series: Series) -> go.Scatter | go.Scattergl:
         hovertemplate=HOVER if told else None,
         hoverinfo=None if told else "skip",
     )
+
+
+def _target(trace: go.Scatter | go.Scattergl) -> go.Scatter | go.Scattergl:
+    """What is pointed at in place of the marks of a trace: the same marks, unseen, all of one size
+    and above every trace. Of marks of several sizes Plotly takes the smallest, which may be hidden.
+    """
+    above = type(trace)(
+        x=trace.x,
+        y=trace.y,
+        mode="markers",
+        marker={"opacity": 0, "size": FINGER, "color": trace.marker.color},
+        customdata=trace.customdata,
+        hovertemplate=HOVER,
+        legendgroup=trace.name,
+        showlegend=False,
+    )
+    seen = {"marker": {"opacity": trace.marker.opacity}}
+    trace.update(customdata=None, hovertemplate=None, hoverinfo="skip")
+    trace.update(legendgroup=trace.name, unselected=seen)
+    return above
 
 
 def _errors(bars: Sequence[Error]) -> dict[str, Any]:
@@ -296,6 +323,24 @@ def _cells(cells: Cells) -> go.Heatmap:
         ygap=2,
         coloraxis="coloraxis",
     )
+
+
+def _frames(cells: Cells, theme: Theme) -> list[dict[str, Any]]:
+    """A frame around each cell that was changed."""
+    line = {"color": theme.ink, "width": 3}
+    return [
+        {
+            "type": "rect",
+            "x0": x - 0.46,
+            "x1": x + 0.46,
+            "y0": y - 0.46,
+            "y1": y + 0.46,
+            "line": line,
+        }
+        for y, row in enumerate(cells.rows)
+        for x, cell in enumerate(row)
+        if cell is not None and cell.framed
+    ]
 
 
 def _centres(cells: Cells) -> go.Scatter | go.Scattergl:
