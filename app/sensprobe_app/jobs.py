@@ -176,11 +176,13 @@ def told(run: Run, name: str) -> dict[str, Any]:
     """What the job of that name found, as it printed it, a list as `rows`; nothing where it has not
     ended well."""
     path = run.path / FOLDER / f"{name}.out.json"
+    if running(run, name) or path.is_symlink():
+        return {}
     try:
-        document = None if running(run, name) or path.is_symlink() else read_json(path)
+        document = read_json(path)
     except DocumentError:
         return {}
-    return document if isinstance(document, dict) else {"rows": document or []}
+    return document if isinstance(document, dict) else {"rows": document}
 
 
 def _start(run: Run, name: str, words: list[str]) -> Job:

@@ -1,6 +1,7 @@
 """Measure QS4D's questions on sequential MNIST, cell by cell, and keep each finished one.
 
-    python studies/010_qs4d/run.py [--data DIR] [--run DIR] [--only CELL …] [--seeds S …] [--list]
+    python studies/010_qs4d/run.py [--data DIR] [--run DIR] [--train] [--only CELL …] [--seeds S …]
+                                   [--list]
 
 DIR holds mnist/, the four IDX files. A finished cell is a line of results.jsonl; a training that
 was stopped goes on after its last leg. The tables of README.md are written after each. The model of
@@ -37,10 +38,17 @@ def main() -> int:
     options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
     options.add_argument("--run", type=Path, default=Path(tempfile.gettempdir()) / HERE.name)
     options.add_argument("--only", nargs="+", metavar="CELL", help="see --list; or patterns: A-*")
+    options.add_argument("--train", action="store_true", help="also the cells that are trained")
     options.add_argument("--seeds", nargs="+", type=int, default=[0])
     options.add_argument("--list", action="store_true", help="name the cells, and run none")
     asked = options.parse_args()
-    chosen = [c for c in cells() if not asked.only or any(fnmatch(c.name, p) for p in asked.only)]
+    everything = asked.train or asked.list
+    chosen = [
+        cell
+        for cell in cells()
+        if any(fnmatch(cell.name, pattern) for pattern in asked.only or ())
+        or (not asked.only and (everything or not cell.training))
+    ]
     if asked.list:
         sys.stdout.write("".join(f"{cell.name}\n" for cell in chosen))
         return 0
