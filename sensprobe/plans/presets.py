@@ -241,6 +241,11 @@ def family_of(sites: Iterable[Site]) -> str:
     return "s5" if (Axis.OUT, Axis.IN) in axes else "s4d" if (Axis.HEAD, Axis.N) in axes else ""
 
 
+def selective(sites: Iterable[Site]) -> bool:
+    """Whether models with such sites are those that the runtimes of `export --for` serve."""
+    return family_of(sites) in ("mamba", "mamba2")
+
+
 def presets_for(sites: Sequence[Site]) -> dict[str, Plan]:
     """Name -> plan of every preset for the family of models with such sites; one that does not fit
     the model is left out."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, isfinite, nan
+from math import isfinite, nan
 
 import pandas as pd
 
@@ -72,14 +72,18 @@ def about_runs(searches: Mapping[str, Search]) -> list[str]:
         level = f"{q.level(best[first].metric)} {q.unit or q.name}"
         lines.append(f"Best measured: {first}, {level} in {in_bytes(best[first].total_bytes)}.")
     elif best:
-        lost = {name: relative_loss(plan, searches[name]) for name, plan in best.items()}
-        first = min(best, key=lambda n: lost[n].value if lost[n].known else inf)
-        noise = "" if lost[first].differs else ", within the error,"
-        lines.append(
-            "These runs measure different things, so each is held against its own full precision. "
-            f"Least lost: {first}, {plus_minus(lost[first])} %{noise} in "
-            f"{in_bytes(best[first].total_bytes)}."
+        told = (
+            "These runs measure different things, so each is held against its own full precision."
         )
+        lost = {name: relative_loss(plan, searches[name]) for name, plan in best.items()}
+        if known := [name for name in best if lost[name].known]:
+            first = min(known, key=lambda n: lost[n].value)
+            noise = "" if lost[first].differs else ", within the error,"
+            told += (
+                f" Least lost: {first}, {plus_minus(lost[first])} %{noise} in "
+                f"{in_bytes(best[first].total_bytes)}."
+            )
+        lines.append(told)
     if kept:
         first = min(kept, key=lambda n: share(kept[n].total_bytes, searches[n]))
         part = digits(share(kept[first].total_bytes, searches[first]), 2)

@@ -90,7 +90,7 @@ def feasible(candidate: Candidate | Compared, view: FrontView) -> bool:
 def best_within(search: Search, view: FrontView) -> Candidate | None:
     """The plan of the highest score that is feasible, measured in full."""
     sign = search.quantity.sign
-    fits = _whole(search, view)
+    fits = whole(search, view)
     return max(fits, key=lambda c: (sign * c.metric.value, -c.total_bytes), default=None)
 
 
@@ -98,7 +98,7 @@ def smallest_unharmed(search: Search, view: FrontView) -> Candidate | None:
     """The feasible plan of the fewest bytes that loses no more than the error of its loss."""
     sign = search.quantity.sign
     unharmed = [
-        c for c in _whole(search, view) if not (c.change.differs and sign * c.change.value < 0)
+        c for c in whole(search, view) if not (c.change.differs and sign * c.change.value < 0)
     ]
     return min(unharmed, key=lambda c: (c.total_bytes, -sign * c.metric.value), default=None)
 
@@ -116,15 +116,16 @@ def largest_batch(plan: Candidate | Compared, search: Search, memory: float) -> 
 def by_batch(search: Search, memory: float) -> list[tuple[int, Candidate]]:
     """The largest batch of every plan that fits a memory and is stable, measured in full, with the
     plan, in growing batches; of those that no other beats on both batch and score."""
-    sign, fits = search.quantity.sign, FrontView(feasible=True)
-    every = [(largest_batch(c, search, memory), c) for c in _whole(search, fits)]
+    sign = search.quantity.sign
+    every = [(largest_batch(c, search, memory), c) for c in whole(search)]
     every = [(batch, c) for batch, c in every if batch]
     best = nondominated([-batch for batch, _ in every], [sign * c.metric.value for _, c in every])
     return sorted((every[k] for k in best), key=lambda pair: pair[0])
 
 
-def _whole(search: Search, view: FrontView) -> list[Candidate]:
-    """Feasible plans that were measured in full."""
+def whole(search: Search, view: FrontView | None = None) -> list[Candidate]:
+    """Feasible plans that were measured in full; without a view, in any memory."""
+    view = FrontView(feasible=True) if view is None else view
     return [
         c for c in search.candidates
         if feasible(c, view) and not c.stopped_early and isfinite(c.metric.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 LARGEST = 128
@@ -36,6 +37,8 @@ def read_values(rows: Iterable[Any]) -> dict[str, Values]:
                 str(row["site"]), float(row["low"]), float(row["high"]), int(row["zeros"]), octaves
             )
         except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+        if not (isfinite(values.low) and isfinite(values.high) and values.zeros >= 0):
             continue
         if octaves and all(abs(k) <= LARGEST and count > 0 for k, count in octaves):
             out[values.site] = values

@@ -83,12 +83,14 @@ def worst_first(found: Sensitivity, of: str = "metric") -> list[str]:
     return sorted(harms, key=lambda group: harms[group], reverse=True)
 
 
-def worst(found: Sensitivity, of: str = "metric", most: int = 60) -> tuple[Sensitivity, str]:
+def worst(
+    found: Sensitivity, of: str = "metric", most: int = 60, *, every: bool = False
+) -> tuple[Sensitivity, str]:
     """Everything where that is no more than `most` groups; else so many of what a search changes,
-    the worst first, with words for that."""
+    or of `every` group, the worst first, with words for that."""
     if len(found.groups) <= most:
         return found, ""
-    among = found.searched
+    among = found if every else found.searched
     kept = {group: k for k, group in enumerate(worst_first(among, of)[:most])}
     rows = sorted((r for r in among.rows if r.group in kept), key=lambda row: kept[row.group])
     left = replace(found, rows=tuple(rows))

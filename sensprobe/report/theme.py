@@ -21,7 +21,7 @@ _PARTS = {
     "encoder": "670A83 9E47B9",
     "embedding": "8E4E77 D38EB9",
     "norm": "985015 E38F52",
-    "norm_in": "9E5EB0 ECA7FE",
+    "norm_in": "A65B9C F0A4E6",
     "norm_factor": "B1842D FCD8A3",
     "in_proj.z": "5E2271 9354A5",
     "in_proj.x": "237228 68B465",

@@ -113,15 +113,14 @@ def test_cells_of_a_map_are_short_on_a_screen_and_have_their_error_on_paper() ->
 
 
 def test_a_figure_says_what_its_error_bars_are_on_screen_and_paper() -> None:
-    def chart(error: float, *caption: str, reach: str = "one standard error") -> Chart:
+    def chart(error: float, *caption: str) -> Chart:
         point = Point(1, 1, y_error=(error, error))
-        return Chart("a", caption, series=(Series("one", (point,)),), reach=reach)
+        return Chart("a", caption, series=(Series("one", (point,)),))
 
     told = "bars: one standard error"
     assert chart(0.1, "note").notes == ("note", told)
     assert told in screen.draw(chart(0.1)).layout.title.text
     assert told.encode() in paper.draw(chart(0.1), "svg")
-    assert chart(0.1, reach="quartiles").notes == ("bars: quartiles",)
     assert chart(0.1, "bars: a day").notes == ("bars: a day",)
     assert chart(0).notes == chart(nan).notes == ()
 

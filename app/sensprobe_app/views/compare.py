@@ -89,7 +89,7 @@ def _difference(found: Mapping[str, store.Found], searches: Mapping[str, Search]
         firsts += list(own)[:1]
     st.subheader("How two plans differ")
     if len(plans) < 2:
-        st.markdown("There is one plan only.")
+        st.markdown("There are no two plans to compare.")
         return
     left, right = st.columns(2)
     with left:

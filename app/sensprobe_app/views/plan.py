@@ -18,7 +18,7 @@ from sensprobe.documents.files import strict_json
 from sensprobe.errors import SensprobeError
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan, fingerprint
-from sensprobe.plans.presets import PRESETS, family_of, presets_for
+from sensprobe.plans.presets import PRESETS, presets_for, selective
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
 from sensprobe.report import changes as next_changes
@@ -111,7 +111,7 @@ def show(found: Found) -> None:
     own = f"{plan.name}-edited" if changes else plan.name
     own = _measure(found, entries, own)
     _kernel_times(found, entries, own)
-    _take_home(found, entries, own, figure, searched=plan.searched and not changes)
+    _take_home(found, entries, own, figure, searched=plan.searched and own == plan.name)
 
 
 def _known(found: Found, batch: int) -> dict[str, Known]:
@@ -412,8 +412,8 @@ def _ranges(found: Found, entries: Entries) -> None:
         about = (
             "Weights as stored; states and activations on the calibration split, by sensprobe sites"
         )
-        if st.button("Look", help=about, disabled=jobs.running(found.run, jobs.RANGES)):
-            _start(jobs.ranges, found.run)
+        look = st.button("Look", help=about, disabled=jobs.running(found.run, jobs.RANGES))
+        if look and _start(jobs.ranges, found.run):
             st.rerun()
     else:
         st.caption("The example run is read-only: make a run of your own to look at ranges.")
@@ -526,7 +526,7 @@ def _take_home(
 
 def _export(found: Found, run: Run, plan: Plan, *, searched: bool) -> None:
     """Write the plan's model as a folder, here or for a runtime, and say what that one drops."""
-    served = RUNTIMES.split(", ") if family_of(found.sites) in ("mamba", "mamba2") else []
+    served = RUNTIMES.split(", ") if selective(found.sites) else []
     first, second, third = st.columns([2, 1, 2], vertical_alignment="bottom")
     runtime = first.selectbox(
         "Export for",
@@ -536,6 +536,9 @@ def _export(found: Found, run: Run, plan: Plan, *, searched: bool) -> None:
         help="`sensprobe export --for`; what a runtime cannot express is said below.",
     )
     folder = jobs.exported(plan.name, runtime)
+    if not jobs.NAME.fullmatch(folder):
+        st.caption("It is exported under a name of letters, digits, - and _: give it one above.")
+        return
     job = f"export-{folder}"
     if second.button("Export", disabled=jobs.running(run, job)):
         _start(lambda run: jobs.export(run, plan, runtime, searched=searched), run)
@@ -544,11 +547,15 @@ def _export(found: Found, run: Run, plan: Plan, *, searched: bool) -> None:
         third.download_button(
             f"{folder}.zip", partial(_zipped, path), f"{folder}.zip", "application/zip"
         )
-    if "dropped" in found_out:
-        _dropped(found_out)
-    if "digital" in found_out:
-        st.markdown("Not on a crossbar:")
-        st.dataframe(pd.DataFrame(found_out["digital"]), hide_index=True)
+    try:
+        if "dropped" in found_out:
+            _dropped(found_out)
+        if "digital" in found_out:
+            digital = pd.DataFrame(found_out["digital"])
+            st.markdown("Not on a crossbar:")
+            st.dataframe(digital, hide_index=True)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        st.warning("What that export said of itself cannot be read: export it again.")
 
 
 def _dropped(told: Mapping[str, Any]) -> None:

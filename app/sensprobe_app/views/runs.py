@@ -38,7 +38,7 @@ def show(folder: Path, shown: Path) -> None:
         )
         st.markdown("Below is the run that ships as an example; every view shows it.")
     _table(shown)
-    if shown == folder:
+    if shown == folder and not folder.resolve().is_relative_to(store.EXAMPLE):
         _notes(folder)
 
 

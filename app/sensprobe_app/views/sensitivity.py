@@ -93,7 +93,7 @@ def _filtered(profile: Sensitivity) -> Sensitivity:
             names = _some("Layers", [str(layer) for layer in layers], "layer")
     kept = [
         row for row in every
-        if row.kind in kinds and (not parts or row.part in parts)
+        if (not kinds or row.kind in kinds) and (not parts or row.part in parts)
         and (not names or str(row.layer) in names)
     ]  # fmt: skip
     return replace(profile, rows=tuple(kept))
@@ -115,7 +115,7 @@ def _maps(shown: Sensitivity, of: str, scheme: str) -> None:
         layers = charts.layer_map(shown, scheme, of)
         chart(layers, "layers", "Loss by layer and part", partial(_take, "layers"))
     chart(
-        charts.heat_map(shown, of, MOST),
+        charts.heat_map(shown, of, MOST, every=True),
         "map",
         "Loss of every group, or of the worst, in every scheme",
         partial(_take, "map"),
@@ -136,7 +136,7 @@ def _ranking(profile: Sensitivity, of: str, scheme: str) -> None:
         placeholder="the worst of all; pick cells of a map, rows of the table, or names here",
     )
     chart(
-        charts.ranking(_of(profile, groups), of),
+        charts.ranking(_of(profile, groups), of, every=True),
         "ranking",
         "Groups by what they lose, with bars of one standard error",
     )

@@ -92,7 +92,6 @@ def _chart(shown: Shown, found: Benchmark, other: Benchmark | None) -> Chart:
         series=tuple(one for one in series if one.points),
         rules=((shown.same, GREY),),
         height=190 + ROW * len(lines),
-        reach="from the lower to the upper quartile",
     )
 
 

@@ -162,8 +162,7 @@ class Chart:
     """Everything a drawer needs. `nothing` says why there is nothing to see, instead of the rest.
 
     `rules` are places of vertical lines, dashed; `height` is in pixels, `width` in inches on paper
-    (a screen gives what it has); lines of the caption stand under the title. `reach` says what
-    error bars are.
+    (a screen gives what it has); lines of the caption stand under the title.
     """
 
     title: str
@@ -178,16 +177,16 @@ class Chart:
     nothing: str = ""
     height: int = 450
     width: float = 7.0
-    reach: str = "one standard error"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The caption; and what error bars are, where there are any and it does not say."""
+        """The caption; and that error bars are of one standard error, where there are any and it
+        says no more of them."""
         points = (p for series in self.series if series.marks for p in series.points)
         if self.nothing or any(line.startswith("bars: ") for line in self.caption):
             return self.caption
         drawn = any(isfinite(e) and e > 0 for p in points for e in (*p.x_error, *p.y_error))
-        return (*self.caption, f"bars: {self.reach}") if drawn else self.caption
+        return (*self.caption, "bars: one standard error") if drawn else self.caption
 
 
 def nothing(title: str, why: str) -> Chart:

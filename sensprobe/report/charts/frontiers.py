@@ -25,7 +25,7 @@ from sensprobe.report.charts.chart import (
 from sensprobe.report.charts.labels import apart
 from sensprobe.report.charts.tuning import about_tuned, joined
 from sensprobe.report.comparing import RELATIVE, relative_loss
-from sensprobe.report.fronts import FrontView, by_batch, feasible, largest_batch
+from sensprobe.report.fronts import FrontView, by_batch, feasible, largest_batch, whole
 from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.report.tables import (
     CHOSEN,
@@ -82,7 +82,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     asked: list[Candidate | Compared] = [*also, *selected]
     front = [c for c in plotted if c.on_front or c.name in search.picks]
     most = max((c.total_bytes for c in (*asked, *front)), default=search.full_bytes)
-    seen = [s for s in (*sizes, search.full_bytes) if s <= WIDER * most]
+    seen = [s for s in (*sizes, search.full_bytes) if 0 < s <= WIDER * most]
     if isfinite(view.budget):
         seen.append(round(view.budget))
     bytes_of = byte_axis(
@@ -171,7 +171,10 @@ class _Height:
         known = [v for v in (*front, full.value) if isfinite(v)] or [*asked, 0.0]
         best = max(known, key=lambda v: q.sign * v)
         near = MIDDLES * median([abs(best - v) for v in known])
-        kept = [*asked, *(v for v in known if abs(best - v) <= near or not near)]
+        kept = [
+            *(v for v in asked if isfinite(v)),
+            *(v for v in known if abs(best - v) <= near or not near),
+        ]
         error = full.stderr if isfinite(full.stderr) else 0.0
         kept += [full.value - error, full.value + error] if isfinite(full.value) else []
         room = 0.12 * (max(kept) - min(kept)) or abs(best) / 10 or 1.0
@@ -261,14 +264,14 @@ def _about(plan: Candidate | Compared, search: Search, name: str, what: str) -> 
 def batches(search: Search, memory: float, *, loss: bool | None = None) -> Chart:
     """The best plan for every batch: how many sequences run at once in a memory, and how well.
 
-    A mark is a plan at its largest batch, where the name of the plan is what a click picks."""
+    A mark is a plan at its largest batch; only stable ones that were measured in full have one."""
     title = f"The best plan by batch in {in_bytes(memory)}"
     loss = search.paired_first if loss is None else loss
     best = by_batch(search, memory)
     if not best:
         return nothing(title, "no plan that was measured in full fits it")
 
-    uniform = [(largest_batch(c, search, memory), c) for c in search.candidates if c.uniform]
+    uniform = [(largest_batch(c, search, memory), c) for c in whole(search) if c.uniform]
     uniform = [(batch, c) for batch, c in uniform if batch]
     height = _Height(search, loss, [c.change for _, c in (*best, *uniform)])
 

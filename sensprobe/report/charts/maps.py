@@ -35,10 +35,12 @@ FEWEST_BITS, FULL_BITS = 2.0, 16.0
 Grid = Sequence[Sequence[Row | None]]
 
 
-def heat_map(found: Sensitivity, of: str = "metric", most: int = 60) -> Chart:
-    """Groups down, the `most` worst where there are more, and schemes across. `of`: "metric"
-    (change to full precision) or "additive"."""
-    kept, note = worst(found, of, most)
+def heat_map(
+    found: Sensitivity, of: str = "metric", most: int = 60, *, every: bool = False
+) -> Chart:
+    """Groups down, the `most` worst where there are more (of `every` group, or of what a search
+    changes), and schemes across. `of`: "metric" (change to full precision) or "additive"."""
+    kept, note = worst(found, of, most, every=every)
     grid = kept.grid
     rows = [[grid.get((group, scheme)) for scheme in found.schemes] for group in kept.groups]
     what = f"{found.by} and scheme{f', {note}' if note else ''}"
@@ -63,7 +65,7 @@ def harshest(found: Sensitivity) -> str:
     for row in found.rows:
         if isfinite(row.additive.value):
             lost[row.scheme] = lost.get(row.scheme, 0.0) + row.additive.value
-    return max(lost, key=lambda scheme: lost[scheme])
+    return max(lost, key=lambda scheme: lost[scheme], default="")
 
 
 def _map(

@@ -40,13 +40,16 @@ KINDS = {
 }
 
 
-def ranking(found: Sensitivity, of: str = "metric", schemes: tuple[str, ...] = ()) -> Chart:
-    """Groups by the worst they do in any of the schemes (all, if none are named), worst on top.
+def ranking(
+    found: Sensitivity, of: str = "metric", schemes: tuple[str, ...] = (), *, every: bool = False
+) -> Chart:
+    """Groups by the worst they do in any of the schemes (all, if none are named), worst on top; of
+    many so many of what a search changes, or of `every` group.
 
     Bars are one standard error; what is within 1.96 of them of zero is drawn hollow.
     """
     title, wanted = "What hurts most", schemes or found.schemes
-    drawn, note = worst(found, of, MOST)
+    drawn, note = worst(found, of, MOST, every=every)
     rows = [row for row in drawn.rows if row.scheme in wanted]
     rows = [row for row in rows if isfinite(found.shown(row, of).value)]
     order = worst_first(replace(drawn, rows=tuple(rows)), of)
