@@ -568,7 +568,7 @@ def test_what_a_runtime_drops_of_the_plan_is_said(runs, monkeypatch):
     file = runs / "digits" / "plans" / f"export-{chosen}-torchao.out.json"
     file.write_text(json.dumps(told), encoding="utf-8")
     assert "torchao" not in drawn(runs, "plan").selectbox(key="runtime").options  # S4D has none
-    monkeypatch.setattr("sensprobe_app.views.plan.family_of", lambda sites: "mamba")
+    monkeypatch.setattr("sensprobe_app.views.plan.selective", lambda sites: True)
     test = drawn(runs, "plan")
     assert "dropped" not in words(test)
     test.selectbox(key="runtime").select("torchao").run()
@@ -577,8 +577,9 @@ def test_what_a_runtime_drops_of_the_plan_is_said(runs, monkeypatch):
     assert "It drops 1:" in said
     assert test.warning[-1].value.replace("\\", "") == told["warnings"][0]
     assert why in test.dataframe[-1].value.to_dict(orient="records")
-    file.write_text("{", encoding="utf-8")
-    assert not test.run().exception
+    for damaged in ("{", '{"dropped": []}'):
+        file.write_text(damaged, encoding="utf-8")
+        assert not test.run().exception
 
 
 def click(test, label: str) -> None:
