@@ -97,7 +97,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     every = [height.mark(plan) for plan in both]
     outside = sum(not (_within(bytes_of, p.x) and _within(axis, p.y)) for p in every)
     bars = "bars: one standard error" + (", paired with full precision" if loss else "")
-    more = f"; {outside:,} of {len(every):,} plans lie outside: a double click shows all"
+    more = f"; {outside:,} of {len(every):,} plans lie outside"
     drawn = Chart(
         title,
         (bars + more if outside else bars,),
