@@ -393,6 +393,9 @@ def test_sensitivities_are_filtered_by_kind_part_and_layer(runs):
     parts.select("state").run()
     layers.select("2").run()
     assert test.multiselect(key="targets").options == ["layers.2.state"]
+    kinds.set_value([]).run()
+    assert "No group of this profile" not in words(test)
+    kinds.set_value(["weight", "state"]).run()
     kinds.unselect("state").run()
     assert "No group of this profile" in words(test)
     again = drawn(runs, "sensitivity", kinds="activation", layer="1")

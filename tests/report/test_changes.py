@@ -132,6 +132,7 @@ def test_the_family_is_known_by_its_sites(model):
 def test_values_are_drawn_by_octave_and_damaged_ones_are_left_out():
     row = {"site": "head", "low": -3.0, "high": 2.0, "zeros": 1, "octaves": [[-1, 2], [1, 1]]}
     odd = [7, {}, row | {"octaves": [[9999, 1]]}, row | {"octaves": [[1]]}, row | {"low": None}]
+    odd += [row | {"zeros": -5, "octaves": [[0, 5]]}, row | {"high": float("inf")}]
     assert not read_values(odd)
     drawn = charts.octaves(read_values([*odd, row])["head"], "int8")
     assert [(p.x, p.y) for p in drawn.series[0].points] == [(0.5, 50), (1, 0), (2, 25), (4, 0)]

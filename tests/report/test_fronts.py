@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
 from sensprobe.report.plans import bits_by_part, resolved
 from sensprobe.report.results import Compared
+from sensprobe.report.values import Measured
 from sensprobe.report.writing import write_report
 from sensprobe.runs import open_run
 from sensprobe.scores.pareto import hypervolume
@@ -246,6 +247,16 @@ def test_plans_by_batch_are_drawn_at_their_largest(found):
     assert line.shape == "vh"
     assert paper.draw(drawn)
     assert charts.batches(found.search, 10.0).nothing
+
+
+def test_a_uniform_plan_without_a_score_is_not_drawn_by_batch(found):
+    lost = next(c for c in found.search.candidates if c.uniform == "fp16")
+    none = replace(lost, metric=Measured(nan, nan))
+    rows = tuple(none if c is lost else c for c in found.search.candidates)
+    drawn = charts.batches(replace(found.search, candidates=rows), 64 * 1024.0)
+    assert all(isfinite(end) for end in drawn.y.ends)
+    assert lost.name not in {p.name for series in drawn.series for p in series.points}
+    assert paper.draw(drawn)
 
 
 def test_no_loss_has_a_place_of_its_own_below_all_losses(found):

@@ -55,6 +55,16 @@ def test_what_a_search_leaves_exact_is_not_what_hurts_most(many) -> None:
     assert "of 48 activations, which a search leaves exact" in told
 
 
+def test_what_was_filtered_already_keeps_the_activations_that_it_has(many) -> None:
+    for chart in (
+        charts.heat_map(many, most=60, every=True), charts.ranking(many, every=True)
+    ):  # fmt: skip
+        assert "of 244 groups" in chart.title or "activations" in chart.title
+    kinds = {row.group: row.kind for row in many.rows}
+    kept, _ = tables.worst(many, most=60, every=True)
+    assert "activation" in {kinds[group] for group in kept.groups}
+
+
 def test_a_report_begins_with_layers_by_parts(many) -> None:
     figures = [b.chart for b in _sensitivity(many, layers=True).blocks if isinstance(b, Figure)]
     schemes = len(many.schemes)
