@@ -348,11 +348,11 @@ def search(
     `also` are plans to measure for comparison: they take no part in the search. With `tune` epochs
     the plans found are tuned, and what is tuned is searched again (see `sensprobe.jobs.alternate`);
     `trained` is told the progress of training; `restart` trains afresh what was tuned before, with
-    other epochs for example. Models pruned to each of `prune` (8 states,
-    "kernels=48", or "8,kernels=48") are searched and tuned under the same budgets, and compete.
-    Under `noise` ("weights=0.01") every plan, and full precision, is run on the same `draws`
-    devices (10) of `noise_seed`, and confirmed on as many others. Returns {"search",
-    "confirmation", "turns"}, kept in `run`; `turns` is None without `tune`.
+    other epochs for example. Models pruned to each of `prune` (8 states, "kernels=48", or
+    "8,kernels=48") are searched and tuned under the same budgets, and compete. Under `noise`
+    ("weights=0.01") every plan, and full precision, is run on the same `draws` devices (10) of
+    `noise_seed`, and confirmed on as many others. Returns {"search", "confirmation", "turns"},
+    kept in `run`; `turns` is None without `tune`.
 
     Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
     is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
@@ -363,7 +363,7 @@ def search(
     from sensprobe.jobs.budgets import budgets_of
     from sensprobe.jobs.confirm import confirm as confirmed_on_unseen
     from sensprobe.jobs.cost import full_bytes
-    from sensprobe.jobs.fewer import left_of
+    from sensprobe.jobs.fewer import pruned_to
     from sensprobe.jobs.prune import require_prunable
     from sensprobe.jobs.saturation import chosen_ranges
     from sensprobe.jobs.train_under import TuneSettings
@@ -378,7 +378,7 @@ def search(
         raise UsageError("--noise and --tune: a search does one of them. Leave one out.")
     if prune and not tune:
         raise UsageError("--prune: a model that is pruned is trained; give --tune EPOCHS too.")
-    pruned = tuple(map(left_of, _listed(prune)))
+    pruned = tuple(map(pruned_to, _listed(prune)))
     tuning = TuneSettings(epochs=tune) if tune else None
     settings = job.SearchSettings(
         method=method,
@@ -402,8 +402,8 @@ def search(
     )
     if tuning is not None:
         require_tunable(session)
-    for left in pruned:
-        require_prunable(session, left.states, left.kernels)
+    for kept in pruned:
+        require_prunable(session, kept.states, kept.kernels)
     if pruned and any(budget.max_loss is not None for budget in settings.budgets):
         raise UsageError(
             "--prune and a budget of loss: what is pruned loses something before any plan does. "
@@ -687,7 +687,7 @@ def tune(
     """
     from sensprobe.jobs import tune as job
     from sensprobe.jobs.export import plan_of
-    from sensprobe.jobs.fewer import left_of
+    from sensprobe.jobs.fewer import pruned_to
     from sensprobe.jobs.train_under import TuneSettings
     from sensprobe.plans.noise import parse_entry
     from sensprobe.plans.plan import EXACT_PLAN
@@ -716,8 +716,8 @@ def tune(
     with session.run.working("tune") if session.run else nullcontext():
         return job.tune(
             session, asked, None if out is None else Path(out), settings,
-            name=name, limit=limit, budget=budget, trials=trials,
-            left=None if prune is None else left_of(prune), resume=not restart, progress=trained,
+            name=name, limit=limit, budget=budget, trials=trials, resume=not restart,
+            pruned_to=None if prune is None else pruned_to(prune), progress=trained,
         )  # fmt: skip
 
 

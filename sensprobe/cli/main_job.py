@@ -76,7 +76,7 @@ def add_search(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--target",
         metavar="NAME",
-        help=f"search only what a runtime can express: {options.RUNTIMES}",
+        help=f"search only what a runtime can express: {', '.join(options.RUNTIMES)}",
     )
     sub.add_argument("--batch", type=int, default=1, help="sequences whose state is counted")
     sub.add_argument(
@@ -221,7 +221,7 @@ def add_export(commands: argparse._SubParsersAction) -> None:
         dest="target",
         metavar="NAME",
         help="write it for another runtime, and print what that cannot express: "
-        f"{options.RUNTIMES}; or as levels of the cells of a crossbar: crossbar",
+        f"{', '.join(options.RUNTIMES)}; or as levels of the cells of a crossbar: crossbar",
     )
     options.add_crossbar(sub, "the sizes, for --for crossbar")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")

@@ -16,7 +16,7 @@ DATA = (
 )
 LIMIT = "use N samples of the {}: a seeded sample of whole groups, each class in its share"
 DEFAULT_SIZES = "rows=256,columns=256,cell_bits=2,adc_bits=8,dac_bits=8"
-RUNTIMES = "vllm, compressed-tensors, modelopt, torchao, llama.cpp"
+RUNTIMES = ("vllm", "compressed-tensors", "modelopt", "torchao", "llama.cpp")
 
 
 def add_model(sub: argparse.ArgumentParser, *, optional: bool = False) -> None:

@@ -130,7 +130,7 @@ def tuned(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     heads = {name: f"{name} ({found['n']:,})" for name, found in splits.items()}
     first, unit = _heading(metric), f" ({metric.change_unit})" if metric.change_unit else ""
     made = []
-    fewer = "" if document["left"] is None else f", {document['left']}"
+    fewer = f", {document['pruned_to']}" if document["pruned_to"] else ""
     rows = {
         "full precision": "full", f"plan{fewer}": "before", f"plan{fewer}, tuned": "after"
     }  # fmt: skip

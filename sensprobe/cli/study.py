@@ -12,7 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from sensprobe.documents.files import between, write_whole
@@ -38,6 +41,24 @@ def data_folder(given: Path | None, needed: Iterable[str], how_to_get: str) -> P
     return folder
 
 
+def reported(main: Callable[[], int]) -> Callable[[], int]:
+    """The `main` of a study, whose exit code also says of an error, which is printed, and of an
+    interruption, with what to do next."""
+
+    @wraps(main)
+    def guarded() -> int:
+        try:
+            return main()
+        except SensprobeError as error:
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+        except KeyboardInterrupt:
+            sys.stderr.write("\nStopped. The same command goes on from there.\n")
+            return 130
+
+    return guarded
+
+
 def run_study(name: str, about: str, study: Callable[[Path | None, Path], None]) -> int:
     """Parse --data and --run, call `study(data, run)`; returns the exit code of the process."""
     options = argparse.ArgumentParser(description=about)
@@ -46,16 +67,14 @@ def run_study(name: str, about: str, study: Callable[[Path | None, Path], None])
     chosen = options.parse_args()
     run = chosen.run or Path(tempfile.gettempdir()) / "sensprobe-studies" / name
     began = time.monotonic()
-    try:
+
+    @reported
+    def ran() -> int:
         study(chosen.data, run)
-    except SensprobeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from there.\n")
-        return 130
-    sys.stderr.write(f"done in {time.monotonic() - began:.0f} s; evaluations kept in {run}\n")
-    return 0
+        sys.stderr.write(f"done in {time.monotonic() - began:.0f} s; evaluations kept in {run}\n")
+        return 0
+
+    return ran()
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -67,6 +86,15 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def score(found: Mapping[str, Any], *, signed: bool = False) -> str:
     """A value and its standard error, to the digits the error bears."""
     return plus_minus(Measured(found["value"], found["stderr"]), signed=signed)
+
+
+def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of scores, one a seed, with the error of the samples and, of several seeds, of these
+    too."""
+    values = [found["value"] for found in scores]
+    samples = fmean(found["stderr"] ** 2 for found in scores)
+    seeds = stdev(values) ** 2 / len(values) if len(values) > 1 else 0.0
+    return {"value": fmean(values), "stderr": sqrt(samples + seeds)}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

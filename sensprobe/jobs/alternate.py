@@ -33,7 +33,7 @@ import numpy as np
 from sensprobe.documents import read_json
 from sensprobe.errors import BudgetError
 from sensprobe.evaluate import mean, paired, score_document
-from sensprobe.jobs.fewer import Left, fewer, searchable
+from sensprobe.jobs.fewer import PrunedTo, fewer, searchable
 from sensprobe.jobs.profile import profile
 from sensprobe.jobs.search import SearchSettings, run_of, search, sensitivity_of
 from sensprobe.jobs.train_under import RESULT as TUNED
@@ -87,7 +87,7 @@ def alternate(
     settings: SearchSettings,
     tuning: TuneSettings,
     *,
-    pruned: Sequence[Left] = (),
+    pruned: Sequence[PrunedTo] = (),
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -107,10 +107,10 @@ def alternate(
     }
     for budget in turns.values():
         budget.take()
-    for left in pruned:
-        rivals = _with_fewer(session, left, settings, tuning, progress, resume)
+    for kept in pruned:
+        rivals = _with_fewer(session, kept, settings, tuning, progress, resume)
         for name, (rival, seconds) in rivals.items():
-            turns[name].compete(rival, str(left), seconds)
+            turns[name].compete(rival, str(kept), seconds)
     budgets = [
         {"budget": name, "stands": PREFIX + budget.stands.name, "steps": budget.steps}
         for name, budget in turns.items()
@@ -141,25 +141,25 @@ def _search_alike(
 
 def _with_fewer(
     outer: Session,
-    left: Left,
+    kept: PrunedTo,
     settings: SearchSettings,
     tuning: TuneSettings,
     progress: Callable[[Progress], None],
     resume: bool = True,
 ) -> dict[str, tuple[Standing, float]]:
-    """What stands of each budget after the turns of a model with so much left, and the seconds of
+    """What stands of each budget after the turns of a model with so much kept, and the seconds of
     training. Its tuned models get rows in the outer run, one where budgets share one. Where the
     model leaves nothing to search within a budget that is said, and it does not compete."""
     run, out, known = run_of(outer), {}, dict[str, Standing]()
-    folder = folder_of(run, left.ending[1:])
-    model = fewer(outer, left, folder, resume)
-    settings = replace(settings, budgets=searchable(model, left, settings.budgets, settings.batch))
+    folder = folder_of(run, kept.ending[1:])
+    model = fewer(outer, kept, folder, resume)
+    settings = replace(settings, budgets=searchable(model, kept, settings.budgets, settings.batch))
     if not settings.budgets:
         return {}
     try:
         inner, found = _search_alike(outer, model, folder / "search", settings)
     except BudgetError as error:
-        outer.progress.note(f"{left} do not compete: {error}")
+        outer.progress.note(f"{kept} do not compete: {error}")
         return {}
     turns = alternate(inner, found, settings, tuning, resume=resume, progress=progress)
     for row in turns["budgets"]:
@@ -169,9 +169,9 @@ def _with_fewer(
             continue
         tuned = open_tuned(inner, row["stands"])
         weights = tuned.session.source.path
-        name = row["budget"] + left.ending
+        name = row["budget"] + kept.ending
         document = read_json(weights.parent / TUNED)
-        asked = document["asked_fingerprint"] + left.ending
+        asked = document["asked_fingerprint"] + kept.ending
         document |= {"name": name, "candidate": None, "asked_fingerprint": asked}
         keep_tuned(run, document, tuned.plan, weights.parent)
         known[row["stands"]] = Standing(name, tuned.plan, tuned.session, weights)

@@ -22,8 +22,8 @@ FROM = "pruned_from"
 
 
 @dataclass(frozen=True)
-class Left:
-    """What is left of a pruned model: states of a head (S4D) or in all (S5), and convolution
+class PrunedTo:
+    """What a pruned model keeps: states of a head (S4D) or in all (S5), and convolution
     kernels in all layers together (S4D). None keeps all of them."""
 
     states: int | None = None
@@ -45,71 +45,71 @@ class Left:
         return "-" + str(self).replace(", ", "-").replace(" ", "-")
 
 
-def left_of(text: str | int) -> Left:
+def pruned_to(text: str | int) -> PrunedTo:
     """8, kernels=48, or 8,kernels=48. Raises UsageError for anything else."""
     found = re.fullmatch(r"(\d{1,9})?(?:(?:^|,)kernels=(\d{1,9}))?", str(text))
     if found is None or not any(found.groups()):
         raise UsageError(
-            f"--prune {text}: say how many states are left, 8, how many kernels, kernels=48, or "
+            f"--prune {text}: say how many states are kept, 8, how many kernels, kernels=48, or "
             "both, 8,kernels=48."
         )
-    return Left(*(None if count is None else int(count) for count in found.groups()))
+    return PrunedTo(*(None if count is None else int(count) for count in found.groups()))
 
 
-def fewer(session: Session, left: Left, folder: Path, resume: bool = True) -> Session:
-    """The session of the model that is pruned to what is `left`, on the same data:
+def fewer(session: Session, kept: PrunedTo, folder: Path, resume: bool = True) -> Session:
+    """The session of the model that is pruned to what is `kept`, on the same data:
     FOLDER/pruned.safetensors, made where there is none. A file that is there is used if it is of
-    this model and has what is left, and UsageError where it is not, unless `resume` is False. Full
+    this model and has what is kept, and UsageError where it is not, unless `resume` is False. Full
     precision, to a tuning of it and where it teaches itself, is the model before.
     """
-    require_prunable(session, left.states, left.kernels)
+    require_prunable(session, kept.states, kept.kernels)
     path = folder / FILE
     if resume and path.exists():
         found = opened_as(session, path)
-        if not _pruned_to(session, found, left):
+        if not _is_pruned_to(session, found, kept):
             raise UsageError(
-                f"{path} was pruned of another model, or to other than {left}: name another "
+                f"{path} was pruned of another model, or to other than {kept}: name another "
                 "folder, or replace it with --restart."
             )
     else:
         write_pruned(
-            session, left.states, path, {FROM: session.source.fingerprint}, kernels=left.kernels
+            session, kept.states, path, {FROM: session.source.fingerprint}, kernels=kept.kernels
         )
         found = opened_as(session, path)
     found.samples, found.whole = session.samples, session
     return found
 
 
-def _pruned_to(session: Session, found: Session, left: Left) -> bool:
-    """Whether the model of `found` is that of the session with what is left, by what it says of
+def _is_pruned_to(session: Session, found: Session, kept: PrunedTo) -> bool:
+    """Whether the model of `found` is that of the session with what is kept, by what it says of
     itself and by the sizes that it has."""
     before, after = session.source.model.config, found.source.model.config
     if found.source.recorded.get(FROM) != session.source.fingerprint or type(after) is not type(
         before
     ):
         return False
-    changed = {} if left.states is None else {"d_state": left.states}
-    if left.kernels is not None:
+    changed = {} if kept.states is None else {"d_state": kept.states}
+    if kept.kernels is not None:
         changed["kernels"] = after.kernels
     config, sites = replace(before, **changed), found.source.model.sites
     rows = sum(site.shape[0] for site in sites.values() if site.part is Part.A)
-    return dict(family_of(config).sites(config)) == dict(sites) and left.kernels in (None, rows)
+    return dict(family_of(config).sites(config)) == dict(sites) and kept.kernels in (None, rows)
 
 
 def searchable(
-    model: Session, left: Left, budgets: Sequence[Budget], batch: int
+    model: Session, kept: PrunedTo, budgets: Sequence[Budget], batch: int
 ) -> tuple[Budget, ...]:
     """The budgets that a pruned model does not fit at full precision; of the others it is said that
     it does not compete."""
     full = cost(model.source.outline, {}, batch)
-    size, kept = Size(full["weight_bytes"], full["state_bytes"]), []
+    size, smaller = Size(full["weight_bytes"], full["state_bytes"]), []
     for budget in budgets:
         if not budget.admits(size):
-            kept.append(budget)
+            smaller.append(budget)
             continue
         model.progress.note(
-            f"{left} do not compete within {budget}: at full precision they take {size.total:,} "
-            f"bytes, so there is nothing to search. `sensprobe tune --prune "
-            f"{left.asked}` trains such a model."
+            f"{kept} do not compete within {budget}: at full precision they take {size.total:,} "
+            f"bytes, so there is nothing to search. `sensprobe tune --prune {kept.asked}` "
+            "trains such a model."
         )
-    return tuple(kept)
+    return tuple(smaller)

@@ -12,7 +12,7 @@ from sensprobe.documents.files import strict_json, write_whole
 from sensprobe.errors import DataError, UsageError
 from sensprobe.evaluate import Score, mean, paired, score_document
 from sensprobe.jobs.cost import cost, full_bytes
-from sensprobe.jobs.fewer import Left, fewer
+from sensprobe.jobs.fewer import PrunedTo, fewer
 from sensprobe.jobs.train_under import PLAN, RESULT, TrainedUnder, TuneSettings, train_under
 from sensprobe.jobs.tune_trials import chosen_by_trials
 from sensprobe.jobs.tuned import (
@@ -47,7 +47,7 @@ def tune(
     start: Path | None = None,
     budget: int | str | None = None,
     trials: int = 0,
-    left: Left | None = None,
+    pruned_to: PrunedTo | None = None,
     resume: bool = True,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
@@ -61,8 +61,8 @@ def tune(
     nothing), and OUT is its folder of that name if it is None: see `jobs.tuned`. Training goes on
     from the weights of `start`, a checkpoint of the same sizes, where it is given. With `trials`
     rates and teacher are those of the best of so many short trainings (see `jobs.tune_trials`). A
-    plan of more bytes than `budget` is not trained. With `left` the model that is trained is the
-    session's pruned to that (see `jobs.fewer`); full precision is the session's all the same.
+    plan of more bytes than `budget` is not trained. With `pruned_to` the model that is trained is
+    the session's pruned so far (see `jobs.fewer`); full precision is the session's all the same.
 
     Raises UsageError for an exported model and a budget that is broken, SchemeError for a plan
     nothing can be trained under, DataError where there is nothing to train or to judge on,
@@ -72,7 +72,7 @@ def tune(
     source, data = session.source, session.dataset
     resolved = plan.resolve(source.model.sites.values())
     noisy = resolve(settings.noise, source.model.sites.values())
-    if not (resolved or noisy or left is not None):
+    if not (resolved or noisy or pruned_to is not None):
         raise UsageError(
             "tune trains under a plan, and this one rounds nothing: give --plan PLAN, --set "
             "PATTERN=SCHEME, --noise PATTERN=AMOUNT or --prune N. `train` trains without."
@@ -81,14 +81,14 @@ def tune(
         for split in ("search", "confirmation"):
             check_limit(split, data.splits.count(split), limit)
     own = plan.name or "plan" if resolved else "noise" if noisy else "exact"
-    ending = "" if left is None else left.ending
+    ending = "" if pruned_to is None else pruned_to.ending
     searched, name = _searched(session), (name or own)[:NAME] + ending
     if out is None:
         if session.run is None:
             raise UsageError("tune writes a folder: name it with --out, or a run with --run.")
         out = folder_of(session.run, name)
     _require_elsewhere(source.path, out, resume)
-    trainee = session if left is None else fewer(session, left, out, resume)
+    trainee = session if pruned_to is None else fewer(session, pruned_to, out, resume)
     to_train = plan.resolve(trainee.source.model.sites.values())
     _require_within(budget, trainee.source, to_train, searched.batch)
     settings = settings.with_rates(data.task)
@@ -113,9 +113,9 @@ def tune(
     })  # fmt: skip
     document = {
         "name": name,
-        "candidate": None if left is not None else searched.candidates.get(fingerprint(resolved)),
+        "candidate": None if pruned_to else searched.candidates.get(fingerprint(resolved)),
         "asked_fingerprint": fingerprint(resolved) + ending,
-        "left": None if left is None else str(left),
+        "pruned_to": None if pruned_to is None else str(pruned_to),
         "run": None if session.run is None else str(session.run.path),
         "plan_in_run": None if session.run is None else PREFIX + name,
         "weights": str(trained.weights),

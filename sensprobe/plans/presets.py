@@ -230,7 +230,7 @@ PRESETS: dict[str, Preset] = {
 """Every preset by name."""
 
 
-def family_of(sites: Iterable[Site]) -> str:
+def family_by_sites(sites: Iterable[Site]) -> str:
     """The family of the models with such sites, which is what a run keeps of one; "" of others."""
     sites = list(sites)
     parts, axes = {s.part for s in sites}, {s.axes for s in sites if s.part is Part.B}
@@ -243,13 +243,13 @@ def family_of(sites: Iterable[Site]) -> str:
 
 def selective(sites: Iterable[Site]) -> bool:
     """Whether models with such sites are those that the runtimes of `export --for` serve."""
-    return family_of(sites) in ("mamba", "mamba2")
+    return family_by_sites(sites) in ("mamba", "mamba2")
 
 
 def presets_for(sites: Sequence[Site]) -> dict[str, Plan]:
     """Name -> plan of every preset for the family of models with such sites; one that does not fit
     the model is left out."""
-    family, out = family_of(sites), dict[str, Plan]()
+    family, out = family_by_sites(sites), dict[str, Plan]()
     for name, preset in PRESETS.items():
         with suppress(PlanError, SchemeError):
             out[name] = preset.plan(family, sites)

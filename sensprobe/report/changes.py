@@ -18,7 +18,7 @@ from sensprobe.plans.plan import fingerprint
 from sensprobe.plans.scheme import EXACT, Scheme, parse
 from sensprobe.plans.sites import Kind, Site
 from sensprobe.report.editing import applied, members_of
-from sensprobe.report.live import paired_loss
+from sensprobe.report.live import paired_loss, searched_keys
 from sensprobe.report.plans import EXACT_TEXT, resolved
 from sensprobe.report.results import Entries, Row, Sensitivity
 from sensprobe.report.values import KIB, Measured, digits, plus_minus
@@ -94,10 +94,10 @@ def spending(found: Sequence[Change]) -> list[Change]:
 
 def with_paired_errors(found: Sequence[Change], run: Run) -> list[Change]:
     """The changes with losses taken sample by sample, where the run has measured both sides."""
-    out = []
+    out, keys = [], searched_keys(run)
     for change in found:
-        one, other = (fingerprint(_parsed(s)) for s in (change.schemes, change.now))
-        loss = paired_loss(run, one, other)
+        marks = (fingerprint(_parsed(schemes)) for schemes in (change.schemes, change.now))
+        loss = paired_loss(run, *(keys.get(mark, []) for mark in marks))
         # a profile of groups whose documents belong together has errors of its own
         known = loss is not None and abs(loss.value - change.loss.value) <= 1e-6 * abs(loss.value)
         out.append(replace(change, loss=loss) if known and loss is not None else change)

@@ -101,9 +101,8 @@ def measured_plan(run: Run, wanted: str) -> tuple[Quantity, Measured, Measured] 
 
     (quantity, its score, its change to full precision), or None where it was not measured.
     """
-    keys = [key for key in run.measured_keys() if key.split == SPLIT and not key.analog]
-    head = _headline(run)
-    mine, full = ([k for k in keys if _plan_of(k) == plan] for plan in (wanted, FULL))
+    keys, head = searched_keys(run), _headline(run)
+    mine, full = keys.get(wanted, []), keys.get(FULL, [])
     if not mine or not full or head is None:
         return None
     data = next((k.data for k in reversed(mine) if any(f.data == k.data for f in full)), "")
@@ -114,11 +113,20 @@ def measured_plan(run: Run, wanted: str) -> tuple[Quantity, Measured, Measured] 
     return head.quantity, _level(values[:n], head), _change(values[:n], baseline[:n], head)
 
 
-def paired_loss(run: Run, one: str, other: str) -> Measured | None:
-    """The divergence of a plan less that of another, by their fingerprints, sample by sample on the
-    search samples; None where the ledger lacks one of them."""
-    keys = [key for key in run.measured_keys() if key.split == SPLIT and not key.analog]
-    ones, others = ([k for k in keys if _plan_of(k) == plan] for plan in (one, other))
+def searched_keys(run: Run) -> dict[str, list[EvaluationKey]]:
+    """Fingerprint of a plan -> what the ledger has of it on the search samples."""
+    found: dict[str, list[EvaluationKey]] = {}
+    for key in run.measured_keys():
+        if key.split == SPLIT and not key.analog:
+            found.setdefault(_plan_of(key), []).append(key)
+    return found
+
+
+def paired_loss(
+    run: Run, ones: Sequence[EvaluationKey], others: Sequence[EvaluationKey]
+) -> Measured | None:
+    """The divergence of a plan less that of another, sample by sample on the search samples, by
+    what the ledger has of each; None where it lacks one of them."""
     data = next((k.data for k in reversed(ones) if any(o.data == k.data for o in others)), "")
     for array in DIVERGENCES if data else ():
         mine, theirs = (_values(run, _of(ks, data), array) for ks in (ones, others))

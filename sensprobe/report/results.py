@@ -11,7 +11,6 @@ from functools import lru_cache
 from math import nan
 
 from sensprobe.report.values import (
-    BITS,
     UNKNOWN,
     Measured,
     Quantity,
@@ -193,12 +192,6 @@ class Search:
     stored_bytes: int = 0  # weights as the model's file has them, and the state; 0: not known
     stored_dtype: str = ""
     radius_name: str = RADIUS
-
-    @property
-    def paired_first(self) -> bool:
-        """True of text, whose scores vary more from document to document than plans differ: what a
-        plan loses to full precision, which is paired, is then the default axis."""
-        return self.quantity.name == BITS.name
 
     def times_smaller(self, total_bytes: int) -> float:
         """The bytes of the model as the user has it over those of a plan."""

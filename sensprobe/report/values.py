@@ -71,6 +71,12 @@ class Quantity:
     floor: float = 0.0
 
     @property
+    def paired_first(self) -> bool:
+        """True of text, whose scores vary more from document to document than plans differ: what a
+        plan loses to full precision, which is paired, is then the default axis."""
+        return self.name == BITS.name
+
+    @property
     def heading(self) -> str:
         """Name and unit of a level: "accuracy (%)"."""
         return f"{self.name} ({self.unit})" if self.unit else self.name

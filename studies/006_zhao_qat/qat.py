@@ -23,30 +23,23 @@ import tables
 from cells import HERE, QAT, STUDY, Cell, cells, in_percent
 
 from sensprobe import api
-from sensprobe.cli.study import append_line, data_folder, read_lines, tell_legs
-from sensprobe.errors import SensprobeError
+from sensprobe.cli.study import append_line, data_folder, read_lines, reported, tell_legs
 
 HOW_TO_GET = "give --data DIR, or set SENSPROBE_DATA=DIR, where DIR/mnist holds the four IDX files."
 
 
+@reported
 def main() -> int:
     asked = _asked()
     if asked.list:
         print("\n".join(cell.name for cell in cells()))
         return 0
-    try:
-        folder = data_folder(asked.data, [STUDY["data"]["folder"]], HOW_TO_GET)
-        for cell, settings in missing(asked):
-            row = trained(cell, settings, folder / STUDY["data"]["folder"], asked.run)
-            append_line(QAT, row)
-            tables.write_readme()
-            print(f"{cell.name} seed {settings['seed']}: {row['test']['value']} %", flush=True)
-    except SensprobeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from there.\n")
-        return 130
+    folder = data_folder(asked.data, [STUDY["data"]["folder"]], HOW_TO_GET)
+    for cell, settings in missing(asked):
+        row = trained(cell, settings, folder / STUDY["data"]["folder"], asked.run)
+        append_line(QAT, row)
+        tables.write_readme()
+        print(f"{cell.name} seed {settings['seed']}: {row['test']['value']} %", flush=True)
     return 0
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import groupby
-from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from cells import (
@@ -22,7 +21,7 @@ from cells import (
 )
 
 from sensprobe import api
-from sensprobe.cli.study import Sections, markdown, read_lines, rendered, score
+from sensprobe.cli.study import Sections, markdown, over_seeds, read_lines, rendered, score
 from sensprobe.documents.files import write_whole
 from sensprobe.report.values import in_bytes, number
 
@@ -123,19 +122,15 @@ def _standing(rows: Iterable[Row]) -> tuple[float, ...]:
     return len(rows), rows[0]["epochs"], fmean(row["search"]["value"] for row in rows)
 
 
-def over_seeds(rows: list[Row]) -> dict[str, float]:
-    """Mean accuracy and its standard error: that of the images, which all seeds share, and that of
-    the seeds."""
-    values = [row["test"]["value"] for row in rows]
-    images = fmean(row["test"]["stderr"] ** 2 for row in rows)
-    seeds = stdev(values) ** 2 / len(values) if len(values) > 1 else 0.0
-    return {"value": fmean(values), "stderr": sqrt(images + seeds)}
+def mean_of(rows: list[Row]) -> dict[str, float]:
+    """Mean accuracy on the test images, with its standard error."""
+    return over_seeds([row["test"] for row in rows])
 
 
 def trained(found: Found, cell: Cell) -> str:
     """The figure of a cell."""
     rows = shown(found, cell)
-    return score(over_seeds(rows)) if rows else NOT_RUN
+    return score(mean_of(rows)) if rows else NOT_RUN
 
 
 def how(found: Found, cell: Cell) -> str:
@@ -154,7 +149,7 @@ def reached(found: Found, cell: Cell, published: list[float]) -> str:
     if not rows:
         return "–"
     bar = published[0] - (published[1] if len(published) > 1 else 0.0)
-    return "yes" if over_seeds(rows)["value"] >= bar else "**no**"
+    return "yes" if mean_of(rows)["value"] >= bar else "**no**"
 
 
 def _published(figure: list[float]) -> str:
@@ -226,10 +221,10 @@ def trials(found: Found) -> str:
     lines = []
     for (cell, *how), group in groupby(rows, lambda row: (row["cell"], *settings_of(row))):
         same = list(group)
-        search = over_seeds([{"test": row["search"]} for row in same])
+        search = over_seeds([row["search"] for row in same])
         seconds = f"{fmean(row['seconds'] for row in same):,.0f}"
         lines.append([cell, *map(str, how), str(len(same)), score(search),
-                      score(over_seeds(same)), seconds])  # fmt: skip
+                      score(mean_of(same)), seconds])  # fmt: skip
     return markdown(head, lines) if lines else "None yet."
 
 

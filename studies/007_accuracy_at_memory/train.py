@@ -15,15 +15,20 @@ import tempfile
 import tomllib
 from dataclasses import replace
 from datetime import date
-from math import sqrt
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from sensprobe import api
-from sensprobe.cli.study import append_line, data_folder, markdown, read_lines, tell_legs
+from sensprobe.cli.study import (
+    append_line,
+    data_folder,
+    markdown,
+    over_seeds,
+    read_lines,
+    reported,
+    tell_legs,
+)
 from sensprobe.documents.files import between, write_whole
-from sensprobe.errors import SensprobeError
 from sensprobe.models import family_of
 from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan, fingerprint, parse_setting, read
@@ -36,26 +41,20 @@ EIGHT = {"eight": "value", "eight_stderr": "stderr"}
 HOW_TO_GET = "give --data DIR, or set SENSPROBE_DATA=DIR, where DIR/mnist holds the four IDX files."
 
 
+@reported
 def main() -> int:
     asked = _asked()
     chosen = [p for p in STUDY["plan"] if not asked.only or p["name"] in asked.only]
-    try:
-        folder = data_folder(asked.data, [STUDY["data"]["folder"]], HOW_TO_GET)
-        for seed in asked.seeds:
-            for plan in chosen:
-                how = {"seed": seed, "epochs": asked.epochs, "lr": asked.lr}
-                wanted = {"plan": plan["name"], "fingerprint": mark_of(plan), **how}
-                if not any(wanted.items() <= row.items() for row in read_lines(RESULTS)):
-                    row = trained(plan, wanted, folder / STUDY["data"]["folder"], asked.run)
-                    append_line(RESULTS, row)
-                    write_readme()
-                    print(f"{plan['name']} seed {seed}: {row['test']} %", flush=True)
-    except SensprobeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from there.\n")
-        return 130
+    folder = data_folder(asked.data, [STUDY["data"]["folder"]], HOW_TO_GET)
+    for seed in asked.seeds:
+        for plan in chosen:
+            how = {"seed": seed, "epochs": asked.epochs, "lr": asked.lr}
+            wanted = {"plan": plan["name"], "fingerprint": mark_of(plan), **how}
+            if not any(wanted.items() <= row.items() for row in read_lines(RESULTS)):
+                row = trained(plan, wanted, folder / STUDY["data"]["folder"], asked.run)
+                append_line(RESULTS, row)
+                write_readme()
+                print(f"{plan['name']} seed {seed}: {row['test']} %", flush=True)
     write_readme()
     return 0
 
@@ -203,10 +202,8 @@ def table() -> str:
 
 def _mean(found: list[dict[str, Any]], value: str, error: str) -> str:
     """The mean with its standard error: of the test images, and of seeds where there are some."""
-    values = [row[value] for row in found]
-    images = sqrt(fmean(row[error] ** 2 for row in found))
-    seeds = stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
-    return f"{fmean(values):.2f} ± {sqrt(images**2 + seeds**2):.2f}"
+    mean = over_seeds([{"value": row[value], "stderr": row[error]} for row in found])
+    return f"{mean['value']:.2f} ± {mean['stderr']:.2f}"
 
 
 def write_readme() -> None:

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from sensprobe import api
-from sensprobe.cli.study import append_line, data_folder, markdown, read_lines, tell_legs
+from sensprobe.cli.study import append_line, data_folder, markdown, read_lines, reported, tell_legs
 from sensprobe.documents.files import between, write_whole
-from sensprobe.errors import SensprobeError, UsageError
+from sensprobe.errors import UsageError
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.scores.metrics import info_in
 from sensprobe.scores.score import Score
@@ -35,27 +35,21 @@ WEIGHTS = "mambalite_har6.safetensors"
 KEPT = ("full", "before", "after", "gained", "left")
 
 
+@reported
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
     options.add_argument("--run", type=Path, default=Path(tempfile.gettempdir()) / HERE.name)
     options.add_argument("--only", nargs="+", type=int, help="numbers of cases, from 1")
     asked = options.parse_args()
-    try:
-        folder = data_folder(asked.data, [], "give --data DIR, or set SENSPROBE_DATA=DIR.")
-        os.environ["SENSPROBE_DATA"] = str(folder)
-        for number, case in enumerate(STUDY["case"], start=1):
-            done = any(row["case"] == case["name"] for row in read_lines(RESULTS))
-            if not done and (not asked.only or number in asked.only):
-                row = row_of(case, tuned(case, folder, asked.run, number))
-                append_line(RESULTS, row)
-                write_readme()
-    except SensprobeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from there.\n")
-        return 130
+    folder = data_folder(asked.data, [], "give --data DIR, or set SENSPROBE_DATA=DIR.")
+    os.environ["SENSPROBE_DATA"] = str(folder)
+    for number, case in enumerate(STUDY["case"], start=1):
+        done = any(row["case"] == case["name"] for row in read_lines(RESULTS))
+        if not done and (not asked.only or number in asked.only):
+            row = row_of(case, tuned(case, folder, asked.run, number))
+            append_line(RESULTS, row)
+            write_readme()
     return 0
 
 

@@ -34,8 +34,7 @@ from subject import (
 )
 from tree import Bits, TreeS5
 
-from sensprobe.cli.study import append_line, read_lines
-from sensprobe.errors import SensprobeError
+from sensprobe.cli.study import append_line, read_lines, reported
 from sensprobe.evaluate import mean
 from sensprobe.models.apply import Applier, needs_calibration, observe, wanted_by
 from sensprobe.plans.sites import Part
@@ -44,16 +43,10 @@ WAYS = ("tree", "exact state", "rounded state", "preset")
 ACTIVATION_BITS = 8
 
 
+@reported
 def main() -> int:
-    try:
-        subject = subject_of(options(__doc__.splitlines()[0]).parse_args())
-        measure_missing(subject)
-    except SensprobeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from there.\n")
-        return 130
+    subject = subject_of(options(__doc__.splitlines()[0]).parse_args())
+    measure_missing(subject)
     return 0
 
 

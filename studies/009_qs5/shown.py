@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
-from statistics import fmean, stdev
 from typing import Any
 
 from subject import ALL_THREE, CONFIGURATIONS, FUNCTIONS, HERE, ROUNDED, STUDY, TRAINED
 
-from sensprobe.cli.study import markdown, read_lines, rendered
+from sensprobe.cli.study import markdown, over_seeds, read_lines, rendered, score
 from sensprobe.documents.files import write_whole
-from sensprobe.report.values import Measured, plus_minus
 
 README = HERE / "README.md"
 NOT_RUN = "not run"
 MODELS: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in STUDY["model"]}
-
-
-def shown(found: dict[str, Any], *, signed: bool = False) -> str:
-    return plus_minus(Measured(found["value"], found["stderr"]), signed=signed)
-
-
-def over_seeds(found: list[dict[str, Any]]) -> dict[str, float]:
-    """The mean of values, with the error of the samples and, of several seeds, of these too."""
-    values = [row["value"] for row in found]
-    samples = fmean(row["stderr"] ** 2 for row in found)
-    seeds = stdev(values) ** 2 / len(values) if len(values) > 1 else 0.0
-    return {"value": fmean(values), "stderr": sqrt(samples + seeds)}
 
 
 def rounded_row(model: str, functions: str, configuration: str, way: str) -> str:
@@ -37,7 +22,7 @@ def rounded_row(model: str, functions: str, configuration: str, way: str) -> str
     }  # fmt: skip
     rows = (row for row in read_lines(ROUNDED) if wanted.items() <= row.items())
     found = next(rows, None)
-    return NOT_RUN if found is None else shown(found)
+    return NOT_RUN if found is None else score(found)
 
 
 def trained_rows(model: str, cell: str) -> list[dict[str, Any]]:
@@ -97,10 +82,10 @@ def trained(model: str) -> str:
         if rows:
             cells += [f"{rows[0]['effective_bits']:.2f}"]
             cells += [
-                shown(over_seeds([r[key] for r in rows])) for key in ("full", "before", "after")
+                score(over_seeds([r[key] for r in rows])) for key in ("full", "before", "after")
             ]
             lost = over_seeds([r["left"] for r in rows])
-            cells.append(shown({**lost, "value": -lost["value"]}, signed=True))
+            cells.append(score({**lost, "value": -lost["value"]}, signed=True))
             cells += [str(len(rows)), str(rows[0]["steps"])]
         lines.append(cells if rows else [*cells, *[NOT_RUN] * (len(head) - len(cells))])
     return markdown(head, lines)
@@ -115,7 +100,7 @@ def recurrent_weights(model: str) -> str:
         for kind in ("cartesian", "logpolar"):
             rows = trained_rows(model, f"A{row['bits']}-{kind}")
             before, after = (
-                shown(over_seeds([r[key] for r in rows])) if rows else NOT_RUN
+                score(over_seeds([r[key] for r in rows])) if rows else NOT_RUN
                 for key in ("before", "after")
             )
             seeds.append(str(len(rows)))

@@ -17,12 +17,13 @@ from shown import write_readme
 from subject import STUDY, TRAINED, Cell, Subject, cells, dynamic, options, subject_of
 
 from sensprobe import api
-from sensprobe.cli.study import append_line, read_lines, tell_legs
-from sensprobe.errors import SensprobeError, UsageError
+from sensprobe.cli.study import append_line, read_lines, reported, tell_legs
+from sensprobe.errors import UsageError
 
 KEPT = ("full", "before", "after", "gained", "left")
 
 
+@reported
 def main() -> int:
     found = options(__doc__.splitlines()[0])
     found.add_argument("--only", nargs="+", choices=[cell.name for cell in cells()])
@@ -32,18 +33,11 @@ def main() -> int:
     if asked.list:
         sys.stdout.write("".join(f"{cell.name}\n" for cell in cells()))
         return 0
-    try:
-        subject = subject_of(asked)
-        for seed in asked.seeds or subject.entry["seeds"]:
-            for cell in cells():
-                if not asked.only or cell.name in asked.only:
-                    train_missing(subject, cell, seed, asked)
-    except SensprobeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from there.\n")
-        return 130
+    subject = subject_of(asked)
+    for seed in asked.seeds or subject.entry["seeds"]:
+        for cell in cells():
+            if not asked.only or cell.name in asked.only:
+                train_missing(subject, cell, seed, asked)
     write_readme()
     return 0
 

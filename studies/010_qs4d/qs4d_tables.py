@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from math import sqrt
-from statistics import fmean, stdev
 from typing import Any
 
 from qs4d_cells import HERE, STUDY
 
-from sensprobe.cli.study import markdown, read_lines, rendered, score
+from sensprobe.cli.study import markdown, over_seeds, read_lines, rendered, score
 from sensprobe.documents.files import write_whole
 from sensprobe.scores.score import Score
 
@@ -23,12 +21,9 @@ def found_of(cell: str) -> list[dict[str, Any]]:
     return [row for row in read_lines(RESULTS) if row["cell"] == cell]
 
 
-def over_seeds(rows: list[dict[str, Any]], key: str) -> dict[str, float]:
-    """The mean of a score, with the error of the images and, of several seeds, of these too."""
-    values = [row[key]["value"] for row in rows]
-    images = fmean(row[key]["stderr"] ** 2 for row in rows)
-    seeds = stdev(values) ** 2 / len(values) if len(values) > 1 else 0.0
-    return {"value": fmean(values), "stderr": sqrt(images + seeds)}
+def mean_of(rows: list[dict[str, Any]], key: str) -> dict[str, float]:
+    """The mean of a score over the lines of a cell."""
+    return over_seeds([row[key] for row in rows])
 
 
 def reached(left: dict[str, float], n: int) -> bool:
@@ -48,7 +43,7 @@ def bits() -> str:
             rows = found_of(f"{part['name']}-{width}-trained")
             cells = ["–" if width is None else str(width)]
             if rows:
-                before, after, left = (over_seeds(rows, k) for k in ("before", "after", "left"))
+                before, after, left = (mean_of(rows, k) for k in ("before", "after", "left"))
                 within = " ·" if reached(left, rows[0]["n"]) else ""
                 lost = score({**left, "value": -left["value"]}, signed=True)
                 cells += [score(before), score(after), lost + within, str(len(rows))]
@@ -105,7 +100,7 @@ def pruning() -> str:
         if not rows:
             lines.append([*first, *[NOT_RUN] * 4])
             continue
-        before, after, left = (over_seeds(rows, k) for k in ("before", "after", "left"))
+        before, after, left = (mean_of(rows, k) for k in ("before", "after", "left"))
         within = " ·" if reached(left, rows[0]["n"]) else ""
         cells = [score(before), score(after), score(left, signed=True) + within, str(len(rows))]
         lines.append([*first, *cells])
@@ -123,11 +118,9 @@ def size() -> str:
             if not rows:
                 lines.append([*first, *[NOT_RUN] * 4])
                 continue
-            noisy = over_seeds(
-                [row["noise"][0] | {"noisy": row["noise"][0]} for row in rows], "noisy"
-            )
+            noisy = over_seeds([row["noise"][0] for row in rows])
             lines.append([
-                *first, f"{rows[0]['bytes']:,}", score(over_seeds(rows, "after")), score(noisy),
+                *first, f"{rows[0]['bytes']:,}", score(mean_of(rows, "after")), score(noisy),
                 str(len(rows)),
             ])  # fmt: skip
     return markdown(head, lines)

@@ -26,13 +26,13 @@ from qs4d_cells import HERE, STUDY, Cell, cells
 from qs4d_tables import RESULTS, write_readme
 
 from sensprobe import api
-from sensprobe.cli.study import append_line, data_folder, read_lines, tell_legs
-from sensprobe.errors import SensprobeError
+from sensprobe.cli.study import append_line, data_folder, read_lines, reported, tell_legs
 
 HOW_TO_GET = "give --data DIR, or set SENSPROBE_DATA=DIR, where DIR/mnist holds the four IDX files."
 SPLIT = "confirmation"
 
 
+@reported
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--data", type=Path, help="folder of the data; default SENSPROBE_DATA")
@@ -52,17 +52,10 @@ def main() -> int:
     if asked.list:
         sys.stdout.write("".join(f"{cell.name}\n" for cell in chosen))
         return 0
-    try:
-        data = f"mnist:{data_folder(asked.data, ['mnist'], HOW_TO_GET) / 'mnist'}"
-        for seed in asked.seeds:
-            for cell in chosen:
-                measure_missing(cell, seed if cell.training else 0, data, asked.run)
-    except SensprobeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from there.\n")
-        return 130
+    data = f"mnist:{data_folder(asked.data, ['mnist'], HOW_TO_GET) / 'mnist'}"
+    for seed in asked.seeds:
+        for cell in chosen:
+            measure_missing(cell, seed if cell.training else 0, data, asked.run)
     write_readme()
     return 0
 

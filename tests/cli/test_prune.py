@@ -154,7 +154,7 @@ def test_tuning_takes_states_away_before_it_trains(shell: Shell, tmp_path: Path)
     made = shell.ok("tune", "s4d-digits", "--data", "digits", *words)
     assert "plan, 4 states, tuned" in made.out
     document = read_json(tmp_path / "small" / "tuned.json")
-    assert document["left"] == "4 states"
+    assert document["pruned_to"] == "4 states"
     model = shell.ok("eval", "s4d-digits", "--data", "digits", "--json").json
     found = document["splits"]["confirmation"]
     assert found["full"]["value"] == model["value"]  # of the model with all states
@@ -199,7 +199,7 @@ def test_what_was_pruned_of_another_model_is_not_trained(shell: Shell, tmp_path:
     assert failed.code == 2
     assert "to other than 4 states: name another folder, or replace it with --restart" in failed.err
     shell.ok("tune", "s4d-digits", "--data", "digits", *words, "--prune", 4, "--restart")
-    assert read_json(out / "tuned.json")["left"] == "4 states"
+    assert read_json(out / "tuned.json")["pruned_to"] == "4 states"
     # of so many states, and it says that it is of that model, but has other sizes
     found = read_parameters(out / "pruned.safetensors")
     chosen = [torch.arange(9)]

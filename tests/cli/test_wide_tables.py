@@ -51,7 +51,7 @@ def tuned() -> list[RenderableType]:
         "n": 2620, "full": score(1.8), "before": score(12.8012), "after": score(1.77123),
         "gained": score(-11.0301, 0.0012), "left": score(0.0101, 0.0312),
     }  # fmt: skip
-    more = {"left": None, "cost": COST, "weights": "w", "plan": "p"}
+    more = {"pruned_to": None, "cost": COST, "weights": "w", "plan": "p"}
     return [*show_scores.tuned({**BITS, **more, "splits": {"search": split, "end": split}})]
 
 

@@ -18,7 +18,7 @@ from sensprobe.errors import BudgetError, DataError, RunError, UsageError
 from sensprobe.jobs import alternate
 from sensprobe.jobs.alternate import Standing, _Turns
 from sensprobe.jobs.budgets import budgets_of
-from sensprobe.jobs.fewer import Left
+from sensprobe.jobs.fewer import PrunedTo
 from sensprobe.jobs.search import SearchSettings
 from sensprobe.jobs.train_under import TuneSettings
 from sensprobe.jobs.tuned import opened_as
@@ -258,7 +258,11 @@ def with_fewer(run: Path, states: int, *budgets: str) -> dict[str, Any]:
     """What competes in a run with so many states."""
     settings = SearchSettings(budgets=budgets_of(budgets, None, None, None))
     return alternate._with_fewer(
-        open_session(run=run), Left(states), settings, TuneSettings(epochs=1), lambda progress: None
+        open_session(run=run),
+        PrunedTo(states),
+        settings,
+        TuneSettings(epochs=1),
+        lambda progress: None,
     )
 
 

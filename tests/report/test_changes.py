@@ -10,7 +10,7 @@ import sensprobe_app
 
 from sensprobe.models import FAMILIES
 from sensprobe.plans.cost import cost
-from sensprobe.plans.presets import PRESETS, family_of, presets_for
+from sensprobe.plans.presets import PRESETS, family_by_sites, presets_for
 from sensprobe.report import charts
 from sensprobe.report.changes import changes, saving, spending, with_paired_errors
 from sensprobe.report.drawing import screen
@@ -123,7 +123,7 @@ def test_plans_are_called_by_bytes_and_score_and_told_apart(found):
 def test_the_family_is_known_by_its_sites(model):
     outline = outline_of(model)
     sites = tuple(outline.sites.values())
-    assert family_of(sites) == outline.family in FAMILIES
+    assert family_by_sites(sites) == outline.family in FAMILIES
     offered = presets_for(sites)
     assert set(offered) == {n for n, p in PRESETS.items() if outline.family in p.schemes}
     assert all(plan.entries for plan in offered.values())

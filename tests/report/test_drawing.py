@@ -196,8 +196,8 @@ def test_the_front_of_text_is_drawn_by_what_is_lost() -> None:
     search = documents.search()
     accuracy = read_search(search)
     bits = read_search({**search, "metric": "bits_per_byte", "sign": -1})
-    assert not accuracy.paired_first
-    assert bits.paired_first
+    assert not accuracy.quantity.paired_first
+    assert bits.quantity.paired_first
     drawn = charts.frontier(bits)
     assert drawn.y.title == "bits per byte lost to full precision"
     assert drawn.y.ticks[0].name == "none"

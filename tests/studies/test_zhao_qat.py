@@ -172,7 +172,7 @@ def test_a_figure_is_the_mean_over_seeds_of_one_way_of_training() -> None:
     three = [line(cell.name, seed, value) for seed, value in enumerate((90.0, 91.0, 92.0))]
     found = {"ptq": [], "qat": [*three, line(cell.name, 0, 99.0, search=99.0, epochs=9)]}
     assert tables.shown(found, cell) == three
-    mean = tables.over_seeds(three)
+    mean = tables.mean_of(three)
     assert mean["value"] == 91
     assert mean["stderr"] == pytest.approx((0.3**2 + 1 / 3) ** 0.5)
     assert tables.reached(found, cell, [91.5, 0.5]) == "yes"

@@ -67,7 +67,7 @@ def _controls(search: Search) -> tuple[FrontView, int]:
     with third:
         feasible = st.toggle("Only what fits and is stable", key="feasible", bind="query-params")
         linear = st.toggle("Linear bytes", key="linear", bind="query-params")
-        if search.paired_first:
+        if search.quantity.paired_first:
             loss = not st.toggle(
                 "The score itself", key="score", bind="query-params",
                 help="Instead of what is lost to full precision, which is paired.",

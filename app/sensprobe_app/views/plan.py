@@ -526,7 +526,7 @@ def _take_home(
 
 def _export(found: Found, run: Run, plan: Plan, *, searched: bool) -> None:
     """Write the plan's model as a folder, here or for a runtime, and say what that one drops."""
-    served = RUNTIMES.split(", ") if selective(found.sites) else []
+    served = RUNTIMES if selective(found.sites) else ()
     first, second, third = st.columns([2, 1, 2], vertical_alignment="bottom")
     runtime = first.selectbox(
         "Export for",

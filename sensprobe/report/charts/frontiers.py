@@ -75,7 +75,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
         trained = [t for t in trained if feasible(t.seen_on("search"), view)]
     sizes = [*(c.total_bytes for c in plotted), *(b.total_bytes for b in also)]
     sizes += [t.total_bytes for t in trained]
-    loss = search.paired_first if view.loss is None else view.loss
+    loss = search.quantity.paired_first if view.loss is None else view.loss
     both: list[Candidate | Compared] = [*plotted, *also]
     height = _Height(search, loss, [plan.change for plan in both])
     selected = [c for c in plotted if c.name in view.selected]
@@ -266,7 +266,7 @@ def batches(search: Search, memory: float, *, loss: bool | None = None) -> Chart
 
     A mark is a plan at its largest batch; only stable ones that were measured in full have one."""
     title = f"The best plan by batch in {in_bytes(memory)}"
-    loss = search.paired_first if loss is None else loss
+    loss = search.quantity.paired_first if loss is None else loss
     best = by_batch(search, memory)
     if not best:
         return nothing(title, "no plan that was measured in full fits it")

@@ -20,7 +20,7 @@ from sensprobe.report.charts.labels import apart
 from sensprobe.report.tables import FRONT
 from sensprobe.report.theme import BLUE, VERMILION
 from sensprobe.report.tuned import LETTER, Tuned, Tuning, trained_for
-from sensprobe.report.values import BITS, Measured, Quantity, in_bytes, plus_minus, shortened
+from sensprobe.report.values import Measured, Quantity, in_bytes, plus_minus, shortened
 
 LOOK = Look("cross", 12, VERMILION, letter=LETTER)
 LINE = Look(colour=LOOK.colour)
@@ -50,18 +50,18 @@ def tuned(found: Tuning) -> Chart:
     counts = " or ".join(f"{n:,}" for n in sorted({plan.confirmation.n for plan in plans}))
     heights = [mark.y for pair in marks for mark in pair if isfinite(mark.y)]
     level = Level(full.value, "full precision", value, full.stderr)
-    if q.name == BITS.name:
+    if q.paired_first:
         level = Level(0.0, "full precision", value)
     heights += [level.at, level.at + (level.error if isfinite(level.error) else 0.0)]
     room = 0.12 * (max(heights) - min(heights)) or 1.0
     return apart(Chart(
         title,
-        ("bars: one standard error" + (", paired with full precision" * (q.name == BITS.name)),),
+        ("bars: one standard error" + (", paired with full precision" * (q.paired_first)),),
         x=byte_axis(
             f"weights and state at batch {batches}", [min(sizes) / 1.3, 1.3 * max(sizes)]
         ),
         y=Axis(
-            f"{q.change_heading if q.name == BITS.name else q.heading} on {counts} confirmation "
+            f"{q.change_heading if q.paired_first else q.heading} on {counts} confirmation "
             "samples",
             ends=(min(heights) - room, max(heights) + room),
         ),
@@ -74,7 +74,7 @@ def tuned(found: Tuning) -> Chart:
 def _mark(plan: Tuned, q: Quantity, *, tuned: bool) -> Point:
     scores = plan.confirmation
     value = q.shown(scores.after if tuned else scores.before)
-    if q.name == BITS.name:  # paired; of the plan before it no paired error is known
+    if q.paired_first:  # paired; of the plan before it no paired error is known
         left = q.shown(scores.left)
         value = left if tuned else Measured(left.value - q.shown(scores.gained).value)
     label = shortened(plan.name, 32) if tuned else ""
