@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 
 import pytest
 from sensprobe_app import jobs
+from sensprobe_app.views.plan import _zipped
 
 from sensprobe.errors import RunError, UsageError
 from sensprobe.plans.plan import Plan, fingerprint
@@ -63,6 +66,16 @@ def test_a_plan_that_no_search_measured_is_exported(runs, runtime):
     told = jobs.told(run, job.name)
     assert told["plan" if runtime else "path"] == ("mine" if runtime else str(folder))
     assert ("digital" in told) == bool(runtime)
+
+
+def test_no_link_in_an_exported_folder_is_followed(tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "weights").symlink_to(tmp_path / "secret")
+    with zipfile.ZipFile(io.BytesIO(_zipped(folder))) as archive:
+        assert archive.namelist() == ["config.json"]
 
 
 @pytest.mark.parametrize("setting", ["model", "data", "norm"])

@@ -6,7 +6,9 @@ import streamlit as st
 
 from sensprobe.plans.sites import Kind
 from sensprobe.report import charts
+from sensprobe.report.names import told_apart
 from sensprobe.report.plans import OUTSIDE, place_of
+from sensprobe.report.results import Entries
 from sensprobe.report.tables import notable
 from sensprobe.report.values import in_bytes
 from sensprobe_app.controls import chart, choice, plain, profile_command
@@ -30,21 +32,22 @@ def show(found: Found) -> None:
         f"layer{'s' * (count != 1)}; {in_bytes(held[Kind.WEIGHT])} of weights and "
         f"{in_bytes(held[Kind.STATE])} of state a sequence at full precision.**"
     )
-    search = found.search
-    plans = {EXACT: ()} if search is None else {
-        c.title: c.entries
-        for c in sorted(notable(search), key=lambda c: c.name not in search.picks)
-    } | {EXACT: ()}  # fmt: skip
+    plans: dict[str, Entries] = {EXACT: ()}
+    told = {EXACT: EXACT}
+    if (search := found.search) is not None:
+        kept = sorted(notable(search), key=lambda c: c.name not in search.picks)
+        plans = {c.name: c.entries for c in kept} | plans
+        told |= told_apart(kept, search)
     first, second = st.columns(2)
     with first:
-        plan = choice("Under the plan", list(plans), "under") or EXACT
+        plan = choice("Under the plan", list(plans), "under", told=told) or EXACT
     with second:
         layer = choice("Layer", layers, "layer") or layers[0]
     graph = charts.model_graph(found.sites, plans[plan], layer)
     chart(graph, "model", "The tensors of a layer with shape and scheme, and what reads what")
-    told = {p.name: p.about for series in graph.series if series.marks for p in series.points}
+    rows = {p.name: p.about for series in graph.series if series.marks for p in series.points}
     columns = ("site", "kind", "shape", "scheme")
     st.dataframe(
-        [dict(zip(columns, told[s.name], strict=False)) for s in found.sites if s.name in told],
+        [dict(zip(columns, rows[s.name], strict=False)) for s in found.sites if s.name in rows],
         hide_index=True,
     )

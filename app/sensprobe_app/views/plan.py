@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from sensprobe.plans.cost import cost
 from sensprobe.plans.plan import Plan, fingerprint
 from sensprobe.plans.presets import PRESETS, presets_for, selective
 from sensprobe.plans.scheme import parse
-from sensprobe.plans.sites import Kind
+from sensprobe.plans.sites import Site
 from sensprobe.report import changes as next_changes
 from sensprobe.report import charts
 from sensprobe.report.benchmark_tables import step_table
@@ -29,16 +29,12 @@ from sensprobe.report.editing import (
     Prediction,
     edited,
     grid,
-    options,
     predicted,
-    priced_schemes,
-    set_many,
-    site_name,
 )
 from sensprobe.report.fronts import at_batch
 from sensprobe.report.live import measured_plan
 from sensprobe.report.names import told_apart
-from sensprobe.report.plans import EXACT_TEXT, OUTSIDE, resolved
+from sensprobe.report.plans import EXACT_TEXT, resolved
 from sensprobe.report.ranges import read_values
 from sensprobe.report.results import Entries, Sensitivity
 from sensprobe.report.tables import mark_of, notable
@@ -48,10 +44,10 @@ from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs, store
 from sensprobe_app.controls import batch_of, chart, choice, command, gone, plain, profile_command
+from sensprobe_app.editor import NOT_PRICED, Editor
 from sensprobe_app.store import EXAMPLE, Found
 
 EXACT = "full precision"
-NOT_PRICED = "not measured"
 AGAINST = "Below it stands the change against full precision on the same samples."
 EVERY = "1s"
 CROSSBAR = "crossbar"
@@ -91,7 +87,7 @@ def show(found: Found) -> None:
     plan, base = known[name], known[name].entries
     st.caption(plain(plan.mark), help=f"In files and commands it is {plan.name}.")
     above, grid_place = st.container(), st.container()
-    editor = _Editor(found, name, base)
+    editor = Editor(found, name, base)
     changes = editor.drawn()
     try:
         entries = edited(base, changes, found.sites)
@@ -131,7 +127,7 @@ def _known(found: Found, batch: int) -> dict[str, Known]:
         for b in measured:
             mark = "saved" if b.saved else "compared plan"
             out[b.name] = Known(b.entries, b.name, told[b.name], mark, not b.saved)
-    for name, preset in presets_for(found.sites).items():
+    for name, preset in _presets(found.sites).items():
         entries = tuple((site, str(scheme)) for site, scheme in preset.entries)
         size = in_bytes(cost(found.sites, resolved(entries, found.sites), batch=batch).total_bytes)
         known = Known(entries, name, f"{name} · {size}", f"preset: {PRESETS[name].about}")
@@ -139,129 +135,10 @@ def _known(found: Found, batch: int) -> dict[str, Known]:
     return out | {EXACT: Known((), "exact", EXACT, "every tensor in float32")}
 
 
-class _Editor:
-    """The tables of a plan's schemes, and what was changed in them, which is kept while other views
-    are shown."""
-
-    def __init__(self, found: Found, name: str, base: Entries) -> None:
-        self._found, self._name, self._base = found, name, base
-        cells = grid(base, found.sites)
-        inside = {layer: row for layer, row in cells.items() if layer != OUTSIDE}
-        self._rows = {"layers": inside, "outside": {OUTSIDE: cells.get(OUTSIDE, {})}}
-
-    def _key(self, kind: str, of: str = "edits") -> str:
-        return f"{of} {self._found.line.name} {self._name} {kind}"
-
-    def changes(self) -> dict[str, str]:
-        """Sites whose scheme was changed -> the new scheme."""
-        kept = (st.session_state.get(self._key(kind), {}) for kind in self._rows)
-        return {site: text for edits in kept for site, text in edits.items()}
-
-    def put(self, more: Mapping[str, str] | None) -> None:
-        """Change more sites, or None: undo every change. The tables then start anew."""
-        for kind, rows in self._rows.items():
-            before = {
-                site_name(r, n): text for r, cells in rows.items() for n, text in cells.items()
-            }
-            edits = {} if more is None else {**st.session_state.get(self._key(kind), {}), **more}
-            kept = {site: text for site, text in edits.items() if before.get(site, text) != text}
-            st.session_state[self._key(kind)] = kept
-            st.session_state[self._key(kind, "version")] = self._version(kind) + 1
-
-    def drawn(self) -> dict[str, str]:
-        """Draw the tables, and return `changes`."""
-        found = self._found
-        profiles = found.results.profiles if found.results is not None else ()
-        offered = options(profiles, self._base, found.sites)
-        offered += [text for text in dict.fromkeys(self.changes().values()) if text not in offered]
-        priced = priced_schemes(profiles[0], found.sites) if profiles else None
-        extra = st.text_input(
-            "Another scheme to choose from",
-            key="extra",
-            placeholder="int4/group32",
-            help="FORMAT[/GRANULARITY][/sym|asym][/RANGE][/static|dynamic][/ROUNDING]",
-        )
-        if extra:
-            try:
-                offered.append(str(parse(extra)))
-            except SensprobeError as error:
-                st.error(plain(str(error)))
-        for kind, rows in self._rows.items():
-            if any(rows.values()):
-                self._table(kind, rows, offered, priced)
-        self._set_many(list(dict.fromkeys(offered)))
-        return self.changes()
-
-    def _set_many(self, offered: list[str]) -> None:
-        """Controls that put whole rows and columns in a scheme."""
-        rows = [layer for rows in self._rows.values() for layer in rows]
-        names = [n for rows in self._rows.values() for cells in rows.values() for n in cells]
-        first, second, third, fourth, last = st.columns(5, vertical_alignment="bottom")
-        row = first.selectbox("Rows", ["", *rows], key="row", format_func=_row_name)
-        columns = ["", *(f"{kind}s" for kind in Kind), *dict.fromkeys(names)]
-        column = second.selectbox(
-            "Columns", columns, key="column", format_func=lambda name: name or "every column"
-        )
-        scheme = third.selectbox("Scheme", offered, key="scheme of many")
-        many = set_many(row, column, scheme, self._found.sites)
-        fourth.button("Set them", on_click=self.put, args=(many,), help=f"{len(many)} sites")
-        last.button(
-            "Undo all changes", on_click=self.put, args=(None,), disabled=not self.changes()
-        )
-
-    def _version(self, kind: str) -> int:
-        return int(st.session_state.get(self._key(kind, "version"), 0))
-
-    def _table(
-        self,
-        kind: str,
-        rows: dict[str, dict[str, str]],
-        offered: list[str],
-        priced: Mapping[str, frozenset[str]] | None,
-    ) -> None:
-        """Draw a table to edit, each column's priced schemes first, and keep what was changed."""
-        edits, start = self._key(kind), self._key(kind, "start")
-        editing = self._key(kind, f"edit {self._version(kind)}")
-        if editing not in st.session_state:  # it was not shown before
-            st.session_state[start] = dict(st.session_state.get(edits, {}))
-        begun = st.session_state[start]
-        first = {
-            layer: {n: begun.get(site_name(layer, n), text) for n, text in cells.items()}
-            for layer, cells in rows.items()
-        }
-        frame = pd.DataFrame.from_dict(first, orient="index")
-        frame.index = pd.Index(map(_row_name, rows), name="where")
-        st.caption(
-            "Schemes in the layers: edit a cell" if kind == "layers" else "Outside the layers"
-        )
-        columns = {}
-        for name in frame.columns:
-            sites = [site_name(layer, name) for layer, cells in rows.items() if name in cells]
-            known = (
-                set(offered) if priced is None else set().union(*(priced[site] for site in sites))
-            )
-            columns[name] = st.column_config.SelectboxColumn(
-                name,
-                options=[t for t in offered if t in known] + [t for t in offered if t not in known],
-                required=True,
-                format_func=partial(_told, known),
-            )
-        after = st.data_editor(frame, column_config=columns, key=editing, num_rows="fixed")
-        now = dict(zip(rows, after.to_dict(orient="records"), strict=True))
-        st.session_state[edits] = {
-            site_name(layer, name): str(now[layer][name])
-            for layer, cells in rows.items()
-            for name, before in cells.items()
-            if str(now[layer][name]) != before
-        }
-
-
-def _row_name(layer: str) -> str:
-    return {"": "every row", OUTSIDE: "no layer"}.get(layer, f"layer {layer}")
-
-
-def _told(priced: Collection[str], scheme: str) -> str:
-    return scheme if scheme in priced else f"{scheme} ({NOT_PRICED})"
+@lru_cache(maxsize=4)
+def _presets(sites: tuple[Site, ...]) -> dict[str, Plan]:
+    """`presets_for`, once a model: it fits every preset to every site."""
+    return presets_for(sites)
 
 
 def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed: bool) -> None:
@@ -363,7 +240,7 @@ def _unpriced(found: Found, profile: Sensitivity, guess: Prediction) -> None:
             _start(lambda run: jobs.price(run, profile, schemes), found.run)
 
 
-def _next_changes(found: Found, entries: Entries, batch: int, editor: _Editor) -> None:
+def _next_changes(found: Found, entries: Entries, batch: int, editor: Editor) -> None:
     """Which change of one group saves most for what it loses, and which wins back most."""
     profile = found.results.sensitivity if found.results is not None else None
     if profile is None or found.run is None:
@@ -543,7 +420,8 @@ def _export(found: Found, run: Run, plan: Plan, *, searched: bool) -> None:
     if second.button("Export", disabled=jobs.running(run, job)):
         _start(lambda run: jobs.export(run, plan, runtime, searched=searched), run)
     path, found_out = run.path / "exported" / folder, jobs.told(run, job)
-    if path.is_dir() and not jobs.running(run, job):
+    linked = path.is_symlink() or path.parent.is_symlink()
+    if path.is_dir() and not linked and not jobs.running(run, job):
         third.download_button(
             f"{folder}.zip", partial(_zipped, path), f"{folder}.zip", "application/zip"
         )
@@ -576,10 +454,12 @@ def _dropped(told: Mapping[str, Any]) -> None:
 
 
 def _zipped(folder: Path) -> bytes:
+    """The files of a folder, and none that a link in it leads to."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for file in filter(Path.is_file, sorted(folder.iterdir())):
-            archive.write(file, file.name)
+        for file in sorted(folder.iterdir()):
+            if file.is_file() and not file.is_symlink():
+                archive.write(file, file.name)
     return packed.getvalue()
 
 
