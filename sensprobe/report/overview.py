@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from os import SEEK_END, sep
 from os.path import isfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sensprobe.errors import RunError
 from sensprobe.report.read import read_confirmation, read_search, read_tuned
@@ -149,7 +149,7 @@ def _seeds(run: Run) -> str:
     own = []
     for name in run.results():
         if name.startswith("search"):
-            with suppress(OSError), (run.path / "results" / f"{name}.json").open("rb") as file:
+            with suppress(OSError), _opened(run, name) as file:
                 told = SEED.search(file.read(BEGINNING))
                 own += [told.group(1).decode()] if told else []
     return ", ".join([*found, *([f"search {', '.join(dict.fromkeys(own))}"] if own else [])])
@@ -168,10 +168,18 @@ def about_lines(lines: list[RunLine]) -> str:
     return f"{told} {best.name} found last: {'; '.join(best.best[:2])}."
 
 
+def _opened(run: Run, name: str) -> BinaryIO:
+    """The file of a result; OSError for a link and for what is no file, such as a pipe."""
+    path = run.path / "results" / f"{name}.json"
+    if path.is_symlink() or not path.is_file():
+        raise OSError(f"{path} is no file")
+    return path.open("rb")
+
+
 def _ends(run: Run, name: str) -> bool:
     """Return whether the file of a result ends as a document does."""
     try:
-        with (run.path / "results" / f"{name}.json").open("rb") as file:
+        with _opened(run, name) as file:
             file.seek(-min(64, file.seek(0, SEEK_END)), SEEK_END)
             return file.read().rstrip().endswith((b"}", b"]"))
     except OSError:

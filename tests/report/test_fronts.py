@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from math import isfinite, isnan, nan
@@ -186,6 +187,19 @@ def test_the_history_is_read_without_writing(tmp_path):
 def test_every_evaluation_says_how_long_it_took(run):
     assert len(seconds(run)) == run.count
     assert min(seconds(run)) > 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_result_that_is_a_pipe_or_a_link_is_not_waited_for(tmp_path, kind):
+    run = shutil.copytree(EXAMPLE, tmp_path / "run")
+    path = run / "results" / "search.json"
+    path.rename(tmp_path / "elsewhere.json")
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "elsewhere.json")
+    (line,) = overview(tmp_path)
+    assert "search" not in line.seeds
 
 
 def test_the_overview_orders_runs_by_their_last_change(tmp_path):
