@@ -215,7 +215,7 @@ def test_unknown_targets_families_and_plans_are_refused() -> None:
 
 
 def test_the_command_line_names_the_targets_there_are() -> None:
-    assert sorted(SAID.split(", ")) == sorted(RUNTIMES)
+    assert sorted(SAID) == sorted(RUNTIMES)
 
 
 # -- the folder -----------------------------------------------------------------------------------
