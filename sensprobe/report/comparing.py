@@ -14,6 +14,7 @@ import pandas as pd
 
 from sensprobe.plans.sites import Site
 from sensprobe.report.fronts import FrontView, best_within, smallest_unharmed
+from sensprobe.report.names import told
 from sensprobe.report.plans import resolved, schemes_by_group
 from sensprobe.report.results import Candidate, Compared, Confirmation, Entries, Search
 from sensprobe.report.values import (
@@ -107,7 +108,7 @@ def chosen_rows(run: str, search: Search, confirmed: Confirmation | None) -> lis
         rows.append({
             "run": run,
             "budget": one.budget,
-            "plan": plan.title,
+            "plan": told(plan, search),
             "bytes": in_bytes(plan.total_bytes),
             "of full precision's (%)": digits(share(plan.total_bytes, search), 3),
             "confirmed": MISSING if again is None else q.level(again.metric),

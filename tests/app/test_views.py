@@ -14,6 +14,7 @@ from sensprobe_app import jobs, store
 from sensprobe import api
 from sensprobe.plans.plan import Plan, parse_setting
 from sensprobe.report.gather import gather
+from sensprobe.report.names import told
 from sensprobe.runs import open_run
 from sensprobe.runs.notes import Notes, read_notes, write_notes
 
@@ -94,6 +95,8 @@ def test_runs_of_unlike_metrics_are_compared_by_what_they_lose_relative_to_their
     alone = drawn(runs, "compare", runs="digits")
     assert "Best measured: digits, 98.2 ± 0.7 % in 1.64 KiB" in words(alone).replace("\\", "")
     assert alone.selectbox(key="as").value == "score"
+    text = drawn(runs, "compare", runs="bytes")
+    assert text.selectbox(key="as").value == "change to full precision"  # paired
     test = drawn(runs, "compare", runs=["digits", "bytes"])
     said = words(test).replace("\\", "")
     assert "measure different things, so each is held against its own full precision" in said
@@ -104,7 +107,10 @@ def test_runs_of_unlike_metrics_are_compared_by_what_they_lose_relative_to_their
     assert rows["relative loss (%)"]["digits"] == "· 1.3 ± 0.8"  # 1.25 points of 98.25
     assert rows["relative loss (%)"]["bytes"] == "· 1.2 ± 0.8"  # 0.0125 bits of 1.0175
     assert "They are the same" in said
-    test.selectbox(key="other").select("digits: pca26").run()
+    other = next(c for c in found_of(runs).search.candidates if c.name == "pca26")
+    called = told(other, found_of(runs).search)  # the page shows bytes and score, not hashes
+    test.selectbox(key="other").select(f"digits: {called}").run()
+    assert "KiB" in called and test.selectbox(key="other").value == "digits: pca26"
     differ = test.dataframe[1].value
     plans = {c.name: dict(c.entries) for c in found_of(runs).search.candidates}
     pairs = {site: [plans[name][site] for name in ("pcfb6", "pca26")] for site in plans["pcfb6"]}

@@ -9,15 +9,16 @@ import streamlit as st
 from sensprobe.report import charts
 from sensprobe.report.comparing import Placed, about_runs, alike, chosen_rows, plan_difference
 from sensprobe.report.fronts import at_batch
+from sensprobe.report.names import told_apart
 from sensprobe.report.results import Search
 from sensprobe.report.tables import notable
 from sensprobe_app import store
 from sensprobe_app.controls import batch_of, chart, choice, command, plain
 
-RELATIVE = "loss relative to full precision"
+CHANGE, RELATIVE = "change to full precision", "loss relative to full precision"
 SHOWN = {
     "score": "score",
-    "change to full precision": "change",
+    CHANGE: "change",
     "change over the share of its bytes": "share",
     RELATIVE: "relative",
 }
@@ -55,7 +56,8 @@ def show(lines: list[store.RunLine]) -> None:
         return
     with second:
         shown = list(SHOWN) if alike(searches) else [RELATIVE]
-        what = SHOWN[choice("Shown", shown, "as") or RELATIVE]
+        paired = next(iter(searches.values())).quantity.paired_first
+        what = SHOWN[choice("Shown", shown, "as", CHANGE if paired else None) or RELATIVE]
     with answer:
         for sentence in about_runs(searches):
             st.markdown(plain(sentence))
@@ -78,13 +80,14 @@ def _difference(found: Mapping[str, store.Found], searches: Mapping[str, Search]
     """Two plans, of one run or two, and the groups of sites that they treat differently."""
     plans: dict[str, Placed] = {}
     firsts: list[str] = []
+    called: dict[str, str] = {}
     for name, search in searches.items():
         run = found[name].run
         names = () if run is None else tuple(run.manifest.sites)
-        own = {
-            f"{name}: {c.title}": Placed(c.entries, names, found[name].sites)
-            for c in sorted(notable(search), key=lambda c: c.name not in search.picks)
-        }
+        ordered = sorted(notable(search), key=lambda c: c.name not in search.picks)
+        own = {f"{name}: {c.title}": Placed(c.entries, names, found[name].sites) for c in ordered}
+        texts = told_apart(ordered, search)
+        called |= {f"{name}: {c.title}": f"{name}: {texts[c.name]}" for c in ordered}
         plans |= own
         firsts += list(own)[:1]
     st.subheader("How two plans differ")
@@ -93,11 +96,11 @@ def _difference(found: Mapping[str, store.Found], searches: Mapping[str, Search]
         return
     left, right = st.columns(2)
     with left:
-        one = choice("Plan", list(plans), "one", first=firsts[0]) or firsts[0]
+        one = choice("Plan", list(plans), "one", firsts[0], told=called) or firsts[0]
     with right:
         rest = [title for title in plans if title != one]
-        other = choice("Against", rest, "other", first=firsts[-1]) or rest[0]
-    table = plan_difference({one: plans[one], other: plans[other]})
+        other = choice("Against", rest, "other", firsts[-1], told=called) or rest[0]
+    table = plan_difference({called[one]: plans[one], called[other]: plans[other]})
     st.markdown(f"{len(table)} groups of sites differ." if len(table) else "They are the same.")
     if len(table):
         st.dataframe(table)

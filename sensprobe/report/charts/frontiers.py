@@ -26,6 +26,7 @@ from sensprobe.report.charts.labels import apart
 from sensprobe.report.charts.tuning import about_tuned, joined
 from sensprobe.report.comparing import RELATIVE, relative_loss
 from sensprobe.report.fronts import FrontView, by_batch, feasible, largest_batch, whole
+from sensprobe.report.names import told
 from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.report.tables import (
     CHOSEN,
@@ -237,11 +238,11 @@ def _full_precision(search: Search) -> tuple[Level, ...]:
 def about(c: Candidate, search: Search) -> tuple[str, ...]:
     """Everything a reader asks of one plan, a line each."""
     what = mark_of(c, search) or "dominated"
-    lines = _about(c, search, c.uniform or c.name, what)
+    lines = _about(c, search, told(c, search), what)
     lines.append(f"{digits(c.effective_bits, 3)} bits a value")
     if c.radius > 1:
         lines.append(f"{search.radius_name} {digits(c.radius, 5)}: unstable")
-    return tuple(lines)
+    return (*lines, f"plan {c.name}")
 
 
 def about_compared(b: Compared, search: Search) -> tuple[str, ...]:
