@@ -26,15 +26,15 @@ p, li { margin: .3rem 0; overflow-wrap: anywhere; }
 .figure { margin: 1rem 0; }
 details { margin: .8rem 0; }
 summary { cursor: pointer; font-weight: 600; }
-.wide { overflow-x: auto; }
+.wide { overflow: auto; max-height: 85vh; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th { text-align: right; vertical-align: bottom; padding: .3rem .8rem;
-  border-bottom: 1px solid var(--ink); }
+  position: sticky; top: 0; background: var(--paper); box-shadow: inset 0 -1px var(--ink); }
 td { text-align: right; border-bottom: 1px solid var(--faint); padding: .25rem .8rem; }
 th.text, td.text { text-align: left; }
 td.noise { color: var(--soft); }
 td.unstable { color: var(--worse); }
-@media print { details > .wide { display: block; } }
+@media print { details > .wide { display: block; } .wide { max-height: none; } }
 </style>
 </head>
 <body>

@@ -24,6 +24,7 @@ from sensprobe import api
 from sensprobe.cli.dashboard import served as served_at
 from sensprobe.plans.plan import from_json
 from sensprobe.report.gather import gather
+from sensprobe.report.names import told
 from sensprobe.report.theme import DARK
 from sensprobe.runs import open_run
 
@@ -435,10 +436,27 @@ def test_runs_of_unlike_metrics_stand_on_one_chart_and_their_plans_are_told_apar
         page.get_by_text("They are the same.").wait_for()
         drawn_whole(page)
         page.get_by_role("combobox", name="Against").click()
-        page.keyboard.type("digits: pca26")  # a long list shows what is near its choice
-        page.get_by_role("option", name="digits: pca26").click()
+        found = gather(open_run(runs / "digits")).search
+        called = f"digits: {told(found.candidate('pca26'), found)}"
+        page.keyboard.type(called)  # a long list shows what is near its choice
+        page.get_by_role("option", name=called).click()
         page.get_by_text("6 groups of sites differ.").wait_for()
         page.wait_for_url(re.compile("other=digits"))
+
+
+def test_the_head_of_a_long_table_of_the_report_stays_in_sight(page, runs, tmp_path):
+    api.report(runs / "digits", tmp_path / "report")
+    page.set_viewport_size({"width": 1000, "height": 260})
+    page.goto((tmp_path / "report" / "report.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tables = page.locator(".wide").all()
+    heights = [t.evaluate("t => t.scrollHeight - t.clientHeight") for t in tables]
+    table = tables[heights.index(max(heights))]
+    assert max(heights) > 100, "no table is longer than the window"
+    table.evaluate("t => t.scrollTo(0, t.scrollHeight)")
+    head, frame = table.locator("th").first.bounding_box(), table.bounding_box()
+    assert abs(head["y"] - frame["y"]) < 2
+    assert table.locator("td").first.bounding_box()["y"] < frame["y"]
 
 
 def test_a_run_is_tagged_and_noted_and_tells_its_seeds(page, served, runs):
