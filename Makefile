@@ -69,6 +69,7 @@ example: $(READY)
 	$(BIN)/sensprobe profile s4d-digits --data digits --run $(EXAMPLE)
 	$(BIN)/sensprobe profile s4d-digits --data digits --run $(EXAMPLE) --method taylor
 	$(BIN)/sensprobe search --run $(EXAMPLE) --budget 1.5KiB --budget 1.75KiB --evaluations 40
+	$(BIN)/sensprobe tune --run $(EXAMPLE) --plan 1.5KiB --epochs 20
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

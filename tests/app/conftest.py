@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-import sensprobe_app
-
-EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
+from shipped_run import copy_searched
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """A folder with one finished run, `digits`."""
     folder = tmp_path / "runs"
-    shutil.copytree(EXAMPLE, folder / "digits")
+    copy_searched(folder / "digits")
     return folder
 
 

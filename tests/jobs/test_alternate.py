@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sensprobe_app
+from shipped_run import copy_searched
 
 from sensprobe import api
 from sensprobe.data.dataset import Splits
@@ -27,14 +27,12 @@ from sensprobe.report.gather import gather
 from sensprobe.runs import open_run
 from sensprobe.session.open import open_session
 
-EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
-
 
 def searched(folder: Path, budget: str, epochs: int) -> tuple[Path, Any]:
     """A run in which a budget was searched and tuned by turns, and its document."""
     run = folder / "run"
     if not run.exists():
-        shutil.copytree(EXAMPLE, run)
+        copy_searched(run)
     found = api.search(run, [budget], evaluations=8, confirm=False, tune=epochs)
     return run, found["turns"]
 
@@ -154,7 +152,7 @@ def test_what_cannot_be_tuned_is_said_before_it_is_searched(
         session.dataset = replace(session.dataset, splits=Splits(kept))
         return session
 
-    shutil.copytree(EXAMPLE, tmp_path / "run")
+    copy_searched(tmp_path / "run")
     monkeypatch.setattr("sensprobe.session.open.open_session", opened)
     monkeypatch.setattr("sensprobe.jobs.search.search", no_training)
     with pytest.raises(DataError, match="no train split"):
@@ -179,7 +177,7 @@ def competed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A run in which models with 4 of 8 states and 12 of 16 kernels competed, and what `search`
     returned."""
     run = tmp_path_factory.mktemp("competed") / "run"
-    shutil.copytree(EXAMPLE, run)
+    copy_searched(run)
     return run, api.search(run, ["1338"], evaluations=4, confirm=False, tune=1, prune=PRUNED)
 
 
@@ -240,7 +238,7 @@ def test_budgets_that_one_plan_of_fewer_states_is_for_share_its_tuned_model(
 def test_a_budget_that_fewer_states_fit_as_they_are_is_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = shutil.copytree(EXAMPLE, tmp_path / "run")
+    run = copy_searched(tmp_path / "run")
     asked = []
 
     def search_alike(outer: Any, model: Any, folder: Path, settings: SearchSettings) -> Any:
@@ -276,7 +274,7 @@ def with_fewer(run: Path, states: int, *budgets: str) -> dict[str, Any]:
 )
 def test_what_cannot_compete_is_said_before_the_search(tmp_path, words, says) -> None:
     run = tmp_path / "run"
-    shutil.copytree(EXAMPLE, run)
+    copy_searched(run)
     before = (run / "results" / "search.json").read_bytes()
     with pytest.raises(UsageError, match=re.escape(says)):
         api.search(run, ["1338"], **{"prune": [4], **words})
@@ -286,7 +284,7 @@ def test_what_cannot_compete_is_said_before_the_search(tmp_path, words, says) ->
 @pytest.fixture
 def turns(tmp_path: Path) -> _Turns:
     """The steps of a budget of a run, none of them taken."""
-    shutil.copytree(EXAMPLE, tmp_path / "run")
+    copy_searched(tmp_path / "run")
     session = open_session(run=tmp_path / "run")
     return _Turns(session, {}, SearchSettings(), TuneSettings(), lambda progress: None, {})
 

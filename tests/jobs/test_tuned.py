@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sensprobe_app
+from shipped_run import copy_searched
 
 from sensprobe import api, zoo
 from sensprobe.checkpoints.files import read_safetensors
@@ -19,14 +19,13 @@ from sensprobe.report.gather import gather
 from sensprobe.runs import open_run
 from sensprobe.train import snapshot
 
-EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 FAST: dict[str, Any] = {"epochs": 1, "lr": 0.01, "ssm_lr": 0.002}
 TUNED = "tuned/1.5KiB"
 
 
 def copied(folder: Path) -> Path:
     """The run that ships, in a folder whose name a shell would take apart."""
-    shutil.copytree(EXAMPLE, folder / "my run")
+    copy_searched(folder / "my run")
     return folder / "my run"
 
 
