@@ -304,7 +304,9 @@ def _tune_method(sub: argparse.ArgumentParser) -> None:
         "checkpoint holds)",
     )
     sub.add_argument(
-        "--stable", action="store_true", help="keep |A| of S4D and S5 at most 1 as stored"
+        "--stable",
+        action="store_true",
+        help="keep |A| of S4D and S5 at most 1 as stored, and of --noise three deviations below",
     )
     sub.add_argument(
         "--ranges",

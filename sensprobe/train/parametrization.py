@@ -7,7 +7,8 @@ are the three of Zhao et al. 2025 (arXiv 2506.12480). Selective families have no
 is made anew in every step from A, dt and the input, and so they take `continuous` and `frozen`.
 
 Rounding may move |A_bar| above 1, where a recurrence grows without bound. The guard moves the
-parameters of such an A inward until its code is inside: what is evaluated needs no guard.
+parameters of such an A inward until its code is inside: what is evaluated needs no guard. Gaussian
+noise on A moves it above 1 too, and so training under it keeps SPREAD standard deviations free.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from sensprobe.errors import UsageError
 from sensprobe.models import Model, family_of
 from sensprobe.models.apply import Applier
 from sensprobe.numerics.arithmetic import magnitude
+from sensprobe.plans.noise import Gaussian, Noise
 from sensprobe.plans.plan import Resolved
 from sensprobe.plans.scheme import EXACT
 
@@ -34,7 +37,12 @@ DECAYS = ("log_dt", "log_A_real", "A_real", "A_imag", "A_log", "dt_proj", "dt_bi
 """Ends of the names of parameters that decays and step sizes are made of."""
 _PULLS = [2.0**-k for k in range(14, 1, -1)] + [0.25] * 20
 """Shares of |A_bar| that the guard takes away, one after the other, until its code is inside."""
+_STEADY = [2.0**-10] * 400
+"""What it takes away where there is noise to leave room for, before the others."""
+SPREAD = 3.0
+"""Standard deviations of noise on A that the guard leaves between |A_bar| as stored and 1."""
 Params = Mapping[str, Tensor]
+NO_NOISE: Mapping[str, Noise] = MappingProxyType({})
 
 
 def own_name(parameter: str) -> str:
@@ -119,25 +127,45 @@ def is_invariant(config: Any) -> bool:
 
 def stability(applier: Applier, plan: Resolved) -> Stability:
     """The stability of a time-invariant model under a resolved plan."""
-    sizes = torch.cat([x.flatten() for x in _sizes(applier, plan).values()])
+    sizes = torch.cat([_size(x).flatten() for x in _stored(applier, plan).values()])
     return Stability(len(sizes), int((sizes > 1).sum()), sizes.max().item())
 
 
-def _sizes(applier: Applier, plan: Resolved) -> dict[str, Tensor]:
-    """|A_bar| of every layer as the plan stores it, by site, float64."""
+def _stored(applier: Applier, plan: Resolved) -> dict[str, Tensor]:
+    """A_bar of every layer as the plan stores it, by site."""
     model = applier.model
     names = [f"layers.{i}.A" for i in range(model.config.layers)]
-    stored = applier.partial_tap({name: plan.get(name, EXACT) for name in names}).weights
-    return {name: magnitude(stored[name].to(torch.complex128)) for name in names}
+    weights = applier.partial_tap({name: plan.get(name, EXACT) for name in names}).weights
+    return {name: weights[name] for name in names}
+
+
+def _size(A: Tensor) -> Tensor:
+    return magnitude(A.to(torch.complex128))
+
+
+def _limit(A: Tensor, noise: Noise | None) -> float:
+    """The largest |A_bar| that the guard leaves of a layer's A, as stored."""
+    if not isinstance(noise, Gaussian):
+        return 1.0
+    limit = 1 - SPREAD * noise.amount * torch.view_as_real(A).abs().max().item()
+    if limit <= 0:
+        raise UsageError(
+            f"--stable leaves {SPREAD:g} standard deviations of the noise between |A| and 1, and "
+            f"noise of {noise.amount:g} has no room for them: lower it, or leave --stable out."
+        )
+    return limit
 
 
 @torch.no_grad()
-def stabilised(params: Params, config: Any, plan: Resolved) -> dict[str, Tensor]:
+def stabilised(
+    params: Params, config: Any, plan: Resolved, noises: Mapping[str, Noise] = NO_NOISE
+) -> dict[str, Tensor]:
     """The parameters of a time-invariant model, with every A that the plan stores above 1 moved
-    inward, its phase kept, by about as little as it takes."""
+    inward, its phase kept, by about as little as it takes. `noises`, by site, are left room for."""
     found = dict(params)
-    for share in _PULLS:
-        above = {name: x > 1 for name, x in _sizes(Applier(deployed(found, config)), plan).items()}
+    for share in (*_STEADY, *_PULLS) if noises else _PULLS:
+        stored = _stored(Applier(deployed(found, config)), plan)
+        above = {name: _size(A) > _limit(A, noises.get(name)) for name, A in stored.items()}
         if not any(mask.any() for mask in above.values()):
             return found
         for name, mask in above.items():

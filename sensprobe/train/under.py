@@ -76,9 +76,10 @@ class UnderPlan:
 
     @torch.no_grad()
     def stabilise(self, params: Params, plan: Resolved) -> None:
-        """Move every A that a plan stores above 1 inward, in place; nothing without `stable`."""
+        """Move every A that a plan stores above 1, or noise would move there, inward, in place.
+        Does nothing without `stable`."""
         if self.method.stable:
-            for name, p in stabilised(params, self.config, plan).items():
+            for name, p in stabilised(params, self.config, plan, self.noise.noises).items():
                 if p is not params[name]:
                     params[name].copy_(p)
 

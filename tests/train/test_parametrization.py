@@ -16,6 +16,8 @@ from sensprobe.errors import UsageError
 from sensprobe.models import FAMILIES
 from sensprobe.models.apply import Applier, observe, wanted_by
 from sensprobe.models.apply import inputs_of as inputs_of_projections
+from sensprobe.numerics.noise import noisy_weight
+from sensprobe.plans.noise import Draw, Gaussian
 from sensprobe.train.method import Method
 from sensprobe.train.parametrization import (
     fixed,
@@ -115,6 +117,33 @@ def test_the_guard_leaves_a_stable_model_as_it_is() -> None:
     plan = plan_of("*.A=logpolar(m4,p8)", build(params, config, Path("here")))
     found = stabilised(params, config, plan)
     assert all(found[name] is p for name, p in params.items())
+
+
+@pytest.mark.parametrize("words", ["", "*.A=int8/head/asym"])
+def test_the_guard_leaves_room_for_noise(words: str) -> None:
+    params, config = start_of("one layer")
+    params = params | {"layers.0.log_A_real": torch.full((3, 5), -6.0)}
+    plan = plan_of(words, build(params, config, Path("here"))) if words else {}
+    noises = {"layers.0.A": Gaussian(0.01)}
+    found = stabilised(params, config, plan, noises)
+    model = build(found, config, Path("here"))
+    largest = stability(Applier(model), plan).largest
+    peak = torch.view_as_real(model.weights["layers.0.A"]).abs().max().item()
+    assert largest <= 1 - 0.03 * peak * 0.99
+    assert largest > 1 - 0.03 * peak - (0.002 if not words else 0.02)  # no further than it takes
+    assert stabilised(found, config, plan, noises) == found
+    site = model.sites["layers.0.A"]
+    for index in range(20):  # 15 numbers and 20 devices beyond three deviations: 0.4 are expected
+        noisy = noisy_weight(
+            model.weights[site.name], noises[site.name], site, Draw(noises, 0, index)
+        )
+        assert noisy.abs().max() < 1.01
+
+
+def test_noise_that_leaves_no_room_is_said() -> None:
+    params, config = start_of("one layer")
+    with pytest.raises(UsageError, match=r"noise of 0\.5 has no room"):
+        stabilised(params, config, {}, {"layers.0.A": Gaussian(0.5)})
 
 
 @pytest.mark.parametrize(
