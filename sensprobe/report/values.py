@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import floor, isfinite, isinf, isnan, log10, nan
+from math import floor, isfinite, isinf, isnan, log10, nan, sqrt
 from typing import Any
 
 from sensprobe.scores.metrics import MetricInfo, info_named
@@ -246,14 +246,15 @@ def in_bytes(size: float) -> str:
 def byte_ticks(low: float, high: float, most: int = 9) -> tuple[str, list[tuple[float, str]]]:
     """The unit of a log axis from `low` to `high` bytes, and its ticks (bytes, name).
 
-    As fine as `most` ticks allow: powers of two, with halves and quarters between.
+    As fine as `most` ticks and three digits behind the point allow: powers of two, with halves and
+    quarters between.
     """
-    unit, count = byte_unit([low, high])
+    unit, count = byte_unit([sqrt(low * high)])
     found: list[float] = []
     for steps in ((1.0,), (1.0, 1.5), (1.0, 1.25, 1.5, 1.75)):
-        every = [m * 2.0**k for k in range(-2, 60) for m in steps]
+        every = [m * 2.0**k for k in range(-9, 60) for m in steps]
         finer = [s for s in every if low <= s * count <= high]
-        if not found or len(finer) <= most:
+        if not found or (len(finer) <= most and all(s == round(s, 3) for s in finer)):
             found = finer
     return unit, [(step * count, f"{step:g}") for step in found]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sensprobe_app
 from command_line import Shell
+from shipped_run import copy_searched
 
-EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 ONE = ["--epochs", 1, "--lr", 0.01]
 
 
@@ -26,7 +24,7 @@ def commands(err: str) -> list[list[str]]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    shutil.copytree(EXAMPLE, tmp_path / "it's mine" / "run $1")
+    copy_searched(tmp_path / "it's mine" / "run $1")
     return tmp_path / "it's mine" / "run $1"
 
 

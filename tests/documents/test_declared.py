@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sensprobe_app
+from shipped_run import EXAMPLE as RUN
+from shipped_run import copy_searched
 
 from sensprobe import api
 from sensprobe.documents.schemas import schema
 
-RUN = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 DOCUMENTS = [RUN / "run.json", *sorted((RUN / "results").glob("*.json"))]
 OURS = ("run", "search", "confirmation", "sensitivity", "sites", "tuned")
 
@@ -45,7 +44,7 @@ def test_every_field_is_declared(path: Path) -> None:
 
 
 def test_every_field_of_tuned_models_is_declared(tmp_path: Path) -> None:
-    shutil.copytree(RUN, tmp_path / "run")
+    copy_searched(tmp_path / "run")
     api.tune(None, None, "1.5KiB", run=tmp_path / "run", epochs=1, batch=700)
     require_declared(tmp_path / "run" / "results" / "tuned.json")
 

@@ -124,6 +124,21 @@ def test_byte_ticks_lie_on_the_axis_and_do_not_crowd(low: float, ratio: float) -
     assert len({name for _, name in ticks}) == len(ticks)
 
 
+def test_byte_ticks_of_a_wide_axis_reach_both_ends() -> None:
+    unit, ticks = byte_ticks(70e3, 1.1e6)  # at the end of the axis MiB, at its start much less
+    assert (unit, [name for _, name in ticks]) == (
+        "KiB",
+        ["96", "128", "192", "256", "384", "512", "768", "1024"],
+    )
+    unit, ticks = byte_ticks(300e3, 3e6)
+    assert unit == "KiB"
+    unit, ticks = byte_ticks(600e3, 9e6)
+    assert (unit, [name for _, name in ticks]) == (
+        "MiB",
+        ["0.75", "1", "1.5", "2", "3", "4", "6", "8"],
+    )
+
+
 @given(st.text(max_size=80), st.integers(8, 40))
 def test_a_short_name_is_one_line_that_fits(text: str, width: int) -> None:
     cut = shortened(text, width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
@@ -198,6 +199,7 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
     if every > MOST_DOMINATED:
         names[DOMINATED] += f" ({len(found[DOMINATED]):,} of {every:,} drawn)"
     largest = max((c.total_bytes for c in found[CHOSEN]), default=0)
+    uniform = _uniform_names(plotted)
     last = max(c.total_bytes for c in plotted)  # a label right of it would leave the chart
 
     def point(mark: str, c: Candidate) -> Point:
@@ -205,7 +207,7 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
         if mark == DOMINATED:
             return at._replace(y_error=UNKNOWN_ERROR, hollow=c.stopped_early)
         if mark == UNIFORM:
-            label = shortened((c.uniform or "").split("/")[0], 12)
+            label = shortened(uniform[c.name], 12)
             side = "bottom left" if c.total_bytes == last else "bottom right"
             return at._replace(label=label, side=side)
         if mark == CHOSEN:
@@ -219,6 +221,13 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
         Series(names[mark], tuple(point(mark, c) for c in found[mark]), look)
         for mark, look in LOOKS.items()
     ]
+
+
+def _uniform_names(plans: Sequence[Candidate]) -> dict[str, str]:
+    """What uniform plans are labelled by: "int6", or "int6/head" beside "int6/channel"."""
+    schemes = {c.name: (c.uniform or "").split("/") for c in plans if c.uniform}
+    count = Counter(words[0] for words in schemes.values())
+    return {n: "/".join(w[: 1 + (count[w[0]] > 1)]) for n, w in schemes.items()}
 
 
 def _front(plans: Sequence[Candidate]) -> list[Candidate]:
@@ -281,7 +290,8 @@ def batches(search: Search, memory: float, *, loss: bool | None = None) -> Chart
         return height.mark(c, about_it, label, "bottom left")._replace(x=batch)
 
     marks = tuple(point(batch, c) for batch, c in best)
-    others = tuple(point(batch, c, (c.uniform or "").split("/")[0]) for batch, c in uniform)
+    names = _uniform_names([c for _, c in uniform])
+    others = tuple(point(batch, c, names[c.name]) for batch, c in uniform)
     lines = (point(1, best[0][1]), *marks)
     last = max(mark.x for mark in (*marks, *others))
     ticks = [2**k for k in range(0, 21, 2) if 2**k <= last]
@@ -291,7 +301,7 @@ def batches(search: Search, memory: float, *, loss: bool | None = None) -> Chart
         ticks=tuple(Tick(batch, f"{batch:,}") for batch in ticks),
         ends=(0.9, 1.3 * last),
     )
-    return Chart(
+    drawn = Chart(
         title,
         ("weights once, state a sequence; each mark at the largest batch that fits",),
         x=across,
@@ -304,6 +314,7 @@ def batches(search: Search, memory: float, *, loss: bool | None = None) -> Chart
         levels=() if loss else _full_precision(search),
         height=400,
     )
+    return apart(drawn)
 
 
 def fronts(
