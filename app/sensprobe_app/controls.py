@@ -68,6 +68,11 @@ def _file(prepared: Chart, kind: str) -> bytes:
     return paper.draw(prepared, kind)
 
 
+def kept(key: str) -> str | None:
+    """What a `choice` was set to on the page before."""
+    return st.session_state.get(_kept(key))
+
+
 def picked(key: str) -> list[str]:
     """Names (`customdata[0]`) of the marks picked in a chart, each once, in order."""
     points = st.session_state[key]["selection"]["points"]

@@ -60,7 +60,7 @@ def share(total_bytes: int, search: Search) -> float:
 
 
 def about_runs(searches: Mapping[str, Search]) -> list[str]:
-    """Which run lost least, and which has the smallest plan that loses no more than its error."""
+    """Which run lost least, and which has the smallest plan without a difference."""
     anything = FrontView()
     plans = {name: best_within(search, anything) for name, search in searches.items()}
     small = {name: smallest_unharmed(search, anything) for name, search in searches.items()}
@@ -89,7 +89,7 @@ def about_runs(searches: Mapping[str, Search]) -> list[str]:
         first = min(kept, key=lambda n: share(kept[n].total_bytes, searches[n]))
         part = digits(share(kept[first].total_bytes, searches[first]), 2)
         lines.append(
-            f"Smallest that loses no more than its error: {first}, "
+            f"Smallest without a difference to full precision: {first}, "
             f"{in_bytes(kept[first].total_bytes)}, {part} % of full precision's bytes."
         )
     return lines

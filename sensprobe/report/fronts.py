@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 
-from sensprobe.report.results import Candidate, Compared, Search
+from sensprobe.report.results import Candidate, Compared, Confirmation, Search
 from sensprobe.scores.pareto import nondominated
 
 MOST_BATCH = 2**20
@@ -94,12 +94,19 @@ def best_within(search: Search, view: FrontView) -> Candidate | None:
     return max(fits, key=lambda c: (sign * c.metric.value, -c.total_bytes), default=None)
 
 
-def smallest_unharmed(search: Search, view: FrontView) -> Candidate | None:
-    """The feasible plan of the fewest bytes that loses no more than the error of its loss."""
+def smallest_unharmed(
+    search: Search, view: FrontView, confirmed: Confirmation | None = None
+) -> Candidate | None:
+    """The feasible plan of the fewest bytes that differs from full precision for the worse neither
+    where it was searched nor where it was confirmed."""
     sign = search.quantity.sign
-    unharmed = [
-        c for c in whole(search, view) if not (c.change.differs and sign * c.change.value < 0)
-    ]
+
+    def harmed(plan: Candidate) -> bool:
+        again = None if confirmed is None else confirmed.of(plan.name)
+        changes = (plan.change, *(() if again is None else (again.change,)))
+        return any(change.differs and sign * change.value < 0 for change in changes)
+
+    unharmed = [c for c in whole(search, view) if not harmed(c)]
     return min(unharmed, key=lambda c: (c.total_bytes, -sign * c.metric.value), default=None)
 
 

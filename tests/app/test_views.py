@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 import report_documents as documents
-from app_pages import drawn, opened, words
+from app_pages import WAIT, drawn, opened, page, words
 from sensprobe_app import jobs, store
 from shipped_run import copy_searched
+from streamlit.testing.v1 import AppTest
 
 from sensprobe import api
 from sensprobe.plans.plan import Plan, parse_setting
@@ -117,6 +118,26 @@ def test_runs_of_unlike_metrics_are_compared_by_what_they_lose_relative_to_their
     pairs = {site: pair for site, pair in pairs.items() if pair[0] != pair[1]}
     assert len(pairs) == 6
     assert {site: list(row) for site, row in differ.iterrows()} == pairs
+
+
+def test_compare_begins_with_the_run_that_was_looked_at(runs):
+    for name in ("another", "more"):
+        copy_searched(runs / name)
+    assert drawn(runs, "compare").multiselect(key="runs").value == ["another", "digits"]
+    test = AppTest.from_function(page, args=(str(runs), "compare", ""), default_timeout=WAIT)
+    test.session_state["kept run"] = "more"
+    assert test.run().multiselect(key="runs").value == ["more", "another"]
+
+
+def test_a_plan_of_a_search_has_the_error_that_the_search_gives_it(runs):
+    path = runs / "digits" / "results" / "search.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for row in document["candidates"]:
+        row["metric"]["stderr"] = 0.125  # as of samples that belong together, which a ledger lacks
+    path.write_text(json.dumps(document), encoding="utf-8")
+    shown = {m.label: m.value for m in drawn(runs, "plan").metric}
+    found = next(value for label, value in shown.items() if label.startswith("measured"))
+    assert found == "97 ± 12"
 
 
 def test_a_model_is_a_graph_of_its_tensors_under_a_plan(runs):
@@ -434,7 +455,8 @@ def test_budgets_are_typed_in_all_and_apart(runs):
     test = drawn(runs, "pareto", budget="1.6KiB", state="25%")
     said = words(test).replace("\\", "")
     assert "within 1.60 KiB and 256 bytes of state" in said
-    assert "Smallest that loses no more than its error within" in said
+    assert "Smallest without a difference to full precision within" in said
+    assert "(weights " in said
     test.text_input(key="weights").input("12 apples").run()
     assert "12 apples" in test.error[0].value
 

@@ -31,7 +31,7 @@ from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.overview import overview
 from sensprobe.report.plans import bits_by_part, resolved
 from sensprobe.report.results import Compared
-from sensprobe.report.values import Measured
+from sensprobe.report.values import Measured, in_bytes
 from sensprobe.report.writing import write_report
 from sensprobe.runs import open_run
 from sensprobe.scores.pareto import hypervolume
@@ -90,6 +90,19 @@ def test_the_best_within_a_budget_fits_and_is_stable(found):
         if c.total_bytes < unharmed.total_bytes and not c.stopped_early and not c.radius > 1:
             assert c.change.differs
             assert c.change.value < 0
+
+
+def test_a_plan_that_was_confirmed_to_lose_is_not_without_a_difference(found):
+    search, again = found.search, found.confirmation
+    plan = again.plans[0]
+    one = search.candidate(plan.candidate)
+    assert plan.change.differs
+    assert plan.change.value < 0
+    budget = FrontView(budget=one.total_bytes, weights=one.weight_bytes, state=one.state_bytes)
+    alone = replace(search, candidates=(one,))
+    assert not one.change.differs
+    assert smallest_unharmed(alone, budget) is one
+    assert smallest_unharmed(alone, budget, again) is None
 
 
 def test_the_course_ends_at_the_hypervolume(found):
@@ -256,6 +269,11 @@ def test_plans_by_batch_are_drawn_at_their_largest(found):
     best = by_batch(found.search, 64 * 1024.0)
     marks = next(series for series in drawn.series if series.name == "best")
     assert [(p.x, p.name) for p in marks.points] == [(batch, c.name) for batch, c in best]
+    for batch, c in best:  # hovers tell the bytes of that many sequences
+        about = next(p.about for p in marks.points if p.name == c.name)
+        total = c.weight_bytes + batch * c.state_bytes // found.search.batch
+        assert f"{in_bytes(total)} in all" in about
+        assert total <= 64 * 1024
     assert "64.00 KiB" in drawn.title
     line = screen.draw(drawn).data[1].line
     assert line.shape == "vh"

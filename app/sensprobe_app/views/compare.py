@@ -13,7 +13,7 @@ from sensprobe.report.names import told_apart
 from sensprobe.report.results import Search
 from sensprobe.report.tables import notable
 from sensprobe_app import store
-from sensprobe_app.controls import batch_of, chart, choice, command, plain
+from sensprobe_app.controls import batch_of, chart, choice, command, kept, plain
 
 CHANGE, RELATIVE = "change to full precision", "loss relative to full precision"
 SHOWN = {
@@ -31,11 +31,12 @@ def show(lines: list[store.RunLine]) -> None:
     answer = st.container()
     names = [line.name for line in lines]
     first, second, third = st.columns([3, 2, 2])
+    searched = [line.name for line in lines if line.best] or names
     with first:
         picked = st.multiselect(
             "Runs",
             names,
-            default=[line.name for line in lines if line.best][:2] or names[:2],
+            default=sorted(searched, key=lambda name: name != kept("run"))[:2],
             key="runs",
             bind="query-params",
             max_selections=MOST,
@@ -81,6 +82,7 @@ def _difference(found: Mapping[str, store.Found], searches: Mapping[str, Search]
     plans: dict[str, Placed] = {}
     firsts: list[str] = []
     called: dict[str, str] = {}
+    known: tuple[str, ...] = ()  # the sites of the first run's model
     for name, search in searches.items():
         run = found[name].run
         names = () if run is None else tuple(run.manifest.sites)
@@ -89,7 +91,8 @@ def _difference(found: Mapping[str, store.Found], searches: Mapping[str, Search]
         texts = told_apart(ordered, search)
         called |= {f"{name}: {c.title}": f"{name}: {texts[c.name]}" for c in ordered}
         plans |= own
-        firsts += list(own)[:1]
+        firsts += list(own)[: 1 if not firsts or names == known else 0]
+        known = known or names
     st.subheader("How two plans differ")
     if len(plans) < 2:
         st.markdown("There are no two plans to compare.")

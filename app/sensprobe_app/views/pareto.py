@@ -31,6 +31,11 @@ from sensprobe_app.controls import (
 )
 from sensprobe_app.store import Found
 
+BEST, UNHARMED = "Best measured", "Smallest without a difference to full precision"
+HELP = (
+    "A difference is larger than 1.96 standard errors. Plans are chosen by the search samples, so "
+    "the best of many looks a little better than it is."
+)
 BUDGETS = {"budget": "Budget in all", "weights": "of weights (flash)", "state": "of state (RAM)"}
 
 
@@ -109,14 +114,18 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
         _take,
     )
     within = _within(view)
-    for what, plan in (
-        (f"Best measured{within}", best_within(search, view)),
-        (f"Smallest that loses no more than its error{within}", smallest_unharmed(search, view)),
-    ):
+    best, again = best_within(search, view), found.confirmation
+    small = smallest_unharmed(search, view, again)
+    for what, plan in ((BEST, best), (UNHARMED, small)):
         if plan is not None:
-            _told(what, plan, search, found.confirmation)
+            _told(f"{what}{within}", plan, search, again)
         else:
-            st.markdown(f"**{what}**: no plan that was measured in full")
+            none = (
+                "no stable plan of those that were measured in full fits"
+                if best is None
+                else ("none; every plan that fits loses something")
+            )
+            st.markdown(f"**{what}{within}**: {none}")
     memory = view.budget if isfinite(view.budget) else search.full_bytes
     chart(
         charts.batches(search, memory, loss=view.loss),
@@ -174,13 +183,14 @@ def _told(what: str, best: Candidate, search: Search, confirmed: Confirmation | 
         own = confirmed.quantity
         first = f"confirmed {own.level(again.metric)} {own.unit or own.name}, searched"
     else:
-        first = ""
+        first = "" if confirmed is None else "not confirmed; searched"
+    parts = f"weights {in_bytes(best.weight_bytes)}, state {in_bytes(best.state_bytes)}"
     st.markdown(
         f"**{what}**: {plain(f'{first} {q.level(best.metric)}')} {plain(q.unit or q.name)} "
         f"({plain(q.change(best.change))} {plain(q.change_unit)} "
         "to full precision), "
-        f"{in_bytes(best.total_bytes)} at batch {search.batch}",
-        help=f"{best.title}: its name in files and commands",
+        f"{in_bytes(best.total_bytes)} at batch {search.batch} ({parts})",
+        help=f"{HELP} {best.title}: its name in files and commands.",
     )
 
 

@@ -39,7 +39,7 @@ from sensprobe.report.ranges import read_values
 from sensprobe.report.results import Entries, Sensitivity
 from sensprobe.report.tables import mark_of, notable
 from sensprobe.report.tuned import Tuning
-from sensprobe.report.values import in_bytes, level_text
+from sensprobe.report.values import Measured, Quantity, in_bytes, level_text
 from sensprobe.report.writing import csv_bytes
 from sensprobe.runs import Run
 from sensprobe_app import jobs, store
@@ -173,7 +173,9 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         )
         _unpriced(found, profile, guess)
     assert found.run is not None
-    known = measured_plan(found.run, fingerprint(resolved(entries, found.sites)))
+    known = _searched(found, entries) or measured_plan(
+        found.run, fingerprint(resolved(entries, found.sites))
+    )
     if known is None:
         fourth.metric("measured", "not yet")
     else:
@@ -186,6 +188,15 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
             delta_arrow="off",
             help=AGAINST,
         )
+
+
+def _searched(found: Found, entries: Entries) -> tuple[Quantity, Measured, Measured] | None:
+    """What the run's search says of a plan, which knows what samples belong together."""
+    mark, search = fingerprint(resolved(entries, found.sites)), found.search
+    if search is None:
+        return None
+    plan = next((c for c in search.candidates if c.plan_fingerprint == mark), None)
+    return None if plan is None else (search.quantity, plan.metric, plan.change)
 
 
 def _confirmed(found: Found, entries: Entries) -> tuple[str, str, str] | None:
@@ -247,12 +258,10 @@ def _next_changes(found: Found, entries: Entries, batch: int, editor: Editor) ->
         return
     every = next_changes.changes(entries, found.sites, profile, batch)
     st.subheader("The next change")
-    error = (
-        "estimates without an error bar" if profile.method == "taylor" else "± one standard error"
-    )
     st.caption(
         f"Groups of the {profile.method} profile, each in its best other scheme, by loss a byte at "
-        f"batch {batch}. A loss is of the change alone, on the same samples; {error}."
+        f"batch {batch}. A loss is of the change alone, on the same samples; ± one "
+        "standard error, where it is known."
     )
     for title, kept in (
         ("Saves most for what it loses", next_changes.saving(every)),

@@ -25,7 +25,7 @@ PREDICTED = (
 )
 PARALLEL = (
     "A line is a plan, and each axis has its own scale. Where lines of the front and of what was "
-    "chosen meet, the part needs those bits; where they fan out, it does not matter. A click in "
+    "chosen meet, good plans agree on those bits; where they fan out, it matters less. A click in "
     "the legend hides a kind of plan."
 )
 MULTIPLIERS = (

@@ -286,13 +286,15 @@ def batches(search: Search, memory: float, *, loss: bool | None = None) -> Chart
     height = _Height(search, loss, [c.change for _, c in (*best, *uniform)])
 
     def point(batch: int, c: Candidate, label: str = "") -> Point:
-        about_it = (f"up to batch {batch:,}", *about(c, search))
+        state = round(c.state_bytes / search.batch * batch)
+        at = replace(c, state_bytes=state, total_bytes=c.weight_bytes + state)
+        about_it = (f"up to batch {batch:,}", *about(at, search))
         return height.mark(c, about_it, label, "bottom left")._replace(x=batch)
 
     marks = tuple(point(batch, c) for batch, c in best)
     names = _uniform_names([c for _, c in uniform])
     others = tuple(point(batch, c, names[c.name]) for batch, c in uniform)
-    lines = (point(1, best[0][1]), *marks)
+    lines = (height.mark(best[0][1])._replace(x=1), *marks)
     last = max(mark.x for mark in (*marks, *others))
     ticks = [2**k for k in range(0, 21, 2) if 2**k <= last]
     across = Axis(
