@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 from sensprobe.report.agreement import Agreement
 from sensprobe.report.gather import Results
+from sensprobe.report.names import told
 from sensprobe.report.results import (
     Confirmation,
     Confirmed,
@@ -21,6 +23,7 @@ from sensprobe.report.values import (
     UNSTABLE,
     Measured,
     Quantity,
+    digits,
     in_bytes,
     plus_minus,
     shortened,
@@ -84,14 +87,31 @@ def _level(shown: Measured, quantity: Quantity) -> str:
 
 
 def about_agreement(found: Agreement) -> str:
-    """τ and what it means for a pair of groups."""
+    """τ, what it means for a pair of groups, and the group that the two prices differ most on."""
     tau = found.overall
     if not tau.known:
         return "Too few groups were priced both ways to compare the rankings."
     same = plus_minus(Measured(50 + 50 * tau.value, 50 * tau.stderr))
+    prices = [(p, p.taylor.additive, p.measured.additive) for p in found.pairings]
+    far, one, other = max(prices, key=lambda both: abs(both[1].value - both[2].value))
     return (
         f"Kendall τ between the gradient's estimate and the measurement is {plus_minus(tau)} over "
-        f"{tau.n} observations: {same} % of pairs are in the same order."
+        f"{tau.n} observations: {same} % of pairs are in the same order. "
+        f"They are farthest apart for {shortened(far.measured.group, NAME)} in "
+        f"{far.measured.scheme}: estimated {plus_minus(one)}, measured {plus_minus(other)}."
+    )
+
+
+def about_predictions(search: Search) -> str:
+    """The plan that lost most beside what its tensors did one at a time; empty where none has
+    both numbers."""
+    known = [c for c in search.candidates if isfinite(c.predicted) and isfinite(c.extra_nats)]
+    if not known:
+        return ""
+    far = max(known, key=lambda c: abs(c.predicted - c.extra_nats))
+    return (
+        f"Farthest from its prediction: {told(far, search)}, predicted {digits(far.predicted, 3)} "
+        f"nats, measured {digits(far.extra_nats, 3)}."
     )
 
 

@@ -28,10 +28,12 @@ from sensprobe.report.fronts import (
 )
 from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import measured_plan, search_so_far
+from sensprobe.report.names import told
 from sensprobe.report.overview import overview
 from sensprobe.report.plans import bits_by_part, resolved
+from sensprobe.report.prose import about_agreement, about_predictions
 from sensprobe.report.results import Compared
-from sensprobe.report.values import Measured, in_bytes
+from sensprobe.report.values import Measured, digits, in_bytes
 from sensprobe.report.writing import write_report
 from sensprobe.runs import open_run
 from sensprobe.scores.pareto import hypervolume
@@ -103,6 +105,23 @@ def test_a_plan_that_was_confirmed_to_lose_is_not_without_a_difference(found):
     assert not one.change.differs
     assert smallest_unharmed(alone, budget) is one
     assert smallest_unharmed(alone, budget, again) is None
+
+
+def test_the_plan_farthest_from_its_prediction_is_named(found):
+    search = found.search
+    said = about_predictions(search)
+    both = [c for c in search.candidates if isfinite(c.extra_nats)]
+    gaps = {told(c, search): abs(c.predicted - c.extra_nats) for c in both}
+    assert f"prediction: {max(gaps, key=gaps.get)}, predicted" in said
+    assert about_predictions(replace(search, candidates=())) == ""
+
+
+def test_where_estimate_and_measurement_are_farthest_apart_is_named(found):
+    pairs = found.agreement.pairings
+    far = max(pairs, key=lambda p: abs(p.taylor.additive.value - p.measured.additive.value))
+    said = about_agreement(found.agreement)
+    assert f"farthest apart for {far.measured.group} in {far.measured.scheme}: " in said
+    assert digits(far.taylor.additive.value, 2) in said
 
 
 def test_the_course_ends_at_the_hypervolume(found):

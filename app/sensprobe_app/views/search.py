@@ -8,7 +8,7 @@ import streamlit as st
 from sensprobe.report import charts, rows
 from sensprobe.report.charts.searching import meaning
 from sensprobe.report.course import about_course, course, seconds
-from sensprobe.report.prose import about_search
+from sensprobe.report.prose import about_predictions, about_search
 from sensprobe.report.results import Search
 from sensprobe_app import store
 from sensprobe_app.controls import chart, choice, followed, plain, search_command
@@ -97,6 +97,8 @@ def _plans(found: Found, search: Search) -> None:
             "predictions",
             "Loss that sensitivities predict for every plan against the loss that was measured",
         )
+        if said := about_predictions(search):
+            st.markdown(plain(said))
         st.caption(PREDICTED)
     chart(
         charts.parallel(search, found.sites),
