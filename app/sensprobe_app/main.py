@@ -17,7 +17,10 @@ from sensprobe_app.views import compare, kernels, model, pareto, plan, runs, sea
 EVERY = "2s"
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 4rem; }
-[data-testid="stMetricValue"] { font-size: 1.6rem; }
+[data-testid="stMetricValue"] { font-size: clamp(1.1rem, 1.7vw, 1.6rem); }
+[data-testid="stMetricValue"] *, [data-testid="stMetricLabel"] * {
+  white-space: normal !important; overflow: visible; }
+@media (max-width: 640px) { .modebar { display: none; } }
 </style>"""
 TITLES: dict[str, Callable[[store.Found], None]] = {
     "sensitivity": sensitivity.show,

@@ -231,11 +231,11 @@ def test_a_front_is_not_in_a_corner_and_says_what_lies_outside() -> None:
 def test_uniform_plans_of_one_width_are_told_apart_and_every_plan_says_its_bytes_and_name() -> None:
     found = gather(open_run(EXAMPLE)).search
     one = next(c for c in found.candidates if c.uniform == "int6/head/asym/dynamic")
-    more = replace(one, name="other", uniform="int6/channel", total_bytes=one.total_bytes + 300)
+    more = replace(one, name="other", uniform="int6/head", total_bytes=one.total_bytes + 300)
     drawn = charts.frontier(replace(found, candidates=(*found.candidates, more)))
     points = [p for s in drawn.series for p in s.points if p.about]
     labels = {p.name: p.label for p in points}
-    assert {labels[one.name], labels["other"]} <= {"int6/head", "int6/channel", ""}
+    assert {labels[one.name], labels["other"]} <= {"int6/head/asym", "int6/head", ""}
     assert labels[one.name] != labels["other"]
     alone = next(p for s in charts.frontier(found).series for p in s.points if p.name == one.name)
     assert alone.label == "int6"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
@@ -207,7 +206,7 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
         if mark == DOMINATED:
             return at._replace(y_error=UNKNOWN_ERROR, hollow=c.stopped_early)
         if mark == UNIFORM:
-            label = shortened(uniform[c.name], 12)
+            label = shortened(uniform[c.name], 18)
             side = "bottom left" if c.total_bytes == last else "bottom right"
             return at._replace(label=label, side=side)
         if mark == CHOSEN:
@@ -224,10 +223,15 @@ def _marks(plotted: Sequence[Candidate], search: Search, height: _Height) -> lis
 
 
 def _uniform_names(plans: Sequence[Candidate]) -> dict[str, str]:
-    """What uniform plans are labelled by: "int6", or "int6/head" beside "int6/channel"."""
-    schemes = {c.name: (c.uniform or "").split("/") for c in plans if c.uniform}
-    count = Counter(words[0] for words in schemes.values())
-    return {n: "/".join(w[: 1 + (count[w[0]] > 1)]) for n, w in schemes.items()}
+    """What uniform plans are labelled by: "int6", or "int6/head" beside "int6/head/dynamic"."""
+    schemes = {c.name: c.uniform.split("/") for c in plans if c.uniform}
+
+    def short(words: list[str]) -> str:
+        alike = [w for w in schemes.values() if w != words]
+        enough = (k for k in range(1, len(words)) if all(w[:k] != words[:k] for w in alike))
+        return "/".join(words[: next(enough, len(words))])
+
+    return {name: short(words) for name, words in schemes.items()}
 
 
 def _front(plans: Sequence[Candidate]) -> list[Candidate]:

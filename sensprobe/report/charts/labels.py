@@ -17,6 +17,7 @@ WIDTHS = (250, 560)
 """Pixels between the ends of the horizontal axis of a narrow and of a wide screen."""
 ABOVE_AND_BELOW = 190  # pixels of title, axis and legend
 LETTER, LINE = 7.0, 15.0  # pixels a letter takes, and a line of text
+LONG = 8  # letters: a longer label is not drawn unless there is room on a narrow screen too
 SMALL = 6  # pixels of a mark
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels."""
@@ -37,7 +38,7 @@ def _placed(chart: Chart, series: Series, point: Point, taken: dict[int, list[Bo
     if not point.label:
         return point
     sides = (point.side, *(side for side in SIDES if side != point.side))
-    for width in WIDTHS:
+    for width in WIDTHS[: 1 if len(point.label) > LONG else None]:
         wider = [w for w in WIDTHS if w >= width]
         for side in sides:
             boxes = {w: _box(chart, series, point, side, w) for w in wider}

@@ -87,7 +87,7 @@ def predictions(search: Search) -> Chart:
 
     return Chart(
         title,
-        (f"{apart} at zero or below are not drawn",) if apart else (),
+        (f"not drawn, for they are at zero or below: {apart}",) if apart else (),
         x=Axis("predicted: sensitivities added up", "nats", log=True),
         y=Axis("measured", "nats", log=True),
         series=(
