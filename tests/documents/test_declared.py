@@ -49,6 +49,15 @@ def test_every_field_of_tuned_models_is_declared(tmp_path: Path) -> None:
     require_declared(tmp_path / "run" / "results" / "tuned.json")
 
 
+def test_every_field_of_a_search_under_noise_is_declared(tmp_path: Path) -> None:
+    copy_searched(tmp_path / "run")
+    noise = {"noise": "weights=0.01", "draws": 2}
+    api.search(tmp_path / "run", ["1.5KiB"], evaluations=2, limit=40, confirm=False, **noise)
+    found = json.loads((tmp_path / "run" / "results" / "search.json").read_text(encoding="utf-8"))
+    assert found["noise"]["draws"] == 2
+    require_declared(tmp_path / "run" / "results" / "search.json")
+
+
 def require_declared(path: Path) -> None:
     name = path.stem.partition("-")[0]
     assert name in OURS
