@@ -675,7 +675,8 @@ def tune(
     may be a name of its search (see `export`). `teacher`: "none", "self" or a MODEL, whose outputs
     are learnt as well as the labels; of unlabelled data alone, and "self" by default.
     `parametrization` of S4D and S5: "continuous", "discrete" or "frozen"; `stable` keeps their
-    |A| at most 1 as stored. `ranges`: "watched" or "learned". `average`, `warmup`, `clip` and
+    |A| at most 1 as stored, and three standard deviations of Gaussian `noise` on A below
+    that. `ranges`: "watched" or "learned". `average`, `warmup`, `clip` and
     `progressive`: see `sensprobe tune --help`. Training ends after `max_steps` where `epochs`
     are longer. `train`: "all" parameters, or "vectors": norms, biases and D. `noise`
     ("weights=0.02", several) is added in every step, with or without a plan; scores are

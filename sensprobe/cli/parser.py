@@ -306,7 +306,7 @@ def _tune_method(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--stable",
         action="store_true",
-        help="keep |A| of S4D and S5 at most 1 as stored, and of --noise three deviations below",
+        help="keep |A| of S4D and S5 at most 1 as stored; with --noise, 3 sigma below",
     )
     sub.add_argument(
         "--ranges",

@@ -59,11 +59,17 @@ def share(total_bytes: int, search: Search) -> float:
     return 100 * total_bytes / search.full_bytes if search.full_bytes else nan
 
 
-def about_runs(searches: Mapping[str, Search]) -> list[str]:
-    """Which run lost least, and which has the smallest plan without a difference."""
+def about_runs(
+    searches: Mapping[str, Search], confirmed: Mapping[str, Confirmation | None]
+) -> list[str]:
+    """Which run lost least, and which has the smallest plan without a difference to full precision,
+    where it was searched and where it was confirmed."""
     anything = FrontView()
     plans = {name: best_within(search, anything) for name, search in searches.items()}
-    small = {name: smallest_unharmed(search, anything) for name, search in searches.items()}
+    small = {
+        name: smallest_unharmed(search, anything, confirmed.get(name))
+        for name, search in searches.items()
+    }
     best = {name: plan for name, plan in plans.items() if plan is not None}
     kept = {name: plan for name, plan in small.items() if plan is not None}
     lines = []

@@ -103,8 +103,8 @@ def about_agreement(found: Agreement) -> str:
 
 
 def about_predictions(search: Search) -> str:
-    """The plan that lost most beside what its tensors did one at a time; empty where none has
-    both numbers."""
+    """Which plan's measured loss lies farthest from the sum of its sensitivities; empty where no
+    plan has both numbers."""
     known = [c for c in search.candidates if isfinite(c.predicted) and isfinite(c.extra_nats)]
     if not known:
         return ""

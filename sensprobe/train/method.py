@@ -17,10 +17,10 @@ class Method:
     """How parameters are trained under a plan, beside the recipe's numbers.
 
     `parametrization` is one of `PARAMETRIZATIONS`, "" for the one that the checkpoint has; `stable`
-    keeps every discretised A inside the unit circle as it is stored. `ranges` says whether static
-    ranges are watched or learned, `progressive` whether integers start with more bits (see
-    `ranges`). `clip` is the largest norm of all gradients together, 0 for any. `train` is one of
-    `TRAINED`.
+    keeps every discretised A inside the unit circle as it is stored, with room for three
+    standard deviations of Gaussian noise on A. `ranges` says whether static ranges are watched or
+    learned, `progressive` whether integers start with more bits (see `ranges`). `clip` is the
+    largest norm of all gradients together, 0 for any. `train` is one of `TRAINED`.
     """
 
     parametrization: str = ""

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -38,11 +37,10 @@ DECAYS = ("log_dt", "log_A_real", "A_real", "A_imag", "A_log", "dt_proj", "dt_bi
 _PULLS = [2.0**-k for k in range(14, 1, -1)] + [0.25] * 20
 """Shares of |A_bar| that the guard takes away, one after the other, until its code is inside."""
 _STEADY = [2.0**-10] * 400
-"""What it takes away where there is noise to leave room for, before the others."""
+"""Shares that it takes away before those where A has noise to leave room for."""
 SPREAD = 3.0
 """Standard deviations of noise on A that the guard leaves between |A_bar| as stored and 1."""
 Params = Mapping[str, Tensor]
-NO_NOISE: Mapping[str, Noise] = MappingProxyType({})
 
 
 def own_name(parameter: str) -> str:
@@ -158,12 +156,13 @@ def _limit(A: Tensor, noise: Noise | None) -> float:
 
 @torch.no_grad()
 def stabilised(
-    params: Params, config: Any, plan: Resolved, noises: Mapping[str, Noise] = NO_NOISE
+    params: Params, config: Any, plan: Resolved, noises: Mapping[str, Noise] | None = None
 ) -> dict[str, Tensor]:
     """The parameters of a time-invariant model, with every A that the plan stores above 1 moved
     inward, its phase kept, by about as little as it takes. `noises`, by site, are left room for."""
-    found = dict(params)
-    for share in (*_STEADY, *_PULLS) if noises else _PULLS:
+    found, noises = dict(params), noises or {}
+    noisy = any(f"layers.{i}.A" in noises for i in range(config.layers))
+    for share in (*_STEADY, *_PULLS) if noisy else _PULLS:
         stored = _stored(Applier(deployed(found, config)), plan)
         above = {name: _size(A) > _limit(A, noises.get(name)) for name, A in stored.items()}
         if not any(mask.any() for mask in above.values()):

@@ -60,7 +60,8 @@ def show(lines: list[store.RunLine]) -> None:
         paired = next(iter(searches.values())).quantity.paired_first
         what = SHOWN[choice("Shown", shown, "as", CHANGE if paired else None) or RELATIVE]
     with answer:
-        for sentence in about_runs(searches):
+        confirmed = {name: found[name].confirmation for name in searches}
+        for sentence in about_runs(searches, confirmed):
             st.markdown(plain(sentence))
     chart(
         charts.fronts(searches, what, {name: found[name].tuned for name in searches}),

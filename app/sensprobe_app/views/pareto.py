@@ -120,12 +120,8 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
         if plan is not None:
             _told(f"{what}{within}", plan, search, again)
         else:
-            none = (
-                "no stable plan of those that were measured in full fits"
-                if best is None
-                else ("none; every plan that fits loses something")
-            )
-            st.markdown(f"**{what}{within}**: {none}")
+            fits = "every plan that fits loses" if best else "no stable plan measured in full fits"
+            st.markdown(f"**{what}{within}**: none; {fits}")
     memory = view.budget if isfinite(view.budget) else search.full_bytes
     chart(
         charts.batches(search, memory, loss=view.loss),

@@ -36,7 +36,7 @@ from sensprobe.report.live import measured_plan
 from sensprobe.report.names import told_apart
 from sensprobe.report.plans import EXACT_TEXT, resolved
 from sensprobe.report.ranges import read_values
-from sensprobe.report.results import Entries, Sensitivity
+from sensprobe.report.results import Entries, Search, Sensitivity
 from sensprobe.report.tables import mark_of, notable
 from sensprobe.report.tuned import Tuning
 from sensprobe.report.values import Measured, Quantity, in_bytes, level_text
@@ -173,9 +173,8 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         )
         _unpriced(found, profile, guess)
     assert found.run is not None
-    known = _searched(found, entries) or measured_plan(
-        found.run, fingerprint(resolved(entries, found.sites))
-    )
+    mark = fingerprint(resolved(entries, found.sites))
+    known = _searched(found.search, mark) or measured_plan(found.run, mark)
     if known is None:
         fourth.metric("measured", "not yet")
     else:
@@ -190,9 +189,9 @@ def _costs(found: Found, base: Entries, entries: Entries, batch: int, *, changed
         )
 
 
-def _searched(found: Found, entries: Entries) -> tuple[Quantity, Measured, Measured] | None:
-    """What the run's search says of a plan, which knows what samples belong together."""
-    mark, search = fingerprint(resolved(entries, found.sites)), found.search
+def _searched(search: Search | None, mark: str) -> tuple[Quantity, Measured, Measured] | None:
+    """The score and change of the plan with that fingerprint as the search has them: unlike the
+    ledger, it knows which samples belong together."""
     if search is None:
         return None
     plan = next((c for c in search.candidates if c.plan_fingerprint == mark), None)
