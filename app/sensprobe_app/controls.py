@@ -20,7 +20,9 @@ from sensprobe_app import store
 from sensprobe_app.store import Found
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$@&])")
-EVERY = "2s"
+EVERY, SOON = "2s", "0.7s"
+REST = "the rest follows"
+"""A key of the session: it was sent its first chart."""
 PICKS = ("points", "box")
 BATCHES = tuple(2**k for k in range(11))
 FILES = {"svg": "image/svg+xml", "png": "image/png"}
@@ -43,12 +45,38 @@ def chart(
 ) -> go.Figure:
     """Draw a chart in the page's theme, and return the figure. Where marks can be picked,
     `on_select` is called and `picked` says which."""
-    figure = screen.draw(prepared, theme())
+    figure = _drawn(prepared, theme(), key)
     more = {} if on_select is None else {"on_select": on_select, "selection_mode": PICKS}
     st.plotly_chart(figure, theme=None, key=key, config=CHART, alt=alt, **more)  # type: ignore[call-overload]
     if not prepared.nothing:
         _files(prepared, key)
     return figure
+
+
+def _drawn(prepared: Chart, colours: Theme, key: str) -> go.Figure:
+    """The figure of a chart: that of the page before, where nothing has changed."""
+    before = st.session_state.get(_figure(key))
+    if before is None or before[:2] != (prepared, colours):
+        before = (prepared, colours, screen.draw(prepared, colours))
+        st.session_state[_figure(key)] = before
+    figure: go.Figure = before[2]
+    return figure
+
+
+def stands_alone() -> bool:
+    """Return True while a page that was just opened shall hold its first chart and no other: a
+    browser shows none before it has drawn all that it was sent. The rest follows by itself."""
+    if REST in st.session_state:
+        return False
+    st.fragment(run_every=SOON)(_rest)()
+    return True
+
+
+def _rest() -> None:
+    """Called with the page, and again when the browser has time."""
+    if REST in st.session_state:
+        st.rerun()
+    st.session_state[REST] = True
 
 
 def _files(prepared: Chart, key: str) -> None:
@@ -152,6 +180,10 @@ def _forget(keys: Sequence[str]) -> None:
 def gone(key: str) -> str:
     """What the address asked a strict choice for and there is not; "" where nothing is missing."""
     return str(st.session_state.get(_gone(key), ""))
+
+
+def _figure(key: str) -> str:
+    return f"figure {key}"
 
 
 def _kept(key: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import partial
 
-import pandas as pd
 import streamlit as st
 
 from sensprobe.errors import SensprobeError
 from sensprobe.plans.scheme import parse
 from sensprobe.plans.sites import Kind
+from sensprobe.report.dataframes import pd
 from sensprobe.report.editing import grid, options, priced_schemes, set_many, site_name
 from sensprobe.report.plans import OUTSIDE
 from sensprobe.report.results import Entries

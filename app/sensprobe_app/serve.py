@@ -18,6 +18,9 @@ PAGE = Path(__file__).with_name("main.py")
 OBJECTS = 200_000
 """Objects made between two looks for garbage: a large run is read as so many at once."""
 
+TURN = 5e-4
+"""Seconds that a thread works while others wait: files are served while a run is read."""
+
 PATIENCE = 2
 """Seconds that a stopped server waits for browsers to let go; by itself it waits for ever."""
 
@@ -48,6 +51,7 @@ def warm(folder: Path) -> None:
 
 if __name__ == "__main__":
     gc.set_threshold(OBJECTS)
+    sys.setswitchinterval(TURN)
     uvicorn.Config = Config  # type: ignore[misc]
     Thread(target=warm, args=(Path(sys.argv[-1]),), daemon=True).start()
     sys.argv = ["streamlit", "run", str(PAGE), *sys.argv[1:]]

@@ -85,16 +85,14 @@ def served(folder: Path | str, cwd: Path | None = None, seconds: float = 180) ->
 
     RuntimeError where nothing listens after so many seconds.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["dashboard", str(folder), "--no-browser", "--port", str(port)]
     process = subprocess.Popen(
         [sys.executable, "-m", "sensprobe", *words],
         cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        _wait_for(port, seconds)
+        wait_for(port, seconds)
         yield Served(f"http://localhost:{port}", process)
     finally:
         process.terminate()
@@ -105,7 +103,15 @@ def served(folder: Path | str, cwd: Path | None = None, seconds: float = 180) ->
             raise
 
 
-def _wait_for(port: int, seconds: float) -> None:
+def free_port() -> int:
+    """A port of this machine that nothing listens at."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for(port: int, seconds: float) -> None:
+    """Returns when something listens at a port; RuntimeError where nothing does in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with socket.socket() as probe:

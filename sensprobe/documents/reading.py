@@ -35,6 +35,8 @@ DOTTED = 32
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STEPS = np.zeros(256, np.int8)
 _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
+_QUOTE = ord('"')
+_OTHERS = bytes(sorted({*range(256)} - {*b'[]{}"'}))
 _LONG_KEY = re.compile(rf"(?:[\w\"'-]+[ \t]*\.[ \t]*){{{DOTTED}}}")
 
 
@@ -105,8 +107,11 @@ def _require_shallow(raw: bytes) -> None:
     """Refuses nesting before a reader recurses. Brackets inside texts do not count."""
     if raw.count(b"[") + raw.count(b"{") <= DEPTH:
         return
-    steps = _STEPS[np.frombuffer(_STRING.sub(b"", raw), np.uint8)]
-    if np.cumsum(steps[steps != 0], dtype=np.int64).max(initial=0) > DEPTH:
+    if b"\\" in raw:  # a quote after one ends no text
+        raw = _STRING.sub(b"", raw)
+    marks = np.frombuffer(raw.translate(None, _OTHERS), np.uint8)
+    outside = np.cumsum(marks == _QUOTE, dtype=np.uint8) % 2 == 0
+    if np.cumsum(_STEPS[marks[outside]], dtype=np.int64).max(initial=0) > DEPTH:
         raise DocumentError(_TOO_DEEP)
 
 

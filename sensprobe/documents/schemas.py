@@ -106,15 +106,16 @@ def schema(name: str) -> Schema:
 
 # -- keywords -------------------------------------------------------------------------------------
 
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "object": lambda v: type(v) is dict,
-    "array": lambda v: type(v) is list,
-    "string": lambda v: type(v) is str,
-    "boolean": lambda v: type(v) is bool,
-    "null": lambda v: v is None,
-    "integer": lambda v: type(v) is int or (type(v) is float and v.is_integer()),
-    "number": lambda v: type(v) is int or type(v) is float,
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "integer": (int,),
+    "number": (int, float),
 }
+"""The types that a reader of JSON makes; a float may be an "integer" too, see `_type`."""
 
 
 def _test(node: Any, words: str, holds: Callable[[Any], bool]) -> Check:
@@ -129,8 +130,10 @@ def _test(node: Any, words: str, holds: Callable[[Any], bool]) -> Check:
 
 def _type(node: Any, compiled: Any) -> Check:
     names = [node["type"]] if isinstance(node["type"], str) else node["type"]
-    tests = [_TYPES[name] for name in names]
-    return _test(node, "type", tests[0] if len(tests) == 1 else lambda v: any(t(v) for t in tests))
+    kinds = frozenset(kind for name in names for kind in _TYPES[name])
+    if "integer" not in names or float in kinds:
+        return _test(node, "type", lambda v: type(v) in kinds)
+    return _test(node, "type", lambda v: type(v) in kinds or (type(v) is float and v.is_integer()))
 
 
 def _enum(node: Any, compiled: Any) -> Check:

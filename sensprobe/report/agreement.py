@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from math import inf, isfinite, nan, sqrt
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
+from sensprobe.report.dataframes import pd
 from sensprobe.report.results import Row, Sensitivity
 from sensprobe.report.values import Measured, plus_minus
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, isnan
 
-import pandas as pd
-
 from sensprobe.report.benchmarks import Benchmark, BenchmarkCase, Pair
+from sensprobe.report.dataframes import pd
 from sensprobe.report.values import MISSING, NOISE, digits, number
 
 GIGA, MICRO, PERCENT = 1e-9, 1e6, 100

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, inf, isfinite, isnan
 
-import pandas as pd
-
 from sensprobe.plans.cost import site_bytes
 from sensprobe.plans.plan import fingerprint
 from sensprobe.plans.scheme import EXACT, Scheme, parse
 from sensprobe.plans.sites import Kind, Site
+from sensprobe.report.dataframes import pd
 from sensprobe.report.editing import applied, members_of
 from sensprobe.report.live import paired_loss, searched_keys
 from sensprobe.report.plans import EXACT_TEXT, resolved

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, nan
 
-import pandas as pd
-
 from sensprobe.plans.sites import Site
+from sensprobe.report.dataframes import pd
 from sensprobe.report.fronts import FrontView, best_within, smallest_unharmed
 from sensprobe.report.names import told
 from sensprobe.report.plans import resolved, schemes_by_group

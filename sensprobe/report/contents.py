@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import pandas as pd
-
 from sensprobe.report import charts, tables
 from sensprobe.report.agreement import agreement_table
 from sensprobe.report.benchmark_tables import about_benchmark, benchmark_table, versions_of
 from sensprobe.report.benchmarks import Benchmark, latest
 from sensprobe.report.course import Going
+from sensprobe.report.dataframes import pd
 from sensprobe.report.gather import Results
 from sensprobe.report.prose import (
     about_agreement,

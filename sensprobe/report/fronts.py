@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import isfinite, nan
 
 from sensprobe.report.results import Candidate, Compared, Confirmation, Search
@@ -11,6 +12,8 @@ from sensprobe.scores.pareto import nondominated
 
 MOST_BATCH = 2**20
 """The largest batch that is told; a plan without state has none."""
+KEPT = 4
+"""Answers kept: a page asks the same of one search at every click."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class FrontView:
     selected: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=KEPT)
 def at_batch(search: Search, batch: int) -> Search:
     """The same plans with the state of `batch` sequences: bytes, bits a value, and the front.
 
@@ -87,6 +91,7 @@ def feasible(candidate: Candidate | Compared, view: FrontView) -> bool:
     return not beyond
 
 
+@lru_cache(maxsize=KEPT)
 def best_within(search: Search, view: FrontView) -> Candidate | None:
     """The plan of the highest score that is feasible, measured in full."""
     sign = search.quantity.sign
@@ -94,6 +99,7 @@ def best_within(search: Search, view: FrontView) -> Candidate | None:
     return max(fits, key=lambda c: (sign * c.metric.value, -c.total_bytes), default=None)
 
 
+@lru_cache(maxsize=KEPT)
 def smallest_unharmed(
     search: Search, view: FrontView, confirmed: Confirmation | None = None
 ) -> Candidate | None:

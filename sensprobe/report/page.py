@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from sensprobe.report.contents import Figure, Section, sections
+from sensprobe.report.dataframes import pd
 from sensprobe.report.drawing import screen
 from sensprobe.report.frame import FRAME
 from sensprobe.report.gather import Results

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
+from functools import cache
 from math import isnan
 from typing import Any, TypeVar
 
@@ -59,12 +60,18 @@ def filled(kind: type[Found], document: Document, **given: Any) -> Found:
     A field that has a default may be absent or null. KeyError where another is absent; ValueError
     where a text is none.
     """
-    for each in fields(kind):  # type: ignore[arg-type]
-        required = each.default is MISSING
-        if each.name in given or not (required or document.get(each.name) is not None):
+    for name, required, reader in _readers(kind):  # type: ignore[arg-type]
+        if name in given or not (required or document.get(name) is not None):
             continue
-        given[each.name] = READERS[str(each.type)](document[each.name])
+        given[name] = READERS[reader](document[name])
     return kind(**given)
+
+
+@cache
+def _readers(kind: type) -> tuple[tuple[str, bool, str], ...]:
+    """The name of every field of a dataclass, whether it has no default, and its type."""
+    every = fields(kind)
+    return tuple((each.name, each.default is MISSING, str(each.type)) for each in every)
 
 
 def text(value: Any) -> str:

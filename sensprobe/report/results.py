@@ -173,9 +173,10 @@ class Compared:
     saved: bool = False  # a file of the run, which no search measured
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """One search: every candidate and what was chosen."""
+    """One search: every candidate and what was chosen. Equal to itself alone, so that what is
+    worked out of thousands of candidates can be kept by it."""
 
     method: str
     batch: int

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import pandas as pd
-
 from sensprobe.report.agreement import ALL, Agreement
+from sensprobe.report.dataframes import pd
 from sensprobe.report.results import (
     Candidate,
     Compared,

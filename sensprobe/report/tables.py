@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isnan
 
-import pandas as pd
-
 from sensprobe.plans.sites import Site
+from sensprobe.report.dataframes import pd
 from sensprobe.report.plans import EXACT_TEXT, bytes_by_part, schemes_by_group
 from sensprobe.report.results import (
     Candidate,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
-import pandas as pd
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +21,7 @@ from sensprobe.report import tables
 from sensprobe.report.agreement import Agreement
 from sensprobe.report.benchmark_tables import about_benchmark, benchmark_table
 from sensprobe.report.benchmarks import Benchmark
+from sensprobe.report.dataframes import pd
 from sensprobe.report.prose import about_agreement, missed_limits, samples_seen, samples_tuned
 from sensprobe.report.results import Confirmation, Search, Sensitivity
 from sensprobe.report.tuned import Tuning, table

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 
-import pandas as pd
-
+from sensprobe.report.dataframes import pd
 from sensprobe.report.results import RADIUS, Candidate, Compared, Search
 from sensprobe.report.tables import FULL
 from sensprobe.report.values import (

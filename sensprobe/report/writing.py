@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from sensprobe.documents import printable
 from sensprobe.documents.files import disk_errors, inside, require_no_link, write_whole
 from sensprobe.plans.sites import Site
@@ -15,6 +13,7 @@ from sensprobe.report import rows, tables
 from sensprobe.report.benchmark_tables import benchmark_rows
 from sensprobe.report.contents import Figure, sections
 from sensprobe.report.course import going
+from sensprobe.report.dataframes import pd
 from sensprobe.report.gather import Results, gather
 from sensprobe.report.page import render
 from sensprobe.runs import Run

@@ -34,6 +34,9 @@ from sensprobe.runs import Evaluation, EvaluationKey, open_run
 RUN = EXAMPLE / "s4d-digits"
 EVALUATIONS, CLICKS, SAMPLES = 10_000, 9, 400
 CHART = ".js-plotly-plot .main-svg"
+MARKS = ".scatterlayer .trace .points path"
+BOXES = "marks => marks.map(mark => mark.getBoundingClientRect().toJSON())"
+FINGER, PATIENCE = 30, 10
 
 
 def made_up(folder: Path, count: int) -> None:
@@ -69,7 +72,8 @@ def candidate(
     price = cost(sites, plan)
     chance = 1 - 0.9 * np.exp(-price.effective_bits / 1.5) - 0.02 * rng.random()
     correct = (rng.random(SAMPLES) < chance).astype(np.float32)
-    mark = f"{fingerprint(plan)[:10]}{k:06x}"
+    full_mark = fingerprint(plan)
+    mark = f"{full_mark[:10]}{k:06x}"
     key = EvaluationKey(full.model, full.data, "search", 0, SAMPLES, mark, "", full.semantics)
     meta = {
         "label": "",
@@ -86,12 +90,15 @@ def candidate(
         "source": "gains",
         "uniform": None,
         "plan": Plan(tuple(plan.items()), f"p{mark}").to_json(),
+        "plan_fingerprint": full_mark,
         "weight_bytes": price.weight_bytes,
         "state_bytes": price.state_bytes,
         "total_bytes": price.total_bytes,
+        "packed_state_bytes": price.state_bytes,
         "effective_bits": price.effective_bits,
         "metric": {"value": float(correct.mean()), "stderr": error},
         "loss": {"value": float(correct.mean()) - 0.98, "stderr": error},
+        "extra_nats": float(kl.mean()),
         "predicted": 0.1,
         "n": SAMPLES,
         "stopped_early": False,
@@ -100,15 +107,33 @@ def candidate(
     }
 
 
-def click(page: Page, place: int) -> float:
-    """Seconds from a click on a mark to its plan in the address and the table drawn."""
-    marks = page.locator(".scatterlayer .trace .points path")
-    box = marks.nth(place).bounding_box()
-    assert box is not None
-    before = page.url.count("plans=")
+def apart(page: Page) -> list[tuple[float, float]]:
+    """The middles of marks of the first chart, each at least FINGER pixels from those before."""
+    chart = page.locator(CHART).first
+    area = chart.locator(".bglayer .bg, .nsewdrag").first.bounding_box()
+    assert area is not None
+    found: list[tuple[float, float]] = []
+    for box in chart.locator(MARKS).evaluate_all(BOXES):
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        inside = 0 < x - area["x"] < area["width"] and 0 < y - area["y"] < area["height"]
+        if inside and all(abs(x - a) + abs(y - b) > FINGER for a, b in found):
+            found.append((x, y))
+    return found
+
+
+def click(page: Page, part: float) -> float:
+    """Seconds from a click on a mark, so far into their list, to its plan in the address and among
+    those side by side."""
+    page.wait_for_timeout(1000)
+    places = apart(page)
+    place = places[int(part * len(places))]
+    chips = page.locator("[data-tag]")
+    before, chosen = page.url.count("plans="), chips.count()
     began = time.perf_counter()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    while page.url.count("plans=") == before and time.perf_counter() - began < 10:
+    page.mouse.click(*place)
+    while page.url.count("plans=") == before or chips.count() == chosen:
+        if time.perf_counter() - began > PATIENCE:
+            raise RuntimeError(f"a click at {place} picked no plan in {PATIENCE} s")
         page.wait_for_timeout(5)
     return time.perf_counter() - began
 
@@ -128,8 +153,8 @@ def main() -> None:
             page.locator(CHART).first.wait_for(timeout=60_000)
             seconds = time.perf_counter() - began
             page.wait_for_timeout(2000)
-            shown = page.locator(".scatterlayer .trace .points path").count()
-            each = [click(page, shown - 1 - 3 * k) for k in range(CLICKS)]
+            shown = page.locator(CHART).first.locator(MARKS).count()
+            each = [click(page, k / CLICKS) for k in range(CLICKS)]
         browser.close()
     print(json.dumps({
         "evaluations": count,

@@ -4,7 +4,8 @@
 
 A run is made up: every site of a Mamba of 24 layers in four schemes, priced by formula. Timed are,
 five times over, the server from its start until it listens, and from there the first chart of the
-view Sensitivity in an open browser. With RUNS the run is left in that folder, to be looked at.
+view Sensitivity in an open browser; as often the same of a page of Streamlit that holds one line
+and nothing else, which bounds any page. With RUNS the run is left in that folder, to be looked at.
 Needs Chromium and Playwright.
 """
 
@@ -12,9 +13,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +26,17 @@ from playwright.sync_api import Browser, sync_playwright
 from sensprobe_app.store import EXAMPLE
 
 from sensprobe import api
-from sensprobe.cli.dashboard import served
+from sensprobe.cli.dashboard import Served, free_port, served, wait_for
 from sensprobe.plans.scheme import parse
 from sensprobe.runs import open_run
 
 LAYERS, SAMPLES, TIMES = 24, 400, 5
+BARE = """
+import plotly.graph_objects as go
+import streamlit as st
+
+st.plotly_chart(go.Figure(go.Scatter(x=[1, 2], y=[3, 4])))
+"""
 HURTS = ("A", "decay", "state")
 
 
@@ -73,13 +83,34 @@ def observation(
     }  # fmt: skip
 
 
-def first_paint(browser: Browser, runs: Path) -> tuple[float, float]:
+@contextmanager
+def bare(folder: Path) -> Iterator[Served]:
+    """A server whose page is one chart of one line."""
+    file, port = folder / "bare.py", free_port()
+    file.write_text(BARE, encoding="utf-8")
+    words = ["--server.port", str(port), "--server.headless", "true"]
+    words += ["--server.address", "localhost", "--browser.gatherUsageStats", "false"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", str(file), *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(port, 60)
+        yield Served(f"http://localhost:{port}", process)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def first_paint(
+    browser: Browser, server: AbstractContextManager[Served], view: str
+) -> tuple[float, float]:
     """Seconds until the server listens, and from there until the first chart is drawn."""
     page = browser.new_page(viewport={"width": 1400, "height": 1200})
     began = time.perf_counter()
-    with served(runs) as dashboard:
+    with server as dashboard:
         listens = time.perf_counter()
-        page.goto(f"{dashboard.address}/sensitivity")
+        page.goto(f"{dashboard.address}/{view}")
         page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=120_000)
         painted = time.perf_counter()
     page.close()
@@ -92,12 +123,18 @@ def main() -> None:
         runs = Path(sys.argv[1]) if sys.argv[1:] else Path(where)
         sites = made_up(runs / "many")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        timed = [first_paint(browser, runs) for _ in range(TIMES)]
+        timed = [
+            (*first_paint(browser, served(runs), "sensitivity"),
+             *first_paint(browser, bare(Path(where)), ""))
+            for _ in range(TIMES)
+        ]  # fmt: skip
         browser.close()
-    listens, painted = (sorted(round(s, 2) for s in column) for column in zip(*timed, strict=True))
-    print(json.dumps({
-        "sites": sites, "the server listens (s)": listens, "then the first chart (s)": painted,
-    }))  # fmt: skip
+    columns = [sorted(round(s, 2) for s in column) for column in zip(*timed, strict=True)]
+    names = (
+        "the server listens (s)", "then the first chart (s)",
+        "one line: its server listens (s)", "then the line (s)",
+    )  # fmt: skip
+    print(json.dumps({"sites": sites, **dict(zip(names, columns, strict=True))}, indent=1))
 
 
 if __name__ == "__main__":

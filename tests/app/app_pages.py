@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sensprobe_app.controls import REST
 from streamlit.testing.v1 import AppTest
 
 WAIT = 60
@@ -47,6 +48,7 @@ def with_sidebar(folder: str, view: str) -> None:
 def opened(folder: Path, view: str, **query: str) -> AppTest:
     """A view as an address opens it."""
     test = AppTest.from_function(with_sidebar, args=(str(folder), view), default_timeout=WAIT)
+    test.session_state[REST] = True
     for key, value in query.items():
         test.query_params[key] = value
     test.run()
@@ -56,6 +58,7 @@ def opened(folder: Path, view: str, **query: str) -> AppTest:
 
 def drawn(folder: Path, view: str, run: str = "digits", **query: str | list[str]) -> AppTest:
     test = AppTest.from_function(page, args=(str(folder), view, run), default_timeout=WAIT)
+    test.session_state[REST] = True
     for key, value in query.items():
         test.query_params[key] = value
     test.run()

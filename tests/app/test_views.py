@@ -63,6 +63,14 @@ def test_a_run_without_results_says_what_makes_them(runs):
     assert "sensprobe profile" in words(drawn(runs, "sensitivity"))
 
 
+def test_a_page_that_is_opened_holds_its_first_chart_and_then_the_rest(runs):
+    for view in ("sensitivity", "pareto"):
+        test = AppTest.from_function(page, args=(str(runs), view, "digits"), default_timeout=WAIT)
+        first = len(test.run().get("plotly_chart"))
+        every = [len(test.run().get("plotly_chart")) for _ in range(2)]
+        assert first == 1 < every[0] == every[1], view
+
+
 def test_a_search_that_was_cut_off_is_drawn_from_the_ledger(runs):
     for name in ("search", "confirmation"):
         (runs / "digits" / "results" / f"{name}.json").unlink()

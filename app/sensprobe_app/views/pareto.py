@@ -28,6 +28,7 @@ from sensprobe_app.controls import (
     picked,
     plain,
     search_command,
+    stands_alone,
 )
 from sensprobe_app.store import Found
 
@@ -106,13 +107,18 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
     assert found.search is not None
     search = at_batch(found.search, batch)
     names = _offered(search)
-    view = replace(view, selected=tuple(_chosen(names, search)))
+    selected = _chosen(names, search)
+    if st.query_params.get_all("plans") != selected:
+        st.query_params["plans"] = selected
+    view = replace(view, selected=tuple(selected))
     chart(
         charts.frontier(search, view, found.tuned),
         "front",
         "Score of every plan against its bytes",
         _take,
     )
+    if stands_alone():
+        return
     within = _within(view)
     best, again = best_within(search, view), found.confirmation
     small = smallest_unharmed(search, view, again)

@@ -9,7 +9,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
@@ -25,6 +24,7 @@ from sensprobe.report import changes as next_changes
 from sensprobe.report import charts
 from sensprobe.report.benchmark_tables import step_table
 from sensprobe.report.benchmarks import steps_of
+from sensprobe.report.dataframes import pd
 from sensprobe.report.editing import (
     Prediction,
     edited,

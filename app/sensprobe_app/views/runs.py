@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-import pandas as pd
 import streamlit as st
-from pandas.api.typing import NaTType
 
 from sensprobe.errors import SensprobeError
+from sensprobe.report.dataframes import pd
 from sensprobe.report.overview import RunLine, about_lines
 from sensprobe.runs.notes import TEXT, Notes, tags_of, write_notes
 from sensprobe_app import store
@@ -108,6 +107,6 @@ def table(lines: list[RunLine]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _time(text: str) -> pd.Timestamp | NaTType:
+def _time(text: str) -> pd.Timestamp | pd.api.typing.NaTType:
     """Not a time, where the text is none."""
     return pd.to_datetime(text, utc=True, errors="coerce")

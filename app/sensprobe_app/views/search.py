@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
 from sensprobe.report import charts, rows
 from sensprobe.report.charts.searching import meaning
 from sensprobe.report.course import about_course, course, seconds
+from sensprobe.report.dataframes import pd
 from sensprobe.report.prose import about_predictions, about_search
 from sensprobe.report.results import Search
 from sensprobe_app import store

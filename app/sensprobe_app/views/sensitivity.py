@@ -13,7 +13,7 @@ from sensprobe.report.agreement import agreement_table
 from sensprobe.report.prose import about_agreement, about_sensitivity
 from sensprobe.report.results import KINDS, Sensitivity
 from sensprobe.report.writing import csv_bytes
-from sensprobe_app.controls import add, chart, choice, picked, plain, profile_command
+from sensprobe_app.controls import add, chart, choice, picked, plain, profile_command, stands_alone
 from sensprobe_app.store import Found
 
 MOST = 24
@@ -47,7 +47,8 @@ def show(found: Found) -> None:
         st.markdown(plain(sentence))
     shown = _filtered(profile)
     if shown.rows:
-        _maps(shown, of, str(scheme))
+        if not _maps(shown, of, str(scheme)):
+            return
         _ranking(shown, of, str(scheme))
     else:
         st.info("No group of this profile is of these kinds, parts and layers.")
@@ -109,17 +110,21 @@ def _some(label: str, options: list[str], key: str, first: Sequence[str] = ()) -
     )  # fmt: skip
 
 
-def _maps(shown: Sensitivity, of: str, scheme: str) -> None:
-    """Both maps; groups picked in them join those that the ranking shows."""
+def _maps(shown: Sensitivity, of: str, scheme: str) -> bool:
+    """Both maps; groups picked in them join those that the ranking shows. Returns whether more
+    shall follow them."""
     if shown.by == "site":
         layers = charts.layer_map(shown, scheme, of)
         chart(layers, "layers", "Loss by layer and part", partial(_take, "layers"))
+        if stands_alone():
+            return False
     chart(
         charts.heat_map(shown, of, MOST, every=True),
         "map",
         "Loss of every group, or of the worst, in every scheme",
         partial(_take, "map"),
     )
+    return not stands_alone()
 
 
 def _take(key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import isfinite
 from statistics import median
 from types import MappingProxyType
@@ -25,7 +26,7 @@ from sensprobe.report.charts.chart import (
 from sensprobe.report.charts.labels import apart
 from sensprobe.report.charts.tuning import about_tuned, joined
 from sensprobe.report.comparing import RELATIVE, relative_loss
-from sensprobe.report.fronts import FrontView, by_batch, feasible, largest_batch, whole
+from sensprobe.report.fronts import KEPT, FrontView, by_batch, feasible, largest_batch, whole
 from sensprobe.report.names import told
 from sensprobe.report.results import Candidate, Compared, Search
 from sensprobe.report.tables import (
@@ -78,7 +79,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     sizes += [t.total_bytes for t in trained]
     loss = search.quantity.paired_first if view.loss is None else view.loss
     both: list[Candidate | Compared] = [*plotted, *also]
-    height = _Height(search, loss, [plan.change for plan in both])
+    height = _Height(search, loss, both)
     selected = [c for c in plotted if c.name in view.selected]
     asked: list[Candidate | Compared] = [*also, *selected]
     front = [c for c in plotted if c.on_front or c.name in search.picks]
@@ -95,10 +96,11 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     gained = [height.tuned(t) for t in trained]
     wanted = [*map(height.mark, asked), *(after for _, after in gained)]
     axis = height.axis([height.mark(c).y for c in front], [mark.y for mark in wanted])
-    every = [height.mark(plan) for plan in both]
-    outside = sum(not (_within(bytes_of, p.x) and _within(axis, p.y)) for p in every)
+    outside = sum(
+        not (_within(bytes_of, p.total_bytes) and _within(axis, height.of(p))) for p in both
+    )
     bars = "bars: one standard error" + (", paired with full precision" if loss else "")
-    more = f"; {outside:,} of {len(every):,} plans lie outside"
+    more = f"; {outside:,} of {len(both):,} plans lie outside"
     drawn = Chart(
         title,
         (bars + more if outside else bars,),
@@ -128,11 +130,18 @@ class _Height:
     """Places plans on the vertical axis: by score, or by what they lose, on a log axis whose lowest
     tick stands for no loss."""
 
-    def __init__(self, search: Search, loss: bool, changes: Sequence[Measured]) -> None:
+    def __init__(self, search: Search, loss: bool, plans: Sequence[Candidate | Compared]) -> None:
         self._search, self._loss = search, loss
-        lost = [self._lost(change).value for change in changes]
+        lost = [self._lost(plan.change).value for plan in plans] if loss else []
         self._floor = min((v for v in lost if v > 0), default=1e-6) / 2
         self._most = max((v for v in lost if isfinite(v)), default=self._floor)
+
+    def of(self, plan: Candidate | Compared) -> float:
+        """Where a plan is, without its error."""
+        q = self._search.quantity
+        if not self._loss:
+            return q.shown(plan.metric).value
+        return max(self._lost(plan.change).value, self._floor)
 
     def mark(
         self,
@@ -275,6 +284,7 @@ def _about(plan: Candidate | Compared, search: Search, name: str, what: str) -> 
     ]
 
 
+@lru_cache(maxsize=KEPT)
 def batches(search: Search, memory: float, *, loss: bool | None = None) -> Chart:
     """The best plan for every batch: how many sequences run at once in a memory, and how well.
 
@@ -287,7 +297,7 @@ def batches(search: Search, memory: float, *, loss: bool | None = None) -> Chart
 
     uniform = [(largest_batch(c, search, memory), c) for c in whole(search) if c.uniform]
     uniform = [(batch, c) for batch, c in uniform if batch]
-    height = _Height(search, loss, [c.change for _, c in (*best, *uniform)])
+    height = _Height(search, loss, [c for _, c in (*best, *uniform)])
 
     def point(batch: int, c: Candidate, label: str = "") -> Point:
         state = round(c.state_bytes / search.batch * batch)
