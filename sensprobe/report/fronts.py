@@ -19,7 +19,8 @@ KEPT = 4
 @dataclass(frozen=True, slots=True)
 class FrontView:
     """A way to look at a front. Budgets, in all and of weights and state apart, are in bytes, NaN
-    where there is none; `selected` are names of plans. `loss` draws what is lost to full precision,
+    where there is none; `selected` and `named` are names of plans: those have rings, and both lie
+    within the axes. `loss` draws what is lost to full precision,
     on a log axis, instead of the score; None does so of text alone."""
 
     budget: float = nan
@@ -29,6 +30,12 @@ class FrontView:
     log: bool = True
     loss: bool | None = None
     selected: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+
+    @property
+    def limited(self) -> bool:
+        """Whether a budget is set."""
+        return any(map(isfinite, (self.budget, self.weights, self.state)))
 
 
 @lru_cache(maxsize=KEPT)
@@ -106,14 +113,16 @@ def smallest_unharmed(
     """The feasible plan of the fewest bytes that differs from full precision for the worse neither
     where it was searched nor where it was confirmed."""
     sign = search.quantity.sign
-
-    def harmed(plan: Candidate) -> bool:
-        again = None if confirmed is None else confirmed.of(plan.name)
-        changes = (plan.change, *(() if again is None else (again.change,)))
-        return any(change.differs and sign * change.value < 0 for change in changes)
-
-    unharmed = [c for c in whole(search, view) if not harmed(c)]
+    unharmed = [c for c in whole(search, view) if not harmed(c, search, confirmed)]
     return min(unharmed, key=lambda c: (c.total_bytes, -sign * c.metric.value), default=None)
+
+
+def harmed(plan: Candidate, search: Search, confirmed: Confirmation | None) -> bool:
+    """Return whether a plan differs from full precision for the worse, where it was searched or
+    where it was confirmed."""
+    again = None if confirmed is None else confirmed.of(plan.name)
+    changes = (plan.change, *(() if again is None else (again.change,)))
+    return any(change.differs and search.quantity.sign * change.value < 0 for change in changes)
 
 
 def largest_batch(plan: Candidate | Compared, search: Search, memory: float) -> int:

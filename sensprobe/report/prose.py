@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import isfinite
 
 from sensprobe.report.agreement import Agreement
+from sensprobe.report.fronts import KEPT, MOST_BATCH, harmed, largest_batch, whole
 from sensprobe.report.gather import Results
 from sensprobe.report.names import told
 from sensprobe.report.results import (
@@ -130,6 +132,31 @@ def about_search(search: Search) -> list[str]:
         "Plans were chosen by these samples, so the best of many looks a little better here than "
         "it is; the confirmed numbers are the ones to quote.",
     ]
+
+
+@lru_cache(maxsize=KEPT)
+def about_batches(
+    search: Search, memory: float, confirmed: Confirmation | None = None
+) -> tuple[str, ...]:
+    """The most sequences that a memory holds at once, and the most without a loss that shows."""
+    known = [(largest_batch(c, search, memory), c) for c in whole(search)]
+    kept = [(batch, c) for batch, c in known if batch and not harmed(c, search, confirmed)]
+    lines = []
+    for what, found in (
+        (f"The most sequences at once in {in_bytes(memory)}", known),
+        ("The most without a difference to full precision", kept),
+    ):
+        batch, plan = max(
+            found, key=lambda pair: (pair[0], search.quantity.sign * pair[1].metric.value),
+            default=(0, None),
+        )  # fmt: skip
+        if plan is None or not batch:
+            lines.append(f"{what}: none")
+            continue
+        most = "any number" if batch == MOST_BATCH else f"{batch:,}"
+        each = f"weights {in_bytes(plan.weight_bytes)}, state {in_bytes(plan.state_bytes)}"
+        lines.append(f"{what}: {most}, under {told(plan, search)} ({each} at batch {search.batch})")
+    return tuple(lines)
 
 
 def samples_seen(found: Confirmation) -> str:

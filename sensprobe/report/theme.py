@@ -15,7 +15,7 @@ BLUE, ORANGE, VERMILION, GREEN = "#0072B2", "#A87400", "#D55E00", "#009E73"
 SKY, PURPLE, GREY = "#2B95CE", "#CC79A7", "#8A8F98"
 
 SERIES = (BLUE, PURPLE, VERMILION, GREEN, SKY, ORANGE, GREY)
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "hexagon")
+SYMBOLS = ("circle", "diamond", "square", "triangle-down", "cross", "star", "hexagon")
 
 _PARTS = {
     "encoder": "670A83 9E47B9",

@@ -548,6 +548,7 @@ def test_the_next_change_is_named_and_made(runs):
     assert all("±" in text for table in tables for text in table.iloc[:, 2])
     click(test, "Make it: layers.*.D to int4/head/asym/dynamic")
     assert test.metric[0].label == "bytes at batch 1"  # what is edited is not confirmed
+    assert "edited, from a plan that is: chosen for" in words(test).replace("\\", "")
     assert test.dataframe[0].value["D"].iloc[0] == "int4/asym"
     assert test.metric[0].delta.endswith(f"{saves['bytes'][0].replace('−', '-')} bytes")
 

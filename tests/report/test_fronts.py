@@ -23,15 +23,17 @@ from sensprobe.report.fronts import (
     at_batch,
     best_within,
     by_batch,
+    harmed,
     largest_batch,
     smallest_unharmed,
+    whole,
 )
 from sensprobe.report.gather import gather, sites_of
 from sensprobe.report.live import measured_plan, search_so_far
 from sensprobe.report.names import told
 from sensprobe.report.overview import overview
 from sensprobe.report.plans import bits_by_part, resolved
-from sensprobe.report.prose import about_agreement, about_predictions
+from sensprobe.report.prose import about_agreement, about_batches, about_predictions
 from sensprobe.report.results import Compared
 from sensprobe.report.values import Measured, digits, in_bytes
 from sensprobe.report.writing import write_report
@@ -263,6 +265,28 @@ def test_the_front_marks_what_was_picked_and_the_budget(found):
     assert (heights > 0).all()
 
 
+def test_plans_that_answer_a_budget_lie_within_the_axes(found):
+    search = found.search
+    far = search.candidates[0]
+    far = replace(far, total_bytes=20 * search.full_bytes, on_front=False, uniform=None)
+    search = replace(search, candidates=(far, *search.candidates[1:]), chosen=())
+    without, named = (
+        charts.frontier(search, FrontView(named=names)) for names in ((), (far.name,))
+    )
+    assert without.x.ends[1] < far.total_bytes < named.x.ends[1]
+    assert not any(series.name == "selected" and series.points for series in named.series)
+
+
+def test_budgets_of_weights_and_state_say_how_many_plans_fit(found):
+    every = [c for c in found.search.candidates if c.total_bytes]
+    middle = sorted(c.weight_bytes for c in every)[len(every) // 2]
+    fit = sum(c.weight_bytes <= middle and c.radius <= 1 for c in every)
+    assert 0 < fit < len(every)
+    drawn = charts.frontier(found.search, FrontView(weights=middle))
+    assert drawn.notes[0] == f"{fit} of {len(every)} plans fit and are stable"
+    assert "fit" not in charts.frontier(found.search).notes[0]
+
+
 @pytest.mark.parametrize("memory", [1500.0, 7144.0, 2.0**20])
 def test_the_largest_batch_fits_and_one_more_does_not(found, memory):
     for plan in found.search.candidates:
@@ -281,6 +305,19 @@ def test_the_best_plan_for_a_batch_is_the_first_mark_at_it_or_beyond(found):
         shown = next(c for most, c in best if most >= batch)
         assert shown.metric.value == fits.metric.value
     assert best_within(at_batch(found.search, best[-1][0] + 1), FrontView(budget=memory)) is None
+
+
+def test_sentences_tell_the_largest_batch_with_and_without_a_loss(found):
+    memory, search = 64 * 1024.0, found.search
+    any_plan, unharmed = about_batches(search, memory, found.confirmation)
+    most, plan = by_batch(search, memory)[-1]
+    assert any_plan.startswith(f"The most sequences at once in 64.00 KiB: {most:,}, under ")
+    assert told(plan, search) in any_plan
+    kept = [c for c in whole(search) if not harmed(c, search, found.confirmation)]
+    best = max(largest_batch(c, search, memory) for c in kept)
+    assert 0 < best < most
+    assert f": {best:,}, under " in unharmed
+    assert [line.partition(": ")[2] for line in about_batches(search, 10.0)] == ["none", "none"]
 
 
 def test_plans_by_batch_are_drawn_at_their_largest(found):

@@ -15,6 +15,7 @@ from sensprobe.report import charts, rows, tables, tuned
 from sensprobe.report.fronts import FrontView, at_batch, best_within, smallest_unharmed
 from sensprobe.report.names import told_apart
 from sensprobe.report.plans import resolved
+from sensprobe.report.prose import about_batches
 from sensprobe.report.results import Candidate, Confirmation, Search
 from sensprobe.report.tables import symbol
 from sensprobe.report.values import digits, in_bytes
@@ -110,7 +111,10 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
     selected = _chosen(names, search)
     if st.query_params.get_all("plans") != selected:
         st.query_params["plans"] = selected
-    view = replace(view, selected=tuple(selected))
+    best, again = best_within(search, view), found.confirmation
+    small = smallest_unharmed(search, view, again)
+    named = tuple(plan.name for plan in (best, small) if plan is not None)
+    view = replace(view, selected=tuple(selected), named=named)
     chart(
         charts.frontier(search, view, found.tuned),
         "front",
@@ -120,8 +124,6 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
     if stands_alone():
         return
     within = _within(view)
-    best, again = best_within(search, view), found.confirmation
-    small = smallest_unharmed(search, view, again)
     for what, plan in ((BEST, best), (UNHARMED, small)):
         if plan is not None:
             _told(f"{what}{within}", plan, search, again)
@@ -134,6 +136,9 @@ def _draw(found: Found, view: FrontView, batch: int) -> None:
         "batches",
         "Score of the best plan for every batch that fits the memory",
     )
+    for sentence in about_batches(search, memory, again):
+        what, _, told = sentence.partition(": ")
+        st.markdown(f"**{plain(what)}**: {plain(told)}")
     _tuning(found.tuned)
     shown = st.multiselect(
         "Plans side by side",

@@ -85,7 +85,7 @@ def show(found: Found) -> None:
         )
         return
     plan, base = known[name], known[name].entries
-    st.caption(plain(plan.mark), help=f"In files and commands it is {plan.name}.")
+    mark = st.empty()
     above, grid_place = st.container(), st.container()
     editor = Editor(found, name, base)
     changes = editor.drawn()
@@ -94,6 +94,8 @@ def show(found: Found) -> None:
     except SensprobeError as error:
         st.error(plain(str(error)))
         return
+    what = f"edited, from a plan that is: {plan.mark}" if changes else plan.mark
+    mark.caption(plain(what), help=f"In files and commands it is {plan.name}.")
     with above:
         _costs(found, base, entries, batch, changed=bool(changes))
         if found.tuned is not None:
@@ -350,6 +352,10 @@ def _measure(found: Found, entries: Entries, own: str) -> str:
     return name
 
 
+JOBS = {jobs.PRICING: "Pricing what no profile had", jobs.RANGES: "Ranges of the tensors"}
+"""What jobs that no plan is the name of are called."""
+
+
 def _start(job: Callable[[Run], object], run: Run) -> bool:
     """Starts a job, or says why it cannot; returns whether it did."""
     try:
@@ -369,6 +375,7 @@ def _jobs(path: str) -> None:
     for (where, name), job in list(jobs.jobs().items()):
         if where != path:
             continue
+        name = JOBS.get(name, name)
         if job.running:
             st.info(f"{plain(name)}: running for {job.seconds:.0f} s")
             if job.said:

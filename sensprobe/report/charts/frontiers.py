@@ -67,8 +67,10 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     """
     title = f"What {search.quantity.name} the memory buys"
     plotted = [c for c in search.candidates if c.total_bytes > 0 and isfinite(c.metric.value)]
+    fits = [c for c in plotted if feasible(c, view)] if view.limited or view.feasible else plotted
+    fit = f"{len(fits):,} of {len(plotted):,} plans fit and are stable" if view.limited else ""
     if view.feasible:
-        plotted = [c for c in plotted if feasible(c, view)]
+        plotted = fits
     if not plotted:
         return nothing(title, "no plan was evaluated")
     also = [b for b in search.compared if b.total_bytes > 0 and isfinite(b.metric.value)]
@@ -81,7 +83,8 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     both: list[Candidate | Compared] = [*plotted, *also]
     height = _Height(search, loss, both)
     selected = [c for c in plotted if c.name in view.selected]
-    asked: list[Candidate | Compared] = [*also, *selected]
+    named = [c for c in plotted if c.name in view.named]
+    asked: list[Candidate | Compared] = [*also, *selected, *named]
     front = [c for c in plotted if c.on_front or c.name in search.picks]
     most = max((c.total_bytes for c in (*asked, *front)), default=search.full_bytes)
     seen = [s for s in (*sizes, search.full_bytes) if 0 < s <= WIDER * most]
@@ -103,7 +106,7 @@ def frontier(search: Search, view: FrontView = EVERYTHING, tuned: Tuning | None 
     more = f"; {outside:,} of {len(both):,} plans lie outside"
     drawn = Chart(
         title,
-        (bars + more if outside else bars,),
+        tuple(filter(None, (fit, bars + more if outside else bars))),
         x=bytes_of,
         y=axis,
         series=(

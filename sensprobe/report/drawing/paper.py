@@ -31,7 +31,7 @@ MARKERS = {
     "circle": "o",
     "diamond": "D",
     "square": "s",
-    "triangle-up": "^",
+    "triangle-down": "v",
     "cross": "P",
     "star": "*",
     "hexagon": "h",
