@@ -20,7 +20,11 @@ STYLE = """<style>
 [data-testid="stMetricValue"] { font-size: clamp(1.1rem, 1.7vw, 1.6rem); }
 [data-testid="stMetricValue"] *, [data-testid="stMetricLabel"] * {
   white-space: normal !important; overflow: visible; }
-@media (max-width: 640px) { .modebar { display: none; } }
+@media (max-width: 640px) {
+  .modebar { display: none; }
+  .st-key-model { overflow-x: auto; }
+  .st-key-model > * { min-width: 42rem; }
+}
 </style>"""
 TITLES: dict[str, Callable[[store.Found], None]] = {
     "sensitivity": sensitivity.show,

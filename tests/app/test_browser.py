@@ -94,6 +94,24 @@ def test_every_view_is_drawn(browser, served, scheme):
     context.close()
 
 
+def test_labels_of_the_model_are_whole_on_a_narrow_screen(browser, served):
+    context = browser.new_context(viewport={"width": 390, "height": 1200})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{served}/model?run=digits")
+    drawn_whole(page)
+    chart = page.locator(".js-plotly-plot").first
+    plot, axes = chart.bounding_box(), chart.locator(".nsewdrag").first.bounding_box()
+    for label in chart.locator(".textpoint").all():
+        box = label.bounding_box()
+        assert box["x"] >= axes["x"], label.text_content()
+        assert box["x"] + box["width"] <= axes["x"] + axes["width"], label.text_content()
+    assert plot["width"] > 390, "the figure is wider than the screen"
+    assert page.locator(".st-key-model").evaluate("e => e.scrollWidth > e.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page is not"
+    context.close()
+
+
 WIDTHS = [pytest.param(1280, marks=pytest.mark.thorough), 390]
 
 
