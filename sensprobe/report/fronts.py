@@ -100,10 +100,14 @@ def feasible(candidate: Candidate | Compared, view: FrontView) -> bool:
 
 @lru_cache(maxsize=KEPT)
 def best_within(search: Search, view: FrontView) -> Candidate | None:
-    """The plan of the highest score that is feasible, measured in full."""
-    sign = search.quantity.sign
-    fits = whole(search, view)
-    return max(fits, key=lambda c: (sign * c.metric.value, -c.total_bytes), default=None)
+    """The plan of the highest score that is feasible, measured in full; of several one that the
+    search chose, then the smallest."""
+    sign, picks = search.quantity.sign, search.picks
+
+    def place(c: Candidate) -> tuple[float, bool, int]:
+        return sign * c.metric.value, c.name in picks, -c.total_bytes
+
+    return max(whole(search, view), key=place, default=None)
 
 
 @lru_cache(maxsize=KEPT)

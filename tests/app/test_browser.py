@@ -200,6 +200,66 @@ def test_the_first_address_after_another_view_names_run_and_plan(page, served):
         page.wait_for_url(re.compile(r"/plan\?run=digits&plan="))
 
 
+def test_a_link_to_what_is_gone_opens_nothing_else(page, served):
+    page.goto(f"{served}/pareto?run=another")
+    page.get_by_text("a run another, which is not in this folder").wait_for()
+    assert page.get_by_role("heading", name="Pareto").count() == 0
+    page.goto(f"{served}/plan?run=digits&plan=p00000")
+    page.get_by_text("This search has no plan p00000").wait_for()
+    assert page.locator(METRIC).count() == 0
+
+
+def test_text_is_spoken_of_in_bits_and_drawn_by_what_is_lost(page, served, runs):
+    shutil.copytree(runs / "digits", runs / "text")
+    documents.in_bits_per_byte(runs / "text")
+    page.goto(f"{served}/plan?run=text")
+    page.get_by_text("measured bits per byte").first.wait_for()
+    assert page.get_by_text("accuracy").count() == 0
+    page.goto(f"{served}/pareto?run=text")
+    drawn_whole(page)
+    title = page.locator(".ytitle").first.text_content()
+    assert title.startswith("bits per byte lost to full")
+    assert "paired with full precision" in page.locator(".gtitle").first.text_content()
+
+
+def test_a_confirmed_score_stands_first(page, served):
+    page.goto(f"{served}/plan?run=digits")
+    page.locator(METRIC).nth(4).wait_for()
+    first = page.get_by_test_id("stMetric").first
+    assert first.inner_text().startswith("confirmed accuracy (%)")
+    page.goto(f"{served}/pareto?run=digits&budget=1.75KiB")
+    page.get_by_text(
+        re.compile(r"Best measured within 1\.75 KiB: confirmed .* searched ")
+    ).wait_for()
+
+
+def test_a_search_that_was_half_written_is_not_called_finished(page, served, runs):
+    path = runs / "digits" / "results" / "search.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    page.goto(served)
+    page.get_by_text("search.json ends in the middle").wait_for()
+    expect(page.locator(TABLE).first.locator("td").filter(has_text="⚠ damaged")).to_have_count(1)
+
+
+def test_a_profile_of_many_sites_begins_with_layers_by_parts(page, served, runs):
+    about = json.loads((runs / "digits" / "run.json").read_text(encoding="utf-8"))
+    about["sites"] = {row["site"]: [1] for row in documents.site_rows()}
+    (runs / "digits" / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    run = open_run(runs / "digits")
+    run.write_result("sensitivity-measured", documents.sensitivity(by="site"))
+    page.goto(f"{served}/sensitivity?run=digits")
+    page.locator(CHART).nth(2).wait_for()
+    drawn_whole(page)
+    charts = page.locator(".js-plotly-plot")
+    titles = [charts.nth(k).locator(".gtitle").text_content() for k in range(2)]
+    assert "by layer and part" in titles[0], titles
+    heights = [chart.bounding_box()["height"] for chart in charts.all()]
+    assert max(heights[:2]) < 1000, heights
+    for name in ("Kinds", "Parts", "Layers"):
+        assert page.get_by_text(name, exact=True).count() == 1, name
+
+
 def test_a_batch_renames_plans_and_leaves_those_that_were_picked(page, served):
     page.goto(f"{served}/pareto?run=digits&plans=pcfb6&budget=64KiB&batch=64")
     page.get_by_text("17.25 KiB · 97.0 %").first.wait_for()
@@ -360,6 +420,18 @@ def right(outputs, targets):
 """A metric that takes its time, so that there is a search to follow on any machine."""
 
 
+def has_a_front(page, address):
+    """Whether a run that is searched shows plans that no other beats, in a page of its own."""
+    other = page.context.new_page()
+    other.goto(address)
+    other.get_by_text("plans are as measured so far").wait_for(timeout=PATIENCE)
+    legend = other.locator(".legendtext").filter(has_text=re.compile("^front$"))
+    legend.first.wait_for(timeout=PATIENCE)
+    found = legend.count()
+    other.close()
+    return found == 1
+
+
 @pytest.mark.thorough
 def test_a_search_is_followed_from_start_to_end(page, runs, tmp_path):
     """A new run appears, counts up while it is searched, and ends with what was chosen; what the
@@ -377,7 +449,7 @@ def test_a_search_is_followed_from_start_to_end(page, runs, tmp_path):
         search = subprocess.Popen(
             [
                 sys.executable, "-m", "sensprobe", "search", "--run", str(runs / "live"),
-                "--budget", "1.5KiB", "--evaluations", "40", "--limit", "64",
+                "--budget", "1.5KiB", "--evaluations", "40", "--limit", "48",
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -389,7 +461,10 @@ def test_a_search_is_followed_from_start_to_end(page, runs, tmp_path):
             text = told.first.inner_text() if told.count() else ""
             if text and text not in seen:
                 seen.append(text)
+                if len(seen) == 3:
+                    front = has_a_front(page, f"{address}/pareto?run=live")
             page.wait_for_timeout(100)
+        assert front, "fewer samples than the profile had, and plans that none beats"
         assert search.wait(timeout=60) == 0
         assert "were evaluated" in seen[-1], seen
         assert len(seen) > 2, f"it counts up while the search goes on: {seen}"

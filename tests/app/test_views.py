@@ -101,7 +101,7 @@ def test_runs_of_unlike_metrics_are_compared_by_what_they_lose_relative_to_their
     shutil.copytree(runs / "digits", runs / "bytes")
     documents.in_bits_per_byte(runs / "bytes")
     alone = drawn(runs, "compare", runs="digits")
-    assert "Best measured: digits, 98.2 ± 0.7 % in 1.64 KiB" in words(alone).replace("\\", "")
+    assert "Best measured: digits, 98.2 ± 0.7 % in 1.65 KiB" in words(alone).replace("\\", "")
     assert alone.selectbox(key="as").value == "score"
     text = drawn(runs, "compare", runs="bytes")
     assert text.selectbox(key="as").value == "change to full precision"  # paired

@@ -40,6 +40,7 @@ from sensprobe.report.writing import write_report
 from sensprobe.runs import open_run
 from sensprobe.scores.pareto import hypervolume
 from sensprobe.search.history import histories
+from sensprobe.units import limit_bytes
 
 EXAMPLE = Path(sensprobe_app.__file__).parent / "example" / "s4d-digits"
 
@@ -94,6 +95,13 @@ def test_the_best_within_a_budget_fits_and_is_stable(found):
         if c.total_bytes < unharmed.total_bytes and not c.stopped_early and not c.radius > 1:
             assert c.change.differs
             assert c.change.value < 0
+
+
+def test_what_a_search_chose_for_a_budget_is_the_best_within_it(found):
+    assert len(found.search.chosen) > 1
+    for choice in found.search.chosen:
+        view = FrontView(budget=limit_bytes(choice.budget, found.search.full_bytes))
+        assert best_within(found.search, view).name == choice.candidate
 
 
 def test_a_plan_that_was_confirmed_to_lose_is_not_without_a_difference(found):
