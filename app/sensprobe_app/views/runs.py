@@ -15,6 +15,8 @@ from sensprobe_app import store
 from sensprobe_app.controls import choice, command, plain
 
 EVERY = "2s"
+LINE = 22
+"""Pixels of a line of text in a table."""
 STATES = {
     "running": "▶ running", "finished": "✓ finished", "stopped": "■ stopped", "new": "new",
     "damaged": "⚠ damaged",
@@ -52,6 +54,7 @@ def _table(folder: Path) -> None:
     st.dataframe(
         table(lines),
         hide_index=True,
+        row_height=LINE * max([1, *(len(line.best) for line in lines)]) + 13,
         column_config={
             "run": st.column_config.LinkColumn("run", display_text=r"run=(.*)"),
             "best plan per budget": st.column_config.TextColumn(width="large"),
