@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -209,10 +210,17 @@ def batch_of(first: int, key: str = "batch") -> int:
     )
 
 
+def shown_path(folder: Path) -> str:
+    """The folder as text, relative to where the dashboard was started if it lies below."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+
+
 def command(words: Sequence[object], why: str) -> None:
-    """A command to type, each word quoted, with what it is for."""
+    """A command to type where the dashboard was started, each word quoted, with what it is for."""
     st.markdown(why)
-    st.code(shlex.join(str(word) for word in words), language="bash")
+    told = [shown_path(word) if isinstance(word, Path) else str(word) for word in words]
+    st.code(shlex.join(told), language="bash")
 
 
 def profile_command(line: RunLine, why: str) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from sensprobe.errors import SensprobeError
 from sensprobe_app import store
-from sensprobe_app.controls import choice, gone, plain
+from sensprobe_app.controls import choice, gone, plain, shown_path
 from sensprobe_app.views import compare, kernels, model, pareto, plan, runs, search, sensitivity
 
 EVERY = "2s"
@@ -57,12 +57,6 @@ def main(folder: Path) -> None:
         if shown is store.EXAMPLE:
             st.info("No run here yet: this is the run that ships as an example.")
     page.run()
-
-
-def shown_path(folder: Path) -> str:
-    """The folder as text, relative to where the dashboard was started if it lies below."""
-    here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
 
 
 def _with_run(view: Callable[[store.Found], None], lines: list[store.RunLine]) -> None:
