@@ -164,6 +164,7 @@ def test_a_click_on_a_mark_puts_its_plan_beside_others_and_into_the_address(page
     front = page.locator(".js-plotly-plot").first  # what tuning gained is a second chart
     marks = front.locator(".scatterlayer .trace .points path")
     marks.first.wait_for()
+    drawn_whole(page)
     box = marks.nth(marks.count() - 1).bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -292,7 +293,7 @@ def test_cells_that_are_edited_or_changed_by_a_button_are_framed_until_undone(pa
 def test_a_box_drawn_around_marks_picks_their_plans(page, served):
     page.goto(f"{served}/pareto?run=digits")
     page.locator(".scatterlayer .points path").first.wait_for()
-    page.wait_for_timeout(1000)  # until the chart has its tools
+    drawn_whole(page)  # until the chart has its tools
     page.locator(".js-plotly-plot").first.hover()
     page.locator('[data-title="Box Select"]').first.click()
     ground = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
@@ -307,8 +308,8 @@ def test_a_box_drawn_around_marks_picks_their_plans(page, served):
 
 def test_a_click_on_a_cell_of_a_map_picks_its_group(page, served):
     page.goto(f"{served}/sensitivity?run=digits")
-    plot = page.locator(f"{CHART}").first
-    plot.wait_for()
+    page.locator(CHART).first.wait_for()
+    drawn_whole(page)
     group = page.locator(".js-plotly-plot .ytick text").first
     row, area = group.bounding_box(), page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     page.mouse.click(area["x"] + 20, row["y"] + row["height"] / 2)
@@ -365,9 +366,23 @@ def test_a_plan_is_edited_measured_and_taken_home(page, served, runs, tmp_path):
     assert (runs / "digits" / "plans" / "my-try.json").is_file()
 
 
+QUIET = """
+    () => {
+        const state = document.querySelector('[data-testid="stApp"]')?.dataset.testScriptState;
+        if (state !== 'notRunning' || window.restsAt !== location.pathname) {
+            window.restsAt = state === 'notRunning' ? location.pathname : null;
+            window.restsSince = performance.now();
+        }
+        return performance.now() - window.restsSince > 1000;
+    }
+"""
+"""True once a page has run nothing for a second: what follows its first chart is there by then."""
+
+
 def drawn_whole(page) -> None:
-    """Wait until the page has run to its end: what stands below is then of what stands above."""
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=PATIENCE)
+    """Wait until the page has run to its end: what stands below is then of what stands above, and
+    what stands still may be clicked."""
+    page.wait_for_function(QUIET, polling=100, timeout=PATIENCE)
 
 
 def test_what_was_never_priced_has_no_prediction_until_it_is(page, served, runs):
@@ -420,16 +435,15 @@ def right(outputs, targets):
 """A metric that takes its time, so that there is a search to follow on any machine."""
 
 
-def has_a_front(page, address):
-    """Whether a run that is searched shows plans that no other beats, in a page of its own."""
+def has_a_front(page, address) -> None:
+    """A run that is searched, with fewer samples than its profile had, shows plans that no other
+    beats, in a page of its own."""
     other = page.context.new_page()
     other.goto(address)
     other.get_by_text("plans are as measured so far").wait_for(timeout=PATIENCE)
     legend = other.locator(".legendtext").filter(has_text=re.compile("^front$"))
-    legend.first.wait_for(timeout=PATIENCE)
-    found = legend.count()
+    expect(legend).to_have_count(1, timeout=PATIENCE)
     other.close()
-    return found == 1
 
 
 @pytest.mark.thorough
@@ -446,26 +460,23 @@ def test_a_search_is_followed_from_start_to_end(page, runs, tmp_path):
         api.profile("s4d-digits", "digits", runs / "live", schemes, limit=64, metric=metric)
         page.goto(f"{address}/search?run=live")
         page.get_by_text("Nothing was searched for yet").wait_for()
-        search = subprocess.Popen(
-            [
-                sys.executable, "-m", "sensprobe", "search", "--run", str(runs / "live"),
-                "--budget", "1.5KiB", "--evaluations", "40", "--limit", "48",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        seen: list[str] = []
-        told = page.get_by_text(re.compile(r"plans measured so far|plans were evaluated"))
-        until = time.monotonic() + 180
-        while time.monotonic() < until and not any("were evaluated" in text for text in seen):
-            text = told.first.inner_text() if told.count() else ""
-            if text and text not in seen:
-                seen.append(text)
-                if len(seen) == 3:
-                    front = has_a_front(page, f"{address}/pareto?run=live")
-            page.wait_for_timeout(100)
-        assert front, "fewer samples than the profile had, and plans that none beats"
-        assert search.wait(timeout=60) == 0
+        command = [
+            sys.executable, "-m", "sensprobe", "search", "--run", str(runs / "live"),
+            "--budget", "1.5KiB", "--evaluations", "40", "--limit", "48",
+        ]  # fmt: skip
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, stdout=quiet, stderr=quiet) as search:
+            seen: list[str] = []
+            told = page.get_by_text(re.compile(r"plans measured so far|plans were evaluated"))
+            until = time.monotonic() + 180
+            while time.monotonic() < until and not any("were evaluated" in text for text in seen):
+                text = told.first.inner_text() if told.count() else ""
+                if text and text not in seen:
+                    seen.append(text)
+                    if len(seen) == 3:
+                        has_a_front(page, f"{address}/pareto?run=live")
+                page.wait_for_timeout(100)
+            assert search.wait(timeout=60) == 0
         assert "were evaluated" in seen[-1], seen
         assert len(seen) > 2, f"it counts up while the search goes on: {seen}"
         page.goto(f"{address}/pareto?run=live")
