@@ -139,6 +139,7 @@ def evaluate(
     metric: str | None = None,
     data_seed: int = 0,
     reuse: Sequence[Pathlike] = (),
+    workers: int = 1,
     allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
@@ -155,7 +156,8 @@ def evaluate(
     model that was tuned there, whose evaluations are not kept. `warnings` says where the score is
     far from what the checkpoint records of itself, and which states leave the range of the float
     format they are kept in (`saturated` has the numbers). Evaluations of the runs in `reuse` count
-    as this one's. `allow_code`: see `search`.
+    as this one's. `workers` processes share what is evaluated: a plan and full precision, every
+    device. `allow_code`: see `search`.
     """
     from sensprobe.jobs import evaluate as job
     from sensprobe.jobs.saturation import saturation_warnings
@@ -163,7 +165,9 @@ def evaluate(
     from sensprobe.plans.crossbar import parse as parse_crossbar
     from sensprobe.session.open import open_session
     from sensprobe.session.plans import schemes_of
+    from sensprobe.workers import check_workers, working
 
+    check_workers(workers)
     session = open_session(
         model,
         data,
@@ -179,7 +183,7 @@ def evaluate(
     laid = None if crossbar is None else parse_crossbar(crossbar)
     session, plan = as_tuned(session, plan)
     schemes = schemes_of(plan, session.source.outline)
-    with session.run.working("eval") if session.run else nullcontext():
+    with session.run.working("eval") if session.run else nullcontext(), working(session, workers):
         document = job.evaluate(
             session,
             schemes,
@@ -260,6 +264,7 @@ def profile(
     metric: str | None = None,
     data_seed: int = 0,
     reuse: Sequence[Pathlike] = (),
+    workers: int = 1,
     progress: Progress = SILENT,
 ) -> Document:
     """Measure the loss of each part (in all layers together) or site in each scheme; kept in `run`.
@@ -269,7 +274,8 @@ def profile(
     and backward pass. Rows hold target, scheme, metric and kl, each with its stderr. With `noise`
     (0.01, or "pcm(t=3600)"; several) each is perturbed by that, on `draws` devices (10) of
     `noise_seed`, in place of schemes. Evaluations of the runs in `reuse`, which are of the same
-    model and data, are not made again.
+    model and data, are not made again. So many `workers`, processes of this machine, evaluate at a
+    time; they share the threads that PyTorch would use.
     """
     from sensprobe.jobs import profile as job
     from sensprobe.jobs.noisy import DRAWS
@@ -277,7 +283,9 @@ def profile(
     from sensprobe.jobs.saturation import profiled_ranges
     from sensprobe.plans.noise import parse as parse_noise
     from sensprobe.session.open import open_session
+    from sensprobe.workers import check_workers, working
 
+    check_workers(workers)
     chosen = [_scheme(s) for s in _listed(schemes)]
     _need_noise(noise, draws, noise_seed)
     levels = None
@@ -298,7 +306,7 @@ def profile(
         progress=progress,
     )
     assert session.run is not None
-    with session.run.working("profile"):
+    with session.run.working("profile"), working(session, workers):
         document = job.profile(session, chosen, by=by, method=method, limit=limit, noise=levels)
     warnings = _recorded(session, document["baseline"]["metric"], norm)
     if levels is None:
@@ -332,6 +340,7 @@ def search(
     noise_seed: int = 0,
     restart: bool = False,
     reuse: Sequence[Pathlike] = (),
+    workers: int = 1,
     allow_code: bool = False,
     progress: Progress = SILENT,
     trained: Callable[[TrainingProgress], None] = lambda progress: None,
@@ -356,7 +365,9 @@ def search(
 
     Code (data or a metric as `python:…`) that only the run names is not run: CodeError, unless it
     is as it was when this user last named it for a run, or with `allow_code`, which remembers it.
-    Evaluations of the runs in `reuse` are not made again.
+    Evaluations of the runs in `reuse` are not made again. With several `workers` (see `profile`)
+    so many plans are proposed at a time, before the scores of the others are known; what is tuned
+    is trained and searched by this process.
     """
     from sensprobe.jobs import search as job
     from sensprobe.jobs.alternate import alternate
@@ -370,7 +381,9 @@ def search(
     from sensprobe.jobs.tune import require_tunable
     from sensprobe.session.open import open_session
     from sensprobe.session.plans import as_plan
+    from sensprobe.workers import check_workers, working
 
+    check_workers(workers)
     limits = _listed(budgets), weight_budget, state_budget, max_loss
     budgets_of(*limits)  # what cannot be is said before anything is opened
     perturbed = _noisy(noise, draws, noise_seed)
@@ -409,7 +422,7 @@ def search(
             "--prune and a budget of loss: what is pruned loses something before any plan does. "
             "Give a budget of bytes."
         )
-    with session.run.working("search"):
+    with session.run.working("search"), working(session, workers):
         found = job.search(session, settings)
         if perturbed is not None:  # devices that the search has not seen
             session.draws = perturbed.of(session, perturbed.draws)

@@ -10,6 +10,7 @@
     ├── RunError              a run folder that is damaged, locked, or of another model or data
     ├── CodeError             Python code that a file names and this user did not allow
     ├── CapacityError         more memory than there is
+    ├── WorkerError           a process that evaluates ended without an answer
     ├── DivergedError         a training whose loss is no longer finite
     └── UnsupportedError      no implementation for this operation, device and format
 
@@ -60,6 +61,10 @@ class CodeError(SensprobeError):
 
 class CapacityError(SensprobeError):
     """Something needs more memory than there is."""
+
+
+class WorkerError(SensprobeError):
+    """A process that evaluates for this one ended without an answer."""
 
 
 class DivergedError(SensprobeError):

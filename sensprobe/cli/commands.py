@@ -73,6 +73,7 @@ def profile(arguments: Namespace) -> None:
         metric=arguments.metric,
         data_seed=arguments.data_seed,
         reuse=arguments.reuse,
+        workers=arguments.workers,
         progress=Bar(stderr),
     )
     _warn(document)
@@ -110,6 +111,7 @@ def search(arguments: Namespace) -> None:
         noise_seed=arguments.noise_seed,
         restart=arguments.restart,
         reuse=arguments.reuse,
+        workers=arguments.workers,
         allow_code=arguments.allow_code,
         progress=Bar(stderr),
         trained=TrainingBar(stderr),
@@ -148,6 +150,7 @@ def evaluate(arguments: Namespace) -> None:
         metric=arguments.metric,
         data_seed=arguments.data_seed,
         reuse=arguments.reuse,
+        workers=arguments.workers,
         allow_code=arguments.allow_code,
         progress=Bar(stderr),
     )

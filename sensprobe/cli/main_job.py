@@ -33,6 +33,7 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
     sub.add_argument("--limit", type=int, metavar="N", help=options.LIMIT.format("split"))
     options.add_run(sub)
     options.add_reuse(sub)
+    options.add_workers(sub)
     options.add_json(sub)
 
 
@@ -135,6 +136,7 @@ def add_search(commands: argparse._SubParsersAction) -> None:
     )
     options.add_draws(sub)
     options.add_reuse(sub)
+    options.add_workers(sub)
     options.add_allow_code(sub)
     options.add_json(sub)
 
@@ -177,6 +179,7 @@ def add_eval(commands: argparse._SubParsersAction) -> None:
         help="keep the evaluation in this run; --plan tuned/12KiB is a model that was tuned there",
     )
     options.add_reuse(sub)
+    options.add_workers(sub)
     options.add_allow_code(sub)
     _tasks(sub)
     options.add_json(sub)

@@ -130,6 +130,16 @@ def add_reuse(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def add_workers(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes of this machine that evaluate at a time, and share its cores (default: 1)",
+    )
+
+
 def add_allow_code(sub: argparse.ArgumentParser, who: str = "the run") -> None:
     sub.add_argument(
         "--allow-code",

@@ -10,7 +10,7 @@ Killed at any moment and started again, a command finds what it had measured. nu
 """
 
 from sensprobe.runs.benches import KeptBench
-from sensprobe.runs.ledger import Writer
+from sensprobe.runs.ledger import WORKER, Writer
 from sensprobe.runs.manifest import VERSION, Manifest
 from sensprobe.runs.opening import open_run
 from sensprobe.runs.record import Entry, Evaluation, EvaluationKey
@@ -18,6 +18,7 @@ from sensprobe.runs.run import Run, State
 
 __all__ = [
     "VERSION",
+    "WORKER",
     "Entry",
     "Evaluation",
     "EvaluationKey",

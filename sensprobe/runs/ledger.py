@@ -29,6 +29,8 @@ from sensprobe.runs.record import (
 from sensprobe.runs.segment import Outcome, Place, SegmentReader
 
 FOLDER = "evaluations"
+WORKER = "worker"
+"""The command of a process that evaluates for another one: how it ends is not how the work does."""
 
 
 class Writer(NamedTuple):
@@ -123,9 +125,10 @@ class Ledger:
 
     def last_outcome(self) -> Outcome | None:
         """The outcome of the latest writer; None where nobody ever wrote."""
-        if not self._segments:
-            return None
-        return self._segments[max(self._segments)].outcome or "stopped"
+        names = sorted(self._segments, reverse=True)
+        asking = (n for n in names if self._segments[n].opened.get("command") != WORKER)
+        latest = next(asking, names[0] if names else None)
+        return None if latest is None else self._segments[latest].outcome or "stopped"
 
     def _by_segment(self) -> list[tuple[SegmentReader, list[Place]]]:
         firsts = [copies[0] for spans in self._places.values() for copies in spans.values()]

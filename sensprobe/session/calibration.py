@@ -53,7 +53,7 @@ class Calibration:
     progress: Progress = SILENT
     applier: Applier = field(init=False)
     _split: Split | None = None
-    _expected: Wanted = field(default_factory=Wanted)
+    expected: Wanted = field(default_factory=Wanted)  # by the plans that are to come
     _watched: Wanted | None = None  # None before the first calibration
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class Calibration:
     def expect(self, plans: Iterable[Mapping[str, Scheme]]) -> None:
         """Say which plans are to come, so that the first calibration serves all of them."""
         for plan in plans:
-            self._expected = self._expected.joined(wanted_by(plan, self.source.model))
+            self.expected = self.expected.joined(wanted_by(plan, self.source.model))
 
     def ready(self, plan: Mapping[str, Scheme], draw: Draw | None = None) -> Applier:
         """The applier, calibrated for a resolved plan and, where one is given, a draw of noise; on
@@ -96,7 +96,7 @@ class Calibration:
             return self.applier
         x = self.sequences(plan, draw)
         self.progress.note(f"calibrating on {len(x)} sequences of the calibration split")
-        wanted = wanted.joined(self._expected)
+        wanted = wanted.joined(self.expected)
         self.applier.statistics = observe(model, x, wanted)
         self.applier.forget_scales()
         self._watched = wanted

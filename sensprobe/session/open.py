@@ -33,7 +33,7 @@ from sensprobe.scores.metrics import BUILT_IN
 from sensprobe.session.calibration import Calibration
 from sensprobe.session.headline import Headline
 from sensprobe.session.plans import PlanLike, schemes_of
-from sensprobe.session.session import Session, manifest_of
+from sensprobe.session.session import Opening, Session, manifest_of
 from sensprobe.session.source import Source, open_model, text_tokenizer
 from sensprobe.usercode.code import PREFIX, Code, parsed
 from sensprobe.usercode.trust import Gate, Named, Remembered, check_settings
@@ -61,6 +61,7 @@ def open_session(
     Raises CodeError, before anything is loaded, where a run names code that this user did not allow
     before as it is now, unless `allow_code`; RunError where the run is of other inputs.
     """
+    opening = Opening(model, data, run, norm, metric, data_seed, tuple(reuse))
     if model is not None and data is not None:
         settings = settings_of(model, data, norm=norm, metric=metric, data_seed=data_seed)
         gate: Gate = Named(remember=run is not None, progress=progress)
@@ -85,7 +86,7 @@ def open_session(
     if gate.ran_files:
         settings = {**settings, "code": gate.ran_files}
     opened = None if run is None else run_for(run, source, dataset, settings, reuse)
-    session = Session(source, dataset, opened, progress, headline, seed)
+    session = Session(source, dataset, opened, progress, headline, seed, opening=opening)
     if opened is not None:
         _check_metric(opened, name)
         if code is not None:

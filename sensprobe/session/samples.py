@@ -47,7 +47,7 @@ class Samples:
         if limit is not None:
             check_limit(split, count, limit)
         part = limit is not None and limit < count
-        self._take(split, part or (raced and is_ordered(self.dataset.splits[split], BATCH)))
+        self.take(split, part or (raced and is_ordered(self.dataset.splits[split], BATCH)))
         stop = beginning(self.split(split), limit) if part and limit is not None else count
         for note in self._notes(split, stop, limit):
             self.progress.note(note)
@@ -84,7 +84,12 @@ class Samples:
             "missing_classes": missing_classes(self.split(split), stop),
         }
 
-    def _take(self, split: str, in_order: bool) -> None:
+    @property
+    def ordered(self) -> frozenset[str]:
+        """The splits that are used in the seeded order now."""
+        return frozenset(self._used)
+
+    def take(self, split: str, in_order: bool) -> None:
         """Take a split in the seeded order from now on, or as it lies."""
         if not in_order:
             self._used.pop(split, None)

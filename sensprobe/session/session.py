@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +32,9 @@ from sensprobe.session.headline import Headline
 from sensprobe.session.samples import Samples
 from sensprobe.session.source import Source
 
+SUBMITTED_A_WORKER = 8
+"""Plans submitted together for every one that is worked on at a time, where nothing is decided
+between them."""
 TIMED_SAMPLES = 32
 """Sequences run to see how long the others will take."""
 
@@ -55,6 +59,20 @@ def manifest_of(source: Source, dataset: Dataset, settings: Mapping[str, object]
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a session was opened with, as `open_session` takes it: another process opens the same
+    one with it."""
+
+    model: str | Path | None
+    data: str | None
+    run: str | Path | None
+    norm: str | None
+    metric: str | None
+    data_seed: int
+    reuse: tuple[str | Path, ...]
+
+
 @dataclass(slots=True)
 class Session:
     """A model opened on data and a run, which every job works on. `open_session` makes one.
@@ -72,6 +90,7 @@ class Session:
     whole: Session | None = None  # of the model that this one was pruned of: full precision to it
     predictions: bool = False  # whether evaluations keep the class that is named
     draws: tuple[Draw, ...] = ()  # of noise: evaluations are averages over all of them
+    opening: Opening | None = None  # how to open it again elsewhere; None where that cannot be
     samples: Samples = field(init=False)
     calibration: Calibration = field(init=False)
     local: LocalExecutor = field(init=False)
@@ -160,11 +179,13 @@ class Session:
     def each(self, plans: Sequence[Labelled], piece: Piece) -> Iterator[Arrays]:
         """Per-sample arrays of every plan on one piece, as they come, in the order of the plans.
 
-        As many plans are submitted at a time as the executor has room for.
+        As many plans are submitted at a time as the executor has room for; where it has room for
+        several, more of them, so that none of its workers waits for the slowest.
         """
         room = max(self.executor.room, 1)
-        for first in range(0, len(plans), room):
-            for pieces in self.submit(plans[first : first + room], [piece]):
+        together = room if room == 1 else SUBMITTED_A_WORKER * room
+        for first in range(0, len(plans), together):
+            for pieces in self.submit(plans[first : first + together], [piece]):
                 yield pieces[0]
 
     def new_evaluator(self, split: Split) -> Evaluator | TextEvaluator:
