@@ -139,7 +139,7 @@ def evaluate(
     metric: str | None = None,
     data_seed: int = 0,
     reuse: Sequence[Pathlike] = (),
-    workers: int = 1,
+    workers: int | str = 1,
     allow_code: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
@@ -264,7 +264,7 @@ def profile(
     metric: str | None = None,
     data_seed: int = 0,
     reuse: Sequence[Pathlike] = (),
-    workers: int = 1,
+    workers: int | str = 1,
     progress: Progress = SILENT,
 ) -> Document:
     """Measure the loss of each part (in all layers together) or site in each scheme; kept in `run`.
@@ -275,7 +275,8 @@ def profile(
     (0.01, or "pcm(t=3600)"; several) each is perturbed by that, on `draws` devices (10) of
     `noise_seed`, in place of schemes. Evaluations of the runs in `reuse`, which are of the same
     model and data, are not made again. So many `workers`, processes of this machine, evaluate at a
-    time; they share the threads that PyTorch would use.
+    time and share the threads that PyTorch would use; or they are on Ray ("ray", "ray:8",
+    "ray://head:10001").
     """
     from sensprobe.jobs import profile as job
     from sensprobe.jobs.noisy import DRAWS
@@ -340,7 +341,7 @@ def search(
     noise_seed: int = 0,
     restart: bool = False,
     reuse: Sequence[Pathlike] = (),
-    workers: int = 1,
+    workers: int | str = 1,
     allow_code: bool = False,
     progress: Progress = SILENT,
     trained: Callable[[TrainingProgress], None] = lambda progress: None,

@@ -133,10 +133,10 @@ def add_reuse(sub: argparse.ArgumentParser) -> None:
 def add_workers(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--workers",
-        type=int,
-        default=1,
+        default="1",
         metavar="N",
-        help="processes of this machine that evaluate at a time, and share its cores (default: 1)",
+        help="evaluate so many plans at a time, in processes that share this machine's cores "
+        "(default: 1); or on Ray: ray, ray:N (started here), ray://HOST:PORT",
     )
 
 

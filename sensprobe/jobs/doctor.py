@@ -36,7 +36,7 @@ EXTRAS = {
         "Mamba's own CUDA kernels, which `bench --device cuda` runs beside ours",
     ),
     "triton": ("gpu", "kernels that run exported models on a GPU from packed memory"),
-    "ray": ("cluster", "planned: searches on several machines"),
+    "ray": ("cluster", "workers on Ray, here or on a cluster (--workers ray)"),
 }
 
 

@@ -100,18 +100,23 @@ class LocalExecutor:
             with run.leased(key, self._waiting):
                 known = self._known(run, key, one)
                 if known is None:
-                    began = time.perf_counter()
-                    arrays = self._measured(one, piece)
-                    meta = {
-                        "label": one.label,
-                        "plan": [[name, str(scheme)] for name, scheme in one.plan.items()],
-                        "seconds": time.perf_counter() - began,
-                        "radius": self.session.applier.spectral_radius(one.plan),
-                    }
-                    run.append(Evaluation(key, arrays, meta))
-                    return arrays
+                    found = self.evaluation(one, piece)
+                    run.append(found)
+                    return found.arrays
         self.session.progress.advance(piece.stop - piece.start)
         return known.arrays
+
+    def evaluation(self, one: Labelled, piece: Piece) -> Evaluation:
+        """A plan evaluated on a piece now, whatever a run has; it is kept in none."""
+        began = time.perf_counter()
+        arrays = self._measured(one, piece)
+        meta = {
+            "label": one.label,
+            "plan": [[name, str(scheme)] for name, scheme in one.plan.items()],
+            "seconds": time.perf_counter() - began,
+            "radius": self.session.applier.spectral_radius(one.plan),
+        }
+        return Evaluation(self.session.key(one.plan, piece, one.draw), arrays, meta)
 
     def _measured(self, one: Labelled, piece: Piece) -> Arrays:
         self.session.calibration.ready(one.plan, one.draw)

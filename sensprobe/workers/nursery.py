@@ -20,15 +20,13 @@ from contextlib import nullcontext
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from pickle import PicklingError, dumps, loads
 from types import FrameType
 from typing import Any, NamedTuple
 
-from sensprobe.errors import WorkerError
 from sensprobe.runs import WORKER
-from sensprobe.session.executor import Arrays
-from sensprobe.session.session import Session
-from sensprobe.workers.task import perform, reopened
+from sensprobe.session.open import open_session
+from sensprobe.session.session import Opening, Session
+from sensprobe.workers.task import answer, sendable, told_to
 
 
 class Fork(NamedTuple):
@@ -43,39 +41,15 @@ class Wait(NamedTuple):
     pid: int
 
 
-class Answer(NamedTuple):
-    """What a worker sends back: arrays, one mapping a piece, or what was raised in their place."""
-
-    arrays: list[Arrays]
-    notes: list[str]
-    error: Exception | None = None
-
-
-class _Notes:
-    """Progress of a worker: what the user should know goes with the next answer."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def begin(self, title: str, total: float, seconds: float | None = None) -> None: ...
-
-    def advance(self, units: float = 1) -> None: ...
-
-    def end(self) -> None: ...
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-
 def main(descriptor: int) -> None:
     """Open the session that is asked for, and fork workers of it until the other side closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the asking process, which decides
     control = Connection(descriptor)
     try:
-        session = reopened(control.recv())
+        session = _reopened(control.recv())
         _warm(session)
     except Exception as error:
-        control.send(_sendable(error))
+        control.send(sendable(error))
         return
     control.send(None)
     while order := _received(control):
@@ -91,31 +65,38 @@ def main(descriptor: int) -> None:
         control.send(pid)
 
 
-def _warm(session: Session) -> None:
-    """Load what a first evaluation needs, so that no worker has to. On one thread none is made."""
-    split = next(iter(session.dataset.splits))
-    session.local.evaluator(split).outputs({}, 0, 1)
-
-
 def work(connection: Connection, session: Session, order: Fork) -> None:
     """Answer tasks until the other side closes or this process is told to end (SIGTERM)."""
     import torch
 
     torch.set_num_threads(order.threads)
-    notes = _Notes()
-    session.progress = session.samples.progress = session.calibration.progress = notes
-    run = session.run
+    notes, run = told_to(session), session.run
     with run.working(WORKER) if run is not None else nullcontext():
         while task := _received(connection):
+            found = answer(session, task, notes)
             try:
-                answer = Answer(perform(session, task), notes.texts)
-            except Exception as error:
-                answer = Answer([], notes.texts, _sendable(error))
-            try:
-                connection.send(answer)
+                connection.send(found)
             except BrokenPipeError:  # the other side was killed; what is finished is kept
                 return
-            notes.texts.clear()
+
+
+def _reopened(opening: Opening) -> Session:
+    """The session that another process opened, opened here."""
+    return open_session(
+        opening.model,
+        opening.data,
+        opening.run,
+        norm=opening.norm,
+        metric=opening.metric,
+        data_seed=opening.data_seed,
+        reuse=opening.reuse,
+    )
+
+
+def _warm(session: Session) -> None:
+    """Load what a first evaluation needs, so that no worker has to. On one thread none is made."""
+    split = next(iter(session.dataset.splits))
+    session.local.evaluator(split).outputs({}, 0, 1)
 
 
 def _received(connection: Connection) -> Any:
@@ -145,12 +126,3 @@ def _live(life: Callable[[], None]) -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit
-
-
-def _sendable(error: Exception) -> Exception:
-    """The exception, or one of the same words where it cannot be sent."""
-    try:
-        loads(dumps(error))
-    except (PicklingError, TypeError, AttributeError, ValueError):
-        return WorkerError(f"{type(error).__name__}: {error}")
-    return error

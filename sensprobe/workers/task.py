@@ -1,27 +1,29 @@
 """What a worker is asked: one plan on pieces of the data, named by the keys of its evaluations.
 
-A worker has a session of its own, opened as the one that asks was. Before each task it is set to
-measure as that one does now; if it then gives other keys, its model, data or code are not the same,
-and it evaluates nothing.
+A worker has a session of its own, of the same model and data as the one that asks. Before each task
+it is set to measure as that one does now; if it then gives other keys, its model, data or code are
+not the same, and it evaluates nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pickle import PicklingError, dumps, loads
 from typing import NamedTuple
 
 from sensprobe.errors import WorkerError
 from sensprobe.numerics.calibrate import Wanted
 from sensprobe.plans.crossbar import Crossbar
-from sensprobe.runs import EvaluationKey
-from sensprobe.session.executor import Arrays, Labelled, Piece
-from sensprobe.session.open import open_session
-from sensprobe.session.session import Opening, Session
+from sensprobe.runs import Evaluation, EvaluationKey
+from sensprobe.session.executor import Labelled, Piece
+from sensprobe.session.session import Session
 
 
 class Settings(NamedTuple):
-    """How a session measures at the moment."""
+    """Of which model a session is, and how it measures at the moment."""
 
+    model: str  # its fingerprint
     ordered: frozenset[str]  # the splits that are used in the seeded order
     divergence: bool
     predictions: bool
@@ -38,9 +40,34 @@ class Task(NamedTuple):
     settings: Settings
 
 
+class Answer(NamedTuple):
+    """What a worker sends back: an evaluation a piece, or what was raised in their place."""
+
+    found: list[Evaluation]
+    notes: list[str]
+    error: Exception | None = None
+
+
+class Notes:
+    """Progress of a worker: what the user should know goes with the next answer."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def begin(self, title: str, total: float, seconds: float | None = None) -> None: ...
+
+    def advance(self, units: float = 1) -> None: ...
+
+    def end(self) -> None: ...
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
 def settings_of(session: Session) -> Settings:
     """How a session measures now."""
     return Settings(
+        session.source.fingerprint,
         session.samples.ordered,
         session.divergence,
         session.predictions,
@@ -54,32 +81,59 @@ def keys_of(session: Session, plan: Labelled, pieces: Sequence[Piece]) -> tuple[
     return tuple(session.key(plan.plan, piece, plan.draw) for piece in pieces)
 
 
-def reopened(opening: Opening) -> Session:
-    """The session that another process opened, opened here."""
-    return open_session(
-        opening.model,
-        opening.data,
-        opening.run,
-        norm=opening.norm,
-        metric=opening.metric,
-        data_seed=opening.data_seed,
-        reuse=opening.reuse,
-    )
+def told_to(session: Session) -> Notes:
+    """The notes of a session from now on."""
+    notes = Notes()
+    session.progress = session.samples.progress = session.calibration.progress = notes
+    return notes
 
 
-def perform(session: Session, task: Task) -> list[Arrays]:
-    """The per-sample arrays of a task's plan on each of its pieces. They are kept in the session's
-    run, where it has one.
+def answer(session: Session, task: Task, notes: Notes) -> Answer:
+    """What a task's evaluations give, or the error that one of them raised."""
+    try:
+        found, error = perform(session, task), None
+    except Exception as raised:
+        found, error = [], sendable(raised)
+    texts = notes.texts[:]
+    notes.texts.clear()
+    return Answer(found, texts, error)
+
+
+def perform(session: Session, task: Task) -> list[Evaluation]:
+    """The evaluations of a task's plan, one a piece. They are kept in the session's run, where it
+    has one.
 
     Raises WorkerError where the session is of another model, other data or other code.
     """
     _measure_as(session, task.settings)
-    if keys_of(session, task.plan, task.pieces) != task.keys:
+    if not _is_of(session, task):
         raise WorkerError(
             "a worker found another model, other data or other code than the command that asks: "
             "the files changed while it ran. What was finished is kept; run the command again."
         )
-    return session.local.submit([task.plan], task.pieces)[0]
+    local = session.local
+    if session.run is not None:
+        rows = local.submit([task.plan], task.pieces)[0]
+        return [Evaluation(key, row, {}) for key, row in zip(task.keys, rows, strict=True)]
+    found = [local.evaluation(task.plan, piece) for piece in task.pieces]
+    return [replace(one, key=key) for one, key in zip(found, task.keys, strict=True)]
+
+
+def sendable(error: Exception) -> Exception:
+    """The exception, or one of the same words where it cannot be sent."""
+    try:
+        loads(dumps(error))
+    except (PicklingError, TypeError, AttributeError, ValueError):
+        return WorkerError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _is_of(session: Session, task: Task) -> bool:
+    """Whether a session is of the model, data and code of a task. A run may know its model by an
+    earlier name, which keys then have."""
+    here = keys_of(session, task.plan, task.pieces)
+    named = [replace(key, model=asked.model) for key, asked in zip(here, task.keys, strict=True)]
+    return session.source.fingerprint == task.settings.model and tuple(named) == task.keys
 
 
 def _measure_as(session: Session, settings: Settings) -> None:

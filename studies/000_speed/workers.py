@@ -1,12 +1,13 @@
-"""What a worker process costs a task, and how busy eight are with tasks of half a second.
+"""What a worker costs a task, and how busy eight are with tasks of half a second.
 
-    python studies/000_speed/workers.py [--workers 8] [--tasks 96] [--runs 3]
+    python studies/000_speed/workers.py [--workers 8] [--tasks 96] [--runs 3] [--ray]
 
-A task is a plan of `s4d-digits` on one sample, whose metric sleeps in the workers: as long as tasks
-take, and without the processor, so that two cores can hold many. Efficiency is the time that tasks
-slept, over the time that all workers were there. The overhead of a task is what one worker takes
-for tasks that do not sleep beyond what this process takes for them, both with the evaluation kept
-in a run. Workers are started before time is taken; how long that took is told.
+A task is a plan of `s4d-digits` on one sample, kept in a run. Workers sleep at every task: as long
+as tasks take, and without the processor, so that two cores can hold many. Efficiency is the time
+that tasks slept, over the time that all workers were there. The overhead of a task is what one
+worker takes for tasks that do not sleep beyond what this process takes for them. Workers are
+started before time is taken; how long that took is told. They are processes, or with --ray actors
+of a Ray that is started here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -24,7 +27,10 @@ from sensprobe.plans.scheme import parse
 from sensprobe.session.executor import Labelled, Piece
 from sensprobe.session.open import open_session
 from sensprobe.session.session import Session
-from sensprobe.workers import working
+from sensprobe.workers import on_ray, working
+from sensprobe.workers.dispatch import Workers
+from sensprobe.workers.processes import Processes
+from sensprobe.workers.task import Answer, Task
 
 METRIC = """
 import os, time
@@ -37,6 +43,7 @@ def right(outputs, targets):
 right.unit, right.higher_is_better = "fraction", True
 """
 ONE = [Piece("search", 0, 1)]
+Actor = on_ray.Actor
 
 
 def plans() -> Iterator[Labelled]:
@@ -46,20 +53,31 @@ def plans() -> Iterator[Labelled]:
         yield Labelled({site: parse(f"int{n}") for site, n in bits.items()})
 
 
-def opened(folder: Path, seconds: float) -> Session:
+def opened(folder: Path, seconds: float, ray: bool) -> Session:
+    """A session on a new run, whose tasks sleep in the workers: processes by a metric, actors of
+    Ray, to which no metric is sent, by themselves."""
     folder.mkdir()
+    if ray:
+
+        class Sleeping(Actor):
+            def answer(self, task: Task) -> Answer:
+                time.sleep(seconds)
+                return super().answer(task)
+
+        on_ray.Actor = Sleeping  # type: ignore[misc]
+        return open_session("s4d-digits", "digits", folder / "run")
     code = METRIC.format(asking=os.getpid(), seconds=seconds)
     (folder / "metric.py").write_text(code, encoding="utf-8")
     metric = f"python:{folder / 'metric.py'}:right"
     return open_session("s4d-digits", "digits", folder / "run", metric=metric)
 
 
-def seconds_of(session: Session, workers: int, tasks: int) -> tuple[float, float]:
-    """How long workers take to start, and for so many tasks."""
+def seconds_of(session: Session, within: AbstractContextManager[None], first: int, tasks: int):
+    """How long it takes until the first tasks are done, and for so many further ones."""
     some = plans()
-    with working(session, workers):
+    with within:
         began = perf_counter()
-        session.submit([next(some) for _ in range(workers)], ONE)
+        session.submit([next(some) for _ in range(first)], ONE)
         started = perf_counter() - began
         asked = [next(some) for _ in range(tasks)]
         began = perf_counter()
@@ -67,20 +85,8 @@ def seconds_of(session: Session, workers: int, tasks: int) -> tuple[float, float
         return started, perf_counter() - began
 
 
-def one_process(session: Session, tasks: int, way: str) -> float:
-    """Seconds of tasks in this process, or in one worker."""
-    from sensprobe.workers.processes import Processes
-
-    some = plans()
-    executor = session.local if way == "here" else Processes(session, 1)
-    executor.submit([next(some)], ONE)
-    asked = [next(some) for _ in range(tasks)]
-    began = perf_counter()
-    executor.submit(asked, ONE)
-    took = perf_counter() - began
-    if isinstance(executor, Processes):
-        executor.close()
-    return took
+def one_worker(session: Session, ray: bool) -> Workers:
+    return Workers(session, on_ray.OnRay(session, "ray:1") if ray else Processes(session, 1))
 
 
 def main() -> None:
@@ -89,22 +95,30 @@ def main() -> None:
     options.add_argument("--tasks", type=int, default=96)
     options.add_argument("--seconds", type=float, default=0.5)
     options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--ray", action="store_true")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder, ways = Path(name), ("here", "worker")
-        took = {way: [] for way in ways}
-        for turn, way in product(range(asked.runs), ways):
-            session = opened(folder / f"{way}{turn}", 0.0)
-            took[way].append(one_process(session, asked.tasks, way) / asked.tasks)
-        here, worker = (1000 * median(took[way]) for way in ways)
+        folder = Path(name)
+        took: dict[bool, list[float]] = {False: [], True: []}
+        for turn, alone in product(range(asked.runs), (True, False)):
+            session = opened(folder / f"{turn}{alone}", 0.0, asked.ray)
+            if not alone:
+                session.executor = one_worker(session, asked.ray)
+            wall = seconds_of(session, nullcontext(), 1, asked.tasks)[1]
+            took[alone].append(1000 * wall / asked.tasks)
+            if isinstance(session.executor, Workers):
+                session.executor.close()
+        here, worker = median(took[True]), median(took[False])
         print(f"a task that does not sleep: {here:.1f} ms here, {worker:.1f} ms by one worker")
         print(f"overhead a task: {worker - here:.1f} ms")
         for turn in range(asked.runs):
-            session = opened(folder / f"busy{turn}", asked.seconds)
-            started, wall = seconds_of(session, asked.workers, asked.tasks)
+            session = opened(folder / f"busy{turn}", asked.seconds, asked.ray)
+            several = f"ray:{asked.workers}" if asked.ray else asked.workers
+            within = working(session, several)
+            started, wall = seconds_of(session, within, asked.workers, asked.tasks)
             busy = asked.tasks * asked.seconds / (asked.workers * wall)
             print(
-                f"{asked.workers} workers, {asked.tasks} tasks of {asked.seconds} s: {wall:.2f} s, "
+                f"{several} workers, {asked.tasks} tasks of {asked.seconds} s: {wall:.2f} s, "
                 f"efficiency {busy:.3f}; started within {started:.1f} s"
             )
 

@@ -13,6 +13,7 @@ from shutil import copyfile
 from typing import Any
 
 import pytest
+from worker_runs import Notes, made, metric
 
 from sensprobe import api, zoo
 from sensprobe.errors import RunError, SensprobeError, UsageError, WorkerError
@@ -23,69 +24,24 @@ from sensprobe.session.open import open_session
 from sensprobe.session.session import Session
 from sensprobe.testing.executor import PIECES, PLANS, ExecutorContract
 from sensprobe.workers import working
+from sensprobe.workers.dispatch import Workers
 from sensprobe.workers.processes import Processes
+from sensprobe.workers.task import Task, keys_of, settings_of
 
 SCHEMES = ["int8/head/asym", "int4/head/asym/dynamic"]
-METRIC = """
-import os, signal, time
-from pathlib import Path
-
-HERE = Path(__file__).parent
-ASKING = int((HERE / "asking").read_text())
-
-
-def right(outputs, targets):
-    if os.getpid() != ASKING:
-        {}
-    return (outputs.argmax(-1) == targets).float()
-
-
-right.unit, right.higher_is_better = "fraction", True
-"""
-"""A metric that does something in workers, and nothing in the process that asks."""
 
 
 class TestProcesses(ExecutorContract):
     @pytest.fixture(autouse=True)
     def _ended(self) -> Iterator[None]:
-        self.made: list[Processes] = []
+        self.made: list[Workers] = []
         yield
         for executor in self.made:
             executor.close()
 
     def put(self, session: Session, open_again: Callable[[], Session]) -> None:
-        session.executor = Processes(session, 2)
+        session.executor = Workers(session, Processes(session, 2))
         self.made.append(session.executor)
-
-
-class Notes:
-    """Progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.units = 0.0
-
-    def begin(self, title: str, total: float, seconds: float | None = None) -> None: ...
-
-    def end(self) -> None: ...
-
-    def advance(self, units: float = 1) -> None:
-        self.units += units
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-
-def metric(folder: Path, does: str) -> str:
-    """A METRIC whose function runs a line of Python in workers."""
-    (folder / "asking").write_text(str(os.getpid()))
-    (folder / "metric.py").write_text(METRIC.format(does))
-    return f"python:{folder / 'metric.py'}:right"
-
-
-def made(run: Path) -> list[tuple[str, str, int, int]]:
-    keys = [entry.key for entry in open_run(run).entries()]
-    return sorted((key.plan, key.split, key.start, key.stop) for key in keys)
 
 
 def alive(pid: int) -> bool:
@@ -186,14 +142,12 @@ def test_an_interrupt_ends_a_worker_that_does_not_hear_it(
         'signal.signal(15, signal.SIG_IGN); (HERE / f"pid-{os.getpid()}").touch(); time.sleep(99)'
     )
     session = open_session("s4d-digits", "digits", metric=metric(tmp_path, deaf))
-    executor = Processes(session, 1)
-    jobs = executor._jobs(PLANS[:1], PIECES, [[None, None]])
-    worker = executor._idle(1)
-    assert worker is not None
-    [worker.job] = jobs
-    worker.connection.send(worker.job.task)
+    pool = Processes(session, 1)
+    worker = pool.start()
+    [plan], pieces = PLANS[:1], tuple(PIECES)
+    pool.give(worker, Task(plan, pieces, keys_of(session, plan, pieces), settings_of(session)))
     assert until(lambda: list(tmp_path.glob("pid-*")))
-    executor._stop()
+    pool.end([], [worker])
     assert not alive(worker.pid)
 
 
@@ -233,7 +187,7 @@ def test_a_session_in_another_order_with_more_arrays_is_measured_alike(tmp_path:
 
 
 def test_a_number_of_workers_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    for workers in (0, 1025):
-        with pytest.raises(UsageError, match=f"--workers {workers:}: give a whole number"):
+    for workers in (0, 1025, "ray:0", "rays", "ray://", "ray://a/b", "x"):
+        with pytest.raises(UsageError, match=f"--workers {workers}: give a number"):
             api.profile("s4d-digits", "digits", tmp_path / "run", workers=workers)
     assert not (tmp_path / "run").exists()
