@@ -31,7 +31,7 @@ from sensprobe.search.arena import Arena, Asked, Spent
 from sensprobe.search.frontier import sweep
 from sensprobe.search.knapsack import solve
 from sensprobe.search.problem import UNUSED, Array, Assignment, Candidate, Problem
-from sensprobe.search.promise import Aim, promise
+from sensprobe.search.promise import Aim, Known, promise
 from sensprobe.search.studies import Mirror, open_study, quiet
 from sensprobe.search.surrogate import Features, Surrogate
 
@@ -178,7 +178,11 @@ class _Search:
         return self.arena.front() + [candidate for candidate in best if candidate is not None]
 
     def _most_promising(self, pool: Sequence[Assignment]) -> list[Assignment]:
-        """The most promising plans, the best first, as many as there is room for."""
+        """The most promising plans, the best first, as many as there is room for.
+
+        To each but the first, the ones before it count as if they had the score that is guessed of
+        them, so that no promise is followed twice (the kriging believer: Ginsbourger et al. 2010).
+        """
         seen = list(self.arena.candidates.values())
         scores = np.array([self.aim.baseline - c.drop for c in seen])
         self.surrogate.fit(
@@ -186,10 +190,16 @@ class _Search:
             np.concatenate([scores, self.single_scores]),
             ends=(self.aim.baseline, self.aim.reference_score),
         )
+        known = [Known(c.size, c.score) for c in self.arena.finished()]
         sizes = [self.arena.problem.size(plan) for plan in pool]
         bytes_ = np.array([(size.weight, size.state) for size in sizes], float)
-        gain = promise(self.aim, self.arena.finished(), self.surrogate, pool, bytes_)
-        return [pool[k] for k in np.argsort(-gain, kind="stable")[: self.arena.room]]
+        best: list[int] = []
+        while len(best) < min(self.arena.room, len(pool)):
+            gain = promise(self.aim, known, self.surrogate, pool, bytes_)
+            gain[best] = -np.inf
+            best.append(int(np.argmax(gain)))
+            known.append(Known(sizes[best[-1]], self.surrogate.believe(pool[best[-1]])))
+        return [pool[k] for k in best]
 
     def _evaluate(self, wanted: Sequence[_Wanted]) -> None:
         """Measure plans, and tell the study of those that have a trial.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensprobe.scores.pareto import nondominated
-from sensprobe.search.problem import Array, Assignment, Budget, Candidate
+from sensprobe.search.problem import Array, Assignment, Budget, Size
 from sensprobe.search.surrogate import Surrogate
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
@@ -31,9 +32,16 @@ class Aim:
     reference_score: float
 
 
+class Known(NamedTuple):
+    """A plan whose score is known, or believed to be so."""
+
+    size: Size
+    score: float
+
+
 def promise(
     aim: Aim,
-    known: Sequence[Candidate],
+    known: Sequence[Known],
     surrogate: Surrogate,
     plans: Sequence[Assignment],
     sizes: Array,
@@ -70,7 +78,7 @@ def _admitted(budget: Budget, sizes: Array) -> NDArray[np.bool_]:
     return fits
 
 
-def _growth(aim: Aim, known: Sequence[Candidate], total: Array, scores: Array) -> Array:
+def _growth(aim: Aim, known: Sequence[Known], total: Array, scores: Array) -> Array:
     """Hypervolume added by each (plan, node): the area above the front from its bytes on."""
     kept = nondominated([c.size.total for c in known], [c.score for c in known])
     inside = [known[k] for k in kept if known[k].size.total < aim.reference_bytes]

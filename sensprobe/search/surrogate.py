@@ -107,6 +107,17 @@ class Surrogate:
                 self._misfit, self._theta, method="L-BFGS-B", options={"maxiter": _STEPS}
             )
             self._theta, self._learned_at = np.clip(found.x, -8.0, 8.0), len(value)
+        self._condition()
+
+    def believe(self, plan: Assignment) -> float:
+        """Go on as if a plan had the score that is guessed of it; returns that score."""
+        guess, _ = self.predict([plan])
+        self._x = np.vstack([self._x, self._features([plan])])
+        self._y = np.append(self._y, (guess - self._mean) / self._spread)
+        self._condition()
+        return float(self.link.back(guess)[0])
+
+    def _condition(self) -> None:
         self._factor = cho_factor(self._covariance(self._theta), lower=True)
         self._weights = cho_solve(self._factor, self._y)
 

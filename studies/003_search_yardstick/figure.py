@@ -12,6 +12,7 @@ from sensprobe.report.theme import LIGHT, SERIES
 
 NAMES = {
     "gains": "gains (sensprobe)",
+    "gains, 8 workers": "gains, 8 plans at a time",
     "direct": "direct (sensprobe)",
     "tpe": "Optuna's TPE as it comes",
     "nsga2": "Optuna's NSGA-II, population 10",

@@ -55,8 +55,9 @@ class Yardstick:
         return out
 
 
-def product(yardstick: Yardstick, method: str, seed: int) -> Curve:
-    """A method of the product: uniform plans first, racing, sensitivities where it uses them."""
+def product(yardstick: Yardstick, method: str, seed: int, workers: int = 1) -> Curve:
+    """A method of the product: uniform plans first, racing, sensitivities where it uses them. So
+    many workers evaluate as many plans before it knows what any of them scored."""
     truth = yardstick.truth
     paid = BASELINE + (0 if method == "direct" else truth.sensitivities)
     found: list[tuple[float, Assignment]] = []
@@ -77,6 +78,7 @@ def product(yardstick: Yardstick, method: str, seed: int) -> Curve:
         on_event=keep,
         full_bytes=truth.full_bytes,
         chance=truth.chance,
+        room=workers,
     )
     return yardstick.curve(found)
 
@@ -115,6 +117,7 @@ def _asked(yardstick: Yardstick, sampler: BaseSampler) -> Iterator[Assignment]:
 
 METHODS = {
     "gains": lambda yardstick, seed: product(yardstick, "gains", seed),
+    "gains, 8 workers": lambda yardstick, seed: product(yardstick, "gains", seed, 8),
     "direct": lambda yardstick, seed: product(yardstick, "direct", seed),
     "tpe": lambda yardstick, seed: raw(yardstick, "tpe", seed),
     "nsga2": lambda yardstick, seed: raw(yardstick, "nsga2", seed),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from enumeration import STUDY, Enumeration, load_enumeration, resolved
 from replay import METHODS, Yardstick
-from results import median_of_five
+from results import median_of_five, reached
 
 from sensprobe.data import Dataset, load_data
 from sensprobe.plans.cost import cost
@@ -92,6 +92,16 @@ def test_gains_finds_99_percent_of_the_front_with_100_evaluations(yardstick: Yar
     assert (curves[:, :paid] == 0).all()
     assert curves.max() <= 1
     assert np.median(curves[:, -1]) >= BAR
+
+
+@pytest.mark.thorough
+def test_eight_workers_need_few_evaluations_more_than_one(yardstick: Yardstick) -> None:
+    needed = {}
+    for method in ("gains", "gains, 8 workers"):
+        curves = np.array([METHODS[method](yardstick, seed) for seed in range(3)])
+        needed[method] = reached(curves, BAR)
+        assert np.median(curves[:, -1]) >= BAR
+    assert needed["gains, 8 workers"] <= 1.25 * needed["gains"]
 
 
 @pytest.mark.parametrize("method", ["random", "nsga2"])
