@@ -622,6 +622,15 @@ def report(run: Pathlike, out: Pathlike | None = None) -> Document:
     }
 
 
+def status(run: Pathlike) -> Document:
+    """Who works on a run now: state, evaluations, and processes, a row for every one that writes
+    to it, with what it does, how fast, and the seconds left where it is known."""
+    from sensprobe.jobs import status as job
+    from sensprobe.runs import open_run  # no torch: it is said at once
+
+    return job.status(open_run(run))
+
+
 def train(
     study: Pathlike,
     data: str | None = None,

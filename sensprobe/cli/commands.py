@@ -449,6 +449,14 @@ def _bench_model(arguments: Namespace) -> dict[str, Any]:
     )
 
 
+def status(arguments: Namespace) -> None:
+    document = api.status(arguments.run)
+    if arguments.json:
+        print_json(document)
+    else:
+        stdout.print(show.status(document))
+
+
 def _plan(arguments: Namespace) -> list[OnePlan] | None:
     """The plan of --plan and --set (later ones override); None where neither is given."""
     if not (arguments.plan or arguments.set):
@@ -474,6 +482,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "generate": generate,
     "bench": bench,
     "report": report,
+    "status": status,
     "train": train,
     "tune": tune,
     "prune": prune,

@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         _generate,
         _bench,
         _report,
+        _status,
         _dashboard,
         _train,
         _tune,
@@ -171,6 +172,12 @@ def _report(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--out", type=Path, metavar="DIR", help="folder to write (default: RUN/report)"
     )
+    options.add_json(sub)
+
+
+def _status(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser("status", help="who works on a run now, how fast, and how long still")
+    options.add_run(sub)
     options.add_json(sub)
 
 

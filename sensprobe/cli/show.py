@@ -19,6 +19,7 @@ from sensprobe.cli.show_scores import on_devices, score, stability, table
 from sensprobe.errors import RunError
 from sensprobe.runs import Run
 from sensprobe.scores.metrics import info_in
+from sensprobe.units import duration
 from sensprobe.units import size_text as size
 
 
@@ -227,6 +228,34 @@ def doctor(found: Mapping[str, Any]) -> RenderableType:
         extras,
         Text(f"\n{ships}\nSENSPROBE_DATA: {data}"),
     )
+
+
+def status(found: Mapping[str, Any]) -> RenderableType:
+    """Who works on a run: a line, and a row for every process."""
+    head = f"{found['run']}: {found['state']}, {found['evaluations']:,} evaluations"
+    rows = found["processes"]
+    if not rows:
+        return Text(f"{head}; nobody works on it now.")
+    shown = table(
+        ("command", "left"), ("host", "left"), ("process", "right"), ("since (UTC)", "left"),
+        ("evaluations", "right"), ("a minute", "right"), ("done", "right"), ("left", "right"),
+    )  # fmt: skip
+    for row in rows:
+        rate, share, left = row["per_minute"], row["share"], row["seconds_left"]
+        shown.add_row(
+            row["command"],
+            row["host"],
+            str(row["pid"]),
+            row["since"][11:19],
+            f"{row['evaluations']:,}",
+            "–" if rate is None else f"{rate:,.0f}",
+            "–" if share is None else f"{share:.0%}",
+            "–" if left is None else duration(left),
+        )
+    titles = [
+        Text(f"{row['command']} {row['pid']}: {row['title']}") for row in rows if row["title"]
+    ]
+    return Group(Text(head), *titles, Text(""), shown)
 
 
 def next_after_profile(run: Path, document: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ Killed at any moment and started again, a command finds what it had measured. nu
 """
 
 from sensprobe.runs.benches import KeptBench
+from sensprobe.runs.followed import Followed
 from sensprobe.runs.ledger import WORKER, Writer
 from sensprobe.runs.manifest import VERSION, Manifest
 from sensprobe.runs.opening import open_run
@@ -22,6 +23,7 @@ __all__ = [
     "Entry",
     "Evaluation",
     "EvaluationKey",
+    "Followed",
     "KeptBench",
     "Manifest",
     "Run",

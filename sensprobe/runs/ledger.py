@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -39,6 +40,12 @@ class Writer(NamedTuple):
     host: str
     pid: int
     command: str
+    since: str = ""  # when it began, in UTC, ISO 8601
+    evaluations: int = 0  # that it made so far
+    title: str = ""  # of what it does now, with how far it is of how much
+    done: float = 0.0
+    total: float = 0.0
+    seconds: float = 0.0  # between the first and the last word on that
 
 
 class Ledger:
@@ -118,10 +125,7 @@ class Ledger:
 
     def writers(self) -> list[Writer]:
         """The processes that write now."""
-        return [
-            Writer(str(opened.get("host")), _number(opened.get("pid")), str(opened.get("command")))
-            for opened in (s.opened for s in self._segments.values() if s.alive())
-        ]
+        return [_writer(segment) for segment in self._segments.values() if segment.alive()]
 
     def last_outcome(self) -> Outcome | None:
         """The outcome of the latest writer; None where nobody ever wrote."""
@@ -147,8 +151,34 @@ class Ledger:
         )
 
 
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
+def _writer(segment: SegmentReader) -> Writer:
+    """Who writes a segment, as its lines say."""
+    who, first, last = segment.opened, segment.told[:1], segment.told[-1:]
+    writer = Writer(
+        str(who.get("host")), int(_number(who.get("pid"))), str(who.get("command")),
+        str(who.get("created")), segment.count,
+    )  # fmt: skip
+    for begun, told in zip(first, last, strict=True):
+        writer = writer._replace(
+            title=str(told.get("title")),
+            done=_number(told.get("done")),
+            total=_number(told.get("total")),
+            seconds=_between(begun.get("created"), told.get("created")),
+        )
+    return writer
+
+
+def _between(first: object, last: object) -> float:
+    """Seconds between two times as lines have them; 0 where one is none."""
+    try:
+        took = datetime.fromisoformat(str(last)) - datetime.fromisoformat(str(first))
+    except (ValueError, TypeError):
+        return 0.0
+    return max(took.total_seconds(), 0.0)
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) else 0
 
 
 def _entries(by_segment: list[tuple[SegmentReader, list[Place]]]) -> Iterator[Entry]:

@@ -145,6 +145,12 @@ class Run:
             writer.append(evaluation)
             self._ledger.refresh_segment(writer.lines_path.name)
 
+    def tell_progress(self, title: str, done: float, total: float) -> None:
+        """Says how far this process is with its work, where it is marked as running."""
+        with self._lock:
+            if self._writer is not None and self._writer.usable and self._writer.pid == os.getpid():
+                self._writer.tell(title, done, total)
+
     @contextlib.contextmanager
     def leased(self, key: EvaluationKey, waiting: Callable[[], None]) -> Iterator[None]:
         """Nobody else works on the plan of a key meanwhile; then what others found is taken in.

@@ -119,6 +119,12 @@ class SegmentWriter:
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 self._sync()
 
+    def tell(self, title: str, done: float, total: float) -> None:
+        """Says how far the work is, in units of its own."""
+        with disk_errors(self.lines_path, "writing"):
+            told: dict[str, JSON] = {"title": title, "done": done, "total": total}
+            self._append_line(seal({"kind": "progress", **told, "created": now()}))
+
     def close(self, outcome: Outcome) -> None:
         """Says how the work ended, syncs, and lets the lock go."""
         try:
@@ -175,6 +181,8 @@ class SegmentReader:
         self.bytes_path = lines_path.with_suffix(".bin")
         self.opened: dict[str, JSON] = {}  # the line of the writer: host, pid, command, created
         self.outcome: Outcome | None = None
+        self.told: list[dict[str, JSON]] = []  # the first and last lines on how far the work is
+        self.count = 0  # evaluations that can be used
         self._offset = 0
         self._torn_at = -1
         self._unreadable = False
@@ -208,6 +216,7 @@ class SegmentReader:
             if document is None or not self._take(document, has):
                 damaged.append(start)
             elif document.get("kind") == "evaluation":
+                self.count += 1
                 yield document, Place(self, start, len(line))
             start += len(line)
         self._offset += end
@@ -220,6 +229,9 @@ class SegmentReader:
             return is_whole(document) and bool(document["end"] <= has)
         if kind == "open":
             self.opened = document
+        elif kind == "progress":
+            same = self.told and self.told[0].get("title") == document.get("title")
+            self.told = [self.told[0], document] if same else [document]
         elif kind == "close":
             self.outcome = "finished" if document.get("outcome") == "finished" else "stopped"
         return True

@@ -28,7 +28,7 @@ from sensprobe.errors import RunError, UsageError
 from sensprobe.models.apply import Applier
 from sensprobe.plans.plan import Resolved
 from sensprobe.progress import SILENT, Progress
-from sensprobe.runs import Run, open_run
+from sensprobe.runs import Followed, Run, open_run
 from sensprobe.scores.metrics import BUILT_IN
 from sensprobe.session.calibration import Calibration
 from sensprobe.session.headline import Headline
@@ -86,6 +86,8 @@ def open_session(
     if gate.ran_files:
         settings = {**settings, "code": gate.ran_files}
     opened = None if run is None else run_for(run, source, dataset, settings, reuse)
+    if opened is not None:
+        progress = Followed(progress, opened)
     session = Session(source, dataset, opened, progress, headline, seed, opening=opening)
     if opened is not None:
         _check_metric(opened, name)
