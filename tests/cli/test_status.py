@@ -27,4 +27,4 @@ def test_status_in_the_terminal(shell: Shell, tmp_path: Path) -> None:
         assert shell.ok("status", "--run", tmp_path / "run", "--json").json["state"] == "running"
     gone = shell("status", "--run", tmp_path / "none")
     assert gone.code == 1
-    assert "is not a run" in gone.err
+    assert "no run at" in gone.err
