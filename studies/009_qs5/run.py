@@ -1,13 +1,13 @@
 """Measure what Q-S5's configurations cost a model that is not trained under them.
 
-    python studies/009_qs5/run.py [--on s5-smnist] [--data DIR] [--run DIR] [--weights FILE]
+    python studies/009_qs5/run.py [--on s5-smnist] [--data DIR] [--weights FILE]
 
 A finished row is a line of rounded.jsonl; the same command measures what lacks, and writes the
-tables of README.md. Of s5-smnist the weights are those of RUN/s5-smnist, which
+tables of README.md. The weights of s5-smnist lie beside this file;
 
-    sensprobe train studies/009_qs5/smnist.toml --data mnist:DIR/mnist --out RUN/s5-smnist
+    sensprobe train studies/009_qs5/smnist.toml --data mnist:DIR/mnist --out OUT
 
-trains, or FILE.
+trains them anew, and --weights OUT/weights.safetensors measures what it made.
 """
 
 from __future__ import annotations

@@ -63,14 +63,14 @@ def options(about: str) -> argparse.ArgumentParser:
     found.add_argument(
         "--on", choices=[entry["name"] for entry in STUDY["model"]], default="s5-digits"
     )
-    found.add_argument("--weights", type=Path, help="another file of --on; default in --run")
+    found.add_argument("--weights", type=Path, help="another file of --on")
     return found
 
 
 def subject_of(asked: argparse.Namespace) -> Subject:
     """The model that was asked for; UsageError where its data are not there."""
     entry = next(entry for entry in STUDY["model"] if entry["name"] == asked.on)
-    places = {"run": asked.run}
+    places = {"run": asked.run, "here": HERE}
     if "{data}" in entry["data"]:
         places["data"] = data_folder(asked.data, ["mnist"], HOW_TO_GET)
     source = str(asked.weights or entry["model"].format(**places))
