@@ -89,8 +89,9 @@ class Processes:
             worker.connection.close()
         nursery, self._nursery = self._nursery, None
         if nursery is not None:
-            for worker in (*idle, *busy):
-                nursery.status_of(worker.pid)
+            with contextlib.suppress(WorkerError):  # it was ended itself
+                for worker in (*idle, *busy):
+                    nursery.status_of(worker.pid)
             nursery.close()
 
 
@@ -116,11 +117,9 @@ class _Nursery:
     def worker(self, threads: int) -> Worker:
         """A new worker."""
         mine, theirs = socket.socketpair()
-        with theirs:
-            self._control.send(Fork(threads))
-            send_handle(self._control, theirs.fileno(), self._process.pid)
-            pid = self._answer()
-        return Worker(Connection(mine.detach()), pid)
+        with theirs, mine:
+            pid = self._asked(Fork(threads), theirs.fileno())
+            return Worker(Connection(mine.detach()), pid)
 
     def status_of(self, pid: int) -> int:
         """The exit code of a worker that ended, of a signal below zero."""
@@ -131,12 +130,12 @@ class _Nursery:
         self._control.close()
         self._process.wait()
 
-    def _asked(self, message: object) -> Any:
-        self._control.send(message)
-        return self._answer()
-
-    def _answer(self) -> Any:
+    def _asked(self, message: object, descriptor: int | None = None) -> Any:
+        """What it answers to a message, and a descriptor that goes with it."""
         try:
+            self._control.send(message)
+            if descriptor is not None:
+                send_handle(self._control, descriptor, self._process.pid)
             answer = self._control.recv()
         except (EOFError, OSError) as error:
             raise WorkerError(

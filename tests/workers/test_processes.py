@@ -151,6 +151,21 @@ def test_an_interrupt_ends_a_worker_that_does_not_hear_it(
     assert not alive(worker.pid)
 
 
+def test_that_the_process_which_starts_workers_was_killed_is_one_sentence(tmp_path: Path) -> None:
+    pool = Processes(open_session("s4d-digits", "digits"), 2)
+    worker, other = pool.start(), pool.start()
+    assert pool._nursery is not None
+    pool._nursery._process.kill()
+    os.kill(worker.pid, signal.SIGKILL)
+    said = "the process that starts workers ended, by SIGKILL.*run the command again"
+    with pytest.raises(WorkerError, match=said):
+        list(pool.finished([worker]))
+    with pytest.raises(WorkerError, match=said):
+        pool.start()
+    pool.end([other], [])
+    assert until(lambda: not alive(other.pid))
+
+
 def test_an_error_of_a_plan_is_raised_here_and_workers_go_on(tmp_path: Path) -> None:
     name = metric(tmp_path, 'raise ValueError("no such thing")')
     session = open_session("s4d-digits", "digits", metric=name)
