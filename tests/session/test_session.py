@@ -54,7 +54,8 @@ def test_one_measures_and_the_others_wait(
 ) -> None:
     """The first starts the others while it measures, and goes on when each says that it waits."""
     waits, found, threads = threading.Semaphore(0), [], []
-    others = [opened(Told(waits.release)) for _ in range(3)]
+    tellers = [Told(waits.release) for _ in range(3)]
+    others = [opened(told) for told in tellers]
     first = opened()
     evaluator = first.local.evaluator("search")
     evaluate, calls = evaluator.evaluate, []
@@ -79,9 +80,9 @@ def test_one_measures_and_the_others_wait(
         np.array_equal(other[first.headline.primary], arrays[first.headline.primary])
         for other in found
     )
-    for other in others:
+    for other, told in zip(others, tellers, strict=True):
         other.measure(PLAN, "search", 2, 6)
-        assert other.progress.waits == 1
+        assert told.waits == 1
 
 
 def interrupted(*_: Any) -> None:
