@@ -90,3 +90,12 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         from sensprobe_kernels.ops.linear import launches
 
         monkeypatch.setattr(launches, "PROGRAMS", 1)
+
+
+@pytest.fixture
+def tiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of few vectors are those of many, which add in the same order. Otherwise vectors are
+    summed one at a time by other operations, whose last bits may decide how a state is rounded."""
+    from sensprobe_kernels.ops.linear import launches
+
+    monkeypatch.setattr(launches, "FEW", 0)

@@ -168,6 +168,7 @@ def test_any_sequences_step_in_any_order(device):
     torch.testing.assert_close(program.states.get(torch.tensor([0, 2])), fresh[:2])
 
 
+@pytest.mark.usefixtures("tiled")
 @pytest.mark.parametrize(
     ("name", "scheme"),
     [("mamba", "int8/head/asym/dynamic"), ("mamba2", "int4/head/dynamic/stochastic"),

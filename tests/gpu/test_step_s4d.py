@@ -79,6 +79,7 @@ def test_wide_states_are_left_as_the_reference_leaves_them(device, scheme, optio
     _follow(device, case, _inputs(1, 2))
 
 
+@pytest.mark.usefixtures("tiled")
 @pytest.mark.parametrize(
     "scheme",
     ["int8/head/dynamic/feedback", "int4/dynamic/stochastic", "int8/group2/asym/parts/dynamic",

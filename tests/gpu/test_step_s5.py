@@ -41,6 +41,7 @@ def test_each_step_leaves_the_state_the_reference_leaves(device, config, scheme)
         _, state = case.stream.step(x, state)
 
 
+@pytest.mark.usefixtures("tiled")
 @pytest.mark.parametrize("scheme", ["int8/head/dynamic/feedback", "int4/dynamic/stochastic"])
 def test_many_tokens_at_once_are_as_many_steps(device, scheme):
     """To the bit, and again from where they left."""
